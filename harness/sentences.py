@@ -1,0 +1,302 @@
+"""One line of a transcript -> what it says. Pure; knows nothing of the lines around it (see parsing)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.escapes import BytesError, parse_bytes
+from harness.matching import ANONYMOUS, Kind, Pattern, PatternError, parse_pattern
+from harness.settings import header_line, parse_duration
+from harness.steps import (
+    NAME,
+    PARAMETER,
+    RESERVED,
+    Call,
+    Connects,
+    Deed,
+    Does,
+    Ending,
+    Ends,
+    Include,
+    Receive,
+    ReceiveBytes,
+    ReceivePattern,
+    ReceivesNothing,
+    Send,
+    SendBytes,
+    SendPattern,
+    Wait,
+)
+from harness.wrong import Wrong
+
+__all__ = [
+    "AnyOrderHead",
+    "DefineHead",
+    "RepeatHead",
+    "Said",
+    "TogetherHead",
+    "Wrong",
+    "header_line",
+    "sentence",
+]
+
+_TALK = re.compile(r"(?P<client>[^\s<>]*)(?P<arrow>>~|>>|>|<~|<<|<)")
+_REPEAT = re.compile(r"repeat (?P<times>[0-9]+)(?: as (?P<name>[A-Za-z][A-Za-z0-9_]*))?:")
+_DEEDS = {deed.value: deed for deed in Deed}
+_ENDINGS = {ending.value: ending for ending in Ending}
+VERBS = ("connects", "connects to ENDPOINT", "receives nothing", *_ENDINGS, *_DEEDS)
+_EXPECTED = (
+    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, "
+    + ", ".join(f"a {verb}" for verb in VERBS)
+    + ", wait 60s, together:, in any order:, repeat 3:, define …:, include FILE, or a defined step"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TogetherHead:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOrderHead:
+    same_for: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatHead:
+    times: int
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DefineHead:
+    words: tuple[str, ...]
+
+
+_Simple = (
+    Call
+    | Connects
+    | Does
+    | Ends
+    | Include
+    | Receive
+    | ReceiveBytes
+    | ReceivePattern
+    | ReceivesNothing
+    | Send
+    | SendBytes
+    | SendPattern
+    | Wait
+)
+Said = _Simple | TogetherHead | AnyOrderHead | RepeatHead | DefineHead
+
+
+def sentence(text: str, number: int) -> Said:
+    """What this line (without its indentation) says; Wrong when it says nothing known."""
+    talk = _TALK.match(text)
+    if talk is not None:
+        return _talk(talk, text, number)
+    _no_trailing_space(text)
+    if text == "together:":
+        return TogetherHead()
+    first = text.split(" ", 1)[0]
+    reader = _BY_FIRST_WORD.get(first.rstrip(":"))
+    return reader(text, number) if reader is not None else _about_client(text, number)
+
+
+def is_step(text: str) -> bool:
+    """True when the language itself gives this sentence a meaning, so that none can be defined for it."""
+    try:
+        return not isinstance(sentence(text, 0), Call)
+    except Wrong:
+        return True
+
+
+# --- a> a< and their kin --------------------------------------------------------------------------
+
+
+def _talk(talk: re.Match[str], text: str, number: int) -> Said:
+    client, arrow, start = talk["client"], talk["arrow"], talk.end()
+    if client:
+        _check_client(client, 0)
+    rest = text[start:]
+    if rest and not rest.startswith(" "):
+        raise Wrong(
+            start, f"no space after {arrow}", f"one space, then what is {_verb(arrow)}: {client}{arrow} text"
+        )
+    if rest == " ":
+        raise Wrong(start, "a space at the end of the line", f"{client}{arrow} alone for an empty line")
+    content, column = rest[1:], start + 1
+    if arrow in (">>", "<<"):
+        data = _bytes(content, column)
+        return (
+            SendBytes(client, data, line=number) if arrow == ">>" else ReceiveBytes(client, data, line=number)
+        )
+    _check_literal(content, column, client + arrow[0] * 2)
+    if arrow in (">~", "<~"):
+        pattern = _pattern(content, column)
+        if arrow == "<~":
+            return ReceivePattern(client, pattern, line=number)
+        _check_sendable(pattern, content, column)
+        return SendPattern(client, pattern, line=number)
+    return Send(client, content, line=number) if arrow == ">" else Receive(client, content, line=number)
+
+
+def _verb(arrow: str) -> str:
+    return "sent" if arrow[0] == ">" else "received"
+
+
+def _check_client(client: str, column: int) -> None:
+    if client in RESERVED:
+        raise Wrong(column, f"{client!r} is a word of the language", "another name for this client")
+    if not NAME.fullmatch(client):
+        raise Wrong(
+            column,
+            f"{client!r} is no name for a client",
+            "a letter, then letters, digits, _ and single - or .",
+        )
+
+
+def _check_literal(content: str, column: int, bytes_form: str) -> None:
+    for at, char in enumerate(content):
+        if unicodedata.category(char) == "Cc":
+            what = "a tab" if char == "\t" else f"the control character U+{ord(char):04X}"
+            raise Wrong(
+                column + at,
+                f"{what} in a literal",
+                f"visible text; {bytes_form} with \\t or \\xNN says it exactly",
+            )
+    if content != content.rstrip():
+        end = len(content.rstrip())
+        raise Wrong(
+            column + end,
+            "white space at the end of a literal",
+            f"{bytes_form} with \\x20 for a space that is meant",
+        )
+
+
+def _no_trailing_space(text: str) -> None:
+    if text != text.rstrip():
+        raise Wrong(len(text.rstrip()), "white space at the end of the line", "none")
+
+
+def _bytes(content: str, column: int) -> bytes:
+    if not content:
+        raise Wrong(column - 1, "no bytes here", "at least one byte, such as \\n")
+    try:
+        return parse_bytes(content)
+    except BytesError as wrong:
+        raise Wrong(column + wrong.column, str(wrong), wrong.expected) from None
+
+
+def _pattern(content: str, column: int) -> Pattern:
+    try:
+        return parse_pattern(content)
+    except PatternError as wrong:
+        raise Wrong(
+            column + wrong.column, str(wrong), "${x}, ${x:int}, ${x:/re/}, ${_}, $$ or literal text"
+        ) from None
+
+
+def _check_sendable(pattern: Pattern, content: str, column: int) -> None:
+    for capture in pattern.captures:
+        if capture.name == ANONYMOUS or capture.kind is not Kind.TEXT:
+            at = content.index("${" + capture.name)
+            raise Wrong(
+                column + at, "what is sent must be known", "${x} with a name that something bound before"
+            )
+
+
+# --- sentences that begin with a word of the language ---------------------------------------------
+
+
+def _wait(text: str, number: int) -> Said:
+    return Wait(
+        parse_duration(text.removeprefix("wait").lstrip(" "), text.find(" ") + 1 or len(text)), line=number
+    )
+
+
+def _in_any_order(text: str, number: int) -> Said:
+    if text == "in any order:":
+        return AnyOrderHead(())
+    start = "in any order, the same for "
+    if not (text.startswith(start) and text.endswith(":")):
+        raise Wrong(0, "not quite `in any order`", "in any order:   or   in any order, the same for b c:")
+    names = tuple(text[len(start) : -1].split())
+    if len(set(names)) < 2 or len(set(names)) != len(names):
+        raise Wrong(
+            len(start), "agreement needs two different clients or more", "in any order, the same for b c:"
+        )
+    for name in names:
+        _check_client(name, text.index(name, len(start)))
+    return AnyOrderHead(names)
+
+
+def _repeat(text: str, number: int) -> Said:
+    found = _REPEAT.fullmatch(text)
+    if found is None:
+        raise Wrong(0, "not quite `repeat`", "repeat 3:   or   repeat 3 as n:")
+    if int(found["times"]) < 1:
+        raise Wrong(7, "repeated not even once", "a number from 1")
+    return RepeatHead(int(found["times"]), found["name"])
+
+
+def _define(text: str, number: int) -> Said:
+    if not text.endswith(":"):
+        raise Wrong(len(text), "the head of a define has no end", "define X logs in:")
+    words = tuple(text[:-1].split()[1:])
+    if len(words) < 2 or all(PARAMETER.fullmatch(word) for word in words):
+        raise Wrong(
+            len(text) - 1, "nothing is defined here", "who, and a verb of one's own: define X logs in:"
+        )
+    parameters = [word for word in words if PARAMETER.fullmatch(word)]
+    for word in parameters:
+        if parameters.count(word) > 1:
+            raise Wrong(text.rindex(word), f"{word} twice in one head", "each parameter once")
+    if is_step(" ".join("x" if word in parameters else word for word in words)):
+        raise Wrong(7, "this is a step of the language already", "a verb of one's own: define X logs in:")
+    return DefineHead(words)
+
+
+def _include(text: str, number: int) -> Said:
+    path = text.removeprefix("include").strip(" ")
+    if not path:
+        raise Wrong(len(text), "nothing is included", "include FILE, named from this script's folder")
+    return Include(path, line=number)
+
+
+_BY_FIRST_WORD: dict[str, Callable[[str, int], Said]] = {
+    "wait": _wait,
+    "in": _in_any_order,
+    "repeat": _repeat,
+    "define": _define,
+    "include": _include,
+}
+
+
+# --- sentences about a client ---------------------------------------------------------------------
+
+
+def _about_client(text: str, number: int) -> Said:
+    client, _, verb = text.partition(" ")
+    if text.rstrip(":") in ("together", "in any order"):
+        raise Wrong(len(text), "no colon", f"{text.rstrip(':')}:")
+    if not verb or text.endswith(":"):
+        raise Wrong(0, "this says nothing known", _EXPECTED)
+    if verb == "connects":
+        made: Said = Connects(client, line=number)
+    elif verb.startswith("connects to ") and " " not in verb[12:]:
+        made = Connects(client, verb[12:], line=number)
+    elif verb == "receives nothing":
+        made = ReceivesNothing(client, line=number)
+    elif verb in _DEEDS:
+        made = Does(client, _DEEDS[verb], line=number)
+    elif verb in _ENDINGS:
+        made = Ends(client, _ENDINGS[verb], line=number)
+    else:
+        return Call(text, line=number)
+    _check_client(client, 0)
+    return made
