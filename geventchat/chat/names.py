@@ -1,0 +1,117 @@
+"""Which names may be, and when two are the same. Pure.
+
+The profile is RFC 8265's UsernameCasePreserved (width mapping, NFC, the identifier class of RFC 8264, the bidi rule of
+RFC 5893), narrowed to letters, digits, marks and `_ - .`, and to 20 characters. Names that differ only in case or width
+share one key. The tests compare this with an independent implementation of the profile.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from unicodedata import bidirectional, category, decomposition, normalize
+
+from geventchat.chat.events import Reason
+
+LONGEST = 20
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,%d}" % LONGEST)
+_KINDS = frozenset({"Ll", "Lu", "Lo", "Lm", "Nd", "Mn", "Mc"})
+# RFC 8264, 9.6: letters by category that are not allowed all the same, and one letter-number that is.
+_NEVER = frozenset("\u0640\u07fa\u302e\u302f\u3031\u3032\u3033\u3034\u3035\u303b")
+_ALWAYS = frozenset("_-.\u3007")
+# Old Hangul jamo (RFC 8264, 9.9) and code points that show as nothing (9.13), where a category would let them in.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff"
+    "\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb]"
+)
+_ARABIC_DIGITS = re.compile("[\u0660-\u0669]")
+_EXTENDED_DIGITS = re.compile("[\u06f0-\u06f9]")
+
+
+class Refusal(Exception):
+    """The chat says no; the client hears why and stays."""
+
+    def __init__(self, why: Reason) -> None:
+        super().__init__(why.name)
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name as its owner typed it (normalised), and the key under which no second one may be."""
+
+    shown: str
+    key: str
+
+
+def accept(typed: str) -> Name:
+    """The name that was typed, normalised; raises Refusal where there may be none such."""
+    if _PLAIN.fullmatch(typed):
+        return Name(typed, typed.lower())
+    shown = normalize("NFC", _narrow(typed))
+    if not 1 <= len(shown) <= LONGEST:
+        raise Refusal(Reason.NAME_LENGTH)
+    if not _allowed(shown):
+        raise Refusal(Reason.NAME_INVALID)
+    return Name(shown, _fold(shown))
+
+
+def key_of(typed: str) -> str:
+    """The key under which a name, however it is spelt here, would be found."""
+    return _fold(normalize("NFC", _narrow(typed)))
+
+
+def _fold(shown: str) -> str:
+    # Folding can bring out combining sequences in another order or form (U+0390, U+1E9E), hence the second pass.
+    return normalize("NFC", normalize("NFC", shown.casefold()).casefold())
+
+
+def _narrow(typed: str) -> str:
+    if typed.isascii():
+        return typed
+    return "".join(_width(char) for char in typed)
+
+
+def _width(char: str) -> str:
+    how, _, codes = decomposition(char).partition(" ")
+    return "".join(chr(int(code, 16)) for code in codes.split()) if how in {"<wide>", "<narrow>"} else char
+
+
+def _allowed(shown: str) -> bool:
+    return (
+        all(_is_identifier(char) for char in shown)
+        and not _INVISIBLE.search(shown)
+        and not (_ARABIC_DIGITS.search(shown) and _EXTENDED_DIGITS.search(shown))
+        # A mark with nothing to sit on would sit on what is printed before the name.
+        and category(shown[0])[0] != "M"
+        and _reads_one_way(shown)
+    )
+
+
+def _is_identifier(char: str) -> bool:
+    if char in _ALWAYS:
+        return True
+    if char < "\x80":
+        return char.isalnum()
+    return category(char) in _KINDS and char not in _NEVER and normalize("NFKC", char) == char
+
+
+def _reads_one_way(shown: str) -> bool:
+    """The bidi rule of RFC 5893, section 2: no name changes how its neighbours are read."""
+    kinds = [bidirectional(char) for char in shown]
+    if not any(kind in {"R", "AL", "AN"} for kind in kinds):
+        return True
+    while kinds and kinds[-1] == "NSM":
+        kinds.pop()
+    if not kinds:
+        return False
+    present, first, last = set(kinds), kinds[0], kinds[-1]
+    neutral = {"EN", "ES", "CS", "ET", "ON", "BN", "NSM"}
+    if first in {"R", "AL"}:
+        return (
+            present <= neutral | {"R", "AL", "AN"}
+            and last in {"R", "AL", "EN", "AN"}
+            and not ("EN" in present and "AN" in present)
+        )
+    return first == "L" and present <= neutral | {"L"} and last in {"L", "EN"}

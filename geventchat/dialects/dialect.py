@@ -1,0 +1,53 @@
+"""What a dialect is: a way to read lines as commands and to write events as bytes. Knows no sockets and no gevent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from geventchat.chat.commands import Command, Fault, Violation
+from geventchat.chat.events import Event
+from geventchat.dialects.telnet import without_telnet
+
+Writers = dict[type[Event], Callable[[Any], str]]
+
+_UTF8 = Violation(Fault.NOT_UTF8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dialect:
+    """One way to speak to the chat.
+
+    `read` takes a line without its end and whether its sender has logged in; None is a line that asks for nothing.
+    `write` gives the bytes of an event, none where the dialect passes over it.
+    `echoes` are the broadcasts that their own author hears too.
+    """
+
+    name: str
+    port: int
+    idle_s: float
+    read: Callable[[bytes, bool], Command | None]
+    write: Callable[[Event], bytes]
+    echoes: frozenset[type[Event]] = frozenset()
+
+
+def writer(writers: Writers) -> Callable[[Event], bytes]:
+    """An event's bytes, by the table of its dialect."""
+
+    def write(event: Event) -> bytes:
+        return writers[type(event)](event).encode()
+
+    return write
+
+
+def decoded(line: bytes) -> str | Violation:
+    """The text of a line that people may have typed into telnet."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        # 0xFF begins every telnet sequence and never stands in UTF-8, so only a line that fails can hold one.
+        try:
+            return without_telnet(line).decode()
+        except UnicodeDecodeError:
+            return _UTF8

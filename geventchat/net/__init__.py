@@ -1,0 +1,1 @@
+"""Sockets: the only part, with the server and the command line, that imports gevent."""
