@@ -1,0 +1,69 @@
+"""What the benchmark runs on: cores, limits, and the words that describe the machine in a result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """One core for the server, another for the load; the same for both where there is but one."""
+
+    server: int
+    load: int
+
+    @property
+    def apart(self) -> bool:
+        return self.server != self.load
+
+
+def choose_cores() -> Cores:
+    allowed = sorted(os.sched_getaffinity(0))
+    return Cores(server=allowed[0], load=allowed[-1])
+
+
+def pin(core: int) -> None:
+    os.sched_setaffinity(0, {core})
+
+
+def raise_open_files() -> int:
+    """Raise the soft limit on open files as far as allowed; children inherit it. Returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def describe() -> dict[str, str]:
+    """The machine's kind, for the head of a result: nothing that names the machine itself."""
+    with Path("/proc/meminfo").open() as file:
+        memory_gb = int(file.readline().split()[1]) / (1 << 20)
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{memory_gb:.0f} GB",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+        "python": platform.python_version(),
+    }
+
+
+def busy_share(seconds_of_each: tuple[int, ...], before: tuple[int, ...]) -> float:
+    """The share of all cores' time that was not idle between two readings of `cpu_times`."""
+    spent = [now - then for now, then in zip(seconds_of_each, before, strict=True)]
+    return 1 - (spent[3] + spent[4]) / sum(spent) if sum(spent) else 0.0
+
+
+def cpu_times() -> tuple[int, ...]:
+    """The system's own count of ticks: user, nice, system, idle, waiting for disk, interrupts, stolen."""
+    return tuple(int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9])

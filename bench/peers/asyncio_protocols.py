@@ -1,0 +1,102 @@
+"""A chat server on asyncio's protocols (no streams, no tasks): the fastest way asyncio has.
+
+A peer for the benchmark: the `line` dialect and nothing else. It must not know geventchat or the benchmark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import cast
+
+MAX_QUEUE_BYTES = 1 << 20
+COMMANDS_BEFORE_LOGIN = {b"LOGIN", b"QUIT", b"EXIT"}
+
+
+class Chat(asyncio.Protocol):
+    """One connection; the room is the dictionary that all of them share."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, members: dict[bytes, Chat]) -> None:
+        self.members = members
+        self.name: bytes | None = None
+        self.rest = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one, though no subclass says so
+        self.transport.set_write_buffer_limits(high=MAX_QUEUE_BYTES)
+
+    def pause_writing(self) -> None:
+        self.transport.abort()  # so much waits for it that it will not catch up: nobody waits for it
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.name is not None:
+            del self.members[self.name]
+            self.tell_others(b"INFO " + self.name + b" disconnected\n")
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            line = line.rstrip(b"\r")
+            if line:
+                self.answer(line)
+
+    def tell_others(self, data: bytes) -> None:
+        # A copy, for whoever turns out to be too slow may leave the dictionary meanwhile.
+        for member in list(self.members.values()):
+            if member is not self:
+                member.transport.write(data)
+
+    def answer(self, line: bytes) -> None:
+        write = self.transport.write
+        word, _, rest = line.partition(b" ")
+        command = word.upper()
+        if self.name is None and command not in COMMANDS_BEFORE_LOGIN:
+            write(b"ERR must-login-first\n")
+        elif command == b"MSG":
+            if text := rest.strip():
+                self.tell_others(b"MSG " + (self.name or b"") + b" " + text + b"\n")
+            else:
+                write(b"ERR empty-message\n")
+        elif command == b"LOGIN":
+            write(b"ERR already-logged-in\n" if self.name else self.login(rest.strip()))
+        elif command == b"PING":
+            write(b"PONG " + rest + b"\n" if rest else b"PONG\n")
+        elif command == b"WHO":
+            write(b"".join(b"USER " + name + b"\n" for name in self.members))
+        elif command == b"DM":
+            to, _, text = rest.partition(b" ")
+            if not text:
+                write(b"ERR invalid-dm-format\n")
+            elif (target := self.members.get(to)) is None:
+                write(b"ERR user-not-found\n")
+            else:
+                target.transport.write(b"DM " + (self.name or b"") + b" " + text + b"\n")
+        elif command in (b"QUIT", b"EXIT"):
+            write(b"Goodbye!\n")
+            self.transport.close()
+        else:
+            write(b"ERR unknown-command\n")
+
+    def login(self, name: bytes) -> bytes:
+        if not name or b" " in name:
+            return b"ERR invalid-username\n"
+        if name in self.members:
+            return b"ERR username-taken\n"
+        self.name = name
+        self.members[name] = self
+        return b"OK\n"
+
+
+async def serve(port: int) -> None:
+    members: dict[bytes, Chat] = {}
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Chat(members), "127.0.0.1", port, backlog=4096
+    )
+    print(f"ready {server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))

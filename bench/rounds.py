@@ -1,0 +1,104 @@
+"""The order of the runs, and their running: rounds interleaved, so that a slow minute of the machine is shared.
+
+It must not know what the figures are good for.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from bench import load, servers
+from bench.figures import Run
+from bench.machine import Cores, busy_share, cpu_times
+from bench.servers import Running, Server
+from bench.workloads import Workload
+
+Watch = Callable[[Running, Workload], Any]
+"""Someone who looks at the server while it is loaded: called in between, must return at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    workload: Workload
+    server: Server
+    round: int
+
+
+def plan(workloads: Sequence[Workload], chosen: Sequence[Server]) -> list[Planned]:
+    """Every run there will be: by round, then by workload, and in each round another server begins."""
+    planned = []
+    for number in range(max((workload.rounds for workload in workloads), default=0)):
+        for workload in workloads:
+            if number < workload.rounds:
+                part = workload.servers(chosen)
+                first = number % len(part) if part else 0
+                planned += [Planned(workload, server, number) for server in part[first:] + part[:first]]
+    return planned
+
+
+class Progress:
+    """One line: what is measured now, and what is left. Rewritten in place on a terminal."""
+
+    def __init__(self, planned: Sequence[Planned], out: TextIO = sys.stderr) -> None:
+        self._expected = [run.workload.expected_s for run in planned]
+        self._out = out
+        self._began = time.monotonic()
+
+    def tell(self, index: int, run: Planned) -> None:
+        done = sum(self._expected[:index])
+        left = sum(self._expected[index:])
+        pace = (time.monotonic() - self._began) / done if done else 1.0
+        text = (
+            f"[{index + 1}/{len(self._expected)}] {run.workload.key} · {run.server.key} · "
+            f"round {run.round + 1} of {run.workload.rounds} · {_span(left * pace)} left"
+        )
+        if self._out.isatty():
+            self._out.write(f"\r\x1b[K{text}")
+        else:
+            self._out.write(f"{text}\n")
+        self._out.flush()
+
+    def end(self) -> None:
+        if self._out.isatty():
+            self._out.write("\r\x1b[K")
+            self._out.flush()
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def measure(run: Planned, cores: Cores, watch: Watch | None = None) -> Run:
+    """One run: start the server, load it, end it."""
+    dialects = run.workload.dialects_of(run.server)
+    before = cpu_times()
+    try:
+        with servers.started(run.server, dialects, core=cores.server) as running:
+            if watch is not None:
+                watch(running, run.workload)
+            found = load.run(
+                run.workload.crowd,
+                running.ports,
+                running.process.pid,
+                core=cores.load,
+                end_server=running.end,
+            )
+    except servers.ServerFailed as failed:
+        return Run(run.workload.key, run.server.key, run.round, {}, f"not ready: {failed}")
+    if isinstance(found, load.Fault):
+        return Run(run.workload.key, run.server.key, run.round, {}, f"{found.kind}: {found.told}")
+    found["machine_busy_share"] = busy_share(cpu_times(), before)
+    return Run(run.workload.key, run.server.key, run.round, found)
+
+
+def measure_all(
+    planned: Iterable[Planned], cores: Cores, progress: Progress, watch: Watch | None = None
+) -> Iterator[Run]:
+    for index, run in enumerate(planned):
+        progress.tell(index, run)
+        yield measure(run, cores, watch)
+    progress.end()

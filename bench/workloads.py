@@ -1,0 +1,167 @@
+"""What is measured: each workload, who takes part in it, and how often.
+
+It must not know how servers are started, nor what is made of the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from bench.load import Crowd
+from bench.servers import OURS, OURS_BARE, Server
+
+
+class Takes(Enum):
+    """Which servers take part in a workload."""
+
+    ALL = "every server"
+    OURS = "geventchat alone"
+    OURS_BOTH_WAYS = "every server, and geventchat with limits and logs off"
+    SHEDDING = "those that do not wait for a client that stops reading"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    key: str
+    title: str
+    crowd: Crowd
+    takes: Takes = Takes.ALL
+    dialects: tuple[str, ...] = ("line",)
+    rounds: int = 3
+
+    def servers(self, chosen: Iterable[Server]) -> list[Server]:
+        """Those of the chosen servers that take part."""
+        return [server for server in chosen if self._admits(server)]
+
+    def _admits(self, server: Server) -> bool:
+        if server.key == OURS_BARE:
+            return self.takes is Takes.OURS_BOTH_WAYS
+        if self.takes is Takes.OURS:
+            return server.key == OURS
+        return self.takes is not Takes.SHEDDING or server.sheds_stalled
+
+    def dialects_of(self, server: Server) -> tuple[str, ...]:
+        return self.dialects if self.dialects[0] in server.dialects else server.dialects[:1]
+
+    @property
+    def expected_s(self) -> float:
+        """About how long one run takes, start and end of the server included."""
+        crowd = self.crowd
+        return 1.0 + crowd.warm_s + crowd.seconds * bool(crowd.speakers) + crowd.idle_s + crowd.clients / 4000
+
+
+def saturated(clients: int, seconds: float, **more: int) -> Crowd:
+    return Crowd(clients, speakers=4, window=64, warm_s=0.3, seconds=seconds, patience_s=8, **more)
+
+
+def paced(rate: float, seconds: float) -> Crowd:
+    return Crowd(100, speakers=4, rate=rate, warm_s=0.5, seconds=seconds)
+
+
+SATURATED_100 = Workload(
+    "saturated-100",
+    "saturated: 100 clients, 4 speakers, window 64",
+    saturated(100, 1.5),
+    Takes.OURS_BOTH_WAYS,
+    rounds=5,
+)
+SATURATED_1000 = Workload(
+    "saturated-1000", "saturated: 1,000 clients, 4 speakers, window 64", saturated(1000, 2.5)
+)
+ONE_AT_A_TIME = Workload(
+    "one-at-a-time",
+    "one message at a time, 100 clients",
+    Crowd(100, speakers=1, window=1, seconds=1.5),
+    rounds=5,
+)
+PACED_500 = Workload("paced-500", "paced: 100 clients, 500 messages/s in all", paced(500, 4), rounds=5)
+IDLE_8000 = Workload("idle-8000", "8,000 logins in a row, then idle", Crowd(8000, idle_s=4), rounds=2)
+STALLED_100 = Workload(
+    "stalled-100", "saturated, 1 of 100 stops reading", saturated(100, 1.5, stalled=1), Takes.SHEDDING
+)
+JSON_100 = Workload("json-100", "saturated json room", saturated(100, 1.5), Takes.OURS, ("json",), rounds=5)
+SLASH_100 = Workload(
+    "slash-100", "saturated slash room", saturated(100, 1.5), Takes.OURS, ("slash",), rounds=5
+)
+MIXED_100 = Workload(
+    "mixed-100",
+    "saturated room of all three",
+    saturated(100, 1.5),
+    Takes.OURS,
+    ("line", "json", "slash"),
+    rounds=5,
+)
+
+SCALE_CLIENTS = (10, 30, 100, 300, 1000, 3000, 5000)
+PACES = (100, 500, 2000, 5000, 20000)
+IDLE_STEPS = 8
+
+
+def scale_key(clients: int) -> str:
+    return f"saturated-{clients}"
+
+
+def pace_key(rate: int) -> str:
+    return f"paced-{rate}"
+
+
+_SCALE = tuple(
+    Workload(
+        scale_key(clients),
+        f"saturated: {clients:,} clients, 4 speakers",
+        saturated(clients, 2.0),
+        rounds=1 + (clients < 1000),
+    )
+    for clients in SCALE_CLIENTS
+    if clients not in (100, 1000)
+)
+_PACES = tuple(
+    Workload(pace_key(rate), f"paced: 100 clients, {rate:,} messages/s in all", paced(rate, 2.5), rounds=1)
+    for rate in PACES
+    if rate != 500
+)
+
+FULL = (
+    SATURATED_100,
+    SATURATED_1000,
+    ONE_AT_A_TIME,
+    PACED_500,
+    IDLE_8000,
+    STALLED_100,
+    JSON_100,
+    SLASH_100,
+    MIXED_100,
+    *_SCALE,
+    *_PACES,
+)
+
+_QUICK_SECONDS = {"saturated-100": 0.5, "one-at-a-time": 0.5, "paced-500": 1.0}
+_QUICK_OURS = ("stalled-100", "json-100", "slash-100", "mixed-100")
+
+
+def quick() -> tuple[Workload, ...]:
+    """One short round of what can be told in a minute: noisier, and with fewer clients."""
+    short = [
+        replace(
+            workload,
+            rounds=1,
+            crowd=replace(workload.crowd, seconds=_QUICK_SECONDS[workload.key], warm_s=0.2),
+        )
+        for workload in FULL
+        if workload.key in _QUICK_SECONDS
+    ]
+    ours = [
+        replace(workload, rounds=1, takes=Takes.OURS, crowd=replace(workload.crowd, seconds=0.5, warm_s=0.2))
+        for workload in FULL
+        if workload.key in _QUICK_OURS
+    ]
+    idle = replace(
+        IDLE_8000,
+        key="idle-1000",
+        title="1,000 logins in a row, then idle",
+        crowd=Crowd(1000, idle_s=0.7),
+        rounds=1,
+    )
+    return (*short, idle, *ours)
