@@ -9,7 +9,7 @@ import unicodedata
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-# Overrides, embeddings and isolates can make a line read as something else. Plain direction marks are harmless.
+# Overrides, embeddings and isolates can make a line read as something else. Plain marks are harmless.
 TURNERS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 # Control, surrogate, line separator, paragraph separator.

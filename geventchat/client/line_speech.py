@@ -23,7 +23,7 @@ from geventchat.client.heard import (
     Welcomed,
 )
 
-# WHO is answered by a line for each person and no last line. So a ping of our own follows it: its answer is the end.
+# WHO is answered by a line for each person and no last one. A ping of our own follows: its answer is the end.
 ROSTER_END = "end-of-users"
 
 CUTS = {

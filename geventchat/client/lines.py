@@ -17,22 +17,21 @@ class LineCutter:
         self._rest = bytearray()
         self._dropping = False
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that are complete now."""
+    def feed(self, chunk: bytes) -> list[bytes | None]:
+        """The lines that are complete now; nothing in the place of a line that was too long."""
         first, *more = chunk.split(b"\n")
-        lines = []
+        lines: list[bytes | None] = []
         self._keep(first)
         for piece in more:
-            if not self._dropping:
-                lines.append(bytes(self._rest).removesuffix(b"\r"))
+            lines.append(None if self._dropping else bytes(self._rest).removesuffix(b"\r"))
             self._rest.clear()
             self._dropping = False
             self._keep(piece)
         return lines
 
-    def rest(self) -> bytes:
-        """What came after the last line end; it stays out of any line until more comes."""
-        return bytes(self._rest)
+    def end(self) -> list[bytes | None]:
+        """The last line, where a stream that ends without a line end still has one."""
+        return self.feed(b"\n") if self._rest or self._dropping else []
 
     def _keep(self, piece: bytes) -> None:
         if self._dropping:

@@ -31,10 +31,8 @@ def fault(name: str) -> str | None:
     for character in name:
         if character.isspace():
             return "A name has no spaces in it."
-        if character not in ALSO_ALLOWED and unicodedata.category(character)[0] in "CPSZ":
-            return (
-                f"A name is made of letters, digits, '_', '-' and '.'; {_shown(character)} is none of them."
-            )
+        if not _may_be_in_a_name(character):
+            return f"A name is made of letters, digits, '_', '-' and '.', not of {_shown(character)}."
     if len(name) > NAME_CHARACTERS:
         return f"A name has at most {NAME_CHARACTERS} characters; this one has {len(name)}."
     return None
@@ -43,6 +41,12 @@ def fault(name: str) -> str | None:
 def refusal(why: NameFault, name: str) -> str:
     """The server's refusal of a name, as a sentence."""
     return REFUSED_BY_SERVER[why].format(name=name)
+
+
+def _may_be_in_a_name(character: str) -> bool:
+    category = unicodedata.category(character)
+    # Format characters (Cf) belong to the spelling of some languages: those are for the server to judge.
+    return character in ALSO_ALLOWED or not (category == "Cc" or category[0] in "PSZ")
 
 
 def _shown(character: str) -> str:

@@ -1,7 +1,7 @@
-"""The `slash` dialect from the client's side: the first line is the name, then lines are messages or commands.
+"""The `slash` dialect from the client's side: the first line is the name, then come messages and commands.
 
-Pure: no sockets, no terminal, no time. A name holds no space and no bracket, so what the server says itself and what
-people say (`name: text`) cannot be mistaken for each other.
+Pure: no sockets, no terminal, no time. A name holds no space and no bracket, so what the server says
+itself and what people say (`name: text`) cannot be mistaken for each other.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class SlashSpeech:
     def say(self, text: str) -> bytes:
         if text.startswith("/"):
             raise Unsayable(
-                "On a slash server every line that begins with / is a command, so this cannot be sent as it is. "
-                "Put something before it."
+                "On a slash server every line that begins with / is a command, so this cannot be sent "
+                "as it is. Put something before it."
             )
         return _line(text)
 

@@ -1,6 +1,6 @@
 """What the client needs of a dialect: what the user does -> bytes, a line that came -> what happened.
 
-No sockets, no terminal, no time. A `Speech` belongs to one connection, because an answer may take several lines.
+No sockets, no terminal, no time. A `Speech` belongs to one connection: an answer may take several lines.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Speech(Protocol):
 
 
 def looks_like(line: bytes) -> Dialect | None:
-    """The dialect in which a server most likely said this, to help people who connected with the wrong one."""
+    """The dialect in which a server most likely said this, for people who connected with the wrong one."""
     if line.startswith((b'{"', b"{ ")):
         return Dialect.JSON
     if line.startswith((b"[error] ", b"[join] ", b"[info] ")):

@@ -1,0 +1,60 @@
+"""What was typed in earlier sessions: a file of lines, private and bounded.
+
+Knows the file and nothing of the terminal that shows it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+KEPT_LINES = 1000
+# The file is cut back to KEPT_LINES when it has grown to this many, so most starts do not rewrite it.
+GROWN_LINES = 2000
+
+
+def history_path(environment: Mapping[str, str], home: Path) -> Path:
+    """Where the XDG rules want such a file: a relative directory in the variable does not count."""
+    named = environment.get("XDG_STATE_HOME", "")
+    state = Path(named) if named.startswith("/") else home / ".local" / "state"
+    return state / "geventchat" / "history"
+
+
+class HistoryFile:
+    """The lines typed so far. Raises `OSError` where the file cannot be had."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # People type private messages: nobody else may read them.
+        os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+        self._last = ""
+
+    def lines(self) -> list[str]:
+        """The kept lines, oldest first."""
+        lines = self._path.read_text("utf-8", "replace").split("\n")[:-1]
+        if len(lines) >= GROWN_LINES:
+            self._cut_back(lines[-KEPT_LINES:])
+        lines = lines[-KEPT_LINES:]
+        self._last = lines[-1] if lines else ""
+        return lines
+
+    def append(self, line: str) -> None:
+        """Keep one more line, unless it only repeats the last."""
+        if line == self._last or not line.strip():
+            return
+        self._last = line
+        # One write of one line to a file opened for appending: two clients at once do not mix theirs up.
+        descriptor = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        try:
+            os.write(descriptor, f"{line}\n".encode("utf-8", "replace"))
+        finally:
+            os.close(descriptor)
+
+    def _cut_back(self, lines: list[str]) -> None:
+        fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+        os.replace(fresh, self._path)
