@@ -59,7 +59,12 @@ class Limits:
     refusals: int = 256
 
     def __post_init__(self) -> None:
-        for key, least in (("clients", 1), ("clients_per_address", 1), ("line_bytes", 16), ("queue_bytes", 1024)):
+        for key, least in (
+            ("clients", 1),
+            ("clients_per_address", 1),
+            ("line_bytes", 16),
+            ("queue_bytes", 1024),
+        ):
             if getattr(self, key) < least:
                 raise ConfigError(key, getattr(self, key), f"a whole number of at least {least}")
         for key in ("lines_per_s", "flush_s", "linger_s", "refusals"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from enum import Enum
 from typing import Protocol
+
+_WORD = re.compile(r"[^\s\"=]+")
 
 
 class Happening(Enum):
@@ -51,4 +55,14 @@ def to_logging(happening: Happening, **fields: object) -> None:
     logger = logging.getLogger("geventchat")
     level = severity(happening)
     if logger.isEnabledFor(level):
-        logger.log(level, "%s %s", happening.value, " ".join(f"{key}={value}" for key, value in fields.items()))
+        logger.log(level, "%s %s", happening.value, fields_text(fields))
+
+
+def fields_text(fields: dict[str, object]) -> str:
+    """The fields as key=value on one line, in quotes where a value would not read as one word."""
+    return " ".join(f"{key}={_value_text(value)}" for key, value in fields.items())
+
+
+def _value_text(value: object) -> str:
+    text = str(value)
+    return text if _WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -16,6 +16,7 @@ from geventchat.config import Config, IdleNotice, Listen
 from geventchat.dialects import DIALECTS
 from geventchat.log import Happening, Log, to_logging
 from geventchat.net.connection import Connection
+from geventchat.net.descriptors import fitting
 from geventchat.net.door import Door, origin
 from geventchat.net.feed import Feed
 from geventchat.net.flusher import Flusher
@@ -32,7 +33,9 @@ _NOTICES = {
 class Server:
     """A chat server inside a gevent program. Nothing is global: several may live in one process."""
 
-    def __init__(self, config: Config | None = None, *, clock: Clock | None = None, log: Log = to_logging) -> None:
+    def __init__(
+        self, config: Config | None = None, *, clock: Clock | None = None, log: Log = to_logging
+    ) -> None:
         self.config = config or Config()
         self._clock = clock or SystemClock()
         self._log = log
@@ -49,9 +52,15 @@ class Server:
         if self._listeners:
             raise RuntimeError("the server has been started")
         loop = gevent.get_hub()
+        limits = fitting(self.config.limits)
+        if limits.clients < self.config.limits.clients:
+            self._log(
+                Happening.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients
+            )
+        self._door = Door(limits)
         hub = Hub(self._clock.time, self._log_message if self.config.log_messages else None)
-        flusher = Flusher(loop, self.config.limits.queue_bytes)
-        surroundings = Surroundings(hub, loop, flusher, self._clock, self.config.limits, self._log)
+        flusher = Flusher(loop, limits.queue_bytes)
+        around = Surroundings(hub, loop, flusher, self._clock, limits, self._log)
         self._stopping = False
         feeds: dict[str, Feed] = {}
         try:
@@ -59,11 +68,11 @@ class Server:
                 dialect = DIALECTS[listen.dialect]
                 feed = feeds.setdefault(listen.dialect, Feed(dialect, flusher))
                 idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
-                arrive = partial(self._arrive, feed, surroundings, idle_s)
+                arrive = partial(self._arrive, feed, around, idle_s)
                 self._listeners.append((listen, Listener(listen, arrive, self._log)))
             for listen, listener in self._listeners:
                 listener.start()
-                host, port = listener.address[:2]
+                host, port = listener.place
                 self._log(Happening.LISTENING, dialect=listen.dialect, host=host, port=port)
         except BaseException:
             self._close_listeners()
@@ -80,7 +89,7 @@ class Server:
     @property
     def listening(self) -> list[tuple[Listen, tuple[str, int]]]:
         """Each place that was asked for, and the host and port it has become."""
-        return [(listen, listener.address[:2]) for listen, listener in self._listeners]
+        return [(listen, listener.place) for listen, listener in self._listeners]
 
     @property
     def clients(self) -> int:
@@ -121,7 +130,9 @@ class Server:
             listener.close()
         self._listeners.clear()
 
-    def _arrive(self, feed: Feed, surroundings: Surroundings, idle_s: float, sock: socket.socket, host: str) -> None:
+    def _arrive(
+        self, feed: Feed, around: Surroundings, idle_s: float, sock: socket.socket, host: str
+    ) -> None:
         who = origin(host)
         refused = self._door.enter(who)
         self._numbers = number = self._numbers + 1
@@ -131,16 +142,15 @@ class Server:
                 sock.close()
                 return
             self._door.refusing += 1
-        notice = _NOTICES[self.config.idle_notice]
         gone = partial(self._gone, None if refused else who)
-        connection = Connection(sock, host, number, feed, surroundings, idle_s, notice, gone)
+        connection = Connection(sock, host, number, feed, around, gone)
         self._connections[number] = connection
         self._empty.clear()
         if refused is not None:
             gevent.spawn_raw(connection.refuse, refused)
             return
         self._log(Happening.CONNECTED, conn=number, address=host, dialect=feed.dialect.name)
-        gevent.spawn_raw(connection.converse)
+        gevent.spawn_raw(connection.converse, idle_s, _NOTICES[self.config.idle_notice])
 
     def _gone(self, who: str | None, connection: Connection) -> None:
         del self._connections[connection.number]

@@ -15,7 +15,7 @@ from geventchat.chat.events import Reason
 
 LONGEST = 20
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,%d}" % LONGEST)
+_PLAIN = re.compile(f"[A-Za-z0-9_.-]{{1,{LONGEST}}}")
 _KINDS = frozenset({"Ll", "Lu", "Lo", "Lm", "Nd", "Mn", "Mc"})
 # RFC 8264, 9.6: letters by category that are not allowed all the same, and one letter-number that is.
 _NEVER = frozenset("\u0640\u07fa\u302e\u302f\u3031\u3032\u3033\u3034\u3035\u303b")

@@ -6,4 +6,6 @@ This is the registry, the only other place that a new dialect touches.
 from geventchat.dialects import json, line, slash
 from geventchat.dialects.dialect import Dialect
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (line.DIALECT, json.DIALECT, slash.DIALECT)}
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect for dialect in (line.DIALECT, json.DIALECT, slash.DIALECT)
+}

@@ -173,4 +173,6 @@ _WRITERS: Writers = {
     Dismissed: lambda dismissed: _error(_PARTINGS[dismissed.why]),
 }
 
-DIALECT = Dialect("json", port=12345, idle_s=0.0, read=_read, write=writer(_WRITERS), echoes=frozenset({Said}))
+DIALECT = Dialect(
+    "json", port=12345, idle_s=0.0, read=_read, write=writer(_WRITERS), echoes=frozenset({Said})
+)

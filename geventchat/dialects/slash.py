@@ -97,4 +97,6 @@ _WRITERS: Writers = {
     Dismissed: lambda dismissed: _PARTINGS[dismissed.why],
 }
 
-DIALECT = Dialect("slash", port=5000, idle_s=0.0, read=_read, write=writer(_WRITERS), echoes=frozenset({Joined}))
+DIALECT = Dialect(
+    "slash", port=5000, idle_s=0.0, read=_read, write=writer(_WRITERS), echoes=frozenset({Joined})
+)

@@ -1,7 +1,7 @@
-"""One client's greenlet: read, frame, hand to the hub; the idle cutoff; the end, however it comes.
+"""One client's greenlet: read, frame, hand to the hub, and the end of it, however it comes.
 
-Must not write to its socket (the outbox does) and must not know what a line means (the dialect does). The greenlet waits
-nowhere but in `_wait`, so that the idle time-out and a dismissal arrive only where nothing is half done.
+Must not write to its socket (the outbox does), must not know what a line means (the dialect does), and waits nowhere but in
+its vigil.
 """
 
 from __future__ import annotations
@@ -10,85 +10,52 @@ import socket
 import struct
 import traceback
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 from gevent import Timeout
-from greenlet import getcurrent
 
 from geventchat.chat.commands import Fault, Violation
 from geventchat.chat.events import Dismissed, Parting
 from geventchat.chat.hub import Session
 from geventchat.dialects.framing import Framer
 from geventchat.log import Happening
+from geventchat.net.departure import Departure, Over
 from geventchat.net.feed import Feed
 from geventchat.net.opening import Opening, Stranger
 from geventchat.net.outbox import Outbox
 from geventchat.net.pace import Pace
 from geventchat.net.surroundings import Surroundings
+from geventchat.net.vigil import Vigil, closing_watcher
 
 _READ, _WRITE = 1, 2
 _CHUNK_BYTES = 65_536
 # A client is not read while so much of its own answers waits: it asks faster than it listens, and is nobody's problem.
 _OWN_BYTES = 65_536
-# Closer to the cutoff than a timer can be set.
-_SLACK_S = 1e-6
 _TOO_LONG = Violation(Fault.TOO_LONG)
 # SO_LINGER for no time at all: what is unsent is thrown away, and the peer learns of it by a reset.
 _ABORT = struct.pack("ii", 1, 0)
-
-
-class Departure(Enum):
-    """How a conversation ended; the value is what the log says."""
-
-    QUIT = "quit"
-    CLOSED = "closed"
-    RESET = "reset"
-    IDLE = "idle"
-    SLOW = "slow"
-    SHUTDOWN = "shutdown"
-    REFUSED = "refused"
-    HTTP = "http"
-    TLS = "tls"
-    FAULT = "fault"
-
-
 # These are owed nothing more, or cannot be sent it.
 _AT_ONCE = frozenset({Departure.RESET, Departure.SLOW, Departure.HTTP, Departure.TLS})
 _STRANGERS = {Stranger.HTTP: Departure.HTTP, Stranger.TLS: Departure.TLS}
-
-
-class _Over(Exception):
-    """The conversation is over, for this reason."""
-
-    def __init__(self, departure: Departure) -> None:
-        super().__init__(departure.value)
-        self.departure = departure
 
 
 class Connection:
     """One client, from accept to close."""
 
     __slots__ = (
+        "_around",
         "_framer",
-        "_greenlet",
-        "_idle",
-        "_idle_notice",
-        "_idle_s",
-        "_last_heard",
+        "_name",
         "_on_end",
-        "_over",
+        "_outbox",
         "_pace",
         "_parting",
-        "_read_watcher",
+        "_readable",
         "_session",
         "_sock",
-        "_surroundings",
-        "_waiting",
+        "_vigil",
         "address",
-        "name",
         "number",
-        "outbox",
     )
 
     def __init__(
@@ -97,74 +64,65 @@ class Connection:
         address: str,
         number: int,
         feed: Feed,
-        surroundings: Surroundings,
-        idle_s: float,
-        idle_notice: Dismissed | None,
+        around: Surroundings,
         on_end: Callable[[Connection], None],
     ) -> None:
-        """`idle_s` 0 is no cutoff; `on_end` is told when the socket is closed."""
-        limits = surroundings.limits
+        """`on_end` is told when the socket is closed."""
+        limits = around.limits
         self.number = number
         self.address = address
-        self.name = ""
-        self.outbox = Outbox(sock, feed, surroundings.flusher, self._lost)
+        self._name = ""
         self._sock = sock
-        self._surroundings = surroundings
-        self._session = Session(self.outbox)
+        self._around = around
+        self._outbox = Outbox(sock, feed, around.flusher, self._lost)
+        self._session = Session(self._outbox)
+        self._vigil = Vigil(around.loop, around.clock)
         self._framer = Framer(limits.line_bytes)
-        self._last_heard = now = surroundings.clock.monotonic()
-        self._pace = Pace(limits.lines_per_s, limits.burst_lines, now) if limits.lines_per_s else None
-        self._idle_s = idle_s
-        self._idle_notice = idle_notice
-        self._idle: Timeout | None = None
-        self._on_end = on_end
-        self._over: Departure | None = None
+        self._pace = (
+            Pace(limits.lines_per_s, limits.burst_lines, self._vigil.heard()) if limits.lines_per_s else None
+        )
         self._parting = False
-        self._greenlet: Any = None
-        self._waiting = False
-        self._read_watcher = surroundings.loop.loop.io(sock.fileno(), _READ)
+        self._on_end = on_end
+        self._readable: Any = around.loop.loop.io(sock.fileno(), _READ)
 
-    def converse(self) -> None:
-        """The whole conversation; the body of the client's greenlet."""
-        self._greenlet = getcurrent()
+    def converse(self, idle_s: float, idle_notice: Dismissed | None) -> None:
+        """The whole conversation; the body of the client's greenlet. `idle_s` 0 is no cutoff."""
         departure = Departure.FAULT
         try:
-            self._start_idle(self._idle_s)
+            self._vigil.begin(idle_s)
             departure = self._listen()
-        except _Over as over:
+        except Over as over:
             departure = over.departure
         except OSError:
             departure = Departure.RESET
         except Exception:
             self._fault()
         finally:
-            self._end(departure)
+            self._end(departure, idle_notice if departure is Departure.IDLE else None)
 
-    def refuse(self, parting: Parting) -> None:
+    def refuse(self, why: Parting) -> None:
         """Say why there is no room, and go; instead of `converse`."""
-        self._greenlet = getcurrent()
-        self.outbox.hear(Dismissed(parting, blame=True))
-        self._end(Departure.REFUSED)
+        self._end(Departure.REFUSED, Dismissed(why, blame=True))
 
     def dismiss(self) -> None:
         """The server stops: say so, and go."""
-        if self._over is None and not self._parting:
-            self._surroundings.hub.close(self._session)
-            self.outbox.hear(Dismissed(Parting.SHUTDOWN))
-            self._interrupt(Departure.SHUTDOWN)
+        if not self._parting and not self._vigil.over:
+            self._around.hub.close(self._session)
+            self._outbox.hear(Dismissed(Parting.SHUTDOWN))
+            self._vigil.interrupt(Departure.SHUTDOWN)
 
     def drop(self) -> None:
         """The time for goodbyes is over: close at once."""
-        self.outbox.close()
-        self._interrupt(Departure.RESET)
+        self._outbox.close()
+        self._vigil.interrupt(Departure.RESET)
 
     def _listen(self) -> Departure:
-        framer, recv, wait = self._framer, self._sock.recv, self._wait
-        opening: Opening | None = Opening(self._surroundings.limits.line_bytes)
+        framer, readable, recv, until = self._framer, self._readable, self._sock.recv, self._vigil.until
+        opening: Opening | None = Opening(self._around.limits.line_bytes)
         while True:
             # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets
             # everyone else have their turn.
-            wait(self._read_watcher)
+            until(readable)
             try:
                 chunk = recv(_CHUNK_BYTES)
             except BlockingIOError:
@@ -178,28 +136,25 @@ class Connection:
                 if verdict:
                     opening = None
             lines = framer.feed(chunk)
-            if lines and not self._handle_all(lines):
+            if lines and not self._handle_in_time(lines):
                 return Departure.QUIT
 
-    def _handle_all(self, lines: list[bytes | None]) -> bool:
-        clock, pace = self._surroundings.clock, self._pace
+    def _handle_in_time(self, lines: list[bytes | None]) -> bool:
+        vigil, pace = self._vigil, self._pace
+        now = vigil.heard()
         if pace is None:
-            self._last_heard = clock.monotonic()
             return self._handle(lines)
-        while True:
-            self._last_heard = now = clock.monotonic()
-            granted = pace.take(len(lines), now)
-            if not self._handle(lines if granted == len(lines) else lines[:granted]):
+        while (granted := pace.take(len(lines), now)) < len(lines):
+            if not self._handle(lines[:granted]):
                 return False
             del lines[:granted]
-            if not lines:
-                return True
-            with self._surroundings.loop.loop.timer(pace.delay_s) as timer:
-                self._wait(timer)
+            vigil.pause(pace.delay_s)
+            now = vigil.heard()
+        return self._handle(lines)
 
     def _handle(self, lines: list[bytes | None]) -> bool:
-        session, outbox = self._session, self.outbox
-        read, handle = outbox.feed.dialect.read, self._surroundings.hub.handle
+        session, outbox = self._session, self._outbox
+        read, handle = outbox.feed.dialect.read, self._around.hub.handle
         for line in lines:
             known = session.name
             command = _TOO_LONG if line is None else read(line, known is not None)
@@ -215,85 +170,36 @@ class Connection:
 
     def _entered(self) -> None:
         assert self._session.name is not None
-        self.name = self._session.name.shown
-        self._surroundings.log(Happening.LOGIN, conn=self.number, name=self.name)
+        self._name = self._session.name.shown
+        self._around.log(Happening.LOGIN, conn=self.number, name=self._name)
 
     def _wait_until_sent(self) -> None:
-        with self._surroundings.loop.loop.io(self._sock.fileno(), _WRITE) as writable:
-            while not self.outbox.idle:
-                self._wait(writable)
-
-    def _wait(self, watcher: Any) -> None:
-        """Until the watcher fires. The one place where this greenlet can be interrupted."""
-        while True:
-            if self._over is not None:
-                raise _Over(self._over)
-            self._waiting = True
-            try:
-                self._surroundings.loop.wait(watcher)
-            except Timeout as fired:
-                if fired is not self._idle:
-                    raise
-                self._look_at_the_clock()
-            else:
-                return
-            finally:
-                self._waiting = False
-
-    def _start_idle(self, seconds: float) -> None:
-        if seconds:
-            self._idle = Timeout(seconds)
-            self._idle.start()
-
-    def _look_at_the_clock(self) -> None:
-        # The time-out is not moved with every line; when it fires, the last line says how much is left.
-        assert self._idle is not None
-        self._idle.close()
-        left = self._last_heard + self._idle_s - self._surroundings.clock.monotonic()
-        if left < _SLACK_S:
-            raise _Over(Departure.IDLE)
-        self._start_idle(left)
-
-    def _interrupt(self, departure: Departure) -> None:
-        if self._over is None:
-            self._over = departure
-        # From the loop, because whoever calls may be in the middle of something that must not be left.
-        self._surroundings.loop.loop.run_callback(self._wake)
-
-    def _wake(self) -> None:
-        if self._waiting:
-            self._waiting = False
-            self._greenlet.throw(_Over(self._over or Departure.FAULT))
+        with closing_watcher(self._around.loop.loop.io(self._sock.fileno(), _WRITE)) as writable:
+            while not self._outbox.idle:
+                self._vigil.until(writable)
 
     def _lost(self, slow: bool) -> None:
-        departure = Departure.SLOW if slow else Departure.RESET
-        self._leave(departure)
-        self._interrupt(departure)
-
-    def _leave(self, departure: Departure) -> None:
-        if departure is not Departure.SHUTDOWN:
-            self._surroundings.hub.leave(self._session)
+        # Its name is free now, not when its greenlet has its next turn.
+        self._around.hub.leave(self._session)
+        self._vigil.interrupt(Departure.SLOW if slow else Departure.RESET)
 
     def _fault(self) -> None:
-        self._surroundings.log(
-            Happening.FAULT, conn=self.number, name=self.name, error=traceback.format_exc().rstrip()
-        )
+        error = traceback.format_exc().rstrip()
+        self._around.log(Happening.FAULT, conn=self.number, name=self._name, error=error)
 
-    def _end(self, departure: Departure) -> None:
+    def _end(self, departure: Departure, last_word: Dismissed | None) -> None:
         """Leave the chat, hand over what is still owed, close. Whatever happens here, the socket ends closed."""
-        self._parting = True
         try:
-            if self._idle is not None:
-                self._idle.close()
-                self._idle = None
-            if departure is Departure.IDLE and self._idle_notice is not None:
-                self.outbox.hear(self._idle_notice)
-            self._leave(departure)
+            self._parting = True
+            self._vigil.begin_to_part()
+            if last_word is not None:
+                self._outbox.hear(last_word)
+            self._around.hub.leave(self._session)
             if departure not in _AT_ONCE:
                 departure = self._part(departure)
         except OSError:
             pass  # It is gone already, which is where this leads anyway.
-        except _Over as over:
+        except Over as over:
             departure = over.departure
         except Exception:
             self._fault()
@@ -302,40 +208,47 @@ class Connection:
 
     def _part(self, departure: Departure) -> Departure:
         """Send what is owed and the end of it, then wait a little for the other side to end too."""
-        limits = self._surroundings.limits
-        # From here on only trouble interrupts; being dismissed is what this is.
-        self._over = None
-        with Timeout(limits.flush_s) as flush:
-            try:
+        limits = self._around.limits
+        flush = Timeout(limits.flush_s)
+        try:
+            with flush:
                 self._wait_until_sent()
-            except Timeout as fired:
-                if fired is not flush:
-                    raise
-                return Departure.SLOW
+        except Timeout as fired:
+            if fired is not flush:
+                raise
+            return Departure.SLOW
         self._sock.shutdown(socket.SHUT_WR)
-        with Timeout(limits.linger_s, False):
-            while True:
-                self._wait(self._read_watcher)
-                try:
-                    if not self._sock.recv(_CHUNK_BYTES):
-                        break
-                except BlockingIOError:
-                    continue
+        linger = Timeout(limits.linger_s)
+        try:
+            with linger:
+                self._read_to_the_end()
+        except Timeout as fired:
+            if fired is not linger:
+                raise
         return departure
 
+    def _read_to_the_end(self) -> None:
+        while True:
+            self._vigil.until(self._readable)
+            try:
+                if not self._sock.recv(_CHUNK_BYTES):
+                    return
+            except BlockingIOError:
+                continue
+
     def _close(self, departure: Departure) -> None:
-        self.outbox.close()
-        self._read_watcher.close()
+        self._outbox.close()
+        self._readable.close()
         if departure is Departure.SLOW:
             # What it will never read need not stay in the kernel's memory.
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         self._sock.close()
         self._on_end(self)
         if departure is not Departure.REFUSED:
-            self._surroundings.log(
+            self._around.log(
                 Happening.DISCONNECTED,
                 conn=self.number,
                 address=self.address,
-                name=self.name,
+                name=self._name,
                 reason=departure.value,
             )

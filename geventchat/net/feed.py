@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from geventchat.chat.events import Broadcast
 from geventchat.chat.room import Ear
-from geventchat.dialects import Dialect
+from geventchat.dialects.dialect import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Callable

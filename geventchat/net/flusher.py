@@ -18,7 +18,7 @@ from geventchat.net.outbox import Outbox
 class Flusher:
     """Hands out each turn."""
 
-    __slots__ = ("_diverted", "_due", "_losing", "_loop", "_spoken", "queue_bytes")
+    __slots__ = ("_diverted", "_due", "_loop", "_losing", "_spoken", "queue_bytes")
 
     def __init__(self, hub: Hub, queue_bytes: int) -> None:
         """`queue_bytes` is the most that may wait for one client."""

@@ -46,7 +46,7 @@ class CannotListen(OSError):
         return self.errno == errno.EADDRINUSE
 
 
-class Listener(StreamServer):  # type: ignore[misc]
+class Listener(StreamServer):
     """Accepts for one dialect; when the machine is out of descriptors, waits for one quietly."""
 
     def __init__(self, listen: Listen, arrive: Callable[[plain.socket, str], None], log: Log) -> None:
@@ -58,7 +58,7 @@ class Listener(StreamServer):  # type: ignore[misc]
     def handle(self, *_: object) -> None:  # pragma: no cover - gevent asks that there be one
         """Not used: `do_handle` hands a client over whole, so that nothing of the accept stays in its memory."""
 
-    def do_read(self) -> tuple[plain.socket, Any] | None:
+    def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
         """Accept one; what a burst of errors would print and slow down is one line in the log."""
         try:
             accepted: tuple[plain.socket, Any] | None = super().do_read()
@@ -76,6 +76,12 @@ class Listener(StreamServer):  # type: ignore[misc]
         bare = _Socket(fileno=sock.detach())
         bare.setblocking(False)
         self._arrive(bare, address[0])
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The host and the real port."""
+        address: Any = self.address
+        return str(address[0]), int(address[1])
 
     def resume(self) -> None:
         """A descriptor has been freed."""

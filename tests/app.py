@@ -1,0 +1,31 @@
+"""geventchat as a target of the harness: what a script's `server:` line asks for, as a server.
+
+`server: line json idle=60` asks for two endpoints and an option. Options are the settings of the command line by name, and
+`idle` for short; the defaults are those of the program, with one listener on loopback for each endpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from geventchat import ConfigError, Listen, Server
+from geventchat.settings import SETTINGS, Told, settle
+from harness import Ask, UnsupportedAsk
+
+SHORT = {"idle": "idle-timeout"}
+
+
+def serve(ask: Ask) -> Server:
+    """The factory that the harness is given."""
+    told = {}
+    for option, text in ask.options.items():
+        key = SHORT.get(option, option)
+        if key not in SETTINGS or key in {"listen", "port", "host"}:
+            raise UnsupportedAsk(f"no option {option!r}; known: {', '.join([*SHORT, *SETTINGS])}")
+        told[key] = Told(text, f"server: {option}={text}")
+    try:
+        config = settle(told, {}, None).config()
+        listen = tuple(Listen(endpoint, "127.0.0.1", 0) for endpoint in ask.endpoints or ("line",))
+    except ConfigError as error:
+        raise UnsupportedAsk(str(error)) from error
+    return Server(replace(config, listen=listen), clock=ask.clock)
