@@ -50,9 +50,11 @@ class Talk:
     async def run(self, keep_alive_s: float | None) -> str:
         """Talk until the connection is lost, and say why it was. Raises `Ended` when it was left instead."""
         while True:
-            match await self._inbox.next(self._until_keep_alive(keep_alive_s)):
-                case None:
-                    self._do([self._conversation.keep_alive()])
+            quiet_for_s = self._until_keep_alive(keep_alive_s)
+            if quiet_for_s is not None and quiet_for_s <= 0:
+                self._do([self._conversation.keep_alive()])
+                continue
+            match await self._inbox.next(quiet_for_s):
                 case Received(link, line) if link is self._link:
                     self._hear(line)
                 case Closed(link, why) if link is self._link:
@@ -108,7 +110,7 @@ class Talk:
         # Only what we say keeps us in, however much the others talk.
         if keep_alive_s is None:
             return None
-        return max(0.0, self._sent_at_s + keep_alive_s - asyncio.get_running_loop().time())
+        return self._sent_at_s + keep_alive_s - asyncio.get_running_loop().time()
 
     def _hear(self, line: bytes | None) -> bool:
         """Take in a line; true if it is the server's farewell."""
