@@ -12,9 +12,9 @@ from harness.errors import ScriptError
 from harness.parsing import parse
 from harness.plan import Plan, plan
 from harness.rendering import render
-from harness.steps import Include, Script
+from harness.steps import Blank, Comment, Define, Include, Script
 
-__all__ = ["Plan", "ScriptError", "check", "load", "parse", "plan", "read", "render"]
+__all__ = ["Plan", "ScriptError", "check", "is_library", "load", "parse", "plan", "read", "render"]
 
 
 def load(path: str | Path) -> Script:
@@ -79,3 +79,8 @@ def _resolved(item: Include, script: Script, chain: tuple[Path, ...]) -> Include
         ) from None
     included = parse(decode(source, str(path)), str(path))
     return replace(item, script=_with_includes(included, (*chain, path.resolve())))
+
+
+def is_library(script: Script) -> bool:
+    """Whether it holds definitions and headers alone: for others to include, with nothing to play."""
+    return all(isinstance(item, (Define, Include, Comment, Blank)) for item in script.body)

@@ -1,0 +1,223 @@
+"""python -m harness play | update | record | check: arguments in, exit code out.
+
+0: everything is as the scripts say. 1: a server said something else. 2: a script, the target or the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import ink, junit, page
+from harness.errors import ScriptError
+from harness.player import WITHIN_S, Manner
+from harness.progress import Progress
+from harness.report import report
+from harness.running import NoTarget, TargetChoice, host_port, play_files, scripts_in
+from harness.script import check, load
+from harness.settings import header_line, parse_duration
+from harness.steps import FenceLine
+from harness.updating import Updated, update
+from harness.verdict import Outcome, Verdict
+from harness.wrong import Wrong
+
+FINE, FAILED, BROKEN = 0, 1, 2
+_CODES = {
+    Outcome.PASSED: FINE,
+    Outcome.SKIPPED: FINE,
+    Outcome.FAILED: FAILED,
+    Outcome.SCRIPT_WRONG: BROKEN,
+    Outcome.TARGET_BROKEN: BROKEN,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        code: int = options.run(options)
+    except (NoTarget, Wrong) as wrong:
+        message = wrong.message if isinstance(wrong, Wrong) else str(wrong)
+        print(f"harness: {message}", file=sys.stderr)
+        return BROKEN
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def _play(options: argparse.Namespace) -> int:
+    paths = _chosen(options)
+    began = time.monotonic()
+    verdicts: list[Verdict] = []
+    progress = Progress(len(paths), sys.stderr)
+    for verdict in play_files(paths, _choice(options), _manner(options), options.jobs):
+        verdicts.append(verdict)
+        progress.clear()
+        if verdict.outcome is not Outcome.PASSED or options.verbose:
+            _show(verdict)
+        progress.after(verdict)
+        if options.exitfirst and _CODES[verdict.outcome]:
+            break
+    progress.clear()
+    took = time.monotonic() - began
+    if options.junit:
+        Path(options.junit).write_text(junit.document(verdicts, took), encoding="utf-8")
+    if options.html:
+        Path(options.html).write_text(page.document(verdicts, took), encoding="utf-8")
+    print(progress.summary(took))
+    return _worst(verdicts)
+
+
+def _update(options: argparse.Namespace) -> int:
+    code = FINE
+    target = _choice(options).target()
+    for path in _chosen(options):
+        try:
+            done = update(path, target, _manner(options))
+        except ScriptError as wrong:
+            print(wrong)
+            code = BROKEN
+            continue
+        except OSError as wrong:
+            print(f"harness: cannot read {path}: {wrong.strerror}", file=sys.stderr)
+            code = BROKEN
+            continue
+        _tell_update(path, done)
+        if not done.passes_now:
+            code = max(code, _CODES[done.verdict.outcome])
+    return code
+
+
+def _tell_update(path: Path, done: Updated) -> None:
+    if done.diff:
+        print(ink.painted(_diff_lines(done.diff), sys.stdout), end="")
+    elif done.refused:
+        _show(done.verdict)
+        print(f"\nnot rewritten: {done.refused}")
+    elif done.verdict.outcome is Outcome.PASSED:
+        print(f"unchanged {path}")
+    else:
+        _show(done.verdict)
+
+
+def _diff_lines(diff: str) -> list[ink.Line]:
+    tones = {"+": ink.Tone.GOOD, "-": ink.Tone.BAD, "@": ink.Tone.HINT}
+    return [[ink.Span(line, tones.get(line[:1], ink.Tone.PLAIN))] for line in diff.splitlines()]
+
+
+def _check(options: argparse.Namespace) -> int:
+    code = FINE
+    paths = _chosen(options)
+    for path in paths:
+        try:
+            check(load(path))
+        except ScriptError as wrong:
+            print(wrong)
+            code = BROKEN
+        except OSError as wrong:
+            print(f"harness: cannot read {path}: {wrong.strerror}", file=sys.stderr)
+            code = BROKEN
+    if code == FINE:
+        print(f"{len(paths)} {'script keeps' if len(paths) == 1 else 'scripts keep'} the language")
+    return code
+
+
+def _record(options: argparse.Namespace) -> int:
+    from harness.record import record
+
+    listen = options.listen if ":" in options.listen else f":{options.listen}"
+    record(host_port(options.connect), host_port(listen), Path(options.output))
+    return FINE
+
+
+# --- what they share ----------------------------------------------------------------------------------------
+
+
+def _chosen(options: argparse.Namespace) -> list[Path]:
+    paths = [path for path in scripts_in(options.files) if _wanted(path, options.keyword)]
+    if not paths:
+        raise NoTarget("no script is left to play" if options.keyword else "there is no *.chat file here")
+    return paths
+
+
+def _wanted(path: Path, keyword: str | None) -> bool:
+    return keyword is None or keyword.casefold() in str(path).casefold()
+
+
+def _choice(options: argparse.Namespace) -> TargetChoice:
+    return TargetChoice(options.server, options.connect, options.app, options.shared)
+
+
+def _manner(options: argparse.Namespace) -> Manner:
+    fence = header_line(f"fence: {options.fence}", 0) if options.fence else None
+    within = parse_duration(options.within, 0) / 1_000_000 if options.within else WITHIN_S
+    return Manner(fence if isinstance(fence, FenceLine) else None, within)
+
+
+def _show(verdict: Verdict) -> None:
+    lines = list(report(verdict))
+    print(ink.painted(lines, sys.stdout), end="\n" if len(lines) > 1 else "", flush=True)
+
+
+def _worst(verdicts: Sequence[Verdict]) -> int:
+    return max((_CODES[verdict.outcome] for verdict in verdicts), default=FINE)
+
+
+# --- arguments ----------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m harness",
+        description="Plays scripted conversations of many clients against a line server.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="play | update | record | check")
+
+    play = commands.add_parser("play", help="play scripts and say what failed")
+    _add_files(play)
+    _add_target(play)
+    play.add_argument("-x", dest="exitfirst", action="store_true", help="stop at the first script that fails")
+    play.add_argument("-v", dest="verbose", action="store_true", help="name the scripts that pass, too")
+    play.add_argument("-j", dest="jobs", type=int, default=1, metavar="N", help="play on N processes at once")
+    play.add_argument("--junit", metavar="FILE", help="write a JUnit report for a build server")
+    play.add_argument("--html", metavar="FILE", help="write one page that holds everything")
+    play.set_defaults(run=_play)
+
+    renew = commands.add_parser("update", help="play, and rewrite the expectations that were wrong")
+    _add_files(renew)
+    _add_target(renew)
+    renew.set_defaults(run=_update)
+
+    take = commands.add_parser("record", help="write down what goes through a proxy")
+    take.add_argument("--connect", required=True, metavar="HOST:PORT", help="the server")
+    take.add_argument("--listen", required=True, metavar="[HOST:]PORT", help="where nc is pointed at")
+    take.add_argument("-o", dest="output", required=True, metavar="FILE", help="the transcript")
+    take.set_defaults(run=_record)
+
+    look = commands.add_parser("check", help="look at the language alone; no server is needed")
+    _add_files(look)
+    look.set_defaults(run=_check)
+    return parser
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scripts, or folders of them")
+    parser.add_argument("-k", dest="keyword", metavar="TEXT", help="only files whose path contains this")
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--server", metavar="CMD", help="a command that serves on {port}")
+    which.add_argument("--connect", metavar="HOST:PORT", help="a server that runs already")
+    which.add_argument("--app", metavar="MODULE:FACTORY", help="a gevent server, in this process")
+    parser.add_argument("--shared", action="store_true", help="one server for all scripts, not one for each")
+    parser.add_argument("--fence", metavar="'PING -> PONG'", help="the fence of scripts that name none")
+    parser.add_argument(
+        "--within", metavar="5s", help="how long one thing may take, for scripts that do not say"
+    )

@@ -1,0 +1,81 @@
+"""One turn's hearings -> what is wrong with them, as Failures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.connection import End
+from harness.hearing import Entry
+from harness.steps import Ending
+from harness.verdict import ENDS_AS, Failure, Fault, Hearing, TurnReport
+
+
+def judge(turn: TurnReport, eol: bytes) -> Iterator[Failure]:
+    """Every client's first wrong line and wrong end in this turn, in the order of their lines in the script."""
+    found = [failure for hearing in turn.hearings for failure in _of_one(turn, hearing, eol)]
+    yield from sorted(found, key=_weight)
+
+
+def _weight(failure: Failure) -> tuple[bool, int]:
+    # What is told first is what most likely caused the rest: a lost or a wrong line before one too many elsewhere.
+    return failure.fault is Fault.EXTRA, failure.line
+
+
+def _of_one(turn: TurnReport, hearing: Hearing, eol: bytes) -> Iterator[Failure]:
+    wrong = next((at for at, entry in enumerate(hearing.entries) if not entry.fits), None)
+    if wrong is not None:
+        yield _line_failure(turn, hearing, wrong, eol)
+    end = _end_fault(hearing)
+    # A connection that was lost explains the lines that did not come; one that stayed open is told beside them.
+    if end is not None:
+        line = hearing.ending_line or turn.last_line
+        yield Failure(
+            end, hearing.client, turn.file, line, turn.number,
+            ending=hearing.ending, end=hearing.end, at_s=turn.now_s,
+        )  # fmt: skip
+
+
+def _line_failure(turn: TurnReport, hearing: Hearing, at: int, eol: bytes) -> Failure:
+    entry = hearing.entries[at]
+    return Failure(
+        _line_fault(hearing, entry, eol),
+        hearing.client,
+        entry.awaited.file if entry.awaited else turn.file,
+        entry.awaited.line if entry.awaited else hearing.silence_line or _line_near(turn, hearing, at),
+        turn.number,
+        awaited=entry.awaited,
+        heard=entry.heard,
+        at_s=hearing.times_s[at],
+    )
+
+
+def _line_near(turn: TurnReport, hearing: Hearing, at: int) -> int:
+    """Where a line that the script does not say would have to stand: by what was heard before it, else the turn's end."""
+    before = [entry.awaited.line for entry in hearing.entries[:at] if entry.awaited]
+    return before[-1] if before else turn.last_line
+
+
+def _line_fault(hearing: Hearing, entry: Entry, eol: bytes) -> Fault:
+    if entry.awaited is None:
+        return Fault.EXTRA
+    came = [other.heard for other in hearing.entries if not other.fits and other.heard is not None]
+    for wire in came:
+        found = entry.awaited.ends_at(wire, 0, {}, eol)
+        if found is not None and found[0] == len(wire):
+            return Fault.OUT_OF_ORDER
+    return Fault.MISSING if entry.heard is None else Fault.DIFFERENT
+
+
+def _end_fault(hearing: Hearing) -> Fault | None:
+    said, came = hearing.ending, hearing.end
+    if said is None:
+        if not hearing.ended_now:
+            return None
+        return Fault.TURNED_AWAY if came is End.REFUSED else Fault.CUT_OFF
+    if came in ENDS_AS[said]:
+        return None
+    if said is Ending.REFUSED:
+        return Fault.LET_IN
+    if came is End.REFUSED:
+        return Fault.TURNED_AWAY
+    return Fault.STILL_OPEN if came is End.OPEN else Fault.OTHER_END

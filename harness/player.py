@@ -1,0 +1,107 @@
+"""Plays a Script on a Stage -> Verdict. The only module that knows both the language and the stage.
+
+How it is known that everything has happened is the stage's business; what should have happened is hearing's and
+judging's. Here the two meet, turn by turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.asking import Ask, Target, TargetError, UnsupportedAsk
+from harness.complaint import complain
+from harness.errors import ScriptError
+from harness.fence import Fence
+from harness.plan import Plan, plan, require_steps
+from harness.playing import Playing
+from harness.stage import Stage
+from harness.steps import Eol, FenceLine, LineEnd, Needs, Script, Server, Within
+from harness.verdict import Outcome, TurnReport, Verdict
+
+WITHIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How scripts are played where they do not say it themselves."""
+
+    fence: FenceLine | None = None
+    within_s: float = WITHIN_S
+
+
+def play(
+    script: Script,
+    target: Target,
+    manner: Manner = Manner(),  # frozen
+    *,
+    keep_going: bool = False,
+    on_turn: Callable[[TurnReport], None] | None = None,
+) -> Verdict:
+    """The verdict on this script at this target. `keep_going` plays on past what is wrong, taking it as heard."""
+    began = time.monotonic()
+    try:
+        made = plan(script)
+        require_steps(made)
+        lacking = _lacking(script, target)
+        if lacking:
+            return Verdict(script, Outcome.SKIPPED, target=str(target), reason=lacking)
+        return _play(made, target, manner, keep_going, on_turn, began)
+    except ScriptError as wrong:
+        return _verdict(script, Outcome.SCRIPT_WRONG, target, began, str(wrong))
+    except UnsupportedAsk as wrong:
+        return _verdict(script, Outcome.SCRIPT_WRONG, target, began, str(_asked(script, wrong)))
+    except TargetError as wrong:
+        return _verdict(script, Outcome.TARGET_BROKEN, target, began, str(wrong))
+
+
+def _play(
+    made: Plan,
+    target: Target,
+    manner: Manner,
+    keep_going: bool,
+    on_turn: Callable[[TurnReport], None] | None,
+    began: float,
+) -> Verdict:
+    script = made.script
+    server, within = script.setting(Server), script.setting(Within)
+    line, eol = script.setting(FenceLine) or manner.fence, script.setting(LineEnd)
+    ask = Ask(server.endpoints, server.options) if server else Ask()
+    within_s = within.microseconds / 1_000_000 if within else manner.within_s
+    wire = (eol.eol if eol else Eol.LF).wire
+    fence = Fence(line.ask, line.answers) if line else None
+    with Stage(target, ask, fence=fence, eol=wire, within=within_s) as stage:
+        playing = Playing(made, stage, wire, within_s, keep_going, on_turn)
+        playing.run()
+        return Verdict(
+            script,
+            Outcome.FAILED if playing.failures else Outcome.PASSED,
+            target=str(target),
+            grade=stage.grade,
+            virtual_time="virtual-time" in target.features,
+            clients=made.clients,
+            turns=tuple(playing.turns),
+            failures=tuple(playing.failures),
+            afterwards=tuple(playing.afterwards),
+            last_words=stage.last_words() if playing.failures else "",
+            real_s=time.monotonic() - began,
+            eol=wire,
+        )
+
+
+def _lacking(script: Script, target: Target) -> str:
+    needs = script.setting(Needs)
+    lacking = [feature for feature in needs.features if feature not in target.features] if needs else []
+    return f"needs {', '.join(lacking)}, which {target} lacks" if lacking else ""
+
+
+def _asked(script: Script, wrong: UnsupportedAsk) -> ScriptError:
+    """What the target does not know, told at the line that asked for it."""
+    server = script.setting(Server)
+    line = server.line if server else 1
+    return complain(script, line, len("server: ") if server else 0, str(wrong), "what this target knows")
+
+
+def _verdict(script: Script, outcome: Outcome, target: Target, began: float, reason: str) -> Verdict:
+    return Verdict(script, outcome, target=str(target), reason=reason, real_s=time.monotonic() - began)

@@ -1,0 +1,353 @@
+"""One script being played: its turns, one after another, on a stage that stands. Knows no files and no reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.asking import TargetError, UnsupportedAsk
+from harness.client import Client
+from harness.complaint import complain
+from harness.connection import End
+from harness.errors import ScriptError
+from harness.fence import Grade, Unanswered
+from harness.hearing import Awaited, Entry, Heard, hear, side_by_side
+from harness.judging import judge
+from harness.matching import fill
+from harness.plan import PlacedDoing, Plan, Turn
+from harness.rendering import render_item
+from harness.settings import render_duration
+from harness.stage import Stage
+from harness.steps import (
+    RECEIVING,
+    SENDING,
+    AnyOrder,
+    Connects,
+    Deed,
+    Does,
+    Ends,
+    ReceivesNothing,
+    Send,
+    SendBytes,
+    Sending,
+    SendPattern,
+    Together,
+    Wait,
+)
+from harness.unfolding import Placed
+from harness.verdict import ENDS_AS, Afterwards, Done, Failure, Fault, Hearing, TurnReport
+
+# How often, in seconds, it is looked again for a line that an inexact fence did not wait for.
+LOOK_AGAIN_S = 0.005
+# How much virtual time a failed run is given, to see whether a missing line was only late.
+LATE_S = 60.0
+
+
+@dataclass(slots=True)
+class _Expected:
+    """What one turn says is received."""
+
+    awaited: dict[str, list[Awaited]] = field(default_factory=dict)
+    agree: set[int] = field(default_factory=set)
+    silences: dict[str, int] = field(default_factory=dict)
+    ends: dict[str, tuple[Ends, int]] = field(default_factory=dict)
+
+
+class _Stopped(Exception):
+    """The run cannot go on; why is in the failures."""
+
+
+class Playing:
+    def __init__(
+        self,
+        made: Plan,
+        stage: Stage,
+        eol: bytes,
+        within_s: float,
+        keep_going: bool,
+        on_turn: Callable[[TurnReport], None] | None,
+    ) -> None:
+        self._plan = made
+        self._stage = stage
+        self._eol = eol
+        self._within_s = within_s
+        self._keep_going = keep_going
+        self._on_turn = on_turn
+        self._known: dict[str, str] = {}
+        self._there: dict[str, Client] = {}
+        self._gone: set[str] = set()
+        self._done: list[Done] = []
+        self.turns: list[TurnReport] = []
+        self.failures: list[Failure] = []
+        self.afterwards: list[Afterwards] = []
+
+    def run(self) -> None:
+        """Play every turn, or up to the one that fails."""
+        for at, turn in enumerate(self._plan.turns):
+            found = self._play_turn(turn)
+            self.failures.extend(found)
+            if any(one.fault in (Fault.DIED, Fault.UNANSWERED) for one in found):
+                return
+            if found and not self._keep_going:
+                following = self._plan.turns[at + 1] if at + 1 < len(self._plan.turns) else None
+                self._look_afterwards(following)
+                return
+
+    # --- one turn -------------------------------------------------------------------------------------------
+
+    def _play_turn(self, turn: Turn) -> list[Failure]:
+        self._done = []
+        stopped: Failure | None = None
+        try:
+            for doing in turn.doings:
+                self._do(doing, turn)
+        except Unanswered as silent:
+            stopped = self._failure(turn, Fault.UNANSWERED, silent.client, f"waited {silent.waited_s:.1f} s")
+        except TargetError as dead:
+            stopped = self._failure(turn, Fault.DIED, "", str(dead))
+        expected = _expected(turn)
+        heard = None if stopped else self._listen(expected)
+        report = self._report(turn, expected, heard)
+        self.turns.append(report)
+        if self._on_turn is not None:
+            self._on_turn(report)
+        found = list(judge(report, self._eol))
+        if stopped is None and found and not self._stage.alive():
+            stopped = self._failure(turn, Fault.DIED, "", "")
+        return [stopped, *found] if stopped else found
+
+    def _failure(self, turn: Turn, fault: Fault, client: str, detail: str) -> Failure:
+        placed = turn.doings[min(len(self._done), len(turn.doings)) - 1] if self._done else turn.doings[0]
+        return Failure(
+            fault, client, placed.script.file, placed.line, turn.number, at_s=self._stage.now(), detail=detail
+        )
+
+    # --- doing ----------------------------------------------------------------------------------------------
+
+    def _do(self, doing: PlacedDoing, turn: Turn) -> None:
+        match doing.step:
+            case Connects(client, endpoint):
+                self._note(doing, client, "connects" + (f" to {endpoint}" if endpoint else ""))
+                self._connect(doing, client, endpoint)
+            case Together(body):
+                self._together(doing, [send for send in body if isinstance(send, SENDING)])
+            case Wait(microseconds):
+                self._note(doing, None, f"wait {render_duration(microseconds)}")
+                self._stage.wait(microseconds / 1_000_000)
+            case Does(client, deed):
+                self._note(doing, client, deed.value)
+                self._deed(self._there[client], deed)
+            case Send() | SendBytes() | SendPattern():
+                self._send(doing, doing.step)
+
+    def _note(self, doing: PlacedDoing, client: str | None, text: str, line: int = 0) -> None:
+        self._done.append(
+            Done(client, text, doing.script.file, line or doing.line, self._stage.now(), doing.via)
+        )
+
+    def _connect(self, doing: PlacedDoing, name: str, endpoint: str | None = None) -> None:
+        client = self._stage.client(name)
+        try:
+            client.connect(endpoint)
+        except UnsupportedAsk as wrong:
+            raise complain(
+                doing.script, doing.line, 0, str(wrong), "an endpoint of this target", doing.step
+            ) from None
+        self._there[name] = client
+        self._gone.discard(name)
+        self._stage.fence((client,))
+
+    def _present(self, doing: PlacedDoing, name: str) -> Client:
+        """The client, connected by its first send."""
+        if name not in self._there:
+            self._connect(doing, name)
+        return self._there[name]
+
+    def _send(self, doing: PlacedDoing, step: Sending) -> None:
+        client = self._present(doing, step.client)
+        step = self._filled(doing, step)
+        self._note(doing, step.client, _text(step))
+        if client.end is not End.OPEN:
+            return  # it was cut off; the turn's end says so
+        if isinstance(step, Send):
+            client.send(step.text)
+        elif isinstance(step, SendBytes):
+            client.send_bytes(step.data)
+            self._stage.fence((client,))
+
+    def _together(self, doing: PlacedDoing, sends: list[Sending]) -> None:
+        ready = [(self._present(doing, send.client), self._filled(doing, send)) for send in sends]
+        doers = []
+        for client, step in ready:
+            self._note(doing, step.client, _text(step), step.line)
+            if client.end is End.OPEN:
+                client.post(step.text.encode() + self._eol if isinstance(step, Send) else _data(step))
+                doers.append(client)
+        self._stage.fence(tuple(dict.fromkeys(doers)))
+
+    def _filled(self, doing: PlacedDoing, step: Sending) -> Send | SendBytes:
+        if not isinstance(step, SendPattern):
+            return step
+        text = fill(step.pattern, self._known)
+        try:
+            return Send(step.client, text, line=step.line)
+        except ValueError:
+            # A captured value may hold what no literal can; it is sent as it came.
+            wire = text.encode("utf-8", "surrogateescape") + self._eol
+            return SendBytes(step.client, wire, line=step.line)
+
+    def _deed(self, client: Client, deed: Deed) -> None:
+        match deed:
+            case Deed.CLOSES:
+                client.close()
+                self._gone.add(client.name)
+            case Deed.ABORTS:
+                client.abort()
+                self._gone.add(client.name)
+            case Deed.HALF_CLOSES:
+                client.half_close()
+            case Deed.STOPS_READING:
+                client.stop_reading()
+            case Deed.READS_AGAIN:
+                client.read_again()
+        self._stage.fence((client,))
+
+    # --- hearing --------------------------------------------------------------------------------------------
+
+    def _listen(self, expected: _Expected) -> Heard | None:
+        """What fits; where the fence is not exact, an awaited line or end is given its time to come."""
+        heard = self._hear(expected)
+        if self._stage.grade is Grade.EXACT or (heard and self._ended_well(expected)):
+            return heard
+        until = time.monotonic() + self._within_s
+        waited = False
+        while not (heard and self._ended_well(expected)) and time.monotonic() < until:
+            if heard is None and not self._may_still_come(expected):
+                return None
+            self._stage.wait(LOOK_AGAIN_S)
+            waited = True
+            heard = self._hear(expected)
+        if waited and heard:
+            self._stage.fence(tuple(self._there.values()))
+            heard = self._hear(expected)
+        return heard
+
+    def _hear(self, expected: _Expected) -> Heard | None:
+        inboxes = {name: bytes(client.inbox) for name, client in self._there.items()}
+        if any(inboxes[name] for name in inboxes if name not in expected.awaited):
+            return None
+        return hear(expected.awaited, inboxes, self._known, self._eol, frozenset(expected.agree))
+
+    def _ended_well(self, expected: _Expected) -> bool:
+        return all(self._there[name].end in ENDS_AS[ends.ending] for name, (ends, _) in expected.ends.items())
+
+    def _may_still_come(self, expected: _Expected) -> bool:
+        """Whether something awaited is missing from someone who is still connected."""
+        for name, items in expected.awaited.items():
+            client = self._there[name]
+            entries, _ = side_by_side(items, bytes(client.inbox), self._known, self._eol)
+            if client.end is End.OPEN and any(not entry.fits and entry.awaited for entry in entries):
+                return True
+        return False
+
+    # --- the report -----------------------------------------------------------------------------------------
+
+    def _report(self, turn: Turn, expected: _Expected, heard: Heard | None) -> TurnReport:
+        known = dict(heard.bound) if heard else dict(self._known)
+        hearings = []
+        for name, client in self._there.items():
+            data = bytes(client.inbox)
+            if heard is not None:
+                entries: tuple[Entry, ...] = heard.entries.get(name, ())
+            else:
+                entries, bound = side_by_side(expected.awaited.get(name, ()), data, known, self._eol)
+                known.update(bound)
+            ends = expected.ends.get(name)
+            ended_now = client.end is not End.OPEN and name not in self._gone
+            hearings.append(
+                Hearing(
+                    name,
+                    entries,
+                    tuple(self._time_of(client, entry) for entry in entries),
+                    expected.silences.get(name, 0),
+                    ends[0].ending if ends else None,
+                    ends[1] if ends else 0,
+                    client.end,
+                    ended_now,
+                )
+            )
+            client.take(len(data))
+            if ended_now or ends:
+                self._gone.add(name)
+        self._known = known
+        near = _last(turn)
+        return TurnReport(
+            turn.number, near.script.file, near.line, tuple(self._done), tuple(hearings), self._stage.now()
+        )
+
+    def _time_of(self, client: Client, entry: Entry) -> float:
+        if entry.heard is None:
+            return self._stage.now()
+        return client.arrived_at(entry.offset)
+
+    # --- afterwards -----------------------------------------------------------------------------------------
+
+    def _look_afterwards(self, following: Turn | None) -> None:
+        """The run is over; see whether what is missing only comes late. Whatever goes wrong here tells nothing."""
+        if not any(one.fault in (Fault.MISSING, Fault.DIFFERENT) for one in self.failures):
+            return
+        try:
+            if self._stage.grade is Grade.EXACT:
+                self._stage.wait(LATE_S)
+                self._collect("later")
+            if following is not None:
+                for doing in following.doings:
+                    self._do(doing, following)
+                self._collect("a turn later")
+        except (TargetError, Unanswered, ScriptError, OSError, KeyError):
+            return
+
+    def _collect(self, how: str) -> None:
+        heard = {name: bytes(client.inbox) for name, client in self._there.items() if client.inbox}
+        for name, data in heard.items():
+            self._there[name].take(len(data))
+        self.afterwards.append(Afterwards(how, heard))
+
+
+def _text(step: Send | SendBytes) -> str:
+    return next(iter(render_item(step)))[len(step.client) :]
+
+
+def _last(turn: Turn) -> Placed[Any]:
+    """The step after which a line would stand that this turn has caused and the script does not say."""
+    placed = [*turn.doings, *turn.expects]
+    own = [one for one in placed if not one.via]
+    return (own or placed)[-1]
+
+
+def _data(step: SendBytes) -> bytes:
+    return step.data
+
+
+def _expected(turn: Turn) -> _Expected:
+    out = _Expected()
+    for group, placed in enumerate(turn.expects):
+        file = placed.script.file
+        match placed.step:
+            case AnyOrder(body, same_for):
+                for one in body:
+                    if isinstance(one, RECEIVING):
+                        for client in (one.client,) if one.client else same_for:
+                            item = Awaited(one, file, one.line or placed.line, group)
+                            out.awaited.setdefault(client, []).append(item)
+                if same_for:
+                    out.agree.add(group)
+            case ReceivesNothing(client):
+                out.silences[client] = placed.line
+            case Ends(client):
+                out.ends[client] = (placed.step, placed.line)
+            case step:
+                out.awaited.setdefault(step.client, []).append(Awaited(step, file, placed.line))
+    return out

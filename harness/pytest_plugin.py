@@ -1,0 +1,239 @@
+"""Transcripts as pytest items, and the fixtures `harness_target` and `stage`. The only file that imports pytest.
+
+Whoever does not ask for it must not notice it: nothing is collected without `harness_files` in the ini, no hook does
+anything for tests that are not its own, and gevent is imported only once a transcript or a stage is really used.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness import ink
+
+if TYPE_CHECKING:
+    from harness.asking import Target
+    from harness.stage import Stage
+    from harness.updating import Updated
+    from harness.verdict import Verdict
+
+_UPDATED = "transcript rewritten"
+_CLAIMS = "harness_update_claims"
+_stage_of_test: pytest.StashKey[Any] = pytest.StashKey()
+_claims_folder: pytest.StashKey[Path] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("harness", "transcripts of line servers")
+    for name, metavar, text in (
+        ("server", "CMD", "a command that serves on {port}"),
+        ("connect", "HOST:PORT", "a server that runs already"),
+        ("app", "MODULE:FACTORY", "a gevent server, in this process"),
+    ):
+        group.addoption(f"--harness-{name}", metavar=metavar, help=f"play transcripts at {text}")
+        parser.addini(f"harness_{name}", f"play transcripts at {text}")
+    group.addoption(
+        "--harness-update", action="store_true", help="rewrite the expectations of transcripts that fail"
+    )
+    parser.addini("harness_files", "transcripts to collect: patterns from the root folder", type="linelist")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "harness(server, fence, eol, within): what the `stage` fixture asks for, as a header would"
+    )
+    if config.getoption("harness_update") and not hasattr(config, "workerinput"):
+        config.stash[_claims_folder] = Path(tempfile.mkdtemp(prefix="harness-update-"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    folder = config.stash.get(_claims_folder, None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """With xdist: every worker claims files in the same folder."""
+    folder = node.config.stash.get(_claims_folder, None)
+    if folder is not None:
+        node.workerinput[_CLAIMS] = str(folder)
+
+
+# --- collection ---------------------------------------------------------------------------------------------
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if file_path.suffix != ".chat":
+        return None
+    patterns: list[str] = parent.config.getini("harness_files")
+    try:
+        path = file_path.relative_to(parent.config.rootpath).as_posix()
+    except ValueError:
+        return None
+    if not any(fnmatch(path, pattern) for pattern in patterns):
+        return None
+    return ChatFile.from_parent(parent, path=file_path)  # type: ignore[no-any-return]
+
+
+class ChatFile(pytest.Module):
+    """One transcript. It poses as a module of one test, so that fixtures and their parameters work as everywhere."""
+
+    def _getobj(self) -> ModuleType:
+        module = ModuleType(self.path.stem)
+        setattr(module, self.path.stem, _transcript)
+        return module
+
+    def collect(self) -> Iterator[pytest.Item]:
+        from harness.errors import ScriptError
+        from harness.script import is_library, load
+
+        try:
+            if is_library(load(self.path)):
+                return  # definitions alone, for others to include
+        except ScriptError:
+            pass  # told when it is played, as the failure of this item
+        for made in self._genfunctions(self.path.stem, _transcript):
+            yield ChatItem.from_parent(
+                self,
+                name=made.name,
+                callspec=getattr(made, "callspec", None),
+                fixtureinfo=made._fixtureinfo,
+                keywords={mark: True for mark in made.keywords if mark == getattr(made, "callspec", None)},
+                originalname=made.originalname,
+            )
+
+
+class ChatItem(pytest.Function):
+    """One transcript at one target."""
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, TranscriptFailed):
+            return Told(excinfo.value)
+        return super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        return self.path, None, self.nodeid.rpartition("::")[0] + self.name[len(self.originalname) :]
+
+
+class TranscriptFailed(AssertionError):
+    """A verdict that is no pass."""
+
+    def __init__(self, verdict: Verdict, refused: str = "") -> None:
+        from harness.report import report
+        from harness.telling import summary
+
+        self.lines = list(report(verdict))
+        if refused:
+            self.lines += [[], [ink.Span(f"  not rewritten: {refused}", ink.Tone.WANTED)]]
+        self.summary = summary(verdict)
+        super().__init__(self.summary)
+
+
+class Crash:
+    """What pytest shows in its short summary."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+class Told:
+    """The verdict as pytest shows it: in colour where pytest uses colour, plain in files and between processes."""
+
+    def __init__(self, failed: TranscriptFailed) -> None:
+        self._lines = failed.lines
+        self.reprcrash = Crash(failed.summary)
+
+    def toterminal(self, tw: Any) -> None:
+        tw.write(ink.ansi(self._lines) if tw.hasmarkup else ink.plain(self._lines))
+
+    def __str__(self) -> str:
+        return ink.plain(self._lines)
+
+
+def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
+    from harness.running import play_file
+    from harness.verdict import Outcome
+
+    path = request.node.path
+    done = _update(request, harness_target) if request.config.getoption("harness_update") else None
+    verdict = done.verdict if done else play_file(path, harness_target)
+    if done is not None and done.diff:
+        request.node.add_report_section("call", _UPDATED, done.diff)
+    elif verdict.outcome is Outcome.SKIPPED:
+        pytest.skip(verdict.reason)
+    elif verdict.outcome is not Outcome.PASSED:
+        raise TranscriptFailed(verdict, done.refused if done else "")
+
+
+# --- update -------------------------------------------------------------------------------------------------
+
+
+def _update(request: pytest.FixtureRequest, target: Target) -> Updated:
+    from harness.claims import Claims
+    from harness.updating import update
+
+    config = request.config
+    given = getattr(config, "workerinput", {}).get(_CLAIMS)
+    claims = Claims(Path(given) if given else config.stash[_claims_folder])
+    path: Path = request.node.path
+    with claims.of(path, request.node.nodeid) as claim:
+        return update(path, target, before_writing=claim)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not terminalreporter.config.getoption("harness_update"):
+        return
+    reports = terminalreporter.stats.get("passed", [])
+    diffs = [text for one in reports for name, text in one.sections if name.startswith(_UPDATED)]
+    if diffs:
+        terminalreporter.section(f"{len(diffs)} transcripts rewritten")
+        for diff in diffs:
+            terminalreporter.write(diff)
+
+
+# --- fixtures -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def harness_target(pytestconfig: pytest.Config) -> Target:
+    """What transcripts are played at. A project overrides this fixture, or says it in the options or the ini."""
+    from harness.running import NoTarget, TargetChoice
+
+    given = {name: pytestconfig.getoption(f"harness_{name}") for name in ("server", "connect", "app")}
+    if not any(given.values()):
+        given = {name: pytestconfig.getini(f"harness_{name}") or None for name in given}
+    try:
+        return TargetChoice(**given).target()
+    except NoTarget as wrong:
+        raise pytest.UsageError(
+            f"{wrong} (--harness-server, --harness-connect or --harness-app; or a fixture harness_target)"
+        ) from None
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[Stage]:
+    """Clients at the target, for conversations written in Python; settled and closed at the end of the test."""
+    from harness.staging import stage_for
+
+    marker = request.node.get_closest_marker("harness")
+    with stage_for(harness_target, marker.kwargs if marker else {}) as made:
+        request.node.stash[_stage_of_test] = made
+        yield made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """A test that leaves a line unexpected has failed, so this is looked at in the test and not after it."""
+    result = yield
+    made = pyfuncitem.stash.get(_stage_of_test, None)
+    if made is not None:
+        made.settle()
+    return result

@@ -1,0 +1,232 @@
+"""The text that would have passed: which lines of a script were wrong, and what stands in their place. Pure.
+
+Only expectations are ever replaced, added or taken away; comments, layout and what fits stay byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.errors import ScriptError
+from harness.lanes import END_WORDS
+from harness.parsing import parse
+from harness.plan import DOING, plan
+from harness.rendering import render_item
+from harness.steps import (
+    AnyOrder,
+    Blank,
+    Comment,
+    Define,
+    Include,
+    Item,
+    Repeat,
+    Script,
+    Together,
+    as_receive,
+)
+from harness.unfolding import unfold
+from harness.verdict import Fault, Hearing, TurnReport, Verdict
+
+
+class Refused(Exception):
+    """The script cannot be rewritten without losing something; the message says what."""
+
+
+@dataclass(slots=True)
+class _Demand:
+    """What one visit to a line wants of it: its own text (None: as it stands, "" : gone), and lines after it."""
+
+    instead: str | None = None
+    after: list[str] = field(default_factory=list)
+
+    def key(self) -> tuple[str | None, tuple[str, ...]]:
+        return self.instead, tuple(self.after)
+
+
+def rewritten(verdict: Verdict) -> str:
+    """The script's text with its wrong expectations put right, from a run that was kept going. Refused, or as it was."""
+    script = verdict.script
+    for failure in verdict.failures:
+        if failure.fault in (Fault.DIED, Fault.UNANSWERED, Fault.DISAGREED):
+            raise Refused(
+                f"line {failure.line}: {failure.client} {failure.fault.value}; nothing can be learned from that"
+            )
+    visits: dict[int, list[_Demand]] = {}
+    for turn in verdict.turns:
+        for line, demand in _demands(turn, verdict.eol, script).items():
+            visits.setdefault(line, []).append(demand)
+    text = _apply(script, _agreed(visits))
+    _require_nothing_lost(script, text)
+    return text
+
+
+def as_heard(turn: TurnReport, eol: bytes) -> list[str]:
+    """The receives of this turn as they were heard, to be pasted; client after client."""
+    out: list[str] = []
+    for hearing in turn.hearings:
+        for entry in hearing.entries:
+            if entry.fits and entry.awaited is not None:
+                out.append(f"{hearing.client}{entry.awaited.text}")
+            elif entry.heard is not None:
+                out.append(_line(as_receive(hearing.client, entry.heard, eol)))
+        ended = _ended(hearing)
+        if ended:
+            out.append(ended)
+    return out
+
+
+def _line(item: Item) -> str:
+    return next(iter(render_item(item)))
+
+
+def _ended(hearing: Hearing) -> str:
+    """The line that says how this connection ended in this turn, if it did."""
+    if not hearing.ended_now:
+        return ""
+    if hearing.ending is not None and hearing.ended_well:
+        return f"{hearing.client} {hearing.ending.value}"
+    return f"{hearing.client} {END_WORDS[hearing.end]}"
+
+
+# --- what each line should be -------------------------------------------------------------------------------
+
+
+def _demands(turn: TurnReport, eol: bytes, script: Script) -> dict[int, _Demand]:
+    out: dict[int, _Demand] = {}
+    for hearing in turn.hearings:
+        anchor = turn.last_line
+        for entry in hearing.entries:
+            if entry.awaited is not None:
+                _own(entry.awaited.file, script, entry.awaited.line)
+                demand = _Demand()
+                if not entry.fits:
+                    demand.instead = ""
+                if not entry.fits and entry.heard is not None:
+                    demand.instead = _line(as_receive(entry.awaited.step.client, entry.heard, eol))
+                _merge(out, entry.awaited.line, demand)
+                anchor = entry.awaited.line
+            elif entry.heard is not None:
+                line = _line(as_receive(hearing.client, entry.heard, eol))
+                _own(turn.file, script, anchor)
+                silence = out.get(hearing.silence_line)
+                if hearing.silence_line and silence is None:
+                    # What "receives nothing" said is not so any more: the first line takes its place.
+                    out[hearing.silence_line] = _Demand(line)
+                    anchor = hearing.silence_line
+                else:
+                    out.setdefault(anchor, _Demand()).after.append(line)
+        _demand_end(hearing, turn, script, anchor, out)
+    return out
+
+
+def _merge(out: dict[int, _Demand], line: int, demand: _Demand) -> None:
+    """One line may be heard by several in one turn (`the same for`), who must then want the same of it."""
+    there = out.get(line)
+    if there is not None and there.instead != demand.instead:
+        raise Refused(f"line {line} is heard more than once and would have to say different things")
+    if there is None:
+        out[line] = demand
+
+
+def _demand_end(
+    hearing: Hearing, turn: TurnReport, script: Script, anchor: int, out: dict[int, _Demand]
+) -> None:
+    ended = _ended(hearing)
+    if hearing.ending is None:
+        if ended:
+            _own(turn.file, script, anchor)
+            out.setdefault(anchor, _Demand()).after.append(ended)
+    elif not hearing.ended_well:
+        _merge(out, hearing.ending_line, _Demand(ended))
+
+
+def _own(file: str, script: Script, line: int) -> None:
+    if file != script.file:
+        raise Refused(f"{file}:{line} is wrong, and an included file is not rewritten")
+
+
+def _agreed(visits: Mapping[int, Sequence[_Demand]]) -> dict[int, _Demand]:
+    """A line in a repeat or a definition is visited several times; all visits must want the same of it."""
+    out: dict[int, _Demand] = {}
+    for line, demands in visits.items():
+        if len({demand.key() for demand in demands}) > 1:
+            raise Refused(
+                f"line {line} is played {len(demands)} times and would have to say different things"
+            )
+        out[line] = demands[0]
+    return out
+
+
+# --- the text -----------------------------------------------------------------------------------------------
+
+
+def _apply(script: Script, demands: Mapping[int, _Demand]) -> str:
+    emptied = set(_emptied(script.body, {line for line, demand in demands.items() if demand.instead == ""}))
+    out: list[str] = []
+    later: dict[int, list[str]] = {}
+    blocks = dict(_block_ends(script.body))
+    for number, row in enumerate(script.source, 1):
+        demand = demands.get(number, _Demand())
+        indent = row[: len(row) - len(row.lstrip(" "))]
+        if number not in emptied and demand.instead is None:
+            out.append(row)
+        elif number not in emptied and demand.instead:
+            out.append(indent + demand.instead)
+        if demand.after:
+            # After the head of a block means after the block.
+            later.setdefault(blocks.get(number, number), []).extend(indent + line for line in demand.after)
+        out.extend(later.pop(number, ()))
+    return "".join(f"{row}\n" for row in out)
+
+
+def _emptied(body: Iterable[Item], gone: set[int]) -> Iterator[int]:
+    """The heads of blocks that would be left without a step."""
+    for item in body:
+        if not isinstance(item, (Together, AnyOrder, Repeat, Define)):
+            continue
+        steps = [inner for inner in item.body if not isinstance(inner, (Comment, Blank))]
+        if isinstance(item, (Repeat, Define)):
+            yield from _emptied(item.body, gone)
+        if all(inner.line in gone for inner in steps):
+            if not isinstance(item, AnyOrder) or len(steps) != len(item.body):
+                raise Refused(f"the block of line {item.line} would be left without a step")
+            yield item.line
+
+
+def _block_ends(body: Iterable[Item]) -> Iterator[tuple[int, int]]:
+    for item in body:
+        if isinstance(item, (Together, AnyOrder, Repeat, Define)):
+            yield item.line, _last_line(item)
+            if isinstance(item, (Repeat, Define)):
+                yield from _block_ends(item.body)
+
+
+def _last_line(item: Item) -> int:
+    if isinstance(item, (Together, AnyOrder, Repeat, Define)):
+        return max(_last_line(inner) for inner in item.body)
+    return item.line
+
+
+def _require_nothing_lost(script: Script, text: str) -> None:
+    """Whatever the script does must still be done, in the same order; and the text must be a script."""
+    try:
+        after = _with_includes_of(script, parse(text, script.file))
+        plan(after)
+    except ScriptError as wrong:
+        raise Refused(f"what was heard does not make a script: {wrong}") from None
+    if _deeds(script) != _deeds(after):
+        raise Refused("a step would be lost")
+
+
+def _with_includes_of(script: Script, after: Script) -> Script:
+    read = {item.path: item.script for item in script.body if isinstance(item, Include)}
+    body = tuple(
+        replace(item, script=read.get(item.path)) if isinstance(item, Include) else item
+        for item in after.body
+    )
+    return replace(after, body=body)
+
+
+def _deeds(script: Script) -> list[object]:
+    return [placed.step for placed in unfold(script) if isinstance(placed.step, DOING)]
