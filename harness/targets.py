@@ -1,0 +1,8 @@
+"""What is tested: a server in this process, a command, an address. The public names of all that a target is."""
+
+from __future__ import annotations
+
+from harness.asking import Ask, Running, Target, TargetError, UnsupportedAsk
+from harness.inprocess import InProcess
+
+__all__ = ["Ask", "InProcess", "Running", "Target", "TargetError", "UnsupportedAsk"]
