@@ -27,7 +27,6 @@ from geventchat.client.plain import Manners, PlainTerminal
 from geventchat.client.rendering import Look
 from geventchat.client.session import Session, Visit
 from geventchat.client.speech import DEFAULT_PORTS, Dialect
-from geventchat.client.speeches import dialect_of_port
 from geventchat.client.terminal import Deaf, InputEnded, Interrupted, Terminal, WalkedOut
 
 GET_THE_REST = "For a whole input line, history and completion: pip install 'geventchat[client]'"
@@ -114,7 +113,7 @@ async def _fill_in(options: Options, terminal: Terminal) -> Visit:
             raise Ended(Exit.FAILED)
     if name is None:
         name = await ask_name(terminal.ask, complain)
-    return Visit(address, options.dialect or dialect_of_port(address.port), name, options.keep_alive_s)
+    return Visit(address, options.dialect, name, options.keep_alive_s)
 
 
 def _at_a_question(happening: Happening) -> None:

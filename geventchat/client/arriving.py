@@ -30,6 +30,14 @@ class TurnedAway(Exception):
     """Nobody let us in; the message says why."""
 
 
+class WrongDialect(TurnedAway):
+    """The server speaks another dialect than we do."""
+
+    def __init__(self, theirs: Dialect) -> None:
+        super().__init__(f"The server speaks {theirs.value}: try --dialect {theirs.value}.")
+        self.theirs = theirs
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """How we say who we are."""
@@ -71,7 +79,7 @@ async def log_in(
 def _check_dialect(line: bytes | None, dialect: Dialect) -> None:
     theirs = looks_like(line or b"")
     if theirs is not None and theirs is not dialect:
-        raise TurnedAway(f"The server speaks {theirs.value}: try --dialect {theirs.value}.")
+        raise WrongDialect(theirs)
 
 
 def _quoted(heard: Heard) -> str:

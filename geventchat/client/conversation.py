@@ -108,6 +108,10 @@ class Conversation:
         else:
             yield from self._roster(users, shown)
 
+    def unanswered_pings(self) -> int:
+        """How many pings are under way."""
+        return len(self._pings)
+
     def keep_alive(self) -> Send:
         """A sign of life whose answer nobody sees."""
         self._pings.append(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from geventchat.client.address import BadAddress, split
 from geventchat.client.speech import DEFAULT_PORTS, Dialect
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dialect",
         choices=[dialect.value for dialect in Dialect],
-        help="what the server speaks (default: what its port suggests, otherwise line)",
+        help="what the server speaks (found out if left out)",
     )
     parser.add_argument("--name", metavar="NAME", help="your name in the chat")
     parser.add_argument(
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 def _with_keep_alive_seconds(argv: Sequence[str]) -> list[str]:
     """Argparse would take the host after a bare --keep-alive for its number: it is filled in here."""
     words = []
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip_longest(argv, argv[1:], fillvalue=""):
         words.append(word)
         if word == "--keep-alive" and not _is_number(following):
             words.append(f"{KEEP_ALIVE_S}")

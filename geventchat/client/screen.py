@@ -68,7 +68,7 @@ class Screen:
             history=_PromptHistory(self._manners.history),
             completer=_PromptCompleter(scene),
             complete_while_typing=False,
-            key_bindings=self._keys(),
+            key_bindings=self._keys(scene),
             erase_when_done=True,
         )
         # One prompt for the whole session: were it to end with each line, keys in between would be lost.
@@ -124,7 +124,7 @@ class Screen:
             self._sink(Typed(line))
         return False
 
-    def _keys(self) -> KeyBindings:
+    def _keys(self, scene: Scene) -> KeyBindings:
         keys = KeyBindings()
 
         @keys.add("c-c")
@@ -138,7 +138,24 @@ class Screen:
         def _(event: KeyPressEvent) -> None:
             self._sink(InputEnded())
 
+        @keys.add("tab")
+        def _(event: KeyPressEvent) -> None:
+            _complete(event.current_buffer, scene)
+
         return keys
+
+
+def _complete(buffer: Buffer, scene: Scene) -> None:
+    if buffer.complete_state is not None:
+        buffer.complete_next()
+        return
+    word, words = candidates(buffer.document.text_before_cursor, scene.people())
+    if len(words) == 1:
+        # At once, not when the menu would be ready: whoever types on behind the Tab must not be faster.
+        buffer.delete_before_cursor(len(word))
+        buffer.insert_text(words[0])
+    else:
+        buffer.start_completion(insert_common_part=True)
 
 
 class _PromptHistory(History):

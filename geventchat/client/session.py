@@ -8,33 +8,27 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
-from types import NoneType
 
 from geventchat.client.address import Address
-from geventchat.client.arriving import CUT_REASONS, Login, TurnedAway, log_in
+from geventchat.client.arriving import CUT_REASONS, Login, TurnedAway, WrongDialect, log_in
 from geventchat.client.asking import ask_name
+from geventchat.client.away import Away
 from geventchat.client.conversation import Clock, Conversation
 from geventchat.client.exits import Ended, Exit
 from geventchat.client.heard import CutReason, NameFault, NameRefused
-from geventchat.client.inbox import Happening, Inbox, Terminated
+from geventchat.client.inbox import Inbox
 from geventchat.client.link import CannotConnect, Link, connect
 from geventchat.client.naming import refusal
-from geventchat.client.notes import Commands, Greeting, Offline, Parting, Problem, Remark
+from geventchat.client.notes import Greeting, Offline, Parting, Problem, Remark
 from geventchat.client.pauses import pauses, scattered
 from geventchat.client.speech import Dialect
-from geventchat.client.speeches import speak
+from geventchat.client.speeches import dialect_of_port, speak
 from geventchat.client.talk import Talk
 from geventchat.client.terminal import (
-    Deaf,
-    InputEnded,
-    Interrupted,
-    NotText,
     Scene,
     Terminal,
-    Typed,
     WalkedOut,
 )
-from geventchat.client.words import HELP, AskHelp, Leave, wish_of
 
 SHORTEST_KEEP_ALIVE_S = 1.0
 HANG_UP_WITHIN_S = 1.0
@@ -45,7 +39,8 @@ class Visit:
     """Where to and as whom."""
 
     address: Address
-    dialect: Dialect
+    # Where nobody said it, it is guessed and the guess corrected.
+    dialect: Dialect | None
     name: str
     keep_alive_s: float | None
 
@@ -59,18 +54,18 @@ class Session:
         self._inbox = inbox
         self._clock = clock
         self._name = visit.name
+        self._dialect = visit.dialect or dialect_of_port(visit.address.port)
         self._keep_alive_s = visit.keep_alive_s
         self._talk: Talk | None = None
         self._online = False
-        self._waits_for_enter = False
-        self._unsent = ""
+        self._away = Away(terminal)
 
     async def run(self) -> Exit:
         """Visit, and say how it ended."""
         try:
             talk = await self._come_in()
             while True:
-                self._talk, self._online = talk, True
+                self._talk, self._online, self._away.was_inside = talk, True, True
                 why = await talk.run(self._keep_alive_s)
                 self._online = False
                 talk = await self._come_back(why, talk.cut)
@@ -100,7 +95,15 @@ class Session:
     async def _first_talk(self) -> Talk:
         link = await self._connect()
         while True:
-            answer = await self._log_in(link)
+            try:
+                answer = await self._log_in(link)
+            except WrongDialect as wrong:
+                if self._visit.dialect is not None or self._dialect is wrong.theirs:
+                    raise
+                # Nobody told us, and our guess was wrong. Now we know.
+                self._dialect = wrong.theirs
+                link = await self._connect()
+                continue
             if isinstance(answer, Talk):
                 return answer
             self._terminal.show(Problem(refusal(answer.fault, self._name)))
@@ -108,7 +111,7 @@ class Session:
                 await link.close(HANG_UP_WITHIN_S)
                 raise Ended(Exit.FAILED)
             asking = ask_name(self._terminal.ask, lambda wrong: self._terminal.show(Problem(wrong)))
-            self._name = await self._inbox.meanwhile(asking, self._while_away)
+            self._name = await self._inbox.meanwhile(asking, self._away.deal_with)
             if link.gone.is_set():
                 # The server did not wait for the answer.
                 link = await self._connect()
@@ -128,20 +131,12 @@ class Session:
             talk = await self._try_until_in(lost)
         else:
             self._terminal.show(Offline(f"{lost} Press Enter to come back."))
-            await self._enter_pressed()
+            await self._away.until_enter(self._inbox)
             talk = await self._try_now()
         self._terminal.show(Greeting(f"Back in the chat as {self._name}."))
         talk.meet_everyone(shown=False)
-        talk.take(self._unsent)
-        self._unsent = ""
+        talk.take(self._away.unsent())
         return talk
-
-    async def _enter_pressed(self) -> None:
-        self._waits_for_enter = True
-        while self._waits_for_enter:
-            happening = await self._inbox.next()
-            if happening is not None:
-                self._while_away(happening)
 
     async def _try_now(self) -> Talk:
         try:
@@ -157,7 +152,7 @@ class Session:
                 told = news
                 self._terminal.show(Offline(news))
             pause = asyncio.sleep(scattered(pause_s, random.random))
-            await self._inbox.meanwhile(pause, self._while_away)
+            await self._inbox.meanwhile(pause, self._away.deal_with)
             try:
                 return await self._log_in_again()
             except (CannotConnect, TurnedAway) as still:
@@ -177,13 +172,15 @@ class Session:
         raise Ended(Exit.FAILED)
 
     async def _connect(self) -> Link:
-        return await self._inbox.meanwhile(connect(self._visit.address, self._inbox.put), self._while_away)
+        return await self._inbox.meanwhile(
+            connect(self._visit.address, self._inbox.put), self._away.deal_with
+        )
 
     async def _log_in(self, link: Link) -> Talk | NameRefused:
-        speech = speak(self._visit.dialect)
+        speech = speak(self._dialect)
         try:
             answer = await log_in(
-                link, speech, Login(self._visit.dialect, self._name), self._inbox, self._while_away
+                link, speech, Login(self._dialect, self._name), self._inbox, self._away.deal_with
             )
         except TurnedAway:
             await link.close(HANG_UP_WITHIN_S)
@@ -195,47 +192,6 @@ class Session:
         conversation = Conversation(speech, self._name, self._clock, shows_own=shows_own)
         return Talk(link, speech, conversation, self._terminal, self._inbox, answer.users)
 
-    # What can happen while nobody is there to talk to.
-
-    def _while_away(self, happening: Happening) -> None:
-        match happening:
-            case Typed(line):
-                self._typed_while_away(line)
-                self._terminal.next_line()
-            case NotText(why):
-                self._terminal.show(Problem(why))
-                self._terminal.next_line()
-            case InputEnded():
-                raise Ended(Exit.LEFT if self._was_inside else Exit.FAILED, was_inside=self._was_inside)
-            case Interrupted():
-                raise Ended(Exit.LEFT if self._was_inside else Exit.INTERRUPTED, was_inside=self._was_inside)
-            case Terminated():
-                raise Ended(Exit.TERMINATED)
-            case Deaf():
-                raise Ended(Exit.FAILED)
-            case _:
-                # The last words of a connection that is given up.
-                pass
-
-    def _typed_while_away(self, line: str) -> None:
-        match wish_of(line):
-            case Leave():
-                raise Ended(Exit.LEFT, was_inside=True)
-            case AskHelp():
-                self._terminal.show(Commands(HELP))
-                return
-            case None:
-                pass
-            case _ if self._waits_for_enter:
-                self._unsent = line
-            case _:
-                self._terminal.show(Problem("Not connected: that was not sent."))
-        self._waits_for_enter = False
-
-    @property
-    def _was_inside(self) -> bool:
-        return self._talk is not None
-
     # What the terminal may look at.
 
     def _prompt_name(self) -> str:
@@ -245,7 +201,4 @@ class Session:
         return self._talk.people() if self._talk is not None else []
 
     def _takes(self, line: str) -> bool:
-        if self._online or self._waits_for_enter or isinstance(wish_of(line), Leave | AskHelp | NoneType):
-            return True
-        self._terminal.show(Problem("Not connected: your line stays here until you are back."))
-        return False
+        return self._online or self._away.takes(line)

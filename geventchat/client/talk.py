@@ -22,6 +22,12 @@ PERSON_PATIENCE_S = 2.0
 SCRIPT_PATIENCE_S = 30.0
 INTERRUPTED_PATIENCE_S = 1.0
 
+# A pipe is faster than any server, and a server may take our lines slowly on purpose. So a script's lines go out with a
+# ping behind every few of them, and only so many pings may be unanswered: what is under way stays small, an answer
+# shows that it arrived, and silence means that something is wrong.
+LINES_FOR_A_PING = 16
+PINGS_UNDER_WAY = 2
+
 
 class Talk:
     """One connection after its login."""
@@ -43,6 +49,7 @@ class Talk:
         self._inbox = inbox
         self._users = users
         self._line_withheld = False
+        self._lines_since_ping = 0
         self._failed = False
         self._sent_at_s = asyncio.get_running_loop().time()
         self.cut: CutReason | None = None
@@ -57,17 +64,20 @@ class Talk:
             match await self._inbox.next(quiet_for_s):
                 case Received(link, line) if link is self._link:
                     self._hear(line)
+                    self._welcome_next_line()
                 case Closed(link, why) if link is self._link:
                     return why
-                case Writable() if self._line_withheld:
-                    self._line_withheld = False
-                    self._terminal.next_line()
+                case Writable():
+                    self._welcome_next_line()
                 case Typed(line):
                     if self._do(self._conversation.typed(line)):
                         await self._leave(Exit.LEFT)
+                    self._lines_since_ping += 1
+                    self._line_withheld = True
                     self._welcome_next_line()
                 case NotText(why):
                     self._do([Show(Problem(why))])
+                    self._line_withheld = True
                     self._welcome_next_line()
                 case InputEnded():
                     await self._leave(Exit.LEFT)
@@ -127,11 +137,16 @@ class Talk:
         return farewell
 
     def _welcome_next_line(self) -> None:
-        # A pipe is faster than any server: the next line waits until the last ones have gone out.
-        if self._link.blocked:
-            self._line_withheld = True
-        else:
-            self._terminal.next_line()
+        if not self._line_withheld:
+            return
+        if not self._terminal.has_person:
+            if self._lines_since_ping >= LINES_FOR_A_PING:
+                self._lines_since_ping = 0
+                self._do([self._conversation.keep_alive()])
+            if self._link.blocked or self._conversation.unanswered_pings() >= PINGS_UNDER_WAY:
+                return
+        self._line_withheld = False
+        self._terminal.next_line()
 
     async def _leave(self, exit_code: Exit) -> None:
         """Say goodbye, and hear what comes before the answer: a server deals with our lines in order."""
