@@ -55,8 +55,8 @@ class Limits:
     flush_s: float = 10.0
     # … and then this long to close, so that its last unread words do not turn the end into a reset.
     linger_s: float = 1.0
-    # Clients refused at the door that may be told why at one time; more are closed without a word.
-    refusals: int = 256
+    # So many at one time, those refused at the door included; more are closed at once, or without a word.
+    partings: int = 256
 
     def __post_init__(self) -> None:
         for key, least in (
@@ -67,7 +67,7 @@ class Limits:
         ):
             if getattr(self, key) < least:
                 raise ConfigError(key, getattr(self, key), f"a whole number of at least {least}")
-        for key in ("lines_per_s", "flush_s", "linger_s", "refusals"):
+        for key in ("lines_per_s", "flush_s", "linger_s", "partings"):
             if getattr(self, key) < 0:
                 raise ConfigError(key, getattr(self, key), "zero or more")
         if self.burst_lines < 1:

@@ -45,6 +45,10 @@ class Log(Protocol):
         """This has happened."""
 
 
+# A program that embeds the server and has set up no logging is not to find its terminal written on.
+logging.getLogger("geventchat").addHandler(logging.NullHandler())
+
+
 def severity(happening: Happening) -> int:
     """How grave an event is, on the scale of the standard library."""
     return SEVERITY.get(happening, logging.INFO)

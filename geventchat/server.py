@@ -42,7 +42,6 @@ class Server:
         self._listeners: list[tuple[Listen, Listener]] = []
         self._connections: dict[int, Connection] = {}
         self._numbers = 0
-        self._door = Door(self.config.limits)
         self._empty = Event()
         self._empty.set()
         self._stopping = False
@@ -57,10 +56,9 @@ class Server:
             self._log(
                 Happening.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients
             )
-        self._door = Door(limits)
         hub = Hub(self._clock.time, self._log_message if self.config.log_messages else None)
         flusher = Flusher(loop, limits.queue_bytes)
-        around = Surroundings(hub, loop, flusher, self._clock, limits, self._log)
+        around = Surroundings(hub, loop, flusher, Door(limits), self._clock, limits, self._log)
         self._stopping = False
         feeds: dict[str, Feed] = {}
         try:
@@ -133,31 +131,26 @@ class Server:
     def _arrive(
         self, feed: Feed, around: Surroundings, idle_s: float, sock: socket.socket, host: str
     ) -> None:
-        who = origin(host)
-        refused = self._door.enter(who)
+        who, door = origin(host), around.door
         self._numbers = number = self._numbers + 1
-        if refused is not None:
+        refused = door.enter(who)
+        if refused is None:
+            self._log(Happening.CONNECTED, conn=number, address=host, dialect=feed.dialect.name)
+        else:
             self._log(Happening.REFUSED, conn=number, address=host, reason=refused.name.lower())
-            if not self._door.may_explain():
+            if not door.part():
                 sock.close()
                 return
-            self._door.refusing += 1
-        gone = partial(self._gone, None if refused else who)
-        connection = Connection(sock, host, number, feed, around, gone)
+        connection = Connection(sock, host, number, feed, around, None if refused else who, self._gone)
         self._connections[number] = connection
         self._empty.clear()
-        if refused is not None:
-            gevent.spawn_raw(connection.refuse, refused)
-            return
-        self._log(Happening.CONNECTED, conn=number, address=host, dialect=feed.dialect.name)
-        gevent.spawn_raw(connection.converse, idle_s, _NOTICES[self.config.idle_notice])
-
-    def _gone(self, who: str | None, connection: Connection) -> None:
-        del self._connections[connection.number]
-        if who is None:
-            self._door.refusing -= 1
+        if refused is None:
+            gevent.spawn_raw(connection.converse, idle_s, _NOTICES[self.config.idle_notice])
         else:
-            self._door.leave(who)
+            gevent.spawn_raw(connection.refuse, refused)
+
+    def _gone(self, connection: Connection) -> None:
+        del self._connections[connection.number]
         for _, listener in self._listeners:
             listener.resume()
         if not self._connections:

@@ -47,6 +47,7 @@ class Connection:
         "_framer",
         "_name",
         "_on_end",
+        "_on_the_way_out",
         "_outbox",
         "_pace",
         "_parting",
@@ -54,6 +55,7 @@ class Connection:
         "_session",
         "_sock",
         "_vigil",
+        "_who",
         "address",
         "number",
     )
@@ -65,9 +67,10 @@ class Connection:
         number: int,
         feed: Feed,
         around: Surroundings,
+        who: str | None,
         on_end: Callable[[Connection], None],
     ) -> None:
-        """`on_end` is told when the socket is closed."""
+        """`who` holds a place at the door, None is on the way out already; `on_end` is told when the socket is closed."""
         limits = around.limits
         self.number = number
         self.address = address
@@ -81,6 +84,8 @@ class Connection:
         self._pace = (
             Pace(limits.lines_per_s, limits.burst_lines, self._vigil.heard()) if limits.lines_per_s else None
         )
+        self._who = who
+        self._on_the_way_out = who is None
         self._parting = False
         self._on_end = on_end
         self._readable: Any = around.loop.loop.io(sock.fileno(), _READ)
@@ -217,6 +222,11 @@ class Connection:
             if fired is not flush:
                 raise
             return Departure.SLOW
+        if self._who is not None:
+            self._give_up_place()
+            self._on_the_way_out = self._around.door.part()
+            if not self._on_the_way_out:
+                return departure
         self._sock.shutdown(socket.SHUT_WR)
         linger = Timeout(limits.linger_s)
         try:
@@ -236,7 +246,16 @@ class Connection:
             except BlockingIOError:
                 continue
 
+    def _give_up_place(self) -> None:
+        if self._who is not None:
+            self._around.door.leave(self._who)
+            self._who = None
+        if self._on_the_way_out:
+            self._around.door.parted()
+            self._on_the_way_out = False
+
     def _close(self, departure: Departure) -> None:
+        self._give_up_place()
         self._outbox.close()
         self._readable.close()
         if departure is Departure.SLOW:

@@ -23,7 +23,7 @@ def raise_limit() -> None:
 def fitting(limits: Limits) -> Limits:
     """The limits, with no more clients than there can be descriptors for."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or limits.clients + limits.refusals + _RESERVE <= soft:
+    if soft == resource.RLIM_INFINITY or limits.clients + limits.partings + _RESERVE <= soft:
         return limits
-    refusals = min(limits.refusals, soft // 16)
-    return replace(limits, clients=max(1, min(limits.clients, soft - _RESERVE - refusals)), refusals=refusals)
+    partings = min(limits.partings, soft // 16)
+    return replace(limits, clients=max(1, min(limits.clients, soft - _RESERVE - partings)), partings=partings)

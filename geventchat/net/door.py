@@ -1,4 +1,4 @@
-"""Who may come in: how many there are, and how many from one address. Pure; must not know sockets."""
+"""Who may come in: how many there are, how many from one address, how many on their way out. Pure; knows no sockets."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def origin(host: str) -> str:
 
 
 class Door:
-    """Counts who is inside."""
+    """Counts places. A place is free when its client has been sent all it was owed, not when it has closed too."""
 
-    __slots__ = ("_by_origin", "_limits", "inside", "refusing")
+    __slots__ = ("_by_origin", "_limits", "inside", "parting")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._by_origin: Counter[str] = Counter()
         self.inside = 0
-        self.refusing = 0
+        self.parting = 0
 
     def enter(self, who: str) -> Parting | None:
-        """Let one more in, or say why not."""
+        """Take a place for one more, or say why there is none."""
         if self.inside >= self._limits.clients:
             return Parting.FULL
         if self._by_origin[who] >= self._limits.clients_per_address:
@@ -43,12 +43,19 @@ class Door:
         return None
 
     def leave(self, who: str) -> None:
-        """One of those inside has gone."""
+        """Free a place."""
         self.inside -= 1
         self._by_origin[who] -= 1
         if not self._by_origin[who]:
             del self._by_origin[who]
 
-    def may_explain(self) -> bool:
-        """Is there room for one more who is told why there is none?"""
-        return self.refusing < self._limits.refusals
+    def part(self) -> bool:
+        """Stay a moment on the way out, if not too many do; what is granted ends with `parted`."""
+        if self.parting >= self._limits.partings:
+            return False
+        self.parting += 1
+        return True
+
+    def parted(self) -> None:
+        """Out."""
+        self.parting -= 1

@@ -10,16 +10,18 @@ from geventchat.chat.hub import Hub
 from geventchat.clock import Clock
 from geventchat.config import Limits
 from geventchat.log import Log
+from geventchat.net.door import Door
 from geventchat.net.flusher import Flusher
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The chat, the loop, the flusher, the time, the limits and the log."""
+    """The chat, the loop, the flusher, the door, the time, the limits and the log."""
 
     hub: Hub
     loop: Loop
     flusher: Flusher
+    door: Door
     clock: Clock
     limits: Limits
     log: Log
