@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,10 +55,6 @@ class _Expected:
     ends: dict[str, tuple[Ends, int]] = field(default_factory=dict)
 
 
-class _Stopped(Exception):
-    """The run cannot go on; why is in the failures."""
-
-
 class Playing:
     def __init__(
         self,
@@ -79,6 +75,8 @@ class Playing:
         self._there: dict[str, Client] = {}
         self._gone: set[str] = set()
         self._done: list[Done] = []
+        self._unfenced: list[Client] = []
+        self._hang_ups: frozenset[str] = frozenset()
         self.turns: list[TurnReport] = []
         self.failures: list[Failure] = []
         self.afterwards: list[Afterwards] = []
@@ -101,8 +99,14 @@ class Playing:
         self._done = []
         stopped: Failure | None = None
         try:
-            for doing in turn.doings:
-                self._do(doing, turn)
+            for at, doing in enumerate(turn.doings):
+                if self._unfenced and _doers([doing]) != [client.name for client in self._unfenced]:
+                    self._fence()
+                self._hang_ups = _hang_ups(turn, at)
+                for name in self._hang_ups & self._there.keys():
+                    self._there[name].hangs_up = True
+                self._do(doing)
+            self._fence(turn)
         except Unanswered as silent:
             stopped = self._failure(turn, Fault.UNANSWERED, silent.client, f"waited {silent.waited_s:.1f} s")
         except TargetError as dead:
@@ -126,7 +130,14 @@ class Playing:
 
     # --- doing ----------------------------------------------------------------------------------------------
 
-    def _do(self, doing: PlacedDoing, turn: Turn) -> None:
+    def _fence(self, turn: Turn | None = None) -> None:
+        """What was done without waiting for its effects has them now; at a turn's end, all that the turn did."""
+        names = _doers(turn.doings) if turn else ()
+        doers = [self._there[name] for name in names if name in self._there] if turn else self._unfenced
+        self._unfenced = []
+        self._stage.fence(doers)
+
+    def _do(self, doing: PlacedDoing) -> None:
         match doing.step:
             case Connects(client, endpoint):
                 self._note(doing, client, "connects" + (f" to {endpoint}" if endpoint else ""))
@@ -157,7 +168,10 @@ class Playing:
             ) from None
         self._there[name] = client
         self._gone.discard(name)
-        self._stage.fence((client,))
+        client.hangs_up = name in self._hang_ups
+        if self._stage.grade is Grade.EXACT:
+            # Elsewhere this would ask a client who has not said who it is.
+            self._unfenced.append(client)
 
     def _present(self, doing: PlacedDoing, name: str) -> Client:
         """The client, connected by its first send."""
@@ -171,21 +185,21 @@ class Playing:
         self._note(doing, step.client, _text(step))
         if client.end is not End.OPEN:
             return  # it was cut off; the turn's end says so
+        client.hangs_up = step.client in self._hang_ups
         if isinstance(step, Send):
             client.send(step.text)
         elif isinstance(step, SendBytes):
             client.send_bytes(step.data)
-            self._stage.fence((client,))
+            self._unfenced = [client]
 
     def _together(self, doing: PlacedDoing, sends: list[Sending]) -> None:
         ready = [(self._present(doing, send.client), self._filled(doing, send)) for send in sends]
-        doers = []
         for client, step in ready:
             self._note(doing, step.client, _text(step), step.line)
+            client.hangs_up = step.client in self._hang_ups
             if client.end is End.OPEN:
-                client.post(step.text.encode() + self._eol if isinstance(step, Send) else _data(step))
-                doers.append(client)
-        self._stage.fence(tuple(dict.fromkeys(doers)))
+                client.post(step.text.encode() + self._eol if isinstance(step, Send) else step.data)
+        self._unfenced = list(dict.fromkeys(client for client, _ in ready))
 
     def _filled(self, doing: PlacedDoing, step: Sending) -> Send | SendBytes:
         if not isinstance(step, SendPattern):
@@ -212,7 +226,7 @@ class Playing:
                 client.stop_reading()
             case Deed.READS_AGAIN:
                 client.read_again()
-        self._stage.fence((client,))
+        self._unfenced = [client]
 
     # --- hearing --------------------------------------------------------------------------------------------
 
@@ -304,7 +318,7 @@ class Playing:
                 self._collect("later")
             if following is not None:
                 for doing in following.doings:
-                    self._do(doing, following)
+                    self._do(doing)
                 self._collect("a turn later")
         except (TargetError, Unanswered, ScriptError, OSError, KeyError):
             return
@@ -327,8 +341,27 @@ def _last(turn: Turn) -> Placed[Any]:
     return (own or placed)[-1]
 
 
-def _data(step: SendBytes) -> bytes:
-    return step.data
+def _doers(doings: Iterable[PlacedDoing]) -> list[str]:
+    """Who does something, each once."""
+    names: dict[str, None] = {}
+    for placed in doings:
+        match placed.step:
+            case Wait():
+                pass
+            case Together(body):
+                names.update((send.client, None) for send in body if isinstance(send, SENDING))
+            case step:
+                names[step.client] = None
+    return list(names)
+
+
+def _hang_ups(turn: Turn, at: int) -> frozenset[str]:
+    """On whom the server will hang up from this doing on, as the script says: a fence must not ask them any more, for
+    that would reset the connection. It is so from the client's last deed of this turn on, or from the turn's last."""
+    left = turn.doings[at + 1 :]
+    ending = {placed.step.client for placed in turn.expects if isinstance(placed.step, Ends)}
+    doing, still = _doers(turn.doings), _doers(left)
+    return frozenset(name for name in ending if (name not in still if name in doing else not left))
 
 
 def _expected(turn: Turn) -> _Expected:
