@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import ink, junit, page
+from harness.asking import Target
+from harness.choosing import NoTarget, TargetChoice, host_port
 from harness.errors import ScriptError
 from harness.player import WITHIN_S, Manner
 from harness.progress import Progress
 from harness.report import report
-from harness.running import NoTarget, TargetChoice, host_port, play_files, scripts_in
+from harness.running import play_files, scripts_in
 from harness.script import check, load
 from harness.settings import header_line, parse_duration
 from harness.steps import FenceLine
@@ -75,23 +77,21 @@ def _play(options: argparse.Namespace) -> int:
 
 
 def _update(options: argparse.Namespace) -> int:
-    code = FINE
-    target = _choice(options).target()
-    for path in _chosen(options):
-        try:
-            done = update(path, target, _manner(options))
-        except ScriptError as wrong:
-            print(wrong)
-            code = BROKEN
-            continue
-        except OSError as wrong:
-            print(f"harness: cannot read {path}: {wrong.strerror}", file=sys.stderr)
-            code = BROKEN
-            continue
-        _tell_update(path, done)
-        if not done.passes_now:
-            code = max(code, _CODES[done.verdict.outcome])
-    return code
+    target, manner = _choice(options).target(), _manner(options)
+    return max(_update_one(path, target, manner) for path in _chosen(options))
+
+
+def _update_one(path: Path, target: Target, manner: Manner) -> int:
+    try:
+        done = update(path, target, manner)
+    except ScriptError as wrong:
+        print(wrong)
+        return BROKEN
+    except OSError as wrong:
+        print(f"cannot read {path}: {wrong.strerror}")
+        return BROKEN
+    _tell_update(path, done)
+    return FINE if done.passes_now else _CODES[done.verdict.outcome]
 
 
 def _tell_update(path: Path, done: Updated) -> None:
@@ -112,20 +112,24 @@ def _diff_lines(diff: str) -> list[ink.Line]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    code = FINE
     paths = _chosen(options)
-    for path in paths:
-        try:
-            check(load(path))
-        except ScriptError as wrong:
-            print(wrong)
-            code = BROKEN
-        except OSError as wrong:
-            print(f"harness: cannot read {path}: {wrong.strerror}", file=sys.stderr)
-            code = BROKEN
-    if code == FINE:
-        print(f"{len(paths)} {'script keeps' if len(paths) == 1 else 'scripts keep'} the language")
-    return code
+    complaints = [complaint for complaint in map(_complaint, paths) if complaint]
+    for complaint in complaints:
+        print(complaint)
+    if complaints:
+        return BROKEN
+    print(f"{len(paths)} {'script keeps' if len(paths) == 1 else 'scripts keep'} the language")
+    return FINE
+
+
+def _complaint(path: Path) -> str:
+    try:
+        check(load(path))
+    except ScriptError as wrong:
+        return str(wrong)
+    except OSError as wrong:
+        return f"cannot read {path}: {wrong.strerror}"
+    return ""
 
 
 def _record(options: argparse.Namespace) -> int:

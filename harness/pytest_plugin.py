@@ -205,7 +205,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def harness_target(pytestconfig: pytest.Config) -> Target:
     """What transcripts are played at. A project overrides this fixture, or says it in the options or the ini."""
-    from harness.running import NoTarget, TargetChoice
+    from harness.choosing import NoTarget, TargetChoice
 
     given = {name: pytestconfig.getoption(f"harness_{name}") for name in ("server", "connect", "app")}
     if not any(given.values()):
@@ -232,6 +232,7 @@ def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[St
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     """A test that leaves a line unexpected has failed, so this is looked at in the test and not after it."""
+    __tracebackhide__ = True
     result = yield
     made = pyfuncitem.stash.get(_stage_of_test, None)
     if made is not None:

@@ -1,0 +1,65 @@
+"""The target as options name it: a command, an address or a factory, in words -> a Target. Knows no scripts."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+
+from harness.asking import Target
+from harness.targets import Address, Command, InProcess
+
+
+class NoTarget(Exception):
+    """What was said about the target makes none; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetChoice:
+    """The target as options name it; it can be handed to another process."""
+
+    server: str | None = None
+    connect: str | None = None
+    app: str | None = None
+    shared: bool = False
+
+    def target(self) -> Target:
+        """The target itself."""
+        if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:
+            raise NoTarget("say what is tested: a server command, an address or an app; one of them")
+        if self.server is not None:
+            return Command(self.server)
+        if self.connect is not None:
+            return Address(*_addresses(self.connect))
+        return InProcess(_factory(self.app or ""))
+
+
+def _addresses(text: str) -> tuple[object, ...]:
+    named = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if named:
+        return ({name: host_port(address) for name, address in named.items()},)
+    return host_port(text)
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """HOST:PORT, [HOST]:PORT or :PORT -> what a socket connects to."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise NoTarget(f"{text!r} is no address; expected HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _factory(name: str) -> object:
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise NoTarget(f"{name!r} names no factory; expected MODULE:FACTORY")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: object = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as wrong:
+        raise NoTarget(f"{name}: {wrong}") from wrong
+    return found
