@@ -1,0 +1,1 @@
+"""Tests of the terminal client, in small and in real terminals."""
