@@ -6,6 +6,7 @@ The fence from inside, for servers in this process, is in `exact`. This module k
 from __future__ import annotations
 
 import enum
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ HANG_UP_S = 0.003
 POLL_S = 0.0002
 
 TOKEN = "${token}"
+
+_ESCAPE = re.compile(rb"\\(?:([nrt\\])|x([0-9A-Fa-f]{2}))")
+_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\"}
 
 
 class Grade(enum.IntEnum):
@@ -157,15 +161,16 @@ class Answered:
             if _answers(client):
                 token = f"f{next(self._tokens)}"
                 start = len(client.inbox)
-                client.connection.write(self._wire(self._fence.ask, token) + self._eol)
-                asked.append((client, start, [self._wire(a, token) + self._eol for a in self._fence.answers]))
-        for client, start, answers in asked:
-            self._await(client, start, answers)
+                client.connection.write(_wire(self._fence.ask, token) + self._eol)
+                answer = _answer_pattern(_wire(one, token) for one in self._fence.answers)
+                asked.append((client, start, answer))
+        for client, start, answer in asked:
+            self._await(client, start, answer)
 
-    def _await(self, client: Fenced, start: int, answers: list[bytes]) -> None:
+    def _await(self, client: Fenced, start: int, answer: re.Pattern[bytes]) -> None:
         deadline = time.monotonic() + self._within_s
         while True:
-            found = _find(client.inbox, start, answers)
+            found = _find(client.inbox, start, answer)
             if found is not None:
                 client.swallow(*found)
                 return
@@ -195,22 +200,30 @@ class Answered:
         while _answers(client) and (left := deadline - time.monotonic()) > 0:
             self._sleep(left)
 
-    def _wire(self, text: str, token: str) -> bytes:
-        return text.replace(TOKEN, token).encode()
-
 
 def _answers(client: Fenced) -> bool:
     connection = client.connection
     return connection.end is End.OPEN and connection.writes and connection.reads
 
 
-def _find(inbox: bytearray, start: int, answers: list[bytes]) -> tuple[int, int] | None:
-    """Where an answer stands, at the beginning of a line, at or after `start`; the first."""
-    found = None
-    for answer in answers:
-        at = inbox.find(answer, start)
-        while at > 0 and inbox[at - 1 : at] != b"\n":
-            at = inbox.find(answer, at + 1)
-        if at >= 0 and (found is None or at < found[0]):
-            found = at, len(answer)
-    return found
+def _wire(text: str, token: str) -> bytes:
+    """The bytes of one side of a fence; backslashes that write no byte stand for themselves, as JSON needs them."""
+    return _ESCAPE.sub(_unescaped, text.replace(TOKEN, token).encode())
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    return _LETTERS[escape[1]] if escape[1] else bytes.fromhex(escape[2].decode())
+
+
+def _answer_pattern(answers: Iterable[bytes]) -> re.Pattern[bytes]:
+    """An answer is a line, or, written with a line end in it, just those bytes."""
+    ways = [re.escape(answer) + (rb"" if b"\n" in answer else rb"\r?\n") for answer in answers]
+    return re.compile(b"|".join(ways))
+
+
+def _find(inbox: bytearray, start: int, answer: re.Pattern[bytes]) -> tuple[int, int] | None:
+    """Where the first answer stands: at the beginning of a line, or of what came after the question."""
+    for found in answer.finditer(inbox, start):
+        if found.start() == start or inbox[found.start() - 1] == 0x0A:
+            return found.start(), found.end() - found.start()
+    return None

@@ -87,8 +87,11 @@ class _App:
     def addresses(self) -> Mapping[str, SocketAddress]:
         return self._addresses
 
-    def alive(self) -> bool:
-        return True
+    def alive(self, patience_s: float = 0.0) -> bool:
+        return True  # as long as this process does
+
+    def how_it_ended(self) -> str:
+        return "runs in this process"
 
     def last_words(self) -> str:
         return str(self._words.getvalue())

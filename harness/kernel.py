@@ -77,13 +77,23 @@ class Kernel:
     def far_end(self, near: SocketAddress, far: SocketAddress) -> FarEnd | None:
         """The server's side of the connection from `near` to `far`: GONE when there is none here any more, None when
         nothing can be known."""
+        found = self._find(far, near)
+        # The kernel answers with a listening socket where there is no connection, only one that would take it.
+        return GONE if found is not None and found.state is TcpState.LISTEN else found
+
+    def listens(self, address: SocketAddress) -> bool:
+        """Whether somebody on this machine listens there."""
+        found = self._find(address, ("::" if ":" in address[0] else "0.0.0.0", 0))
+        return found is not None and found.state is TcpState.LISTEN
+
+    def _find(self, here: SocketAddress, there: SocketAddress) -> FarEnd | None:
         if self._netlink is None:
             return None
-        family = socket.AF_INET6 if ":" in far[0] else socket.AF_INET
+        family = socket.AF_INET6 if ":" in here[0] else socket.AF_INET
         identity = (
-            struct.pack("!HH", far[1], near[1])
-            + socket.inet_pton(family, far[0].partition("%")[0]).ljust(16, b"\0")
-            + socket.inet_pton(family, near[0].partition("%")[0]).ljust(16, b"\0")
+            struct.pack("!HH", here[1], there[1])
+            + socket.inet_pton(family, here[0].partition("%")[0]).ljust(16, b"\0")
+            + socket.inet_pton(family, there[0].partition("%")[0]).ljust(16, b"\0")
             + struct.pack("=I", 0)
             + _ANY_COOKIE
         )
@@ -97,11 +107,8 @@ class Kernel:
             return None
         if struct.unpack_from("=H", answer, 4)[0] == _NLMSG_ERROR:
             return GONE
-        state = TcpState(answer[17])
-        if state is TcpState.LISTEN:
-            return GONE  # no such connection, only the socket that would take one
         _, unread, unacknowledged = struct.unpack_from("=III", answer, 68)
-        return FarEnd(state, unread, unacknowledged)
+        return FarEnd(TcpState(answer[17]), unread, unacknowledged)
 
     def close(self) -> None:
         if self._netlink is not None:

@@ -24,6 +24,8 @@ from harness.isolation import World
 from harness.kernel import Kernel, SocketAddress
 from harness.threads import Bystanders
 
+_DYING_S = 0.05
+
 __all__ = ["Stage", "Unexpected"]
 
 
@@ -159,7 +161,10 @@ class Stage:
         return float(self._clock.monotonic() - self._began)
 
     def alive(self) -> bool:
-        return self._running.alive()
+        """Whether the server lives. One that has just hung up on a client is looked at for a moment longer: the
+        kernel ends the connections of a dying process before the process itself."""
+        ended = any(c.end in (End.CLOSED, End.RESET, End.REFUSED) for c in self._clients.values())
+        return self._running.alive(_DYING_S if ended else 0.0)
 
     def last_words(self) -> str:
         """What the server had to say for itself: its standard error, or the tracebacks of its greenlets."""
@@ -258,4 +263,4 @@ class Stage:
 
     def _require_life(self) -> None:
         if not self._running.alive():
-            raise TargetError(f"{self._target} has died", self.last_words())
+            raise TargetError(f"{self._target} {self._running.how_it_ended()}", self.last_words())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from harness.address import Address
 from harness.asking import Ask, Running, Target, TargetError, UnsupportedAsk
+from harness.command import Command
 from harness.inprocess import InProcess
 
-__all__ = ["Ask", "InProcess", "Running", "Target", "TargetError", "UnsupportedAsk"]
+__all__ = ["Address", "Ask", "Command", "InProcess", "Running", "Target", "TargetError", "UnsupportedAsk"]
