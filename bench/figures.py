@@ -109,7 +109,7 @@ class Results:
         return list(dict.fromkeys(run.server for run in self.runs if run.workload == workload))
 
     def of(self, workload: str, server: str) -> Figures:
-        """The medians over the rounds; nothing at all where a round was not delivered in full and in order."""
+        """The medians over the rounds; nothing where a round was not delivered in full and in order."""
         if self.faults(workload, server):
             return Figures()
         return medians(run.figures() for run in self._by_place.get((workload, server), ()))

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.machine import pinned
+
 SOURCES = Path(__file__).parent / "load"
 FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror=format")
 
@@ -104,23 +106,18 @@ def run(
     mix = ",".join(f"{dialect}:{port}" for dialect, port in ports.items())
     command = [str(build()), f"--mix={mix}", f"--server-pid={server_pid}", *crowd.arguments()]
     limit_s = crowd.warm_s + crowd.seconds + crowd.idle_s + 6 * crowd.patience_s + 60
-    load = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
-    )
+    pipe = subprocess.PIPE
+    with pinned(core):
+        load = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
     try:
         answer = _read_answer(load, limit_s)
     finally:
         end_server()
-        if load.poll() is None:
-            try:
-                load.communicate(timeout=10)  # ends its input: it may go
-            except subprocess.TimeoutExpired:
-                load.kill()
-                load.communicate()
+        try:
+            load.communicate(timeout=10)  # ends its input: it may go
+        except subprocess.TimeoutExpired:
+            load.kill()
+            load.communicate()
     return _understand(answer, load)
 
 

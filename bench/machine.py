@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +28,16 @@ def choose_cores() -> Cores:
     return Cores(server=allowed[0], load=allowed[-1])
 
 
-def pin(core: int) -> None:
-    os.sched_setaffinity(0, {core})
+@contextmanager
+def pinned(core: int | None) -> Iterator[None]:
+    """Processes begun in this block run on that core alone, with all their threads; None leaves it open."""
+    usual = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usual)
 
 
 def raise_open_files() -> int:

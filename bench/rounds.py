@@ -1,4 +1,4 @@
-"""The order of the runs, and their running: rounds interleaved, so that a slow minute of the machine is shared.
+"""The order of the runs, and their running: rounds interleaved, so that a slow minute is shared by all.
 
 It must not know what the figures are good for.
 """
@@ -43,9 +43,9 @@ def plan(workloads: Sequence[Workload], chosen: Sequence[Server]) -> list[Planne
 class Progress:
     """One line: what is measured now, and what is left. Rewritten in place on a terminal."""
 
-    def __init__(self, planned: Sequence[Planned], out: TextIO = sys.stderr) -> None:
+    def __init__(self, planned: Sequence[Planned], out: TextIO | None = None) -> None:
         self._expected = [run.workload.expected_s for run in planned]
-        self._out = out
+        self._out = out or sys.stderr
         self._began = time.monotonic()
 
     def tell(self, index: int, run: Planned) -> None:

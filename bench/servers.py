@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.machine import pinned
+
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 READY_WITHIN_S = 15.0
@@ -121,14 +123,10 @@ def started(server: Server, dialects: tuple[str, ...], *, core: int | None) -> I
         if dialect not in ("line", "redis"):
             command += ["--listen", f"{dialect}://127.0.0.1:0"]
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
-        )
+        with pinned(core):
+            process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            )
         running = Running(process, {})
         try:
             found = _await_ready(server, process, port, dialects)

@@ -59,7 +59,7 @@ def _cell(figures: Figures, ours: Figures, name: str, form: Callable[[float], st
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up in a terminal too: the first to the left, others to the right."""
+    """A Markdown table whose columns line up in a terminal too: the first left, the others right."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
@@ -106,8 +106,8 @@ def _notes(results: Results) -> list[str]:
     ]
     if talks:
         notes.append(
-            f"† The load's own core was more than {LOAD_LIMIT:.0%} busy: the server could deliver more per second "
-            "than is shown. CPU per delivery is not affected."
+            f"† The load's own core was more than {LOAD_LIMIT:.0%} busy: the server could deliver more per "
+            "second than is shown. CPU per delivery is not affected."
         )
     faults = [
         f"✗ {workload}, {BY_KEY[key].title}: {fault}"

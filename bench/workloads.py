@@ -49,7 +49,7 @@ class Workload:
     def expected_s(self) -> float:
         """About how long one run takes, start and end of the server included."""
         crowd = self.crowd
-        return 1.0 + crowd.warm_s + crowd.seconds * bool(crowd.speakers) + crowd.idle_s + crowd.clients / 4000
+        return 0.6 + crowd.warm_s + crowd.seconds * bool(crowd.speakers) + crowd.idle_s + crowd.clients / 4000
 
 
 def saturated(clients: int, seconds: float, **more: int) -> Crowd:

@@ -109,7 +109,8 @@ static size_t check(Client *client, const char *p, const char *end, uint64_t at_
                 continue;
             }
         }
-        if (rest >= len || !begins(p, rest, d->hear_before, d->hear_prefix)) diagnose(client, p, rest);
+        /* At a fence all that was said has been heard, so no line of a message can be on its way. */
+        if (fencing || rest >= len || !begins(p, rest, d->hear_before, d->hear_prefix)) diagnose(client, p, rest);
         return rest;
     }
     return 0;

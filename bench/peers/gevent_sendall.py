@@ -15,7 +15,7 @@ COMMANDS_BEFORE_LOGIN = {b"LOGIN", b"QUIT", b"EXIT"}
 
 
 class Client:
-    """One connection. Two greenlets must not be in `sendall` on one socket: each takes the listener's lock."""
+    """One connection. Two greenlets must not be in `sendall` on one socket, hence the lock."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock

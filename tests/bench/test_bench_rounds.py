@@ -1,0 +1,100 @@
+"""Who takes part in what, in which order, and what is told meanwhile."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+
+from bench import machine
+from bench.load import Crowd
+from bench.rounds import Progress, measure, plan
+from bench.servers import BY_KEY, SERVERS, Server, ServerFailed, started
+from bench.workloads import FULL, SATURATED_100, Takes, Workload, quick
+
+SHORT = Workload("short", "a short one", Crowd(10, speakers=2, window=4), rounds=3)
+OURS_ALONE = Workload("ours", "ours alone", Crowd(10, speakers=2, window=4), Takes.OURS, rounds=1)
+
+
+def test_rounds_are_interleaved_and_each_begins_with_another_server() -> None:
+    planned = plan([SHORT, OURS_ALONE], [BY_KEY["geventchat"], BY_KEY["redis"]])
+    assert [(run.round, run.workload.key, run.server.key) for run in planned] == [
+        (0, "short", "geventchat"),
+        (0, "short", "redis"),
+        (0, "ours", "geventchat"),
+        (1, "short", "redis"),
+        (1, "short", "geventchat"),
+        (2, "short", "geventchat"),
+        (2, "short", "redis"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("takes", "absent"),
+    [
+        (Takes.ALL, {"geventchat-bare"}),
+        (Takes.OURS_BOTH_WAYS, set()),
+        (Takes.SHEDDING, {"geventchat-bare", "threads", "gevent"}),
+        (Takes.OURS, set(BY_KEY) - {"geventchat"}),
+    ],
+)
+def test_who_takes_part(takes: Takes, absent: set[str]) -> None:
+    part = Workload("w", "", Crowd(2), takes).servers(SERVERS)
+    assert set(BY_KEY) - {server.key for server in part} == absent
+
+
+def test_redis_speaks_its_own_protocol_and_the_others_the_room_s() -> None:
+    mixed = Workload("w", "", Crowd(2), dialects=("line", "json", "slash"))
+    assert mixed.dialects_of(BY_KEY["geventchat"]) == ("line", "json", "slash")
+    assert SHORT.dialects_of(BY_KEY["redis"]) == ("redis",)
+
+
+def test_progress_says_what_is_measured_and_what_is_left() -> None:
+    planned = plan([SHORT], [BY_KEY["geventchat"], BY_KEY["redis"]])
+    out = io.StringIO()
+    progress = Progress(planned, out)
+    progress.tell(0, planned[0])
+    assert out.getvalue().startswith("[1/6] short · geventchat · round 1 of 3 · 11 s left\n")
+    progress.tell(5, planned[5])
+    assert out.getvalue().splitlines()[1].startswith("[6/6] short · redis · round 3 of 3 · ")
+
+
+def test_the_quick_run_fits_into_a_minute_and_the_full_one_into_twenty() -> None:
+    chosen = list(SERVERS)
+    assert sum(run.workload.expected_s for run in plan(quick(), chosen)) < 60
+    assert sum(run.workload.expected_s for run in plan(FULL, chosen)) < 20 * 60
+
+
+def test_a_server_that_does_not_come_up_is_told_with_its_last_words() -> None:
+    broken = Server("broken", "broken", ("python3", "-c", "import sys; sys.exit('no such luck')"), "ready")
+    with pytest.raises(ServerFailed, match="no such luck"), started(broken, ("line",), core=None):
+        raise AssertionError("it is not up")
+    run = measure(plan([SHORT], [broken])[0], machine.choose_cores())
+    assert run.fault is not None
+    assert "no such luck" in run.fault
+
+
+def test_a_server_is_ended_with_its_block() -> None:
+    with started(BY_KEY["asyncio"], ("line",), core=None) as running:
+        assert running.process.poll() is None
+    assert running.process.poll() is not None
+
+
+def test_a_child_is_pinned_and_we_are_not() -> None:
+    usual = os.sched_getaffinity(0)
+    with machine.pinned(min(usual)), started(BY_KEY["asyncio"], ("line",), core=None) as running:
+        assert os.sched_getaffinity(running.process.pid) == {min(usual)}
+    assert os.sched_getaffinity(0) == usual
+
+
+def test_the_machine_is_described_by_kind() -> None:
+    assert set(machine.describe()) == {"processor", "cores", "memory", "system", "python"}
+    assert machine.busy_share((20, 0, 20, 60, 0, 0, 0, 0), (10, 0, 10, 20, 0, 0, 0, 0)) == pytest.approx(
+        1 / 3
+    )
+
+
+def test_the_headline_workload_is_the_one_that_is_stated() -> None:
+    crowd = SATURATED_100.crowd
+    assert (crowd.clients, crowd.speakers, crowd.window) == (100, 4, 64)
