@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from harness.fence import Grade
@@ -9,6 +10,7 @@ from harness.hearing import Awaited
 from harness.steps import Receive
 from harness.verdict import Failure, Fault, TurnReport, Verdict
 
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b")
 _Hint = Callable[[Failure, TurnReport, Verdict], Iterator[str]]
 
 
@@ -101,13 +103,13 @@ def _went_elsewhere(failure: Failure, turn: TurnReport, verdict: Verdict) -> Ite
 def _came_late(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     if failure.awaited is None or failure.fault not in (Fault.MISSING, Fault.DIFFERENT):
         return
-    for after in verdict.afterwards:
-        for client, data in after.heard.items():
-            pieces = data.splitlines(keepends=True)
-            if any(_is(failure.awaited, piece, verdict) for piece in pieces):
-                whose = "" if client == failure.client else f", to {client}"
-                yield f"the missing line came {after.how}{whose}"
-                return
+    for late in verdict.late:
+        if _is(failure.awaited, late.line, verdict):
+            whose = "" if late.client == failure.client else f" to {late.client}"
+            seconds = late.at_s - turn.now_s
+            when = "a turn later" if late.a_turn_later else f"{seconds:g} s later, when time went on"
+            yield f"the missing line came{whose} {when}"
+            return
 
 
 def _heard_before(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -158,6 +160,14 @@ def _unread(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[st
         )
 
 
+def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    lines = verdict.last_words.splitlines()
+    if any(line.startswith("Traceback") for line in lines):
+        errors = [line for line in lines if _EXCEPTION.match(line)]
+        if errors:
+            yield f"the server's own code failed: {errors[-1]}"
+
+
 def _weak_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     if verdict.grade is Grade.SETTLED and failure.fault in (Fault.MISSING, Fault.EXTRA, Fault.DIFFERENT):
         yield "this server was not fenced: a line that it must answer, `fence: PING -> PONG`, makes runs exact"
@@ -182,5 +192,6 @@ _LOOKS: tuple[_Hint, ...] = (
     _order_is_free,
     _lost_with_the_connection,
     _unread,
+    _raised,
     _weak_fence,
 )

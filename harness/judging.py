@@ -12,13 +12,20 @@ from harness.verdict import ENDS_AS, Failure, Fault, Hearing, TurnReport
 
 def judge(turn: TurnReport, eol: bytes) -> Iterator[Failure]:
     """Every client's first wrong line and wrong end in this turn, in the order of their lines in the script."""
+    if turn.disagreed:
+        who = " and ".join(turn.disagreed)
+        yield Failure(Fault.DISAGREED, who, turn.file, turn.agreement_line, turn.number, at_s=turn.now_s)
     found = [failure for hearing in turn.hearings for failure in _of_one(turn, hearing, eol)]
     yield from sorted(found, key=_weight)
 
 
-def _weight(failure: Failure) -> tuple[bool, int]:
-    # What is told first is what most likely caused the rest: a lost or a wrong line before one too many elsewhere.
-    return failure.fault is Fault.EXTRA, failure.line
+# What most likely caused the rest is told first: a lost connection, then a line that is wrong or missing.
+_FIRST = (Fault.CUT_OFF, Fault.TURNED_AWAY, Fault.LET_IN)
+
+
+def _weight(failure: Failure) -> tuple[int, int]:
+    rank = 0 if failure.fault in _FIRST else 2 if failure.fault is Fault.EXTRA else 1
+    return rank, failure.line
 
 
 def _of_one(turn: TurnReport, hearing: Hearing, eol: bytes) -> Iterator[Failure]:
@@ -26,7 +33,6 @@ def _of_one(turn: TurnReport, hearing: Hearing, eol: bytes) -> Iterator[Failure]
     if wrong is not None:
         yield _line_failure(turn, hearing, wrong, eol)
     end = _end_fault(hearing)
-    # A connection that was lost explains the lines that did not come; one that stayed open is told beside them.
     if end is not None:
         line = hearing.ending_line or turn.last_line
         yield Failure(
@@ -37,14 +43,19 @@ def _of_one(turn: TurnReport, hearing: Hearing, eol: bytes) -> Iterator[Failure]
 
 def _line_failure(turn: TurnReport, hearing: Hearing, at: int, eol: bytes) -> Failure:
     entry = hearing.entries[at]
+    fault = _line_fault(hearing, entry, eol)
+    heard = entry.heard
+    if fault is Fault.OUT_OF_ORDER and heard is None:
+        # What came in its place is a line that is right elsewhere.
+        heard = next((other.heard for other in hearing.entries[at:] if other.heard is not None), None)
     return Failure(
-        _line_fault(hearing, entry, eol),
+        fault,
         hearing.client,
         entry.awaited.file if entry.awaited else turn.file,
         entry.awaited.line if entry.awaited else hearing.silence_line or _line_near(turn, hearing, at),
         turn.number,
         awaited=entry.awaited,
-        heard=entry.heard,
+        heard=heard,
         at_s=hearing.times_s[at],
     )
 

@@ -48,22 +48,33 @@ def rows(turn: TurnReport, eol: bytes) -> list[Row]:
             row.cells[done.client] = [Cell(Mark.DONE, done.text)]
         out.append(row)
     first = len(out)
+    out.extend(Row(line, turn.now_s) for line in sorted(_lines(turn)))
     for hearing in turn.hearings:
         _place(hearing, turn, out, first, eol)
     return out
 
 
+def _lines(turn: TurnReport) -> set[int]:
+    """The script's lines of which something is shown: a lane's own place comes before what the script does not say."""
+    lines = {entry.awaited.line for one in turn.hearings for entry in one.entries if entry.awaited}
+    return lines | {one.ending_line for one in turn.hearings if one.ending_line}
+
+
 def _place(hearing: Hearing, turn: TurnReport, out: list[Row], first: int, eol: bytes) -> None:
     at = first
-    for entry, when in zip(hearing.entries, hearing.times_s, strict=True):
+    orderly = sorted(entry.awaited.line for entry in hearing.entries if entry.awaited)
+    for number, (entry, when) in enumerate(zip(hearing.entries, hearing.times_s, strict=True)):
         cells = []
         if entry.awaited is not None and not entry.fits:
             cells.append(Cell(Mark.MISSING, entry.awaited.text))
         if entry.heard is not None:
-            mark = Mark.HEARD if entry.fits else Mark.WRONG
+            well = entry.fits and hearing.client not in turn.disagreed[1:]
+            mark = Mark.HEARD if well else Mark.WRONG
             cells.append(Cell(mark, heard_text(entry.heard, eol)))
         if entry.awaited is not None:
-            at = _row_of(entry.awaited.line, when, out, first)
+            # Where listeners disagree, each lane shows its own order and not that of the script.
+            line = orderly[number] if hearing.client in turn.disagreed else entry.awaited.line
+            at = _row_of(line, when, out, first)
         else:
             at = _free_row(hearing.client, at, when, out)
         out[at].cells.setdefault(hearing.client, []).extend(cells)
@@ -81,15 +92,10 @@ def _place(hearing: Hearing, turn: TurnReport, out: list[Row], first: int, eol: 
 
 
 def _row_of(line: int, when: float, out: list[Row], first: int) -> int:
-    """The row of this script line among what was heard, made in its place when there is none yet."""
-    for at in range(first, len(out)):
-        if out[at].line == line:
-            return at
-        if out[at].line > line:
-            out.insert(at, Row(line, when))
-            return at
-    out.append(Row(line, when))
-    return len(out) - 1
+    """The row of this script line among what was heard."""
+    at = next(at for at in range(first, len(out)) if out[at].line == line)
+    out[at].at_s = when
+    return at
 
 
 def _free_row(client: str, start: int, when: float, out: list[Row]) -> int:

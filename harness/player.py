@@ -83,7 +83,7 @@ def _play(
             clients=made.clients,
             turns=tuple(playing.turns),
             failures=tuple(playing.failures),
-            afterwards=tuple(playing.afterwards),
+            late=tuple(playing.late),
             last_words=stage.last_words() if playing.failures else "",
             real_s=time.monotonic() - began,
             eol=wire,

@@ -37,7 +37,7 @@ from harness.steps import (
     Wait,
 )
 from harness.unfolding import Placed
-from harness.verdict import ENDS_AS, Afterwards, Done, Failure, Fault, Hearing, TurnReport
+from harness.verdict import ENDS_AS, Done, Failure, Fault, Hearing, Late, TurnReport
 
 # How often, in seconds, it is looked again for a line that an inexact fence did not wait for.
 LOOK_AGAIN_S = 0.005
@@ -50,7 +50,8 @@ class _Expected:
     """What one turn says is received."""
 
     awaited: dict[str, list[Awaited]] = field(default_factory=dict)
-    agree: set[int] = field(default_factory=set)
+    agree: dict[int, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
+    """The groups whose order all their clients must share: each one's line and clients."""
     silences: dict[str, int] = field(default_factory=dict)
     ends: dict[str, tuple[Ends, int]] = field(default_factory=dict)
 
@@ -79,7 +80,7 @@ class Playing:
         self._hang_ups: frozenset[str] = frozenset()
         self.turns: list[TurnReport] = []
         self.failures: list[Failure] = []
-        self.afterwards: list[Afterwards] = []
+        self.late: list[Late] = []
 
     def run(self) -> None:
         """Play every turn, or up to the one that fails."""
@@ -298,8 +299,22 @@ class Playing:
         self._known = known
         near = _last(turn)
         return TurnReport(
-            turn.number, near.script.file, near.line, tuple(self._done), tuple(hearings), self._stage.now()
+            turn.number,
+            near.script.file,
+            near.line,
+            tuple(self._done),
+            tuple(hearings),
+            self._stage.now(),
+            *self._disagreement(expected, heard, hearings),
         )
+
+    def _disagreement(
+        self, expected: _Expected, heard: Heard | None, hearings: list[Hearing]
+    ) -> tuple[tuple[str, ...], int]:
+        if heard is None and all(entry.fits for one in hearings for entry in one.entries):
+            for line, clients in expected.agree.values():
+                return clients, line
+        return (), 0
 
     def _time_of(self, client: Client, entry: Entry) -> float:
         if entry.heard is None:
@@ -315,19 +330,21 @@ class Playing:
         try:
             if self._stage.grade is Grade.EXACT:
                 self._stage.wait(LATE_S)
-                self._collect("later")
+                self._collect(a_turn_later=False)
             if following is not None:
                 for doing in following.doings:
                     self._do(doing)
-                self._collect("a turn later")
+                self._collect(a_turn_later=True)
         except (TargetError, Unanswered, ScriptError, OSError, KeyError):
             return
 
-    def _collect(self, how: str) -> None:
-        heard = {name: bytes(client.inbox) for name, client in self._there.items() if client.inbox}
-        for name, data in heard.items():
-            self._there[name].take(len(data))
-        self.afterwards.append(Afterwards(how, heard))
+    def _collect(self, a_turn_later: bool) -> None:
+        for name, client in self._there.items():
+            data, at = bytes(client.inbox), 0
+            for piece in data.splitlines(keepends=True):
+                self.late.append(Late(name, piece, client.arrived_at(at), a_turn_later))
+                at += len(piece)
+            client.take(len(data))
 
 
 def _text(step: Send | SendBytes) -> str:
@@ -376,7 +393,7 @@ def _expected(turn: Turn) -> _Expected:
                             item = Awaited(one, file, one.line or placed.line, group)
                             out.awaited.setdefault(client, []).append(item)
                 if same_for:
-                    out.agree.add(group)
+                    out.agree[group] = placed.line, same_for
             case ReceivesNothing(client):
                 out.silences[client] = placed.line
             case Ends(client):

@@ -14,12 +14,20 @@ from harness.plan import Plan, plan
 from harness.rendering import render
 from harness.steps import Blank, Comment, Define, Include, Script
 
-__all__ = ["Plan", "ScriptError", "check", "is_library", "load", "parse", "plan", "read", "render"]
+__all__ = ["Plan", "ScriptError", "check", "is_library", "load", "parse", "plan", "read", "render", "shown"]
 
 
 def load(path: str | Path) -> Script:
     """The script in this file, with everything that it includes."""
-    return read(Path(path).read_bytes(), str(path))
+    return read(Path(path).read_bytes(), shown(Path(path)))
+
+
+def shown(path: Path) -> str:
+    """The file as people name it: from where they are, if it lies below that."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def read(source: bytes, file: str) -> Script:

@@ -43,7 +43,10 @@ def particulars(failure: Failure, verdict: Verdict, grade: str) -> Iterator[Line
             yield _pair("expected", "a server that goes on", "", Tone.WANTED)
             for line in failure.detail.splitlines()[:1]:
                 yield _pair("it", line, "", Tone.BAD)
-        case Fault.MISSING | Fault.EXTRA | Fault.DIFFERENT | Fault.OUT_OF_ORDER | Fault.DISAGREED:
+        case Fault.DISAGREED:
+            yield _pair("expected", "one order for all of them", "", Tone.WANTED)
+            yield _pair("but", "each heard the right lines, in an order of its own", f"({grade})", Tone.BAD)
+        case Fault.MISSING | Fault.EXTRA | Fault.DIFFERENT | Fault.OUT_OF_ORDER:
             yield from _lines(failure, verdict, grade)
         case _:
             said = failure.ending.value if failure.ending else "is connected"

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.asking import Target
 from harness.player import Manner, play
 from harness.rewriting import Refused, rewritten
-from harness.script import read
+from harness.script import read, shown
 from harness.verdict import Outcome, Verdict
 
 
@@ -41,13 +41,13 @@ def update(
     `before_writing` may still raise Refused.
     """
     before = path.read_bytes()
-    script = read(before, str(path))
+    script = read(before, shown(path))
     verdict = play(script, target, manner, keep_going=True)
     if verdict.outcome is not Outcome.FAILED:
         return Updated(verdict)
     try:
         text = rewritten(verdict)
-        again = play(read(text.encode(), str(path)), target, manner)
+        again = play(read(text.encode(), shown(path)), target, manner)
         if not again.passed:
             where = f"line {again.failures[0].line}" if again.failures else again.reason
             raise Refused(
@@ -57,7 +57,7 @@ def update(
         _replace(path, before, text.encode())
     except Refused as why:
         return Updated(verdict, refused=str(why))
-    return Updated(verdict, diff=_diff(before.decode(), text, str(path)))
+    return Updated(verdict, diff=_diff(before.decode(), text, shown(path)))
 
 
 def _diff(before: str, after: str, file: str) -> str:

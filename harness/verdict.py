@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from harness.connection import End
 from harness.fence import Grade
@@ -92,6 +92,9 @@ class TurnReport:
     done: tuple[Done, ...]
     hearings: tuple[Hearing, ...]
     now_s: float
+    disagreed: tuple[str, ...] = ()
+    """Those who had to hear one order and did not, though each of them heard the right lines."""
+    agreement_line: int = 0
 
     def hearing(self, client: str) -> Hearing | None:
         return next((one for one in self.hearings if one.client == client), None)
@@ -115,11 +118,13 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Afterwards:
-    """What came when the failed run was looked at a little longer, to find out where a missing line went."""
+class Late:
+    """A line that came when the failed run was looked at a little longer: to whom, when, and in which way."""
 
-    how: str
-    heard: dict[str, bytes] = field(default_factory=dict)
+    client: str
+    line: bytes
+    at_s: float
+    a_turn_later: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ class Verdict:
     clients: tuple[str, ...] = ()
     turns: tuple[TurnReport, ...] = ()
     failures: tuple[Failure, ...] = ()
-    afterwards: tuple[Afterwards, ...] = ()
+    late: tuple[Late, ...] = ()
     reason: str = ""
     """Why it was skipped, or what is wrong with the script or the target."""
     last_words: str = ""

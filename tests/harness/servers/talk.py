@@ -1,0 +1,261 @@
+"""A small right chat server, and what can be wrong with one: each fault is one deliberate mistake.
+
+`server: fault=drops` in a script asks for a server with that mistake; without it the server is right.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import gevent
+from gevent.server import StreamServer
+
+from harness import Ask, UnsupportedAsk
+
+
+class Talk(StreamServer):
+    """LOGIN name, MSG text, WHO, QUIT; everything is right."""
+
+    eol = b"\n"
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), self.converse)
+        self.people: dict[str, socket.socket] = {}
+
+    def converse(self, sock: socket.socket, _address: object) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        name = ""
+        try:
+            with sock.makefile("rb") as lines:
+                for line in lines:
+                    name = self.hear(sock, name, line.decode().rstrip("\r\n"))
+                    if name == "?":
+                        return
+        except OSError:
+            return  # cut off from elsewhere
+        finally:
+            sock.close()
+
+    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+        verb, _, rest = line.partition(" ")
+        if verb == "LOGIN":
+            self.people[rest] = sock
+            self.answer(sock, "OK")
+            return rest
+        if verb == "MSG":
+            for other in [one for one in self.people if one != name]:
+                self.deliver(other, f"MSG {name} {rest}")
+        elif verb == "WHO":
+            for other in self.people:
+                self.answer(sock, f"USER {other}")
+        elif verb == "QUIT":
+            self.people.pop(name, None)
+            self.answer(sock, "Goodbye!")
+            for other in self.people:
+                self.deliver(other, f"INFO {name} disconnected")
+            return self.hang_up(sock)
+        return name
+
+    def answer(self, sock: socket.socket, text: str) -> None:
+        sock.sendall(text.encode() + self.eol)
+
+    def deliver(self, to: str, text: str) -> None:
+        self.answer(self.people[to], text)
+
+    def hang_up(self, sock: socket.socket) -> str:
+        return "?"
+
+
+class Drops(Talk):
+    def deliver(self, to: str, text: str) -> None:
+        if to != "bob" or not text.startswith("MSG"):
+            super().deliver(to, text)
+
+
+class Doubles(Talk):
+    def deliver(self, to: str, text: str) -> None:
+        super().deliver(to, text)
+        if to == "bob":
+            super().deliver(to, text)
+
+
+class ToTheWrongOne(Talk):
+    def deliver(self, to: str, text: str) -> None:
+        super().deliver("carol" if to == "bob" else to, text)
+
+
+class ToEveryone(Talk):
+    """Forgets that those who have not logged in are not in the room."""
+
+    def converse(self, sock: socket.socket, _address: object) -> None:
+        self.people[f"guest {id(sock)}"] = sock
+        super().converse(sock, _address)
+
+    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+        if line.startswith("LOGIN"):
+            self.people.pop(f"guest {id(sock)}", None)
+        return super().hear(sock, name, line)
+
+
+class ATurnLate(Talk):
+    """Delivers only when the next line comes in."""
+
+    waiting: tuple[tuple[str, str], ...] = ()
+
+    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+        waiting, self.waiting = self.waiting, ()
+        for to, text in waiting:
+            super().deliver(to, text)
+        return super().hear(sock, name, line)
+
+    def deliver(self, to: str, text: str) -> None:
+        self.waiting += ((to, text),)
+
+
+class HalfASecondLate(Talk):
+    def deliver(self, to: str, text: str) -> None:
+        gevent.spawn_later(0.5, super().deliver, to, text)
+
+
+class CrLf(Talk):
+    eol = b"\r\n"
+
+
+class HalfALine(Talk):
+    def deliver(self, to: str, text: str) -> None:
+        self.people[to].sendall(text.encode())
+
+
+class Latin1(Talk):
+    def deliver(self, to: str, text: str) -> None:
+        self.people[to].sendall(text.encode("latin-1") + self.eol)
+
+
+class Twice(Talk):
+    """Encodes what is encoded."""
+
+    def deliver(self, to: str, text: str) -> None:
+        super().deliver(to, text.encode().decode("latin-1"))
+
+
+class Shouts(Talk):
+    def deliver(self, to: str, text: str) -> None:
+        super().deliver(to, text.upper())
+
+
+class Echoes(Talk):
+    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+        if line.startswith("MSG"):
+            self.answer(sock, line)
+        return super().hear(sock, name, line)
+
+
+class ClosesTooEarly(Talk):
+    def deliver(self, to: str, text: str) -> None:
+        if to == "bob":
+            self.people[to].shutdown(socket.SHUT_RDWR)
+        else:
+            super().deliver(to, text)
+
+
+class Resets(Talk):
+    def hang_up(self, sock: socket.socket) -> str:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return "?"
+
+
+class NeverCloses(Talk):
+    def hang_up(self, sock: socket.socket) -> str:
+        return ""
+
+
+class Silent(Talk):
+    """Takes everything and answers nothing."""
+
+    def answer(self, sock: socket.socket, text: str) -> None:
+        pass
+
+
+class Backwards(Talk):
+    """Tells the roster from its end."""
+
+    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+        if line == "WHO":
+            for other in reversed(self.people):
+                self.answer(sock, f"USER {other}")
+            return name
+        return super().hear(sock, name, line)
+
+
+class EachItsOwnOrder(Talk):
+    """Holds messages back and tells them to half of the listeners the other way round."""
+
+    held: tuple[str, ...] = ()
+
+    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+        if not line.startswith("MSG"):
+            return super().hear(sock, name, line)
+        self.held += (f"MSG {name} {line[4:]}",)
+        if len(self.held) == 2:
+            self.deliver("carol", self.held[0])
+            self.deliver("carol", self.held[1])
+            self.deliver("dave", self.held[1])
+            self.deliver("dave", self.held[0])
+            for text in self.held:
+                self.deliver("bob" if text.startswith("MSG alice") else "alice", text)
+        return name
+
+
+class Crashes(Talk):
+    def deliver(self, to: str, text: str) -> None:
+        raise KeyError(f"no such person: {to}")
+
+
+class TurnsAway(Talk):
+    """Stops listening with the first login."""
+
+    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+        self.stop_accepting()
+        self.socket.close()
+        return super().hear(sock, name, line)
+
+
+FAULTS: dict[str, type[Talk]] = {
+    "none": Talk,
+    "drops": Drops,
+    "doubles": Doubles,
+    "wrong-one": ToTheWrongOne,
+    "everyone": ToEveryone,
+    "turn-late": ATurnLate,
+    "half-second-late": HalfASecondLate,
+    "crlf": CrLf,
+    "half-line": HalfALine,
+    "latin-1": Latin1,
+    "twice": Twice,
+    "shouts": Shouts,
+    "echoes": Echoes,
+    "closes-early": ClosesTooEarly,
+    "resets": Resets,
+    "never-closes": NeverCloses,
+    "silent": Silent,
+    "backwards": Backwards,
+    "own-order": EachItsOwnOrder,
+    "crashes": Crashes,
+    "turns-away": TurnsAway,
+}
+
+
+def serve(ask: Ask) -> Talk:
+    """The factory: the server with the fault that the script asks for."""
+    for option in ask.options:
+        if option != "fault":
+            raise UnsupportedAsk(f"no option {option!r}; known: fault")
+    return FAULTS[ask.options.get("fault", "none")]()
+
+
+def serve_right(ask: Ask) -> Talk:
+    """The factory that ignores which fault is asked for."""
+    return Talk()
+
+
