@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
 import threading
+from collections import deque
 from datetime import datetime, timezone
 from typing import TextIO
 
@@ -24,6 +24,8 @@ LEVELS = {
     "error": logging.ERROR,
 }
 _QUEUED_EVENTS = 10_000
+# A thread that is woken for each line takes the interpreter from the server each time; it may as well come for many.
+_GATHER_S = 0.05
 _GOODBYE_S = 2.0
 
 
@@ -36,7 +38,11 @@ class Journal:
         self._level = LEVELS[level]
         self._clock = clock
         self._lost = 0
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._second = 0
+        self._stamp = ""
+        self._lines: deque[str] = deque()
+        self._news = threading.Event()
+        self._closing = threading.Event()
         self._writer = threading.Thread(target=self._write, name="geventchat-journal", daemon=True)
         self._writer.start()
 
@@ -45,22 +51,24 @@ class Journal:
         level = severity(happening)
         if level < self._level:
             return
-        if self._lines.qsize() >= _QUEUED_EVENTS:
+        if len(self._lines) >= _QUEUED_EVENTS:
             self._lost += 1
             return
         if self._lost:
             lost, self._lost = self._lost, 0
             self(Happening.LOG_LOST, events=lost)
-        self._lines.put(self._line(level, happening, fields))
+        self._lines.append(self._line(level, happening, fields))
+        if not self._news.is_set():
+            self._news.set()
 
     def close(self) -> None:
         """Write what is queued, within a moment."""
-        self._lines.put(None)
+        self._closing.set()
+        self._news.set()
         self._writer.join(_GOODBYE_S)
 
     def _line(self, level: int, happening: Happening, fields: dict[str, object]) -> str:
-        moment = datetime.fromtimestamp(self._clock.time(), timezone.utc)
-        stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        stamp = self._moment()
         name = logging.getLevelName(level)
         if self._as_json:
             return (
@@ -68,13 +76,28 @@ class Journal:
             )
         return f"{stamp} {name} {happening.value} {fields_text(fields)}".rstrip() + "\n"
 
+    def _moment(self) -> str:
+        milliseconds = int(self._clock.time() * 1000)
+        second, rest = divmod(milliseconds, 1000)
+        if second != self._second:
+            self._second = second
+            self._stamp = datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._stamp}.{rest:03d}Z"
+
     def _write(self) -> None:
         try:
-            while (line := self._lines.get()) is not None:
-                self._stream.write(line)
-                if self._lines.empty():
-                    self._stream.flush()
-            self._stream.flush()
+            while not self._closing.is_set():
+                self._news.wait()
+                self._closing.wait(_GATHER_S)
+                self._news.clear()
+                self._write_queued()
+            self._write_queued()
         except (OSError, ValueError):
             # Nobody reads the log any more, and there is nowhere left to say so; people still chat.
             return
+
+    def _write_queued(self) -> None:
+        # One queue, never exchanged for another: the server may be appending to it at this moment.
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        self._stream.write("".join(lines))
+        self._stream.flush()

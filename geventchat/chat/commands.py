@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from geventchat.chat.hot import hot_dataclass
+
 
 class Fault(Enum):
     """Why a line is no command: whose bytes they were is never in doubt."""
@@ -22,7 +24,7 @@ class Login:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_dataclass(frozen=True, slots=True)
 class Say:
     """Tell everyone. An empty text is for the chat to refuse."""
 

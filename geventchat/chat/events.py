@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from geventchat.chat.commands import Fault
+from geventchat.chat.hot import hot_dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Joined:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_dataclass(frozen=True, slots=True)
 class Said:
     """Someone spoke to everyone."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from geventchat.chat.commands import Command, Fault, Violation
 from geventchat.chat.events import Event
+from geventchat.chat.text import clean
 from geventchat.dialects.telnet import without_telnet
 
 Writers = dict[type[Event], Callable[[Any], str]]
@@ -41,13 +42,18 @@ def writer(writers: Writers) -> Callable[[Event], bytes]:
     return write
 
 
-def decoded(line: bytes) -> str | Violation:
-    """The text of a line that people may have typed into telnet."""
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        # 0xFF begins every telnet sequence and never stands in UTF-8, so only a line that fails can hold one.
+def typed(read: Callable[[str, bool], Command | None]) -> Callable[[bytes, bool], Command | None]:
+    """A reader of bytes from a reader of text, for lines that people may have typed into telnet."""
+
+    def read_bytes(line: bytes, joined: bool) -> Command | None:
         try:
-            return without_telnet(line).decode()
+            text = line.decode()
         except UnicodeDecodeError:
-            return _UTF8
+            # 0xFF begins every telnet sequence and never stands in UTF-8, so only a line that fails can hold one.
+            try:
+                text = without_telnet(line).decode()
+            except UnicodeDecodeError:
+                return _UTF8
+        return read(clean(text), joined)
+
+    return read_bytes

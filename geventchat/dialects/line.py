@@ -21,8 +21,7 @@ from geventchat.chat.events import (
     Told,
     Welcome,
 )
-from geventchat.chat.text import clean
-from geventchat.dialects.dialect import Dialect, Writers, decoded, writer
+from geventchat.dialects.dialect import Dialect, Writers, typed, writer
 
 _UNKNOWN = Violation(Fault.UNKNOWN_COMMAND)
 
@@ -44,15 +43,12 @@ _VERBS: dict[str, Callable[[str], Command]] = {
 }
 
 
-def _read(line: bytes, joined: bool) -> Command | None:
-    raw = decoded(line)
-    if type(raw) is Violation:
-        return raw
-    verb, _, rest = clean(str(raw)).partition(" ")
-    if not verb:
-        return None
+def _read(text: str, joined: bool) -> Command | None:
+    verb, _, rest = text.partition(" ")
     command = _VERBS.get(verb) or _VERBS.get(verb.upper())
-    return command(rest.lstrip()) if command else _UNKNOWN
+    if command:
+        return command(rest.lstrip())
+    return _UNKNOWN if verb else None
 
 
 _REFUSALS: dict[Reason | Fault, str] = {
@@ -92,4 +88,4 @@ _WRITERS: Writers = {
     Dismissed: lambda dismissed: ("ERR " if dismissed.blame else "INFO ") + _PARTINGS[dismissed.why],
 }
 
-DIALECT = Dialect("line", port=4000, idle_s=60.0, read=_read, write=writer(_WRITERS))
+DIALECT = Dialect("line", port=4000, idle_s=60.0, read=typed(_read), write=writer(_WRITERS))

@@ -21,8 +21,7 @@ from geventchat.chat.events import (
     Told,
     Welcome,
 )
-from geventchat.chat.text import clean
-from geventchat.dialects.dialect import Dialect, Writers, decoded, writer
+from geventchat.dialects.dialect import Dialect, Writers, typed, writer
 
 
 def _tell(rest: str) -> Tell:
@@ -39,11 +38,7 @@ _COMMANDS: dict[str, Callable[[str], Command]] = {
 }
 
 
-def _read(line: bytes, joined: bool) -> Command | None:
-    raw = decoded(line)
-    if type(raw) is Violation:
-        return raw
-    text = clean(str(raw))
+def _read(text: str, joined: bool) -> Command | None:
     if not joined:
         return Login(text)
     if not text.startswith("/"):
@@ -98,5 +93,5 @@ _WRITERS: Writers = {
 }
 
 DIALECT = Dialect(
-    "slash", port=5000, idle_s=0.0, read=_read, write=writer(_WRITERS), echoes=frozenset({Joined})
+    "slash", port=5000, idle_s=0.0, read=typed(_read), write=writer(_WRITERS), echoes=frozenset({Joined})
 )

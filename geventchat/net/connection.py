@@ -159,6 +159,8 @@ class Connection:
 
     def _handle(self, lines: list[bytes | None]) -> bool:
         session, outbox = self._session, self._outbox
+        if outbox.backlog_bytes > _OWN_BYTES:
+            self._wait_until_sent()
         read, handle = outbox.feed.dialect.read, self._around.hub.handle
         for line in lines:
             known = session.name
@@ -169,7 +171,7 @@ class Connection:
                 return False
             if session.name is not known:
                 self._entered()
-            if outbox.waiting > _OWN_BYTES:
+            if outbox.own_bytes > _OWN_BYTES:
                 self._wait_until_sent()
         return True
 

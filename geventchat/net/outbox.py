@@ -40,18 +40,18 @@ class Outbox:
 
     __slots__ = (
         "_backlog",
-        "_backlog_bytes",
         "_flusher",
         "_lost",
         "_send",
         "_sock",
         "_splices",
-        "_splices_bytes",
         "_start",
         "_stop",
         "_watcher",
+        "backlog_bytes",
         "feed",
         "gone",
+        "own_bytes",
     )
 
     def __init__(self, sock: Wire, feed: Feed, flusher: Flusher, lost: Callable[[bool], None]) -> None:
@@ -65,15 +65,12 @@ class Outbox:
         # Which part of this turn's feed is heard: all, none, from the place where one came in, to that where one left.
         self._start = self._stop = 0
         self._splices: list[tuple[int, int, bytes]] = []
-        self._splices_bytes = 0
+        # Made for this client alone in this turn.
+        self.own_bytes = 0
         self._backlog: deque[bytes | memoryview] | None = None
-        self._backlog_bytes = 0
+        # Not taken by its socket in an earlier one.
+        self.backlog_bytes = 0
         self._watcher: Any = None
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that are made for this client alone or that its socket did not take yet."""
-        return self._splices_bytes + self._backlog_bytes
 
     @property
     def idle(self) -> bool:
@@ -90,7 +87,7 @@ class Outbox:
         frame = self.feed.dialect.write(event)
         if frame:
             place = min(self.feed.size, self._stop)
-            self._splices_bytes += len(frame)
+            self.own_bytes += len(frame)
             self._splice(place, place, frame)
 
     def skip(self, start: int, end: int) -> None:
@@ -124,7 +121,7 @@ class Outbox:
 
     def settle(self) -> None:
         """The turn has ended: send what it was for this client."""
-        splices, self._splices, self._splices_bytes = self._splices, [], 0
+        splices, self._splices, self.own_bytes = self._splices, [], 0
         if self.gone:
             return
         turn, cursor, stop = self.feed.turn, self._start, self._stop
@@ -173,8 +170,8 @@ class Outbox:
             if self._stop == _EVER:
                 self.feed.behind[self] = None
         self._backlog.append(data)
-        self._backlog_bytes += len(data)
-        if self._backlog_bytes > self._flusher.queue_bytes:
+        self.backlog_bytes += len(data)
+        if self.backlog_bytes > self._flusher.queue_bytes:
             self._flusher.losing(self, slow=True)
 
     def lose(self, slow: bool) -> None:
@@ -188,7 +185,7 @@ class Outbox:
         self.gone = True
         self._unwatch()
         self._backlog = None
-        self._backlog_bytes = 0
+        self.backlog_bytes = 0
         self.feed.flowing.pop(self, None)
 
     def _splice(self, start: int, end: int, frame: bytes) -> None:
@@ -207,7 +204,7 @@ class Outbox:
             except OSError:
                 self.lose(slow=False)
                 return
-            self._backlog_bytes -= sent
+            self.backlog_bytes -= sent
             while sent:
                 first = len(backlog[0])
                 if sent < first:
