@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.asking import Target
+from harness.asking import Ask, Target
 from harness.targets import Address, Command, InProcess
 
 
@@ -23,23 +24,26 @@ class TargetChoice:
     connect: str | None = None
     app: str | None = None
     shared: bool = False
+    ready: str | None = None
 
     def target(self) -> Target:
         """The target itself."""
         if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:
             raise NoTarget("say what is tested: a server command, an address or an app; one of them")
         if self.server is not None:
-            return Command(self.server)
+            return Command(self.server, ready=self.ready, shared=self.shared)
         if self.connect is not None:
-            return Address(*_addresses(self.connect))
+            return _address(self.connect)
         return InProcess(_factory(self.app or ""))
 
 
-def _addresses(text: str) -> tuple[object, ...]:
-    named = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    if named:
-        return ({name: host_port(address) for name, address in named.items()},)
-    return host_port(text)
+def _address(text: str) -> Address:
+    """HOST:PORT, or NAME=HOST:PORT,NAME=HOST:PORT for a server of several endpoints."""
+    if "=" not in text:
+        return Address(*host_port(text))
+    return Address(
+        {name: host_port(place) for name, _, place in (one.partition("=") for one in text.split(","))}
+    )
 
 
 def host_port(text: str) -> tuple[str, int]:
@@ -50,14 +54,14 @@ def host_port(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def _factory(name: str) -> object:
+def _factory(name: str) -> Callable[[Ask], Any]:
     module, colon, attribute = name.partition(":")
     if not colon:
         raise NoTarget(f"{name!r} names no factory; expected MODULE:FACTORY")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found: object = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as wrong:

@@ -155,7 +155,7 @@ def _wanted(path: Path, keyword: str | None) -> bool:
 
 
 def _choice(options: argparse.Namespace) -> TargetChoice:
-    return TargetChoice(options.server, options.connect, options.app, options.shared)
+    return TargetChoice(options.server, options.connect, options.app, options.shared, options.ready)
 
 
 def _manner(options: argparse.Namespace) -> Manner:
@@ -220,6 +220,9 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--server", metavar="CMD", help="a command that serves on {port}")
     which.add_argument("--connect", metavar="HOST:PORT", help="a server that runs already")
     which.add_argument("--app", metavar="MODULE:FACTORY", help="a gevent server, in this process")
+    parser.add_argument(
+        "--ready", metavar="REGEX", help="the line in which a command tells its own (?P<port>…)"
+    )
     parser.add_argument("--shared", action="store_true", help="one server for all scripts, not one for each")
     parser.add_argument("--fence", metavar="'PING -> PONG'", help="the fence of scripts that name none")
     parser.add_argument(

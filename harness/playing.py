@@ -121,7 +121,8 @@ class Playing:
         found = list(judge(report, self._eol))
         if stopped is None and found and not self._stage.alive():
             stopped = self._failure(turn, Fault.DIED, "", "")
-        return [stopped, *found] if stopped else found
+        # Of a server that is gone nothing else is to be blamed.
+        return [stopped] if stopped else found
 
     def _failure(self, turn: Turn, fault: Fault, client: str, detail: str) -> Failure:
         placed = turn.doings[min(len(self._done), len(turn.doings)) - 1] if self._done else turn.doings[0]

@@ -80,7 +80,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     if not any(fnmatch(path, pattern) for pattern in patterns):
         return None
-    return ChatFile.from_parent(parent, path=file_path)  # type: ignore[no-any-return]
+    return ChatFile.from_parent(parent, path=file_path)
 
 
 class ChatFile(pytest.Module):

@@ -10,15 +10,16 @@ from harness.ink import Line, Span, Tone, padded, width
 from harness.lanes import Cell, Mark, Row, clients_of, rows
 from harness.rewriting import as_heard
 from harness.telling import headline, particulars
-from harness.verdict import Outcome, TurnReport, Verdict
+from harness.verdict import Fault, Outcome, TurnReport, Verdict
 
+_NOTHING_TO_LEARN = (Fault.DIED, Fault.UNANSWERED, Fault.DISAGREED)
 TURNS_SHOWN = 3
 LAST_WORDS_LINES = 12
 _TONES = {Mark.DONE: Tone.PLAIN, Mark.HEARD: Tone.GOOD, Mark.MISSING: Tone.WANTED, Mark.WRONG: Tone.BAD}
 GRADES = {
     Grade.EXACT: "exact: the server has nothing left to do",
     Grade.ANSWERED: "answered: the server has replied to everyone's fence line",
-    Grade.SETTLED: "settled: nothing more came for a while; weak, a fence line would prove it",
+    Grade.SETTLED: "settled: nothing more came for a while",
 }
 
 
@@ -80,6 +81,8 @@ def _failed(verdict: Verdict) -> Iterator[Line]:
 
 
 def _pasteable(verdict: Verdict) -> Iterator[Line]:
+    if verdict.failures[0].fault in _NOTHING_TO_LEARN:
+        return
     failed = next((turn for turn in verdict.turns if turn.number == verdict.failures[0].turn), None)
     if failed is None:
         return

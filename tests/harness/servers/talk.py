@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+import sys
 
 import gevent
 from gevent.server import StreamServer
@@ -212,6 +214,14 @@ class Crashes(Talk):
         raise KeyError(f"no such person: {to}")
 
 
+class Dies(Talk):
+    """The whole process goes; only for a server that is one."""
+
+    def deliver(self, to: str, text: str) -> None:
+        print(f"fatal: no memory left for {to}", file=sys.stderr, flush=True)
+        os._exit(3)
+
+
 class TurnsAway(Talk):
     """Stops listening with the first login."""
 
@@ -243,6 +253,7 @@ FAULTS: dict[str, type[Talk]] = {
     "own-order": EachItsOwnOrder,
     "crashes": Crashes,
     "turns-away": TurnsAway,
+    "dies": Dies,
 }
 
 
@@ -254,8 +265,16 @@ def serve(ask: Ask) -> Talk:
     return FAULTS[ask.options.get("fault", "none")]()
 
 
+def _main(port: str, fault: str) -> None:
+    server = FAULTS[fault]()
+    server.address = ("127.0.0.1", int(port))
+    server.serve_forever()
+
+
 def serve_right(ask: Ask) -> Talk:
     """The factory that ignores which fault is asked for."""
     return Talk()
 
 
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
