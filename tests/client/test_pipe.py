@@ -1,0 +1,388 @@
+"""The client between pipes: a line in a script, with an exit code that can be trusted."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import pytest
+
+from tests.client.people import RawPerson
+from tests.client.pty_program import ROOT, PtyProgram
+from tests.client.real_server import RealServer, client_argv
+from tests.client.scripted_server import ScriptedServer
+
+Pipe = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Come = Callable[[str], RawPerson]
+Behave = Callable[[socket.socket, BinaryIO], None]
+Script = Callable[[Behave], ScriptedServer]
+
+DIALECTS = ("line", "json", "slash")
+STAMP = re.compile(rb"\[\d\d:\d\d:\d\d\]")
+
+
+def seen(output: bytes) -> list[str]:
+    """The lines of the output with every time replaced by the same."""
+    return STAMP.sub(b"[..:..:..]", output).decode().splitlines()
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    """Starts scripted servers and takes their failures."""
+    servers: list[ScriptedServer] = []
+
+    def start(behave: Behave) -> ScriptedServer:
+        servers.append(ScriptedServer(behave))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("told", [True, False])
+def test_one_line_in_a_script_is_delivered(
+    server: RealServer, pipe: Pipe, person: Come, dialect: str, told: bool
+) -> None:
+    carol = person("carol")
+    words = [server.at(dialect), "--name", "ci", *["--dialect", dialect] * told]
+    done = pipe(*words, typed=b"deploy done\n")
+    carol.hears("MSG ci deploy done")
+    carol.hears("INFO ci disconnected")
+    assert (done.returncode, seen(done.stdout), done.stderr) == (0, ["[..:..:..] ci: deploy done"], b"")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_all_answers_come_before_the_end(server: RealServer, pipe: Pipe, person: Come, dialect: str) -> None:
+    carol = person("carol")
+    done = pipe(server.at(dialect), "--name", "ci", typed=b"/users\r\n/dm carol psst\n/ping\n\nno line end")
+    carol.hears("DM ci psst")
+    carol.hears("MSG ci no line end")
+    assert done.returncode == 0
+    assert done.stderr == b""
+    lines = seen(done.stdout)
+    assert {"👥 2 here: carol, ci", "[..:..:..] you → carol: psst", "[..:..:..] ci: no line end"} <= set(
+        lines
+    )
+    assert sum(line.startswith("🏓 The server answered after ") for line in lines) == 1
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_was_refused_is_on_stderr_and_in_the_exit_code(
+    server: RealServer, pipe: Pipe, person: Come, dialect: str
+) -> None:
+    carol = person("carol")
+    done = pipe(server.at(dialect), "--name", "ci", typed=b"/dm nobody hi\nthe rest\n")
+    carol.hears("MSG ci the rest")
+    assert done.returncode == 1
+    assert done.stderr == b"geventchat: Nobody of that name is here. /users lists who is.\n"
+
+
+def test_a_line_too_long_for_the_server_is_reported(server: RealServer, pipe: Pipe) -> None:
+    done = pipe(server.at("line"), "--name", "ci", typed=b"x" * 5000 + b"\n")
+    assert done.returncode == 1
+    assert done.stderr == b"geventchat: That was too long for the server; it was not delivered.\n"
+
+
+def test_input_that_is_no_text_is_reported_by_its_line(server: RealServer, pipe: Pipe, person: Come) -> None:
+    carol = person("carol")
+    done = pipe(server.at("line"), "--name", "ci", typed=b"one\n\xff\xfe\nthree\n" + b"y" * 2_000_000 + b"\n")
+    carol.hears("MSG ci one")
+    carol.hears("MSG ci three")
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "geventchat: Line 2 of the input is not UTF-8; it was not sent.",
+        "geventchat: Line 4 of the input is over 1048576 bytes long; it was not sent.",
+    ]
+
+
+def test_text_that_begins_with_a_slash_needs_two(server: RealServer, pipe: Pipe, person: Come) -> None:
+    carol = person("carol")
+    assert pipe(server.at("line"), "--name", "ci", typed=b"//etc/hosts changed\n").returncode == 0
+    carol.hears("MSG ci /etc/hosts changed")
+    refused = pipe(server.at("slash"), "--name", "ci", typed=b"//etc/hosts changed\n")
+    assert refused.returncode == 1
+    assert b"every line that begins with / is a command" in refused.stderr
+    mistaken = pipe(server.at("line"), "--name", "ci", typed=b"/etc/hosts changed\n")
+    assert mistaken.returncode == 1
+    assert mistaken.stderr.startswith(b"geventchat: There is no command /etc/hosts. ")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_taken_name_is_an_error(server: RealServer, pipe: Pipe, person: Come, dialect: str) -> None:
+    person("ci")
+    done = pipe(server.at(dialect), "--name", "ci", typed=b"hello\n")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"geventchat: The name ci is taken by someone who is here.\n"
+
+
+def test_a_wrong_name_is_an_error_before_anyone_is_called(pipe: Pipe) -> None:
+    done = pipe("127.0.0.1:1", "--name", "a b", typed=b"hello\n")
+    assert (done.returncode, done.stderr) == (1, b"geventchat: A name has no spaces in it.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), b"geventchat: There is nobody to ask for the server: say HOST[:PORT].\n"),
+        (("localhost",), b"geventchat: There is nobody to ask for a name: say --name NAME.\n"),
+    ],
+)
+def test_a_script_cannot_be_asked(pipe: Pipe, words: tuple[str, ...], complaint: bytes) -> None:
+    done = pipe(*words)
+    assert (done.returncode, done.stderr) == (2, complaint)
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("127.0.0.1:1", b"geventchat: Nobody listens at 127.0.0.1:1 (connection refused).\n"),
+        ("[::1]:1", b"geventchat: Nobody listens at [::1]:1 (connection refused).\n"),
+        ("localhost:1", b"geventchat: Nobody listens at localhost:1 (connection refused).\n"),
+        ("no-such-host.invalid", b"geventchat: There is no host named no-such-host.invalid.\n"),
+        ("a" * 80 + ".invalid", b"geventchat: There is no host named " + b"a" * 80 + b".invalid.\n"),
+    ],
+)
+def test_nobody_to_connect_to_is_one_line(pipe: Pipe, address: str, complaint: bytes) -> None:
+    if address == "[::1]:1" and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    done = pipe(address, "--name", "ci", typed=b"hello\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", complaint)
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def test_an_ipv6_address_is_reached(pipe: Pipe) -> None:
+    if not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with subprocess.Popen(
+        [sys.executable, "-m", "geventchat", "--listen=line://[::1]:0", "--log-level=error"],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            started = re.search(r":(\d+)$", process.stdout.readline().strip())
+            assert started is not None
+            done = pipe(f"[::1]:{started[1]}", "--name", "ci", typed=b"/users\n")
+            assert (done.returncode, done.stdout.decode()) == (0, "👥 1 here: ci\n")
+        finally:
+            process.terminate()
+
+
+def test_a_wrong_dialect_is_named(server: RealServer, pipe: Pipe) -> None:
+    for asked in DIALECTS:
+        for spoken in DIALECTS:
+            if asked != spoken:
+                done = pipe(server.at(spoken), "--dialect", asked, "--name", "ci", typed=b"hello\n")
+                assert done.returncode == 1
+                assert (
+                    done.stderr.decode()
+                    == f"geventchat: The server speaks {spoken}: try --dialect {spoken}.\n"
+                )
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_long_file_arrives_whole_however_fast_the_server_is(
+    serve: Callable[..., RealServer], pipe: Pipe, dialect: str
+) -> None:
+    server = serve("--rate=400", "--burst=20")
+    carol = RawPerson(server.host, server.ports["line"], "carol")
+    done = pipe(
+        server.at(dialect), "--name", "ci", typed=b"".join(b"line %d\n" % number for number in range(300))
+    )
+    carol.hears("INFO ci disconnected")
+    carol.close()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert seen(done.stdout) == [f"[..:..:..] ci: line {number}" for number in range(300)]
+    said = [line for line in carol.heard.decode().splitlines() if line.startswith("MSG")]
+    assert said == [f"MSG ci line {number}" for number in range(300)]
+
+
+def test_a_server_that_never_reads_does_not_make_the_client_swallow_its_input(
+    script: Script, pipe: Pipe
+) -> None:
+    heard = []
+
+    def behave(client: socket.socket, lines: BinaryIO) -> None:
+        heard.append(lines.readline())
+        client.sendall(b"OK\n")
+        while (line := lines.readline()) != b"PING\n":
+            heard.append(line)
+        # Not one pong: what comes until the client gives in is what it had under way.
+        heard.extend(lines.readline() for _ in range(16))
+        assert lines.readline() == b"PING\n"
+        client.sendall(b"PONG\nPONG\n")
+        for line in lines:
+            if line == b"PING\n":
+                client.sendall(b"PONG\n")
+            elif line == b"QUIT\n":
+                client.sendall(b"Goodbye!\n")
+                return
+            else:
+                heard.append(line)
+
+    server = script(behave)
+    done = pipe(server.address, "--name", "ci", typed=b"x\n" * 100)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert heard == [b"LOGIN ci\n"] + [b"MSG x\n"] * 100
+
+
+def test_a_server_that_hangs_up_early_is_an_error(script: Script, pipe: Pipe) -> None:
+    def behave(client: socket.socket, lines: BinaryIO) -> None:
+        lines.readline()
+        client.sendall(b"OK\n")
+        lines.readline()
+
+    done = pipe(script(behave).address, "--name", "ci", typed=b"hello\n")
+    assert done.returncode == 1
+    assert re.search(rb"geventchat: (The server hung up before|Lost the connection to )", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("last_words", "complaint"),
+    [
+        (b"ERR server-full\n", "Not let in: the server is full."),
+        (b"ERR too-many-connections\n", "Not let in: the server has too many connections from this address."),
+        (b"", "Not let in: the server closed it."),
+        (b"220 mail.example ready\n", "Not let in: the server closed it. It said: 220 mail.example ready"),
+        (b"\x1b[2Jboo\n", "Not let in: the server closed it. It said: \ufffd[2Jboo"),
+    ],
+)
+def test_who_is_not_let_in_is_told_why(script: Script, pipe: Pipe, last_words: bytes, complaint: str) -> None:
+    def behave(client: socket.socket, lines: BinaryIO) -> None:
+        lines.readline()
+        client.sendall(last_words)
+
+    done = pipe(script(behave).address, "--name", "ci", typed=b"hello\n")
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"geventchat: {complaint}\n")
+
+
+EVIL = "\x1b]0;owned\x07\x1b[31mred\x9b2J\u202egnp.exe\r\x08hidden"
+TAMED = "\ufffd]0;owned\ufffd\ufffd[31mred\ufffd2J\ufffdgnp.exe\ufffd\ufffdhidden"
+
+
+def evil_evening(client: socket.socket, lines: BinaryIO) -> None:
+    lines.readline()
+    client.sendall(b"OK\n")
+    for word in ("MSG", "DM"):
+        client.sendall(f"{word} eve {EVIL}\n".encode())
+    client.sendall(f"INFO e{EVIL}ve disconnected\nERR {EVIL}\n{EVIL}\nUSER {EVIL}\n".encode())
+    client.sendall(b"MSG eve " + b"z" * 100_000 + b"\nMSG eve the end\n")
+    for line in lines:
+        if line == b"PING end-of-users\n":
+            client.sendall(b"PONG end-of-users\n")
+        if line == b"QUIT\n":
+            client.sendall(b"Goodbye!\n")
+            return
+
+
+def test_nothing_that_a_server_says_acts_on_the_terminal(script: Script, environment: dict[str, str]) -> None:
+    server = script(evil_evening)
+    argv = client_argv([server.address, "--name", "alice", "--no-bell"])
+    alice = PtyProgram(argv, {**environment, "NO_COLOR": "1"}, columns=120)
+    try:
+        alice.wrote(f"] eve → you: {TAMED}".encode())
+        alice.sees(f"👥 1 here: {TAMED}")
+        alice.sees("] eve: the end")
+        alice.type("/q\r")
+        assert alice.exit_code() == 0
+    finally:
+        alice.close()
+    for forbidden in (b"\x1b]0", b"\x1b[31m", b"\x9b2J", b"\a", b"\x08hidden", "\u202e".encode()):
+        assert forbidden not in alice.raw.replace("\ufffd".encode(), b"")
+    assert "… (91810 characters more)".encode() in alice.raw
+
+
+def test_an_interrupt_in_a_pipe_ends_with_its_own_code(
+    server: RealServer, person: Come, environment: dict[str, str]
+) -> None:
+    carol = person("carol")
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        with subprocess.Popen(
+            client_argv([server.at("line"), "--name", f"ci{code}"]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=ROOT,
+        ) as process:
+            assert process.stdin is not None
+            process.stdin.write(b"hello\n")
+            process.stdin.flush()
+            carol.hears(f"MSG ci{code} hello")
+            process.send_signal(number)
+            carol.hears(f"INFO ci{code} disconnected")
+            assert process.wait(timeout=20) == code
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+
+
+def test_a_lost_server_ends_a_pipe_with_an_error(
+    server: RealServer, person: Come, environment: dict[str, str]
+) -> None:
+    carol = person("carol")
+    with subprocess.Popen(
+        client_argv([server.at("line"), "--name", "ci"]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"hello\n")
+        process.stdin.flush()
+        carol.hears("MSG ci hello")
+        server.kill()
+        assert process.wait(timeout=20) == 1
+        assert process.stderr is not None
+        assert process.stderr.read().startswith(b"geventchat: Lost the connection to ")
+
+
+def test_a_reader_that_has_seen_enough_ends_the_client_quietly(
+    server: RealServer, person: Come, environment: dict[str, str]
+) -> None:
+    carol = person("carol")
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        client_argv([server.at("line"), "--name", "ci"]),
+        stdin=subprocess.PIPE,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=ROOT,
+    ) as process:
+        os.close(writing)
+        os.close(reading)
+        assert process.stdin is not None
+        process.stdin.write(b"hello\n")
+        process.stdin.flush()
+        carol.hears("INFO ci disconnected")
+        assert process.wait(timeout=20) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+def test_there_are_no_colours_and_no_bells_in_a_pipe(server: RealServer, pipe: Pipe) -> None:
+    done = pipe(
+        server.at("json"), "--name", "ci", typed=b"/dm ci alice\n/help\nci ci\n", TERM="xterm-256color"
+    )
+    assert done.returncode == 0
+    assert b"\x1b" not in done.stdout
+    assert b"\a" not in done.stdout
