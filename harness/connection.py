@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from greenlet import getcurrent
 
 from harness.isolation import World
-from harness.kernel import GONE, FarEnd, Kernel, RealSocket, SocketAddress, unacknowledged, unread
+from harness.kernel import GONE, FarEnd, Kernel, RealSocket, Sight, SocketAddress, unacknowledged, unread
 
 _READ, _WRITE = 1, 2
 _CHUNK_BYTES = 65536
@@ -57,11 +57,13 @@ class Connection:
         self._socket: Any = None
         self._reader: Any = None
         self._buffer_bytes = 0
-        self.near: SocketAddress = ()
-        self.far: SocketAddress = ()
+        self._sight: Sight | None = None
+        self._sent_bytes = 0
         self.end = End.NEVER
         self.reads = False
         self.writes = False
+        self.said_end = False
+        """Whether this side has told the other that it will write no more."""
 
     # What a client does
 
@@ -90,10 +92,11 @@ class Connection:
 
     def _established(self) -> None:
         try:
-            self.near, self.far = self._socket.getsockname(), self._socket.getpeername()
-        except OSError:
-            # The server reset the connection before it could be looked at; reading will tell how.
-            self.near, self.far = (), ()
+            self._sight = Sight(self._kernel, self._socket.getsockname(), self._socket.getpeername())
+        except OSError as gone:
+            # The server reset the connection before it could be looked at; reading will tell.
+            if gone.errno != errno.ENOTCONN:
+                raise
         self.end, self.reads, self.writes = End.OPEN, True, True
         self._acknowledge_at_once()
         self._reader = self._world.loop.io(self._socket.fileno(), _READ)
@@ -107,16 +110,20 @@ class Connection:
 
     def _send(self, view: memoryview) -> int:
         try:
-            return int(self._socket.send(view))
+            sent = int(self._socket.send(view))
         except BlockingIOError:
             self._wait_until_writable()
         except (BrokenPipeError, ConnectionResetError):
             self.writes = False
+        else:
+            self._sent_bytes += sent
+            return sent
         return 0
 
     def half_close(self) -> None:
         if self.writes:
             self.writes = False
+            self.said_end = True
             try:
                 self._socket.shutdown(socket.SHUT_WR)
             except OSError as gone:
@@ -165,9 +172,18 @@ class Connection:
         return self._socket is not None
 
     @property
-    def on_its_way(self) -> int:
-        """Bytes written here that the server's kernel has not yet confirmed."""
+    def unacknowledged(self) -> int:
+        """Bytes written here that the server's kernel has not yet confirmed; they may have arrived all the same."""
         return unacknowledged(self._socket.fileno()) if self._socket is not None else 0
+
+    @property
+    def on_its_way(self) -> bool:
+        """Whether bytes written here have not yet arrived at the server's kernel, as far as can be known."""
+        if self.unacknowledged == 0 or self._sight is None:
+            return False
+        # A kernel may take 40 ms to confirm what it has long had.
+        arrived = self._sight.received()
+        return arrived < self._sent_bytes
 
     @property
     def waiting(self) -> int:
@@ -176,7 +192,7 @@ class Connection:
 
     def far_end(self) -> FarEnd | None:
         """The server's side, also after this side was closed; None when nothing can be known of it."""
-        return self._kernel.far_end(self.near, self.far) if self.near else GONE
+        return self._sight.far_end() if self._sight is not None else GONE
 
     # What happens
 
@@ -220,6 +236,7 @@ class Connection:
             self._reader.close()
             self._reader = None
         self.reads = self.writes = False
+        self.said_end = True
         self._socket.close()
         self._socket = None
 

@@ -125,7 +125,7 @@ def _look(connection: Connection, patient: bool) -> tuple[bool, int, int]:
 
     The order of the looks matters: what is no longer on its way has arrived, and what has arrived is unread or read.
     """
-    outgoing = connection.on_its_way
+    outgoing = connection.unacknowledged
     far = connection.far_end()
     listens = connection.reads and connection.end is End.OPEN
     waiting = connection.waiting if listens else 0
@@ -136,9 +136,11 @@ def _look(connection: Connection, patient: bool) -> tuple[bool, int, int]:
             moving = patient
         case TcpState.CLOSE:
             moving = patient and listens and not waiting
-        case TcpState.ESTABLISHED if not connection.held:
+        case TcpState.ESTABLISHED if connection.said_end:
             moving = patient
         case _:
             # Unacknowledged by us: held back by the server's kernel, or an end of stream still on its way.
-            moving = (outgoing > 0 and not far.unread) or (listens and far.unacknowledged > 0)
+            moving = (outgoing > 0 and not far.unread and connection.on_its_way) or (
+                listens and far.unacknowledged > 0
+            )
     return moving, far.unread, waiting

@@ -188,7 +188,7 @@ class Answered:
         waited = False
         while time.monotonic() < until and _answers(client):
             far = client.connection.far_end()
-            if far is None or (far.unread == 0 and client.connection.on_its_way == 0):
+            if far is None or (far.unread == 0 and not client.connection.on_its_way):
                 break
             waited = True
             self._sleep(POLL_S)

@@ -2,7 +2,7 @@
 
 This is how a split write is proven split, and how a fence knows that no byte lies between two sockets. It asks the
 kernel's sock_diag interface, which also answers for sockets of other processes and for sockets already closed, as
-long as both ends are on this machine and in this network namespace. Linux only; elsewhere `far_end` tells None.
+long as both ends are on this machine and in this network namespace. Linux only; elsewhere nothing is told.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import fcntl
 import socket
 import struct
 import termios
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gevent.monkey import get_original
 
@@ -24,7 +23,15 @@ _SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLMSG_ERROR = 2
 _NLM_F_REQUEST = 1
+_INET_DIAG_INFO = 2
+_WITH_TCP_INFO = 1 << (_INET_DIAG_INFO - 1)
+_ATTRIBUTES_AT = 88
+_BYTES_RECEIVED_AT = 128
+"""Of tcpi_bytes_received in the kernel's struct tcp_info, which only ever grows at its end."""
+
 _ANY_COOKIE = b"\xff" * 8
+_KIND, _QUEUES, _INT = struct.Struct("=H"), struct.Struct("=IIII"), struct.Struct("=i")
+_ROOM = bytes(4)
 
 SocketAddress = tuple[Any, ...]
 
@@ -47,20 +54,24 @@ class TcpState(enum.IntEnum):
     BOUND_INACTIVE = 13
 
 
-@dataclass(frozen=True, slots=True)
-class FarEnd:
+_STATES = {int(state): state for state in TcpState}
+
+
+class FarEnd(NamedTuple):
     """The server's side of one connection. An end of stream counts as one byte in both figures."""
 
     state: TcpState
-    unread: int
-    unacknowledged: int
+    unread: int = 0
+    unacknowledged: int = 0
+    owned: bool = False
+    """Whether a process still holds the socket."""
 
 
-GONE = FarEnd(TcpState.CLOSE, 0, 0)
+GONE = FarEnd(TcpState.CLOSE)
 
 
 class Kernel:
-    """Asks about connections. `sees` is False where the kernel does not answer such questions."""
+    """Asks about connections. It tells None where the kernel does not answer such questions."""
 
     def __init__(self) -> None:
         self._netlink: Any = None
@@ -70,45 +81,20 @@ class Kernel:
         except (AttributeError, OSError):
             self._netlink = None
 
-    @property
-    def sees(self) -> bool:
-        return self._netlink is not None
-
-    def far_end(self, near: SocketAddress, far: SocketAddress) -> FarEnd | None:
-        """The server's side of the connection from `near` to `far`: GONE when there is none here any more, None when
-        nothing can be known."""
-        found = self._find(far, near)
-        # The kernel answers with a listening socket where there is no connection, only one that would take it.
-        return GONE if found is not None and found.state is TcpState.LISTEN else found
-
     def listens(self, address: SocketAddress) -> bool:
         """Whether somebody on this machine listens there."""
-        found = self._find(address, ("::" if ":" in address[0] else "0.0.0.0", 0))
-        return found is not None and found.state is TcpState.LISTEN
+        answer = self.ask(_question(address, ("::" if ":" in address[0] else "0.0.0.0", 0), 0))
+        return answer is not None and _far_end(answer).state is TcpState.LISTEN
 
-    def _find(self, here: SocketAddress, there: SocketAddress) -> FarEnd | None:
+    def ask(self, question: bytes) -> bytes | None:
         if self._netlink is None:
             return None
-        family = socket.AF_INET6 if ":" in here[0] else socket.AF_INET
-        identity = (
-            struct.pack("!HH", here[1], there[1])
-            + socket.inet_pton(family, here[0].partition("%")[0]).ljust(16, b"\0")
-            + socket.inet_pton(family, there[0].partition("%")[0]).ljust(16, b"\0")
-            + struct.pack("=I", 0)
-            + _ANY_COOKIE
-        )
-        request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + identity
-        header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
         try:
-            self._netlink.send(header + request)
-            answer = self._netlink.recv(8192)
+            self._netlink.send(question)
+            return bytes(self._netlink.recv(8192))
         except OSError:
             self.close()
             return None
-        if struct.unpack_from("=H", answer, 4)[0] == _NLMSG_ERROR:
-            return GONE
-        _, unread, unacknowledged = struct.unpack_from("=III", answer, 68)
-        return FarEnd(TcpState(answer[17]), unread, unacknowledged)
 
     def close(self) -> None:
         if self._netlink is not None:
@@ -116,15 +102,64 @@ class Kernel:
             self._netlink = None
 
 
+class Sight:
+    """Looks at the server's side of one connection, also after either side has closed it."""
+
+    def __init__(self, kernel: Kernel, near: SocketAddress, far: SocketAddress) -> None:
+        self._kernel = kernel
+        self._question = _question(far, near, 0)
+        self._long_question = _question(far, near, _WITH_TCP_INFO)
+
+    def far_end(self) -> FarEnd | None:
+        """GONE when there is no such connection here any more, None when nothing can be known."""
+        answer = self._kernel.ask(self._question)
+        if answer is None:
+            return None
+        found = _far_end(answer)
+        # The kernel answers with a listening socket where there is no connection, only one that would take it.
+        return GONE if found.state is TcpState.LISTEN else found
+
+    def received(self) -> int:
+        """How many bytes have ever arrived at the server's kernel, whether it has acknowledged them or not."""
+        answer = self._kernel.ask(self._long_question) or b""
+        at = _ATTRIBUTES_AT
+        while at + 4 <= len(answer):
+            size, kind = struct.unpack_from("=HH", answer, at)
+            if kind == _INET_DIAG_INFO and size >= 4 + _BYTES_RECEIVED_AT + 8:
+                return int(struct.unpack_from("=Q", answer, at + 4 + _BYTES_RECEIVED_AT)[0])
+            at += max(4, size + 3 & ~3)
+        return 0
+
+
+def _question(here: SocketAddress, there: SocketAddress, extensions: int) -> bytes:
+    family = socket.AF_INET6 if ":" in here[0] else socket.AF_INET
+    request = (
+        struct.pack("=BBBBI", family, socket.IPPROTO_TCP, extensions, 0, 0xFFFFFFFF)
+        + struct.pack("!HH", here[1], there[1])
+        + socket.inet_pton(family, here[0].partition("%")[0]).ljust(16, b"\0")
+        + socket.inet_pton(family, there[0].partition("%")[0]).ljust(16, b"\0")
+        + struct.pack("=I", 0)
+        + _ANY_COOKIE
+    )
+    return struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + request
+
+
+def _far_end(answer: bytes) -> FarEnd:
+    if _KIND.unpack_from(answer, 4)[0] == _NLMSG_ERROR:
+        return GONE
+    unread, unacknowledged, _, inode = _QUEUES.unpack_from(answer, 72)
+    return FarEnd(_STATES[answer[17]], unread, unacknowledged, inode != 0)
+
+
 def unacknowledged(fileno: int) -> int:
     """How many bytes written to this socket the other side's kernel has not confirmed."""
-    return _ask(fileno, termios.TIOCOUTQ)
+    return _count(fileno, termios.TIOCOUTQ)
 
 
 def unread(fileno: int) -> int:
     """How many bytes wait to be read from this socket."""
-    return _ask(fileno, termios.FIONREAD)
+    return _count(fileno, termios.FIONREAD)
 
 
-def _ask(fileno: int, request: int) -> int:
-    return int(struct.unpack("=i", fcntl.ioctl(fileno, request, b"\0\0\0\0"))[0])
+def _count(fileno: int, request: int) -> int:
+    return int(_INT.unpack(fcntl.ioctl(fileno, request, _ROOM))[0])

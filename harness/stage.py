@@ -204,7 +204,7 @@ class Stage:
         deadline = time.monotonic() + self.within_s
         while connection.end is End.OPEN and connection.writes:
             far = connection.far_end()
-            if connection.on_its_way == 0 and (far is None or far.unread == 0):
+            if not connection.on_its_way and (far is None or far.unread == 0):
                 return
             if self._exact is not None or time.monotonic() > deadline:
                 waited = 0.0 if self._exact is not None else self.within_s
