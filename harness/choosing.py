@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from harness.asking import Ask, Target
 from harness.targets import Address, Command, InProcess
@@ -46,10 +47,10 @@ def _address(text: str) -> Address:
     )
 
 
-def host_port(text: str) -> tuple[str, int]:
-    """HOST:PORT, [HOST]:PORT or :PORT -> what a socket connects to."""
+def host_port(text: str, lowest: int = 1) -> tuple[str, int]:
+    """HOST:PORT, [HOST]:PORT or :PORT -> what a socket connects to, or listens on: there 0 is any free port."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not port.isdigit() or not lowest <= int(port) < 65536:
         raise NoTarget(f"{text!r} is no address; expected HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
 
@@ -66,4 +67,4 @@ def _factory(name: str) -> Callable[[Ask], Any]:
             found = getattr(found, part)
     except (ImportError, AttributeError) as wrong:
         raise NoTarget(f"{name}: {wrong}") from wrong
-    return found
+    return cast("Callable[[Ask], Any]", found)

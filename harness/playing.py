@@ -15,7 +15,7 @@ from harness.errors import ScriptError
 from harness.fence import Grade, Unanswered
 from harness.hearing import Awaited, Entry, Heard, hear, side_by_side
 from harness.judging import judge
-from harness.matching import fill
+from harness.matching import Unbound, fill
 from harness.plan import PlacedDoing, Plan, Turn
 from harness.rendering import render_item
 from harness.settings import render_duration
@@ -87,7 +87,7 @@ class Playing:
         for at, turn in enumerate(self._plan.turns):
             found = self._play_turn(turn)
             self.failures.extend(found)
-            if any(one.fault in (Fault.DIED, Fault.UNANSWERED) for one in found):
+            if any(one.fault in (Fault.DIED, Fault.UNANSWERED, Fault.UNSENT) for one in found):
                 return
             if found and not self._keep_going:
                 following = self._plan.turns[at + 1] if at + 1 < len(self._plan.turns) else None
@@ -110,6 +110,9 @@ class Playing:
             self._fence(turn)
         except Unanswered as silent:
             stopped = self._failure(turn, Fault.UNANSWERED, silent.client, f"waited {silent.waited_s:.1f} s")
+        except Unbound as lost:
+            # Only in a run that is kept going: the line that would have bound it was not heard.
+            stopped = self._failure(turn, Fault.UNSENT, "", f"nothing has bound ${{{lost.name}}}")
         except TargetError as dead:
             stopped = self._failure(turn, Fault.DIED, "", str(dead))
         expected = _expected(turn)
@@ -336,7 +339,7 @@ class Playing:
                 for doing in following.doings:
                     self._do(doing)
                 self._collect(a_turn_later=True)
-        except (TargetError, Unanswered, ScriptError, OSError, KeyError):
+        except (TargetError, Unanswered, ScriptError, Unbound):
             return
 
     def _collect(self, a_turn_later: bool) -> None:

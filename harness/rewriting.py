@@ -5,10 +5,12 @@ Only expectations are ever replaced, added or taken away; comments, layout and w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.errors import ScriptError
+from harness.hearing import Entry
 from harness.lanes import END_WORDS
 from harness.parsing import parse
 from harness.plan import DOING, plan
@@ -28,6 +30,8 @@ from harness.steps import (
 from harness.unfolding import unfold
 from harness.verdict import Fault, Hearing, TurnReport, Verdict
 
+_NAME = re.compile(r"[^ <]*")
+
 
 class Refused(Exception):
     """The script cannot be rewritten without losing something; the message says what."""
@@ -35,19 +39,23 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class _Demand:
-    """What one visit to a line wants of it: its own text (None: as it stands, "" : gone), and lines after it."""
+    """What one visit to a line wants of it: what it says after its client's name (None: as it stands, "": gone), and
+    whole lines around it. The name stays: in a definition it is a parameter."""
 
     instead: str | None = None
+    before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
 
-    def key(self) -> tuple[str | None, tuple[str, ...]]:
-        return self.instead, tuple(self.after)
+    def key(self) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+        return self.instead, tuple(self.before), tuple(self.after)
 
 
 def rewritten(verdict: Verdict) -> str:
     """The script's text with its wrong expectations put right, from a run that was kept going. Refused, or as it was."""
     script = verdict.script
     for failure in verdict.failures:
+        if failure.fault is Fault.UNSENT:
+            raise Refused(f"line {failure.line}: {failure.detail}")
         if failure.fault in (Fault.DIED, Fault.UNANSWERED, Fault.DISAGREED):
             raise Refused(
                 f"line {failure.line}: {failure.client} {failure.fault.value}; nothing can be learned from that"
@@ -93,52 +101,58 @@ def _ended(hearing: Hearing) -> str:
 
 
 def _demands(turn: TurnReport, eol: bytes, script: Script) -> dict[int, _Demand]:
+    """What this turn wants of the script's lines: first those that are there, then what has to be added to them."""
     out: dict[int, _Demand] = {}
     for hearing in turn.hearings:
-        anchor = turn.last_line
         for entry in hearing.entries:
             if entry.awaited is not None:
                 _own(entry.awaited.file, script, entry.awaited.line)
-                demand = _Demand()
-                if not entry.fits:
-                    demand.instead = ""
-                if not entry.fits and entry.heard is not None:
-                    demand.instead = _line(as_receive(entry.awaited.step.client, entry.heard, eol))
-                _merge(out, entry.awaited.line, demand)
-                anchor = entry.awaited.line
-            elif entry.heard is not None:
-                line = _line(as_receive(hearing.client, entry.heard, eol))
-                _own(turn.file, script, anchor)
-                silence = out.get(hearing.silence_line)
-                if hearing.silence_line and silence is None:
-                    # What "receives nothing" said is not so any more: the first line takes its place.
-                    out[hearing.silence_line] = _Demand(line)
-                    anchor = hearing.silence_line
-                else:
-                    out.setdefault(anchor, _Demand()).after.append(line)
-        _demand_end(hearing, turn, script, anchor, out)
+                _merge(out, entry.awaited.line, _instead(entry, eol))
+        if hearing.ending is not None:
+            _merge(
+                out,
+                hearing.ending_line,
+                None if hearing.ended_well else _ended(hearing)[len(hearing.client) :],
+            )
+        elif hearing.silence_line:
+            heard = next((entry.heard for entry in hearing.entries if entry.heard is not None), None)
+            line = None if heard is None else _line(as_receive("", heard, eol))
+            _merge(out, hearing.silence_line, line)
+    for hearing in turn.hearings:
+        _add(hearing, turn, eol, script, out)
     return out
 
 
-def _merge(out: dict[int, _Demand], line: int, demand: _Demand) -> None:
+def _add(hearing: Hearing, turn: TurnReport, eol: bytes, script: Script, out: dict[int, _Demand]) -> None:
+    """What the script does not say stands after what was heard before it, or else before what was heard next."""
+    own = [entry.awaited.line for entry in hearing.entries if entry.awaited]
+    if hearing.ending is not None:
+        own.append(hearing.ending_line)
+    anchor = hearing.silence_line or 0
+    for at, entry in enumerate(hearing.entries):
+        if entry.awaited is not None:
+            anchor = entry.awaited.line
+        elif entry.heard is not None and not (hearing.silence_line and at == 0):
+            line = _line(as_receive(hearing.client, entry.heard, eol))
+            place = out.setdefault(anchor or (own[0] if own else turn.last_line), _Demand())
+            _own(turn.file, script, anchor or turn.last_line)
+            (place.before if own and not anchor else place.after).append(line)
+    if hearing.ending is None and hearing.ended_now:
+        _own(turn.file, script, anchor or turn.last_line)
+        out.setdefault(anchor or turn.last_line, _Demand()).after.append(_ended(hearing))
+
+
+def _instead(entry: Entry, eol: bytes) -> str | None:
+    if entry.fits or entry.awaited is None:
+        return None
+    return "" if entry.heard is None else _line(as_receive("", entry.heard, eol))
+
+
+def _merge(out: dict[int, _Demand], line: int, instead: str | None) -> None:
     """One line may be heard by several in one turn (`the same for`), who must then want the same of it."""
-    there = out.get(line)
-    if there is not None and there.instead != demand.instead:
+    there = out.setdefault(line, _Demand(instead))
+    if there.instead != instead:
         raise Refused(f"line {line} is heard more than once and would have to say different things")
-    if there is None:
-        out[line] = demand
-
-
-def _demand_end(
-    hearing: Hearing, turn: TurnReport, script: Script, anchor: int, out: dict[int, _Demand]
-) -> None:
-    ended = _ended(hearing)
-    if hearing.ending is None:
-        if ended:
-            _own(turn.file, script, anchor)
-            out.setdefault(anchor, _Demand()).after.append(ended)
-    elif not hearing.ended_well:
-        _merge(out, hearing.ending_line, _Demand(ended))
 
 
 def _own(file: str, script: Script, line: int) -> None:
@@ -169,10 +183,11 @@ def _apply(script: Script, demands: Mapping[int, _Demand]) -> str:
     for number, row in enumerate(script.source, 1):
         demand = demands.get(number, _Demand())
         indent = row[: len(row) - len(row.lstrip(" "))]
+        out.extend(indent + line for line in demand.before)
         if number not in emptied and demand.instead is None:
             out.append(row)
         elif number not in emptied and demand.instead:
-            out.append(indent + demand.instead)
+            out.append(indent + _NAME.match(row[len(indent) :])[0] + demand.instead)  # type: ignore[index]
         if demand.after:
             # After the head of a block means after the block.
             later.setdefault(blocks.get(number, number), []).extend(indent + line for line in demand.after)

@@ -39,6 +39,8 @@ def particulars(failure: Failure, verdict: Verdict, grade: str) -> Iterator[Line
         case Fault.UNANSWERED:
             yield _pair("expected", "an answer to the fence line", "", Tone.WANTED)
             yield _pair(f"{failure.client} heard", _NOTHING, f"({failure.detail})", Tone.BAD)
+        case Fault.UNSENT:
+            yield _pair("because", failure.detail, "", Tone.BAD)
         case Fault.DIED:
             yield _pair("expected", "a server that goes on", "", Tone.WANTED)
             for line in failure.detail.splitlines()[:1]:
