@@ -7,14 +7,14 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench import load, machine, tables
 from bench.bars import Outcome, bars
 from bench.figures import Results, Run
 from bench.profiling import Profiler, temporary_folder
-from bench.rounds import Progress, measure_all, plan
+from bench.rounds import DISTURBED, Progress, foreign_share, measure_all, plan
 from bench.servers import BY_KEY, SERVERS, Server
 from bench.workloads import FULL, Workload, quick
 
@@ -105,8 +105,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     keys = _chosen(args.workloads, {w.key: w for w in workloads}, "workload", parser)
     workloads = tuple(workload for workload in workloads if workload.key in keys)
     if args.rounds:
-        from dataclasses import replace
-
         workloads = tuple(replace(workload, rounds=args.rounds) for workload in workloads)
     server_keys = _chosen(args.servers, dict(BY_KEY), "server", parser)
     chosen = _available([server for server in SERVERS if server.key in server_keys])
@@ -131,7 +129,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             profiler = Profiler(Path(folder))
             watch = profiler.watch if args.profile else None
             began = time.monotonic()
-            results = Results(measure_all(planned, cores, Progress(planned), watch))
+            budget_s = 55 if args.quick else 18 * 60
+            runs = measure_all(planned, cores, Progress(planned), budget_s=budget_s, watch=watch)
+            results = Results(runs)
+            disturbed = sum(foreign_share(run) > DISTURBED for run in results.runs)
+            head["disturbed"] = (
+                f"{disturbed} of {len(results.runs)} runs lost over {DISTURBED:.0%} of a core to others"
+            )
             head["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
             if args.profile:
                 print(profiler.report())

@@ -66,14 +66,3 @@ def describe() -> dict[str, str]:
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "python": platform.python_version(),
     }
-
-
-def busy_share(seconds_of_each: tuple[int, ...], before: tuple[int, ...]) -> float:
-    """The share of all cores' time that was not idle between two readings of `cpu_times`."""
-    spent = [now - then for now, then in zip(seconds_of_each, before, strict=True)]
-    return 1 - (spent[3] + spent[4]) / sum(spent) if sum(spent) else 0.0
-
-
-def cpu_times() -> tuple[int, ...]:
-    """The system's own count of ticks: user, nice, system, idle, waiting for disk, interrupts, stolen."""
-    return tuple(int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9])

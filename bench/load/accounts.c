@@ -1,6 +1,8 @@
 /* Clocks, the operating system's accounts of the server's process, latencies, and how a failure is told. */
+#define _GNU_SOURCE
 #include "load.h"
 
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +29,38 @@ uint64_t server_ns(void) {
     return process_ns(clock);
 }
 
+/* How long a core was busy since the machine began, whoever kept it so. */
+static uint64_t core_ns(int core) {
+    char row[512], name[16];
+    unsigned long long user, nice, system, idle, disk, irq, softirq, stolen;
+    snprintf(name, sizeof name, "cpu%d ", core);
+    FILE *file = fopen("/proc/stat", "r");
+    if (!file) trouble("/proc/stat cannot be read");
+    while (fgets(row, sizeof row, file)) {
+        if (strncmp(row, name, strlen(name)) != 0) continue;
+        fclose(file);
+        if (sscanf(row + strlen(name), "%llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &disk,
+                   &irq, &softirq, &stolen) != 8)
+            break;
+        return (user + nice + system + irq + softirq + stolen) * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
+    }
+    trouble("/proc/stat does not tell how busy a core is");
+}
+
+static int only_core_of(pid_t process) {
+    cpu_set_t set;
+    if (sched_getaffinity(process, sizeof set, &set) != 0) trouble("it cannot be told where the server may run");
+    if (CPU_COUNT(&set) != 1) return -1;
+    for (int core = 0; core < CPU_SETSIZE; core++)
+        if (CPU_ISSET(core, &set)) return core;
+    return -1;
+}
+
 Account account(void) {
-    return (Account){.wall_ns = now_ns(), .server_ns = server_ns(), .load_ns = process_ns(CLOCK_PROCESS_CPUTIME_ID),
+    int server = only_core_of(order.server), load = only_core_of(0);
+    bool apart = server >= 0 && load >= 0 && server != load;
+    return (Account){.server_core_ns = apart ? core_ns(server) : 0, .load_core_ns = apart ? core_ns(load) : 0,
+                     .wall_ns = now_ns(), .server_ns = server_ns(), .load_ns = process_ns(CLOCK_PROCESS_CPUTIME_ID),
                      .deliveries = deliveries, .messages = messages};
 }
 

@@ -84,6 +84,7 @@ typedef struct { /* what was asked for */
 
 typedef struct { /* one look at the clocks */
     uint64_t wall_ns, server_ns, load_ns, deliveries, messages;
+    uint64_t server_core_ns, load_core_ns; /* how long the two cores were busy, with whatever */
 } Account;
 
 extern Order order;

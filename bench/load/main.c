@@ -60,6 +60,12 @@ static void print_talk(const Talk *t) {
     printf(", \"checked\": %llu, \"overloaded\": %s, \"peak_rss_kb\": %ld, \"latency\": ",
            (unsigned long long)deliveries, t->overloaded ? "true" : "false", t->peak_rss_kb);
     print_latency();
+    if (b->server_core_ns) { /* the share of each core that went to neither the server nor the load */
+        double wall = (double)(b->wall_ns - a->wall_ns);
+        double server = (double)(b->server_core_ns - a->server_core_ns) - (double)(b->server_ns - a->server_ns);
+        double load = (double)(b->load_core_ns - a->load_core_ns) - (double)(b->load_ns - a->load_ns);
+        printf(", \"foreign_share\": %.4f", (server > load ? server : load) / wall);
+    }
 }
 
 static void idle(void) {

@@ -7,9 +7,10 @@ import os
 
 import pytest
 
-from bench import machine
+from bench import machine, rounds
+from bench.figures import Run
 from bench.load import Crowd
-from bench.rounds import Progress, measure, plan
+from bench.rounds import Planned, Progress, measure, plan
 from bench.servers import BY_KEY, SERVERS, Server, ServerFailed, started
 from bench.workloads import FULL, SATURATED_100, Takes, Workload, quick
 
@@ -90,11 +91,36 @@ def test_a_child_is_pinned_and_we_are_not() -> None:
 
 def test_the_machine_is_described_by_kind() -> None:
     assert set(machine.describe()) == {"processor", "cores", "memory", "system", "python"}
-    assert machine.busy_share((20, 0, 20, 60, 0, 0, 0, 0), (10, 0, 10, 20, 0, 0, 0, 0)) == pytest.approx(
-        1 / 3
-    )
 
 
 def test_the_headline_workload_is_the_one_that_is_stated() -> None:
     crowd = SATURATED_100.crowd
     assert (crowd.clients, crowd.speakers, crowd.window) == (100, 4, 64)
+
+
+@pytest.mark.parametrize(
+    ("shares", "budget_s", "kept", "measured"),
+    [
+        ([0.02, 0.0], 1000.0, 0.02, 1),
+        ([0.5, 0.03], 1000.0, 0.03, 2),
+        ([0.5, 0.3, 0.4, 0.0], 1000.0, 0.3, 3),
+        ([0.5, 0.0], 0.0, 0.5, 1),
+    ],
+    ids=["calm", "calm at last", "never calm", "no time left"],
+)
+def test_a_disturbed_run_is_measured_again(
+    shares: list[float], budget_s: float, kept: float, measured: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coming = iter(shares)
+    made = []
+
+    def measure(run: Planned, _cores: object, _watch: object) -> Run:
+        made.append(Run(run.workload.key, run.server.key, run.round, {"foreign_share": next(coming)}))
+        return made[-1]
+
+    monkeypatch.setattr(rounds, "measure", measure)
+    planned = plan([OURS_ALONE], [BY_KEY["geventchat"]])
+    progress = Progress(planned, io.StringIO())
+    (run,) = rounds.measure_all(planned, machine.Cores(0, 1), progress, budget_s=budget_s)
+    assert rounds.foreign_share(run) == kept
+    assert len(made) == measured
