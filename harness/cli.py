@@ -13,20 +13,18 @@ from pathlib import Path
 
 from harness import ink, junit, page
 from harness.asking import Target
-from harness.choosing import NoTarget, TargetChoice, host_port
+from harness.choosing import NoTarget, host_port
 from harness.errors import ScriptError
-from harness.player import WITHIN_S, Manner
+from harness.options import BROKEN, FAILED, FINE, add_files, add_jobs, add_target, choice, chosen, manner
+from harness.player import Manner
 from harness.progress import Progress
 from harness.report import report
-from harness.running import play_files, scripts_in
+from harness.running import play_files
 from harness.script import check, load
-from harness.settings import header_line, parse_duration
-from harness.steps import FenceLine
 from harness.updating import Updated, update
 from harness.verdict import Outcome, Verdict
 from harness.wrong import Wrong
 
-FINE, FAILED, BROKEN = 0, 1, 2
 _CODES = {
     Outcome.PASSED: FINE,
     Outcome.SKIPPED: FINE,
@@ -54,11 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _play(options: argparse.Namespace) -> int:
-    paths = _chosen(options)
+    paths = chosen(options)
     began = time.monotonic()
     verdicts: list[Verdict] = []
     progress = Progress(len(paths), sys.stderr)
-    for verdict in play_files(paths, _choice(options), _manner(options), options.jobs):
+    for verdict in play_files(paths, choice(options), manner(options), options.jobs):
         verdicts.append(verdict)
         progress.clear()
         if verdict.outcome is not Outcome.PASSED or options.verbose:
@@ -77,8 +75,8 @@ def _play(options: argparse.Namespace) -> int:
 
 
 def _update(options: argparse.Namespace) -> int:
-    target, manner = _choice(options).target(), _manner(options)
-    return max(_update_one(path, target, manner) for path in _chosen(options))
+    target, how = choice(options).target(), manner(options)
+    return max(_update_one(path, target, how) for path in chosen(options))
 
 
 def _update_one(path: Path, target: Target, manner: Manner) -> int:
@@ -112,7 +110,7 @@ def _diff_lines(diff: str) -> list[ink.Line]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    paths = _chosen(options)
+    paths = chosen(options)
     complaints = [complaint for complaint in map(_complaint, paths) if complaint]
     for complaint in complaints:
         print(complaint)
@@ -136,32 +134,11 @@ def _record(options: argparse.Namespace) -> int:
     from harness.record import record
 
     listen = options.listen if ":" in options.listen else f":{options.listen}"
-    record(host_port(options.connect), host_port(listen), Path(options.output))
+    record(host_port(options.connect), host_port(listen, lowest=0), Path(options.output))
     return FINE
 
 
 # --- what they share ----------------------------------------------------------------------------------------
-
-
-def _chosen(options: argparse.Namespace) -> list[Path]:
-    paths = [path for path in scripts_in(options.files) if _wanted(path, options.keyword)]
-    if not paths:
-        raise NoTarget("no script is left to play" if options.keyword else "there is no *.chat file here")
-    return paths
-
-
-def _wanted(path: Path, keyword: str | None) -> bool:
-    return keyword is None or keyword.casefold() in str(path).casefold()
-
-
-def _choice(options: argparse.Namespace) -> TargetChoice:
-    return TargetChoice(options.server, options.connect, options.app, options.shared, options.ready)
-
-
-def _manner(options: argparse.Namespace) -> Manner:
-    fence = header_line(f"fence: {options.fence}", 0) if options.fence else None
-    within = parse_duration(options.within, 0) / 1_000_000 if options.within else WITHIN_S
-    return Manner(fence if isinstance(fence, FenceLine) else None, within)
 
 
 def _show(verdict: Verdict) -> None:
@@ -184,18 +161,18 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="play | update | record | check")
 
     play = commands.add_parser("play", help="play scripts and say what failed")
-    _add_files(play)
-    _add_target(play)
+    add_files(play)
+    add_target(play)
     play.add_argument("-x", dest="exitfirst", action="store_true", help="stop at the first script that fails")
     play.add_argument("-v", dest="verbose", action="store_true", help="name the scripts that pass, too")
-    play.add_argument("-j", dest="jobs", type=int, default=1, metavar="N", help="play on N processes at once")
+    add_jobs(play)
     play.add_argument("--junit", metavar="FILE", help="write a JUnit report for a build server")
     play.add_argument("--html", metavar="FILE", help="write one page that holds everything")
     play.set_defaults(run=_play)
 
     renew = commands.add_parser("update", help="play, and rewrite the expectations that were wrong")
-    _add_files(renew)
-    _add_target(renew)
+    add_files(renew)
+    add_target(renew)
     renew.set_defaults(run=_update)
 
     take = commands.add_parser("record", help="write down what goes through a proxy")
@@ -205,26 +182,6 @@ def _parser() -> argparse.ArgumentParser:
     take.set_defaults(run=_record)
 
     look = commands.add_parser("check", help="look at the language alone; no server is needed")
-    _add_files(look)
+    add_files(look)
     look.set_defaults(run=_check)
     return parser
-
-
-def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scripts, or folders of them")
-    parser.add_argument("-k", dest="keyword", metavar="TEXT", help="only files whose path contains this")
-
-
-def _add_target(parser: argparse.ArgumentParser) -> None:
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--server", metavar="CMD", help="a command that serves on {port}")
-    which.add_argument("--connect", metavar="HOST:PORT", help="a server that runs already")
-    which.add_argument("--app", metavar="MODULE:FACTORY", help="a gevent server, in this process")
-    parser.add_argument(
-        "--ready", metavar="REGEX", help="the line in which a command tells its own (?P<port>…)"
-    )
-    parser.add_argument("--shared", action="store_true", help="one server for all scripts, not one for each")
-    parser.add_argument("--fence", metavar="'PING -> PONG'", help="the fence of scripts that name none")
-    parser.add_argument(
-        "--within", metavar="5s", help="how long one thing may take, for scripts that do not say"
-    )
