@@ -106,7 +106,9 @@ class PtyProgram:
         deadline = time.monotonic() + WITHIN_S
         while self.process.poll() is None and time.monotonic() < deadline:
             self._read(0.01)
-        code = self.process.wait(timeout=1)
+        code = self.process.poll()
+        if code is None:
+            raise NotSeen("the program never ended; the screen is\n" + "\n".join(self.lines()))
         while self._read(0):
             pass
         return code

@@ -1,0 +1,45 @@
+"""The picture of a session: what is on the screens is in it, in place."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+from xml.etree import ElementTree
+
+import pyte
+import pytest
+
+from tests.client.pty_program import ROOT
+
+NAMESPACE = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def svg() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("svg", ROOT / "docs" / "pictures" / "svg.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def drawn(svg: ModuleType, data: str) -> list[ElementTree.Element]:
+    screen = pyte.Screen(20, 2)
+    pyte.Stream(screen).feed(data)
+    picture = svg.draw([svg.Window("one & only", screen)], "a <test>")
+    return list(ElementTree.fromstring(picture).iter(f"{NAMESPACE}text"))
+
+
+def test_every_run_of_one_look_is_a_text_in_its_place(svg: ModuleType) -> None:
+    title, plain, bold = drawn(svg, "a<b \x1b[1;31mred\x1b[0m")
+    assert title.text == "one & only"
+    assert (plain.text, float(plain.attrib["x"])) == ("a<b", svg.MARGIN)
+    assert (bold.text, bold.attrib["fill"], bold.attrib["font-weight"]) == ("red", svg.COLOURS["red"], "bold")
+    assert float(bold.attrib["x"]) == pytest.approx(svg.MARGIN + 4 * svg.CELL_WIDTH, abs=0.1)
+
+
+def test_what_follows_a_wide_character_starts_two_cells_later(svg: ModuleType) -> None:
+    _, wide, after = drawn(svg, "👋hi")
+    assert (wide.text, after.text) == ("👋", "hi")
+    assert float(after.attrib["x"]) == pytest.approx(svg.MARGIN + 2 * svg.CELL_WIDTH, abs=0.1)
