@@ -15,7 +15,7 @@ from harness.complaint import complain
 from harness.errors import ScriptError
 from harness.fence import Fence
 from harness.plan import Plan, plan, require_steps
-from harness.playing import Playing
+from harness.playing import Layer, Playing
 from harness.stage import Stage
 from harness.steps import Eol, FenceLine, LineEnd, Needs, Script, Server, Within
 from harness.verdict import Outcome, TurnReport, Verdict
@@ -38,6 +38,7 @@ def play(
     *,
     keep_going: bool = False,
     on_turn: Callable[[TurnReport], None] | None = None,
+    layer: Layer | None = None,
 ) -> Verdict:
     """The verdict on this script at this target. `keep_going` plays on past what is wrong, taking it as heard."""
     began = time.monotonic()
@@ -47,7 +48,7 @@ def play(
         lacking = _lacking(script, target)
         if lacking:
             return Verdict(script, Outcome.SKIPPED, target=str(target), reason=lacking)
-        return _play(made, target, manner, keep_going, on_turn, began)
+        return _play(made, target, manner, keep_going, on_turn, layer, began)
     except ScriptError as wrong:
         return _verdict(script, Outcome.SCRIPT_WRONG, target, began, str(wrong))
     except UnsupportedAsk as wrong:
@@ -62,6 +63,7 @@ def _play(
     manner: Manner,
     keep_going: bool,
     on_turn: Callable[[TurnReport], None] | None,
+    layer: Layer | None,
     began: float,
 ) -> Verdict:
     script = made.script
@@ -72,7 +74,7 @@ def _play(
     wire = (eol.eol if eol else Eol.LF).wire
     fence = Fence(line.ask, line.answers) if line else None
     with Stage(target, ask, fence=fence, eol=wire, within=within_s) as stage:
-        playing = Playing(made, stage, wire, within_s, keep_going, on_turn)
+        playing = Playing(made, stage, wire, within_s, keep_going, on_turn, layer)
         playing.run()
         return Verdict(
             script,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,10 @@ LOOK_AGAIN_S = 0.005
 # How much virtual time a failed run is given, to see whether a missing line was only late.
 LATE_S = 60.0
 
+Layer = Callable[[int, Mapping[str, Client]], None]
+"""What stands between that which was received and that which is judged: at the end of each turn, given its number, it
+may change what the clients hold in their inboxes."""
+
 
 @dataclass(slots=True)
 class _Expected:
@@ -65,6 +69,7 @@ class Playing:
         within_s: float,
         keep_going: bool,
         on_turn: Callable[[TurnReport], None] | None,
+        layer: Layer | None = None,
     ) -> None:
         self._plan = made
         self._stage = stage
@@ -72,6 +77,7 @@ class Playing:
         self._within_s = within_s
         self._keep_going = keep_going
         self._on_turn = on_turn
+        self._layer = layer
         self._known: dict[str, str] = {}
         self._there: dict[str, Client] = {}
         self._gone: set[str] = set()
@@ -89,6 +95,8 @@ class Playing:
             self.failures.extend(found)
             if any(one.fault in (Fault.DIED, Fault.UNANSWERED, Fault.UNSENT) for one in found):
                 return
+            if found and self._layer is not None:
+                return  # what is missing was taken away; it will not come late
             if found and not self._keep_going:
                 following = self._plan.turns[at + 1] if at + 1 < len(self._plan.turns) else None
                 self._look_afterwards(following)
@@ -117,6 +125,10 @@ class Playing:
             stopped = self._failure(turn, Fault.DIED, "", str(dead))
         expected = _expected(turn)
         heard = None if stopped else self._listen(expected)
+        if self._layer is not None and stopped is None:
+            # After listening: what the layer takes away must not be waited for.
+            self._layer(turn.number, self._there)
+            heard = self._hear(expected)
         report = self._report(turn, expected, heard)
         self.turns.append(report)
         if self._on_turn is not None:
