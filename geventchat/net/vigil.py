@@ -73,6 +73,9 @@ class Vigil:
                     raise
                 self._look_at_the_clock()
             else:
+                # The loop may find input before it gets to the wake-up of an `interrupt`: what is over stays over.
+                if self._over is not None:
+                    raise Over(self._over)
                 return
             finally:
                 self._waiting = False
