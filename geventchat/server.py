@@ -158,6 +158,7 @@ class Server:
 
     def _log_message(self, event: events.Event) -> None:
         if isinstance(event, events.Said):
-            self._log(Happening.MESSAGE, name=event.name, text=event.text)
+            for text in event.texts:
+                self._log(Happening.MESSAGE, name=event.name, text=text)
         elif isinstance(event, events.Told):
             self._log(Happening.MESSAGE, name=event.name, to=event.to, text=event.text)

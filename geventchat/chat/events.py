@@ -6,12 +6,11 @@ since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from geventchat.chat.commands import Fault
-from geventchat.chat.hot import hot_dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +21,12 @@ class Joined:
     at: int
 
 
-@hot_dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Said:
-    """Someone spoke to everyone."""
+    """Someone spoke to everyone: one text, or several in one breath, with nothing of anyone else's between them."""
 
     name: str
-    text: str
+    texts: Sequence[str]
     at: int
 
 

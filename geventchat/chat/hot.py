@@ -1,8 +1,7 @@
-"""Values that are made for every message: frozen for whoever reads or checks the code, without the price of it at run time.
+"""A value that is made for every message: frozen for whoever reads or checks the code, without the price of it at run time.
 
-The __init__ of a frozen dataclass sets each field through object.__setattr__, which makes it two and a half times as slow; for
-the one command and the one event of a message that was a quarter of all the work in Python. The type checker still refuses an
-assignment.
+The __init__ of a frozen dataclass sets each field through object.__setattr__, which makes it two and a half times as slow. The
+type checker still refuses an assignment.
 """
 
 from __future__ import annotations

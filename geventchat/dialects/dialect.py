@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,11 @@ def writer(writers: Writers) -> Callable[[Event], bytes]:
         return writers[type(event)](event).encode()
 
     return write
+
+
+def prefixed(prefix: str, texts: Sequence[str]) -> str:
+    """A line for each text, all of which begin alike."""
+    return prefix + f"\n{prefix}".join(texts) + "\n"
 
 
 def typed(read: Callable[[str, bool], Command | None]) -> Callable[[bytes, bool], Command | None]:

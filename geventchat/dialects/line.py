@@ -21,7 +21,7 @@ from geventchat.chat.events import (
     Told,
     Welcome,
 )
-from geventchat.dialects.dialect import Dialect, Writers, typed, writer
+from geventchat.dialects.dialect import Dialect, Writers, prefixed, typed, writer
 
 _UNKNOWN = Violation(Fault.UNKNOWN_COMMAND)
 
@@ -75,7 +75,7 @@ _PARTINGS: dict[Parting, str] = {
 
 _WRITERS: Writers = {
     Joined: lambda joined: "",
-    Said: lambda said: f"MSG {said.name} {said.text}\n",
+    Said: lambda said: prefixed(f"MSG {said.name} ", said.texts),
     Left: lambda left: f"INFO {left.name} disconnected\n",
     Welcome: lambda welcome: "OK\n",
     Told: lambda told: f"DM {told.name} {told.text}\n",

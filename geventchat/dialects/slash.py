@@ -21,7 +21,7 @@ from geventchat.chat.events import (
     Told,
     Welcome,
 )
-from geventchat.dialects.dialect import Dialect, Writers, typed, writer
+from geventchat.dialects.dialect import Dialect, Writers, prefixed, typed, writer
 
 
 def _tell(rest: str) -> Tell:
@@ -79,7 +79,7 @@ _PARTINGS: dict[Parting, str] = {
 
 _WRITERS: Writers = {
     Joined: lambda joined: f"[join] {joined.name} has joined the chat.\n",
-    Said: lambda said: f"{said.name}: {said.text}\n",
+    Said: lambda said: prefixed(f"{said.name}: ", said.texts),
     Left: lambda left: f"[leave] {left.name} has left the chat.\n",
     Welcome: lambda welcome: "Connected! Type /help for commands\n\n",
     Told: lambda told: f"[DM from {told.name}] {told.text}\n",

@@ -14,7 +14,7 @@ from typing import Any
 
 from gevent import Timeout
 
-from geventchat.chat.commands import Fault, Violation
+from geventchat.chat.commands import Fault, Say, Violation
 from geventchat.chat.events import Dismissed, Parting
 from geventchat.chat.hub import Session
 from geventchat.dialects.framing import Framer
@@ -161,18 +161,28 @@ class Connection:
         session, outbox = self._session, self._outbox
         if outbox.backlog_bytes > _OWN_BYTES:
             self._wait_until_sent()
-        read, handle = outbox.feed.dialect.read, self._around.hub.handle
+        read, hub = outbox.feed.dialect.read, self._around.hub
+        # What is said line after line with nothing between is one breath: one event, one frame, one place in the order.
+        breath: list[str] = []
         for line in lines:
             known = session.name
             command = _TOO_LONG if line is None else read(line, known is not None)
+            if type(command) is Say and command.text and known is not None:
+                breath.append(command.text)
+                continue
             if command is None:
                 continue
-            if not handle(session, command):
+            if breath:
+                hub.say(session, breath)
+                breath = []
+            if not hub.handle(session, command):
                 return False
             if session.name is not known:
                 self._entered()
             if outbox.own_bytes > _OWN_BYTES:
                 self._wait_until_sent()
+        if breath:
+            hub.say(session, breath)
         return True
 
     def _entered(self) -> None:

@@ -51,8 +51,22 @@ class Loop:
         while self.callbacks:
             self.callbacks.pop(0)()
 
+    def timer(self, after: float) -> Timer:
+        assert after == 0
+        return Timer(self)
+
     def io(self, fileno: int, events: int) -> Watcher:
         return Watcher(self, fileno)
+
+
+@dataclass(eq=False)
+class Timer:
+    """Fires when the loop has looked at its sockets once more."""
+
+    loop: Loop
+
+    def start(self, callback) -> None:
+        self.loop.callbacks.append(callback)
 
 
 @dataclass(eq=False)
@@ -164,19 +178,23 @@ class World:
         }
         self.words(person, welcome)
 
-    def say(self, person: Person, text: str) -> None:
+    def say(self, person: Person, *texts: str) -> None:
         if not person.name or person.gone:
             return
-        self.hub.handle(person.session, Say(text))
-        said = {
-            "line": f"MSG {person.name} {text}\n",
-            "slash": f"{person.name}: {text}\n",
-            "json": line(type="chat", username=person.name, message=text, timestamp=NOW),
-        }
-        for other in self.others(person):
-            self.words(other, said)
-        if person.dialect == "json":
-            self.words(person, said)
+        if len(texts) == 1:
+            self.hub.handle(person.session, Say(texts[0]))
+        else:
+            self.hub.say(person.session, texts)
+        for text in texts:
+            said = {
+                "line": f"MSG {person.name} {text}\n",
+                "slash": f"{person.name}: {text}\n",
+                "json": line(type="chat", username=person.name, message=text, timestamp=NOW),
+            }
+            for other in self.others(person):
+                self.words(other, said)
+            if person.dialect == "json":
+                self.words(person, said)
 
     def tell(self, person: Person, other: Person, text: str) -> None:
         if not person.name or person.gone or not other.name or other.gone:
@@ -258,7 +276,7 @@ HISTORY = st.lists(
         ),
         st.tuples(st.just("login"), WHO),
         st.tuples(st.just("say"), WHO, st.text("abc", min_size=1, max_size=20)),
-        st.tuples(st.just("say"), WHO, st.text("abc", min_size=1, max_size=20)),
+        st.tuples(st.just("say"), WHO, *[st.text("abc", min_size=1, max_size=20)] * 3),
         st.tuples(st.just("tell"), WHO, WHO, st.text("xyz", min_size=1, max_size=20)),
         st.tuples(st.just("ping"), WHO),
         st.tuples(st.just("quit"), WHO),
