@@ -6,8 +6,9 @@ Here alone it is chosen on which loop such a server runs and what is wrapped aro
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import gevent
@@ -17,6 +18,9 @@ from harness.asking import Ask, Drive, Running, TargetError, UnsupportedAsk, end
 from harness.clock import VirtualLoop
 from harness.isolation import World, fresh_world
 from harness.kernel import SocketAddress
+from harness.steered import SteeredLoop
+from harness.sway import Sway
+from harness.wires import Wires
 
 ONLY = ""
 """The name of the endpoint of a server that has just one."""
@@ -26,7 +30,8 @@ class InProcess:
     """What `factory(ask)` makes: a gevent server, or anything with start(), stop() and addresses by endpoint.
 
     `loop` makes the loop that the script plays on; `around` is entered around each script, inside its fresh hub and
-    before the server is made, and is the place to change what the server's sockets do.
+    before the server is made. `sways` change what its sockets and its loop do; with them the loop is one that can be
+    steered.
     """
 
     def __init__(
@@ -35,14 +40,20 @@ class InProcess:
         *,
         loop: Callable[[], VirtualLoop] = VirtualLoop,
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        sways: Sequence[Sway] = (),
     ) -> None:
         self._factory = factory
         self._loop = loop
         self._around = around
+        self._sways = tuple(sways)
+
+    def swayed(self, sway: Sway) -> InProcess:
+        """The same server for one play, with this sway over its sockets and its loop as well."""
+        return InProcess(self._factory, loop=self._loop, around=self._around, sways=(*self._sways, sway))
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split"})
+        return frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"})
 
     def __str__(self) -> str:
         factory = self._factory
@@ -50,7 +61,9 @@ class InProcess:
 
     @contextmanager
     def world(self) -> Iterator[World]:
-        with fresh_world(self._loop) as world, self._around():
+        sways = self._sways
+        make = partial(SteeredLoop, sways) if sways else self._loop
+        with fresh_world(make) as world, self._around(), Wires(sways) if sways else nullcontext():
             try:
                 yield world
             finally:
