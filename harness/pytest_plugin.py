@@ -192,9 +192,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not terminalreporter.config.getoption("harness_update"):
         return
     reports = terminalreporter.stats.get("passed", [])
-    diffs = [text for one in reports for name, text in one.sections if name.startswith(_UPDATED)]
+    diffs = [text for one in reports for name, text in one.sections if _UPDATED in name]
     if diffs:
-        terminalreporter.section(f"{len(diffs)} transcripts rewritten")
+        terminalreporter.section(
+            f"{len(diffs)} {'transcript' if len(diffs) == 1 else 'transcripts'} rewritten"
+        )
         for diff in diffs:
             terminalreporter.write(diff)
 

@@ -1,0 +1,250 @@
+"""Transcripts under pytest: collected when asked for, told as verdicts, and unnoticed by everybody else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# What the runs in this process need is imported here, so that it stays when pytester forgets what they imported.
+import harness.choosing
+import harness.updating
+import tests.harness.servers.talk  # noqa: F401
+
+GOOD = "title: a login is answered\n\nalice> LOGIN alice\nalice< OK\n"
+BAD = "alice> LOGIN alice\nalice< NO\n"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project of its own, as its users have it: with the talk server as its target."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Other people's plugins are loaded where a test is about them: they take ten times as long as these runs.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeini(
+        "[pytest]\nharness_files = chats/*.chat\nfilterwarnings = error\naddopts = --strict-markers\n"
+    )
+    pytester.makeconftest(
+        "import pytest\nfrom harness import InProcess\nfrom tests.harness.servers.talk import serve\n"
+        "@pytest.fixture\ndef harness_target():\n    return InProcess(serve)\n"
+    )
+    pytester.mkdir("chats")
+    return pytester
+
+
+def write(project: pytest.Pytester, **files: str) -> None:
+    for name, text in files.items():
+        (project.path / "chats" / f"{name}.chat").write_text(text)
+
+
+def run(project: pytest.Pytester, *args: str, apart: bool = False) -> pytest.RunResult:
+    """Under pytest in this process, which is fast, or in one of its own where it has workers or is cut short."""
+    how = project.runpytest_subprocess if apart else project.runpytest_inprocess
+    return how("-p", "no:cacheprovider", "-p", "harness.pytest_plugin", "-rfEs", *args)
+
+
+def test_each_file_is_one_item_and_fails_with_its_verdict_alone(project):
+    write(project, good=GOOD, bad=BAD)
+    result = run(project)
+    result.assert_outcomes(passed=1, failed=1)
+    text = result.stdout.str()
+    assert "FAILED chats/bad.chat:2   alice heard something else" in text
+    assert "alice heard   OK" in text
+    assert "Traceback" not in text
+    assert ".py:" not in text
+    assert "FAILED chats/bad.chat::bad - chats/bad.chat:2 alice heard something" in text
+
+
+def test_nothing_is_collected_and_nothing_imported_without_the_ini(pytester, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makefile(".chat", good=GOOD)
+    pytester.makepyfile(
+        "import sys\ndef test_quiet(pytestconfig):\n"
+        "    assert pytestconfig.pluginmanager.hasplugin('harness.pytest_plugin')\n"
+        "    assert 'gevent' not in sys.modules\n"
+        "    assert 'harness.stage' not in sys.modules\n"
+    )
+    result = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "-p", "harness.pytest_plugin", "-W", "error"
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_only_files_that_the_ini_names_are_collected(project):
+    write(project, good=GOOD)
+    (project.path / "other.chat").write_text(BAD)
+    run(project).assert_outcomes(passed=1)
+
+
+def test_a_file_of_definitions_alone_is_no_test(project):
+    write(
+        project,
+        common="define X logs in:\n    X>~ LOGIN ${X}\n    X< OK\n",
+        good="include common.chat\n\nalice logs in\n",
+    )
+    run(project).assert_outcomes(passed=1)
+
+
+def test_k_selects_by_file_and_x_stops(project):
+    write(project, one=GOOD, two=BAD, zwei=BAD)
+    run(project, "-k", "one").assert_outcomes(passed=1, deselected=2)
+    run(project, "-x").assert_outcomes(passed=1, failed=1)
+
+
+def test_lf_plays_what_failed_last(project):
+    write(project, one=GOOD, two=BAD)
+    plugin = ("-p", "harness.pytest_plugin")
+    project.runpytest_inprocess(*plugin).assert_outcomes(passed=1, failed=1)
+    project.runpytest_inprocess(*plugin, "--lf").assert_outcomes(failed=1)
+
+
+def test_one_item_for_each_parameter_of_the_target(project):
+    project.makeconftest(
+        "import pytest\nfrom harness import InProcess\nfrom tests.harness.servers.talk import FAULTS\n"
+        "@pytest.fixture(params=['none', 'shouts'])\ndef harness_target(request):\n"
+        "    return InProcess(lambda ask: FAULTS[request.param]())\n"
+    )
+    write(project, hi="a> LOGIN a\na< OK\nb> LOGIN b\nb< OK\na> MSG hi\nb< MSG a hi\n")
+    result = run(project, "-v")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*hi.chat::hi[[]none[]] PASSED*", "*hi.chat::hi[[]shouts[]] FAILED*"])
+
+
+def test_workers_share_the_files(project):
+    write(project, **{f"good{n}": GOOD for n in range(4)}, bad=BAD)
+    result = run(project, "-p", "xdist", "-n", "2", apart=True)
+    result.assert_outcomes(passed=4, failed=1)
+    assert "alice heard   OK" in result.stdout.str()
+
+
+def test_a_script_that_is_wrong_is_said_to_be_and_blames_nobody(project):
+    write(
+        project,
+        slip="alice> LOGIN alice\nalcie< OK\n",
+        broken="alice> tab\there\n",
+        asks="server: falt=drops\n\na> x\n",
+    )
+    result = run(project)
+    result.assert_outcomes(failed=3)
+    text = result.stdout.str()
+    assert "SCRIPT WRONG chats/slip.chat" in text
+    assert "chats/slip.chat:2:1: alcie has not connected yet" in text
+    assert "chats/broken.chat:1:11: a tab in a literal" in text
+    assert "chats/asks.chat:1:9: no option 'falt'; known: fault" in text
+
+
+def test_what_the_target_lacks_is_a_skip_with_its_reason(project):
+    write(project, needy="needs: quantum\n\na> LOGIN a\na< OK\n")
+    result = run(project)
+    result.assert_outcomes(skipped=1)
+    assert "needs quantum, which tests.harness.servers.talk:serve lacks" in result.stdout.str()
+
+
+@pytest.mark.parametrize("where", ["option", "ini"])
+def test_the_target_is_named_by_an_option_or_the_ini(project, where):
+    project.makeconftest("")
+    app = "tests.harness.servers.talk:serve_right"
+    write(project, good=GOOD)
+    if where == "ini":
+        project.makeini(f"[pytest]\nharness_files = chats/*.chat\nharness_app = {app}\n")
+    run(project, *([f"--harness-app={app}"] if where == "option" else [])).assert_outcomes(passed=1)
+
+
+def test_a_command_is_a_target_too(project):
+    project.makeconftest("")
+    write(project, good=GOOD)
+    command = f"{sys.executable} -m tests.harness.servers.talk {{port}} none"
+    run(project, "--harness-server", command).assert_outcomes(passed=1)
+
+
+def test_without_a_target_it_says_how_to_name_one(project):
+    project.makeconftest("")
+    write(project, good=GOOD)
+    result = run(project)
+    result.assert_outcomes(errors=1)
+    assert "--harness-server" in result.stdout.str()
+
+
+STAGED = """
+import pytest
+
+def test_right(stage):
+    alice, bob = stage.clients("alice", "bob")
+    alice.send("LOGIN alice"); alice.expect("OK")
+    bob.send("LOGIN bob"); bob.expect("OK")
+    alice.send("MSG hi"); bob.expect("MSG alice hi")
+
+def test_left_over(stage):
+    stage.client("alice").send("LOGIN alice")
+
+@pytest.mark.harness(server="fault=crlf", eol="crlf")
+def test_asked(stage):
+    alice = stage.client("alice")
+    alice.send("LOGIN alice"); alice.expect("OK")
+"""
+
+
+def test_the_stage_is_settled_in_the_test_and_asked_for_by_a_marker(project):
+    project.makepyfile(STAGED)
+    result = run(project)
+    result.assert_outcomes(passed=2, failed=1)
+    assert "alice heard what was not expected" in result.stdout.str()
+    assert "test_left_over" in result.stdout.str()
+
+
+def test_update_rewrites_shows_the_difference_and_passes(project):
+    write(project, good=GOOD, bad=BAD)
+    result = run(project, "--harness-update")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*1 transcript rewritten*", "-alice< NO", "+alice< OK"])
+    assert (project.path / "chats" / "bad.chat").read_text() == "alice> LOGIN alice\nalice< OK\n"
+    assert (project.path / "chats" / "good.chat").read_text() == GOOD
+
+
+def test_update_on_workers_has_one_writer_for_each_file(project):
+    project.makeconftest(
+        "import pytest\nfrom harness import InProcess\nfrom tests.harness.servers.talk import FAULTS\n"
+        "@pytest.fixture(params=['none', 'shouts', 'doubles'])\ndef harness_target(request):\n"
+        "    return InProcess(lambda ask: FAULTS[request.param]())\n"
+    )
+    text = "a> LOGIN a\na< OK\nbob> LOGIN bob\nbob< OK\na> MSG hi\nbob< ?\n"
+    write(project, **{f"chat{n}": text for n in range(4)})
+    result = run(project, "--harness-update", "-p", "xdist", "-n", "2", apart=True)
+    result.assert_outcomes(passed=4, failed=8)
+    assert "has rewritten this file already, in this very run" in result.stdout.str()
+    for n in range(4):
+        after = (project.path / "chats" / f"chat{n}.chat").read_text()
+        heard = after.removeprefix(text.removesuffix("bob< ?\n"))
+        assert heard in ("bob< MSG a hi\n", "bob< MSG A HI\n", "bob< MSG a hi\nbob< MSG a hi\n")
+
+
+def test_pytest_timeout_ends_a_server_that_spins(project):
+    project.makeconftest(
+        "import pytest\nfrom gevent.server import StreamServer\nfrom harness import InProcess\n"
+        "def spin(sock, address):\n    while True: pass\n"
+        "@pytest.fixture\ndef harness_target():\n"
+        "    return InProcess(lambda ask: StreamServer(('127.0.0.1', 0), spin))\n"
+    )
+    write(project, good=GOOD)
+    result = run(project, "-p", "pytest_timeout", "--timeout=1", "--timeout-method=signal", apart=True)
+    result.assert_outcomes(failed=1)
+    assert "Timeout" in result.stdout.str()
+
+
+def test_the_entry_point_and_the_conftest_may_both_name_the_plugin(project, monkeypatch):
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    project.makeconftest(
+        "pytest_plugins = ['harness.pytest_plugin']\nimport pytest\nfrom harness import InProcess\n"
+        "from tests.harness.servers.talk import serve\n@pytest.fixture\ndef harness_target():\n    return InProcess(serve)\n"
+    )
+    write(project, good=GOOD)
+    project.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_importing_the_plugin_imports_no_gevent():
+    code = "import sys, harness.pytest_plugin; sys.exit('gevent' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
