@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 from geventchat.client.cleaning import clean
 from geventchat.client.heard import (
@@ -81,6 +82,15 @@ class Depart:
 Effect = Send | Show | Ring | Depart
 
 
+class Shown(Enum):
+    """How much of a roster a person wants to see; the value is how many names."""
+
+    NOTHING = 0
+    # Whoever comes into a crowd should still see what is said there.
+    A_LOOK_AROUND = 30
+    EVERYONE = 1_000_000_000
+
+
 class Conversation:
     """What has to be remembered while one talks: who is here and which answers are under way."""
 
@@ -94,13 +104,13 @@ class Conversation:
         self._people: dict[str, None] = {name: None}
         # Answers come in the order of the questions, so a queue is all it takes to know whose answer this is.
         self._pings: deque[float | None] = deque()
-        self._rosters: deque[bool] = deque()
+        self._rosters: deque[Shown] = deque()
 
     def people(self) -> list[str]:
         """The names that are known to be here."""
         return list(self._people)
 
-    def learn_people(self, users: tuple[str, ...] | None, *, shown: bool) -> Iterator[Effect]:
+    def learn_people(self, users: tuple[str, ...] | None, shown: Shown) -> Iterator[Effect]:
         """Who is here, from the welcome if it says so, otherwise by asking."""
         if users is None:
             self._rosters.append(shown)
@@ -139,7 +149,7 @@ class Conversation:
                 if self._shows_own and not self._speech.confirms_tells and not self._is_me(to):
                     yield Show(OwnPrivateWords(self._clock.now(), to, text))
             case AskUsers():
-                self._rosters.append(True)
+                self._rosters.append(Shown.EVERYONE)
                 yield Send(self._speech.ask_users())
             case AskPing():
                 self._pings.append(self._clock.seconds())
@@ -178,7 +188,7 @@ class Conversation:
                 self._people.pop(clean(name), None)
                 yield Show(WentAway(name))
             case Roster(names):
-                yield from self._roster(names, self._rosters.popleft() if self._rosters else True)
+                yield from self._roster(names, self._rosters.popleft() if self._rosters else Shown.EVERYONE)
             case Pong():
                 yield from self._pong()
             case Refused(text):
@@ -196,10 +206,10 @@ class Conversation:
         if asked is not None:
             yield Show(PingTook(self._clock.seconds() - asked))
 
-    def _roster(self, names: tuple[str, ...], shown: bool) -> Iterator[Effect]:
+    def _roster(self, names: tuple[str, ...], shown: Shown) -> Iterator[Effect]:
         self._people = dict.fromkeys([clean(name) for name in names])
-        if shown:
-            yield Show(People(names))
+        if shown is not Shown.NOTHING:
+            yield Show(People(names[: shown.value], max(0, len(names) - shown.value)))
 
     def _meet(self, name: str) -> None:
         self._people[clean(name)] = None

@@ -54,9 +54,10 @@ class WentAway:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Who is here."""
+    """Who is here; `more` is how many there are besides those named."""
 
     names: tuple[str, ...]
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)

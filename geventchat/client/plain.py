@@ -122,7 +122,11 @@ class PlainTerminal:
     def _hand_over(self, event: TerminalEvent) -> None:
         # One line at a time, each only when it is wanted: a long file waits on disk, not in memory.
         self._wanted.acquire()
-        self._loop.call_soon_threadsafe(self._take, event)
+        try:
+            self._loop.call_soon_threadsafe(self._take, event)
+        except RuntimeError:
+            # The loop is closed: the program is on its way out, and nobody wants this line any more.
+            sys.exit()
 
     def _take(self, event: TerminalEvent) -> None:
         if self._answer is None or self._answer.done():

@@ -90,8 +90,12 @@ def _line(note: Note) -> Fragments:
             return [(Paint.FAINT, f"🟢 {name} joined the chat")]
         case WentAway(name):
             return [(Paint.FAINT, f"🔴 {name} left the chat")]
-        case People(names):
-            return [(Paint.BOLD, f"👥 {len(names)} here"), (Paint.PLAIN, f": {', '.join(names)}")]
+        case People(names, more):
+            others = f" and {more} more" if more else ""
+            return [
+                (Paint.BOLD, f"👥 {len(names) + more} here"),
+                (Paint.PLAIN, f": {', '.join(names)}{others}"),
+            ]
         case PingTook(seconds):
             return [(Paint.FAINT, f"🏓 The server answered after {_duration(seconds)}")]
         case Greeting(text):

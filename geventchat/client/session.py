@@ -13,7 +13,7 @@ from geventchat.client.address import Address
 from geventchat.client.arriving import CUT_REASONS, Login, TurnedAway, WrongDialect, log_in
 from geventchat.client.asking import ask_name
 from geventchat.client.away import Away
-from geventchat.client.conversation import Clock, Conversation
+from geventchat.client.conversation import Clock, Conversation, Shown
 from geventchat.client.exits import Ended, Exit
 from geventchat.client.heard import CutReason, NameFault, NameRefused
 from geventchat.client.inbox import Inbox
@@ -89,7 +89,7 @@ class Session:
         if self._terminal.has_person:
             self._terminal.show(Greeting(f"Welcome to the chat, {self._name}!"))
             self._terminal.show(Remark("Type a message and press Enter. /help lists the commands."))
-            talk.meet_everyone(shown=True)
+            talk.meet_everyone(Shown.A_LOOK_AROUND)
         return talk
 
     async def _first_talk(self) -> Talk:
@@ -134,7 +134,7 @@ class Session:
             await self._away.until_enter(self._inbox)
             talk = await self._try_now()
         self._terminal.show(Greeting(f"Back in the chat as {self._name}."))
-        talk.meet_everyone(shown=False)
+        talk.meet_everyone(Shown.NOTHING)
         talk.take(self._away.unsent())
         return talk
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from geventchat.client.conversation import Conversation, Depart, Effect, Ring, Send, Show
+from geventchat.client.conversation import Conversation, Depart, Effect, Ring, Send, Show, Shown
 from geventchat.client.exits import Ended, Exit
 from geventchat.client.heard import Cut, CutReason, Farewell
 from geventchat.client.inbox import Inbox, Terminated
@@ -88,9 +88,9 @@ class Talk:
                 case Deaf():
                     await self._leave(Exit.FAILED)
 
-    def meet_everyone(self, *, shown: bool) -> None:
+    def meet_everyone(self, shown: Shown) -> None:
         """Learn who is here."""
-        self._do(self._conversation.learn_people(self._users, shown=shown))
+        self._do(self._conversation.learn_people(self._users, shown))
 
     def people(self) -> list[str]:
         """The names that are known to be here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from types import ModuleType
 from xml.etree import ElementTree
 
@@ -15,13 +15,9 @@ NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
-def svg() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("svg", ROOT / "docs" / "pictures" / "svg.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def svg(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "pictures"))
+    return importlib.import_module("svg")
 
 
 def drawn(svg: ModuleType, data: str) -> list[ElementTree.Element]:

@@ -42,6 +42,7 @@ SEEN: list[tuple[Note, str]] = [
     (CameIn("bob"), "🟢 bob joined the chat"),
     (WentAway("bob"), "🔴 bob left the chat"),
     (People(("bob", "alice")), "👥 2 here: bob, alice"),
+    (People(("bob", "alice"), more=5), "👥 7 here: bob, alice and 5 more"),
     (PingTook(0.00042), "🏓 The server answered after 0.4 ms"),
     (PingTook(0.042), "🏓 The server answered after 42 ms"),
     (PingTook(4.2), "🏓 The server answered after 4.2 s"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geventchat.client.conversation import Clock, Conversation, Effect, Ring, Send, Show
+from geventchat.client.conversation import Clock, Conversation, Effect, Ring, Send, Show, Shown
 from geventchat.client.heard import (
     Cut,
     CutReason,
@@ -397,7 +397,7 @@ def test_the_roster_is_shown_and_learnt(dialect: Dialect, answers: list[bytes]) 
 
 def test_a_roster_that_nobody_asked_to_see_is_learnt_in_silence() -> None:
     speech, conversation = a_conversation(Dialect.LINE)
-    asked = list(conversation.learn_people(None, shown=False))
+    asked = list(conversation.learn_people(None, Shown.NOTHING))
     assert asked == [Send(b"WHO\nPING end-of-users\n")]
     assert heard_by(speech, conversation, [b"USER bob", b"USER alice", b"PONG end-of-users"]) == []
     assert conversation.people() == ["bob", "alice"]
@@ -405,7 +405,9 @@ def test_a_roster_that_nobody_asked_to_see_is_learnt_in_silence() -> None:
 
 def test_a_roster_in_the_welcome_needs_no_question() -> None:
     _, conversation = a_conversation(Dialect.JSON)
-    assert list(conversation.learn_people(("bob", "alice"), shown=True)) == [Show(People(("bob", "alice")))]
+    assert list(conversation.learn_people(("bob", "alice"), Shown.A_LOOK_AROUND)) == [
+        Show(People(("bob", "alice")))
+    ]
 
 
 @pytest.mark.parametrize("dialect", Dialect)
@@ -450,3 +452,13 @@ def test_help_and_mistakes_send_nothing() -> None:
     ]
     assert [type(note) for note in notes(effects)] == [Commands, Problem, Problem]
     assert not any(isinstance(effect, Send) for effect in effects)
+
+
+def test_who_comes_into_a_crowd_sees_a_few_names_and_can_ask_for_all() -> None:
+    crowd = tuple(f"user{number}" for number in range(100))
+    speech, conversation = a_conversation(Dialect.JSON)
+    assert notes(conversation.learn_people(crowd, Shown.A_LOOK_AROUND)) == [People(crowd[:30], more=70)]
+    assert len(conversation.people()) == 100
+    asked = [*conversation.typed("/users"), *conversation.heard(Roster(crowd))]
+    assert notes(asked) == [People(crowd)]
+    assert asked[0] == Send(speech.ask_users())
