@@ -139,7 +139,20 @@ class VirtualTimer:
         self.close()
 
 
-class RealLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type without stubs
+class _OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type without stubs
+    """A loop beside the default one, which belongs to whoever runs the test.
+
+    The extension type decides in `__new__` whose loop it is, and takes the default one unless told there.
+    """
+
+    def __new__(cls) -> Any:
+        return super().__new__(cls, None, False)
+
+    def __init__(self) -> None:
+        super().__init__(None, False)
+
+
+class RealLoop(_OwnLoop):
     """A gevent loop as it is, for targets that live in another process."""
 
     def real_timer(self, after: float) -> Any:
@@ -147,21 +160,24 @@ class RealLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type wit
         return self.timer(after)
 
 
-class VirtualLoop(gevent.core.loop):  # type: ignore[misc]
+class VirtualLoop(_OwnLoop):
     """A gevent loop on which no time passes unless `fire_next` is called or `elapsed_us` is moved by `move_to`.
 
     It also sees what else is under way and would be forgotten by a look at the loop alone: work handed to a thread
     pool, and which greenlets were ever made to run on it.
     """
 
-    def __init__(self, flags: Any = None, default: bool | None = False) -> None:
-        super().__init__(flags, default)
+    def __init__(self) -> None:
+        super().__init__()
         self.elapsed_us = 0
         self._heap: list[tuple[int, int, int, VirtualTimer]] = []
         self._tickets = 0
         self._stale = 0
         self._threaded: list[Any] = []
         self._virtual = True
+        # The greenlet that makes the loop is the test's: its sleeps and time-outs are guards, and those are real.
+        # The server's code never runs in it.
+        self._owner = greenlet.getcurrent()
         self.greenlets: weakref.WeakSet[greenlet.greenlet] = weakref.WeakSet()
         # Without one started watcher the hub raises LoopExit as soon as only virtual timers are left.
         self._keepalive = super().async_()
@@ -170,7 +186,7 @@ class VirtualLoop(gevent.core.loop):  # type: ignore[misc]
     # What gevent asks for
 
     def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
-        if not self._virtual:
+        if not self._virtual or greenlet.getcurrent() is self._owner:
             return super().timer(after, repeat, ref, priority)
         return VirtualTimer(self, _microseconds(after), _microseconds(repeat), ref, priority or 0)
 

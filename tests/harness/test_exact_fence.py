@@ -1,0 +1,291 @@
+"""The exact fence, tried where it could lie: sleeps, pools, spawned greenlets, queues, threads, Nagle, crashes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent.server import StreamServer
+
+from harness import Ask, Grade, InProcess, Stage, TargetError, UnsupportedAsk
+from harness.exact import Restless
+from harness.fence import Unanswered
+from harness.stage import Unexpected
+from tests.harness.servers.late import serve
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with Stage(InProcess(serve)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("way", ["POOL", "OWN-POOL", "SPAWN 0", "SPAWN 7", "QUEUE", "PIECES"])
+def test_what_needs_no_time_has_come_when_the_fence_returns(stage: Stage, way: str) -> None:
+    (alice,) = stage.clients("alice")
+    alice.connect()
+    alice.send(way)
+    assert bytes(alice.inbox) == b"done\n"
+    assert stage.now() == 0
+    assert stage.grade is Grade.EXACT
+
+
+@pytest.mark.parametrize("way", ["SLEEP 60", "TIMEOUT 60", "POOL-THEN-SLEEP 60"])
+def test_what_is_due_at_60_s_has_not_come_a_microsecond_before(stage: Stage, way: str) -> None:
+    alice = stage.client("alice")
+    alice.send(way)
+    stage.wait(59.999)
+    alice.expect_nothing()
+    stage.wait(0.000_999)
+    alice.expect_nothing()
+    stage.wait(0.000_001)
+    assert alice.inbox == b"done\n"
+    assert alice.arrived_at(0) == 60.0
+    alice.take(5)
+
+
+def test_a_listener_has_heard_when_the_speaker_has_been_dealt_with(stage: Stage) -> None:
+    alice, bob, carol = stage.clients("alice", "bob", "carol")
+    for client in (alice, bob, carol):
+        client.connect()
+    stage.fence()
+    for n in range(200):
+        alice.send(f"line {n}")
+        for other in (bob, carol):
+            assert other.take(100) == f"line {n}\n".encode()
+    alice.expect_nothing()
+
+
+def test_waiting_60_s_costs_under_a_millisecond(stage: Stage) -> None:
+    for client in stage.clients("alice", "bob", "carol"):
+        client.connect()
+    stage.fence()
+    costs = []
+    for _ in range(20):
+        began = time.perf_counter()
+        stage.wait(60)
+        costs.append(time.perf_counter() - began)
+    assert min(costs) < 0.001
+    assert stage.now() == 20 * 60
+
+
+def test_twenty_lines_of_three_clients_play_in_ten_milliseconds() -> None:
+    costs = []
+    for _ in range(10):
+        began = time.perf_counter()
+        with Stage(InProcess(serve)) as stage:
+            alice, bob, carol = stage.clients("alice", "bob", "carol")
+            for client in (alice, bob, carol):
+                client.connect()
+            stage.fence()
+            for n in range(20):
+                alice.send(f"line {n}")
+                bob.expect(f"line {n}")
+                carol.expect(f"line {n}")
+            stage.settle()
+        costs.append(time.perf_counter() - began)
+    assert min(costs) < 0.010 * _slowness()
+
+
+def _slowness() -> float:
+    """How many times slower than it should be this machine is at the moment: shared ones are, now and then."""
+    began = time.perf_counter()
+    sum(range(1_000_000))
+    return max(1.0, (time.perf_counter() - began) / 0.02)
+
+
+def test_a_thread_of_the_servers_own_lowers_the_grade(stage: Stage) -> None:
+    alice = stage.client("alice")
+    assert stage.grade is Grade.EXACT
+    alice.send("THREAD")
+    alice.expect("done")
+    assert stage.grade is Grade.SETTLED
+
+
+def test_a_loop_that_never_rests_is_told_and_not_waited_for_for_ever() -> None:
+    began = time.monotonic()
+    with pytest.raises((Restless, TargetError), match="did not come to rest"):
+        with Stage(InProcess(serve), within=0.3) as stage:
+            stage.client("alice").send("SPIN")
+    assert time.monotonic() - began < 3
+
+
+def test_a_pool_thread_that_does_not_come_back_is_told() -> None:
+    with Stage(InProcess(serve), within=0.3) as stage:
+        with pytest.raises(Unanswered, match="had a thread at work that did not come back"):
+            stage.client("alice").send("STUCK")
+        gevent.get_hub().threadpool.join()
+
+
+def test_a_crash_is_told_in_the_last_words(stage: Stage) -> None:
+    alice = stage.client("alice")
+    alice.send("CRASH")
+    alice.expect_closed()
+    assert "this server crashes when asked to" in stage.last_words()
+
+
+def test_a_crash_that_nobody_looked_at_is_shown_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with Stage(InProcess(serve)) as stage:
+        stage.client("alice").send("CRASH")
+    assert "this server crashes when asked to" in capsys.readouterr().err
+
+
+def test_settle_fails_over_a_line_that_nobody_expected(stage: Stage) -> None:
+    alice, bob = stage.clients("alice", "bob")
+    bob.connect()
+    alice.send("hello")
+    with pytest.raises(Unexpected, match=r"(?s)bob.*expected +nothing.*b'hello\\n'"):
+        stage.settle()
+    bob.take(6)
+
+
+def test_a_wrong_line_is_told_with_what_came_instead(stage: Stage) -> None:
+    alice, bob = stage.clients("alice", "bob")
+    bob.connect()
+    alice.send("hello")
+    with pytest.raises(Unexpected, match=r"(?s)expected +'hullo'.*bob got +b'hello\\n'"):
+        bob.expect("hullo")
+    bob.expect("hello")
+
+
+# --- isolation ----------------------------------------------------------------------------------------------
+
+
+def test_the_callers_hub_goes_on_as_if_nothing_had_been() -> None:
+    hub = gevent.get_hub()
+    ticks: list[int] = []
+
+    def tick() -> None:
+        for n in range(3):
+            gevent.sleep(0.001)
+            ticks.append(n)
+
+    ticking = gevent.spawn(tick)
+    with Stage(InProcess(serve)) as stage:
+        assert gevent.get_hub() is not hub
+        stage.client("alice").send("SLEEP 5")
+        stage.wait(5)
+        stage.client("alice").expect("done")
+        assert ticks == []
+    assert gevent.get_hub() is hub
+    ticking.join()
+    assert ticks == [0, 1, 2]
+
+
+def test_the_callers_hub_is_back_after_a_stage_that_failed() -> None:
+    hub = gevent.get_hub()
+    with pytest.raises(ZeroDivisionError), Stage(InProcess(serve)) as stage:
+        stage.client("alice").send("SLEEP 5")
+        raise ZeroDivisionError
+    assert gevent.get_hub() is hub
+
+
+def test_a_hundred_stages_leave_nothing_behind() -> None:
+    def once() -> None:
+        with Stage(InProcess(serve)) as stage:
+            alice, bob = stage.clients("alice", "bob")
+            bob.connect()
+            alice.send("hello")
+            bob.expect("hello")
+            alice.send("SLEEP 1000")  # its greenlet still sleeps when the stage ends
+            bob.abort()
+
+    once()
+    gc.collect()
+    fds, greenlets = len(os.listdir("/proc/self/fd")), _greenlets()
+    for _ in range(100):
+        once()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == fds
+    assert _greenlets() <= greenlets
+
+
+def _greenlets() -> int:
+    return sum(isinstance(thing, gevent.Greenlet) and not thing.dead for thing in gc.get_objects())
+
+
+def test_a_greenlet_left_behind_runs_its_finally_before_the_stage_is_over() -> None:
+    ended: list[str] = []
+
+    class Lingering(StreamServer):
+        def start(self) -> None:
+            super().start()
+            gevent.spawn(self.linger)
+
+        def linger(self) -> None:
+            try:
+                gevent.sleep(1_000_000)
+            finally:
+                ended.append("finally")
+
+    with Stage(InProcess(lambda ask: Lingering(("127.0.0.1", 0), lambda *_: None))) as stage:
+        stage.fence()
+    assert ended == ["finally"]
+
+
+# --- what a factory may be ----------------------------------------------------------------------------------
+
+
+class TwoDoors:
+    """An application with two endpoints that needs time to start and to stop."""
+
+    def __init__(self, ask: Ask) -> None:
+        if unknown := set(ask.options) - {"greeting"}:
+            raise UnsupportedAsk(f"no option {min(unknown)!r}; known: greeting")
+        greeting = ask.options.get("greeting", "hello")
+        self.clock = ask.clock
+        self.doors = {
+            door: StreamServer(("127.0.0.1", 0), lambda sock, _, door=door: self.greet(sock, f"{greeting} {door}"))
+            for door in ("front", "back")
+        }
+
+    def greet(self, sock: object, text: str) -> None:
+        sock.sendall(f"{text} at {self.clock.time():.1f}\n".encode())  # type: ignore[attr-defined]
+
+    def start(self) -> None:
+        gevent.sleep(0.5)
+        for door in self.doors.values():
+            door.start()
+
+    def stop(self) -> None:
+        for door in self.doors.values():
+            door.stop()
+        gevent.sleep(30)
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        return {name: door.address for name, door in self.doors.items()}
+
+
+def test_an_object_with_endpoints_is_served_and_reads_virtual_time() -> None:
+    began = time.monotonic()
+    with Stage(InProcess(TwoDoors), Ask(("back",), {"greeting": "welcome"})) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.connect()
+        alice.expect("welcome back at 1234567890.5")
+        stage.wait(100)
+        bob.connect("front")
+        bob.expect("welcome front at 1234567990.5")
+        assert stage.now() == 100.0
+        with pytest.raises(UnsupportedAsk, match="no endpoint 'side'; known: front, back"):
+            stage.client("carol").connect("side")
+    assert time.monotonic() - began < 1
+
+
+def test_a_refused_option_is_said_as_that() -> None:
+    with pytest.raises(UnsupportedAsk, match="no option 'greting'; known: greeting"):
+        with Stage(InProcess(TwoDoors), Ask((), {"greting": "hi"})):
+            pass
+
+
+def test_a_factory_that_fails_is_a_broken_target() -> None:
+    def broken(_ask: Ask) -> object:
+        raise RuntimeError("no database")
+
+    with pytest.raises(TargetError, match="(?s)does not start: RuntimeError.*no database"):
+        with Stage(InProcess(broken)):
+            pass
