@@ -1,4 +1,4 @@
-"""python -m harness play | update | record | check: arguments in, exit code out.
+"""python -m harness play | update | record | check | audit: arguments in, exit code out.
 
 0: everything is as the scripts say. 1: a server said something else. 2: a script, the target or the command line is wrong.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness import ink, junit, page
 from harness.asking import Target
+from harness.audit import command as audit_command
 from harness.choosing import NoTarget, host_port
 from harness.errors import ScriptError
 from harness.options import BROKEN, FAILED, FINE, add_files, add_jobs, add_target, choice, chosen, manner
@@ -158,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m harness",
         description="Plays scripted conversations of many clients against a line server.",
     )
-    commands = parser.add_subparsers(required=True, metavar="play | update | record | check")
+    commands = parser.add_subparsers(required=True, metavar="play | update | record | check | audit")
 
     play = commands.add_parser("play", help="play scripts and say what failed")
     add_files(play)
@@ -184,4 +185,6 @@ def _parser() -> argparse.ArgumentParser:
     look = commands.add_parser("check", help="look at the language alone; no server is needed")
     add_files(look)
     look.set_defaults(run=_check)
+
+    audit_command.add(commands)
     return parser

@@ -42,10 +42,18 @@ def add_manner(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def at_least_one(text: str) -> int:
+    """A number for which none would make no sense."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than one")
+    return number
+
+
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """On how many processes."""
     parser.add_argument(
-        "-j", dest="jobs", type=int, default=1, metavar="N", help="play on N processes at once"
+        "-j", dest="jobs", type=at_least_one, default=1, metavar="N", help="play on N processes at once"
     )
 
 

@@ -1,0 +1,71 @@
+"""Many script files audited at one target, one after another or on several processes. Knows no terminal."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from harness.asking import Target
+from harness.audit.auditing import Audited, Sample, audit
+from harness.choosing import TargetChoice
+from harness.errors import ScriptError
+from harness.player import Manner
+from harness.script import load
+from harness.steps import Script
+from harness.verdict import Outcome, Verdict
+
+
+def audit_file(
+    path: Path,
+    target: Target,
+    manner: Manner,
+    sample: Sample,
+    on_play: Callable[[], None] = lambda: None,
+) -> Audited:
+    """The audit of one file; one that cannot be read or is no script is told as a verdict on it is."""
+    try:
+        return audit(load(path), target, manner, sample, on_play)
+    except ScriptError as wrong:
+        reason = str(wrong)
+    except OSError as wrong:
+        reason = f"cannot read {path}: {wrong.strerror}"
+    return Audited(Verdict(Script(file=str(path)), Outcome.SCRIPT_WRONG, target=str(target), reason=reason))
+
+
+def audit_files(
+    paths: Sequence[Path],
+    choice: TargetChoice,
+    manner: Manner,
+    sample: Sample,
+    jobs: int,
+    on_play: Callable[[], None],
+) -> Iterator[Audited]:
+    """An audit of each file, in order, as it comes. `on_play` is told of plays in this process only."""
+    if jobs < 2:
+        target = choice.target()
+        for path in paths:
+            yield audit_file(path, target, manner, sample, on_play)
+        return
+    # Spawned, not forked: a forked copy of a gevent hub is a hub that others read from too.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_take_target, initargs=(choice,)) as pool:
+        waiting = [pool.submit(_audit_there, path, manner, sample) for path in paths]
+        try:
+            for one in waiting:
+                yield one.result()
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+_there: list[Target] = []
+
+
+def _take_target(choice: TargetChoice) -> None:
+    _there.append(choice.target())
+
+
+def _audit_there(path: Path, manner: Manner, sample: Sample) -> Audited:
+    return audit_file(path, _there[0], manner, sample)

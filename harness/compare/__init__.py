@@ -1,0 +1,1 @@
+"""One suite, many implementations of one protocol: a table, server by script, with the first divergence of each."""
