@@ -1,0 +1,24 @@
+"""A chat server with one mistake: who has connected hears everything, logged in or not."""
+
+from gevent.server import StreamServer
+
+from harness import Ask
+
+
+def serve(ask: Ask) -> StreamServer:
+    everyone = []
+
+    def converse(sock, address):
+        everyone.append(sock)
+        name = None
+        for line in sock.makefile("r", encoding="utf-8", newline="\n"):
+            verb, _, rest = line.strip().partition(" ")
+            if verb == "LOGIN":
+                name = rest
+                sock.sendall(b"OK\n")
+            elif verb == "MSG" and name:
+                for other in everyone:
+                    if other is not sock:
+                        other.sendall(f"MSG {name} {rest}\n".encode())
+
+    return StreamServer(("127.0.0.1", 0), converse)
