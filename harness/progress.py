@@ -10,8 +10,8 @@ from harness.verdict import Outcome, Verdict
 
 _WORDS = {
     Outcome.FAILED: "failed",
-    Outcome.SCRIPT_WRONG: "wrong scripts",
-    Outcome.TARGET_BROKEN: "broken targets",
+    Outcome.SCRIPT_WRONG: "no right script",
+    Outcome.TARGET_BROKEN: "without a target",
     Outcome.PASSED: "passed",
     Outcome.SKIPPED: "skipped",
 }
