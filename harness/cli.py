@@ -16,9 +16,23 @@ from harness.asking import Target
 from harness.audit import command as audit_command
 from harness.choosing import NoTarget, host_port
 from harness.errors import ScriptError
-from harness.options import BROKEN, FAILED, FINE, add_files, add_jobs, add_target, choice, chosen, manner
+from harness.exploring import command as exploring
+from harness.options import (
+    BROKEN,
+    FAILED,
+    FINE,
+    add_files,
+    add_fence,
+    add_jobs,
+    add_target,
+    choice,
+    chosen,
+    fence_of,
+    manner,
+)
 from harness.player import Manner
 from harness.progress import Progress
+from harness.record import record
 from harness.report import report
 from harness.running import play_files
 from harness.script import check, load
@@ -132,10 +146,9 @@ def _complaint(path: Path) -> str:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from harness.record import record
-
     listen = options.listen if ":" in options.listen else f":{options.listen}"
-    record(host_port(options.connect), host_port(listen, lowest=0), Path(options.output))
+    fence = fence_of(options)
+    record(host_port(options.connect), host_port(listen, lowest=0), Path(options.output), fence)
     return FINE
 
 
@@ -180,11 +193,14 @@ def _parser() -> argparse.ArgumentParser:
     take.add_argument("--connect", required=True, metavar="HOST:PORT", help="the server")
     take.add_argument("--listen", required=True, metavar="[HOST:]PORT", help="where nc is pointed at")
     take.add_argument("-o", dest="output", required=True, metavar="FILE", help="the transcript")
+    add_fence(take)
     take.set_defaults(run=_record)
 
     look = commands.add_parser("check", help="look at the language alone; no server is needed")
     add_files(look)
     look.set_defaults(run=_check)
+
+    exploring.add(commands)
 
     audit_command.add(commands)
     return parser

@@ -36,10 +36,15 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 def add_manner(parser: argparse.ArgumentParser) -> None:
     """How scripts are played that do not say it themselves."""
-    parser.add_argument("--fence", metavar="'PING -> PONG'", help="the fence of scripts that name none")
+    add_fence(parser)
     parser.add_argument(
         "--within", metavar="5s", help="how long one thing may take, for scripts that do not say"
     )
+
+
+def add_fence(parser: argparse.ArgumentParser) -> None:
+    """The line that the server must answer."""
+    parser.add_argument("--fence", metavar="'PING -> PONG'", help="the fence of scripts that name none")
 
 
 def at_least_one(text: str) -> int:
@@ -76,6 +81,11 @@ def choice(options: argparse.Namespace) -> TargetChoice:
 
 def manner(options: argparse.Namespace) -> Manner:
     """How to play what does not say it itself."""
-    fence = header_line(f"fence: {options.fence}", 0) if options.fence else None
     within = parse_duration(options.within, 0) / 1_000_000 if options.within else WITHIN_S
-    return Manner(fence if isinstance(fence, FenceLine) else None, within)
+    return Manner(fence_of(options), within)
+
+
+def fence_of(options: argparse.Namespace) -> FenceLine | None:
+    """The fence of scripts that name none."""
+    fence = header_line(f"fence: {options.fence}", 0) if options.fence else None
+    return fence if isinstance(fence, FenceLine) else None
