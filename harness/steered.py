@@ -30,7 +30,8 @@ class _Ready:
         return self.callback is not None
 
     def __bool__(self) -> bool:
-        return self.callback is not None
+        # gevent asks this way whether it has to schedule another: also true while this one runs.
+        return self.args is not None
 
     def stop(self) -> None:
         self.callback = self.args = None
@@ -39,9 +40,12 @@ class _Ready:
 
     def run(self) -> None:
         callback, args = self.callback, self.args
-        self.stop()
-        if callback is not None:
-            callback(*(args or ()))
+        self.callback = None
+        try:
+            if callback is not None:
+                callback(*(args or ()))
+        finally:
+            self.args = None
 
 
 class _Watch:
