@@ -169,7 +169,7 @@ def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[st
 
 
 def _weak_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
-    if verdict.grade is Grade.SETTLED and failure.fault in (Fault.MISSING, Fault.EXTRA, Fault.DIFFERENT):
+    if verdict.grade is Grade.SETTLED and not verdict.fenced and failure.fault in (Fault.MISSING, Fault.EXTRA, Fault.DIFFERENT):
         yield "this server was not fenced: a line that it must answer, `fence: PING -> PONG`, makes runs exact"
 
 

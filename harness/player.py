@@ -81,6 +81,7 @@ def _play(
             Outcome.FAILED if playing.failures else Outcome.PASSED,
             target=str(target),
             grade=stage.grade,
+            fenced=fence is not None,
             virtual_time="virtual-time" in target.features,
             clients=made.clients,
             turns=tuple(playing.turns),

@@ -45,7 +45,11 @@ def report(verdict: Verdict) -> Iterator[Line]:
 
 
 def _grade_note(verdict: Verdict) -> str:
-    return "  (settled: silence is not proven)" if verdict.grade is Grade.SETTLED else ""
+    if verdict.grade is not Grade.SETTLED:
+        return ""
+    if verdict.fenced:
+        return "  (settled: what a client's leaving caused was waited for, not proven)"
+    return "  (settled: silence is not proven; a fence line would prove it)"
 
 
 def _indented(text: str) -> Iterator[Line]:

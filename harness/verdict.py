@@ -136,6 +136,8 @@ class Verdict:
     outcome: Outcome
     target: str = ""
     grade: Grade | None = None
+    fenced: bool = False
+    """Whether there was a fence line; where there was one and the grade is weak, a client's leaving has weakened it."""
     virtual_time: bool = False
     clients: tuple[str, ...] = ()
     turns: tuple[TurnReport, ...] = ()
