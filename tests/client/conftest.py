@@ -12,6 +12,7 @@ import pytest
 from tests.client.people import RawPerson
 from tests.client.pty_program import ROOT, PtyProgram
 from tests.client.real_server import RealServer, client_argv
+from tests.client.scripted_server import Behave, ScriptedServer
 
 
 @pytest.fixture
@@ -92,3 +93,17 @@ def pipe(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProce
         )
 
     return run
+
+
+@pytest.fixture
+def script() -> Iterator[Callable[..., ScriptedServer]]:
+    """Starts scripted servers and takes their failures."""
+    servers: list[ScriptedServer] = []
+
+    def start(*behaviours: Behave) -> ScriptedServer:
+        servers.append(ScriptedServer(*behaviours))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()

@@ -1,4 +1,4 @@
-"""A server that does exactly what a test wants, good manners or bad: one connection, one function, one thread."""
+"""A server that does exactly what a test wants, good manners or bad: a function for each connection, in order."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import BinaryIO
 WITHIN_S = 20.0
 
 
-class ScriptedServer:
-    """Accepts one client and hands the test's function its socket and a reader of its lines."""
+Behave = Callable[[socket.socket, BinaryIO], None]
 
-    def __init__(self, behave: Callable[[socket.socket, BinaryIO], None]) -> None:
-        self._behave = behave
+
+class ScriptedServer:
+    """Hands each connection's socket and a reader of its lines to the next of the test's functions."""
+
+    def __init__(self, *behaviours: Behave) -> None:
+        self._behaviours = behaviours
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(WITHIN_S)
         self._fault: BaseException | None = None
@@ -36,9 +39,10 @@ class ScriptedServer:
 
     def _serve(self) -> None:
         try:
-            client, _ = self._listener.accept()
-            with client, client.makefile("rb") as lines:
-                client.settimeout(WITHIN_S)
-                self._behave(client, lines)
+            for behave in self._behaviours:
+                client, _ = self._listener.accept()
+                with client, client.makefile("rb") as lines:
+                    client.settimeout(WITHIN_S)
+                    behave(client, lines)
         except BaseException as fault:
             self._fault = fault
