@@ -42,6 +42,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--harness-update", action="store_true", help="rewrite the expectations of transcripts that fail"
     )
+    group.addoption(
+        "--harness-audit",
+        action="store_true",
+        help="play each transcript with everything that its server could get wrong; it must fail each time",
+    )
+    group.addoption(
+        "--harness-audit-most", type=int, metavar="N", help="so many changes of each transcript at most"
+    )
     parser.addini("harness_files", "transcripts to collect: patterns from the root folder", type="linelist")
 
 
@@ -49,6 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "harness(server, fence, eol, within): what the `stage` fixture asks for, as a header would"
     )
+    if config.getoption("harness_update") and config.getoption("harness_audit"):
+        raise pytest.UsageError("--harness-update and --harness-audit: one of them")
     if config.getoption("harness_update") and not hasattr(config, "workerinput"):
         config.stash[_claims_folder] = Path(tempfile.mkdtemp(prefix="harness-update-"))
 
@@ -124,17 +134,12 @@ class ChatItem(pytest.Function):
 
 
 class TranscriptFailed(AssertionError):
-    """A verdict that is no pass."""
+    """What is to be told of a transcript that did not do well, and the same in one line."""
 
-    def __init__(self, verdict: Verdict, refused: str = "") -> None:
-        from harness.report import report
-        from harness.telling import summary
-
-        self.lines = list(report(verdict))
-        if refused:
-            self.lines += [[], [ink.Span(f"  not rewritten: {refused}", ink.Tone.WANTED)]]
-        self.summary = summary(verdict)
-        super().__init__(self.summary)
+    def __init__(self, lines: list[ink.Line], summary: str) -> None:
+        self.lines = lines
+        self.summary = summary
+        super().__init__(summary)
 
 
 class Crash:
@@ -163,6 +168,9 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
     from harness.verdict import Outcome
 
     path = request.node.path
+    if request.config.getoption("harness_audit"):
+        _audit(path, harness_target, request.config.getoption("harness_audit_most"))
+        return
     done = _update(request, harness_target) if request.config.getoption("harness_update") else None
     verdict = done.verdict if done else play_file(path, harness_target)
     if done is not None and done.diff:
@@ -170,7 +178,31 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
     elif verdict.outcome is Outcome.SKIPPED:
         pytest.skip(verdict.reason)
     elif verdict.outcome is not Outcome.PASSED:
-        raise TranscriptFailed(verdict, done.refused if done else "")
+        raise _told(verdict, done.refused if done else "")
+
+
+def _told(verdict: Verdict, refused: str) -> TranscriptFailed:
+    from harness.report import report
+    from harness.telling import summary
+
+    lines = list(report(verdict))
+    if refused:
+        lines += [[], [ink.Span(f"  not rewritten: {refused}", ink.Tone.WANTED)]]
+    return TranscriptFailed(lines, summary(verdict))
+
+
+def _audit(path: Path, target: Target, most: int | None) -> None:
+    from harness.audit.auditing import Sample
+    from harness.audit.files import audit_file
+    from harness.audit.telling import headline, report
+    from harness.player import Manner
+    from harness.verdict import Outcome
+
+    audited = audit_file(path, target, Manner(), Sample(most))
+    if audited.clean.outcome is Outcome.SKIPPED:
+        pytest.skip(audited.clean.reason)
+    if not audited.sound:
+        raise TranscriptFailed(list(report(audited)), headline(audited))
 
 
 # --- update -------------------------------------------------------------------------------------------------

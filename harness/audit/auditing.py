@@ -69,6 +69,11 @@ class Audited:
         return self.clean.outcome is Outcome.PASSED and self.broken is None
 
     @property
+    def sound(self) -> bool:
+        """Whether it noticed everything that was tried."""
+        return self.judged and not self.survivors and not self.unsteady
+
+    @property
     def silence_unproven(self) -> bool:
         """Whether that nothing more comes was only waited for, so that a line which comes later goes unnoticed."""
         return self.clean.outcome is Outcome.PASSED and self.clean.grade is Grade.SETTLED

@@ -14,6 +14,7 @@ from harness.matching import ANONYMOUS
 from harness.matching import Kind as CaptureKind
 from harness.report import report as report_verdict
 from harness.steps import ReceivePattern
+from harness.telling import summary as summarised
 
 SHOWN = 3
 """How many of the changes that one line lets pass are shown."""
@@ -39,6 +40,18 @@ def report(audited: Audited) -> Iterator[Line]:
         ]
     if len(audited.unsteady) > SHOWN:
         yield [Span(f"  and {len(audited.unsteady) - SHOWN} more in {audited.file}", Tone.QUIET)]
+
+
+def headline(audited: Audited) -> str:
+    """What is wrong with this file, in one line."""
+    if audited.broken is not None:
+        return summarised(audited.broken)
+    if not audited.judged:
+        return summarised(audited.clean)
+    if audited.survivors:
+        first = audited.survivors[0].mutation
+        return f"{first.file}:{first.line} {_count(len(audited.survivors), 'change')} would go unnoticed"
+    return f"{audited.file}: the server did not say the same again"
 
 
 def _place(survivor: Survivor) -> tuple[str, int]:
