@@ -9,11 +9,11 @@ from harness.fence import Grade
 from harness.verdict import Outcome, Verdict
 
 _WORDS = {
-    Outcome.FAILED: "failed",
-    Outcome.SCRIPT_WRONG: "no right script",
-    Outcome.TARGET_BROKEN: "without a target",
-    Outcome.PASSED: "passed",
-    Outcome.SKIPPED: "skipped",
+    Outcome.FAILED: ("failed", "failed"),
+    Outcome.SCRIPT_WRONG: ("script wrong", "scripts wrong"),
+    Outcome.TARGET_BROKEN: ("target broken", "targets broken"),
+    Outcome.PASSED: ("passed", "passed"),
+    Outcome.SKIPPED: ("skipped", "skipped"),
 }
 
 
