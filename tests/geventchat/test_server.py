@@ -1,0 +1,224 @@
+"""The server as a library, and how it stops: on the wire through the harness' stage."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import gevent
+import pytest
+from gevent import socket
+
+from geventchat import CannotListen, Config, ConfigError, Limits, Listen, Server
+from geventchat.chat.hub import Hub
+from harness import Ask, InProcess, Stage
+from tests.app import serve
+
+
+class Kept:
+    """A factory that remembers the server it made."""
+
+    def __init__(self) -> None:
+        self.server: Server | None = None
+
+    def __call__(self, ask: Ask) -> Server:
+        self.server = serve(ask)
+        return self.server
+
+
+def on(*dialects: str, **more: object) -> Config:
+    return Config(listen=tuple(Listen(dialect, "127.0.0.1", 0) for dialect in dialects), **more)
+
+
+def test_when_the_server_stops_everyone_is_told_and_nobody_hears_of_anyone_leaving():
+    kept = Kept()
+    with Stage(InProcess(kept), Ask(endpoints=("line", "json", "slash"))) as stage:
+        alice, bob, carol, lurker = stage.clients("alice", "bob", "carol", "lurker")
+        alice.connect("line")
+        alice.send("LOGIN alice")
+        alice.expect("OK")
+        bob.connect("json")
+        bob.send('{"type": "join", "username": "bob"}')
+        bob.take(len(bob.inbox))
+        carol.connect("slash")
+        carol.send("carol")
+        for client in (bob, carol):
+            client.take(len(client.inbox))
+        lurker.connect("line")
+        stopping = gevent.spawn(kept.server.stop)
+        stage.fence()
+        alice.expect("INFO server-shutdown")
+        bob.expect('{"type": "error", "message": "Server shutting down"}')
+        carol.expect("[info] Server is shutting down.")
+        lurker.expect("INFO server-shutdown")
+        for client in (alice, bob, carol, lurker):
+            client.expect_closed()
+            client.close()
+        stage.settle()
+        assert stopping.get(block=False) is True
+        assert kept.server.clients == 0
+
+
+def test_what_was_said_before_the_stop_is_heard_before_the_notice():
+    kept = Kept()
+    with Stage(InProcess(kept)) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("LOGIN alice")
+        alice.expect("OK")
+        bob.send("LOGIN bob")
+        bob.expect("OK")
+        alice.post(b"MSG one\nPING x\nMSG two\n")
+        stage.fence()
+        stopping = gevent.spawn(kept.server.stop)
+        stage.fence()
+        alice.expect("PONG x")
+        alice.expect("INFO server-shutdown")
+        bob.expect("MSG alice one")
+        bob.expect("MSG alice two")
+        bob.expect("INFO server-shutdown")
+        for client in (alice, bob):
+            client.expect_closed()
+            client.close()
+        stage.settle()
+        assert stopping.get(block=False) is True
+
+
+def test_who_does_not_read_is_dropped_at_the_deadline_and_the_stop_says_so():
+    kept = Kept()
+    with Stage(InProcess(kept), Ask(options={"rate": "0", "idle": "0"})) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("LOGIN alice")
+        alice.expect("OK")
+        bob.send("LOGIN bob")
+        bob.expect("OK")
+        bob.stop_reading()
+        for _ in range(8):
+            alice.send("MSG " + "x" * 4000)
+        connection = list(kept.server._connections.values())[1]
+        while connection._outbox.idle:
+            alice.send("MSG " + "x" * 4000)
+        stopping = gevent.spawn(kept.server.stop, 3)
+        stage.fence()
+        alice.expect("INFO server-shutdown")
+        alice.close()
+        stage.wait(2.999)
+        assert not stopping.ready()
+        stage.wait(0.001)
+        assert stopping.get(block=False) is False
+        assert kept.server.clients == 0
+
+
+def test_several_live_in_one_process_and_know_nothing_of_each_other():
+    with Server(on("line")) as one, Server(on("line", "json")) as other:
+        assert set(one.addresses) == {"line"}
+        assert set(other.addresses) == {"line", "json"}
+        assert one.addresses["line"] != other.addresses["line"]
+        clients = [socket.create_connection(server.addresses["line"]) for server in (one, other)]
+        for client in clients:
+            client.sendall(b"LOGIN alice\n")
+            assert client.recv(10) == b"OK\n"
+        for client in clients:
+            client.close()
+
+
+def test_a_server_can_be_started_again_once_it_has_stopped():
+    server = Server(on("line"))
+    for _ in range(2):
+        server.start()
+        with socket.create_connection(server.addresses["line"]) as client:
+            client.sendall(b"LOGIN alice\n")
+            assert client.recv(10) == b"OK\n"
+        assert server.stop()
+    with server, pytest.raises(RuntimeError, match="has been started"):
+        server.start()
+
+
+def test_stopping_twice_is_stopping_once():
+    server = Server(on("line"))
+    server.start()
+    assert server.stop()
+    assert server.stop()
+
+
+def test_a_place_that_is_taken_is_an_error_that_names_it_and_leaves_nothing_open():
+    with Server(on("line")) as one:
+        taken = Listen("json", *one.addresses["line"])
+        other = Server(Config(listen=(Listen("line", "127.0.0.1", 0), taken)))
+        with pytest.raises(CannotListen) as refused:
+            other.start()
+        assert refused.value.listen == taken
+        assert refused.value.in_use
+        assert other.addresses == {}
+
+
+def test_every_interface_is_both_kinds_of_address():
+    with Server(Config(listen=(Listen("line", "", 0),))) as server:
+        _, port = server.addresses["line"]
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port)) as client:
+                client.sendall(b"LOGIN alice\nQUIT\n")
+                assert client.makefile("rb").read() == b"OK\nGoodbye!\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Listen("irc"), "dialect: 'irc' is not one of line, json, slash"),
+        (lambda: Listen("line", "", 70_000), "port: 70000 is not a port"),
+        (lambda: Limits(clients=0), "clients: 0 is not"),
+        (lambda: Limits(queue_bytes=10), "queue_bytes: 10 is not"),
+        (lambda: Limits(lines_per_s=-1), "lines_per_s: -1 is not"),
+        (lambda: Limits(burst_lines=0), "burst_lines: 0 is not"),
+        (lambda: Config(listen=()), "at least one place"),
+        (lambda: Config(idle_s=-1.0), "idle_s: -1.0 is not"),
+        (lambda: Config(shutdown_s=-1.0), "shutdown_s: -1.0 is not"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(make, said: str):
+    with pytest.raises(ConfigError) as refused:
+        make()
+    assert said in str(refused.value)
+
+
+def test_a_program_around_it_finds_the_log_where_it_expects_it(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, logger="geventchat")
+    with Server(on("line")) as server, socket.create_connection(server.addresses["line"]) as client:
+        client.sendall(b"LOGIN alice\nQUIT\n")
+        client.makefile("rb").read()
+    assert "login conn=1 name=alice" in caplog.messages
+
+
+def test_a_fault_in_the_server_ends_one_conversation_and_is_logged(monkeypatch: pytest.MonkeyPatch):
+    told: list[tuple[str, dict[str, object]]] = []
+
+    def log(happening, **fields):
+        told.append((happening.value, fields))
+
+    def broken(self, session, command):
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(Hub, "_ping", broken)
+    with Server(on("line"), log=log) as server:
+        alice, bob = (socket.create_connection(server.addresses["line"]) for _ in range(2))
+        for name, client in ((b"alice", alice), (b"bob", bob)):
+            client.sendall(b"LOGIN " + name + b"\n")
+            assert client.recv(10) == b"OK\n"
+        alice.sendall(b"MSG before\nPING\nMSG after\n")
+        assert alice.makefile("rb").read() == b""
+        alice.close()
+        heard = bob.makefile("rb")
+        assert heard.readline() == b"MSG alice before\n"
+        assert heard.readline() == b"INFO alice disconnected\n"
+        bob.sendall(b"WHO\n")
+        assert heard.readline() == b"USER bob\n"
+        bob.close()
+    faults = [fields for happening, fields in told if happening == "fault"]
+    assert len(faults) == 1
+    assert "planted" in str(faults[0]["error"])
+    assert faults[0]["name"] == "alice"
+
+
+def test_importing_it_patches_nothing():
+    program = "import geventchat; from gevent import monkey; assert not monkey.saved, monkey.saved"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
