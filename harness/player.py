@@ -76,6 +76,8 @@ def _play(
     with Stage(target, ask, fence=fence, eol=wire, within=within_s) as stage:
         playing = Playing(made, stage, wire, within_s, keep_going, on_turn, layer)
         playing.run()
+        if playing.nobody_was_let_in:
+            raise TargetError(f"nobody listens at {target}")
         return Verdict(
             script,
             Outcome.FAILED if playing.failures else Outcome.PASSED,

@@ -102,6 +102,12 @@ class Playing:
                 self._look_afterwards(following)
                 return
 
+    @property
+    def nobody_was_let_in(self) -> bool:
+        """Whether all that is wrong is that there is no server: each connection was refused, the first one too."""
+        ends = {hearing.end for turn in self.turns for hearing in turn.hearings}
+        return ends == {End.REFUSED} and any(one.fault is Fault.TURNED_AWAY for one in self.failures)
+
     # --- one turn -------------------------------------------------------------------------------------------
 
     def _play_turn(self, turn: Turn) -> list[Failure]:

@@ -49,6 +49,5 @@ class Progress:
         return f"{self._counts()} in {took_s:.2f} s" + (f" ({grades})" if grades else "")
 
     def _counts(self) -> str:
-        return ", ".join(
-            f"{self._outcomes[one]} {word}" for one, word in _WORDS.items() if self._outcomes[one]
-        )
+        counts = ((self._outcomes[outcome], words) for outcome, words in _WORDS.items())
+        return ", ".join(f"{count} {words[count > 1]}" for count, words in counts if count)
