@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from textwrap import shorten
 
 from gevent.monkey import get_original
 
@@ -28,6 +29,7 @@ _ASSIGNMENT = re.compile(r"\w+=")
 _LOOPBACKS = ("127.0.0.1", "::1")
 _LOOK_S = 0.001
 _TRIES = 3
+_SHOWN_CHARS = 120
 # Below the range from which the kernel takes the ports of outgoing connections, so that none of those is in the way.
 _PORTS = range(10_240, 32_768)
 
@@ -66,7 +68,7 @@ class Command:
         return frozenset({"stderr", "proven-split"} | (set() if self._shared else {"restart"}))
 
     def __str__(self) -> str:
-        return self._text
+        return shorten(self._text, _SHOWN_CHARS, placeholder=" …")
 
     def world(self) -> AbstractContextManager[World]:
         return fresh_world(RealLoop)

@@ -123,7 +123,7 @@ class Process:
 def _watch(group: int) -> tuple[int, int]:
     """A shell that ends the group when this process is gone; and the pipe it watches."""
     watched, leash = os.pipe()
-    script = f"read told || kill -KILL -- -{group}"
+    script = f"read told || kill -s KILL -- -{group}"
     try:
         watchdog = os.posix_spawn(
             "/bin/sh",

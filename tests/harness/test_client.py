@@ -1,0 +1,203 @@
+"""What one scripted client does to a connection, and what the server makes of it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+from gevent.server import StreamServer
+
+from harness import Ask, Command, End, InProcess, Stage
+from harness.fence import Unanswered
+from tests.harness.servers.late import serve
+
+
+def served(converse: Callable[[Any], None]) -> InProcess:
+    """A server that has one conversation with each client and then closes."""
+
+    def handle(sock: Any, _address: object) -> None:
+        with sock:
+            converse(sock)
+
+    def factory(_ask: Ask) -> StreamServer:
+        return StreamServer(("127.0.0.1", 0), handle)
+
+    return InProcess(factory)
+
+
+def tells_its_reads(sock: Any) -> None:
+    while data := sock.recv(4096):
+        sock.sendall(repr(data).encode() + b"\n")
+    sock.sendall(b"end\n")
+
+
+THREADED = """
+    import socket, sys
+    door = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+    sock, _ = door.accept()
+    with sock:
+        while data := sock.recv(4096):
+            sock.sendall(repr(data).encode() + b"\\n")
+        sock.sendall(b"end\\n")
+    door.accept()
+"""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [served(tells_its_reads), Command([sys.executable, "-S", "-c", textwrap.dedent(THREADED), "{port}"])],
+    ids=["in process", "a command"],
+)
+def test_each_piece_reaches_the_server_as_a_read_of_its_own(target: InProcess | Command) -> None:
+    with Stage(target) as stage:
+        alice = stage.client("alice")
+        pieces = [f"{n}".encode() for n in range(100)]
+        for piece in pieces:
+            alice.send_bytes(piece)
+        alice.half_close()
+        for piece in pieces:
+            alice.expect(repr(piece))
+        alice.expect("end")
+        alice.expect_closed()
+
+
+def test_a_line_after_bytes_is_a_read_of_its_own_too() -> None:
+    with Stage(served(tells_its_reads)) as stage:
+        alice = stage.client("alice")
+        alice.send_bytes(b"LO")
+        alice.send("GIN")
+        alice.expect("b'LO'")
+        alice.expect(repr(b"GIN\n"))
+
+
+def test_a_split_that_cannot_be_proven_is_said_and_not_assumed() -> None:
+    with Stage(served(lambda sock: gevent.sleep(1_000_000))) as stage:
+        alice = stage.client("alice")
+        alice.send_bytes(b"first")
+        with pytest.raises(Unanswered, match="alice sent bytes that the server did not read"):
+            alice.send_bytes(b"second")
+
+
+def reports_its_end(sock: Any) -> None:
+    try:
+        while sock.recv(100):
+            pass
+    except ConnectionResetError:
+        reports_its_end.seen.append("reset")  # type: ignore[attr-defined]
+    else:
+        reports_its_end.seen.append("end")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("deed", "seen"),
+    [(lambda c: c.close(), "end"), (lambda c: c.half_close(), "end"), (lambda c: c.abort(), "reset")],
+    ids=["close", "half-close", "abort"],
+)
+def test_the_server_sees_how_a_client_leaves(deed: Callable[[Any], None], seen: str) -> None:
+    reports_its_end.seen = []  # type: ignore[attr-defined]
+    with Stage(served(reports_its_end)) as stage:
+        alice = stage.client("alice")
+        alice.send("hello")
+        deed(alice)
+        stage.fence()
+        assert reports_its_end.seen == [seen]  # type: ignore[attr-defined]
+
+
+def test_what_comes_after_a_half_close_is_still_heard() -> None:
+    with Stage(served(tells_its_reads)) as stage:
+        alice = stage.client("alice")
+        alice.post(b"last")
+        alice.half_close()
+        alice.expect(repr(b"last"))
+        alice.expect("end")
+        alice.expect_closed()
+        assert alice.end is End.CLOSED
+
+
+def test_an_orderly_end_and_a_reset_are_told_apart() -> None:
+    def ends(sock: Any) -> None:
+        if sock.recv(100) == b"reset\n":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with Stage(served(ends)) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("close")
+        bob.send("reset")
+        assert (alice.end, bob.end) == (End.CLOSED, End.RESET)
+        with pytest.raises(AssertionError, match=r"(?s)bob.*expected +a closed connection.*bob is reset"):
+            bob.expect_closed()
+
+
+def test_words_that_came_before_a_reset_are_heard() -> None:
+    def leaves_unread(sock: Any) -> None:
+        sock.sendall(b"go away\n")
+        gevent.sleep(1)  # then it closes with input unread, which resets
+
+    with Stage(served(leaves_unread)) as stage:
+        alice = stage.client("alice")
+        alice.send("hello")
+        stage.wait(1)
+        alice.expect("go away")
+        assert alice.end is End.RESET
+
+
+def test_a_client_that_stops_reading_is_felt_by_the_server_and_reads_all_of_it_later() -> None:
+    size = 8_000_000
+    with Stage(InProcess(serve)) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        bob.connect()
+        alice.connect()
+        stage.fence()
+        alice.stop_reading()
+        alice.send(f"FILL {size}")
+        assert not alice.inbox
+        bob.send("PIECES")  # the server is busy with her, not with everybody
+        bob.expect("done")
+        alice.read_again()
+        stage.fence()
+        assert len(alice.take(2 * size)) == size
+
+
+def test_a_client_may_come_again() -> None:
+    with Stage(InProcess(serve)) as stage:
+        alice = stage.client("alice")
+        for _ in range(3):
+            alice.connect()
+            alice.send("BYE")
+            alice.expect("done")
+            alice.expect_closed()
+
+
+def test_nothing_listens_means_refused() -> None:
+    class Shut:
+        def start(self) -> None:
+            self.door = socket.create_server(("127.0.0.1", 0))
+            self.addresses = {"door": self.door.getsockname()}
+            self.door.close()
+
+        def stop(self) -> None:
+            pass
+
+    with Stage(InProcess(lambda ask: Shut())) as stage:
+        alice = stage.client("alice")
+        alice.connect()
+        assert alice.end is End.REFUSED
+        assert not alice.connected
+
+
+def test_each_byte_knows_when_it_came() -> None:
+    with Stage(InProcess(serve)) as stage:
+        alice = stage.client("alice")
+        alice.send("PIECES")
+        alice.send("SLEEP 2.5")
+        stage.wait(10)
+        assert [alice.arrived_at(offset) for offset in (0, 4, 5, 9)] == [0.0, 0.0, 2.5, 2.5]
+        alice.expect("done")
+        assert alice.arrived_at(0) == 2.5
+        alice.expect("done")

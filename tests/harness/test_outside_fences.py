@@ -1,0 +1,145 @@
+"""The fences for servers seen from outside, tried where they could lie: threads that deliver late, no answer at all."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import Command, Fence, Grade, Stage, TargetError
+from harness.fence import Unanswered
+
+SERVER = Path(__file__).parent / "servers" / "threaded.py"
+PING = Fence("PING", ("PONG", "ERR must-login-first"))
+TOKEN = Fence("PING ${token}", ("PONG ${token}", "ERR must-login-first"))
+
+
+def threaded(*options: str) -> Command:
+    return Command([sys.executable, "-S", str(SERVER), "{port}", *options])
+
+
+def three(stage: Stage) -> None:
+    for client in stage.clients("alice", "bob", "carol"):
+        client.send(f"LOGIN {client.name}")
+        client.expect("OK")
+
+
+@pytest.mark.parametrize("fence", [PING, TOKEN], ids=["plain", "with a token"])
+def test_what_a_slow_thread_delivers_has_come_when_the_fence_returns(fence: Fence) -> None:
+    with Stage(threaded("login-first"), fence=fence) as stage:
+        alice, bob, carol = stage.clients("alice", "bob", "carol")
+        three(stage)
+        for n in range(5):
+            alice.post(f"MSG {n}\n".encode())
+            stage.fence((alice,))
+            assert bob.take(100) == carol.take(100) == f"MSG alice {n}\n".encode()
+        stage.settle()
+        assert stage.grade is Grade.ANSWERED
+
+
+def test_an_error_before_login_is_an_answer_too_and_is_swallowed() -> None:
+    with Stage(threaded("login-first"), fence=PING) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.connect()
+        bob.connect()
+        stage.fence((alice, bob))
+        assert not alice.inbox
+        assert not bob.inbox
+        alice.send("MSG too early")
+        alice.expect("ERR must-login-first")
+        stage.settle()
+
+
+def test_what_looks_like_an_answer_but_was_asked_for_by_the_script_stays() -> None:
+    with Stage(threaded(), fence=TOKEN) as stage:
+        alice = stage.client("alice")
+        alice.send("PING")
+        alice.expect("PONG")
+        alice.send("PING me")
+        alice.expect("PONG me")
+        stage.settle()
+
+
+def test_a_server_without_ping_does_not_answer_and_is_named() -> None:
+    with Stage(threaded("no-ping"), fence=PING, within=0.3) as stage:
+        alice = stage.client("alice")
+        with pytest.raises(Unanswered, match=r"alice did not answer the fence within 0.3 s") as silent:
+            alice.send("LOGIN alice")
+        assert silent.value.client == "alice"
+
+
+def test_a_server_without_ping_is_settled_and_says_so() -> None:
+    with Stage(threaded("no-ping")) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        for client in (alice, bob):
+            client.send(f"LOGIN {client.name}")
+            client.expect("OK")
+        alice.send("MSG hello")
+        bob.expect("MSG alice hello")
+        stage.settle()
+        assert stage.grade is Grade.SETTLED
+
+
+def test_who_leaves_weakens_the_proof_but_what_it_caused_is_still_waited_for() -> None:
+    with Stage(threaded(), fence=PING) as stage:
+        alice, bob, _ = stage.clients("alice", "bob", "carol")
+        three(stage)
+        assert stage.grade is Grade.ANSWERED
+        bob.close()
+        stage.fence((bob,))
+        alice.expect("INFO bob disconnected")
+        stage.client("carol").expect("INFO bob disconnected")
+        stage.settle()
+        assert stage.grade is Grade.SETTLED
+
+
+def test_a_server_that_hangs_up_over_a_line_is_closed_and_not_reset_by_the_fence() -> None:
+    with Stage(threaded(), fence=PING) as stage:
+        for n in range(20):
+            client = stage.client(f"client{n}")
+            client.hangs_up = True
+            client.send("QUIT")
+            client.expect("Goodbye!")
+            client.expect_closed()
+
+
+def test_no_fence_is_sent_while_waiting() -> None:
+    with Stage(threaded(), fence=Fence("LOGIN fence", ("OK",))) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("PING")
+        alice.expect("PONG")
+        bob.connect()
+        began = time.monotonic()
+        stage.wait(0.25)
+        assert time.monotonic() - began >= 0.25
+        assert bob.arrivals == []
+
+
+def test_a_server_that_dies_is_told_with_its_last_words() -> None:
+    with Stage(threaded(), fence=PING) as stage:
+        alice = stage.client("alice")
+        alice.post(b"DIE\n")
+        with pytest.raises(TargetError, match=r"(?s)exited with status 7.*dying as told"):
+            alice.expect("something")
+        assert not stage.alive()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Fence.parse("PING"), "expected `LINE -> ANSWER`"),
+        (lambda: Fence("PING", ()), "a fence is a line and its answers"),
+        (lambda: Fence("", ("PONG",)), "a fence is a line and its answers"),
+    ],
+)
+def test_what_is_no_fence_is_refused(make: Callable[[], Fence], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_fence_reads_back_as_it_was_written() -> None:
+    text = "PING -> PONG | ERR must-login-first"
+    assert str(Fence.parse(text)) == text
