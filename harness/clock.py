@@ -54,7 +54,7 @@ class VirtualClock:
         return START_MONOTONIC_S + self._loop.elapsed_us / _US
 
     def time(self) -> float:
-        return START_TIME_S + self._loop.elapsed_us / _US
+        return START_TIME_S + (self._loop.elapsed_us + self._loop.jumped_us) / _US
 
 
 class VirtualTimer:
@@ -170,6 +170,8 @@ class VirtualLoop(_OwnLoop):
     def __init__(self) -> None:
         super().__init__()
         self.elapsed_us = 0
+        self.jumped_us = 0
+        """How far the time of day was set to another one, without time having passed."""
         self._heap: list[tuple[int, int, int, VirtualTimer]] = []
         self._tickets = 0
         self._stale = 0

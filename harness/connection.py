@@ -145,6 +145,18 @@ class Connection:
             self._finish(End.CLOSED)
             self._dispose()
 
+    def vanish(self) -> Any:
+        """Be gone without a word to the server. The socket is for the caller to keep as it is: closing it would tell."""
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader.close()
+            self._reader = None
+        kept, self._socket = self._socket, None
+        self._finish(End.CLOSED)
+        self.reads = self.writes = False
+        self.near = ()
+        return kept
+
     def stop_reading(self) -> None:
         """Read no more, and make the receive buffer as small as it gets, so that the server feels it soon."""
         if self._reader is not None and self.reads:

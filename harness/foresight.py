@@ -16,6 +16,8 @@ from harness.steps import (
     RECEIVING,
     SENDING,
     AnyOrder,
+    CallFails,
+    CallTakes,
     Connects,
     Deed,
     Does,
@@ -26,6 +28,8 @@ from harness.steps import (
     Together,
 )
 from harness.unfolding import Placed
+
+_LEAVING = {Deed.CLOSES: "closed", Deed.ABORTS: "aborted", Deed.VANISHES: "vanished"}
 
 
 class _Line(enum.Enum):
@@ -72,6 +76,8 @@ class Foresight:
                         self._sends(placed, send)
             case Does(client, deed):
                 self._deed(placed, client, deed)
+            case CallFails(_, str(client)) | CallTakes(_, client):
+                self._suffers(placed, client)
             case step if isinstance(step, SENDING):
                 self._sends(placed, step)
 
@@ -112,6 +118,12 @@ class Foresight:
                         f"a line above such as `{step.client}<~ … ${{{capture.name}}}`", step, column,
                     )  # fmt: skip
 
+    def _suffers(self, placed: Placed[Any], client: str) -> None:
+        state = self.clients.get(client)
+        if state is None or state.line is _Line.GONE:
+            why = f"{state.why} in line {state.since}" if state else "has not connected yet"
+            raise self._complain(placed, f"{client} {why}", f"`{client} connects` before it")
+
     def _deed(self, placed: Placed[Any], client: str, deed: Deed) -> None:
         state = self.clients.get(client)
         if state is None or state.line is _Line.GONE:
@@ -119,8 +131,8 @@ class Foresight:
             raise self._complain(placed, f"{client} {why}", f"`{client} connects` before it")
         if deed is Deed.HALF_CLOSES:
             self.clients[client] = _State(_Line.HALF, placed.line, "half-closed")
-        elif deed in (Deed.CLOSES, Deed.ABORTS):
-            why = "closed" if deed is Deed.CLOSES else "aborted"
+        elif deed in _LEAVING:
+            why = _LEAVING[deed]
             self.clients[client] = _State(_Line.GONE, placed.line, why)
 
     def _ends(self, placed: Placed[Any], client: str) -> None:

@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from harness.complaint import complain
 from harness.foresight import Foresight
 from harness.steps import (
+    FAULTS,
     SENDING,
     AnyOrder,
+    CallFails,
+    CallTakes,
+    ClockJumps,
     Connects,
+    Deed,
     Does,
     Doing,
     Ends,
@@ -27,7 +32,7 @@ from harness.steps import (
 )
 from harness.unfolding import Placed, unfold
 
-DOING = (Connects, *SENDING, Does, Wait, Together)
+DOING = (Connects, *SENDING, Does, Wait, Together, *FAULTS)
 EXPECTING = (Receive, ReceiveBytes, ReceivePattern, ReceivesNothing, Ends, AnyOrder)
 
 PlacedDoing = Placed[Doing]
@@ -48,6 +53,15 @@ class Plan:
     script: Script
     turns: tuple[Turn, ...]
     clients: tuple[str, ...]
+
+    def fault(self) -> PlacedDoing | None:
+        """The first step that only a server in this process can be made to suffer."""
+        for turn in self.turns:
+            for placed in turn.doings:
+                match placed.step:
+                    case CallFails() | CallTakes() | ClockJumps() | Does(_, Deed.VANISHES):
+                        return placed
+        return None
 
 
 def plan(script: Script) -> Plan:

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from harness.asking import Ask, Target, TargetError, UnsupportedAsk
 from harness.complaint import complain
 from harness.errors import ScriptError
+from harness.faults import Faults
 from harness.fence import Fence
 from harness.plan import Plan, plan, require_steps
 from harness.playing import Layer, Playing
 from harness.stage import Stage
 from harness.steps import Eol, FenceLine, LineEnd, Needs, Script, Server, Within
+from harness.sway import Swayable
 from harness.verdict import Outcome, TurnReport, Verdict
 
 WITHIN_S = 5.0
@@ -48,6 +50,7 @@ def play(
         lacking = _lacking(script, target)
         if lacking:
             return Verdict(script, Outcome.SKIPPED, target=str(target), reason=lacking)
+        _require_faults(made, target)
         return _play(made, target, manner, keep_going, on_turn, layer, began)
     except ScriptError as wrong:
         return _verdict(script, Outcome.SCRIPT_WRONG, target, began, str(wrong))
@@ -73,8 +76,11 @@ def _play(
     within_s = within.microseconds / 1_000_000 if within else manner.within_s
     wire = (eol.eol if eol else Eol.LF).wire
     fence = Fence(line.ask, line.answers) if line else None
+    faults = Faults() if made.fault() else None
+    if faults is not None and isinstance(target, Swayable):
+        target = target.swayed(faults)
     with Stage(target, ask, fence=fence, eol=wire, within=within_s) as stage:
-        playing = Playing(made, stage, wire, within_s, keep_going, on_turn, layer)
+        playing = Playing(made, stage, wire, within_s, keep_going, on_turn, layer, faults)
         playing.run()
         if playing.nobody_was_let_in:
             raise TargetError(f"nobody listens at {target}")
@@ -99,6 +105,19 @@ def _lacking(script: Script, target: Target) -> str:
     needs = script.setting(Needs)
     lacking = [feature for feature in needs.features if feature not in target.features] if needs else []
     return f"needs {', '.join(lacking)}, which {target} lacks" if lacking else ""
+
+
+def _require_faults(made: Plan, target: Target) -> None:
+    fault = made.fault()
+    if fault is not None and not isinstance(target, Swayable):
+        raise complain(
+            fault.script,
+            fault.line,
+            0,
+            f"{target} cannot be made to suffer this",
+            "a gevent server in this process; `needs: faults` in the header skips the script elsewhere",
+            fault.step,
+        )
 
 
 def _asked(script: Script, wrong: UnsupportedAsk) -> ScriptError:

@@ -12,6 +12,7 @@ from harness.client import Client
 from harness.complaint import complain
 from harness.connection import End
 from harness.errors import ScriptError
+from harness.faults import Faults
 from harness.fence import Grade, Unanswered
 from harness.hearing import Awaited, Entry, Heard, hear, side_by_side
 from harness.judging import judge
@@ -24,6 +25,9 @@ from harness.steps import (
     RECEIVING,
     SENDING,
     AnyOrder,
+    CallFails,
+    CallTakes,
+    ClockJumps,
     Connects,
     Deed,
     Does,
@@ -70,6 +74,7 @@ class Playing:
         keep_going: bool,
         on_turn: Callable[[TurnReport], None] | None,
         layer: Layer | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self._plan = made
         self._stage = stage
@@ -78,6 +83,7 @@ class Playing:
         self._keep_going = keep_going
         self._on_turn = on_turn
         self._layer = layer
+        self._faults = faults
         self._known: dict[str, str] = {}
         self._there: dict[str, Client] = {}
         self._gone: set[str] = set()
@@ -170,6 +176,9 @@ class Playing:
             case Wait(microseconds):
                 self._note(doing, None, f"wait {render_duration(microseconds)}")
                 self._stage.wait(microseconds / 1_000_000)
+            case CallFails() | CallTakes() | ClockJumps():
+                self._note(doing, None, next(iter(render_item(doing.step))))
+                self._suffer(doing, doing.step)
             case Does(client, deed):
                 self._note(doing, client, deed.value)
                 self._deed(self._there[client], deed)
@@ -249,7 +258,20 @@ class Playing:
                 client.stop_reading()
             case Deed.READS_AGAIN:
                 client.read_again()
+            case Deed.VANISHES:
+                assert self._faults is not None  # see the player
+                if client.end is End.OPEN:
+                    self._faults.vanish(client.connection)
+                self._gone.add(client.name)
         self._unfenced = [client]
+
+    def _suffer(self, doing: PlacedDoing, step: CallFails | CallTakes | ClockJumps) -> None:
+        assert self._faults is not None  # see the player
+        name = None if isinstance(step, ClockJumps) else step.client
+        client = self._there[name] if name is not None else None
+        if client is not None and client.end is not End.OPEN:
+            return  # it was cut off; the turn's end says so
+        self._faults.do(step, client.connection if client is not None else None)
 
     # --- hearing --------------------------------------------------------------------------------------------
 
@@ -385,7 +407,7 @@ def _doers(doings: Iterable[PlacedDoing]) -> list[str]:
     names: dict[str, None] = {}
     for placed in doings:
         match placed.step:
-            case Wait():
+            case Wait() | CallFails() | CallTakes() | ClockJumps():
                 pass
             case Together(body):
                 names.update((send.client, None) for send in body if isinstance(send, SENDING))

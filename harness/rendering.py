@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness import fault_sentences
 from harness.escapes import render_bytes
 from harness.matching import render_pattern
 from harness.settings import render_duration
@@ -11,6 +12,9 @@ from harness.steps import (
     AnyOrder,
     Blank,
     Call,
+    CallFails,
+    CallTakes,
+    ClockJumps,
     Comment,
     Connects,
     Define,
@@ -93,6 +97,8 @@ def _line(item: Item) -> str:
             return f"{client} {deed.value}"
         case Ends(client, ending):
             return f"{client} {ending.value}"
+        case CallFails() | CallTakes() | ClockJumps():
+            return fault_sentences.render(item)
         case Wait(microseconds):
             return f"wait {render_duration(microseconds)}"
         case Call(sentence):

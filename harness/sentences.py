@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harness import fault_sentences
 from harness.escapes import BytesError, parse_bytes
 from harness.matching import ANONYMOUS, Kind, Pattern, PatternError, parse_pattern
 from harness.settings import header_line, parse_duration
@@ -15,6 +16,9 @@ from harness.steps import (
     PARAMETER,
     RESERVED,
     Call,
+    CallFails,
+    CallTakes,
+    ClockJumps,
     Connects,
     Deed,
     Does,
@@ -78,6 +82,9 @@ class DefineHead:
 
 _Simple = (
     Call
+    | CallFails
+    | CallTakes
+    | ClockJumps
     | Connects
     | Does
     | Ends
@@ -281,6 +288,9 @@ _BY_FIRST_WORD: dict[str, Callable[[str, int], Said]] = {
 
 
 def _about_client(text: str, number: int) -> Said:
+    fault = fault_sentences.read(text, number)
+    if fault is not None:
+        return fault
     client, _, verb = text.partition(" ")
     if text.rstrip(":") in ("together", "in any order"):
         raise Wrong(len(text), "no colon", f"{text.rstrip(':')}:")

@@ -7,6 +7,7 @@ a Script can be made by hand, by a generator of conversations, by the recorder o
 from __future__ import annotations
 
 import enum
+import errno
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,15 @@ class Deed(enum.Enum):
     ABORTS = "aborts"
     STOPS_READING = "stops reading"
     READS_AGAIN = "reads again"
+    VANISHES = "vanishes"
+
+
+class SocketCall(enum.Enum):
+    """What a server does with its sockets that may go wrong."""
+
+    ACCEPT = "accepting"
+    READ = "reading from"
+    SEND = "sending to"
 
 
 class Ending(enum.Enum):
@@ -155,6 +165,48 @@ class Wait:
     @property
     def seconds(self) -> float:
         return self.microseconds / 1_000_000
+
+
+# --- faults: what the world does to a server of this process ----------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CallFails:
+    """The server's next calls of this kind fail. Accepting is for no client in particular, the others for one."""
+
+    call: SocketCall
+    client: str | None
+    error: str
+    times: int = 1
+    line: int = _no_line()
+
+    def __post_init__(self) -> None:
+        if (self.client is None) is not (self.call is SocketCall.ACCEPT):
+            raise ValueError(f"{self.call.value} needs {'no' if self.client else 'a'} client")
+        if self.error not in errno.errorcode.values() or self.times < 1:
+            raise ValueError(f"{self.error} {self.times} times is no way to fail")
+
+
+@dataclass(frozen=True, slots=True)
+class CallTakes:
+    """From here on the server's calls take so many bytes at most; None: as many as there are, as ever."""
+
+    call: SocketCall
+    client: str
+    most: int | None
+    line: int = _no_line()
+
+    def __post_init__(self) -> None:
+        if self.call is SocketCall.ACCEPT or (self.most is not None and self.most < 0):
+            raise ValueError(f"{self.call.value} cannot take {self.most} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class ClockJumps:
+    """The time of day is set to another one, back where it is below zero. How long things take is as ever."""
+
+    microseconds: int
+    line: int = _no_line()
 
 
 # --- things received ------------------------------------------------------------------------------
@@ -282,7 +334,9 @@ Layout = Comment | Blank
 Setting = Title | Server | Needs | FenceLine | LineEnd | Within
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
-Doing = Connects | Send | SendBytes | SendPattern | Does | Wait | Together
+Doing = (
+    Connects | Send | SendBytes | SendPattern | Does | Wait | Together | CallFails | CallTakes | ClockJumps
+)
 Expecting = Receive | ReceiveBytes | ReceivePattern | ReceivesNothing | Ends | AnyOrder
 TogetherItem = Send | SendBytes | SendPattern | Comment | Blank
 AnyOrderItem = Receive | ReceiveBytes | ReceivePattern | Comment | Blank
@@ -291,6 +345,7 @@ Item = Step | Define | Include
 
 SENDING = (Send, SendBytes, SendPattern)
 RECEIVING = (Receive, ReceiveBytes, ReceivePattern)
+FAULTS = (CallFails, CallTakes, ClockJumps)
 
 AnySetting = TypeVar("AnySetting", Title, Server, Needs, FenceLine, LineEnd, Within)
 

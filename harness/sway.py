@@ -6,10 +6,13 @@ whatever a sway does, a kernel could have done. Each is made for one play of one
 
 from __future__ import annotations
 
+import _socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from harness.kernel import SocketAddress
+
+_SO_COOKIE = 57
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +24,33 @@ class Wire:
     peer: SocketAddress
     """The scripted client's address."""
     fileno: int
+    cookie: bytes
+    """The kernel's own number for it; a descriptor is used again."""
+
+    def is_at(self, fileno: int) -> bool:
+        """Whether the descriptor is still this connection's."""
+        try:
+            probe = _socket.socket(fileno=fileno)
+        except OSError:
+            return False
+        try:
+            return cookie_of(probe) == self.cookie
+        finally:
+            probe.detach()
+
+
+def cookie_of(sock: Any) -> bytes:
+    """The kernel's number for a socket, never used again while the machine runs."""
+    return bytes(_socket.socket.getsockopt(sock, _socket.SOL_SOCKET, _SO_COOKIE, 8))
+
+
+@runtime_checkable
+class Swayable(Protocol):
+    """A target whose server can be swayed."""
+
+    def swayed(self, sway: Sway) -> Any:
+        """The same target, for one play, with this sway over its server as well."""
+        ...
 
 
 class Sway:
@@ -28,6 +58,9 @@ class Sway:
 
     def begins(self, loop: Any) -> None:
         """The loop has been made; the server has not."""
+
+    def ends(self) -> None:
+        """The server has been stopped."""
 
     def accepting(self) -> None:
         """The server is about to accept; may raise the OSError that it shall fail with."""

@@ -23,6 +23,8 @@ from harness.steps import (
     AnyOrder,
     Blank,
     Call,
+    CallFails,
+    CallTakes,
     Comment,
     Connects,
     Define,
@@ -42,7 +44,7 @@ from harness.steps import (
 )
 
 Kind = TypeVar("Kind", covariant=True)
-_WITH_CLIENT = (Connects, Does, Ends, *RECEIVING, ReceivesNothing, *SENDING)
+_WITH_CLIENT = (CallFails, CallTakes, Connects, Does, Ends, *RECEIVING, ReceivesNothing, *SENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class _Unfolding:
             step = replace(step, pattern=bind(step.pattern, scope.values))
         if isinstance(step, Connects) and step.endpoint is not None and step.endpoint in scope.values:
             step = replace(step, endpoint=scope.values[step.endpoint])
-        if step.client in scope.values:
+        if step.client is not None and step.client in scope.values:
             client = scope.values[step.client]
             if not NAME.fullmatch(client) or client in RESERVED:
                 where = scope.via[-1]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -19,10 +18,8 @@ from typing import Any
 from gevent import _socket3  # type: ignore[attr-defined]
 
 from harness.kernel import RealSocket, SocketAddress, unread
-from harness.sway import Sway, Wire
+from harness.sway import Sway, Wire, cookie_of
 
-# The kernel's own number for a socket, never used again while the machine runs; a descriptor is.
-_SO_COOKIE = 57
 _CLASSES: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
 
 
@@ -45,6 +42,8 @@ class Wires:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         self._by_cookie.clear()
+        for sway in self._sways:
+            sway.ends()
 
     @staticmethod
     def _replace(stack: ExitStack, kind: Any, name: str, call: Callable[..., Any]) -> None:
@@ -59,7 +58,7 @@ class Wires:
     def find(self, sock: Any) -> Wire | None:
         """The wire of this socket; None for one that was not accepted here, or is closed."""
         try:
-            return self._by_cookie.get(_cookie(sock))
+            return self._by_cookie.get(cookie_of(sock))
         except OSError:
             return None
 
@@ -70,10 +69,10 @@ class Wires:
     def accepted(self, fileno: int, peer: SocketAddress) -> None:
         probe = _socket.socket(fileno=fileno)
         try:
-            wire = Wire(len(self._by_cookie) + 1, peer, fileno)
-            self._by_cookie[_cookie(probe)] = wire
+            cookie = cookie_of(probe)
         finally:
             probe.detach()
+        wire = self._by_cookie[cookie] = Wire(len(self._by_cookie) + 1, peer, fileno, cookie)
         for sway in self._sways:
             sway.accepted(wire)
 
@@ -93,10 +92,6 @@ class Wires:
         for sway in self._sways:
             allowed = sway.writing(wire, allowed)
         return allowed or _refuse(sock)
-
-
-def _cookie(sock: Any) -> bytes:
-    return bytes(_socket.socket.getsockopt(sock, socket.SOL_SOCKET, _SO_COOKIE, 8))
 
 
 def _refuse(sock: Any) -> int:
