@@ -139,6 +139,8 @@ async def connect(address: Address, sink: Callable[[LinkEvent], None]) -> Link:
 
 def explain(address: Address, fault: OSError | UnicodeError) -> str:
     """Why there is no connection, in one line that says what to look at."""
+    if isinstance(fault, socket.gaierror) and fault.errno == socket.EAI_AGAIN:
+        return f"The name {address.host} could not be looked up just now."
     if isinstance(fault, socket.gaierror | UnicodeError):
         return f"There is no host named {address.host}."
     numbers = _error_numbers(fault)

@@ -151,34 +151,37 @@ class Talk:
     async def _leave(self, exit_code: Exit) -> None:
         """Say goodbye, and hear what comes before the answer: a server deals with our lines in order."""
         self._link.send(self._speech.leave())
-        if exit_code is Exit.LEFT:
-            answered = await self._farewell(
-                PERSON_PATIENCE_S if self._terminal.has_person else SCRIPT_PATIENCE_S
-            )
-            if not self._terminal.has_person:
-                exit_code = Exit.FAILED if self._failed or not answered else Exit.LEFT
+        if exit_code is not Exit.LEFT:
+            await self._farewell(INTERRUPTED_PATIENCE_S, with_each_line=False)
+        elif self._terminal.has_person:
+            await self._farewell(PERSON_PATIENCE_S, with_each_line=False)
         else:
-            await self._farewell(INTERRUPTED_PATIENCE_S)
+            wrong = await self._farewell(SCRIPT_PATIENCE_S, with_each_line=True)
+            if wrong is not None:
+                self._do([Show(Problem(f"{wrong}: the last lines may not have been delivered."))])
+            exit_code = Exit.FAILED if self._failed else Exit.LEFT
         await self._link.close(INTERRUPTED_PATIENCE_S)
         raise Ended(exit_code, was_inside=True)
 
-    async def _farewell(self, patience_s: float) -> bool:
+    async def _farewell(self, patience_s: float, *, with_each_line: bool) -> str | None:
+        """Wait for the server's farewell, and say what was wrong with it if it does not come."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + patience_s
         while True:
-            match await self._inbox.next(patience_s):
+            match await self._inbox.next(max(0.0, deadline_s - loop.time())):
                 case Received(link, line) if link is self._link:
                     if self._hear(line):
-                        return True
+                        return None
+                    if with_each_line:
+                        deadline_s = loop.time() + patience_s
                 case Closed(link, _) if link is self._link:
-                    return self._unanswered("The server hung up before it had answered everything")
-                case None:
-                    return self._unanswered(f"The server has not answered for {patience_s:.0f} s")
+                    return "The server hung up before it had answered everything"
                 case Interrupted() | Terminated():
                     # Asked a second time: no more waiting.
-                    return self._unanswered("Interrupted before the server had answered everything")
+                    return "Interrupted before the server had answered everything"
+                case None:
+                    return f"The server has been silent for {patience_s:.0f} s"
                 case _:
                     pass
-
-    def _unanswered(self, what: str) -> bool:
-        if not self._terminal.has_person:
-            self._terminal.show(Problem(f"{what}: the last lines may not have been delivered."))
-        return False
+            if loop.time() > deadline_s:
+                return f"The server has not said goodbye within {patience_s:.0f} s"

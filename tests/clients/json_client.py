@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from datetime import datetime
+from typing import Any
 
 
 class Connection:
@@ -22,7 +23,7 @@ class Connection:
         """Send one object."""
         self.sock.sendall((json.dumps(message) + "\n").encode("utf-8"))
 
-    def receive(self) -> dict | None:
+    def receive(self) -> dict[str, Any] | None:
         """The next object, or nothing when the server has closed."""
         while "\n" not in self.buffer:
             data = self.sock.recv(1024)
@@ -30,10 +31,11 @@ class Connection:
                 return None
             self.buffer += data.decode("utf-8")
         line, self.buffer = self.buffer.split("\n", 1)
-        return json.loads(line)
+        message: dict[str, Any] = json.loads(line)
+        return message
 
 
-def show(message: dict) -> None:
+def show(message: dict[str, Any]) -> None:
     """Print one object the way the document shows it."""
     kind = message["type"]
     if kind == "chat":
