@@ -1,4 +1,4 @@
-"""python -m harness play | update | record | check | audit: arguments in, exit code out.
+"""python -m harness COMMAND: arguments in, exit code out.
 
 0: everything is as the scripts say. 1: a server said something else. 2: a script, the target or the command line is wrong.
 """
@@ -15,6 +15,7 @@ from harness import ink, junit, page
 from harness.asking import Target
 from harness.audit import command as audit_command
 from harness.choosing import NoTarget, host_port
+from harness.compare import command as compare_command
 from harness.errors import ScriptError
 from harness.exploring import command as exploring
 from harness.options import (
@@ -172,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m harness",
         description="Plays scripted conversations of many clients against a line server.",
     )
-    commands = parser.add_subparsers(required=True, metavar="play | update | record | check | audit")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
 
     play = commands.add_parser("play", help="play scripts and say what failed")
     add_files(play)
@@ -203,4 +204,5 @@ def _parser() -> argparse.ArgumentParser:
     exploring.add(commands)
 
     audit_command.add(commands)
+    compare_command.add(commands)
     return parser
