@@ -1,1 +1,1 @@
-"""The server under fire: what the tests in tests/geventchat/test_fire_*.py share, and `python -m tests.fire` for the long forms."""
+"""The server under fire: what tests/geventchat/test_fire_*.py share; `python -m tests.fire` runs the long forms."""

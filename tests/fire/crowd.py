@@ -28,7 +28,7 @@ class Fate(enum.Enum):
 class Peer:
     """One client. What it hears is kept whole; what the server does not take yet waits."""
 
-    __slots__ = ("_crowd", "unsent", "ended_at", "fate", "heard", "reads", "sock")
+    __slots__ = ("_crowd", "ended_at", "fate", "heard", "reads", "sock", "unsent")
 
     def __init__(self, crowd: Crowd, sock: socket.socket) -> None:
         self._crowd = crowd

@@ -36,7 +36,9 @@ def eventually(what: str, is_so: Callable[[], bool], within_s: float = PATIENCE_
 class ServerProcess:
     """`python -m geventchat` on free ports of loopback."""
 
-    def __init__(self, *options: str, dialects: tuple[str, ...] = ("line",), files: int | None = None) -> None:
+    def __init__(
+        self, *options: str, dialects: tuple[str, ...] = ("line",), files: int | None = None
+    ) -> None:
         """`files`: how many it may have open, as a hard limit."""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
         listen = [f"--listen={dialect}://127.0.0.1:0" for dialect in dialects]

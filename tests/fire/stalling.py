@@ -102,7 +102,9 @@ class _Chat:
     def check(self, notices: list[bytes]) -> None:
         """Everyone has heard every line of the others once and in order, and each notice once."""
         for n, peer in enumerate(self._people):
-            expected = [line for r, wire in enumerate(self._said) if r % len(self._people) != n for line in wire]
+            expected = [
+                line for r, wire in enumerate(self._said) if r % len(self._people) != n for line in wire
+            ]
             heard = peer.lines
             assert [line for line in heard if line.startswith(b"MSG ")] == expected, f"p{n}"
             assert sorted(line for line in heard if line.startswith(b"INFO ")) == sorted(notices), f"p{n}"

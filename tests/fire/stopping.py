@@ -28,7 +28,9 @@ def in_traffic(clients: int, signum: signal.Signals, lines_before: int = 2_000) 
         talk = _Talk(people)
         crowd.until("the talk is under way", talk.on(lambda: people[0].heard.count(b"\n") >= lines_before))
         server.signal(signum)
-        crowd.until("everyone's connection has ended", talk.on(lambda: all(p.fate is not Fate.OPEN for p in people)))
+        crowd.until(
+            "everyone's connection has ended", talk.on(lambda: all(p.fate is not Fate.OPEN for p in people))
+        )
         code = server.exit_code()
         server.says("Server stopped.")
         assert code == 0, code
@@ -75,7 +77,9 @@ def _agree(people: list[Peer], said: list[int]) -> int:
     for n, listener in enumerate(heard):
         counted = [0] * len(people)
         for speaker, number in listener:
-            assert number == counted[speaker], f"p{n} heard {number} of p{speaker}, expected {counted[speaker]}"
+            assert number == counted[speaker], (
+                f"p{n} heard {number} of p{speaker}, expected {counted[speaker]}"
+            )
             counted[speaker] += 1
         expected = [0 if speaker == n else count for speaker, count in enumerate(accepted)]
         assert counted == expected, f"p{n} heard other counts than the others"

@@ -1,0 +1,181 @@
+"""Byte strings that no well-meaning client sends, of many kinds, by seed. Pure."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from itertools import pairwise
+
+_MEGABYTE = 1_000_000
+Kind = Callable[[random.Random], bytes]
+
+_UGLY = (
+    "\x00", "\x07", "\x08", "\x1b[2J", "\x1b]0;pwned\x07", "\x7f", "\x85", "\x9b31m", "\u200b", "\u200d", "\u202e", "\u2066",
+    "\u2028", "\u2029", "\ufeff", "\ufffe", "\U000e0001", "e\u0301" * 9, "\u0430dmin", "\ud7ff", "\U0010ffff", "\t", "\r", "\v",
+    "\u3000", "\uff21", "\u0130", "\u1e9e", "\u0390", "\u05d0a", "\u0661\u06f1", "\U0001f469\u200d\U0001f680",
+)  # fmt: skip
+_VERBS = (
+    "LOGIN", "MSG", "WHO", "DM", "PING", "QUIT", "EXIT", "login", "mSg", "MSGS", "/help", "/users", "/dm", "/ping",
+    "/quit", "/", "//", "/dm x", "JOIN", "NICK",
+)  # fmt: skip
+
+
+def _noise(rng: random.Random) -> bytes:
+    return rng.randbytes(rng.randrange(1, 300)) + b"\n" * rng.randrange(2)
+
+
+def _newlines(rng: random.Random) -> bytes:
+    return bytes(rng.choice(b"\n\r\n\r\x00 a") for _ in range(rng.randrange(1, 200)))
+
+
+def _truncated_utf8(rng: random.Random) -> bytes:
+    whole = "".join(chr(rng.choice((0xE9, 0x20AC, 0x1F600, 0x7FF, 0x10FFFF))) for _ in range(8)).encode()
+    verb = rng.choice(("MSG ", "LOGIN ", "", '{"type": "chat", "message": "')).encode()
+    return verb + whole[: -rng.randrange(1, 4)] + b"\n"
+
+
+def _not_utf8(rng: random.Random) -> bytes:
+    wrong = rng.choice(
+        (
+            b"\xc0\x80",
+            b"\xed\xa0\x80",
+            b"\xf4\x90\x80\x80",
+            b"\xfe",
+            b"\x80",
+            b"\xe2\x28\xa1",
+            b"\xf8\x88\x80\x80\x80",
+        )
+    )
+    return b"MSG a" + wrong + b"b\n" + b'{"type": "chat", "message": "' + wrong + b'"}\n'
+
+
+def _nul(rng: random.Random) -> bytes:
+    return b"\0" * rng.randrange(1, 5000) + b"\n" + b"MSG a\0b\nLOGIN \0\n"
+
+
+def _megabyte(rng: random.Random) -> bytes:
+    return rng.choice((b"x", b"MSG ", b"\xff\xfa", b"[", b"\0", b"\xc3")) * (_MEGABYTE // 4) + b"\n"
+
+
+def _half_lines(rng: random.Random) -> bytes:
+    return b"MSG " + b"y" * rng.choice((100, 4090, 4091, 4092, 4093, 4096, 4097, 5000, 65_535, 65_536))
+
+
+def _telnet(rng: random.Random) -> bytes:
+    pieces = [
+        bytes([255, rng.randrange(240, 256), rng.randrange(256)])
+        if rng.random() < 0.7
+        else b"\xff\xfa\x18\0VT100"
+        for _ in range(rng.randrange(1, 20))
+    ]
+    return (
+        rng.choice((b"", b"LOGIN t", b"MSG "))
+        + b"".join(pieces)
+        + rng.choice((b"\n", b"\xff\xf0\n", b"\xff"))
+    )
+
+
+def _http(rng: random.Random) -> bytes:
+    method = rng.choice(("GET", "POST", "OPTIONS", "PUT", "CONNECT", "PRI", "BREW"))
+    path = "/" + "a" * rng.choice((0, 10, 5000))
+    body = "LOGIN evil\nMSG from a web page\n" + '{"type": "join", "username": "evil"}\n'
+    return f"{method} {path} HTTP/1.1\r\nHost: chat\r\nOrigin: http://evil\r\n\r\n{body}".encode()
+
+
+def _tls(rng: random.Random) -> bytes:
+    hello = rng.randbytes(rng.randrange(40, 500))
+    return b"\x16\x03" + bytes([rng.randrange(5)]) + len(hello).to_bytes(2, "big") + hello + b"LOGIN evil\n"
+
+
+def _other_protocols(rng: random.Random) -> bytes:
+    return rng.choice(
+        (
+            b"SSH-2.0-OpenSSH_9.2\r\n", b"EHLO me\r\nMAIL FROM:<a@b>\r\n", b"\x05\x01\x00", b"\x04\x01\x00\x50\x7f\0\0\1\0",
+            b"NICK a\r\nUSER a 0 * :a\r\n", b"*1\r\n$4\r\nPING\r\n", b"\x00\x00\x00\x54\xff\x53\x4d\x42\x72",
+            b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
+            b"\0\0\0\x08\x04\xd2\x16\x2f", b"stats\r\nget x\r\n", b"\x03\0\0\x13\x0e\xe0\0\0", b"{}" * 50 + b"\n",
+        )
+    )  # fmt: skip
+
+
+def _bad_json(rng: random.Random) -> bytes:
+    kinds: tuple[str, ...] = (
+        "{", "}", "[]", "null", "true", "1", '"x"', "{}", '{"type": 1}', '{"type": null}', '{"type": []}', '{"type": {}}',
+        '{"type": "join"}', '{"type": "join", "username": 5}', '{"type": "join", "username": null}',
+        '{"type": "chat", "message": ["x"]}', '{"type": "chat", "message": {"a": 1}}', '{"type": "chat", "type": "quit"}',
+        '{"type": "dm", "to": 1, "message": "x"}', '{"type": "chat" "message": "x"}', "{'type': 'chat'}", '{"type": "chat",}',
+        '{"type": "chat", "message": NaN}', '{"type": "chat", "message": Infinity}', '{"type": "chat", "x": -Infinity}',
+        '{"type": "chat", "message": "\\ud800"}', '{"type": "chat", "message": "\\udc00\\ud800"}', '{"type": "\\u0063hat"}',
+        '{"type": "join", "username": "\\u0000"}', '{"type": "chat", "message": "\\x41"}', '{"type": "chat"} trailing',
+        '{"type": "chat"}{"type": "quit"}', "// comment", '\ufeff{"type": "ping"}', '{"type": "ping", "token": {}}',
+        "[" * 1000, "[" * 2000 + "]" * 2000, '{"a":' * 600, '{"type": "chat", "n": ' + "9" * 4000 + "}",
+        '{"type": "chat", "n": 1e999999}', '{"type": "chat", "n": -' + "1" * 150 + "." + "1" * 150 + "}",
+        '{"n": 1' + "0" * 90 + "}",
+        '{"type": "users", "' + "k" * 3000 + '": 1}', "{" + ", ".join(f'"k{n}": {n}' for n in range(300)) + "}", '{"": ""}',
+    )  # fmt: skip
+    return rng.choice(kinds).encode() + b"\n"
+
+
+def _json_with_anything(rng: random.Random) -> bytes:
+    kind = rng.choice(("join", "chat", "dm", "users", "ping", "quit", "JOIN", ""))
+    field = rng.choice(("username", "message", "to", "token", "type"))
+    text = "".join(rng.choice(_UGLY) for _ in range(rng.randrange(6)))
+    return json.dumps({"type": kind, field: text}, ensure_ascii=rng.random() < 0.5).encode() + b"\n"
+
+
+def _ugly_words(rng: random.Random) -> bytes:
+    text = "".join(
+        rng.choice(_UGLY) if rng.random() < 0.5 else rng.choice("ab 1_-.") for _ in range(rng.randrange(30))
+    )
+    return f"{rng.choice(_VERBS)} {text}\n".encode()
+
+
+def _many_commands(rng: random.Random) -> bytes:
+    words = ("", "a", "a b", "a  b ", "x" * 21, "\u202eabc")
+    lines = [f"{rng.choice(_VERBS)} {rng.choice(words)}" for _ in range(rng.randrange(1, 40))]
+    return "\n".join(lines).encode() + b"\n" * rng.randrange(3)
+
+
+def _flood(rng: random.Random) -> bytes:
+    return rng.choice((b"PING\n", b"WHO\n", b"/users\n", b'{"type": "users"}\n', b"\n", b"x\n")) * 400
+
+
+KINDS: dict[str, Kind] = {
+    "noise": _noise,
+    "line ends": _newlines,
+    "truncated UTF-8": _truncated_utf8,
+    "not UTF-8": _not_utf8,
+    "NUL": _nul,
+    "megabyte lines": _megabyte,
+    "half lines": _half_lines,
+    "telnet sequences": _telnet,
+    "HTTP requests": _http,
+    "TLS hellos": _tls,
+    "other protocols": _other_protocols,
+    "bad JSON": _bad_json,
+    "JSON with anything": _json_with_anything,
+    "ugly words": _ugly_words,
+    "many commands": _many_commands,
+    "floods": _flood,
+}
+_COSTLY = {"megabyte lines": 0.1, "floods": 0.1}
+
+
+def piece_of_garbage(rng: random.Random) -> tuple[str, bytes]:
+    """One byte string, and of which kind it is."""
+    while True:
+        name = rng.choice(list(KINDS))
+        if rng.random() < _COSTLY.get(name, 1.0):
+            return name, KINDS[name](rng)
+
+
+def cut(rng: random.Random, data: bytes) -> list[bytes]:
+    """In one piece, byte by byte, or in pieces of any size."""
+    how = rng.randrange(4)
+    if how < 2 or len(data) < 2:
+        return [data]
+    if how == 2 and len(data) <= 120:
+        return [data[n : n + 1] for n in range(len(data))]
+    at = sorted({0, len(data), *(rng.randrange(len(data)) for _ in range(rng.randrange(1, 5)))})
+    return [data[a:b] for a, b in pairwise(at)]
