@@ -1,0 +1,175 @@
+"""What a script may not say, and where it is told; every error names its place and what was expected there."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import ScriptError, check, load, parse
+from harness.steps import Receive, ReceiveBytes, Send, Together, as_receive
+
+WRONG = [
+    # text, line, column, message, expected
+    ("alice conects\n", 1, 1, "this says nothing known", "perhaps `alice connects`"),
+    ("a> x \n", 1, 5, "white space at the end of a literal", "a>> with \\x20"),
+    ("a> x\u3000\n", 1, 5, "white space at the end of a literal", "a>>"),
+    ("a> \n", 1, 3, "a space at the end of the line", "a> alone"),
+    ("a> x\ty\n", 1, 5, "a tab in a literal", "\\t"),
+    ("a> x\x1by\n", 1, 5, "the control character U+001B", "\\xNN"),
+    ("a>x\n", 1, 3, "no space after >", "one space"),
+    ("a>>\n", 1, 4, "no bytes here", "at least one byte"),
+    ("a>> x\\q\n", 1, 6, "an unknown escape", "\\xNN"),
+    ("a>> x \n", 1, 6, "a space at the end of the line", "\\x20"),
+    ("a>~ $x\n", 1, 5, "a lone $", "$$"),
+    ("a>~ ${_}\n", 1, 5, "what is sent must be known", "${x}"),
+    ("a>~ ${x}\n", 1, 5, "nothing has bound ${x} yet", "a<~"),
+    ("a> x\na<~ ${x:/(/}\n", 2, 10, "no regular expression", "/re/"),
+    ("a> x\na<~ ${x:/(a)/}\n", 2, 10, "groups that capture", "${x"),
+    ("a> x\na<~ ${x:/(?i)a/}\n", 2, 10, "no regular expression", "/re/"),
+    ("a> x\na<~ ${x:/a\n", 2, 10, "has no end", "/re/"),
+    ("1a> x\n", 1, 1, "no name for a client", "a letter"),
+    ("wait> x\n", 1, 1, "a word of the language", "another name"),
+    ("< x\n", 1, 1, "nobody is named here", "a client"),
+    ("wait 60\n", 1, 6, "'60' is no duration", "60s"),
+    ("wait 0.1us\n", 1, 6, "finer than a microsecond", "microseconds"),
+    ("wait 5s \n", 1, 8, "white space at the end of the line", "none"),
+    ("together\n", 1, 9, "no colon", "together:"),
+    ("together:\n", 1, 10, "nothing is indented below this line", "indented steps"),
+    ("together:\n    # only talk\n", 1, 10, "nothing is indented below this line", "indented steps"),
+    ("together:\n    a< x\n", 2, 5, "a receive inside together:", "sends"),
+    ("a> x\nin any order:\n    a> x\n", 3, 5, "a send inside in any order:", "receives"),
+    ("in any order\n", 1, 1, "not quite `in any order`", "in any order:"),
+    ("in any order, the same for b:\n    < x\n", 1, 28, "two different clients", "b c"),
+    ("in any order, the same for b c:\n    d< x\n", 2, 5, "d is not among those", "b or c"),
+    ("repeat 0:\n    a> x\n", 1, 8, "repeated not even once", "from 1"),
+    ("repeat often:\n    a> x\n", 1, 1, "not quite `repeat`", "repeat 3:"),
+    ("repeat 2:\n    define X y:\n        a> x\n", 2, 5, "a define inside a block", "left margin"),
+    ("define X connects:\n    X> x\n", 1, 8, "a step of the language already", "a verb of one's own"),
+    ("define X X y:\n    X> x\n", 1, 10, "X twice in one head", "once"),
+    ("define logs:\n    a> x\n", 1, 12, "nothing is defined here", "define X logs in:"),
+    ("define X logs in:\n    X> LOGIN X\n", 2, 14, "a literal says X itself", "X>~ with ${X}"),
+    ("define X y:\n    X y\n\na y\n", 2, 5, "leads back to itself", "an end"),
+    ("define X y:\n    X> a\ndefine Z y:\n    Z> a\n", 3, 8, "defined already in s.chat:1", "another verb"),
+    ("define X y:\n    X> a\n\n< y\n", 4, 1, "nobody is named here", "a client"),
+    ("define A b C:\n    C> a\n\nx b 1y\n", 2, 5, "C is '1y' here (s.chat:4)", "the name of a client"),
+    ("  a> x\n", 1, 3, "indented more", "no indentation"),
+    ("repeat 2:\n    a> x\n      a> y\n", 3, 7, "indented more", "4 spaces"),
+    ("\ta> x\n", 1, 1, "a tab in the indentation", "spaces"),
+    ("a> x\r\n", 1, 5, "lines end in CR LF", "eol: crlf"),
+    ("\ufeffa> x\n", 1, 1, "byte order mark", "UTF-8"),
+    ("titel: x\n\na> x\n", 1, 1, "no header is called 'titel'", "title:"),
+    ("title: x\na> x\n", 2, 1, "a step right below the header", "a blank line"),
+    ("title: x\ntitle: y\n\na> x\n", 2, 1, "said already in line 1", "once"),
+    ("a> x\ntitle: y\n", 2, 1, "a header below the header", "at the top"),
+    ("eol: cr\n\na> x\n", 1, 6, "'cr' ends no line", "lf or crlf"),
+    ("fence: PING\n\na> x\n", 1, 8, "a line without its answer", "PING -> PONG"),
+    ("within: 0s\n\na> x\n", 1, 9, "no time at all", "above zero"),
+    ("server: idle=\n\na> x\n", 1, 9, "neither an endpoint nor an option", "key=value"),
+    ("a< x\n", 1, 1, "a has not connected yet", "nobody yet"),
+    ("a> x\nb receives nothing\n", 2, 1, "b has not connected yet", "there: a"),
+    ("a> x\na is closed\na> y\n", 3, 1, "a lost the connection in line 2", "`a connects`"),
+    ("a> x\na is closed\na< y\n", 3, 1, "a lost the connection in line 2", "before the end"),
+    ("a> x\na half-closes\na> y\n", 3, 1, "a half-closed in line 2", "`a connects`"),
+    ("a> x\na closes\na is closed\n", 3, 1, "a closed in line 2 already", "once"),
+    ("a closes\n", 1, 1, "a has not connected yet", "`a connects`"),
+    ("a connects\na connects\n", 2, 1, "a is connected since line 1", "another client"),
+    ("a> x\na< y\na receives nothing\n", 3, 1, "a receives something in line 2", "one of both"),
+    ("a> x\na receives nothing\na< y\n", 3, 1, "says line 2", "one of both"),
+    ("include x.chat\n", 1, 1, "this include was not read", "load()"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "message", "expected"), WRONG, ids=[case[0] for case in WRONG]
+)
+def test_an_error_names_its_place_and_what_was_expected(text, line, column, message, expected):
+    with pytest.raises(ScriptError) as caught:
+        check(parse(text, "s.chat"))
+    wrong = caught.value
+    assert (wrong.line, wrong.column) == (line, column)
+    assert message in wrong.message
+    assert expected in wrong.expected
+    shown = str(wrong).splitlines()
+    assert shown[0].startswith(f"s.chat:{line}:{column}: ")
+    # The caret stands below the column that is named.
+    assert shown[2].index("^") - shown[1].index("|") - 2 == column - 1
+
+
+def test_how_an_error_looks():
+    with pytest.raises(ScriptError) as caught:
+        parse("alice> LOGIN alice\n\n    bob> hi\n", "hello.chat")
+    assert str(caught.value) == (
+        "hello.chat:3:5: indented more than what is above it\n"
+        "    3 |     bob> hi\n"
+        "      |     ^\n"
+        "      expected: no indentation here"
+    )
+
+
+def test_bytes_that_are_no_text_are_told_by_their_place(tmp_path):
+    (tmp_path / "x.chat").write_bytes(b"# ok\na> caf\xe9\n")
+    with pytest.raises(ScriptError, match=r"x.chat:2:7: this byte is not UTF-8"):
+        load(tmp_path / "x.chat")
+
+
+def test_included_files_give_definitions_and_headers_but_their_title_is_their_own(tmp_path):
+    (tmp_path / "deeper.chat").write_text(
+        "title: deeper\neol: crlf\n\ndefine X logs in:\n    X>~ LOGIN ${X}\n"
+    )
+    (tmp_path / "common.chat").write_text("fence: PING -> PONG\n\ninclude deeper.chat\n")
+    (tmp_path / "a.chat").write_text("within: 2s\n\ninclude common.chat\nalice logs in\n")
+    script = load(tmp_path / "a.chat")
+    made = check(script)
+    assert script.title is None
+    from harness.steps import FenceLine, LineEnd
+
+    assert script.setting(FenceLine).ask == "PING"
+    assert script.setting(LineEnd).eol.wire == b"\r\n"
+    assert made.turns[0].doings[0].script.file.endswith("deeper.chat")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a": "include b.chat\na> x\n"}, "a.chat:1:9: cannot read .*b.chat: No such file"),
+        ({"a": "include a.chat\na> x\n"}, "a.chat:1:9: this file includes itself"),
+        ({"a": "include b.chat\na> x\n", "b": "include a.chat\n"}, "b.chat:1:9: this file includes itself"),
+        ({"a": "include b.chat\na> x\n", "b": "a> x\n"}, "b.chat:1:1: a step in a file that is included"),
+    ],
+)
+def test_includes_that_cannot_be(tmp_path, files, message):
+    for name, text in files.items():
+        (tmp_path / f"{name}.chat").write_text(text)
+    with pytest.raises(ScriptError, match=message):
+        check(load(tmp_path / "a.chat"))
+
+
+def test_a_turn_is_things_done_and_then_things_received():
+    made = check(parse("a> 1\nb> 2\na< x\nb< y\nwait 1s\na receives nothing\nb> 3\n"))
+    assert [(len(turn.doings), len(turn.expects)) for turn in made.turns] == [(2, 2), (1, 1), (1, 0)]
+    assert made.clients == ("a", "b")
+
+
+def test_definitions_and_repeats_unfold_to_plain_steps():
+    text = (
+        "define X greets WHO with WORDS:\n    X>~ ${WORDS}, ${WHO} ${n}\n\n"
+        "repeat 2 as n:\n    a greets b with good morning to you\n"
+    )
+    with pytest.raises(ScriptError, match=r"nothing has bound \$\{n\}"):
+        check(parse(text))  # a definition sees its own parameters alone
+    made = check(parse(text.replace(" ${n}", "")))
+    sent = [placed.step.pattern.parts for turn in made.turns for placed in turn.doings]
+    assert sent == [("good morning to you, b",)] * 2
+
+
+def test_what_cannot_be_a_literal_line_becomes_bytes():
+    assert as_receive("a", b"OK\n") == Receive("a", "OK")
+    assert as_receive("a", b"OK\r\n", b"\r\n") == Receive("a", "OK")
+    for wire in (b"OK", b"OK \n", b"O\tK\n", b"\xff\n", b"OK\r\n", b"two\nlines\n"):
+        assert as_receive("a", wire) == ReceiveBytes("a", wire)
+
+
+def test_steps_that_no_text_could_say_cannot_be_made():
+    with pytest.raises(ValueError, match="SendBytes"):
+        Send("a", "tab\there")
+    with pytest.raises(ValueError, match="at least one step"):
+        Together(())
