@@ -1,13 +1,26 @@
-"""What the tests here are played against."""
+"""What the tests here are played against, and how widely they look."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness import InProcess
 from tests.app import serve
 
 pytest_plugins = ["pytester"]
+
+# The same examples in every run, so that a red run means a change and not a roll of the dice, and no limit on the time of
+# one, since machines are shared. HYPOTHESIS_PROFILE=wide looks at many more, and at others each time.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.register_profile(
+    "wide", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture
