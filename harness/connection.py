@@ -154,7 +154,7 @@ class Connection:
         kept, self._socket = self._socket, None
         self._finish(End.CLOSED)
         self.reads = self.writes = False
-        self.near = ()
+        self._sight = None
         return kept
 
     def stop_reading(self) -> None:
@@ -177,6 +177,11 @@ class Connection:
             self._reader.start(self._on_readable)
 
     # What a fence asks
+
+    @property
+    def near(self) -> SocketAddress:
+        """This side's address, as the server sees it; nothing where there is no connection."""
+        return tuple(self._socket.getsockname()) if self._socket is not None else ()
 
     @property
     def held(self) -> bool:

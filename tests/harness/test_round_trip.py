@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,9 @@ from harness.steps import (
     RESERVED,
     AnyOrder,
     Blank,
+    CallFails,
+    CallTakes,
+    ClockJumps,
     Comment,
     Connects,
     Deed,
@@ -36,6 +41,7 @@ from harness.steps import (
     SendBytes,
     SendPattern,
     Server,
+    SocketCall,
     Title,
     Together,
     Wait,
@@ -77,6 +83,8 @@ sends = (
     | st.builds(SendPattern, names, known_patterns)
 )
 comments = st.builds(Comment, literals)
+errors = st.sampled_from(sorted(errno.errorcode.values()))
+client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
 plain = (
     sends
     | receives
@@ -87,6 +95,10 @@ plain = (
     | st.builds(Does, names, st.sampled_from(Deed))
     | st.builds(Ends, names, st.sampled_from(Ending))
     | st.builds(Wait, microseconds)
+    | st.builds(CallFails, st.just(SocketCall.ACCEPT), st.none(), errors, st.integers(1, 9))
+    | st.builds(CallFails, client_calls, names, errors, st.integers(1, 9))
+    | st.builds(CallTakes, client_calls, names, st.none() | st.integers(0, 99))
+    | st.builds(ClockJumps, st.integers(-10_000_000_000, 10_000_000_000))
 )
 
 
