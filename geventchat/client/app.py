@@ -59,9 +59,14 @@ def _has_person() -> bool:
 async def _visit(options: Options) -> int:
     inbox = Inbox()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, inbox.put, Interrupted())
-    loop.add_signal_handler(signal.SIGTERM, inbox.put, Terminated())
     terminal = _terminal(options, inbox)
+
+    def interrupt() -> None:
+        terminal.interrupted()
+        inbox.put(Interrupted())
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGTERM, inbox.put, Terminated())
     try:
         visit = await inbox.meanwhile(_fill_in(options, terminal), _at_a_question)
     except WalkedOut as walked_out:

@@ -78,8 +78,16 @@ class PlainTerminal:
         if self._manners.bell and self.has_person:
             self._write(sys.stdout.fileno(), "\a")
 
+    def interrupted(self) -> None:
+        """Ctrl-C was pressed: the terminal has left a `^C` behind what was typed or asked."""
+        if self.has_person:
+            self._end_line()
+
     async def close(self) -> None:
         """Nothing was changed, so there is nothing to give back."""
+
+    def _end_line(self) -> None:
+        self._write(sys.stdout.fileno(), "\n")
 
     def _write(self, target: int, text: str) -> None:
         if self._deaf and target == sys.stdout.fileno():
@@ -134,6 +142,7 @@ class PlainTerminal:
         elif isinstance(event, Typed):
             self._answer.set_result(event.line)
         else:
+            self._end_line()
             self._answer.set_exception(WalkedOut(interrupted=False))
 
 

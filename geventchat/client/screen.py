@@ -91,6 +91,9 @@ class Screen:
             self._output.bell()
             self._output.flush()
 
+    def interrupted(self) -> None:
+        """A prompt sees Ctrl-C itself; without one there is nothing on the line that would need an end."""
+
     async def close(self) -> None:
         self._flush()
         if self._prompt is not None and self._running is not None and not self._running.done():

@@ -89,5 +89,8 @@ class Terminal(Protocol):
     def ring(self) -> None:
         """Ring the bell, unless the person wants it quiet."""
 
+    def interrupted(self) -> None:
+        """The process was interrupted from the keyboard."""
+
     async def close(self) -> None:
         """Give the terminal back as it was. Notes can still be shown."""
