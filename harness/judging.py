@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.connection import End
 from harness.hearing import Entry
-from harness.steps import Ending
+from harness.steps import Ending, ReceivePattern
 from harness.verdict import ENDS_AS, Failure, Fault, Hearing, TurnReport
 
 
@@ -69,6 +69,9 @@ def _line_near(turn: TurnReport, hearing: Hearing, at: int) -> int:
 def _line_fault(hearing: Hearing, entry: Entry, eol: bytes) -> Fault:
     if entry.awaited is None:
         return Fault.EXTRA
+    if isinstance(entry.awaited.step, ReceivePattern):
+        # What a pattern would take elsewhere says nothing: its names may be bound by now.
+        return Fault.MISSING if entry.heard is None else Fault.DIFFERENT
     came = [other.heard for other in hearing.entries if not other.fits and other.heard is not None]
     for wire in came:
         found = entry.awaited.ends_at(wire, 0, {}, eol)

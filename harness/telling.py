@@ -39,6 +39,9 @@ def particulars(failure: Failure, verdict: Verdict, grade: str) -> Iterator[Line
         case Fault.UNANSWERED:
             yield _pair("expected", "an answer to the fence line", "", Tone.WANTED)
             yield _pair(f"{failure.client} heard", _NOTHING, f"({failure.detail})", Tone.BAD)
+        case Fault.NOT_TAKEN:
+            yield _pair("expected", "a server that accepts and reads", "", Tone.WANTED)
+            yield _pair("it did", failure.detail, "", Tone.BAD)
         case Fault.UNSENT:
             yield _pair("because", failure.detail, "", Tone.BAD)
         case Fault.DIED:

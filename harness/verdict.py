@@ -47,6 +47,7 @@ class Fault(enum.Enum):
     LET_IN = "was let in"
     TURNED_AWAY = "was refused"
     UNANSWERED = "got no answer from the server"
+    NOT_TAKEN = "was kept waiting by the server"
     UNSENT = "cannot say what was meant to be sent"
     DIED = "has no server any more"
 
