@@ -39,7 +39,7 @@ class Backstage(Protocol):
 
     def await_more(self, client: Client, seconds: float) -> bool: ...
 
-    def complain(self, client: Client, expected: str, got: bytes) -> Unexpected: ...
+    def complain(self, client: Client, expected: str, got: bytes) -> Exception: ...
 
 
 class Client:
@@ -53,6 +53,8 @@ class Client:
         """Whether the server is expected to end this connection now: a fence then waits for that and asks nothing."""
         self.connection: Connection = stage.new_connection(self)
         self._stage = stage
+        self.mid_line = False
+        """Whether the last byte sent ended no line."""
         self._claimed = 0
         self._split = False
 
@@ -75,7 +77,7 @@ class Client:
         if self.end is not End.NEVER:
             self.connection.close()
             self.connection = self._stage.new_connection(self)
-        self.hangs_up = self._split = False
+        self.hangs_up = self.mid_line = self._split = False
         self.connection.open(address)
 
     def send(self, line: str) -> None:
@@ -90,15 +92,20 @@ class Client:
         if self._split:
             self._stage.until_read(self)
             self._split = False
-        self.connection.write(data)
+        self._write(data)
 
     def send_bytes(self, data: bytes) -> None:
         """Send the bytes so that they reach the server as a read of their own: what was sent before has been read."""
         if self.end is End.NEVER:
             self.connect()
         self._stage.until_read(self)
-        self.connection.write(data)
+        self._write(data)
         self._split = True
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.mid_line = not data.endswith(b"\n")
+            self.connection.write(data)
 
     def close(self) -> None:
         self.connection.close()

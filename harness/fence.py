@@ -24,6 +24,7 @@ HANG_UP_S = 0.003
 POLL_S = 0.0002
 
 TOKEN = "${token}"
+ANYTHING = b"${_}"
 
 _ESCAPE = re.compile(rb"\\(?:([nrt\\])|x([0-9A-Fa-f]{2}))")
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\"}
@@ -52,6 +53,7 @@ class Fence:
     """A line that the server must answer, and the answers that count.
 
     `${token}` in either stands for a word that is new each time; with it an answer cannot be taken for another.
+    `${_}` in an answer stands for anything up to the end of the line.
     Backslash escapes as in byte lines are understood, for answers of more than one line.
     """
 
@@ -81,6 +83,7 @@ class Fenced(Protocol):
     connection: Connection
     inbox: bytearray
     hangs_up: bool
+    mid_line: bool
 
     def swallow(self, start: int, size: int) -> None: ...
 
@@ -203,7 +206,8 @@ class Answered:
 
 def _answers(client: Fenced) -> bool:
     connection = client.connection
-    return connection.end is End.OPEN and connection.writes and connection.reads
+    # A question put to someone in the middle of a line would become part of that line.
+    return connection.end is End.OPEN and connection.writes and connection.reads and not client.mid_line
 
 
 def _wire(text: str, token: str) -> bytes:
@@ -217,7 +221,10 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
 
 def _answer_pattern(answers: Iterable[bytes]) -> re.Pattern[bytes]:
     """An answer is a line, or, written with a line end in it, just those bytes."""
-    ways = [re.escape(answer) + (rb"" if b"\n" in answer else rb"\r?\n") for answer in answers]
+    ways = [
+        rb"[^\r\n]*".join(map(re.escape, answer.split(ANYTHING))) + (rb"" if b"\n" in answer else rb"\r?\n")
+        for answer in answers
+    ]
     return re.compile(b"|".join(ways))
 
 

@@ -221,7 +221,9 @@ class Stage:
         self._require_life()
         return True
 
-    def complain(self, client: Client, expected: str, got: bytes) -> Unexpected:
+    def complain(self, client: Client, expected: str, got: bytes) -> Exception:
+        if not self.alive():
+            return TargetError(f"{self._target} {self._running.how_it_ended()}", self.last_words())
         shown = "nothing" if not got else "\n              ".join(map(repr, got.splitlines(keepends=True)))
         ended = "" if client.end is End.OPEN else f"\n  {client.name} is {client.end.value}"
         words = self.last_words()

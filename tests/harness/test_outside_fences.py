@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import Command, Fence, Grade, Stage, TargetError
-from harness.fence import Unanswered
+from harness.fence import Unanswered, _answer_pattern, _find, _wire
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PING = Fence("PING", ("PONG", "ERR must-login-first"))
@@ -106,6 +106,18 @@ def test_a_server_that_hangs_up_over_a_line_is_closed_and_not_reset_by_the_fence
             client.expect_closed()
 
 
+def test_nobody_is_asked_in_the_middle_of_a_line() -> None:
+    with Stage(threaded(), fence=PING) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        bob.connect()
+        for piece in (b"LOG", b"IN al", b"ice\n"):
+            alice.send_bytes(piece)
+            stage.fence((alice,))
+        alice.expect("OK")
+        stage.settle()
+        assert stage.grade is Grade.SETTLED
+
+
 def test_no_fence_is_sent_while_waiting() -> None:
     with Stage(threaded(), fence=Fence("LOGIN fence", ("OK",))) as stage:
         alice, bob = stage.clients("alice", "bob")
@@ -138,6 +150,27 @@ def test_a_server_that_dies_is_told_with_its_last_words() -> None:
 def test_what_is_no_fence_is_refused(make: Callable[[], Fence], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("answer", "inbox", "swallowed"),
+    [
+        ("PONG", b"PONG\n", b"PONG\n"),
+        ("PONG", b"PONG\r\nmore\n", b"PONG\r\n"),
+        ("PONG", b"a PONG\nPONG\n", b"PONG\n"),
+        ("PONG", b"PONG it is\n", None),
+        ("PONG", b"PON", None),
+        ("451 ${_} :no", b"451 alice :no\r\n", b"451 alice :no\r\n"),
+        ("451 ${_} :no", b"451 alice\n :no\r\n", None),
+        (r"*2\r\n$4\r\npong\r\n", b"*2\r\n$4\r\npong\r\n$0\r\n", b"*2\r\n$4\r\npong\r\n"),
+        (r'{"a": "\u00e9"}', rb'{"a": "\u00e9"}' + b"\n", rb'{"a": "\u00e9"}' + b"\n"),
+        ("ok${token}", b"ok1\nok2\n", b"ok2\n"),
+        ("one | two", b"two\n", None),
+    ],
+)
+def test_an_answer_is_found_where_it_stands(answer: str, inbox: bytes, swallowed: bytes | None) -> None:
+    found = _find(bytearray(inbox), 0, _answer_pattern([_wire(answer, "2")]))
+    assert (inbox[found[0] :][: found[1]] if found else None) == swallowed
 
 
 def test_a_fence_reads_back_as_it_was_written() -> None:

@@ -1,0 +1,1 @@
+"""Transcripts played at servers that know nothing of the harness: a folder for each, with what starts it."""

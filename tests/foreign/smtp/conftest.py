@@ -1,0 +1,17 @@
+"""aiosmtpd, a mail server on asyncio."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from harness import Command
+from tests.foreign import presence
+
+
+@pytest.fixture
+def harness_target() -> Command:
+    aiosmtpd = presence.module("aiosmtpd")
+    handler = "aiosmtpd.handlers.Debugging"
+    return Command([sys.executable, "-m", aiosmtpd, "-n", "-c", handler, "stderr", "-l", "127.0.0.1:{port}"])
