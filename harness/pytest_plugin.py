@@ -50,6 +50,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--harness-audit-most", type=int, metavar="N", help="so many changes of each transcript at most"
     )
+    group.addoption(
+        "--harness-explore",
+        type=int,
+        metavar="N",
+        help="play each transcript under so many schedules as well; for servers in this process",
+    )
+    group.addoption(
+        "--harness-explore-seed", type=int, default=1, metavar="S", help="the seed of the first of them (1)"
+    )
     parser.addini("harness_files", "transcripts to collect: patterns from the root folder", type="linelist")
 
 
@@ -57,8 +66,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "harness(server, fence, eol, within): what the `stage` fixture asks for, as a header would"
     )
-    if config.getoption("harness_update") and config.getoption("harness_audit"):
-        raise pytest.UsageError("--harness-update and --harness-audit: one of them")
+    modes = [
+        f"--harness-{mode}" for mode in ("update", "audit", "explore") if config.getoption(f"harness_{mode}")
+    ]
+    if len(modes) > 1:
+        raise pytest.UsageError(f"{' and '.join(modes)}: one of them")
     if config.getoption("harness_update") and not hasattr(config, "workerinput"):
         config.stash[_claims_folder] = Path(tempfile.mkdtemp(prefix="harness-update-"))
 
@@ -171,6 +183,10 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
     if request.config.getoption("harness_audit"):
         _audit(path, harness_target, request.config.getoption("harness_audit_most"))
         return
+    explore = request.config.getoption("harness_explore")
+    if explore:
+        _explore(path, harness_target, explore, request.config.getoption("harness_explore_seed"))
+        return
     done = _update(request, harness_target) if request.config.getoption("harness_update") else None
     verdict = done.verdict if done else play_file(path, harness_target)
     if done is not None and done.diff:
@@ -203,6 +219,22 @@ def _audit(path: Path, target: Target, most: int | None) -> None:
         pytest.skip(audited.clean.reason)
     if not audited.sound:
         raise TranscriptFailed(list(report(audited)), headline(audited))
+
+
+def _explore(path: Path, target: Target, runs: int, seed: int) -> None:
+    from harness.choosing import NoTarget
+    from harness.exploring.explore import explorable, explore_file
+    from harness.exploring.telling import headline, report
+    from harness.verdict import Outcome
+
+    try:
+        explored = explore_file(path, explorable(target), range(seed, seed + runs))
+    except NoTarget as wrong:
+        raise pytest.UsageError(f"--harness-explore: {wrong}") from None
+    if explored.calm.outcome is Outcome.SKIPPED:
+        pytest.skip(explored.calm.reason)
+    if not explored.passed:
+        raise TranscriptFailed(list(report(explored)), headline(explored))
 
 
 # --- update -------------------------------------------------------------------------------------------------

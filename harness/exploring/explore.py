@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.asking import Target
 from harness.choosing import NoTarget
+from harness.errors import ScriptError
 from harness.exploring.schedule import EVERY, Schedule, Whim
 from harness.flattening import flat
 from harness.inprocess import InProcess
 from harness.player import Manner, play
+from harness.running import play_file
+from harness.script import load
 from harness.shrinking import Shrinking
 from harness.steps import Script
 from harness.verdict import Outcome, Verdict
@@ -58,6 +62,21 @@ def explorable(target: Target) -> InProcess:
     raise NoTarget(
         f"{target} cannot be explored: schedules are made for gevent servers in this process (--app MODULE:FACTORY)"
     )
+
+
+def explore_file(
+    path: Path,
+    target: InProcess,
+    seeds: Iterable[int],
+    manner: Manner = Manner(),  # noqa: B008  # frozen
+    whims: frozenset[Whim] = EVERY,
+) -> Explored:
+    """Explore one file; one that cannot be read or is no script is told as that."""
+    try:
+        script = load(path)
+    except (ScriptError, OSError):
+        return Explored(play_file(path, target, manner), 0)
+    return explore(script, target, seeds, manner, whims)
 
 
 def explore(
