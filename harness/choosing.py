@@ -67,4 +67,6 @@ def _factory(name: str) -> Callable[[Ask], Any]:
             found = getattr(found, part)
     except (ImportError, AttributeError) as wrong:
         raise NoTarget(f"{name}: {wrong}") from wrong
+    if not callable(found):
+        raise NoTarget(f"{name} is no factory: it cannot be called")
     return cast("Callable[[Ask], Any]", found)
