@@ -9,11 +9,22 @@ from typing import Any
 from geventchat.chat.commands import Command, Fault, Violation
 from geventchat.chat.events import Event
 from geventchat.chat.text import clean
-from geventchat.dialects.telnet import without_telnet
+from geventchat.dialects.telnet import TIMING_MARK, wants_timing_mark, without_telnet
 
 Writers = dict[type[Event], Callable[[Any], str]]
 
 _UTF8 = Violation(Fault.NOT_UTF8)
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A line whose terminal is owed some bytes of its own, before what the line says is done."""
+
+    answer: bytes
+    command: Command | None
+
+
+Reading = Command | Marked | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +39,7 @@ class Dialect:
     name: str
     port: int
     idle_s: float
-    read: Callable[[bytes, bool], Command | None]
+    read: Callable[[bytes, bool], Reading]
     write: Callable[[Event], bytes]
     echoes: frozenset[type[Event]] = frozenset()
 
@@ -47,18 +58,22 @@ def prefixed(prefix: str, texts: Sequence[str]) -> str:
     return prefix + f"\n{prefix}".join(texts) + "\n"
 
 
-def typed(read: Callable[[str, bool], Command | None]) -> Callable[[bytes, bool], Command | None]:
+def typed(read: Callable[[str, bool], Command | None]) -> Callable[[bytes, bool], Reading]:
     """A reader of bytes from a reader of text, for lines that people may have typed into telnet."""
 
-    def read_bytes(line: bytes, joined: bool) -> Command | None:
+    def read_bytes(line: bytes, joined: bool) -> Reading:
         try:
             text = line.decode()
         except UnicodeDecodeError:
             # 0xFF begins every telnet sequence and never stands in UTF-8, so only a line that fails can hold one.
-            try:
-                text = without_telnet(line).decode()
-            except UnicodeDecodeError:
-                return _UTF8
+            return read_telnet(line, joined)
         return read(clean(text), joined)
+
+    def read_telnet(line: bytes, joined: bool) -> Reading:
+        try:
+            command = read(clean(without_telnet(line).decode()), joined)
+        except UnicodeDecodeError:
+            command = _UTF8
+        return Marked(TIMING_MARK, command) if wants_timing_mark(line) else command
 
     return read_bytes

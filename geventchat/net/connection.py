@@ -17,6 +17,7 @@ from gevent import Timeout
 from geventchat.chat.commands import Fault, Say, Violation
 from geventchat.chat.events import Dismissed, Parting
 from geventchat.chat.hub import Session
+from geventchat.dialects.dialect import Marked
 from geventchat.dialects.framing import Framer
 from geventchat.log import Happening
 from geventchat.net.departure import Departure, Over
@@ -175,6 +176,11 @@ class Connection:
             if breath:
                 hub.say(session, breath)
                 breath = []
+            if isinstance(command, Marked):
+                outbox.put(command.answer)
+                command = command.command
+                if command is None:
+                    continue
             if not hub.handle(session, command):
                 return False
             if session.name is not known:

@@ -86,9 +86,13 @@ class Outbox:
         """A frame of its own, at the place that the feed has reached."""
         frame = self.feed.dialect.write(event)
         if frame:
-            place = min(self.feed.size, self._stop)
-            self.own_bytes += len(frame)
-            self._splice(place, place, frame)
+            self.put(frame)
+
+    def put(self, frame: bytes) -> None:
+        """These bytes, at the place that the feed has reached."""
+        place = min(self.feed.size, self._stop)
+        self.own_bytes += len(frame)
+        self._splice(place, place, frame)
 
     def skip(self, start: int, end: int) -> None:
         """A hole. One talker's words of one chunk lie side by side and make one hole."""
