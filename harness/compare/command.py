@@ -20,7 +20,6 @@ from harness.compare.text import text
 from harness.options import BROKEN, FAILED, FINE, add_files, add_jobs, add_manner, chosen, manner
 from harness.verdict import Outcome
 
-
 _CHOICES: dict[str, Callable[[str], TargetChoice]] = {
     "server": lambda text: TargetChoice(server=text),
     "connect": lambda text: TargetChoice(connect=text),

@@ -29,12 +29,13 @@ class Tags:
         return above[-1] if above else ()
 
     def all(self) -> tuple[str, ...]:
-        """The tags of all that is expected in this script, sorted; those that only stand in an included file and
-        are not used do not count."""
+        """The tags of all that this file itself expects, sorted. What included steps expect on the way, such as the
+        answer to a login, does not make a script one about logins."""
         found: set[str] = set()
         for turn in plan(self._script).turns:
             for placed in turn.expects:
-                found.update(self.at(placed.script.file, placed.line))
+                if placed.script.file == self._script.file:
+                    found.update(self.at(placed.script.file, placed.line))
         return tuple(sorted(found))
 
 
