@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -140,12 +141,17 @@ def _check_regex(regex: str, column: int) -> None:
     if not regex:
         raise PatternError(column, "expected a regular expression between the slashes")
     try:
-        # In a group, as it will be used: a flag for the whole expression, say, cannot stand there.
-        compiled = re.compile(f"(?:{regex})")
+        with warnings.catch_warnings():
+            # A regular expression that Python only warns about today is none tomorrow.
+            warnings.simplefilter("error")
+            # In a group, as it will be used: a flag for the whole expression, say, cannot stand there.
+            compiled = re.compile(f"(?:{regex})")
     except re.error as wrong:
         raise PatternError(
             column + max((wrong.pos or 0) - 3, 0), f"no regular expression: {wrong.msg}"
         ) from None
+    except Warning as wrong:
+        raise PatternError(column, f"no regular expression: {wrong}") from None
     if compiled.groups:
         raise PatternError(column, "groups that capture have no use here; write (?:…) instead of (…)")
 
