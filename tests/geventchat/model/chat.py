@@ -1,0 +1,325 @@
+"""The room: who is in it, who is told what, and what a client may do to its connection. Speaks no dialect itself."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from harness.generating.model import Pick
+from harness.steps import (
+    Connects,
+    Deed,
+    Does,
+    Ending,
+    Ends,
+    Send,
+    SendBytes,
+    Step,
+    Wait,
+    as_receive,
+    is_literal,
+)
+from tests.geventchat.model import jsons, line, slash
+from tests.geventchat.model.meanings import (
+    LONGEST_LINE,
+    Ask,
+    Broken,
+    Enter,
+    Help,
+    Leave,
+    Line,
+    Meaning,
+    Name,
+    Nothing,
+    Ping,
+    Say,
+    Tell,
+    Unknown,
+    Wrong,
+)
+
+START_S = 1_234_567_890
+PEOPLE = ("a", "b", "c", "d")
+_US = 1_000_000
+_PAUSES_US = (1 * _US, 10 * _US, 30 * _US, 59_999_000, 60 * _US, 3600 * _US)
+
+
+@dataclass(slots=True)
+class Client:
+    """One connection."""
+
+    who: str
+    dialect: ModuleType
+    since_us: int
+    """When its last complete line was said, or it came."""
+    name: Name | None = None
+    fresh: bool = True
+    """Whether it has sent nothing at all."""
+    rest: bytes = b""
+    pending: Line | None = None
+    """The line of which it has sent all but `rest`."""
+
+    @property
+    def due_us(self) -> int | None:
+        """When it will have been silent for too long."""
+        idle: int | None = self.dialect.IDLE_S
+        return None if idle is None else self.since_us + idle * _US
+
+
+class Chat:
+    """The model: clients of some dialects in one room."""
+
+    dialects: Sequence[ModuleType] = (line, jsons, slash)
+
+    def __init__(self) -> None:
+        self._clients: dict[str, Client] = {}
+        self._inside: list[Client] = []
+        self._now_us = 0
+        self._heard: dict[str, bytes] = defaultdict(bytes)
+        self._ended: list[Step] = []
+
+    @property
+    def header(self) -> dict[str, str]:
+        endpoints = " ".join(dialect.NAME for dialect in self.dialects)
+        return {"server": f"{endpoints} max-line={LONGEST_LINE}"}
+
+    def move(self, pick: Pick) -> Iterator[Step]:
+        """What somebody does, then what everybody hears over it."""
+        who = pick((*PEOPLE, ""))
+        client = self._clients.get(who)
+        if not who:
+            yield from self._time_passes(pick)
+        elif client is None:
+            yield from self._comes(who, pick)
+        else:
+            yield from self._does(client, pick)
+        for name, wire in self._heard.items():
+            yield from (as_receive(name, row) for row in wire.splitlines(keepends=True))
+        yield from self._ended
+        self._heard.clear()
+        self._ended.clear()
+
+    # --- what somebody does -----------------------------------------------------------------------------------
+
+    def _comes(self, who: str, pick: Pick) -> Iterator[Step]:
+        dialect = pick(self.dialects)
+        self._clients[who] = Client(who, dialect, self._now_us)
+        yield Connects(who, None if dialect is self.dialects[0] else dialect.NAME)
+
+    def _does(self, client: Client, pick: Pick) -> Iterator[Step]:
+        how = pick(("line", "line", "line", "line", "cut", "crlf", "two", "part", "end"))
+        if how == "end":
+            yield from self._goes(client, pick)
+        elif client.pending is not None:
+            rest, pending = client.rest, client.pending
+            client.rest, client.pending = b"", None
+            yield SendBytes(client.who, rest)
+            self._says(client, pending)
+        elif client.fresh and pick((False,) * 9 + (True,)):
+            yield Send(client.who, pick(("GET / HTTP/1.1", "POST /chat HTTP/1.0")))
+            self._leaves(client, Ending.DISCONNECTED)
+        else:
+            yield from self._sends(client, how, pick)
+
+    def _sends(self, client: Client, how: str, pick: Pick) -> Iterator[Step]:
+        client.fresh = False
+        said = self._line(client, pick)
+        wire = said.wire + b"\n"
+        if how == "part":
+            cut = pick(range(1, len(wire) + 1)) - 1
+            client.rest, client.pending = wire[cut:], said
+            if cut:
+                yield SendBytes(client.who, wire[:cut])
+            return
+        if how == "cut" and len(wire) > 1:
+            cut = pick(range(1, len(wire)))
+            yield SendBytes(client.who, wire[:cut])
+            yield SendBytes(client.who, wire[cut:])
+        elif how == "crlf":
+            yield SendBytes(client.who, said.wire + b"\r\n")
+        elif how == "two":
+            yield from self._sends_two(client, said, pick)
+            return
+        else:
+            yield _sent(client.who, said.wire)
+        self._says(client, said)
+
+    def _sends_two(self, client: Client, first: Line, pick: Pick) -> Iterator[Step]:
+        """Two lines in one segment; what stands behind a goodbye is not read any more."""
+        inside = self._would_be_in(client, first)
+        second = client.dialect.asks(pick, inside)
+        yield SendBytes(client.who, first.wire + b"\n" + second.wire + b"\n")
+        self._says(client, first)
+        if client.who in self._clients:
+            self._says(client, second)
+
+    def _would_be_in(self, client: Client, said: Line) -> bool:
+        return client.name is not None or (
+            isinstance(said.meaning, Enter) and self._refusal(said.meaning.name) is None
+        )
+
+    def _line(self, client: Client, pick: Pick) -> Line:
+        said: Line = client.dialect.asks(pick, client.name is not None)
+        return said
+
+    def _goes(self, client: Client, pick: Pick) -> Iterator[Step]:
+        deed = pick((Deed.CLOSES, Deed.ABORTS, Deed.HALF_CLOSES))
+        yield Does(client.who, deed)
+        self._leaves(client, Ending.CLOSED if deed is Deed.HALF_CLOSES else None)
+
+    def _time_passes(self, pick: Pick) -> Iterator[Step]:
+        """Everyone whose time is up meanwhile is let go at that very moment. Of two at the same moment it is open who
+        hears of the other, so time stops just before that."""
+        began = self._now_us
+        until = began + pick(_PAUSES_US)
+        while (due := self._next_due()) is not None and due[0] <= until:
+            self._now_us, silent = due
+            if len(silent) > 1:
+                until = self._now_us - 1
+                break
+            self._hears(silent[0], silent[0].dialect.idle())
+            self._leaves(silent[0], Ending.CLOSED)
+        self._now_us = until
+        if until > began:
+            yield Wait(until - began)
+
+    def _next_due(self) -> tuple[int, list[Client]] | None:
+        """When the next ones have been silent for too long, and who."""
+        due: dict[int, list[Client]] = {}
+        for client in self._clients.values():
+            if client.due_us is not None:
+                due.setdefault(client.due_us, []).append(client)
+        return min(due.items(), default=None, key=lambda one: one[0])
+
+    # --- what comes of it -------------------------------------------------------------------------------------
+
+    @property
+    def _at(self) -> int:
+        return START_S + self._now_us // _US
+
+    def _says(self, client: Client, said: Line) -> None:
+        client.since_us = self._now_us
+        answer = self._answer(client, said.meaning)
+        if isinstance(answer, Wrong):
+            self._hears(client, client.dialect.error(answer, _subject(said.meaning)))
+
+    def _answer(self, client: Client, meaning: Meaning) -> Wrong | None:
+        """Does what is meant, or says why not."""
+        dialect, name = client.dialect, client.name
+        match meaning:
+            case Nothing():
+                return None
+            case Broken(why):
+                return why
+            case Leave():
+                self._hears(client, dialect.goodbye())
+                self._leaves(client, Ending.CLOSED)
+                return None
+            case Enter(asked):
+                return self._enter(client, asked)
+        if name is None:
+            return Wrong.NOT_IN
+        match meaning:
+            case Say(text):
+                if not text.shown:
+                    return Wrong.NOTHING_SAID
+                for other in self._inside:
+                    self._hears(other, other.dialect.said(name.shown, text.shown, self._at, other is client))
+            case Tell(to, text):
+                return self._tell(client, name, to, text.shown)
+            case Ask():
+                self._hears(client, dialect.roster(self._names()))
+            case Ping(token):
+                self._hears(client, dialect.pong(token))
+            case Help():
+                self._hears(client, dialect.helped())
+            case Unknown():
+                return Wrong.UNKNOWN
+        return None
+
+    def _refusal(self, asked: Name) -> Wrong | None:
+        if asked.wrong is not None:
+            return asked.wrong
+        taken = any(other.name is not None and other.name.key == asked.key for other in self._inside)
+        return Wrong.NAME_TAKEN if taken else None
+
+    def _enter(self, client: Client, asked: Name) -> Wrong | None:
+        if client.name is not None:
+            return Wrong.ALREADY_IN
+        refusal = self._refusal(asked)
+        if refusal is not None:
+            return refusal
+        client.name = asked
+        self._inside.append(client)
+        for other in self._inside:
+            self._hears(other, other.dialect.joined(asked.shown, self._at, other is client))
+        self._hears(client, client.dialect.entered(asked.shown, self._names(), self._at))
+        return None
+
+    def _tell(self, client: Client, name: Name, to: Name, text: str) -> Wrong | None:
+        if not text:
+            return Wrong.NOTHING_TOLD
+        other = next((one for one in self._inside if one.name and one.name.key == (to.key or None)), None)
+        if other is None or other.name is None:
+            return Wrong.NOBODY
+        shown = other.name.shown
+        self._hears(client, client.dialect.told_to(name.shown, to.typed, shown, text, self._at))
+        self._hears(other, other.dialect.told(name.shown, shown, text, self._at, other is client))
+        return None
+
+    def _leaves(self, client: Client, ending: Ending | None) -> None:
+        del self._clients[client.who]
+        if ending is not None:
+            self._ended.append(Ends(client.who, ending))
+        if client.name is not None:
+            self._inside.remove(client)
+            for other in self._inside:
+                self._hears(other, other.dialect.left(client.name.shown, self._at))
+
+    def _hears(self, client: Client, text: str) -> None:
+        self._heard[client.who] += text.encode()
+
+    def _names(self) -> list[str]:
+        return [one.name.shown for one in self._inside if one.name is not None]
+
+
+def _subject(meaning: Meaning) -> str:
+    match meaning:
+        case Tell(to, _):
+            return to.typed
+        case Unknown(verb):
+            return verb
+    return ""
+
+
+def _sent(who: str, wire: bytes) -> Send | SendBytes:
+    try:
+        text = wire.decode()
+    except UnicodeDecodeError:
+        return SendBytes(who, wire + b"\n")
+    return Send(who, text) if is_literal(text) else SendBytes(who, wire + b"\n")
+
+
+class LineChat(Chat):
+    """Everyone speaks `line`."""
+
+    dialects = (line,)
+
+
+class JsonChat(Chat):
+    """Everyone speaks `json`."""
+
+    dialects = (jsons,)
+
+
+class SlashChat(Chat):
+    """Everyone speaks `slash`."""
+
+    dialects = (slash,)
+
+
+def everyone() -> Iterable[type[Chat]]:
+    """Every room that there can be."""
+    return (LineChat, JsonChat, SlashChat, Chat)
