@@ -140,16 +140,6 @@ def _lost_with_the_connection(failure: Failure, turn: TurnReport, verdict: Verdi
         if len(lost) > 1:
             yield f"{failure.client} sent {len(lost)} times in this turn; what came after the end was not dealt with"
         yield f"if the server may do so, `{failure.client} is disconnected` in this turn says it"
-    elif failure.awaited is not None and failure.heard is None:
-        hearing = turn.hearing(failure.client)
-        ended = next((one for one in reversed(verdict.turns) if _ended(one, failure.client)), None)
-        if hearing is not None and ended is not None and ended.number < turn.number:
-            yield f"{failure.client} lost the connection turns ago, near line {ended.last_line}"
-
-
-def _ended(turn: TurnReport, client: str) -> bool:
-    hearing = turn.hearing(client)
-    return hearing is not None and hearing.ended_now
 
 
 def _unread(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -169,7 +159,11 @@ def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[st
 
 
 def _weak_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
-    if verdict.grade is Grade.SETTLED and not verdict.fenced and failure.fault in (Fault.MISSING, Fault.EXTRA, Fault.DIFFERENT):
+    if (
+        verdict.grade is Grade.SETTLED
+        and not verdict.fenced
+        and failure.fault in (Fault.MISSING, Fault.EXTRA, Fault.DIFFERENT)
+    ):
         yield "this server was not fenced: a line that it must answer, `fence: PING -> PONG`, makes runs exact"
 
 

@@ -15,10 +15,11 @@ from harness.complaint import complain
 from harness.errors import ScriptError
 from harness.faults import Faults
 from harness.fence import Fence
+from harness.needs import asked_too_much, lacking
 from harness.plan import Plan, plan, require_steps
 from harness.playing import Layer, Playing
 from harness.stage import Stage
-from harness.steps import Eol, FenceLine, LineEnd, Needs, Script, Server, Within
+from harness.steps import Eol, FenceLine, LineEnd, Script, Server, Within
 from harness.sway import Swayable
 from harness.verdict import Outcome, TurnReport, Verdict
 
@@ -47,15 +48,15 @@ def play(
     try:
         made = plan(script)
         require_steps(made)
-        lacking = _lacking(script, target)
-        if lacking:
-            return Verdict(script, Outcome.SKIPPED, target=str(target), reason=lacking)
+        missing = lacking(script, target)
+        if missing:
+            return Verdict(script, Outcome.SKIPPED, target=str(target), reason=missing)
         _require_faults(made, target)
         return _play(made, target, manner, keep_going, on_turn, layer, began)
     except ScriptError as wrong:
         return _verdict(script, Outcome.SCRIPT_WRONG, target, began, str(wrong))
     except UnsupportedAsk as wrong:
-        return _verdict(script, Outcome.SCRIPT_WRONG, target, began, str(_asked(script, wrong)))
+        return _verdict(script, Outcome.SCRIPT_WRONG, target, began, str(asked_too_much(script, wrong)))
     except TargetError as wrong:
         return _verdict(script, Outcome.TARGET_BROKEN, target, began, str(wrong))
 
@@ -101,12 +102,6 @@ def _play(
         )
 
 
-def _lacking(script: Script, target: Target) -> str:
-    needs = script.setting(Needs)
-    lacking = [feature for feature in needs.features if feature not in target.features] if needs else []
-    return f"needs {', '.join(lacking)}, which {target} lacks" if lacking else ""
-
-
 def _require_faults(made: Plan, target: Target) -> None:
     fault = made.fault()
     if fault is not None and not isinstance(target, Swayable):
@@ -118,13 +113,6 @@ def _require_faults(made: Plan, target: Target) -> None:
             "a gevent server in this process; `needs: faults` in the header skips the script elsewhere",
             fault.step,
         )
-
-
-def _asked(script: Script, wrong: UnsupportedAsk) -> ScriptError:
-    """What the target does not know, told at the line that asked for it."""
-    server = script.setting(Server)
-    line = server.line if server else 1
-    return complain(script, line, len("server: ") if server else 0, str(wrong), "what this target knows")
 
 
 def _verdict(script: Script, outcome: Outcome, target: Target, began: float, reason: str) -> Verdict:

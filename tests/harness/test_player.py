@@ -211,7 +211,7 @@ def test_every_client_is_looked_at_in_every_turn():
 def test_an_option_or_endpoint_or_feature_that_the_target_lacks_is_said_as_that():
     verdict = played("server: fault=drops sauce=hot\n\na> x\n")
     assert verdict.outcome is Outcome.SCRIPT_WRONG
-    assert "<script>:1:9: no option 'sauce'; known: fault" in verdict.reason
+    assert "<script>:1:21: no option 'sauce'; known: fault" in verdict.reason
     verdict = played("a> x\na connects to json\n")
     assert verdict.outcome is Outcome.SCRIPT_WRONG
     verdict = played("b connects to json\n")
@@ -219,6 +219,10 @@ def test_an_option_or_endpoint_or_feature_that_the_target_lacks_is_said_as_that(
     verdict = played("needs: virtual-time magic\n\na> x\n")
     assert verdict.outcome is Outcome.SKIPPED
     assert verdict.reason.startswith("needs magic, which ")
+    verdict = played("needs: restart virtul-time\n\na> x\n")
+    assert verdict.outcome is Outcome.SCRIPT_WRONG
+    assert "1:16: no feature is called 'virtul-time'" in verdict.reason
+    assert "expected: perhaps virtual-time" in verdict.reason
 
 
 def test_a_script_in_which_nothing_happens_is_wrong():
