@@ -53,6 +53,7 @@ class Listener(StreamServer):
         self._arrive = arrive
         self._log = log
         self._retry: Any = None
+        self._starved = False
         super().__init__(_open(listen))
 
     def handle(self, *_: object) -> None:  # pragma: no cover - gevent asks that there be one
@@ -69,6 +70,9 @@ class Listener(StreamServer):
             if error.errno in {errno.ECONNABORTED, errno.EINTR, errno.EPROTO}:
                 return None
             raise
+        if accepted is not None and self._starved:
+            self._starved = False
+            self._log(Happening.ACCEPT_RESUMED, listener=self.server_port)
         return accepted
 
     def do_handle(self, sock: plain.socket, address: Any) -> None:
@@ -84,12 +88,11 @@ class Listener(StreamServer):
         return str(address[0]), int(address[1])
 
     def resume(self) -> None:
-        """A descriptor has been freed."""
+        """A descriptor has been freed, perhaps: try again."""
         if self._retry is not None:
             self._retry.close()
             self._retry = None
             if self.started:
-                self._log(Happening.ACCEPT_RESUMED, listener=self.server_port)
                 self.start_accepting()
 
     def close(self) -> None:
@@ -101,7 +104,10 @@ class Listener(StreamServer):
 
     def _pause(self, error: OSError) -> None:
         self.stop_accepting()
-        self._log(Happening.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
+        if not self._starved:
+            # Once, however often it is tried: a log that fills up is trouble of its own.
+            self._starved = True
+            self._log(Happening.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
         self._retry = self.loop.timer(_RETRY_S)
         self._retry.start(self.resume)
 
