@@ -28,10 +28,11 @@ class Fate(enum.Enum):
 class Peer:
     """One client. What it hears is kept whole; what the server does not take yet waits."""
 
-    __slots__ = ("_crowd", "ended_at", "fate", "heard", "reads", "sock", "unsent")
+    __slots__ = ("_crowd", "_found", "ended_at", "fate", "heard", "reads", "sock", "unsent")
 
     def __init__(self, crowd: Crowd, sock: socket.socket) -> None:
         self._crowd = crowd
+        self._found = 0
         self.unsent = b""
         self.sock = sock
         self.heard = bytearray()
@@ -43,6 +44,13 @@ class Peer:
     def lines(self) -> list[bytes]:
         """The whole lines it has heard."""
         return bytes(self.heard).split(b"\n")[:-1]
+
+    def find(self, words: bytes) -> bool:
+        """Whether this was heard behind what was found before it."""
+        at = self.heard.find(words, self._found)
+        if at >= 0:
+            self._found = at + len(words)
+        return at >= 0
 
     def say(self, *lines: str) -> None:
         """Send these lines, now or as soon as the server takes them."""
@@ -171,6 +179,11 @@ class Crowd:
         except AssertionError as error:
             one = next(iter(waiting))
             raise AssertionError(f"{error}; one of {len(waiting)} has {bytes(one.heard[-200:])!r}") from None
+
+    def until_heard_since(self, peers: Iterable[Peer], words: bytes) -> None:
+        """Serve all clients until each of these has heard this, somewhere in what came since it was last asked for."""
+        for peer in peers:
+            self.until(f"{words!r} is heard", lambda peer=peer: peer.find(words))  # type: ignore[misc]
 
     def watch(self, peer: Peer, *, writing: bool) -> None:
         """Look whether this client can send, too, or no longer."""
