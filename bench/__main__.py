@@ -130,7 +130,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             watch = profiler.watch if args.profile else None
             began = time.monotonic()
             budget_s = 55 if args.quick else 18 * 60
-            runs = measure_all(planned, cores, Progress(planned), budget_s=budget_s, watch=watch)
+            runs: list[Run] = []
+            try:
+                for run in measure_all(planned, cores, Progress(planned), budget_s=budget_s, watch=watch):
+                    runs.append(run)  # noqa: PERF402 - what was measured before an interruption is kept
+            except KeyboardInterrupt:
+                print("\nstopped: what follows is what was measured until now", file=sys.stderr)
+                whole = False
             results = Results(runs)
             disturbed = sum(foreign_share(run) > DISTURBED for run in results.runs)
             head["disturbed"] = (

@@ -21,6 +21,8 @@ from bench.workloads import Workload
 DISTURBED = 0.08
 """Of a core's time, taken by others: above this a latency says more about them than about the server."""
 REPEATS = 2
+LONG_S = 6.0
+"""What takes longer than this is not measured again: it is long enough to bear a disturbance."""
 
 Watch = Callable[[Running, Workload], Any]
 """Someone who looks at the server while it is loaded: called in between, must return at once."""
@@ -49,7 +51,7 @@ class Progress:
     """One line: what is measured now, and what is left. Rewritten in place on a terminal."""
 
     def __init__(self, planned: Sequence[Planned], out: TextIO | None = None) -> None:
-        self._expected = [run.workload.expected_s for run in planned]
+        self._expected = [run.workload.expected_s(run.server) for run in planned]
         self._out = out or sys.stderr
         self._began = time.monotonic()
 
@@ -118,7 +120,8 @@ def measure_all(
     for index, run in enumerate(planned):
         progress.tell(index, run)
         found = measure(run, cores, watch)
-        for _ in range(REPEATS):
+        repeats = REPEATS if run.workload.expected_s(run.server) < LONG_S else 0
+        for _ in range(repeats):
             if foreign_share(found) <= DISTURBED or progress.gone_s + progress.left_s(index) > budget_s:
                 break
             found = min(found, measure(run, cores, watch), key=foreign_share)

@@ -47,6 +47,8 @@ class Server:
     dialects: tuple[str, ...] = ("line",)
     program: str = sys.executable
     chooses_port: bool = True
+    joins: bool = False
+    """Is what a turn of its loop says joined into one send for each client?"""
     sheds_stalled: bool = True
     """Does it go on when one client stops reading?"""
     python: bool = True
@@ -63,7 +65,7 @@ def _peer(file: str) -> tuple[str, ...]:
 def _geventchat(key: str, title: str, settings: tuple[str, ...]) -> Server:
     command = (sys.executable, "-m", "geventchat", "--host", "127.0.0.1", "-p", "{port}", *settings)
     ready = r"started on .*:(\d+)(?: \((\w+)\))?$"
-    return Server(key, title, command, ready, dialects=("line", "json", "slash"))
+    return Server(key, title, command, ready, dialects=("line", "json", "slash"), joins=True)
 
 
 OURS = "geventchat"
@@ -88,6 +90,7 @@ SERVERS = (
         dialects=("redis",),
         program="redis-server",
         chooses_port=False,
+        joins=True,
         python=False,
     ),
 )
