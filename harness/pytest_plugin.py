@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import ink
+from harness.pytest_options import add_options
+from harness.told import Told, TranscriptFailed
 
 if TYPE_CHECKING:
     from harness.asking import Target
@@ -26,40 +28,13 @@ if TYPE_CHECKING:
 
 _UPDATED = "transcript rewritten"
 _CLAIMS = "harness_update_claims"
+_COMPARED = "harness_compared"
 _stage_of_test: pytest.StashKey[Any] = pytest.StashKey()
 _claims_folder: pytest.StashKey[Path] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("harness", "transcripts of line servers")
-    for name, metavar, text in (
-        ("server", "CMD", "a command that serves on {port}"),
-        ("connect", "HOST:PORT", "a server that runs already"),
-        ("app", "MODULE:FACTORY", "a gevent server, in this process"),
-    ):
-        group.addoption(f"--harness-{name}", metavar=metavar, help=f"play transcripts at {text}")
-        parser.addini(f"harness_{name}", f"play transcripts at {text}")
-    group.addoption(
-        "--harness-update", action="store_true", help="rewrite the expectations of transcripts that fail"
-    )
-    group.addoption(
-        "--harness-audit",
-        action="store_true",
-        help="play each transcript with everything that its server could get wrong; it must fail each time",
-    )
-    group.addoption(
-        "--harness-audit-most", type=int, metavar="N", help="so many changes of each transcript at most"
-    )
-    group.addoption(
-        "--harness-explore",
-        type=int,
-        metavar="N",
-        help="play each transcript under so many schedules as well; for servers in this process",
-    )
-    group.addoption(
-        "--harness-explore-seed", type=int, default=1, metavar="S", help="the seed of the first of them (1)"
-    )
-    parser.addini("harness_files", "transcripts to collect: patterns from the root folder", type="linelist")
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,7 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "harness(server, fence, eol, within): what the `stage` fixture asks for, as a header would"
     )
     modes = [
-        f"--harness-{mode}" for mode in ("update", "audit", "explore") if config.getoption(f"harness_{mode}")
+        f"--harness-{mode}"
+        for mode in ("update", "audit", "explore", "compare")
+        if config.getoption(f"harness_{mode}")
     ]
     if len(modes) > 1:
         raise pytest.UsageError(f"{' and '.join(modes)}: one of them")
@@ -103,6 +80,22 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if not any(fnmatch(path, pattern) for pattern in patterns):
         return None
     return ChatFile.from_parent(parent, path=file_path)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A comparison makes an item of each transcript and server."""
+    servers: list[str] = metafunc.config.getoption("harness_compare")
+    if not servers or metafunc.function is not _transcript:
+        return
+    from harness.choosing import NoTarget
+    from harness.compare.carried import commands
+
+    try:
+        taking_part = commands(servers, metafunc.config.getoption("harness_features"))
+    except NoTarget as wrong:
+        raise pytest.UsageError(f"--harness-compare: {wrong}") from None
+    targets = [one.target() for one in taking_part]
+    metafunc.parametrize("harness_target", targets, ids=[one.name for one in taking_part])
 
 
 class ChatFile(pytest.Module):
@@ -145,36 +138,6 @@ class ChatItem(pytest.Function):
         return self.path, None, self.nodeid.rpartition("::")[0] + self.name[len(self.originalname) :]
 
 
-class TranscriptFailed(AssertionError):
-    """What is to be told of a transcript that did not do well, and the same in one line."""
-
-    def __init__(self, lines: list[ink.Line], summary: str) -> None:
-        self.lines = lines
-        self.summary = summary
-        super().__init__(summary)
-
-
-class Crash:
-    """What pytest shows in its short summary."""
-
-    def __init__(self, message: str) -> None:
-        self.message = message
-
-
-class Told:
-    """The verdict as pytest shows it: in colour where pytest uses colour, plain in files and between processes."""
-
-    def __init__(self, failed: TranscriptFailed) -> None:
-        self._lines = failed.lines
-        self.reprcrash = Crash(failed.summary)
-
-    def toterminal(self, tw: Any) -> None:
-        tw.write(ink.ansi(self._lines) if tw.hasmarkup else ink.plain(self._lines))
-
-    def __str__(self) -> str:
-        return ink.plain(self._lines)
-
-
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
     from harness.running import play_file
     from harness.verdict import Outcome
@@ -189,6 +152,11 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
         return
     done = _update(request, harness_target) if request.config.getoption("harness_update") else None
     verdict = done.verdict if done else play_file(path, harness_target)
+    if request.config.getoption("harness_compare"):
+        from harness.compare.carried import carried
+        from harness.compare.comparing import cell
+
+        request.node.user_properties.append((_COMPARED, carried(cell(str(harness_target), verdict))))
     if done is not None and done.diff:
         request.node.add_report_section("call", _UPDATED, done.diff)
     elif verdict.outcome is Outcome.SKIPPED:
@@ -253,6 +221,7 @@ def _update(request: pytest.FixtureRequest, target: Target) -> Updated:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    _sum_up_comparison(terminalreporter)
     if not terminalreporter.config.getoption("harness_update"):
         return
     reports = terminalreporter.stats.get("passed", [])
@@ -263,6 +232,20 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         )
         for diff in diffs:
             terminalreporter.write(diff)
+
+
+def _sum_up_comparison(terminalreporter: Any) -> None:
+    servers = terminalreporter.config.getoption("harness_compare")
+    reports = [
+        one for kind in ("passed", "failed", "skipped") for one in terminalreporter.stats.get(kind, [])
+    ]
+    texts = [text for one in reports for name, text in one.user_properties if name == _COMPARED]
+    if servers and texts:
+        from harness.compare.carried import summed_up
+
+        terminalreporter.section("servers compared")
+        lines = summed_up(texts, servers)
+        terminalreporter.write(ink.ansi(lines) if terminalreporter.hasmarkup else ink.plain(lines))
 
 
 # --- fixtures -----------------------------------------------------------------------------------------------
