@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness import fault_sentences
-from harness.escapes import BytesError, parse_bytes
-from harness.matching import ANONYMOUS, Kind, Pattern, PatternError, parse_pattern
 from harness.settings import header_line, parse_duration
 from harness.steps import (
-    NAME,
     PARAMETER,
-    RESERVED,
     Call,
     CallFails,
     CallTakes,
@@ -34,6 +29,7 @@ from harness.steps import (
     SendPattern,
     Wait,
 )
+from harness.talking import check_client, talk
 from harness.wrong import Wrong
 
 __all__ = [
@@ -47,7 +43,6 @@ __all__ = [
     "sentence",
 ]
 
-_TALK = re.compile(r"(?P<client>[^\s<>]*)(?P<arrow>>~|>>|>|<~|<<|<)")
 _REPEAT = re.compile(r"repeat (?P<times>[0-9]+)(?: as (?P<name>[A-Za-z][A-Za-z0-9_]*))?:")
 _DEEDS = {deed.value: deed for deed in Deed}
 _ENDINGS = {ending.value: ending for ending in Ending}
@@ -103,9 +98,9 @@ Said = _Simple | TogetherHead | AnyOrderHead | RepeatHead | DefineHead
 
 def sentence(text: str, number: int) -> Said:
     """What this line (without its indentation) says; Wrong when it says nothing known."""
-    talk = _TALK.match(text)
-    if talk is not None:
-        return _talk(talk, text, number)
+    said = talk(text, number)
+    if said is not None:
+        return said
     _no_trailing_space(text)
     if text == "together:":
         return TogetherHead()
@@ -122,99 +117,9 @@ def is_step(text: str) -> bool:
         return True
 
 
-# --- a> a< and their kin --------------------------------------------------------------------------
-
-
-def _talk(talk: re.Match[str], text: str, number: int) -> Said:
-    client, arrow, start = talk["client"], talk["arrow"], talk.end()
-    if client:
-        _check_client(client, 0)
-    rest = text[start:]
-    if rest and not rest.startswith(" "):
-        raise Wrong(
-            start, f"no space after {arrow}", f"one space, then what is {_verb(arrow)}: {client}{arrow} text"
-        )
-    if rest == " ":
-        raise Wrong(start, "a space at the end of the line", f"{client}{arrow} alone for an empty line")
-    content, column = rest[1:], start + 1
-    if arrow in (">>", "<<"):
-        data = _bytes(content, column)
-        return (
-            SendBytes(client, data, line=number) if arrow == ">>" else ReceiveBytes(client, data, line=number)
-        )
-    _check_literal(content, column, client + arrow[0] * 2)
-    if arrow in (">~", "<~"):
-        pattern = _pattern(content, column)
-        if arrow == "<~":
-            return ReceivePattern(client, pattern, line=number)
-        _check_sendable(pattern, content, column)
-        return SendPattern(client, pattern, line=number)
-    return Send(client, content, line=number) if arrow == ">" else Receive(client, content, line=number)
-
-
-def _verb(arrow: str) -> str:
-    return "sent" if arrow[0] == ">" else "received"
-
-
-def _check_client(client: str, column: int) -> None:
-    if client in RESERVED:
-        raise Wrong(column, f"{client!r} is a word of the language", "another name for this client")
-    if not NAME.fullmatch(client):
-        raise Wrong(
-            column,
-            f"{client!r} is no name for a client",
-            "a letter, then letters, digits, _ and single - or .",
-        )
-
-
-def _check_literal(content: str, column: int, bytes_form: str) -> None:
-    for at, char in enumerate(content):
-        if unicodedata.category(char) == "Cc":
-            what = "a tab" if char == "\t" else f"the control character U+{ord(char):04X}"
-            raise Wrong(
-                column + at,
-                f"{what} in a literal",
-                f"visible text; {bytes_form} with \\t or \\xNN says it exactly",
-            )
-    if content != content.rstrip():
-        end = len(content.rstrip())
-        raise Wrong(
-            column + end,
-            "white space at the end of a literal",
-            f"{bytes_form} with \\x20 for a space that is meant",
-        )
-
-
 def _no_trailing_space(text: str) -> None:
     if text != text.rstrip():
         raise Wrong(len(text.rstrip()), "white space at the end of the line", "none")
-
-
-def _bytes(content: str, column: int) -> bytes:
-    if not content:
-        raise Wrong(column - 1, "no bytes here", "at least one byte, such as \\n")
-    try:
-        return parse_bytes(content)
-    except BytesError as wrong:
-        raise Wrong(column + wrong.column, str(wrong), wrong.expected) from None
-
-
-def _pattern(content: str, column: int) -> Pattern:
-    try:
-        return parse_pattern(content)
-    except PatternError as wrong:
-        raise Wrong(
-            column + wrong.column, str(wrong), "${x}, ${x:int}, ${x:/re/}, ${_}, $$ or literal text"
-        ) from None
-
-
-def _check_sendable(pattern: Pattern, content: str, column: int) -> None:
-    for capture in pattern.captures:
-        if capture.name == ANONYMOUS or capture.kind is not Kind.TEXT:
-            at = content.index("${" + capture.name)
-            raise Wrong(
-                column + at, "what is sent must be known", "${x} with a name that something bound before"
-            )
 
 
 # --- sentences that begin with a word of the language ---------------------------------------------
@@ -238,7 +143,7 @@ def _in_any_order(text: str, number: int) -> Said:
             len(start), "agreement needs two different clients or more", "in any order, the same for b c:"
         )
     for name in names:
-        _check_client(name, text.index(name, len(start)))
+        check_client(name, text.index(name, len(start)))
     return AnyOrderHead(names)
 
 
@@ -308,5 +213,5 @@ def _about_client(text: str, number: int) -> Said:
         made = Ends(client, _ENDINGS[verb], line=number)
     else:
         return Call(text, line=number)
-    _check_client(client, 0)
+    check_client(client, 0)
     return made

@@ -10,10 +10,19 @@ import enum
 import errno
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from harness.heading import Eol as Eol
+from harness.heading import FenceLine as FenceLine
+from harness.heading import LineEnd as LineEnd
+from harness.heading import Needs as Needs
+from harness.heading import Server as Server
+from harness.heading import Setting as Setting
+from harness.heading import Title as Title
+from harness.heading import Within as Within
+from harness.heading import no_line
 from harness.matching import Pattern
 
 NAME = re.compile(r"[^\W\d]\w*(?:[.-]\w+)*")
@@ -24,10 +33,6 @@ RESERVED = frozenset({"wait", "together", "repeat", "define", "include", "in"})
 def is_literal(text: str) -> bool:
     """True when the text can stand on a line of a transcript: nothing in it is invisible."""
     return text == text.rstrip() and not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
-
-
-def _no_line() -> Any:
-    return field(default=0, compare=False, kw_only=True, repr=False)
 
 
 class Deed(enum.Enum):
@@ -58,64 +63,6 @@ class Ending(enum.Enum):
     DISCONNECTED = "is disconnected"
 
 
-class Eol(enum.Enum):
-    """What ends a line on the wire."""
-
-    LF = "lf"
-    CRLF = "crlf"
-
-    @property
-    def wire(self) -> bytes:
-        return b"\n" if self is Eol.LF else b"\r\n"
-
-
-# --- the header -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Title:
-    text: str
-    line: int = _no_line()
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """What the target is asked for."""
-
-    endpoints: tuple[str, ...] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
-    line: int = _no_line()
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    features: tuple[str, ...]
-    line: int = _no_line()
-
-
-@dataclass(frozen=True, slots=True)
-class FenceLine:
-    """A line that the server must answer, and the answers that count."""
-
-    ask: str
-    answers: tuple[str, ...]
-    line: int = _no_line()
-
-
-@dataclass(frozen=True, slots=True)
-class LineEnd:
-    eol: Eol
-    line: int = _no_line()
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """How long any one thing may take, in real time."""
-
-    microseconds: int
-    line: int = _no_line()
-
-
 # --- things done ----------------------------------------------------------------------------------
 
 
@@ -123,14 +70,14 @@ class Within:
 class Connects:
     client: str
     endpoint: str | None = None
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
     client: str
     text: str
-    line: int = _no_line()
+    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_literal(self.text, "SendBytes")
@@ -140,27 +87,27 @@ class Send:
 class SendBytes:
     client: str
     data: bytes
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
 class SendPattern:
     client: str
     pattern: Pattern
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
 class Does:
     client: str
     deed: Deed
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
     microseconds: int
-    line: int = _no_line()
+    line: int = no_line()
 
     @property
     def seconds(self) -> float:
@@ -178,7 +125,7 @@ class CallFails:
     client: str | None
     error: str
     times: int = 1
-    line: int = _no_line()
+    line: int = no_line()
 
     def __post_init__(self) -> None:
         if (self.client is None) is not (self.call is SocketCall.ACCEPT):
@@ -194,7 +141,7 @@ class CallTakes:
     call: SocketCall
     client: str
     most: int | None
-    line: int = _no_line()
+    line: int = no_line()
 
     def __post_init__(self) -> None:
         if self.call is SocketCall.ACCEPT or (self.most is not None and self.most < 0):
@@ -206,7 +153,7 @@ class ClockJumps:
     """The time of day is set to another one, back where it is below zero. How long things take is as ever."""
 
     microseconds: int
-    line: int = _no_line()
+    line: int = no_line()
 
 
 # --- things received ------------------------------------------------------------------------------
@@ -218,7 +165,7 @@ class Receive:
 
     client: str
     text: str
-    line: int = _no_line()
+    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_literal(self.text, "ReceiveBytes")
@@ -228,27 +175,27 @@ class Receive:
 class ReceiveBytes:
     client: str
     data: bytes
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivePattern:
     client: str
     pattern: Pattern
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivesNothing:
     client: str
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
     client: str
     ending: Ending
-    line: int = _no_line()
+    line: int = no_line()
 
 
 # --- things made of others ------------------------------------------------------------------------
@@ -259,18 +206,18 @@ class Comment:
     """A line of its own that begins with #; the text is everything after it."""
 
     text: str
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
 class Together:
     body: tuple[TogetherItem, ...]
-    line: int = _no_line()
+    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
@@ -280,7 +227,7 @@ class Together:
 class AnyOrder:
     body: tuple[AnyOrderItem, ...]
     same_for: tuple[str, ...] = ()
-    line: int = _no_line()
+    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
@@ -291,7 +238,7 @@ class Repeat:
     times: int
     body: tuple[Step, ...]
     name: str | None = None
-    line: int = _no_line()
+    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
@@ -303,7 +250,7 @@ class Define:
 
     words: tuple[str, ...]
     body: tuple[Step, ...]
-    line: int = _no_line()
+    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
@@ -318,7 +265,7 @@ class Call:
     """A sentence that some `define` explains."""
 
     sentence: str
-    line: int = _no_line()
+    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,11 +274,10 @@ class Include:
 
     path: str
     script: Script | None = field(default=None, compare=False, repr=False)
-    line: int = _no_line()
+    line: int = no_line()
 
 
 Layout = Comment | Blank
-Setting = Title | Server | Needs | FenceLine | LineEnd | Within
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
 Doing = (
