@@ -24,6 +24,7 @@ START_MONOTONIC_S = 1_000
 """Not zero and not the time of day, so that a server that mixes its two clocks up is seen to do so."""
 
 _US = 1_000_000
+_SIGNAL_LOOK_S = 0.1
 
 
 class Clock(Protocol):
@@ -150,6 +151,15 @@ class _OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type wit
 
     def __init__(self) -> None:
         super().__init__(None, False)
+        # Only gevent's default loop looks for signals by itself; without this, neither Ctrl-C nor the time-out of a
+        # test would be noticed while this one waits.
+        self._signal_look = gevent.core.loop.timer(self, _SIGNAL_LOOK_S, _SIGNAL_LOOK_S, ref=False)
+        self._signal_look.start(_nothing)  # being Python at all, it lets their handlers run
+
+    def destroy(self) -> Any:
+        self._signal_look.stop()
+        self._signal_look.close()
+        return super().destroy()
 
 
 class RealLoop(_OwnLoop):
@@ -275,4 +285,4 @@ def _microseconds(seconds: float) -> int:
 
 
 def _nothing() -> None:
-    """For the watcher that only keeps the loop alive."""
+    """For watchers that are there for something else than what they do."""

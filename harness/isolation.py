@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gevent._hub_local import get_hub_if_exists, get_loop, set_hub, set_loop
+from gevent.exceptions import HubDestroyed
 from gevent.hub import Hub
+from gevent.timeout import Timeout
+from greenlet import GreenletExit
 
 from harness.clock import RealLoop, VirtualLoop
 
@@ -27,6 +30,19 @@ class Words(io.StringIO):
         return len(text)
 
 
+class _Hub(Hub):
+    """A hub that hands on to the test what a signal's handler raised, Ctrl-C or a test's time-out, in whichever
+    greenlet or callback that came up. A plain hub would print it and go on."""
+
+    def handle_error(self, context: Any, type: Any, value: Any, tb: Any) -> None:
+        if issubclass(type, (Exception, Timeout, GreenletExit, HubDestroyed)):
+            super().handle_error(context, type, value, tb)
+        else:
+            # Not at once: the hub would be left in the middle of this, and could not be destroyed quietly.
+            assert self.parent is not None
+            self.loop.run_callback(self.parent.throw, type, value, tb)
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """One script's hub, its loop, and the tracebacks of greenlets that died in it."""
@@ -42,7 +58,7 @@ def fresh_world(make_loop: Callable[[], Loop]) -> Iterator[World]:
     outer_hub, outer_loop = get_hub_if_exists(), get_loop()
     _install(None, None)
     loop = make_loop()
-    hub = Hub(loop)
+    hub = _Hub(loop)
     world = World(hub, loop)
     hub.exception_stream = world.words
     _install(hub, None)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import gevent
 import pytest
 from gevent.server import StreamServer
 
-from harness import Ask, Grade, InProcess, Stage, TargetError, UnsupportedAsk
+from harness import Address, Ask, Grade, InProcess, Stage, TargetError, UnsupportedAsk
 from harness.exact import Restless
 from harness.fence import Unanswered
 from harness.stage import Unexpected
@@ -224,6 +227,31 @@ def test_a_greenlet_left_behind_runs_its_finally_before_the_stage_is_over() -> N
     with Stage(InProcess(lambda ask: Lingering(("127.0.0.1", 0), lambda *_: None))) as stage:
         stage.fence()
     assert ended == ["finally"]
+
+
+@pytest.mark.parametrize("where", ["in process", "elsewhere"])
+def test_what_a_signals_handler_raises_reaches_the_test(where: str) -> None:
+    """Ctrl-C, and the time-out of pytest-timeout, while the stage waits in its loop."""
+
+    class TimeIsUp(BaseException):
+        pass
+
+    def raise_it(*_: object) -> None:
+        raise TimeIsUp
+
+    target = InProcess(serve) if where == "in process" else Address("127.0.0.1", 9)
+    before = signal.signal(signal.SIGVTALRM, raise_it)
+    try:
+        with Stage(target, within=20) as stage:
+            began = time.monotonic()
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGVTALRM)).start()
+            inside = stage.grade is Grade.EXACT
+            wait = partial(stage.client("alice").send, "STUCK") if inside else partial(stage.wait, 20)
+            with pytest.raises(TimeIsUp):
+                wait()
+            assert time.monotonic() - began < 5
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
 
 
 # --- what a factory may be ----------------------------------------------------------------------------------
