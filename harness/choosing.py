@@ -56,9 +56,14 @@ def host_port(text: str, lowest: int = 1) -> tuple[str, int]:
 
 
 def _factory(name: str) -> Callable[[Ask], Any]:
+    return cast("Callable[[Ask], Any]", named(name, "factory"))
+
+
+def named(name: str, what: str) -> Callable[..., Any]:
+    """What MODULE:NAME stands for, which must be callable; modules are looked for from here."""
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise NoTarget(f"{name!r} names no factory; expected MODULE:FACTORY")
+        raise NoTarget(f"{name!r} names no {what}; expected MODULE:{what.upper()}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -68,5 +73,5 @@ def _factory(name: str) -> Callable[[Ask], Any]:
     except (ImportError, AttributeError) as wrong:
         raise NoTarget(f"{name}: {wrong}") from wrong
     if not callable(found):
-        raise NoTarget(f"{name} is no factory: it cannot be called")
-    return cast("Callable[[Ask], Any]", found)
+        raise NoTarget(f"{name} is no {what}: it cannot be called")
+    return cast("Callable[..., Any]", found)

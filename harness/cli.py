@@ -17,7 +17,8 @@ from harness.audit import command as audit_command
 from harness.choosing import NoTarget, host_port
 from harness.compare import command as compare_command
 from harness.errors import ScriptError
-from harness.exploring import command as exploring
+from harness.exploring import command as explore_command
+from harness.generating import command as generate_command
 from harness.options import (
     BROKEN,
     FAILED,
@@ -201,7 +202,8 @@ def _parser() -> argparse.ArgumentParser:
     add_files(look)
     look.set_defaults(run=_check)
 
-    exploring.add(commands)
+    explore_command.add(commands)
+    generate_command.add(commands)
 
     audit_command.add(commands)
     compare_command.add(commands)

@@ -12,7 +12,7 @@ from harness import ink
 from harness.exploring.explore import Explored, Finding, explorable, explore_file
 from harness.exploring.schedule import EVERY, Whim, whims
 from harness.exploring.telling import report, words
-from harness.options import BROKEN, FAILED, FINE, add_files, add_target, choice, chosen, manner
+from harness.options import BROKEN, FAILED, FINE, add_files, add_target, at_least_one, choice, chosen, manner
 from harness.verdict import Outcome
 
 RUNS = 20
@@ -25,7 +25,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     add_files(parser)
     add_target(parser)
-    parser.add_argument("--runs", type=_count, default=RUNS, metavar="N", help=f"how many schedules ({RUNS})")
+    parser.add_argument(
+        "--runs", type=at_least_one, default=RUNS, metavar="N", help=f"how many schedules ({RUNS})"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="the first one's seed (1)")
     kinds = ",".join(whim.value for whim in Whim)
     parser.add_argument("--only", type=_whims, default=EVERY, metavar="KINDS", help=f"some of {kinds}")
@@ -75,13 +77,6 @@ def _code(explored: Explored) -> int:
         return FINE
     broken = (Outcome.SCRIPT_WRONG, Outcome.TARGET_BROKEN)
     return BROKEN if explored.calm.outcome in broken else FAILED
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
 
 
 def _whims(text: str) -> frozenset[Whim]:

@@ -51,7 +51,9 @@ def generate(
     runs: int,
     seed: int,
     manner: Manner = Manner(),  # noqa: B008  # frozen
+    *,
     moves: int = MOVES,
+    file: str = "conversation.chat",
 ) -> Generated:
     """Play so many conversations, decided by the seed, up to the first that differs."""
     hypothesis, stateful = _hypothesis()
@@ -71,7 +73,8 @@ def generate(
             nonlocal played
             if sys.exc_info()[0] is None and self.steps:
                 played += 1
-                _require_agreement(self.model, self.steps, target, manner)
+                script = _script(self.model, self.steps, "the server says what its model says", file)
+                _require_agreement(script, target, manner)
 
     settings = hypothesis.settings(
         max_examples=runs,
@@ -98,19 +101,19 @@ def conversation(make_model: MakeModel, seed: int, moves: int = MOVES) -> Script
     steps: list[Step] = []
     for _ in range(moves):
         steps.extend(model.move(random.choice))
-    return _script(model, steps, f"a conversation of the model, seed {seed}")
+    return _script(model, steps, f"a conversation of the model, seed {seed}", "conversation.chat")
 
 
-def _require_agreement(model: Model, steps: Sequence[Step], target: Target, manner: Manner) -> None:
-    verdict = play(_script(model, steps, "the server says what its model says"), target, manner)
+def _require_agreement(script: Script, target: Target, manner: Manner) -> None:
+    verdict = play(script, target, manner)
     if verdict.outcome is not Outcome.PASSED:
         raise Diverged(verdict)
 
 
-def _script(model: Model, steps: Sequence[Step], title: str) -> Script:
+def _script(model: Model, steps: Sequence[Step], title: str, file: str) -> Script:
     header = (Title(title), *(header_line(f"{key}: {value}", 0) for key, value in model.header.items()))
     # Through its text, so that its steps have the lines that a report tells.
-    return parse(render(Script(header, tuple(steps))), "conversation.chat")
+    return parse(render(Script(header, tuple(steps))), file)
 
 
 class _Drawing:
