@@ -46,7 +46,7 @@ class PtyProgram:
         self.raw = b""
         self._hung_up = False
         self.process = subprocess.Popen(
-            [sys.executable, "-c", TAKE_TERMINAL, *argv],
+            [sys.executable, "-I", "-S", "-c", TAKE_TERMINAL, *argv],
             stdin=slave,
             stdout=slave,
             stderr=slave,
