@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bench import load
 from bench.load import Crowd, Fault
 from bench.servers import BY_KEY, READY, SERVERS, Server, started
 
-SMALL = Crowd(8, speakers=2, window=8, warm_s=0.02, seconds=0.1, patience_s=2)
+SMALL = Crowd(8, speakers=2, window=8, warm_s=0.02, seconds=0.1)
 WRONG = Path(__file__).parent / "wrong_server.py"
 
 
@@ -49,7 +50,7 @@ def test_every_dialect_and_a_mixed_room_are_checked(dialects: tuple[str, ...]) -
 def test_at_a_pace_what_is_said_is_what_was_asked_for() -> None:
     found = loaded(BY_KEY["asyncio"], Crowd(5, speakers=2, rate=200, warm_s=0.05, seconds=0.5))
     assert isinstance(found, dict), found
-    assert found["messages"] == pytest.approx(100, abs=10)
+    assert found["messages"] / found["wall_s"] == pytest.approx(200, rel=0.25)
     assert found["deliveries"] == pytest.approx(4 * found["messages"], abs=8)
 
 
@@ -62,9 +63,16 @@ def test_idle_clients_are_weighed_and_logins_counted() -> None:
 
 
 def test_one_that_does_not_read_is_not_waited_for_and_seen_to_be_dropped() -> None:
-    crowd = Crowd(8, speakers=4, window=64, warm_s=0.02, seconds=1.5, stalled=1, patience_s=3)
-    found = loaded(BY_KEY["geventchat"], crowd)
-    assert isinstance(found, dict), found
+    small_queue = (*BY_KEY["geventchat"].command, "--max-queue", "65536")
+    server = replace(BY_KEY["geventchat"], command=small_queue)
+    # The kernel keeps some megabytes for a socket before the server has anything to keep: say more than that, however
+    # slow the machine is just now.
+    for seconds in (0.5, 1.0, 2.0, 4.0, 8.0):
+        crowd = Crowd(8, speakers=4, window=64, warm_s=0.02, seconds=seconds, stalled=1)
+        found = loaded(server, crowd)
+        assert isinstance(found, dict), found
+        if found["messages"] * 60 > 6_000_000:
+            break
     assert found["stalled_dropped"] is True
 
 
@@ -86,7 +94,10 @@ def test_one_that_does_not_read_is_not_waited_for_and_seen_to_be_dropped() -> No
     ],
 )
 def test_a_wrong_server_has_no_result(way: str, kind: str | None) -> None:
-    found = loaded(wrong(way), Crowd(8, speakers=2, window=8, warm_s=0.02, seconds=0.1, patience_s=0.4))
+    # Only where nothing comes is its patience what ends it.
+    patience_s = 0.4 if kind == "missing" else 5.0
+    crowd = Crowd(8, speakers=2, window=8, warm_s=0.02, seconds=0.1, patience_s=patience_s)
+    found = loaded(wrong(way), crowd)
     assert (found.kind if isinstance(found, Fault) else None) == kind, found
     if isinstance(found, Fault) and kind not in ("missing", "refused"):
         assert "c00003" in found.told
