@@ -284,8 +284,8 @@ def test_it_is_fast():
     target = InProcess(serve_right)
     took = []
     for _ in range(20):
-        began = time.perf_counter()
+        began = time.process_time()
         assert play(script, target).passed
-        took.append(time.perf_counter() - began)
-    # The goal is 10 ms on a quiet machine; the best of many runs is what a busy one says about that.
-    assert min(took) < 0.020
+        took.append(time.process_time() - began)
+    # In processor time, and the best of many runs: how busy the machine is must not decide.
+    assert min(took) < 0.010
