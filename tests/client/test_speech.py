@@ -462,3 +462,11 @@ def test_who_comes_into_a_crowd_sees_a_few_names_and_can_ask_for_all() -> None:
     asked = [*conversation.typed("/users"), *conversation.heard(Roster(crowd))]
     assert notes(asked) == [People(crowd)]
     assert asked[0] == Send(speech.ask_users())
+
+
+def test_who_speaks_is_known_and_who_left_is_forgotten() -> None:
+    speech, conversation = a_conversation(Dialect.LINE)
+    heard_by(speech, conversation, [b"MSG bob hi", b"DM eve psst"])
+    assert conversation.people() == ["alice", "bob", "eve"]
+    heard_by(speech, conversation, [b"INFO bob disconnected"])
+    assert conversation.people() == ["alice", "eve"]

@@ -266,6 +266,23 @@ def test_every_way_to_leave_is_clean(
     assert alice.settings_now() == alice.settings_before
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_sigterm_leaves_with_its_own_code_and_gives_the_terminal_back(
+    server: RealServer, terminal: Open, person: Come, plain: bool
+) -> None:
+    carol = person("carol")
+    alice = terminal(server.at("line"), "--name", "alice", *["--plain"] * plain)
+    bob = terminal(server.at("line"), *["--plain"] * plain)
+    alice.sees(" here: carol, alice")
+    bob.sees("Enter your username:")
+    for program in (alice, bob):
+        program.process.terminate()
+        assert program.exit_code() == 143
+        assert program.settings_now() == program.settings_before
+        assert "Traceback" not in "\n".join(program.lines())
+    carol.hears("INFO alice disconnected")
+
+
 def test_ctrl_d_does_not_leave_while_something_is_typed(
     server: RealServer, terminal: Open, person: Come
 ) -> None:
