@@ -121,7 +121,7 @@ def _of_one(
         yield one(Kind.DOUBLED)
         for span in _spans(piece, eol):
             yield one(Kind.ALTERED, span=span)
-        if index + 1 < len(pieces) and not _same_swapped(piece, pieces[index + 1], turn):
+        if index + 1 < len(pieces) and not _same_swapped(piece, pieces[index + 1]):
             yield one(Kind.SWAPPED)
         if later:
             yield one(Kind.DELAYED)
@@ -150,7 +150,7 @@ def _pieces(hearing: Hearing) -> Iterator[_Piece]:
         at += len(wire)
 
 
-def _same_swapped(piece: _Piece, following: _Piece, turn: TurnReport) -> bool:
+def _same_swapped(piece: _Piece, following: _Piece) -> bool:
     """Whether the two may change places and nobody could tell, by the script's own word or by any other means."""
     if piece.wire == following.wire:
         return True
@@ -159,17 +159,9 @@ def _same_swapped(piece: _Piece, following: _Piece, turn: TurnReport) -> bool:
     group = piece.awaited.group
     if group is None or group != following.awaited.group:
         return False
-    # `in any order, the same for b c:` leaves the order free only as long as one client alone hears it.
-    agreeing = piece.awaited.step.client == ""
-    return not agreeing or len(_hearers(group, turn)) < 2
-
-
-def _hearers(group: int, turn: TurnReport) -> list[str]:
-    return [
-        one.client
-        for one in turn.hearings
-        if any(entry.awaited is not None and entry.awaited.group == group for entry in one.entries)
-    ]
+    # In `in any order, the same for b c:` the lines have no client of their own, and their order matters: all of
+    # those who hear them must agree on one.
+    return piece.awaited.step.client != ""
 
 
 def _spans(piece: _Piece, eol: bytes) -> Iterator[Span]:
