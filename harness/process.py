@@ -11,7 +11,6 @@ import select
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from gevent.monkey import get_original
 
@@ -23,7 +22,11 @@ OUTPUT_BYTES = 16_000_000
 
 END_WITHIN_S = 2.0
 
+# Where gevent is patched in, its own of these want the loop of the main hub, which is not the one here.
 _poll: Any = get_original("select", "poll")
+_spawn: Any = get_original("os", "posix_spawn")
+_spawnp: Any = get_original("os", "posix_spawnp")
+_waitpid: Any = get_original("os", "waitpid")
 _POLLIN = select.POLLIN
 
 
@@ -41,8 +44,7 @@ class Process:
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
         try:
-            # Not the subprocess module: gevent may have patched it, and its own needs the loop of the main hub.
-            self.pid = os.posix_spawnp(
+            self.pid: int = _spawnp(
                 argv[0],
                 list(argv),
                 {**os.environ, **environment},
@@ -97,7 +99,7 @@ class Process:
         self._signal(signal.SIGKILL)
         os.write(self._leash, b"\n")
         os.close(self._leash)
-        os.waitpid(self._watchdog, 0)
+        _waitpid(self._watchdog, 0)
         os.close(self._pidfd)
         self._pidfd = -1
         self._output.close()
@@ -109,7 +111,7 @@ class Process:
 
     def _reap(self) -> None:
         try:
-            _, self.status = os.waitpid(self.pid, 0)
+            _, self.status = _waitpid(self.pid, 0)
         except ChildProcessError:
             self.status = 0  # somebody else's SIGCHLD handler has taken the status; that it ended is certain
 
@@ -125,7 +127,7 @@ def _watch(group: int) -> tuple[int, int]:
     watched, leash = os.pipe()
     script = f"read told || kill -s KILL -- -{group}"
     try:
-        watchdog = os.posix_spawn(
+        watchdog: int = _spawn(
             "/bin/sh",
             ["/bin/sh", "-c", script],
             {},

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import gevent
 import pytest
@@ -320,3 +323,66 @@ def test_a_factory_that_fails_is_a_broken_target() -> None:
         Stage(InProcess(broken)),
     ):
         pass
+
+
+PATCHED = """
+from gevent import monkey
+
+monkey.patch_all()
+import socket
+import sys
+import threading
+import time
+
+from gevent.pywsgi import WSGIServer
+from gevent.server import StreamServer
+from harness import Command, Fence, InProcess, Stage
+
+
+def app(environ, start_response):
+    time.sleep(30)
+    start_response("200 OK", [])
+    return [b"page"]
+
+
+with Stage(InProcess(lambda ask: WSGIServer(("127.0.0.1", 0), app, log=None)), eol=b"\\r\\n") as stage:
+    alice = stage.client("alice")
+    alice.post(b"GET / HTTP/1.0\\r\\n\\r\\n")
+    stage.wait(29.999)
+    alice.expect_nothing()
+    stage.wait(0.001)
+    alice.expect("HTTP/1.1 200 OK")
+    assert alice.inbox.endswith(b"page")
+    alice.take(10_000)
+
+
+def echo(sock, address):
+    for line in sock.makefile("rb"):
+        sock.sendall(line)
+
+
+for host in ("::1", "::", "0.0.0.0"):
+    with Stage(InProcess(lambda ask: StreamServer((host, 0), echo))) as stage:
+        alice = stage.client("alice")
+        alice.send_bytes(b"he")
+        alice.send_bytes(b"llo\\n")
+        alice.expect("hello")
+        stage.settle()
+
+with Stage(Command([sys.executable, *sys.argv[1:], "{port}"]), fence=Fence("PING", ("PONG",))) as stage:
+    alice = stage.client("alice")
+    alice.send("LOGIN alice")
+    alice.expect("OK")
+    stage.settle()
+began = time.monotonic()
+time.sleep(0.01)
+assert time.monotonic() - began < 5
+print("fine")
+"""
+
+
+def test_it_works_where_gevent_is_patched_in_and_with_servers_of_many_kinds() -> None:
+    threaded = str(Path(__file__).parent / "servers" / "threaded.py")
+    command = [sys.executable, "-W", "error", "-c", PATCHED, "-S", threaded]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("fine\n", "")
