@@ -198,7 +198,10 @@ class Session:
         return self._name if self._online else f"{self._name} (offline)"
 
     def _people(self) -> list[str]:
-        return self._talk.people() if self._talk is not None else []
+        if self._talk is None:
+            return []
+        # Nobody addresses oneself: without one's own name, fewer letters are enough for the others'.
+        return [name for name in self._talk.people() if name != self._name]
 
     def _takes(self, line: str) -> bool:
         return self._online or self._away.takes(line)

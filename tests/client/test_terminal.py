@@ -342,6 +342,8 @@ def test_tab_completes_commands_and_names(server: RealServer, terminal: Open, pe
     carol.hears("DM alice psst")
     alice.type("ca\thi\r")
     carol.hears("MSG alice carol: hi")
+    alice.type("al\t is no name to complete for alice\r")
+    carol.hears("MSG alice al is no name to complete for alice")
     alice.type("/q\t")
     alice.sees(" /quit")
     alice.type(f"{CTRL_U}/u\t\r")
