@@ -48,7 +48,7 @@ def _grade_note(verdict: Verdict) -> str:
     if verdict.grade is not Grade.SETTLED:
         return ""
     if verdict.fenced:
-        return "  (settled: what a client's leaving caused was waited for, not proven)"
+        return "  (settled: someone could not be asked, so what they caused was waited for, not proven)"
     return "  (settled: silence is not proven; a fence line would prove it)"
 
 
