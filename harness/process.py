@@ -11,6 +11,7 @@ import select
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gevent.monkey import get_original
 
