@@ -232,13 +232,16 @@ def test_the_default_port_is_the_one_of_the_dialect(terminal: Open, dialect: str
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_ctrl_c_at_a_question_leaves(terminal: Open, plain: bool) -> None:
+@pytest.mark.parametrize(("key", "code"), [(CTRL_C, 130), (CTRL_D, 1)])
+def test_a_question_can_be_walked_out_of(terminal: Open, plain: bool, key: str, code: int) -> None:
     alice = terminal(*["--plain"] * plain)
     alice.sees("Server host (default: localhost):")
-    alice.type(CTRL_C)
-    assert alice.exit_code() == 130
+    alice.type(key)
+    assert alice.exit_code() == code
     assert alice.settings_now() == alice.settings_before
     assert "Traceback" not in "\n".join(alice.lines())
+    # The shell's next prompt has a line of its own.
+    assert alice.screen.cursor.x == 0
 
 
 @pytest.mark.parametrize(
