@@ -38,7 +38,8 @@ class Opening:
         line, end, _ = head.partition(b"\n")
         if line.startswith(b"\x16\x03"):
             return Stranger.TLS
-        if _REQUEST.match(line):
+        # Only what there would be to look at if the line had come byte by byte, or its cuts would decide.
+        if _REQUEST.match(line[: self._limit + 1]):
             return Stranger.HTTP
         # A request whose line is over the limit would be thrown away as too long, and its headers and body read.
         if len(line) > self._limit:

@@ -1,0 +1,47 @@
+"""The corpus passes everywhere; where there is a fuzzer, it looks for more, for a moment."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.__main__ import CORPUS, NAMES
+from tests.fuzz.targets import TARGETS
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = sorted(CORPUS.glob("*/*"))
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=[f"{path.parent.name}/{path.name}" for path in INPUTS])
+def test_each_input_of_the_corpus_passes(path: Path) -> None:
+    TARGETS[path.parent.name](path.read_bytes())
+
+
+def test_every_target_has_a_corpus() -> None:
+    assert tuple(TARGETS) == NAMES
+    assert {path.parent.name for path in INPUTS} == set(NAMES)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None,
+    reason="atheris is not installed; it has no wheel for every Python (pip install 'geventchat[fuzz]')",
+)
+@pytest.mark.parametrize("target", NAMES)
+def test_the_fuzzer_finds_nothing_in_a_moment(target: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", target, "--seconds=2", "--runs=2000"]
+    run = subprocess.run(
+        [*command, f"--keep={tmp_path / 'kept'}"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    # It has looked further than what it was given.
+    tried = int(run.stderr.rsplit("stat::number_of_executed_units:", 1)[1].split()[0])
+    assert tried > len([path for path in INPUTS if path.parent.name == target]), run.stderr[-2000:]
