@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bench.bars import Bar
 from bench.figures import LOAD_LIMIT, Figures, Results, ratio
-from bench.servers import BY_KEY, OURS
+from bench.servers import BY_KEY, OURS, OURS_BARE
 from bench.workloads import Workload
 
 
@@ -91,6 +91,34 @@ def workload_table(results: Results, workload: str) -> str:
     return markdown(["server", *(title for title, _, _ in columns)], rows)
 
 
+def headline(results: Results) -> str:
+    """One row for each server, the three figures that most people ask for."""
+    rows = []
+    idle = next((workload for workload in results.workloads() if workload.startswith("idle-")), "idle-8000")
+    places = (
+        ("saturated-100", "deliveries_per_cpu_s"),
+        ("paced-500", "p99_us"),
+        (idle, "memory_per_client_kb"),
+    )
+    forms = (_rate, _micro, _kilobytes)
+    for key in results.servers("saturated-100"):
+        if key == OURS_BARE:
+            continue
+        cells = [BY_KEY[key].title]
+        for (workload, name), form in zip(places, forms, strict=True):
+            cells.append(
+                _cell(results.of(workload, key), results.of(workload, OURS), name, form, key == OURS)
+            )
+        rows.append(cells)
+    head = [
+        "server",
+        "deliveries per CPU second, saturated",
+        "p99 at 500 messages/s",
+        "memory per idle client",
+    ]
+    return markdown(head, rows)
+
+
 def bars_table(bars: Sequence[Bar]) -> str:
     rows = [[bar.workload, bar.must, bar.outcome.value, bar.numbers] for bar in bars]
     return markdown(["workload", "must hold", "", "measured"], rows)
@@ -127,6 +155,8 @@ def report(
         "# Results",
         "",
         *(f"- {name}: {value}" for name, value in head.items()),
+        "",
+        headline(results),
         "",
         "## What must hold",
         "",

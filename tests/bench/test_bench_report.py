@@ -29,6 +29,24 @@ def test_a_table_has_each_figure_with_its_ratio_to_ours() -> None:
     ]  # fmt: skip
 
 
+def test_the_headline_has_a_row_for_each_server_with_its_ratio() -> None:
+    found = results(
+        {
+            ("saturated-100", OURS): talk(0.5),
+            ("saturated-100", "geventchat-bare"): talk(0.5),
+            ("saturated-100", "uvloop"): talk(5.0),
+            ("paced-500", OURS): talk(p99_us=1000.0),
+            ("paced-500", "uvloop"): talk(p99_us=1500.0),
+            ("idle-8000", OURS): idle(kb=9.5),
+        }
+    )
+    _, _, ours, uvloop = tables.headline(found).splitlines()
+    assert [cell.strip() for cell in ours.split("|")[1:-1]] == ["geventchat", "2.00 M", "1 ms", "9.5 KB"]
+    assert [cell.strip() for cell in uvloop.split("|")[1:-1]] == [
+        "asyncio on uvloop", "0.20 M (0.1 ×)", "1.5 ms (1.5 ×)", "–",
+    ]  # fmt: skip
+
+
 def test_a_fault_and_a_busy_load_are_marked_and_explained() -> None:
     found = results(
         {("saturated-100", OURS): talk(load_cpu_s=0.95), ("saturated-100", "redis"): "gap: c00003 heard a/2"}
