@@ -11,9 +11,10 @@ from harness import ink
 from harness.choosing import named
 from harness.generating.generate import MOVES, generate
 from harness.generating.writing import free_path, write
-from harness.options import FAILED, FINE, add_target, at_least_one, choice, manner
+from harness.options import BROKEN, FAILED, FINE, add_target, at_least_one, choice, manner
 from harness.report import report
 from harness.script import shown
+from harness.verdict import Outcome
 
 RUNS = 100
 
@@ -44,23 +45,26 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _generate(options: argparse.Namespace) -> int:
     make_model = named(options.model, "model")
     path = free_path(options.folder, f"{options.model.rpartition(':')[2]}-{options.seed}")
+    seeds = range(options.seed, options.seed + options.runs)
     began = time.monotonic()
     made = generate(
         make_model,
         choice(options).target(),
-        options.runs,
-        options.seed,
+        seeds,
         manner(options),
         moves=options.moves,
         file=shown(path),
     )
     took = f"in {time.monotonic() - began:.2f} s"
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     if made.diverged is None:
-        print(f"{made.conversations} conversations, the server agrees with {options.model} {took}")
+        print(f"the server agrees with {options.model} under {which}, {options.moves} moves each, {took}")
         return FINE
-    write(made.diverged, path)
     print(ink.painted(list(report(made.diverged)), sys.stdout))
+    if made.diverged.outcome is not Outcome.FAILED:
+        return BROKEN
+    write(made.diverged, path)
     print(
-        f"the server differs from {options.model}; written: {shown(path)} ({made.conversations} played {took})"
+        f"the server differs from {options.model} under seed {made.seed}; the shortest way there: {shown(path)}"
     )
     return FAILED

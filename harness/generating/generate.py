@@ -1,137 +1,134 @@
-"""Draws conversations from a model, plays them, and shrinks the first in which the server differs from the model.
+"""Plays conversations drawn from a model, and shortens the first in which the server differs from it.
 
-Hypothesis does the drawing and the shrinking; it is asked for only here, since nobody needs it who does not test. Knows
-no command line and no files.
+Each is decided by a seed alone. Knows no command line and no files.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
 
 from harness.asking import Target
-from harness.choosing import NoTarget
-from harness.generating.model import MakeModel, Model, Option
+from harness.generating.drawing import FIRST, Tape, record, retold
+from harness.generating.model import MakeModel
 from harness.player import Manner, play
-from harness.rendering import render
-from harness.script import parse
-from harness.settings import header_line
-from harness.steps import Script, Step, Title
+from harness.steps import Script
 from harness.verdict import Outcome, Verdict
 
-if TYPE_CHECKING:
-    from hypothesis.strategies import DataObject
-
 MOVES = 30
-"""How many moves a conversation has at most."""
-
-
-class Diverged(AssertionError):
-    """The server does not say what the model says."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.failures[0].fault.value if verdict.failures else verdict.reason)
-        self.verdict = verdict
+"""How many moves a conversation has."""
+TRIES = 400
+"""How many shorter ones are tried at most."""
+_TITLE = "the server says what its model says"
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What came of many conversations; the shortest one that differs, if any does."""
+    """What came of many conversations."""
 
     conversations: int
+    seed: int = 0
+    """Of the one that differs, if one does."""
     diverged: Verdict | None = None
+    """How the shortest one that still differs does so."""
+
+
+def conversation(
+    make_model: MakeModel, seed: int, moves: int = MOVES, file: str = "conversation.chat"
+) -> Script:
+    """The conversation of this seed; for those who want to play it in a way of their own."""
+    return retold(make_model, record(make_model, Random(seed), moves), _TITLE, file)
 
 
 def generate(
     make_model: MakeModel,
     target: Target,
-    runs: int,
-    seed: int,
+    seeds: Iterable[int],
     manner: Manner = Manner(),  # noqa: B008  # frozen
     *,
     moves: int = MOVES,
     file: str = "conversation.chat",
 ) -> Generated:
-    """Play so many conversations, decided by the seed, up to the first that differs."""
-    hypothesis, stateful = _hypothesis()
+    """Play the conversation of each seed, up to the first in which server and model differ."""
     played = 0
-
-    class Conversation(stateful.RuleBasedStateMachine):  # type: ignore[misc,name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = make_model()
-            self.steps: list[Step] = []
-
-        @stateful.rule(data=hypothesis.strategies.data())  # type: ignore[untyped-decorator]
-        def move(self, data: DataObject) -> None:
-            self.steps.extend(self.model.move(_Drawing(data)))
-
-        def teardown(self) -> None:
-            nonlocal played
-            if sys.exc_info()[0] is None and self.steps:
-                played += 1
-                script = _script(self.model, self.steps, "the server says what its model says", file)
-                _require_agreement(script, target, manner)
-
-    settings = hypothesis.settings(
-        max_examples=runs,
-        stateful_step_count=moves,
-        deadline=None,
-        database=None,
-        print_blob=False,
-        verbosity=hypothesis.Verbosity.quiet,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
-        report_multiple_bugs=False,
-    )
-    factory = hypothesis.seed(seed)(Conversation)
-    try:
-        stateful.run_state_machine_as_test(factory, settings=settings)
-    except Diverged as diverged:
-        return Generated(played, diverged.verdict)
+    for played, seed in enumerate(seeds, 1):
+        tapes = record(make_model, Random(seed), moves)
+        verdict = play(retold(make_model, tapes, _TITLE, file), target, manner)
+        if verdict.outcome is not Outcome.PASSED:
+            shortening = _Shortening(make_model, target, manner, file, tapes, verdict)
+            if verdict.outcome is Outcome.FAILED:
+                shortening.shorten()
+            return Generated(played, seed, shortening.verdict)
     return Generated(played)
 
 
-def conversation(make_model: MakeModel, seed: int, moves: int = MOVES) -> Script:
-    """One conversation, decided by the seed alone; for those who want to play it in a way of their own."""
-    random, model = Random(seed), make_model()
-    steps: list[Step] = []
-    for _ in range(moves):
-        steps.extend(model.move(random.choice))
-    return _script(model, steps, f"a conversation of the model, seed {seed}", "conversation.chat")
+class _Shortening:
+    """Takes moves away, then makes what was picked simpler, as long as server and model still differ."""
 
+    def __init__(
+        self,
+        make_model: MakeModel,
+        target: Target,
+        manner: Manner,
+        file: str,
+        tapes: list[Tape],
+        verdict: Verdict,
+    ) -> None:
+        self._make_model = make_model
+        self._target = target
+        self._manner = manner
+        self._file = file
+        self._tapes = tapes
+        self._left = TRIES
+        self.verdict = verdict
 
-def _require_agreement(script: Script, target: Target, manner: Manner) -> None:
-    verdict = play(script, target, manner)
-    if verdict.outcome is not Outcome.PASSED:
-        raise Diverged(verdict)
+    def shorten(self) -> None:
+        """Until nothing more can go."""
+        self._cut_the_end()
+        while True:
+            before = self._tapes
+            self._take_moves_away()
+            self._pick_simpler()
+            if self._tapes == before:
+                return
 
+    def _try(self, tapes: list[Tape]) -> bool:
+        if not tapes or tapes == self._tapes or self._left <= 0:
+            return False
+        self._left -= 1
+        script = retold(self._make_model, tapes, _TITLE, self._file)
+        verdict = play(script, self._target, self._manner)
+        if verdict.outcome is not Outcome.FAILED:
+            return False
+        self._tapes, self.verdict = tapes, verdict
+        return True
 
-def _script(model: Model, steps: Sequence[Step], title: str, file: str) -> Script:
-    header = (Title(title), *(header_line(f"{key}: {value}", 0) for key, value in model.header.items()))
-    # Through its text, so that its steps have the lines that a report tells.
-    return parse(render(Script(header, tuple(steps))), file)
+    def _cut_the_end(self) -> None:
+        """What comes after the difference has no part in it, so the shortest beginning is found by halves."""
+        low, high = 0, len(self._tapes)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._try(self._tapes[:middle]):
+                high = middle
+            else:
+                low = middle
 
+    def _take_moves_away(self) -> None:
+        size = max(1, len(self._tapes) // 2)
+        while True:
+            end = len(self._tapes)
+            while end > 0:
+                self._try(self._tapes[: max(0, end - size)] + self._tapes[end:])
+                end = min(end - size, len(self._tapes))
+            if size == 1:
+                return
+            size //= 2
 
-class _Drawing:
-    """Picks by way of hypothesis, which can then pick something simpler."""
-
-    def __init__(self, data: DataObject) -> None:
-        self._data = data
-
-    def __call__(self, options: Sequence[Option], /) -> Option:
-        from hypothesis import strategies
-
-        return self._data.draw(strategies.sampled_from(options))
-
-
-def _hypothesis() -> tuple[Any, Any]:
-    try:
-        import hypothesis
-        from hypothesis import stateful
-    except ImportError as missing:
-        raise NoTarget("to generate conversations install hypothesis: pip install hypothesis") from missing
-    return hypothesis, stateful
+    def _pick_simpler(self) -> None:
+        for at in reversed(range(len(self._tapes))):
+            for pick in range(len(self._tapes[at])):
+                tape = self._tapes[at]
+                if tape[pick] is not FIRST:
+                    simpler = (*tape[:pick], FIRST, *tape[pick + 1 :])
+                    self._try([*self._tapes[:at], simpler, *self._tapes[at + 1 :]])

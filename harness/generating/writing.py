@@ -7,14 +7,15 @@ from pathlib import Path
 
 from harness.rendering import render
 from harness.steps import Script, Title
-from harness.telling import summary
+from harness.telling import headline
 from harness.verdict import Verdict
 
 
 def write(diverged: Verdict, path: Path) -> None:
     """Write the conversation that the model expects, with a title that says what the server did instead."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(_titled(diverged.script, summary(diverged))), encoding="utf-8")
+    what = headline(diverged.failures[0])
+    path.write_text(render(_titled(diverged.script, f"by its model, {what}")), encoding="utf-8")
 
 
 def free_path(folder: Path, stem: str) -> Path:
