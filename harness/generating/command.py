@@ -65,6 +65,6 @@ def _generate(options: argparse.Namespace) -> int:
         return BROKEN
     write(made.diverged, path)
     print(
-        f"the server differs from {options.model} under seed {made.seed}; the shortest way there: {shown(path)}"
+        f"the server differs from {options.model} under seed {made.seed}; the shortest way there, {took}: {shown(path)}"
     )
     return FAILED
