@@ -1,0 +1,72 @@
+"""The suite of the line protocol finds what is wrong with three small servers, each by its own first lines, and no more."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import Outcome
+from harness.choosing import TargetChoice
+from harness.compare.comparing import Cell, compare
+from harness.compare.entrants import Entrant
+from harness.compare.tags import Tags
+from harness.plan import plan
+from harness.player import Manner
+from harness.running import scripts_in
+from harness.script import load
+from harness.steps import FenceLine, ReceivesNothing
+
+SUITE = Path(__file__).parents[1] / "conformance"
+SCRIPTS = list(scripts_in([SUITE]))
+FENCE = FenceLine("PING", ("PONG", "ERR must-login-first"))
+
+# What each is expected to get wrong, and which of its documented mistakes that is.
+WRONG = {
+    "threaded": {"many-lines": 1, "login-refused": 2},
+    "selecting": {
+        "msg": 1,
+        "msg-text": 1,
+        "many-lines": 1,
+        "login-refused": 1,
+        "ten-users": 1,
+        "session-000": 1,
+        "session-001": 1,
+        "leaving": 2,
+    },
+    "streaming": {"dm-text": 1, "who": 2, "session-000": 2, "session-001": 2, "session-002": 2, "quit": 3},
+}
+FEATURES = {"threaded": "000 idle-info", "selecting": "001 idle-err", "streaming": "002 idle-none"}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_it_finds_what_is_wrong_and_nothing_else(name: str) -> None:
+    server = SUITE / "servers" / f"{name}.py"
+    choice = TargetChoice(server=f"{sys.executable} {server} {{port}} {{idle=60}}")
+    entrant = Entrant(name, choice, frozenset(FEATURES[name].split()))
+    # A line that does not come is waited for so long, so this is what most of the time goes into.
+    cells = list(compare(SCRIPTS, [entrant], Manner(FENCE, 2.0), 1))
+    assert {Path(cell.file).stem for cell in cells if cell.outcome is Outcome.FAILED} == set(WRONG[name]), (
+        told(cells)
+    )
+    assert {cell.outcome for cell in cells} == {Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED}
+    documented = {int(line[0]) for line in server.read_text().splitlines() if line[:2] in ("1.", "2.", "3.")}
+    assert documented == set(WRONG[name].values())
+
+
+def told(cells: list[Cell]) -> str:
+    return "\n".join(f"{cell.file}:{cell.line} {cell.outcome.value} {cell.said}" for cell in cells)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_each_expectation_says_which_document_it_comes_from(path: Path) -> None:
+    script = load(path)
+    tags = Tags(script)
+    for turn in plan(script).turns:
+        for placed in turn.expects:
+            if isinstance(placed.step, ReceivesNothing):
+                continue  # for the reader: it is so anyway
+            found = tags.at(placed.script.file, placed.line)
+            assert found, f"{placed.script.file}:{placed.line}"
+            assert set(found) <= {"000", "001", "002"}
