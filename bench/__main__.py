@@ -87,9 +87,9 @@ def _show(results: Results) -> bool:
 
 def _available(chosen: Sequence[Server]) -> list[Server]:
     for server in chosen:
-        if not server.available:
-            print(f"left out: {server.title}: {server.program} is not installed", file=sys.stderr)
-    return [server for server in chosen if server.available]
+        if server.missing:
+            print(f"left out: {server.title}: {server.missing} is not installed", file=sys.stderr)
+    return [server for server in chosen if not server.missing]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

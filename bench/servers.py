@@ -5,6 +5,7 @@ A server is a command; nothing here imports one. Each is pinned to the core it i
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import select
@@ -46,6 +47,8 @@ class Server:
     """A pattern of what it prints when it is ready; with a group for the port, and one for the dialect."""
     dialects: tuple[str, ...] = ("line",)
     program: str = sys.executable
+    module: str = ""
+    """What Python must be able to import for it."""
     chooses_port: bool = True
     joins: bool = False
     """Is what a turn of its loop says joined into one send for each client?"""
@@ -54,8 +57,13 @@ class Server:
     python: bool = True
 
     @property
-    def available(self) -> bool:
-        return shutil.which(self.program) is not None
+    def missing(self) -> str | None:
+        """What is not installed and would be needed."""
+        if shutil.which(self.program) is None:
+            return self.program
+        if self.module and importlib.util.find_spec(self.module) is None:
+            return self.module
+        return None
 
 
 def _peer(file: str) -> tuple[str, ...]:
@@ -77,7 +85,7 @@ SERVERS = (
     _geventchat(OURS_BARE, "geventchat, limits and logs off", BARE),
     Server("threads", "threads, sendall", _peer("threads_sendall.py"), READY, sheds_stalled=False),
     Server("asyncio", "asyncio protocols", _peer("asyncio_protocols.py"), READY),
-    Server("uvloop", "asyncio on uvloop", _peer("uvloop_protocols.py"), READY),
+    Server("uvloop", "asyncio on uvloop", _peer("uvloop_protocols.py"), READY, module="uvloop"),
     Server("gevent", "gevent, sendall", _peer("gevent_sendall.py"), READY, sheds_stalled=False),
     Server(
         "node", "Node", ("node", str(PEERS / "node_net.js"), "{port}"), READY, program="node", python=False

@@ -28,8 +28,8 @@ def wrong(way: str) -> Server:
 
 @pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.key)
 def test_each_server_delivers_in_full_and_in_order(server: Server) -> None:
-    if not server.available:
-        pytest.skip(f"{server.program} is not installed")
+    if server.missing:
+        pytest.skip(f"{server.missing} is not installed")
     found = loaded(server, SMALL)
     assert isinstance(found, dict), found
     assert found["deliveries"] > 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree
 
+import pytest
 from bench_results import idle, results, talk
 
-from bench import pictures, tables
+from bench import tables
 from bench.bars import bars
 from bench.profiling import summary
 from bench.workloads import FULL, PACES, SCALE_CLIENTS, pace_key, scale_key
@@ -60,7 +63,15 @@ def test_a_fault_and_a_busy_load_are_marked_and_explained() -> None:
     assert "| NOT MET" not in page
 
 
-def test_every_picture_is_drawn_from_its_figures_and_twice_alike(tmp_path: Path) -> None:
+@pytest.fixture
+def pictures() -> ModuleType:
+    pytest.importorskip("matplotlib", reason="the pictures of a result need matplotlib")
+    return importlib.import_module("bench.pictures")
+
+
+def test_every_picture_is_drawn_from_its_figures_and_twice_alike(
+    pictures: ModuleType, tmp_path: Path
+) -> None:
     everything = {(scale_key(n), key): talk(1.0) for n in SCALE_CLIENTS for key in (OURS, "redis")}
     everything |= {(pace_key(rate), key): talk(1.0) for rate in PACES for key in (OURS, "redis")}
     everything |= {("idle-8000", key): idle() for key in (OURS, "redis")}
@@ -78,7 +89,7 @@ def test_every_picture_is_drawn_from_its_figures_and_twice_alike(tmp_path: Path)
         assert path.read_bytes() == (once / path.name).read_bytes()
 
 
-def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
+def test_what_was_not_measured_is_not_drawn(pictures: ModuleType, tmp_path: Path) -> None:
     assert pictures.draw(results({("one-at-a-time", OURS): talk()}), tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 

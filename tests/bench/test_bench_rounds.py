@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -124,3 +125,10 @@ def test_a_disturbed_run_is_measured_again(
     (run,) = rounds.measure_all(planned, machine.Cores(0, 1), progress, budget_s=budget_s)
     assert rounds.foreign_share(run) == kept
     assert len(made) == measured
+
+
+def test_what_a_server_needs_and_is_not_there_is_named() -> None:
+    here = BY_KEY["asyncio"]
+    assert here.missing is None
+    assert replace(here, program="no-such-program").missing == "no-such-program"
+    assert replace(here, module="no_such_module").missing == "no_such_module"
