@@ -79,10 +79,11 @@ def test_it_is_spoken_to_as_soon_as_it_listens_and_not_touched_before() -> None:
 
 def test_several_endpoints_and_options_are_filled_in() -> None:
     program = """
-        import socket, sys
+        import socket, sys, time
         doors = [socket.create_server(("127.0.0.1", int(port))) for port in sys.argv[1:3]]
         for door, text in zip(doors, ("line", "json")):
             door.accept()[0].sendall(f"{text} {sys.argv[3]}\\n".encode())
+        time.sleep(600)
     """
     target = Command(
         [sys.executable, "-S", "-c", textwrap.dedent(program), "{port:line}", "{port:json}", "{idle=60}"]
