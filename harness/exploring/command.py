@@ -65,7 +65,8 @@ def _summary(every: Sequence[Explored], seeds: range, took_s: float) -> str:
     failed = sum(not explored.passed for explored in every)
     skipped = sum(explored.calm.outcome is Outcome.SKIPPED for explored in every)
     counts = [f"{failed} failed"] if failed else []
-    counts += [f"{len(every) - failed - skipped} passed"]
+    passed = len(every) - failed - skipped
+    counts += [f"{passed} passed"] if passed or not failed else []
     counts += [f"{skipped} skipped"] if skipped else []
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     runs = sum(explored.runs for explored in every)

@@ -1,12 +1,13 @@
-"""A small chat server that is right as long as nothing gets in its way, and four ways to be no more than that.
+"""A small chat server that is right as long as nothing gets in its way, and ways to be no more than that.
 
-Each fault passes every transcript that is merely played. `server: fault=reads` in a script asks for one of them;
-without it the server is right under any schedule.
+Each fault passes every transcript that is merely played, unless it is written for it. `server: fault=reads` in a script
+asks for one of them; without it the server is right under any schedule.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 
 import gevent
 from gevent import socket as cooperative
@@ -17,7 +18,7 @@ from harness import Ask, UnsupportedAsk
 
 
 class Sound(StreamServer):
-    """Says `HELLO`, takes lines, hands each to everyone else as `NAME: line`. The first line is the name."""
+    """The first line is a name, answered `HELLO name` or `TAKEN`; each line after it goes to everyone else."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), self.converse)
@@ -30,8 +31,9 @@ class Sound(StreamServer):
         try:
             for line in self.lines(sock):
                 if name:
-                    for other in [one for one in self.people if one != name]:
-                        self.deliver(self.people[other], f"{name}: {line}")
+                    self.tell_others(name, line)
+                elif line in self.people:
+                    name = self.refuse(sock, line)
                 else:
                     name = line
                     self.people[name] = sock
@@ -42,11 +44,20 @@ class Sound(StreamServer):
             self.people.pop(name, None)
             sock.close()
 
-    def lines(self, sock: cooperative.socket):  # type: ignore[no-untyped-def]
-        """Whole lines, however they are cut."""
+    def refuse(self, sock: cooperative.socket, name: str) -> str:
+        self.deliver(sock, "TAKEN")
+        return ""
+
+    def lines(self, sock: cooperative.socket) -> Iterator[str]:
+        """Whole lines, however they are cut; the one that never ended is none."""
         with sock.makefile("rb") as stream:
             for line in stream:
-                yield line.decode().rstrip("\n")
+                if line.endswith(b"\n"):
+                    yield line.decode().rstrip("\n")
+
+    def tell_others(self, name: str, line: str) -> None:
+        for other in [one for one in self.people if one != name]:
+            self.deliver(self.people[other], f"{name}: {line}")
 
     def deliver(self, sock: cooperative.socket, text: str) -> None:
         # One writer at a time: a line that is only half taken must not be followed by another.
@@ -55,7 +66,7 @@ class Sound(StreamServer):
 
 
 class OneReadIsOneLine(Sound):
-    def lines(self, sock: cooperative.socket):  # type: ignore[no-untyped-def]
+    def lines(self, sock: cooperative.socket) -> Iterator[str]:
         while chunk := sock.recv(4096):
             yield from chunk.decode().splitlines()
 
@@ -65,12 +76,9 @@ class ASendTakesAll(Sound):
         sock.send(text.encode() + b"\n")
 
 
-class GreenletsRunInOrder(Sound):
-    def deliver(self, sock: cooperative.socket, text: str) -> None:
-        gevent.spawn(super().deliver, sock, text)
-
-
 class NobodyEverStalls(Sound):
+    """Takes a client that is not ready for one that is gone."""
+
     def deliver(self, sock: cooperative.socket, text: str) -> None:
         sock.setblocking(False)
         try:
@@ -81,11 +89,30 @@ class NobodyEverStalls(Sound):
             sock.setblocking(True)
 
 
+class GreenletsRunInOrder(Sound):
+    def deliver(self, sock: cooperative.socket, text: str) -> None:
+        gevent.spawn(super().deliver, sock, text)
+
+
+class ForgetsTheHolder(Sound):
+    """Someone who was refused a name takes it from its holder when they go."""
+
+    def converse(self, sock: cooperative.socket, address: object) -> None:
+        self.wanted: dict[cooperative.socket, str] = getattr(self, "wanted", {})
+        super().converse(sock, address)
+        self.people.pop(self.wanted.pop(sock, ""), None)
+
+    def refuse(self, sock: cooperative.socket, name: str) -> str:
+        self.wanted[sock] = name
+        return super().refuse(sock, name)
+
+
 FAULTS: dict[str, type[Sound]] = {
     "reads": OneReadIsOneLine,
     "writes": ASendTakesAll,
-    "order": GreenletsRunInOrder,
     "stalls": NobodyEverStalls,
+    "order": GreenletsRunInOrder,
+    "holder": ForgetsTheHolder,
 }
 
 
@@ -98,3 +125,8 @@ def serve(ask: Ask) -> Sound:
             f"no such option or fault; known: {', '.join(f'fault={name}' for name in FAULTS)}"
         )
     return FAULTS[fault]() if fault else Sound()
+
+
+def forgetful(ask: Ask) -> Sound:
+    """A factory for the fault that only a conversation nobody thought of shows."""
+    return ForgetsTheHolder()
