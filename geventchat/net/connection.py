@@ -144,6 +144,8 @@ class Connection:
             lines = framer.feed(chunk)
             if lines and not self._handle_in_time(lines):
                 return Departure.QUIT
+            # Or a client that says nothing more would keep what it said last, up to a whole chunk, in memory.
+            del chunk, lines
 
     def _handle_in_time(self, lines: list[bytes | None]) -> bool:
         vigil, pace = self._vigil, self._pace

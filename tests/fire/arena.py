@@ -65,6 +65,13 @@ class Guest:
                 return
             rest = rest[sent:]
 
+    def try_to_say(self, line: str) -> None:
+        """Send a line if the server takes it now; a part of it is never sent."""
+        whole = memoryview(line.encode() + b"\n")
+        sent = self._push(whole)
+        if sent:
+            self.send(bytes(whole[sent:]))
+
     def _push(self, data: memoryview) -> int | None:
         try:
             return self._sock.send(data)

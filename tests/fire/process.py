@@ -41,7 +41,8 @@ class ServerProcess:
     ) -> None:
         """`files`: how many it may have open, as a hard limit."""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
-        listen = [f"--listen={dialect}://127.0.0.1:0" for dialect in dialects]
+        # A `line` listener of ours, always: without one the server would take its usual port.
+        listen = [f"--listen={dialect}://127.0.0.1:0" for dialect in dict.fromkeys(("line", *dialects))]
         limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))) if files else None
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "geventchat", *listen, *options],
@@ -113,7 +114,7 @@ class ServerProcess:
 
     def logged(self, event: str) -> list[str]:
         """The log's lines about this event."""
-        return [line for line in self.log().splitlines() if f" {event} " in line]
+        return [line for line in self.log().split("\n") if line.split(" ")[2:3] == [event]]
 
     def signal(self, what: signal.Signals) -> None:
         """Send it a signal."""

@@ -12,7 +12,7 @@ _WORDS = "x" * 900
 _TAIL_BYTES = 3 * len(_WORDS)
 _RECEIVE_BYTES = 4_096
 # However much the kernel keeps for a reader that is stuck, it is less than this for each.
-_MOST_BYTES = 64 * 1024 * 1024
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
