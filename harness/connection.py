@@ -184,11 +184,6 @@ class Connection:
         return tuple(self._socket.getsockname()) if self._socket is not None else ()
 
     @property
-    def held(self) -> bool:
-        """Whether this side still has its socket."""
-        return self._socket is not None
-
-    @property
     def unacknowledged(self) -> int:
         """Bytes written here that the server's kernel has not yet confirmed; they may have arrived all the same."""
         return unacknowledged(self._socket.fileno()) if self._socket is not None else 0

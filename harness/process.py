@@ -35,6 +35,7 @@ class Process:
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
         self.status: int | None = None
         """As from waitpid; None while it lives."""
+        self._cut = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         devnull = os.open(os.devnull, os.O_RDWR)
         # Appending, so that the file can be cut short under a server that goes on writing.
@@ -67,6 +68,7 @@ class Process:
         """Whether it lives; `patience_s`: how long to look, where there is reason to think that it is dying."""
         if self.status is None and self._exited(patience_s):
             self._reap()
+        self._cut_short()
         return self.status is None
 
     def how_it_ended(self) -> str:
@@ -76,16 +78,22 @@ class Process:
             return f"was killed by {signal.Signals(os.WTERMSIG(self.status)).name}"
         return f"exited with status {os.waitstatus_to_exitcode(self.status)}"
 
-    def output(self, start: int = 0) -> bytes:
-        """What it wrote, to its standard output and error alike, from this offset on."""
-        size = os.fstat(self._output.fileno()).st_size
-        if size > OUTPUT_BYTES:
-            os.ftruncate(self._output.fileno(), 0)
-        return os.pread(self._output.fileno(), max(0, size - start), start)
+    def output(self, last_bytes: int = OUTPUT_BYTES) -> bytes:
+        """What it wrote last, to its standard output and error alike."""
+        size = self._size()
+        start = max(0, size - last_bytes)
+        return (self._cut + os.pread(self._output.fileno(), size - start, start))[-last_bytes:]
 
     def last_words(self) -> str:
-        words = self.output()[-LAST_WORDS_BYTES:]
-        return words.decode("utf-8", "replace")
+        return self.output(LAST_WORDS_BYTES).decode("utf-8", "replace")
+
+    def _cut_short(self) -> None:
+        if self._pidfd >= 0 and self._size() > OUTPUT_BYTES:
+            self._cut = self.output(LAST_WORDS_BYTES)
+            os.ftruncate(self._output.fileno(), 0)
+
+    def _size(self) -> int:
+        return os.fstat(self._output.fileno()).st_size
 
     def end(self) -> None:
         """Ask it to end, wait for that, then end what is left of its group. Can be called again."""

@@ -193,7 +193,7 @@ def test_a_chatty_server_is_not_held_up_and_its_last_words_are_kept() -> None:
     program = """
         import socket, time
         door = socket.create_server(("127.0.0.1", {port}))
-        print("x" * 3_000_000)
+        print("x" * 20_000_000)
         print("last words", flush=True)
         visitor, _ = door.accept()
         visitor.sendall(b"here\\n")
@@ -205,6 +205,7 @@ def test_a_chatty_server_is_not_held_up_and_its_last_words_are_kept() -> None:
         alice.expect("here")
         assert stage.last_words().endswith("last words\n")
         assert len(stage.last_words()) < 10_000
+        assert stage._running.process._size() < 1_000_000  # type: ignore[attr-defined]
 
 
 def test_an_address_is_spoken_to_and_left_alone() -> None:
