@@ -64,8 +64,8 @@ def _keep(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if raw:
-        runs = {"head": head, "runs": [asdict(run) for run in results.runs]}
-        (folder / "raw.json").write_text(json.dumps(runs, indent=1) + "\n")
+        rows = ",\n".join(json.dumps(asdict(run)) for run in results.runs)
+        (folder / "raw.json").write_text(f'{{"head": {json.dumps(head)},\n"runs": [\n{rows}\n]}}\n')
     (folder / "table.md").write_text(tables.report(results, bars(results), workloads, head))
     from bench import pictures  # here, for whoever only looks at figures need not have matplotlib
 

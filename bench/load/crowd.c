@@ -146,7 +146,7 @@ bool stalled_dropped(void) {
 }
 
 void print_logins(void) {
-    printf("[");
+    printf(", \"logins\": [");
     for (int i = 0; i <= STEPS && (i == 0 || steps[i].present > 0); i++)
         printf("%s{\"present\": %d, \"server_cpu_s\": %.9f, \"wall_s\": %.9f, \"rss_kb\": %ld}", i ? ", " : "",
                steps[i].present, (double)(steps[i].server_ns - steps[0].server_ns) / 1e9,

@@ -81,10 +81,12 @@ int main(int argc, char **argv) {
     parse(argc, argv);
     long rss_before = server_rss_kb();
     gather();
-    printf("{\"clients\": %d, \"rss_before_kb\": %ld, \"rss_joined_kb\": %ld, \"logins\": ", order.clients, rss_before,
+    printf("{\"clients\": %d, \"rss_before_kb\": %ld, \"rss_joined_kb\": %ld", order.clients, rss_before,
            server_rss_kb());
-    print_logins();
-    if (order.idle_s > 0) idle();
+    if (order.idle_s > 0) {
+        print_logins();
+        idle();
+    }
     if (order.speakers) {
         fence_all(true);
         Talk t = talk();
