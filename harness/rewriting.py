@@ -65,7 +65,7 @@ def rewritten(verdict: Verdict) -> str:
         for line, demand in _demands(turn, verdict.eol, script).items():
             visits.setdefault(line, []).append(demand)
     text = _apply(script, _agreed(visits))
-    _require_nothing_lost(script, text)
+    require_nothing_lost(script, text)
     return text
 
 
@@ -223,7 +223,7 @@ def _last_line(item: Item) -> int:
     return item.line
 
 
-def _require_nothing_lost(script: Script, text: str) -> None:
+def require_nothing_lost(script: Script, text: str) -> None:
     """Whatever the script does must still be done, in the same order; and the text must be a script."""
     try:
         after = _with_includes_of(script, parse(text, script.file))

@@ -79,6 +79,24 @@ def test_consecutive_sends_are_dealt_with_one_after_another():
     assert log == [b"x\n", b"y\n", b"z\n", b"w\n"]
 
 
+@pytest.mark.parametrize("deed", ["closes", "half-closes", "aborts"])
+def test_what_one_client_does_is_dealt_with_before_another_client_acts(deed):
+    log = []
+
+    def converse(sock):
+        try:
+            while data := sock.recv(10):
+                log.append(data)
+        except ConnectionResetError:
+            pass
+        for _ in range(5):
+            gevent.sleep(0)
+        log.append("left")
+
+    played(f"b connects\na> x\na {deed}\nb> y\n", converse)
+    assert log[:3] == [b"x\n", "left", b"y\n"]
+
+
 def test_an_empty_line_is_a_line():
     passes("a>\na< read 1\na> \\n\na< read 3\n", echo_reads)
 
@@ -177,7 +195,8 @@ def test_in_any_order_frees_the_order_and_nothing_else():
 
 def test_in_any_order_finds_the_patterns_that_fit():
     passes(
-        f"{ROOM}alice> WHO\nin any order:\n    alice<~ USER ${{x}}\n    alice< USER alice\nbob>~ MSG ${{x}}\nalice< MSG bob bob\n"
+        f"{ROOM}alice> WHO\nin any order:\n    alice<~ USER ${{x}}\n    alice< USER alice\nbob>~ MSG ${{x}}\n"
+        f"alice< MSG bob bob\n"
     )
 
 
@@ -230,7 +249,8 @@ def test_a_script_in_which_nothing_happens_is_wrong():
 
 
 def test_the_same_script_has_the_same_verdict_every_time():
-    text = f"{ROOM}together:\n    alice> MSG a\n    bob> MSG b\nalice< MSG bob b\nbob< MSG alice a\nwait 5s\nalice receives nothing\n"
+    text = f"{ROOM}together:\n    alice> MSG a\n    bob> MSG b\nalice< MSG bob b\nbob< MSG alice a\nwait 5s\n"
+           f"alice receives nothing\n"
     verdicts = [played(text) for _ in range(20)]
     assert all(one.passed and one.grade is Grade.EXACT for one in verdicts)
     assert len({one.turns for one in verdicts}) == 1

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import Ask, InProcess, Outcome, load, play
+from harness import Ask, InProcess, Outcome, load, parse, play
+from harness.rewriting import Refused, require_nothing_lost
 from harness.updating import Updated, update
 from tests.harness.servers.talk import FAULTS, Talk, serve, serve_right
 
@@ -137,6 +138,13 @@ def test_it_refuses_to_drop_what_can_no_longer_be_sent(tmp_path):
     done, after = updated(tmp_path, text, faulty("closes-early"))
     assert "bob lost the connection in line 6, so this cannot be sent" in done.refused
     assert after == text
+
+
+def test_whatever_the_cause_a_text_that_does_less_is_refused():
+    script = parse(f"{FIRST}bob> QUIT\n")
+    require_nothing_lost(script, f"# the same\n{FIRST}bob> QUIT\n")
+    with pytest.raises(Refused, match="a step would be lost"):
+        require_nothing_lost(script, FIRST)
 
 
 def test_it_refuses_an_included_file(tmp_path):
