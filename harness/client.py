@@ -77,7 +77,7 @@ class Client:
         if self.end is not End.NEVER:
             self.connection.close()
             self.connection = self._stage.new_connection(self)
-        self.hangs_up = self.mid_line = self._split = False
+            self.hangs_up = self.mid_line = self._split = False
         self.connection.open(address)
 
     def send(self, line: str) -> None:
