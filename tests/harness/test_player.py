@@ -249,8 +249,8 @@ def test_a_script_in_which_nothing_happens_is_wrong():
 
 
 def test_the_same_script_has_the_same_verdict_every_time():
-    text = f"{ROOM}together:\n    alice> MSG a\n    bob> MSG b\nalice< MSG bob b\nbob< MSG alice a\nwait 5s\n"
-           f"alice receives nothing\n"
+    talk = "together:\n    alice> MSG a\n    bob> MSG b\nalice< MSG bob b\nbob< MSG alice a\n"
+    text = f"{ROOM}{talk}wait 5s\nalice receives nothing\n"
     verdicts = [played(text) for _ in range(20)]
     assert all(one.passed and one.grade is Grade.EXACT for one in verdicts)
     assert len({one.turns for one in verdicts}) == 1

@@ -164,14 +164,17 @@ def test_bytes_read_back_as_themselves(data):
 def test_any_text_is_a_script_or_an_error_that_names_its_place(text):
     from harness.errors import ScriptError
 
+    wrong = None
     try:
         script = parse(text, "any.chat")
-    except ScriptError as wrong:
+    except ScriptError as error:
+        wrong = error
+    if wrong is None:
+        assert parse(render(script)) == script
+    else:
         assert str(wrong).startswith(f"any.chat:{wrong.line}:{wrong.column}: ")
         assert "^" in str(wrong)
         assert wrong.expected
-    else:
-        assert parse(render(script)) == script
 
 
 @given(microseconds)
