@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness import Outcome
 from harness.choosing import TargetChoice
 from harness.compare.comparing import Cell, compare
 from harness.compare.entrants import Entrant
+from harness.compare.table import mark
 from harness.compare.tags import Tags
 from harness.plan import plan
 from harness.player import Manner
@@ -51,8 +53,17 @@ def test_it_finds_what_is_wrong_and_nothing_else(name: str) -> None:
         told(cells)
     )
     assert {cell.outcome for cell in cells} == {Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED}
+    assert {Path(cell.file).name: mark(cell) for cell in cells} == column(name)
     documented = {int(line[0]) for line in server.read_text().splitlines() if line[:2] in ("1.", "2.", "3.")}
     assert documented == set(WRONG[name].values())
+
+
+def column(server: str) -> dict[str, str]:
+    """What docs/audit-and-compare.md shows of this server."""
+    page = (SUITE.parents[1] / "docs" / "audit-and-compare.md").read_text(encoding="utf-8")
+    rows = [re.split(r" {2,}", line.strip()) for line in page.splitlines()]
+    at = next(row for row in rows if "threaded" in row and "selecting" in row).index(server)
+    return {row[0]: row[at + 1] for row in rows if len(row) == 5 and row[0].endswith(".chat")}
 
 
 def told(cells: list[Cell]) -> str:
