@@ -25,7 +25,11 @@ def _pelt(asked: argparse.Namespace) -> Figures:
 
 
 def _hold(asked: argparse.Namespace) -> Figures:
-    return asdict(holding.hold(asked.clients, asked.idle, named=not asked.unnamed, watch_s=asked.watch))
+    return asdict(
+        holding.hold(
+            asked.clients, asked.idle, named=not asked.unnamed, watch_s=asked.watch, spread_s=asked.spread
+        )
+    )
 
 
 def _cut(asked: argparse.Namespace) -> Figures:
@@ -89,7 +93,14 @@ def main() -> int:
 
     scenario("pelt", _pelt, "garbage in every dialect, in virtual time", strings=10_000, seed=1)
     scenario(
-        "hold", _hold, "idle connections on real sockets", clients=5_000, idle=8.0, unnamed=False, watch=0.0
+        "hold",
+        _hold,
+        "idle connections on real sockets",
+        clients=5_000,
+        idle=8.0,
+        unnamed=False,
+        watch=0.0,
+        spread=0.0,
     )
     scenario("cut", _cut, "idle connections in virtual time", clients=5_000, idle=60.0)
     scenario("stall", _stall, "clients that stop reading", readers=99, stalled=1, queue=1_048_576, round=40)

@@ -27,8 +27,10 @@ class Held:
     late_most_s: float
 
 
-def hold(clients: int, idle_s: float, *, named: bool, watch_s: float = 0.0) -> Held:
-    """Real sockets, real time; `watch_s` is how long the idle server's CPU is watched."""
+def hold(clients: int, idle_s: float, *, named: bool, watch_s: float = 0.0, spread_s: float = 0.0) -> Held:
+    """Real sockets, real time; `watch_s` is how long the idle server's CPU is watched, `spread_s` how long it takes until
+    all have said their last word: so long it takes from the first cut to the last, and the less is due at any one instant.
+    """
     # The notice would tell a client that the cut is near; here it is the end of the connection that counts.
     options = (f"--max-clients={clients + 10}", f"--max-per-address={clients + 10}", "--log-level=warning")
     with ServerProcess(*options, f"--idle-timeout={idle_s}") as server, Crowd() as crowd:
@@ -38,28 +40,33 @@ def hold(clients: int, idle_s: float, *, named: bool, watch_s: float = 0.0) -> H
                 first.join(server.at()).say("LOGIN early", "QUIT")
         eventually("the first have gone", lambda: server.descriptors < 20)
         at_first = server.resident_bytes
-        last_word: dict[Peer, float] = {}
+        peers: list[Peer] = []
         for n in range(clients):
             peer = crowd.join(server.at())
-            last_word[peer] = time.monotonic()
             peer.say(f"LOGIN p{n}" if named else "PING")
+            peers.append(peer)
             if not n % _AT_ONCE:
                 crowd.turn()
-        crowd.until("everyone was answered", lambda: all(peer.heard for peer in last_word))
+        crowd.until("everyone was answered", lambda: all(peer.heard for peer in peers))
         each = (server.resident_bytes - at_first) // clients
         spent = server.cpu_s
         until = time.monotonic() + watch_s
         while time.monotonic() < until:
             crowd.turn(0.05)
-        spent = server.cpu_s - spent
-        crowd.until("everyone has been cut", lambda: all(p.fate is not Fate.OPEN for p in last_word))
+        spent = max(0.0, server.cpu_s - spent)
+        words, began = [], time.monotonic()
+        for n, peer in enumerate(peers):
+            while (left := began + spread_s * n / clients - time.monotonic()) > 0:
+                crowd.turn(left)
+            words.append(_last_word(crowd, peer))
+        crowd.until("everyone has been cut", lambda: all(peer.fate is not Fate.OPEN for peer in peers))
         late = []
-        for peer, said_at in last_word.items():
+        for peer, (said_at, answered_at) in zip(peers, words, strict=True):
             assert peer.fate is Fate.FIN
             assert peer.heard.endswith(b"INFO idle-timeout\n"), bytes(peer.heard[-80:])
             # The server has heard the last word after it was said and it has cut before that was seen.
             assert peer.ended_at - said_at >= idle_s, f"cut {idle_s - peer.ended_at + said_at:.6f} s early"
-            late.append(peer.ended_at - said_at - idle_s)
+            late.append(peer.ended_at - answered_at - idle_s)
         eventually("every descriptor is closed", lambda: server.descriptors < 20)
         if named:
             again = crowd.join(server.at())
@@ -67,6 +74,15 @@ def hold(clients: int, idle_s: float, *, named: bool, watch_s: float = 0.0) -> H
             crowd.until_heard([again], b"OK\nUSER p0\n")
         late.sort()
         return Held(clients, named, each, spent, late[len(late) // 2], late[-1])
+
+
+def _last_word(crowd: Crowd, peer: Peer) -> tuple[float, float]:
+    """Say one more line and wait for its answer: it was heard between these two instants, and they are close."""
+    mark = len(peer.heard)
+    said_at = time.monotonic()
+    peer.say("PING")
+    crowd.until("the last word was answered", lambda: len(peer.heard) > mark)
+    return said_at, time.monotonic()
 
 
 def cut_exactly(clients: int, idle_s: float) -> None:

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from tests.fire.crowd import Crowd, Fate, logged_in
 from tests.fire.process import ServerProcess
 
+_PARTS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Stormed:
-    """What one run has shown: the server's processor time for each login of each tenth of the storm."""
+    """What one run has shown: the server's processor time for each login, in each part of the storm."""
 
     logins: int
     cpu_s_each: tuple[float, ...]
 
     @property
     def growth(self) -> float:
-        """How much dearer the last logins are than the first, the very first tenth aside: it has warming up in it."""
-        early, late = self.cpu_s_each[1:4], self.cpu_s_each[-3:]
-        return min(late) / min(early)
+        """How much dearer the last logins are than the first, by the part of each that was disturbed the least."""
+        third = len(self.cpu_s_each) // 3
+        # The very first have the server's warming up in them.
+        return min(self.cpu_s_each[-third:]) / min(self.cpu_s_each[2 : 2 + third])
 
 
 def login_storm(logins: int) -> Stormed:
@@ -27,10 +30,10 @@ def login_storm(logins: int) -> Stormed:
     options = (f"--max-clients={logins}", f"--max-per-address={logins}", "--idle-timeout=0")
     with ServerProcess(*options) as server, Crowd() as crowd:
         spent = []
-        for tenth in range(10):
+        for part in range(_PARTS):
             before = server.cpu_s
-            logged_in(crowd, server.at(), [f"p{tenth}-{n}" for n in range(logins // 10)])
-            spent.append((server.cpu_s - before) / (logins // 10))
+            logged_in(crowd, server.at(), [f"p{part}-{n}" for n in range(logins // _PARTS)])
+            spent.append((server.cpu_s - before) / (logins // _PARTS))
         return Stormed(logins, tuple(spent))
 
 
