@@ -133,6 +133,9 @@ class Doer:
 
     def _together(self, doing: PlacedDoing, sends: list[Sending]) -> None:
         ready = [(self._present(doing, send.client), self._filled(doing, send)) for send in sends]
+        if self._unfenced:
+            # At once means what is said: who comes only with it has come before anything of it is said.
+            self._fence()
         for client, step in ready:
             self._note(doing, step.client, _text(step), step.line)
             client.hangs_up = step.client in self._hang_ups
