@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from harness.asking import Ask, Drive, Running, endpoints_only
@@ -13,20 +13,30 @@ from harness.kernel import SocketAddress
 
 
 class Address:
-    """`Address("127.0.0.1", 4000)`, or `Address({"line": ("127.0.0.1", 4000), "json": ("127.0.0.1", 12345)})`."""
+    """`Address("127.0.0.1", 4000)`, or `Address({"line": ("127.0.0.1", 4000), "json": ("127.0.0.1", 12345)})`.
 
-    def __init__(self, host: str | Mapping[str, tuple[str, int]], port: int | None = None) -> None:
+    `features` is what it has, for scripts that say `needs:`.
+    """
+
+    def __init__(
+        self,
+        host: str | Mapping[str, tuple[str, int]],
+        port: int | None = None,
+        *,
+        features: Iterable[str] = (),
+    ) -> None:
         if isinstance(host, str) == (port is None):
             raise ValueError("an Address is a host and a port, or a mapping of endpoints to such pairs")
         self._addresses: Mapping[str, SocketAddress] = (
             {ONLY: (host, port)} if isinstance(host, str) else dict(host)
         )
+        self._features = frozenset(features)
         if not self._addresses:
             raise ValueError("an Address without any endpoint")
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset()
+        return self._features
 
     def __str__(self) -> str:
         return ", ".join(

@@ -26,25 +26,25 @@ class TargetChoice:
     app: str | None = None
     shared: bool = False
     ready: str | None = None
+    features: frozenset[str] = frozenset()
 
     def target(self) -> Target:
         """The target itself."""
         if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:
             raise NoTarget("say what is tested: a server command, an address or an app; one of them")
         if self.server is not None:
-            return Command(self.server, ready=self.ready, shared=self.shared)
+            return Command(self.server, ready=self.ready, shared=self.shared, features=self.features)
         if self.connect is not None:
-            return _address(self.connect)
-        return InProcess(_factory(self.app or ""))
+            return _address(self.connect, self.features)
+        return InProcess(_factory(self.app or ""), features=self.features)
 
 
-def _address(text: str) -> Address:
+def _address(text: str, features: frozenset[str]) -> Address:
     """HOST:PORT, or NAME=HOST:PORT,NAME=HOST:PORT for a server of several endpoints."""
     if "=" not in text:
-        return Address(*host_port(text))
-    return Address(
-        {name: host_port(place) for name, _, place in (one.partition("=") for one in text.split(","))}
-    )
+        return Address(*host_port(text), features=features)
+    places = (one.partition("=") for one in text.split(","))
+    return Address({name: host_port(place) for name, _, place in places}, features=features)
 
 
 def host_port(text: str, lowest: int = 1) -> tuple[str, int]:

@@ -7,7 +7,7 @@ import random
 import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from textwrap import shorten
 
@@ -40,7 +40,8 @@ class Command:
     In it `{port}` becomes a free port, `{port:json}` that of the endpoint json, and `{idle=60}` the script's option
     idle, 60 unless it says otherwise. Without any port the server chooses its own and says so on its standard output
     or error: `ready` is the pattern of that line, with a group `port` and perhaps one `endpoint`, the default is
-    READY. Given both, the server is ready once it has said so. `shared` keeps one server for all scripts.
+    READY. Given both, the server is ready once it has said so. `shared` keeps one server for all scripts. `features`
+    is what it has beyond what every such target has, for scripts that say `needs:`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Command:
         shared: bool = False,
         starts_within: float = 10.0,
         environment: Mapping[str, str] | None = None,
+        features: Iterable[str] = (),
     ) -> None:
         self._command = command
         self._text = command if isinstance(command, str) else shlex.join(command)
@@ -59,13 +61,15 @@ class Command:
         self._options = {h["option"]: h["default"] for h in holes if h["option"]}
         self._ready = re.compile(ready) if ready else None if self._endpoints else READY
         self._shared = shared
+        self._features = frozenset(features)
         self._starts_within_s = starts_within
         self._environment = {"PYTHONUNBUFFERED": "1", **(environment or {})}
         self._kept: dict[tuple[tuple[str, str], ...], _Server] = {}
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset({"stderr", "proven-split"} | (set() if self._shared else {"restart"}))
+        own = {"stderr", "proven-split"} | (set() if self._shared else {"restart"})
+        return self._features | own
 
     def __str__(self) -> str:
         return shorten(self._text, _SHOWN_CHARS, placeholder=" …")

@@ -6,7 +6,7 @@ Here alone it is chosen on which loop such a server runs and what is wrapped aro
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ class InProcess:
 
     `loop` makes the loop that the script plays on; `around` is entered around each script, inside its fresh hub and
     before the server is made. `sways` change what its sockets and its loop do; with them the loop is one that can be
-    steered.
+    steered. `features` is what it has beyond what every such target has, for scripts that say `needs:`.
     """
 
     def __init__(
@@ -41,19 +41,25 @@ class InProcess:
         loop: Callable[[], VirtualLoop] = VirtualLoop,
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
         sways: Sequence[Sway] = (),
+        features: Iterable[str] = (),
     ) -> None:
         self._factory = factory
         self._loop = loop
         self._around = around
         self._sways = tuple(sways)
+        self._features = frozenset(features)
 
     def swayed(self, sway: Sway) -> InProcess:
         """The same server for one play, with this sway over its sockets and its loop as well."""
-        return InProcess(self._factory, loop=self._loop, around=self._around, sways=(*self._sways, sway))
+        sways = (*self._sways, sway)
+        return InProcess(
+            self._factory, loop=self._loop, around=self._around, sways=sways, features=self._features
+        )
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"})
+        own = {"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"}
+        return self._features | own
 
     def __str__(self) -> str:
         factory = self._factory

@@ -31,6 +31,12 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         "--ready", metavar="REGEX", help="the line in which a command tells its own (?P<port>…)"
     )
     parser.add_argument("--shared", action="store_true", help="one server for all scripts, not one for each")
+    parser.add_argument(
+        "--features",
+        default="",
+        metavar="'ONE TWO'",
+        help="what the server has, for scripts that say `needs:`; they are skipped elsewhere",
+    )
     add_manner(parser)
 
 
@@ -76,7 +82,8 @@ def _wanted(path: Path, keyword: str | None) -> bool:
 
 def choice(options: argparse.Namespace) -> TargetChoice:
     """The target that was asked for."""
-    return TargetChoice(options.server, options.connect, options.app, options.shared, options.ready)
+    features = frozenset(options.features.split())
+    return TargetChoice(options.server, options.connect, options.app, options.shared, options.ready, features)
 
 
 def manner(options: argparse.Namespace) -> Manner:

@@ -31,6 +31,7 @@ _CLAIMS = "harness_update_claims"
 _COMPARED = "harness_compared"
 _stage_of_test: pytest.StashKey[Any] = pytest.StashKey()
 _claims_folder: pytest.StashKey[Path] = pytest.StashKey()
+_taking_part: pytest.StashKey[dict[str, Target]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,8 +95,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         taking_part = commands(servers, metafunc.config.getoption("harness_features"))
     except NoTarget as wrong:
         raise pytest.UsageError(f"--harness-compare: {wrong}") from None
-    targets = [one.target() for one in taking_part]
-    metafunc.parametrize("harness_target", targets, ids=[one.name for one in taking_part])
+    made = {one.name: one.choice.target() for one in taking_part}
+    targets = metafunc.config.stash.setdefault(_taking_part, made)
+    metafunc.parametrize("harness_target", list(targets.values()), ids=list(targets))
 
 
 class ChatFile(pytest.Module):
@@ -156,7 +158,9 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
         from harness.compare.carried import carried
         from harness.compare.comparing import cell
 
-        request.node.user_properties.append((_COMPARED, carried(cell(str(harness_target), verdict))))
+        targets = request.config.stash[_taking_part]
+        name = next(name for name, target in targets.items() if target is harness_target)
+        request.node.user_properties.append((_COMPARED, carried(cell(name, verdict))))
     if done is not None and done.diff:
         request.node.add_report_section("call", _UPDATED, done.diff)
     elif verdict.outcome is Outcome.SKIPPED:

@@ -52,7 +52,7 @@ def cell(server: str, verdict: Verdict) -> Cell:
         line, where, said = first.line, first.file, headline(first)
         broken = tags.at(where, line) if tags else ()
     elif verdict.outcome is Outcome.SKIPPED:
-        said = verdict.reason
+        said = verdict.reason.replace(verdict.target, server)
     elif verdict.outcome is not Outcome.PASSED:
         said = summary(verdict)
     return Cell(
@@ -63,7 +63,7 @@ def cell(server: str, verdict: Verdict) -> Cell:
 def compare(paths: Sequence[Path], entrants: Sequence[Entrant], manner: Manner, jobs: int) -> Iterator[Cell]:
     """A cell for each script and server as it comes, one script at all servers before the next."""
     if jobs < 2:
-        targets = {one.name: one.target() for one in entrants}
+        targets = {one.name: one.choice.target() for one in entrants}
         for path in paths:
             for one in entrants:
                 yield cell(one.name, play_file(path, targets[one.name], manner))
@@ -88,7 +88,7 @@ _there: dict[str, Target] = {}
 
 
 def _take(entrants: tuple[Entrant, ...]) -> None:
-    _there.update((one.name, one.target()) for one in entrants)
+    _there.update((one.name, one.choice.target()) for one in entrants)
 
 
 def _play_there(path: Path, name: str, manner: Manner) -> Verdict:

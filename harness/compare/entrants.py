@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.asking import Ask, Drive, Running, Target
 from harness.choosing import NoTarget, TargetChoice
-from harness.isolation import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,33 +14,6 @@ class Entrant:
 
     name: str
     choice: TargetChoice
-    features: frozenset[str] = frozenset()
-
-    def target(self) -> Target:
-        """The target itself, with its features."""
-        return Equipped(self.choice.target(), self.features, self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Equipped:
-    """A target that has more than its kind tells of: which parts of a protocol it speaks, say."""
-
-    target: Target
-    more: frozenset[str]
-    name: str = ""
-
-    @property
-    def features(self) -> frozenset[str]:
-        return self.target.features | self.more
-
-    def __str__(self) -> str:
-        return self.name or str(self.target)
-
-    def world(self) -> AbstractContextManager[World]:
-        return self.target.world()
-
-    def start(self, ask: Ask, drive: Drive) -> AbstractContextManager[Running]:
-        return self.target.start(ask, drive)
 
 
 def named(text: str) -> tuple[str, str]:
@@ -61,7 +31,9 @@ def entrants(choices: Sequence[tuple[str, TargetChoice]], features: Sequence[str
         if names.count(name) > 1:
             raise NoTarget(f"{name} is named twice; each server needs a name of its own")
     have = _features(features, names)
-    return tuple(Entrant(name, choice, have.get(name, frozenset())) for name, choice in choices)
+    return tuple(
+        Entrant(name, replace(choice, features=have.get(name, choice.features))) for name, choice in choices
+    )
 
 
 def _features(texts: Sequence[str], names: Sequence[str]) -> Mapping[str, frozenset[str]]:

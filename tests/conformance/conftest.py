@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness import InProcess
-from harness.compare.entrants import Equipped
 from tests.app import serve
 
 FEATURES = frozenset({"000", "001", "002", "idle-info"})
 
 
 @pytest.fixture
-def harness_target() -> Equipped:
-    return Equipped(InProcess(serve), FEATURES, "geventchat")
+def harness_target() -> InProcess:
+    return InProcess(serve, features=FEATURES)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Ask, parse
+from harness import Ask, InProcess, parse
 from harness.choosing import NoTarget, TargetChoice
 from harness.cli import main
 from harness.compare.carried import arrived, carried
@@ -22,6 +22,7 @@ from harness.compare.text import text
 from harness.ink import plain
 from harness.player import Manner
 from harness.script import load
+from harness.sway import Sway
 from harness.verdict import Outcome
 from tests.harness.servers.talk import FAULTS, Talk
 
@@ -45,8 +46,8 @@ def broken(ask: Ask) -> Talk:
 
 
 def here(name: str, factory: str | None = None, *features: str) -> Entrant:
-    choice = TargetChoice(app=f"tests.harness.test_compare:{factory or name}")
-    return Entrant(name, choice, frozenset(features))
+    app = f"tests.harness.test_compare:{factory or name}"
+    return Entrant(name, TargetChoice(app=app, features=frozenset(features)))
 
 
 SUITE = {
@@ -198,10 +199,24 @@ def test_features_are_those_of_one_server() -> None:
         [("one", TargetChoice(server="x {port}")), ("other", TargetChoice(server="y {port}"))],
         ["one=quit idle", "one=dm"],
     )
-    assert one.features == {"quit", "idle", "dm"}
-    assert "quit" in one.target().features
-    assert "stderr" in one.target().features
-    assert "quit" not in other.target().features
+    assert one.choice.target().features > {"quit", "idle", "dm", "stderr"}
+    assert "quit" not in other.choice.target().features
+
+
+@pytest.mark.parametrize("kind", [{"server": "x {port}"}, {"connect": "h:1"}, {"app": "tests.app:serve"}])
+def test_every_kind_of_target_has_the_features_it_is_given(kind: dict[str, str]) -> None:
+    assert "magic" in TargetChoice(**kind, features=frozenset({"magic"})).target().features
+    assert "magic" not in TargetChoice(**kind).target().features
+
+
+def test_a_swayed_target_keeps_its_features() -> None:
+    assert "magic" in InProcess(right, features=["magic"]).swayed(Sway()).features
+
+
+def test_what_is_skipped_says_whose_lack_it_is(table: Table) -> None:
+    assert [cell.said for cell in table.cells if cell.outcome is Outcome.SKIPPED] == [
+        f"needs roster, which {name} lacks" for name in ("drops", "crlf", "broken")
+    ]
 
 
 def test_two_of_one_name_and_features_of_nobody_are_refused() -> None:

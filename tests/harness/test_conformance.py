@@ -45,8 +45,8 @@ FEATURES = {"threaded": "000 idle-info", "selecting": "001 idle-err", "streaming
 @pytest.mark.parametrize("name", WRONG)
 def test_it_finds_what_is_wrong_and_nothing_else(name: str) -> None:
     server = SUITE / "servers" / f"{name}.py"
-    choice = TargetChoice(server=f"{sys.executable} {server} {{port}} {{idle=60}}")
-    entrant = Entrant(name, choice, frozenset(FEATURES[name].split()))
+    command = f"{sys.executable} {server} {{port}} {{idle=60}}"
+    entrant = Entrant(name, TargetChoice(server=command, features=frozenset(FEATURES[name].split())))
     # A line that does not come is waited for so long, so this is what most of the time goes into.
     cells = list(compare(SCRIPTS, [entrant], Manner(FENCE, 2.0), 1))
     assert {Path(cell.file).stem for cell in cells if cell.outcome is Outcome.FAILED} == set(WRONG[name]), (
