@@ -10,6 +10,10 @@ from tests.fire.crowd import Crowd, Fate, Peer, logged_in
 from tests.fire.process import ServerProcess
 
 _NOTICE = b"INFO server-shutdown"
+_AT_THE_END = 3
+# More than any kernel keeps for a reader that is stuck, and less than the server does here.
+_STUCK_ROUNDS = 120
+_STUCK_QUEUE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ def in_traffic(clients: int, signum: signal.Signals, lines_before: int = 2_000) 
         talk = _Talk(people)
         crowd.until("the talk is under way", talk.on(lambda: people[0].heard.count(b"\n") >= lines_before))
         server.signal(signum)
+        # What the server has not read when it closes is what would turn an orderly end into a reset.
+        talk.more(_AT_THE_END)
         crowd.until(
             "everyone's connection has ended", talk.on(lambda: all(p.fate is not Fate.OPEN for p in people))
         )
@@ -43,6 +49,12 @@ class _Talk:
     def __init__(self, people: list[Peer]) -> None:
         self._people = people
         self.said = [0] * len(people)
+
+    def more(self, lines: int) -> None:
+        """So many lines of everyone, at once."""
+        for n, peer in enumerate(self._people):
+            peer.say(*[f"MSG {number}" for number in range(self.said[n], self.said[n] + lines)])
+            self.said[n] += lines
 
     def on(self, is_so: Callable[[], bool]) -> Callable[[], bool]:
         """Go on talking until it is so."""
@@ -93,7 +105,12 @@ def _agree(people: list[Peer], said: list[int]) -> int:
 def stuck_at_the_end(shutdown_s: float, again: signal.Signals | None) -> int:
     """A client that reads nothing holds up the end; a second signal may come. Returns the exit code."""
     with (
-        ServerProcess(f"--shutdown-timeout={shutdown_s}", "--rate=0", "--idle-timeout=0") as server,
+        ServerProcess(
+            f"--shutdown-timeout={shutdown_s}",
+            f"--max-queue={_STUCK_QUEUE_BYTES}",
+            "--rate=0",
+            "--idle-timeout=0",
+        ) as server,
         Crowd() as crowd,
     ):
         speaker, other = logged_in(crowd, server.at(), ["speaker", "other"])
@@ -101,8 +118,7 @@ def stuck_at_the_end(shutdown_s: float, again: signal.Signals | None) -> int:
         stuck.say("LOGIN stuck")
         crowd.until_heard([stuck], b"OK\n")
         stuck.stop_reading()
-        # More than any kernel keeps for it: it is owed something until it is dropped.
-        for n in range(40):
+        for n in range(_STUCK_ROUNDS):
             speaker.say(*[f"MSG {'x' * 1000}"] * 100, f"DM other {n}")
             crowd.until_heard([other], f"DM speaker {n}\n".encode())
         server.signal(signal.SIGTERM)

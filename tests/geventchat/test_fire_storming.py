@@ -6,9 +6,12 @@ from tests.fire.storming import login_storm, reconnect_storm
 
 
 def test_a_login_costs_the_same_however_many_are_there() -> None:
-    run = login_storm(8_000)
-    # Even one look at the name of everyone who is there would double it.
-    assert run.growth < 1.6, run.cpu_s_each
+    # Even one look at the name of everyone who is there would nearly double it. A busy machine makes some storms look
+    # dearer towards their end, but not each of three.
+    seen = []
+    while len(seen) < 3 and not (seen and seen[-1] < 1.5):
+        seen.append(login_storm(8_000).growth)
+    assert seen[-1] < 1.5, seen
 
 
 def test_everyone_who_was_cut_off_comes_back_at_once_under_the_old_name() -> None:
