@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Outcome
+from harness import Grade, Outcome
 from harness.choosing import TargetChoice
 from harness.compare.comparing import Cell, compare
 from harness.compare.entrants import Entrant
@@ -53,7 +53,13 @@ def test_it_finds_what_is_wrong_and_nothing_else(name: str) -> None:
         told(cells)
     )
     assert {cell.outcome for cell in cells} == {Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED}
-    assert {Path(cell.file).name: mark(cell) for cell in cells} == column(name)
+    shown = column(name)
+    assert shown.keys() == {Path(cell.file).name for cell in cells}
+    for cell in cells:
+        # What a connection that ended has caused is only waited for, so its line may be blamed a turn later.
+        unsure = cell.verdict is not None and cell.verdict.grade is Grade.SETTLED
+        words = slice(1) if unsure else slice(None)
+        assert mark(cell).split()[words] == shown[Path(cell.file).name].split()[words], cell.file
     documented = {int(line[0]) for line in server.read_text().splitlines() if line[:2] in ("1.", "2.", "3.")}
     assert documented == set(WRONG[name].values())
 
