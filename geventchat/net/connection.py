@@ -204,8 +204,6 @@ class Connection:
                 self._vigil.until(writable)
 
     def _lost(self, slow: bool) -> None:
-        # Its name is free now, not when its greenlet has its next turn.
-        self._around.hub.leave(self._session)
         self._vigil.interrupt(Departure.SLOW if slow else Departure.RESET)
 
     def _fault(self) -> None:

@@ -109,6 +109,57 @@ def test_who_does_not_read_is_dropped_at_the_deadline_and_the_stop_says_so():
         assert kept.server.clients == 0
 
 
+def ask_until_not_heard(client: socket.socket, question: bytes, most: int) -> int:
+    """Ask the same again and again, reading nothing, until the server takes no more; how many bytes it took."""
+    client.settimeout(0.5)
+    many = question * 100
+    asked = 0
+    try:
+        while asked < most:
+            asked += client.send(many[asked % len(question) :])
+    except TimeoutError:
+        pass
+    client.settimeout(None)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("question", "people", "most"),
+    [
+        (b"x" * 99 + b"\n", 1, 100_000_000),
+        (b"PING " + b"x" * 4000 + b"\n", 1, 100_000_000),
+        (b"WHO\n", 60, 65_536),
+    ],
+    ids=["answers shorter than questions", "answers as long", "answers much longer"],
+)
+def test_who_asks_faster_than_it_reads_is_read_more_slowly_and_gets_every_answer(
+    question: bytes, people: int, most: int
+):
+    limits = Limits(lines_per_s=0, queue_bytes=200_000)
+    with Server(on("line", limits=limits)) as server:
+        clients = [socket.create_connection(server.addresses["line"]) for _ in range(people)]
+        for number, other in enumerate(clients):
+            other.sendall(b"LOGIN somebody-called-%03d\n" % number)
+            assert other.recv(10) == b"OK\n"
+        client = clients[0]
+        asked = ask_until_not_heard(client, question, most)
+        connection = next(iter(server._connections.values()))
+        assert connection._outbox.backlog_bytes + connection._outbox.own_bytes < 200_000
+        rest = question[asked % len(question) :] if asked % len(question) else b""
+        whole = (asked + len(rest)) // len(question)
+        answer = b"".join(b"USER somebody-called-%03d\n" % n for n in range(people))
+        if question != b"WHO\n":
+            answer = question.replace(b"PING", b"PONG") if b"PING" in question else b"ERR unknown-command\n"
+        wanted = whole * len(answer) + len(b"Goodbye!\n")
+        gevent.spawn(client.sendall, rest + b"QUIT\n")
+        heard = 0
+        while chunk := client.recv(1 << 20):
+            heard += len(chunk)
+        assert heard == wanted
+        for other in clients:
+            other.close()
+
+
 def test_several_live_in_one_process_and_know_nothing_of_each_other():
     with Server(on("line")) as one, Server(on("line", "json")) as other:
         assert set(one.addresses) == {"line"}
