@@ -1,10 +1,8 @@
-"""The room: who is in it, who is told what, and what a client may do to its connection. Speaks no dialect itself."""
+"""Conversations in a room: what people may do next, to each other and to their connections. Speaks no dialect itself."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 
 from harness.generating.model import Pick
@@ -13,7 +11,6 @@ from harness.steps import (
     Deed,
     Does,
     Ending,
-    Ends,
     Send,
     SendBytes,
     Step,
@@ -22,63 +19,17 @@ from harness.steps import (
     is_literal,
 )
 from tests.geventchat.model import jsons, line, slash
-from tests.geventchat.model.meanings import (
-    LONGEST_LINE,
-    Ask,
-    Broken,
-    Enter,
-    Help,
-    Leave,
-    Line,
-    Meaning,
-    Name,
-    Nothing,
-    Ping,
-    Say,
-    Tell,
-    Unknown,
-    Wrong,
-)
+from tests.geventchat.model.meanings import LONGEST_LINE, Enter, Line
+from tests.geventchat.model.room import US, Client, Room
 
-START_S = 1_234_567_890
 PEOPLE = ("a", "b", "c", "d")
-_US = 1_000_000
-_PAUSES_US = (1 * _US, 10 * _US, 30 * _US, 59_999_000, 60 * _US, 3600 * _US)
+_PAUSES_US = (1 * US, 10 * US, 30 * US, 59_999_000, 60 * US, 3600 * US)
 
 
-@dataclass(slots=True)
-class Client:
-    """One connection."""
-
-    who: str
-    dialect: ModuleType
-    since_us: int
-    """When its last complete line was said, or it came."""
-    name: Name | None = None
-    fresh: bool = True
-    """Whether it has sent nothing at all."""
-    rest: bytes = b""
-    pending: Line | None = None
-    """The line of which it has sent all but `rest`."""
-
-    @property
-    def due_us(self) -> int | None:
-        """When it will have been silent for too long."""
-        idle: int | None = self.dialect.IDLE_S
-        return None if idle is None else self.since_us + idle * _US
-
-
-class Chat:
+class Chat(Room):
     """The model: clients of some dialects in one room."""
 
     dialects: Sequence[ModuleType] = (line, jsons, slash)
-
-    def __init__(self) -> None:
-        self._clients: dict[str, Client] = {}
-        self._inside: list[Client] = []
-        self._now_us = 0
-        self._heard: dict[str, bytes] = defaultdict(bytes)
-        self._ended: list[Step] = []
 
     @property
     def header(self) -> dict[str, str]:
@@ -192,106 +143,6 @@ class Chat:
             if client.due_us is not None:
                 due.setdefault(client.due_us, []).append(client)
         return min(due.items(), default=None, key=lambda one: one[0])
-
-    # --- what comes of it -------------------------------------------------------------------------------------
-
-    @property
-    def _at(self) -> int:
-        return START_S + self._now_us // _US
-
-    def _says(self, client: Client, said: Line) -> None:
-        client.since_us = self._now_us
-        answer = self._answer(client, said.meaning)
-        if isinstance(answer, Wrong):
-            self._hears(client, client.dialect.error(answer, _subject(said.meaning)))
-
-    def _answer(self, client: Client, meaning: Meaning) -> Wrong | None:
-        """Does what is meant, or says why not."""
-        dialect, name = client.dialect, client.name
-        match meaning:
-            case Nothing():
-                return None
-            case Broken(why):
-                return why
-            case Leave():
-                self._hears(client, dialect.goodbye())
-                self._leaves(client, Ending.CLOSED)
-                return None
-            case Enter(asked):
-                return self._enter(client, asked)
-        if name is None:
-            return Wrong.NOT_IN
-        match meaning:
-            case Say(text):
-                if not text.shown:
-                    return Wrong.NOTHING_SAID
-                for other in self._inside:
-                    self._hears(other, other.dialect.said(name.shown, text.shown, self._at, other is client))
-            case Tell(to, text):
-                return self._tell(client, name, to, text.shown)
-            case Ask():
-                self._hears(client, dialect.roster(self._names()))
-            case Ping(token):
-                self._hears(client, dialect.pong(token))
-            case Help():
-                self._hears(client, dialect.helped())
-            case Unknown():
-                return Wrong.UNKNOWN
-        return None
-
-    def _refusal(self, asked: Name) -> Wrong | None:
-        if asked.wrong is not None:
-            return asked.wrong
-        taken = any(other.name is not None and other.name.key == asked.key for other in self._inside)
-        return Wrong.NAME_TAKEN if taken else None
-
-    def _enter(self, client: Client, asked: Name) -> Wrong | None:
-        if client.name is not None:
-            return Wrong.ALREADY_IN
-        refusal = self._refusal(asked)
-        if refusal is not None:
-            return refusal
-        client.name = asked
-        self._inside.append(client)
-        for other in self._inside:
-            self._hears(other, other.dialect.joined(asked.shown, self._at, other is client))
-        self._hears(client, client.dialect.entered(asked.shown, self._names(), self._at))
-        return None
-
-    def _tell(self, client: Client, name: Name, to: Name, text: str) -> Wrong | None:
-        if not text:
-            return Wrong.NOTHING_TOLD
-        other = next((one for one in self._inside if one.name and one.name.key == (to.key or None)), None)
-        if other is None or other.name is None:
-            return Wrong.NOBODY
-        shown = other.name.shown
-        self._hears(client, client.dialect.told_to(name.shown, to.typed, shown, text, self._at))
-        self._hears(other, other.dialect.told(name.shown, shown, text, self._at, other is client))
-        return None
-
-    def _leaves(self, client: Client, ending: Ending | None) -> None:
-        del self._clients[client.who]
-        if ending is not None:
-            self._ended.append(Ends(client.who, ending))
-        if client.name is not None:
-            self._inside.remove(client)
-            for other in self._inside:
-                self._hears(other, other.dialect.left(client.name.shown, self._at))
-
-    def _hears(self, client: Client, text: str) -> None:
-        self._heard[client.who] += text.encode()
-
-    def _names(self) -> list[str]:
-        return [one.name.shown for one in self._inside if one.name is not None]
-
-
-def _subject(meaning: Meaning) -> str:
-    match meaning:
-        case Tell(to, _):
-            return to.typed
-        case Unknown(verb):
-            return verb
-    return ""
 
 
 def _sent(who: str, wire: bytes) -> Send | SendBytes:
