@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import gevent
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from geventchat.chat.commands import Login, Ping, Quit, Say, Tell
@@ -38,6 +38,7 @@ class Loop:
 
     def __init__(self) -> None:
         self.callbacks: list = []
+        self.looks = 0
         self.watchers: dict[int, Watcher] = {}
 
     @property
@@ -66,6 +67,7 @@ class Timer:
     loop: Loop
 
     def start(self, callback) -> None:
+        self.loop.looks += 1
         self.loop.callbacks.append(callback)
 
 
@@ -178,6 +180,18 @@ class World:
         }
         self.words(person, welcome)
 
+    def misname(self, person: Person) -> None:
+        """Something of its own for one who is not in yet."""
+        if person.name or person.gone:
+            return
+        self.hub.handle(person.session, Login(""))
+        refused = {
+            "line": "ERR invalid-username\n",
+            "slash": "[error] Username must be 1-20 characters.\n",
+            "json": line(type="error", message="Invalid username"),
+        }
+        self.words(person, refused)
+
     def say(self, person: Person, *texts: str) -> None:
         if not person.name or person.gone:
             return
@@ -273,9 +287,13 @@ WHO = st.integers(0, 7)
 HISTORY = st.lists(
     st.one_of(
         st.tuples(
-            st.just("arrive"), st.sampled_from(sorted(DIALECTS)), st.sampled_from([0, 7, 60, 10**9, 10**9])
+            st.just("arrive"),
+            st.sampled_from(sorted(DIALECTS)),
+            st.sampled_from([0, 7, 60, 10**9, 10**9]),
+            st.sampled_from(["login", "misname"]),
         ),
         st.tuples(st.just("login"), WHO),
+        st.tuples(st.just("misname"), WHO),
         st.tuples(st.just("say"), WHO, st.text("abc", min_size=1, max_size=20)),
         st.tuples(st.just("say"), WHO, *[st.text("abc", min_size=1, max_size=20)] * 3),
         st.tuples(st.just("tell"), WHO, WHO, st.text("xyz", min_size=1, max_size=20)),
@@ -293,6 +311,8 @@ HISTORY = st.lists(
 
 @settings(max_examples=600)
 @given(HISTORY)
+@example([("arrive", "line", 0, "misname"), ("turn",), ("login", 1), ("turn",), ("say", 0, "a"), ("turn",)])
+@example([("arrive", "line", 0, "misname"), ("turn",), ("say", 0, "a"), ("login", 1), ("say", 0, "b"), ("turn",)])
 def test_the_fast_path_sends_what_the_slow_one_would(history):
     world = World()
     world.arrive("line", 10**9)
@@ -300,8 +320,9 @@ def test_the_fast_path_sends_what_the_slow_one_would(history):
     for deed, *details in history:
         if deed == "arrive":
             if len(world.people) < 8:
-                world.arrive(*details)
-                world.login(world.people[-1])
+                *what, first = details
+                world.arrive(*what)
+                getattr(world, first)(world.people[-1])
             continue
         people = [
             world.people[item % len(world.people)] if isinstance(item, int) else item for item in details
@@ -363,6 +384,26 @@ def test_members_with_nothing_of_their_own_are_sent_the_very_same_bytes():
     world.turn()
     assert sent == [b"MSG p0 one\nMSG p0 two\n"] * 3
     assert sent[0] is sent[1] is sent[2]
+
+
+def test_a_flood_is_held_back_for_a_bounded_number_of_looks_and_talk_is_not():
+    world = World()
+    for _ in range(33):
+        world.arrive("line", 10**9)
+        world.login(world.people[-1])
+    world.turn()
+
+    def looks_for(text: str) -> int:
+        world.say(world.people[0], text)
+        world.loop.looks = 0
+        world.turn()
+        world.check()
+        return world.loop.looks
+
+    assert looks_for("x" * 5000) == 0, "the first flood has nothing to wait for"
+    assert looks_for("x" * 4000) == 4, "one look for eight members, while less has been said than before"
+    assert looks_for("x" * 4000) == 0, "as much as before is enough"
+    assert looks_for("x" * 100) == 0, "talk goes at once"
 
 
 @pytest.mark.parametrize("speakers", [1, 2, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket as plain_socket
 import subprocess
 import sys
 
@@ -158,6 +159,17 @@ def test_who_asks_faster_than_it_reads_is_read_more_slowly_and_gets_every_answer
         assert heard == wanted
         for other in clients:
             other.close()
+
+
+def test_the_urgent_byte_of_telnet_s_interrupt_takes_nothing_of_the_line_behind_it():
+    with Server(on("line")) as server, socket.create_connection(server.addresses["line"]) as client:
+        client.sendall(b"LOGIN alice\n")
+        assert client.recv(10) == b"OK\n"
+        # Interrupt process, then a data mark whose second byte is out of band.
+        client.sendall(b"\xff\xf4")
+        client.send(b"\xff\xf2", plain_socket.MSG_OOB)
+        client.sendall(b"PING still here\n")
+        assert client.recv(100) == b"PONG still here\n"
 
 
 def test_several_live_in_one_process_and_know_nothing_of_each_other():
