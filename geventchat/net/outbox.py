@@ -108,6 +108,9 @@ class Outbox:
     def begin(self) -> None:
         """From now on the feed is heard."""
         self._start, self._stop = self.feed.size, _EVER
+        if self._watcher is not None:
+            # What it was told before it came in still waits, and what is said from now on waits behind that.
+            self.feed.behind[self] = None
         if self.feed.size:
             self._splice(self._start, self._start, b"")
         elif not self._splices and not self._backlog:

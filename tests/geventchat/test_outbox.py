@@ -312,7 +312,9 @@ HISTORY = st.lists(
 @settings(max_examples=600)
 @given(HISTORY)
 @example([("arrive", "line", 0, "misname"), ("turn",), ("login", 1), ("turn",), ("say", 0, "a"), ("turn",)])
-@example([("arrive", "line", 0, "misname"), ("turn",), ("say", 0, "a"), ("login", 1), ("say", 0, "b"), ("turn",)])
+@example(
+    [("arrive", "line", 0, "misname"), ("turn",), ("say", 0, "a"), ("login", 1), ("say", 0, "b"), ("turn",)]
+)
 def test_the_fast_path_sends_what_the_slow_one_would(history):
     world = World()
     world.arrive("line", 10**9)
