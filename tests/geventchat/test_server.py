@@ -198,10 +198,12 @@ def test_a_server_can_be_started_again_once_it_has_stopped():
 
 
 def test_stopping_twice_is_stopping_once():
-    server = Server(on("line"))
+    told: list[str] = []
+    server = Server(on("line"), log=lambda happening, **_: told.append(happening.value))
     server.start()
     assert server.stop()
     assert server.stop()
+    assert told == ["listening", "stopping", "stopped"]
 
 
 def test_a_place_that_is_taken_is_an_error_that_names_it_and_leaves_nothing_open():
