@@ -11,7 +11,7 @@ from tests.fire.crowd import Crowd, Fate, Peer
 from tests.fire.leaks import Census, kept
 from tests.fire.process import ServerProcess, eventually
 
-_AT_ONCE = 100
+_AT_ONCE = 250
 _US = 1_000_000
 
 
