@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import greenlet
 from gevent._hub_local import get_hub_if_exists, get_loop, set_hub, set_loop
 from gevent.exceptions import HubDestroyed
 from gevent.hub import Hub
@@ -69,8 +70,17 @@ def fresh_world(make_loop: Callable[[], Loop]) -> Iterator[World]:
             loop.let_real_time_pass()
         try:
             hub.destroy(True)
+            _end(hub)
         finally:
             _install(outer_hub, outer_loop)
+
+
+def _end(hub: Any) -> None:
+    """A hub that was destroyed is still suspended where it last switched away, and all that its script has left lies on
+    its stack; nothing would ever free it."""
+    if hub and not hub.dead:
+        hub.parent = greenlet.getcurrent()
+        hub.throw(GreenletExit)
 
 
 def _install(hub: Any, spare_loop: Any) -> None:
