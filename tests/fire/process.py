@@ -17,11 +17,20 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from geventchat.net.descriptors import raise_limit
+
+# Thousands of clients are as many descriptors here; many systems allow a program no more than 1,024 unless it asks.
+raise_limit()
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 """How long anything may take before a test gives up: far more than it needs, since machines are shared."""
 _LOOK_S = 0.002
 _READY = re.compile(r"Chat server started on (?P<host>\S+):(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
+
+
+def descriptors_allowed(needed: int) -> bool:
+    """Whether this process may have so many files open, as it is or where it is asked for."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= needed
 
 
 def eventually(what: str, is_so: Callable[[], bool], within_s: float = PATIENCE_S) -> None:

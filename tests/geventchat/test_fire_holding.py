@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fire.holding import cut_exactly, hold
+from tests.fire.process import descriptors_allowed
 
 KIB = 1024
+# In one process, both ends of five thousand connections.
+NEEDED = 10_200
+pytestmark = pytest.mark.skipif(
+    not descriptors_allowed(NEEDED), reason=f"this system allows fewer than {NEEDED} open files"
+)
 
 
 def test_five_thousand_are_cut_exactly_when_their_time_is_up_and_their_names_are_free() -> None:
