@@ -10,52 +10,52 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.asking import Ask as Ask
-    from harness.asking import Target as Target
-    from harness.asking import TargetError as TargetError
-    from harness.asking import UnsupportedAsk as UnsupportedAsk
-    from harness.clock import Clock as Clock
-    from harness.connection import End as End
-    from harness.errors import ScriptError as ScriptError
-    from harness.fence import Fence as Fence
-    from harness.fence import Grade as Grade
-    from harness.player import Manner as Manner
-    from harness.player import play as play
-    from harness.script import check as check
-    from harness.script import load as load
-    from harness.script import parse as parse
-    from harness.script import render as render
-    from harness.stage import Stage as Stage
-    from harness.steps import Script as Script
+    from harness.language.errors import ScriptError as ScriptError
+    from harness.language.script import check as check
+    from harness.language.script import load as load
+    from harness.language.script import parse as parse
+    from harness.language.script import render as render
+    from harness.language.steps import Script as Script
+    from harness.playing.player import Manner as Manner
+    from harness.playing.player import play as play
+    from harness.playing.verdict import Outcome as Outcome
+    from harness.playing.verdict import Verdict as Verdict
+    from harness.stage.clock import Clock as Clock
+    from harness.stage.connection import End as End
+    from harness.stage.fence import Fence as Fence
+    from harness.stage.fence import Grade as Grade
+    from harness.stage.stage import Stage as Stage
     from harness.targets import Address as Address
     from harness.targets import Command as Command
     from harness.targets import InProcess as InProcess
-    from harness.verdict import Outcome as Outcome
-    from harness.verdict import Verdict as Verdict
+    from harness.targets.asking import Ask as Ask
+    from harness.targets.asking import Target as Target
+    from harness.targets.asking import TargetError as TargetError
+    from harness.targets.asking import UnsupportedAsk as UnsupportedAsk
 
 _HOMES = {
     "Address": "targets",
-    "Ask": "asking",
-    "Clock": "clock",
+    "Ask": "targets.asking",
+    "Clock": "stage.clock",
     "Command": "targets",
-    "End": "connection",
-    "Fence": "fence",
-    "Grade": "fence",
+    "End": "stage.connection",
+    "Fence": "stage.fence",
+    "Grade": "stage.fence",
     "InProcess": "targets",
-    "Manner": "player",
-    "Outcome": "verdict",
-    "Script": "steps",
-    "ScriptError": "errors",
-    "Stage": "stage",
-    "Target": "asking",
-    "TargetError": "asking",
-    "UnsupportedAsk": "asking",
-    "Verdict": "verdict",
-    "check": "script",
-    "load": "script",
-    "parse": "script",
-    "play": "player",
-    "render": "script",
+    "Manner": "playing.player",
+    "Outcome": "playing.verdict",
+    "Script": "language.steps",
+    "ScriptError": "language.errors",
+    "Stage": "stage.stage",
+    "Target": "targets.asking",
+    "TargetError": "targets.asking",
+    "UnsupportedAsk": "targets.asking",
+    "Verdict": "playing.verdict",
+    "check": "language.script",
+    "load": "language.script",
+    "parse": "language.script",
+    "play": "playing.player",
+    "render": "language.script",
 }
 
 __all__ = sorted(_HOMES)

@@ -11,14 +11,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import ink, junit, page
-from harness.asking import Target
 from harness.audit import command as audit_command
-from harness.choosing import NoTarget, host_port
 from harness.compare import command as compare_command
-from harness.errors import ScriptError
 from harness.exploring import command as explore_command
 from harness.generating import command as generate_command
+from harness.language.errors import ScriptError
+from harness.language.script import check, load
+from harness.language.wrong import Wrong
 from harness.options import (
     BROKEN,
     FAILED,
@@ -32,15 +31,16 @@ from harness.options import (
     fence_of,
     manner,
 )
-from harness.player import Manner
-from harness.progress import Progress
-from harness.record import record
-from harness.report import report
-from harness.running import play_files
-from harness.script import check, load
-from harness.updating import Updated, update
-from harness.verdict import Outcome, Verdict
-from harness.wrong import Wrong
+from harness.playing.player import Manner
+from harness.playing.running import play_files
+from harness.playing.verdict import Outcome, Verdict
+from harness.recording.record import record
+from harness.reporting import ink, junit, page
+from harness.reporting.progress import Progress
+from harness.reporting.report import report
+from harness.targets.asking import Target
+from harness.targets.choosing import NoTarget, host_port
+from harness.updating.updating import Updated, update
 
 _CODES = {
     Outcome.PASSED: FINE,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.choosing import NoTarget, TargetChoice
-from harness.player import WITHIN_S, Manner
-from harness.running import scripts_in
-from harness.settings import header_line, parse_duration
-from harness.steps import FenceLine
+from harness.language.settings import header_line, parse_duration
+from harness.language.steps import FenceLine
+from harness.playing.player import WITHIN_S, Manner
+from harness.playing.running import scripts_in
+from harness.targets.choosing import NoTarget, TargetChoice
 
 FINE, FAILED, BROKEN = 0, 1, 2
 """Exit codes: as the scripts say; something is not; a script, the target or the command line is wrong."""

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import ink
 from harness.pytest_options import add_options
+from harness.reporting import ink
 from harness.told import Told, TranscriptFailed
 
 if TYPE_CHECKING:
-    from harness.asking import Target
-    from harness.stage import Stage
-    from harness.updating import Updated
-    from harness.verdict import Verdict
+    from harness.playing.verdict import Verdict
+    from harness.stage.stage import Stage
+    from harness.targets.asking import Target
+    from harness.updating.updating import Updated
 
 _UPDATED = "transcript rewritten"
 _CLAIMS = "harness_update_claims"
@@ -88,8 +88,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     servers: list[str] = metafunc.config.getoption("harness_compare")
     if not servers or metafunc.function is not _transcript:
         return
-    from harness.choosing import NoTarget
     from harness.compare.carried import commands
+    from harness.targets.choosing import NoTarget
 
     try:
         taking_part = commands(servers, metafunc.config.getoption("harness_features"))
@@ -109,8 +109,8 @@ class ChatFile(pytest.Module):
         return module
 
     def collect(self) -> Iterator[pytest.Item]:
-        from harness.errors import ScriptError
-        from harness.script import is_library, load
+        from harness.language.errors import ScriptError
+        from harness.language.script import is_library, load
 
         try:
             if is_library(load(self.path)):
@@ -141,8 +141,8 @@ class ChatItem(pytest.Function):
 
 
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
-    from harness.running import play_file
-    from harness.verdict import Outcome
+    from harness.playing.running import play_file
+    from harness.playing.verdict import Outcome
 
     path = request.node.path
     if request.config.getoption("harness_audit"):
@@ -170,8 +170,8 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
 
 
 def _told(verdict: Verdict, refused: str) -> TranscriptFailed:
-    from harness.report import report
-    from harness.telling import summary
+    from harness.reporting.report import report
+    from harness.reporting.telling import summary
 
     lines = list(report(verdict))
     if refused:
@@ -183,8 +183,8 @@ def _audit(path: Path, target: Target, most: int | None) -> None:
     from harness.audit.auditing import Sample
     from harness.audit.files import audit_file
     from harness.audit.telling import headline, report
-    from harness.player import Manner
-    from harness.verdict import Outcome
+    from harness.playing.player import Manner
+    from harness.playing.verdict import Outcome
 
     audited = audit_file(path, target, Manner(), Sample(most))
     if audited.clean.outcome is Outcome.SKIPPED:
@@ -194,10 +194,10 @@ def _audit(path: Path, target: Target, most: int | None) -> None:
 
 
 def _explore(path: Path, target: Target, runs: int, seed: int) -> None:
-    from harness.choosing import NoTarget
     from harness.exploring.explore import explorable, explore_file
     from harness.exploring.telling import headline, report
-    from harness.verdict import Outcome
+    from harness.playing.verdict import Outcome
+    from harness.targets.choosing import NoTarget
 
     try:
         explored = explore_file(path, explorable(target), range(seed, seed + runs))
@@ -213,8 +213,8 @@ def _explore(path: Path, target: Target, runs: int, seed: int) -> None:
 
 
 def _update(request: pytest.FixtureRequest, target: Target) -> Updated:
-    from harness.claims import Claims
-    from harness.updating import update
+    from harness.updating.claims import Claims
+    from harness.updating.updating import update
 
     config = request.config
     given = getattr(config, "workerinput", {}).get(_CLAIMS)
@@ -258,7 +258,7 @@ def _sum_up_comparison(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def harness_target(pytestconfig: pytest.Config) -> Target:
     """What transcripts are played at. A project overrides this fixture, or says it in the options or the ini."""
-    from harness.choosing import NoTarget, TargetChoice
+    from harness.targets.choosing import NoTarget, TargetChoice
 
     given = {name: pytestconfig.getoption(f"harness_{name}") for name in ("server", "connect", "app")}
     if not any(given.values()):
@@ -274,7 +274,7 @@ def harness_target(pytestconfig: pytest.Config) -> Target:
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[Stage]:
     """Clients at the target, for conversations written in Python; settled and closed at the end of the test."""
-    from harness.staging import stage_for
+    from harness.stage.staging import stage_for
 
     marker = request.node.get_closest_marker("harness")
     with stage_for(harness_target, marker.kwargs if marker else {}) as made:

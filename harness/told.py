@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import ink
+from harness.reporting import ink
 
 
 class TranscriptFailed(AssertionError):

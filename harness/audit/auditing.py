@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from harness.asking import Target
 from harness.audit.mutations import Mutation, mutations
 from harness.audit.tampering import Tampering
-from harness.fence import Grade
-from harness.player import Manner, play
-from harness.steps import Script
-from harness.verdict import Outcome, Verdict
+from harness.language.steps import Script
+from harness.playing.player import Manner, play
+from harness.playing.verdict import Outcome, Verdict
+from harness.stage.fence import Grade
+from harness.targets.asking import Target
 
 
 @dataclass(frozen=True, slots=True)

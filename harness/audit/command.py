@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any, TextIO
 
-from harness import ink
 from harness.audit.auditing import Audited, Sample
 from harness.audit.files import audit_files
 from harness.audit.telling import report, summary
@@ -23,7 +22,8 @@ from harness.options import (
     chosen,
     manner,
 )
-from harness.verdict import Outcome
+from harness.playing.verdict import Outcome
+from harness.reporting import ink
 
 
 def add(commands: Any) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from harness.asking import Target
 from harness.audit.auditing import Audited, Sample, audit
-from harness.choosing import TargetChoice
-from harness.errors import ScriptError
-from harness.player import Manner
-from harness.script import load
-from harness.steps import Script
-from harness.verdict import Outcome, Verdict
+from harness.language.errors import ScriptError
+from harness.language.script import load
+from harness.language.steps import Script
+from harness.playing.player import Manner
+from harness.playing.verdict import Outcome, Verdict
+from harness.targets.asking import Target
+from harness.targets.choosing import TargetChoice
 
 
 def audit_file(

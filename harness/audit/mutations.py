@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.connection import End
-from harness.hearing import Awaited
-from harness.steps import Deed, ReceivePattern
-from harness.verdict import Hearing, TurnReport, Verdict
+from harness.language.steps import Deed, ReceivePattern
+from harness.playing.hearing import Awaited
+from harness.playing.verdict import Hearing, TurnReport, Verdict
+from harness.stage.connection import End
 
 STRANGE, STRANGER = b"??", b"!!"
 """What a word is altered to: two characters that no number, name or identifier is made of."""

@@ -7,14 +7,14 @@ from itertools import groupby
 
 from harness.audit.auditing import Audited, Survivor
 from harness.audit.mutations import Kind, Mutation
-from harness.fence import SETTLE_S
-from harness.ink import Line, Span, Tone
-from harness.lanes import heard_text
-from harness.matching import ANONYMOUS
-from harness.matching import Kind as CaptureKind
-from harness.report import report as report_verdict
-from harness.steps import ReceivePattern
-from harness.telling import summary as summarised
+from harness.language.matching import ANONYMOUS
+from harness.language.matching import Kind as CaptureKind
+from harness.language.steps import ReceivePattern
+from harness.reporting.ink import Line, Span, Tone
+from harness.reporting.lanes import heard_text
+from harness.reporting.report import report as report_verdict
+from harness.reporting.telling import summary as summarised
+from harness.stage.fence import SETTLE_S
 
 SHOWN = 3
 """How many of the changes that one line lets pass are shown."""

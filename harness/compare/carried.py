@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from harness.choosing import TargetChoice
 from harness.compare.comparing import Cell
 from harness.compare.entrants import Entrant, entrants, named
 from harness.compare.table import Table
 from harness.compare.text import text
-from harness.ink import Line
-from harness.verdict import Outcome
+from harness.playing.verdict import Outcome
+from harness.reporting.ink import Line
+from harness.targets.choosing import TargetChoice
 
 
 def commands(servers: Sequence[str], features: Sequence[str]) -> tuple[Entrant, ...]:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import ink
-from harness.choosing import NoTarget, TargetChoice
 from harness.compare.comparing import Cell, compare
 from harness.compare.entrants import entrants, named
 from harness.compare.markdown import markdown
@@ -18,7 +16,9 @@ from harness.compare.table import BROKEN as BROKEN_OUTCOMES
 from harness.compare.table import Table
 from harness.compare.text import text
 from harness.options import BROKEN, FAILED, FINE, add_files, add_jobs, add_manner, chosen, manner
-from harness.verdict import Outcome
+from harness.playing.verdict import Outcome
+from harness.reporting import ink
+from harness.targets.choosing import NoTarget, TargetChoice
 
 _CHOICES: dict[str, Callable[[str], TargetChoice]] = {
     "server": lambda text: TargetChoice(server=text),

@@ -8,14 +8,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.asking import Target
 from harness.compare.entrants import Entrant
 from harness.compare.tags import Tags
-from harness.errors import ScriptError
-from harness.player import Manner
-from harness.running import play_file
-from harness.telling import headline, summary
-from harness.verdict import Outcome, Verdict
+from harness.language.errors import ScriptError
+from harness.playing.player import Manner
+from harness.playing.running import play_file
+from harness.playing.verdict import Outcome, Verdict
+from harness.reporting.telling import headline, summary
+from harness.targets.asking import Target
 
 
 @dataclass(frozen=True, slots=True)

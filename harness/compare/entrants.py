@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.choosing import NoTarget, TargetChoice
+from harness.targets.choosing import NoTarget, TargetChoice
 
 
 @dataclass(frozen=True, slots=True)

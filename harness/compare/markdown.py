@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from harness import ink
 from harness.compare.comparing import Cell
 from harness.compare.table import BROKEN, Table, mark, source
-from harness.report import report
-from harness.verdict import Outcome
+from harness.playing.verdict import Outcome
+from harness.reporting import ink
+from harness.reporting.report import report
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
 

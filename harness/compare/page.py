@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 
-from harness import ink
 from harness.compare.comparing import Cell
 from harness.compare.table import BROKEN, Table, mark, source
-from harness.report import report
-from harness.verdict import Outcome
+from harness.playing.verdict import Outcome
+from harness.reporting import ink
+from harness.reporting.report import report
 
 _CLASSES = {Outcome.PASSED: "good", Outcome.FAILED: "bad", Outcome.SKIPPED: "quiet"}
 _STYLE = """

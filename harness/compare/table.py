@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.compare.comparing import Cell
-from harness.verdict import Outcome
+from harness.playing.verdict import Outcome
 
 BROKEN = (Outcome.SCRIPT_WRONG, Outcome.TARGET_BROKEN)
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from harness.plan import plan
-from harness.steps import Comment, Include, Script
+from harness.language.plan import plan
+from harness.language.steps import Comment, Include, Script
 
 _TAGS = re.compile(r" ?\[(?P<tags>[\w.-]*(?: [\w.-]+)*)\](?: |$)")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from harness.compare.comparing import Cell
 from harness.compare.table import BROKEN, Table, mark, source
-from harness.ink import Line, Span, Tone, padded, width
-from harness.verdict import Outcome
+from harness.playing.verdict import Outcome
+from harness.reporting.ink import Line, Span, Tone, padded, width
 
 _TONES = {Outcome.PASSED: Tone.GOOD, Outcome.FAILED: Tone.BAD, Outcome.SKIPPED: Tone.QUIET}
 

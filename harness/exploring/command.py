@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Sequence
 
-from harness import ink
 from harness.exploring.explore import Explored, Finding, explorable, explore_file
 from harness.exploring.schedule import EVERY, Whim, whims
 from harness.exploring.telling import report, words
 from harness.options import BROKEN, FAILED, FINE, add_files, add_target, at_least_one, choice, chosen, manner
-from harness.verdict import Outcome
+from harness.playing.verdict import Outcome
+from harness.reporting import ink
 
 RUNS = 20
 

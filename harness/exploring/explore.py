@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.asking import Target
-from harness.choosing import NoTarget
-from harness.errors import ScriptError
 from harness.exploring.schedule import EVERY, Schedule, Whim
-from harness.flattening import flat
-from harness.inprocess import InProcess
-from harness.player import Manner, play
-from harness.running import play_file
-from harness.script import load
-from harness.shrinking import Shrinking
-from harness.steps import Script
-from harness.verdict import Outcome, Verdict
+from harness.language.errors import ScriptError
+from harness.language.flattening import flat
+from harness.language.script import load
+from harness.language.steps import Script
+from harness.playing.player import Manner, play
+from harness.playing.running import play_file
+from harness.playing.shrinking import Shrinking
+from harness.playing.verdict import Outcome, Verdict
+from harness.targets.asking import Target
+from harness.targets.choosing import NoTarget
+from harness.targets.inprocess import InProcess
 
 
 @dataclass(frozen=True, slots=True)

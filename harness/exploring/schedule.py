@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
-from harness.sway import Sway, Wire
+from harness.beneath.sway import Sway, Wire
 
 _FEW = 400
 """How often one connection is interfered with in one direction; then it is left alone, so that every run has an end."""

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 
 from harness.exploring.explore import Explored, Finding
 from harness.exploring.schedule import Whim
-from harness.ink import Line, Span, Tone
-from harness.rendering import render
-from harness.report import GRADES, LAST_WORDS_LINES, lanes
-from harness.report import report as verdict_report
-from harness.telling import headline as failure_headline
-from harness.telling import particulars, summary
+from harness.language.rendering import render
+from harness.reporting.ink import Line, Span, Tone
+from harness.reporting.report import GRADES, LAST_WORDS_LINES, lanes
+from harness.reporting.report import report as verdict_report
+from harness.reporting.telling import headline as failure_headline
+from harness.reporting.telling import particulars, summary
 
 
 def report(explored: Explored) -> Iterator[Line]:

@@ -7,14 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-from harness import ink
-from harness.choosing import named
 from harness.generating.generate import MOVES, generate
 from harness.generating.writing import free_path, write
+from harness.language.script import shown
 from harness.options import BROKEN, FAILED, FINE, add_target, at_least_one, choice, manner
-from harness.report import report
-from harness.script import shown
-from harness.verdict import Outcome
+from harness.playing.verdict import Outcome
+from harness.reporting import ink
+from harness.reporting.report import report
+from harness.targets.choosing import named
 
 RUNS = 100
 

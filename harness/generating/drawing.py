@@ -11,10 +11,10 @@ from random import Random
 from typing import Any
 
 from harness.generating.model import MakeModel, Model, Option
-from harness.rendering import render
-from harness.script import parse
-from harness.settings import header_line
-from harness.steps import Script, Step, Title
+from harness.language.rendering import render
+from harness.language.script import parse
+from harness.language.settings import header_line
+from harness.language.steps import Script, Step, Title
 
 Tape = tuple[Any, ...]
 FIRST: Any = object()

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
-from harness.asking import Target
 from harness.generating.drawing import FIRST, Tape, record, retold
 from harness.generating.model import MakeModel
-from harness.player import Manner, play
-from harness.steps import Script
-from harness.verdict import Outcome, Verdict
+from harness.language.steps import Script
+from harness.playing.player import Manner, play
+from harness.playing.verdict import Outcome, Verdict
+from harness.targets.asking import Target
 
 MOVES = 30
 """How many moves a conversation has."""

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from harness.asking import Target
-from harness.choosing import NoTarget
 from harness.generating.drawing import script_of
 from harness.generating.model import MakeModel, Option
-from harness.ink import plain
-from harness.player import Manner, play
-from harness.report import report
-from harness.steps import Step
+from harness.language.steps import Step
+from harness.playing.player import Manner, play
+from harness.reporting.ink import plain
+from harness.reporting.report import report
+from harness.targets.asking import Target
+from harness.targets.choosing import NoTarget
 
 
 class Diverged(AssertionError):

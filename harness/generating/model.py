@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from harness.steps import Step
+from harness.language.steps import Step
 
 Option = TypeVar("Option")
 

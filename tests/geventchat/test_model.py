@@ -10,7 +10,7 @@ import pytest
 from harness import InProcess, ink, play
 from harness.exploring.schedule import Schedule
 from harness.generating.generate import conversation, generate
-from harness.report import report
+from harness.reporting.report import report
 from tests.app import serve
 from tests.geventchat.model import chat
 

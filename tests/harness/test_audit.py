@@ -12,9 +12,9 @@ from harness.audit.auditing import Audited, Sample, audit
 from harness.audit.mutations import Kind, Mutation, mutations
 from harness.audit.tampering import Tampering
 from harness.audit.telling import headline, report, summary
-from harness.ink import plain
-from harness.running import scripts_in
-from harness.verdict import Fault
+from harness.playing.running import scripts_in
+from harness.playing.verdict import Fault
+from harness.reporting.ink import plain
 from tests.harness.servers.talk import Silent, Talk, serve
 
 THREE = """\

@@ -14,7 +14,7 @@ import pytest
 from gevent.server import StreamServer
 
 from harness import Ask, Command, End, InProcess, Stage
-from harness.fence import Unanswered
+from harness.stage.fence import Unanswered
 from tests.harness.servers.late import serve
 
 

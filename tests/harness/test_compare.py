@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import Ask, InProcess, parse
-from harness.choosing import NoTarget, TargetChoice
+from harness.beneath.sway import Sway
 from harness.cli import main
 from harness.compare.carried import arrived, carried
 from harness.compare.comparing import Cell, compare
@@ -19,11 +19,11 @@ from harness.compare.page import document
 from harness.compare.table import Table, mark
 from harness.compare.tags import Tags
 from harness.compare.text import text
-from harness.ink import plain
-from harness.player import Manner
-from harness.script import load
-from harness.sway import Sway
-from harness.verdict import Outcome
+from harness.language.script import load
+from harness.playing.player import Manner
+from harness.playing.verdict import Outcome
+from harness.reporting.ink import plain
+from harness.targets.choosing import NoTarget, TargetChoice
 from tests.harness.servers.talk import FAULTS, Talk
 
 ROOT = Path(__file__).parents[2]

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from harness import Grade, Outcome
-from harness.choosing import TargetChoice
 from harness.compare.comparing import Cell, compare
 from harness.compare.entrants import Entrant
 from harness.compare.table import mark
 from harness.compare.tags import Tags
-from harness.plan import plan
-from harness.player import Manner
-from harness.running import scripts_in
-from harness.script import load
-from harness.steps import FenceLine, ReceivesNothing
+from harness.language.plan import plan
+from harness.language.script import load
+from harness.language.steps import FenceLine, ReceivesNothing
+from harness.playing.player import Manner
+from harness.playing.running import scripts_in
+from harness.targets.choosing import TargetChoice
 
 SUITE = Path(__file__).parents[1] / "conformance"
 SCRIPTS = list(scripts_in([SUITE]))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness import Command, Manner, Verdict, ink, parse, play
-from harness.report import report
-from harness.steps import FenceLine
-from harness.updating import update
+from harness.language.steps import FenceLine
+from harness.reporting.report import report
+from harness.updating.updating import update
 
 PAGE = (Path(__file__).parents[2] / "docs" / "transcripts.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

@@ -18,9 +18,9 @@ import pytest
 from gevent.server import StreamServer
 
 from harness import Address, Ask, Grade, InProcess, Stage, TargetError, UnsupportedAsk
-from harness.exact import Restless
-from harness.fence import Unanswered
-from harness.stage import Unexpected
+from harness.stage.exact import Restless
+from harness.stage.fence import Unanswered
+from harness.stage.stage import Unexpected
 from tests.harness.servers.late import serve
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness import InProcess, ink, parse, play
 from harness.exploring.schedule import Whim
-from harness.report import report
+from harness.reporting.report import report
 from tests.app import serve
 
 ROOT = Path(__file__).parents[2]

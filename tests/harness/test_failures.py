@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness import InProcess, Outcome, Verdict, ink, load, play
-from harness.report import report
-from harness.steps import Script
+from harness.language.steps import Script
+from harness.reporting.report import report
 from tests.harness.servers.talk import serve, serve_right
 
 GOLDEN = Path(__file__).parent / "golden"

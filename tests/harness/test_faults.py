@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness import InProcess, Outcome, ScriptError, Verdict, ink, parse, play, render
-from harness.report import report
+from harness.reporting.report import report
 from tests.harness.servers.suffering import serve
 
 

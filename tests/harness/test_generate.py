@@ -13,7 +13,7 @@ from harness.cli import main
 from harness.generating.generate import conversation, generate
 from harness.generating.machine import Diverged, machine_of
 from harness.generating.model import Pick
-from harness.steps import Step, Wait
+from harness.language.steps import Step, Wait
 from tests.harness.servers.fragile import forgetful, serve
 from tests.harness.servers.talkers import Talkers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import ScriptError, check, load, parse
-from harness.steps import Receive, ReceiveBytes, Send, Together, as_receive
+from harness.language.steps import Receive, ReceiveBytes, Send, Together, as_receive
 
 WRONG = [
     # text, line, column, message, expected
@@ -120,7 +120,7 @@ def test_included_files_give_definitions_and_headers_but_their_title_is_their_ow
     script = load(tmp_path / "a.chat")
     made = check(script)
     assert script.title is None
-    from harness.steps import FenceLine, LineEnd
+    from harness.language.steps import FenceLine, LineEnd
 
     assert script.setting(FenceLine).ask == "PING"
     assert script.setting(LineEnd).eol.wire == b"\r\n"

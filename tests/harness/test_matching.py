@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.matching import fill, match, parse_pattern
+from harness.language.matching import fill, match, parse_pattern
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import Command, Fence, Grade, Stage, TargetError
-from harness.fence import Unanswered, _answer_pattern, _find, _wire
+from harness.stage.fence import Unanswered, _answer_pattern, _find, _wire
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PING = Fence("PING", ("PONG", "ERR must-login-first"))

@@ -12,9 +12,9 @@ import pytest
 from gevent.server import StreamServer
 
 from harness import Command, Grade, InProcess, Manner, Outcome, Verdict, ink, parse, play
-from harness.report import report
-from harness.steps import FenceLine
-from harness.verdict import Fault
+from harness.language.steps import FenceLine
+from harness.playing.verdict import Fault
+from harness.reporting.report import report
 from tests.harness.servers.talk import serve, serve_right
 
 ROOM = "alice> LOGIN alice\nalice< OK\nbob> LOGIN bob\nbob< OK\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 # What the runs in this process need is imported here, so that it stays when pytester forgets what they imported.
-import harness.choosing
-import harness.updating  # noqa: F401
+import harness.targets.choosing
+import harness.updating.updating  # noqa: F401
 import tests.harness.servers.talk  # noqa: F401
 
 GOOD = "title: a login is answered\n\nalice> LOGIN alice\nalice< OK\n"

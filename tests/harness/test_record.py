@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from harness import Address, Command, Outcome, Stage, load, play
-from harness.naming import names
-from harness.rendering import render
-from harness.steps import Deed, Ending
-from harness.take import Came, Did, Doing, Moment, Said, Take, Waited
-from harness.transcribing import transcript
+from harness.language.rendering import render
+from harness.language.steps import Deed, Ending
+from harness.recording.naming import names
+from harness.recording.take import Came, Did, Doing, Moment, Said, Take, Waited
+from harness.recording.transcribing import transcript
 
 TALK = Path(__file__).parent / "servers" / "threaded.py"
 NC = shutil.which("nc")

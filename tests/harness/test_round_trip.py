@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import escapes, matching
-from harness.matching import Capture, Kind, Pattern
-from harness.script import parse, render
-from harness.settings import parse_duration, render_duration
-from harness.steps import (
+from harness.language import escapes, matching
+from harness.language.matching import Capture, Kind, Pattern
+from harness.language.script import parse, render
+from harness.language.settings import parse_duration, render_duration
+from harness.language.steps import (
     RESERVED,
     AnyOrder,
     Blank,
@@ -162,7 +162,7 @@ def test_bytes_read_back_as_themselves(data):
 
 @given(st.text())
 def test_any_text_is_a_script_or_an_error_that_names_its_place(text):
-    from harness.errors import ScriptError
+    from harness.language.errors import ScriptError
 
     wrong = None
     try:

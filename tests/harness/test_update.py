@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness import Ask, InProcess, Outcome, load, parse, play
-from harness.rewriting import Refused, require_nothing_lost
-from harness.updating import Updated, update
+from harness.updating.rewriting import Refused, require_nothing_lost
+from harness.updating.updating import Updated, update
 from tests.harness.servers.talk import FAULTS, Talk, serve, serve_right
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.chat"))

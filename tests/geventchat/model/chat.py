@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 
 from harness.generating.model import Pick
-from harness.steps import (
+from harness.language.steps import (
     Connects,
     Deed,
     Does,

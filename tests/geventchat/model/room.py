@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from types import ModuleType
 
-from harness.steps import Ending, Ends, Step
+from harness.language.steps import Ending, Ends, Step
 from tests.geventchat.model.meanings import (
     Ask,
     Broken,

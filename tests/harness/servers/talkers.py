@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.generating.model import Pick
-from harness.steps import Connects, Deed, Does, Receive, Send, SendBytes, Step
+from harness.language.steps import Connects, Deed, Does, Receive, Send, SendBytes, Step
 
 PEOPLE = ("a", "b", "c")
 NAMES = ("ann", "bob")

@@ -1,0 +1,1 @@
+"""Live sessions, written down as transcripts that pass."""

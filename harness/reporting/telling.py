@@ -1,0 +1,119 @@
+"""One failure in words: a headline, then what was expected and what came, with a caret where they part. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.language.escapes import render_bytes
+from harness.language.steps import Receive, ReceiveBytes, ReceivePattern
+from harness.playing.hearing import Awaited
+from harness.playing.verdict import Failure, Fault, Verdict
+from harness.reporting.ink import Line, Span, Tone, padded, width
+from harness.reporting.lanes import END_WORDS, heard_text
+from harness.stage.connection import End
+
+_NOTHING = "nothing"
+
+
+def headline(failure: Failure) -> str:
+    """Who, and what is wrong."""
+    match failure.fault:
+        case Fault.DIED:
+            return "the server died"
+        case _:
+            return f"{failure.client} {failure.fault.value}"
+
+
+def summary(verdict: Verdict) -> str:
+    """The verdict in one line."""
+    if verdict.failures:
+        first = verdict.failures[0]
+        return f"{first.file}:{first.line} {headline(first)}"
+    reason = verdict.reason.splitlines()
+    return f"{verdict.outcome.value}: {reason[0] if reason else verdict.file}"
+
+
+def particulars(failure: Failure, verdict: Verdict, grade: str) -> Iterator[Line]:
+    """What was expected and what came."""
+    match failure.fault:
+        case Fault.UNANSWERED:
+            yield _pair("expected", "an answer to the fence line", "", Tone.WANTED)
+            yield _pair(f"{failure.client} heard", _NOTHING, f"({failure.detail})", Tone.BAD)
+        case Fault.NOT_TAKEN:
+            yield _pair("expected", "a server that accepts and reads", "", Tone.WANTED)
+            yield _pair("it did", failure.detail, "", Tone.BAD)
+        case Fault.UNSENT:
+            yield _pair("because", failure.detail, "", Tone.BAD)
+        case Fault.DIED:
+            yield _pair("expected", "a server that goes on", "", Tone.WANTED)
+            for line in failure.detail.splitlines()[:1]:
+                yield _pair("it", line, "", Tone.BAD)
+        case Fault.DISAGREED:
+            yield _pair("expected", "one order for all of them", "", Tone.WANTED)
+            yield _pair("but", "each heard the right lines, in an order of its own", f"({grade})", Tone.BAD)
+        case Fault.MISSING | Fault.EXTRA | Fault.DIFFERENT | Fault.OUT_OF_ORDER:
+            yield from _lines(failure, verdict, grade)
+        case _:
+            said = failure.ending.value if failure.ending else "is connected"
+            came = END_WORDS.get(failure.end or End.OPEN, "is connected")
+            yield _pair("expected", f"{failure.client} {said}", "", Tone.WANTED)
+            yield _pair("but", f"{failure.client} {came}", f"({grade})", Tone.BAD)
+
+
+def _pair(label: str, text: str, note: str, tone: Tone) -> Line:
+    return [
+        Span(f"  {padded(label, 14)}"),
+        Span(text, tone),
+        Span(f"      {note}" if note else "", Tone.QUIET),
+    ]
+
+
+def _lines(failure: Failure, verdict: Verdict, grade: str) -> Iterator[Line]:
+    came = None if failure.heard is None else heard_text(failure.heard, verdict.eol)
+    wanted = None if failure.awaited is None else failure.awaited.text
+    note = f"({grade})" if grade else ""
+    by_bytes = came is not None and wanted is not None and _same_to_the_eye(failure, came, wanted)
+    if by_bytes and failure.awaited is not None and failure.heard is not None:
+        came = f"<< {render_bytes(failure.heard)}"
+        wanted = f"<< {render_bytes(_wire(failure.awaited, verdict.eol))}"
+    heard_at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and came else ""
+    yield _pair(f"{failure.client} heard", _said(came), heard_at, Tone.BAD)
+    yield _pair("expected", _said(wanted), note, Tone.WANTED)
+    if (
+        came is not None
+        and wanted is not None
+        and not isinstance(failure.awaited and failure.awaited.step, ReceivePattern)
+    ):
+        yield [Span(" " * 16 + " " * _first_difference(_said(came), _said(wanted)) + "^", Tone.BAD)]
+
+
+def _said(text: str | None) -> str:
+    """The content alone where it is a plain line, so that two of them can be laid one above the other."""
+    if text is None:
+        return _NOTHING
+    return text[2:] if text.startswith("< ") else "an empty line" if text == "<" else text
+
+
+def _same_to_the_eye(failure: Failure, came: str, wanted: str) -> bool:
+    """Whether the two must be shown as bytes: one of them cannot be written as a plain line."""
+    assert failure.awaited is not None
+    if isinstance(failure.awaited.step, ReceivePattern):
+        return False
+    return came.startswith("<<") or wanted.startswith("<<")
+
+
+def _wire(awaited: Awaited, eol: bytes) -> bytes:
+    match awaited.step:
+        case Receive(_, text):
+            return text.encode() + eol
+        case ReceiveBytes(_, data):
+            return data
+        case _:
+            return b""
+
+
+def _first_difference(one: str, other: str) -> int:
+    for at, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return width(one[:at])
+    return width(min(one, other, key=len))

@@ -1,0 +1,1 @@
+"""Transcripts brought in line with what their server says."""

@@ -1,0 +1,85 @@
+"""A script file brought in line with what its server says: played, rewritten, played again, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.language.script import read, shown
+from harness.playing.player import Manner, play
+from harness.playing.verdict import Outcome, Verdict
+from harness.targets.asking import Target
+from harness.updating.rewriting import Refused, rewritten
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What an update did: the verdict before it, and the difference that it wrote ("" where it wrote nothing)."""
+
+    verdict: Verdict
+    diff: str = ""
+    refused: str = ""
+
+    @property
+    def passes_now(self) -> bool:
+        return self.verdict.outcome in (Outcome.PASSED, Outcome.SKIPPED) or bool(self.diff)
+
+
+def update(
+    path: Path,
+    target: Target,
+    manner: Manner = Manner(),  # noqa: B008  # frozen
+    before_writing: Callable[[], None] = lambda: None,
+) -> Updated:
+    """Play the file; where only expectations were wrong, rewrite those in place. ScriptError if it is no script.
+
+    `before_writing` may still raise Refused.
+    """
+    before = path.read_bytes()
+    script = read(before, shown(path))
+    verdict = play(script, target, manner, keep_going=True)
+    if verdict.outcome is not Outcome.FAILED:
+        return Updated(verdict)
+    try:
+        text = rewritten(verdict)
+        again = play(read(text.encode(), shown(path)), target, manner)
+        if not again.passed:
+            where = f"line {again.failures[0].line}" if again.failures else again.reason
+            raise Refused(
+                f"the server says something else every time (see {where}); a pattern may be what is needed"
+            )
+        before_writing()
+        _replace(path, before, text.encode())
+    except Refused as why:
+        return Updated(verdict, refused=str(why))
+    return Updated(verdict, diff=_diff(before.decode(), text, shown(path)))
+
+
+def _diff(before: str, after: str, file: str) -> str:
+    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), file, file, n=2)
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _replace(path: Path, before: bytes, after: bytes) -> None:
+    """Write the whole file or leave it: another reader sees the old or the new one, never half of either."""
+    real = path.resolve()
+    mode = real.stat().st_mode & 0o7777
+    number, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
+    try:
+        with os.fdopen(number, "wb") as out:
+            out.write(after)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(name, mode)
+        if real.read_bytes() != before:
+            raise Refused("the file was changed while it was being played")
+        os.replace(name, real)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
