@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import InProcess, ink, play
+from harness import InProcess, play
 from harness.exploring.schedule import Schedule
 from harness.generating.generate import conversation, generate
+from harness.reporting import ink
 from harness.reporting.report import report
 from tests.app import serve
 from tests.geventchat.model import chat

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import Command, Manner, Verdict, ink, parse, play
+from harness import Command, Manner, Verdict, parse, play
 from harness.language.steps import FenceLine
+from harness.reporting import ink
 from harness.reporting.report import report
 from harness.updating.updating import update
 

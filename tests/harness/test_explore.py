@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from gevent import _socket3  # type: ignore[attr-defined]
 
-from harness import Address, InProcess, ink, parse, play, render
+from harness import Address, InProcess, parse, play, render
 from harness.beneath.sway import Sway, Wire
 from harness.cli import main
 from harness.exploring.explore import Finding, explorable, explore
 from harness.exploring.schedule import EVERY, Schedule, Whim
 from harness.exploring.telling import report
 from harness.language.steps import Script
+from harness.reporting import ink
 from harness.targets.choosing import NoTarget
 from tests.harness.servers.fragile import FAULTS, serve
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import InProcess, ink, parse, play
+from harness import InProcess, parse, play
 from harness.exploring.schedule import Whim
+from harness.reporting import ink
 from harness.reporting.report import report
 from tests.app import serve
 

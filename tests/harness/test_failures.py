@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import InProcess, Outcome, Verdict, ink, load, play
+from harness import InProcess, Outcome, Verdict, load, play
 from harness.language.steps import Script
+from harness.reporting import ink
 from harness.reporting.report import report
 from tests.harness.servers.talk import serve, serve_right
 

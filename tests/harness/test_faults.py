@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from harness import InProcess, Outcome, ScriptError, Verdict, ink, parse, play, render
+from harness import InProcess, Outcome, ScriptError, Verdict, parse, play, render
+from harness.reporting import ink
 from harness.reporting.report import report
 from tests.harness.servers.suffering import serve
 

@@ -11,9 +11,10 @@ import gevent
 import pytest
 from gevent.server import StreamServer
 
-from harness import Command, Grade, InProcess, Manner, Outcome, Verdict, ink, parse, play
+from harness import Command, Grade, InProcess, Manner, Outcome, Verdict, parse, play
 from harness.language.steps import FenceLine
 from harness.playing.verdict import Fault
+from harness.reporting import ink
 from harness.reporting.report import report
 from tests.harness.servers.talk import serve, serve_right
 
