@@ -80,7 +80,8 @@ void gather(void) {
     client_count = order.clients + (apart ? order.speakers : 0);
     clients = calloc((size_t)client_count, sizeof *clients);
     if (!clients) trouble("out of memory");
-    uint32_t wanted = order.window ? (uint32_t)order.window : 1u << 14;
+    /* At a pace: so far a server may fall behind before it is overloaded, and no farther, for all of it is waited for. */
+    uint32_t wanted = order.window ? (uint32_t)order.window : 2048;
     for (ring_size = 1; ring_size < wanted;) ring_size *= 2;
     step(0);
     for (int i = 0; i < client_count; i++) {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,3 +65,31 @@ def test_without_a_compiler_it_says_so(
     monkeypatch.delenv("CC", raising=False)
     assert command.main(["--quick", "--servers", "asyncio"]) == 2
     assert "there is no C compiler" in capsys.readouterr().err
+
+
+def test_ended_from_outside_it_leaves_nothing_running_and_shows_what_it_has() -> None:
+    chosen = ["--quick", "--servers", "asyncio", "--workloads", "one-at-a-time,paced-500"]
+    root = Path(command.__file__).parents[1]
+    bench = subprocess.Popen(
+        [sys.executable, "-m", "bench", *chosen],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert bench.stderr is not None
+    assert "[1/2] one-at-a-time" in bench.stderr.readline()
+    assert "[2/2] paced-500" in bench.stderr.readline()
+    while len(children := begun_by(bench.pid)) < 2:
+        assert bench.poll() is None
+    bench.terminate()
+    out, err = bench.communicate(timeout=60)
+    assert "stopped: what follows is what was measured until now" in err
+    assert "| asyncio protocols |" in out
+    deadline = time.monotonic() + 10
+    while left := [child for child in children if Path(f"/proc/{child}").exists()]:
+        assert time.monotonic() < deadline, f"{left} still run"
+
+
+def begun_by(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
