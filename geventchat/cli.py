@@ -55,9 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     clock = SystemClock()
     journal = Journal(sys.stderr, settings["log-format"], settings["log-level"], clock)
     try:
-        return _serve(Server(config, clock=clock, log=journal))
+        code = _serve(Server(config, clock=clock, log=journal))
     finally:
         journal.close()
+    if code in {0, EXIT_DEADLINE}:
+        # After the log has been written out, so that on a terminal the last word is the last line.
+        _say("Server stopped.")
+    return code
 
 
 def _serve(server: Server) -> int:
@@ -76,9 +80,7 @@ def _serve(server: Server) -> int:
     _say("Waiting for connections...")
     asked.wait()
     _say("Shutting down...")
-    orderly = server.stop()
-    _say("Server stopped.")
-    return 0 if orderly else EXIT_DEADLINE
+    return 0 if server.stop() else EXIT_DEADLINE
 
 
 def _on_signal(asked: Event, signum: int) -> None:
@@ -98,14 +100,14 @@ def _say(text: str) -> None:
 
 def _complaint(error: CannotListen) -> str:
     listen: Listen = error.listen
-    where = f"{listen.host or '*'}:{listen.port}"
     if error.in_use:
+        where = f"{listen.host or '*'}:{listen.port}"
         other = (listen.port or 0) + 1 if (listen.port or 0) < 65535 else 4000
         return (
             f"port {listen.port} is in use: something listens on {where} already; "
             f"try another, such as {other}, or 0 for any free one"
         )
-    return f"cannot listen on {where}: {error.strerror}"
+    return str(error.strerror)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,31 +146,40 @@ def _flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> di
         if arguments.port is not None and arguments.port != arguments.positional_port:
             parser.error(f"two ports: {arguments.positional_port} and --port {arguments.port}")
         arguments.port = arguments.positional_port
+    spelt = {"port": "the argument PORT"} if arguments.positional_port is not None else {}
     told = {}
     for key in SETTINGS:
         value = getattr(arguments, key.replace("-", "_"))
         if value is not None:
-            told[key] = Told(" ".join(value) if isinstance(value, list) else value, f"--{key}")
+            text = " ".join(value) if isinstance(value, list) else value
+            told[key] = Told(text, spelt.get(key, f"--{key}"))
     return told
 
 
 def _in_force(settings: Settings) -> str:
     rows = []
     for key, settled in settings.settled.items():
-        value = settled.value
-        if key == "listen":
-            value = " ".join(
-                f"{one.dialect}://{f'[{one.host}]' if ':' in one.host else one.host}:{one.port}"
-                for one in settings.listen
-            )
-        elif value is None:
-            value = "each dialect's own"
-        elif isinstance(value, bool):
-            value = "yes" if value else "no"
-        elif isinstance(value, float):
-            value = f"{value:g}"
-        rows.append(f"{key:<18} {value!s:<28} {settled.source if settled.source != DEFAULT else '(default)'}")
+        shown = [_place(one) for one in settings.listen] if key == "listen" else [_shown(settled.value)]
+        source = settled.source if settled.source != DEFAULT else "(default)"
+        rows.append(f"{key:<18} {shown[0]:<28} {source}")
+        rows.extend(f"{'':<18} {more}" for more in shown[1:])
     return "\n".join(rows)
+
+
+def _place(listen: Listen) -> str:
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{listen.dialect}://{host}:{listen.port}"
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "each dialect's own"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+    return str(value)
 
 
 def _version() -> str:

@@ -14,7 +14,7 @@ HELP = (
     ("/dm NAME TEXT", "tell one person something in private"),
     ("/ping", "how far away the server is"),
     ("/quit", "leave (also /exit, /q, Ctrl-D, Ctrl-C)"),
-    ("//TEXT", "say a text that begins with a slash"),
+    ("//TEXT", "say a text that begins with a slash (a slash server has no way to)"),
 )
 
 COMMANDS = ("/dm", "/exit", "/help", "/ping", "/q", "/quit", "/users")
@@ -93,9 +93,9 @@ def wish_of(line: str) -> Wish | None:
         return _tell(rest[0] if rest else "")
     wish = WITHOUT_ARGUMENTS.get(command.lower())
     if wish is None:
-        return Mistake(f"There is no command {command}. /help lists them all; /{command} says it as text.")
+        return Mistake(f"There is no command {command}. /help lists them all.")
     if rest:
-        return Mistake(f"{command} stands alone. /{line} says it as text.")
+        return Mistake(f"{command} stands alone: nothing comes after it.")
     return wish
 
 

@@ -37,7 +37,8 @@ class CannotListen(OSError):
     """There is no listening here: where, and why."""
 
     def __init__(self, listen: Listen, cause: OSError) -> None:
-        super().__init__(cause.errno, cause.strerror or str(cause))
+        where = f"{listen.host or '*'}:{listen.port}"
+        super().__init__(cause.errno, f"cannot listen on {where}: {cause.strerror or cause}")
         self.listen = listen
 
     @property
@@ -79,7 +80,8 @@ class Listener(StreamServer):
         """Hand over a plain non-blocking socket: half the memory of one that waits by itself."""
         bare = _Socket(fileno=sock.detach())
         bare.setblocking(False)
-        self._arrive(bare, address[0])
+        # A place for both kinds of address names IPv4 ones in IPv6's way; an operator looks for them as they are.
+        self._arrive(bare, address[0].removeprefix("::ffff:"))
 
     @property
     def place(self) -> tuple[str, int]:

@@ -56,10 +56,8 @@ def test_a_typed_line_is_one_wish(typed: str, wish: object) -> None:
 
 
 def test_an_unknown_command_says_what_would_be_right() -> None:
-    assert wish_of("/foo bar") == Mistake(
-        "There is no command /foo. /help lists them all; //foo says it as text."
-    )
-    assert wish_of("/quit now") == Mistake("/quit stands alone. //quit now says it as text.")
+    assert wish_of("/foo bar") == Mistake("There is no command /foo. /help lists them all.")
+    assert wish_of("/quit now") == Mistake("/quit stands alone: nothing comes after it.")
 
 
 @given(st.text())
