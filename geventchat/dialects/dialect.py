@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from geventchat.chat.commands import Command, Fault, Violation
+from geventchat.chat.commands import Command, Fault, Tell, Violation
 from geventchat.chat.events import Event
 from geventchat.chat.text import clean
 from geventchat.dialects.telnet import TIMING_MARK, wants_timing_mark, without_telnet
@@ -56,6 +56,12 @@ def writer(writers: Writers) -> Callable[[Event], bytes]:
 def prefixed(prefix: str, texts: Sequence[str]) -> str:
     """A line for each text, all of which begin alike."""
     return prefix + f"\n{prefix}".join(texts) + "\n"
+
+
+def to_one(rest: str) -> Tell:
+    """What stands behind a command to tell one person something: a name, then the text."""
+    to, _, text = rest.partition(" ")
+    return Tell(to, text.strip())
 
 
 def typed(read: Callable[[str, bool], Command | None]) -> Callable[[bytes, bool], Reading]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from geventchat.chat.commands import Command, Fault, Login, Ping, Quit, Say, Tell, Violation, Who
+from geventchat.chat.commands import Command, Fault, Login, Ping, Quit, Say, Violation, Who
 from geventchat.chat.events import (
     Dismissed,
     Goodbye,
@@ -21,14 +21,9 @@ from geventchat.chat.events import (
     Told,
     Welcome,
 )
-from geventchat.dialects.dialect import Dialect, Writers, prefixed, typed, writer
+from geventchat.dialects.dialect import Dialect, Writers, prefixed, to_one, typed, writer
 
 _UNKNOWN = Violation(Fault.UNKNOWN_COMMAND)
-
-
-def _tell(rest: str) -> Tell:
-    to, _, text = rest.partition(" ")
-    return Tell(to, text.strip())
 
 
 # What is called with arguments it has no use for (`WHO now`, `QUIT bye`) does what it says.
@@ -36,7 +31,7 @@ _VERBS: dict[str, Callable[[str], Command]] = {
     "LOGIN": Login,
     "MSG": Say,
     "WHO": lambda _: Who(),
-    "DM": _tell,
+    "DM": to_one,
     "PING": Ping,
     "QUIT": lambda _: Quit(),
     "EXIT": lambda _: Quit(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from geventchat.chat.commands import Command, Fault, Help, Login, Ping, Quit, Say, Tell, Violation, Who
+from geventchat.chat.commands import Command, Fault, Help, Login, Ping, Quit, Say, Violation, Who
 from geventchat.chat.events import (
     Dismissed,
     Goodbye,
@@ -21,18 +21,13 @@ from geventchat.chat.events import (
     Told,
     Welcome,
 )
-from geventchat.dialects.dialect import Dialect, Writers, prefixed, typed, writer
-
-
-def _tell(rest: str) -> Tell:
-    to, _, text = rest.partition(" ")
-    return Tell(to, text.strip())
+from geventchat.dialects.dialect import Dialect, Writers, prefixed, to_one, typed, writer
 
 
 _COMMANDS: dict[str, Callable[[str], Command]] = {
     "/help": lambda _: Help(),
     "/users": lambda _: Who(),
-    "/dm": _tell,
+    "/dm": to_one,
     "/ping": lambda _: Ping(""),
     "/quit": lambda _: Quit(),
 }
