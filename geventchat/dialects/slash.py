@@ -23,7 +23,6 @@ from geventchat.chat.events import (
 )
 from geventchat.dialects.dialect import Dialect, Writers, prefixed, to_one, typed, writer
 
-
 _COMMANDS: dict[str, Callable[[str], Command]] = {
     "/help": lambda _: Help(),
     "/users": lambda _: Who(),
