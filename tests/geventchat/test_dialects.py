@@ -28,6 +28,8 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
+from geventchat.dialects.dialect import Marked
+from geventchat.dialects.telnet import TIMING_MARK
 
 COMMANDS = (Login, Say, Tell, Who, Ping, Help, Quit, Violation)
 NAMES = st.text(st.characters(categories=["L"], max_codepoint=0x7FF), min_size=1, max_size=20)
@@ -60,6 +62,12 @@ UNSAID = {
 @given(line=st.binary(max_size=200), joined=st.booleans())
 def test_any_line_is_a_command_or_nothing(name: str, line: bytes, joined: bool):
     command = DIALECTS[name].read(line.replace(b"\n", b""), joined)
+    if isinstance(command, Marked):
+        # Only for who speaks telnet, and then exactly the mark that was asked for.
+        assert name != "json"
+        assert b"\xff\xfd\x06" in line
+        assert command.answer == TIMING_MARK
+        command = command.command
     assert command is None or isinstance(command, COMMANDS)
 
 
