@@ -45,7 +45,9 @@ class Vigil:
         """The greenlet that waits is this one; silence of so many seconds ends it (0: never)."""
         self._greenlet = getcurrent()
         self._idle_s = idle_s
-        self._start_idle(self._last_heard + idle_s - self._clock.monotonic() if idle_s else 0.0)
+        if idle_s:
+            # Time may be up before this greenlet has had its first turn.
+            self._start_idle(max(_SLACK_S, self._last_heard + idle_s - self._clock.monotonic()))
 
     def begin_to_part(self) -> None:
         """From now on only trouble ends the waiting, not silence, nor what has led here."""
@@ -71,7 +73,9 @@ class Vigil:
             except Timeout as fired:
                 if fired is not self._idle:
                     raise
-                self._look_at_the_clock()
+                # The first reason counts, though its wake-up be still to come.
+                if self._over is None:
+                    self._look_at_the_clock()
             else:
                 # The loop may find input before it gets to the wake-up of an `interrupt`: what is over stays over.
                 if self._over is not None:
@@ -97,9 +101,8 @@ class Vigil:
             self._greenlet.throw(Over(self._over))
 
     def _start_idle(self, seconds: float) -> None:
-        if seconds > 0:
-            self._idle = Timeout(seconds)
-            self._idle.start()
+        self._idle = Timeout(seconds)
+        self._idle.start()
 
     def _look_at_the_clock(self) -> None:
         # Moving a time-out with every line would cost more than reading the line; the last line says how much is left.
