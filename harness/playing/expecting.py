@@ -16,10 +16,16 @@ class Expected:
     """What one turn says is received."""
 
     awaited: dict[str, list[Awaited]] = field(default_factory=dict)
+    in_order: list[tuple[str, Awaited]] = field(default_factory=list)
+    """The same for all clients together, in the order of the script."""
     agree: dict[int, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     """The groups whose order all their clients must share: each one's line and clients."""
     silences: dict[str, int] = field(default_factory=dict)
     ends: dict[str, tuple[Ends, int]] = field(default_factory=dict)
+
+    def add(self, client: str, item: Awaited) -> None:
+        self.awaited.setdefault(client, []).append(item)
+        self.in_order.append((client, item))
 
 
 def expected(turn: Turn) -> Expected:
@@ -33,7 +39,7 @@ def expected(turn: Turn) -> Expected:
                     if isinstance(one, RECEIVING):
                         for client in (one.client,) if one.client else same_for:
                             item = Awaited(one, file, one.line or placed.line, group)
-                            out.awaited.setdefault(client, []).append(item)
+                            out.add(client, item)
                 if same_for:
                     out.agree[group] = placed.line, same_for
             case ReceivesNothing(client):
@@ -41,7 +47,7 @@ def expected(turn: Turn) -> Expected:
             case Ends(client):
                 out.ends[client] = (placed.step, placed.line)
             case step:
-                out.awaited.setdefault(step.client, []).append(Awaited(step, file, placed.line))
+                out.add(step.client, Awaited(step, file, placed.line))
     return out
 
 

@@ -9,6 +9,7 @@ from harness.beneath.faults import Faults
 from harness.language.errors import ScriptError
 from harness.language.matching import Unbound
 from harness.language.plan import Plan, Turn
+from harness.playing.binding import Bound, bound_in_order, newly_bound
 from harness.playing.doing import Doer
 from harness.playing.expecting import Expected, last_step
 from harness.playing.expecting import expected as expected_of
@@ -51,6 +52,7 @@ class Playing:
         self._on_turn = on_turn
         self._layer = layer
         self._doer = Doer(stage, eol, faults)
+        self._bound: dict[str, Bound] = {}
         self.turns: list[TurnReport] = []
         self.failures: list[Failure] = []
         self.late: list[Late] = []
@@ -157,7 +159,11 @@ class Playing:
     # --- the report -----------------------------------------------------------------------------------------
 
     def _report(self, turn: Turn, expected: Expected, heard: Heard | None) -> TurnReport:
-        known = dict(heard.bound) if heard else dict(self._doer.known)
+        if heard:
+            known = dict(heard.bound)
+        else:
+            inboxes = {name: bytes(client.inbox) for name, client in self._doer.there.items()}
+            known = dict(bound_in_order(expected.in_order, inboxes, self._doer.known, self._eol))
         hearings = []
         for name, client in self._doer.there.items():
             data = bytes(client.inbox)
@@ -184,6 +190,7 @@ class Playing:
             if ended_now or ends:
                 self._doer.gone.add(name)
         self._doer.known = known
+        self._bound = newly_bound(known, self._bound, expected.in_order)
         near = last_step(turn)
         return TurnReport(
             turn.number,
@@ -193,6 +200,7 @@ class Playing:
             tuple(hearings),
             self._stage.now(),
             *self._disagreement(expected, heard, hearings),
+            bound=tuple(self._bound.values()),
         )
 
     def _disagreement(

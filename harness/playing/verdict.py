@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.language.steps import Ending, Script
 from harness.language.unfolding import Site
+from harness.playing.binding import Bound
 from harness.playing.hearing import Awaited, Entry
 from harness.stage.connection import End
 from harness.stage.fence import Grade
@@ -97,6 +98,8 @@ class TurnReport:
     disagreed: tuple[str, ...] = ()
     """Those who had to hear one order and did not, though each of them heard the right lines."""
     agreement_line: int = 0
+    bound: tuple[Bound, ...] = ()
+    """What captures stand for when the turn ends."""
 
     def hearing(self, client: str) -> Hearing | None:
         return next((one for one in self.hearings if one.client == client), None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from harness.language.escapes import render_bytes
 from harness.language.steps import Receive, ReceiveBytes, ReceivePattern
+from harness.playing.binding import in_the_way
 from harness.playing.hearing import Awaited
 from harness.playing.verdict import Failure, Fault, Verdict
 from harness.reporting.ink import Line, Span, Tone, padded, width
@@ -79,12 +80,23 @@ def _lines(failure: Failure, verdict: Verdict, grade: str) -> Iterator[Line]:
     heard_at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and came else ""
     yield _pair(f"{failure.client} heard", _said(came), heard_at, Tone.BAD)
     yield _pair("expected", _said(wanted), note, Tone.WANTED)
+    yield from _bound(failure, verdict)
     if (
         came is not None
         and wanted is not None
         and not isinstance(failure.awaited and failure.awaited.step, ReceivePattern)
     ):
         yield [Span(" " * 16 + " " * _first_difference(_said(came), _said(wanted)) + "^", Tone.BAD)]
+
+
+def _bound(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """To the eye the two are the same where only a name stands for something else by now."""
+    turn = next((one for one in verdict.turns if one.number == failure.turn), None)
+    if turn is None or failure.awaited is None or failure.heard is None:
+        return
+    for one in in_the_way(failure.awaited, failure.heard, turn.bound, verdict.eol):
+        since = f"{one.file}:{one.line}" if one.file != failure.file else f"line {one.line}"
+        yield _pair("but", f"${{{one.name}}} is `{one.value}` since {since}", "", Tone.BAD)
 
 
 def _said(text: str | None) -> str:
