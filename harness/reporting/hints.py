@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from harness.language.steps import Receive
 from harness.playing.hearing import Awaited
 from harness.playing.verdict import Failure, Fault, TurnReport, Verdict
+from harness.reporting.lanes import END_WORDS
+from harness.stage.connection import End
 from harness.stage.fence import Grade
 
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b")
@@ -96,7 +98,7 @@ def _went_elsewhere(failure: Failure, turn: TurnReport, verdict: Verdict) -> Ite
         if hearing.client == failure.client:
             continue
         for entry in hearing.entries:
-            if not entry.fits and _is(failure.awaited, entry.heard, verdict):
+            if not entry.fits and _is(failure.awaited, entry.heard, turn, verdict):
                 yield f"{failure.client}'s line went to {hearing.client}"
 
 
@@ -104,7 +106,7 @@ def _came_late(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
     if failure.awaited is None or failure.fault not in (Fault.MISSING, Fault.DIFFERENT):
         return
     for late in verdict.late:
-        if _is(failure.awaited, late.line, verdict):
+        if _is(failure.awaited, late.line, turn, verdict):
             whose = "" if late.client == failure.client else f" to {late.client}"
             seconds = late.at_s - turn.now_s
             when = "a turn later" if late.a_turn_later else f"{seconds:g} s later, when time went on"
@@ -139,7 +141,8 @@ def _lost_with_the_connection(failure: Failure, turn: TurnReport, verdict: Verdi
         lost = [done for done in turn.done if done.client == failure.client and done.text.startswith(">")]
         if len(lost) > 1:
             yield f"{failure.client} sent {len(lost)} times in this turn; what came after the end was not dealt with"
-        yield f"if the server may do so, `{failure.client} is disconnected` in this turn says it"
+        came = END_WORDS.get(failure.end or End.CLOSED, "is disconnected")
+        yield f"if the server may do so, `{failure.client} {came}` in this turn says it"
 
 
 def _unread(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -167,10 +170,10 @@ def _weak_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterato
         yield "this server was not fenced: a line that it must answer, `fence: PING -> PONG`, makes runs exact"
 
 
-def _is(awaited: Awaited, heard: bytes | None, verdict: Verdict) -> bool:
+def _is(awaited: Awaited, heard: bytes | None, turn: TurnReport, verdict: Verdict) -> bool:
     if heard is None:
         return False
-    found = awaited.ends_at(heard, 0, {}, verdict.eol)
+    found = awaited.ends_at(heard, 0, {one.name: one.value for one in turn.bound}, verdict.eol)
     return found is not None and found[0] == len(heard)
 
 
