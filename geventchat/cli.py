@@ -93,8 +93,8 @@ def _on_signal(asked: Event, signum: int) -> None:
 def _say(text: str) -> None:
     try:
         print(f"[SERVER] {text}", flush=True)
-    except BrokenPipeError:
-        # Nobody reads it any more; the chat goes on. What Python would flush at exit must go nowhere too.
+    except OSError:
+        # Nobody reads it, or there is no room for it; the chat goes on. What Python would flush at exit must go nowhere too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

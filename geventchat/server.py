@@ -97,7 +97,7 @@ class Server:
     def stop(self, timeout: float | None = None) -> bool:
         """Stop accepting, tell everyone, flush, close. False when the time was up before the last had gone.
 
-        `timeout` in seconds; without one, what the configuration says.
+        `timeout` in seconds; without one, what the configuration says. While it stops, another call returns at once.
         """
         if self._stopping:
             return not self._connections

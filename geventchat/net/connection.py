@@ -87,7 +87,7 @@ class Connection:
         )
         self._who = who
         self._on_the_way_out = who is None
-        self._parting = False
+        self._parting = who is None
         self._on_end = on_end
         self._readable: Any = around.loop.loop.io(sock.fileno(), _READ)
 
@@ -240,6 +240,8 @@ class Connection:
             if fired is not flush:
                 raise
             return Departure.SLOW
+        if self._outbox.gone:
+            return Departure.RESET
         if self._who is not None:
             self._give_up_place()
             self._on_the_way_out = self._around.door.part()

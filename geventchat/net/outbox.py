@@ -166,8 +166,14 @@ class Outbox:
             self.owe(memoryview(data)[sent:])
 
     def owe(self, data: bytes | memoryview) -> None:
-        """The socket takes nothing now: this waits, up to the limit."""
+        """The socket takes nothing now: this waits, if it is not more than may.
+
+        One answer, or one turn, may be larger than the limit by itself: that does not make a client a slow one.
+        """
         if self.gone:
+            return
+        if self.backlog_bytes and self.backlog_bytes + len(data) > self._flusher.queue_bytes:
+            self._flusher.losing(self, slow=True)
             return
         if self._backlog is None:
             self._backlog = deque()
@@ -178,8 +184,6 @@ class Outbox:
                 self.feed.behind[self] = None
         self._backlog.append(data)
         self.backlog_bytes += len(data)
-        if self.backlog_bytes > self._flusher.queue_bytes:
-            self._flusher.losing(self, slow=True)
 
     def lose(self, slow: bool) -> None:
         """Nothing more can be sent: let everything go and tell whose outbox this is."""

@@ -53,9 +53,7 @@ class Vigil:
         """From now on only trouble ends the waiting, not silence, nor what has led here."""
         self._greenlet = getcurrent()
         self._over = None
-        if self._idle is not None:
-            self._idle.close()
-            self._idle = None
+        self._stop_idle()
 
     def heard(self) -> float:
         """The client has said a line: the time of it."""
@@ -85,9 +83,12 @@ class Vigil:
                 self._waiting = False
 
     def pause(self, seconds: float) -> None:
-        """Wait for so long."""
+        """Wait for so long. Who waits for its turn to be heard is not silent, however long that takes."""
+        self._stop_idle()
         with closing_watcher(self._loop.loop.timer(seconds)) as timer:
             self.until(timer)
+        if self._idle_s:
+            self._start_idle(self._idle_s)
 
     def interrupt(self, departure: Departure) -> None:
         """End it, the first reason counts. From the loop, since whoever calls may be in the middle of something."""
@@ -99,6 +100,11 @@ class Vigil:
         if self._waiting and self._over is not None:
             self._waiting = False
             self._greenlet.throw(Over(self._over))
+
+    def _stop_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
 
     def _start_idle(self, seconds: float) -> None:
         self._idle = Timeout(seconds)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from geventchat.chat.commands import Login, Ping, Quit, Say, Tell
+from geventchat.chat.commands import Login, Ping, Quit, Say, Tell, Who
 from geventchat.chat.hub import Hub, Session
 from geventchat.dialects import DIALECTS
 from geventchat.net.feed import Feed
@@ -370,6 +370,25 @@ def test_a_slow_client_is_lost_at_the_limit_and_costs_nobody_anything():
     assert slow.outbox.backlog_bytes == 0
     world.turn()
     assert other.wire.taken.endswith(b"INFO p1 disconnected\n")
+
+
+def test_one_answer_larger_than_the_limit_is_sent_all_the_same():
+    world = World()
+    for _ in range(100):
+        world.arrive("line", 10**9)
+        world.login(world.people[-1])
+    world.turn()
+    asker = world.people[0]
+    asker.wire.room = 10
+    world.hub.handle(asker.session, Who())
+    roster = "".join(f"USER p{number}\n" for number in range(100)).encode()
+    asker.owed += roster
+    world.turn()
+    assert asker.outbox.backlog_bytes == len(roster) - 10 > QUEUE_BYTES
+    assert not asker.lost
+    world.room(asker, 10**9)
+    world.check()
+    assert asker.wire.taken.endswith(roster)
 
 
 def test_members_with_nothing_of_their_own_are_sent_the_very_same_bytes():
