@@ -9,6 +9,7 @@ from harness.beneath.faults import Faults
 from harness.language.errors import ScriptError
 from harness.language.matching import Unbound
 from harness.language.plan import Plan, Turn
+from harness.language.steps import FenceLine
 from harness.playing.binding import Bound, bound_in_order, newly_bound
 from harness.playing.doing import Doer
 from harness.playing.expecting import Expected, last_step
@@ -18,7 +19,7 @@ from harness.playing.judging import judge
 from harness.playing.verdict import ENDS_AS, Failure, Fault, Hearing, Late, TurnReport
 from harness.stage.client import Client
 from harness.stage.connection import End, NotTaken
-from harness.stage.fence import Grade, Unanswered
+from harness.stage.fence import Grade, NotAnswered, Unanswered
 from harness.stage.stage import Stage
 from harness.targets.asking import TargetError
 
@@ -26,6 +27,7 @@ from harness.targets.asking import TargetError
 LOOK_AGAIN_S = 0.005
 # How much virtual time a failed run is given, to see whether a missing line was only late.
 LATE_S = 60.0
+_STOPPING = (Fault.DIED, Fault.UNANSWERED, Fault.RESTLESS, Fault.UNSENT, Fault.NOT_TAKEN)
 
 Layer = Callable[[int, Mapping[str, Client]], None]
 """What stands between that which was received and that which is judged: at the end of each turn, given its number, it
@@ -62,9 +64,7 @@ class Playing:
         for at, turn in enumerate(self._plan.turns):
             found = self._play_turn(turn)
             self.failures.extend(found)
-            if any(
-                one.fault in (Fault.DIED, Fault.UNANSWERED, Fault.UNSENT, Fault.NOT_TAKEN) for one in found
-            ):
+            if any(one.fault in _STOPPING for one in found):
                 return
             if found and self._layer is not None:
                 return  # what is missing was taken away; it will not come late
@@ -86,7 +86,7 @@ class Playing:
         try:
             self._doer.do_all(turn)
         except Unanswered as silent:
-            stopped = self._failure(turn, Fault.UNANSWERED, silent.client, f"waited {silent.waited_s:.1f} s")
+            stopped = self._failure(turn, *self._unanswered(silent))
         except NotTaken as refused:
             stopped = self._failure(turn, Fault.NOT_TAKEN, "", str(refused))
         except Unbound as lost:
@@ -109,6 +109,14 @@ class Playing:
             stopped = self._failure(turn, Fault.DIED, "", "")
         # Of a server that is gone nothing else is to be blamed.
         return [stopped] if stopped else found
+
+    def _unanswered(self, silent: Unanswered) -> tuple[Fault, str, str]:
+        if not isinstance(silent, NotAnswered):
+            return Fault.RESTLESS, silent.client, str(silent)
+        line = self._plan.script.setting(FenceLine)
+        here = line is not None and line in self._plan.script.header
+        where = f" (line {line.line})" if here and line is not None else ""
+        return Fault.UNANSWERED, silent.client, f"{silent.told(where)} (waited {silent.waited_s:.1f} s)"
 
     def _failure(self, turn: Turn, fault: Fault, client: str, detail: str) -> Failure:
         at = self._doer.now or turn.doings[0]

@@ -12,7 +12,7 @@ from harness.reporting.telling import headline, particulars
 from harness.stage.fence import Grade
 from harness.updating.rewriting import as_heard
 
-_NOTHING_TO_LEARN = (Fault.DIED, Fault.UNANSWERED, Fault.DISAGREED)
+_NOTHING_TO_LEARN = (Fault.DIED, Fault.UNANSWERED, Fault.RESTLESS, Fault.DISAGREED)
 TURNS_SHOWN = 3
 LAST_WORDS_LINES = 12
 _TONES = {Mark.DONE: Tone.PLAIN, Mark.HEARD: Tone.GOOD, Mark.MISSING: Tone.WANTED, Mark.WRONG: Tone.BAD}

@@ -21,6 +21,8 @@ def headline(failure: Failure) -> str:
     match failure.fault:
         case Fault.DIED:
             return "the server died"
+        case Fault.RESTLESS:
+            return "the server did not come to rest"
         case _:
             return f"{failure.client} {failure.fault.value}"
 
@@ -37,9 +39,8 @@ def summary(verdict: Verdict) -> str:
 def particulars(failure: Failure, verdict: Verdict, grade: str) -> Iterator[Line]:
     """What was expected and what came."""
     match failure.fault:
-        case Fault.UNANSWERED:
-            yield _pair("expected", "an answer to the fence line", "", Tone.WANTED)
-            yield _pair(f"{failure.client} heard", _NOTHING, f"({failure.detail})", Tone.BAD)
+        case Fault.UNANSWERED | Fault.RESTLESS:
+            yield _pair("because", failure.detail, "", Tone.BAD)
         case Fault.NOT_TAKEN:
             yield _pair("expected", "a server that accepts and reads", "", Tone.WANTED)
             yield _pair("it did", failure.detail, "", Tone.BAD)

@@ -39,13 +39,32 @@ class Grade(enum.IntEnum):
 
 
 class Unanswered(Exception):
-    """A fence that did not hold: who did not answer, and how long it was waited. No client: the server's own loop."""
+    """A fence that did not hold: for whom, and how long it was waited. No client: the server's own loop."""
 
-    def __init__(self, client: str, waited_s: float, why: str = "did not answer the fence") -> None:
+    def __init__(self, client: str, waited_s: float, why: str) -> None:
         who = client or "the server"
         super().__init__(f"{who} {why} within {waited_s:g} s")
         self.client = client
         self.waited_s = waited_s
+
+
+class NotAnswered(Unanswered):
+    """The server has said nothing to a fence line that counts, and what it said last instead, if anything."""
+
+    def __init__(self, client: str, waited_s: float, fence: Fence, said: str) -> None:
+        self.fence = fence
+        self.said = said
+        super().__init__(client, waited_s, "was not answered")
+
+    def __str__(self) -> str:
+        return f"{self.told()} (asked by {self.client}, waited {self.waited_s:g} s)"
+
+    def told(self, where: str = "") -> str:
+        """The whole of it in one sentence; `where` is put behind the fence line."""
+        counts = " or ".join(f"`{answer}`" for answer in self.fence.answers)
+        # It may also be an answer to what was sent before, so nothing more is said of it.
+        said = f"what it said last is `{self.said}`" if self.said else "it said nothing more"
+        return f"the server did not answer the fence line `{self.fence.ask}`{where} with {counts}; {said}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +200,8 @@ class Answered:
             if client.connection.end is not End.OPEN:
                 return
             if left <= 0:
-                raise Unanswered(client.name, self._within_s)
+                said = bytes(client.inbox[start:]).decode("utf-8", "backslashreplace").splitlines()
+                raise NotAnswered(client.name, self._within_s, self._fence, said[-1] if said else "")
             self._sleep(left)
 
     def _let_it_be_read(self, client: Fenced) -> None:

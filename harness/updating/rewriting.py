@@ -56,7 +56,9 @@ def rewritten(verdict: Verdict) -> str:
     for failure in verdict.failures:
         if failure.fault is Fault.UNSENT:
             raise Refused(f"line {failure.line}: {failure.detail}")
-        if failure.fault in (Fault.DIED, Fault.UNANSWERED, Fault.DISAGREED):
+        if failure.fault in (Fault.UNANSWERED, Fault.RESTLESS):
+            raise Refused(f"{failure.detail}; nothing can be learned from that")
+        if failure.fault in (Fault.DIED, Fault.DISAGREED):
             raise Refused(
                 f"line {failure.line}: {failure.client} {failure.fault.value}; nothing can be learned from that"
             )

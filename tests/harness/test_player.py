@@ -265,7 +265,7 @@ def test_a_command_is_played_in_real_time_with_a_fence_or_without():
     assert unfenced.grade is Grade.SETTLED
     broken = play(script, target, Manner(FenceLine("NOSUCH", ("PONG",)), within_s=1.0))
     assert [(one.fault, one.client, one.line) for one in broken.failures] == [(Fault.UNANSWERED, "alice", 1)]
-    assert "an answer to the fence line" in ink.plain(report(broken))
+    assert "the server did not answer the fence line `NOSUCH` with `PONG`; " in ink.plain(report(broken))
 
 
 def test_a_command_that_dies_is_blamed_for_that_alone_and_has_its_last_words():

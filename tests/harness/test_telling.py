@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 from gevent.server import StreamServer
 
-from harness import InProcess, Outcome, Verdict, parse, play
+from harness import Command, InProcess, Outcome, Verdict, parse, play
 from harness.reporting import ink
 from harness.reporting.report import report
 
@@ -57,3 +58,23 @@ def test_a_line_with_another_value_is_not_taken_for_the_missing_one_that_comes_l
 def test_the_right_order_passes():
     verdict, text = told(BOTH, {"look": "300 door=open 2f202a x", "put": "250 stored 2f202a"})
     assert verdict.outcome is Outcome.PASSED, text
+
+
+ANSWERS = (
+    "import socketserver, sys\n"
+    "class H(socketserver.StreamRequestHandler):\n"
+    "    def handle(self):\n"
+    "        for line in self.rfile: self.wfile.write(b'250 hi\\n' if line == b'HI\\n' else b'500 what\\n')\n"
+    "socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
+)
+
+
+def test_a_fence_line_that_the_server_answers_otherwise_is_told_with_its_line_and_what_was_said():
+    script = parse("title: t\nfence: noopp -> 200 ok | 200 fine\nwithin: 300ms\n\nann> HI\nann< 250 hi\n")
+    verdict = play(script, Command([sys.executable, "-S", "-c", ANSWERS, "{port}"]))
+    text = ink.plain(report(verdict))
+    assert "FAILED <script>:5   ann got no answer to the fence line" in text
+    assert (
+        "the server did not answer the fence line `noopp` (line 2) with `200 ok` or `200 fine`; "
+        "what it said last is `500 what` (waited 0.3 s)"
+    ) in text
