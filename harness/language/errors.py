@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+WIDTH = 100
+
 
 class ScriptError(Exception):
     """The script breaks the language: where, what stands there, and what was expected instead."""
@@ -21,4 +23,14 @@ class ScriptError(Exception):
         shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.text)
         gutter = f"{self.line:>5} | "
         caret = " " * (len(gutter) - 2) + "| " + " " * (self.column - 1) + "^"
-        return f"{where}\n{gutter}{shown}\n{caret}\n      expected: {self.expected}"
+        return f"{where}\n{gutter}{shown}\n{caret}\n{_wrapped('      expected: ', self.expected)}"
+
+
+def _wrapped(label: str, text: str) -> str:
+    """A long list goes on below itself; it breaks behind a comma, so that no form is torn in two."""
+    lines = [label]
+    for piece in text.replace(", ", ",\0").split("\0"):
+        if len(lines[-1]) + len(piece) >= WIDTH and lines[-1].strip() and lines != [label]:
+            lines.append(" " * len(label))
+        lines[-1] += piece + (" " if piece.endswith(",") else "")
+    return "\n".join(line.rstrip() for line in lines)

@@ -43,7 +43,7 @@ class Progress:
     def summary(self, took_s: float) -> str:
         """What came of the whole run."""
         grades = ", ".join(
-            f"{grade.name.lower()}" + (f" {count}" if len(self._grades) > 1 else "")
+            f"{grade}" + (f" {count}" if len(self._grades) > 1 else "")
             for grade, count in sorted(self._grades.items(), key=lambda one: one[0].name)
         )
         return f"{self._counts()} in {took_s:.2f} s" + (f" ({grades})" if grades else "")

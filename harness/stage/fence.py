@@ -37,6 +37,9 @@ class Grade(enum.IntEnum):
     ANSWERED = 2
     EXACT = 3
 
+    def __str__(self) -> str:
+        return self.name.lower()
+
 
 class Unanswered(Exception):
     """A fence that did not hold: for whom, and how long it was waited. No client: the server's own loop."""

@@ -229,7 +229,7 @@ class Stage:
         words = self.last_words()
         said = f"\n  the server said\n{words}" if words else ""
         return Unexpected(
-            f"{client.name} heard what was not expected  ({self.grade.name.lower()}, at {self.now():.3f} s)\n"
+            f"{client.name} heard what was not expected  ({self.grade}, at {self.now():.3f} s)\n"
             f"  expected    {expected}\n  {client.name} got   {shown}{ended}{said}"
         )
 

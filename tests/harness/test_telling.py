@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import sys
 
+import pytest
 from gevent.server import StreamServer
 
-from harness import Command, InProcess, Outcome, Verdict, parse, play
+from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, parse, play
 from harness.reporting import ink
 from harness.reporting.report import report
 
@@ -58,6 +59,20 @@ def test_a_line_with_another_value_is_not_taken_for_the_missing_one_that_comes_l
 def test_the_right_order_passes():
     verdict, text = told(BOTH, {"look": "300 door=open 2f202a x", "put": "250 stored 2f202a"})
     assert verdict.outcome is Outcome.PASSED, text
+
+
+def test_a_long_list_of_what_was_expected_goes_on_below_itself():
+    with pytest.raises(ScriptError) as wrong:
+        parse("x\n")
+    lines = str(wrong.value).splitlines()
+    assert "expected: " in lines[3]
+    assert len(lines) > 5
+    assert all(len(line) <= 100 for line in lines)
+    assert all(line.startswith("                ") for line in lines[4:])
+
+
+def test_a_grade_prints_as_its_name():
+    assert [f"{grade}" for grade in Grade] == ["settled", "answered", "exact"]
 
 
 ANSWERS = (
