@@ -13,6 +13,8 @@ from pathlib import Path
 from harness.language.script import read, shown
 from harness.playing.player import Manner, play
 from harness.playing.verdict import Outcome, Verdict
+from harness.reporting.lanes import heard_text
+from harness.reporting.telling import headline
 from harness.targets.asking import Target
 from harness.updating.rewriting import Refused, rewritten
 
@@ -49,15 +51,41 @@ def update(
         text = rewritten(verdict)
         again = play(read(text.encode(), shown(path)), target, manner)
         if not again.passed:
-            where = f"line {again.failures[0].line}" if again.failures else again.reason
             raise Refused(
-                f"the server says something else every time (see {where}); a pattern may be what is needed"
+                "the server says something else every time: "
+                f"{_otherwise(again, before.decode(), text)}; a pattern may be what is needed"
             )
         before_writing()
         _replace(path, before, text.encode())
     except Refused as why:
         return Updated(verdict, refused=str(why))
     return Updated(verdict, diff=_diff(before.decode(), text, shown(path)))
+
+
+def _otherwise(again: Verdict, before: str, text: str) -> str:
+    """What was heard at first, as the new text has it, and then again; with the line of the file as it still is."""
+    if not again.failures:
+        return again.reason
+    first = again.failures[0]
+    if first.file != again.file:
+        where = f"in {first.file}:{first.line}"
+    else:
+        where = f"in line {_line_before(first.line, before.splitlines(), text.splitlines())}"
+    if first.awaited is None and first.heard is None:
+        return f"{where} {headline(first)}"
+    once = f"`{first.awaited.text.strip()}`" if first.awaited else "nothing"
+    then = f"`{heard_text(first.heard, again.eol).strip()}`" if first.heard is not None else "nothing"
+    return f"{where} {first.client} heard {once} the first time and {then} the second"
+
+
+def _line_before(line: int, before: list[str], after: list[str]) -> int:
+    """Where the line of the new text stands in the old one; one that is only in the new: behind what."""
+    for _, start, end, new_start, new_end in difflib.SequenceMatcher(
+        None, before, after, autojunk=False
+    ).get_opcodes():
+        if new_start < line <= new_end:
+            return min(start + line - new_start, max(end, 1))
+    return len(before)
 
 
 def _diff(before: str, after: str, file: str) -> str:

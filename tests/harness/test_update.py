@@ -164,7 +164,25 @@ def test_it_refuses_a_server_that_says_something_else_every_time(tmp_path):
 
     text = "alice> LOGIN alice\nalice< OK\n"
     done, after = updated(tmp_path, text, lambda ask: Counts())
-    assert "something else every time (see line 2)" in done.refused
+    assert (
+        "something else every time: in line 2 alice heard `< OK 1` the first time and `< OK 2` the second"
+        in done.refused
+    )
+    assert after == text
+
+
+def test_the_line_that_is_never_the_same_is_named_as_it_stands_in_the_file(tmp_path):
+    class Counts(Talk):
+        served = 0
+
+        def answer(self, sock, text):
+            Counts.served += text.startswith("Goodbye")
+            super().answer(sock, f"{text} {Counts.served}" if text.startswith("Goodbye") else text)
+
+    # Lines above it come and go: two are missing, and one was never sent.
+    text = "alice> LOGIN alice\nalice receives nothing\nalice> WHO\nalice< x\nalice< y\nalice< z\nalice> QUIT\nalice< Bye\n"
+    done, after = updated(tmp_path, text, lambda ask: Counts())
+    assert "in line 8 alice heard `< Goodbye! 1` the first time and `< Goodbye! 2`" in done.refused
     assert after == text
 
 
