@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness.audit import command as audit_command
@@ -169,12 +170,27 @@ def _worst(verdicts: Sequence[Verdict]) -> int:
 # --- arguments ----------------------------------------------------------------------------------------------
 
 
+def _help(parser: argparse.ArgumentParser) -> int:
+    """Nothing was asked for, which is nothing that can have gone well."""
+    parser.print_help()
+    return BROKEN
+
+
+def _version() -> str:
+    try:
+        return version("geventchat")
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m harness",
         description="Plays scripted conversations of many clients against a line server.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    parser.add_argument("--version", action="version", version=f"harness {_version()}")
+    parser.set_defaults(run=lambda _: _help(parser))
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
 
     play = commands.add_parser("play", help="play scripts and say what failed")
     add_files(play)

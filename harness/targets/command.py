@@ -173,6 +173,13 @@ class Command:
         return None
 
     def _too_late(self, silent: bool, ports: Mapping[str, int]) -> str:
+        if silent and self._ready is READY:
+            return (
+                f"{self} has no {{port}}: put it where the port belongs, or say by which line the server tells its own"
+                " (--ready, in Python ready=);\n"
+                f"within {self._starts_within_s:g} s it wrote no line such as `listening on 127.0.0.1:4000`"
+                " (is its output buffered?)"
+            )
         did = (
             f"said nothing that matches {self._ready.pattern!r} (is its output buffered?)"
             if silent and self._ready

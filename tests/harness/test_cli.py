@@ -54,6 +54,20 @@ def test_the_exit_code_says_whose_fault_it_is(folder, capsys, text, code, said):
     assert said in capsys.readouterr().out
 
 
+def test_alone_it_shows_what_there_is(capsys):
+    assert main([]) == 2
+    said = capsys.readouterr()
+    assert "play scripts and say what failed" in said.out
+    assert not said.err
+
+
+def test_it_tells_its_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert re.fullmatch(r"harness (\d+\.\d+.*|not installed)\n", capsys.readouterr().out)
+
+
 def test_a_broken_script_weighs_more_than_a_failed_one(folder, capsys):
     write(folder, a=BAD, b="alice conects\n", c=GOOD)
     assert main(["play", ".", *RIGHT]) == 2

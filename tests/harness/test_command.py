@@ -116,7 +116,10 @@ def test_several_endpoints_and_options_are_filled_in() -> None:
         ),
         (["sh", "-c", "kill -SEGV $$", "{port}"], "was killed by SIGSEGV"),
         ("sh -c 'echo thinking; sleep 60' {port}", "(?s)did not listen on port .* within 0.3 s.*thinking"),
-        ("sh -c 'echo hello; sleep 60'", "(?s)said nothing that matches .* within 0.3 s.*hello"),
+        (
+            "sh -c 'echo hello; sleep 60' 4000",
+            r"(?s)4000 has no \{port\}: put it where the port belongs, or .*--ready.*within 0.3 s.*hello",
+        ),
     ],
 )
 def test_a_command_that_does_not_start_says_why(command: str | list[str], message: str) -> None:
