@@ -18,7 +18,9 @@ def _rate(value: float) -> str:
 
 
 def _micro(value: float) -> str:
-    return f"{value:.3g} µs" if value < 1000 else f"{value / 1000:.3g} ms"
+    if value < 1e3:
+        return f"{value:.3g} µs"
+    return f"{value / 1e3:.3g} ms" if value < 1e6 else f"{value / 1e6:.3g} s"
 
 
 def _kilobytes(value: float) -> str:
@@ -134,8 +136,8 @@ def _notes(results: Results) -> list[str]:
     ]
     if talks:
         notes.append(
-            f"† The load's own core was more than {LOAD_LIMIT:.0%} busy: the server could deliver more per "
-            "second than is shown. CPU per delivery is not affected."
+            f"† The load's own core was more than {LOAD_LIMIT:.0%} busy: deliveries per second and latency are as "
+            "much its limit as the server's. CPU per delivery is not affected."
         )
     faults = [
         f"✗ {workload}, {BY_KEY[key].title}: {fault}"

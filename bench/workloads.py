@@ -82,7 +82,9 @@ ONE_AT_A_TIME = Workload(
     rounds=5,
 )
 PACED_500 = Workload("paced-500", "paced: 100 clients, 500 messages/s in all", paced(500, 3), rounds=5)
-IDLE_8000 = Workload("idle-8000", "8,000 logins in a row, then idle", Crowd(8000, idle_s=4), rounds=2)
+IDLE_8000 = Workload(
+    "idle-8000", "8,000 logins in a row, then idle", Crowd(8000, idle_s=4, patience_s=30), rounds=2
+)
 STALLED_100 = Workload(
     "stalled-100", "saturated, 1 of 100 stops reading", saturated(100, 1.5, stalled=1), Takes.SHEDDING
 )
