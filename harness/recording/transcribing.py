@@ -35,6 +35,9 @@ from harness.recording.take import Came, Did, Moment, Said, Take, Waited
 WAIT_MARGIN_S = 0.25
 """How much longer than the server took is waited for it."""
 
+AT_ONCE_S = 0.25
+"""Pieces of a line that the recorder hands on within so long of each other were written by one press of a key."""
+
 _CLOCK_WITHIN_S = 5
 _TIMESTAMP = re.compile(r"(?<![\d.])\d{10}(?:\d{3})?(?![\d.])")
 
@@ -66,7 +69,7 @@ class _Writer:
         """Who has said part of a line and not yet its end: the rest is bytes too."""
 
     def body(self, take: Take) -> Iterator[Step]:
-        moments = list(_without_needless_connects(take.moments))
+        moments = list(_without_needless_connects(list(_with_whole_lines(take.moments))))
         for at, moment in enumerate(moments):
             yield self._doing(moment)
             for number, data in sorted(moment.heard.items()):
@@ -104,6 +107,28 @@ class _Writer:
             else:
                 pattern = _with_times(text, at)
                 yield Receive(name, text) if pattern is None else ReceivePattern(name, pattern)
+
+
+def _with_whole_lines(moments: list[Moment]) -> Iterator[Moment]:
+    """A line that was written in pieces, as `nc -C` does with its line ends, is one line if nothing came in between;
+    one that somebody took time over was meant to be torn."""
+    held: Moment | None = None
+    for moment in moments:
+        match (held.doing if held else None, moment.doing):
+            case (Said(speaker, piece), Said(again, rest)) if (
+                held is not None
+                and speaker == again
+                and not piece.endswith(b"\n")
+                and held.came_to_nothing
+                and moment.at - held.at <= AT_ONCE_S
+            ):
+                moment = Moment(Said(speaker, piece + rest), moment.at, moment.heard, moment.ends)
+            case _:
+                if held is not None:
+                    yield held
+        held = moment
+    if held is not None:
+        yield held
 
 
 def _without_needless_connects(moments: list[Moment]) -> Iterator[Moment]:

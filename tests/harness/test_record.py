@@ -270,6 +270,17 @@ def test_lines_that_end_in_crlf_make_the_header_say_so() -> None:
     assert render(transcript(mixed, "a session")).splitlines()[3:] == [r"client1>> PING\n", "client1< +PONG"]
 
 
+def test_a_line_written_in_pieces_is_one_line_and_one_that_took_time_is_torn() -> None:
+    pieces = take(Came(1), Said(1, b"PUT door"), Said(1, b" shut now"), heard(Said(1, b"\r\n"), c1=b"OK\r\n"))
+    assert written(pieces) == ["", "client1> PUT door shut now", "client1< OK"]
+    in_between = take(Came(1), heard(Said(1, b"PUT"), c1=b"OK\n"), Said(1, b"\n"))
+    assert written(in_between) == ["client1>> PUT", "client1< OK", "", r"client1>> \n"]
+    slowly = take(Came(1), Said(1, b"PUT"), Moment(Said(1, b" x\n"), 1_700_000_001.0))
+    assert written(slowly) == ["client1>> PUT", r"client1>> \x20x\n"]
+    others = take(Came(1), Came(2), Said(1, b"PUT"), Said(2, b"x\n"), Said(1, b"\n"))
+    assert written(others)[-3:] == ["client1>> PUT", "client2> x", r"client1>> \n"]
+
+
 def test_the_time_of_day_becomes_a_hole_and_another_number_does_not() -> None:
     answer = b'{"timestamp": 1700000001, "id": 1234567890, "ms": 1699999999123, "cost": "$5"}\n'
     assert written(take(Came(1), heard(Said(1, b"x y\n"), c1=answer))) == [
