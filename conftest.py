@@ -6,22 +6,33 @@ import os
 from collections.abc import Generator
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from harness import InProcess
 from tests.app import serve
 
+try:
+    from hypothesis import HealthCheck, settings
+except ModuleNotFoundError:
+    settings = None
+
 pytest_plugins = ["pytester"]
+
+
+def pytest_configure() -> None:
+    if settings is None:
+        raise pytest.UsageError("the tests need more than the server does: pip install '.[test]'")
+
 
 # The same examples in every run, so that a red run means a change and not a roll of the dice, and no limit on the time of
 # one, since machines are shared. HYPOTHESIS_PROFILE=wide looks at many more, and at others each time.
-settings.register_profile(
-    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
-settings.register_profile(
-    "wide", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+if settings is not None:
+    settings.register_profile(
+        "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+    )
+    settings.register_profile(
+        "wide", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture

@@ -248,3 +248,14 @@ def test_the_entry_point_and_the_conftest_may_both_name_the_plugin(project, monk
 def test_importing_the_plugin_imports_no_gevent():
     code = "import sys, harness.pytest_plugin; sys.exit('gevent' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_clone_without_the_tests_own_needs_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "hypothesis.py").write_text("raise ModuleNotFoundError('hypothesis')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/harness/test_matching.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: the tests need more than the server does: pip install '.[test]'" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
