@@ -126,7 +126,7 @@ def test_a_command_that_does_not_start_says_why(command: str | list[str], messag
     began = time.monotonic()
     with pytest.raises(TargetError, match=message), Stage(Command(command, starts_within=0.3)):
         pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9
 
 
 def test_it_ends_with_all_that_it_started(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from harness import InProcess, Outcome, ScriptError, Verdict, parse, play, render
@@ -124,12 +122,11 @@ def test_a_small_send_shows_who_takes_for_granted_that_it_takes_all() -> None:
 
 
 def test_sending_nothing_holds_all_of_it_back_without_a_busy_loop() -> None:
-    before = time.process_time()
+    # A loop that is busy never comes to rest, which fails the script.
     require_pass(
         "bob> one\nbob< one\nsending to bob takes nothing\nbob> two\nbob receives nothing\nwait 1h\nbob receives nothing\n"
         "sending to bob takes all again\nbob< two\n"
     )
-    assert time.process_time() - before < 1.0
 
 
 def test_reading_nothing_holds_what_is_said_back() -> None:

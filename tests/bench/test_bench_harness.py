@@ -1,0 +1,37 @@
+"""`python -m bench.harness` measures what it says that it measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import harness
+from harness.playing.player import play
+from harness.targets import InProcess
+from tests.app import serve
+
+
+def test_the_transcript_of_twenty_lines_has_twenty_and_passes() -> None:
+    script = harness.twenty_lines()
+    assert len(script.source) == 20
+    verdict = play(script, InProcess(serve))
+    assert verdict.passed
+    assert verdict.clients == ("alice", "bob", "carol")
+
+
+def test_it_prints_one_row_for_each_with_as_many_tries_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.chat").write_text("a> LOGIN a\na< OK\n")
+    monkeypatch.setattr(harness, "TRANSCRIPTS", tmp_path)
+    harness.main(["--tries", "4"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [(row[0], row[-1]) for row in rows] == [("wait", "4"), ("a", "4"), ("the", "1")]
+
+
+def test_what_does_not_pass_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "one.chat").write_text("a> LOGIN a\na< NO\n")
+    monkeypatch.setattr(harness, "TRANSCRIPTS", tmp_path)
+    with pytest.raises(SystemExit, match="does not pass"):
+        harness.main(["--tries", "1"])
