@@ -23,6 +23,10 @@ def _micro(value: float) -> str:
     return f"{value / 1e3:.3g} ms" if value < 1e6 else f"{value / 1e6:.3g} s"
 
 
+def _ratio(value: float) -> str:
+    return f"1/{1 / value:.0f}" if 0 < value < 0.1 else f"{value:.2f} ×" if value < 10 else f"{value:.0f} ×"
+
+
 def _kilobytes(value: float) -> str:
     return f"{value:.1f} KB"
 
@@ -57,7 +61,7 @@ def _cell(figures: Figures, ours: Figures, name: str, form: Callable[[float], st
     if value is None:
         return "–"
     against = None if is_ours else ratio(value, getattr(ours, name))
-    return form(value) if against is None else f"{form(value)} ({against:.3g} ×)"
+    return form(value) if against is None else f"{form(value)} ({_ratio(against)})"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
