@@ -29,6 +29,9 @@ _GATHER_S = 0.05
 _GOODBYE_S = 2.0
 
 
+_Event = tuple[float, int, Happening, dict[str, object]]
+
+
 class Journal:
     """A `Log` that writes lines to a stream and never blocks who calls it."""
 
@@ -40,24 +43,24 @@ class Journal:
         self._lost = 0
         self._second = 0
         self._stamp = ""
-        self._lines: deque[str] = deque()
+        self._events: deque[_Event] = deque()
         self._news = threading.Event()
         self._closing = threading.Event()
         self._writer = threading.Thread(target=self._write, name="geventchat-journal", daemon=True)
         self._writer.start()
 
     def __call__(self, happening: Happening, **fields: object) -> None:
-        """Queue one line."""
+        """Queue one event. It is put into words by the writer, many at a time, which is cheaper than each in its turn."""
         level = severity(happening)
         if level < self._level:
             return
-        if len(self._lines) >= _QUEUED_EVENTS:
+        if len(self._events) >= _QUEUED_EVENTS:
             self._lost += 1
             return
         if self._lost:
             lost, self._lost = self._lost, 0
             self(Happening.LOG_LOST, events=lost)
-        self._lines.append(self._line(level, happening, fields))
+        self._events.append((self._clock.time(), level, happening, fields))
         if not self._news.is_set():
             self._news.set()
 
@@ -67,8 +70,8 @@ class Journal:
         self._news.set()
         self._writer.join(_GOODBYE_S)
 
-    def _line(self, level: int, happening: Happening, fields: dict[str, object]) -> str:
-        stamp = self._moment()
+    def _line(self, time: float, level: int, happening: Happening, fields: dict[str, object]) -> str:
+        stamp = self._moment(time)
         name = logging.getLevelName(level)
         if self._as_json:
             return (
@@ -76,8 +79,8 @@ class Journal:
             )
         return f"{stamp} {name} {happening.value} {fields_text(fields)}".rstrip() + "\n"
 
-    def _moment(self) -> str:
-        milliseconds = int(self._clock.time() * 1000)
+    def _moment(self, time: float) -> str:
+        milliseconds = int(time * 1000)
         second, rest = divmod(milliseconds, 1000)
         if second != self._second:
             self._second = second
@@ -98,6 +101,6 @@ class Journal:
 
     def _write_queued(self) -> None:
         # One queue, never exchanged for another: the server may be appending to it at this moment.
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        lines = [self._line(*self._events.popleft()) for _ in range(len(self._events))]
         self._stream.write("".join(lines))
         self._stream.flush()

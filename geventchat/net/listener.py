@@ -61,9 +61,15 @@ class Listener(StreamServer):
         """Not used: `do_handle` hands a client over whole, so that nothing of the accept stays in its memory."""
 
     def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
-        """Accept one; what a burst of errors would print and slow down is one line in the log."""
+        """Accept one, as a plain socket: half the memory, and half the time to make, of one that waits by itself.
+
+        What a burst of errors would print and slow down is one line in the log.
+        """
+        listening: Any = self.socket
         try:
-            accepted: tuple[plain.socket, Any] | None = super().do_read()
+            fileno, address = listening._accept()
+        except BlockingIOError:
+            return None
         except OSError as error:
             if error.errno in _EXHAUSTED:
                 self._pause(error)
@@ -71,17 +77,17 @@ class Listener(StreamServer):
             if error.errno in {errno.ECONNABORTED, errno.EINTR, errno.EPROTO}:
                 return None
             raise
-        if accepted is not None and self._starved:
+        if self._starved:
             self._starved = False
             self._log(Happening.ACCEPT_RESUMED, listener=self.server_port)
-        return accepted
+        sock = _Socket(listening.family, listening.type, listening.proto, fileno)
+        sock.setblocking(False)
+        return sock, address
 
     def do_handle(self, sock: plain.socket, address: Any) -> None:
-        """Hand over a plain non-blocking socket: half the memory of one that waits by itself."""
-        bare = _Socket(fileno=sock.detach())
-        bare.setblocking(False)
+        """Hand it over."""
         # A place for both kinds of address names IPv4 ones in IPv6's way; an operator looks for them as they are.
-        self._arrive(bare, address[0].removeprefix("::ffff:"))
+        self._arrive(sock, address[0].removeprefix("::ffff:"))
 
     @property
     def place(self) -> tuple[str, int]:
