@@ -65,7 +65,7 @@ def throughput(results: Results, folder: Path) -> Path | None:
     bars = sorted(((key, value) for key, value in found if value is not None), key=lambda bar: bar[1])
     if not bars:
         return None
-    figure, axes = _canvas("Deliveries per second of server CPU: 100 clients, 4 of them speaking")
+    figure, axes = _canvas("Deliveries per second of server CPU, 100 clients")
     drawn = axes.barh(
         [BY_KEY[key].title for key, _ in bars],
         [value / 1e6 for _, value in bars],
@@ -109,13 +109,17 @@ def cost_by_clients(results: Results, folder: Path) -> Path | None:
     return _save(figure, folder / "cost-by-clients.svg")
 
 
+def _milliseconds(microseconds: float | None) -> float | None:
+    return None if microseconds is None else microseconds / 1000
+
+
 def latency_by_load(results: Results, folder: Path) -> Path | None:
     figure, axes = _canvas("p99 from speaker to last listener by load, 100 clients")
-    if not _lines(axes, PACES, pace_key, lambda w, s: results.of(w, s).p99_us):
+    if not _lines(axes, PACES, pace_key, lambda w, s: _milliseconds(results.of(w, s).p99_us)):
         return None
     _logarithmic(axes, PACES)
     axes.set_xlabel("messages per second in all (a line ends where a server cannot keep the pace)")
-    axes.set_ylabel("µs")
+    axes.set_ylabel("ms")
     return _save(figure, folder / "latency-by-load.svg")
 
 
