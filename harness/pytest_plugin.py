@@ -2,6 +2,8 @@
 
 Whoever does not ask for it must not notice it: nothing is collected without `harness_files` in the ini, no hook does
 anything for tests that are not its own, and gevent is imported only once a transcript or a stage is really used.
+
+Nothing is asserted here: PYTEST_DONT_REWRITE, so that it does not matter who has imported it first.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from harness.targets.asking import Target
     from harness.updating.updating import Updated
 
+_WAYS = " (--harness-server, --harness-connect or --harness-app, the same in the ini; or a fixture harness_target)"
 _UPDATED = "transcript rewritten"
 _CLAIMS = "harness_update_claims"
 _COMPARED = "harness_compared"
@@ -209,6 +212,18 @@ def _explore(path: Path, target: Target, runs: int, seed: int) -> None:
         raise TranscriptFailed(list(report(explored)), headline(explored))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Without any target nothing that needs one can be played, which is told once and not by each of them."""
+    config = session.config
+    if config.option.collectonly or hasattr(config, "workerinput") or any(_given(config).values()):
+        return
+    for item in session.items:
+        known = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+        if "harness_target" in known and known["harness_target"][-1].func.__module__ == __name__:
+            raise pytest.UsageError(f"{item.nodeid} has no server to play with: say what is tested{_WAYS}")
+
+
 # --- update -------------------------------------------------------------------------------------------------
 
 
@@ -260,15 +275,18 @@ def harness_target(pytestconfig: pytest.Config) -> Target:
     """What transcripts are played at. A project overrides this fixture, or says it in the options or the ini."""
     from harness.targets.choosing import NoTarget, TargetChoice
 
-    given = {name: pytestconfig.getoption(f"harness_{name}") for name in ("server", "connect", "app")}
-    if not any(given.values()):
-        given = {name: pytestconfig.getini(f"harness_{name}") or None for name in given}
     try:
-        return TargetChoice(**given).target()
+        return TargetChoice(**_given(pytestconfig)).target()
     except NoTarget as wrong:
-        raise pytest.UsageError(
-            f"{wrong} (--harness-server, --harness-connect or --harness-app; or a fixture harness_target)"
-        ) from None
+        pytest.fail(f"{wrong}{_WAYS}", pytrace=False)
+
+
+def _given(config: pytest.Config) -> dict[str, Any]:
+    """The target that the options name, or else the ini."""
+    given = {name: config.getoption(f"harness_{name}") for name in ("server", "connect", "app")}
+    if any(given.values()):
+        return given
+    return {name: config.getini(f"harness_{name}") or None for name in given}
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ from bisect import bisect_right
 from typing import Protocol
 
 from harness.stage.connection import Connection, End
+from harness.stage.hiding import tells_itself
 from harness.stage.kernel import SocketAddress
 
 __all__ = ["Client", "End", "Unexpected"]
+__tracebackhide__ = tells_itself
 
 
 class Unexpected(AssertionError):
@@ -157,11 +159,11 @@ class Client:
 
     def expect(self, line: str) -> None:
         """The next thing received is this line."""
-        self._expect(line.encode() + self._stage.eol, repr(line))
+        self._expect(line.encode() + self._stage.eol)
 
     def expect_bytes(self, data: bytes) -> None:
         """The next things received are these bytes."""
-        self._expect(data, repr(data))
+        self._expect(data)
 
     def expect_nothing(self) -> None:
         """Nothing is there, and nothing is under way."""
@@ -179,13 +181,13 @@ class Client:
         if self.inbox or self.end is not End.CLOSED:
             raise self._stage.complain(self, "a closed connection", bytes(self.inbox))
 
-    def _expect(self, wire: bytes, shown: str) -> None:
+    def _expect(self, wire: bytes) -> None:
         deadline = time.monotonic() + self._stage.within_s
         while len(self.inbox) < len(wire) and wire.startswith(self.inbox) and self.end is End.OPEN:
             if not self._more(deadline):
                 break
         if not self.inbox.startswith(wire):
-            raise self._stage.complain(self, shown, bytes(self.inbox))
+            raise self._stage.complain(self, repr(wire), bytes(self.inbox))
         self.take(len(wire))
 
     def _more(self, deadline: float) -> bool:

@@ -15,9 +15,11 @@ from greenlet import getcurrent
 from harness.stage.clock import VirtualLoop
 from harness.stage.connection import Connection, End
 from harness.stage.fence import Unanswered
+from harness.stage.hiding import tells_itself
 from harness.stage.isolation import World
 from harness.stage.kernel import TcpState
 
+__tracebackhide__ = tells_itself
 _IN_FLIGHT_POLL_S = 0.0001
 _GIVE_UP_ON_KERNEL_S = 0.05
 """How long the kernel may leave a connection half made or half ended before that counts as how things are."""

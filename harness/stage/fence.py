@@ -14,6 +14,9 @@ from itertools import count
 from typing import Any, Protocol
 
 from harness.stage.connection import Connection, End
+from harness.stage.hiding import tells_itself
+
+__tracebackhide__ = tells_itself
 
 SETTLE_S = 0.1
 """How long nothing must come before an unfenced target counts as quiet."""

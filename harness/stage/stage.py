@@ -19,11 +19,13 @@ from harness.stage.clock import RealClock, VirtualClock, VirtualLoop
 from harness.stage.connection import Connection
 from harness.stage.exact import Exact, Restless
 from harness.stage.fence import POLL_S, Answered, Fence, Grade, Settled, Unanswered
+from harness.stage.hiding import tells_itself
 from harness.stage.isolation import World
 from harness.stage.kernel import Kernel, SocketAddress
 from harness.stage.threads import Bystanders
 from harness.targets.asking import Ask, Running, Target, TargetError, address_of
 
+__tracebackhide__ = tells_itself
 _DYING_S = 0.05
 
 __all__ = ["Stage", "Unexpected"]

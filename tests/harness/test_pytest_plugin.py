@@ -163,10 +163,35 @@ def test_a_command_is_a_target_too(project):
 
 def test_without_a_target_it_says_how_to_name_one(project):
     project.makeconftest("")
-    write(project, good=GOOD)
+    write(project, good=GOOD, bad=BAD)
     result = run(project)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.str().count("--harness-server") == 1
+    assert ".py:" not in result.stdout.str() + result.stderr.str()
+    run(project, "--collect-only").stdout.fnmatch_lines(["*2 tests collected*"])
+
+
+def test_a_target_that_is_none_is_said_without_any_source(project):
+    project.makeconftest("")
+    write(project, good=GOOD)
+    result = run(project, "--harness-app=no.such:thing")
     result.assert_outcomes(errors=1)
-    assert "--harness-server" in result.stdout.str()
+    assert "no.such:thing: No module named 'no'" in result.stdout.str()
+    assert ".py:" not in result.stdout.str()
+
+
+def test_the_stage_shows_the_tests_own_line_and_nothing_of_the_harness(project):
+    project.makepyfile(
+        "def test_wrong(stage):\n    alice = stage.client('alice')\n    alice.send('LOGIN alice')\n    alice.expect('NO')\n"
+    )
+    result = run(project)
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert ">       alice.expect('NO')" in text or ">   \talice.expect" in text
+    assert "stage/client.py" not in text
+    assert "stage/stage.py" not in text
+    assert r"expected    b'NO\n'" in text
+    assert r"alice got   b'OK\n'" in text
 
 
 STAGED = """
