@@ -140,7 +140,7 @@ def test_a_wrong_line_is_told_with_what_came_instead(stage: Stage) -> None:
     alice, bob = stage.clients("alice", "bob")
     bob.connect()
     alice.send("hello")
-    with pytest.raises(Unexpected, match=r"(?s)expected +'hullo'.*bob got +b'hello\\n'"):
+    with pytest.raises(Unexpected, match=r"(?s)expected +b'hullo\\n'.*bob got +b'hello\\n'"):
         bob.expect("hullo")
     bob.expect("hello")
 
