@@ -110,6 +110,35 @@ def test_who_does_not_read_is_dropped_at_the_deadline_and_the_stop_says_so():
         assert kept.server.clients == 0
 
 
+def test_who_was_refused_is_told_that_alone_though_the_server_stops_at_that_moment():
+    with Server(on("line", limits=Limits(clients=1))) as server:
+        inside = socket.create_connection(server.addresses["line"])
+        inside.sendall(b"LOGIN alice\n")
+        assert inside.recv(10) == b"OK\n"
+        ours, theirs = plain_socket.socketpair()
+        theirs.setblocking(False)
+        # Accepted, refused, and the server stopped before the greenlet that says so has had its turn.
+        server._listeners[0][1]._arrive(theirs, "127.0.0.1")
+        inside.close()
+        ours.shutdown(plain_socket.SHUT_WR)
+        assert server.stop()
+        assert ours.makefile("rb").read() == b"ERR server-full\n"
+        ours.close()
+
+
+def test_when_there_is_no_time_for_goodbyes_nobody_lingers():
+    with Server(on("line", limits=Limits(linger_s=60))) as server:
+        client = socket.create_connection(server.addresses["line"])
+        client.sendall(b"LOGIN alice\n")
+        assert client.recv(10) == b"OK\n"
+        # Dropped before it has had its turn to take its dismissal, as may be where thousands are told to go.
+        connection = next(iter(server._connections.values()))
+        connection.dismiss()
+        connection.drop()
+        assert server._empty.wait(20)
+        client.close()
+
+
 def ask_until_not_heard(client: socket.socket, question: bytes, most: int) -> int:
     """Ask the same again and again, reading nothing, until the server takes no more; how many bytes it took."""
     client.settimeout(0.5)
@@ -217,13 +246,20 @@ def test_a_place_that_is_taken_is_an_error_that_names_it_and_leaves_nothing_open
         assert other.addresses == {}
 
 
-def test_every_interface_is_both_kinds_of_address():
-    with Server(Config(listen=(Listen("line", "", 0),))) as server:
+def test_every_interface_is_both_kinds_of_address_and_each_is_logged_as_what_it_is():
+    told: list[object] = []
+
+    def log(happening, **fields):
+        if happening.value == "connected":
+            told.append(fields["address"])
+
+    with Server(Config(listen=(Listen("line", "", 0),)), log=log) as server:
         _, port = server.addresses["line"]
         for host in ("127.0.0.1", "::1"):
             with socket.create_connection((host, port)) as client:
                 client.sendall(b"LOGIN alice\nQUIT\n")
                 assert client.makefile("rb").read() == b"OK\nGoodbye!\n"
+    assert told == ["127.0.0.1", "::1"]
 
 
 @pytest.mark.parametrize(
