@@ -1,5 +1,5 @@
-"""The chat: who is here, what they may ask, what they hear.
+"""The chat: people, rooms, commands and events.
 
-Knows no bytes, no sockets and no gevent. It cannot yield, so a command is handled whole before the next and nothing here
-needs a lock.
+Knows no bytes, no sockets and no gevent. It never waits, so a command is handled completely before the next one and nothing
+here needs a lock.
 """

@@ -1,15 +1,13 @@
-"""What a client may ask, as values. Must not know how any dialect spells it."""
+"""What a client can ask for, as values. Does not know how a dialect spells it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from geventchat.chat.hot import hot_dataclass
 
-
-class Fault(Enum):
-    """Why a line is no command: whose bytes they were is never in doubt."""
+class ParseError(Enum):
+    """Why a line is not a command."""
 
     TOO_LONG = auto()
     NOT_UTF8 = auto()
@@ -19,21 +17,25 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Let me in under this name (as typed; the chat decides whether it may be)."""
+    """Enter the chat under this name, as typed; the chat decides whether the name is allowed."""
 
     name: str
 
 
-@hot_dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Say:
-    """Tell everyone. An empty text is for the chat to refuse."""
+    """Say these texts to everyone in the room.
 
-    text: str
+    One line is one text. The connection joins the texts of consecutive lines into one command, which is why this is a list;
+    the chat refuses an empty text.
+    """
+
+    texts: list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """Tell one person. An empty name or text is for the chat to refuse."""
+class SendDirectMessage:
+    """Send a text to one person. The chat refuses an empty name or text."""
 
     to: str
     text: str
@@ -41,32 +43,32 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Who is here?"""
+    """List the people in the room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there? The token comes back."""
+    """Ask for a sign of life; the token comes back."""
 
     token: str
 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What can I ask?"""
+    """List the commands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """I am leaving."""
+    """Leave."""
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
-    """The bytes were no command. The client hears why and stays."""
+class InvalidCommand:
+    """A line that is not a command. The client is sent an error and stays."""
 
-    fault: Fault
+    error: ParseError
     subject: str = ""
 
 
-Command = Login | Say | Tell | Who | Ping | Help | Quit | Violation
+Command = Login | Say | SendDirectMessage | Who | Ping | Help | Quit | InvalidCommand

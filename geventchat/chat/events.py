@@ -1,7 +1,7 @@
-"""What a client may hear, as values. Must not know how any dialect spells it.
+"""What a client can be sent, as values. Does not know how a dialect spells it.
 
-`Broadcast` events go into the room's feeds, once for everybody; the others are for one client's ears. `at` is whole seconds
-since 1970.
+`Broadcast` events go to everyone in a room and are encoded once for all who share an encoding. `PrivateEvent`s are for one
+client. Times are milliseconds since 1970. Message ids count per room.
 """
 
 from __future__ import annotations
@@ -10,123 +10,142 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from geventchat.chat.commands import Fault
+from geventchat.chat.commands import ParseError
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Someone came in."""
+    """Somebody entered the room."""
 
+    room: str
     name: str
-    at: int
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Someone spoke to everyone: one text, or several in one breath, with nothing of anyone else's between them."""
+    """Somebody said one text, or several in a row with nothing in between.
 
+    The texts have consecutive ids, beginning with `first_id`.
+    """
+
+    room: str
     name: str
     texts: Sequence[str]
-    at: int
+    first_id: int
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Someone is gone, however they went."""
+    """Somebody left the room, for whatever reason."""
 
+    room: str
     name: str
-    at: int
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """You are in. `users` is a live view: read it while encoding, do not keep it."""
+    """Your login succeeded. `users` is a live view: read it while encoding, never keep it."""
 
+    room: str
     name: str
     users: Collection[str]
-    at: int
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """Someone spoke to you alone."""
+class DirectMessage:
+    """Somebody sent you a message that only you receive."""
 
-    name: str
-    to: str
+    sender: str
+    recipient: str
     text: str
-    at: int
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Relayed:
-    """What you said to one person has reached them. `typed` is their name as you wrote it."""
+class DirectMessageSent:
+    """Your direct message was delivered. `typed` is the recipient's name as you wrote it."""
 
-    told: Told
+    message: DirectMessage
     typed: str
 
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who is here, in login order. `users` is a live view: read it while encoding, do not keep it."""
+    """The people in the room, in login order. `users` is a live view: read it while encoding, never keep it."""
 
     users: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """I am here."""
+    """The answer to a ping."""
 
     token: str
 
 
 @dataclass(frozen=True, slots=True)
-class Helped:
-    """What you can ask."""
+class HelpText:
+    """The list of commands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """You asked to leave; this is the last you hear."""
+    """The answer to `Quit`, and the last thing a client is sent."""
 
 
-class Reason(Enum):
-    """Why the chat says no."""
+class Rejection(Enum):
+    """Why the chat refuses a command."""
 
     NAME_LENGTH = auto()
     NAME_INVALID = auto()
     NAME_TAKEN = auto()
-    ALREADY_IN = auto()
-    NOT_IN = auto()
+    ALREADY_LOGGED_IN = auto()
+    NOT_LOGGED_IN = auto()
     EMPTY_MESSAGE = auto()
-    TELL_WHOM = auto()
-    TELL_WHAT = auto()
-    NOBODY = auto()
+    NO_RECIPIENT = auto()
+    EMPTY_DIRECT_MESSAGE = auto()
+    USER_NOT_FOUND = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """The chat says no, or could not read the line. `subject` is what it was about, where that helps."""
+class Rejected:
+    """The command was refused or could not be parsed. `subject` is what it was about, where that helps."""
 
-    why: Reason | Fault
+    reason: Rejection | ParseError
     subject: str = ""
 
 
-class Parting(Enum):
-    """Why the server ends a conversation that its client did not end."""
+class NoticeReason(Enum):
+    """Why the server closes a connection."""
 
     IDLE = auto()
-    FULL = auto()
+    SERVER_FULL = auto()
     ADDRESS_FULL = auto()
     SHUTDOWN = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Dismissed:
-    """The server ends this. `blame` is whether it is put as the client's mistake, where a dialect has two ways."""
+class DisconnectNotice:
+    """The server is about to close this connection. `as_error` picks the wording where a dialect has two."""
 
-    why: Parting
-    blame: bool = False
+    reason: NoticeReason
+    as_error: bool = False
 
 
 Broadcast = Joined | Said | Left
-Event = Broadcast | Welcome | Told | Relayed | Roster | Pong | Helped | Goodbye | Refused | Dismissed
+PrivateEvent = (
+    Welcome
+    | DirectMessage
+    | DirectMessageSent
+    | Roster
+    | Pong
+    | HelpText
+    | Goodbye
+    | Rejected
+    | DisconnectNotice
+)
+Event = Broadcast | PrivateEvent

@@ -1,8 +1,10 @@
-"""Which names may be, and when two are the same. Pure.
+"""Which names are allowed, and when two are the same. Pure.
 
 The profile is RFC 8265's UsernameCasePreserved (width mapping, NFC, the identifier class of RFC 8264, the bidi rule of
-RFC 5893), narrowed to letters, digits, marks and `_ - .`, and to 20 characters. Names that differ only in case or width
-share one key. The tests compare this with an independent implementation of the profile.
+RFC 5893), narrowed to letters, digits, marks and `_ - .`, to 20 characters, and to four combining marks in a row. Names that
+differ only in case or width share one key. The tests compare this with an independent implementation of the profile.
+
+Whatever is typed is measured before it is normalised: normalising a long run of combining marks takes quadratic time.
 """
 
 from __future__ import annotations
@@ -11,52 +13,59 @@ import re
 from dataclasses import dataclass
 from unicodedata import bidirectional, category, decomposition, normalize
 
-from geventchat.chat.events import Reason
+from geventchat.chat.events import Rejection
 
-LONGEST = 20
+MAX_LENGTH = 20
+# A character of a name can be typed as a base and several marks, which normalising joins into one.
+_MAX_TYPED_LENGTH = 4 * MAX_LENGTH
+_MAX_MARKS = 4
 
-_PLAIN = re.compile(f"[A-Za-z0-9_.-]{{1,{LONGEST}}}")
+_PLAIN = re.compile(f"[A-Za-z0-9_.-]{{1,{MAX_LENGTH}}}")
 _KINDS = frozenset({"Ll", "Lu", "Lo", "Lm", "Nd", "Mn", "Mc"})
-# RFC 8264, 9.6: letters by category that are not allowed all the same, and one letter-number that is.
+# RFC 8264, 9.6: letters by category that are not allowed all the same, and a letter number that is.
 _NEVER = frozenset("\u0640\u07fa\u302e\u302f\u3031\u3032\u3033\u3034\u3035\u303b")
 _ALWAYS = frozenset("_-.\u3007")
-# Old Hangul jamo (RFC 8264, 9.9) and code points that show as nothing (9.13), where a category would let them in.
+# Old Hangul jamo (RFC 8264, 9.9) and invisible code points (9.13) that their categories would let in.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff"
     "\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb]"
 )
 
 
-class Refusal(Exception):
-    """The chat says no; the client hears why and stays."""
+class InvalidName(Exception):
+    """The name is not allowed."""
 
-    def __init__(self, why: Reason) -> None:
-        super().__init__(why.name)
-        self.why = why
+    def __init__(self, reason: Rejection) -> None:
+        super().__init__(reason.name)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name as its owner typed it (normalised), and the key under which no second one may be."""
+    """A name as its owner typed it, normalised, and the key that makes it unique."""
 
     shown: str
     key: str
 
 
-def accept(typed: str) -> Name:
-    """The name that was typed, normalised; raises Refusal where there may be none such."""
+def parse_name(typed: str) -> Name:
+    """Normalise a name; raise InvalidName if it is not allowed."""
     if _PLAIN.fullmatch(typed):
         return Name(typed, typed.lower())
+    if len(typed) > _MAX_TYPED_LENGTH:
+        raise InvalidName(Rejection.NAME_LENGTH)
     shown = normalize("NFC", _narrow(typed))
-    if not 1 <= len(shown) <= LONGEST:
-        raise Refusal(Reason.NAME_LENGTH)
+    if not 1 <= len(shown) <= MAX_LENGTH:
+        raise InvalidName(Rejection.NAME_LENGTH)
     if not _allowed(shown):
-        raise Refusal(Reason.NAME_INVALID)
+        raise InvalidName(Rejection.NAME_INVALID)
     return Name(shown, _fold(shown))
 
 
 def key_of(typed: str) -> str:
-    """The key under which a name, however it is spelt here, would be found."""
+    """The key under which the person is found whose name is spelt like this; empty if nobody can have such a name."""
+    if len(typed) > _MAX_TYPED_LENGTH:
+        return ""
     return _fold(normalize("NFC", _narrow(typed)))
 
 
@@ -79,10 +88,20 @@ def _allowed(shown: str) -> bool:
     return (
         all(_is_identifier(char) for char in shown)
         and not _INVISIBLE.search(shown)
-        # A mark with nothing to sit on would sit on what is printed before the name.
+        # Without a base of its own, a mark would combine with whatever is printed before the name.
         and category(shown[0])[0] != "M"
+        and not _stacked(shown)
         and _reads_one_way(shown)
     )
+
+
+def _stacked(shown: str) -> bool:
+    marks = 0
+    for char in shown:
+        marks = marks + 1 if category(char)[0] == "M" else 0
+        if marks > _MAX_MARKS:
+            return True
+    return False
 
 
 def _is_identifier(char: str) -> bool:
@@ -94,7 +113,7 @@ def _is_identifier(char: str) -> bool:
 
 
 def _reads_one_way(shown: str) -> bool:
-    """The bidi rule of RFC 5893, section 2: no name changes how its neighbours are read.
+    """The bidi rule of RFC 5893, section 2: a name never changes the reading direction of its neighbours.
 
     It also keeps the two kinds of Arabic digits apart, as RFC 8264's contextual rule asks for: one is EN, the other AN.
     """

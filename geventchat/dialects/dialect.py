@@ -1,85 +1,98 @@
-"""What a dialect is: a way to read lines as commands and to write events as bytes. Knows no sockets and no gevent."""
+"""What a dialect is: it reads lines as commands and encodes events as bytes. Knows no sockets and no gevent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
-from geventchat.chat.commands import Command, Fault, Tell, Violation
-from geventchat.chat.events import Event
+from geventchat.chat.commands import Command, InvalidCommand, ParseError, SendDirectMessage
+from geventchat.chat.events import Broadcast, PrivateEvent
 from geventchat.chat.text import clean
-from geventchat.dialects.telnet import TIMING_MARK, wants_timing_mark, without_telnet
+from geventchat.dialects.telnet import TIMING_MARK, WithTimingMark, wants_timing_mark, without_telnet
 
-Writers = dict[type[Event], Callable[[Any], str]]
+_NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
 
-_UTF8 = Violation(Fault.NOT_UTF8)
-
-
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """A line whose terminal is owed some bytes of its own, before what the line says is done."""
-
-    answer: bytes
-    command: Command | None
+Reading = Command | WithTimingMark | None
 
 
-Reading = Command | Marked | None
+class Reader(Protocol):
+    """Reads one connection's lines. A dialect in which a command can take several lines keeps its state here."""
+
+    def read(self, line: bytes, logged_in: bool) -> Reading:
+        """The command on this line, which comes without its end; None when the line asks for nothing."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Dialect:
-    """One way to speak to the chat.
+class Dialect(Protocol):
+    """One way to talk to the chat."""
 
-    `read` takes a line without its end and whether its sender has logged in; None is a line that asks for nothing.
-    `write` gives the bytes of an event, none where the dialect passes over it.
-    `echoes` are the broadcasts that their own author hears too.
-    """
+    @property
+    def name(self) -> str:
+        """The name by which operators and scripts know it."""
 
-    name: str
-    port: int
-    idle_s: float
-    read: Callable[[bytes, bool], Reading]
-    write: Callable[[Event], bytes]
-    echoes: frozenset[type[Event]] = frozenset()
+    @property
+    def port(self) -> int:
+        """The default port."""
 
+    @property
+    def idle_s(self) -> float:
+        """The default idle time-out in seconds; 0 for none."""
 
-def writer(writers: Writers) -> Callable[[Event], bytes]:
-    """An event's bytes, by the table of its dialect."""
+    def reader(self) -> Reader:
+        """A reader for one connection. Dialects without state hand out the same one every time."""
 
-    def write(event: Event) -> bytes:
-        return writers[type(event)](event).encode()
+    def encode(self, event: Broadcast) -> bytes:
+        """The bytes of an event for everyone who hears it; empty if the dialect does not show it."""
 
-    return write
+    def echoes(self, event: Broadcast) -> bool:
+        """True when the author of an event receives it, too."""
 
-
-def prefixed(prefix: str, texts: Sequence[str]) -> str:
-    """A line for each text, all of which begin alike."""
-    return prefix + f"\n{prefix}".join(texts) + "\n"
+    def encode_private(self, event: PrivateEvent) -> bytes:
+        """The bytes of an event for one client; empty if the dialect does not show it."""
 
 
-def to_one(rest: str) -> Tell:
-    """What stands behind a command to tell one person something: a name, then the text."""
+def prefixed(prefix: str, texts: Sequence[str]) -> bytes:
+    """One line for each text, each with the same beginning."""
+    return (prefix + f"\n{prefix}".join(texts) + "\n").encode()
+
+
+def direct_message(rest: str) -> SendDirectMessage:
+    """The arguments of a direct message: a name, then the text."""
     to, _, text = rest.partition(" ")
-    return Tell(to, text.strip())
+    return SendDirectMessage(to, text.strip())
 
 
-def typed(read: Callable[[str, bool], Command | None]) -> Callable[[bytes, bool], Reading]:
-    """A reader of bytes from a reader of text, for lines that people may have typed into telnet."""
+class TypedReader:
+    """Reads lines that a person can have typed into nc or telnet."""
 
-    def read_bytes(line: bytes, joined: bool) -> Reading:
+    def __init__(self, parse: Callable[[str, bool], Command | None]) -> None:
+        """`parse` takes the cleaned text of a line and whether its sender is logged in."""
+        self._parse = parse
+
+    def read(self, line: bytes, logged_in: bool) -> Reading:
+        """The command on this line."""
         try:
             text = line.decode()
         except UnicodeDecodeError:
-            # 0xFF begins every telnet sequence and never stands in UTF-8, so only a line that fails can hold one.
-            return read_telnet(line, joined)
-        return read(clean(text), joined)
+            # 0xFF begins every telnet sequence and never occurs in UTF-8, so only a line that fails can contain one.
+            return self._read_telnet(line, logged_in)
+        return self._parse(clean(text), logged_in)
 
-    def read_telnet(line: bytes, joined: bool) -> Reading:
+    def _read_telnet(self, line: bytes, logged_in: bool) -> Reading:
+        command: Command | None
         try:
-            command = read(clean(without_telnet(line).decode()), joined)
+            command = self._parse(clean(without_telnet(line).decode()), logged_in)
         except UnicodeDecodeError:
-            command = _UTF8
-        return Marked(TIMING_MARK, command) if wants_timing_mark(line) else command
+            command = _NOT_UTF8
+        return WithTimingMark(command) if wants_timing_mark(line) else command
 
-    return read_bytes
+
+__all__ = [
+    "TIMING_MARK",
+    "Dialect",
+    "Reader",
+    "Reading",
+    "TypedReader",
+    "WithTimingMark",
+    "direct_message",
+    "prefixed",
+]

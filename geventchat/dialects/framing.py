@@ -1,37 +1,58 @@
-"""Bytes to bounded lines. Pure; must not know what a line means.
+"""Bytes to bounded lines. Pure; does not know what a line means.
 
-A line ends in a newline, one carriage return before it is dropped. A line over the limit is thrown away up to its end and
-leaves `None` in its place, so that it is answered in its turn. Never holds more than the limit.
+Invariants of LineFraming:
+- A line ends in a newline; one carriage return before it is dropped.
+- A line over the limit is discarded up to its end and leaves TOO_LONG in its place, so that it is answered in its turn.
+- Never holds more than the limit and one byte.
 """
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import Final, Literal, Protocol
 
-class Framer:
-    """Cuts one client's bytes into lines, however they were cut into segments."""
+
+class Marker(Enum):
+    """What stands in for a line that cannot be read."""
+
+    TOO_LONG = "too long"
+
+
+TOO_LONG: Final = Marker.TOO_LONG
+Line = bytes | Literal[Marker.TOO_LONG]
+
+
+class Framing(Protocol):
+    """How one connection's bytes are divided into lines, and lines wrapped for the wire."""
+
+    def feed(self, chunk: bytes) -> list[Line]:
+        """The lines that this chunk completes."""
+
+    @staticmethod
+    def wrap(payload: bytes) -> bytes:
+        """The bytes that carry this payload to a client; pure, so that the result can be shared by many."""
+
+
+class LineFraming:
+    """Cuts one client's bytes into lines, however they were divided into segments."""
 
     __slots__ = ("_limit", "_rest", "_skipping")
 
     def __init__(self, limit: int) -> None:
-        """`limit` is the most bytes a line may have, its end not counted."""
+        """`limit` is the most bytes a line can have, its end not counted."""
         self._limit = limit
         self._rest = b""
         self._skipping = False
 
-    @property
-    def unfinished(self) -> bytes:
-        """What has come of a line that has not ended; empty while a line is being thrown away."""
-        return self._rest
-
-    def feed(self, chunk: bytes) -> list[bytes | None]:
-        """The lines that this chunk completes, `None` for one that was too long."""
-        lines: list[bytes | None] = []
+    def feed(self, chunk: bytes) -> list[Line]:
+        """The lines that this chunk completes."""
+        lines: list[Line] = []
         if self._skipping:
             _, end, chunk = chunk.partition(b"\n")
             if not end:
                 return lines
             self._skipping = False
-            lines.append(None)
+            lines.append(TOO_LONG)
         if b"\n" not in chunk:
             self._keep(self._rest + chunk)
             return lines
@@ -42,13 +63,18 @@ class Framer:
             cut = [line[:-1] if line.endswith(b"\r") else line for line in cut]
         limit = self._limit
         if len(whole) > limit and max(map(len, cut)) > limit:
-            lines.extend(line if len(line) <= limit else None for line in cut)
+            lines.extend(line if len(line) <= limit else TOO_LONG for line in cut)
         else:
             lines.extend(cut)
         return lines
 
+    @staticmethod
+    def wrap(payload: bytes) -> bytes:
+        """A payload of whole lines is sent as it is."""
+        return payload
+
     def _keep(self, rest: bytes) -> None:
-        # One byte of grace: a line of exactly the limit may still be waiting for the newline after its carriage return.
+        # One byte of grace: a line of exactly the limit can still be waiting for the newline after its carriage return.
         if len(rest) > self._limit and not (len(rest) == self._limit + 1 and rest.endswith(b"\r")):
             self._rest = b""
             self._skipping = True

@@ -1,4 +1,4 @@
-"""The `json` dialect: one object per line both ways, ASCII out. Made for programs."""
+"""The `json` dialect: one object per line in both directions, ASCII out. Made for programs."""
 
 from __future__ import annotations
 
@@ -7,48 +7,63 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from geventchat.chat.commands import Command, Fault, Login, Ping, Quit, Say, Tell, Violation, Who
+from geventchat.chat.commands import (
+    Command,
+    InvalidCommand,
+    Login,
+    ParseError,
+    Ping,
+    Quit,
+    Say,
+    SendDirectMessage,
+    Who,
+)
 from geventchat.chat.events import (
-    Dismissed,
+    Broadcast,
+    DirectMessage,
+    DirectMessageSent,
+    DisconnectNotice,
     Goodbye,
-    Helped,
+    HelpText,
     Joined,
     Left,
-    Parting,
+    NoticeReason,
     Pong,
-    Reason,
-    Refused,
-    Relayed,
+    PrivateEvent,
+    Rejected,
+    Rejection,
     Roster,
     Said,
-    Told,
     Welcome,
 )
 from geventchat.chat.text import clean
-from geventchat.dialects.dialect import Dialect, Writers, writer
+from geventchat.dialects.dialect import Reader
+from geventchat.exhaustive import assert_never
 
-_INVALID = Violation(Fault.NOT_JSON)
+_INVALID = InvalidCommand(ParseError.NOT_JSON)
 
-
-# More digits than any number here could want; a longer one would only cost time to convert.
-_LONGEST_NUMBER = 100
+# No request needs more digits; converting a longer number would only cost time.
+_MAX_DIGITS = 100
+# No request needs more objects, arrays and members; parsing thousands of tiny ones costs twenty times as much as a text.
+_MAX_VALUES = 200
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _number(digits: str) -> None:
-    # No field of this dialect is a number, so none is ever converted.
-    if len(digits) > _LONGEST_NUMBER:
-        raise ValueError("a number too long")
+    # No field of this dialect is a number, so none is converted.
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError("a number with too many digits")
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("a key twice")
+        raise ValueError("duplicate key")
     return fields
 
 
@@ -61,121 +76,182 @@ _quoted = json.encoder.encode_basestring_ascii
 _encode = json.JSONEncoder().encode
 
 
-def _field(said: dict[str, Any], key: str) -> str:
-    value = said.get(key, "")
+def _field(request: dict[str, Any], key: str) -> str:
+    value = request.get(key, "")
     if type(value) is not str:
-        raise TypeError(f"{key} is no text")
+        raise TypeError(f"{key} is not a string")
     if not value.isprintable() and _LONE_SURROGATE.search(value):
-        raise ValueError(f"half a character in {key}")
+        raise ValueError(f"half a surrogate pair in {key}")
     return clean(value)
 
 
 _TYPES: dict[str, Callable[[dict[str, Any]], Command]] = {
-    "join": lambda said: Login(_field(said, "username")),
-    "chat": lambda said: Say(_field(said, "message")),
-    "dm": lambda said: Tell(_field(said, "to"), _field(said, "message")),
-    "users": lambda said: Who(),
-    "ping": lambda said: Ping(_field(said, "token")),
-    "quit": lambda said: Quit(),
+    "join": lambda request: Login(_field(request, "username")),
+    "chat": lambda request: Say([_field(request, "message")]),
+    "dm": lambda request: SendDirectMessage(_field(request, "to"), _field(request, "message")),
+    "users": lambda request: Who(),
+    "ping": lambda request: Ping(_field(request, "token")),
+    "quit": lambda request: Quit(),
 }
 
 
-def _read(line: bytes, joined: bool) -> Command | None:
-    try:
-        text = line.decode()
-    except UnicodeDecodeError:
-        return Violation(Fault.NOT_UTF8)
-    text = text.strip()
-    if not text:
-        return None
-    try:
-        said, end = _scan(text, 0)
-        if type(said) is not dict or end != len(text):
+class JsonReader:
+    """Reads one object per line."""
+
+    def read(self, line: bytes, logged_in: bool) -> Command | None:
+        """The command on this line."""
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            return InvalidCommand(ParseError.NOT_UTF8)
+        text = text.strip()
+        if not text:
+            return None
+        if line.count(b",") + line.count(b"[") + line.count(b"{") > _MAX_VALUES and _too_many_values(line):
             return _INVALID
-        kind = said.get("type")
-        if type(kind) is not str:
+        try:
+            request, end = _scan(text, 0)
+            if type(request) is not dict or end != len(text):
+                return _INVALID
+            kind = request.get("type")
+            if type(kind) is not str:
+                return _INVALID
+            command = _TYPES.get(kind)
+            return command(request) if command else InvalidCommand(ParseError.UNKNOWN_COMMAND)
+        except (ValueError, TypeError, StopIteration, RecursionError):
             return _INVALID
-        command = _TYPES.get(kind)
-        return command(said) if command else Violation(Fault.UNKNOWN_COMMAND)
-    except (ValueError, TypeError, StopIteration, RecursionError):
-        return _INVALID
 
 
-_REFUSALS: dict[Reason | Fault, str] = {
-    Reason.NAME_LENGTH: "Invalid username",
-    Reason.NAME_INVALID: "Invalid username",
-    Reason.NAME_TAKEN: "Username already taken",
-    Reason.ALREADY_IN: "Already joined",
-    Reason.NOT_IN: "Join first",
-    Reason.EMPTY_MESSAGE: "Empty message",
-    Reason.TELL_WHOM: "User not found",
-    Reason.TELL_WHAT: "Empty message",
-    Reason.NOBODY: "User not found",
-    Fault.TOO_LONG: "Line too long",
-    Fault.NOT_UTF8: "Invalid UTF-8",
-    Fault.NOT_JSON: "Invalid JSON",
-    Fault.UNKNOWN_COMMAND: "Unknown message type",
-}
-
-_PARTINGS: dict[Parting, str] = {
-    Parting.IDLE: "Idle timeout",
-    Parting.FULL: "Server full",
-    Parting.ADDRESS_FULL: "Too many connections",
-    Parting.SHUTDOWN: "Server shutting down",
-}
+def _too_many_values(line: bytes) -> bool:
+    outside = _STRING.sub(b"", line)
+    return outside.count(b",") + outside.count(b"[") + outside.count(b"{") > _MAX_VALUES
 
 
-def _object(**fields: object) -> str:
-    return _encode(fields) + "\n"
+def error_text(reason: Rejection | ParseError) -> str:
+    """The message of an error object."""
+    match reason:
+        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
+            return "Invalid username"
+        case Rejection.NAME_TAKEN:
+            return "Username already taken"
+        case Rejection.ALREADY_LOGGED_IN:
+            return "Already joined"
+        case Rejection.NOT_LOGGED_IN:
+            return "Join first"
+        case Rejection.EMPTY_MESSAGE | Rejection.EMPTY_DIRECT_MESSAGE:
+            return "Empty message"
+        case Rejection.NO_RECIPIENT | Rejection.USER_NOT_FOUND:
+            return "User not found"
+        case ParseError.TOO_LONG:
+            return "Line too long"
+        case ParseError.NOT_UTF8:
+            return "Invalid UTF-8"
+        case ParseError.NOT_JSON:
+            return "Invalid JSON"
+        case ParseError.UNKNOWN_COMMAND:
+            return "Unknown message type"
+        case _:
+            assert_never(reason)
 
 
-def _error(message: str) -> str:
-    return _object(type="error", message=message)
+def notice_text(reason: NoticeReason) -> str:
+    """The message of the error object that a client gets when the server closes its connection."""
+    match reason:
+        case NoticeReason.IDLE:
+            return "Idle timeout"
+        case NoticeReason.SERVER_FULL:
+            return "Server full"
+        case NoticeReason.ADDRESS_FULL:
+            return "Too many connections"
+        case NoticeReason.SHUTDOWN:
+            return "Server shutting down"
+        case _:
+            assert_never(reason)
 
 
-def _chat(said: Said) -> str:
-    # The hot path: the same bytes as the encoder would make of the object, in half the time.
+class JsonDialect:
+    """The `json` dialect."""
+
+    name = "json"
+    port = 12345
+    idle_s = 0.0
+
+    _reader = JsonReader()
+
+    def reader(self) -> Reader:
+        """The same reader for everyone: each line stands for itself."""
+        return self._reader
+
+    def encode(self, event: Broadcast) -> bytes:
+        """The bytes of an event for everyone who hears it."""
+        match event:
+            case Said():
+                return _chat(event)
+            case Joined(name=name):
+                return _presence("user_joined", name, f"{name} joined the chat", event.time_ms)
+            case Left(name=name):
+                return _presence("user_left", name, f"{name} left the chat", event.time_ms)
+            case _:
+                assert_never(event)
+
+    def echoes(self, event: Broadcast) -> bool:
+        """Speakers hear themselves."""
+        return isinstance(event, Said)
+
+    def encode_private(self, event: PrivateEvent) -> bytes:
+        """The bytes of an event for one client."""
+        match event:
+            case Welcome(name=name, users=users):
+                return _object(
+                    type="welcome",
+                    message=f"Welcome to the chat, {name}!",
+                    users=list(users),
+                    timestamp=event.time_ms // 1000,
+                )
+            case DirectMessage():
+                return _dm(event)
+            case DirectMessageSent(message=message):
+                # A message to yourself has already arrived as the very same object.
+                return b"" if message.sender == message.recipient else _dm(message)
+            case Roster(users):
+                return _object(type="users", users=list(users))
+            case Pong(token):
+                return _object(type="pong", token=token) if token else _object(type="pong")
+            case HelpText():
+                return b""
+            case Goodbye():
+                return _object(type="goodbye")
+            case Rejected(reason=reason):
+                return _object(type="error", message=error_text(reason))
+            case DisconnectNotice(reason=notice):
+                return _object(type="error", message=notice_text(notice))
+            case _:
+                assert_never(event)
+
+
+def _object(**fields: object) -> bytes:
+    return (_encode(fields) + "\n").encode()
+
+
+def _chat(said: Said) -> bytes:
+    # The hot path: the same bytes as the encoder makes of the object, in half the time.
     before = f'{{"type": "chat", "username": {_quoted(said.name)}, "message": '
-    after = f', "timestamp": {said.at}}}\n'
-    return "".join([f"{before}{_quoted(text)}{after}" for text in said.texts])
+    after = f', "timestamp": {said.time_ms // 1000}}}\n'
+    return "".join([f"{before}{_quoted(text)}{after}" for text in said.texts]).encode()
 
 
-def _dm(told: Told) -> str:
-    return _object(type="dm", username=told.name, to=told.to, message=told.text, timestamp=told.at)
+def _presence(kind: str, name: str, message: str, time_ms: int) -> bytes:
+    return _object(type=kind, username=name, message=message, timestamp=time_ms // 1000)
 
 
-def _welcome(welcome: Welcome) -> str:
+def _dm(message: DirectMessage) -> bytes:
     return _object(
-        type="welcome",
-        message=f"Welcome to the chat, {welcome.name}!",
-        users=list(welcome.users),
-        timestamp=welcome.at,
+        type="dm",
+        username=message.sender,
+        to=message.recipient,
+        message=message.text,
+        timestamp=message.time_ms // 1000,
     )
 
 
-_WRITERS: Writers = {
-    Joined: lambda joined: _object(
-        type="user_joined",
-        username=joined.name,
-        message=f"{joined.name} joined the chat",
-        timestamp=joined.at,
-    ),
-    Said: _chat,
-    Left: lambda left: _object(
-        type="user_left", username=left.name, message=f"{left.name} left the chat", timestamp=left.at
-    ),
-    Welcome: _welcome,
-    Told: _dm,
-    # To oneself it has been told already, in the very same object.
-    Relayed: lambda relayed: "" if relayed.told.name == relayed.told.to else _dm(relayed.told),
-    Roster: lambda roster: _object(type="users", users=list(roster.users)),
-    Pong: lambda pong: _object(type="pong", token=pong.token) if pong.token else _object(type="pong"),
-    Helped: lambda helped: "",
-    Goodbye: lambda goodbye: _object(type="goodbye"),
-    Refused: lambda refused: _error(_REFUSALS[refused.why]),
-    Dismissed: lambda dismissed: _error(_PARTINGS[dismissed.why]),
-}
-
-DIALECT = Dialect(
-    "json", port=12345, idle_s=0.0, read=_read, write=writer(_WRITERS), echoes=frozenset({Said})
-)
+DIALECT = JsonDialect()

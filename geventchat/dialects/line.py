@@ -4,41 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from geventchat.chat.commands import Command, Fault, Login, Ping, Quit, Say, Violation, Who
+from geventchat.chat.commands import (
+    Command,
+    InvalidCommand,
+    Login,
+    ParseError,
+    Ping,
+    Quit,
+    Say,
+    Who,
+)
 from geventchat.chat.events import (
-    Dismissed,
+    Broadcast,
+    DirectMessage,
+    DirectMessageSent,
+    DisconnectNotice,
     Goodbye,
-    Helped,
+    HelpText,
     Joined,
     Left,
-    Parting,
+    NoticeReason,
     Pong,
-    Reason,
-    Refused,
-    Relayed,
+    PrivateEvent,
+    Rejected,
+    Rejection,
     Roster,
     Said,
-    Told,
     Welcome,
 )
-from geventchat.dialects.dialect import Dialect, Writers, prefixed, to_one, typed, writer
+from geventchat.dialects.dialect import Reader, TypedReader, direct_message, prefixed
+from geventchat.exhaustive import assert_never
 
-_UNKNOWN = Violation(Fault.UNKNOWN_COMMAND)
+_UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
 
-
-# What is called with arguments it has no use for (`WHO now`, `QUIT bye`) does what it says.
+# Arguments that a command has no use for are ignored: `WHO now`, `QUIT bye`.
 _VERBS: dict[str, Callable[[str], Command]] = {
     "LOGIN": Login,
-    "MSG": Say,
+    "MSG": lambda text: Say([text]),
     "WHO": lambda _: Who(),
-    "DM": to_one,
+    "DM": direct_message,
     "PING": Ping,
     "QUIT": lambda _: Quit(),
     "EXIT": lambda _: Quit(),
 }
 
 
-def _read(text: str, joined: bool) -> Command | None:
+def _parse(text: str, logged_in: bool) -> Command | None:
     verb, _, rest = text.partition(" ")
     command = _VERBS.get(verb) or _VERBS.get(verb.upper())
     if command:
@@ -46,41 +57,102 @@ def _read(text: str, joined: bool) -> Command | None:
     return _UNKNOWN if verb else None
 
 
-_REFUSALS: dict[Reason | Fault, str] = {
-    Reason.NAME_LENGTH: "ERR invalid-username\n",
-    Reason.NAME_INVALID: "ERR invalid-username\n",
-    Reason.NAME_TAKEN: "ERR username-taken\n",
-    Reason.ALREADY_IN: "ERR already-logged-in\n",
-    Reason.NOT_IN: "ERR must-login-first\n",
-    Reason.EMPTY_MESSAGE: "ERR empty-message\n",
-    Reason.TELL_WHOM: "ERR invalid-dm-format\n",
-    Reason.TELL_WHAT: "ERR invalid-dm-format\n",
-    Reason.NOBODY: "ERR user-not-found\n",
-    Fault.TOO_LONG: "ERR line-too-long\n",
-    Fault.NOT_UTF8: "ERR invalid-utf8\n",
-    Fault.UNKNOWN_COMMAND: "ERR unknown-command\n",
-}
+def error_word(reason: Rejection | ParseError) -> str:
+    """The word behind `ERR`."""
+    match reason:
+        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
+            return "invalid-username"
+        case Rejection.NAME_TAKEN:
+            return "username-taken"
+        case Rejection.ALREADY_LOGGED_IN:
+            return "already-logged-in"
+        case Rejection.NOT_LOGGED_IN:
+            return "must-login-first"
+        case Rejection.EMPTY_MESSAGE:
+            return "empty-message"
+        case Rejection.NO_RECIPIENT | Rejection.EMPTY_DIRECT_MESSAGE:
+            return "invalid-dm-format"
+        case Rejection.USER_NOT_FOUND:
+            return "user-not-found"
+        case ParseError.TOO_LONG:
+            return "line-too-long"
+        case ParseError.NOT_UTF8:
+            return "invalid-utf8"
+        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
+            return "unknown-command"
+        case _:
+            assert_never(reason)
 
-_PARTINGS: dict[Parting, str] = {
-    Parting.IDLE: "idle-timeout\n",
-    Parting.FULL: "server-full\n",
-    Parting.ADDRESS_FULL: "too-many-connections\n",
-    Parting.SHUTDOWN: "server-shutdown\n",
-}
 
-_WRITERS: Writers = {
-    Joined: lambda joined: "",
-    Said: lambda said: prefixed(f"MSG {said.name} ", said.texts),
-    Left: lambda left: f"INFO {left.name} disconnected\n",
-    Welcome: lambda welcome: "OK\n",
-    Told: lambda told: f"DM {told.name} {told.text}\n",
-    Relayed: lambda relayed: "",
-    Roster: lambda roster: "".join([f"USER {name}\n" for name in roster.users]),
-    Pong: lambda pong: f"PONG {pong.token}\n" if pong.token else "PONG\n",
-    Helped: lambda helped: "",
-    Goodbye: lambda goodbye: "Goodbye!\n",
-    Refused: lambda refused: _REFUSALS[refused.why],
-    Dismissed: lambda dismissed: ("ERR " if dismissed.blame else "INFO ") + _PARTINGS[dismissed.why],
-}
+def notice_word(reason: NoticeReason) -> str:
+    """The word behind `INFO` or `ERR` when the server closes the connection."""
+    match reason:
+        case NoticeReason.IDLE:
+            return "idle-timeout"
+        case NoticeReason.SERVER_FULL:
+            return "server-full"
+        case NoticeReason.ADDRESS_FULL:
+            return "too-many-connections"
+        case NoticeReason.SHUTDOWN:
+            return "server-shutdown"
+        case _:
+            assert_never(reason)
 
-DIALECT = Dialect("line", port=4000, idle_s=60.0, read=typed(_read), write=writer(_WRITERS))
+
+class LineDialect:
+    """The `line` dialect."""
+
+    name = "line"
+    port = 4000
+    idle_s = 60.0
+
+    _reader = TypedReader(_parse)
+
+    def reader(self) -> Reader:
+        """The same reader for everyone: each line stands for itself."""
+        return self._reader
+
+    def encode(self, event: Broadcast) -> bytes:
+        """The bytes of an event for everyone who hears it."""
+        match event:
+            case Said():
+                return prefixed(f"MSG {event.name} ", event.texts)
+            case Joined():
+                return b""
+            case Left(name=name):
+                return f"INFO {name} disconnected\n".encode()
+            case _:
+                assert_never(event)
+
+    def echoes(self, event: Broadcast) -> bool:
+        """Speakers do not hear themselves."""
+        return False
+
+    def encode_private(self, event: PrivateEvent) -> bytes:
+        """The bytes of an event for one client."""
+        return _private_text(event).encode()
+
+
+def _private_text(event: PrivateEvent) -> str:
+    match event:
+        case Welcome():
+            return "OK\n"
+        case DirectMessage(sender=sender, text=text):
+            return f"DM {sender} {text}\n"
+        case DirectMessageSent() | HelpText():
+            return ""
+        case Roster(users):
+            return "".join([f"USER {name}\n" for name in users])
+        case Pong(token):
+            return f"PONG {token}\n" if token else "PONG\n"
+        case Goodbye():
+            return "Goodbye!\n"
+        case Rejected(reason=reason):
+            return f"ERR {error_word(reason)}\n"
+        case DisconnectNotice(reason, as_error):
+            return f"{'ERR' if as_error else 'INFO'} {notice_word(reason)}\n"
+        case _:
+            assert_never(event)
+
+
+DIALECT = LineDialect()

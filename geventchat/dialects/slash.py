@@ -1,45 +1,48 @@
-"""The `slash` dialect: the first line is a name, then everything is said, but for commands that begin with a slash."""
+"""The `slash` dialect: the first line is a name, everything after it is said, except commands, which begin with a slash."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from geventchat.chat.commands import Command, Fault, Help, Login, Ping, Quit, Say, Violation, Who
+from geventchat.chat.commands import Command, Help, InvalidCommand, Login, ParseError, Ping, Quit, Say, Who
 from geventchat.chat.events import (
-    Dismissed,
+    Broadcast,
+    DirectMessage,
+    DirectMessageSent,
+    DisconnectNotice,
     Goodbye,
-    Helped,
+    HelpText,
     Joined,
     Left,
-    Parting,
+    NoticeReason,
     Pong,
-    Reason,
-    Refused,
-    Relayed,
+    PrivateEvent,
+    Rejected,
+    Rejection,
     Roster,
     Said,
-    Told,
     Welcome,
 )
-from geventchat.dialects.dialect import Dialect, Writers, prefixed, to_one, typed, writer
+from geventchat.dialects.dialect import Reader, TypedReader, direct_message, prefixed
+from geventchat.exhaustive import assert_never
 
 _COMMANDS: dict[str, Callable[[str], Command]] = {
     "/help": lambda _: Help(),
     "/users": lambda _: Who(),
-    "/dm": to_one,
+    "/dm": direct_message,
     "/ping": lambda _: Ping(""),
     "/quit": lambda _: Quit(),
 }
 
 
-def _read(text: str, joined: bool) -> Command | None:
-    if not joined:
+def _parse(text: str, logged_in: bool) -> Command | None:
+    if not logged_in:
         return Login(text)
     if not text.startswith("/"):
-        return Say(text) if text else None
+        return Say([text]) if text else None
     verb, _, rest = text.partition(" ")
     command = _COMMANDS.get(verb.lower())
-    return command(rest.lstrip()) if command else Violation(Fault.UNKNOWN_COMMAND, verb)
+    return command(rest.lstrip()) if command else InvalidCommand(ParseError.UNKNOWN_COMMAND, verb)
 
 
 _HELP = """\
@@ -52,40 +55,109 @@ _HELP = """\
 
 """
 
-_REFUSALS: dict[Reason | Fault, str] = {
-    Reason.NAME_LENGTH: "[error] Username must be 1-20 characters.\n",
-    Reason.NAME_INVALID: "[error] Invalid username.\n",
-    Reason.NAME_TAKEN: "[error] Username already taken. Try another.\n",
-    Reason.TELL_WHOM: "Usage: /dm <username> <message>\n",
-    Reason.TELL_WHAT: "Usage: /dm <username> <message>\n",
-    Reason.NOBODY: "No user named '{}'. Use /users to see online users.\n",
-    Fault.TOO_LONG: "[error] Line too long.\n",
-    Fault.NOT_UTF8: "[error] Invalid UTF-8.\n",
-    Fault.UNKNOWN_COMMAND: "Unknown command '{}'. Type /help for commands.\n",
-}
 
-_PARTINGS: dict[Parting, str] = {
-    Parting.IDLE: "[error] Idle timeout.\n",
-    Parting.FULL: "[error] Server full.\n",
-    Parting.ADDRESS_FULL: "[error] Too many connections.\n",
-    Parting.SHUTDOWN: "[info] Server is shutting down.\n",
-}
+def error_text(reason: Rejection | ParseError, subject: str) -> str:
+    """What a client is told when its command is refused."""
+    match reason:
+        case Rejection.NAME_LENGTH:
+            return "[error] Username must be 1-20 characters."
+        case Rejection.NAME_INVALID:
+            return "[error] Invalid username."
+        case Rejection.NAME_TAKEN:
+            return "[error] Username already taken. Try another."
+        case Rejection.NO_RECIPIENT | Rejection.EMPTY_DIRECT_MESSAGE:
+            return "Usage: /dm <username> <message>"
+        case Rejection.USER_NOT_FOUND:
+            return f"No user named '{subject}'. Use /users to see online users."
+        case ParseError.TOO_LONG:
+            return "[error] Line too long."
+        case ParseError.NOT_UTF8:
+            return "[error] Invalid UTF-8."
+        case ParseError.UNKNOWN_COMMAND:
+            return f"Unknown command '{subject}'. Type /help for commands."
+        case (
+            Rejection.ALREADY_LOGGED_IN
+            | Rejection.NOT_LOGGED_IN
+            | Rejection.EMPTY_MESSAGE
+            | ParseError.NOT_JSON
+        ):
+            # The reader above never asks for anything that is refused like this.
+            return "[error] Not possible."
+        case _:
+            assert_never(reason)
 
-_WRITERS: Writers = {
-    Joined: lambda joined: f"[join] {joined.name} has joined the chat.\n",
-    Said: lambda said: prefixed(f"{said.name}: ", said.texts),
-    Left: lambda left: f"[leave] {left.name} has left the chat.\n",
-    Welcome: lambda welcome: "Connected! Type /help for commands\n\n",
-    Told: lambda told: f"[DM from {told.name}] {told.text}\n",
-    Relayed: lambda relayed: f"[DM to {relayed.typed}] {relayed.told.text}\n",
-    Roster: lambda roster: "\n".join([f"=== Online Users ({len(roster.users)}) ===", *roster.users, "", ""]),
-    Pong: lambda pong: "pong\n",
-    Helped: lambda helped: _HELP,
-    Goodbye: lambda goodbye: "Disconnecting...\n",
-    Refused: lambda refused: _REFUSALS[refused.why].replace("{}", refused.subject),
-    Dismissed: lambda dismissed: _PARTINGS[dismissed.why],
-}
 
-DIALECT = Dialect(
-    "slash", port=5000, idle_s=0.0, read=typed(_read), write=writer(_WRITERS), echoes=frozenset({Joined})
-)
+def notice_text(reason: NoticeReason) -> str:
+    """What a client is told when the server closes its connection."""
+    match reason:
+        case NoticeReason.IDLE:
+            return "[error] Idle timeout."
+        case NoticeReason.SERVER_FULL:
+            return "[error] Server full."
+        case NoticeReason.ADDRESS_FULL:
+            return "[error] Too many connections."
+        case NoticeReason.SHUTDOWN:
+            return "[info] Server is shutting down."
+        case _:
+            assert_never(reason)
+
+
+class SlashDialect:
+    """The `slash` dialect."""
+
+    name = "slash"
+    port = 5000
+    idle_s = 0.0
+
+    _reader = TypedReader(_parse)
+
+    def reader(self) -> Reader:
+        """The same reader for everyone: each line stands for itself."""
+        return self._reader
+
+    def encode(self, event: Broadcast) -> bytes:
+        """The bytes of an event for everyone who hears it."""
+        match event:
+            case Said():
+                return prefixed(f"{event.name}: ", event.texts)
+            case Joined(name=name):
+                return f"[join] {name} has joined the chat.\n".encode()
+            case Left(name=name):
+                return f"[leave] {name} has left the chat.\n".encode()
+            case _:
+                assert_never(event)
+
+    def echoes(self, event: Broadcast) -> bool:
+        """Newcomers see themselves enter."""
+        return isinstance(event, Joined)
+
+    def encode_private(self, event: PrivateEvent) -> bytes:
+        """The bytes of an event for one client."""
+        return _private_text(event).encode()
+
+
+def _private_text(event: PrivateEvent) -> str:
+    match event:
+        case Welcome():
+            return "Connected! Type /help for commands\n\n"
+        case DirectMessage(sender=sender, text=text):
+            return f"[DM from {sender}] {text}\n"
+        case DirectMessageSent(message, typed):
+            return f"[DM to {typed}] {message.text}\n"
+        case Roster(users):
+            return "\n".join([f"=== Online Users ({len(users)}) ===", *users, "", ""])
+        case Pong():
+            return "pong\n"
+        case HelpText():
+            return _HELP
+        case Goodbye():
+            return "Disconnecting...\n"
+        case Rejected(reason, subject):
+            return error_text(reason, subject) + "\n"
+        case DisconnectNotice(reason=reason):
+            return notice_text(reason) + "\n"
+        case _:
+            assert_never(event)
+
+
+DIALECT = SlashDialect()

@@ -1,16 +1,26 @@
-"""Telnet's command sequences (RFC 854), taken out of a line that is already cut, so that none can swallow its end. Pure."""
+"""Telnet's command sequences (RFC 854), removed from a line that has already been cut, so that none can swallow its end. Pure."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-# IAC SB … IAC SE (or to the line's end), IAC WILL/WONT/DO/DONT option, IAC command; an IAC cut off by the line's end.
-# IAC IAC is an escaped data byte 0xFF: it stays, and is then no UTF-8.
+from geventchat.chat.commands import Command
+
+# IAC SB … IAC SE (or up to the end of the line), IAC WILL/WONT/DO/DONT option, IAC command, or an IAC that the end of the
+# line cuts off. IAC IAC is an escaped data byte 0xFF: it stays, and makes the line invalid UTF-8.
 _SEQUENCE = re.compile(rb"\xff(?:\xfa.*?(?:\xff\xf0|\Z)|[\xfb-\xfe](?:.|\Z)|[^\xff\xfa-\xfe]|\Z)", re.DOTALL)
 _ESCAPED = b"\xff\xff"
-# telnet's Ctrl-C asks for a timing mark (RFC 860) and shows nothing of what comes until it is there.
+# After Ctrl-C, telnet asks for a timing mark (RFC 860) and discards all output until it arrives.
 _DO_TIMING_MARK = b"\xff\xfd\x06"
 TIMING_MARK = b"\xff\xfb\x06"
+
+
+@dataclass(frozen=True, slots=True)
+class WithTimingMark:
+    """A line whose terminal waits for a timing mark, to be sent before the command is handled."""
+
+    command: Command | None
 
 
 def without_telnet(line: bytes) -> bytes:
@@ -21,5 +31,5 @@ def without_telnet(line: bytes) -> bytes:
 
 
 def wants_timing_mark(line: bytes) -> bool:
-    """Does the terminal wait for a mark in what it is sent?"""
+    """True when the terminal waits for a timing mark."""
     return _DO_TIMING_MARK in line and _ESCAPED not in line

@@ -1,0 +1,119 @@
+"""A room: who is in it, the audiences that hear it, and the ids of its messages.
+
+Does not know what an audience or a subscriber is made of; both are handed in, and the room only says what happened and in
+which order.
+
+Invariants:
+- `names` holds everyone in the room, in the order in which they entered.
+- `_audiences` holds each audience that at least one member belongs to, once.
+- ids grow by one per text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from typing import Protocol
+
+from geventchat.chat.events import Broadcast, DirectMessage, Joined, Left, PrivateEvent, Said
+from geventchat.chat.names import Name
+
+
+class Gate(Protocol):
+    """Admits speakers as fast as those who listen can follow."""
+
+    def is_open(self) -> bool:
+        """True when something can be said now."""
+
+
+class Subscriber(Protocol):
+    """One client. What it is sent alone arrives in order with what it hears in its audience."""
+
+    @property
+    def audience(self) -> Audience:
+        """The audience this client belongs to while it is subscribed."""
+
+    def subscribe(self) -> None:
+        """Hear the audience from now on."""
+
+    def unsubscribe(self) -> None:
+        """Stop hearing the audience; what it was told before is still delivered."""
+
+    def deliver(self, event: PrivateEvent) -> None:
+        """Send an answer to this client alone."""
+
+    def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
+        """Send a message from another client; `stranger` says that this client has never written to its sender."""
+
+    def direct_gate(self, stranger: bool) -> Gate:
+        """The gate that a direct message to this client has to pass."""
+
+
+class Audience(Protocol):
+    """Everyone who hears the same bytes."""
+
+    @property
+    def gate(self) -> Gate:
+        """The gate that whatever is said to this audience has to pass."""
+
+    def publish(self, event: Broadcast, author: Subscriber) -> None:
+        """Deliver to everyone; whether the author hears it too is up to the dialect."""
+
+
+class Room:
+    """The people who hear each other."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last_id = 0
+        self._names: dict[str, str] = {}
+        self._members: Counter[Audience] = Counter()
+        self._audiences: tuple[Audience, ...] = ()
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of everyone here, in the order in which they entered: a live view."""
+        return self._names.values()
+
+    def closed_gate(self) -> Gate | None:
+        """The first gate that is closed, or None when something can be said."""
+        for audience in self._audiences:
+            if not audience.gate.is_open():
+                return audience.gate
+        return None
+
+    def enter(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
+        """Add a member, who hears what is said from now on; the others hear of it."""
+        self._names[name.key] = name.shown
+        audience = subscriber.audience
+        self._members[audience] += 1
+        if self._members[audience] == 1:
+            self._audiences = tuple(self._members)
+        subscriber.subscribe()
+        self._publish(Joined(self.name, name.shown, time_ms), subscriber)
+
+    def say(self, name: Name, texts: list[str], subscriber: Subscriber, time_ms: int) -> Said:
+        """Publish a member's texts and give them their ids."""
+        said = Said(self.name, name.shown, texts, self.last_id + 1, time_ms)
+        self.last_id += len(texts)
+        self._publish(said, subscriber)
+        return said
+
+    def leave(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
+        """Remove a member; the others hear of it."""
+        self.remove(name, subscriber)
+        self._publish(Left(self.name, name.shown, time_ms), subscriber)
+
+    def remove(self, name: Name, subscriber: Subscriber) -> None:
+        """Remove a member silently."""
+        del self._names[name.key]
+        subscriber.unsubscribe()
+        audience = subscriber.audience
+        self._members[audience] -= 1
+        if not self._members[audience]:
+            del self._members[audience]
+            self._audiences = tuple(self._members)
+
+    def _publish(self, event: Broadcast, author: Subscriber) -> None:
+        for audience in self._audiences:
+            audience.publish(event, author)
