@@ -12,7 +12,6 @@ from gevent.event import Event
 from geventchat.chat import events
 from geventchat.chat.hub import Hub
 from geventchat.clock import Clock, SystemClock
-from geventchat.config import Config, IdleNotice, Listen
 from geventchat.dialects import DIALECTS
 from geventchat.log import Happening, Log, to_logging
 from geventchat.net.connection import Connection
@@ -22,6 +21,7 @@ from geventchat.net.feed import Feed
 from geventchat.net.flusher import Flusher
 from geventchat.net.listener import Listener
 from geventchat.net.surroundings import Surroundings
+from geventchat.settings import Config, IdleNotice, Listen
 
 _NOTICES = {
     IdleNotice.INFO: events.Dismissed(events.Parting.IDLE),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from dataclasses import replace
 
-from geventchat.config import Limits
+from geventchat.settings import Limits
 
 # Standard streams, the loop, the listeners, the log, a library that is imported late.
 _RESERVE = 64
@@ -23,7 +23,7 @@ def raise_limit() -> None:
 def fitting(limits: Limits) -> Limits:
     """The limits, with no more clients than there can be descriptors for."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or limits.clients + limits.partings + _RESERVE <= soft:
+    if soft == resource.RLIM_INFINITY or limits.clients + limits.closing + _RESERVE <= soft:
         return limits
-    partings = min(limits.partings, soft // 16)
-    return replace(limits, clients=max(1, min(limits.clients, soft - _RESERVE - partings)), partings=partings)
+    closing = min(limits.closing, soft // 16)
+    return replace(limits, clients=max(1, min(limits.clients, soft - _RESERVE - closing)), closing=closing)

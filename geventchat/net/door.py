@@ -6,7 +6,7 @@ from collections import Counter
 from ipaddress import IPv6Address, ip_address
 
 from geventchat.chat.events import Parting
-from geventchat.config import Limits
+from geventchat.settings import Limits
 
 
 def origin(host: str) -> str:
@@ -51,7 +51,7 @@ class Door:
 
     def part(self) -> bool:
         """Stay a moment on the way out, if not too many do; what is granted ends with `parted`."""
-        if self.parting >= self._limits.partings:
+        if self.parting >= self._limits.closing:
             return False
         self.parting += 1
         return True

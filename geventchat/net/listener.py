@@ -10,8 +10,8 @@ from typing import Any
 from gevent import monkey, socket
 from gevent.server import StreamServer
 
-from geventchat.config import Listen
 from geventchat.log import Happening, Log
+from geventchat.settings import Listen
 
 _BACKLOG = 4_096
 # A silent peer is asked by the kernel after a minute, four times, 15 s apart; what is unacknowledged for two minutes is

@@ -8,10 +8,10 @@ from gevent.hub import Hub as Loop
 
 from geventchat.chat.hub import Hub
 from geventchat.clock import Clock
-from geventchat.config import Limits
 from geventchat.log import Log
 from geventchat.net.door import Door
 from geventchat.net.flusher import Flusher
+from geventchat.settings import Limits
 
 
 @dataclass(frozen=True, slots=True)
