@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from geventchat import ConfigError, Listen, Server
-from geventchat.settings import SETTINGS, Told, settle
+from geventchat.settings import SETTINGS, RawSetting, resolve
 from harness import Ask, UnsupportedAsk
 
 SHORT = {"idle": "idle-timeout"}
@@ -22,9 +22,9 @@ def serve(ask: Ask) -> Server:
         key = SHORT.get(option, option)
         if key not in SETTINGS or key in {"listen", "port", "host"}:
             raise UnsupportedAsk(f"no option {option!r}; known: {', '.join([*SHORT, *SETTINGS])}")
-        told[key] = Told(text, f"server: {option}={text}")
+        told[key] = RawSetting(text, f"server: {option}={text}")
     try:
-        config = settle(told, {}, None).config()
+        config = resolve(told, {}, None).config
         listen = tuple(Listen(endpoint, "127.0.0.1", 0) for endpoint in ask.endpoints or ("line",))
     except ConfigError as error:
         raise UnsupportedAsk(str(error)) from error

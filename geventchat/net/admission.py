@@ -16,8 +16,8 @@ from gevent.hub import Hub as Loop
 
 from geventchat.chat.events import NoticeReason
 from geventchat.clock import Clock
-from geventchat.config import Limits
 from geventchat.net.flow import Gate, TokenBucket
+from geventchat.settings import Limits
 
 # Standard streams, the loop, the listeners, the log, a library that is imported late.
 _RESERVED_DESCRIPTORS = 64
@@ -41,7 +41,16 @@ def origin_of(host: str) -> str:
 class Address:
     """What all connections of one address share."""
 
-    __slots__ = ("_clock", "_connects", "_logins", "_traffic", "connections", "login_gate", "origin", "traffic_gate")
+    __slots__ = (
+        "_clock",
+        "_connects",
+        "_logins",
+        "_traffic",
+        "connections",
+        "login_gate",
+        "origin",
+        "traffic_gate",
+    )
 
     def __init__(self, origin: str, loop: Loop, clock: Clock, limits: Limits) -> None:
         now = clock.monotonic()

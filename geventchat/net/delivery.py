@@ -39,11 +39,11 @@ from gevent.hub import Hub as Loop
 from geventchat.chat import rooms
 from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent
 from geventchat.clock import Clock
-from geventchat.config import Limits
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
 from geventchat.net.flow import Gate, TokenBucket
 from geventchat.net.waiter import CloseReason
+from geventchat.settings import Limits
 
 _FOREVER = sys.maxsize
 _WRITE = 2

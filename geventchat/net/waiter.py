@@ -178,18 +178,13 @@ class Waiter:
 
     def until(self, watcher: Any) -> None:
         """Wait until the watcher fires. The client is not idle meanwhile, but it has to log in in time."""
-        while True:
-            self._check()
-            if self._timer is None and self._login_due < math.inf:
-                self._start_timer(max(_SLACK_S, self._login_due - self._clock.monotonic()))
-            try:
-                self._switch(watcher)
-            except Timeout as fired:
-                self._own(fired)
-                if self._login_due - self._clock.monotonic() < _SLACK_S:
-                    raise ConnectionEnded(CloseReason.IDLE) from None
-            else:
-                return
+        self._check()
+        self._start_login_timer()
+        try:
+            self._switch(watcher)
+        except Timeout as fired:
+            self._own(fired)
+            raise ConnectionEnded(CloseReason.IDLE) from None
 
     def until_output(self, watcher: Any, pending: bool) -> None:
         """Wait until the client takes output. It is idle if it has no `pending` lines and nothing that is unread."""
@@ -234,9 +229,7 @@ class Waiter:
     def run(self, job: Callable[[], T]) -> T:
         """Run a job that can block this greenlet. A reset abandons it, and so do a shutdown and the deadline for logging in."""
         self._check()
-        self._stop_timer()
-        if self._login_due < math.inf:
-            self._start_timer(max(_SLACK_S, self._login_due - self._clock.monotonic()))
+        self._start_login_timer()
         with self._hangups.watching(self._fileno, self._reset):
             self._waiting = True
             try:
@@ -300,6 +293,11 @@ class Waiter:
         self._stop_timer()
         # The first reason wins, even if its callback has not run yet.
         self._check()
+
+    def _start_login_timer(self) -> None:
+        self._stop_timer()
+        if self._login_due < math.inf:
+            self._start_timer(max(_SLACK_S, self._login_due - self._clock.monotonic()))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -265,13 +265,13 @@ def test_every_interface_is_both_kinds_of_address_and_each_is_logged_as_what_it_
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Listen("irc"), "dialect: 'irc' is not one of line, json, slash"),
+        (lambda: Listen("irc"), "dialect: 'irc' is not line, json or slash"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port"),
         (lambda: Limits(clients=0), "clients: 0 is not"),
         (lambda: Limits(queue_bytes=10), "queue_bytes: 10 is not"),
         (lambda: Limits(lines_per_s=-1), "lines_per_s: -1 is not"),
         (lambda: Limits(burst_lines=0), "burst_lines: 0 is not"),
-        (lambda: Config(listen=()), "at least one place"),
+        (lambda: Config(listen=()), "listen: () is not one or more of"),
         (lambda: Config(idle_s=-1.0), "idle_s: -1.0 is not"),
         (lambda: Config(shutdown_s=-1.0), "shutdown_s: -1.0 is not"),
     ],
