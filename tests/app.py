@@ -10,22 +10,22 @@ from dataclasses import replace
 
 from geventchat import ConfigError, Listen, Server
 from geventchat.settings import SETTINGS, Told, settle
-from harness import Ask, UnsupportedAsk
+from harness import ServerSpec, UnsupportedSpec
 
 SHORT = {"idle": "idle-timeout"}
 
 
-def serve(ask: Ask) -> Server:
+def serve(spec: ServerSpec) -> Server:
     """The factory that the harness is given."""
     told = {}
-    for option, text in ask.options.items():
+    for option, text in spec.options.items():
         key = SHORT.get(option, option)
         if key not in SETTINGS or key in {"listen", "port", "host"}:
-            raise UnsupportedAsk(f"no option {option!r}; known: {', '.join([*SHORT, *SETTINGS])}")
+            raise UnsupportedSpec(f"no option {option!r}; known: {', '.join([*SHORT, *SETTINGS])}")
         told[key] = Told(text, f"server: {option}={text}")
     try:
         config = settle(told, {}, None).config()
-        listen = tuple(Listen(endpoint, "127.0.0.1", 0) for endpoint in ask.endpoints or ("line",))
+        listen = tuple(Listen(endpoint, "127.0.0.1", 0) for endpoint in spec.endpoints or ("line",))
     except ConfigError as error:
-        raise UnsupportedAsk(str(error)) from error
-    return Server(replace(config, listen=listen), clock=ask.clock)
+        raise UnsupportedSpec(str(error)) from error
+    return Server(replace(config, listen=listen), clock=spec.clock)
