@@ -68,8 +68,9 @@ class Busy:
 class Pending(Generic[T]):
     """Work that has to wait, to be done outside the chat.
 
-    The client's greenlet runs `job`, which can block that greenlet and nobody else. `finish` is called with the result, back in
-    the chat, and checks again what may have changed meanwhile. If the client is gone by then, `finish` is not called.
+    The client's greenlet runs `job`, which can block that greenlet and nobody else. `finish` is called with the
+    result, back in the chat, and checks again what may have changed meanwhile. If the client is gone by then,
+    `finish` is not called.
     """
 
     job: Callable[[], T]
@@ -108,7 +109,8 @@ class Chat:
     ) -> None:
         """Take the time from `time`, in seconds since 1970.
 
-        `contacts` is how many people each client is remembered to have written to. `observer` sees every message and must not block.
+        `contacts` is how many people each client is remembered to have written to. `observer` sees every message
+        and must not block.
         """
         self.lobby = Room(LOBBY)
         self._sessions: dict[str, Session] = {}

@@ -26,8 +26,8 @@ class Login:
 class Say:
     """Say these texts to everyone in the room.
 
-    One line is one text. The connection joins the texts of consecutive lines into one command, which is why this is a list;
-    the chat refuses an empty text.
+    One line is one text. The connection joins the texts of consecutive lines into one command, which is why this is
+    a list; the chat refuses an empty text.
     """
 
     texts: list[str]

@@ -1,7 +1,7 @@
 """A room: who is in it, the audiences that hear it, and the ids of its messages.
 
-Does not know what an audience or a subscriber is made of; both are handed in, and the room only says what happened and in
-which order.
+Does not know what an audience or a subscriber is made of; both are handed in, and the room only says what happened
+and in which order.
 
 Invariants:
 - `names` holds everyone in the room, in the order in which they entered.

@@ -44,7 +44,8 @@ _INVALID = InvalidCommand(ParseError.NOT_JSON)
 
 # No request needs more digits; converting a longer number would only cost time.
 _MAX_DIGITS = 100
-# No request needs more objects, arrays and members; parsing thousands of tiny ones costs twenty times as much as a text.
+# No request needs more objects, arrays and members; parsing thousands of tiny ones costs twenty times as much as a
+# text.
 _MAX_VALUES = 200
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")

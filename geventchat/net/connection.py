@@ -1,12 +1,14 @@
 """One client's greenlet: read, cut into lines, hand commands to the chat, and the end, however it comes.
 
-Does not write to the socket (the subscriber does), does not know what a line means (the dialect does), and waits only in its waiter.
+Does not write to the socket (the subscriber does), does not know what a line means (the dialect does), and waits
+only in its waiter.
 
-What a client can make the server do is limited here, in this order, before a line is parsed: its own lines and bytes per second,
-those of its address, and its answers that wait to be sent. What the others can take is the chat's to know: it answers Busy.
-Invariants:
+What a client can make the server do is limited here, in this order, before a line is parsed: its own lines and
+bytes per second, those of its address, and its answers that wait to be sent. What the others can take is the chat's
+to know: it answers Busy. Invariants:
 - At most `chunk_bytes` of input are held unparsed, and at most `batch_lines` of it as lines.
-- A client that is not read is slowed down and loses nothing, unless it hangs up: then what its limits admit at that moment is handled.
+- A client that is not read is slowed down and loses nothing, unless it hangs up: then what its limits admit at that
+  moment is handled.
 """
 
 from __future__ import annotations
@@ -152,8 +154,8 @@ class Connection:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
         sniffer: Sniffer | None = Sniffer(limits.line_bytes)
         while True:
-            # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets everyone
-            # else have their turn.
+            # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets
+            # everyone else have their turn.
             if self._subscriber.answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
             overdue = self._waiter.until_input(readable)
