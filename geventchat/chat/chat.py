@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -194,7 +194,7 @@ class Chat:
         session.subscriber.deliver(Welcome(LOBBY, name.shown, self.lobby.names, now_ms))
         return DONE
 
-    def _say(self, session: Session, name: Name, texts: list[str]) -> Result[object]:
+    def _say(self, session: Session, name: Name, texts: Sequence[str]) -> Result[object]:
         if not all(texts):
             return _reject(session, Rejection.EMPTY_MESSAGE)
         gate = self.lobby.closed_gate()

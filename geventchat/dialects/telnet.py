@@ -18,9 +18,9 @@ TIMING_MARK = b"\xff\xfb\x06"
 
 @dataclass(frozen=True, slots=True)
 class WithTimingMark:
-    """A line whose terminal waits for a timing mark, to be sent before the command is handled."""
+    """A line whose terminal waits for a timing mark, to be sent before the line is handled."""
 
-    command: Command | None
+    reading: Command | str | None
 
 
 def without_telnet(line: bytes) -> bytes:

@@ -250,33 +250,33 @@ class Connection:
         """Handle lines in order; False when the client has left."""
         session, subscriber, read = self._session, self._subscriber, self._reader.read
         limit = self._context.limits.answer_bytes
-        # Lines that only say something are joined into one command: one event, one frame, one place in the order.
-        said: Say | None = None
+        # Consecutive lines that only say something are one command: one event, one frame, one place in the order.
+        said: list[str] = []
+        logged_in = session.name is not None
+        asked = False
         for line in lines:
-            if subscriber.answer_bytes > limit:
+            if asked and subscriber.answer_bytes > limit:
                 self._wait_for_answers(pending=True)
-            logged_in = session.name is not None
-            command = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
-            if type(command) is Say and logged_in and command.texts[0]:
-                if said is None:
-                    said = command
-                else:
-                    said.texts += command.texts
+            reading = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
+            if type(reading) is str and reading and logged_in:
+                said.append(reading)
                 continue
-            if command is None:
+            if reading is None:
                 continue
-            if said is not None:
-                self._do(said)
-                said = None
-            if isinstance(command, WithTimingMark):
+            if said:
+                self._do(Say(said))
+                said = []
+            if isinstance(reading, WithTimingMark):
                 subscriber.answer(TIMING_MARK)
-                if command.command is None:
+                reading = reading.reading
+                if reading is None:
                     continue
-                command = command.command
-            if not self._do(command):
+            if not self._do(Say([reading]) if isinstance(reading, str) else reading):
                 return False
-        if said is not None:
-            self._do(said)
+            logged_in = session.name is not None
+            asked = True
+        if said:
+            self._do(Say(said))
         return True
 
     def _do(self, command: Command) -> bool:
