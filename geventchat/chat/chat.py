@@ -94,7 +94,7 @@ class Session:
         self.subscriber = subscriber
         self.name: Name | None = None
         # The keys of the people this client has written to, the latest last.
-        self.contacts: dict[str, None] = {}
+        self.contacts: dict[str, None] | None = None
 
 
 class Chat:
@@ -213,7 +213,7 @@ class Chat:
         recipient = self._sessions.get(key_of(to))
         if recipient is None or recipient.name is None:
             return _reject(session, Rejection.USER_NOT_FOUND, to)
-        stranger = recipient is not session and name.key not in recipient.contacts
+        stranger = recipient is not session and name.key not in (recipient.contacts or ())
         gate = recipient.subscriber.direct_gate(stranger)
         if not gate.is_open():
             return Busy(gate)
@@ -226,7 +226,7 @@ class Chat:
         return DONE
 
     def _remember(self, session: Session, contact: Name) -> None:
-        contacts = session.contacts
+        contacts = session.contacts = session.contacts or {}
         contacts.pop(contact.key, None)
         contacts[contact.key] = None
         if len(contacts) > self._contacts:

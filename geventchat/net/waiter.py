@@ -143,6 +143,8 @@ class Waiter:
     def logged_in(self) -> None:
         """The deadline for logging in no longer applies."""
         self._login_due = math.inf
+        if not self._idle_s:
+            self._stop_timer()
 
     def start_closing(self) -> None:
         """From now on neither silence nor what led here ends the waiting."""
