@@ -527,7 +527,7 @@ class Delivery:
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
         self.turn_bytes = min(limits.turn_bytes, self.behind_bytes)
         self._again: Any = loop.loop.timer(0)
-        self._retry: Any = loop.loop.timer(_RETRY_S)
+        self._retry: Any = None
         self._looks = 0
         self._last_said = 0
         self._due = False
@@ -535,8 +535,7 @@ class Delivery:
         self._spliced: list[Subscriber] = []
         self._abandoned: list[tuple[Subscriber, CloseReason, str]] = []
         self._behind: dict[Subscriber, None] = {}
-        self._probing = False
-        self._prober: Any = loop.loop.timer(_PROBE_S / 4)
+        self._prober: Any = None
 
     def floor_bucket(self) -> TokenBucket:
         """What can be said to readers that are behind."""
@@ -568,12 +567,14 @@ class Delivery:
         self._behind.pop(subscriber, None)
 
     def _start_probing(self) -> None:
-        if self._behind and not self._probing:
-            self._probing = True
+        if self._behind and self._prober is None:
+            # A new one each time: the loop's timers do not start over.
+            self._prober = self.loop.loop.timer(_PROBE_S / 4)
             self._prober.start(self._probe)
 
     def _probe(self) -> None:
-        self._probing = False
+        self._prober.close()
+        self._prober = None
         now = self.clock.monotonic()
         for subscriber in list(self._behind):
             subscriber.probe(now)
@@ -593,7 +594,7 @@ class Delivery:
             turns = [audience.joined() for audience in self._changed]
         except MemoryError:
             # Nothing has been handed out yet, so the same turn can be tried again.
-            self._retry.start(self._flush)
+            self._try_again()
             return
         self._due = False
         changed, self._changed = self._changed, []
@@ -609,6 +610,12 @@ class Delivery:
         abandoned, self._abandoned = self._abandoned, []
         for subscriber, reason, trace in abandoned:
             subscriber.lose(reason, trace)
+
+    def _try_again(self) -> None:
+        if self._retry is not None:
+            self._retry.close()
+        self._retry = self.loop.loop.timer(_RETRY_S)
+        self._retry.start(self._flush)
 
     def _worth_another_look(self) -> bool:
         said = members = 0
