@@ -256,7 +256,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def _sum_up_comparison(terminalreporter: Any) -> None:
     servers = terminalreporter.config.getoption("harness_compare")
-    reports = [
+    reports: list[Any] = [
         one
         for kind in ("passed", "failed", "skipped")
         for one in terminalreporter.stats.get(kind, [])
