@@ -42,6 +42,8 @@ _READ, _WRITE = 1, 2
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line costs at least as much as this many bytes: tiny ones take longer to handle than their bytes suggest.
 _LEAST_LINE_COST = 32
+# Answers of fewer bytes are charged together with others.
+_LEAST_ANSWER_COST = 1_024
 # Nothing can be sent any more, or nothing is to be.
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
@@ -78,6 +80,7 @@ class Connection:
         "_readable",
         "_reader",
         "_session",
+        "_spent",
         "_subscriber",
         "_transport",
         "_waiter",
@@ -109,8 +112,8 @@ class Connection:
         # Made when the first line arrives: idle connections do without.
         self._lines: TokenBucket | None = None
         self._bytes: TokenBucket | None = None
-        # Up to where this client's answers have been charged to it.
-        self._charged = 0
+        # What this client has been charged so far, and up to where its answers have been.
+        self._spent = self._charged = 0
         self._address = address
         self._lingering = address is None
         self._closing = address is None
@@ -175,7 +178,10 @@ class Connection:
                 if verdict:
                     sniffer = None
             lines = 0
-            for piece in self._pieces(chunk):
+            pieces = self._pieces(chunk)
+            # The generator has the only reference to it: a client that is held back holds back one copy of its input.
+            del chunk
+            for piece in pieces:
                 batch = self._framing.feed(piece)
                 lines += len(batch)
                 if batch and not self._handle_in_time(batch, len(piece)):
@@ -184,7 +190,7 @@ class Connection:
             if overdue and not lines:
                 return CloseReason.IDLE
             # Otherwise a client that says nothing more would keep its last chunk in memory.
-            del chunk, piece
+            del pieces, piece
 
     def _pieces(self, chunk: bytes) -> Iterator[bytes]:
         """Divide a chunk so that each piece is at most one batch."""
@@ -193,34 +199,31 @@ class Connection:
         if len(chunk) <= size and chunk.count(b"\n") <= lines:
             yield chunk
             return
-        while chunk:
-            piece = chunk[:size]
-            cut = piece.split(b"\n", lines)
-            if len(cut) > lines:
-                piece = piece[: len(piece) - len(cut[-1])]
-            chunk = chunk[len(piece) :]
+        at = 0
+        while at < len(chunk):
+            piece = chunk[at : at + size]
+            if piece.count(b"\n") > lines:
+                piece = piece[: len(piece) - len(piece.split(b"\n", lines)[-1])]
+            at += len(piece)
             yield piece
 
     def _handle_in_time(self, lines: list[Line], size: int) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
-        waiter, address, subscriber = self._waiter, self._address, self._subscriber
+        waiter = self._waiter
         now = waiter.active()
-        if not self._context.limits.lines_per_s or address is None:
+        if not self._context.limits.lines_per_s:
             return self._handle(lines)
-        rate, traffic = self._buckets(now)
+        rate, _ = self._buckets(now)
         while lines:
-            self._wait_for_bytes(traffic, address, now)
+            self._wait_for_bytes(now)
             granted = len(lines) if waiter.hung_up else rate.take(len(lines), now)
             if granted:
                 share = size * granted // len(lines)
                 size -= share
-                left = not self._handle(lines[:granted])
-                cost = max(share, _LEAST_LINE_COST * granted) + subscriber.answered - self._charged
-                self._charged = subscriber.answered
-                traffic.charge(cost, now)
-                address.charge(cost)
-                if left:
+                self._charge(max(share, _LEAST_LINE_COST * granted), now)
+                if not self._handle(lines[:granted]):
                     return False
+                self._charge_answers(now)
                 lines = lines[granted:]
             else:
                 waiter.pause(rate.delay_s(1, now))
@@ -234,12 +237,29 @@ class Connection:
             self._bytes = TokenBucket(limits.bytes_per_s, limits.burst_bytes, now)
         return self._lines, self._bytes
 
-    def _wait_for_bytes(self, traffic: TokenBucket, address: Address, now: float) -> None:
-        delay_s = traffic.delay_s(0, now)
+    def _charge(self, cost: int, now: float) -> None:
+        self._spent += cost
+        self._buckets(now)[1].charge(cost, now)
+        if self._address is not None:
+            self._address.charge(cost)
+
+    def _charge_answers(self, now: float) -> None:
+        answered = self._subscriber.answered
+        if answered > self._charged:
+            self._charge(answered - self._charged, now)
+            self._charged = answered
+
+    def _wait_for_bytes(self, now: float) -> None:
+        delay_s = self._buckets(now)[1].delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)
             if self._waiter.hung_up:
                 raise ConnectionEnded(CloseReason.CLOSED)
+        # The first bytes of a connection are charged to its address but do not wait for it: however busy the others of
+        # that address are, a newcomer can log in.
+        address = self._address
+        if address is None or self._spent < self._context.limits.login_chunk_bytes:
+            return
         if not address.traffic_gate.is_open():
             with address.traffic_gate.admission(self._waiter, str(self.number)):
                 pass
@@ -248,15 +268,15 @@ class Connection:
 
     def _handle(self, lines: list[Line]) -> bool:
         """Handle lines in order; False when the client has left."""
-        session, subscriber, read = self._session, self._subscriber, self._reader.read
-        limit = self._context.limits.answer_bytes
+        session, read = self._session, self._reader.read
         # Consecutive lines that only say something are one command: one event, one frame, one place in the order.
         said: list[str] = []
         logged_in = session.name is not None
         asked = False
         for line in lines:
-            if asked and subscriber.answer_bytes > limit:
-                self._wait_for_answers(pending=True)
+            if asked:
+                asked = False
+                self._pay_for_answers()
             reading = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
             if type(reading) is str and reading and logged_in:
                 said.append(reading)
@@ -267,7 +287,7 @@ class Connection:
                 self._do(Say(said))
                 said = []
             if isinstance(reading, WithTimingMark):
-                subscriber.answer(TIMING_MARK)
+                self._subscriber.answer(TIMING_MARK)
                 reading = reading.reading
                 if reading is None:
                     continue
@@ -321,6 +341,16 @@ class Connection:
     @property
     def _origin(self) -> str:
         return self.host if self._address is None else self._address.origin
+
+    def _pay_for_answers(self) -> None:
+        """Between two lines: what the first was answered with has to be sent, and paid for."""
+        limits, subscriber = self._context.limits, self._subscriber
+        if subscriber.answer_bytes > limits.answer_bytes:
+            self._wait_for_answers(pending=True)
+        if limits.lines_per_s and subscriber.answered - self._charged > _LEAST_ANSWER_COST:
+            now = self._context.clock.monotonic()
+            self._charge_answers(now)
+            self._wait_for_bytes(now)
 
     def _wait_for_answers(self, pending: bool) -> None:
         """Wait until this client's own answers are sent: it asks faster than it reads."""
