@@ -177,6 +177,8 @@ class Connection:
                     return _FOREIGN[verdict]
                 if verdict:
                     sniffer = None
+            now = self._context.clock.monotonic()
+            self._charge(len(chunk), now)
             lines = 0
             pieces = self._pieces(chunk)
             # The generator has the only reference to it: a client that is held back holds back one copy of its input.
@@ -187,8 +189,10 @@ class Connection:
                 if batch and not self._handle_in_time(batch, len(piece)):
                     return CloseReason.QUIT
                 del batch
-            if overdue and not lines:
-                return CloseReason.IDLE
+            if not lines:
+                if overdue:
+                    return CloseReason.IDLE
+                self._wait_for_bytes(now)
             # Otherwise a client that says nothing more would keep its last chunk in memory.
             del pieces, piece
 
@@ -211,7 +215,7 @@ class Connection:
         """Handle lines as fast as their limits allow; False when the client has left."""
         waiter = self._waiter
         now = waiter.active()
-        if not self._context.limits.lines_per_s:
+        if not self._rated:
             return self._handle(lines)
         rate, _ = self._buckets(now)
         while lines:
@@ -220,7 +224,7 @@ class Connection:
             if granted:
                 share = size * granted // len(lines)
                 size -= share
-                self._charge(max(share, _LEAST_LINE_COST * granted), now)
+                self._charge(max(0, _LEAST_LINE_COST * granted - share), now)
                 if not self._handle(lines[:granted]):
                     return False
                 self._charge_answers(now)
@@ -237,10 +241,14 @@ class Connection:
             self._bytes = TokenBucket(limits.bytes_per_s, limits.burst_bytes, now)
         return self._lines, self._bytes
 
+    @property
+    def _rated(self) -> bool:
+        return self._context.limits.lines_per_s > 0
+
     def _charge(self, cost: int, now: float) -> None:
-        self._spent += cost
-        self._buckets(now)[1].charge(cost, now)
-        if self._address is not None:
+        if cost and self._rated and self._address is not None:
+            self._spent += cost
+            self._buckets(now)[1].charge(cost, now)
             self._address.charge(cost)
 
     def _charge_answers(self, now: float) -> None:
@@ -250,6 +258,8 @@ class Connection:
             self._charged = answered
 
     def _wait_for_bytes(self, now: float) -> None:
+        if not self._rated:
+            return
         delay_s = self._buckets(now)[1].delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)
@@ -311,6 +321,7 @@ class Connection:
             if not address.login_gate.is_open():
                 with address.login_gate.admission(self._waiter, str(self.number)):
                     address.charge_login()
+                self._waiter.active()
             else:
                 address.charge_login()
         left = not self._finish(command, self._context.chat.handle(self._session, command))
@@ -328,8 +339,10 @@ class Connection:
                 case Busy(gate):
                     with gate.admission(self._waiter, self._origin):
                         result = self._context.chat.handle(self._session, command)
+                    self._waiter.active()
                 case Pending(job, finish):
                     result = finish(self._waiter.run(job))
+                    self._waiter.active()
                 case Leave():
                     return False
                 case Done():
@@ -347,10 +360,11 @@ class Connection:
         limits, subscriber = self._context.limits, self._subscriber
         if subscriber.answer_bytes > limits.answer_bytes:
             self._wait_for_answers(pending=True)
-        if limits.lines_per_s and subscriber.answered - self._charged > _LEAST_ANSWER_COST:
+        if subscriber.answered - self._charged > _LEAST_ANSWER_COST:
             now = self._context.clock.monotonic()
             self._charge_answers(now)
             self._wait_for_bytes(now)
+            self._waiter.active()
 
     def _wait_for_answers(self, pending: bool) -> None:
         """Wait until this client's own answers are sent: it asks faster than it reads."""

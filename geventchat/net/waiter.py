@@ -208,15 +208,14 @@ class Waiter:
                 return
 
     def until_admitted(self, watcher: Any) -> None:
-        """Wait as `until` does while the client has lines pending; a peer that hangs up ends the connection."""
+        """Wait as `until` does while the client is held back; a peer that hangs up ends the connection."""
         if self.hung_up:
             raise _HungUp
         with self._hangups.watching(self._fileno, self._hang_up):
             self.until(watcher)
-        self.active()
 
     def pause(self, seconds: float) -> None:
-        """Wait so long while the client has lines pending; return early if the peer hangs up."""
+        """Hold the client back for so long; return early if the peer hangs up."""
         if self.hung_up:
             return
         with (
@@ -227,7 +226,6 @@ class Waiter:
                 self.until(timer)
             except _HungUp:
                 return
-        self.active()
 
     def run(self, job: Callable[[], T]) -> T:
         """Run a job that can block this greenlet. A reset abandons it, and so do a shutdown and the deadline for logging in."""
@@ -243,7 +241,6 @@ class Waiter:
             finally:
                 self._waiting = False
         self._check()
-        self.active()
         return result
 
     def interrupt(self, reason: CloseReason) -> None:
