@@ -16,7 +16,7 @@ from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.log import Happening, Log, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors
-from geventchat.net.connection import Connection, ServerContext
+from geventchat.net.connection import Announcer, Connection, ServerContext
 from geventchat.net.delivery import Audience, Delivery
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
@@ -57,12 +57,14 @@ class Server:
                 Happening.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients
             )
         self._hangups = HangupWatch(loop)
+        chat = Chat(
+            self._clock.time,
+            contacts=limits.contacts,
+            observer=self._log_message if self.config.log_messages else None,
+        )
         context = ServerContext(
-            chat=Chat(
-                self._clock.time,
-                contacts=limits.contacts,
-                observer=self._log_message if self.config.log_messages else None,
-            ),
+            chat=chat,
+            announcer=Announcer(loop, chat),
             loop=loop,
             delivery=Delivery(loop, self._clock, limits),
             admission=Admission(loop, self._clock, limits),

@@ -150,12 +150,19 @@ class Chat:
         return DONE
 
     def leave(self, session: Session) -> None:
-        """The client is gone: its name is free at once, and the others hear of it once."""
+        """The client is gone: its name is free at once, and the others hear of it once.
+
+        Thousands can leave at the same moment. What the others cannot take then waits for `announce_departures`.
+        """
         name = session.name
         if name is not None:
             session.name = None
             del self._sessions[name.key]
             self.lobby.leave(name, session.subscriber, self._now_ms())
+
+    def announce_departures(self) -> Gate | None:
+        """Tell the others who has left; the gate that has to admit the caller before the rest can be announced."""
+        return self.lobby.announce_departures()
 
     def close(self, session: Session) -> None:
         """The server is stopping: remove the client without telling the others, who are about to go too."""

@@ -6,6 +6,8 @@ and in which order.
 Invariants:
 - `names` holds everyone in the room, in the order in which they entered.
 - `_audiences` holds each audience that at least one member belongs to, once.
+- A name in `_departures` is free: its holder has left, and the others have yet to hear of it. They hear of it before
+  anyone else enters under that name.
 - ids grow by one per text.
 """
 
@@ -60,8 +62,8 @@ class Audience(Protocol):
     def gate(self) -> Gate:
         """The gate that whatever is said to this audience has to pass."""
 
-    def publish(self, event: Broadcast, author: Subscriber) -> None:
-        """Deliver to everyone; whether the author hears it too is up to the dialect."""
+    def publish(self, event: Broadcast, author: Subscriber | None) -> None:
+        """Deliver to everyone; whether an author who is here hears it too is up to the dialect."""
 
 
 class Room:
@@ -73,6 +75,7 @@ class Room:
         self._names: dict[str, str] = {}
         self._members: Counter[Audience] = Counter()
         self._audiences: tuple[Audience, ...] = ()
+        self._departures: dict[str, Left] = {}
 
     @property
     def names(self) -> Collection[str]:
@@ -88,6 +91,9 @@ class Room:
 
     def enter(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
         """Add a member, who hears what is said from now on; the others hear of it."""
+        departure = self._departures.pop(name.key, None)
+        if departure is not None:
+            self._publish(departure, None)
         self._names[name.key] = name.shown
         audience = subscriber.audience
         self._members[audience] += 1
@@ -104,9 +110,20 @@ class Room:
         return said
 
     def leave(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
-        """Remove a member; the others hear of it."""
+        """Remove a member; the others hear of it as soon as they can follow."""
         self.remove(name, subscriber)
-        self._publish(Left(self.name, name.shown, time_ms), subscriber)
+        self._departures[name.key] = Left(self.name, name.shown, time_ms)
+        self.announce_departures()
+
+    def announce_departures(self) -> Gate | None:
+        """Tell the others who has left, in order; the gate that is closed if not everyone could be announced."""
+        departures = self._departures
+        while departures:
+            gate = self.closed_gate()
+            if gate is not None:
+                return gate
+            self._publish(departures.pop(next(iter(departures))), None)
+        return None
 
     def remove(self, name: Name, subscriber: Subscriber) -> None:
         """Remove a member silently."""
@@ -118,6 +135,6 @@ class Room:
             del self._members[audience]
             self._audiences = tuple(self._members)
 
-    def _publish(self, event: Broadcast, author: Subscriber) -> None:
+    def _publish(self, event: Broadcast, author: Subscriber | None) -> None:
         for audience in self._audiences:
             audience.publish(event, author)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import gevent
 from gevent import Timeout
 from gevent.hub import Hub as Loop
 
@@ -54,6 +55,7 @@ class ServerContext:
     """What all connections of a server share."""
 
     chat: Chat
+    announcer: Announcer
     loop: Loop
     delivery: Delivery
     admission: Admission
@@ -61,6 +63,31 @@ class ServerContext:
     clock: Clock
     limits: Limits
     log: Log
+
+
+class Announcer:
+    """Tells those who are here of departures that had to wait."""
+
+    def __init__(self, loop: Loop, chat: Chat) -> None:
+        self._loop = loop
+        self._chat = chat
+        self._running = False
+
+    def wake(self) -> None:
+        """Somebody has left."""
+        if not self._running and self._chat.announce_departures() is not None:
+            self._running = True
+            gevent.spawn_raw(self._run)
+
+    def until_admitted(self, watcher: Any) -> None:
+        """Wait at a gate."""
+        self._loop.wait(watcher)
+
+    def _run(self) -> None:
+        while (gate := self._chat.announce_departures()) is not None:
+            with gate.admission(self, "departures"):
+                self._chat.announce_departures()
+        self._running = False
 
 
 class Connection:
@@ -393,6 +420,7 @@ class Connection:
             if last_word is not None:
                 self._subscriber.deliver(last_word)
             self._context.chat.leave(self._session)
+            self._context.announcer.wake()
             if reason not in _CLOSE_AT_ONCE:
                 reason = self._flush(reason)
         except OSError:

@@ -106,7 +106,7 @@ class Audience:
         self.credit = delivery.floor_bucket()
         self.gate = Gate(delivery.loop, self._delay_s)
 
-    def publish(self, event: Broadcast, author: rooms.Subscriber) -> None:
+    def publish(self, event: Broadcast, author: rooms.Subscriber | None) -> None:
         """Encode once, append once; unless the dialect echoes, the author gets a hole."""
         frame = self._wrap(self.dialect.encode(event))
         if not frame:
@@ -116,7 +116,7 @@ class Audience:
         start = self.size
         self.size = end = start + len(frame)
         self._frames.append(frame)
-        if author.audience is self and isinstance(author, Subscriber) and not self.dialect.echoes(event):
+        if isinstance(author, Subscriber) and author.audience is self and not self.dialect.echoes(event):
             author.exclude(start, end)
 
     def joined(self) -> bytes:

@@ -12,11 +12,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from gevent.hub import Hub as Loop
 
-from geventchat.net.waiter import Waiter, closing_watcher
+from geventchat.net.waiter import closing_watcher
 
 
 class TokenBucket:
@@ -70,6 +70,13 @@ class TokenBucket:
             self._since = now
 
 
+class Waits(Protocol):
+    """Whoever waits at a gate."""
+
+    def until_admitted(self, watcher: Any) -> None:
+        """Wait until the watcher fires."""
+
+
 class Gate:
     """Admits speakers as fast as `delay_s` allows: 0 when open, infinity when something else will call `pump`."""
 
@@ -90,7 +97,7 @@ class Gate:
         return (self._passing or nobody_waits) and self._delay_s() <= 0
 
     @contextmanager
-    def admission(self, waiter: Waiter, address: str) -> Iterator[None]:
+    def admission(self, waiter: Waits, address: str) -> Iterator[None]:
         """Wait for admission. What is said inside must not wait."""
         with closing_watcher(self._loop.loop.async_()) as entry:
             self._waiting.setdefault(address, deque()).append(entry)
