@@ -57,8 +57,10 @@ class Server:
                 Happening.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients
             )
         self._hangups = HangupWatch(loop)
+        delivery = Delivery(loop, self._clock, limits)
         chat = Chat(
             self._clock.time,
+            new_gate=delivery.new_gate,
             contacts=limits.contacts,
             observer=self._log_message if self.config.log_messages else None,
         )
@@ -66,7 +68,7 @@ class Server:
             chat=chat,
             announcer=Announcer(loop, chat),
             loop=loop,
-            delivery=Delivery(loop, self._clock, limits),
+            delivery=delivery,
             admission=Admission(loop, self._clock, limits),
             hangups=self._hangups,
             clock=self._clock,

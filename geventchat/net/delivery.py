@@ -80,11 +80,11 @@ class Audience:
     __slots__ = (
         "_delivery",
         "_frames",
+        "_gates",
         "_wrap",
         "backlogged",
         "credit",
         "dialect",
-        "gate",
         "in_sync",
         "size",
         "slow_readers",
@@ -104,7 +104,28 @@ class Audience:
         # Members that are behind and keep reading; while there are any, speakers get no more than the floor rate.
         self.slow_readers = 0
         self.credit = delivery.floor_bucket()
-        self.gate = Gate(delivery.loop, self._delay_s)
+        self._gates: list[rooms.Gate] = []
+
+    def delay_s(self) -> float:
+        """How long until something can be said: as long as the turn takes, or until the floor rate allows it."""
+        if self.size >= self._delivery.turn_bytes:
+            return math.inf
+        if self.slow_readers:
+            return self.credit.delay_s(self.size, self._delivery.clock.monotonic())
+        return 0.0
+
+    def attach(self, gate: rooms.Gate) -> None:
+        """Pump this gate whenever the delay may have become shorter."""
+        self._gates.append(gate)
+
+    def detach(self, gate: rooms.Gate) -> None:
+        """Stop pumping this gate."""
+        self._gates.remove(gate)
+
+    def pump(self) -> None:
+        """The delay may have become shorter."""
+        for gate in self._gates:
+            gate.pump()
 
     def publish(self, event: Broadcast, author: rooms.Subscriber | None) -> None:
         """Encode once, append once; unless the dialect echoes, the author gets a hole."""
@@ -126,13 +147,6 @@ class Audience:
     def end_turn(self, turn: bytes) -> None:
         """The turn has ended and was this; the next one begins at offset zero."""
         self._frames, self.size, self.turn = [], 0, memoryview(turn)
-
-    def _delay_s(self) -> float:
-        if self.size >= self._delivery.turn_bytes:
-            return math.inf
-        if self.slow_readers:
-            return self.credit.delay_s(self.size, self._delivery.clock.monotonic())
-        return 0.0
 
 
 class Subscriber:
@@ -440,7 +454,7 @@ class Subscriber:
 
     def _count_slow(self, slow: bool) -> None:
         self.audience.slow_readers += 1 if slow else -1
-        self.audience.gate.pump()
+        self.audience.pump()
 
     def _unwatch(self) -> None:
         # Before the socket: a watcher must never outlive its descriptor.
@@ -537,6 +551,10 @@ class Delivery:
         self._behind: dict[Subscriber, None] = {}
         self._prober: Any = None
 
+    def new_gate(self, delay_s: Callable[[], float]) -> Gate:
+        """A gate that is open when the delay is 0."""
+        return Gate(self.loop, delay_s)
+
     def floor_bucket(self) -> TokenBucket:
         """What can be said to readers that are behind."""
         rate = self.limits.floor_bytes_per_s
@@ -606,7 +624,7 @@ class Delivery:
             self._deliver_turn(subscriber)
         for audience in changed:
             audience.turn = memoryview(b"")
-            audience.gate.pump()
+            audience.pump()
         abandoned, self._abandoned = self._abandoned, []
         for subscriber, reason, trace in abandoned:
             subscriber.lose(reason, trace)
