@@ -13,6 +13,7 @@ import pytest
 from made_up_results import results, traffic
 
 from bench import __main__ as command
+from bench import metrics
 from bench.metrics import Results
 from bench.servers import ROOT
 from bench.workloads import ONE_AT_A_TIME
@@ -20,6 +21,8 @@ from bench.workloads import ONE_AT_A_TIME
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick run of one very short workload, which no other work can disturb."""
+    monkeypatch.setattr(metrics, "DISTURBED", 1.0)
     load = replace(ONE_AT_A_TIME.load, clients=4, warm_s=0.02, seconds=0.1)
     monkeypatch.setattr(command, "quick", lambda: (replace(ONE_AT_A_TIME, rounds=1, load=load),))
 
