@@ -1,4 +1,4 @@
-/* Clocks, the operating system's accounts of the server's process, latencies, and how a failure is told. */
+/* Clocks, the operating system's counters of the server's process, latencies, and the report of a failure. */
 #define _GNU_SOURCE
 #include "load.h"
 
@@ -17,16 +17,16 @@ uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* CPU of the whole process, every thread living or ended, user and system, in nanoseconds: finer than /proc's ticks. */
+/* CPU time of a whole process, user and system, with threads that have ended. Finer than the ticks in /proc. */
 static uint64_t process_ns(clockid_t clock) {
     struct timespec t;
-    if (clock_gettime(clock, &t) != 0) trouble("the server's CPU clock cannot be read; did the server die?");
+    if (clock_gettime(clock, &t) != 0) fail_load("cannot read the server's CPU clock; did the server die?");
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 uint64_t server_ns(void) {
     clockid_t clock;
-    if (clock_getcpuclockid(order.server, &clock) != 0) trouble("the server's process is gone");
+    if (clock_getcpuclockid(options.server, &clock) != 0) fail_load("the server's process has ended");
     return process_ns(clock);
 }
 
@@ -37,18 +37,18 @@ static void read_core(int core, uint64_t *busy_ns, uint64_t *stolen_ns) {
     const uint64_t tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
     snprintf(name, sizeof name, "cpu%d ", core);
     FILE *file = fopen("/proc/stat", "r");
-    if (!file) trouble("cannot read /proc/stat");
+    if (!file) fail_load("cannot read /proc/stat");
     while (fgets(row, sizeof row, file)) {
         if (strncmp(row, name, strlen(name)) != 0) continue;
         fclose(file);
         if (sscanf(row + strlen(name), "%llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &disk,
                    &irq, &softirq, &stolen) != 8)
-            trouble("unexpected format of /proc/stat");
+            fail_load("unexpected format of /proc/stat");
         *busy_ns = (user + nice + system + irq + softirq) * tick_ns;
         *stolen_ns = stolen * tick_ns;
         return;
     }
-    trouble("/proc/stat does not list the core");
+    fail_load("/proc/stat does not list the core");
 }
 
 /* How long the threads of a process have been ready to run and waited for a core. A thread that has ended takes its
@@ -58,7 +58,7 @@ static uint64_t wait_ns(pid_t process) {
     uint64_t sum = 0;
     snprintf(path, sizeof path, "/proc/%d/task", (int)process);
     DIR *tasks = opendir(path);
-    if (!tasks) trouble("cannot list the server's threads; did the server die?");
+    if (!tasks) fail_load("cannot list the server's threads; did the server die?");
     for (struct dirent *task; (task = readdir(tasks));) {
         char stat[sizeof path + sizeof task->d_name + 16];
         unsigned long long ran, waited;
@@ -75,20 +75,20 @@ static uint64_t wait_ns(pid_t process) {
 
 static int only_core_of(pid_t process) {
     cpu_set_t set;
-    if (sched_getaffinity(process, sizeof set, &set) != 0) trouble("it cannot be told where the server may run");
+    if (sched_getaffinity(process, sizeof set, &set) != 0) fail_load("cannot read the CPU affinity of a process");
     if (CPU_COUNT(&set) != 1) return -1;
     for (int core = 0; core < CPU_SETSIZE; core++)
         if (CPU_ISSET(core, &set)) return core;
     return -1;
 }
 
-Account account(void) {
-    int server = only_core_of(order.server), load = only_core_of(0);
-    Account now = {0};
+Sample sample(void) {
+    int server = only_core_of(options.server), load = only_core_of(0);
+    Sample now = {0};
     if (server >= 0 && load >= 0 && server != load) { /* on one core the two disturb each other by design */
         read_core(server, &now.server_core_ns, &now.server_stolen_ns);
         read_core(load, &now.load_core_ns, &now.load_stolen_ns);
-        now.server_wait_ns = wait_ns(order.server);
+        now.server_wait_ns = wait_ns(options.server);
         now.load_wait_ns = wait_ns(getpid());
     }
     now.wall_ns = now_ns();
@@ -110,7 +110,7 @@ static uint64_t kept_away(uint64_t waited, uint64_t core_busy, uint64_t process_
 }
 
 /* The share of the time that the more disturbed of the two processes lost to other work. */
-void print_disturbance(const Account *a, const Account *b) {
+void print_disturbance(const Sample *a, const Sample *b) {
     if (!b->server_core_ns) return;
     uint64_t server = kept_away(less(b->server_wait_ns, a->server_wait_ns), b->server_core_ns - a->server_core_ns,
                                 b->server_ns - a->server_ns, b->server_stolen_ns - a->server_stolen_ns);
@@ -122,15 +122,15 @@ void print_disturbance(const Account *a, const Account *b) {
 long server_rss_kb(void) {
     char path[64];
     long size = 0, resident = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", (int)order.server);
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)options.server);
     FILE *file = fopen(path, "r");
-    if (!file) trouble("the server's memory cannot be read; did the server die?");
-    if (fscanf(file, "%ld %ld", &size, &resident) != 2) trouble("the server's memory cannot be read");
+    if (!file) fail_load("cannot read the server's memory; did the server die?");
+    if (fscanf(file, "%ld %ld", &size, &resident) != 2) fail_load("cannot read the server's memory");
     fclose(file);
     return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
-static uint32_t *latencies; /* microseconds x 10, one per message that its last listener heard in the measured span */
+static uint32_t *latencies; /* tenths of a microsecond, one per message that its last client received in the measured span */
 static size_t latency_count, latency_cap;
 static bool latency_on;
 
@@ -142,7 +142,7 @@ void latency_add(uint64_t ns) {
     if (latency_count == latency_cap) {
         latency_cap = latency_cap ? latency_cap * 2 : 1 << 16;
         latencies = realloc(latencies, latency_cap * sizeof *latencies);
-        if (!latencies) trouble("out of memory");
+        if (!latencies) fail_load("out of memory");
     }
     uint64_t tenths = ns / 100;
     latencies[latency_count++] = tenths > UINT32_MAX ? UINT32_MAX : (uint32_t)tenths;
@@ -164,14 +164,14 @@ void print_latency(void) {
            latencies[p50] / 10.0, latencies[p99] / 10.0, latencies[latency_count - 1] / 10.0);
 }
 
-/* What was not delivered in full and in order is no result: say what went wrong, as JSON on a line of its own, and end. */
-void fault(const char *kind, const char *format, ...) {
+/* A run in which messages are lost, changed or reordered has no result. Report the failure as one line of JSON and exit. */
+void fail(const char *kind, const char *format, ...) {
     char text[900];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    printf("\n{\"fault\": \"%s\", \"told\": \"", kind);
+    printf("\n{\"failure\": \"%s\", \"detail\": \"", kind);
     for (const char *p = text; *p; p++) {
         if (*p == '"' || *p == '\\') printf("\\%c", *p);
         else if ((unsigned char)*p < 32 || (unsigned char)*p > 126) printf("\\u%04x", (unsigned char)*p);
@@ -182,4 +182,4 @@ void fault(const char *kind, const char *format, ...) {
     _exit(3);
 }
 
-void trouble(const char *what) { fault("trouble", "%s", what); }
+void fail_load(const char *detail) { fail("load", "%s", detail); }

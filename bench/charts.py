@@ -1,4 +1,4 @@
-"""The results as pictures: SVG, drawn by matplotlib. It must not know how anything was measured."""
+"""The results as charts: SVG, drawn by matplotlib. It does not know how anything was measured."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from bench.figures import Results
+from bench.metrics import Results
 from bench.servers import BY_KEY, OURS, OURS_BARE
 from bench.workloads import PACES, SCALE_CLIENTS, pace_key, scale_key
 
 matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "geventchat"  # the same figures make the same file
+matplotlib.rcParams["svg.hashsalt"] = "geventchat"  # equal results make equal files
 matplotlib.rcParams["font.size"] = 10
 
 COLOURS = {
@@ -26,6 +26,7 @@ COLOURS = {
     "gevent": "#9bbf3b",
     "node": "#d9a400",
     "redis": "#c8372d",
+    "reference": "#222222",
 }
 
 
@@ -54,12 +55,12 @@ def _style(key: str) -> dict[str, object]:
     }
 
 
-def _plain(value: float, _position: int) -> str:
+def _axis_label(value: float, _position: int) -> str:
     return f"{value:g}" if value < 1000 else f"{value:,.0f}"
 
 
 def throughput(results: Results, folder: Path) -> Path | None:
-    """Bars: deliveries per second of server CPU, the saturated room of 100."""
+    """Bars: deliveries per second of server CPU with 100 clients, saturated."""
     workload = "saturated-100"
     found = [(key, results.of(workload, key).deliveries_per_cpu_s) for key in COLOURS]
     bars = sorted(((key, value) for key, value in found if value is not None), key=lambda bar: bar[1])
@@ -79,11 +80,14 @@ def throughput(results: Results, folder: Path) -> Path | None:
 
 
 def _lines(
-    axes: Axes, xs: tuple[int, ...], place: Callable[[int], str], value_of: Callable[[str, str], float | None]
+    axes: Axes,
+    xs: tuple[int, ...],
+    workload_of: Callable[[int], str],
+    value_of: Callable[[str, str], float | None],
 ) -> bool:
     drawn = False
     for key in COLOURS:
-        points = [(x, value) for x in xs if (value := value_of(place(x), key)) is not None]
+        points = [(x, value) for x in xs if (value := value_of(workload_of(x), key)) is not None]
         if len(points) > 1:
             axes.plot([x for x, _ in points], [value for _, value in points], **_style(key))  # type: ignore[arg-type]
             drawn = True
@@ -95,7 +99,7 @@ def _logarithmic(axes: Axes, xs: tuple[int, ...]) -> None:
     axes.set_yscale("log")
     axes.set_xticks(xs, [f"{x:,}" for x in xs])
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_major_formatter(FuncFormatter(_axis_label))
     axes.legend(frameon=False, fontsize=9)
 
 
@@ -104,7 +108,7 @@ def cost_by_clients(results: Results, folder: Path) -> Path | None:
     if not _lines(axes, SCALE_CLIENTS, scale_key, lambda w, s: results.of(w, s).cpu_per_delivery_us):
         return None
     _logarithmic(axes, SCALE_CLIENTS)
-    axes.set_xlabel("clients in the room, 4 of them speaking")
+    axes.set_xlabel("clients, 4 of them senders")
     axes.set_ylabel("µs of server CPU per delivery")
     return _save(figure, folder / "cost-by-clients.svg")
 
@@ -114,30 +118,33 @@ def _milliseconds(microseconds: float | None) -> float | None:
 
 
 def latency_by_load(results: Results, folder: Path) -> Path | None:
-    figure, axes = _canvas("p99 from speaker to last listener by load, 100 clients")
+    figure, axes = _canvas("p99 latency to the last client by load, 100 clients")
     if not _lines(axes, PACES, pace_key, lambda w, s: _milliseconds(results.of(w, s).p99_us)):
         return None
     _logarithmic(axes, PACES)
-    axes.set_xlabel("messages per second in all (a line ends where a server cannot keep the pace)")
+    axes.set_xlabel("messages per second in all (a line ends where a server does not keep up)")
     axes.set_ylabel("ms")
     return _save(figure, folder / "latency-by-load.svg")
 
 
 def memory_by_clients(results: Results, folder: Path) -> Path | None:
-    """Lines: what the server's process holds, as its idle clients come in."""
+    """Lines: memory of the server's process while idle clients log in."""
     figure, axes = _canvas("Memory of the server by idle clients")
     drawn = False
     for key in COLOURS:
         runs = [
             run
             for run in results.runs
-            if run.server == key and run.workload.startswith("idle-") and not run.fault
+            if run.server == key
+            and run.workload.startswith("idle-")
+            and not run.failure
+            and not run.disturbed
         ]
         if runs:
-            steps = runs[0].found["logins"]
+            steps = runs[0].measured["logins"]
             base = steps[0]["rss_kb"]
             axes.plot(
-                [step["present"] for step in steps],
+                [step["connected"] for step in steps],
                 [(step["rss_kb"] - base) / 1024 for step in steps],
                 **_style(key),  # type: ignore[arg-type]
             )
@@ -151,10 +158,9 @@ def memory_by_clients(results: Results, folder: Path) -> Path | None:
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Every picture for which there are figures."""
-    assert OURS_BARE not in COLOURS, "the same server twice would be one line over another"
+    """Every chart for which there are results."""
+    assert OURS_BARE not in COLOURS, "the same server twice would draw one line over another"
     drawn = (
-        picture(results, folder)
-        for picture in (throughput, cost_by_clients, latency_by_load, memory_by_clients)
+        chart(results, folder) for chart in (throughput, cost_by_clients, latency_by_load, memory_by_clients)
     )
     return [path for path in drawn if path is not None]

@@ -1,14 +1,14 @@
-"""Made-up findings of the load, for tests of what is made of them."""
+"""Made-up measurements, for tests of the arithmetic and the tables."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bench.figures import Results, Run
+from bench.metrics import Results, Run
 
 
-def talk(cpu_us: float = 1.0, p99_us: float = 100.0, **other: Any) -> dict[str, Any]:
-    """A run of a second in which each of a million deliveries cost so much."""
+def traffic(cpu_us: float = 1.0, p99_us: float = 100.0, **other: Any) -> dict[str, Any]:
+    """A run of one second with a million deliveries, each at this cost in CPU."""
     return {
         "clients": 100,
         "deliveries": 1_000_000,
@@ -27,11 +27,11 @@ def talk(cpu_us: float = 1.0, p99_us: float = 100.0, **other: Any) -> dict[str, 
 
 
 def idle(login_us: float = 100.0, growth: float = 1.0, kb: float = 9.0, share: float = 0.0) -> dict[str, Any]:
-    """8,000 logins, those after the first half so much dearer, then idleness."""
+    """8,000 logins, the second half of them more expensive by this factor, then idle."""
     steps, cpu = [], 0.0
     for i in range(9):
         steps.append(
-            {"present": 1000 * i, "server_cpu_s": cpu, "wall_s": cpu, "rss_kb": 20_000 + 1000 * kb * i}
+            {"connected": 1000 * i, "server_cpu_s": cpu, "wall_s": cpu, "rss_kb": 20_000 + 1000 * kb * i}
         )
         cpu += login_us * 1e-3 * (growth if i >= 4 else 1.0)
     return {
@@ -43,10 +43,10 @@ def idle(login_us: float = 100.0, growth: float = 1.0, kb: float = 9.0, share: f
     }
 
 
-def results(found: dict[tuple[str, str], dict[str, Any] | list[dict[str, Any]] | str]) -> Results:
-    """From (workload, server) to what each round found; a text is a fault."""
+def results(measured: dict[tuple[str, str], dict[str, Any] | list[dict[str, Any]] | str]) -> Results:
+    """Results from (workload, server) to the measurements of each round. A text is a failure."""
     runs = []
-    for (workload, server), rounds in found.items():
+    for (workload, server), rounds in measured.items():
         if isinstance(rounds, str):
             runs.append(Run(workload, server, 0, {}, rounds))
             continue
