@@ -29,7 +29,7 @@ from bench.load import Load
 from bench.machine import Cores
 from bench.metrics import Metrics, Run
 from bench.rounds import PlannedRun, measure
-from bench.servers import BY_KEY, OURS, ROOT, Server
+from bench.servers import BY_KEY, OURS, ROOT, UNTHROTTLED, Server
 from bench.tables import kilobytes, markdown, microseconds
 from bench.workloads import Workload, saturated
 
@@ -120,6 +120,7 @@ def server_in(folder: Path, name: str) -> Server:
     """The server in this directory, compiled so that its first start costs no more than the next."""
     compileall.compile_dir(folder / "geventchat", quiet=2)
     server = replace(BY_KEY[OURS], key=name, title=name, folder=folder)
+    server = replace(server, command=_understood(server))
     found = subprocess.run(
         [sys.executable, "-c", "import geventchat; print(geventchat.__file__)"],
         cwd=folder,
@@ -132,6 +133,24 @@ def server_in(folder: Path, name: str) -> Server:
             f"{name}: geventchat is not imported from {folder}: {found.stdout}{found.stderr}"
         )
     return server
+
+
+def _understood(server: Server) -> tuple[str, ...]:
+    """The server's command without rates that it has no option for: an earlier commit can have fewer limits."""
+    help_text = subprocess.run(
+        [sys.executable, "-m", "geventchat", "--help"],
+        cwd=server.folder,
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    command = list(server.command)
+    for option in UNTHROTTLED[::2]:
+        if f"{option} " not in help_text:
+            at = command.index(option)
+            del command[at : at + 2]
+    return tuple(command)
 
 
 def _this_tree() -> str:
