@@ -25,7 +25,7 @@ from harness.reporting import styled_text
 if TYPE_CHECKING:
     from harness.playing.verdict import Verdict
     from harness.stage.stage import Stage
-    from harness.targets.target import Target
+    from harness.stage.target import Target
     from harness.updating.updating import UpdateResult
 
 _WAYS = " (--harness-server, --harness-connect or --harness-app, the same in the ini; or a fixture harness_target)"

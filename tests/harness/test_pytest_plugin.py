@@ -234,7 +234,7 @@ def test_the_stage_is_settled_in_the_test_and_asked_for_by_a_marker(project):
     project.makepyfile(STAGED)
     result = run(project)
     result.assert_outcomes(passed=2, failed=1)
-    assert "alice heard what was not expected" in result.stdout.str()
+    assert "alice received something unexpected" in result.stdout.str()
     assert "test_left_over" in result.stdout.str()
 
 

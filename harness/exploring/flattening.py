@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.language.plan import plan
 from harness.language.renderer import render
-from harness.language.script import parse
+from harness.language.script import check, parse
 from harness.language.steps import (
     SENDING,
     ActionStep,
@@ -41,7 +40,7 @@ def flat(script: Script) -> tuple[PlainTurn, ...]:
             tuple(located.step for located in turn.actions),
             tuple(located.step for located in turn.expectations),
         )
-        for turn in plan(script).turns
+        for turn in check(script).turns
     )
 
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from harness.language.flattening import PlainTurn, actors, flat, script_of, without
+from harness.exploring.flattening import PlainTurn, actors, flat, script_of, without
 from harness.language.parser import parse
-from harness.language.plan import EXPECTATION_STEPS
 from harness.language.problems import ScriptError
-from harness.language.steps import Script
+from harness.language.steps import EXPECTATION_STEPS, Script
 from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
-from harness.targets.target import Target
-from harness.updating.rewriting import as_received
+from harness.reporting.lanes import as_received
+from harness.stage.target import Target
 
 TRIES = 300
 """How many shorter scripts are tried at most."""
