@@ -13,7 +13,7 @@ from geventchat.chat import events
 from geventchat.chat.hub import Hub
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import DIALECTS
-from geventchat.log import Happening, Log, to_logging
+from geventchat.log import Log, LogEvent, to_logging
 from geventchat.net.connection import Connection
 from geventchat.net.descriptors import fitting
 from geventchat.net.door import Door, origin
@@ -53,9 +53,7 @@ class Server:
         loop = gevent.get_hub()
         limits = fitting(self.config.limits)
         if limits.clients < self.config.limits.clients:
-            self._log(
-                Happening.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients
-            )
+            self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
         hub = Hub(self._clock.time, self._log_message if self.config.log_messages else None)
         flusher = Flusher(loop, limits.queue_bytes)
         around = Surroundings(hub, loop, flusher, Door(limits), self._clock, limits, self._log)
@@ -71,7 +69,7 @@ class Server:
             for listen, listener in self._listeners:
                 listener.start()
                 host, port = listener.place
-                self._log(Happening.LISTENING, dialect=listen.dialect, host=host, port=port)
+                self._log(LogEvent.LISTENING, dialect=listen.dialect, host=host, port=port)
         except BaseException:
             self._close_listeners()
             raise
@@ -102,7 +100,7 @@ class Server:
         if self._stopping:
             return not self._connections
         self._stopping = True
-        self._log(Happening.STOPPING, clients=len(self._connections))
+        self._log(LogEvent.STOPPING, clients=len(self._connections))
         self._close_listeners()
         for connection in list(self._connections.values()):
             connection.dismiss()
@@ -111,7 +109,7 @@ class Server:
             for connection in list(self._connections.values()):
                 connection.drop()
             self._empty.wait(1.0)
-        self._log(Happening.STOPPED, orderly=orderly)
+        self._log(LogEvent.STOPPED, orderly=orderly)
         return orderly
 
     def __enter__(self) -> Server:
@@ -135,9 +133,9 @@ class Server:
         self._numbers = number = self._numbers + 1
         refused = door.enter(who)
         if refused is None:
-            self._log(Happening.CONNECTED, conn=number, address=host, dialect=feed.dialect.name)
+            self._log(LogEvent.CONNECTED, conn=number, address=host, dialect=feed.dialect.name)
         else:
-            self._log(Happening.REFUSED, conn=number, address=host, reason=refused.name.lower())
+            self._log(LogEvent.REFUSED, conn=number, address=host, reason=refused.name.lower())
             if not door.part():
                 sock.close()
                 return
@@ -159,6 +157,6 @@ class Server:
     def _log_message(self, event: events.Event) -> None:
         if isinstance(event, events.Said):
             for text in event.texts:
-                self._log(Happening.MESSAGE, name=event.name, text=text)
+                self._log(LogEvent.MESSAGE, name=event.name, text=text)
         elif isinstance(event, events.Told):
-            self._log(Happening.MESSAGE, name=event.name, to=event.to, text=event.text)
+            self._log(LogEvent.MESSAGE, name=event.name, to=event.to, text=event.text)

@@ -19,7 +19,7 @@ from geventchat.chat.events import Dismissed, Parting
 from geventchat.chat.hub import Session
 from geventchat.dialects.dialect import Marked
 from geventchat.dialects.framing import Framer
-from geventchat.log import Happening
+from geventchat.log import LogEvent
 from geventchat.net.departure import Departure, Over
 from geventchat.net.feed import Feed
 from geventchat.net.opening import Opening, Stranger
@@ -196,7 +196,7 @@ class Connection:
     def _entered(self) -> None:
         assert self._session.name is not None
         self._name = self._session.name.shown
-        self._around.log(Happening.LOGIN, conn=self.number, name=self._name)
+        self._around.log(LogEvent.LOGIN, conn=self.number, name=self._name)
 
     def _wait_until_sent(self) -> None:
         with closing_watcher(self._around.loop.loop.io(self._sock.fileno(), _WRITE)) as writable:
@@ -208,7 +208,7 @@ class Connection:
 
     def _fault(self) -> None:
         error = traceback.format_exc().rstrip()
-        self._around.log(Happening.FAULT, conn=self.number, name=self._name, error=error)
+        self._around.log(LogEvent.FAULT, conn=self.number, name=self._name, error=error)
 
     def _end(self, departure: Departure, last_word: Dismissed | None) -> None:
         """Leave the chat, hand over what is still owed, close. Whatever happens here, the socket ends closed."""
@@ -285,7 +285,7 @@ class Connection:
         self._on_end(self)
         if departure is not Departure.REFUSED:
             self._around.log(
-                Happening.DISCONNECTED,
+                LogEvent.DISCONNECTED,
                 conn=self.number,
                 address=self.address,
                 name=self._name,

@@ -10,7 +10,7 @@ from typing import Any
 from gevent import monkey, socket
 from gevent.server import StreamServer
 
-from geventchat.log import Happening, Log
+from geventchat.log import Log, LogEvent
 from geventchat.settings import Listen
 
 _BACKLOG = 4_096
@@ -79,7 +79,7 @@ class Listener(StreamServer):
             raise
         if self._starved:
             self._starved = False
-            self._log(Happening.ACCEPT_RESUMED, listener=self.server_port)
+            self._log(LogEvent.ACCEPT_RESUMED, listener=self.server_port)
         sock = _Socket(listening.family, listening.type, listening.proto, fileno)
         sock.setblocking(False)
         return sock, address
@@ -115,7 +115,7 @@ class Listener(StreamServer):
         if not self._starved:
             # Once, however often it is tried: a log that fills up is trouble of its own.
             self._starved = True
-            self._log(Happening.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
+            self._log(LogEvent.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
         self._retry = self.loop.timer(_RETRY_S)
         self._retry.start(self.resume)
 
