@@ -30,8 +30,8 @@ from geventchat.clock import Clock
 from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.exhaustive import assert_never
-from geventchat.log import Happening, Log
-from geventchat.net.admission import Address, Admission
+from geventchat.log import AddressLog, LogEvent
+from geventchat.net.admission import Address, Admission, origin_of
 from geventchat.net.delivery import Audience, Delivery, Subscriber
 from geventchat.net.flow import TokenBucket
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
@@ -62,7 +62,7 @@ class ServerContext:
     hangups: HangupWatch
     clock: Clock
     limits: Limits
-    log: Log
+    log: AddressLog
 
 
 class Announcer:
@@ -104,6 +104,7 @@ class Connection:
         "_lingering",
         "_name",
         "_on_closed",
+        "_origin",
         "_readable",
         "_reader",
         "_session",
@@ -142,6 +143,7 @@ class Connection:
         # What this client has been charged so far, and up to where its answers have been.
         self._spent = self._charged = 0
         self._address = address
+        self._origin = origin_of(host) if address is None else address.origin
         self._lingering = address is None
         self._closing = address is None
         self._on_closed = on_closed
@@ -357,7 +359,7 @@ class Connection:
             # What a login is answered with is not charged to its client: it can list everyone, and logins have a limit.
             self._charged = self._subscriber.answered
             self._waiter.logged_in()
-            self._context.log(Happening.LOGIN, conn=self.number, name=self._name)
+            self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
         return not left
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
@@ -377,10 +379,6 @@ class Connection:
                 case _:
                     assert_never(result)
         return True
-
-    @property
-    def _origin(self) -> str:
-        return self.host if self._address is None else self._address.origin
 
     def _pay_for_answers(self) -> None:
         """Between two lines: what the first was answered with has to be sent, and paid for."""
@@ -410,7 +408,7 @@ class Connection:
         self._waiter.interrupt(reason)
 
     def _log_fault(self, error: str) -> None:
-        self._context.log(Happening.FAULT, conn=self.number, name=self._name, error=error)
+        self._context.log(LogEvent.FAULT, conn=self.number, name=self._name, error=error)
 
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
         """Leave the chat, send what is pending, close. Whatever happens here, the socket ends up closed."""
@@ -492,8 +490,9 @@ class Connection:
         self._transport.close()
         self._on_closed(self)
         if reason is not CloseReason.REFUSED:
-            self._context.log(
-                Happening.DISCONNECTED,
+            self._context.log.of_address(
+                self._origin,
+                LogEvent.DISCONNECTED,
                 conn=self.number,
                 address=self.host,
                 name=self._name,

@@ -481,13 +481,12 @@ class _Lag:
 class _DirectGates:
     """What direct messages to one client have to pass: one gate for people it has written to, one for strangers."""
 
-    __slots__ = ("_credit", "_delivery", "_strangers", "_subscriber", "contacts", "strangers")
+    __slots__ = ("_delivery", "_strangers", "_subscriber", "contacts", "strangers")
 
     def __init__(self, subscriber: Subscriber, delivery: Delivery) -> None:
         limits, now = delivery.limits, delivery.clock.monotonic()
         self._subscriber = subscriber
         self._delivery = delivery
-        self._credit = delivery.floor_bucket()
         self._strangers = TokenBucket(limits.stranger_bytes_per_s, limits.stranger_burst_bytes, now)
         self.contacts = Gate(delivery.loop, self._contact_delay_s)
         self.strangers = Gate(delivery.loop, self._stranger_delay_s)
@@ -499,7 +498,7 @@ class _DirectGates:
     def turn_ended(self, frame_bytes: int) -> None:
         """Count what a turn brought this client, and look at who waits."""
         if self._subscriber.reads_slowly:
-            self._credit.charge(frame_bytes, self._delivery.clock.monotonic())
+            self._subscriber.audience.credit.charge(frame_bytes, self._delivery.clock.monotonic())
         self.pump()
 
     def pump(self) -> None:
@@ -514,7 +513,10 @@ class _DirectGates:
         if subscriber.frame_bytes >= self._delivery.turn_bytes:
             return math.inf
         if subscriber.reads_slowly:
-            return self._credit.delay_s(subscriber.frame_bytes, self._delivery.clock.monotonic())
+            # What the room says and what is said to this client alone add up to the floor rate.
+            audience = subscriber.audience
+            said = audience.size + subscriber.frame_bytes
+            return audience.credit.delay_s(said, self._delivery.clock.monotonic())
         return 0.0
 
     def _stranger_delay_s(self) -> float:

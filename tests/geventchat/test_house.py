@@ -72,8 +72,8 @@ def test_the_net_does_not_know_what_is_composed_of_it():
     assert not offenders(within("net"), "geventchat.server", "geventchat.cli", "geventchat.client")
 
 
-def test_only_the_net_the_server_and_the_command_line_import_gevent():
-    allowed = {*within("net"), PACKAGE / "server.py", PACKAGE / "cli.py"}
+def test_only_the_net_the_server_and_the_daemon_import_gevent():
+    allowed = {*within("net"), PACKAGE / "server.py", PACKAGE / "daemon.py"}
     assert not offenders([path for path in MODULES if path not in allowed], "gevent", "greenlet")
 
 
