@@ -13,6 +13,10 @@ States of a Subscriber, and what holds in each:
 - backlogged: its socket did not take everything. It has a watcher, and is in `Audience.backlogged` if it is subscribed.
 - closed:   nothing is kept, nothing is sent.
 
+People who come and go in a large room are announced a few times per second, with everything that is said meanwhile:
+each such turn costs one send for every member. Until then their turn stays open. A client with frames of its own gets
+them at once, after what the turn has said so far, and the rest when the turn ends.
+
 Invariants:
 - Nothing here waits, and nothing one client is sent is reordered.
 - One client's failure never affects another: whatever goes wrong with one, a lack of memory included, ends that one
@@ -38,7 +42,7 @@ from typing import Any, Protocol
 from gevent.hub import Hub as Loop
 
 from geventchat.chat import rooms
-from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent
+from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent, Said
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
@@ -60,6 +64,9 @@ _BEHIND_SHARE = 4
 _PROBE_S = 4.0
 # What can be said at once to readers that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
+# A turn in which people only come and go stays open for so long in a room with so many members.
+_PRESENCE_S = 0.1
+_PRESENCE_MEMBERS = 500
 # After a lack of memory, how long until the same turn is tried again.
 _RETRY_S = 0.05
 
@@ -89,6 +96,8 @@ class Audience:
         "size",
         "slow_readers",
         "turn",
+        "turn_ended_at",
+        "urgent",
     )
 
     def __init__(self, dialect: Dialect, framing: type[Framing], delivery: Delivery) -> None:
@@ -104,6 +113,9 @@ class Audience:
         # Members that are behind and keep reading; while there are any, speakers get no more than the floor rate.
         self.slow_readers = 0
         self.credit = delivery.floor_bucket()
+        self.turn_ended_at = 0.0
+        # Something has been said in this turn besides who came and went.
+        self.urgent = False
         self._gates: list[rooms.Gate] = []
 
     def delay_s(self) -> float:
@@ -134,6 +146,9 @@ class Audience:
             return
         if not self._frames:
             self._delivery.turn_started(self)
+        if not self.urgent and isinstance(event, Said):
+            self.urgent = True
+            self._delivery.arm()
         start = self.size
         self.size = end = start + len(frame)
         self._frames.append(frame)
@@ -147,6 +162,15 @@ class Audience:
     def end_turn(self, turn: bytes) -> None:
         """The turn has ended and was this; the next one begins at offset zero."""
         self._frames, self.size, self.turn = [], 0, memoryview(turn)
+        self.urgent = False
+        self.turn_ended_at = self._delivery.clock.monotonic()
+
+    def stays_open_s(self, now: float) -> float:
+        """How much longer this turn stays open, if it is one that can."""
+        members = len(self.in_sync) + len(self.backlogged)
+        if self.urgent or members < _PRESENCE_MEMBERS or self.size >= self._delivery.turn_bytes:
+            return 0.0
+        return max(0.0, self.turn_ended_at + _PRESENCE_S - now)
 
 
 class Subscriber:
@@ -218,6 +242,11 @@ class Subscriber:
         """True when this turn is not just what the audience hears."""
         return bool(self._splices)
 
+    @property
+    def can_wait(self) -> bool:
+        """True when this client needs nothing before the turn ends."""
+        return self._stop == _FOREVER and not self.frame_bytes
+
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
         frame = self.audience.dialect.encode_private(event)
@@ -277,8 +306,8 @@ class Subscriber:
         if end <= self._stop:
             self._splice(start, end, b"")
 
-    def deliver_turn(self) -> None:
-        """The turn has ended: send what it was for this client."""
+    def deliver_turn(self, ended: bool) -> None:
+        """Send what the turn was for this client, or, if it has not ended, what it has been so far."""
         splices, self._splices = self._splices, []
         frame_bytes, self.frame_bytes = self.frame_bytes, 0
         if self.closed:
@@ -296,6 +325,9 @@ class Subscriber:
             pieces.append(turn[cursor:stop])
         hears = stop == _FOREVER
         self._start, self._stop = 0, _FOREVER if hears else 0
+        if hears and not ended:
+            self._start = len(turn)
+            self._splices.append((self._start, self._start, b""))
         if not self._backlog:
             pieces = self._transmit(pieces)
         for piece in pieces:
@@ -304,7 +336,7 @@ class Subscriber:
             self._answers_flushed, self._answers_end = self.answered, self._queued
         if not self._backlog:
             self.answer_bytes = 0
-            if hears and not self.closed:
+            if hears and not self._splices:
                 self.audience.in_sync[self] = self._send
         if self._direct is not None:
             self._direct.turn_ended(frame_bytes)
@@ -543,7 +575,7 @@ class Delivery:
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
         self.turn_bytes = min(limits.turn_bytes, self.behind_bytes)
         self._again: Any = loop.loop.timer(0)
-        self._retry: Any = None
+        self._later: Any = None
         self._looks = 0
         self._last_said = 0
         self._due = False
@@ -565,17 +597,17 @@ class Delivery:
     def turn_started(self, audience: Audience) -> None:
         """Something has been said to this audience."""
         self._changed.append(audience)
-        self._arm()
+        self.arm()
 
     def spliced(self, subscriber: Subscriber) -> None:
         """This client's turn differs from its audience's."""
         self._spliced.append(subscriber)
-        self._arm()
+        self.arm()
 
     def abandon(self, subscriber: Subscriber, reason: CloseReason, error: str = "") -> None:
         """Nothing more can be sent to this client; it is closed once the turn has been handed to everybody else."""
         self._abandoned.append((subscriber, reason, error))
-        self._arm()
+        self.arm()
 
     def fell_behind(self, subscriber: Subscriber) -> None:
         """See from time to time whether this client keeps reading."""
@@ -600,7 +632,8 @@ class Delivery:
             subscriber.probe(now)
         self._start_probing()
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
+        """See to it that the turn is handed out."""
         if not self._due:
             self._due = True
             self.loop.loop.run_callback(self._flush)
@@ -614,28 +647,44 @@ class Delivery:
             turns = [audience.joined() for audience in self._changed]
         except MemoryError:
             # Nothing has been handed out yet, so the same turn can be tried again.
-            self._try_again()
+            self._due = False
+            self._flush_in(_RETRY_S)
             return
         self._due = False
         changed, self._changed = self._changed, []
         spliced, self._spliced = self._spliced, []
+        now = self.clock.monotonic()
+        open_turns: dict[Audience, float] = {}
         for audience, turn in zip(changed, turns, strict=True):
-            audience.end_turn(turn)
-            self._hand_out(audience, turn)
+            open_s = audience.stays_open_s(now)
+            if open_s:
+                open_turns[audience] = open_s
+                audience.turn = memoryview(turn)
+            else:
+                audience.end_turn(turn)
+                self._hand_out(audience, turn)
         for subscriber in spliced:
-            self._deliver_turn(subscriber)
+            ended = subscriber.audience not in open_turns
+            if ended or not subscriber.can_wait:
+                self._deliver_turn(subscriber, ended)
+            if subscriber.spliced:
+                self._spliced.append(subscriber)
         for audience in changed:
             audience.turn = memoryview(b"")
-            audience.pump()
+            if audience not in open_turns:
+                audience.pump()
+        if open_turns:
+            self._changed[:0] = open_turns
+            self._flush_in(min(open_turns.values()))
         abandoned, self._abandoned = self._abandoned, []
         for subscriber, reason, trace in abandoned:
             subscriber.lose(reason, trace)
 
-    def _try_again(self) -> None:
-        if self._retry is not None:
-            self._retry.close()
-        self._retry = self.loop.loop.timer(_RETRY_S)
-        self._retry.start(self._flush)
+    def _flush_in(self, seconds: float) -> None:
+        if self._later is not None:
+            self._later.close()
+        self._later = self.loop.loop.timer(seconds)
+        self._later.start(self.arm)
 
     def _worth_another_look(self) -> bool:
         said = members = 0
@@ -673,9 +722,9 @@ class Delivery:
             del audience.in_sync[subscriber]
             self._enqueue(subscriber, audience.turn[sent:])
 
-    def _deliver_turn(self, subscriber: Subscriber) -> None:
+    def _deliver_turn(self, subscriber: Subscriber, ended: bool) -> None:
         try:
-            subscriber.deliver_turn()
+            subscriber.deliver_turn(ended)
         except Exception as error:
             self.abandon(subscriber, *_failure(error))
 
