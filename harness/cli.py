@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness.audit import command as audit_command
+from harness.batch import play_files
 from harness.compare import command as compare_command
 from harness.exploring import command as explore_command
 from harness.generating import command as generate_command
@@ -31,10 +32,8 @@ from harness.options import (
     fence_of,
     play_options,
 )
-from harness.playing.files import play_files
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome, Verdict
-from harness.recording.record import record
 from harness.reporting import junit, page, styled_text
 from harness.reporting.progress import Progress
 from harness.reporting.report import report
@@ -150,6 +149,8 @@ def _complaint(path: Path) -> str:
 
 
 def _record(options: argparse.Namespace) -> int:
+    from harness.recording.record import record
+
     listen = options.listen if ":" in options.listen else f":{options.listen}"
     fence = fence_of(options)
     record(host_port(options.connect), host_port(listen, lowest=0), Path(options.output), fence)
@@ -179,7 +180,7 @@ def _help(parser: argparse.ArgumentParser) -> int:
 
 def _version() -> str:
     try:
-        return version("geventchat")
+        return version("geventchat-harness")
     except PackageNotFoundError:
         return "not installed"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.batch import scripts_in
 from harness.language.forms import header_line, parse_duration
 from harness.language.steps import FenceLine
-from harness.playing.files import scripts_in
 from harness.playing.pipeline import WITHIN_S, PlayOptions
 from harness.targets.choice import TargetChoice, UsageError
 
@@ -17,7 +17,9 @@ FINE, FAILED, BROKEN = 0, 1, 2
 
 def add_files(parser: argparse.ArgumentParser) -> None:
     """Which scripts."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scripts, or folders of them")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="scripts, folders of them, or suite:NAME"
+    )
     parser.add_argument("-k", dest="keyword", metavar="TEXT", help="only files whose path contains this")
 
 

@@ -145,7 +145,7 @@ class ChatItem(pytest.Function):
 
 
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
-    from harness.playing.files import play_file
+    from harness.playing.pipeline import play_file
     from harness.playing.verdict import Outcome
 
     path = request.node.path

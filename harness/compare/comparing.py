@@ -11,8 +11,7 @@ from pathlib import Path
 from harness.compare.servers import ComparedServer
 from harness.compare.tags import Tags
 from harness.language.problems import ScriptError
-from harness.playing.files import play_file
-from harness.playing.pipeline import PlayOptions
+from harness.playing.pipeline import PlayOptions, play_file
 from harness.playing.verdict import Outcome, Verdict
 from harness.reporting.failure_text import headline, summary
 from harness.stage.target import Target

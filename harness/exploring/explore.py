@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.exploring.flattening import flat
 from harness.exploring.shrinking import Shrinker
@@ -15,12 +16,13 @@ from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.problems import ScriptError
 from harness.language.script import load
 from harness.language.steps import Script
-from harness.playing.files import play_file
-from harness.playing.pipeline import PlayOptions, play
+from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import Outcome, Verdict
 from harness.stage.target import Target
 from harness.targets.choice import UsageError
-from harness.targets.inprocess import InProcess
+
+if TYPE_CHECKING:
+    from harness.targets.inprocess import InProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,11 @@ class ExplorationResult:
 
 def explorable(target: Target) -> InProcess:
     """The target, if schedules can be made for it; NoTarget says why not."""
-    if isinstance(target, InProcess):
-        return target
+    if "in-process" in target.features:
+        from harness.targets.inprocess import InProcess
+
+        if isinstance(target, InProcess):
+            return target
     raise UsageError(
         f"{target} cannot be explored: schedules are made for gevent servers in this process (--app MODULE:FACTORY)"
     )

@@ -12,7 +12,7 @@ from harness.audit.audit_report import headline, report, summary
 from harness.audit.auditing import AuditResult, Sample, audit
 from harness.audit.mutations import Kind, Mutation, mutations
 from harness.audit.tampering import Tampering
-from harness.playing.files import scripts_in
+from harness.batch import scripts_in
 from harness.playing.verdict import FailureKind
 from harness.reporting.styled_text import plain
 from tests.harness.servers.talk import Message, Silent, serve

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from harness import Grade, Outcome
+from harness.batch import scripts_in
 from harness.compare.comparing import Cell, compare
 from harness.compare.servers import ComparedServer
 from harness.compare.table import mark
 from harness.compare.tags import Tags
 from harness.language.script import check, load
 from harness.language.steps import FenceLine, ReceivesNothing
-from harness.playing.files import scripts_in
 from harness.playing.pipeline import PlayOptions
 from harness.targets.choice import TargetChoice
 
-SUITE = Path(__file__).parents[1] / "conformance"
-SCRIPTS = list(scripts_in([SUITE]))
+SERVERS = Path(__file__).parents[1] / "conformance" / "servers"
+SCRIPTS = list(scripts_in([Path("suite:chat-line")]))
 FENCE = FenceLine("PING", ("PONG", "ERR must-login-first"))
 
 # What each is expected to get wrong, and which of its documented mistakes that is.
@@ -43,7 +43,7 @@ FEATURES = {"threaded": "000 idle-info", "selecting": "001 idle-err", "streaming
 
 @pytest.mark.parametrize("name", WRONG)
 def test_it_finds_what_is_wrong_and_nothing_else(name: str) -> None:
-    server = SUITE / "servers" / f"{name}.py"
+    server = SERVERS / f"{name}.py"
     command = f"{sys.executable} {server} {{port}} {{idle=60}}"
     entrant = ComparedServer(name, TargetChoice(server=command, features=frozenset(FEATURES[name].split())))
     # A line that does not come is waited for so long, so this is what most of the time goes into.
@@ -65,7 +65,7 @@ def test_it_finds_what_is_wrong_and_nothing_else(name: str) -> None:
 
 def column(server: str) -> dict[str, str]:
     """What docs/audit-and-compare.md shows of this server."""
-    page = (SUITE.parents[1] / "docs" / "audit-and-compare.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "audit-and-compare.md").read_text(encoding="utf-8")
     rows = [re.split(r" {2,}", line.strip()) for line in page.splitlines()]
     at = next(row for row in rows if "threaded" in row and "selecting" in row).index(server)
     return {row[0]: row[at + 1] for row in rows if len(row) == 5 and row[0].endswith(".chat")}

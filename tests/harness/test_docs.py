@@ -37,14 +37,14 @@ def played(text: str, server: Command) -> Verdict:
 
 
 def test_the_first_transcript_passes(server):
-    verdict = played(block("title: everyone else hears a message", "alice> LOGIN alice"), server)
+    verdict = played(block("title: everyone else receives a message", "alice> LOGIN alice"), server)
     assert verdict.passed, styled_text.plain(report(verdict))
 
 
 def test_the_failure_looks_as_it_is_shown(server):
-    first = block("title: everyone else hears a message", "alice> LOGIN alice")
+    first = block("title: everyone else receives a message", "alice> LOGIN alice")
     title = first.splitlines()[0]
-    wrong = first.replace(title, "title: the speaker hears its own words").replace(
+    wrong = first.replace(title, "title: the sender receives its own message").replace(
         "bob< MSG", "alice< MSG alice hello there\nbob< MSG"
     )
     shown = block("$ python -m harness play wrong.chat").split("\n", 1)[1].rsplit("\n\n1 failed", 1)[0]

@@ -8,11 +8,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.conformance import suite_folder
 from harness.language.problems import ScriptError
 from harness.language.script import is_library, load
-from harness.language.steps import Script
-from harness.playing.pipeline import PlayOptions, play
-from harness.playing.verdict import Outcome, Verdict
+from harness.playing.pipeline import PlayOptions, play_file
+from harness.playing.verdict import Verdict
 from harness.stage.target import Target
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def scripts_in(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files themselves, and of folders every *.chat below them that has steps of its own."""
-    for path in paths:
+    """The files, and every *.chat file below folders and suites, except files that hold only definitions."""
+    for path in map(suite_folder, paths):
         if not path.is_dir():
             yield path
             continue
@@ -34,17 +34,6 @@ def _is_library(path: Path) -> bool:
         return is_library(load(path))
     except (ScriptError, OSError):
         return False
-
-
-def play_file(path: Path, target: Target, play_options: PlayOptions = PlayOptions()) -> Verdict:  # noqa: B008  # frozen
-    """The verdict on one file; a file that cannot be read or is no script is a verdict too."""
-    try:
-        return play(load(path), target, play_options)
-    except ScriptError as wrong:
-        return Verdict(Script(file=str(path)), Outcome.SCRIPT_WRONG, target=str(target), reason=str(wrong))
-    except OSError as wrong:
-        reason = f"cannot read {path}: {wrong.strerror}"
-        return Verdict(Script(file=str(path)), Outcome.SCRIPT_WRONG, target=str(target), reason=reason)
 
 
 def play_files(
