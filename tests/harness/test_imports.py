@@ -20,7 +20,7 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
     if "build" not in path.relative_to(PACKAGE).parts
 }
-DOCS = [ROOT / "docs" / name for name in ("architecture.md", "architecture-harness.part.md")]
+DOCS = [ROOT / "docs" / "architecture.md"]
 GEVENT = ("gevent", "greenlet", "_greenlet")
 MAY_IMPORT_GEVENT = re.compile(r"harness\.(stage\.virtual_time|interception\..+|targets\.inprocess)")
 ENTRIES = [
