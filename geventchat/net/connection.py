@@ -165,7 +165,7 @@ class Connection:
             self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
 
     def refuse(self, reason: NoticeReason) -> None:
-        """Say why there is no slot, and close; instead of `run`."""
+        """Send the reason for the refusal, and close; instead of `run`."""
         self._end(CloseReason.REFUSED, DisconnectNotice(reason, as_error=True))
 
     def shut_down(self) -> None:
