@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness import InProcess, play
-from harness.generating.generate import conversation, generate
+from harness.generate import conversation, generate
 from harness.interception.schedule import Schedule
-from harness.reporting import styled_text
-from harness.reporting.report import report
+from harness.report import styled_text
+from harness.report.text import report
 from tests.app import serve
 from tests.geventchat.model import chat
 

@@ -6,15 +6,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
-from harness import InProcess, Outcome, Script, ServerSpec, Target, Verdict, load, parse, play
 from harness.audit.audit_report import headline, report, summary
 from harness.audit.auditing import AuditResult, Sample, audit
-from harness.audit.mutations import Kind, Mutation, mutations
 from harness.audit.tampering import Tampering
-from harness.playing.files import scripts_in
+
+from harness import InProcess, Outcome, Script, ServerSpec, Target, Verdict, load, parse, play
+from harness.audit.mutations import Kind, Mutation, mutations
+from harness.batch import scripts_in
 from harness.playing.verdict import FailureKind
-from harness.reporting.styled_text import plain
+from harness.report.styled_text import plain
 from tests.harness.servers.talk import Message, Silent, serve
 
 THREE = """\

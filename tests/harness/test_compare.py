@@ -7,9 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness import InProcess, ServerSpec, parse
-from harness.cli import main
 from harness.compare.comparing import Cell, compare
 from harness.compare.markdown import markdown
 from harness.compare.page import document
@@ -18,11 +15,14 @@ from harness.compare.servers import ComparedServer, compared_servers, named
 from harness.compare.table import Table, mark
 from harness.compare.tags import Tags
 from harness.compare.text import text
+
+from harness import InProcess, ServerSpec, parse
+from harness.cli import main
 from harness.interception.interceptor import Interceptor
 from harness.language.script import load
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome
-from harness.reporting.styled_text import plain
+from harness.report.styled_text import plain
 from harness.targets.choice import TargetChoice, UsageError
 from tests.harness.servers.talk import FAULTS, Message
 

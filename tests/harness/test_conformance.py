@@ -7,16 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness import Grade, Outcome
 from harness.compare.comparing import Cell, compare
 from harness.compare.servers import ComparedServer
 from harness.compare.table import mark
 from harness.compare.tags import Tags
+
+from harness import Grade, Outcome
+from harness.batch import scripts_in
 from harness.language.plan import plan
 from harness.language.script import load
 from harness.language.steps import FenceLine, ReceivesNothing
-from harness.playing.files import scripts_in
 from harness.playing.pipeline import PlayOptions
 from harness.targets.choice import TargetChoice
 

@@ -10,9 +10,9 @@ import pytest
 
 from harness import Command, PlayOptions, Verdict, parse, play
 from harness.language.steps import FenceLine
-from harness.reporting import styled_text
-from harness.reporting.report import report
-from harness.updating.updating import update
+from harness.report import styled_text
+from harness.report.text import report
+from harness.update import update
 
 PAGE = (Path(__file__).parents[2] / "docs" / "transcripts.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

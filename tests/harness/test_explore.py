@@ -14,12 +14,11 @@ from gevent import _socket3  # type: ignore[attr-defined]
 
 from harness import Address, InProcess, parse, play, render
 from harness.cli import main
-from harness.exploring.exploration_report import report
-from harness.exploring.explore import Finding, explorable, explore
+from harness.explore import Finding, explorable, explore, report
 from harness.interception.interceptor import AcceptedConnection, Interceptor
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.steps import Script
-from harness.reporting import styled_text
+from harness.report import styled_text
 from harness.targets.choice import UsageError
 from tests.harness.servers.fragile import FAULTS, serve
 

@@ -12,8 +12,8 @@ import pytest
 
 from harness import InProcess, parse, play
 from harness.interception.schedule import Perturbation
-from harness.reporting import styled_text
-from harness.reporting.report import report
+from harness.report import styled_text
+from harness.report.text import report
 from tests.app import serve
 
 ROOT = Path(__file__).parents[2]

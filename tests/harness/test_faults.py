@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness import InProcess, Outcome, ScriptError, Verdict, parse, play, render
-from harness.reporting import styled_text
-from harness.reporting.report import report
+from harness.report import styled_text
+from harness.report.text import report
 from tests.harness.servers.faulty import serve
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from harness.generating.machine import Diverged, machine_of
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from harness import InProcess, Outcome, load, play, render
 from harness.cli import main
-from harness.generating.generate import conversation, generate
-from harness.generating.machine import Diverged, machine_of
-from harness.generating.model import Pick
+from harness.generate import Pick, conversation, generate
 from harness.language.steps import Step, Wait
 from tests.harness.servers.fragile import forgetful, serve
 from tests.harness.servers.talkers import Talkers

@@ -10,7 +10,7 @@ import pytest
 
 # What the runs in this process need is imported here, so that it stays when pytester forgets what they imported.
 import harness.targets.choice
-import harness.updating.updating  # noqa: F401
+import harness.update  # noqa: F401
 import tests.harness.servers.talk  # noqa: F401
 
 GOOD = "title: a login is answered\n\nalice> LOGIN alice\nalice< OK\n"

@@ -12,10 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from harness import Address, Command, Outcome, Stage, load, play
-from harness.language.renderer import render
-from harness.language.steps import ConnectionAction, Ending
 from harness.recording.naming import names
 from harness.recording.session_log import (
     Acted,
@@ -27,6 +23,10 @@ from harness.recording.session_log import (
     Waited,
 )
 from harness.recording.transcribing import transcript
+
+from harness import Address, Command, Outcome, Stage, load, play
+from harness.language.renderer import render
+from harness.language.steps import ConnectionAction, Ending
 
 TALK = Path(__file__).parent / "servers" / "threaded.py"
 NC = shutil.which("nc")

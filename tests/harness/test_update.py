@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import InProcess, Outcome, ServerSpec, load, parse, play
-from harness.updating.rewriting import Refused, require_nothing_lost
-from harness.updating.updating import UpdateResult, update
+from harness.update import UpdateResult, require_nothing_lost, update
 from tests.harness.servers.talk import FAULTS, Message, serve, serve_right
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.chat"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.generating.model import Pick
+from harness.generate import Pick
 from harness.language.steps import Acts, ConnectionAction, Connects, Receive, Send, SendBytes, Step
 
 PEOPLE = ("a", "b", "c")
