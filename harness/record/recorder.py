@@ -64,9 +64,9 @@ async def _record(
     fence: FenceLine | None,
     announce: Callable[[str], None],
 ) -> None:
-    recorder = Recorder(connect, out, fence)
     stop = asyncio.Event()
     with _listening(listen) as listener, _set_on_signal(stop):
+        recorder = Recorder(connect, out, fence)
         host, port = listener.getsockname()[:2]
         announce(
             f"recording: connect with `nc {host} {port}`; Ctrl-C ends the recording of {connect[0]}:{connect[1]}"

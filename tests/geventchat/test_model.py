@@ -21,7 +21,7 @@ ROOMS = [chat.LineChat, chat.JsonChat, chat.SlashChat, chat.Chat]
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
 def test_the_server_says_what_the_model_says(room: type[chat.Chat]) -> None:
     made = generate(room, InProcess(serve), range(1, 26))
-    assert made.diverged is None, styled_text.plain(report(made.diverged))
+    assert made.difference is None, styled_text.plain(report(made.difference))
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)

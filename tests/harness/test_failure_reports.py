@@ -73,7 +73,9 @@ def reported(text: str, answers: dict[str, str]) -> tuple[Verdict, str]:
     return verdict, plain(report(verdict))
 
 
-TWO_CLIENTS = "ann> look\nben> put\nben<~ 250 stored ${ticket:/[0-9a-f]{6}/}\nann<~ 300 door=open ${ticket} ${_}\n"
+TWO_CLIENTS = (
+    "ann> look\nben> put\nben<~ 250 stored ${ticket:/[0-9a-f]{6}/}\nann<~ 300 door=open ${ticket} ${_}\n"
+)
 
 
 def test_a_capture_is_bound_by_the_first_line_of_the_script_that_has_it() -> None:

@@ -1,4 +1,4 @@
-"""Update rewrites the expectations that were wrong and nothing else, whole files or none."""
+"""An update rewrites the expectations that failed and nothing else, and it writes whole files or none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import InProcess, Outcome, ServerSpec, load, parse, play
-from harness.update import UpdateResult, require_nothing_lost, update
+from harness.update import UpdateRefused, UpdateResult, require_nothing_lost, update
 from tests.harness.servers.talk import FAULTS, Message, serve, serve_right
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.chat"))
@@ -27,7 +27,7 @@ def faulty(fault: str):
 
 
 @pytest.mark.parametrize("source", GOLDEN, ids=lambda path: path.stem)
-def test_a_wrong_server_is_believed_or_refused_but_no_file_is_left_half_done(source, tmp_path):
+def test_after_an_update_the_file_passes_or_is_unchanged(source, tmp_path):
     path = tmp_path / source.name
     path.write_bytes(source.read_bytes())
     done = update(path, InProcess(serve))
@@ -41,7 +41,7 @@ def test_a_wrong_server_is_believed_or_refused_but_no_file_is_left_half_done(sou
 
 
 @pytest.mark.parametrize("source", GOLDEN, ids=lambda path: path.stem)
-def test_a_passing_file_stays_byte_for_byte(source, tmp_path):
+def test_a_file_that_passes_is_not_touched(source, tmp_path):
     path = tmp_path / source.name
     path.write_bytes(source.read_bytes())
     before = path.stat()
@@ -52,7 +52,7 @@ def test_a_passing_file_stays_byte_for_byte(source, tmp_path):
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_comments_layout_and_patterns_that_match_stay(tmp_path):
+def test_comments_layout_and_matching_patterns_are_kept(tmp_path):
     text = (
         "# about this file\ntitle: t\n\n# first\nalice> LOGIN alice\n  \nalice<~ ${_}\n\n\nbob> LOGIN bob\n# why\nbob< NO\n"
         "alice> WHO\nalice<~ USER ${one:/al.*/}\n# two\nalice< USER nobody"
@@ -62,7 +62,7 @@ def test_comments_layout_and_patterns_that_match_stay(tmp_path):
     assert "-bob< NO\n+bob< OK\n" in done.diff
 
 
-def test_what_is_missing_goes_and_what_is_new_stands_where_it_was_heard(tmp_path):
+def test_missing_lines_are_removed_and_new_lines_stand_where_they_were_received(tmp_path):
     _, after = updated(
         tmp_path,
         f"{FIRST}alice> WHO\nalice< USER bob\nalice< USER carol\nbob receives nothing\nalice> MSG hi\n",
@@ -73,12 +73,12 @@ def test_what_is_missing_goes_and_what_is_new_stands_where_it_was_heard(tmp_path
     )
 
 
-def test_what_breaks_silence_takes_its_place(tmp_path):
+def test_an_unexpected_line_replaces_receives_nothing(tmp_path):
     _, after = updated(tmp_path, f"{FIRST}alice> MSG hi\nbob receives nothing\n# end\n")
     assert after == f"{FIRST}alice> MSG hi\nbob< MSG alice hi\n# end\n"
 
 
-def test_an_end_that_is_not_said_is_added_and_one_that_is_wrong_is_put_right(tmp_path):
+def test_a_missing_end_is_added_and_a_wrong_end_is_corrected(tmp_path):
     _, after = updated(tmp_path, f"{FIRST}bob> QUIT\nalice> QUIT\nalice is reset\n")
     assert after == (
         f"{FIRST}bob> QUIT\nalice> QUIT\nalice< INFO bob disconnected\nalice< Goodbye!\nalice is closed\n"
@@ -86,7 +86,7 @@ def test_an_end_that_is_not_said_is_added_and_one_that_is_wrong_is_put_right(tmp
     )
 
 
-def test_lines_are_added_after_a_block_and_inside_one_where_its_lines_are(tmp_path):
+def test_lines_are_added_behind_a_block_or_inside_it_where_its_lines_are(tmp_path):
     _, after = updated(
         tmp_path, f"{FIRST}together:\n    alice> MSG a\n    bob> MSG b\nalice> WHO\nalice< USER bob\n"
     )
@@ -98,14 +98,14 @@ def test_lines_are_added_after_a_block_and_inside_one_where_its_lines_are(tmp_pa
     assert after == f"{FIRST}bob> WHO\nin any order:\n    bob< USER alice\n    bob< USER bob\n"
 
 
-def test_a_block_of_receives_that_did_not_come_goes_with_its_head(tmp_path):
+def test_a_block_whose_lines_are_all_missing_is_removed_with_its_head(tmp_path):
     _, after = updated(
         tmp_path, f"{FIRST}alice> MSG hi\nbob< MSG alice hi\nin any order:\n    alice< x\n    alice< y\n"
     )
     assert after == f"{FIRST}alice> MSG hi\nbob< MSG alice hi\n"
 
 
-def test_a_repeat_is_rewritten_when_all_rounds_agree(tmp_path):
+def test_a_repeat_is_rewritten_if_all_rounds_received_the_same(tmp_path):
     text = f"{FIRST}repeat 3:\n    alice> MSG hi\n    bob< MSG hi\n"
     _, after = updated(tmp_path, text)
     assert after == text.replace("MSG hi\n    bob< MSG hi", "MSG hi\n    bob< MSG alice hi")
@@ -123,37 +123,37 @@ def test_a_definition_is_rewritten_for_all_its_calls(tmp_path):
     [
         (f"{FIRST}repeat 2 as n:\n    alice>~ MSG ${{n}}\n    bob< MSG\n", "line 7 is played 2 times"),
         ("alice> LOGIN alice\nalice<~ ${x} now\nalice>~ MSG ${x}\n", "nothing has bound ${x}"),
-        (f"{FIRST}repeat 2:\n    bob< x\nalice> WHO\nalice< USER alice\nalice< USER bob\n", "without a step"),
+        (f"{FIRST}repeat 2:\n    bob< x\nalice> WHO\nalice< USER alice\nalice< USER bob\n", "no steps left"),
     ],
 )
-def test_it_refuses_where_something_would_be_lost(text, why, tmp_path):
+def test_it_refuses_to_lose_a_step(text, why, tmp_path):
     done, after = updated(tmp_path, text)
     assert why in done.refused
     assert after == text
 
 
-def test_it_refuses_to_drop_what_can_no_longer_be_sent(tmp_path):
+def test_it_refuses_to_remove_a_send_that_is_no_longer_possible(tmp_path):
     text = f"{FIRST}alice> MSG hi\nbob< MSG alice hi\nbob> WHO\nbob< USER alice\nbob< USER bob\n"
     done, after = updated(tmp_path, text, faulty("closes-early"))
     assert "bob lost the connection in line 6, so this cannot be sent" in done.refused
     assert after == text
 
 
-def test_whatever_the_cause_a_text_that_does_less_is_refused():
+def test_a_text_with_fewer_actions_is_refused_whatever_the_cause():
     script = parse(f"{FIRST}bob> QUIT\n")
     require_nothing_lost(script, f"# the same\n{FIRST}bob> QUIT\n")
-    with pytest.raises(Refused, match="a step would be lost"):
+    with pytest.raises(UpdateRefused, match="an action would be lost"):
         require_nothing_lost(script, FIRST)
 
 
-def test_it_refuses_an_included_file(tmp_path):
+def test_it_does_not_rewrite_an_included_file(tmp_path):
     (tmp_path / "common.chat").write_text("define X logs in:\n    X>~ LOGIN ${X}\n    X< YES\n")
     done, after = updated(tmp_path, "include common.chat\nalice logs in\n")
-    assert "common.chat:3 is wrong, and an included file is not rewritten" in done.refused
+    assert "common.chat:3 is wrong, and included files are not rewritten" in done.refused
     assert after == "include common.chat\nalice logs in\n"
 
 
-def test_it_refuses_a_server_that_says_something_else_every_time(tmp_path):
+def test_it_refuses_a_server_that_answers_differently_each_time(tmp_path):
     class Counts(Message):
         served = 0
 
@@ -164,13 +164,13 @@ def test_it_refuses_a_server_that_says_something_else_every_time(tmp_path):
     text = "alice> LOGIN alice\nalice< OK\n"
     done, after = updated(tmp_path, text, lambda ask: Counts())
     assert (
-        "something else every time: in line 2 alice heard `< OK 1` the first time and `< OK 2` the second"
+        "differently each time; a pattern can match all answers: in line 2 alice first received `< OK 1`, then `< OK 2`"
         in done.refused
     )
     assert after == text
 
 
-def test_the_line_that_is_never_the_same_is_named_as_it_stands_in_the_file(tmp_path):
+def test_the_changing_line_is_named_by_its_line_in_the_file(tmp_path):
     class Counts(Message):
         served = 0
 
@@ -181,11 +181,11 @@ def test_the_line_that_is_never_the_same_is_named_as_it_stands_in_the_file(tmp_p
     # Lines above it come and go: two are missing, and one was never sent.
     text = "alice> LOGIN alice\nalice receives nothing\nalice> WHO\nalice< x\nalice< y\nalice< z\nalice> QUIT\nalice< Bye\n"
     done, after = updated(tmp_path, text, lambda ask: Counts())
-    assert "in line 8 alice heard `< Goodbye! 1` the first time and `< Goodbye! 2`" in done.refused
+    assert "in line 8 alice first received `< Goodbye! 1`, then `< Goodbye! 2`" in done.refused
     assert after == text
 
 
-def test_it_refuses_a_file_that_was_changed_meanwhile(tmp_path):
+def test_it_does_not_overwrite_a_file_that_was_changed_during_the_update(tmp_path):
     path = tmp_path / "a.chat"
 
     def serve_and_edit(ask: ServerSpec) -> Message:
@@ -199,7 +199,7 @@ def test_it_refuses_a_file_that_was_changed_meanwhile(tmp_path):
     assert os.listdir(tmp_path) == ["a.chat"]
 
 
-def test_a_link_stays_a_link_and_a_mode_stays_a_mode(tmp_path):
+def test_links_and_file_modes_are_kept(tmp_path):
     real = tmp_path / "real.chat"
     real.write_text("alice> LOGIN alice\nalice< NO\n")
     real.chmod(0o640)

@@ -1,9 +1,12 @@
-"""The recorder, with nc as people have it: what it writes plays green against the server it was taken from."""
+"""Sessions recorded through the proxy, with nc and with plain sockets, pass against the server they were recorded from."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -12,29 +15,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness.recording.naming import names
-from harness.recording.session_log import (
+
+from harness import Address, Command, Outcome, Stage, load, play
+from harness.cli import main
+from harness.language.renderer import render
+from harness.language.steps import ConnectionAction, Ending
+from harness.record.transcript import (
     Acted,
     Connected,
     LoggedAction,
     LoggedTurn,
     Sent,
-    SessionLog,
     Waited,
+    names,
+    transcript,
 )
-from harness.recording.transcribing import transcript
 
-from harness import Address, Command, Outcome, Stage, load, play
-from harness.language.renderer import render
-from harness.language.steps import ConnectionAction, Ending
-
-TALK = Path(__file__).parent / "servers" / "threaded.py"
+SERVER = Path(__file__).parent / "servers" / "threaded.py"
 NC = shutil.which("nc")
 needs_nc = pytest.mark.skipif(NC is None, reason="nc is not installed")
 
 
 class Terminal:
-    """Somebody's nc."""
+    """An nc with someone at its keyboard."""
 
     def __init__(self, port: int) -> None:
         assert NC is not None
@@ -52,7 +55,7 @@ class Terminal:
         assert self._nc.stdout.readline() == line.encode()
 
     def shows_no_more(self) -> None:
-        """The other side has closed; nc itself ends once nothing can be typed either."""
+        """The server has closed the connection; nc itself ends with its own input."""
         assert self._nc.stdin is not None
         assert self._nc.stdout is not None
         self._nc.stdin.close()
@@ -75,7 +78,7 @@ class Terminal:
 
 @pytest.fixture
 def terminals() -> Iterator[list[Terminal]]:
-    """All that were opened; they are closed however the test goes."""
+    """The terminals of the test, which are closed afterwards."""
     opened: list[Terminal] = []
     yield opened
     for terminal in opened:
@@ -84,15 +87,15 @@ def terminals() -> Iterator[list[Terminal]]:
 
 @contextmanager
 def recording(server: tuple[str, int], out: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """`python -m harness record`, and the port it listens on."""
+    """`harness record`: its port and its process."""
     command = [sys.executable, "-m", "harness", "record", "--connect", f"{server[0]}:{server[1]}"]
     with subprocess.Popen(
         [*command, "--listen", "0", "-o", str(out)], stdout=subprocess.PIPE, text=True
     ) as proxy:
         try:
             assert proxy.stdout is not None
-            ready = proxy.stdout.readline()
-            yield int(ready.split()[3]), proxy
+            announcement = proxy.stdout.readline()
+            yield int(re.search(r"nc 127\.0\.0\.1 (\d+)", announcement)[1]), proxy
         finally:
             if proxy.poll() is None:
                 proxy.kill()
@@ -108,11 +111,11 @@ def ended(proxy: subprocess.Popen[str], how: signal.Signals) -> str:
 
 @needs_nc
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_three_terminals_are_written_down_and_play_green(
+def test_a_session_of_three_terminals_is_recorded_and_passes(
     tmp_path: Path, terminals: list[Terminal], how: signal.Signals
 ) -> None:
     out = tmp_path / "session.chat"
-    with Stage(Command([sys.executable, "-S", str(TALK), "{port}"])) as stage:
+    with Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage:
         address = stage.address(None)
         with recording(address, out) as (port, proxy):
             one, two, three = (Terminal(port) for _ in range(3))
@@ -146,11 +149,11 @@ def test_three_terminals_are_written_down_and_play_green(
 
 
 @needs_nc
-def test_what_the_server_says_by_itself_is_waited_for(tmp_path: Path, terminals: list[Terminal]) -> None:
+def test_what_the_server_sends_by_itself_follows_a_wait(tmp_path: Path, terminals: list[Terminal]) -> None:
     out = tmp_path / "session.chat"
     program = """
 import socket, sys, threading, time
-door = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 def greet(sock):
     with sock:
         sock.sendall(b"welcome\\n")
@@ -159,7 +162,7 @@ def greet(sock):
         time.sleep(0.6)
         sock.sendall(b"goodbye\\n")
 while True:
-    threading.Thread(target=greet, args=(door.accept()[0],), daemon=True).start()
+    threading.Thread(target=greet, args=(listener.accept()[0],), daemon=True).start()
 """
     with Stage(Command([sys.executable, "-S", "-c", program, "{port}"])) as stage:
         address = stage.address(None)
@@ -179,11 +182,11 @@ while True:
 
 
 @needs_nc
-def test_bytes_that_are_no_line_and_a_half_close_are_written_as_they_were(tmp_path: Path) -> None:
+def test_bytes_that_are_not_a_line_and_a_half_close_are_recorded(tmp_path: Path) -> None:
     out = tmp_path / "session.chat"
     program = """
 import socket, sys, threading
-door = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 def answer(sock):
     with sock:
         said = b""
@@ -191,7 +194,7 @@ def answer(sock):
             said += data
         sock.sendall(b"you said " + said + b"\\x00\\r\\n")
 while True:
-    threading.Thread(target=answer, args=(door.accept()[0],), daemon=True).start()
+    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
 """
     assert NC is not None
     with Stage(Command([sys.executable, "-S", "-c", program, "{port}"])) as stage:
@@ -209,25 +212,76 @@ while True:
         assert verdict.outcome is Outcome.PASSED, text
 
 
-def test_nobody_came_so_nothing_is_written(tmp_path: Path) -> None:
+def test_a_reset_by_a_client_is_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    with (
+        Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage,
+        recording(stage.address(None), out) as (port, proxy),
+    ):
+        alice, bob = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
+        with alice, bob:
+            for sock, name in ((alice, b"alice"), (bob, b"bob")):
+                sock.sendall(b"LOGIN " + name + b"\n")
+                assert sock.recv(100) == b"OK\n"
+            alice.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            alice.close()
+            assert bob.recv(100) == b"INFO alice disconnected\n"
+        ended(proxy, signal.SIGINT)
+    lines = out.read_text().splitlines()
+    assert lines[lines.index("alice aborts") + 1] == "bob< INFO alice disconnected"
+
+
+def test_a_server_that_refuses_or_resets_a_connection_is_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    listener = socket.create_server(("127.0.0.1", 0))
+    with recording(listener.getsockname(), out) as (port, proxy):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server, _ = listener.accept()
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            server.close()
+            assert client.recv(100) == b""
+        listener.close()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            assert client.recv(100) == b""
+        ended(proxy, signal.SIGINT)
+    assert out.read_text().splitlines()[2:] == [
+        "client1 connects", "client1 is reset", "", "client2 connects", "client2 is refused",
+    ]  # fmt: skip
+
+
+def test_a_port_that_is_in_use_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = [
+            "record",
+            "--connect",
+            "127.0.0.1:9",
+            "--listen",
+            str(port),
+            "-o",
+            str(tmp_path / "x.chat"),
+        ]
+        assert main(command) == 2
+    assert f"harness: cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+
+
+def test_without_clients_nothing_is_written(tmp_path: Path) -> None:
     out = tmp_path / "session.chat"
     with recording(("127.0.0.1", 9), out) as (_, proxy):
-        assert "nobody came" in ended(proxy, signal.SIGINT)
+        assert "nothing written: no client connected" in ended(proxy, signal.SIGINT)
     assert list(tmp_path.iterdir()) == []
 
 
-# --- what is written of what ------------------------------------------------------------------------------
+# --- from log to script ------------------------------------------------------------------------------
 
 
-def take(*logged_turns: LoggedTurn | LoggedAction) -> SessionLog:
-    return SessionLog(
-        [one if isinstance(one, LoggedTurn) else LoggedTurn(one, 1_700_000_000.0) for one in logged_turns]
-    )
+def log_of(*turns: LoggedTurn | LoggedAction) -> list[LoggedTurn]:
+    return [turn if isinstance(turn, LoggedTurn) else LoggedTurn(turn, 1_700_000_000.0) for turn in turns]
 
 
-def received(doing: LoggedAction, **lines: bytes) -> LoggedTurn:
+def received(action: LoggedAction, **lines: bytes) -> LoggedTurn:
     data = {int(name.removeprefix("c")): bytearray(line) for name, line in lines.items()}
-    return LoggedTurn(doing, 1_700_000_000.0, data)
+    return LoggedTurn(action, 1_700_000_000.0, data)
 
 
 @pytest.mark.parametrize(
@@ -250,12 +304,12 @@ def received(doing: LoggedAction, **lines: bytes) -> LoggedTurn:
         ([], "client1"),
     ],
 )
-def test_a_client_is_called_what_it_calls_itself(said: list[bytes], called: str) -> None:
-    assert names(take(Connected(1), *(Sent(1, line) for line in said))) == {1: called}
+def test_a_client_is_named_after_what_it_calls_itself(said: list[bytes], called: str) -> None:
+    assert names(log_of(Connected(1), *(Sent(1, line) for line in said))) == {1: called}
 
 
-def test_no_two_are_called_the_same() -> None:
-    session = take(
+def test_all_names_are_different() -> None:
+    session = log_of(
         Connected(1),
         Connected(2),
         Connected(3),
@@ -266,56 +320,56 @@ def test_no_two_are_called_the_same() -> None:
     assert names(session) == {1: "alice", 2: "client2", 3: "client3"}
 
 
-def written(session: SessionLog) -> list[str]:
+def written(session: list[LoggedTurn]) -> list[str]:
     return render(transcript(session, "a session")).splitlines()[2:]
 
 
-def test_a_connection_needs_a_line_only_if_something_came_of_it_or_in_between() -> None:
-    assert written(take(Connected(1), Sent(1, b"a\n"))) == ["a> a"]
-    assert written(take(received(Connected(1), c1=b"hi\n"), Sent(1, b"a\n"))) == [
+def test_a_connection_has_a_step_only_if_it_had_an_effect_or_another_client_acted_next() -> None:
+    assert written(log_of(Connected(1), Sent(1, b"a\n"))) == ["a> a"]
+    assert written(log_of(received(Connected(1), c1=b"hi\n"), Sent(1, b"a\n"))) == [
         "a connects",
         "a< hi",
         "",
         "a> a",
     ]
-    assert written(take(Connected(1), Connected(2), Sent(1, b"a\n")))[0] == "a connects"
+    assert written(log_of(Connected(1), Connected(2), Sent(1, b"a\n")))[0] == "a connects"
 
 
-def test_lines_that_end_in_crlf_make_the_header_say_so() -> None:
-    session = take(Connected(1), received(Sent(1, b"PING\r\n"), c1=b"+PONG\r\n"))
+def test_the_line_end_of_most_lines_is_in_the_header() -> None:
+    session = log_of(Connected(1), received(Sent(1, b"PING\r\n"), c1=b"+PONG\r\n"))
     assert render(transcript(session, "a session")).splitlines()[1:] == [
         "eol: crlf", "", "client1> PING", "client1< +PONG",
     ]  # fmt: skip
-    mixed = take(Connected(1), received(Sent(1, b"PING\n"), c1=b"+PONG\r\n"))
+    mixed = log_of(Connected(1), received(Sent(1, b"PING\n"), c1=b"+PONG\r\n"))
     assert render(transcript(mixed, "a session")).splitlines()[3:] == [r"client1>> PING\n", "client1< +PONG"]
 
 
-def test_a_line_written_in_pieces_is_one_line_and_one_that_took_time_is_torn() -> None:
-    pieces = take(
+def test_pieces_of_a_line_are_joined_unless_they_took_time() -> None:
+    pieces = log_of(
         Connected(1),
         Sent(1, b"PUT door"),
         Sent(1, b" shut now"),
         received(Sent(1, b"\r\n"), c1=b"OK\r\n"),
     )
     assert written(pieces) == ["", "client1> PUT door shut now", "client1< OK"]
-    in_between = take(Connected(1), received(Sent(1, b"PUT"), c1=b"OK\n"), Sent(1, b"\n"))
+    in_between = log_of(Connected(1), received(Sent(1, b"PUT"), c1=b"OK\n"), Sent(1, b"\n"))
     assert written(in_between) == ["client1>> PUT", "client1< OK", "", r"client1>> \n"]
-    slowly = take(Connected(1), Sent(1, b"PUT"), LoggedTurn(Sent(1, b" x\n"), 1_700_000_001.0))
+    slowly = log_of(Connected(1), Sent(1, b"PUT"), LoggedTurn(Sent(1, b" x\n"), 1_700_000_001.0))
     assert written(slowly) == ["client1>> PUT", r"client1>>  x\n"]
-    others = take(Connected(1), Connected(2), Sent(1, b"PUT"), Sent(2, b"X\n"), Sent(1, b"\n"))
+    others = log_of(Connected(1), Connected(2), Sent(1, b"PUT"), Sent(2, b"X\n"), Sent(1, b"\n"))
     assert written(others)[-3:] == ["client1>> PUT", "client2> X", r"client1>> \n"]
 
 
-def test_the_time_of_day_becomes_a_hole_and_another_number_does_not() -> None:
+def test_the_time_of_day_becomes_a_capture_and_other_numbers_do_not() -> None:
     answer = b'{"timestamp": 1700000001, "id": 1234567890, "ms": 1699999999123, "cost": "$5"}\n'
-    assert written(take(Connected(1), received(Sent(1, b"x y\n"), c1=answer))) == [
+    assert written(log_of(Connected(1), received(Sent(1, b"x y\n"), c1=answer))) == [
         "client1> x y",
         'client1<~ {"timestamp": ${_:int}, "id": 1234567890, "ms": ${_:int}, "cost": "$$5"}',
     ]
 
 
-def test_leaving_and_waiting_are_written() -> None:
-    session = take(
+def test_waits_actions_and_ends_are_recorded() -> None:
+    session = log_of(
         Connected(1),
         received(Waited(59.98), c1=b"bye\n"),
         LoggedTurn(Acted(1, ConnectionAction.HALF_CLOSES), 0.0, {}, {1: Ending.RESET}),
@@ -325,10 +379,9 @@ def test_leaving_and_waiting_are_written() -> None:
     ]  # fmt: skip
 
 
-def test_the_recorder_hands_on_at_once_what_it_is_given(tmp_path: Path) -> None:
-    """Nobody who types feels the proxy: an answer is there in a few milliseconds, not after the quiet it waits for."""
+def test_the_proxy_does_not_delay_an_answer(tmp_path: Path) -> None:
     with (
-        Stage(Command([sys.executable, "-S", str(TALK), "{port}"])) as stage,
+        Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage,
         recording(stage.address(None), tmp_path / "out.chat") as (port, proxy),
     ):
         with Stage(Address("127.0.0.1", port)) as through:
