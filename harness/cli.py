@@ -14,9 +14,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.batch import ExitCode, Progress, exit_code, run_jobs, scripts_in
 from harness.options import add_files, add_options, fence_line, play_options, target_choice
@@ -344,11 +343,17 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], ExitCode], str, bool]]
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse itself ignores errors here, so a closed pipe would go unnoticed.
+        _write(message, file or sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="harness", description="Play scripted conversations of many clients against a line server."
     )
-    parser.add_argument("--version", action="version", version=f"harness {_version()}")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     for name, (run, help_text, takes_files) in _COMMANDS.items():
         command = commands.add_parser(
@@ -359,7 +364,10 @@ def _parser() -> argparse.ArgumentParser:
         add_options(command, name)
         command.set_defaults(run=run)
 
-    def no_command(_: argparse.Namespace) -> ExitCode:
+    def no_command(options: argparse.Namespace) -> ExitCode:
+        if options.version:
+            _say(f"harness {_version()}")
+            return ExitCode.PASSED
         parser.print_help()
         return ExitCode.ERROR
 
@@ -368,7 +376,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("geventchat")
     except PackageNotFoundError:
-        return "not installed"
+        return "(not installed)"

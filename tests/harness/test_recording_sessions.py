@@ -244,9 +244,9 @@ def test_a_server_that_refuses_or_resets_a_connection_is_recorded(tmp_path: Path
         with socket.create_connection(("127.0.0.1", port)) as client:
             assert client.recv(100) == b""
         ended(proxy, signal.SIGINT)
-    assert out.read_text().splitlines()[2:] == [
-        "client1 connects", "client1 is reset", "", "client2 connects", "client2 is refused",
-    ]  # fmt: skip
+    # A slow machine can put a wait between a connection and its end.
+    lines = [line for line in out.read_text().splitlines()[2:] if line and not line.startswith("wait ")]
+    assert lines == ["client1 connects", "client1 is reset", "client2 connects", "client2 is refused"]
 
 
 def test_a_port_that_is_in_use_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
