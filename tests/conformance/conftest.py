@@ -1,6 +1,6 @@
-"""geventchat takes part in its own suite: in process, as a server that goes by all three documents.
+"""geventchat takes part in the suite, in this process, as a server that follows all three documents.
 
-They differ in what a silent client is told, and so do the scripts named after that: for each, geventchat is set to it.
+They differ in what an idle client is told, and the scripts named `idle-…` each want one of these ways.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ DOCUMENTS = frozenset({"000", "001", "002"})
 
 @pytest.fixture
 def harness_target(request: pytest.FixtureRequest) -> InProcess:
-    script = Path(request.path).stem
-    told = script.removeprefix("idle-")
-    notice = told if told in {notice.value for notice in IdleNotice} else "info"
+    wanted = Path(request.path).stem.removeprefix("idle-")
+    notice = wanted if wanted in {notice.value for notice in IdleNotice} else "info"
 
-    def set_to_it(spec: ServerSpec) -> Server:
+    def serve_with_notice(spec: ServerSpec) -> Server:
         return serve(replace(spec, options={**spec.options, "idle-notice": notice}))
 
-    return InProcess(set_to_it, features=DOCUMENTS | {f"idle-{notice}"})
+    return InProcess(serve_with_notice, features=DOCUMENTS | {f"idle-{notice}"})
