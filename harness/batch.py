@@ -56,7 +56,7 @@ def _is_library(path: Path) -> bool:
 
     try:
         return is_library(load(path))
-    except (ScriptError, OSError):
+    except ScriptError:
         return False  # reported when it is played
 
 

@@ -173,8 +173,6 @@ def _check(options: argparse.Namespace) -> ExitCode:
             check(load(path))
         except ScriptError as error:
             return str(error)
-        except OSError as error:
-            return f"cannot read {path}: {error.strerror}"
         return ""
 
     paths = _chosen_files(options)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.parser import parse
-from harness.language.plan import EXPECTATION_STEPS, plan
 from harness.language.problems import ScriptError
 from harness.language.renderer import render
-from harness.language.script import load
+from harness.language.script import check, load
 from harness.language.steps import (
+    EXPECTATION_STEPS,
     SENDING,
     ActionStep,
     AnyOrder,
@@ -42,9 +42,9 @@ from harness.report.styled_text import Line, Span, Tone
 from harness.report.text import details, failed_line, pair, server_output
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
+from harness.stage.target import Target
 from harness.targets.choice import UsageError
 from harness.targets.inprocess import InProcess
-from harness.targets.target import Target
 
 TRIES = 300
 """The number of shorter scripts that are tried at most."""
@@ -96,7 +96,7 @@ def explore_file(
     """Explore one file; a file that cannot be read, or is not a script, is a script error."""
     try:
         script = load(path)
-    except (ScriptError, OSError):
+    except ScriptError:
         return Exploration(play_file(path, target, play_options), 0)
     return explore(script, target, seeds, play_options, perturbations)
 
@@ -223,7 +223,7 @@ def _expanded(script: Script) -> tuple[_Turn, ...]:
             tuple(located.step for located in turn.actions),
             tuple(located.step for located in turn.expectations),
         )
-        for turn in plan(script).turns
+        for turn in check(script).turns
     )
 
 

@@ -23,8 +23,8 @@ from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.styled_text import plain
 from harness.report.text import headline, report
+from harness.stage.target import Target
 from harness.targets.choice import UsageError
-from harness.targets.target import Target
 
 MOVES = 30
 """The number of moves in a conversation."""

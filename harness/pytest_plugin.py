@@ -24,7 +24,7 @@ from harness.report.styled_text import Line, Span, Tone, ansi, count, plain
 if TYPE_CHECKING:
     from harness.playing.verdict import Verdict
     from harness.stage.stage import Stage
-    from harness.targets.target import Target
+    from harness.stage.target import Target
     from harness.update import UpdateResult
 
 _MODES = ("update", "audit", "explore", "compare")

@@ -21,16 +21,26 @@ from pathlib import Path
 
 from harness.language.expansion import expand
 from harness.language.parser import parse
-from harness.language.plan import ACTION_STEPS, plan
 from harness.language.problems import ScriptError
-from harness.language.script import read, shown
-from harness.language.steps import AnyOrder, Blank, Comment, Define, Include, Item, Repeat, Script, Together
+from harness.language.script import check, read, shown
+from harness.language.steps import (
+    ACTION_STEPS,
+    AnyOrder,
+    Blank,
+    Comment,
+    Define,
+    Include,
+    Item,
+    Repeat,
+    Script,
+    Together,
+)
 from harness.playing.files import play_file
 from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import ClientTurn, FailureKind, Outcome, TurnReport, Verdict
 from harness.report.lanes import ending_text, received_text
 from harness.report.text import headline
-from harness.targets.target import Target
+from harness.stage.target import Target
 
 _NAME = re.compile(r"[^ <]*")
 
@@ -314,7 +324,7 @@ def require_nothing_lost(script: Script, text: str) -> None:
     """Raise UpdateRefused unless the text is a script with the same actions in the same order."""
     try:
         after = _with_includes_of(script, parse(text, script.file))
-        plan(after)
+        check(after)
     except ScriptError as error:
         raise UpdateRefused(f"what was received does not make a valid script: {error}") from None
     if _actions(script) != _actions(after):
@@ -331,4 +341,4 @@ def _with_includes_of(script: Script, after: Script) -> Script:
 
 
 def _actions(script: Script) -> list[object]:
-    return [located.step for located in expand(script) if isinstance(located.step, ACTION_STEPS)]
+    return [located.step for located in expand(script).steps if isinstance(located.step, ACTION_STEPS)]

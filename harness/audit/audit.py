@@ -25,7 +25,7 @@ from harness.report.styled_text import Line, Span, Tone, count
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
 from harness.stage.fence import SETTLE_S, Grade
-from harness.targets.target import Target
+from harness.stage.target import Target
 
 SHOWN = 3
 """The number of mutations that are listed for one line of a script."""
@@ -97,7 +97,7 @@ def audit_file(
     """Audit one file; a file that cannot be read, or is not a script, is a script error."""
     try:
         script = load(path)
-    except (ScriptError, OSError):
+    except ScriptError:
         return Audit(play_file(path, target, play_options))
     return audit(script, target, play_options, sample, on_play)
 

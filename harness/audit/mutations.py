@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from harness.language.steps import ConnectionAction, ReceivePattern
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
-from harness.stage.client import Client
 from harness.stage.connection import End
+from harness.stage.stage import Client
 
 _ALTERED_WORD, _OTHER_ALTERED_WORD = b"??", b"!!"
 """What a word becomes: two characters that no number, name or identifier contains."""

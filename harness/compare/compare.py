@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.batch import run_jobs
-from harness.language.plan import plan
 from harness.language.problems import ScriptError
+from harness.language.script import check
 from harness.language.steps import Comment, Include, Script
 from harness.playing.files import play_file
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.text import headline, summary
+from harness.stage.target import Target
 from harness.targets.choice import TargetChoice, UsageError
-from harness.targets.target import Target
 
 # --- servers ------------------------------------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ class Tags:
         Included steps do not count: a script whose clients log in is not thereby a script about logins.
         """
         found: set[str] = set()
-        for turn in plan(self._script).turns:
+        for turn in check(self._script).turns:
             for located in turn.expectations:
                 if located.script.file == self._script.file:
                     found.update(self.at(located.script.file, located.line))

@@ -9,15 +9,12 @@ from harness.language.script import load
 from harness.language.steps import Script
 from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
-from harness.targets.target import Target
+from harness.stage.target import Target
 
 
 def play_file(path: Path, target: Target, play_options: PlayOptions = PlayOptions()) -> Verdict:  # noqa: B008  # frozen
     """The verdict on one file; a file that cannot be read, or is not a script, is a verdict too."""
     try:
         return play(load(path), target, play_options)
-    except ScriptError as wrong:
-        return Verdict(Script(file=str(path)), Outcome.SCRIPT_WRONG, target=str(target), reason=str(wrong))
-    except OSError as wrong:
-        reason = f"cannot read {path}: {wrong.strerror}"
-        return Verdict(Script(file=str(path)), Outcome.SCRIPT_WRONG, target=str(target), reason=reason)
+    except ScriptError as error:
+        return Verdict(Script(file=str(path)), Outcome.SCRIPT_WRONG, target=str(target), reason=str(error))

@@ -8,7 +8,7 @@ import pytest
 
 from bench import harness
 from harness.playing.pipeline import play
-from harness.targets import InProcess
+from harness.targets.inprocess import InProcess
 from tests.app import serve
 
 

@@ -20,8 +20,7 @@ import gevent
 from geventchat import Config, Server
 from geventchat.log import Happening
 from geventchat.net.surroundings import Surroundings
-from harness.stage.isolation import fresh_world
-from harness.stage.virtual_time import VirtualClock, VirtualLoop
+from harness.stage.virtual_time import VirtualClock, VirtualLoop, fresh_world
 
 _CHUNK_BYTES = 262_144
 _US = 1_000_000
@@ -240,5 +239,5 @@ def arena(config: Config) -> Iterator[Arena]:
             yield built
         finally:
             built.close()
-            words = world.words.getvalue()
+            words = world.error_log.getvalue()
         assert not words, words

@@ -82,13 +82,13 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
         (["play", ".", *CORRECT], "no *.chat file in ."),
         (["play", "a.chat", "-k", "zebra", *CORRECT], "no *.chat file in a.chat with 'zebra' in its path"),
         (["play", "a.chat", "--app", "nowhere:serve"], "nowhere:serve: No module named 'nowhere'"),
-        (["play", "a.chat", "--app", "os:path"], "os:path is no factory"),
+        (["play", "a.chat", "--app", "os:path"], "os:path is not a factory"),
         (["play", "a.chat", "--app", "os"], "expected MODULE:FACTORY"),
         (["play", "a.chat", "--connect", "nonsense"], "expected HOST:PORT"),
-        (["play", "a.chat", "--connect", "127.0.0.1:1"], "nobody listens at 127.0.0.1:1"),
+        (["play", "a.chat", "--connect", "127.0.0.1:1"], "connection refused by 127.0.0.1:1"),
         (["play", "a.chat", "--fence", "PING", *CORRECT], "a line without its answer"),
-        (["play", "a.chat", "--within", "5", *CORRECT], "'5' is no duration"),
-        (["play", "a.chat", "--server", "false {port}"], "exited with status 1 before it answered"),
+        (["play", "a.chat", "--within", "5", *CORRECT], "'5' is not a duration"),
+        (["play", "a.chat", "--server", "false {port}"], "exited with status 1 before it listened"),
     ],
 )
 def test_what_cannot_be_played_is_explained_and_exits_with_2(folder, capsys, arguments, message):

@@ -12,8 +12,7 @@ from harness import Grade, Outcome
 from harness.batch import scripts_in
 from harness.compare.compare import Cell, ComparedServer, Tags, compare
 from harness.compare.report import mark
-from harness.language.plan import plan
-from harness.language.script import load
+from harness.language.script import check, load
 from harness.language.steps import FenceLine, ReceivesNothing
 from harness.playing.pipeline import PlayOptions
 from harness.targets.choice import TargetChoice
@@ -77,7 +76,7 @@ def listed(cells: list[Cell]) -> str:
 def test_every_expectation_names_the_documents_it_comes_from(path: Path) -> None:
     script = load(path)
     tags = Tags(script)
-    for turn in plan(script).turns:
+    for turn in check(script).turns:
         for located in turn.expectations:
             if isinstance(located.step, ReceivesNothing):
                 continue  # only a remark for the reader

@@ -112,17 +112,17 @@ class RecordedSchedule(Schedule):
         super().__init__(seed)
         self.decided: list[object] = []
 
-    def accepting(self) -> None:
+    def before_accept(self) -> None:
         self.decided.append("accepting")
-        super().accepting()
+        super().before_accept()
 
-    def reading(self, connection: AcceptedConnection, size: int) -> int:
-        allowed = super().reading(connection, size)
+    def before_read(self, connection: AcceptedConnection, size: int) -> int:
+        allowed = super().before_read(connection, size)
         self.decided.append(("reading", connection.number, size, allowed))
         return allowed
 
-    def writing(self, connection: AcceptedConnection, size: int) -> int:
-        allowed = super().writing(connection, size)
+    def before_write(self, connection: AcceptedConnection, size: int) -> int:
+        allowed = super().before_write(connection, size)
         self.decided.append(("writing", connection.number, size, allowed))
         return allowed
 
@@ -161,11 +161,11 @@ class Observer(Interceptor):
     def accepted(self, connection: AcceptedConnection) -> None:
         self.peers.add(connection.peer)
 
-    def reading(self, connection: AcceptedConnection, size: int) -> int:
+    def before_read(self, connection: AcceptedConnection, size: int) -> int:
         assert connection.peer in self.peers
         return size
 
-    def ends(self) -> None:
+    def server_stopped(self) -> None:
         self.ended = True
 
 

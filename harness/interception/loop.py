@@ -1,8 +1,8 @@
-"""A virtual loop that can be steered: what is ready runs in a chosen order, and a descriptor can be kept from being ready.
+"""A virtual loop under control: interceptors choose the order of what is ready, and can keep a descriptor from being ready.
 
 gevent keeps its own queue of callbacks and lets the backend call watchers as it finds them. Here both go through one
-list from which the next to run is chosen, each still within the same turn of the loop unless it is held back. This
-module knows no seeds, no sockets and no servers.
+list from which the next to run is chosen, each within the same turn of the loop unless it is delayed. Knows no seeds,
+no sockets and no servers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.stage.virtual_time import VirtualLoop
 
 
 class _Ready:
-    """Stands where gevent expects one of its callbacks: it may be stopped until it runs."""
+    """Takes the place of a gevent callback: it can be stopped until it runs."""
 
     __slots__ = ("args", "callback")
 
@@ -30,7 +30,7 @@ class _Ready:
         return self.callback is not None
 
     def __bool__(self) -> bool:
-        # gevent asks this way whether it has to schedule another: also true while this one runs.
+        # gevent asks this to know whether it must schedule another: also true while this one runs.
         return self.args is not None
 
     def stop(self) -> None:
@@ -49,7 +49,7 @@ class _Ready:
 
 
 class _Watch:
-    """Stands where gevent expects an io watcher: same methods, but what it calls is one of the ready ones first."""
+    """Takes the place of a gevent io watcher: same methods, but its callback joins the ready ones first."""
 
     __slots__ = ("_loop", "_passes_events", "_queued", "_watcher", "args", "blocked", "callback")
 
@@ -60,7 +60,6 @@ class _Watch:
         self._passes_events = False
         self.callback: Callable[..., Any] | None = None
         self.args: tuple[Any, ...] | None = None
-        self.blocked = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._watcher, name)
@@ -101,14 +100,14 @@ class _Watch:
 
     def _fired(self, events: int) -> None:
         if self._loop.is_blocked(self._watcher.fd, events):
-            # It stays ready, so it must not be asked again and again until it may be.
+            # It stays ready, so the watcher would fire again and again until it is unblocked.
             self._watcher.stop()
             self._loop.blocked.add(self)
         elif self._queued is None:
             self._queued = self._loop.run_callback(self._run, events)
 
     def reopen(self) -> None:
-        """Listen again."""
+        """Watch again."""
         self._loop.blocked.discard(self)
         self._listen()
 
@@ -120,10 +119,10 @@ class _Watch:
 
 
 class ControlledLoop(VirtualLoop):
-    """Runs what is ready as its interceptors choose."""
+    """Runs what is ready in the order that its interceptors choose."""
 
     def __new__(cls, interceptors: Sequence[Interceptor]) -> ControlledLoop:
-        # gevent's loop reads its own arguments when it is made, and must not take this for one of them.
+        # gevent's loop reads its own arguments when it is made, and must not take the interceptors for one of them.
         made: ControlledLoop = super().__new__(cls)
         return made
 
@@ -152,7 +151,7 @@ class ControlledLoop(VirtualLoop):
         return any(interceptor.is_blocked(fileno, events) for interceptor in self._interceptors)
 
     def recheck_blocked(self) -> None:
-        """What was shut may be open now."""
+        """Watch everything again that was blocked."""
         for watch in list(self.blocked):
             watch.reopen()
 
@@ -172,7 +171,7 @@ class ControlledLoop(VirtualLoop):
             one.run()
 
     def _delay(self, one: _Ready, turns: int) -> None:
-        # A timer of no time at all: due in the loop's next turn, and until then the loop does not count as idle.
+        # A timer of zero seconds: due in the loop's next turn, and until then the loop does not count as idle.
         timer = self.real_timer(0.0)
         self._delaying.add(timer)
 
