@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.parser import parse
@@ -44,7 +45,9 @@ from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
 from harness.stage.target import Target
 from harness.targets.choice import UsageError
-from harness.targets.inprocess import InProcess
+
+if TYPE_CHECKING:
+    from harness.targets.inprocess import InProcess
 
 TRIES = 300
 """The number of shorter scripts that are tried at most."""
@@ -79,11 +82,12 @@ class Exploration:
 
 def explorable(target: Target) -> InProcess:
     """The target, if its schedules can be controlled; otherwise raise UsageError."""
-    if isinstance(target, InProcess):
-        return target
-    raise UsageError(
-        f"cannot explore {target}: only a gevent server in this process can be scheduled (--app MODULE:FACTORY)"
-    )
+    # By its method, because the class cannot be imported without gevent.
+    if not hasattr(target, "intercepted_by"):
+        raise UsageError(
+            f"cannot explore {target}: only a gevent server in this process can be scheduled (--app MODULE:FACTORY)"
+        )
+    return cast("InProcess", target)
 
 
 def explore_file(
