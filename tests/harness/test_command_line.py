@@ -18,7 +18,7 @@ from harness.cli import main
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
-CORRECT = ("--app", "tests.harness.servers.talk:serve_right")
+CORRECT = ("--app", "tests.harness.servers.talk:serve_correctly")
 WITH_FAULT = ("--app", "tests.harness.servers.talk:serve")
 GOOD = "title: a login is answered\n\nalice> LOGIN alice\nalice< OK\n"
 BAD = "alice> LOGIN alice\nalice< NO\n"

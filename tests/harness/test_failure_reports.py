@@ -18,7 +18,7 @@ from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, lo
 from harness.language.steps import Script
 from harness.report.styled_text import plain
 from harness.report.text import report
-from tests.harness.servers.talk import serve, serve_right
+from tests.harness.servers.talk import serve, serve_correctly
 
 GOLDEN = Path(__file__).parent / "golden"
 SCRIPTS = sorted(GOLDEN.glob("*.chat"))
@@ -47,7 +47,7 @@ def test_the_report_is_the_golden_file(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_correct_server_passes_each_golden_script(path: Path) -> None:
-    verdict = play(load(path), InProcess(serve_right))
+    verdict = play(load(path), InProcess(serve_correctly))
     assert verdict.outcome is Outcome.PASSED, plain(report(verdict))
 
 

@@ -147,7 +147,7 @@ def test_a_missing_feature_is_a_skip_with_its_reason(project):
 @pytest.mark.parametrize("where", ["option", "ini"])
 def test_the_target_is_named_by_an_option_or_the_ini(project, where):
     project.makeconftest("")
-    app = "tests.harness.servers.talk:serve_right"
+    app = "tests.harness.servers.talk:serve_correctly"
     write(project, good=GOOD)
     if where == "ini":
         project.makeini(f"[pytest]\nharness_files = chats/*.chat\nharness_app = {app}\n")

@@ -9,13 +9,13 @@ import pytest
 
 from harness import InProcess, Outcome, ServerSpec, load, parse, play
 from harness.update import UpdateRefused, UpdateResult, require_nothing_lost, update
-from tests.harness.servers.talk import FAULTS, Message, serve, serve_right
+from tests.harness.servers.talk import FAULTS, Chat, serve, serve_correctly
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.chat"))
 FIRST = "alice> LOGIN alice\nalice< OK\nbob> LOGIN bob\nbob< OK\n"
 
 
-def updated(folder: Path, text: str, server=serve_right) -> tuple[UpdateResult, str]:
+def updated(folder: Path, text: str, server=serve_correctly) -> tuple[UpdateResult, str]:
     path = folder / "a.chat"
     path.write_text(text)
     done = update(path, InProcess(server))
@@ -45,7 +45,7 @@ def test_a_file_that_passes_is_not_touched(source, tmp_path):
     path = tmp_path / source.name
     path.write_bytes(source.read_bytes())
     before = path.stat()
-    done = update(path, InProcess(serve_right))
+    done = update(path, InProcess(serve_correctly))
     assert done.verdict.passed
     assert not done.diff
     assert path.read_bytes() == source.read_bytes()
@@ -154,7 +154,7 @@ def test_it_does_not_rewrite_an_included_file(tmp_path):
 
 
 def test_it_refuses_a_server_that_answers_differently_each_time(tmp_path):
-    class Counts(Message):
+    class Counts(Chat):
         served = 0
 
         def answer(self, sock, text):
@@ -171,7 +171,7 @@ def test_it_refuses_a_server_that_answers_differently_each_time(tmp_path):
 
 
 def test_the_changing_line_is_named_by_its_line_in_the_file(tmp_path):
-    class Counts(Message):
+    class Counts(Chat):
         served = 0
 
         def answer(self, sock, text):
@@ -188,9 +188,9 @@ def test_the_changing_line_is_named_by_its_line_in_the_file(tmp_path):
 def test_it_does_not_overwrite_a_file_that_was_changed_during_the_update(tmp_path):
     path = tmp_path / "a.chat"
 
-    def serve_and_edit(ask: ServerSpec) -> Message:
+    def serve_and_edit(ask: ServerSpec) -> Chat:
         path.write_text("# edited\n")
-        return Message()
+        return Chat()
 
     path.write_text("alice> LOGIN alice\nalice< NO\n")
     done = update(path, InProcess(serve_and_edit))
@@ -205,7 +205,7 @@ def test_links_and_file_modes_are_kept(tmp_path):
     real.chmod(0o640)
     link = tmp_path / "link.chat"
     link.symlink_to(real)
-    assert update(link, InProcess(serve_right)).diff
+    assert update(link, InProcess(serve_correctly)).diff
     assert link.is_symlink()
     assert real.read_text() == "alice> LOGIN alice\nalice< OK\n"
     assert real.stat().st_mode & 0o777 == 0o640
