@@ -42,8 +42,10 @@ def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
 
 
 def scripts_in(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files, and every *.chat file below the folders, except files that hold only definitions."""
-    for path in paths:
+    """The files, and every *.chat file below folders and suites, except files that hold only definitions."""
+    from harness.conformance import suite_folder
+
+    for path in map(suite_folder, paths):
         if path.is_dir():
             yield from (file for file in sorted(path.rglob("*.chat")) if not _is_library(file))
         else:

@@ -107,7 +107,7 @@ def _chosen_files(options: argparse.Namespace) -> list[Path]:
 
 
 def _play(options: argparse.Namespace) -> ExitCode:
-    from harness.playing.files import play_file
+    from harness.playing.pipeline import play_file
     from harness.playing.verdict import Outcome
     from harness.report import html, junit
     from harness.report.text import counts, run_summary
@@ -377,6 +377,6 @@ def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return version("geventchat")
+        return version("geventchat-harness")
     except PackageNotFoundError:
         return "(not installed)"

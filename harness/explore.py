@@ -35,8 +35,7 @@ from harness.language.steps import (
     Together,
     Within,
 )
-from harness.playing.files import play_file
-from harness.playing.pipeline import PlayOptions, play
+from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.lanes import as_received, lanes
 from harness.report.styled_text import Line, Span, Tone

@@ -169,7 +169,9 @@ def add_options(parser: argparse.ArgumentParser, command: str) -> None:
 
 def add_files(parser: argparse.ArgumentParser) -> None:
     """Add the scripts as arguments, and `-k`."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scripts, or folders of scripts")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="scripts, folders of scripts, or suite:NAME"
+    )
     parser.add_argument("-k", dest="keyword", metavar="TEXT", help="only files whose path contains TEXT")
 
 

@@ -206,7 +206,7 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
 
 
 def _play(request: pytest.FixtureRequest, target: Target) -> None:
-    from harness.playing.files import play_file
+    from harness.playing.pipeline import play_file
 
     verdict = play_file(request.node.path, target)
     if request.config.getoption("harness_compare"):

@@ -35,8 +35,7 @@ from harness.language.steps import (
     Script,
     Together,
 )
-from harness.playing.files import play_file
-from harness.playing.pipeline import PlayOptions, play
+from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import ClientTurn, FailureKind, Outcome, TurnReport, Verdict
 from harness.report.lanes import ending_text, received_text
 from harness.report.text import headline

@@ -17,8 +17,7 @@ from harness.language.patterns import Kind as CaptureKind
 from harness.language.problems import ScriptError
 from harness.language.script import load
 from harness.language.steps import ReceivePattern, Script
-from harness.playing.files import play_file
-from harness.playing.pipeline import PlayOptions, play
+from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.lanes import received_text
 from harness.report.styled_text import Line, Span, Tone, count

@@ -18,8 +18,7 @@ from harness.batch import run_jobs
 from harness.language.problems import ScriptError
 from harness.language.script import check
 from harness.language.steps import Comment, Include, Script
-from harness.playing.files import play_file
-from harness.playing.pipeline import PlayOptions
+from harness.playing.pipeline import PlayOptions, play_file
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.text import headline, summary
 from harness.stage.target import Target

@@ -17,8 +17,8 @@ from harness.language.steps import FenceLine, ReceivesNothing
 from harness.playing.pipeline import PlayOptions
 from harness.targets.choice import TargetChoice
 
-SUITE = Path(__file__).parents[1] / "conformance"
-SCRIPTS = list(scripts_in([SUITE]))
+SERVERS = Path(__file__).parents[1] / "conformance" / "servers"
+SCRIPTS = list(scripts_in([Path("suite:chat-line")]))
 FENCE = FenceLine("PING", ("PONG", "ERR must-login-first"))
 
 # The scripts that each server fails, and the documented mistake that each of them finds.
@@ -41,7 +41,7 @@ FEATURES = {"threaded": "000 idle-info", "selecting": "001 idle-err", "streaming
 
 @pytest.mark.parametrize("name", FOUND)
 def test_it_finds_the_documented_mistakes_of_each_server_and_no_others(name: str) -> None:
-    source = SUITE / "servers" / f"{name}.py"
+    source = SERVERS / f"{name}.py"
     command = f"{sys.executable} {source} {{port}} {{idle=60}}"
     server = ComparedServer(name, TargetChoice(server=command, features=frozenset(FEATURES[name].split())))
     # Most of the time goes into waiting this long for lines that are missing.
@@ -62,7 +62,7 @@ def test_it_finds_the_documented_mistakes_of_each_server_and_no_others(name: str
 
 def documented_column(server: str) -> dict[str, str]:
     """The column of this server in the table of docs/audit-and-compare.md."""
-    page = (SUITE.parents[1] / "docs" / "audit-and-compare.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "audit-and-compare.md").read_text(encoding="utf-8")
     rows = [re.split(r" {2,}", line.strip()) for line in page.splitlines()]
     at = next(row for row in rows if "threaded" in row and "selecting" in row).index(server)
     return {row[0]: row[at + 1] for row in rows if len(row) == 5 and row[0].endswith(".chat")}

@@ -51,6 +51,7 @@ def run(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess
         (["play", ".", "--server", CHAT], 0, "2 passed"),
         (["play", ".", "--server", CHAT, "-j", "2"], 0, "2 passed"),
         (["update", "good.chat", "--server", CHAT], 0, "unchanged good.chat"),
+        (["play", ".", "--connect", "127.0.0.1:1"], 2, "connection refused by 127.0.0.1:1"),
         (["audit", ".", "--server", CHAT], 1, "SURVIVED loose.chat:4"),
         (["compare", ".", "--server", f"one={CHAT}"], 0, "2 of 2"),
         (["explore", ".", "--server", CHAT], 2, "only a gevent server in this process can be scheduled"),
@@ -65,7 +66,7 @@ def test_a_command_works(folder: Path, arguments: list[str], code: int, output: 
 def test_a_server_in_this_process_is_refused_with_advice(folder: Path, command: str) -> None:
     ran = run(HARNESS, folder, command, ".", "--app", "tests.harness.servers.talk:serve")
     assert ran.returncode == 2
-    assert ran.stderr == "harness: servers in this process need gevent: pip install gevent\n"
+    assert ran.stderr == "harness: servers in this process need gevent: pip install 'gevent>=26.9'\n"
 
 
 def test_the_recorder_works(folder: Path) -> None:
