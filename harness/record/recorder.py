@@ -231,8 +231,10 @@ class Recorder:
             connection.server = socket.socket(family)
             connection.server.setblocking(False)
             await self._loop.sock_connect(connection.server, (host, port))
-        except ConnectionRefusedError:
-            self._end(connection, Ending.REFUSED)
+        except (ConnectionRefusedError, ConnectionResetError) as error:
+            # A server can reset a connection before its establishment has been noticed here.
+            reset = isinstance(error, ConnectionResetError)
+            self._end(connection, Ending.RESET if reset else Ending.REFUSED)
             return
         except OSError as error:
             raise UsageError(f"cannot connect to {host}:{port}: {error.strerror}") from error
