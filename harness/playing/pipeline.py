@@ -17,16 +17,7 @@ from harness.language.expansion import expand
 from harness.language.forms import header_line
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.script import load
-from harness.language.steps import (
-    Eol,
-    FenceLine,
-    LineEnd,
-    Needs,
-    Script,
-    Server,
-    Setting,
-    Within,
-)
+from harness.language.steps import Eol, FenceLine, LineEnd, Needs, Script, Server, Setting, Within
 from harness.language.validation import Plan, require_steps, validate
 from harness.playing.execution import Execution, InboxFilter
 from harness.playing.verdict import Outcome, Performance, TurnReport, Verdict, judge

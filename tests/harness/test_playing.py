@@ -1,4 +1,4 @@
-"""Every step does what it says, on a server that is right and on one that is not."""
+"""Every step does what it says, on a correct server and on wrong ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TALK = f"{sys.executable} -m tests.harness.servers.talk {{port}} {{fault=none}}"
 
 
 def played(text: str, converse=None) -> Verdict:
-    """On the talk server, or on one that does this with each of its sockets."""
+    """On the talk server, or on one that runs this function for each connection."""
     if converse is None:
         return play(parse(text), InProcess(serve))
 
@@ -53,21 +53,21 @@ def fails(text: str, converse=None) -> list[tuple[FailureKind, str, int]]:
 
 
 def echo_reads(sock):
-    """Tells each read that it made."""
+    """Report the size of each read."""
     while data := sock.recv(4096):
         sock.sendall(b"read %d\n" % len(data))
 
 
-def test_each_byte_send_is_a_read_of_its_own():
+def test_the_server_reads_each_byte_send_separately():
     passes("a>> he\na>> llo\na>> \\n\na< read 2\na< read 3\na< read 1\n", echo_reads)
 
 
-def test_bytes_are_received_as_bytes_wherever_lines_end():
+def test_expected_bytes_need_not_end_with_a_line():
     passes("a> hi\na<< re\na<< ad \na<< 3\\n\n".replace("ad \n", "ad\\x20\n"), echo_reads)
     assert fails("a> hi\na<< re\n", echo_reads) == [(FailureKind.EXTRA, "a", 2)]
 
 
-def test_consecutive_sends_are_dealt_with_one_after_another():
+def test_consecutive_sends_are_processed_one_after_another():
     log = []
 
     def converse(sock):
@@ -81,7 +81,7 @@ def test_consecutive_sends_are_dealt_with_one_after_another():
 
 
 @pytest.mark.parametrize("action", ["closes", "half-closes", "aborts"])
-def test_what_one_client_does_is_dealt_with_before_another_client_acts(action):
+def test_an_action_is_processed_before_another_client_acts(action):
     log = []
 
     def converse(sock):
@@ -102,7 +102,7 @@ def test_an_empty_line_is_a_line():
     passes("a>\na< read 1\na> \\n\na< read 3\n", echo_reads)
 
 
-def test_time_passes_to_the_microsecond_and_costs_nothing():
+def test_virtual_time_is_exact_to_the_microsecond_and_takes_no_real_time():
     def late(sock):
         sock.recv(10)
         gevent.sleep(60)
@@ -114,7 +114,7 @@ def test_time_passes_to_the_microsecond_and_costs_nothing():
     assert fails("a> x\nwait 59.999999s\na< late\n", late) == [(FailureKind.MISSING, "a", 3)]
 
 
-def test_an_end_that_is_not_said_is_a_failure_and_one_that_is_said_must_come():
+def test_an_unexpected_end_is_a_failure_and_so_is_a_missing_one():
     assert fails(f"{ROOM}bob> QUIT\nbob< Goodbye!\nalice< INFO bob disconnected\n") == [
         (FailureKind.LOST_CONNECTION, "bob", 7)
     ]
@@ -134,7 +134,7 @@ def test_an_end_that_is_not_said_is_a_failure_and_one_that_is_said_must_come():
         ("reset", "is closed", FailureKind.WRONG_END),
     ],
 )
-def test_ends_are_told_apart(end, said, fault):
+def test_ends_are_distinguished(end, said, fault):
     def converse(sock):
         sock.recv(10)
         if end == "reset":
@@ -187,21 +187,21 @@ def test_together_lets_all_go_at_once():
     passes("together:\n    a> x\n    b> y\na< 2\na is closed\nb< 2\nb is closed\n", converse)
 
 
-def test_in_any_order_frees_the_order_and_nothing_else():
+def test_in_any_order_frees_only_the_order():
     free = f"{ROOM}alice> WHO\nin any order:\n    alice< USER bob\n    alice< USER alice\n"
     passes(free)
     assert fails(free + "    alice< USER carol\n") == [(FailureKind.MISSING, "alice", 9)]
     assert fails(free.replace("    alice< USER bob\n", "")) == [(FailureKind.EXTRA, "alice", 7)]
 
 
-def test_in_any_order_finds_the_patterns_that_fit():
+def test_in_any_order_finds_the_patterns_that_match():
     passes(
         f"{ROOM}alice> WHO\nin any order:\n    alice<~ USER ${{x}}\n    alice< USER alice\nbob>~ MSG ${{x}}\n"
         f"alice< MSG bob bob\n"
     )
 
 
-def test_captures_bind_once_for_everybody():
+def test_captures_bind_once_for_all_clients():
     passes(
         f"{ROOM}alice> WHO\nalice<~ USER ${{a}}\nalice<~ USER ${{b}}\nalice>~ MSG ${{b}}\nbob<~ MSG ${{a}} ${{b}}\n"
     )
@@ -216,19 +216,19 @@ def test_definitions_and_repeats_are_played():
     )
 
 
-def test_lines_may_end_in_crlf():
+def test_lines_can_end_in_crlf():
     passes(
         "eol: crlf\nserver: fault=crlf\n\nalice> LOGIN alice\nalice< OK\nalice> WHO\nalice<~ USER ${who}\n"
     )
 
 
-def test_every_client_is_looked_at_in_every_turn():
+def test_every_client_is_checked_in_every_turn():
     assert fails(f"{ROOM}carol> LOGIN carol\ncarol< OK\nalice> MSG hi\nbob< MSG alice hi\n") == [
         (FailureKind.EXTRA, "carol", 8)
     ]
 
 
-def test_an_option_or_endpoint_or_feature_that_the_target_lacks_is_said_as_that():
+def test_an_option_endpoint_or_feature_that_the_target_lacks_is_reported():
     verdict = played("server: fault=drops sauce=hot\n\na> x\n")
     assert verdict.outcome is Outcome.SCRIPT_WRONG
     assert "<script>:1:21: no option 'sauce'; known: fault" in verdict.reason
@@ -245,7 +245,7 @@ def test_an_option_or_endpoint_or_feature_that_the_target_lacks_is_said_as_that(
     assert "expected: perhaps virtual-time" in verdict.reason
 
 
-def test_a_script_in_which_nothing_happens_is_wrong():
+def test_a_script_without_steps_is_wrong():
     assert "nothing happens in this script" in played("title: x\n\n# nothing\n").reason
 
 
@@ -257,7 +257,7 @@ def test_the_same_script_has_the_same_verdict_every_time():
     assert len({one.turns for one in verdicts}) == 1
 
 
-def test_a_command_is_played_in_real_time_with_a_fence_or_without():
+def test_a_command_is_played_in_real_time_with_and_without_a_fence():
     script = parse(f"{ROOM}alice> MSG hi\nbob< MSG alice hi\nalice receives nothing\n")
     target = Command(TALK)
     unfenced = play(script, target)
@@ -272,7 +272,7 @@ def test_a_command_is_played_in_real_time_with_a_fence_or_without():
     )
 
 
-def test_a_command_that_dies_is_blamed_for_that_alone_and_has_its_last_words():
+def test_a_command_that_dies_has_that_as_its_only_failure_and_shows_its_output():
     verdict = play(parse(f"server: fault=dies\n\n{ROOM}alice> MSG hi\nbob< MSG alice hi\n"), Command(TALK))
     assert [one.kind for one in verdict.failures] == [FailureKind.SERVER_DIED]
     text = styled_text.plain(report(verdict))
@@ -287,7 +287,7 @@ def test_a_command_that_does_not_start_is_a_broken_target():
     assert "no licence" in verdict.reason
 
 
-def test_a_missing_line_is_given_time_where_time_is_real():
+def test_a_missing_line_is_awaited_where_time_is_real():
     slow = (
         "import socketserver, sys, time\n"
         "class H(socketserver.StreamRequestHandler):\n"
