@@ -14,8 +14,8 @@ import pytest
 from geventchat import IdleNotice, Server
 from harness import InProcess, ServerSpec, load, play
 from harness.conformance import suite_folder
-from harness.reporting import styled_text
-from harness.reporting.report import report
+from harness.report.styled_text import plain
+from harness.report.text import report
 from tests.app import serve
 
 SCRIPTS = sorted(
@@ -36,4 +36,4 @@ def configured_for(path: Path) -> InProcess:
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_geventchat_keeps_the_script(path: Path) -> None:
     verdict = play(load(path), configured_for(path))
-    assert verdict.passed, styled_text.plain(report(verdict))
+    assert verdict.passed, plain(report(verdict))

@@ -7,8 +7,8 @@ from typing import NoReturn
 import pytest
 
 from harness import InProcess, Outcome, ScriptError, ServerSpec, Target, Verdict, parse, play, render
-from harness.reporting import styled_text
-from harness.reporting.report import report
+from harness.report import styled_text
+from harness.report.text import report
 from tests.harness.servers.faulty import serve
 
 

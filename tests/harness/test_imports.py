@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -112,9 +108,12 @@ def cycle(graph: Mapping[str, set[str]]) -> list[str]:
     return next((found for name in sorted(graph) if (found := walk(name, []))), [])
 
 
-def test_every_folder_of_the_core_imports_only_what_the_documentation_allows() -> None:
+ENTRY_POINTS = {"cli", "pytest_plugin", "__main__"}
+
+
+def test_every_folder_imports_only_what_the_documentation_allows() -> None:
     allowed = arrows()
-    assert {"language", "stage", "interception", "targets", "playing"} <= allowed.keys()
+    assert {folder(name) for name in GRAPH} == allowed.keys() | ENTRY_POINTS
     wrong = [
         f"{name} imports {other}"
         for name, others in GRAPH.items()
@@ -131,6 +130,16 @@ def test_every_arrow_in_the_documentation_is_used() -> None:
     assert {name: used[name] - {name} for name in arrows()} == {
         name: set(to) for name, to in arrows().items()
     }
+
+
+def test_nothing_imports_an_entry_point() -> None:
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in GRAPH.items()
+        for other in others
+        if folder(other) in ENTRY_POINTS and name != "harness.__main__"
+    ]
+    assert not wrong
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
@@ -180,52 +189,3 @@ def test_gevent_is_imported_only_for_servers_in_this_process(core: str) -> None:
         and any(one.split(".")[0] in GEVENT for one in imports(path))
     ]
     assert not wrong
-
-
-# --- and in fact --------------------------------------------------------------------------------------------
-
-WITHOUT_GEVENT = """
-    import sys
-
-    class Missing:
-        def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] in ("gevent", "greenlet"):
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    sys.meta_path.insert(0, Missing())
-"""
-SERVER = f"{sys.executable} -S {ROOT / 'tests' / 'conformance' / 'servers' / 'threaded.py'} {{port}}"
-SCRIPT = (
-    "fence: PING -> PONG | ERR must-login-first\n\nalice> LOGIN alice\nalice< OK\nbob> LOGIN bob\nbob< OK\n"
-)
-
-
-def ran(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    (folder / "hello.chat").write_text(SCRIPT)
-    text = textwrap.dedent(WITHOUT_GEVENT) + textwrap.dedent(code)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", text]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "shown"),
-    [
-        (["check", "hello.chat"], 0, "1 script"),
-        (["play", "hello.chat", "--server", SERVER], 0, "1 passed"),
-        (["play", "hello.chat", "--connect", "127.0.0.1:1"], 2, "connection refused by 127.0.0.1:1"),
-        (["play", "hello.chat", "--app", "tests.app:serve"], 2, "servers in this process need gevent"),
-    ],
-    ids=["check", "a command", "an address", "in process"],
-)
-def test_a_command_works_without_gevent(tmp_path: Path, arguments: list[str], code: int, shown: str) -> None:
-    done = ran(tmp_path, f"from harness.cli import main; sys.exit(main({arguments!r}))")
-    assert shown in done.stdout + done.stderr
-    assert done.returncode == code
-
-
-def test_the_pytest_plugin_works_without_gevent(tmp_path: Path) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\nharness_files = *.chat\n")
-    arguments = ["-q", "-p", "no:cacheprovider", "-p", "harness.pytest_plugin", "--harness-server", SERVER]
-    done = ran(tmp_path, f"import pytest; sys.exit(pytest.main({arguments!r}))")
-    assert "1 passed" in done.stdout, done.stdout + done.stderr

@@ -14,8 +14,8 @@ from gevent.server import StreamServer
 from harness import Command, Grade, InProcess, Outcome, PlayOptions, Verdict, parse, play
 from harness.language.steps import FenceLine
 from harness.playing.verdict import FailureKind
-from harness.reporting import styled_text
-from harness.reporting.report import report
+from harness.report import styled_text
+from harness.report.text import report
 from tests.harness.servers.talk import serve
 
 ROOM = "alice> LOGIN alice\nalice< OK\nbob> LOGIN bob\nbob< OK\n"
