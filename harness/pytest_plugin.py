@@ -298,7 +298,7 @@ def _show_comparison(terminalreporter: Any) -> None:
         for one in terminalreporter.stats.get(kind, [])
         if isinstance(one, pytest.TestReport)  # a module that is skipped as a whole is reported too
     ]
-    texts = [text for one in played for name, text in one.user_properties if name == _CELL]
+    texts = [str(text) for one in played for name, text in one.user_properties if name == _CELL]
     if texts:
         from harness.compare.compare import split_name
         from harness.compare.report import Table, text
