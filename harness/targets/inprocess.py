@@ -118,7 +118,6 @@ class _Application(RunningServer):
 
     def __init__(self, app: Any, loop: VirtualTime, error_log: ErrorLog, faults: Faults | None) -> None:
         super().__init__(loop, _addresses(app))
-        self.app = app
         self._error_log = error_log
         self._faults = faults
         self._shown = False
