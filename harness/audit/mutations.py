@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.language.exhaustive import assert_never
 from harness.language.steps import ConnectionAction, ReceivePattern
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
@@ -238,3 +239,5 @@ class Mutator:
                 clients[mutation.other].inbox += lines.pop(at)
             case MutationKind.LEAKED:
                 clients[mutation.other].inbox += lines[at]
+            case kind:
+                assert_never(kind)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from harness.language.exhaustive import assert_never
 from harness.language.patterns import ANONYMOUS, Capture, Kind, Pattern
 from harness.language.steps import (
     NAME,
@@ -197,10 +198,12 @@ class _Body:
                 return Connects(self._names[number])
             case Sent(number, data):
                 return self._send(number, data)
-            case Acted(number, action):
-                return Acts(self._names[number], action)
+            case Acted(number, done):
+                return Acts(self._names[number], done)
             case Waited(seconds):
                 return Wait(math.ceil((seconds + WAIT_MARGIN_S) * 10) * 100_000)
+            case action:
+                return assert_never(action)
 
     def _send(self, number: int, data: bytes) -> Sending:
         name, mid_line = self._names[number], number in self._mid_line
