@@ -129,7 +129,7 @@ def _candidates(log: Sequence[LoggedTurn], number: int) -> Iterator[str]:
         if _is_name(word) and not word.isupper() and word.casefold() not in _COMMANDS:
             yield word
     yield f"client{number}"
-    # In case somebody really is called client2.
+    # In case a client really calls itself client2.
     yield from (f"client{number}.{again}" for again in range(2, 1000))
 
 

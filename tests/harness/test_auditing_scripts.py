@@ -62,7 +62,7 @@ def played_with(script: Script, mutation: Mutation) -> Verdict:
 # --- mutations ----------------------------------------------------------------------------------------------
 
 
-def test_every_line_is_mutated_in_every_way_that_somebody_could_see() -> None:
+def test_every_line_is_mutated_in_every_visible_way() -> None:
     assert [what for what, turn, *_ in mutated(THREE_CLIENTS) if turn == 3] == [
         "dropped",
         "sent twice",
