@@ -32,8 +32,8 @@ def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
         Outcome.PASSED: ExitCode.PASSED,
         Outcome.SKIPPED: ExitCode.PASSED,
         Outcome.FAILED: ExitCode.FAILED,
-        Outcome.SCRIPT_WRONG: ExitCode.ERROR,
-        Outcome.TARGET_BROKEN: ExitCode.ERROR,
+        Outcome.SCRIPT_ERROR: ExitCode.ERROR,
+        Outcome.TARGET_ERROR: ExitCode.ERROR,
     }
     return max((codes[outcome] for outcome in outcomes), default=ExitCode.PASSED)
 

@@ -31,7 +31,7 @@ _OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
 
 class _OutputClosed(Exception):
-    """Whoever reads the output, such as `head`, has closed it."""
+    """The reader of the output, such as `head`, has closed it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

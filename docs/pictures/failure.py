@@ -31,7 +31,12 @@ def on_a_terminal(command: tuple[str, ...]) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     environment.pop("NO_COLOR", None)
     process = subprocess.Popen(
-        (sys.executable, "-m", *command), cwd=HERE, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+        (sys.executable, "-m", *command),
+        cwd=HERE,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
     )
     os.close(theirs)
     written = bytearray()

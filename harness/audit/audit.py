@@ -80,9 +80,9 @@ class Audit:
     def outcome(self) -> Outcome:
         """PASSED if every mutation was noticed, FAILED if one survived; an error if the audit proves nothing."""
         if self.target_error is not None or self.unstable:
-            return Outcome.TARGET_BROKEN
+            return Outcome.TARGET_ERROR
         if self.unchanged.outcome is Outcome.FAILED:
-            return Outcome.SCRIPT_WRONG
+            return Outcome.SCRIPT_ERROR
         return Outcome.FAILED if self.survivors else self.unchanged.outcome
 
 
@@ -122,7 +122,7 @@ def audit(
         mutator = Mutator(mutation)
         verdict = play(script, target, play_options, inbox_filter=mutator)
         on_play()
-        if verdict.outcome is Outcome.TARGET_BROKEN:
+        if verdict.outcome is Outcome.TARGET_ERROR:
             target_error = verdict
             break
         played += 1

@@ -2,8 +2,8 @@
 
 - `mutations` is pure: the same passed verdict gives the same mutations in the same order.
 - A mutation changes one line that one client receives in one turn.
-- A mutation that nobody could see is left out: equal lines that change places, lines whose order is free, and lines
-  for clients that have left or do not read.
+- Invisible mutations are left out: equal lines that change places, lines whose order is free, and lines for clients that
+  have left or do not read.
 - `Mutator` changes the inboxes at the end of each turn, after the fence: nothing waits for a line that it takes away.
 """
 
@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.language.exhaustive import assert_never
 from harness.language.steps import ConnectionAction, ReceivePattern
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
@@ -72,7 +73,7 @@ class Mutation:
 
 
 def mutations(passed: Verdict) -> tuple[Mutation, ...]:
-    """Every mutation that somebody could see."""
+    """Every visible mutation."""
     found: list[Mutation] = []
     not_reading: frozenset[str] = frozenset()
     for at, turn in enumerate(passed.turns):
@@ -150,7 +151,7 @@ def _lines_of(client_turn: ClientTurn) -> Iterator[_Line]:
 
 
 def _order_is_free(line: _Line, following: _Line) -> bool:
-    """Whether nobody could tell if the two lines changed places."""
+    """Whether it would be invisible if the two lines changed places."""
     if line.data == following.data:
         return True
     if not (line.data.endswith(b"\n") and following.data.endswith(b"\n")):
@@ -238,3 +239,5 @@ class Mutator:
                 clients[mutation.other].inbox += lines.pop(at)
             case MutationKind.LEAKED:
                 clients[mutation.other].inbox += lines[at]
+            case kind:
+                assert_never(kind)

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.compare.compare import Cell
+from harness.language.exhaustive import assert_never
 from harness.playing.verdict import Outcome
 from harness.report.html import TONES, details, page
 from harness.report.styled_text import Line, Span, Tone, padded, plain, width
 from harness.report.text import report
 
-_ERRORS = (Outcome.SCRIPT_WRONG, Outcome.TARGET_BROKEN)
+_ERRORS = (Outcome.SCRIPT_ERROR, Outcome.TARGET_ERROR)
 _PASSED_ROW = "passed"
 _HEADING = "Servers compared"
 
@@ -101,8 +102,10 @@ def mark(cell: Cell | None) -> str:
             return "-"
         case Outcome.FAILED:
             return f"line {cell.line}"
-        case Outcome.SCRIPT_WRONG | Outcome.TARGET_BROKEN:
+        case Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
             return "error"
+        case outcome:
+            return assert_never(outcome)
 
 
 def _tag_text(tags: Sequence[str]) -> str:

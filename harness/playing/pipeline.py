@@ -63,11 +63,11 @@ def play(
             return verdict(Outcome.SKIPPED, f"needs {', '.join(missing)}, which {target} lacks")
         performance = perform(plan, target, play_options, keep_going, inbox_filter)
     except ScriptError as error:
-        return verdict(Outcome.SCRIPT_WRONG, str(error))
+        return verdict(Outcome.SCRIPT_ERROR, str(error))
     except UnsupportedSpec as unsupported:
-        return verdict(Outcome.SCRIPT_WRONG, str(_unsupported(script, unsupported)))
+        return verdict(Outcome.SCRIPT_ERROR, str(_unsupported(script, unsupported)))
     except TargetError as broken:
-        return verdict(Outcome.TARGET_BROKEN, str(broken))
+        return verdict(Outcome.TARGET_ERROR, str(broken))
     return replace(judge(performance), real_s=time.monotonic() - began)
 
 
@@ -76,7 +76,7 @@ def play_file(path: Path, target: Target, play_options: PlayOptions = PlayOption
     try:
         script = load(path)
     except ScriptError as error:
-        return Verdict(Script(file=str(path)), Outcome.SCRIPT_WRONG, target=str(target), reason=str(error))
+        return Verdict(Script(file=str(path)), Outcome.SCRIPT_ERROR, target=str(target), reason=str(error))
     return play(script, target, play_options)
 
 

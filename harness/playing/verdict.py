@@ -33,9 +33,9 @@ class Outcome(enum.Enum):
     PASSED = "passed"
     FAILED = "failed"
     SKIPPED = "skipped"
-    SCRIPT_WRONG = "script wrong"
+    SCRIPT_ERROR = "script error"
     """The script breaks the language or requires what the target does not know. Never the server's fault."""
-    TARGET_BROKEN = "target broken"
+    TARGET_ERROR = "target error"
     """There was nothing to play against: it did not start, or the address refuses connections."""
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from harness.language.exhaustive import assert_never
 from harness.language.patterns import ANONYMOUS, Capture, Kind, Pattern
 from harness.language.steps import (
     NAME,
@@ -128,7 +129,7 @@ def _candidates(log: Sequence[LoggedTurn], number: int) -> Iterator[str]:
         if _is_name(word) and not word.isupper() and word.casefold() not in _COMMANDS:
             yield word
     yield f"client{number}"
-    # In case somebody really is called client2.
+    # In case a client really calls itself client2.
     yield from (f"client{number}.{again}" for again in range(2, 1000))
 
 
@@ -197,10 +198,12 @@ class _Body:
                 return Connects(self._names[number])
             case Sent(number, data):
                 return self._send(number, data)
-            case Acted(number, action):
-                return Acts(self._names[number], action)
+            case Acted(number, done):
+                return Acts(self._names[number], done)
             case Waited(seconds):
                 return Wait(math.ceil((seconds + WAIT_MARGIN_S) * 10) * 100_000)
+            case action:
+                return assert_never(action)
 
     def _send(self, number: int, data: bytes) -> Sending:
         name, mid_line = self._names[number], number in self._mid_line

@@ -10,13 +10,13 @@ from harness.report import styled_text
 from harness.report.lanes import lanes
 from harness.report.text import counts, report
 
-_ORDER = (Outcome.FAILED, Outcome.TARGET_BROKEN, Outcome.SCRIPT_WRONG, Outcome.SKIPPED, Outcome.PASSED)
+_ORDER = (Outcome.FAILED, Outcome.TARGET_ERROR, Outcome.SCRIPT_ERROR, Outcome.SKIPPED, Outcome.PASSED)
 TONES = {
     Outcome.PASSED: "good",
     Outcome.FAILED: "bad",
     Outcome.SKIPPED: "dim",
-    Outcome.SCRIPT_WRONG: "warning",
-    Outcome.TARGET_BROKEN: "warning",
+    Outcome.SCRIPT_ERROR: "warning",
+    Outcome.TARGET_ERROR: "warning",
 }
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fdfdfb; --text: #22252b; --dim: #6f747c; --rule: #dcdcd6;

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
+from harness.language.exhaustive import assert_never
 from harness.playing.verdict import Outcome, Verdict
 from harness.report import styled_text
 from harness.report.text import headline, report
@@ -17,7 +18,7 @@ _FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def document(verdicts: Sequence[Verdict], took_s: float) -> str:
     """The whole report."""
     number = {outcome: sum(one.outcome is outcome for one in verdicts) for outcome in Outcome}
-    errors = number[Outcome.SCRIPT_WRONG] + number[Outcome.TARGET_BROKEN]
+    errors = number[Outcome.SCRIPT_ERROR] + number[Outcome.TARGET_ERROR]
     suite = (
         f'<testsuite name="harness" tests="{len(verdicts)}" failures="{number[Outcome.FAILED]}" '
         f'errors="{errors}" skipped="{number[Outcome.SKIPPED]}" time="{took_s:.3f}">'
@@ -41,8 +42,10 @@ def _case(verdict: Verdict) -> str:
             return f"{head}><skipped message={_attribute(verdict.reason)}/></testcase>\n"
         case Outcome.FAILED:
             element, message = "failure", headline(verdict.failures[0])
-        case Outcome.SCRIPT_WRONG | Outcome.TARGET_BROKEN:
+        case Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
             element, message = "error", verdict.outcome.value
+        case outcome:
+            assert_never(outcome)
     text = escape(_clean(styled_text.plain(report(verdict))))
     return f"{head}><{element} message={_attribute(message)} type={kind}>{text}</{element}></testcase>\n"
 

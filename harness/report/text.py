@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from harness.language.escapes import render_bytes
+from harness.language.exhaustive import assert_never
 from harness.language.steps import Receive, ReceiveBytes, ReceivePattern
 from harness.playing.comparison import Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, TurnReport, Verdict
@@ -41,10 +42,10 @@ def report(verdict: Verdict) -> Iterator[Line]:
             yield [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
         case Outcome.SKIPPED:
             yield [Span("skipped ", Tone.WARNING), Span(f"{verdict.file}  {verdict.reason}")]
-        case Outcome.SCRIPT_WRONG:
+        case Outcome.SCRIPT_ERROR:
             yield [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
             yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
-        case Outcome.TARGET_BROKEN:
+        case Outcome.TARGET_ERROR:
             yield [
                 Span("TARGET ERROR ", Tone.BAD),
                 Span(verdict.file, Tone.STRONG),
@@ -53,6 +54,8 @@ def report(verdict: Verdict) -> Iterator[Line]:
             yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
         case Outcome.FAILED:
             yield from _failed(verdict)
+        case outcome:
+            assert_never(outcome)
 
 
 def _grade_note(verdict: Verdict) -> str:
@@ -135,8 +138,8 @@ def summary(verdict: Verdict) -> str:
 
 _COUNTED = {
     Outcome.FAILED: ("failed", "failed"),
-    Outcome.SCRIPT_WRONG: ("script error", "script errors"),
-    Outcome.TARGET_BROKEN: ("target error", "target errors"),
+    Outcome.SCRIPT_ERROR: ("script error", "script errors"),
+    Outcome.TARGET_ERROR: ("target error", "target errors"),
     Outcome.PASSED: ("passed", "passed"),
     Outcome.SKIPPED: ("skipped", "skipped"),
 }
@@ -181,11 +184,19 @@ def details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
             yield pair("actual", "the right lines, but in different orders", Tone.BAD, _grade(verdict))
         case FailureKind.MISSING | FailureKind.EXTRA | FailureKind.DIFFERENT | FailureKind.OUT_OF_ORDER:
             yield from _line_details(failure, verdict)
-        case _:
+        case (
+            FailureKind.STILL_OPEN
+            | FailureKind.LOST_CONNECTION
+            | FailureKind.WRONG_END
+            | FailureKind.NOT_REFUSED
+            | FailureKind.REFUSED_ENTRY
+        ):
             expected = failure.ending.value if failure.ending else "is connected"
             actual = END_WORDS.get(failure.end or End.OPEN, "is connected")
             yield pair("expected", f"{failure.client} {expected}", Tone.WARNING)
             yield pair("actual", f"{failure.client} {actual}", Tone.BAD, _grade(verdict))
+        case kind:
+            assert_never(kind)
 
 
 def pair(label: str, text: str, tone: Tone = Tone.PLAIN, note: str = "") -> Line:

@@ -62,7 +62,7 @@ def played_with(script: Script, mutation: Mutation) -> Verdict:
 # --- mutations ----------------------------------------------------------------------------------------------
 
 
-def test_every_line_is_mutated_in_every_way_that_somebody_could_see() -> None:
+def test_every_line_is_mutated_in_every_visible_way() -> None:
     assert [what for what, turn, *_ in mutated(THREE_CLIENTS) if turn == 3] == [
         "dropped",
         "sent twice",
@@ -232,7 +232,7 @@ def test_the_hint_depends_on_what_makes_the_line_loose() -> None:
 
 def test_a_script_that_fails_unchanged_is_not_audited() -> None:
     done = audited("alice> LOGIN alice\nalice< NO\n")
-    assert (done.conclusive, done.played, done.outcome) == (False, 0, Outcome.SCRIPT_WRONG)
+    assert (done.conclusive, done.played, done.outcome) == (False, 0, Outcome.SCRIPT_ERROR)
     assert "FAILED talk.chat:2" in plain(report(done))
 
 
@@ -244,7 +244,7 @@ def test_a_server_that_answers_differently_in_the_replay_is_reported_as_unstable
         return made[-1]
 
     done = audited("alice> LOGIN alice\nalice< OK\n", InProcess(moody))
-    assert done.outcome is Outcome.TARGET_BROKEN
+    assert done.outcome is Outcome.TARGET_ERROR
     assert len(done.unstable) == done.played > 0
     assert "UNSTABLE talk.chat:2   replayed, the server did not send this line to alice" in plain(
         report(done)
@@ -262,7 +262,7 @@ def test_a_target_that_fails_during_the_audit_has_not_noticed_a_mutation() -> No
 
     done = audited("alice> LOGIN alice\nalice< OK\n", InProcess(once))
     assert not done.conclusive
-    assert done.outcome is Outcome.TARGET_BROKEN
+    assert done.outcome is Outcome.TARGET_ERROR
     assert "no second time" in plain(report(done))
 
 

@@ -96,7 +96,7 @@ class Elsewhere(Target):
 @pytest.mark.parametrize("fault", ["sending to a takes 1 byte", "the clock jumps 1h", "a vanishes"])
 def test_on_other_targets_a_fault_is_an_error_of_the_script_or_a_reason_to_skip_it(fault: str) -> None:
     verdict = play(parse(f"a connects\n{fault}\n"), Elsewhere())
-    assert verdict.outcome is Outcome.SCRIPT_WRONG
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "2:1: a server elsewhere does not support fault injection" in verdict.reason
     skipped = play(parse(f"needs: faults\n\na connects\n{fault}\n"), Elsewhere())
     assert skipped.outcome is Outcome.SKIPPED
@@ -114,7 +114,7 @@ def test_on_other_targets_a_fault_is_an_error_of_the_script_or_a_reason_to_skip_
 )
 def test_a_fault_of_a_client_that_is_not_connected_is_an_error_of_the_script(script: str, wrong: str) -> None:
     verdict = played(script)
-    assert verdict.outcome is Outcome.SCRIPT_WRONG
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert wrong in verdict.reason
 
 
@@ -204,5 +204,5 @@ def test_a_clock_jump_reveals_a_server_that_measures_by_wall_clock() -> None:
 
 def test_a_fault_of_a_connection_that_the_server_has_not_accepted_is_an_error_of_the_script() -> None:
     verdict = played("accepting fails with EMFILE\nbob connects\nsending to bob takes 1 byte\n")
-    assert verdict.outcome is Outcome.SCRIPT_WRONG
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "3:1: the server has not accepted a connection of this client" in verdict.reason

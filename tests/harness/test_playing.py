@@ -230,17 +230,17 @@ def test_every_client_is_checked_in_every_turn():
 
 def test_an_option_endpoint_or_feature_that_the_target_lacks_is_reported():
     verdict = played("server: fault=drops sauce=hot\n\na> x\n")
-    assert verdict.outcome is Outcome.SCRIPT_WRONG
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "<script>:1:21: no option 'sauce'; known: fault" in verdict.reason
     verdict = played("a> x\na connects to json\n")
-    assert verdict.outcome is Outcome.SCRIPT_WRONG
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
     verdict = played("b connects to json\n")
     assert "1:1: no endpoint 'json'" in verdict.reason
     verdict = played("needs: virtual-time magic\n\na> x\n")
     assert verdict.outcome is Outcome.SKIPPED
     assert verdict.reason.startswith("needs magic, which ")
     verdict = played("needs: restart virtul-time\n\na> x\n")
-    assert verdict.outcome is Outcome.SCRIPT_WRONG
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "1:16: unknown feature 'virtul-time'" in verdict.reason
     assert "expected: perhaps virtual-time" in verdict.reason
 
@@ -283,7 +283,7 @@ def test_a_command_that_dies_has_that_as_its_only_failure_and_shows_its_output()
 
 def test_a_command_that_does_not_start_is_a_broken_target():
     verdict = play(parse(ROOM), Command(f"{sys.executable} -c 'raise SystemExit(\"no licence\")' {{port}}"))
-    assert verdict.outcome is Outcome.TARGET_BROKEN
+    assert verdict.outcome is Outcome.TARGET_ERROR
     assert "no licence" in verdict.reason
 
 

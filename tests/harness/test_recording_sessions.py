@@ -104,9 +104,9 @@ def recording(server: tuple[str, int], out: Path) -> Iterator[tuple[int, subproc
 def ended(proxy: subprocess.Popen[str], how: signal.Signals) -> str:
     proxy.send_signal(how)
     assert proxy.stdout is not None
-    said = proxy.stdout.read()
+    output = proxy.stdout.read()
     assert proxy.wait(10) == 0
-    return said
+    return output
 
 
 @needs_nc
@@ -138,8 +138,8 @@ def test_a_session_of_three_terminals_is_recorded_and_passes(
                 other.shows("INFO carol disconnected\n")
             two.leaves()
             one.shows("INFO bob disconnected\n")
-            said = ended(proxy, how)
-        assert f"written: {out}" in said
+            output = ended(proxy, how)
+        assert f"written: {out}" in output
         text = out.read_text()
         for line in (
             "alice> LOGIN alice", "alice< OK", "carol< MSG alice hello there", r"bob>> MSG trailing space \n",
@@ -191,10 +191,10 @@ import socket, sys, threading
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 def answer(sock):
     with sock:
-        said = b""
+        received = b""
         while data := sock.recv(4096):
-            said += data
-        sock.sendall(b"you said " + said + b"\\x00\\r\\n")
+            received += data
+        sock.sendall(b"you sent " + received + b"\\x00\\r\\n")
 while True:
     threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
 """
@@ -205,7 +205,7 @@ while True:
             done = subprocess.run(
                 [NC, "-N", "127.0.0.1", str(port)], input=b"\xff one\ntorn", capture_output=True, check=True
             )
-            assert done.stdout == b"you said \xff one\ntorn\x00\r\n"
+            assert done.stdout == b"you sent \xff one\ntorn\x00\r\n"
             ended(proxy, signal.SIGINT)
         text = out.read_text()
         for line in (r"client1>> \xff one\n", "client1>> torn", "client1 half-closes", "client1 is closed"):
@@ -287,7 +287,7 @@ def received(action: LoggedAction, **lines: bytes) -> LoggedTurn:
 
 
 @pytest.mark.parametrize(
-    ("said", "called"),
+    ("sent", "name"),
     [
         ([b"LOGIN alice\n"], "alice"),
         ([b"login Alice\r\n"], "Alice"),
@@ -306,8 +306,8 @@ def received(action: LoggedAction, **lines: bytes) -> LoggedTurn:
         ([], "client1"),
     ],
 )
-def test_a_client_is_named_after_what_it_calls_itself(said: list[bytes], called: str) -> None:
-    assert names(log_of(Connected(1), *(Sent(1, line) for line in said))) == {1: called}
+def test_a_client_is_named_after_what_it_calls_itself(sent: list[bytes], name: str) -> None:
+    assert names(log_of(Connected(1), *(Sent(1, line) for line in sent))) == {1: name}
 
 
 def test_all_names_are_different() -> None:
