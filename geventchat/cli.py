@@ -95,7 +95,7 @@ def show(text: str) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # Otherwise Python would try to write the rest once more when it exits.
+        # Python keeps what could not be written and would try again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             print(f"geventchat: cannot write to standard output: {error.strerror}", file=sys.stderr)

@@ -15,11 +15,9 @@ MODULE = ("-m", "geventchat")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This environment without anything that the server reads, and with these variables."""
-    kept = {
-        key: value for key, value in os.environ.items() if not re.match("PORT$|CHAT_PORT$|GEVENTCHAT_", key)
-    }
-    return {**kept, **more}
+    """This environment without what the server reads and without changes to how Python writes, and with these variables."""
+    ours = re.compile("PORT|CHAT_PORT|GEVENTCHAT_.*|PYTHONUNBUFFERED")
+    return {**{key: value for key, value in os.environ.items() if not ours.fullmatch(key)}, **more}
 
 
 def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
