@@ -1,24 +1,15 @@
-"""The command line: arguments to settings, settings to a server, a server until a signal. Knows no protocol."""
+"""The command line: arguments to settings, `--help`, `--check`, and the commands. Imports no gevent until the server runs."""
 
 from __future__ import annotations
 
 import argparse
-import gc
 import os
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
-import gevent
-from gevent.event import Event
-
-from geventchat.clock import SystemClock
-from geventchat.journal import Journal
-from geventchat.net.admission import raise_descriptor_limit
-from geventchat.net.listener import CannotListen
-from geventchat.server import Server
 from geventchat.settings import (
     BOOLEAN,
     DEFAULT,
@@ -35,16 +26,18 @@ from geventchat.settings import (
     config_file,
     resolve,
     settings_of,
+    suggestion,
 )
 
+EXIT_CANNOT_WRITE = 1
 EXIT_USAGE = 2
 EXIT_CONFIGURATION = 3
-EXIT_CANNOT_LISTEN = 4
-EXIT_DEADLINE = 5
 
+_COMMANDS = ("connect", "health")
 _USAGE = """\
-geventchat [PORT] [options]
-       geventchat connect [HOST[:PORT]] [options]"""
+geventchat [PORT] [options]                  run the server
+       geventchat connect [HOST[:PORT]] [options]   join a chat from this terminal
+       geventchat health [PORT] [options]           check that a server answers"""
 _EPILOG = """\
 Every option is also a variable (GEVENTCHAT_MAX_CLIENTS) and a key of the TOML file (max-clients). An option overrides the
 environment, the environment overrides the file, and the file overrides the default. CHAT_PORT and PORT set the port too.
@@ -71,112 +64,103 @@ have no flag.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["connect"]:
-        from geventchat.client.app import main as connect
+    match words[:1]:
+        case ["connect"]:
+            from geventchat.client.app import main as connect
 
-        return connect(words[1:])
-    parser = _parser()
-    arguments = parser.parse_args(words)
-    if arguments.options_page:
-        print(options_page(), end="")
-        return 0
+            return connect(words[1:])
+        case ["health"]:
+            from geventchat.health import main as health
+
+            return health(words[1:])
+    arguments = parse(words)
     try:
-        settings = resolve(_flags(parser, arguments), os.environ, config_file(arguments.config, os.environ))
+        settings = resolve_arguments(arguments, os.environ)
         config = settings.config
     except ConfigError as error:
         print(f"geventchat: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
     if arguments.check:
-        print(_effective(settings))
+        return show(_effective(settings))
+    from geventchat.daemon import run
+
+    return run(config, settings.program)
+
+
+def show(text: str) -> int:
+    """Print to standard output, now; returns the exit code. A reader that wants no more, such as `head`, is not an error."""
+    if sys.stdout is None:
         return 0
-    raise_descriptor_limit()
-    _spare_the_collector()
-    clock = SystemClock()
-    program = settings.program
-    journal = Journal(sys.stderr, program.log_format, program.log_level, clock)
     try:
-        code = _serve(Server(config, clock=clock, log=journal))
-    finally:
-        journal.close()
-    if code in {0, EXIT_DEADLINE}:
-        # After the log has been written out, so that on a terminal the last word is the last line.
-        _say("Server stopped.")
-    return code
-
-
-def _spare_the_collector() -> None:
-    # What a client is made of holds no cycles. Looking for some each time 700 objects have been made is a tenth of the
-    # processor time of a login, and what the program itself is made of is there to stay.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-
-
-def _serve(server: Server) -> int:
-    try:
-        server.start()
-    except CannotListen as error:
-        print(f"geventchat: {_complaint(error)}", file=sys.stderr)
-        return EXIT_CANNOT_LISTEN
-    asked = Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(signum, _on_signal, asked, signum)
-    for listen, (host, port) in server.listening:
-        shown = f"[{host}]" if ":" in host else host
-        named = "" if listen.dialect == "line" else f" ({listen.dialect})"
-        _say(f"Chat server started on {shown}:{port}{named}")
-    _say("Waiting for connections...")
-    asked.wait()
-    _say("Shutting down...")
-    return 0 if server.stop() else EXIT_DEADLINE
-
-
-def _on_signal(asked: Event, signum: int) -> None:
-    if asked.is_set():
-        os._exit(128 + signum)
-    asked.set()
-
-
-def _say(text: str) -> None:
-    try:
-        print(f"[SERVER] {text}", flush=True)
-    except OSError:
-        # Without this, Python would try to write the text again when it exits.
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # Otherwise Python would try to write the rest once more when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _complaint(error: CannotListen) -> str:
-    listen = error.listen
-    if error.in_use:
-        where = f"{listen.host or '*'}:{listen.port}"
-        other = (listen.port or 0) + 1 if (listen.port or 0) < 65535 else 4000
-        return (
-            f"port {listen.port} is in use: another program listens on {where}; "
-            f"try another port, such as {other}, or 0 for any free port"
-        )
-    return str(error.strerror)
+        if not isinstance(error, BrokenPipeError):
+            print(f"geventchat: cannot write to standard output: {error.strerror}", file=sys.stderr)
+            return EXIT_CANNOT_WRITE
+    return 0
 
 
 # --- Arguments -------------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """A parser with short error messages, whose options have to be written in full."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34),
+            allow_abbrev=False,
+            add_help=False,
+            **more,
+        )
+        self._optionals.title = "options"
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, then exit."""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\nTry: {self.prog} --help\n")
+
+    def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse all words. An unknown one is an error that suggests a known one."""
+        arguments, unknown = self.parse_known_args(words)
+        for word in unknown:
+            if word.startswith("-"):
+                flag = word.partition("=")[0]
+                self.error(f"unknown option {flag}{suggestion(flag, self._option_string_actions)}")
+            self.error(f"unexpected argument {word!r}")
+        return arguments
+
+    def add_help_to(self, section: Any) -> None:
+        """Add -h and --help."""
+        section.add_argument(
+            "-h", "--help", action=_Show, text=self.format_help, help="print this help, then exit"
+        )
+
+
+class _Show(argparse.Action):
+    """Prints a text and exits."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, text: Callable[[], str], help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+        self._text = text
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.exit(show(self._text()))
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments of the server. Exits if they are wrong, or if they ask only for a text."""
+    parser = Parser(
         prog="geventchat",
         usage=_USAGE,
         description="A chat server that anyone can reach with nc.",
         epilog=_EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34),
-        allow_abbrev=False,
-        add_help=False,
     )
     parser.add_argument("positional_port", nargs="?", metavar="PORT", help="the same as --port PORT")
     for group in Group:
-        rows = [row for row in SETTINGS.values() if row.group is group]
-        if rows:
-            section = parser.add_argument_group(group.value)
-            for row in rows:
-                _add(section, row)
+        add_settings(parser, group)
     other = parser.add_argument_group("Other")
     other.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
     other.add_argument(
@@ -185,30 +169,58 @@ def _parser() -> argparse.ArgumentParser:
         help="print the effective settings and where each came from, then exit",
     )
     other.add_argument(
-        "--options-page", action="store_true", help="print these options as a page in Markdown, then exit"
+        "--options-page",
+        action=_Show,
+        text=options_page,
+        help="print these options as a page in Markdown, then exit",
     )
-    other.add_argument("--version", action="version", version=f"geventchat {_version()}")
-    other.add_argument("-h", "--help", action="help", help="print this help, then exit")
-    return parser
+    other.add_argument("--version", action=_Show, text=_version, help="print the version, then exit")
+    parser.add_help_to(other)
+    arguments = parser.parse_all(words)
+    _check_positional(parser, arguments)
+    return arguments
 
 
-def _add(section: Any, row: Setting) -> None:
-    letter = [f"-{row.letter}"] if row.letter else []
-    text = f"{row.help} (default: {_default(row)})" if _default(row) else row.help
-    if row.kind is BOOLEAN:
-        section.add_argument(row.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-    else:
-        action = "append" if row.kind is LISTENS else "store"
-        section.add_argument(*letter, row.flag, action=action, metavar=row.kind.metavar, help=text)
+def add_settings(parser: argparse.ArgumentParser, group: Group) -> None:
+    """Add the flags of one group of settings."""
+    rows = [row for row in SETTINGS.values() if row.group is group]
+    if not rows:
+        return
+    section = parser.add_argument_group(group.value)
+    for row in rows:
+        letter = [f"-{row.letter}"] if row.letter else []
+        text = f"{row.help} (default: {_default(row)})" if _default(row) else row.help
+        if row.kind is BOOLEAN:
+            section.add_argument(row.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            action = "append" if row.kind is LISTENS else "store"
+            section.add_argument(*letter, row.flag, action=action, metavar=row.kind.metavar, help=text)
 
 
-def _flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, RawSetting]:
-    positional = arguments.positional_port
-    if positional is not None and arguments.port not in {None, positional}:
-        parser.error(f"two ports: {positional} and --port {arguments.port}")
+def _check_positional(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    port = arguments.positional_port
+    if port is None:
+        return
+    if port in _COMMANDS:
+        parser.error(f"{port} has to be the first argument")
+    if guess := suggestion(port, [*_COMMANDS, "--help"]):
+        parser.error(f"unknown command {port!r}{guess}")
+    if arguments.port not in {None, port}:
+        parser.error(f"two ports: {port} and --port {arguments.port}")
+
+
+def resolve_arguments(
+    arguments: argparse.Namespace, environment: Mapping[str, str], directory: Path = Path()
+) -> Settings:
+    """Combine arguments, environment and file. `directory` is where a relative name of the file starts."""
+    file = config_file(arguments.config, environment)
+    return resolve(_flags(arguments), environment, file and directory / file)
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, RawSetting]:
     found = {}
     for key, row in SETTINGS.items():
-        match getattr(arguments, key.replace("-", "_")):
+        match getattr(arguments, key.replace("-", "_"), None):
             case None:
                 continue
             case bool(value):
@@ -218,16 +230,16 @@ def _flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> di
             case text:
                 pass
         found[key] = RawSetting(text, row.flag)
-    if positional is not None:
-        found["port"] = RawSetting(positional, "the argument PORT")
+    if arguments.positional_port is not None:
+        found["port"] = RawSetting(arguments.positional_port, "the argument PORT")
     return found
 
 
 def _version() -> str:
     try:
-        return version("geventchat")
+        return f"geventchat {version('geventchat')}\n"
     except PackageNotFoundError:
-        return "(not installed)"
+        return "geventchat (not installed)\n"
 
 
 # --- What the table looks like ---------------------------------------------------------------------------------------
@@ -255,7 +267,7 @@ def _effective(settings: Settings) -> str:
             first, more = SETTINGS[key].kind.show(resolved.value), []
         lines.append(f"{key:<{width}} {first:<28} {source}")
         lines.extend(f"{'':<{width}} {one}" for one in more)
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def options_page() -> str:

@@ -38,8 +38,8 @@ from harness.recording.record import record
 from harness.reporting import junit, page, styled_text
 from harness.reporting.progress import Progress
 from harness.reporting.report import report
+from harness.stage.target import Target
 from harness.targets.choice import UsageError, host_port
-from harness.targets.target import Target
 from harness.updating.updating import UpdateResult, update
 
 _CODES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from geventchat.chat.commands import Command, Help, InvalidCommand, Login, ParseError, Ping, Quit, Say, Who
+from geventchat.chat.commands import Command, Help, InvalidCommand, Login, ParseError, Ping, Quit, Who
 from geventchat.chat.events import (
     Broadcast,
     DirectMessage,
@@ -35,11 +35,11 @@ _COMMANDS: dict[str, Callable[[str], Command]] = {
 }
 
 
-def _parse(text: str, logged_in: bool) -> Command | None:
+def _parse(text: str, logged_in: bool) -> Command | str | None:
     if not logged_in:
         return Login(text)
     if not text.startswith("/"):
-        return Say([text]) if text else None
+        return text or None
     verb, _, rest = text.partition(" ")
     command = _COMMANDS.get(verb.lower())
     return command(rest.lstrip()) if command else InvalidCommand(ParseError.UNKNOWN_COMMAND, verb)

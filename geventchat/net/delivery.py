@@ -1,23 +1,28 @@
 """What each client is sent: in order, bounded, and once per turn of the loop. Knows no dialect's words and no greenlets.
 
-A *turn* is everything that is said between two flushes. An `Audience` collects its own turn: each event is encoded once and
-appended once. What one client is sent is that sequence of bytes with its own frames in between, at the offsets where they were made,
-and with holes for what it does not hear. Such a place is a *splice*. At the end of the turn `Delivery` gives every subscriber its
-share, in one send.
+A *turn* is everything that is said between two flushes. An `Audience` collects its own turn: each event is encoded
+once and appended once. What one client is sent is that sequence of bytes with its own frames in between, at the
+offsets where they were made, and with holes for what it does not hear. Such a place is a *splice*. At the end of
+the turn `Delivery` gives every subscriber its share, in one send.
 
 States of a Subscriber, and what holds in each:
 - detached: in neither of its audience's dictionaries; it only gets frames of its own.
-- in sync:  subscribed, no splices in this turn, nothing backlogged. It is in `Audience.in_sync`, and all that a turn does for it is one
-            `send` of the shared bytes.
+- in sync:  subscribed, no splices in this turn, nothing backlogged. It is in `Audience.in_sync`, and all that a
+  turn does for it is one `send` of the shared bytes.
 - spliced:  it has splices in this turn. It is in `Delivery._spliced` once, and not in `in_sync`.
 - backlogged: its socket did not take everything. It has a watcher, and is in `Audience.backlogged` if it is subscribed.
 - closed:   nothing is kept, nothing is sent.
 
+People who come and go in a large room are announced a few times per second, with everything that is said meanwhile:
+each such turn costs one send for every member. Until then their turn stays open. A client with frames of its own gets
+them at once, after what the turn has said so far, and the rest when the turn ends.
+
 Invariants:
 - Nothing here waits, and nothing one client is sent is reordered.
-- One client's failure never affects another: whatever goes wrong with one, a lack of memory included, ends that one alone and later.
-- The bytes of a turn are shared by all who wait for them. Less than half of a turn is kept as a copy, so that the memory a client
-  holds on to is never more than twice the bytes it is counted with.
+- One client's failure never affects another: whatever goes wrong with one, a lack of memory included, ends that one
+  alone and later.
+- The bytes of a turn are shared by all who wait for them. Less than half of a turn is kept as a copy, so that the
+  memory a client holds on to is never more than twice the bytes it is counted with.
 - The bytes that wait for one client are at most `queue_bytes`, plus its own answers.
 - Only Subscriber writes to its socket.
 """
@@ -37,7 +42,7 @@ from typing import Any, Protocol
 from gevent.hub import Hub as Loop
 
 from geventchat.chat import rooms
-from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent
+from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent, Said
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
@@ -59,6 +64,9 @@ _BEHIND_SHARE = 4
 _PROBE_S = 4.0
 # What can be said at once to readers that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
+# A turn in which people only come and go stays open for so long in a room with so many members.
+_PRESENCE_S = 0.1
+_PRESENCE_MEMBERS = 500
 # After a lack of memory, how long until the same turn is tried again.
 _RETRY_S = 0.05
 
@@ -79,15 +87,17 @@ class Audience:
     __slots__ = (
         "_delivery",
         "_frames",
+        "_gates",
         "_wrap",
         "backlogged",
         "credit",
         "dialect",
-        "gate",
         "in_sync",
         "size",
         "slow_readers",
         "turn",
+        "turn_ended_at",
+        "urgent",
     )
 
     def __init__(self, dialect: Dialect, framing: type[Framing], delivery: Delivery) -> None:
@@ -103,19 +113,46 @@ class Audience:
         # Members that are behind and keep reading; while there are any, speakers get no more than the floor rate.
         self.slow_readers = 0
         self.credit = delivery.floor_bucket()
-        self.gate = Gate(delivery.loop, self._delay_s)
+        self.turn_ended_at = 0.0
+        # Something has been said in this turn besides who came and went.
+        self.urgent = False
+        self._gates: list[rooms.Gate] = []
 
-    def publish(self, event: Broadcast, author: rooms.Subscriber) -> None:
+    def delay_s(self) -> float:
+        """How long until something can be said: as long as the turn takes, or until the floor rate allows it."""
+        if self.size >= self._delivery.turn_bytes:
+            return math.inf
+        if self.slow_readers:
+            return self.credit.delay_s(self.size, self._delivery.clock.monotonic())
+        return 0.0
+
+    def attach(self, gate: rooms.Gate) -> None:
+        """Pump this gate whenever the delay may have become shorter."""
+        self._gates.append(gate)
+
+    def detach(self, gate: rooms.Gate) -> None:
+        """Stop pumping this gate."""
+        self._gates.remove(gate)
+
+    def pump(self) -> None:
+        """The delay may have become shorter."""
+        for gate in self._gates:
+            gate.pump()
+
+    def publish(self, event: Broadcast, author: rooms.Subscriber | None) -> None:
         """Encode once, append once; unless the dialect echoes, the author gets a hole."""
         frame = self._wrap(self.dialect.encode(event))
         if not frame:
             return
         if not self._frames:
             self._delivery.turn_started(self)
+        if not self.urgent and isinstance(event, Said):
+            self.urgent = True
+            self._delivery.arm()
         start = self.size
         self.size = end = start + len(frame)
         self._frames.append(frame)
-        if author.audience is self and isinstance(author, Subscriber) and not self.dialect.echoes(event):
+        if isinstance(author, Subscriber) and author.audience is self and not self.dialect.echoes(event):
             author.exclude(start, end)
 
     def joined(self) -> bytes:
@@ -125,13 +162,15 @@ class Audience:
     def end_turn(self, turn: bytes) -> None:
         """The turn has ended and was this; the next one begins at offset zero."""
         self._frames, self.size, self.turn = [], 0, memoryview(turn)
+        self.urgent = False
+        self.turn_ended_at = self._delivery.clock.monotonic()
 
-    def _delay_s(self) -> float:
-        if self.size >= self._delivery.turn_bytes:
-            return math.inf
-        if self.slow_readers:
-            return self.credit.delay_s(self.size, self._delivery.clock.monotonic())
-        return 0.0
+    def stays_open_s(self, now: float) -> float:
+        """How much longer this turn stays open, if it is one that can."""
+        members = len(self.in_sync) + len(self.backlogged)
+        if self.urgent or members < _PRESENCE_MEMBERS or self.size >= self._delivery.turn_bytes:
+            return 0.0
+        return max(0.0, self.turn_ended_at + _PRESENCE_S - now)
 
 
 class Subscriber:
@@ -175,7 +214,8 @@ class Subscriber:
         self._send = socket.send
         self._delivery = delivery
         self._lost = lost
-        # Which part of the turn is heard: nothing (0, 0), from the offset of the login, up to the offset of the departure.
+        # Which part of the turn is heard: nothing (0, 0), from the offset of the login, up to the offset of the
+        # departure.
         self._start = self._stop = 0
         # (start, end, frame): at `start` insert the frame, and go on at `end`.
         self._splices: list[tuple[int, int, bytes | bytearray]] = []
@@ -186,7 +226,8 @@ class Subscriber:
         self._watcher: Any = None
         # Bytes that have gone into and out of the backlog, ever.
         self._queued = self._sent = 0
-        # Bytes of answers that are waiting; of all answers ever; of those whose turn has ended; where the last of them ends.
+        # Bytes of answers that are waiting; of all answers ever; of those whose turn has ended; where the last of
+        # them ends.
         self.answer_bytes = self.answered = self._answers_flushed = self._answers_end = 0
         self._direct: _DirectGates | None = None
         self._lag: _Lag | None = None
@@ -200,6 +241,11 @@ class Subscriber:
     def spliced(self) -> bool:
         """True when this turn is not just what the audience hears."""
         return bool(self._splices)
+
+    @property
+    def can_wait(self) -> bool:
+        """True when this client needs nothing before the turn ends."""
+        return self._stop == _FOREVER and not self.frame_bytes
 
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
@@ -243,6 +289,7 @@ class Subscriber:
         size = audience.size
         self._stop = size
         audience.backlogged.pop(self, None)
+        self._end_lag()
         if size and self._start < size:
             self._splice(size, size, b"")
         else:
@@ -259,8 +306,8 @@ class Subscriber:
         if end <= self._stop:
             self._splice(start, end, b"")
 
-    def deliver_turn(self) -> None:
-        """The turn has ended: send what it was for this client."""
+    def deliver_turn(self, ended: bool) -> None:
+        """Send what the turn was for this client, or, if it has not ended, what it has been so far."""
         splices, self._splices = self._splices, []
         frame_bytes, self.frame_bytes = self.frame_bytes, 0
         if self.closed:
@@ -278,6 +325,9 @@ class Subscriber:
             pieces.append(turn[cursor:stop])
         hears = stop == _FOREVER
         self._start, self._stop = 0, _FOREVER if hears else 0
+        if hears and not ended:
+            self._start = len(turn)
+            self._splices.append((self._start, self._start, b""))
         if not self._backlog:
             pieces = self._transmit(pieces)
         for piece in pieces:
@@ -286,7 +336,7 @@ class Subscriber:
             self._answers_flushed, self._answers_end = self.answered, self._queued
         if not self._backlog:
             self.answer_bytes = 0
-            if hears and not self.closed:
+            if hears and not self._splices:
                 self.audience.in_sync[self] = self._send
         if self._direct is not None:
             self._direct.turn_ended(frame_bytes)
@@ -308,7 +358,7 @@ class Subscriber:
         self._backlog.append(_own_or_shared(data))
         self.backlog_bytes += len(data)
         self._queued += len(data)
-        if self._lag is None and self.backlog_bytes > self._delivery.behind_bytes:
+        if self._lag is None and self._stop == _FOREVER and self.backlog_bytes > self._delivery.behind_bytes:
             self._lag = _Lag(self._delivery.clock.monotonic(), self.taken)
             self._delivery.fell_behind(self)
             self._count_slow(True)
@@ -323,19 +373,16 @@ class Subscriber:
         """True when this client is behind and keeps reading."""
         return self._lag is not None and self._lag.reads
 
-    def probe(self, now: float) -> bool:
-        """See whether this client keeps reading; False when it is no longer behind."""
+    def probe(self, now: float) -> None:
+        """See whether this client, which is behind, keeps reading."""
         lag = self._lag
-        if lag is None:
-            return False
-        if now - lag.since >= _PROBE_S:
+        if lag is not None and now - lag.since >= _PROBE_S:
             taken = self.taken
             reads = taken - lag.taken >= (now - lag.since) * self._delivery.limits.floor_bytes_per_s
             lag.since, lag.taken = now, taken
             if reads != lag.reads:
                 lag.reads = reads
                 self._count_slow(reads)
-        return True
 
     def lose(self, reason: CloseReason, error: str) -> None:
         """Nothing more can be sent: let go of everything."""
@@ -429,14 +476,17 @@ class Subscriber:
 
     def _end_lag(self) -> None:
         lag, self._lag = self._lag, None
-        if lag is not None and lag.reads:
+        if lag is None:
+            return
+        self._delivery.caught_up(self)
+        if lag.reads:
             self._count_slow(False)
         if self._direct is not None:
             self._direct.pump()
 
     def _count_slow(self, slow: bool) -> None:
         self.audience.slow_readers += 1 if slow else -1
-        self.audience.gate.pump()
+        self.audience.pump()
 
     def _unwatch(self) -> None:
         # Before the socket: a watcher must never outlive its descriptor.
@@ -463,13 +513,12 @@ class _Lag:
 class _DirectGates:
     """What direct messages to one client have to pass: one gate for people it has written to, one for strangers."""
 
-    __slots__ = ("_credit", "_delivery", "_strangers", "_subscriber", "contacts", "strangers")
+    __slots__ = ("_delivery", "_strangers", "_subscriber", "contacts", "strangers")
 
     def __init__(self, subscriber: Subscriber, delivery: Delivery) -> None:
         limits, now = delivery.limits, delivery.clock.monotonic()
         self._subscriber = subscriber
         self._delivery = delivery
-        self._credit = delivery.floor_bucket()
         self._strangers = TokenBucket(limits.stranger_bytes_per_s, limits.stranger_burst_bytes, now)
         self.contacts = Gate(delivery.loop, self._contact_delay_s)
         self.strangers = Gate(delivery.loop, self._stranger_delay_s)
@@ -481,7 +530,7 @@ class _DirectGates:
     def turn_ended(self, frame_bytes: int) -> None:
         """Count what a turn brought this client, and look at who waits."""
         if self._subscriber.reads_slowly:
-            self._credit.charge(frame_bytes, self._delivery.clock.monotonic())
+            self._subscriber.audience.credit.charge(frame_bytes, self._delivery.clock.monotonic())
         self.pump()
 
     def pump(self) -> None:
@@ -496,7 +545,10 @@ class _DirectGates:
         if subscriber.frame_bytes >= self._delivery.turn_bytes:
             return math.inf
         if subscriber.reads_slowly:
-            return self._credit.delay_s(subscriber.frame_bytes, self._delivery.clock.monotonic())
+            # What the room says and what is said to this client alone add up to the floor rate.
+            audience = subscriber.audience
+            said = audience.size + subscriber.frame_bytes
+            return audience.credit.delay_s(said, self._delivery.clock.monotonic())
         return 0.0
 
     def _stranger_delay_s(self) -> float:
@@ -509,10 +561,11 @@ class _DirectGates:
 class Delivery:
     """Hands out each turn, as a callback of the loop, after everything readable has been read and handled.
 
-    So all that a turn says goes to each member in one send: the kernel's send costs the same for one message as for fifty.
-    Where several people talk without a pause, what one turn finds readable is only what had arrived by then; the rest would cost everyone
-    another send a moment later. So a turn that says much is held back for a few looks at the loop, none of which waits, until it
-    says as much as the one before: never longer than a fraction of what handing it out takes.
+    So all that a turn says goes to each member in one send: the kernel's send costs the same for one message as for
+    fifty. Where several people talk without a pause, what one turn finds readable is only what had arrived by then;
+    the rest would cost everyone another send a moment later. So a turn that says much is held back for a few looks
+    at the loop, none of which waits, until it says as much as the one before: never longer than a fraction of what
+    handing it out takes.
     """
 
     def __init__(self, loop: Loop, clock: Clock, limits: Limits) -> None:
@@ -522,7 +575,7 @@ class Delivery:
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
         self.turn_bytes = min(limits.turn_bytes, self.behind_bytes)
         self._again: Any = loop.loop.timer(0)
-        self._retry: Any = loop.loop.timer(_RETRY_S)
+        self._later: Any = None
         self._looks = 0
         self._last_said = 0
         self._due = False
@@ -530,7 +583,11 @@ class Delivery:
         self._spliced: list[Subscriber] = []
         self._abandoned: list[tuple[Subscriber, CloseReason, str]] = []
         self._behind: dict[Subscriber, None] = {}
-        self._probing: Any = None
+        self._prober: Any = None
+
+    def new_gate(self, delay_s: Callable[[], float]) -> Gate:
+        """A gate that is open when the delay is 0."""
+        return Gate(self.loop, delay_s)
 
     def floor_bucket(self) -> TokenBucket:
         """What can be said to readers that are behind."""
@@ -540,35 +597,43 @@ class Delivery:
     def turn_started(self, audience: Audience) -> None:
         """Something has been said to this audience."""
         self._changed.append(audience)
-        self._arm()
+        self.arm()
 
     def spliced(self, subscriber: Subscriber) -> None:
         """This client's turn differs from its audience's."""
         self._spliced.append(subscriber)
-        self._arm()
+        self.arm()
 
     def abandon(self, subscriber: Subscriber, reason: CloseReason, error: str = "") -> None:
         """Nothing more can be sent to this client; it is closed once the turn has been handed to everybody else."""
         self._abandoned.append((subscriber, reason, error))
-        self._arm()
+        self.arm()
 
     def fell_behind(self, subscriber: Subscriber) -> None:
         """See from time to time whether this client keeps reading."""
         self._behind[subscriber] = None
-        if self._probing is None:
-            self._probing = self.loop.loop.timer(_PROBE_S, _PROBE_S)
-            self._probing.start(self._probe)
+        self._start_probing()
+
+    def caught_up(self, subscriber: Subscriber) -> None:
+        """This client is no longer behind."""
+        self._behind.pop(subscriber, None)
+
+    def _start_probing(self) -> None:
+        if self._behind and self._prober is None:
+            # A new one each time: the loop's timers do not start over.
+            self._prober = self.loop.loop.timer(_PROBE_S / 4)
+            self._prober.start(self._probe)
 
     def _probe(self) -> None:
+        self._prober.close()
+        self._prober = None
         now = self.clock.monotonic()
         for subscriber in list(self._behind):
-            if subscriber.closed or not subscriber.probe(now):
-                del self._behind[subscriber]
-        if not self._behind:
-            self._probing.close()
-            self._probing = None
+            subscriber.probe(now)
+        self._start_probing()
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
+        """See to it that the turn is handed out."""
         if not self._due:
             self._due = True
             self.loop.loop.run_callback(self._flush)
@@ -582,25 +647,44 @@ class Delivery:
             turns = [audience.joined() for audience in self._changed]
         except MemoryError:
             # Nothing has been handed out yet, so the same turn can be tried again.
-            self._retry.start(self._flush)
+            self._due = False
+            self._flush_in(_RETRY_S)
             return
         self._due = False
         changed, self._changed = self._changed, []
         spliced, self._spliced = self._spliced, []
+        now = self.clock.monotonic()
+        open_turns: dict[Audience, float] = {}
         for audience, turn in zip(changed, turns, strict=True):
-            audience.end_turn(turn)
-            self._hand_out(audience, turn)
+            open_s = audience.stays_open_s(now)
+            if open_s:
+                open_turns[audience] = open_s
+                audience.turn = memoryview(turn)
+            else:
+                audience.end_turn(turn)
+                self._hand_out(audience, turn)
         for subscriber in spliced:
-            try:
-                subscriber.deliver_turn()
-            except Exception as error:
-                self.abandon(subscriber, *_failure(error))
+            ended = subscriber.audience not in open_turns
+            if ended or not subscriber.can_wait:
+                self._deliver_turn(subscriber, ended)
+            if subscriber.spliced:
+                self._spliced.append(subscriber)
         for audience in changed:
             audience.turn = memoryview(b"")
-            audience.gate.pump()
+            if audience not in open_turns:
+                audience.pump()
+        if open_turns:
+            self._changed[:0] = open_turns
+            self._flush_in(min(open_turns.values()))
         abandoned, self._abandoned = self._abandoned, []
         for subscriber, reason, trace in abandoned:
             subscriber.lose(reason, trace)
+
+    def _flush_in(self, seconds: float) -> None:
+        if self._later is not None:
+            self._later.close()
+        self._later = self.loop.loop.timer(seconds)
+        self._later.start(self.arm)
 
     def _worth_another_look(self) -> bool:
         said = members = 0
@@ -637,6 +721,12 @@ class Delivery:
         for subscriber, sent in short:
             del audience.in_sync[subscriber]
             self._enqueue(subscriber, audience.turn[sent:])
+
+    def _deliver_turn(self, subscriber: Subscriber, ended: bool) -> None:
+        try:
+            subscriber.deliver_turn(ended)
+        except Exception as error:
+            self.abandon(subscriber, *_failure(error))
 
     def _enqueue(self, subscriber: Subscriber, data: Buffer) -> None:
         try:

@@ -1,8 +1,8 @@
 """How fast clients can talk: token buckets, and gates at which they wait for each other. Knows no sockets and no lines.
 
 Invariants of Gate:
-- Clients that wait are admitted one at a time, one address after the other, so that a thousand clients of one address delay another
-  address by one turn.
+- Clients that wait are admitted one at a time, one address after the other, so that a thousand clients of one
+  address delay another address by one turn.
 - Nobody overtakes: while somebody waits, the gate is closed to all others.
 """
 
@@ -12,11 +12,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from gevent.hub import Hub as Loop
 
-from geventchat.net.waiter import Waiter, closing_watcher
+from geventchat.net.waiter import closing_watcher
 
 
 class TokenBucket:
@@ -70,6 +70,13 @@ class TokenBucket:
             self._since = now
 
 
+class Waits(Protocol):
+    """Whoever waits at a gate."""
+
+    def until_admitted(self, watcher: Any) -> None:
+        """Wait until the watcher fires."""
+
+
 class Gate:
     """Admits speakers as fast as `delay_s` allows: 0 when open, infinity when something else will call `pump`."""
 
@@ -86,10 +93,11 @@ class Gate:
 
     def is_open(self) -> bool:
         """True when something can be said now, by whoever was admitted or, when nobody waits, by anyone."""
-        return (self._passing or not (self._waiting or self._admitting)) and self._delay_s() <= 0
+        nobody_waits = not self._waiting and self._admitting is None
+        return (self._passing or nobody_waits) and self._delay_s() <= 0
 
     @contextmanager
-    def admission(self, waiter: Waiter, address: str) -> Iterator[None]:
+    def admission(self, waiter: Waits, address: str) -> Iterator[None]:
         """Wait for admission. What is said inside must not wait."""
         with closing_watcher(self._loop.loop.async_()) as entry:
             self._waiting.setdefault(address, deque()).append(entry)

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 class Transport(Protocol):
     """A non-blocking byte stream. `recv`, `send` and `sendmsg` raise BlockingIOError when they would have to wait.
 
-    A plain non-blocking socket is one as it stands, so a TCP client costs no object besides its socket. A transport that transforms
-    bytes keeps the plain socket inside, so that watchers and the kernel's queues work for it in the same way.
+    A plain non-blocking socket is one as it stands, so a TCP client costs no object besides its socket. A transport
+    that transforms bytes keeps the plain socket inside, so that watchers and the kernel's queues work for it in the
+    same way.
     """
 
     def fileno(self) -> int: ...
@@ -23,8 +24,10 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-# The kernel asks a silent peer for a sign of life after a minute, four times, 15 s apart, and gives up on one that has taken
-# nothing for two minutes. Quiet people notice nothing of it.
+# The socket module has no name for it.
+_TCP_NOTSENT_LOWAT = 25
+# The kernel asks a silent peer for a sign of life after a minute, four times, 15 s apart, and gives up on one that
+# has taken nothing for two minutes. Quiet people notice nothing of it.
 TCP_OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
@@ -33,6 +36,9 @@ TCP_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000),
     # The output of a turn is already joined; waiting for more would only delay it.
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # The kernel takes no more than it can send soon. Otherwise it would take megabytes for each client that does not
+    # read, and one that reads slowly would seem to stand still for seconds while they drain.
+    (socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, 131_072),
     # telnet's Ctrl-C sends a byte out of band; in line it is found and removed like the rest of its sequence.
     (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
 )

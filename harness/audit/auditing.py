@@ -14,7 +14,7 @@ from harness.language.steps import Script
 from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
 from harness.stage.fence import Grade
-from harness.targets.target import Target
+from harness.stage.target import Target
 
 
 @dataclass(frozen=True, slots=True)

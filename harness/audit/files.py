@@ -13,8 +13,8 @@ from harness.language.script import load
 from harness.language.steps import Script
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome, Verdict
+from harness.stage.target import Target
 from harness.targets.choice import TargetChoice
-from harness.targets.target import Target
 
 
 def audit_file(

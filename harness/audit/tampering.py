@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harness.audit.mutations import Kind, Mutation, lines
-from harness.stage.client import Client
+from harness.stage.stage import Client
 
 
 class Tampering:

@@ -15,7 +15,7 @@ from harness.playing.files import play_file
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome, Verdict
 from harness.reporting.failure_text import headline, summary
-from harness.targets.target import Target
+from harness.stage.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from harness.language.plan import plan
+from harness.language.script import check
 from harness.language.steps import Comment, Include, Script
 
 _TAGS = re.compile(r" ?\[(?P<tags>[\w.-]*(?: [\w.-]+)*)\](?: |$)")
@@ -32,7 +32,7 @@ class Tags:
         """The tags of all that this file itself expects, sorted. What included steps expect on the way, such as the
         answer to a login, does not make a script one about logins."""
         found: set[str] = set()
-        for turn in plan(self._script).turns:
+        for turn in check(self._script).turns:
             for located in turn.expectations:
                 if located.script.file == self._script.file:
                     found.update(self.at(located.script.file, located.line))

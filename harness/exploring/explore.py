@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.exploring.flattening import flat
+from harness.exploring.shrinking import Shrinker
 from harness.interception.schedule import EVERY, Perturbation, Schedule
-from harness.language.flattening import flat
 from harness.language.problems import ScriptError
 from harness.language.script import load
 from harness.language.steps import Script
 from harness.playing.files import play_file
 from harness.playing.pipeline import PlayOptions, play
-from harness.playing.shrinking import Shrinker
 from harness.playing.verdict import Outcome, Verdict
+from harness.stage.target import Target
 from harness.targets.choice import UsageError
 from harness.targets.inprocess import InProcess
-from harness.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from harness.generating.model import MakeModel
 from harness.language.steps import Script
 from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
-from harness.targets.target import Target
+from harness.stage.target import Target
 
 MOVES = 30
 """How many moves a conversation has."""

@@ -16,8 +16,8 @@ from harness.language.steps import Step
 from harness.playing.pipeline import PlayOptions, play
 from harness.reporting.report import report
 from harness.reporting.styled_text import plain
+from harness.stage.target import Target
 from harness.targets.choice import UsageError
-from harness.targets.target import Target
 
 
 class Diverged(AssertionError):

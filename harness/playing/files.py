@@ -13,7 +13,7 @@ from harness.language.script import is_library, load
 from harness.language.steps import Script
 from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
-from harness.targets.target import Target
+from harness.stage.target import Target
 
 if TYPE_CHECKING:
     from harness.targets.choice import TargetChoice

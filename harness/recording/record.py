@@ -20,9 +20,8 @@ from gevent.event import Event
 
 from harness.language.steps import FenceLine
 from harness.recording.recorder import Recorder
-from harness.stage.isolation import fresh_world
 from harness.stage.kernel import RealSocket
-from harness.stage.virtual_time import RealLoop
+from harness.stage.virtual_time import OwnLoop, fresh_world
 
 
 def record(
@@ -36,7 +35,7 @@ def record(
 
     Port 0 listens on any free port; the first thing said names it.
     """
-    with fresh_world(RealLoop) as world:
+    with fresh_world(OwnLoop) as world:
         world.hub.exception_stream = sys.stderr
         recorder = Recorder(connect, Path(out), fence)
         with _listening(listen) as listener, _stop_signal() as stop_requested:

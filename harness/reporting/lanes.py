@@ -129,3 +129,27 @@ def clients_of(turns: Iterable[TurnReport], everyone: tuple[str, ...]) -> tuple[
     there = {client_turn.client for turn in turns for client_turn in turn.client_turns}
     there |= {done.client for turn in turns for done in turn.actions if done.client}
     return tuple(name for name in everyone if name in there)
+
+
+def as_received(turn: TurnReport, eol: bytes) -> list[str]:
+    """The receives of this turn as they were heard, to be pasted; client after client."""
+    out: list[str] = []
+    for client_turn in turn.client_turns:
+        for entry in client_turn.entries:
+            if entry.matches and entry.expected is not None:
+                out.append(f"{client_turn.client}{entry.expected.text}")
+            elif entry.received is not None:
+                out.append(f"{client_turn.client}{received_text(entry.received, eol)}")
+        ended = ended_line(client_turn)
+        if ended:
+            out.append(ended)
+    return out
+
+
+def ended_line(client_turn: ClientTurn) -> str:
+    """The line that says how this connection ended in this turn, if it did."""
+    if not client_turn.ended_now:
+        return ""
+    if client_turn.ending is not None and client_turn.ended_as_expected:
+        return f"{client_turn.client} {client_turn.ending.value}"
+    return f"{client_turn.client} {END_WORDS[client_turn.end]}"

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from harness.playing.verdict import FailureKind, Outcome, TurnReport, Verdict
 from harness.reporting.failure_text import headline, particulars
 from harness.reporting.hints import hints
-from harness.reporting.lanes import Cell, Mark, Row, clients_of, rows
+from harness.reporting.lanes import Cell, Mark, Row, as_received, clients_of, rows
 from harness.reporting.styled_text import Line, Span, Tone, padded, width
 from harness.stage.fence import Grade
-from harness.updating.rewriting import as_received
 
 _NOTHING_TO_LEARN = (
     FailureKind.SERVER_DIED,

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from harness.language.expansion import expand
 from harness.language.parser import parse
-from harness.language.plan import ACTION_STEPS, plan
 from harness.language.problems import ScriptError
 from harness.language.renderer import render_item
+from harness.language.script import check
 from harness.language.steps import (
+    ACTION_STEPS,
     AnyOrder,
     Blank,
     Comment,
@@ -28,7 +29,7 @@ from harness.language.steps import (
 )
 from harness.playing.comparison import Entry
 from harness.playing.verdict import ClientTurn, FailureKind, TurnReport, Verdict
-from harness.reporting.lanes import END_WORDS
+from harness.reporting.lanes import ended_line
 
 _NAME = re.compile(r"[^ <]*")
 
@@ -71,32 +72,8 @@ def rewritten(verdict: Verdict) -> str:
     return text
 
 
-def as_received(turn: TurnReport, eol: bytes) -> list[str]:
-    """The receives of this turn as they were heard, to be pasted; client after client."""
-    out: list[str] = []
-    for client_turn in turn.client_turns:
-        for entry in client_turn.entries:
-            if entry.matches and entry.expected is not None:
-                out.append(f"{client_turn.client}{entry.expected.text}")
-            elif entry.received is not None:
-                out.append(_line(as_receive(client_turn.client, entry.received, eol)))
-        ended = _ended(client_turn)
-        if ended:
-            out.append(ended)
-    return out
-
-
 def _line(item: Item) -> str:
     return next(iter(render_item(item)))
-
-
-def _ended(client_turn: ClientTurn) -> str:
-    """The line that says how this connection ended in this turn, if it did."""
-    if not client_turn.ended_now:
-        return ""
-    if client_turn.ending is not None and client_turn.ended_as_expected:
-        return f"{client_turn.client} {client_turn.ending.value}"
-    return f"{client_turn.client} {END_WORDS[client_turn.end]}"
 
 
 # --- what each line should be -------------------------------------------------------------------------------
@@ -114,7 +91,7 @@ def _demands(turn: TurnReport, eol: bytes, script: Script) -> dict[int, _Demand]
             _merge(
                 out,
                 client_turn.ending_line,
-                None if client_turn.ended_as_expected else _ended(client_turn)[len(client_turn.client) :],
+                None if client_turn.ended_as_expected else ended_line(client_turn)[len(client_turn.client) :],
             )
         elif client_turn.silence_line:
             received = next(
@@ -145,7 +122,7 @@ def _add(
             (place.before if own and not anchor else place.after).append(line)
     if client_turn.ending is None and client_turn.ended_now:
         _own(turn.file, script, anchor or turn.last_line)
-        out.setdefault(anchor or turn.last_line, _Demand()).after.append(_ended(client_turn))
+        out.setdefault(anchor or turn.last_line, _Demand()).after.append(ended_line(client_turn))
 
 
 def _instead(entry: Entry, eol: bytes) -> str | None:
@@ -233,7 +210,7 @@ def require_nothing_lost(script: Script, text: str) -> None:
     """Whatever the script does must still be done, in the same order; and the text must be a script."""
     try:
         after = _with_includes_of(script, parse(text, script.file))
-        plan(after)
+        check(after)
     except ScriptError as wrong:
         raise Refused(f"what was heard does not make a script: {wrong}") from None
     if _action_steps(script) != _action_steps(after):
@@ -250,4 +227,4 @@ def _with_includes_of(script: Script, after: Script) -> Script:
 
 
 def _action_steps(script: Script) -> list[object]:
-    return [located.step for located in expand(script) if isinstance(located.step, ACTION_STEPS)]
+    return [located.step for located in expand(script).steps if isinstance(located.step, ACTION_STEPS)]

@@ -15,7 +15,7 @@ from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
 from harness.reporting.failure_text import headline
 from harness.reporting.lanes import received_text
-from harness.targets.target import Target
+from harness.stage.target import Target
 from harness.updating.rewriting import Refused, rewritten
 
 

@@ -18,10 +18,9 @@ from typing import Any
 import gevent
 
 from geventchat import Config, Server
-from geventchat.log import Happening
+from geventchat.log import LogEvent
 from geventchat.net.surroundings import Surroundings
-from harness.stage.isolation import fresh_world
-from harness.stage.virtual_time import VirtualClock, VirtualLoop
+from harness.stage.virtual_time import VirtualClock, VirtualLoop, fresh_world
 
 _CHUNK_BYTES = 262_144
 _US = 1_000_000
@@ -222,11 +221,11 @@ class Arena:
                 self._loop.fire_next()
         self._poll.close()
 
-    def _log(self, happening: Happening, **fields: object) -> None:
+    def _log(self, happening: LogEvent, **fields: object) -> None:
         self.happened[happening.value] += 1
-        if happening is Happening.DISCONNECTED:
+        if happening is LogEvent.DISCONNECTED:
             self.happened[str(fields["reason"])] += 1
-        if happening is Happening.FAULT:
+        if happening is LogEvent.FAULT:
             self.faults.append(str(fields["error"]))
 
 
@@ -240,5 +239,5 @@ def arena(config: Config) -> Iterator[Arena]:
             yield built
         finally:
             built.close()
-            words = world.words.getvalue()
+            words = world.error_log.getvalue()
         assert not words, words

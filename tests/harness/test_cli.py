@@ -81,13 +81,13 @@ def test_a_broken_script_weighs_more_than_a_failed_one(folder, capsys):
         (["play", ".", *RIGHT], "there is no *.chat file here"),
         (["play", "a.chat", "-k", "zebra", *RIGHT], "no script is left to play"),
         (["play", "a.chat", "--app", "nowhere:serve"], "nowhere:serve: No module named 'nowhere'"),
-        (["play", "a.chat", "--app", "os:path"], "os:path is no factory"),
+        (["play", "a.chat", "--app", "os:path"], "os:path is not a factory"),
         (["play", "a.chat", "--app", "os"], "expected MODULE:FACTORY"),
         (["play", "a.chat", "--connect", "nonsense"], "expected HOST:PORT"),
-        (["play", "a.chat", "--connect", "127.0.0.1:1"], "nobody listens at 127.0.0.1:1"),
+        (["play", "a.chat", "--connect", "127.0.0.1:1"], "connection refused by 127.0.0.1:1"),
         (["play", "a.chat", "--fence", "PING", *RIGHT], "a line without its answer"),
-        (["play", "a.chat", "--within", "5", *RIGHT], "'5' is no duration"),
-        (["play", "a.chat", "--server", "false {port}"], "exited with status 1 before it answered"),
+        (["play", "a.chat", "--within", "5", *RIGHT], "'5' is not a duration"),
+        (["play", "a.chat", "--server", "false {port}"], "exited with status 1 before it listened"),
     ],
 )
 def test_what_cannot_be_played_is_told_and_exits_with_2(folder, capsys, arguments, said):

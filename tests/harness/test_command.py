@@ -112,7 +112,7 @@ def test_several_endpoints_and_options_are_filled_in() -> None:
         ("/no/such/program {port}", "cannot start '/no/such/program': No such file"),
         (
             "sh -c 'echo no licence >&2; exit 3' {port}",
-            "(?s)exited with status 3 before it answered.*no licence",
+            "(?s)exited with status 3 before it listened.*no licence",
         ),
         (["sh", "-c", "kill -SEGV $$", "{port}"], "was killed by SIGSEGV"),
         ("sh -c 'echo thinking; sleep 60' {port}", "(?s)did not listen on port .* within 0.3 s.*thinking"),
@@ -178,7 +178,7 @@ def test_each_script_has_a_server_of_its_own_and_shared_is_one_for_all() -> None
             with Stage(target, fence=PING) as stage:
                 alice = stage.client("alice")
                 alice.send("PING")
-                seen.append(stage._running.process.pid)  # type: ignore[attr-defined]
+                seen.append(stage.server.process.pid)  # type: ignore[attr-defined]
                 alice.expect("PONG")
         return seen
 
@@ -208,7 +208,7 @@ def test_a_chatty_server_is_not_held_up_and_its_last_words_are_kept() -> None:
         alice.expect("here")
         assert stage.server_output().endswith("last words\n")
         assert len(stage.server_output()) < 10_000
-        assert stage._running.process._size() < 1_000_000  # type: ignore[attr-defined]
+        assert stage.server.process._size() < 1_000_000  # type: ignore[attr-defined]
 
 
 def test_an_address_is_spoken_to_and_left_alone() -> None:

@@ -13,8 +13,7 @@ from harness.compare.comparing import Cell, compare
 from harness.compare.servers import ComparedServer
 from harness.compare.table import mark
 from harness.compare.tags import Tags
-from harness.language.plan import plan
-from harness.language.script import load
+from harness.language.script import check, load
 from harness.language.steps import FenceLine, ReceivesNothing
 from harness.playing.files import scripts_in
 from harness.playing.pipeline import PlayOptions
@@ -80,7 +79,7 @@ def told(cells: list[Cell]) -> str:
 def test_each_expectation_says_which_document_it_comes_from(path: Path) -> None:
     script = load(path)
     tags = Tags(script)
-    for turn in plan(script).turns:
+    for turn in check(script).turns:
         for located in turn.expectations:
             if isinstance(located.step, ReceivesNothing):
                 continue  # for the reader: it is so anyway

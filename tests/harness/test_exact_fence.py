@@ -18,8 +18,7 @@ import pytest
 from gevent.server import StreamServer
 
 from harness import Address, Grade, InProcess, ServerSpec, Stage, TargetError, UnsupportedSpec
-from harness.stage.exact_fence import NeverIdle
-from harness.stage.fence import FenceFailed
+from harness.stage.fence import FenceFailed, NeverIdle
 from harness.stage.stage import Unexpected
 from tests.harness.servers.late import serve
 
@@ -109,7 +108,7 @@ def test_a_loop_that_never_rests_is_told_and_not_waited_for_for_ever() -> None:
 
 def test_a_pool_thread_that_does_not_come_back_is_told() -> None:
     with Stage(InProcess(serve), within=0.3) as stage:
-        with pytest.raises(FenceFailed, match="had a thread at work that did not come back"):
+        with pytest.raises(FenceFailed, match="had a thread at work that did not return"):
             stage.client("alice").send("STUCK")
         gevent.get_hub().threadpool.join()
 

@@ -116,17 +116,17 @@ class Witness(Schedule):
         super().__init__(seed)
         self.decided: list[object] = []
 
-    def accepting(self) -> None:
+    def before_accept(self) -> None:
         self.decided.append("accepting")
-        super().accepting()
+        super().before_accept()
 
-    def reading(self, wire: AcceptedConnection, size: int) -> int:
-        allowed = super().reading(wire, size)
+    def before_read(self, wire: AcceptedConnection, size: int) -> int:
+        allowed = super().before_read(wire, size)
         self.decided.append(("reading", wire.number, size, allowed))
         return allowed
 
-    def writing(self, wire: AcceptedConnection, size: int) -> int:
-        allowed = super().writing(wire, size)
+    def before_write(self, wire: AcceptedConnection, size: int) -> int:
+        allowed = super().before_write(wire, size)
         self.decided.append(("writing", wire.number, size, allowed))
         return allowed
 
@@ -165,11 +165,11 @@ class Bystander(Interceptor):
     def accepted(self, wire: AcceptedConnection) -> None:
         self.peers.add(wire.peer)
 
-    def reading(self, wire: AcceptedConnection, size: int) -> int:
+    def before_read(self, wire: AcceptedConnection, size: int) -> int:
         assert wire.peer in self.peers
         return size
 
-    def ends(self) -> None:
+    def server_stopped(self) -> None:
         self.ended = True
 
 

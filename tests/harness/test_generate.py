@@ -92,8 +92,8 @@ def test_the_command_says_so_where_server_and_model_agree(tmp_path, capsys, monk
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("tests.harness.servers.talkers", "names no model; expected MODULE:MODEL"),
-        ("tests.harness.servers.talkers:PEOPLE", "is no model: it cannot be called"),
+        ("tests.harness.servers.talkers", "does not name a model; expected MODULE:MODEL"),
+        ("tests.harness.servers.talkers:PEOPLE", "is not a model: it cannot be called"),
         ("tests.harness.servers.talkers:Nobody", "has no attribute 'Nobody'"),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import Command, Fence, Grade, Stage, TargetError
-from harness.stage.fence import FenceFailed, _answer_pattern, _find, _wire
+from harness.stage.fence import FenceFailed
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PING = Fence("PING", ("PONG", "ERR must-login-first"))
@@ -100,7 +100,7 @@ def test_a_server_that_hangs_up_over_a_line_is_closed_and_not_reset_by_the_fence
     with Stage(threaded(), fence=PING) as stage:
         for n in range(20):
             client = stage.client(f"client{n}")
-            client.expects_close = True
+            client.connection.expects_close = True
             client.send("QUIT")
             client.expect("Goodbye!")
             client.expect_closed()
@@ -127,7 +127,7 @@ def test_no_fence_is_sent_while_waiting() -> None:
         began = time.monotonic()
         stage.wait(0.25)
         assert time.monotonic() - began >= 0.25
-        assert bob.arrivals == []
+        assert bob.inbox.arrivals == []
 
 
 def test_a_server_that_dies_is_told_with_its_last_words() -> None:
@@ -169,7 +169,7 @@ def test_what_is_no_fence_is_refused(make: Callable[[], Fence], message: str) ->
     ],
 )
 def test_an_answer_is_found_where_it_stands(answer: str, inbox: bytes, swallowed: bytes | None) -> None:
-    found = _find(bytearray(inbox), 0, _answer_pattern([_wire(answer, "2")]))
+    found = Fence("?", (answer,)).find_answer(inbox, 0, "2")
     assert (inbox[found[0] :][: found[1]] if found else None) == swallowed
 
 

@@ -241,7 +241,7 @@ def test_an_option_or_endpoint_or_feature_that_the_target_lacks_is_said_as_that(
     assert verdict.reason.startswith("needs magic, which ")
     verdict = played("needs: restart virtul-time\n\na> x\n")
     assert verdict.outcome is Outcome.SCRIPT_WRONG
-    assert "1:16: no feature is called 'virtul-time'" in verdict.reason
+    assert "1:16: unknown feature 'virtul-time'" in verdict.reason
     assert "expected: perhaps virtual-time" in verdict.reason
 
 

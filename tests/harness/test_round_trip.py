@@ -169,7 +169,7 @@ def test_any_text_is_a_script_or_an_error_that_names_its_place(text):
     try:
         script = parse(text, "any.chat")
     except ScriptError as error:
-        wrong = error
+        wrong = error.problem
     if wrong is None:
         assert parse(render(script)) == script
     else:

@@ -123,7 +123,7 @@ def test_a_definition_is_rewritten_for_all_its_calls(tmp_path):
     ("text", "why"),
     [
         (f"{FIRST}repeat 2 as n:\n    alice>~ MSG ${{n}}\n    bob< MSG\n", "line 7 is played 2 times"),
-        ("alice> LOGIN alice\nalice<~ ${x} now\nalice>~ MSG ${x}\n", "nothing has bound ${x}"),
+        ("alice> LOGIN alice\nalice<~ ${x} now\nalice>~ MSG ${x}\n", "${x} is not bound"),
         (f"{FIRST}repeat 2:\n    bob< x\nalice> WHO\nalice< USER alice\nalice< USER bob\n", "without a step"),
     ],
 )
