@@ -96,9 +96,11 @@ class Pair:
 
 def _git(*arguments: str, index: Path | None = None) -> str:
     environment = os.environ if index is None else {**os.environ, "GIT_INDEX_FILE": str(index)}
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), *arguments], env=environment, capture_output=True, text=True
-    )
+    command = ["git", "-C", str(ROOT), *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise ComparisonFailed("git is not installed") from None
     if done.returncode != 0:
         raise ComparisonFailed(f"git {arguments[0]}: {done.stderr.strip()}")
     return done.stdout.strip()

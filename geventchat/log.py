@@ -138,7 +138,7 @@ class AddressLog:
 
     An address that exceeds its limit is silent until it can write for a second again, or for its whole burst. Then one
     `log-suppressed` says how many events were dropped. Without a timer, that line comes with the next event of any address,
-    or on close. With `per_s` 0 there is no limit.
+    or on close. `per_s` 0 means no limit.
     """
 
     def __init__(self, log: Log, per_s: float, burst: int, clock: Clock) -> None:

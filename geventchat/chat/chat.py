@@ -68,7 +68,7 @@ class Busy:
 class Pending(Generic[T]):
     """Work that has to wait, to be done outside the chat.
 
-    The client's greenlet runs `job`, which can block that greenlet and nobody else. `finish` is called with the
+    The client's greenlet runs `job`, which can block only that greenlet. `finish` is called with the
     result, back in the chat, and checks again what may have changed meanwhile. If the client is gone by then,
     `finish` is not called.
     """

@@ -1,4 +1,4 @@
-"""A room: who is in it, the audiences that hear it, and the ids of its messages.
+"""A room: the people in it, the audiences that hear it, and the ids of its messages.
 
 Does not know what an audience or a subscriber is made of; both are handed in, and the room only says what happened
 and in which order.
@@ -46,7 +46,7 @@ class Subscriber(Protocol):
         """Hear the audience from now on."""
 
     def unsubscribe(self) -> None:
-        """Stop hearing the audience; what it was told before is still delivered."""
+        """Stop hearing the audience; what was said before is still delivered."""
 
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
@@ -71,7 +71,7 @@ class Audience(Protocol):
         """Stop pumping this gate."""
 
     def publish(self, event: Broadcast, author: Subscriber | None) -> None:
-        """Deliver to everyone; whether an author who is here hears it too is up to the dialect."""
+        """Deliver to everyone; whether a present author hears it too is up to the dialect."""
 
 
 # Makes a gate that is open when the delay is 0.

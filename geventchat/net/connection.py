@@ -165,7 +165,7 @@ class Connection:
             self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
 
     def refuse(self, reason: NoticeReason) -> None:
-        """Say why there is no slot, and close; instead of `run`."""
+        """Send the reason for the refusal, and close; instead of `run`."""
         self._end(CloseReason.REFUSED, DisconnectNotice(reason, as_error=True))
 
     def shut_down(self) -> None:
@@ -249,7 +249,7 @@ class Connection:
         rate, _ = self._buckets(now)
         while lines:
             self._wait_for_bytes(now)
-            granted = len(lines) if waiter.hung_up else rate.take(len(lines), now)
+            granted = rate.take(len(lines), now)
             if granted:
                 share = size * granted // len(lines)
                 size -= share
@@ -259,7 +259,7 @@ class Connection:
                 self._charge_answers(now)
                 lines = lines[granted:]
             else:
-                waiter.pause(rate.delay_s(1, now))
+                self._waiter.pause(rate.delay_s(1, now))
             now = waiter.active()
         return True
 
@@ -292,8 +292,6 @@ class Connection:
         delay_s = self._buckets(now)[1].delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)
-            if self._waiter.hung_up:
-                raise ConnectionEnded(CloseReason.CLOSED)
         # The first bytes of a connection are charged to its address but do not wait for it: however busy the others of
         # that address are, a newcomer can log in.
         address = self._address

@@ -1,12 +1,12 @@
 """What each client is sent: in order, bounded, and once per turn of the loop. Knows no dialect's words and no greenlets.
 
 A *turn* is everything that is said between two flushes. An `Audience` collects its own turn: each event is encoded
-once and appended once. What one client is sent is that sequence of bytes with its own frames in between, at the
+once and appended once. What one client is sent is that sequence of bytes with its private frames in between, at the
 offsets where they were made, and with holes for what it does not hear. Such a place is a *splice*. At the end of
 the turn `Delivery` gives every subscriber its share, in one send.
 
 States of a Subscriber, and what holds in each:
-- detached: in neither of its audience's dictionaries; it only gets frames of its own.
+- detached: in neither of its audience's dictionaries; it only gets private frames.
 - in sync:  subscribed, no splices in this turn, nothing backlogged. It is in `Audience.in_sync`, and all that a
   turn does for it is one `send` of the shared bytes.
 - spliced:  it has splices in this turn. It is in `Delivery._spliced` once, and not in `in_sync`.
@@ -14,7 +14,7 @@ States of a Subscriber, and what holds in each:
 - closed:   nothing is kept, nothing is sent.
 
 People who come and go in a large room are announced a few times per second, with everything that is said meanwhile:
-each such turn costs one send for every member. Until then their turn stays open. A client with frames of its own gets
+each such turn costs one send for every member. Until then their turn stays open. A client with private frames gets
 them at once, after what the turn has said so far, and the rest when the turn ends.
 
 Invariants:
@@ -64,7 +64,7 @@ _BEHIND_SHARE = 4
 _PROBE_S = 4.0
 # What can be said at once to readers that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
-# A turn in which people only come and go stays open for so long in a room with so many members.
+# A turn in which people only come and go stays open for this long in a room with at least this many members.
 _PRESENCE_S = 0.1
 _PRESENCE_MEMBERS = 500
 # After a lack of memory, how long until the same turn is tried again.
@@ -284,7 +284,7 @@ class Subscriber:
             audience.in_sync[self] = self._send
 
     def unsubscribe(self) -> None:
-        """Stop hearing the audience; what it was told before is still delivered."""
+        """Stop hearing the audience; what was said before is still delivered."""
         audience = self.audience
         size = audience.size
         self._stop = size

@@ -3,7 +3,7 @@
 Invariants of Gate:
 - Clients that wait are admitted one at a time, one address after the other, so that a thousand clients of one
   address delay another address by one turn.
-- Nobody overtakes: while somebody waits, the gate is closed to all others.
+- Waiting clients are never overtaken: while the queue is not empty, the gate is closed to all others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from geventchat.net.waiter import closing_watcher
 
 
 class TokenBucket:
-    """Allows `burst` at once and `per_s` in the long run; with `per_s` 0 there is no limit. Pure.
+    """Allows `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Pure.
 
     More can be charged than there is; then the next one waits.
     """
@@ -34,7 +34,7 @@ class TokenBucket:
         self._since = now
 
     def take(self, wanted: int, now: float) -> int:
-        """Take as many whole tokens as there are, at most so many."""
+        """Take up to this many whole tokens; returns how many there were."""
         if not self._per_s:
             return wanted
         self._refill(now)
@@ -44,13 +44,13 @@ class TokenBucket:
         return granted
 
     def charge(self, cost: float, now: float) -> None:
-        """Take so many tokens, whether they are there or not."""
+        """Take this many tokens, even if that leaves a debt."""
         if self._per_s:
             self._refill(now)
             self._tokens -= cost
 
     def delay_s(self, wanted: float, now: float) -> float:
-        """How long until there are so many tokens."""
+        """How long until this many tokens are available."""
         if not self._per_s:
             return 0.0
         self._refill(now)
@@ -92,7 +92,7 @@ class Gate:
         self._timer: Any = None
 
     def is_open(self) -> bool:
-        """True when something can be said now, by whoever was admitted or, when nobody waits, by anyone."""
+        """True when something can be said now, by whoever was admitted or, with an empty queue, by anyone."""
         nobody_waits = not self._waiting and self._admitting is None
         return (self._passing or nobody_waits) and self._delay_s() <= 0
 

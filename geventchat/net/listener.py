@@ -98,7 +98,7 @@ class Listener(StreamServer):
     def _pause(self, error: OSError) -> None:
         self.stop_accepting()
         if not self._starved:
-            # Once, however often it is tried: a log that fills up is a problem of its own.
+            # Once, however often it is tried: a log that fills up would be another problem.
             self._starved = True
             self._log(LogEvent.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
         self._retry = self.loop.timer(_RETRY_S)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.interception.interceptor import AcceptedConnection, Interceptor
+from harness.language.exhaustive import assert_never
 from harness.language.steps import CallFails, CallTakes, ClockJumps, Fault, SocketCall
 from harness.stage.connection import Connection
 from harness.stage.kernel import RealSocket, SocketAddress
@@ -93,6 +94,8 @@ class Faults(Interceptor):
             case CallTakes(call, _, most):
                 self._of(connection).calls(call).most = most
                 self._loop.recheck_blocked()
+            case _:
+                assert_never(fault)
 
     def vanish(self, connection: Connection) -> None:
         """Let the client's machine disappear; the server is not told."""

@@ -20,49 +20,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from harness.language import steps
 from harness.language.escapes import parse_bytes, render_bytes
 from harness.language.patterns import ANONYMOUS, Kind, Pattern, parse_pattern, render_pattern
 from harness.language.problems import LineError, columns_from
-from harness.language.steps import (
-    NAME,
-    PARAMETER,
-    RESERVED,
-    Acts,
-    AnyOrder,
-    Blank,
-    Call,
-    CallFails,
-    CallTakes,
-    ClockJumps,
-    Comment,
-    ConnectionAction,
-    Connects,
-    Define,
-    Ending,
-    Ends,
-    Eol,
-    FenceLine,
-    Include,
-    Item,
-    LineEnd,
-    Needs,
-    Receive,
-    ReceiveBytes,
-    ReceivePattern,
-    ReceivesNothing,
-    Repeat,
-    Send,
-    SendBytes,
-    SendPattern,
-    Server,
-    Setting,
-    SocketCall,
-    Title,
-    Together,
-    Wait,
-    Within,
-    is_literal,
-)
 
 # --- fields: the values that stand in a line ----------------------------------------------------------------
 
@@ -75,6 +36,8 @@ class Field:
     read: Callable[[str], Any]
     write: Callable[[Any], str]
     examples: tuple[str, ...]
+    values: tuple[Any, ...] = ()
+    """All of them, where they are few."""
 
 
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>us|ms|s|m|h)")
@@ -112,20 +75,18 @@ def render_duration(microseconds: int) -> str:
 
 def check_client(client: str) -> str:
     """The name itself; LineError where a client cannot be called that."""
-    if client in RESERVED:
+    if client in steps.RESERVED:
         raise LineError(0, f"{client!r} is a word of the language", "another name for this client")
-    if not NAME.fullmatch(client):
+    if not steps.NAME.fullmatch(client):
         raise LineError(
-            0,
-            f"{client!r} is not a name for a client",
-            "a letter, then letters, digits, _ and single - or .",
+            0, f"{client!r} is not a name for a client", "a letter, then letters, digits, _ and single - or ."
         )
     return client
 
 
 def _enum(*members: enum.Enum) -> Field:
     by_text = {str(member.value): member for member in members}
-    return Field("|".join(by_text), by_text.__getitem__, lambda member: str(member.value), tuple(by_text))
+    return Field("|".join(by_text), by_text.__getitem__, lambda one: str(one.value), tuple(by_text), members)
 
 
 def _read_error(text: str) -> str:
@@ -177,9 +138,9 @@ def _read_clients(text: str) -> tuple[str, ...]:
 
 def _read_words(text: str) -> tuple[str, ...]:
     words = tuple(text.split())
-    if len(words) < 2 or all(PARAMETER.fullmatch(word) for word in words):
+    if len(words) < 2 or all(steps.PARAMETER.fullmatch(word) for word in words):
         raise LineError(len(text), "nothing is defined here", "a client and a new verb: define X logs in:")
-    parameters = [word for word in words if PARAMETER.fullmatch(word)]
+    parameters = [word for word in words if steps.PARAMETER.fullmatch(word)]
     for word in parameters:
         if parameters.count(word) > 1:
             raise LineError(text.rindex(word), f"{word} twice in one head", "each parameter once")
@@ -191,10 +152,10 @@ def _read_words(text: str) -> tuple[str, ...]:
 _FIELDS = {
     "client": Field(r"\S+", check_client, str, ("a",)),
     "endpoint": Field(r"\S+", str, str, ("ENDPOINT",)),
-    "action": _enum(*ConnectionAction),
-    "ending": _enum(*Ending),
-    "accept": _enum(SocketCall.ACCEPT),
-    "call": _enum(SocketCall.READ, SocketCall.SEND),
+    "action": _enum(*steps.ConnectionAction),
+    "ending": _enum(*steps.Ending),
+    "accept": _enum(steps.SocketCall.ACCEPT),
+    "call": _enum(steps.SocketCall.READ, steps.SocketCall.SEND),
     "error": Field(r"\S+", _read_error, str, ("EPIPE",)),
     "count": Field(r"[0-9]+", _read_count, str, ("3",)),
     "amount": Field(r".+", _read_amount, _write_amount, ("1 byte",)),
@@ -261,9 +222,9 @@ class Form:
     def accepts(self, item: Any) -> bool:
         """Whether this form can write the item: two forms of one kind differ in an enumerated value."""
         return type(item) is self.kind and all(
-            getattr(item, attribute) in map(field.read, field.examples)
+            getattr(item, attribute) in field.values
             for attribute, field in self._fields.items()
-            if field.regex == "|".join(field.examples)
+            if field.values
         )
 
     def write(self, item: Any) -> str:
@@ -298,29 +259,29 @@ def _regex(parts: Sequence[_Part]) -> str:
 
 
 _KEYWORD_FORMS = (
-    Form("wait {microseconds:duration}", Wait),
-    Form("together:", Together),
-    Form("in any order[, the same for {same_for:clients}]:", AnyOrder),
-    Form("repeat {times:count}[ as {name:word}]:", Repeat),
-    Form("define {words}:", Define),
-    Form("include {path}", Include),
+    Form("wait {microseconds:duration}", steps.Wait),
+    Form("together:", steps.Together),
+    Form("in any order[, the same for {same_for:clients}]:", steps.AnyOrder),
+    Form("repeat {times:count}[ as {name:word}]:", steps.Repeat),
+    Form("define {words}:", steps.Define),
+    Form("include {path}", steps.Include),
 )
 # The words of the faults are no words of the language: a client may be called `the`, and a defined step may begin with
 # any of them. Only a sentence that continues as a fault does is read as one.
 _SENTENCE_FORMS = (
     Form(
         "{call:accept} fails with {error}[ {times:count} times]",
-        CallFails,
+        steps.CallFails,
         listed=False,
         implied={"client": None},
     ),
-    Form("{call} {client} fails with {error}[ {times:count} times]", CallFails, listed=False),
-    Form("{call} {client} takes {most:amount}", CallTakes, listed=False),
-    Form("the clock jumps {microseconds:jump}", ClockJumps, listed=False),
-    Form("{client} connects[ to {endpoint}]", Connects),
-    Form("{client} receives nothing", ReceivesNothing),
-    Form("{client} {ending}", Ends),
-    Form("{client} {action}", Acts),
+    Form("{call} {client} fails with {error}[ {times:count} times]", steps.CallFails, listed=False),
+    Form("{call} {client} takes {most:amount}", steps.CallTakes, listed=False),
+    Form("the clock jumps {microseconds:jump}", steps.ClockJumps, listed=False),
+    Form("{client} connects[ to {endpoint}]", steps.Connects),
+    Form("{client} receives nothing", steps.ReceivesNothing),
+    Form("{client} {ending}", steps.Ends),
+    Form("{client} {action}", steps.Acts),
 )
 _NEAR_MISSES = (
     (
@@ -382,18 +343,18 @@ def _pattern(literal: Field, sent: bool) -> Field:
 _SENT, _RECEIVED = _literal("a>>"), _literal("a<<")
 _BYTES = Field(r".*", _read_content, render_bytes, ("bytes",))
 _MESSAGES: dict[str, tuple[type, str, Field]] = {
-    ">": (Send, "text", _SENT),
-    "<": (Receive, "text", _RECEIVED),
-    ">>": (SendBytes, "data", _BYTES),
-    "<<": (ReceiveBytes, "data", _BYTES),
-    ">~": (SendPattern, "pattern", _pattern(_SENT, sent=True)),
-    "<~": (ReceivePattern, "pattern", _pattern(_RECEIVED, sent=False)),
+    ">": (steps.Send, "text", _SENT),
+    "<": (steps.Receive, "text", _RECEIVED),
+    ">>": (steps.SendBytes, "data", _BYTES),
+    "<<": (steps.ReceiveBytes, "data", _BYTES),
+    ">~": (steps.SendPattern, "pattern", _pattern(_SENT, sent=True)),
+    "<~": (steps.ReceivePattern, "pattern", _pattern(_RECEIVED, sent=False)),
 }
 _MESSAGE = re.compile(r"(?P<client>[^\s<>]*)(?P<arrow>>~|>>|>|<~|<<|<)")
 _ARROWS = {kind: arrow for arrow, (kind, _, _) in _MESSAGES.items()}
 
 
-def _read_message(text: str, number: int) -> Item | None:
+def _read_message(text: str, number: int) -> steps.Item | None:
     found = _MESSAGE.match(text)
     if found is None:
         return None
@@ -413,7 +374,7 @@ def _read_message(text: str, number: int) -> Item | None:
         )
     with columns_from(found.end() + 1):
         content = field.read(rest[1:])
-    step: Item = kind(client, **{attribute: content}, line=number)
+    step: steps.Item = kind(client, **{attribute: content}, line=number)
     return step
 
 
@@ -427,7 +388,7 @@ def _write_message(step: Any) -> str:
 # --- the header ---------------------------------------------------------------------------------------------
 
 
-def _read_server(value: str) -> Server:
+def _read_server(value: str) -> steps.Server:
     endpoints: list[str] = []
     options: dict[str, str] = {}
     for word in value.split():
@@ -441,63 +402,63 @@ def _read_server(value: str) -> Server:
             options[key] = setting
         else:
             endpoints.append(key)
-    return Server(tuple(endpoints), options)
+    return steps.Server(tuple(endpoints), options)
 
 
-def _write_server(server: Server) -> str:
+def _write_server(server: steps.Server) -> str:
     return " ".join((*server.endpoints, *(f"{key}={value}" for key, value in server.options.items())))
 
 
-def _read_needs(value: str) -> Needs:
+def _read_needs(value: str) -> steps.Needs:
     for word in value.split():
         if not _WORD.fullmatch(word):
             raise LineError(value.index(word), f"{word!r} is not a feature", "words: virtual-time in-process")
-    return Needs(tuple(value.split()))
+    return steps.Needs(tuple(value.split()))
 
 
-def _read_fence(value: str) -> FenceLine:
+def _read_fence(value: str) -> steps.FenceLine:
     question, arrow, answers = value.partition(" -> ")
     choices = tuple(answers.split(" | "))
     if not arrow or not question or not all(choice and choice == choice.strip() for choice in choices):
         raise LineError(
             0, "a line without its answer", "fence: PING -> PONG   or   fence: PING -> PONG | ERR login first"
         )
-    return FenceLine(question, choices)
+    return steps.FenceLine(question, choices)
 
 
-def _read_eol(value: str) -> LineEnd:
+def _read_eol(value: str) -> steps.LineEnd:
     try:
-        return LineEnd(Eol(value))
+        return steps.LineEnd(steps.Eol(value))
     except ValueError:
         raise LineError(0, f"{value!r} is not a line end", "lf or crlf") from None
 
 
-def _read_within(value: str) -> Within:
+def _read_within(value: str) -> steps.Within:
     microseconds = parse_duration(value)
     if microseconds == 0:
         raise LineError(0, "no time at all", "a duration above zero")
-    return Within(microseconds)
+    return steps.Within(microseconds)
 
 
-_HEADER: dict[str, tuple[type, Callable[[str], Setting], Callable[[Any], str]]] = {
-    "title": (Title, Title, lambda title: title.text),
-    "server": (Server, _read_server, _write_server),
-    "needs": (Needs, _read_needs, lambda needs: " ".join(needs.features)),
-    "fence": (FenceLine, _read_fence, lambda fence: f"{fence.question} -> {' | '.join(fence.answers)}"),
-    "eol": (LineEnd, _read_eol, lambda end: end.eol.value),
-    "within": (Within, _read_within, lambda within: render_duration(within.microseconds)),
+_HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
+    "title": (steps.Title, steps.Title, lambda title: title.text),
+    "server": (steps.Server, _read_server, _write_server),
+    "needs": (steps.Needs, _read_needs, lambda needs: " ".join(needs.features)),
+    "fence": (steps.FenceLine, _read_fence, lambda fence: f"{fence.question} -> {' | '.join(fence.answers)}"),
+    "eol": (steps.LineEnd, _read_eol, lambda end: end.eol.value),
+    "within": (steps.Within, _read_within, lambda within: render_duration(within.microseconds)),
 }
 _HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
 
 
-def header_line(text: str, number: int = 0) -> Setting:
+def header_line(text: str, number: int = 0) -> steps.Setting:
     """The setting of one `key: value` line."""
     key, _, value = text.partition(":")
     if key not in _HEADER:
         raise LineError(0, f"unknown header {key!r}", ", ".join(f"{known}:" for known in _HEADER))
     if not value.startswith(" ") or value[1:2] in ("", " "):
         raise LineError(len(key) + 1, "no value", f"one space, then the value: {key}: …")
-    if not is_literal(value):
+    if not steps.is_literal(value):
         raise LineError(
             len(key) + 1, "a control character, or white space at the end of the line", "visible text"
         )
@@ -519,7 +480,7 @@ _KNOWN = (
 )
 
 
-def read_step(text: str, number: int) -> Item | BlockHead:
+def read_step(text: str, number: int) -> steps.Item | BlockHead:
     """The step, or the head of a block, that this line says; LineError where it says neither."""
     message = _read_message(text, number)
     if message is not None:
@@ -527,11 +488,11 @@ def read_step(text: str, number: int) -> Item | BlockHead:
     if text != text.rstrip():
         raise LineError(len(text.rstrip()), "white space at the end of the line", "none")
     keyword = re.split(r"[ :,]", text, maxsplit=1)[0]
-    for form in _KEYWORD_FORMS if keyword in RESERVED else _SENTENCE_FORMS:
-        made: Item | BlockHead | None = form.read(text, number)
+    for form in _KEYWORD_FORMS if keyword in steps.RESERVED else _SENTENCE_FORMS:
+        made: steps.Item | BlockHead | None = form.read(text, number)
         if made is not None:
             return made
-    if keyword in RESERVED:
+    if keyword in steps.RESERVED:
         ways = [example for form in _KEYWORD_FORMS for example in form.shown() if example.startswith(keyword)]
         raise LineError(0, f"not quite `{ways[0]}`", "   or   ".join(ways))
     for regex, wrong, expected in _NEAR_MISSES:
@@ -540,25 +501,25 @@ def read_step(text: str, number: int) -> Item | BlockHead:
             raise LineError(found.start("at"), wrong, expected)
     if " " not in text or text.endswith(":"):
         raise LineError(0, "unrecognised step", _KNOWN)
-    return Call(text, line=number)
+    return steps.Call(text, line=number)
 
 
 def _has_meaning(sentence: str) -> bool:
     """Whether the language itself explains the sentence, so that it cannot be defined."""
     try:
-        return not isinstance(read_step(sentence, 0), Call)
+        return not isinstance(read_step(sentence, 0), steps.Call)
     except LineError:
         return True
 
 
-def write_line(item: Item | Setting) -> str:
+def write_line(item: steps.Item | steps.Setting) -> str:
     """The line that says this item; of a block, its head."""
     match item:
-        case Comment(text):
+        case steps.Comment(text):
             return f"#{text}"
-        case Blank():
+        case steps.Blank():
             return ""
-        case Call(sentence):
+        case steps.Call(sentence):
             return sentence
         case _ if type(item) in _ARROWS:
             return _write_message(item)

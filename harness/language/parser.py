@@ -27,8 +27,6 @@ from harness.language.steps import (
 
 _HEADER = re.compile(r"([a-z][a-z_-]*):(?!$)")
 _Read = Item | BlockHead
-_Refusal = tuple[str, str]
-"""What stands in a block that may not, and what was expected there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class _Parser:
 
     def script(self) -> Script:
         header = self._header()
-        return Script(header, tuple(self._block(0, _anything)), self._file, self._rows)
+        return Script(header, tuple(self._block(0, None)), self._file, self._rows)
 
     # --- lines ------------------------------------------------------------------------------------
 
@@ -121,7 +119,7 @@ class _Parser:
 
     # --- blocks -----------------------------------------------------------------------------------
 
-    def _block(self, indent: int, refuse: Callable[[_Read], _Refusal | None]) -> list[Item]:
+    def _block(self, indent: int, block: type | None) -> list[Item]:
         items: list[Item] = []
         while self._at < len(self._lines):
             line = self._lines[self._at]
@@ -138,7 +136,7 @@ class _Parser:
                     f"{indent} spaces, or a line above that ends in a colon" if indent else "no indentation"
                 )
                 self._fail(line, 0, "indented more than the line above", expected)
-            items.append(self._step(line, refuse))
+            items.append(self._step(line, block))
         return items
 
     def _leaves(self, line: _Line, indent: int) -> bool:
@@ -152,13 +150,13 @@ class _Parser:
             return comment is None or not comment.layout or comment.indent < indent
         return line.indent < indent
 
-    def _step(self, line: _Line, refuse: Callable[[_Read], _Refusal | None]) -> Item:
+    def _step(self, line: _Line, block: type | None) -> Item:
         if _HEADER.match(line.text):
             self._fail(
                 line, 0, "a header below the header", "headers at the top, then a blank line, then steps"
             )
         read: _Read = self._read(line, read_step)
-        refusal = refuse(read)
+        refusal = _refusal(read, block)
         if refusal is not None:
             self._fail(line, 0, *refusal)
         self._at += 1
@@ -166,16 +164,16 @@ class _Parser:
             if isinstance(read, RECEIVING) and not read.client and not self._in_same_for(line):
                 self._fail(line, 0, "no client is named here", "the name of a client before the <")
             return read
-        body = self._body(line, _REFUSE.get(read.kind, _anything))
+        body = self._body(line, read.kind)
         self._check_same_for(body, read.values.get("same_for", ()))
-        block: Item = read.kind(**read.values, body=body, line=line.number)
-        return block
+        made: Item = read.kind(**read.values, body=body, line=line.number)
+        return made
 
-    def _body(self, head: _Line, refuse: Callable[[_Read], _Refusal | None]) -> tuple[Item, ...]:
+    def _body(self, head: _Line, block: type) -> tuple[Item, ...]:
         first = next((line for line in self._lines[self._at :] if not line.layout), None)
         if first is None or first.indent <= head.indent:
             self._fail(head, len(head.text), "nothing is indented below this line", "indented steps below it")
-        return tuple(self._block(first.indent, lambda read: _top_level_only(read) or refuse(read)))
+        return tuple(self._block(first.indent, block))
 
     def _in_same_for(self, line: _Line) -> bool:
         above = (other for other in reversed(self._lines[: line.number - 1]) if not other.layout)
@@ -197,40 +195,28 @@ def _layout(line: _Line) -> Layout:
 
 # --- what a block refuses -----------------------------------------------------------------------------------
 
-
-def _anything(read: _Read) -> _Refusal | None:
-    return None
-
-
-def _top_level_only(read: _Read) -> _Refusal | None:
-    if isinstance(read, BlockHead) and read.kind is Define:
-        return "a define inside a block", "definitions at the left margin"
-    if isinstance(read, Include):
-        return "an include inside a block", "includes at the left margin"
-    return None
-
-
-def _all_but_sends(read: _Read) -> _Refusal | None:
-    if isinstance(read, SENDING):
-        return None
-    return f"{_described(read)} inside together:", "sends: a> text, a>> bytes or a>~ pattern"
-
-
-def _all_but_receives(read: _Read) -> _Refusal | None:
-    if isinstance(read, RECEIVING):
-        return None
-    return f"{_described(read)} inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"
-
-
-def _described(read: _Read) -> str:
-    if isinstance(read, SENDING):
-        return "a send"
-    if isinstance(read, RECEIVING):
-        return "a receive"
-    return "a defined step" if isinstance(read, Call) else "another kind of step"
-
-
-_REFUSE: dict[type, Callable[[_Read], _Refusal | None]] = {
-    Together: _all_but_sends,
-    AnyOrder: _all_but_receives,
+_ADMITS: dict[type, tuple[tuple[type, ...], str, str]] = {
+    Together: (SENDING, "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
+    AnyOrder: (RECEIVING, "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
 }
+
+
+def _refusal(read: _Read, block: type | None) -> tuple[str, str] | None:
+    """Why this cannot stand in such a block, and what was expected there; None where it can."""
+    kind = read.kind if isinstance(read, BlockHead) else type(read)
+    if block is not None and kind in (Define, Include):
+        return f"{_described(kind)} inside a block", "definitions and includes at the left margin"
+    if block in _ADMITS:
+        admitted, where, expected = _ADMITS[block]
+        if kind not in admitted:
+            return f"{_described(kind)} {where}", expected
+    return None
+
+
+def _described(kind: type) -> str:
+    if kind in SENDING:
+        return "a send"
+    if kind in RECEIVING:
+        return "a receive"
+    names = {Call: "a defined step", Define: "a define", Include: "an include"}
+    return names.get(kind, "another kind of step")

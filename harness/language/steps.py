@@ -15,7 +15,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from harness.language.patterns import Pattern
 
@@ -29,8 +29,9 @@ def is_literal(text: str) -> bool:
     return text == text.rstrip() and not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
-def _line_field() -> Any:
-    return field(default=0, compare=False, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True)
+class _InFile:
+    line: int = field(default=0, compare=False, kw_only=True, repr=False)
 
 
 class Eol(enum.Enum):
@@ -76,107 +77,94 @@ class Ending(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Title:
+class Title(_InFile):
     text: str
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class Server(_InFile):
     """The endpoints and options that the script requires of its server."""
 
     endpoints: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(_InFile):
     features: tuple[str, ...]
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class FenceLine:
+class FenceLine(_InFile):
     """A line that the server must answer, and the answers that count."""
 
     question: str
     answers: tuple[str, ...]
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class LineEnd:
+class LineEnd(_InFile):
     eol: Eol
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
+class Within(_InFile):
     """How long a single operation may take, in real time."""
 
     microseconds: int
-    line: int = _line_field()
 
 
 # --- actions ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Connects:
+class Connects(_InFile):
     client: str
     endpoint: str | None = None
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class Send(_InFile):
     client: str
     text: str
-    line: int = _line_field()
 
     def __post_init__(self) -> None:
         _require_literal(self.text, "SendBytes")
 
 
 @dataclass(frozen=True, slots=True)
-class SendBytes:
+class SendBytes(_InFile):
     client: str
     data: bytes
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class SendPattern:
+class SendPattern(_InFile):
     client: str
     pattern: Pattern
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class Acts:
+class Acts(_InFile):
     """A client does something to its connection."""
 
     client: str
     action: ConnectionAction
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(_InFile):
     microseconds: int
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class CallFails:
+class CallFails(_InFile):
     """The server's next calls of this kind fail. Only accepting concerns no client in particular."""
 
     call: SocketCall
     client: str | None
     error: str
     times: int = 1
-    line: int = _line_field()
 
     def __post_init__(self) -> None:
         if (self.client is None) is not (self.call is SocketCall.ACCEPT):
@@ -186,13 +174,12 @@ class CallFails:
 
 
 @dataclass(frozen=True, slots=True)
-class CallTakes:
+class CallTakes(_InFile):
     """From here on the server's calls take at most this many bytes each; None lifts the limit."""
 
     call: SocketCall
     client: str
     most: int | None
-    line: int = _line_field()
 
     def __post_init__(self) -> None:
         if self.call is SocketCall.ACCEPT or (self.most is not None and self.most < 0):
@@ -200,108 +187,97 @@ class CallTakes:
 
 
 @dataclass(frozen=True, slots=True)
-class ClockJumps:
+class ClockJumps(_InFile):
     """The time of day is set forward, or back where this is negative; measured time is not affected."""
 
     microseconds: int
-    line: int = _line_field()
 
 
 # --- expectations -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Receive:
+class Receive(_InFile):
     """A line received. In `in any order, the same for b c:` an empty client stands for each of them."""
 
     client: str
     text: str
-    line: int = _line_field()
 
     def __post_init__(self) -> None:
         _require_literal(self.text, "ReceiveBytes")
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiveBytes:
+class ReceiveBytes(_InFile):
     client: str
     data: bytes
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivePattern:
+class ReceivePattern(_InFile):
     client: str
     pattern: Pattern
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivesNothing:
+class ReceivesNothing(_InFile):
     client: str
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class Ends(_InFile):
     client: str
     ending: Ending
-    line: int = _line_field()
 
 
 # --- layout, blocks, definitions ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Comment:
+class Comment(_InFile):
     """A whole line that begins with #; the text is everything after it."""
 
     text: str
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class Blank:
-    line: int = _line_field()
+class Blank(_InFile):
+    pass
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class Together(_InFile):
     body: tuple[TogetherItem, ...]
-    line: int = _line_field()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOrder:
+class AnyOrder(_InFile):
     body: tuple[AnyOrderItem, ...]
     same_for: tuple[str, ...] = ()
-    line: int = _line_field()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(_InFile):
     times: int
     body: tuple[Step, ...]
     name: str | None = None
-    line: int = _line_field()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
 
 
 @dataclass(frozen=True, slots=True)
-class Define:
+class Define(_InFile):
     """A step that the script defines itself; the words in capitals of its head are parameters."""
 
     words: tuple[str, ...]
     body: tuple[Step, ...]
-    line: int = _line_field()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
@@ -312,20 +288,18 @@ class Define:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(_InFile):
     """A sentence that a `define` explains."""
 
     sentence: str
-    line: int = _line_field()
 
 
 @dataclass(frozen=True, slots=True)
-class Include:
+class Include(_InFile):
     """Another file's definitions and headers; `script` is that file once it has been read."""
 
     path: str
     script: Script | None = field(default=None, compare=False, repr=False)
-    line: int = _line_field()
 
 
 SENDING = (Send, SendBytes, SendPattern)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from harness.language.exhaustive import assert_never
 from harness.language.expansion import Located
 from harness.language.forms import write_line
 from harness.language.patterns import UnboundName, fill
@@ -193,6 +194,8 @@ class Execution:
                 self._change(located, self._clients[client], action)
             case Send() | SendBytes() | SendPattern():
                 self._send(located, located.step)
+            case _:
+                assert_never(located.step)
 
     def _note(self, located: LocatedAction, client: str | None, text: str, line: int = 0) -> None:
         self._performed.append(
@@ -274,6 +277,8 @@ class Execution:
             case ConnectionAction.VANISHES:
                 if client.end is End.OPEN:
                     self._with_connection(located, lambda: self._stage.server.vanish(client.connection))
+            case _:
+                assert_never(action)
         if action in (ConnectionAction.CLOSES, ConnectionAction.ABORTS, ConnectionAction.VANISHES):
             self._departed.add(client.name)
         self._unfenced = [client]

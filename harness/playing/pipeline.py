@@ -1,5 +1,5 @@
 """The way of a script from a file to a verdict: read, expand, validate, perform, judge. Each stage takes what the one before
-returned, and the script passes each of them once.
+returned, and a script passes each of them once.
 
 Also the settings of a stage, which a script's header and a test in Python choose alike.
 """
@@ -11,20 +11,13 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from harness.language.expansion import expand
 from harness.language.forms import header_line
 from harness.language.problems import ScriptError, ScriptProblem
-from harness.language.steps import (
-    Eol,
-    FenceLine,
-    LineEnd,
-    Needs,
-    Script,
-    Server,
-    Setting,
-    Within,
-)
+from harness.language.script import load
+from harness.language.steps import Eol, FenceLine, LineEnd, Needs, Script, Server, Setting, Within
 from harness.language.validation import Plan, require_steps, validate
 from harness.playing.execution import Execution, InboxFilter
 from harness.playing.verdict import Outcome, Performance, TurnReport, Verdict, judge
@@ -76,6 +69,15 @@ def play(
     except TargetError as broken:
         return verdict(Outcome.TARGET_BROKEN, str(broken))
     return replace(judge(performance), real_s=time.monotonic() - began)
+
+
+def play_file(path: Path, target: Target, play_options: PlayOptions = PlayOptions()) -> Verdict:  # frozen
+    """The verdict on one file; a file that cannot be read, or is not a script, is a verdict too."""
+    try:
+        script = load(path)
+    except ScriptError as error:
+        return Verdict(Script(file=str(path)), Outcome.SCRIPT_WRONG, target=str(target), reason=str(error))
+    return play(script, target, play_options)
 
 
 def perform(

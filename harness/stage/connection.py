@@ -110,6 +110,7 @@ class Connection:
         self._buffer_bytes = 0
         self._probe: PeerProbe | None = None
         self._sent_bytes = 0
+        self._reset = False
         loop.register(self)
 
     # What a client does
@@ -160,8 +161,10 @@ class Connection:
             sent = int(self._socket.send(view))
         except BlockingIOError:
             self._wait_until_writable()
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError) as gone:
             self.writes = False
+            # The kernel reports a reset once: reading would then find an orderly end.
+            self._reset = self._reset or isinstance(gone, ConnectionResetError)
         else:
             self._sent_bytes += sent
             return sent
@@ -274,7 +277,7 @@ class Connection:
                 self._finish(End.RESET)
                 return
             if not data:
-                self._finish(End.CLOSED)
+                self._finish(End.RESET if self._reset else End.CLOSED)
                 return
             self.inbox.receive(data, self._loop.now())
             self._loop.wake()

@@ -63,12 +63,12 @@ class RunningServer:
         return ""
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:
-        """Let this happen to the server from now on; for targets made by `with_faults` only."""
-        raise NoSuchConnection
+        """Let this happen to the server from now on."""
+        raise UnsupportedSpec("this target does not support fault injection")
 
     def vanish(self, connection: Connection) -> None:
-        """Let this client disappear without telling the server; for targets made by `with_faults` only."""
-        raise NoSuchConnection
+        """Let this client disappear without telling the server."""
+        raise UnsupportedSpec("this target does not support fault injection")
 
 
 class Target(ABC):

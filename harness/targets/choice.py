@@ -45,7 +45,7 @@ class TargetChoice:
         except ModuleNotFoundError as missing:
             if missing.name != "gevent":
                 raise
-            raise UsageError("servers in this process need gevent: pip install gevent") from missing
+            raise UsageError("servers in this process need gevent: pip install 'gevent>=26.9'") from missing
         return InProcess(named(name, "factory"), features=self.features)
 
 

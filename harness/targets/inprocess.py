@@ -1,6 +1,6 @@
 """A gevent server in this very process, made by a factory: the target with virtual time, the exact fence and faults.
 
-The only target that needs gevent. Decides on which loop a server runs and what surrounds one script. Knows no server.
+The only target that needs gevent. Decides on which loop a server runs. Knows no server.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,36 +40,26 @@ from harness.stage.virtual_time import ErrorLog, VirtualLoop, VirtualTime, fresh
 class InProcess(Target):
     """What `factory(spec)` makes: a gevent server, or anything with start(), stop() and addresses by endpoint.
 
-    `loop` makes the loop that the script plays on; `around` is entered around each script, inside its fresh hub and
-    before the server is made. `interceptors` change what the server's sockets and loop do. `features` is what it has
-    beyond what every such target has, for scripts that say `needs:`.
+    `interceptors` change what the server's sockets and loop do. `features` is what it has beyond what every such target
+    has, for scripts that say `needs:`.
     """
 
     def __init__(
         self,
         factory: Callable[[ServerSpec], Any],
         *,
-        loop: Callable[[], VirtualLoop] = VirtualLoop,
-        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
         interceptors: Sequence[Interceptor] = (),
         features: Iterable[str] = (),
     ) -> None:
         self._faults = next((one for one in interceptors if isinstance(one, Faults)), None)
         self._factory = factory
-        self._make_loop = loop
-        self._around = around
         self._interceptors = tuple(interceptors)
         self._features = frozenset(features)
 
     def intercepted_by(self, interceptor: Interceptor) -> InProcess:
         """The same server for one play, with one more interceptor."""
-        return InProcess(
-            self._factory,
-            loop=self._make_loop,
-            around=self._around,
-            interceptors=(*self._interceptors, interceptor),
-            features=self._features,
-        )
+        interceptors = (*self._interceptors, interceptor)
+        return InProcess(self._factory, interceptors=interceptors, features=self._features)
 
     def with_faults(self) -> InProcess:
         return self.intercepted_by(Faults())
@@ -86,9 +76,9 @@ class InProcess(Target):
     @contextmanager
     def start(self, spec: ServerSpec, within_s: float) -> Iterator[RunningServer]:
         interceptors = self._interceptors
-        make_loop = partial(ControlledLoop, interceptors) if interceptors else self._make_loop
+        make_loop = partial(ControlledLoop, interceptors) if interceptors else VirtualLoop
         patch = SocketPatch(interceptors) if interceptors else nullcontext()
-        with fresh_world(make_loop) as world, self._around(), patch:
+        with fresh_world(make_loop) as world, patch:
             loop = VirtualTime(world, within_s)
             run = partial(self._run, loop, world.error_log)
             try:
@@ -128,7 +118,6 @@ class _Application(RunningServer):
 
     def __init__(self, app: Any, loop: VirtualTime, error_log: ErrorLog, faults: Faults | None) -> None:
         super().__init__(loop, _addresses(app))
-        self.app = app
         self._error_log = error_log
         self._faults = faults
         self._shown = False

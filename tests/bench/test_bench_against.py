@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -132,12 +131,11 @@ def test_a_server_that_loses_messages_ends_the_comparison(monkeypatch: pytest.Mo
 
 @pytest.fixture
 def commit() -> str:
-    found = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    )
-    if found.returncode != 0:
-        pytest.skip("this copy of the project is not a git repository")
-    return found.stdout.strip()
+    try:
+        with against.exported("HEAD") as (name, _):
+            return name
+    except against.ComparisonFailed as failed:
+        pytest.skip(f"this copy of the project has no history: {failed}")
 
 
 def test_the_other_commit_runs_from_its_own_files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from bench import compiler, load
 from bench.load import Failure, Load
+from bench.machine import choose_cores, pinned
 from bench.servers import BY_KEY, READY, SERVERS, Server, started
 
 SMALL = Load(8, senders=2, window=8, warm_s=0.02, seconds=0.1)
@@ -76,6 +78,31 @@ def test_a_client_that_does_not_read_is_dropped_and_does_not_delay_the_others() 
         if found["messages"] * 60 > 6_000_000:
             break
     assert found["stalled_dropped"] is True
+
+
+def test_other_work_on_the_core_of_the_server_is_measured() -> None:
+    cores = choose_cores()
+    if not cores.separate:
+        pytest.skip("needs two cores")
+    with pinned(cores.server):
+        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        with started(BY_KEY["asyncio"], ("line",), core=cores.server) as running:
+            options = Load(8, senders=2, window=8, warm_s=0.02, seconds=0.3)
+            pid = running.process.pid
+            found = load.run(options, running.ports, pid, core=cores.load, stop_server=running.stop)
+    finally:
+        busy.kill()
+        busy.wait()
+    assert isinstance(found, dict), found
+    # The two processes share the core, so the server waits for about half of the time.
+    assert found["disturbance"] > 0.2
+
+
+def test_without_cores_of_their_own_no_disturbance_is_reported() -> None:
+    found = loaded(BY_KEY["asyncio"], SMALL)
+    assert isinstance(found, dict), found
+    assert "disturbance" not in found
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness import InProcess, play
-from harness.generating.generate import conversation, generate
+from harness.generate import conversation, generate
 from harness.interception.schedule import Schedule
-from harness.reporting import styled_text
-from harness.reporting.report import report
+from harness.report import styled_text
+from harness.report.text import report
 from tests.app import serve
 from tests.geventchat.model import chat
 
@@ -21,7 +21,7 @@ ROOMS = [chat.LineChat, chat.JsonChat, chat.SlashChat, chat.Chat]
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
 def test_the_server_says_what_the_model_says(room: type[chat.Chat]) -> None:
     made = generate(room, InProcess(serve), range(1, 26))
-    assert made.diverged is None, styled_text.plain(report(made.diverged))
+    assert made.difference is None, styled_text.plain(report(made.difference))
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)

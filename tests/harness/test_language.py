@@ -1,6 +1,8 @@
-"""What a script may not say, and where it is told; every error names its place and what was expected there."""
+"""Errors in scripts: each names its place, what is wrong and what was expected; and what scripts expand to."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -34,7 +36,7 @@ WRONG = [
     ("wait 5s \n", 1, 8, "white space at the end of the line", "none"),
     ("together\n", 1, 1, "not quite `together:`", "together:"),
     ("together:\n", 1, 10, "nothing is indented below this line", "indented steps"),
-    ("together:\n    # only talk\n", 1, 10, "nothing is indented below this line", "indented steps"),
+    ("together:\n    # only a comment\n", 1, 10, "nothing is indented below this line", "indented steps"),
     ("together:\n    a< x\n", 2, 5, "a receive inside together:", "sends"),
     ("a> x\nin any order:\n    a> x\n", 3, 5, "a send inside in any order:", "receives"),
     ("in any order\n", 1, 1, "not quite `in any order:`", "in any order:"),
@@ -90,8 +92,22 @@ def test_an_error_names_its_place_and_what_was_expected(text, line, column, mess
     assert expected in wrong.expected
     shown = str(wrong).splitlines()
     assert shown[0].startswith(f"s.chat:{line}:{column}: ")
-    # The caret stands below the column that is named.
+    # The caret stands below the column in the first line.
     assert shown[2].index("^") - shown[1].index("|") - 2 == column - 1
+
+
+def test_a_problem_is_a_value():
+    with pytest.raises(ScriptError) as caught:
+        parse("alice conects\nbob\n", "hello.chat")
+    problem = caught.value.problem
+    assert problem == replace(problem)
+    assert (problem.file, problem.line, problem.column, problem.source_line) == ("hello.chat", 2, 1, "bob")
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_too(tmp_path):
+    with pytest.raises(ScriptError) as caught:
+        load(tmp_path / "none.chat")
+    assert str(caught.value) == f"cannot read {tmp_path / 'none.chat'}: No such file or directory"
 
 
 def test_how_an_error_looks():
@@ -105,7 +121,7 @@ def test_how_an_error_looks():
     )
 
 
-def test_bytes_that_are_no_text_are_told_by_their_place(tmp_path):
+def test_a_byte_that_is_not_utf_8_is_reported_with_its_place(tmp_path):
     (tmp_path / "x.chat").write_bytes(b"# ok\na> caf\xe9\n")
     with pytest.raises(ScriptError, match=r"x.chat:2:7: this byte is not UTF-8"):
         load(tmp_path / "x.chat")
@@ -136,20 +152,20 @@ def test_included_files_give_definitions_and_headers_but_their_title_is_their_ow
         ({"a": "include b.chat\na> x\n", "b": "a> x\n"}, "b.chat:1:1: a step in an included file"),
     ],
 )
-def test_includes_that_cannot_be(tmp_path, files, message):
+def test_an_include_that_cannot_be_used_is_an_error(tmp_path, files, message):
     for name, text in files.items():
         (tmp_path / f"{name}.chat").write_text(text)
     with pytest.raises(ScriptError, match=message):
         check(load(tmp_path / "a.chat"))
 
 
-def test_a_turn_is_things_done_and_then_things_received():
+def test_a_turn_is_actions_and_then_what_is_received():
     made = check(parse("a> 1\nb> 2\na< x\nb< y\nwait 1s\na receives nothing\nb> 3\n"))
     assert [(len(turn.actions), len(turn.expectations)) for turn in made.turns] == [(2, 2), (1, 1), (1, 0)]
     assert made.clients == ("a", "b")
 
 
-def test_definitions_and_repeats_unfold_to_plain_steps():
+def test_definitions_and_repeats_expand_to_plain_steps():
     text = (
         "define X greets WHO with WORDS:\n    X>~ ${WORDS}, ${WHO} ${n}\n\n"
         "repeat 2 as n:\n    a greets b with good morning to you\n"
@@ -161,14 +177,14 @@ def test_definitions_and_repeats_unfold_to_plain_steps():
     assert sent == [("good morning to you, b",)] * 2
 
 
-def test_what_cannot_be_a_literal_line_becomes_bytes():
+def test_a_line_that_cannot_be_literal_becomes_bytes():
     assert as_receive("a", b"OK\n") == Receive("a", "OK")
     assert as_receive("a", b"OK\r\n", b"\r\n") == Receive("a", "OK")
     for wire in (b"OK", b"OK \n", b"O\tK\n", b"\xff\n", b"OK\r\n", b"two\nlines\n"):
         assert as_receive("a", wire) == ReceiveBytes("a", wire)
 
 
-def test_steps_that_no_text_could_say_cannot_be_made():
+def test_a_step_that_cannot_be_written_cannot_be_created():
     with pytest.raises(ValueError, match="SendBytes"):
         Send("a", "tab\there")
     with pytest.raises(ValueError, match="at least one step"):

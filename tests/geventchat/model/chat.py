@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 
-from harness.generating.model import Pick
+from harness.generate import Pick
 from harness.language.steps import (
     Acts,
     ConnectionAction,

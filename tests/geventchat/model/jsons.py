@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from harness.generating.model import Pick
+from harness.generate import Pick
 from tests.geventchat.model.meanings import (
     LONGEST_LINE,
     NAMES,

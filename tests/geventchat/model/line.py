@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.generating.model import Pick
+from harness.generate import Pick
 from tests.geventchat.model.meanings import (
     LONGEST_LINE,
     NAMES,
