@@ -54,8 +54,8 @@ class TokenBucket:
         if not self._per_s:
             return 0.0
         self._refill(now)
-        missing = wanted - self._tokens - 1e-9
-        return missing / self._per_s if missing > 0 else 0.0
+        missing = wanted - self._tokens
+        return missing / self._per_s if missing > 1e-9 else 0.0
 
     def is_full(self, now: float) -> bool:
         """True when everything that was taken has come back."""
@@ -103,7 +103,9 @@ class Gate:
             self._waiting.setdefault(address, deque()).append(entry)
             try:
                 self.pump()
-                waiter.until_admitted(entry)
+                # An event that is sent before somebody waits for it is lost.
+                if self._admitting is not entry:
+                    waiter.until_admitted(entry)
                 self._admitting = None
                 self._passing = True
                 yield
