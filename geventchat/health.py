@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from geventchat.cli import EXIT_CONFIGURATION, Parser, add_settings, parse, resolve_arguments, show
+from geventchat.arguments import EXIT_CONFIGURATION, Parser, add_settings, parse, resolve_arguments, show
 from geventchat.clock import SystemClock
 from geventchat.settings import ConfigError, Group, Listen, Settings
 

@@ -699,14 +699,18 @@ def test_people_who_come_and_go_in_a_large_room_are_announced_a_few_times_per_se
 
 def test_what_is_said_does_not_wait_for_who_comes_and_goes():
     def body(world: World) -> None:
-        talker, other, leaver = members(world, 3)
+        talker, other, leaver, first = members(world, 4)
+        world.hang_up(first)
+        world.turn()
+        announced = b"OK\nINFO p3 disconnected\n"
+        assert other.socket.taken == announced, "the first one is announced at once"
         world.hang_up(leaver)
         world.turn()
-        assert other.socket.taken == b"OK\n"
+        assert other.socket.taken == announced
         assert world.audiences["line"].size > 0
         world.say(talker, "now")
         world.turn()
-        assert other.socket.taken == b"OK\nINFO p2 disconnected\nMSG p0 now\n"
+        assert other.socket.taken == announced + b"INFO p2 disconnected\nMSG p0 now\n"
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
@@ -714,14 +718,16 @@ def test_what_is_said_does_not_wait_for_who_comes_and_goes():
 
 def test_a_private_answer_does_not_wait_and_comes_after_what_was_announced_before_it():
     def body(world: World) -> None:
-        requester, other, *leavers = members(world, 6)
+        requester, other, *leavers, first = members(world, 7)
+        world.hang_up(first)
+        world.turn()
         for leaver in leavers[:2]:
             world.hang_up(leaver)
         world.ping(requester, "x")
         world.turn()
-        announced = b"OK\nINFO p2 disconnected\nINFO p3 disconnected\n"
+        announced = b"OK\nINFO p6 disconnected\nINFO p2 disconnected\nINFO p3 disconnected\n"
         assert requester.socket.taken == announced + b"PONG x\n"
-        assert other.socket.taken == b"OK\n"
+        assert other.socket.taken == b"OK\nINFO p6 disconnected\n"
         world.hang_up(leavers[2])
         world.turn()
         assert requester.socket.taken == announced + b"PONG x\n"

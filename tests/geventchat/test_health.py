@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,8 +20,11 @@ from tests.geventchat.processes import TIMEOUT_S, environment, port_of, ready_li
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+    """A free port outside the range from which the kernel gives ports to everyone who asks for any."""
+    for port in random.sample(range(10_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("a hundred ports in a row were in use")
 
 
 def assert_healthy(ended: subprocess.CompletedProcess[str], address: str, state: str = "answers") -> None:
