@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench import load, machine, tables
+from bench import against, load, machine, tables
 from bench.bars import Outcome, bars
 from bench.figures import Results, Run
 from bench.profiling import Profiler, temporary_folder
-from bench.rounds import DISTURBED, Progress, foreign_share, measure_all, plan
+from bench.rounds import DISTURBED, Progress, disturbance, measure_all, plan
 from bench.servers import BY_KEY, SERVERS, Server
 from bench.workloads import FULL, Workload, quick
 
@@ -40,6 +40,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FOLDER",
         help="write raw numbers, table and pictures there (default for a whole run: bench/results)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="COMMIT",
+        help="compare this tree with the same server at COMMIT, in the same rounds "
+        f"(workloads: {', '.join(comparison.key for comparison in against.COMPARISONS)})",
     )
     parser.add_argument(
         "--redraw",
@@ -93,6 +99,23 @@ def _available(chosen: Sequence[Server]) -> list[Server]:
     return [server for server in chosen if not server.missing]
 
 
+def _compare(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    known = {comparison.key: comparison for comparison in against.COMPARISONS}
+    chosen = [known[key] for key in _chosen(args.workloads, dict(known), "workload", parser)]
+    cores = machine.choose_cores()
+    machine.raise_open_files()
+    if not cores.apart:
+        print("bench: --against needs two cores, one for the server and one for the load", file=sys.stderr)
+        return 2
+    try:
+        load.build()
+        within = against.compare(args.against, chosen, args.rounds or against.ROUNDS, cores)
+    except (against.ComparisonFailed, load.LoadFailed) as failed:
+        print(f"bench: {failed}", file=sys.stderr)
+        return 2
+    return 0 if within else 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0: every bar measured is met; 1: one is not; 2: it could not be measured."""
     parser = _parser()
@@ -102,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = Results(Run(**run) for run in kept["runs"])
         _keep(args.results or args.redraw.parent, results, FULL, kept["head"], raw=False)
         return 0 if _show(results) else 1
+    if args.against:
+        return _compare(args, parser)
     workloads = quick() if args.quick else FULL
     keys = _chosen(args.workloads, {w.key: w for w in workloads}, "workload", parser)
     workloads = tuple(workload for workload in workloads if workload.key in keys)
@@ -139,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print("\nstopped: what follows is what was measured until now", file=sys.stderr)
                 whole = False
             results = Results(runs)
-            disturbed = sum(foreign_share(run) > DISTURBED for run in results.runs)
+            disturbed = sum(disturbance(run) > DISTURBED for run in results.runs)
             head["disturbed"] = (
                 f"{disturbed} of {len(results.runs)} runs lost over {DISTURBED:.0%} of a core to others"
             )

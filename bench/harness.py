@@ -13,7 +13,7 @@ from statistics import median
 
 from bench.machine import describe
 from harness import InProcess, Outcome, Script, Stage, load, parse, play
-from harness.playing.running import scripts_in
+from harness.playing.files import scripts_in
 from tests.app import serve
 
 TRANSCRIPTS = Path(__file__).parents[1] / "tests" / "transcripts"

@@ -122,14 +122,14 @@ def measure_all(
         found = measure(run, cores, watch)
         repeats = REPEATS if run.workload.expected_s(run.server) < LONG_S else 0
         for _ in range(repeats):
-            if foreign_share(found) <= DISTURBED or progress.gone_s + progress.left_s(index) > budget_s:
+            if disturbance(found) <= DISTURBED or progress.gone_s + progress.left_s(index) > budget_s:
                 break
-            found = min(found, measure(run, cores, watch), key=foreign_share)
+            found = min(found, measure(run, cores, watch), key=disturbance)
         yield found
     progress.end()
 
 
-def foreign_share(run: Run) -> float:
-    """The share of the busier of the two cores that went to neither the server nor the load."""
-    share: float = run.found.get("foreign_share", 0.0)
+def disturbance(run: Run) -> float:
+    """The share of its time that the server or the load lost to other work; 0 where it was not measured."""
+    share: float = run.found.get("disturbance", 0.0)
     return share

@@ -55,6 +55,12 @@ class Server:
     sheds_stalled: bool = True
     """Does it go on when one client stops reading?"""
     python: bool = True
+    folder: Path = ROOT
+    """The server runs here and imports from here."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.folder)}
 
     @property
     def missing(self) -> str | None:
@@ -136,7 +142,12 @@ def started(server: Server, dialects: tuple[str, ...], *, core: int | None) -> I
     with tempfile.TemporaryFile() as errors:
         with pinned(core):
             process = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+                command,
+                cwd=server.folder,
+                env=server.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
         running = Running(process, {})
         try:

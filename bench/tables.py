@@ -17,7 +17,7 @@ def _rate(value: float) -> str:
     return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.1f} k"
 
 
-def _micro(value: float) -> str:
+def microseconds(value: float) -> str:
     if value < 1e3:
         return f"{value:.3g} µs"
     return f"{value / 1e3:.3g} ms" if value < 1e6 else f"{value / 1e6:.3g} s"
@@ -27,7 +27,7 @@ def _ratio(value: float) -> str:
     return f"1/{1 / value:.0f}" if 0 < value < 0.1 else f"{value:.2f} ×" if value < 10 else f"{value:.0f} ×"
 
 
-def _kilobytes(value: float) -> str:
+def kilobytes(value: float) -> str:
     return f"{value:.1f} KB"
 
 
@@ -43,14 +43,14 @@ Column = tuple[str, str, Callable[[float], str]]
 TALK: tuple[Column, ...] = (
     ("deliveries/s", "deliveries_per_s", _rate),
     ("per CPU second", "deliveries_per_cpu_s", _rate),
-    ("CPU per delivery", "cpu_per_delivery_us", _micro),
-    ("p50", "p50_us", _micro),
-    ("p99", "p99_us", _micro),
-    ("max", "max_us", _micro),
+    ("CPU per delivery", "cpu_per_delivery_us", microseconds),
+    ("p50", "p50_us", microseconds),
+    ("p99", "p99_us", microseconds),
+    ("max", "max_us", microseconds),
 )
 IDLE: tuple[Column, ...] = (
-    ("memory per client", "memory_per_client_kb", _kilobytes),
-    ("CPU per login", "cpu_per_login_us", _micro),
+    ("memory per client", "memory_per_client_kb", kilobytes),
+    ("CPU per login", "cpu_per_login_us", microseconds),
     ("late/early login", "login_growth", _times),
     ("idle CPU", "idle_cpu_share", _share),
 )
@@ -106,7 +106,7 @@ def headline(results: Results) -> str:
         ("paced-500", "p99_us"),
         (idle, "memory_per_client_kb"),
     )
-    forms = (_rate, _micro, _kilobytes)
+    forms = (_rate, microseconds, kilobytes)
     for key in results.servers("saturated-100"):
         if key == OURS_BARE:
             continue

@@ -1,9 +1,14 @@
-"""A chat server that anyone can reach with nc. The public names, nothing else."""
+"""A chat server that anyone can reach with nc. Only the public names."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from geventchat.clock import Clock, SystemClock
-from geventchat.config import Config, ConfigError, IdleNotice, Limits, Listen
-from geventchat.net.listener import CannotListen
-from geventchat.server import Server
+from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen
+
+if TYPE_CHECKING:
+    from geventchat.net.listener import CannotListen
+    from geventchat.server import Server
 
 __all__ = [
     "CannotListen",
@@ -16,3 +21,12 @@ __all__ = [
     "Server",
     "SystemClock",
 ]
+
+# These need gevent, which the client, the health check and `--help` do without: they start in half the time.
+_WITH_GEVENT = {"CannotListen": "geventchat.net.listener", "Server": "geventchat.server"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_GEVENT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WITH_GEVENT[name]), name)

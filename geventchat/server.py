@@ -1,4 +1,4 @@
-"""The server: one hub, its listeners, its connections; start, drain, stop. Composes the parts, and is itself only that."""
+"""The server: one chat, its listeners and its connections; start, stop. Composes the parts and does nothing else."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from types import TracebackType
 import gevent
 from gevent.event import Event
 
-from geventchat.chat import events
-from geventchat.chat.hub import Hub
+from geventchat.chat.chat import Chat
+from geventchat.chat.events import DirectMessage, DisconnectNotice, NoticeReason, Said
 from geventchat.clock import Clock, SystemClock
-from geventchat.config import Config, IdleNotice, Listen
 from geventchat.dialects import DIALECTS
+from geventchat.dialects.framing import LineFraming
 from geventchat.log import Happening, Log, to_logging
-from geventchat.net.connection import Connection
-from geventchat.net.descriptors import fitting
-from geventchat.net.door import Door, origin
-from geventchat.net.feed import Feed
-from geventchat.net.flusher import Flusher
+from geventchat.net.admission import Admission, fit_to_descriptors
+from geventchat.net.connection import Connection, ServerContext
+from geventchat.net.delivery import Audience, Delivery
 from geventchat.net.listener import Listener
-from geventchat.net.surroundings import Surroundings
+from geventchat.net.waiter import HangupWatch
+from geventchat.settings import Config, IdleNotice, Listen
 
-_NOTICES = {
-    IdleNotice.INFO: events.Dismissed(events.Parting.IDLE),
-    IdleNotice.ERR: events.Dismissed(events.Parting.IDLE, blame=True),
+_IDLE_NOTICES = {
+    IdleNotice.INFO: DisconnectNotice(NoticeReason.IDLE),
+    IdleNotice.ERR: DisconnectNotice(NoticeReason.IDLE, as_error=True),
     IdleNotice.NONE: None,
 }
 
 
 class Server:
-    """A chat server inside a gevent program. Nothing is global: several may live in one process."""
+    """A chat server inside a gevent program. Nothing is global: several can live in one process."""
 
     def __init__(
         self, config: Config | None = None, *, clock: Clock | None = None, log: Log = to_logging
@@ -41,44 +40,60 @@ class Server:
         self._log = log
         self._listeners: list[tuple[Listen, Listener]] = []
         self._connections: dict[int, Connection] = {}
+        self._hangups: HangupWatch | None = None
         self._numbers = 0
         self._empty = Event()
         self._empty.set()
         self._stopping = False
 
     def start(self) -> None:
-        """Listen on every place, or on none and raise CannotListen."""
+        """Listen on every address, or on none and raise CannotListen."""
         if self._listeners:
-            raise RuntimeError("the server has been started")
+            raise RuntimeError("the server has already been started")
         loop = gevent.get_hub()
-        limits = fitting(self.config.limits)
+        limits = fit_to_descriptors(self.config.limits.without_rates())
         if limits.clients < self.config.limits.clients:
             self._log(
                 Happening.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients
             )
-        hub = Hub(self._clock.time, self._log_message if self.config.log_messages else None)
-        flusher = Flusher(loop, limits.queue_bytes)
-        around = Surroundings(hub, loop, flusher, Door(limits), self._clock, limits, self._log)
+        self._hangups = HangupWatch(loop)
+        context = ServerContext(
+            chat=Chat(
+                self._clock.time,
+                contacts=limits.contacts,
+                observer=self._log_message if self.config.log_messages else None,
+            ),
+            loop=loop,
+            delivery=Delivery(loop, self._clock, limits),
+            admission=Admission(loop, self._clock, limits),
+            hangups=self._hangups,
+            clock=self._clock,
+            limits=limits,
+            log=self._log,
+        )
         self._stopping = False
-        feeds: dict[str, Feed] = {}
+        audiences: dict[str, Audience] = {}
         try:
             for listen in self.config.listen:
                 dialect = DIALECTS[listen.dialect]
-                feed = feeds.setdefault(listen.dialect, Feed(dialect, flusher))
+                audience = audiences.setdefault(
+                    listen.dialect, Audience(dialect, LineFraming, context.delivery)
+                )
                 idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
-                arrive = partial(self._arrive, feed, around, idle_s)
-                self._listeners.append((listen, Listener(listen, arrive, self._log)))
+                on_connect = partial(self._on_connect, audience, context, idle_s)
+                self._listeners.append((listen, Listener(listen, on_connect, self._log)))
             for listen, listener in self._listeners:
                 listener.start()
-                host, port = listener.place
+                host, port = listener.bound
                 self._log(Happening.LISTENING, dialect=listen.dialect, host=host, port=port)
         except BaseException:
             self._close_listeners()
+            self._hangups.close()
             raise
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
-        """Where each dialect is served, with the real port; of several places the first."""
+        """The first host and real port of each dialect."""
         found: dict[str, tuple[str, int]] = {}
         for listen, (host, port) in self.listening:
             found.setdefault(listen.dialect, (host, port))
@@ -86,18 +101,18 @@ class Server:
 
     @property
     def listening(self) -> list[tuple[Listen, tuple[str, int]]]:
-        """Each place that was asked for, and the host and port it has become."""
-        return [(listen, listener.place) for listen, listener in self._listeners]
+        """Each address that was asked for, with its host and real port."""
+        return [(listen, listener.bound) for listen, listener in self._listeners]
 
     @property
     def clients(self) -> int:
-        """How many connections there are, logged in or not."""
+        """The number of connections, logged in or not."""
         return len(self._connections)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stop accepting, tell everyone, flush, close. False when the time was up before the last had gone.
+        """Stop accepting, send everyone a notice and what is pending, close. False if clients were left at the deadline.
 
-        `timeout` in seconds; without one, what the configuration says. While it stops, another call returns at once.
+        `timeout` in seconds overrides the one in the configuration. While the server is stopping, another call returns at once.
         """
         if self._stopping:
             return not self._connections
@@ -105,12 +120,14 @@ class Server:
         self._log(Happening.STOPPING, clients=len(self._connections))
         self._close_listeners()
         for connection in list(self._connections.values()):
-            connection.dismiss()
+            connection.shut_down()
         orderly = bool(self._empty.wait(self.config.shutdown_s if timeout is None else timeout))
         if not orderly:
             for connection in list(self._connections.values()):
                 connection.drop()
             self._empty.wait(1.0)
+        if self._hangups is not None:
+            self._hangups.close()
         self._log(Happening.STOPPED, orderly=orderly)
         return orderly
 
@@ -128,37 +145,35 @@ class Server:
             listener.close()
         self._listeners.clear()
 
-    def _arrive(
-        self, feed: Feed, around: Surroundings, idle_s: float, sock: socket.socket, host: str
+    def _on_connect(
+        self, audience: Audience, context: ServerContext, idle_s: float, sock: socket.socket, host: str
     ) -> None:
-        who, door = origin(host), around.door
         self._numbers = number = self._numbers + 1
-        refused = door.enter(who)
-        if refused is None:
-            self._log(Happening.CONNECTED, conn=number, address=host, dialect=feed.dialect.name)
-        else:
-            self._log(Happening.REFUSED, conn=number, address=host, reason=refused.name.lower())
-            if not door.part():
+        entered = context.admission.enter(host)
+        if isinstance(entered, NoticeReason):
+            self._log(Happening.REFUSED, conn=number, address=host, reason=entered.value)
+            if not context.admission.start_closing():
                 sock.close()
                 return
-        connection = Connection(sock, host, number, feed, around, None if refused else who, self._gone)
+            connection = Connection(sock, host, number, audience, context, None, self._on_closed)
+            gevent.spawn_raw(connection.refuse, entered)
+        else:
+            self._log(Happening.CONNECTED, conn=number, address=host, dialect=audience.dialect.name)
+            connection = Connection(sock, host, number, audience, context, entered, self._on_closed)
+            gevent.spawn_raw(connection.run, idle_s, _IDLE_NOTICES[self.config.idle_notice])
         self._connections[number] = connection
         self._empty.clear()
-        if refused is None:
-            gevent.spawn_raw(connection.converse, idle_s, _NOTICES[self.config.idle_notice])
-        else:
-            gevent.spawn_raw(connection.refuse, refused)
 
-    def _gone(self, connection: Connection) -> None:
+    def _on_closed(self, connection: Connection) -> None:
         del self._connections[connection.number]
         for _, listener in self._listeners:
             listener.resume()
         if not self._connections:
             self._empty.set()
 
-    def _log_message(self, event: events.Event) -> None:
-        if isinstance(event, events.Said):
+    def _log_message(self, event: Said | DirectMessage) -> None:
+        if isinstance(event, Said):
             for text in event.texts:
                 self._log(Happening.MESSAGE, name=event.name, text=text)
-        elif isinstance(event, events.Told):
-            self._log(Happening.MESSAGE, name=event.name, to=event.to, text=event.text)
+        else:
+            self._log(Happening.MESSAGE, name=event.sender, to=event.recipient, text=event.text)

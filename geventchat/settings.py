@@ -1,7 +1,13 @@
-"""Where settings come from: flag before environment before file before default. Must not know what a server does with them.
+"""Every setting of the server: its name, type, default and meaning, and how its value is found.
 
-Each setting is one row of a table; its flag, its environment variable `GEVENTCHAT_…` and its key in the file are the same
-word in three spellings. Whatever is unknown or wrong is refused with the key, the value and what would be right.
+The fields of `Program`, `Config` and `Limits` are the only table of settings. The flags, the variables, the keys of the file,
+the checks, `--help`, `--check` and docs/options.md are generated from it; a new setting is a new field. This module imports no
+sockets and no gevent.
+
+- A field with a key can be set on the command line, in the environment and in a file. A field without one is only for programs
+  that embed the server.
+- Text is read and then checked. A value passed in Python goes through the same check.
+- A flag overrides the environment, the environment overrides the file, and the file overrides the default.
 """
 
 from __future__ import annotations
@@ -9,12 +15,12 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from geventchat.config import Config, ConfigError, IdleNotice, Limits, Listen
 from geventchat.dialects import DIALECTS
 from geventchat.journal import FORMATS, LEVELS
 
@@ -24,115 +30,534 @@ else:
     import tomli as tomllib
 
 PREFIX = "GEVENTCHAT_"
-# The documents that the server follows name these two, in this order.
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+# Hosting platforms and the protocol documents use these names for the port; the first one that is set counts.
 PORT_VARIABLES = ("CHAT_PORT", "PORT")
 DEFAULT = "default"
 
 
-def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Reads a whole number."""
+class ConfigError(ValueError):
+    """A setting that is unknown, duplicate or wrong. `key` is the setting as it was written."""
 
-    def read(text: str) -> int:
-        number = int(text)
-        if number < least or (most is not None and number > most):
-            raise ValueError
-        return number
-
-    return read
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
-def seconds(text: str) -> float:
-    """Reads a finite number that is not negative."""
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise ValueError
-    return number
+# --- Types of values -------------------------------------------------------------------------------------------------
 
 
-def yes_or_no(text: str) -> bool:
-    """Reads a yes or a no, as files, environments and flags spell it."""
-    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of value: how text is read, which values are accepted, and how values are described and shown.
+
+    `read` raises ValueError for text that cannot be read; what it returns still has to be accepted.
+    """
+
+    wanted: str
+    metavar: str
+    read: Callable[[str], Any]
+    accepts: Callable[[Any], bool]
+    show: Callable[[Any], str] = str
+    unit: str = ""
 
 
-def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
-    """Reads one word of several."""
+def integer(least: int, most: int | None = None, *, unit: str = "", metavar: str = "N") -> Kind:
+    """A whole number in a range."""
 
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError
-        return text
+    def accepts(value: object) -> bool:
+        return type(value) is int and value >= least and (most is None or value <= most)
 
-    return read
+    bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+    wanted = f"a whole number of {unit}, {bounds}" if unit else f"a whole number of {bounds}"
+    return Kind(wanted, metavar, int, accepts, unit=unit)
 
 
-def place(text: str) -> Listen:
-    """Reads DIALECT://HOST:PORT; the host may be left out (every interface), the port too (the dialect's own)."""
-    dialect, sep, rest = text.partition("://")
-    if not sep or dialect not in DIALECTS:
-        raise ValueError
+def number(*, unit: str, metavar: str = "N") -> Kind:
+    """A finite number, zero or more."""
+    return Kind(f"a number of {unit}, at least 0", metavar, float, _is_number, "{:g}".format, unit)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in {int, float} and 0 <= value < math.inf  # type: ignore[operator]
+
+
+def choice(values: Iterable[str]) -> Kind:
+    """One of several words."""
+    words = tuple(values)
+    return Kind(_either(words), "|".join(words), str, lambda value: value in words)
+
+
+def member(enum: type[Enum]) -> Kind:
+    """A member of an enumeration, written as its value."""
+    words = [str(one.value) for one in enum]
+    return Kind(_either(words), "|".join(words), enum, lambda value: isinstance(value, enum), _value_of)
+
+
+def _value_of(one: Enum) -> str:
+    return str(one.value)
+
+
+def _either(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}"
+
+
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _read_truth(text: str) -> bool:
+    if text.lower() not in _TRUTH:
+        raise ValueError(text)
+    return _TRUTH[text.lower()]
+
+
+BOOLEAN = Kind(
+    "yes or no", "", _read_truth, lambda value: type(value) is bool, {True: "yes", False: "no"}.__getitem__
+)
+PORT = replace(integer(0, 65535, metavar="PORT"), wanted="a port from 0 to 65535")
+DIALECT = choice(DIALECTS)
+
+
+def _is_host(value: object) -> bool:
+    if type(value) is not str or not value.isprintable() or any(map(str.isspace, value)):
+        return False
+    try:
+        value.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
+HOST = Kind("a host name or an address", "HOST", str, _is_host)
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """An address to listen on. An empty host means every interface, IPv4 and IPv6; port 0 means any free port."""
+
+    dialect: str = "line"
+    host: str = "0.0.0.0"
+    port: int | None = None
+
+    def __post_init__(self) -> None:
+        _require("dialect", self.dialect, DIALECT)
+        _require("host", self.host, HOST)
+        if self.port is None:
+            object.__setattr__(self, "port", DIALECTS[self.dialect].port)
+        _require("port", self.port, PORT)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.dialect}://{host}:{self.port}"
+
+
+def read_listen(text: str) -> Listen:
+    """Read DIALECT://HOST:PORT. The host may be missing (every interface), and so may the port (the dialect's default)."""
+    dialect, separator, rest = text.partition("://")
+    if not separator:
+        raise ValueError(text)
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
         if not bracket or (tail and not tail.startswith(":")):
-            raise ValueError
+            raise ValueError(text)
         port = tail[1:]
     else:
         host, _, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
         if ":" in host:
-            raise ValueError
-    return Listen(dialect, host, whole(0, 65535)(port) if port else None)
+            raise ValueError(text)
+    return Listen(dialect, host, int(port) if port else None)
 
 
-def places(text: str) -> tuple[Listen, ...]:
-    """Reads several places, with commas or spaces between."""
-    return tuple(place(word) for word in text.replace(",", " ").split())
+def _read_listens(text: str) -> tuple[Listen, ...]:
+    return tuple(read_listen(word) for word in text.replace(",", " ").split())
+
+
+def _are_listens(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(one, Listen) for one in value)
+
+
+LISTENS = Kind(
+    f"one or more of DIALECT://HOST:PORT, with DIALECT {_either(DIALECTS)}",
+    "DIALECT://HOST:PORT",
+    _read_listens,
+    _are_listens,
+    lambda value: " ".join(map(str, value)),
+)
+
+
+def _show_idle(value: float | None) -> str:
+    if value is not None:
+        return f"{value:g}"
+    return ", ".join(f"{dialect.name} {dialect.idle_s:g}" for dialect in DIALECTS.values())
+
+
+SECONDS = number(unit="seconds", metavar="SECONDS")
+BYTES = integer(1, unit="bytes", metavar="BYTES")
+BYTE_RATE = number(unit="bytes per second", metavar="BYTES")
+IDLE = replace(SECONDS, accepts=lambda value: value is None or _is_number(value), show=_show_idle)
+
+
+def _require(key: str, value: object, kind: Kind) -> None:
+    if not kind.accepts(value):
+        raise _wrong(key, value, kind)
+
+
+def _wrong(key: str, written: object, kind: Kind, source: str | None = None) -> ConfigError:
+    origin = "" if source is None else f" (from {source})"
+    return ConfigError(key, f"{key}: {written!r} is not {kind.wanted}{origin}")
+
+
+# --- The table -------------------------------------------------------------------------------------------------------
+
+
+class Group(Enum):
+    """A heading in `--help` and in docs/options.md."""
+
+    ADDRESSES = "Addresses"
+    TIMES = "Time limits"
+    SIZES = "Size limits"
+    CLIENT_RATES = "Rate limits for one client"
+    ADDRESS_RATES = "Rate limits for one address (one IPv4 address, or one /64 of IPv6)"
+    ROOM_RATES = "Rate limits for a room"
+    LOG = "Log"
+    EMBEDDING = "Limits for embedding programs"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row: the key, how its text is read, what would be right, what it is when nobody says."""
+    """One row of the table. Without a key it is only a field."""
 
-    key: str
-    read: Callable[[str], Any]
-    wanted: str
+    key: str | None
+    kind: Kind
+    group: Group
+    help: str
+    letter: str | None
+    off_with_rate: bool
     default: Any
+    table: str = ""
+    field: str = ""
+
+    @property
+    def flag(self) -> str:
+        """Its spelling on the command line."""
+        return f"--{self.key}"
 
     @property
     def variable(self) -> str:
-        """Its name in the environment."""
-        return PREFIX + self.key.upper().replace("-", "_")
+        """Its spelling in the environment."""
+        return PREFIX + str(self.key).upper().replace("-", "_")
 
 
-_LIMITS = Limits()
-_COUNT = "a whole number of at least 1"
-_SECONDS = "a number of seconds, zero or more"
+def setting(
+    key: str | None,
+    default: Any,
+    kind: Kind,
+    group: Group,
+    help: str,
+    *,
+    letter: str | None = None,
+    off_with_rate: bool = False,
+) -> Any:
+    """Declare a field as a row of the table. `off_with_rate`: a rate of 0 lines per second sets it to 0 too."""
+    row = Setting(key, kind, group, help, letter, off_with_rate, default)
+    return field(default=default, metadata={"setting": row})
 
-SETTINGS: dict[str, Setting] = {
-    setting.key: setting
-    for setting in (
-        Setting("port", whole(0, 65535), "a port from 0 to 65535", DIALECTS["line"].port),
-        Setting("host", str, "a host name or address; nothing means every interface", "0.0.0.0"),
-        Setting("listen", places, "DIALECT://HOST:PORT, with DIALECT one of " + ", ".join(DIALECTS), ()),
-        Setting("idle-timeout", seconds, _SECONDS + " (0: never)", None),
-        Setting("idle-notice", one_of(("info", "err", "none")), "info, err or none", "info"),
-        Setting("max-clients", whole(1), _COUNT, _LIMITS.clients),
-        Setting("max-per-address", whole(1), _COUNT, _LIMITS.clients_per_address),
-        Setting("max-line", whole(16), "a whole number of at least 16 bytes", _LIMITS.line_bytes),
-        Setting("max-queue", whole(1024), "a whole number of at least 1024 bytes", _LIMITS.queue_bytes),
-        Setting(
-            "rate", seconds, "a number of lines per second, zero or more (0: no limit)", _LIMITS.lines_per_s
-        ),
-        Setting("burst", whole(1), _COUNT, _LIMITS.burst_lines),
-        Setting("shutdown-timeout", seconds, _SECONDS, Config().shutdown_s),
-        Setting("log-format", one_of(FORMATS), " or ".join(FORMATS), FORMATS[0]),
-        Setting("log-level", one_of(tuple(LEVELS)), "one of " + ", ".join(LEVELS), "info"),
-        Setting("log-messages", yes_or_no, "yes or no", False),
-    )
-}
+
+def settings_of(table: Any) -> list[Setting]:
+    """The rows that a table, or an instance of one, declares."""
+    name = (table if isinstance(table, type) else type(table)).__name__
+    declared = [(one.name, one.metadata.get("setting")) for one in fields(table)]
+    return [replace(row, table=name, field=one) for one, row in declared if row is not None]
+
+
+class _Checked:
+    """A table whose values are checked when it is made."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for row in settings_of(self):
+            _require(row.field, getattr(self, row.field), row.kind)
+
+
+class IdleNotice(Enum):
+    """The notice that an idle client receives before it is disconnected. The protocol documents differ."""
+
+    INFO = "info"
+    ERR = "err"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """A setting in force, and where it came from."""
+class Program(_Checked):
+    """Settings of the command `geventchat` that a `Server` does not have."""
+
+    port: int = setting(
+        "port",
+        DIALECTS["line"].port,
+        PORT,
+        Group.ADDRESSES,
+        "port for the line dialect; 0 means any free port",
+        letter="p",
+    )
+    host: str = setting(
+        "host",
+        "0.0.0.0",
+        HOST,
+        Group.ADDRESSES,
+        "address for the line dialect; an empty one means every interface, IPv4 and IPv6",
+    )
+    log_format: str = setting(
+        "log-format", FORMATS[0], choice(FORMATS), Group.LOG, "format of the log on standard error"
+    )
+    log_level: str = setting("log-level", "info", choice(LEVELS), Group.LOG, "lowest level that is logged")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(_Checked):
+    """Limits on everything that can grow."""
+
+    clients: int = setting("max-clients", 10_000, integer(1), Group.SIZES, "connections allowed at one time")
+    clients_per_address: int = setting(
+        "max-per-address", 1_000, integer(1), Group.SIZES, "connections allowed per address"
+    )
+    line_bytes: int = setting(
+        "max-line",
+        4_096,
+        integer(16, unit="bytes", metavar="BYTES"),
+        Group.SIZES,
+        "longest line that is accepted, without its line ending",
+    )
+    queue_bytes: int = setting(
+        "max-queue",
+        1_048_576,
+        integer(1024, unit="bytes", metavar="BYTES"),
+        Group.SIZES,
+        "bytes that can wait for a client that does not read; a client with more waiting is disconnected",
+    )
+    lines_per_s: float = setting(
+        "rate",
+        50.0,
+        number(unit="lines per second"),
+        Group.CLIENT_RATES,
+        "lines per second in the long run; 0 turns off every limit on lines, bytes, connections and logins per second",
+        off_with_rate=True,
+    )
+    burst_lines: int = setting(
+        "burst", 200, integer(1, unit="lines"), Group.CLIENT_RATES, "lines that can come at once"
+    )
+    bytes_per_s: float = setting(
+        "byte-rate",
+        16_384.0,
+        BYTE_RATE,
+        Group.CLIENT_RATES,
+        "bytes per second in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    burst_bytes: int = setting(
+        "byte-burst", 262_144, BYTES, Group.CLIENT_RATES, "bytes that can come at once"
+    )
+    stranger_bytes_per_s: float = setting(
+        "stranger-rate",
+        8_192.0,
+        BYTE_RATE,
+        Group.CLIENT_RATES,
+        "bytes per second of direct messages that a client accepts from people it has not written to; 0: no limit",
+    )
+    stranger_burst_bytes: int = setting(
+        "stranger-burst",
+        65_536,
+        BYTES,
+        Group.CLIENT_RATES,
+        "bytes of such direct messages that can come at once",
+    )
+    address_bytes_per_s: float = setting(
+        "address-byte-rate",
+        65_536.0,
+        BYTE_RATE,
+        Group.ADDRESS_RATES,
+        "bytes per second from all clients of one address, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    address_burst_bytes: int = setting(
+        "address-byte-burst", 1_048_576, BYTES, Group.ADDRESS_RATES, "bytes that can come at once"
+    )
+    address_connections_per_s: float = setting(
+        "address-connection-rate",
+        20.0,
+        number(unit="connections per second"),
+        Group.ADDRESS_RATES,
+        "new connections per second, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    address_burst_connections: int = setting(
+        "address-connection-burst",
+        1_000,
+        integer(1, unit="connections"),
+        Group.ADDRESS_RATES,
+        "new connections that can come at once",
+    )
+    address_logins_per_s: float = setting(
+        "address-login-rate",
+        5.0,
+        number(unit="logins per second"),
+        Group.ADDRESS_RATES,
+        "logins per second, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    address_burst_logins: int = setting(
+        "address-login-burst",
+        1_000,
+        integer(1, unit="logins"),
+        Group.ADDRESS_RATES,
+        "logins that can come at once",
+    )
+    address_log_lines_per_s: float = setting(
+        "address-log-rate",
+        20.0,
+        number(unit="log lines per second"),
+        Group.ADDRESS_RATES,
+        "lines per second in the server's log, in the long run; 0: no limit",
+    )
+    address_burst_log_lines: int = setting(
+        "address-log-burst",
+        3_000,
+        integer(1, unit="log lines"),
+        Group.ADDRESS_RATES,
+        "lines in the server's log that can come at once",
+    )
+    floor_bytes_per_s: float = setting(
+        "floor-rate",
+        65_536.0,
+        BYTE_RATE,
+        Group.ROOM_RATES,
+        "bytes per second that a room's speakers together may always send, however slow its readers are",
+    )
+    login_s: float = setting(
+        "login-timeout",
+        60.0,
+        SECONDS,
+        Group.TIMES,
+        "disconnect clients that have not logged in this long after connecting; 0: never",
+    )
+    flush_s: float = setting(
+        None, 10.0, SECONDS, Group.EMBEDDING, "time for a closing client to read what is pending for it"
+    )
+    linger_s: float = setting(
+        None, 1.0, SECONDS, Group.EMBEDDING, "time for a client to close its side of the connection as well"
+    )
+    closing: int = setting(
+        None,
+        256,
+        integer(0),
+        Group.EMBEDDING,
+        "connections that can linger while closing; further ones are closed at once",
+    )
+    chunk_bytes: int = setting(
+        None, 16_384, BYTES, Group.EMBEDDING, "most bytes read from one client at a time"
+    )
+    login_chunk_bytes: int = setting(
+        None, 4_096, BYTES, Group.EMBEDDING, "most bytes read at a time from a client that has not logged in"
+    )
+    turn_bytes: int = setting(
+        None,
+        131_072,
+        BYTES,
+        Group.EMBEDDING,
+        "encoded bytes of one turn of the event loop, after which reading pauses until they are sent",
+    )
+    batch_bytes: int = setting(
+        None, 8_192, BYTES, Group.EMBEDDING, "most bytes of one client's lines that are handled as one event"
+    )
+    batch_lines: int = setting(
+        None,
+        64,
+        integer(1, unit="lines"),
+        Group.EMBEDDING,
+        "most lines of one client that are handled as one event",
+    )
+    answer_bytes: int = setting(
+        None,
+        65_536,
+        BYTES,
+        Group.EMBEDDING,
+        "bytes of a client's own answers that can wait before the server stops reading from it",
+    )
+    contacts: int = setting(
+        None,
+        1_000,
+        integer(0),
+        Group.EMBEDDING,
+        "people that one person has written to and whom the server remembers; the oldest are forgotten",
+    )
+
+    def without_rates(self) -> Limits:
+        """These limits as they apply: with 0 lines per second, the other limits that depend on the rate are 0 too.
+
+        The server calls this once, when it starts, and uses the result everywhere.
+        """
+        if self.lines_per_s:
+            return self
+        off: dict[str, Any] = {row.field: 0.0 for row in settings_of(self) if row.off_with_rate}
+        return replace(self, **off)
+
+
+@dataclass(frozen=True, slots=True)
+class Config(_Checked):
+    """Everything a `Server` needs to know. With an `idle_s` of None each dialect has its own idle time-out."""
+
+    listen: tuple[Listen, ...] = setting(
+        "listen",
+        (Listen(),),
+        LISTENS,
+        Group.ADDRESSES,
+        "also listen on this address; can be repeated; a line:// address replaces the default one",
+    )
+    idle_s: float | None = setting(
+        "idle-timeout",
+        None,
+        IDLE,
+        Group.TIMES,
+        "disconnect clients that are idle this long, in every dialect; 0: never",
+        letter="t",
+    )
+    idle_notice: IdleNotice = setting(  # noqa: RUF009 - it returns a field
+        "idle-notice",
+        IdleNotice.INFO,
+        member(IdleNotice),
+        Group.TIMES,
+        "notice sent before an idle client is disconnected",
+    )
+    limits: Limits = field(default_factory=Limits)
+    shutdown_s: float = setting(
+        "shutdown-timeout",
+        10.0,
+        SECONDS,
+        Group.TIMES,
+        "when the server stops, drop clients that have not read everything within this time",
+    )
+    log_messages: bool = setting("log-messages", False, BOOLEAN, Group.LOG, "log the text of messages too")
+
+
+TABLE: tuple[Setting, ...] = tuple(row for table in (Program, Config, Limits) for row in settings_of(table))
+SETTINGS: dict[str, Setting] = {row.key: row for row in TABLE if row.key is not None}
+
+
+# --- Where values come from ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RawSetting:
+    """The text of a setting as one source has it, and the name of that source."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSetting:
+    """The value of a setting and its source. A higher rank overrides a lower one; the default has rank 0."""
 
     value: Any
     source: str
@@ -141,107 +566,93 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings in force."""
+    """The values of all settings that have a key."""
 
-    settled: Mapping[str, Settled]
+    resolved: Mapping[str, ResolvedSetting]
 
     def __getitem__(self, key: str) -> Any:
-        return self.settled[key].value
+        return self.resolved[key].value
 
     @property
     def listen(self) -> tuple[Listen, ...]:
-        """Where to listen: `line` on the port, unless a `line` place of at least the same weight replaces it."""
-        asked: tuple[Listen, ...] = self["listen"]
-        port, weight = self.settled["port"], self.settled["listen"].rank
-        replaced = any(listen.dialect == "line" for listen in asked) and (
-            port.source == DEFAULT or port.rank < weight
-        )
-        return asked if replaced else (Listen("line", self["host"], port.value), *asked)
+        """Where to listen: `line` on the port, unless a `line` address from the same or a stronger source replaces it."""
+        listen, port = self.resolved["listen"], self.resolved["port"]
+        line = Listen("line", self["host"], port.value)
+        if listen.source == DEFAULT:
+            return (line,)
+        has_line = any(address.dialect == "line" for address in listen.value)
+        replaced = has_line and (port.source == DEFAULT or port.rank < listen.rank)
+        return listen.value if replaced else (line, *listen.value)
 
+    @property
+    def program(self) -> Program:
+        """The settings of the command itself."""
+        return Program(**self._fields(Program))
+
+    @property
     def config(self) -> Config:
-        """What a server is told."""
-        limits = Limits(
-            clients=self["max-clients"],
-            clients_per_address=self["max-per-address"],
-            line_bytes=self["max-line"],
-            queue_bytes=self["max-queue"],
-            lines_per_s=self["rate"],
-            burst_lines=self["burst"],
-        )
-        return Config(
-            listen=self.listen,
-            idle_s=self["idle-timeout"],
-            idle_notice=IdleNotice(self["idle-notice"]),
-            limits=limits,
-            shutdown_s=self["shutdown-timeout"],
-            log_messages=self["log-messages"],
-        )
+        """The settings of the server."""
+        limits = Limits(**self._fields(Limits))
+        return Config(**{**self._fields(Config), "listen": self.listen, "limits": limits})
+
+    def _fields(self, table: type) -> dict[str, Any]:
+        return {row.field: self[row.key] for row in settings_of(table) if row.key is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What one source says of one setting, as text, and how to name that source."""
-
-    text: str
-    source: str
-
-
-def settle(flags: Mapping[str, Told], environment: Mapping[str, str], file: Path | None) -> Settings:
-    """Look at each source in turn; raises ConfigError for what is unknown or wrong in any of them."""
-    settled = {key: Settled(setting.default, DEFAULT, 0) for key, setting in SETTINGS.items()}
-    for rank, told in enumerate((from_file(file), from_environment(environment), flags), start=1):
-        for key, said in told.items():
-            settled[key] = Settled(_read(SETTINGS[key], said), said.source, rank)
-    return Settings(settled)
+def resolve(flags: Mapping[str, RawSetting], environment: Mapping[str, str], file: Path | None) -> Settings:
+    """Combine all sources. Raises ConfigError for anything unknown, duplicate or wrong in any of them."""
+    resolved = {key: ResolvedSetting(row.default, DEFAULT, 0) for key, row in SETTINGS.items()}
+    for rank, found in enumerate((from_file(file), from_environment(environment), flags), start=1):
+        for key, raw in found.items():
+            resolved[key] = ResolvedSetting(_read(key, raw), raw.source, rank)
+    return Settings(resolved)
 
 
 def config_file(flag: str | None, environment: Mapping[str, str]) -> Path | None:
-    """Which file to read, if any."""
-    named = flag or environment.get(PREFIX + "CONFIG")
+    """The settings file, if one is named."""
+    named = flag or environment.get(CONFIG_VARIABLE)
     return Path(named) if named else None
 
 
-def from_environment(environment: Mapping[str, str]) -> dict[str, Told]:
-    """What the environment says; an empty variable says nothing."""
-    told: dict[str, Told] = {}
+def from_environment(environment: Mapping[str, str]) -> dict[str, RawSetting]:
+    """The settings in the environment. An empty variable counts as not set."""
+    found: dict[str, RawSetting] = {}
     for variable in reversed(PORT_VARIABLES):
         if environment.get(variable):
-            told["port"] = Told(environment[variable], variable)
-    by_variable = {setting.variable: key for key, setting in SETTINGS.items()}
+            found["port"] = RawSetting(environment[variable], variable)
+    keys = {row.variable: key for key, row in SETTINGS.items()}
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or not text or variable == PREFIX + "CONFIG":
+        if not variable.startswith(PREFIX) or not text or variable == CONFIG_VARIABLE:
             continue
-        if variable not in by_variable:
-            raise ConfigError(variable, text, "a setting that there is" + _hint(variable, list(by_variable)))
-        told[by_variable[variable]] = Told(text, variable)
-    return told
+        if variable not in keys:
+            raise _unknown(variable, "in the environment", [*keys, CONFIG_VARIABLE])
+        found[keys[variable]] = RawSetting(text, variable)
+    return found
 
 
-def from_file(file: Path | None) -> dict[str, Told]:
-    """What a TOML file says; its keys are those of the table, with hyphens or underscores."""
+def from_file(file: Path | None) -> dict[str, RawSetting]:
+    """The settings in a TOML file. Its keys are those of the flags, with hyphens or underscores."""
     if file is None:
         return {}
     try:
         with file.open("rb") as stream:
             content = tomllib.load(stream)
     except OSError as error:
-        raise ConfigError("config", str(file), f"a file that can be read ({error.strerror})") from error
+        raise ConfigError("config", f"config: cannot read {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("config", str(file), f"valid TOML ({error})") from error
-    told: dict[str, Told] = {}
+        raise ConfigError("config", f"config: {file} is not valid TOML: {error}") from error
+    found: dict[str, RawSetting] = {}
     for written, value in content.items():
         key = written.replace("_", "-")
         if key not in SETTINGS:
-            raise ConfigError(
-                written, value, f"a setting that there is (in {file})" + _hint(key, list(SETTINGS))
-            )
-        if key in told:
-            raise ConfigError(written, value, f"said once (in {file})")
-        told[key] = Told(_as_text(written, value, file), str(file))
-    return told
+            raise _unknown(written, f"in {file}", SETTINGS)
+        if key in found:
+            raise ConfigError(written, f"duplicate setting {written} in {file}")
+        found[key] = RawSetting(_text(key, value, file), str(file))
+    return found
 
 
-def _as_text(key: str, value: object, file: Path) -> str:
+def _text(key: str, value: object, file: Path) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
@@ -249,16 +660,26 @@ def _as_text(key: str, value: object, file: Path) -> str:
             return str(value)
         case list() if key == "listen" and all(isinstance(item, str) for item in value):
             return " ".join(value)
-    raise ConfigError(key, value, f"{SETTINGS[key.replace('_', '-')].wanted} (in {file})")
+    raise _wrong(key, value, SETTINGS[key].kind, str(file))
 
 
-def _read(setting: Setting, told: Told) -> Any:
+def _read(key: str, raw: RawSetting) -> Any:
+    kind = SETTINGS[key].kind
     try:
-        return setting.read(told.text)
-    except (ValueError, KeyError):
-        raise ConfigError(setting.key, told.text, f"{setting.wanted} (from {told.source})") from None
+        value = kind.read(raw.text)
+    except ValueError:
+        raise _wrong(key, raw.text, kind, raw.source) from None
+    if not kind.accepts(value):
+        raise _wrong(key, raw.text, kind, raw.source)
+    return value
 
 
-def _hint(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {close[0]}?" if close else "; known: " + ", ".join(known)
+def _unknown(written: str, where: str, known: Iterable[str]) -> ConfigError:
+    guess = suggestion(written, known) or "; geventchat --help lists all settings"
+    return ConfigError(written, f"unknown setting {written} {where}{guess}")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a message that names the known word closest to this one, or nothing if none is close."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""

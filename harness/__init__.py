@@ -10,51 +10,51 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.language.errors import ScriptError as ScriptError
+    from harness.language.problems import ScriptError as ScriptError
     from harness.language.script import check as check
     from harness.language.script import load as load
     from harness.language.script import parse as parse
     from harness.language.script import render as render
     from harness.language.steps import Script as Script
-    from harness.playing.player import Manner as Manner
-    from harness.playing.player import play as play
+    from harness.playing.pipeline import PlayOptions as PlayOptions
+    from harness.playing.pipeline import play as play
     from harness.playing.verdict import Outcome as Outcome
     from harness.playing.verdict import Verdict as Verdict
-    from harness.stage.clock import Clock as Clock
     from harness.stage.connection import End as End
     from harness.stage.fence import Fence as Fence
     from harness.stage.fence import Grade as Grade
     from harness.stage.stage import Stage as Stage
+    from harness.stage.virtual_time import Clock as Clock
     from harness.targets import Address as Address
     from harness.targets import Command as Command
     from harness.targets import InProcess as InProcess
-    from harness.targets.asking import Ask as Ask
-    from harness.targets.asking import Target as Target
-    from harness.targets.asking import TargetError as TargetError
-    from harness.targets.asking import UnsupportedAsk as UnsupportedAsk
+    from harness.targets.target import ServerSpec as ServerSpec
+    from harness.targets.target import Target as Target
+    from harness.targets.target import TargetError as TargetError
+    from harness.targets.target import UnsupportedSpec as UnsupportedSpec
 
 _HOMES = {
     "Address": "targets",
-    "Ask": "targets.asking",
-    "Clock": "stage.clock",
+    "Clock": "stage.virtual_time",
     "Command": "targets",
     "End": "stage.connection",
     "Fence": "stage.fence",
     "Grade": "stage.fence",
     "InProcess": "targets",
-    "Manner": "playing.player",
     "Outcome": "playing.verdict",
+    "PlayOptions": "playing.pipeline",
     "Script": "language.steps",
-    "ScriptError": "language.errors",
+    "ScriptError": "language.problems",
+    "ServerSpec": "targets.target",
     "Stage": "stage.stage",
-    "Target": "targets.asking",
-    "TargetError": "targets.asking",
-    "UnsupportedAsk": "targets.asking",
+    "Target": "targets.target",
+    "TargetError": "targets.target",
+    "UnsupportedSpec": "targets.target",
     "Verdict": "playing.verdict",
     "check": "language.script",
     "load": "language.script",
     "parse": "language.script",
-    "play": "playing.player",
+    "play": "playing.pipeline",
     "render": "language.script",
 }
 

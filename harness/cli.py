@@ -16,9 +16,8 @@ from harness.audit import command as audit_command
 from harness.compare import command as compare_command
 from harness.exploring import command as explore_command
 from harness.generating import command as generate_command
-from harness.language.errors import ScriptError
+from harness.language.problems import LineError, ScriptError
 from harness.language.script import check, load
-from harness.language.wrong import Wrong
 from harness.options import (
     BROKEN,
     FAILED,
@@ -30,18 +29,18 @@ from harness.options import (
     choice,
     chosen,
     fence_of,
-    manner,
+    play_options,
 )
-from harness.playing.player import Manner
-from harness.playing.running import play_files
+from harness.playing.files import play_files
+from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome, Verdict
 from harness.recording.record import record
-from harness.reporting import ink, junit, page
+from harness.reporting import junit, page, styled_text
 from harness.reporting.progress import Progress
 from harness.reporting.report import report
-from harness.targets.asking import Target
-from harness.targets.choosing import NoTarget, host_port
-from harness.updating.updating import Updated, update
+from harness.targets.choice import UsageError, host_port
+from harness.targets.target import Target
+from harness.updating.updating import UpdateResult, update
 
 _CODES = {
     Outcome.PASSED: FINE,
@@ -57,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         code: int = options.run(options)
-    except (NoTarget, Wrong) as wrong:
-        message = wrong.message if isinstance(wrong, Wrong) else str(wrong)
+    except (UsageError, LineError) as wrong:
+        message = wrong.message if isinstance(wrong, LineError) else str(wrong)
         print(f"harness: {message}", file=sys.stderr)
         return BROKEN
     except KeyboardInterrupt:
@@ -74,7 +73,7 @@ def _play(options: argparse.Namespace) -> int:
     began = time.monotonic()
     verdicts: list[Verdict] = []
     progress = Progress(len(paths), sys.stderr)
-    for verdict in play_files(paths, choice(options), manner(options), options.jobs):
+    for verdict in play_files(paths, choice(options), play_options(options), options.jobs):
         verdicts.append(verdict)
         progress.clear()
         if verdict.outcome is not Outcome.PASSED or options.verbose:
@@ -93,26 +92,26 @@ def _play(options: argparse.Namespace) -> int:
 
 
 def _update(options: argparse.Namespace) -> int:
-    target, how = choice(options).target(), manner(options)
+    target, how = choice(options).target(), play_options(options)
     return max(_update_one(path, target, how) for path in chosen(options))
 
 
-def _update_one(path: Path, target: Target, manner: Manner) -> int:
+def _update_one(path: Path, target: Target, play_options: PlayOptions) -> int:
     try:
-        done = update(path, target, manner)
+        done = update(path, target, play_options)
     except ScriptError as wrong:
         print(wrong)
         return BROKEN
     except OSError as wrong:
         print(f"cannot read {path}: {wrong.strerror}")
         return BROKEN
-    _tell_update(path, done)
+    _print_update(path, done)
     return FINE if done.passes_now else _CODES[done.verdict.outcome]
 
 
-def _tell_update(path: Path, done: Updated) -> None:
+def _print_update(path: Path, done: UpdateResult) -> None:
     if done.diff:
-        print(ink.painted(_diff_lines(done.diff), sys.stdout), end="")
+        print(styled_text.painted(_diff_lines(done.diff), sys.stdout), end="")
     elif done.refused:
         _show(done.verdict)
         print(f"\nnot rewritten: {done.refused}")
@@ -122,9 +121,11 @@ def _tell_update(path: Path, done: Updated) -> None:
         _show(done.verdict)
 
 
-def _diff_lines(diff: str) -> list[ink.Line]:
-    tones = {"+": ink.Tone.GOOD, "-": ink.Tone.BAD, "@": ink.Tone.HINT}
-    return [[ink.Span(line, tones.get(line[:1], ink.Tone.PLAIN))] for line in diff.splitlines()]
+def _diff_lines(diff: str) -> list[styled_text.Line]:
+    tones = {"+": styled_text.Tone.GOOD, "-": styled_text.Tone.BAD, "@": styled_text.Tone.HINT}
+    return [
+        [styled_text.Span(line, tones.get(line[:1], styled_text.Tone.PLAIN))] for line in diff.splitlines()
+    ]
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -160,7 +161,7 @@ def _record(options: argparse.Namespace) -> int:
 
 def _show(verdict: Verdict) -> None:
     lines = list(report(verdict))
-    print(ink.painted(lines, sys.stdout), end="\n" if len(lines) > 1 else "", flush=True)
+    print(styled_text.painted(lines, sys.stdout), end="\n" if len(lines) > 1 else "", flush=True)
 
 
 def _worst(verdicts: Sequence[Verdict]) -> int:

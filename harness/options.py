@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.language.settings import header_line, parse_duration
+from harness.language.forms import header_line, parse_duration
 from harness.language.steps import FenceLine
-from harness.playing.player import WITHIN_S, Manner
-from harness.playing.running import scripts_in
-from harness.targets.choosing import NoTarget, TargetChoice
+from harness.playing.files import scripts_in
+from harness.playing.pipeline import WITHIN_S, PlayOptions
+from harness.targets.choice import TargetChoice, UsageError
 
 FINE, FAILED, BROKEN = 0, 1, 2
 """Exit codes: as the scripts say; something is not; a script, the target or the command line is wrong."""
@@ -37,10 +37,10 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         metavar="'ONE TWO'",
         help="what the server has, for scripts that say `needs:`; they are skipped elsewhere",
     )
-    add_manner(parser)
+    add_play_options(parser)
 
 
-def add_manner(parser: argparse.ArgumentParser) -> None:
+def add_play_options(parser: argparse.ArgumentParser) -> None:
     """How scripts are played that do not say it themselves."""
     add_fence(parser)
     parser.add_argument(
@@ -72,7 +72,7 @@ def chosen(options: argparse.Namespace) -> list[Path]:
     """The scripts that were asked for."""
     paths = [path for path in scripts_in(options.files) if _wanted(path, options.keyword)]
     if not paths:
-        raise NoTarget("no script is left to play" if options.keyword else "there is no *.chat file here")
+        raise UsageError("no script is left to play" if options.keyword else "there is no *.chat file here")
     return paths
 
 
@@ -86,10 +86,10 @@ def choice(options: argparse.Namespace) -> TargetChoice:
     return TargetChoice(options.server, options.connect, options.app, options.shared, options.ready, features)
 
 
-def manner(options: argparse.Namespace) -> Manner:
+def play_options(options: argparse.Namespace) -> PlayOptions:
     """How to play what does not say it itself."""
     within = parse_duration(options.within, 0) / 1_000_000 if options.within else WITHIN_S
-    return Manner(fence_of(options), within)
+    return PlayOptions(fence_of(options), within)
 
 
 def fence_of(options: argparse.Namespace) -> FenceLine | None:

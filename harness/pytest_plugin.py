@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.pytest_options import add_options
-from harness.reporting import ink
-from harness.told import Told, TranscriptFailed
+from harness.pytest_report import TranscriptFailed, TranscriptReport
+from harness.reporting import styled_text
 
 if TYPE_CHECKING:
     from harness.playing.verdict import Verdict
     from harness.stage.stage import Stage
-    from harness.targets.asking import Target
-    from harness.updating.updating import Updated
+    from harness.targets.target import Target
+    from harness.updating.updating import UpdateResult
 
 _WAYS = " (--harness-server, --harness-connect or --harness-app, the same in the ini; or a fixture harness_target)"
 _UPDATED = "transcript rewritten"
@@ -91,12 +91,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     servers: list[str] = metafunc.config.getoption("harness_compare")
     if not servers or metafunc.function is not _transcript:
         return
-    from harness.compare.carried import commands
-    from harness.targets.choosing import NoTarget
+    from harness.compare.serialization import commands
+    from harness.targets.choice import UsageError
 
     try:
         taking_part = commands(servers, metafunc.config.getoption("harness_features"))
-    except NoTarget as wrong:
+    except UsageError as wrong:
         raise pytest.UsageError(f"--harness-compare: {wrong}") from None
     made = {one.name: one.choice.target() for one in taking_part}
     targets = metafunc.config.stash.setdefault(_taking_part, made)
@@ -112,7 +112,7 @@ class ChatFile(pytest.Module):
         return module
 
     def collect(self) -> Iterator[pytest.Item]:
-        from harness.language.errors import ScriptError
+        from harness.language.problems import ScriptError
         from harness.language.script import is_library, load
 
         try:
@@ -136,7 +136,7 @@ class ChatItem(pytest.Function):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, TranscriptFailed):
-            return Told(excinfo.value)
+            return TranscriptReport(excinfo.value)
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -144,7 +144,7 @@ class ChatItem(pytest.Function):
 
 
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
-    from harness.playing.running import play_file
+    from harness.playing.files import play_file
     from harness.playing.verdict import Outcome
 
     path = request.node.path
@@ -158,58 +158,58 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
     done = _update(request, harness_target) if request.config.getoption("harness_update") else None
     verdict = done.verdict if done else play_file(path, harness_target)
     if request.config.getoption("harness_compare"):
-        from harness.compare.carried import carried
         from harness.compare.comparing import cell
+        from harness.compare.serialization import serialized
 
         targets = request.config.stash[_taking_part]
         name = next(name for name, target in targets.items() if target is harness_target)
-        request.node.user_properties.append((_COMPARED, carried(cell(name, verdict))))
+        request.node.user_properties.append((_COMPARED, serialized(cell(name, verdict))))
     if done is not None and done.diff:
         request.node.add_report_section("call", _UPDATED, done.diff)
     elif verdict.outcome is Outcome.SKIPPED:
         pytest.skip(verdict.reason)
     elif verdict.outcome is not Outcome.PASSED:
-        raise _told(verdict, done.refused if done else "")
+        raise _transcript_failed(verdict, done.refused if done else "")
 
 
-def _told(verdict: Verdict, refused: str) -> TranscriptFailed:
+def _transcript_failed(verdict: Verdict, refused: str) -> TranscriptFailed:
+    from harness.reporting.failure_text import summary
     from harness.reporting.report import report
-    from harness.reporting.telling import summary
 
     lines = list(report(verdict))
     if refused:
-        lines += [[], [ink.Span(f"  not rewritten: {refused}", ink.Tone.WANTED)]]
+        lines += [[], [styled_text.Span(f"  not rewritten: {refused}", styled_text.Tone.WANTED)]]
     return TranscriptFailed(lines, summary(verdict))
 
 
 def _audit(path: Path, target: Target, most: int | None) -> None:
+    from harness.audit.audit_report import headline, report
     from harness.audit.auditing import Sample
     from harness.audit.files import audit_file
-    from harness.audit.telling import headline, report
-    from harness.playing.player import Manner
+    from harness.playing.pipeline import PlayOptions
     from harness.playing.verdict import Outcome
 
-    audited = audit_file(path, target, Manner(), Sample(most))
-    if audited.clean.outcome is Outcome.SKIPPED:
-        pytest.skip(audited.clean.reason)
-    if not audited.sound:
-        raise TranscriptFailed(list(report(audited)), headline(audited))
+    audit_result = audit_file(path, target, PlayOptions(), Sample(most))
+    if audit_result.clean.outcome is Outcome.SKIPPED:
+        pytest.skip(audit_result.clean.reason)
+    if not audit_result.sound:
+        raise TranscriptFailed(list(report(audit_result)), headline(audit_result))
 
 
 def _explore(path: Path, target: Target, runs: int, seed: int) -> None:
+    from harness.exploring.exploration_report import headline, report
     from harness.exploring.explore import explorable, explore_file
-    from harness.exploring.telling import headline, report
     from harness.playing.verdict import Outcome
-    from harness.targets.choosing import NoTarget
+    from harness.targets.choice import UsageError
 
     try:
-        explored = explore_file(path, explorable(target), range(seed, seed + runs))
-    except NoTarget as wrong:
+        exploration_result = explore_file(path, explorable(target), range(seed, seed + runs))
+    except UsageError as wrong:
         raise pytest.UsageError(f"--harness-explore: {wrong}") from None
-    if explored.calm.outcome is Outcome.SKIPPED:
-        pytest.skip(explored.calm.reason)
-    if not explored.passed:
-        raise TranscriptFailed(list(report(explored)), headline(explored))
+    if exploration_result.baseline.outcome is Outcome.SKIPPED:
+        pytest.skip(exploration_result.baseline.reason)
+    if not exploration_result.passed:
+        raise TranscriptFailed(list(report(exploration_result)), headline(exploration_result))
 
 
 @pytest.hookimpl(trylast=True)
@@ -227,7 +227,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 # --- update -------------------------------------------------------------------------------------------------
 
 
-def _update(request: pytest.FixtureRequest, target: Target) -> Updated:
+def _update(request: pytest.FixtureRequest, target: Target) -> UpdateResult:
     from harness.updating.claims import Claims
     from harness.updating.updating import update
 
@@ -260,11 +260,13 @@ def _sum_up_comparison(terminalreporter: Any) -> None:
     ]
     texts = [text for one in reports for name, text in one.user_properties if name == _COMPARED]
     if servers and texts:
-        from harness.compare.carried import summed_up
+        from harness.compare.serialization import summed_up
 
         terminalreporter.section("servers compared")
         lines = summed_up(texts, servers)
-        terminalreporter.write(ink.ansi(lines) if terminalreporter.hasmarkup else ink.plain(lines))
+        terminalreporter.write(
+            styled_text.ansi(lines) if terminalreporter.hasmarkup else styled_text.plain(lines)
+        )
 
 
 # --- fixtures -----------------------------------------------------------------------------------------------
@@ -273,11 +275,11 @@ def _sum_up_comparison(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def harness_target(pytestconfig: pytest.Config) -> Target:
     """What transcripts are played at. A project overrides this fixture, or says it in the options or the ini."""
-    from harness.targets.choosing import NoTarget, TargetChoice
+    from harness.targets.choice import TargetChoice, UsageError
 
     try:
         return TargetChoice(**_given(pytestconfig)).target()
-    except NoTarget as wrong:
+    except UsageError as wrong:
         pytest.fail(f"{wrong}{_WAYS}", pytrace=False)
 
 
@@ -292,7 +294,7 @@ def _given(config: pytest.Config) -> dict[str, Any]:
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[Stage]:
     """Clients at the target, for conversations written in Python; settled and closed at the end of the test."""
-    from harness.stage.staging import stage_for
+    from harness.playing.pipeline import stage_for
 
     marker = request.node.get_closest_marker("harness")
     with stage_for(harness_target, marker.kwargs if marker else {}) as made:

@@ -1,4 +1,4 @@
-"""geventchat as a target of the harness: what a script's `server:` line asks for, as a server.
+"""geventchat as a target of the harness: a server built from a script's `server:` line.
 
 `server: line json idle=60` asks for two endpoints and an option. Options are the settings of the command line by name, and
 `idle` for short; the defaults are those of the program, with one listener on loopback for each endpoint.
@@ -9,23 +9,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from geventchat import ConfigError, Listen, Server
-from geventchat.settings import SETTINGS, Told, settle
-from harness import Ask, UnsupportedAsk
+from geventchat.settings import SETTINGS, RawSetting, resolve
+from harness import ServerSpec, UnsupportedSpec
 
 SHORT = {"idle": "idle-timeout"}
 
 
-def serve(ask: Ask) -> Server:
-    """The factory that the harness is given."""
-    told = {}
-    for option, text in ask.options.items():
+def serve(spec: ServerSpec) -> Server:
+    """The factory that the harness calls for each script."""
+    settings = {}
+    for option, text in spec.options.items():
         key = SHORT.get(option, option)
         if key not in SETTINGS or key in {"listen", "port", "host"}:
-            raise UnsupportedAsk(f"no option {option!r}; known: {', '.join([*SHORT, *SETTINGS])}")
-        told[key] = Told(text, f"server: {option}={text}")
+            raise UnsupportedSpec(f"unknown option {option!r}; known: {', '.join([*SHORT, *SETTINGS])}")
+        settings[key] = RawSetting(text, f"server: {option}={text}")
     try:
-        config = settle(told, {}, None).config()
-        listen = tuple(Listen(endpoint, "127.0.0.1", 0) for endpoint in ask.endpoints or ("line",))
+        config = resolve(settings, {}, None).config
+        listen = tuple(Listen(endpoint, "127.0.0.1", 0) for endpoint in spec.endpoints or ("line",))
     except ConfigError as error:
-        raise UnsupportedAsk(str(error)) from error
-    return Server(replace(config, listen=listen), clock=ask.clock)
+        raise UnsupportedSpec(str(error)) from error
+    return Server(replace(config, listen=listen), clock=spec.clock)

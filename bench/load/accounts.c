@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "load.h"
 
+#include <dirent.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,22 +30,47 @@ uint64_t server_ns(void) {
     return process_ns(clock);
 }
 
-/* How long a core was busy since the machine began, whoever kept it so. */
-static uint64_t core_ns(int core) {
+/* How long a core has been busy since the machine started, and how long the hypervisor has withheld it. */
+static void read_core(int core, uint64_t *busy_ns, uint64_t *stolen_ns) {
     char row[512], name[16];
     unsigned long long user, nice, system, idle, disk, irq, softirq, stolen;
+    const uint64_t tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
     snprintf(name, sizeof name, "cpu%d ", core);
     FILE *file = fopen("/proc/stat", "r");
-    if (!file) trouble("/proc/stat cannot be read");
+    if (!file) trouble("cannot read /proc/stat");
     while (fgets(row, sizeof row, file)) {
         if (strncmp(row, name, strlen(name)) != 0) continue;
         fclose(file);
         if (sscanf(row + strlen(name), "%llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &disk,
                    &irq, &softirq, &stolen) != 8)
-            break;
-        return (user + nice + system + irq + softirq + stolen) * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
+            trouble("unexpected format of /proc/stat");
+        *busy_ns = (user + nice + system + irq + softirq) * tick_ns;
+        *stolen_ns = stolen * tick_ns;
+        return;
     }
-    trouble("/proc/stat does not tell how busy a core is");
+    trouble("/proc/stat does not list the core");
+}
+
+/* How long the threads of a process have been ready to run and waited for a core. A thread that has ended takes its
+ * share with it, so the sum is exact only for processes whose threads stay. */
+static uint64_t wait_ns(pid_t process) {
+    char path[64];
+    uint64_t sum = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)process);
+    DIR *tasks = opendir(path);
+    if (!tasks) trouble("cannot list the server's threads; did the server die?");
+    for (struct dirent *task; (task = readdir(tasks));) {
+        char stat[sizeof path + sizeof task->d_name + 16];
+        unsigned long long ran, waited;
+        if (task->d_name[0] == '.') continue;
+        snprintf(stat, sizeof stat, "%s/%s/schedstat", path, task->d_name);
+        FILE *file = fopen(stat, "r");
+        if (!file) continue; /* this thread has just ended */
+        if (fscanf(file, "%llu %llu", &ran, &waited) == 2) sum += waited;
+        fclose(file);
+    }
+    closedir(tasks);
+    return sum;
 }
 
 static int only_core_of(pid_t process) {
@@ -58,10 +84,39 @@ static int only_core_of(pid_t process) {
 
 Account account(void) {
     int server = only_core_of(order.server), load = only_core_of(0);
-    bool apart = server >= 0 && load >= 0 && server != load;
-    return (Account){.server_core_ns = apart ? core_ns(server) : 0, .load_core_ns = apart ? core_ns(load) : 0,
-                     .wall_ns = now_ns(), .server_ns = server_ns(), .load_ns = process_ns(CLOCK_PROCESS_CPUTIME_ID),
-                     .deliveries = deliveries, .messages = messages};
+    Account now = {0};
+    if (server >= 0 && load >= 0 && server != load) { /* on one core the two disturb each other by design */
+        read_core(server, &now.server_core_ns, &now.server_stolen_ns);
+        read_core(load, &now.load_core_ns, &now.load_stolen_ns);
+        now.server_wait_ns = wait_ns(order.server);
+        now.load_wait_ns = wait_ns(getpid());
+    }
+    now.wall_ns = now_ns();
+    now.server_ns = server_ns();
+    now.load_ns = process_ns(CLOCK_PROCESS_CPUTIME_ID);
+    now.deliveries = deliveries;
+    now.messages = messages;
+    return now;
+}
+
+static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+/* How long other work kept one process from its core. Two upper bounds are known: how long the process waited for a
+ * core, which includes waits for its own threads, and how long the core ran anything else, which includes times when
+ * the process had nothing to do. The smaller one is nearer to the truth. */
+static uint64_t kept_away(uint64_t waited, uint64_t core_busy, uint64_t process_ran, uint64_t stolen) {
+    uint64_t others = less(core_busy, process_ran);
+    return (waited < others ? waited : others) + stolen;
+}
+
+/* The share of the time that the more disturbed of the two processes lost to other work. */
+void print_disturbance(const Account *a, const Account *b) {
+    if (!b->server_core_ns) return;
+    uint64_t server = kept_away(less(b->server_wait_ns, a->server_wait_ns), b->server_core_ns - a->server_core_ns,
+                                b->server_ns - a->server_ns, b->server_stolen_ns - a->server_stolen_ns);
+    uint64_t load = kept_away(less(b->load_wait_ns, a->load_wait_ns), b->load_core_ns - a->load_core_ns,
+                              b->load_ns - a->load_ns, b->load_stolen_ns - a->load_stolen_ns);
+    printf(", \"disturbance\": %.4f", (double)(server > load ? server : load) / (double)(b->wall_ns - a->wall_ns));
 }
 
 long server_rss_kb(void) {

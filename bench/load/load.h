@@ -84,7 +84,9 @@ typedef struct { /* what was asked for */
 
 typedef struct { /* one look at the clocks */
     uint64_t wall_ns, server_ns, load_ns, deliveries, messages;
-    uint64_t server_core_ns, load_core_ns; /* how long the two cores were busy, with whatever */
+    uint64_t server_core_ns, load_core_ns;     /* how long each of the two cores was busy, with any process */
+    uint64_t server_wait_ns, load_wait_ns;     /* how long each process was ready to run and waited for its core */
+    uint64_t server_stolen_ns, load_stolen_ns; /* how long the hypervisor kept each core from running anything */
 } Account;
 
 extern Order order;
@@ -100,6 +102,7 @@ extern int fenced_count;
 uint64_t now_ns(void);
 uint64_t server_ns(void);
 Account account(void);
+void print_disturbance(const Account *begin, const Account *end);
 long server_rss_kb(void);
 void latency_begin(void);
 void latency_end(void);

@@ -60,12 +60,7 @@ static void print_talk(const Talk *t) {
     printf(", \"checked\": %llu, \"overloaded\": %s, \"peak_rss_kb\": %ld, \"latency\": ",
            (unsigned long long)deliveries, t->overloaded ? "true" : "false", t->peak_rss_kb);
     print_latency();
-    if (b->server_core_ns) { /* the share of each core that went to neither the server nor the load */
-        double wall = (double)(b->wall_ns - a->wall_ns);
-        double server = (double)(b->server_core_ns - a->server_core_ns) - (double)(b->server_ns - a->server_ns);
-        double load = (double)(b->load_core_ns - a->load_core_ns) - (double)(b->load_ns - a->load_ns);
-        printf(", \"foreign_share\": %.4f", (server > load ? server : load) / wall);
-    }
+    print_disturbance(a, b);
 }
 
 static void idle(void) {
@@ -80,12 +75,15 @@ static void idle(void) {
 int main(int argc, char **argv) {
     parse(argc, argv);
     long rss_before = server_rss_kb();
+    Account before = account();
     gather();
     printf("{\"clients\": %d, \"rss_before_kb\": %ld, \"rss_joined_kb\": %ld", order.clients, rss_before,
            server_rss_kb());
     if (order.idle_s > 0) {
         print_logins();
         idle();
+        Account after = account();
+        if (!order.speakers) print_disturbance(&before, &after);
     }
     if (order.speakers) {
         fence_all(true);

@@ -2,10 +2,10 @@
 
 from gevent.server import StreamServer
 
-from harness import Ask
+from harness import ServerSpec
 
 
-def serve(ask: Ask) -> StreamServer:
+def serve(spec: ServerSpec) -> StreamServer:
     everyone = []
 
     def converse(sock, address):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from geventchat.chat.commands import (
     Command,
@@ -73,7 +73,7 @@ class Pending(Generic[T]):
     """
 
     job: Callable[[], T]
-    finish: Callable[[T], Result]
+    finish: Callable[[T], Result[Any]]
 
 
 Result = Done | Leave | Busy | Pending[T]

@@ -120,12 +120,12 @@ class Rejected:
 
 
 class NoticeReason(Enum):
-    """Why the server closes a connection."""
+    """Why the server closes a connection; the value is what the log says."""
 
-    IDLE = auto()
-    SERVER_FULL = auto()
-    ADDRESS_FULL = auto()
-    SHUTDOWN = auto()
+    IDLE = "idle"
+    SERVER_FULL = "full"
+    ADDRESS_FULL = "address_full"
+    SHUTDOWN = "shutdown"
 
 
 @dataclass(frozen=True, slots=True)

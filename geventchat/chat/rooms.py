@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from geventchat.chat.events import Broadcast, DirectMessage, Joined, Left, PrivateEvent, Said
 from geventchat.chat.names import Name
@@ -24,6 +25,9 @@ class Gate(Protocol):
 
     def is_open(self) -> bool:
         """True when something can be said now."""
+
+    def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
+        """Wait for admission, outside the chat; what was refused can be said inside."""
 
 
 class Subscriber(Protocol):

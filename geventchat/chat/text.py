@@ -13,7 +13,9 @@ _REPLACEMENT = "\ufffd"
 # separators (some readers split lines at them), and lone surrogates, which JSON can smuggle in and UTF-8 cannot carry out.
 _UNSAFE = "\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 # Dropped: invisible characters that text does not need. Joiners stay, since emoji and several scripts need them.
-_INVISIBLE = "\u00ad\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f"
+_INVISIBLE = (
+    "\u00ad\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f"
+)
 # Dropped where nothing is written from right to left.
 _DIRECTION_MARKS = "\u061c\u200e\u200f"
 _RIGHT_TO_LEFT = re.compile(
@@ -82,7 +84,9 @@ def clean(raw: str) -> str:
         return raw.strip() if raw.isprintable() else raw.strip(_WHITE).translate(_LEFT_TO_RIGHT)
     text = raw
     if not text.isprintable() and _SUSPECT.search(text):
-        text = _translate(text.strip(_WHITE), _ANY_DIRECTION if _RIGHT_TO_LEFT.search(text) else _LEFT_TO_RIGHT)
+        text = _translate(
+            text.strip(_WHITE), _ANY_DIRECTION if _RIGHT_TO_LEFT.search(text) else _LEFT_TO_RIGHT
+        )
     stack = _ASTRAL_STACK if _ASTRAL.search(text) else _STACK
     return stack.sub(r"\1", text).strip(_WHITE)
 

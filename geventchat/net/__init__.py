@@ -1,1 +1,1 @@
-"""Sockets: the only part, with the server and the command line, that imports gevent."""
+"""Sockets: with the server and the command line the only part that imports gevent."""

@@ -1,237 +1,366 @@
-"""One client's greenlet: read, frame, hand to the hub, and the end of it, however it comes.
+"""One client's greenlet: read, cut into lines, hand commands to the chat, and the end, however it comes.
 
-Must not write to its socket (the outbox does), must not know what a line means (the dialect does), and waits nowhere but in
-its vigil.
+Does not write to the socket (the subscriber does), does not know what a line means (the dialect does), and waits only in its waiter.
+
+What a client can make the server do is limited here, in this order, before a line is parsed: its own lines and bytes per second,
+those of its address, and its answers that wait to be sent. What the others can take is the chat's to know: it answers Busy.
+Invariants:
+- At most `chunk_bytes` of input are held unparsed, and at most `batch_lines` of it as lines.
+- A client that is not read is slowed down and loses nothing, unless it hangs up: then what its limits admit at that moment is handled.
 """
 
 from __future__ import annotations
 
 import socket
-import struct
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from gevent import Timeout
+from gevent.hub import Hub as Loop
 
-from geventchat.chat.commands import Fault, Say, Violation
-from geventchat.chat.events import Dismissed, Parting
-from geventchat.chat.hub import Session
-from geventchat.dialects.dialect import Marked
-from geventchat.dialects.framing import Framer
-from geventchat.log import Happening
-from geventchat.net.departure import Departure, Over
-from geventchat.net.feed import Feed
-from geventchat.net.opening import Opening, Stranger
-from geventchat.net.outbox import Outbox
-from geventchat.net.pace import Pace
-from geventchat.net.surroundings import Surroundings
-from geventchat.net.vigil import Vigil, closing_watcher
+from geventchat.chat.chat import DONE, Busy, Chat, Done, Leave, Pending, Result, Session
+from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
+from geventchat.chat.events import DisconnectNotice, NoticeReason
+from geventchat.clock import Clock
+from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
+from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
+from geventchat.exhaustive import assert_never
+from geventchat.log import Happening, Log
+from geventchat.net.admission import Address, Admission
+from geventchat.net.delivery import Audience, Delivery, Subscriber
+from geventchat.net.flow import TokenBucket
+from geventchat.net.sniffing import ForeignProtocol, Sniffer
+from geventchat.net.transport import Transport, abort
+from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
+from geventchat.settings import Limits
 
 _READ, _WRITE = 1, 2
-_CHUNK_BYTES = 65_536
-# A client is not read while so much of its own answers waits: it asks faster than it listens, and is nobody's problem.
-_OWN_BYTES = 65_536
-_TOO_LONG = Violation(Fault.TOO_LONG)
-# SO_LINGER for no time at all: what is unsent is thrown away, and the peer learns of it by a reset.
-_ABORT = struct.pack("ii", 1, 0)
-# These are owed nothing more, or cannot be sent it.
-_AT_ONCE = frozenset({Departure.RESET, Departure.SLOW, Departure.HTTP, Departure.TLS})
-_STRANGERS = {Stranger.HTTP: Departure.HTTP, Stranger.TLS: Departure.TLS}
+_TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
+# A line costs at least as much as this many bytes: tiny ones take longer to handle than their bytes suggest.
+_LEAST_LINE_COST = 32
+# Nothing can be sent any more, or nothing is to be.
+_CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
+_FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContext:
+    """What all connections of a server share."""
+
+    chat: Chat
+    loop: Loop
+    delivery: Delivery
+    admission: Admission
+    hangups: HangupWatch
+    clock: Clock
+    limits: Limits
+    log: Log
 
 
 class Connection:
     """One client, from accept to close."""
 
     __slots__ = (
-        "_around",
-        "_framer",
+        "_address",
+        "_bytes",
+        "_charged",
+        "_closing",
+        "_context",
+        "_framing",
+        "_lines",
+        "_lingering",
         "_name",
-        "_on_end",
-        "_on_the_way_out",
-        "_outbox",
-        "_pace",
-        "_parting",
+        "_on_closed",
         "_readable",
+        "_reader",
         "_session",
-        "_sock",
-        "_vigil",
-        "_who",
-        "address",
+        "_subscriber",
+        "_transport",
+        "_waiter",
+        "host",
         "number",
     )
 
     def __init__(
         self,
-        sock: socket.socket,
-        address: str,
+        transport: Transport,
+        host: str,
         number: int,
-        feed: Feed,
-        around: Surroundings,
-        who: str | None,
-        on_end: Callable[[Connection], None],
+        audience: Audience,
+        context: ServerContext,
+        address: Address | None,
+        on_closed: Callable[[Connection], None],
     ) -> None:
-        """`who` holds a place at the door, None is on the way out already; `on_end` is told when the socket is closed."""
-        limits = around.limits
+        """`address` holds a slot for this client; None if it is refused. `on_closed` is called when the socket is closed."""
         self.number = number
-        self.address = address
+        self.host = host
         self._name = ""
-        self._sock = sock
-        self._around = around
-        self._outbox = Outbox(sock, feed, around.flusher, self._lost)
-        self._session = Session(self._outbox)
-        self._vigil = Vigil(around.loop, around.clock)
-        self._framer = Framer(limits.line_bytes)
-        self._pace = (
-            Pace(limits.lines_per_s, limits.burst_lines, self._vigil.heard()) if limits.lines_per_s else None
-        )
-        self._who = who
-        self._on_the_way_out = who is None
-        self._parting = who is None
-        self._on_end = on_end
-        self._readable: Any = around.loop.loop.io(sock.fileno(), _READ)
+        self._transport = transport
+        self._context = context
+        self._subscriber = Subscriber(transport, audience, context.delivery, self._lost)
+        self._session = Session(self._subscriber)
+        self._waiter = Waiter(context.loop, context.clock, context.hangups, transport.fileno())
+        self._framing = LineFraming(context.limits.line_bytes)
+        self._reader = audience.dialect.reader()
+        # Made when the first line arrives: idle connections do without.
+        self._lines: TokenBucket | None = None
+        self._bytes: TokenBucket | None = None
+        # Up to where this client's answers have been charged to it.
+        self._charged = 0
+        self._address = address
+        self._lingering = address is None
+        self._closing = address is None
+        self._on_closed = on_closed
+        self._readable: Any = context.loop.loop.io(transport.fileno(), _READ)
 
-    def converse(self, idle_s: float, idle_notice: Dismissed | None) -> None:
-        """The whole conversation; the body of the client's greenlet. `idle_s` 0 is no cutoff."""
-        departure = Departure.FAULT
+    def run(self, idle_s: float, idle_notice: DisconnectNotice | None) -> None:
+        """The whole conversation; the body of the client's greenlet. `idle_s` 0 means no idle time-out."""
+        reason = CloseReason.FAULT
         try:
-            self._vigil.begin(idle_s)
-            departure = self._listen()
-        except Over as over:
-            departure = over.departure
+            self._waiter.start(idle_s, self._context.limits.login_s)
+            reason = self._serve()
+        except ConnectionEnded as ended:
+            reason = ended.reason
         except OSError:
-            departure = Departure.RESET
+            reason = CloseReason.RESET
         except Exception:
-            self._fault()
+            self._log_fault(traceback.format_exc().rstrip())
         finally:
-            self._end(departure, idle_notice if departure is Departure.IDLE else None)
+            self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
 
-    def refuse(self, why: Parting) -> None:
-        """Say why there is no room, and go; instead of `converse`."""
-        self._end(Departure.REFUSED, Dismissed(why, blame=True))
+    def refuse(self, reason: NoticeReason) -> None:
+        """Say why there is no slot, and close; instead of `run`."""
+        self._end(CloseReason.REFUSED, DisconnectNotice(reason, as_error=True))
 
-    def dismiss(self) -> None:
-        """The server stops: say so, and go."""
-        if not self._parting and not self._vigil.over:
-            self._around.hub.close(self._session)
-            self._outbox.hear(Dismissed(Parting.SHUTDOWN))
-            self._vigil.interrupt(Departure.SHUTDOWN)
+    def shut_down(self) -> None:
+        """The server is stopping: say so, and close."""
+        if not self._closing and not self._waiter.ended:
+            self._context.chat.close(self._session)
+            self._subscriber.deliver(DisconnectNotice(NoticeReason.SHUTDOWN))
+            self._waiter.interrupt(CloseReason.SHUTDOWN)
 
     def drop(self) -> None:
-        """The time for goodbyes is over: close at once."""
-        self._outbox.close()
-        self._vigil.interrupt(Departure.RESET)
+        """There is no time left: close at once."""
+        self._subscriber.close()
+        self._waiter.interrupt(CloseReason.RESET)
 
-    def _listen(self) -> Departure:
-        framer, readable, recv, until = self._framer, self._readable, self._sock.recv, self._vigil.until
-        opening: Opening | None = Opening(self._around.limits.line_bytes)
+    # --- Reading -----------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> CloseReason:
+        limits, readable, recv = self._context.limits, self._readable, self._transport.recv
+        sniffer: Sniffer | None = Sniffer(limits.line_bytes)
         while True:
-            # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets
-            # everyone else have their turn.
-            until(readable)
+            # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets everyone
+            # else have their turn.
+            if self._subscriber.answer_bytes > limits.answer_bytes:
+                self._wait_for_answers(pending=False)
+            overdue = self._waiter.until_input(readable)
+            size = limits.chunk_bytes if self._name else limits.login_chunk_bytes
             try:
-                chunk = recv(_CHUNK_BYTES)
+                chunk = recv(size)
             except BlockingIOError:
+                if overdue:
+                    return CloseReason.IDLE
                 continue
             if not chunk:
-                return Departure.CLOSED
-            if opening is not None:
-                verdict = opening.judge(chunk)
-                if isinstance(verdict, Stranger):
-                    return _STRANGERS[verdict]
+                return CloseReason.CLOSED
+            if sniffer is not None:
+                verdict = sniffer.feed(chunk)
+                if isinstance(verdict, ForeignProtocol):
+                    return _FOREIGN[verdict]
                 if verdict:
-                    opening = None
-            lines = framer.feed(chunk)
-            if lines and not self._handle_in_time(lines):
-                return Departure.QUIT
-            # Or a client that says nothing more would keep what it said last, up to a whole chunk, in memory.
-            del chunk, lines
+                    sniffer = None
+            lines = 0
+            for piece in self._pieces(chunk):
+                batch = self._framing.feed(piece)
+                lines += len(batch)
+                if batch and not self._handle_in_time(batch, len(piece)):
+                    return CloseReason.QUIT
+                del batch
+            if overdue and not lines:
+                return CloseReason.IDLE
+            # Otherwise a client that says nothing more would keep its last chunk in memory.
+            del chunk, piece
 
-    def _handle_in_time(self, lines: list[bytes | None]) -> bool:
-        vigil, pace = self._vigil, self._pace
-        now = vigil.heard()
-        if pace is None:
+    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """Divide a chunk so that each piece is at most one batch."""
+        limits = self._context.limits
+        size, lines = limits.batch_bytes, limits.batch_lines
+        if len(chunk) <= size and chunk.count(b"\n") <= lines:
+            yield chunk
+            return
+        while chunk:
+            piece = chunk[:size]
+            cut = piece.split(b"\n", lines)
+            if len(cut) > lines:
+                piece = piece[: len(piece) - len(cut[-1])]
+            chunk = chunk[len(piece) :]
+            yield piece
+
+    def _handle_in_time(self, lines: list[Line], size: int) -> bool:
+        """Handle lines as fast as their limits allow; False when the client has left."""
+        waiter, address, subscriber = self._waiter, self._address, self._subscriber
+        now = waiter.active()
+        if not self._context.limits.lines_per_s or address is None:
             return self._handle(lines)
-        while (granted := pace.take(len(lines), now)) < len(lines):
-            if not self._handle(lines[:granted]):
-                return False
-            del lines[:granted]
-            vigil.pause(pace.delay_s)
-            now = vigil.heard()
-        return self._handle(lines)
+        rate, traffic = self._buckets(now)
+        while lines:
+            self._wait_for_bytes(traffic, address, now)
+            granted = len(lines) if waiter.hung_up else rate.take(len(lines), now)
+            if granted:
+                share = size * granted // len(lines)
+                size -= share
+                left = not self._handle(lines[:granted])
+                cost = max(share, _LEAST_LINE_COST * granted) + subscriber.answered - self._charged
+                self._charged = subscriber.answered
+                traffic.charge(cost, now)
+                address.charge(cost)
+                if left:
+                    return False
+                lines = lines[granted:]
+            else:
+                waiter.pause(rate.delay_s(1, now))
+            now = waiter.active()
+        return True
 
-    def _handle(self, lines: list[bytes | None]) -> bool:
-        session, outbox = self._session, self._outbox
-        if outbox.backlog_bytes > _OWN_BYTES:
-            self._wait_until_sent()
-        read, hub = outbox.feed.dialect.read, self._around.hub
-        # What is said line after line with nothing between is one breath: one event, one frame, one place in the order.
-        breath: list[str] = []
+    def _buckets(self, now: float) -> tuple[TokenBucket, TokenBucket]:
+        if self._lines is None or self._bytes is None:
+            limits = self._context.limits
+            self._lines = TokenBucket(limits.lines_per_s, limits.burst_lines, now)
+            self._bytes = TokenBucket(limits.bytes_per_s, limits.burst_bytes, now)
+        return self._lines, self._bytes
+
+    def _wait_for_bytes(self, traffic: TokenBucket, address: Address, now: float) -> None:
+        delay_s = traffic.delay_s(0, now)
+        if delay_s:
+            self._waiter.pause(delay_s)
+            if self._waiter.hung_up:
+                raise ConnectionEnded(CloseReason.CLOSED)
+        if not address.traffic_gate.is_open():
+            with address.traffic_gate.admission(self._waiter, str(self.number)):
+                pass
+
+    # --- Handling ----------------------------------------------------------------------------------------------------
+
+    def _handle(self, lines: list[Line]) -> bool:
+        """Handle lines in order; False when the client has left."""
+        session, subscriber, read = self._session, self._subscriber, self._reader.read
+        limit = self._context.limits.answer_bytes
+        # Lines that only say something are joined into one command: one event, one frame, one place in the order.
+        said: Say | None = None
         for line in lines:
-            known = session.name
-            command = _TOO_LONG if line is None else read(line, known is not None)
-            if type(command) is Say and command.text and known is not None:
-                breath.append(command.text)
+            if subscriber.answer_bytes > limit:
+                self._wait_for_answers(pending=True)
+            logged_in = session.name is not None
+            command = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
+            if type(command) is Say and logged_in and command.texts[0]:
+                if said is None:
+                    said = command
+                else:
+                    said.texts += command.texts
                 continue
             if command is None:
                 continue
-            if breath:
-                hub.say(session, breath)
-                breath = []
-            if isinstance(command, Marked):
-                outbox.put(command.answer)
-                command = command.command
-                if command is None:
+            if said is not None:
+                self._do(said)
+                said = None
+            if isinstance(command, WithTimingMark):
+                subscriber.answer(TIMING_MARK)
+                if command.command is None:
                     continue
-            if not hub.handle(session, command):
+                command = command.command
+            if not self._do(command):
                 return False
-            if session.name is not known:
-                self._entered()
-            if outbox.own_bytes > _OWN_BYTES:
-                self._wait_until_sent()
-        if breath:
-            hub.say(session, breath)
+        if said is not None:
+            self._do(said)
         return True
 
-    def _entered(self) -> None:
-        assert self._session.name is not None
-        self._name = self._session.name.shown
-        self._around.log(Happening.LOGIN, conn=self.number, name=self._name)
+    def _do(self, command: Command) -> bool:
+        """Carry out one command, waiting where the chat says so; False when the client has left."""
+        if type(command) is Login and self._session.name is None:
+            return self._log_in(command)
+        return self._finish(command, self._context.chat.handle(self._session, command))
 
-    def _wait_until_sent(self) -> None:
-        with closing_watcher(self._around.loop.loop.io(self._sock.fileno(), _WRITE)) as writable:
-            while not self._outbox.idle:
-                self._vigil.until(writable)
+    def _log_in(self, command: Login) -> bool:
+        address = self._address
+        if address is not None:
+            if not address.login_gate.is_open():
+                with address.login_gate.admission(self._waiter, str(self.number)):
+                    address.charge_login()
+            else:
+                address.charge_login()
+        left = not self._finish(command, self._context.chat.handle(self._session, command))
+        if self._session.name is not None:
+            self._name = self._session.name.shown
+            # What a login is answered with is not charged to its client: it can list everyone, and logins have a limit.
+            self._charged = self._subscriber.answered
+            self._waiter.logged_in()
+            self._context.log(Happening.LOGIN, conn=self.number, name=self._name)
+        return not left
 
-    def _lost(self, slow: bool) -> None:
-        self._vigil.interrupt(Departure.SLOW if slow else Departure.RESET)
+    def _finish(self, command: Command, result: Result[Any]) -> bool:
+        while result is not DONE:
+            match result:
+                case Busy(gate):
+                    with gate.admission(self._waiter, self._origin):
+                        result = self._context.chat.handle(self._session, command)
+                case Pending(job, finish):
+                    result = finish(self._waiter.run(job))
+                case Leave():
+                    return False
+                case Done():
+                    return True
+                case _:
+                    assert_never(result)
+        return True
 
-    def _fault(self) -> None:
-        error = traceback.format_exc().rstrip()
-        self._around.log(Happening.FAULT, conn=self.number, name=self._name, error=error)
+    @property
+    def _origin(self) -> str:
+        return self.host if self._address is None else self._address.origin
 
-    def _end(self, departure: Departure, last_word: Dismissed | None) -> None:
-        """Leave the chat, hand over what is still owed, close. Whatever happens here, the socket ends closed."""
+    def _wait_for_answers(self, pending: bool) -> None:
+        """Wait until this client's own answers are sent: it asks faster than it reads."""
+        subscriber = self._subscriber
+        with closing_watcher(self._context.loop.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while subscriber.answer_bytes and not subscriber.closed:
+                self._waiter.until_output(writable, pending)
+        if pending:
+            self._waiter.active()
+
+    # --- The end -----------------------------------------------------------------------------------------------------
+
+    def _lost(self, reason: CloseReason, error: str) -> None:
+        if error:
+            self._log_fault(error)
+        self._waiter.interrupt(reason)
+
+    def _log_fault(self, error: str) -> None:
+        self._context.log(Happening.FAULT, conn=self.number, name=self._name, error=error)
+
+    def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
+        """Leave the chat, send what is pending, close. Whatever happens here, the socket ends up closed."""
         try:
-            self._parting = True
-            self._vigil.begin_to_part()
+            self._closing = True
+            self._waiter.start_closing()
             if last_word is not None:
-                self._outbox.hear(last_word)
-            self._around.hub.leave(self._session)
-            if departure not in _AT_ONCE:
-                departure = self._part(departure)
+                self._subscriber.deliver(last_word)
+            self._context.chat.leave(self._session)
+            if reason not in _CLOSE_AT_ONCE:
+                reason = self._flush(reason)
         except OSError:
-            pass  # It is gone already, which is where this leads anyway.
-        except Over as over:
-            departure = over.departure
+            pass  # The peer is gone already, which is where this leads anyway.
+        except ConnectionEnded as ended:
+            reason = ended.reason
         except Exception:
-            self._fault()
+            self._log_fault(traceback.format_exc().rstrip())
         finally:
-            self._close(departure)
+            self._close(reason)
 
-    def _part(self, departure: Departure) -> Departure:
-        """Send what is owed and the end of it, then wait a little for the other side to end too."""
-        limits = self._around.limits
+    def _flush(self, reason: CloseReason) -> CloseReason:
+        """Send what is pending and the end of the stream, then wait a moment for the other side to end too."""
+        limits = self._context.limits
         flush = Timeout(limits.flush_s)
         try:
             with flush:
@@ -239,15 +368,15 @@ class Connection:
         except Timeout as fired:
             if fired is not flush:
                 raise
-            return Departure.SLOW
-        if self._outbox.gone:
-            return Departure.RESET
-        if self._who is not None:
-            self._give_up_place()
-            self._on_the_way_out = self._around.door.part()
-            if not self._on_the_way_out:
-                return departure
-        self._sock.shutdown(socket.SHUT_WR)
+            return CloseReason.SLOW
+        if self._subscriber.closed:
+            return reason if reason is CloseReason.FAULT else CloseReason.RESET
+        if self._address is not None:
+            self._free_slot()
+            self._lingering = self._context.admission.start_closing()
+            if not self._lingering:
+                return reason
+        self._transport.shutdown(socket.SHUT_WR)
         linger = Timeout(limits.linger_s)
         try:
             with linger:
@@ -255,39 +384,44 @@ class Connection:
         except Timeout as fired:
             if fired is not linger:
                 raise
-        return departure
+        return reason
+
+    def _wait_until_sent(self) -> None:
+        with closing_watcher(self._context.loop.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while not self._subscriber.idle:
+                self._waiter.until(writable)
 
     def _read_to_the_end(self) -> None:
+        # Closing while input is unread would be a reset, which can cost the peer its last lines.
         while True:
-            self._vigil.until(self._readable)
+            self._waiter.until(self._readable)
             try:
-                if not self._sock.recv(_CHUNK_BYTES):
+                if not self._transport.recv(self._context.limits.chunk_bytes):
                     return
             except BlockingIOError:
                 continue
 
-    def _give_up_place(self) -> None:
-        if self._who is not None:
-            self._around.door.leave(self._who)
-            self._who = None
-        if self._on_the_way_out:
-            self._around.door.parted()
-            self._on_the_way_out = False
+    def _free_slot(self) -> None:
+        if self._address is not None:
+            self._context.admission.leave(self._address)
+            self._address = None
+        if self._lingering:
+            self._context.admission.end_closing()
+            self._lingering = False
 
-    def _close(self, departure: Departure) -> None:
-        self._give_up_place()
-        self._outbox.close()
+    def _close(self, reason: CloseReason) -> None:
+        self._free_slot()
+        self._subscriber.close()
         self._readable.close()
-        if departure is Departure.SLOW:
-            # What it will never read need not stay in the kernel's memory.
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-        self._sock.close()
-        self._on_end(self)
-        if departure is not Departure.REFUSED:
-            self._around.log(
+        if reason is CloseReason.SLOW:
+            abort(self._transport)
+        self._transport.close()
+        self._on_closed(self)
+        if reason is not CloseReason.REFUSED:
+            self._context.log(
                 Happening.DISCONNECTED,
                 conn=self.number,
-                address=self.address,
+                address=self.host,
                 name=self._name,
-                reason=departure.value,
+                reason=reason.value,
             )

@@ -1,40 +1,29 @@
-"""A place where clients come in. Must not know what becomes of them: it accepts, and hands over a socket and an address."""
+"""An address that accepts clients. Hands over a socket and the peer's host, and does not know what becomes of them."""
 
 from __future__ import annotations
 
 import errno
 import socket as plain
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from typing import Any
 
 from gevent import monkey, socket
 from gevent.server import StreamServer
 
-from geventchat.config import Listen
 from geventchat.log import Happening, Log
+from geventchat.net.transport import TCP_OPTIONS
+from geventchat.settings import Listen
 
 _BACKLOG = 4_096
-# A silent peer is asked by the kernel after a minute, four times, 15 s apart; what is unacknowledged for two minutes is
-# lost. People who say nothing notice none of it.
-_OPTIONS = (
-    (plain.SOL_SOCKET, plain.SO_KEEPALIVE, 1),
-    (plain.IPPROTO_TCP, plain.TCP_KEEPIDLE, 60),
-    (plain.IPPROTO_TCP, plain.TCP_KEEPINTVL, 15),
-    (plain.IPPROTO_TCP, plain.TCP_KEEPCNT, 4),
-    (plain.IPPROTO_TCP, plain.TCP_USER_TIMEOUT, 120_000),
-    # The output of a turn is already joined; waiting for more would only make it late.
-    (plain.IPPROTO_TCP, plain.TCP_NODELAY, 1),
-    # telnet's Ctrl-C sends a byte out of band; in line it is found and taken out like the rest of its sequence.
-    (plain.SOL_SOCKET, plain.SO_OOBINLINE, 1),
-)
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_S = 0.5
-# Where a program around us has patched the standard library, this is still the class without gevent in it.
+# Where an embedding program has patched the standard library, this is still the class without gevent.
 _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
 
 
 class CannotListen(OSError):
-    """There is no listening here: where, and why."""
+    """An address cannot be listened on: which one, and why."""
 
     def __init__(self, listen: Listen, cause: OSError) -> None:
         where = f"{listen.host or '*'}:{listen.port}"
@@ -43,27 +32,24 @@ class CannotListen(OSError):
 
     @property
     def in_use(self) -> bool:
-        """Is somebody else listening there?"""
+        """True when another program listens there."""
         return self.errno == errno.EADDRINUSE
 
 
 class Listener(StreamServer):
-    """Accepts for one dialect; when the machine is out of descriptors, waits for one quietly."""
+    """Accepts clients for one dialect. When the machine runs out of descriptors, it waits for one."""
 
-    def __init__(self, listen: Listen, arrive: Callable[[plain.socket, str], None], log: Log) -> None:
-        self._arrive = arrive
+    def __init__(self, listen: Listen, on_connect: Callable[[plain.socket, str], None], log: Log) -> None:
+        self._on_connect = on_connect
         self._log = log
         self._retry: Any = None
         self._starved = False
-        super().__init__(_open(listen))
-
-    def handle(self, *_: object) -> None:  # pragma: no cover - gevent asks that there be one
-        """Not used: `do_handle` hands a client over whole, so that nothing of the accept stays in its memory."""
+        super().__init__(_open(listen), self._on_connect)
 
     def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
-        """Accept one, as a plain socket: half the memory, and half the time to make, of one that waits by itself.
+        """Accept one client as a plain socket, which needs half the memory and time of a cooperative one.
 
-        What a burst of errors would print and slow down is one line in the log.
+        Where gevent would print a traceback for each of a burst of errors, the log gets one line.
         """
         listening: Any = self.socket
         try:
@@ -85,18 +71,17 @@ class Listener(StreamServer):
         return sock, address
 
     def do_handle(self, sock: plain.socket, address: Any) -> None:
-        """Hand it over."""
-        # A place for both kinds of address names IPv4 ones in IPv6's way; an operator looks for them as they are.
-        self._arrive(sock, address[0].removeprefix("::ffff:"))
+        """Hand the client over from the loop, so that its greenlet keeps nothing of the accept in memory."""
+        self._on_connect(sock, host_of(address[0]))
 
     @property
-    def place(self) -> tuple[str, int]:
+    def bound(self) -> tuple[str, int]:
         """The host and the real port."""
         address: Any = self.address
         return str(address[0]), int(address[1])
 
     def resume(self) -> None:
-        """A descriptor has been freed, perhaps: try again."""
+        """A descriptor may be free again: try to accept."""
         if self._retry is not None:
             self._retry.close()
             self._retry = None
@@ -104,7 +89,7 @@ class Listener(StreamServer):
                 self.start_accepting()
 
     def close(self) -> None:
-        """No more clients."""
+        """Accept no more clients."""
         if self._retry is not None:
             self._retry.close()
             self._retry = None
@@ -113,11 +98,19 @@ class Listener(StreamServer):
     def _pause(self, error: OSError) -> None:
         self.stop_accepting()
         if not self._starved:
-            # Once, however often it is tried: a log that fills up is trouble of its own.
+            # Once, however often it is tried: a log that fills up is a problem of its own.
             self._starved = True
             self._log(Happening.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
         self._retry = self.loop.timer(_RETRY_S)
         self._retry.start(self.resume)
+
+
+def host_of(address: str) -> str:
+    """The peer's address as operators write it: a dual-stack listener names IPv4 peers in IPv6's notation."""
+    if not address.startswith("::ffff:"):
+        return address
+    mapped = IPv6Address(address.partition("%")[0]).ipv4_mapped
+    return address if mapped is None else str(mapped)
 
 
 def _open(listen: Listen) -> socket.socket:
@@ -129,7 +122,7 @@ def _open(listen: Listen) -> socket.socket:
         return _bind(family, address)
     except OSError as error:
         if not listen.host and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
-            # A machine without IPv6.
+            # This machine has no IPv6.
             return _open(Listen(listen.dialect, "0.0.0.0", listen.port))
         raise CannotListen(listen, error) from error
 
@@ -140,7 +133,7 @@ def _bind(family: int, address: Any, both: bool = False) -> socket.socket:
         sock.setsockopt(plain.SOL_SOCKET, plain.SO_REUSEADDR, 1)
         if family == plain.AF_INET6:
             sock.setsockopt(plain.IPPROTO_IPV6, plain.IPV6_V6ONLY, 0 if both else 1)
-        for level, option, value in _OPTIONS:
+        for level, option, value in TCP_OPTIONS:
             sock.setsockopt(level, option, value)
         sock.bind(address)
         sock.listen(_BACKLOG)

@@ -11,10 +11,10 @@ from pathlib import PurePath
 from harness.audit.mutations import Mutation, mutations
 from harness.audit.tampering import Tampering
 from harness.language.steps import Script
-from harness.playing.player import Manner, play
+from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
 from harness.stage.fence import Grade
-from harness.targets.asking import Target
+from harness.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Survivor:
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
+class AuditResult:
     """What came of auditing one script."""
 
     clean: Verdict
@@ -82,16 +82,16 @@ class Audited:
 def audit(
     script: Script,
     target: Target,
-    manner: Manner = Manner(),  # noqa: B008  # frozen
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     sample: Sample = Sample(),  # frozen
     on_play: Callable[[], None] = lambda: None,
-) -> Audited:
+) -> AuditResult:
     """Play the script as it is, then with each mutation in turn; `on_play` is called after each play."""
     began = time.monotonic()
-    clean = play(script, target, manner)
+    clean = play(script, target, play_options)
     on_play()
     if clean.outcome is not Outcome.PASSED:
-        return Audited(clean, took_s=time.monotonic() - began)
+        return AuditResult(clean, took_s=time.monotonic() - began)
     found = mutations(clean)
     played = 0
     survivors: list[Survivor] = []
@@ -99,7 +99,7 @@ def audit(
     broken: Verdict | None = None
     for mutation in sample.of(found, script.file):
         tampering = Tampering(mutation)
-        verdict = play(script, target, manner, layer=tampering)
+        verdict = play(script, target, play_options, inbox_filter=tampering)
         on_play()
         if verdict.outcome is Outcome.TARGET_BROKEN:
             broken = verdict
@@ -110,4 +110,4 @@ def audit(
         elif verdict.passed:
             survivors.append(Survivor(mutation, tampering.became))
     took_s = time.monotonic() - began
-    return Audited(clean, len(found), played, tuple(survivors), tuple(unsteady), broken, took_s)
+    return AuditResult(clean, len(found), played, tuple(survivors), tuple(unsteady), broken, took_s)

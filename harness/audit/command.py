@@ -7,9 +7,9 @@ import sys
 import time
 from typing import Any, TextIO
 
-from harness.audit.auditing import Audited, Sample
+from harness.audit.audit_report import report, summary
+from harness.audit.auditing import AuditResult, Sample
 from harness.audit.files import audit_files
-from harness.audit.telling import report, summary
 from harness.options import (
     BROKEN,
     FAILED,
@@ -20,10 +20,10 @@ from harness.options import (
     at_least_one,
     choice,
     chosen,
-    manner,
+    play_options,
 )
 from harness.playing.verdict import Outcome
-from harness.reporting import ink
+from harness.reporting import styled_text
 
 
 def add(commands: Any) -> None:
@@ -46,24 +46,26 @@ def _audit(options: argparse.Namespace) -> int:
     paths = chosen(options)
     began = time.monotonic()
     counter = _Counter(len(paths), sys.stderr)
-    done: list[Audited] = []
+    done: list[AuditResult] = []
     sample = Sample(options.most, options.seed)
-    for audited in audit_files(paths, choice(options), manner(options), sample, options.jobs, counter.played):
-        done.append(audited)
+    for audit_result in audit_files(
+        paths, choice(options), play_options(options), sample, options.jobs, counter.played
+    ):
+        done.append(audit_result)
         counter.clear()
-        print(ink.painted(list(report(audited)), sys.stdout), end="", flush=True)
-        counter.through(audited)
+        print(styled_text.painted(list(report(audit_result)), sys.stdout), end="", flush=True)
+        counter.through(audit_result)
     counter.clear()
-    print(ink.painted(list(summary(done, time.monotonic() - began)), sys.stdout), end="")
+    print(styled_text.painted(list(summary(done, time.monotonic() - began)), sys.stdout), end="")
     return max(map(_code, done))
 
 
-def _code(audited: Audited) -> int:
-    if audited.clean.outcome is Outcome.SKIPPED:
+def _code(audit_result: AuditResult) -> int:
+    if audit_result.clean.outcome is Outcome.SKIPPED:
         return FINE
-    if not audited.judged or audited.unsteady:
+    if not audit_result.judged or audit_result.unsteady:
         return BROKEN
-    return FAILED if audited.survivors else FINE
+    return FAILED if audit_result.survivors else FINE
 
 
 class _Counter:
@@ -72,7 +74,7 @@ class _Counter:
     def __init__(self, files: int, out: TextIO) -> None:
         self._files = files
         self._out = out if out.isatty() else None
-        self._done: list[Audited] = []
+        self._done: list[AuditResult] = []
         self._plays = 0
 
     def played(self) -> None:
@@ -80,8 +82,8 @@ class _Counter:
         if not self._plays % 10:
             self._show()
 
-    def through(self, audited: Audited) -> None:
-        self._done.append(audited)
+    def through(self, audit_result: AuditResult) -> None:
+        self._done.append(audit_result)
         self._show()
 
     def _show(self) -> None:

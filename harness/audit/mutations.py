@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.language.steps import Deed, ReceivePattern
-from harness.playing.hearing import Awaited
-from harness.playing.verdict import Hearing, TurnReport, Verdict
+from harness.language.steps import ConnectionAction, ReceivePattern
+from harness.playing.comparison import Expectation
+from harness.playing.verdict import ClientTurn, TurnReport, Verdict
 from harness.stage.connection import End
 
 STRANGE, STRANGER = b"??", b"!!"
@@ -53,7 +53,7 @@ class Mutation:
     wire: bytes
     file: str
     line: int
-    awaited: Awaited | None
+    expected: Expectation | None
     other: str = ""
     span: Span | None = None
 
@@ -71,29 +71,29 @@ class Mutation:
 def mutations(clean: Verdict) -> tuple[Mutation, ...]:
     """Every mutation of this run that changes what somebody hears; those that change nothing are left out."""
     found: list[Mutation] = []
-    deaf: frozenset[str] = frozenset()
+    not_reading: frozenset[str] = frozenset()
     for at, turn in enumerate(clean.turns):
-        deaf = _deaf_after(turn, deaf)
+        not_reading = _not_reading_after(turn, not_reading)
         following = clean.turns[at + 1] if at + 1 < len(clean.turns) else None
-        for hearing in turn.hearings:
-            ears = tuple(
+        for client_turn in turn.client_turns:
+            recipients = tuple(
                 other.client
-                for other in turn.hearings
-                if other.client not in deaf | {hearing.client} and other.end is End.OPEN
+                for other in turn.client_turns
+                if other.client not in not_reading | {client_turn.client} and other.end is End.OPEN
             )
-            later = following is not None and hearing.end is End.OPEN
-            found.extend(_of_one(turn, hearing, ears, later, clean.eol))
+            later = following is not None and client_turn.end is End.OPEN
+            found.extend(_of_one(turn, client_turn, recipients, later, clean.eol))
     return tuple(found)
 
 
-def _deaf_after(turn: TurnReport, deaf: frozenset[str]) -> frozenset[str]:
+def _not_reading_after(turn: TurnReport, not_reading: frozenset[str]) -> frozenset[str]:
     """Who does not read any more: nothing can be sent to them that anybody would see."""
-    now = set(deaf)
-    for done in turn.done:
-        if done.client is not None and done.text == Deed.STOPS_READING.value:
-            now.add(done.client)
-        elif done.client is not None and done.text == Deed.READS_AGAIN.value:
-            now.discard(done.client)
+    now = set(not_reading)
+    for action in turn.actions:
+        if action.client is not None and action.text == ConnectionAction.STOPS_READING.value:
+            now.add(action.client)
+        elif action.client is not None and action.text == ConnectionAction.READS_AGAIN.value:
+            now.discard(action.client)
     return frozenset(now)
 
 
@@ -102,19 +102,19 @@ class _Piece:
     """One line as it was received, and what the script has awaited there."""
 
     wire: bytes
-    awaited: Awaited
+    expected: Expectation
 
 
 def _of_one(
-    turn: TurnReport, hearing: Hearing, ears: Sequence[str], later: bool, eol: bytes
+    turn: TurnReport, client_turn: ClientTurn, recipients: Sequence[str], later: bool, eol: bytes
 ) -> Iterator[Mutation]:
-    pieces = list(_pieces(hearing))
+    pieces = list(_pieces(client_turn))
     for index, piece in enumerate(pieces):
 
         def one(kind: Kind, other: str = "", span: Span | None = None) -> Mutation:
             return Mutation(
-                kind, turn.number, hearing.client, index, piece.wire,  # noqa: B023  # used at once
-                piece.awaited.file, piece.awaited.line, piece.awaited, other, span,  # noqa: B023
+                kind, turn.number, client_turn.client, index, piece.wire,  # noqa: B023  # used at once
+                piece.expected.file, piece.expected.line, piece.expected, other, span,  # noqa: B023
             )  # fmt: skip
 
         yield one(Kind.DROPPED)
@@ -125,9 +125,9 @@ def _of_one(
             yield one(Kind.SWAPPED)
         if later:
             yield one(Kind.DELAYED)
-        if ears:
-            yield one(Kind.MISSENT, ears[0])
-        for other in ears:
+        if recipients:
+            yield one(Kind.MISSENT, recipients[0])
+        for other in recipients:
             yield one(Kind.LEAKED, other)
 
 
@@ -136,17 +136,19 @@ def lines(data: bytes) -> list[bytes]:
     return data.splitlines(keepends=True) if b"\r" not in data else re.findall(rb"[^\n]*\n|[^\n]+", data)
 
 
-def _pieces(hearing: Hearing) -> Iterator[_Piece]:
-    entries = [(entry.awaited, entry.heard) for entry in hearing.entries if entry.awaited and entry.heard]
-    starts: list[tuple[int, Awaited]] = []
+def _pieces(client_turn: ClientTurn) -> Iterator[_Piece]:
+    entries = [
+        (entry.expected, entry.received) for entry in client_turn.entries if entry.expected and entry.received
+    ]
+    starts: list[tuple[int, Expectation]] = []
     at = 0
-    for awaited, heard in entries:
-        starts.append((at, awaited))
-        at += len(heard)
+    for expected, received in entries:
+        starts.append((at, expected))
+        at += len(received)
     at = 0
-    for wire in lines(b"".join(heard for _, heard in entries)):
+    for wire in lines(b"".join(received for _, received in entries)):
         # A line may be awaited in several pieces; it belongs to the one in which it begins.
-        yield _Piece(wire, [awaited for start, awaited in starts if start <= at][-1])
+        yield _Piece(wire, [expected for start, expected in starts if start <= at][-1])
         at += len(wire)
 
 
@@ -156,12 +158,12 @@ def _same_swapped(piece: _Piece, following: _Piece) -> bool:
         return True
     if not (piece.wire.endswith(b"\n") and following.wire.endswith(b"\n")):
         return False
-    group = piece.awaited.group
-    if group is None or group != following.awaited.group:
+    group = piece.expected.group
+    if group is None or group != following.expected.group:
         return False
     # In `in any order, the same for b c:` the lines have no client of their own, and their order matters: all of
     # those who hear them must agree on one.
-    return piece.awaited.step.client != ""
+    return piece.expected.step.client != ""
 
 
 def _spans(piece: _Piece, eol: bytes) -> Iterator[Span]:
@@ -185,8 +187,8 @@ def _strange(found: re.Match[bytes]) -> Span:
 def _accepts(piece: _Piece, span: Span, eol: bytes) -> bool:
     """Whether the pattern, where it knows nothing yet, takes the line with this word altered. A literal never does, so
     that one altered word speaks for all; a pattern that does not will not do so where it knows more."""
-    if not isinstance(piece.awaited.step, ReceivePattern):
+    if not isinstance(piece.expected.step, ReceivePattern):
         return False
     wire = piece.wire[: span.start] + span.becomes + piece.wire[span.end :]
-    found = piece.awaited.ends_at(wire, 0, {}, eol)
+    found = piece.expected.match_end(wire, 0, {}, eol)
     return found is not None and found[0] == len(wire)

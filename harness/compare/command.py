@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.compare.comparing import Cell, compare
-from harness.compare.entrants import entrants, named
 from harness.compare.markdown import markdown
 from harness.compare.page import document
+from harness.compare.servers import compared_servers, named
 from harness.compare.table import BROKEN as BROKEN_OUTCOMES
 from harness.compare.table import Table
 from harness.compare.text import text
-from harness.options import BROKEN, FAILED, FINE, add_files, add_jobs, add_manner, chosen, manner
+from harness.options import BROKEN, FAILED, FINE, add_files, add_jobs, add_play_options, chosen, play_options
 from harness.playing.verdict import Outcome
-from harness.reporting import ink
-from harness.targets.choosing import NoTarget, TargetChoice
+from harness.reporting import styled_text
+from harness.targets.choice import TargetChoice, UsageError
 
 _CHOICES: dict[str, Callable[[str], TargetChoice]] = {
     "server": lambda text: TargetChoice(server=text),
@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
     ):
         parser.add_argument(
             f"--{kind}",
-            dest="entrants",
+            dest="compared_servers",
             action="append",
             type=_of_kind(kind),
             metavar=example,
@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
         metavar="NAME='ONE TWO'",
         help="what that server has, for scripts that say `needs:`; others skip there",
     )
-    add_manner(parser)
+    add_play_options(parser)
     add_jobs(parser)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page that holds everything")
@@ -66,17 +66,17 @@ def _of_kind(kind: str) -> Callable[[str], tuple[str, str]]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if not options.entrants:
-        raise NoTarget("say what is compared: --server NAME='CMD {port}', as often as there are servers")
+    if not options.compared_servers:
+        raise UsageError("say what is compared: --server NAME='CMD {port}', as often as there are servers")
     choices = []
-    for kind, given in options.entrants:
+    for kind, given in options.compared_servers:
         name, rest = named(given)
         choices.append((name, _CHOICES[kind](rest)))
-    taking_part = entrants(choices, options.features)
+    taking_part = compared_servers(choices, options.features)
     paths = chosen(options)
     total, cells = len(paths) * len(taking_part), list[Cell]()
     out = sys.stderr if sys.stderr.isatty() else None
-    for cell in compare(paths, taking_part, manner(options), options.jobs):
+    for cell in compare(paths, taking_part, play_options(options), options.jobs):
         cells.append(cell)
         if out is not None:
             out.write(f"\r\x1b[K{len(cells)}/{total}  {cell.server}  {cell.file}"[:79])
@@ -89,7 +89,7 @@ def _compare(options: argparse.Namespace) -> int:
         options.markdown.write_text(markdown(table), encoding="utf-8")
     if options.html:
         options.html.write_text(document(table), encoding="utf-8")
-    print(ink.painted(list(text(table)), sys.stdout), end="")
+    print(styled_text.painted(list(text(table)), sys.stdout), end="")
     return max(map(_code, cells))
 
 

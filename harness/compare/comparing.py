@@ -8,14 +8,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.compare.entrants import Entrant
+from harness.compare.servers import ComparedServer
 from harness.compare.tags import Tags
-from harness.language.errors import ScriptError
-from harness.playing.player import Manner
-from harness.playing.running import play_file
+from harness.language.problems import ScriptError
+from harness.playing.files import play_file
+from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome, Verdict
-from harness.reporting.telling import headline, summary
-from harness.targets.asking import Target
+from harness.reporting.failure_text import headline, summary
+from harness.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Cell:
     line: int = 0
     """Where the server first diverged, in `where`."""
     where: str = ""
-    said: str = ""
+    message: str = ""
     """What is wrong there, or why it was not played."""
     tags: tuple[str, ...] = ()
     """Where the first thing that was not kept comes from."""
@@ -46,35 +46,48 @@ def cell(server: str, verdict: Verdict) -> Cell:
         every = tags.all()
     except ScriptError:
         tags, every = None, ()
-    line, where, said, broken = 0, "", "", tuple[str, ...]()
+    line, where, message, broken = 0, "", "", tuple[str, ...]()
     if verdict.failures:
         first = verdict.failures[0]
-        line, where, said = first.line, first.file, headline(first)
+        line, where, message = first.line, first.file, headline(first)
         broken = tags.at(where, line) if tags else ()
     elif verdict.outcome is Outcome.SKIPPED:
-        said = verdict.reason.replace(verdict.target, server)
+        message = verdict.reason.replace(verdict.target, server)
     elif verdict.outcome is not Outcome.PASSED:
-        said = summary(verdict)
+        message = summary(verdict)
     return Cell(
-        script.file, script.title or "", server, verdict.outcome, line, where, said, broken, every, verdict
+        script.file,
+        script.title or "",
+        server,
+        verdict.outcome,
+        line,
+        where,
+        message,
+        broken,
+        every,
+        verdict,
     )
 
 
-def compare(paths: Sequence[Path], entrants: Sequence[Entrant], manner: Manner, jobs: int) -> Iterator[Cell]:
+def compare(
+    paths: Sequence[Path], compared_servers: Sequence[ComparedServer], play_options: PlayOptions, jobs: int
+) -> Iterator[Cell]:
     """A cell for each script and server as it comes, one script at all servers before the next."""
     if jobs < 2:
-        targets = {one.name: one.choice.target() for one in entrants}
+        targets = {one.name: one.choice.target() for one in compared_servers}
         for path in paths:
-            for one in entrants:
-                yield cell(one.name, play_file(path, targets[one.name], manner))
+            for one in compared_servers:
+                yield cell(one.name, play_file(path, targets[one.name], play_options))
         return
     # Spawned, not forked: a forked copy of a gevent hub is a hub that others read from too.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_take, initargs=(tuple(entrants),)
+        jobs, mp_context=context, initializer=_take, initargs=(tuple(compared_servers),)
     ) as pool:
         waiting = [
-            (one.name, pool.submit(_play_there, path, one.name, manner)) for path in paths for one in entrants
+            (one.name, pool.submit(_play_there, path, one.name, play_options))
+            for path in paths
+            for one in compared_servers
         ]
         try:
             for name, verdict in waiting:
@@ -87,9 +100,9 @@ def compare(paths: Sequence[Path], entrants: Sequence[Entrant], manner: Manner, 
 _there: dict[str, Target] = {}
 
 
-def _take(entrants: tuple[Entrant, ...]) -> None:
-    _there.update((one.name, one.choice.target()) for one in entrants)
+def _take(compared_servers: tuple[ComparedServer, ...]) -> None:
+    _there.update((one.name, one.choice.target()) for one in compared_servers)
 
 
-def _play_there(path: Path, name: str, manner: Manner) -> Verdict:
-    return play_file(path, _there[name], manner)
+def _play_there(path: Path, name: str, play_options: PlayOptions) -> Verdict:
+    return play_file(path, _there[name], play_options)

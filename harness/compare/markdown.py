@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from harness.compare.comparing import Cell
 from harness.compare.table import BROKEN, Table, mark, source
 from harness.playing.verdict import Outcome
-from harness.reporting import ink
+from harness.reporting import styled_text
 from harness.reporting.report import report
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
@@ -57,9 +57,9 @@ def _cell(cell: Cell | None) -> str:
 def _divergence(cell: Cell) -> Iterator[str]:
     where = f"`{cell.file}`" if cell.outcome in BROKEN else f"`{cell.where}:{cell.line}`"
     yield ""
-    yield f"{where} {_plain(cell.said)} {_plain(source(cell.tags))}".rstrip()
+    yield f"{where} {_plain(cell.message)} {_plain(source(cell.tags))}".rstrip()
     if cell.verdict is not None:
-        told = ink.plain(report(cell.verdict)).rstrip("\n")
+        told = styled_text.plain(report(cell.verdict)).rstrip("\n")
         longest = max((len(run) for run in re.findall("`+", told)), default=0)
         fence = "`" * max(3, longest + 1)
         yield ""

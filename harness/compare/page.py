@@ -7,7 +7,7 @@ import html
 from harness.compare.comparing import Cell
 from harness.compare.table import BROKEN, Table, mark, source
 from harness.playing.verdict import Outcome
-from harness.reporting import ink
+from harness.reporting import styled_text
 from harness.reporting.report import report
 
 _CLASSES = {Outcome.PASSED: "good", Outcome.FAILED: "bad", Outcome.SKIPPED: "quiet"}
@@ -72,7 +72,7 @@ def _cell(table: Table, cell: Cell | None) -> str:
     kind = _CLASSES.get(cell.outcome, "wanted")
     words = _text(mark(cell))
     if cell.outcome in (Outcome.PASSED, Outcome.SKIPPED):
-        return f'<td class="{kind}" title="{_text(cell.said)}">{words}</td>'
+        return f'<td class="{kind}" title="{_text(cell.message)}">{words}</td>'
     tags = f" <small>{_text(source(cell.tags))}</small>" if cell.tags else ""
     return f'<td class="{kind}"><a href="#{_anchor(table, cell)}">{words}</a>{tags}</td>'
 
@@ -96,9 +96,9 @@ def _of_server(table: Table, server: str) -> str:
 
 def _details(table: Table, cell: Cell) -> str:
     where = cell.file if cell.outcome in BROKEN else f"{cell.where}:{cell.line}"
-    told = ink.html_lines(report(cell.verdict)) if cell.verdict is not None else ""
+    told = styled_text.html_lines(report(cell.verdict)) if cell.verdict is not None else ""
     return (
         f'<details id="{_anchor(table, cell)}" open>\n<summary><strong>{_text(where)}</strong> '
-        f'{_text(cell.said)} <span class="quiet">{_text(source(cell.tags))}</span></summary>\n'
+        f'{_text(cell.message)} <span class="quiet">{_text(source(cell.tags))}</span></summary>\n'
         f"<pre>{told}</pre>\n</details>\n"
     )

@@ -33,9 +33,9 @@ class Tags:
         answer to a login, does not make a script one about logins."""
         found: set[str] = set()
         for turn in plan(self._script).turns:
-            for placed in turn.expects:
-                if placed.script.file == self._script.file:
-                    found.update(self.at(placed.script.file, placed.line))
+            for located in turn.expectations:
+                if located.script.file == self._script.file:
+                    found.update(self.at(located.script.file, located.line))
         return tuple(sorted(found))
 
 

@@ -1,4 +1,4 @@
-"""The table of a comparison for a terminal. Lines of ink."""
+"""The table of a comparison for a terminal. Styled lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.compare.comparing import Cell
 from harness.compare.table import BROKEN, Table, mark, source
 from harness.playing.verdict import Outcome
-from harness.reporting.ink import Line, Span, Tone, padded, width
+from harness.reporting.styled_text import Line, Span, Tone, padded, width
 
 _TONES = {Outcome.PASSED: Tone.GOOD, Outcome.FAILED: Tone.BAD, Outcome.SKIPPED: Tone.QUIET}
 
@@ -66,9 +66,9 @@ def _tone(cell: Cell | None) -> Tone:
 
 def _divergence(cell: Cell) -> Line:
     if cell.outcome in BROKEN:
-        return [Span(f"  {cell.file}", Tone.WANTED), Span(f"  {cell.said}")]
+        return [Span(f"  {cell.file}", Tone.WANTED), Span(f"  {cell.message}")]
     return [
         Span(f"  {cell.where}:{cell.line}", Tone.BAD),
-        Span(f"  {cell.said}"),
+        Span(f"  {cell.message}"),
         Span(f"  {source(cell.tags)}".rstrip(), Tone.QUIET),
     ]

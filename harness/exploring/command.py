@@ -8,12 +8,22 @@ import sys
 import time
 from collections.abc import Sequence
 
-from harness.exploring.explore import Explored, Finding, explorable, explore_file
-from harness.exploring.schedule import EVERY, Whim, whims
-from harness.exploring.telling import report, words
-from harness.options import BROKEN, FAILED, FINE, add_files, add_target, at_least_one, choice, chosen, manner
+from harness.exploring.exploration_report import report, words
+from harness.exploring.explore import ExplorationResult, Finding, explorable, explore_file
+from harness.interception.schedule import EVERY, Perturbation, perturbations
+from harness.options import (
+    BROKEN,
+    FAILED,
+    FINE,
+    add_files,
+    add_target,
+    at_least_one,
+    choice,
+    chosen,
+    play_options,
+)
 from harness.playing.verdict import Outcome
-from harness.reporting import ink
+from harness.reporting import styled_text
 
 RUNS = 20
 
@@ -29,25 +39,27 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--runs", type=at_least_one, default=RUNS, metavar="N", help=f"how many schedules ({RUNS})"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="the first one's seed (1)")
-    kinds = ",".join(whim.value for whim in Whim)
-    parser.add_argument("--only", type=_whims, default=EVERY, metavar="KINDS", help=f"some of {kinds}")
+    kinds = ",".join(perturbation.value for perturbation in Perturbation)
+    parser.add_argument(
+        "--only", type=_perturbations, default=EVERY, metavar="KINDS", help=f"some of {kinds}"
+    )
     parser.set_defaults(run=_explore)
 
 
 def _explore(options: argparse.Namespace) -> int:
-    target, how = explorable(choice(options).target()), manner(options)
+    target, how = explorable(choice(options).target()), play_options(options)
     seeds = range(options.seed, options.seed + options.runs)
     began = time.monotonic()
     every = []
     paths = chosen(options)
     for path in paths:
-        explored = explore_file(path, target, seeds, how, options.only)
-        every.append(explored)
-        lines = list(report(explored))
-        if explored.finding is not None:
-            lines += [[], [ink.Span(f"  again: {_again(explored.finding, options)}")]]
+        exploration_result = explore_file(path, target, seeds, how, options.only)
+        every.append(exploration_result)
+        lines = list(report(exploration_result))
+        if exploration_result.finding is not None:
+            lines += [[], [styled_text.Span(f"  again: {_again(exploration_result.finding, options)}")]]
         if lines:
-            print(ink.painted([*lines, []], sys.stdout), end="", flush=True)
+            print(styled_text.painted([*lines, []], sys.stdout), end="", flush=True)
     print(_summary(every, seeds, time.monotonic() - began))
     return max(map(_code, every))
 
@@ -61,28 +73,28 @@ def _again(finding: Finding, options: argparse.Namespace) -> str:
     )
 
 
-def _summary(every: Sequence[Explored], seeds: range, took_s: float) -> str:
-    failed = sum(not explored.passed for explored in every)
-    skipped = sum(explored.calm.outcome is Outcome.SKIPPED for explored in every)
+def _summary(every: Sequence[ExplorationResult], seeds: range, took_s: float) -> str:
+    failed = sum(not exploration_result.passed for exploration_result in every)
+    skipped = sum(exploration_result.baseline.outcome is Outcome.SKIPPED for exploration_result in every)
     counts = [f"{failed} failed"] if failed else []
     passed = len(every) - failed - skipped
     counts += [f"{passed} passed"] if passed or not failed else []
     counts += [f"{skipped} skipped"] if skipped else []
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
-    runs = sum(explored.runs for explored in every)
+    runs = sum(exploration_result.runs for exploration_result in every)
     return f"{', '.join(counts)} under {which}, {runs} {'run' if runs == 1 else 'runs'} in {took_s:.2f} s"
 
 
-def _code(explored: Explored) -> int:
-    if explored.passed:
+def _code(exploration_result: ExplorationResult) -> int:
+    if exploration_result.passed:
         return FINE
     broken = (Outcome.SCRIPT_WRONG, Outcome.TARGET_BROKEN)
-    return BROKEN if explored.calm.outcome in broken else FAILED
+    return BROKEN if exploration_result.baseline.outcome in broken else FAILED
 
 
-def _whims(text: str) -> frozenset[Whim]:
+def _perturbations(text: str) -> frozenset[Perturbation]:
     try:
-        return whims(text)
+        return perturbations(text)
     except ValueError as wrong:
-        known = ", ".join(whim.value for whim in Whim)
+        known = ", ".join(perturbation.value for perturbation in Perturbation)
         raise argparse.ArgumentTypeError(f"{wrong}; known: {known}") from None

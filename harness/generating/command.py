@@ -10,11 +10,11 @@ from pathlib import Path
 from harness.generating.generate import MOVES, generate
 from harness.generating.writing import free_path, write
 from harness.language.script import shown
-from harness.options import BROKEN, FAILED, FINE, add_target, at_least_one, choice, manner
+from harness.options import BROKEN, FAILED, FINE, add_target, at_least_one, choice, play_options
 from harness.playing.verdict import Outcome
-from harness.reporting import ink
+from harness.reporting import styled_text
 from harness.reporting.report import report
-from harness.targets.choosing import named
+from harness.targets.choice import named
 
 RUNS = 100
 
@@ -51,7 +51,7 @@ def _generate(options: argparse.Namespace) -> int:
         make_model,
         choice(options).target(),
         seeds,
-        manner(options),
+        play_options(options),
         moves=options.moves,
         file=shown(path),
     )
@@ -60,7 +60,7 @@ def _generate(options: argparse.Namespace) -> int:
     if made.diverged is None:
         print(f"the server agrees with {options.model} under {which}, {options.moves} moves each, {took}")
         return FINE
-    print(ink.painted(list(report(made.diverged)), sys.stdout))
+    print(styled_text.painted(list(report(made.diverged)), sys.stdout))
     if made.diverged.outcome is not Outcome.FAILED:
         return BROKEN
     write(made.diverged, path)

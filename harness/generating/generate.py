@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
-from harness.generating.drawing import FIRST, Tape, record, retold
+from harness.generating.choices import FIRST, Choices, record, replay
 from harness.generating.model import MakeModel
 from harness.language.steps import Script
-from harness.playing.player import Manner, play
+from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
-from harness.targets.asking import Target
+from harness.targets.target import Target
 
 MOVES = 30
 """How many moves a conversation has."""
@@ -38,14 +38,14 @@ def conversation(
     make_model: MakeModel, seed: int, moves: int = MOVES, file: str = "conversation.chat"
 ) -> Script:
     """The conversation of this seed; for those who want to play it in a way of their own."""
-    return retold(make_model, record(make_model, Random(seed), moves), _TITLE, file)
+    return replay(make_model, record(make_model, Random(seed), moves), _TITLE, file)
 
 
 def generate(
     make_model: MakeModel,
     target: Target,
     seeds: Iterable[int],
-    manner: Manner = Manner(),  # noqa: B008  # frozen
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     *,
     moves: int = MOVES,
     file: str = "conversation.chat",
@@ -53,10 +53,10 @@ def generate(
     """Play the conversation of each seed, up to the first in which server and model differ."""
     played = 0
     for played, seed in enumerate(seeds, 1):
-        tapes = record(make_model, Random(seed), moves)
-        verdict = play(retold(make_model, tapes, _TITLE, file), target, manner)
+        all_choices = record(make_model, Random(seed), moves)
+        verdict = play(replay(make_model, all_choices, _TITLE, file), target, play_options)
         if verdict.outcome is not Outcome.PASSED:
-            shortening = _Shortening(make_model, target, manner, file, tapes, verdict)
+            shortening = _Shortening(make_model, target, play_options, file, all_choices, verdict)
             if verdict.outcome is Outcome.FAILED:
                 shortening.shorten()
             return Generated(played, seed, shortening.verdict)
@@ -70,16 +70,16 @@ class _Shortening:
         self,
         make_model: MakeModel,
         target: Target,
-        manner: Manner,
+        play_options: PlayOptions,
         file: str,
-        tapes: list[Tape],
+        all_choices: list[Choices],
         verdict: Verdict,
     ) -> None:
         self._make_model = make_model
         self._target = target
-        self._manner = manner
+        self._play_options = play_options
         self._file = file
-        self._tapes = tapes
+        self._choices = all_choices
         self._left = TRIES
         self.verdict = verdict
 
@@ -87,48 +87,48 @@ class _Shortening:
         """Until nothing more can go."""
         self._cut_the_end()
         while True:
-            before = self._tapes
+            before = self._choices
             self._take_moves_away()
             self._pick_simpler()
-            if self._tapes == before:
+            if self._choices == before:
                 return
 
-    def _try(self, tapes: list[Tape]) -> bool:
-        if not tapes or tapes == self._tapes or self._left <= 0:
+    def _try(self, all_choices: list[Choices]) -> bool:
+        if not all_choices or all_choices == self._choices or self._left <= 0:
             return False
         self._left -= 1
-        script = retold(self._make_model, tapes, _TITLE, self._file)
-        verdict = play(script, self._target, self._manner)
+        script = replay(self._make_model, all_choices, _TITLE, self._file)
+        verdict = play(script, self._target, self._play_options)
         if verdict.outcome is not Outcome.FAILED:
             return False
-        self._tapes, self.verdict = tapes, verdict
+        self._choices, self.verdict = all_choices, verdict
         return True
 
     def _cut_the_end(self) -> None:
         """What comes after the difference has no part in it, so the shortest beginning is found by halves."""
-        low, high = 0, len(self._tapes)
+        low, high = 0, len(self._choices)
         while high - low > 1:
             middle = (low + high) // 2
-            if self._try(self._tapes[:middle]):
+            if self._try(self._choices[:middle]):
                 high = middle
             else:
                 low = middle
 
     def _take_moves_away(self) -> None:
-        size = max(1, len(self._tapes) // 2)
+        size = max(1, len(self._choices) // 2)
         while True:
-            end = len(self._tapes)
+            end = len(self._choices)
             while end > 0:
-                self._try(self._tapes[: max(0, end - size)] + self._tapes[end:])
-                end = min(end - size, len(self._tapes))
+                self._try(self._choices[: max(0, end - size)] + self._choices[end:])
+                end = min(end - size, len(self._choices))
             if size == 1:
                 return
             size //= 2
 
     def _pick_simpler(self) -> None:
-        for at in reversed(range(len(self._tapes))):
-            for pick in range(len(self._tapes[at])):
-                tape = self._tapes[at]
-                if tape[pick] is not FIRST:
-                    simpler = (*tape[:pick], FIRST, *tape[pick + 1 :])
-                    self._try([*self._tapes[:at], simpler, *self._tapes[at + 1 :]])
+        for at in reversed(range(len(self._choices))):
+            for pick in range(len(self._choices[at])):
+                choices_made = self._choices[at]
+                if choices_made[pick] is not FIRST:
+                    simpler = (*choices_made[:pick], FIRST, *choices_made[pick + 1 :])
+                    self._try([*self._choices[:at], simpler, *self._choices[at + 1 :]])

@@ -10,26 +10,26 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from harness.generating.drawing import script_of
+from harness.generating.choices import script_of
 from harness.generating.model import MakeModel, Option
 from harness.language.steps import Step
-from harness.playing.player import Manner, play
-from harness.reporting.ink import plain
+from harness.playing.pipeline import PlayOptions, play
 from harness.reporting.report import report
-from harness.targets.asking import Target
-from harness.targets.choosing import NoTarget
+from harness.reporting.styled_text import plain
+from harness.targets.choice import UsageError
+from harness.targets.target import Target
 
 
 class Diverged(AssertionError):
     """The server does not say what the model says."""
 
 
-def machine_of(make_model: MakeModel, target: Target, manner: Manner = Manner()) -> Any:  # noqa: B008  # frozen
+def machine_of(make_model: MakeModel, target: Target, play_options: PlayOptions = PlayOptions()) -> Any:  # noqa: B008  # frozen
     """A RuleBasedStateMachine whose one rule is a move of the model; its TestCase is a test."""
     try:
         from hypothesis import stateful, strategies
     except ImportError as missing:
-        raise NoTarget("a state machine needs hypothesis: pip install hypothesis") from missing
+        raise UsageError("a state machine needs hypothesis: pip install hypothesis") from missing
 
     class Conversation(stateful.RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -48,7 +48,7 @@ def machine_of(make_model: MakeModel, target: Target, manner: Manner = Manner())
             # Not where hypothesis itself has stopped the conversation in the middle of a move.
             if sys.exc_info()[0] is None and self.steps:
                 script = script_of(self.model, self.steps, "a conversation", "conversation.chat")
-                verdict = play(script, target, manner)
+                verdict = play(script, target, play_options)
                 if not verdict.passed:
                     raise Diverged("\n" + plain(report(verdict)))
 

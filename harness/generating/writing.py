@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from harness.language.rendering import render
+from harness.language.renderer import render
 from harness.language.steps import Script, Title
 from harness.playing.verdict import Verdict
-from harness.reporting.telling import headline
+from harness.reporting.failure_text import headline
 
 
 def write(diverged: Verdict, path: Path) -> None:

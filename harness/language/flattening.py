@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.language.plan import plan
-from harness.language.rendering import render
+from harness.language.renderer import render
 from harness.language.script import parse
 from harness.language.steps import (
     SENDING,
+    ActionStep,
     AnyOrder,
-    Doing,
-    Expecting,
+    ExpectationStep,
     FenceLine,
     Item,
     LineEnd,
@@ -30,14 +30,17 @@ from harness.language.steps import (
 class PlainTurn:
     """One or more things done and what is then received, as plain steps."""
 
-    doings: tuple[Doing, ...]
-    expects: tuple[Expecting, ...]
+    actions: tuple[ActionStep, ...]
+    expectations: tuple[ExpectationStep, ...]
 
 
 def flat(script: Script) -> tuple[PlainTurn, ...]:
     """The turns of the script as they are played; ScriptError where it cannot be."""
     return tuple(
-        PlainTurn(tuple(placed.step for placed in turn.doings), tuple(placed.step for placed in turn.expects))
+        PlainTurn(
+            tuple(located.step for located in turn.actions),
+            tuple(located.step for located in turn.expectations),
+        )
         for turn in plan(script).turns
     )
 
@@ -53,11 +56,11 @@ def script_of(turns: Iterable[PlainTurn], like: Script) -> Script:
         like.setting(Within),
     )
     header = tuple(setting for setting in settings if setting is not None)
-    body: tuple[Item, ...] = tuple(step for turn in turns for step in (*turn.doings, *turn.expects))
+    body: tuple[Item, ...] = tuple(step for turn in turns for step in (*turn.actions, *turn.expectations))
     return parse(render(Script(header, body)), like.file)
 
 
-def doers(doing: Doing) -> tuple[str, ...]:
+def actors(doing: ActionStep) -> tuple[str, ...]:
     """The clients who do this."""
     if isinstance(doing, Together):
         return tuple(step.client for step in doing.body if isinstance(step, SENDING))
@@ -69,21 +72,21 @@ def without(turns: Iterable[PlainTurn], client: str) -> tuple[PlainTurn, ...]:
     """The turns as if this client had never been there."""
     out = []
     for turn in turns:
-        doings = tuple(kept for doing in turn.doings for kept in _doing_without(doing, client))
-        expects = tuple(kept for step in turn.expects for kept in _expect_without(step, client))
-        if doings:
-            out.append(PlainTurn(doings, expects))
+        actions = tuple(kept for doing in turn.actions for kept in _action_without(doing, client))
+        expectations = tuple(kept for step in turn.expectations for kept in _expect_without(step, client))
+        if actions:
+            out.append(PlainTurn(actions, expectations))
     return tuple(out)
 
 
-def _doing_without(doing: Doing, client: str) -> tuple[Doing, ...]:
+def _action_without(doing: ActionStep, client: str) -> tuple[ActionStep, ...]:
     if isinstance(doing, Together):
         left = tuple(step for step in doing.body if getattr(step, "client", "") != client)
         return (Together(left, line=doing.line),) if left else ()
-    return () if client in doers(doing) else (doing,)
+    return () if client in actors(doing) else (doing,)
 
 
-def _expect_without(step: Expecting, client: str) -> tuple[Expecting, ...]:
+def _expect_without(step: ExpectationStep, client: str) -> tuple[ExpectationStep, ...]:
     if isinstance(step, AnyOrder):
         names = tuple(name for name in step.same_for if name != client)
         left = tuple(one for one in step.body if getattr(one, "client", "") != client)

@@ -1,4 +1,4 @@
-"""Script -> Plan: definitions and repeats unfolded, turns cut, contradictions told before anything is played.
+"""Script -> Plan: definitions and repeats expanded, turns cut, contradictions told before anything is played.
 
 Pure: knows no targets and no sockets.
 """
@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.language.complaint import complain
-from harness.language.foresight import Foresight
+from harness.language.expansion import Located, expand
+from harness.language.located_problem import script_error
 from harness.language.steps import (
     FAULTS,
     SENDING,
+    ActionStep,
+    Acts,
     AnyOrder,
     CallFails,
     CallTakes,
     ClockJumps,
+    ConnectionAction,
     Connects,
-    Deed,
-    Does,
-    Doing,
     Ends,
-    Expecting,
+    ExpectationStep,
     Receive,
     ReceiveBytes,
     ReceivePattern,
@@ -30,13 +30,13 @@ from harness.language.steps import (
     Together,
     Wait,
 )
-from harness.language.unfolding import Placed, unfold
+from harness.language.validation import Validator
 
-DOING = (Connects, *SENDING, Does, Wait, Together, *FAULTS)
-EXPECTING = (Receive, ReceiveBytes, ReceivePattern, ReceivesNothing, Ends, AnyOrder)
+ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
+EXPECTATION_STEPS = (Receive, ReceiveBytes, ReceivePattern, ReceivesNothing, Ends, AnyOrder)
 
-PlacedDoing = Placed[Doing]
-PlacedExpecting = Placed[Expecting]
+LocatedAction = Located[ActionStep]
+LocatedExpectation = Located[ExpectationStep]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Turn:
     """One or more things done, followed by what is then received."""
 
     number: int
-    doings: tuple[PlacedDoing, ...]
-    expects: tuple[PlacedExpecting, ...]
+    actions: tuple[LocatedAction, ...]
+    expectations: tuple[LocatedExpectation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,42 +54,42 @@ class Plan:
     turns: tuple[Turn, ...]
     clients: tuple[str, ...]
 
-    def fault(self) -> PlacedDoing | None:
+    def fault(self) -> LocatedAction | None:
         """The first step that only a server in this process can be made to suffer."""
         for turn in self.turns:
-            for placed in turn.doings:
-                match placed.step:
-                    case CallFails() | CallTakes() | ClockJumps() | Does(_, Deed.VANISHES):
-                        return placed
+            for located in turn.actions:
+                match located.step:
+                    case CallFails() | CallTakes() | ClockJumps() | Acts(_, ConnectionAction.VANISHES):
+                        return located
         return None
 
 
 def plan(script: Script) -> Plan:
     """The turns that will be played; ScriptError when the script cannot be meant as it stands."""
-    foresight = Foresight()
+    validator = Validator()
     turns: list[Turn] = []
-    doings: list[PlacedDoing] = []
-    expects: list[PlacedExpecting] = []
-    for placed in unfold(script):
-        step = placed.step
-        if isinstance(step, DOING):
-            if expects:
-                turns.append(Turn(len(turns) + 1, tuple(doings), tuple(expects)))
-                doings, expects = [], []
-                foresight.next_turn()
-            foresight.does(placed)
-            doings.append(placed)  # type: ignore[arg-type]
-        elif isinstance(step, EXPECTING):
-            foresight.expects(placed)
-            expects.append(placed)  # type: ignore[arg-type]
-    if doings or expects:
-        turns.append(Turn(len(turns) + 1, tuple(doings), tuple(expects)))
-    return Plan(script, tuple(turns), tuple(foresight.clients))
+    actions: list[LocatedAction] = []
+    expectations: list[LocatedExpectation] = []
+    for located in expand(script):
+        step = located.step
+        if isinstance(step, ACTION_STEPS):
+            if expectations:
+                turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
+                actions, expectations = [], []
+                validator.next_turn()
+            validator.does(located)
+            actions.append(located)  # type: ignore[arg-type]
+        elif isinstance(step, EXPECTATION_STEPS):
+            validator.expectations(located)
+            expectations.append(located)  # type: ignore[arg-type]
+    if actions or expectations:
+        turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
+    return Plan(script, tuple(turns), tuple(validator.clients))
 
 
 def require_steps(made: Plan) -> None:
     """A script that does nothing would pass whatever the server does."""
     if not made.turns:
-        raise complain(
+        raise script_error(
             made.script, len(made.script.source) or 1, 0, "nothing happens in this script", "steps"
         )

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from harness.language.errors import ScriptError
-from harness.language.parsing import parse
+from harness.language.parser import parse
 from harness.language.plan import Plan, plan
-from harness.language.rendering import render
+from harness.language.problems import ScriptError
+from harness.language.renderer import render
 from harness.language.steps import Blank, Comment, Define, Include, Script
 
 __all__ = ["Plan", "ScriptError", "check", "is_library", "load", "parse", "plan", "read", "render", "shown"]

@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from harness.language.heading import Eol as Eol
-from harness.language.heading import FenceLine as FenceLine
-from harness.language.heading import LineEnd as LineEnd
-from harness.language.heading import Needs as Needs
-from harness.language.heading import Server as Server
-from harness.language.heading import Setting as Setting
-from harness.language.heading import Title as Title
-from harness.language.heading import Within as Within
-from harness.language.heading import no_line
-from harness.language.matching import Pattern
+from harness.language.header import Eol as Eol
+from harness.language.header import FenceLine as FenceLine
+from harness.language.header import LineEnd as LineEnd
+from harness.language.header import Needs as Needs
+from harness.language.header import Server as Server
+from harness.language.header import Setting as Setting
+from harness.language.header import Title as Title
+from harness.language.header import Within as Within
+from harness.language.header import no_line
+from harness.language.patterns import Pattern
 
 NAME = re.compile(r"[^\W\d]\w*(?:[.-]\w+)*")
 PARAMETER = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -35,7 +35,7 @@ def is_literal(text: str) -> bool:
     return text == text.rstrip() and not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
-class Deed(enum.Enum):
+class ConnectionAction(enum.Enum):
     """What a client does to its connection."""
 
     CLOSES = "closes"
@@ -98,9 +98,9 @@ class SendPattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Does:
+class Acts:
     client: str
-    deed: Deed
+    action: ConnectionAction
     line: int = no_line()
 
 
@@ -280,13 +280,13 @@ class Include:
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
-Doing = (
-    Connects | Send | SendBytes | SendPattern | Does | Wait | Together | CallFails | CallTakes | ClockJumps
+ActionStep = (
+    Connects | Send | SendBytes | SendPattern | Acts | Wait | Together | CallFails | CallTakes | ClockJumps
 )
-Expecting = Receive | ReceiveBytes | ReceivePattern | ReceivesNothing | Ends | AnyOrder
+ExpectationStep = Receive | ReceiveBytes | ReceivePattern | ReceivesNothing | Ends | AnyOrder
 TogetherItem = Send | SendBytes | SendPattern | Comment | Blank
 AnyOrderItem = Receive | ReceiveBytes | ReceivePattern | Comment | Blank
-Step = Doing | Expecting | Repeat | Call | Comment | Blank
+Step = ActionStep | ExpectationStep | Repeat | Call | Comment | Blank
 Item = Step | Define | Include
 
 SENDING = (Send, SendBytes, SendPattern)

@@ -9,29 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from harness.language.errors import ScriptError
-from harness.language.flattening import PlainTurn, doers, flat, script_of, without
-from harness.language.parsing import parse
-from harness.language.plan import EXPECTING
+from harness.language.flattening import PlainTurn, actors, flat, script_of, without
+from harness.language.parser import parse
+from harness.language.plan import EXPECTATION_STEPS
+from harness.language.problems import ScriptError
 from harness.language.steps import Script
-from harness.playing.player import Manner, play
+from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
-from harness.targets.asking import Target
-from harness.updating.rewriting import as_heard
+from harness.targets.target import Target
+from harness.updating.rewriting import as_received
 
 TRIES = 300
 """How many shorter scripts are tried at most."""
 
 
-class Shrinking:
+class Shrinker:
     """`calm` is the target with nothing wrong; `still` says whether a script that passes there does it still."""
 
     def __init__(
-        self, calm: Target, still: Callable[[Script], bool], manner: Manner, tries: int = TRIES
+        self, baseline: Target, still: Callable[[Script], bool], play_options: PlayOptions, tries: int = TRIES
     ) -> None:
-        self._calm = calm
+        self._baseline = baseline
         self._still = still
-        self._manner = manner
+        self._play_options = play_options
         self._left = tries
 
     def shortest(self, script: Script, failed_turn: int) -> Script:
@@ -39,17 +39,17 @@ class Shrinking:
         best = self._try(flat(script)[:failed_turn], script) or script
         while True:
             before = best
-            best = self._fewer_doings(self._fewer_clients(best))
+            best = self._fewer_actions(self._fewer_clients(best))
             if best is before:
                 return best
 
     def _fewer_clients(self, script: Script) -> Script:
-        clients = {name: None for turn in flat(script) for doing in turn.doings for name in doers(doing)}
+        clients = {name: None for turn in flat(script) for doing in turn.actions for name in actors(doing)}
         for client in reversed(clients):
             script = self._try(without(flat(script), client), script) or script
         return script
 
-    def _fewer_doings(self, script: Script) -> Script:
+    def _fewer_actions(self, script: Script) -> Script:
         """Delta debugging: half of what is done away, then quarters, down to each thing alone; the last ones first."""
         size = max(1, _count(flat(script)) // 2)
         while True:
@@ -68,36 +68,36 @@ class Shrinking:
             return None
         self._left -= 1
         try:
-            script = self._retold(script_of(turns, like))
+            script = self._with_received(script_of(turns, like))
         except ScriptError:
             return None  # such as a line sent by someone whose end was taken away
         return script if script is not None and self._still(script) else None
 
-    def _retold(self, script: Script) -> Script | None:
+    def _with_received(self, script: Script) -> Script | None:
         """The script expecting what is heard where nothing is wrong; None where even that cannot be said."""
-        verdict = play(script, self._calm, self._manner, keep_going=True)
+        verdict = play(script, self._baseline, self._play_options, keep_going=True)
         if verdict.outcome is Outcome.PASSED:
             return script
         if verdict.outcome is not Outcome.FAILED:
             return None
-        again = script_of(_as_heard(flat(script), verdict), script)
-        return again if play(again, self._calm, self._manner).passed else None
+        again = script_of(_in_received_order(flat(script), verdict), script)
+        return again if play(again, self._baseline, self._play_options).passed else None
 
 
-def _as_heard(turns: Sequence[PlainTurn], verdict: Verdict) -> list[PlainTurn]:
+def _in_received_order(turns: Sequence[PlainTurn], verdict: Verdict) -> list[PlainTurn]:
     wrong = {failure.turn for failure in verdict.failures}
     out = []
     for turn, report in zip(turns, verdict.turns, strict=False):
         if report.number in wrong:
-            text = "".join(f"{line}\n" for line in as_heard(report, verdict.eol))
-            heard = tuple(step for step in parse(text).body if isinstance(step, EXPECTING))
-            turn = replace(turn, expects=heard)
+            text = "".join(f"{line}\n" for line in as_received(report, verdict.eol))
+            received = tuple(step for step in parse(text).body if isinstance(step, EXPECTATION_STEPS))
+            turn = replace(turn, expectations=received)
         out.append(turn)
     return out
 
 
 def _count(turns: Sequence[PlainTurn]) -> int:
-    return sum(len(turn.doings) for turn in turns)
+    return sum(len(turn.actions) for turn in turns)
 
 
 def _cut(turns: Sequence[PlainTurn], start: int, end: int) -> tuple[PlainTurn, ...]:
@@ -105,8 +105,8 @@ def _cut(turns: Sequence[PlainTurn], start: int, end: int) -> tuple[PlainTurn, .
     out: list[PlainTurn] = []
     at = 0
     for turn in turns:
-        kept = tuple(doing for number, doing in enumerate(turn.doings, at) if not start <= number < end)
-        at += len(turn.doings)
+        kept = tuple(doing for number, doing in enumerate(turn.actions, at) if not start <= number < end)
+        at += len(turn.actions)
         if kept:
-            out.append(replace(turn, doings=kept))
+            out.append(replace(turn, actions=kept))
     return tuple(out)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from harness.language.steps import NAME, RESERVED
-from harness.recording.take import Take
+from harness.recording.session_log import SessionLog
 
 _INTRODUCTIONS = (
     re.compile(r"/?(?:login|nick|name|join|iam)\s+:?(?P<name>\S+)", re.IGNORECASE),
@@ -21,29 +21,29 @@ _NO_NAMES = frozenset(
 )
 
 
-def names(take: Take) -> dict[int, str]:
+def names(log: SessionLog) -> dict[int, str]:
     """A name for each connection, no two the same."""
     found: dict[int, str] = {}
-    for number in take.connections():
+    for number in log.connections():
         taken = {name.casefold() for name in found.values()}
-        found[number] = next(name for name in _candidates(take, number) if name.casefold() not in taken)
+        found[number] = next(name for name in _candidates(log, number) if name.casefold() not in taken)
     return found
 
 
-def _candidates(take: Take, number: int) -> Iterator[str]:
-    said = b"".join(take.said_by(number)).decode("utf-8", "replace").splitlines()[:_LINES_LOOKED_AT]
-    yield from _introduced(said)
-    if said and _could_be_a_name(said[0].strip()):
-        yield said[0].strip()
+def _candidates(log: SessionLog, number: int) -> Iterator[str]:
+    sent = b"".join(log.sent_by(number)).decode("utf-8", "replace").splitlines()[:_LINES_LOOKED_AT]
+    yield from _introduced(sent)
+    if sent and _could_be_a_name(sent[0].strip()):
+        yield sent[0].strip()
     yield f"client{number}"
     # Somebody may really be called client2; nobody is called that twice over.
     yield from (f"client{number}.{again}" for again in range(2, 1000))
 
 
-def _introduced(said: list[str]) -> Iterator[str]:
+def _introduced(sent: list[str]) -> Iterator[str]:
     """The last first: who introduces herself again was refused, or has changed her name."""
     for introduction in _INTRODUCTIONS:
-        for line in reversed(said):
+        for line in reversed(sent):
             # A command begins its line; a field of an object may stand anywhere.
             match = introduction.search(line) if "{" in line else introduction.match(line)
             if match and _is_name(match["name"]):

@@ -20,9 +20,9 @@ from gevent.event import Event
 
 from harness.language.steps import FenceLine
 from harness.recording.recorder import Recorder
-from harness.stage.clock import RealLoop
 from harness.stage.isolation import fresh_world
 from harness.stage.kernel import RealSocket
+from harness.stage.virtual_time import RealLoop
 
 
 def record(
@@ -39,10 +39,10 @@ def record(
     with fresh_world(RealLoop) as world:
         world.hub.exception_stream = sys.stderr
         recorder = Recorder(connect, Path(out), fence)
-        with _listening(listen) as listener, _told_to_end() as told_to_end:
+        with _listening(listen) as listener, _stop_signal() as stop_requested:
             host, port = listener.getsockname()[:2]
             say(f"recording: nc {host} {port} speaks to {connect[0]}:{connect[1]}; Ctrl-C ends it")
-            recorder.run(listener, told_to_end)
+            recorder.run(listener, stop_requested)
     kept = recorder.write()
     say(f"written: {out}" if kept else "nobody came, so nothing is written")
     return Path(out)
@@ -60,7 +60,7 @@ def _listening(address: tuple[str, int]) -> Iterator[Any]:
 
 
 @contextmanager
-def _told_to_end() -> Iterator[Event]:
+def _stop_signal() -> Iterator[Event]:
     """Set by Ctrl-C or SIGTERM, where this thread gets signals. Raised as an exception, Ctrl-C would come up in
     whichever greenlet runs."""
     told = Event()

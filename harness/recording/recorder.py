@@ -18,12 +18,12 @@ import gevent.socket
 from gevent.event import Event
 from gevent.queue import Queue
 
-from harness.language.parsing import parse
-from harness.language.rendering import render
-from harness.language.steps import Deed, Ending, FenceLine
-from harness.recording.take import Came, Did, Doing, Moment, Said, Take, Waited
+from harness.language.parser import parse
+from harness.language.renderer import render
+from harness.language.steps import ConnectionAction, Ending, FenceLine
+from harness.recording.session_log import Acted, Connected, LoggedAction, LoggedTurn, Sent, SessionLog, Waited
 from harness.recording.transcribing import transcript
-from harness.stage.kernel import Kernel, Sight, TcpState
+from harness.stage.kernel import PeerProbe, SocketDiagnostics, TcpState
 
 QUIET_S = 0.05
 """How long the server must say nothing before the next thing is handed to it; nobody who types feels that."""
@@ -49,24 +49,24 @@ class Recorder:
         self._connect = connect
         self._out = out
         self._fence = fence
-        self._take = Take()
+        self._log = SessionLog()
         self._lines: list[_Line] = []
-        self._deeds: Queue[tuple[_Line, Doing]] = Queue()
+        self._actions: Queue[tuple[_Line, LoggedAction]] = Queue()
         self._greenlets: list[Any] = []
         self._stirred = Event()
-        self._moment: Moment | None = None
+        self._logged_turn: LoggedTurn | None = None
         """What is going on; None when all has been quiet."""
         self._last_done = time.monotonic()
-        self._kernel = Kernel()
+        self._kernel = SocketDiagnostics()
 
     # The session
 
-    def run(self, listener: Any, told_to_end: Event) -> None:
+    def run(self, listener: Any, stop_requested: Event) -> None:
         """Take in whoever comes, until told to end."""
         self._start(self._accept, listener)
         handing_on = gevent.spawn(self._hand_on_each)
         try:
-            waited_for: list[Any] = [handing_on, told_to_end]
+            waited_for: list[Any] = [handing_on, stop_requested]
             gevent.wait(waited_for, count=1)
             if handing_on.exception is not None:
                 raise handing_on.exception
@@ -75,11 +75,11 @@ class Recorder:
 
     def _hand_on_each(self) -> None:
         while True:
-            line, doing = self._deeds.get()
+            line, action = self._actions.get()
             if line.over:
                 continue  # said into a connection that the server had already ended
-            self._moment = self._note(doing)
-            self._hand_on(line, doing)
+            self._logged_turn = self._note(action)
+            self._hand_on(line, action)
             self._last_done = time.monotonic()
             self._until_quiet()
             if all(one.over for one in self._lines):
@@ -94,9 +94,9 @@ class Recorder:
 
     def write(self) -> bool:
         """Write what has happened so far; False when nothing has."""
-        if not self._take.moments:
+        if not self._log.logged_turns:
             return False
-        script = transcript(self._take, f"recorded from {self._connect[0]}:{self._connect[1]}", self._fence)
+        script = transcript(self._log, f"recorded from {self._connect[0]}:{self._connect[1]}", self._fence)
         text = render(script)
         if parse(text, str(self._out)) != script:
             raise AssertionError(f"what was recorded does not read back as it was written:\n{text}")
@@ -112,19 +112,19 @@ class Recorder:
             server = gevent.socket.socket(client.family)
             line = _Line(len(self._lines) + 1, client, server)
             self._lines.append(line)
-            self._deeds.put((line, Came(line.number)))
+            self._actions.put((line, Connected(line.number)))
 
-    def _hand_on(self, line: _Line, doing: Doing) -> None:
+    def _hand_on(self, line: _Line, action: LoggedAction) -> None:
         try:
-            match doing:
-                case Came():
+            match action:
+                case Connected():
                     self._reach_server(line)
-                case Said(_, data):
+                case Sent(_, data):
                     line.server.sendall(data)
-                case Did(_, Deed.HALF_CLOSES):
+                case Acted(_, ConnectionAction.HALF_CLOSES):
                     line.server.shutdown(socket.SHUT_WR)
-                case Did(_, deed):
-                    self._leave(line, abruptly=deed is Deed.ABORTS)
+                case Acted(_, connection_action):
+                    self._leave(line, abruptly=connection_action is ConnectionAction.ABORTS)
         except OSError:
             # The server has hung up at this very moment; reading from it tells how.
             pass
@@ -147,20 +147,24 @@ class Recorder:
             try:
                 data = line.client.recv(_CHUNK_BYTES)
             except ConnectionResetError:
-                self._deeds.put((line, Did(line.number, Deed.ABORTS)))
+                self._actions.put((line, Acted(line.number, ConnectionAction.ABORTS)))
                 return
             except OSError:
                 return  # closed by us, since the server has hung up
             if not data:
-                deed = Deed.HALF_CLOSES if self._still_listens(line.client) else Deed.CLOSES
-                self._deeds.put((line, Did(line.number, deed)))
+                connection_action = (
+                    ConnectionAction.HALF_CLOSES
+                    if self._still_listens(line.client)
+                    else ConnectionAction.CLOSES
+                )
+                self._actions.put((line, Acted(line.number, connection_action)))
                 return
             for piece in _lines(data):
-                self._deeds.put((line, Said(line.number, piece)))
+                self._actions.put((line, Sent(line.number, piece)))
 
     def _still_listens(self, client: Any) -> bool:
         """An end of stream looks the same whether a client will read on or is gone; its kernel knows."""
-        far = Sight(self._kernel, client.getsockname(), client.getpeername()).far_end()
+        far = PeerProbe(self._kernel, client.getsockname(), client.getpeername()).peer_state()
         return far is not None and far.owned and far.state is not TcpState.CLOSE
 
     def _leave(self, line: _Line, abruptly: bool) -> None:
@@ -184,7 +188,7 @@ class Recorder:
             if not data:
                 self._ended(line, Ending.CLOSED)
                 return
-            self._present().heard.setdefault(line.number, bytearray()).extend(data)
+            self._present().received.setdefault(line.number, bytearray()).extend(data)
             self._stirred.set()
             try:
                 line.client.sendall(data)
@@ -200,29 +204,29 @@ class Recorder:
 
     # What belongs together
 
-    def _present(self) -> Moment:
+    def _present(self) -> LoggedTurn:
         """The moment that what now comes belongs to: what was done last, or the mere passing of time."""
-        if self._moment is None:
+        if self._logged_turn is None:
             now = time.monotonic()
-            self._moment = self._note(Waited(now - self._last_done))
+            self._logged_turn = self._note(Waited(now - self._last_done))
             self._last_done = now
             self._start(self._until_quiet)
-        return self._moment
+        return self._logged_turn
 
-    def _note(self, doing: Doing) -> Moment:
-        moment = Moment(doing, time.time())
-        self._take.moments.append(moment)
-        return moment
+    def _note(self, action: LoggedAction) -> LoggedTurn:
+        logged_turn = LoggedTurn(action, time.time())
+        self._log.logged_turns.append(logged_turn)
+        return logged_turn
 
     def _until_quiet(self) -> None:
-        moment = self._moment
+        logged_turn = self._logged_turn
         until = time.monotonic() + STEADY_S
         while time.monotonic() < until:
             self._stirred.clear()
             if not self._stirred.wait(QUIET_S):
                 break
-        if self._moment is moment:
-            self._moment = None
+        if self._logged_turn is logged_turn:
+            self._logged_turn = None
 
     def _start(self, work: Callable[..., None], *args: Any) -> None:
         self._greenlets = [one for one in self._greenlets if not one.dead]

@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Iterator
 
-from harness.language.matching import ANONYMOUS, Capture, Kind, Pattern
+from harness.language.patterns import ANONYMOUS, Capture, Kind, Pattern
 from harness.language.steps import (
+    Acts,
     Blank,
     Connects,
-    Does,
     Ends,
     Eol,
     FenceLine,
@@ -30,7 +30,7 @@ from harness.language.steps import (
     is_literal,
 )
 from harness.recording.naming import names
-from harness.recording.take import Came, Did, Moment, Said, Take, Waited
+from harness.recording.session_log import Acted, Connected, LoggedTurn, Sent, SessionLog, Waited
 
 WAIT_MARGIN_S = 0.25
 """How much longer than the server took is waited for it."""
@@ -42,22 +42,26 @@ _CLOCK_WITHIN_S = 5
 _TIMESTAMP = re.compile(r"(?<![\d.])\d{10}(?:\d{3})?(?![\d.])")
 
 
-def transcript(take: Take, title: str, fence: FenceLine | None = None) -> Script:
+def transcript(log: SessionLog, title: str, fence: FenceLine | None = None) -> Script:
     """The session as a script."""
-    eol = _line_end(take)
+    eol = _line_end(log)
     header: list[Setting] = [Title(title)]
     if eol is not Eol.LF:
         header.append(LineEnd(eol))
     if fence is not None:
         header.append(fence)
-    return Script(tuple(header), tuple(_Writer(names(take), eol).body(take)))
+    return Script(tuple(header), tuple(_Writer(names(log), eol).body(log)))
 
 
-def _line_end(take: Take) -> Eol:
+def _line_end(log: SessionLog) -> Eol:
     """How most lines ended that were heard; of those said, where nothing was heard."""
-    heard = b"".join(bytes(data) for moment in take.moments for data in moment.heard.values())
-    said = b"".join(moment.doing.data for moment in take.moments if isinstance(moment.doing, Said))
-    lines = heard if b"\n" in heard else said
+    received = b"".join(
+        bytes(data) for logged_turn in log.logged_turns for data in logged_turn.received.values()
+    )
+    sent = b"".join(
+        logged_turn.action.data for logged_turn in log.logged_turns if isinstance(logged_turn.action, Sent)
+    )
+    lines = received if b"\n" in received else sent
     return Eol.CRLF if lines.count(b"\r\n") * 2 > lines.count(b"\n") else Eol.LF
 
 
@@ -68,29 +72,29 @@ class _Writer:
         self._torn: set[int] = set()
         """Who has said part of a line and not yet its end: the rest is bytes too."""
 
-    def body(self, take: Take) -> Iterator[Step]:
-        moments = list(_without_needless_connects(list(_with_whole_lines(take.moments))))
-        for at, moment in enumerate(moments):
-            yield self._doing(moment)
-            for number, data in sorted(moment.heard.items()):
-                yield from self._heard(self._called[number], bytes(data), moment.at)
-            for number, ending in sorted(moment.ends.items()):
+    def body(self, log: SessionLog) -> Iterator[Step]:
+        logged_turns = list(_without_needless_connects(list(_with_whole_lines(log.logged_turns))))
+        for at, logged_turn in enumerate(logged_turns):
+            yield self._action(logged_turn)
+            for number, data in sorted(logged_turn.received.items()):
+                yield from self._received(self._called[number], bytes(data), logged_turn.at)
+            for number, ending in sorted(logged_turn.ends.items()):
                 yield Ends(self._called[number], ending)
-            if not moment.came_to_nothing and at + 1 < len(moments):
+            if not logged_turn.had_no_effect and at + 1 < len(logged_turns):
                 yield Blank()
 
-    def _doing(self, moment: Moment) -> Step:
-        match moment.doing:
-            case Came(number):
+    def _action(self, logged_turn: LoggedTurn) -> Step:
+        match logged_turn.action:
+            case Connected(number):
                 return Connects(self._called[number])
-            case Said(number, data):
-                return self._said(number, data)
-            case Did(number, deed):
-                return Does(self._called[number], deed)
+            case Sent(number, data):
+                return self._sent(number, data)
+            case Acted(number, connection_action):
+                return Acts(self._called[number], connection_action)
             case Waited(seconds):
                 return Wait(math.ceil((seconds + WAIT_MARGIN_S) * 10) * 100_000)
 
-    def _said(self, number: int, data: bytes) -> Sending:
+    def _sent(self, number: int, data: bytes) -> Sending:
         name = self._called[number]
         torn = number in self._torn
         self._torn.discard(number)
@@ -99,7 +103,7 @@ class _Writer:
         text = None if torn else _literal(data, self._eol)
         return SendBytes(name, data) if text is None else Send(name, text)
 
-    def _heard(self, name: str, data: bytes, at: float) -> Iterator[Receiving]:
+    def _received(self, name: str, data: bytes, at: float) -> Iterator[Receiving]:
         for line in re.findall(b"[^\n]*\n|[^\n]+", data):
             text = _literal(line, self._eol)
             if text is None:
@@ -109,40 +113,42 @@ class _Writer:
                 yield Receive(name, text) if pattern is None else ReceivePattern(name, pattern)
 
 
-def _with_whole_lines(moments: list[Moment]) -> Iterator[Moment]:
+def _with_whole_lines(logged_turns: list[LoggedTurn]) -> Iterator[LoggedTurn]:
     """A line that was written in pieces, as `nc -C` does with its line ends, is one line if nothing came in between;
     one that somebody took time over was meant to be torn."""
-    held: Moment | None = None
-    for moment in moments:
-        match (held.doing if held else None, moment.doing):
-            case (Said(speaker, piece), Said(again, rest)) if (
+    held: LoggedTurn | None = None
+    for logged_turn in logged_turns:
+        match (held.action if held else None, logged_turn.action):
+            case (Sent(speaker, piece), Sent(again, rest)) if (
                 held is not None
                 and speaker == again
                 and not piece.endswith(b"\n")
-                and held.came_to_nothing
-                and moment.at - held.at <= AT_ONCE_S
+                and held.had_no_effect
+                and logged_turn.at - held.at <= AT_ONCE_S
             ):
-                moment = Moment(Said(speaker, piece + rest), moment.at, moment.heard, moment.ends)
+                logged_turn = LoggedTurn(
+                    Sent(speaker, piece + rest), logged_turn.at, logged_turn.received, logged_turn.ends
+                )
             case _:
                 if held is not None:
                     yield held
-        held = moment
+        held = logged_turn
     if held is not None:
         yield held
 
 
-def _without_needless_connects(moments: list[Moment]) -> Iterator[Moment]:
+def _without_needless_connects(logged_turns: list[LoggedTurn]) -> Iterator[LoggedTurn]:
     """A connection that came to nothing and was at once spoken over needs no line: a first send makes it."""
-    for moment, following in zip(moments, [*moments[1:], None], strict=True):
-        speaks = following.doing if following else None
+    for logged_turn, following in zip(logged_turns, [*logged_turns[1:], None], strict=True):
+        speaks = following.action if following else None
         needless = (
-            isinstance(moment.doing, Came)
-            and moment.came_to_nothing
-            and isinstance(speaks, Said)
-            and speaks.connection == moment.doing.connection
+            isinstance(logged_turn.action, Connected)
+            and logged_turn.had_no_effect
+            and isinstance(speaks, Sent)
+            and speaks.connection == logged_turn.action.connection
         )
         if not needless:
-            yield moment
+            yield logged_turn
 
 
 def _literal(data: bytes, eol: Eol) -> str | None:

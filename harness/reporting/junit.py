@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from harness.playing.verdict import Outcome, Verdict
-from harness.reporting import ink
+from harness.reporting import styled_text
+from harness.reporting.failure_text import headline
 from harness.reporting.report import report
-from harness.reporting.telling import headline
 
 # What XML 1.0 cannot hold, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -35,7 +35,7 @@ def _case(verdict: Verdict) -> str:
     head = (
         f'<testcase classname={_attribute(folder or ".")} name={_attribute(name)} time="{verdict.real_s:.3f}"'
     )
-    text = escape(_clean(ink.plain(report(verdict))))
+    text = escape(_clean(styled_text.plain(report(verdict))))
     match verdict.outcome:
         case Outcome.PASSED:
             return f"{head}/>\n"

@@ -6,9 +6,9 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from harness.language.rendering import render_item
+from harness.language.renderer import render_item
 from harness.language.steps import as_receive
-from harness.playing.verdict import ENDS_AS, Hearing, TurnReport
+from harness.playing.verdict import ACCEPTED_ENDS, ClientTurn, TurnReport
 from harness.stage.connection import End
 
 
@@ -16,7 +16,7 @@ class Mark(enum.Enum):
     """How a cell is to be read; its value stands before the text where it is not plain."""
 
     DONE = ""
-    HEARD = " "
+    RECEIVED = " "
     MISSING = "-"
     WRONG = "!"
 
@@ -40,7 +40,7 @@ class Row:
 def rows(turn: TurnReport, eol: bytes) -> list[Row]:
     """What was done and heard in this turn, in the order of the script's lines."""
     out: list[Row] = []
-    for done in turn.done:
+    for done in turn.actions:
         row = Row(done.line, done.at_s)
         if done.client is None:
             row.everyone = done.text
@@ -49,46 +49,46 @@ def rows(turn: TurnReport, eol: bytes) -> list[Row]:
         out.append(row)
     first = len(out)
     out.extend(Row(line, turn.now_s) for line in sorted(_lines(turn)))
-    for hearing in turn.hearings:
-        _place(hearing, turn, out, first, eol)
+    for client_turn in turn.client_turns:
+        _place(client_turn, turn, out, first, eol)
     return out
 
 
 def _lines(turn: TurnReport) -> set[int]:
     """The script's lines of which something is shown: a lane's own place comes before what the script does not say."""
-    lines = {entry.awaited.line for one in turn.hearings for entry in one.entries if entry.awaited}
-    return lines | {one.ending_line for one in turn.hearings if one.ending_line}
+    lines = {entry.expected.line for one in turn.client_turns for entry in one.entries if entry.expected}
+    return lines | {one.ending_line for one in turn.client_turns if one.ending_line}
 
 
-def _place(hearing: Hearing, turn: TurnReport, out: list[Row], first: int, eol: bytes) -> None:
+def _place(client_turn: ClientTurn, turn: TurnReport, out: list[Row], first: int, eol: bytes) -> None:
     at = first
-    orderly = sorted(entry.awaited.line for entry in hearing.entries if entry.awaited)
-    for number, (entry, when) in enumerate(zip(hearing.entries, hearing.times_s, strict=True)):
+    orderly = sorted(entry.expected.line for entry in client_turn.entries if entry.expected)
+    for number, (entry, when) in enumerate(zip(client_turn.entries, client_turn.times_s, strict=True)):
         cells = []
-        if entry.awaited is not None and not entry.fits:
-            cells.append(Cell(Mark.MISSING, entry.awaited.text))
-        if entry.heard is not None:
-            well = entry.fits and hearing.client not in turn.disagreed[1:]
-            mark = Mark.HEARD if well else Mark.WRONG
-            cells.append(Cell(mark, heard_text(entry.heard, eol)))
-        if entry.awaited is not None:
+        if entry.expected is not None and not entry.matches:
+            cells.append(Cell(Mark.MISSING, entry.expected.text))
+        if entry.received is not None:
+            well = entry.matches and client_turn.client not in turn.disagreed[1:]
+            mark = Mark.RECEIVED if well else Mark.WRONG
+            cells.append(Cell(mark, received_text(entry.received, eol)))
+        if entry.expected is not None:
             # Where listeners disagree, each lane shows its own order and not that of the script.
-            line = orderly[number] if hearing.client in turn.disagreed else entry.awaited.line
+            line = orderly[number] if client_turn.client in turn.disagreed else entry.expected.line
             at = _row_of(line, when, out, first)
         else:
-            at = _free_row(hearing.client, at, when, out)
-        out[at].cells.setdefault(hearing.client, []).extend(cells)
+            at = _free_row(client_turn.client, at, when, out)
+        out[at].cells.setdefault(client_turn.client, []).extend(cells)
         at += 1
-    text = end_text(hearing)
+    text = end_text(client_turn)
     if text:
-        right = hearing.ending is not None and text == hearing.ending.value
-        cell = Cell(Mark.HEARD if right else Mark.WRONG, text)
-        if hearing.ending_line:
-            place = _row_of(hearing.ending_line, turn.now_s, out, first)
+        right = client_turn.ending is not None and text == client_turn.ending.value
+        cell = Cell(Mark.RECEIVED if right else Mark.WRONG, text)
+        if client_turn.ending_line:
+            place = _row_of(client_turn.ending_line, turn.now_s, out, first)
         else:
-            place = _free_row(hearing.client, at, turn.now_s, out)
-        wanted = [] if right or hearing.ending is None else [Cell(Mark.MISSING, hearing.ending.value)]
-        out[place].cells.setdefault(hearing.client, []).extend([*wanted, cell])
+            place = _free_row(client_turn.client, at, turn.now_s, out)
+        wanted = [] if right or client_turn.ending is None else [Cell(Mark.MISSING, client_turn.ending.value)]
+        out[place].cells.setdefault(client_turn.client, []).extend([*wanted, cell])
 
 
 def _row_of(line: int, when: float, out: list[Row], first: int) -> int:
@@ -107,18 +107,18 @@ def _free_row(client: str, start: int, when: float, out: list[Row]) -> int:
     return len(out) - 1
 
 
-def heard_text(data: bytes, eol: bytes) -> str:
+def received_text(data: bytes, eol: bytes) -> str:
     """What was heard as the script would say it, the client's name left out."""
     return next(iter(render_item(as_receive("x", data, eol))))[1:]
 
 
-def end_text(hearing: Hearing) -> str:
+def end_text(client_turn: ClientTurn) -> str:
     """How the connection ended, in the script's words, where the turn has to say so."""
-    if not hearing.ended_now:
-        return "is still connected" if hearing.ending is not None and hearing.end is End.OPEN else ""
-    if hearing.ending is not None and hearing.end in ENDS_AS[hearing.ending]:
-        return hearing.ending.value
-    return END_WORDS.get(hearing.end, "")
+    if not client_turn.ended_now:
+        return "is still connected" if client_turn.ending is not None and client_turn.end is End.OPEN else ""
+    if client_turn.ending is not None and client_turn.end in ACCEPTED_ENDS[client_turn.ending]:
+        return client_turn.ending.value
+    return END_WORDS.get(client_turn.end, "")
 
 
 END_WORDS = {End.CLOSED: "is closed", End.RESET: "is reset", End.REFUSED: "is refused"}
@@ -126,6 +126,6 @@ END_WORDS = {End.CLOSED: "is closed", End.RESET: "is reset", End.REFUSED: "is re
 
 def clients_of(turns: Iterable[TurnReport], everyone: tuple[str, ...]) -> tuple[str, ...]:
     """The clients who have a lane in these turns, in the order of the script."""
-    there = {hearing.client for turn in turns for hearing in turn.hearings}
-    there |= {done.client for turn in turns for done in turn.done if done.client}
+    there = {client_turn.client for turn in turns for client_turn in turn.client_turns}
+    there |= {done.client for turn in turns for done in turn.actions if done.client}
     return tuple(name for name in everyone if name in there)

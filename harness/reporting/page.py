@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from harness.playing.verdict import Outcome, Verdict
-from harness.reporting import ink
+from harness.reporting import styled_text
 from harness.reporting.report import lanes, report
 
 _ORDER = (Outcome.FAILED, Outcome.TARGET_BROKEN, Outcome.SCRIPT_WRONG, Outcome.SKIPPED, Outcome.PASSED)
@@ -67,5 +67,5 @@ def _section(verdict: Verdict) -> str:
         f'<summary><b class="{_CLASSES[verdict.outcome]}">{html.escape(verdict.outcome.value)}</b>'
         f"<strong>{html.escape(verdict.file)}</strong> {title}"
         f"<span>{verdict.real_s * 1000:.1f} ms</span></summary>\n"
-        f"<pre>{ink.html_lines(lines)}</pre>\n</details>\n"
+        f"<pre>{styled_text.html_lines(lines)}</pre>\n</details>\n"
     )

@@ -1,21 +1,26 @@
-"""A verdict told to a person: what failed and where, side by side, with hints. Lines of ink; knows no sockets."""
+"""A verdict told to a person: what failed and where, side by side, with hints. Styled lines; knows no sockets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.playing.verdict import Fault, Outcome, TurnReport, Verdict
+from harness.playing.verdict import FailureKind, Outcome, TurnReport, Verdict
+from harness.reporting.failure_text import headline, particulars
 from harness.reporting.hints import hints
-from harness.reporting.ink import Line, Span, Tone, padded, width
 from harness.reporting.lanes import Cell, Mark, Row, clients_of, rows
-from harness.reporting.telling import headline, particulars
+from harness.reporting.styled_text import Line, Span, Tone, padded, width
 from harness.stage.fence import Grade
-from harness.updating.rewriting import as_heard
+from harness.updating.rewriting import as_received
 
-_NOTHING_TO_LEARN = (Fault.DIED, Fault.UNANSWERED, Fault.RESTLESS, Fault.DISAGREED)
+_NOTHING_TO_LEARN = (
+    FailureKind.SERVER_DIED,
+    FailureKind.UNANSWERED,
+    FailureKind.NEVER_IDLE,
+    FailureKind.DISAGREED,
+)
 TURNS_SHOWN = 3
-LAST_WORDS_LINES = 12
-_TONES = {Mark.DONE: Tone.PLAIN, Mark.HEARD: Tone.GOOD, Mark.MISSING: Tone.WANTED, Mark.WRONG: Tone.BAD}
+SERVER_OUTPUT_LINES = 12
+_TONES = {Mark.DONE: Tone.PLAIN, Mark.RECEIVED: Tone.GOOD, Mark.MISSING: Tone.WANTED, Mark.WRONG: Tone.BAD}
 GRADES = {
     Grade.EXACT: "exact: the server has nothing left to do",
     Grade.ANSWERED: "answered: the server has replied to everyone's fence line",
@@ -77,20 +82,20 @@ def _failed(verdict: Verdict) -> Iterator[Line]:
     for hint in told:
         yield [Span("  hint  ", Tone.HINT), Span(hint)]
     yield from _pasteable(verdict)
-    if verdict.last_words.strip():
+    if verdict.server_output.strip():
         yield []
         yield [Span("  the server's last words", Tone.STRONG)]
-        for line in verdict.last_words.rstrip().splitlines()[-LAST_WORDS_LINES:]:
+        for line in verdict.server_output.rstrip().splitlines()[-SERVER_OUTPUT_LINES:]:
             yield [Span("  | ", Tone.QUIET), Span("".join(c if c.isprintable() else "\ufffd" for c in line))]
 
 
 def _pasteable(verdict: Verdict) -> Iterator[Line]:
-    if verdict.failures[0].fault in _NOTHING_TO_LEARN:
+    if verdict.failures[0].kind in _NOTHING_TO_LEARN:
         return
     failed = next((turn for turn in verdict.turns if turn.number == verdict.failures[0].turn), None)
     if failed is None:
         return
-    lines = as_heard(failed, verdict.eol)
+    lines = as_received(failed, verdict.eol)
     if lines:
         yield []
         yield [Span("  what was heard, as it would pass", Tone.STRONG)]

@@ -10,11 +10,11 @@ from bisect import bisect_right
 from typing import Protocol
 
 from harness.stage.connection import Connection, End
-from harness.stage.hiding import tells_itself
 from harness.stage.kernel import SocketAddress
+from harness.stage.traceback_hiding import hides_traceback
 
 __all__ = ["Client", "End", "Unexpected"]
-__tracebackhide__ = tells_itself
+__tracebackhide__ = hides_traceback
 
 
 class Unexpected(AssertionError):
@@ -33,15 +33,15 @@ class Backstage(Protocol):
 
     def address(self, endpoint: str | None) -> SocketAddress: ...
 
-    def woke(self) -> None: ...
+    def wake(self) -> None: ...
 
-    def dealt_with(self, client: Client) -> None: ...
+    def wait_until_processed(self, client: Client) -> None: ...
 
-    def until_read(self, client: Client) -> None: ...
+    def wait_until_read(self, client: Client) -> None: ...
 
-    def await_more(self, client: Client, seconds: float) -> bool: ...
+    def wait_for_more(self, client: Client, seconds: float) -> bool: ...
 
-    def complain(self, client: Client, expected: str, got: bytes) -> Exception: ...
+    def unexpected(self, client: Client, expected: str, got: bytes) -> Exception: ...
 
 
 class Client:
@@ -51,7 +51,7 @@ class Client:
         """What was received and is not yet claimed, in order, without the answers to a fence."""
         self.arrivals: list[tuple[float, int]] = []
         """When what came: pairs of stage time and the offset, over all that was ever received, where it began."""
-        self.hangs_up = False
+        self.expects_close = False
         """Whether the server is expected to end this connection now: a fence then waits for that and asks nothing."""
         self.connection: Connection = stage.new_connection(self)
         self._stage = stage
@@ -79,20 +79,20 @@ class Client:
         if self.end is not End.NEVER:
             self.connection.close()
             self.connection = self._stage.new_connection(self)
-            self.hangs_up = self.mid_line = self._split = False
+            self.expects_close = self.mid_line = self._split = False
         self.connection.open(address)
 
     def send(self, line: str) -> None:
         """Send the line; returns once the server has dealt with it."""
         self.post(line.encode() + self._stage.eol)
-        self._stage.dealt_with(self)
+        self._stage.wait_until_processed(self)
 
     def post(self, data: bytes) -> None:
         """Send the bytes and return at once."""
         if self.end is End.NEVER:
             self.connect()
         if self._split:
-            self._stage.until_read(self)
+            self._stage.wait_until_read(self)
             self._split = False
         self._write(data)
 
@@ -100,7 +100,7 @@ class Client:
         """Send the bytes so that they reach the server as a read of their own: what was sent before has been read."""
         if self.end is End.NEVER:
             self.connect()
-        self._stage.until_read(self)
+        self._stage.wait_until_read(self)
         self._write(data)
         self._split = True
 
@@ -139,15 +139,15 @@ class Client:
         at = bisect_right(self.arrivals, self._claimed + offset, key=lambda arrival: arrival[1])
         return self.arrivals[at - 1][0] if at else 0.0
 
-    def heard(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         self.arrivals.append((self._stage.now(), self._claimed + len(self.inbox)))
         self.inbox += data
-        self._stage.woke()
+        self._stage.wake()
 
     def ended(self, end: End) -> None:
-        self._stage.woke()
+        self._stage.wake()
 
-    def swallow(self, start: int, size: int) -> None:
+    def discard(self, start: int, size: int) -> None:
         """Take out of the inbox what only the fence asked for."""
         del self.inbox[start : start + size]
         begin = self._claimed + start
@@ -167,19 +167,19 @@ class Client:
 
     def expect_nothing(self) -> None:
         """Nothing is there, and nothing is under way."""
-        self._stage.dealt_with(self)
+        self._stage.wait_until_processed(self)
         if self.inbox:
-            raise self._stage.complain(self, "nothing", bytes(self.inbox))
+            raise self._stage.unexpected(self, "nothing", bytes(self.inbox))
 
     def expect_closed(self) -> None:
         """The server has ended the connection in an orderly way, and nothing is left to read."""
-        self.hangs_up = True
-        self._stage.dealt_with(self)
+        self.expects_close = True
+        self._stage.wait_until_processed(self)
         deadline = time.monotonic() + self._stage.within_s
         while self.end is End.OPEN and self._more(deadline):
             pass
         if self.inbox or self.end is not End.CLOSED:
-            raise self._stage.complain(self, "a closed connection", bytes(self.inbox))
+            raise self._stage.unexpected(self, "a closed connection", bytes(self.inbox))
 
     def _expect(self, wire: bytes) -> None:
         deadline = time.monotonic() + self._stage.within_s
@@ -187,9 +187,9 @@ class Client:
             if not self._more(deadline):
                 break
         if not self.inbox.startswith(wire):
-            raise self._stage.complain(self, repr(wire), bytes(self.inbox))
+            raise self._stage.unexpected(self, repr(wire), bytes(self.inbox))
         self.take(len(wire))
 
     def _more(self, deadline: float) -> bool:
         left = deadline - time.monotonic()
-        return left > 0 and self._stage.await_more(self, left)
+        return left > 0 and self._stage.wait_for_more(self, left)

@@ -17,11 +17,11 @@ from greenlet import getcurrent
 from harness.stage.isolation import World
 from harness.stage.kernel import (
     GONE,
-    FarEnd,
-    Kernel,
+    PeerProbe,
+    PeerState,
     RealSocket,
-    Sight,
     SocketAddress,
+    SocketDiagnostics,
     unacknowledged,
     unread,
 )
@@ -48,17 +48,17 @@ class End(enum.Enum):
 class Listener(Protocol):
     """Who is told what happens on a connection."""
 
-    def heard(self, data: bytes) -> None: ...
+    def received(self, data: bytes) -> None: ...
 
     def ended(self, end: End) -> None: ...
 
 
-class NotTaken(Exception):
+class SocketTimeout(Exception):
     """The other side did not take what was to be sent, or did not answer a connect, within the time allowed."""
 
 
 class Connection:
-    def __init__(self, world: World, kernel: Kernel, listener: Listener, within_s: float) -> None:
+    def __init__(self, world: World, kernel: SocketDiagnostics, listener: Listener, within_s: float) -> None:
         self._world = world
         self._kernel = kernel
         self._listener = listener
@@ -66,7 +66,7 @@ class Connection:
         self._socket: Any = None
         self._reader: Any = None
         self._buffer_bytes = 0
-        self._sight: Sight | None = None
+        self._sight: PeerProbe | None = None
         self._sent_bytes = 0
         self.end = End.NEVER
         self.reads = False
@@ -86,7 +86,7 @@ class Connection:
         if code == errno.EINPROGRESS:
             try:
                 self._wait_until_writable()
-            except NotTaken:
+            except SocketTimeout:
                 self._dispose()
                 raise
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -101,7 +101,7 @@ class Connection:
 
     def _established(self) -> None:
         try:
-            self._sight = Sight(self._kernel, self._socket.getsockname(), self._socket.getpeername())
+            self._sight = PeerProbe(self._kernel, self._socket.getsockname(), self._socket.getpeername())
         except OSError as gone:
             # The server reset the connection before it could be looked at; reading will tell.
             if gone.errno != errno.ENOTCONN:
@@ -198,22 +198,22 @@ class Connection:
         return unacknowledged(self._socket.fileno()) if self._socket is not None else 0
 
     @property
-    def on_its_way(self) -> bool:
+    def in_flight(self) -> bool:
         """Whether bytes written here have not yet arrived at the server's kernel, as far as can be known."""
         if self.unacknowledged == 0 or self._sight is None:
             return False
         # A kernel may take 40 ms to confirm what it has long had.
-        arrived = self._sight.received()
-        return arrived < self._sent_bytes
+        deserialized = self._sight.received()
+        return deserialized < self._sent_bytes
 
     @property
     def waiting(self) -> int:
         """Bytes that have come here and were not yet read."""
         return unread(self._socket.fileno()) if self._socket is not None and self.end is End.OPEN else 0
 
-    def far_end(self) -> FarEnd | None:
+    def peer_state(self) -> PeerState | None:
         """The server's side, also after this side was closed; None when nothing can be known of it."""
-        return self._sight.far_end() if self._sight is not None else GONE
+        return self._sight.peer_state() if self._sight is not None else GONE
 
     # What happens
 
@@ -229,7 +229,7 @@ class Connection:
             if not data:
                 self._finish(End.CLOSED)
                 return
-            self._listener.heard(data)
+            self._listener.received(data)
             self._acknowledge_at_once()
 
     def _acknowledge_at_once(self) -> None:
@@ -263,7 +263,7 @@ class Connection:
 
     def _wait_until_writable(self) -> None:
         hub, loop = self._world.hub, self._world.loop
-        late = NotTaken(f"not within {self._within_s:g} s")
+        late = SocketTimeout(f"not within {self._within_s:g} s")
         guard = loop.real_timer(self._within_s)
         watcher = loop.io(self._socket.fileno(), _WRITE)
         try:

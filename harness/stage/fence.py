@@ -14,9 +14,9 @@ from itertools import count
 from typing import Any, Protocol
 
 from harness.stage.connection import Connection, End
-from harness.stage.hiding import tells_itself
+from harness.stage.traceback_hiding import hides_traceback
 
-__tracebackhide__ = tells_itself
+__tracebackhide__ = hides_traceback
 
 SETTLE_S = 0.1
 """How long nothing must come before an unfenced target counts as quiet."""
@@ -44,7 +44,7 @@ class Grade(enum.IntEnum):
         return self.name.lower()
 
 
-class Unanswered(Exception):
+class FenceFailed(Exception):
     """A fence that did not hold: for whom, and how long it was waited. No client: the server's own loop."""
 
     def __init__(self, client: str, waited_s: float, why: str) -> None:
@@ -54,12 +54,12 @@ class Unanswered(Exception):
         self.waited_s = waited_s
 
 
-class NotAnswered(Unanswered):
+class NoFenceAnswer(FenceFailed):
     """The server has said nothing to a fence line that counts, and what it said last instead, if anything."""
 
-    def __init__(self, client: str, waited_s: float, fence: Fence, said: str) -> None:
+    def __init__(self, client: str, waited_s: float, fence: Fence, last_line: str) -> None:
         self.fence = fence
-        self.said = said
+        self.last_line = last_line
         super().__init__(client, waited_s, "was not answered")
 
     def __str__(self) -> str:
@@ -69,8 +69,8 @@ class NotAnswered(Unanswered):
         """The whole of it in one sentence; `where` is put behind the fence line."""
         counts = " or ".join(f"`{answer}`" for answer in self.fence.answers)
         # It may also be an answer to what was sent before, so nothing more is said of it.
-        said = f"what it said last is `{self.said}`" if self.said else "it said nothing more"
-        return f"the server did not answer the fence line `{self.fence.ask}`{where} with {counts}; {said}"
+        last_line = f"what it said last is `{self.last_line}`" if self.last_line else "it said nothing more"
+        return f"the server did not answer the fence line `{self.fence.question}`{where} with {counts}; {last_line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +82,23 @@ class Fence:
     Backslash escapes as in byte lines are understood, for answers of more than one line.
     """
 
-    ask: str
+    question: str
     answers: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not self.ask or not self.answers or not all(self.answers):
+        if not self.question or not self.answers or not all(self.answers):
             raise ValueError(f"a fence is a line and its answers, such as PING -> PONG, not {self}")
 
     @classmethod
     def parse(cls, text: str) -> Fence:
         """From `PING -> PONG | ERR must-login-first`."""
-        ask, arrow, answers = text.partition(" -> ")
+        question, arrow, answers = text.partition(" -> ")
         if not arrow:
             raise ValueError(f"expected `LINE -> ANSWER` or `LINE -> ANSWER | ANSWER`, got {text!r}")
-        return cls(ask.strip(), tuple(answer.strip() for answer in answers.split(" | ")))
+        return cls(question.strip(), tuple(answer.strip() for answer in answers.split(" | ")))
 
     def __str__(self) -> str:
-        return f"{self.ask} -> {' | '.join(self.answers)}"
+        return f"{self.question} -> {' | '.join(self.answers)}"
 
 
 class Fenced(Protocol):
@@ -107,10 +107,10 @@ class Fenced(Protocol):
     name: str
     connection: Connection
     inbox: bytearray
-    hangs_up: bool
+    expects_close: bool
     mid_line: bool
 
-    def swallow(self, start: int, size: int) -> None: ...
+    def discard(self, start: int, size: int) -> None: ...
 
 
 class Sleeper(Protocol):
@@ -119,7 +119,7 @@ class Sleeper(Protocol):
     def __call__(self, seconds: float) -> None: ...
 
 
-class Settled:
+class QuietFence:
     """Nothing came for a while. Weak: what comes later than that is missed, and blamed on a later turn."""
 
     def __init__(self, clients: Callable[[], Sequence[Fenced]], sleep: Sleeper, within_s: float) -> None:
@@ -127,7 +127,7 @@ class Settled:
         self._sleep = sleep
         self._within_s = within_s
 
-    def everything(self, doers: Iterable[Any]) -> None:
+    def everything(self, actors: Iterable[Any]) -> None:
         deadline = time.monotonic() + self._within_s
         before, since = self.state(), time.monotonic()
         while (quiet := time.monotonic() - since) < SETTLE_S:
@@ -136,7 +136,7 @@ class Settled:
             if now != before:
                 before, since = now, time.monotonic()
             if time.monotonic() > deadline:
-                raise Unanswered("", self._within_s, "was not quiet")
+                raise FenceFailed("", self._within_s, "was not quiet")
 
     def one(self, client: Fenced) -> None:
         self.everything((client,))
@@ -145,7 +145,7 @@ class Settled:
         return [(len(c.inbox), c.connection.end) for c in self._clients()]
 
 
-class Answered:
+class AnswerFence:
     """The doer is asked a question, then everyone. True of servers that handle each client's lines in order."""
 
     def __init__(
@@ -162,19 +162,19 @@ class Answered:
         self._sleep = sleep
         self._within_s = within_s
         self._tokens = count(1)
-        self._settled = Settled(clients, sleep, within_s)
+        self._quiet = QuietFence(clients, sleep, within_s)
         self.weakened = False
         """Whether a doer could not be asked, so that only time could tell what its leaving caused."""
 
-    def everything(self, doers: Iterable[Fenced]) -> None:
-        doers = tuple(doers)
-        self._ask(doers)
-        unasked = [doer for doer in doers if not _answers(doer)]
-        self._ask([client for client in self._clients() if client not in doers])
+    def everything(self, actors: Iterable[Fenced]) -> None:
+        actors = tuple(actors)
+        self._ask(actors)
+        unasked = [executor for executor in actors if not _answers(executor)]
+        self._ask([client for client in self._clients() if client not in actors])
         if unasked:
             # What a connection that ended caused is in no order with anyone's answers.
             self.weakened = True
-            self._settled.everything(())
+            self._quiet.everything(())
 
     def one(self, client: Fenced) -> None:
         self._ask((client,))
@@ -182,14 +182,14 @@ class Answered:
     def _ask(self, clients: Iterable[Fenced]) -> None:
         asked = []
         for client in clients:
-            if client.hangs_up:
+            if client.expects_close:
                 self._let_it_hang_up(client)
             if _answers(client):
                 self._let_it_be_read(client)
             if _answers(client):
                 token = f"f{next(self._tokens)}"
                 start = len(client.inbox)
-                client.connection.write(_wire(self._fence.ask, token) + self._eol)
+                client.connection.write(_wire(self._fence.question, token) + self._eol)
                 answer = _answer_pattern(_wire(one, token) for one in self._fence.answers)
                 asked.append((client, start, answer))
         for client, start, answer in asked:
@@ -200,14 +200,16 @@ class Answered:
         while True:
             found = _find(client.inbox, start, answer)
             if found is not None:
-                client.swallow(*found)
+                client.discard(*found)
                 return
             left = deadline - time.monotonic()
             if client.connection.end is not End.OPEN:
                 return
             if left <= 0:
-                said = bytes(client.inbox[start:]).decode("utf-8", "backslashreplace").splitlines()
-                raise NotAnswered(client.name, self._within_s, self._fence, said[-1] if said else "")
+                last_line = bytes(client.inbox[start:]).decode("utf-8", "backslashreplace").splitlines()
+                raise NoFenceAnswer(
+                    client.name, self._within_s, self._fence, last_line[-1] if last_line else ""
+                )
             self._sleep(left)
 
     def _let_it_be_read(self, client: Fenced) -> None:
@@ -216,8 +218,8 @@ class Answered:
         until = time.monotonic() + self._within_s
         waited = False
         while time.monotonic() < until and _answers(client):
-            far = client.connection.far_end()
-            if far is None or (far.unread == 0 and not client.connection.on_its_way):
+            far = client.connection.peer_state()
+            if far is None or (far.unread == 0 and not client.connection.in_flight):
                 break
             waited = True
             self._sleep(POLL_S)

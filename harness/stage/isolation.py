@@ -15,18 +15,18 @@ from gevent.hub import Hub
 from gevent.timeout import Timeout
 from greenlet import GreenletExit
 
-from harness.stage.clock import RealLoop, VirtualLoop
+from harness.stage.virtual_time import RealLoop, VirtualLoop
 
-LAST_WORDS_CHARS = 64_000
+SERVER_OUTPUT_CHARS = 64_000
 
 Loop = VirtualLoop | RealLoop
 
 
-class Words(io.StringIO):
+class ErrorLog(io.StringIO):
     """What the hub has to say about greenlets that failed; the beginning is kept, a flood is cut."""
 
     def write(self, text: str) -> int:
-        if self.tell() < LAST_WORDS_CHARS:
+        if self.tell() < SERVER_OUTPUT_CHARS:
             super().write(text)
         return len(text)
 
@@ -50,7 +50,7 @@ class World:
 
     hub: Any
     loop: Any
-    words: Words = field(default_factory=Words)
+    error_log: ErrorLog = field(default_factory=ErrorLog)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def fresh_world(make_loop: Callable[[], Loop]) -> Iterator[World]:
     loop = make_loop()
     hub = _Hub(loop)
     world = World(hub, loop)
-    hub.exception_stream = world.words
+    hub.exception_stream = world.error_log
     _install(hub, None)
     try:
         yield world

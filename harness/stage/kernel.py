@@ -57,7 +57,7 @@ class TcpState(enum.IntEnum):
 _STATES = {int(state): state for state in TcpState}
 
 
-class FarEnd(NamedTuple):
+class PeerState(NamedTuple):
     """The server's side of one connection. An end of stream counts as one byte in both figures."""
 
     state: TcpState
@@ -67,10 +67,10 @@ class FarEnd(NamedTuple):
     """Whether a process still holds the socket."""
 
 
-GONE = FarEnd(TcpState.CLOSE)
+GONE = PeerState(TcpState.CLOSE)
 
 
-class Kernel:
+class SocketDiagnostics:
     """Asks about connections. It tells None where the kernel does not answer such questions."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Kernel:
     def listens(self, address: SocketAddress) -> bool:
         """Whether somebody on this machine listens there."""
         answer = self.ask(_question(address, ("::" if ":" in address[0] else "0.0.0.0", 0), 0))
-        return answer is not None and _far_end(answer).state is TcpState.LISTEN
+        return answer is not None and _peer_state(answer).state is TcpState.LISTEN
 
     def ask(self, question: bytes) -> bytes | None:
         if self._netlink is None:
@@ -102,20 +102,20 @@ class Kernel:
             self._netlink = None
 
 
-class Sight:
+class PeerProbe:
     """Looks at the server's side of one connection, also after either side has closed it."""
 
-    def __init__(self, kernel: Kernel, near: SocketAddress, far: SocketAddress) -> None:
+    def __init__(self, kernel: SocketDiagnostics, near: SocketAddress, far: SocketAddress) -> None:
         self._kernel = kernel
         self._question = _question(far, near, 0)
         self._long_question = _question(far, near, _WITH_TCP_INFO)
 
-    def far_end(self) -> FarEnd | None:
+    def peer_state(self) -> PeerState | None:
         """GONE when there is no such connection here any more, None when nothing can be known."""
         answer = self._kernel.ask(self._question)
         if answer is None:
             return None
-        found = _far_end(answer)
+        found = _peer_state(answer)
         # The kernel answers with a listening socket where there is no connection, only one that would take it.
         return GONE if found.state is TcpState.LISTEN else found
 
@@ -144,11 +144,11 @@ def _question(here: SocketAddress, there: SocketAddress, extensions: int) -> byt
     return struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + request
 
 
-def _far_end(answer: bytes) -> FarEnd:
+def _peer_state(answer: bytes) -> PeerState:
     if _KIND.unpack_from(answer, 4)[0] == _NLMSG_ERROR:
         return GONE
     unread, unacknowledged, _, inode = _QUEUES.unpack_from(answer, 72)
-    return FarEnd(_STATES[answer[17]], unread, unacknowledged, inode != 0)
+    return PeerState(_STATES[answer[17]], unread, unacknowledged, inode != 0)
 
 
 def unacknowledged(fileno: int) -> int:

@@ -15,17 +15,17 @@ from typing import Any
 from gevent.event import Event
 
 from harness.stage.client import Client, End, Unexpected
-from harness.stage.clock import RealClock, VirtualClock, VirtualLoop
 from harness.stage.connection import Connection
-from harness.stage.exact import Exact, Restless
-from harness.stage.fence import POLL_S, Answered, Fence, Grade, Settled, Unanswered
-from harness.stage.hiding import tells_itself
+from harness.stage.exact_fence import ExactFence, NeverIdle
+from harness.stage.fence import POLL_S, AnswerFence, Fence, FenceFailed, Grade, QuietFence
+from harness.stage.foreign_threads import ForeignThreads
 from harness.stage.isolation import World
-from harness.stage.kernel import Kernel, SocketAddress
-from harness.stage.threads import Bystanders
-from harness.targets.asking import Ask, Running, Target, TargetError, address_of
+from harness.stage.kernel import SocketAddress, SocketDiagnostics
+from harness.stage.traceback_hiding import hides_traceback
+from harness.stage.virtual_time import RealClock, VirtualClock, VirtualLoop
+from harness.targets.target import RunningServer, ServerSpec, Target, TargetError, address_of
 
-__tracebackhide__ = tells_itself
+__tracebackhide__ = hides_traceback
 _DYING_S = 0.05
 
 __all__ = ["Stage", "Unexpected"]
@@ -40,7 +40,7 @@ class Stage:
     def __init__(
         self,
         target: Target,
-        ask: Ask = Ask(),  # noqa: B008  # frozen
+        spec: ServerSpec = ServerSpec(),  # noqa: B008  # frozen
         *,
         fence: Fence | None = None,
         eol: bytes = b"\n",
@@ -49,26 +49,26 @@ class Stage:
         self.eol = eol
         self.within_s = within
         self._target = target
-        self._ask = ask
+        self._spec = spec
         self._fence = fence
         self._clients: dict[str, Client] = {}
         self._leaving: list[Connection] = []
-        self._exact: Exact | None = None
+        self._exact_fence: ExactFence | None = None
         self._came: Any = None
-        self._words_told = False
+        self._output_shown = False
 
     # Coming and going
 
     def __enter__(self) -> Stage:
         with ExitStack() as stack:
-            self._kernel = Kernel()
+            self._kernel = SocketDiagnostics()
             stack.callback(self._kernel.close)
-            self._bystanders = Bystanders()
+            self._foreign_threads = ForeignThreads()
             self._world: World = stack.enter_context(self._target.world())
             self._choose_proof()
-            ask = replace(self._ask, clock=self._clock)
-            self._running: Running = stack.enter_context(self._target.start(ask, self._drive))
-            stack.callback(self._tell_last_words)
+            spec = replace(self._spec, clock=self._clock)
+            self._running: RunningServer = stack.enter_context(self._target.start(spec, self._drive))
+            stack.callback(self._print_unshown_output)
             stack.callback(self._close_clients)
             self._began = self._clock.monotonic()
             self._stack = stack.pop_all()
@@ -78,36 +78,40 @@ class Stage:
         self._stack.close()
 
     def _choose_proof(self) -> None:
-        self._settled = Settled(self._everyone, self._pause, self.within_s)
-        self._answered: Answered | None = None
+        self._quiet = QuietFence(self._everyone, self._pause, self.within_s)
+        self._answer_fence: AnswerFence | None = None
         self._clock: Any = RealClock()
         if isinstance(self._world.loop, VirtualLoop):
             self._clock = VirtualClock(self._world.loop)
-            self._exact = Exact(self._world, self._connections, self.within_s)
+            self._exact_fence = ExactFence(self._world, self._connections, self.within_s)
         elif self._fence is not None:
-            self._answered = Answered(self._fence, self.eol, self._everyone, self._pause, self.within_s)
+            self._answer_fence = AnswerFence(
+                self._fence, self.eol, self._everyone, self._pause, self.within_s
+            )
 
     def _drive(self, work: Any) -> Any:
-        if self._exact is None:
+        if self._exact_fence is None:
             return work()
         try:
-            return self._exact.drive(work)
-        except Restless as restless:
-            raise TargetError(f"{self._target}: {restless}", self._world.words.getvalue()) from restless
+            return self._exact_fence.drive(work)
+        except NeverIdle as never_idle:
+            raise TargetError(
+                f"{self._target}: {never_idle}", self._world.error_log.getvalue()
+            ) from never_idle
 
     def _close_clients(self) -> None:
         for client in self._clients.values():
             client.close()
-        if self._exact is not None:
+        if self._exact_fence is not None:
             try:
-                self._exact.settle()
-            except Restless as restless:
-                raise TargetError(f"{self._target}: {restless}", self.last_words()) from restless
+                self._exact_fence.settle()
+            except NeverIdle as never_idle:
+                raise TargetError(f"{self._target}: {never_idle}", self.server_output()) from never_idle
 
-    def _tell_last_words(self) -> None:
+    def _print_unshown_output(self) -> None:
         # A traceback that no report has shown must not vanish with the stage.
-        if self._exact is not None and not self._words_told:
-            sys.stderr.write(self._world.words.getvalue())
+        if self._exact_fence is not None and not self._output_shown:
+            sys.stderr.write(self._world.error_log.getvalue())
 
     # The clients
 
@@ -125,26 +129,26 @@ class Stage:
     @property
     def grade(self) -> Grade:
         """How sure it is that nothing more comes."""
-        if self._exact is not None:
-            return Grade.SETTLED if self._bystanders.seen else Grade.EXACT
-        if self._answered is not None:
-            return Grade.SETTLED if self._answered.weakened else Grade.ANSWERED
+        if self._exact_fence is not None:
+            return Grade.SETTLED if self._foreign_threads.seen else Grade.EXACT
+        if self._answer_fence is not None:
+            return Grade.SETTLED if self._answer_fence.weakened else Grade.ANSWERED
         return Grade.SETTLED
 
-    def fence(self, doers: Iterable[Client] = ()) -> None:
+    def fence(self, actors: Iterable[Client] = ()) -> None:
         """Returns once all that the doers caused has been received by every client."""
-        if self._exact is not None:
+        if self._exact_fence is not None:
             self._settle_exactly()
-        elif self._answered is not None:
-            self._answered.everything(doers)
+        elif self._answer_fence is not None:
+            self._answer_fence.everything(actors)
         else:
-            self._settled.everything(doers)
+            self._quiet.everything(actors)
         self._require_life()
 
     def wait(self, seconds: float) -> None:
         """Time passes: at once where it is virtual, really elsewhere. What is due earlier is received earlier."""
-        if self._exact is not None:
-            self._exact.wait(seconds)
+        if self._exact_fence is not None:
+            self._exact_fence.wait(seconds)
         else:
             until = time.monotonic() + seconds
             while (left := until - time.monotonic()) > 0:
@@ -156,7 +160,7 @@ class Stage:
         self.fence(self._clients.values())
         for client in self._clients.values():
             if client.inbox:
-                raise self.complain(client, "nothing", bytes(client.inbox))
+                raise self.unexpected(client, "nothing", bytes(client.inbox))
 
     def now(self) -> float:
         """Seconds since the stage was ready, in the server's time."""
@@ -168,10 +172,10 @@ class Stage:
         ended = any(c.end in (End.CLOSED, End.RESET, End.REFUSED) for c in self._clients.values())
         return self._running.alive(_DYING_S if ended else 0.0)
 
-    def last_words(self) -> str:
+    def server_output(self) -> str:
         """What the server had to say for itself: its standard error, or the tracebacks of its greenlets."""
-        self._words_told = True
-        return self._running.last_words()
+        self._output_shown = True
+        return self._running.server_output()
 
     # What the clients ask
 
@@ -181,58 +185,58 @@ class Stage:
         return Connection(self._world, self._kernel, client, self.within_s)
 
     def address(self, endpoint: str | None) -> SocketAddress:
-        asked = self._ask.endpoints
+        asked = self._spec.endpoints
         return address_of(self._running.addresses, endpoint or (asked[0] if asked else None))
 
-    def woke(self) -> None:
+    def wake(self) -> None:
         if self._came is not None:
             self._came.set()
 
-    def dealt_with(self, client: Client) -> None:
+    def wait_until_processed(self, client: Client) -> None:
         """The server has dealt with all that this client sent."""
-        if self._exact is not None:
+        if self._exact_fence is not None:
             self._settle_exactly()
-        elif self._answered is not None:
-            self._answered.one(client)
+        elif self._answer_fence is not None:
+            self._answer_fence.one(client)
         else:
-            self._settled.one(client)
+            self._quiet.one(client)
         self._require_life()
 
-    def until_read(self, client: Client) -> None:
+    def wait_until_read(self, client: Client) -> None:
         """The server has read all that this client sent, as far as this machine's kernel can tell."""
         connection = client.connection
-        if self._exact is not None:
+        if self._exact_fence is not None:
             self._settle_exactly()
         deadline = time.monotonic() + self.within_s
         while connection.end is End.OPEN and connection.writes:
-            far = connection.far_end()
-            if not connection.on_its_way and (far is None or far.unread == 0):
+            far = connection.peer_state()
+            if not connection.in_flight and (far is None or far.unread == 0):
                 return
-            if self._exact is not None or time.monotonic() > deadline:
-                waited = 0.0 if self._exact is not None else self.within_s
-                raise Unanswered(client.name, waited, "sent bytes that the server did not read")
+            if self._exact_fence is not None or time.monotonic() > deadline:
+                waited = 0.0 if self._exact_fence is not None else self.within_s
+                raise FenceFailed(client.name, waited, "sent bytes that the server did not read")
             self._pause(POLL_S)
 
-    def await_more(self, client: Client, seconds: float) -> bool:
+    def wait_for_more(self, client: Client, seconds: float) -> bool:
         """Let something more come; False once it is known that nothing will."""
         before = len(client.inbox), client.end
-        if self._exact is not None:
+        if self._exact_fence is not None:
             self._settle_exactly()
             return (len(client.inbox), client.end) != before
         self._pause(seconds)
         self._require_life()
         return True
 
-    def complain(self, client: Client, expected: str, got: bytes) -> Exception:
+    def unexpected(self, client: Client, expected: str, got: bytes) -> Exception:
         if not self.alive():
-            return TargetError(f"{self._target} {self._running.how_it_ended()}", self.last_words())
+            return TargetError(f"{self._target} {self._running.how_it_ended()}", self.server_output())
         shown = "nothing" if not got else "\n              ".join(map(repr, got.splitlines(keepends=True)))
         ended = "" if client.end is End.OPEN else f"\n  {client.name} is {client.end.value}"
-        words = self.last_words()
-        said = f"\n  the server said\n{words}" if words else ""
+        output = self.server_output()
+        output = f"\n  the server said\n{output}" if output else ""
         return Unexpected(
             f"{client.name} heard what was not expected  ({self.grade}, at {self.now():.3f} s)\n"
-            f"  expected    {expected}\n  {client.name} got   {shown}{ended}{said}"
+            f"  expected    {expected}\n  {client.name} got   {shown}{ended}{output}"
         )
 
     # How things pass
@@ -244,14 +248,14 @@ class Stage:
         return [client.connection for client in self._clients.values()] + self._leaving
 
     def _settle_exactly(self) -> None:
-        assert self._exact is not None
-        self._exact.settle()
-        while self._bystanders.look():
+        assert self._exact_fence is not None
+        self._exact_fence.settle()
+        while self._foreign_threads.look():
             # Threads of the server's own are seen by no loop, so only time can tell.
-            self._settled.everything(())
-            before = self._settled.state()
-            self._exact.settle()
-            if self._settled.state() == before:
+            self._quiet.everything(())
+            before = self._quiet.state()
+            self._exact_fence.settle()
+            if self._quiet.state() == before:
                 return
 
     def _pause(self, seconds: float) -> None:
@@ -267,4 +271,4 @@ class Stage:
 
     def _require_life(self) -> None:
         if not self._running.alive():
-            raise TargetError(f"{self._target} {self._running.how_it_ended()}", self.last_words())
+            raise TargetError(f"{self._target} {self._running.how_it_ended()}", self.server_output())

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from harness.targets.address import Address
-from harness.targets.asking import Ask, Running, Target, TargetError, UnsupportedAsk
 from harness.targets.command import Command
 from harness.targets.inprocess import InProcess
+from harness.targets.target import RunningServer, ServerSpec, Target, TargetError, UnsupportedSpec
 
-__all__ = ["Address", "Ask", "Command", "InProcess", "Running", "Target", "TargetError", "UnsupportedAsk"]
+__all__ = [
+    "Address",
+    "Command",
+    "InProcess",
+    "RunningServer",
+    "ServerSpec",
+    "Target",
+    "TargetError",
+    "UnsupportedSpec",
+]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
-from harness.stage.clock import RealLoop
 from harness.stage.isolation import World, fresh_world
 from harness.stage.kernel import SocketAddress
-from harness.targets.asking import Ask, Drive, Running, endpoints_only
+from harness.stage.virtual_time import RealLoop
 from harness.targets.inprocess import ONLY
+from harness.targets.target import Drive, RunningServer, ServerSpec, endpoints_only
 
 
 class Address:
@@ -48,12 +48,12 @@ class Address:
         return fresh_world(RealLoop)
 
     @contextmanager
-    def start(self, ask: Ask, drive: Drive) -> Iterator[Running]:
-        endpoints_only(ask, self._addresses, str(self))
-        yield _Elsewhere(self._addresses)
+    def start(self, spec: ServerSpec, drive: Drive) -> Iterator[RunningServer]:
+        endpoints_only(spec, self._addresses, str(self))
+        yield _ExternalServer(self._addresses)
 
 
-class _Elsewhere:
+class _ExternalServer:
     """A server of which nothing is known but where it is."""
 
     def __init__(self, addresses: Mapping[str, SocketAddress]) -> None:
@@ -69,5 +69,5 @@ class _Elsewhere:
     def how_it_ended(self) -> str:
         return "cannot be known"
 
-    def last_words(self) -> str:
+    def server_output(self) -> str:
         return ""

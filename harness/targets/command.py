@@ -13,12 +13,20 @@ from textwrap import shorten
 
 from gevent.monkey import get_original
 
-from harness.stage.clock import RealLoop
 from harness.stage.isolation import World, fresh_world
-from harness.stage.kernel import Kernel, RealSocket, SocketAddress
-from harness.targets.asking import Ask, Drive, Running, TargetError, UnsupportedAsk, address_of, reachable
+from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics
+from harness.stage.virtual_time import RealLoop
 from harness.targets.inprocess import ONLY
 from harness.targets.process import Process
+from harness.targets.target import (
+    Drive,
+    RunningServer,
+    ServerSpec,
+    TargetError,
+    UnsupportedSpec,
+    address_of,
+    reachable,
+)
 
 READY = re.compile(r"(?::|\bport\s*[=:]?\s*)(?P<port>\d{2,5})\b", re.IGNORECASE)
 """The line of a server that says where it listens, where nothing else is told: `… :4000` or `… port 4000`."""
@@ -78,14 +86,14 @@ class Command:
         return fresh_world(RealLoop)
 
     @contextmanager
-    def start(self, ask: Ask, drive: Drive) -> Iterator[Running]:
-        for option in ask.options:
+    def start(self, spec: ServerSpec, drive: Drive) -> Iterator[RunningServer]:
+        for option in spec.options:
             if option not in self._options:
                 known = ", ".join(self._options) or f"none, for want of {{{option}=DEFAULT}} in the command"
-                raise UnsupportedAsk(f"no option {option!r}; known: {known}")
-        server = self._serve({**self._options, **ask.options})
+                raise UnsupportedSpec(f"no option {option!r}; known: {known}")
+        server = self._serve({**self._options, **spec.options})
         try:
-            for endpoint in ask.endpoints:
+            for endpoint in spec.endpoints:
                 address_of(server.addresses, endpoint)
             yield server
         finally:
@@ -138,29 +146,29 @@ class Command:
     def _wait(self, process: Process, ports: Mapping[str, int]) -> Mapping[str, SocketAddress]:
         """Until it has said that it is ready, where it says so, and listens; looked at without touching it."""
         deadline = time.monotonic() + self._starts_within_s
-        kernel = Kernel()
-        said: Mapping[str, SocketAddress] | None = None if self._ready else {}
+        kernel = SocketDiagnostics()
+        announced: Mapping[str, SocketAddress] | None = None if self._ready else {}
         try:
             while True:
                 lives = process.alive()
-                if said is None:
-                    said = self._said(process.output())
-                if said is not None:
-                    found = {**said, **{name: _listening(kernel, port) for name, port in ports.items()}}
+                if announced is None:
+                    announced = self._announced(process.output())
+                if announced is not None:
+                    found = {**announced, **{name: _listening(kernel, port) for name, port in ports.items()}}
                     known = {name: address for name, address in found.items() if address}
                     if len(known) == len(found):
                         return known
                 if not lives:
                     raise TargetError(
-                        f"{self} {process.how_it_ended()} before it answered", process.last_words()
+                        f"{self} {process.how_it_ended()} before it answered", process.server_output()
                     )
                 if time.monotonic() > deadline:
-                    raise TargetError(self._too_late(said is None, ports), process.last_words())
+                    raise TargetError(self._too_late(announced is None, ports), process.server_output())
                 get_original("time", "sleep")(_LOOK_S)
         finally:
             kernel.close()
 
-    def _said(self, output: bytes) -> Mapping[str, SocketAddress] | None:
+    def _announced(self, output: bytes) -> Mapping[str, SocketAddress] | None:
         """Where the server says it listens; nothing to add where the command named the ports; None: not said yet."""
         assert self._ready is not None
         for line in output.decode("utf-8", "replace").splitlines(keepends=True):
@@ -214,8 +222,8 @@ class _Server:
     def how_it_ended(self) -> str:
         return self.process.how_it_ended()
 
-    def last_words(self) -> str:
-        return self.process.last_words()
+    def server_output(self) -> str:
+        return self.process.server_output()
 
 
 def free_port() -> int:
@@ -235,7 +243,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _listening(kernel: Kernel, port: int) -> SocketAddress | None:
+def _listening(kernel: SocketDiagnostics, port: int) -> SocketAddress | None:
     """Where on this machine somebody listens on the port. Asked of the kernel: a connection made to find out would be
     a client that the server sees."""
     for host in _LOOPBACKS:

@@ -14,13 +14,21 @@ from typing import Any
 import gevent
 from gevent.baseserver import BaseServer
 
-from harness.beneath.steered import SteeredLoop
-from harness.beneath.sway import Sway
-from harness.beneath.wires import Wires
-from harness.stage.clock import VirtualLoop
+from harness.interception.controlled_loop import ControlledLoop
+from harness.interception.interceptor import Interceptor
+from harness.interception.sockets import SocketPatch
 from harness.stage.isolation import World, fresh_world
 from harness.stage.kernel import SocketAddress
-from harness.targets.asking import Ask, Drive, Running, TargetError, UnsupportedAsk, endpoints_only, reachable
+from harness.stage.virtual_time import VirtualLoop
+from harness.targets.target import (
+    Drive,
+    RunningServer,
+    ServerSpec,
+    TargetError,
+    UnsupportedSpec,
+    endpoints_only,
+    reachable,
+)
 
 ONLY = ""
 """The name of the endpoint of a server that has just one."""
@@ -36,24 +44,28 @@ class InProcess:
 
     def __init__(
         self,
-        factory: Callable[[Ask], Any],
+        factory: Callable[[ServerSpec], Any],
         *,
         loop: Callable[[], VirtualLoop] = VirtualLoop,
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        sways: Sequence[Sway] = (),
+        interceptors: Sequence[Interceptor] = (),
         features: Iterable[str] = (),
     ) -> None:
         self._factory = factory
         self._loop = loop
         self._around = around
-        self._sways = tuple(sways)
+        self._interceptors = tuple(interceptors)
         self._features = frozenset(features)
 
-    def swayed(self, sway: Sway) -> InProcess:
+    def intercepted_by(self, interceptor: Interceptor) -> InProcess:
         """The same server for one play, with this sway over its sockets and its loop as well."""
-        sways = (*self._sways, sway)
+        interceptors = (*self._interceptors, interceptor)
         return InProcess(
-            self._factory, loop=self._loop, around=self._around, sways=sways, features=self._features
+            self._factory,
+            loop=self._loop,
+            around=self._around,
+            interceptors=interceptors,
+            features=self._features,
         )
 
     @property
@@ -67,28 +79,32 @@ class InProcess:
 
     @contextmanager
     def world(self) -> Iterator[World]:
-        sways = self._sways
-        make = partial(SteeredLoop, sways) if sways else self._loop
-        with fresh_world(make) as world, self._around(), Wires(sways) if sways else nullcontext():
+        interceptors = self._interceptors
+        make = partial(ControlledLoop, interceptors) if interceptors else self._loop
+        with (
+            fresh_world(make) as world,
+            self._around(),
+            SocketPatch(interceptors) if interceptors else nullcontext(),
+        ):
             try:
                 yield world
             finally:
                 _end_greenlets(world)
 
     @contextmanager
-    def start(self, ask: Ask, drive: Drive) -> Iterator[Running]:
-        world_words = gevent.get_hub().exception_stream
+    def start(self, spec: ServerSpec, drive: Drive) -> Iterator[RunningServer]:
+        error_log = gevent.get_hub().exception_stream
         try:
-            app = drive(lambda: self._factory(ask))
+            app = drive(lambda: self._factory(spec))
             drive(app.start)
-        except (UnsupportedAsk, gevent.Timeout):
+        except (UnsupportedSpec, gevent.Timeout):
             raise
         except Exception as error:
             raise TargetError(f"{self} does not start: {error!r}", traceback.format_exc()) from error
-        running = _App(app, world_words)
+        running = _App(app, error_log)
         try:
             if isinstance(app, BaseServer):
-                endpoints_only(Ask(ask.endpoints), running.addresses, str(self))
+                endpoints_only(ServerSpec(spec.endpoints), running.addresses, str(self))
             yield running
         finally:
             drive(app.stop)
@@ -97,9 +113,9 @@ class InProcess:
 class _App:
     """A started application of this process."""
 
-    def __init__(self, app: Any, words: Any) -> None:
+    def __init__(self, app: Any, error_log: Any) -> None:
         self._app = app
-        self._words = words
+        self._error_log = error_log
         self._addresses = _addresses(app)
 
     @property
@@ -112,8 +128,8 @@ class _App:
     def how_it_ended(self) -> str:
         return "runs in this process"
 
-    def last_words(self) -> str:
-        return str(self._words.getvalue())
+    def server_output(self) -> str:
+        return str(self._error_log.getvalue())
 
 
 def _addresses(app: Any) -> Mapping[str, SocketAddress]:

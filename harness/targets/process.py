@@ -15,9 +15,9 @@ from typing import Any
 
 from gevent.monkey import get_original
 
-from harness.targets.asking import TargetError
+from harness.targets.target import TargetError
 
-LAST_WORDS_BYTES = 8_000
+SERVER_OUTPUT_BYTES = 8_000
 OUTPUT_BYTES = 16_000_000
 """What a server may write before the oldest is thrown away."""
 
@@ -84,12 +84,12 @@ class Process:
         start = max(0, size - last_bytes)
         return (self._cut + os.pread(self._output.fileno(), size - start, start))[-last_bytes:]
 
-    def last_words(self) -> str:
-        return self.output(LAST_WORDS_BYTES).decode("utf-8", "replace")
+    def server_output(self) -> str:
+        return self.output(SERVER_OUTPUT_BYTES).decode("utf-8", "replace")
 
     def _cut_short(self) -> None:
         if self._pidfd >= 0 and self._size() > OUTPUT_BYTES:
-            self._cut = self.output(LAST_WORDS_BYTES)
+            self._cut = self.output(SERVER_OUTPUT_BYTES)
             os.ftruncate(self._output.fileno(), 0)
 
     def _size(self) -> int:

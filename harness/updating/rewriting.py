@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.language.errors import ScriptError
-from harness.language.parsing import parse
-from harness.language.plan import DOING, plan
-from harness.language.rendering import render_item
+from harness.language.expansion import expand
+from harness.language.parser import parse
+from harness.language.plan import ACTION_STEPS, plan
+from harness.language.problems import ScriptError
+from harness.language.renderer import render_item
 from harness.language.steps import (
     AnyOrder,
     Blank,
@@ -25,9 +26,8 @@ from harness.language.steps import (
     Together,
     as_receive,
 )
-from harness.language.unfolding import unfold
-from harness.playing.hearing import Entry
-from harness.playing.verdict import Fault, Hearing, TurnReport, Verdict
+from harness.playing.comparison import Entry
+from harness.playing.verdict import ClientTurn, FailureKind, TurnReport, Verdict
 from harness.reporting.lanes import END_WORDS
 
 _NAME = re.compile(r"[^ <]*")
@@ -54,13 +54,13 @@ def rewritten(verdict: Verdict) -> str:
     """The script's text with its wrong expectations put right, from a run that was kept going. Refused, or as it was."""
     script = verdict.script
     for failure in verdict.failures:
-        if failure.fault is Fault.UNSENT:
+        if failure.kind is FailureKind.UNSENDABLE:
             raise Refused(f"line {failure.line}: {failure.detail}")
-        if failure.fault in (Fault.UNANSWERED, Fault.RESTLESS):
+        if failure.kind in (FailureKind.UNANSWERED, FailureKind.NEVER_IDLE):
             raise Refused(f"{failure.detail}; nothing can be learned from that")
-        if failure.fault in (Fault.DIED, Fault.DISAGREED):
+        if failure.kind in (FailureKind.SERVER_DIED, FailureKind.DISAGREED):
             raise Refused(
-                f"line {failure.line}: {failure.client} {failure.fault.value}; nothing can be learned from that"
+                f"line {failure.line}: {failure.client} {failure.kind.value}; nothing can be learned from that"
             )
     visits: dict[int, list[_Demand]] = {}
     for turn in verdict.turns:
@@ -71,16 +71,16 @@ def rewritten(verdict: Verdict) -> str:
     return text
 
 
-def as_heard(turn: TurnReport, eol: bytes) -> list[str]:
+def as_received(turn: TurnReport, eol: bytes) -> list[str]:
     """The receives of this turn as they were heard, to be pasted; client after client."""
     out: list[str] = []
-    for hearing in turn.hearings:
-        for entry in hearing.entries:
-            if entry.fits and entry.awaited is not None:
-                out.append(f"{hearing.client}{entry.awaited.text}")
-            elif entry.heard is not None:
-                out.append(_line(as_receive(hearing.client, entry.heard, eol)))
-        ended = _ended(hearing)
+    for client_turn in turn.client_turns:
+        for entry in client_turn.entries:
+            if entry.matches and entry.expected is not None:
+                out.append(f"{client_turn.client}{entry.expected.text}")
+            elif entry.received is not None:
+                out.append(_line(as_receive(client_turn.client, entry.received, eol)))
+        ended = _ended(client_turn)
         if ended:
             out.append(ended)
     return out
@@ -90,13 +90,13 @@ def _line(item: Item) -> str:
     return next(iter(render_item(item)))
 
 
-def _ended(hearing: Hearing) -> str:
+def _ended(client_turn: ClientTurn) -> str:
     """The line that says how this connection ended in this turn, if it did."""
-    if not hearing.ended_now:
+    if not client_turn.ended_now:
         return ""
-    if hearing.ending is not None and hearing.ended_well:
-        return f"{hearing.client} {hearing.ending.value}"
-    return f"{hearing.client} {END_WORDS[hearing.end]}"
+    if client_turn.ending is not None and client_turn.ended_as_expected:
+        return f"{client_turn.client} {client_turn.ending.value}"
+    return f"{client_turn.client} {END_WORDS[client_turn.end]}"
 
 
 # --- what each line should be -------------------------------------------------------------------------------
@@ -105,49 +105,53 @@ def _ended(hearing: Hearing) -> str:
 def _demands(turn: TurnReport, eol: bytes, script: Script) -> dict[int, _Demand]:
     """What this turn wants of the script's lines: first those that are there, then what has to be added to them."""
     out: dict[int, _Demand] = {}
-    for hearing in turn.hearings:
-        for entry in hearing.entries:
-            if entry.awaited is not None:
-                _own(entry.awaited.file, script, entry.awaited.line)
-                _merge(out, entry.awaited.line, _instead(entry, eol))
-        if hearing.ending is not None:
+    for client_turn in turn.client_turns:
+        for entry in client_turn.entries:
+            if entry.expected is not None:
+                _own(entry.expected.file, script, entry.expected.line)
+                _merge(out, entry.expected.line, _instead(entry, eol))
+        if client_turn.ending is not None:
             _merge(
                 out,
-                hearing.ending_line,
-                None if hearing.ended_well else _ended(hearing)[len(hearing.client) :],
+                client_turn.ending_line,
+                None if client_turn.ended_as_expected else _ended(client_turn)[len(client_turn.client) :],
             )
-        elif hearing.silence_line:
-            heard = next((entry.heard for entry in hearing.entries if entry.heard is not None), None)
-            line = None if heard is None else _line(as_receive("", heard, eol))
-            _merge(out, hearing.silence_line, line)
-    for hearing in turn.hearings:
-        _add(hearing, turn, eol, script, out)
+        elif client_turn.silence_line:
+            received = next(
+                (entry.received for entry in client_turn.entries if entry.received is not None), None
+            )
+            line = None if received is None else _line(as_receive("", received, eol))
+            _merge(out, client_turn.silence_line, line)
+    for client_turn in turn.client_turns:
+        _add(client_turn, turn, eol, script, out)
     return out
 
 
-def _add(hearing: Hearing, turn: TurnReport, eol: bytes, script: Script, out: dict[int, _Demand]) -> None:
+def _add(
+    client_turn: ClientTurn, turn: TurnReport, eol: bytes, script: Script, out: dict[int, _Demand]
+) -> None:
     """What the script does not say stands after what was heard before it, or else before what was heard next."""
-    own = [entry.awaited.line for entry in hearing.entries if entry.awaited]
-    if hearing.ending is not None:
-        own.append(hearing.ending_line)
-    anchor = hearing.silence_line or 0
-    for at, entry in enumerate(hearing.entries):
-        if entry.awaited is not None:
-            anchor = entry.awaited.line
-        elif entry.heard is not None and not (hearing.silence_line and at == 0):
-            line = _line(as_receive(hearing.client, entry.heard, eol))
+    own = [entry.expected.line for entry in client_turn.entries if entry.expected]
+    if client_turn.ending is not None:
+        own.append(client_turn.ending_line)
+    anchor = client_turn.silence_line or 0
+    for at, entry in enumerate(client_turn.entries):
+        if entry.expected is not None:
+            anchor = entry.expected.line
+        elif entry.received is not None and not (client_turn.silence_line and at == 0):
+            line = _line(as_receive(client_turn.client, entry.received, eol))
             place = out.setdefault(anchor or (own[0] if own else turn.last_line), _Demand())
             _own(turn.file, script, anchor or turn.last_line)
             (place.before if own and not anchor else place.after).append(line)
-    if hearing.ending is None and hearing.ended_now:
+    if client_turn.ending is None and client_turn.ended_now:
         _own(turn.file, script, anchor or turn.last_line)
-        out.setdefault(anchor or turn.last_line, _Demand()).after.append(_ended(hearing))
+        out.setdefault(anchor or turn.last_line, _Demand()).after.append(_ended(client_turn))
 
 
 def _instead(entry: Entry, eol: bytes) -> str | None:
-    if entry.fits or entry.awaited is None:
+    if entry.matches or entry.expected is None:
         return None
-    return "" if entry.heard is None else _line(as_receive("", entry.heard, eol))
+    return "" if entry.received is None else _line(as_receive("", entry.received, eol))
 
 
 def _merge(out: dict[int, _Demand], line: int, instead: str | None) -> None:
@@ -232,7 +236,7 @@ def require_nothing_lost(script: Script, text: str) -> None:
         plan(after)
     except ScriptError as wrong:
         raise Refused(f"what was heard does not make a script: {wrong}") from None
-    if _deeds(script) != _deeds(after):
+    if _action_steps(script) != _action_steps(after):
         raise Refused("a step would be lost")
 
 
@@ -245,5 +249,5 @@ def _with_includes_of(script: Script, after: Script) -> Script:
     return replace(after, body=body)
 
 
-def _deeds(script: Script) -> list[object]:
-    return [placed.step for placed in unfold(script) if isinstance(placed.step, DOING)]
+def _action_steps(script: Script) -> list[object]:
+    return [located.step for located in expand(script) if isinstance(located.step, ACTION_STEPS)]

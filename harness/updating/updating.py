@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.language.script import read, shown
-from harness.playing.player import Manner, play
+from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
-from harness.reporting.lanes import heard_text
-from harness.reporting.telling import headline
-from harness.targets.asking import Target
+from harness.reporting.failure_text import headline
+from harness.reporting.lanes import received_text
+from harness.targets.target import Target
 from harness.updating.rewriting import Refused, rewritten
 
 
 @dataclass(frozen=True, slots=True)
-class Updated:
+class UpdateResult:
     """What an update did: the verdict before it, and the difference that it wrote ("" where it wrote nothing)."""
 
     verdict: Verdict
@@ -35,21 +35,21 @@ class Updated:
 def update(
     path: Path,
     target: Target,
-    manner: Manner = Manner(),  # noqa: B008  # frozen
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     before_writing: Callable[[], None] = lambda: None,
-) -> Updated:
+) -> UpdateResult:
     """Play the file; where only expectations were wrong, rewrite those in place. ScriptError if it is no script.
 
     `before_writing` may still raise Refused.
     """
     before = path.read_bytes()
     script = read(before, shown(path))
-    verdict = play(script, target, manner, keep_going=True)
+    verdict = play(script, target, play_options, keep_going=True)
     if verdict.outcome is not Outcome.FAILED:
-        return Updated(verdict)
+        return UpdateResult(verdict)
     try:
         text = rewritten(verdict)
-        again = play(read(text.encode(), shown(path)), target, manner)
+        again = play(read(text.encode(), shown(path)), target, play_options)
         if not again.passed:
             raise Refused(
                 "the server says something else every time: "
@@ -58,8 +58,8 @@ def update(
         before_writing()
         _replace(path, before, text.encode())
     except Refused as why:
-        return Updated(verdict, refused=str(why))
-    return Updated(verdict, diff=_diff(before.decode(), text, shown(path)))
+        return UpdateResult(verdict, refused=str(why))
+    return UpdateResult(verdict, diff=_diff(before.decode(), text, shown(path)))
 
 
 def _otherwise(again: Verdict, before: str, text: str) -> str:
@@ -71,10 +71,12 @@ def _otherwise(again: Verdict, before: str, text: str) -> str:
         where = f"in {first.file}:{first.line}"
     else:
         where = f"in line {_line_before(first.line, before.splitlines(), text.splitlines())}"
-    if first.awaited is None and first.heard is None:
+    if first.expected is None and first.received is None:
         return f"{where} {headline(first)}"
-    once = f"`{first.awaited.text.strip()}`" if first.awaited else "nothing"
-    then = f"`{heard_text(first.heard, again.eol).strip()}`" if first.heard is not None else "nothing"
+    once = f"`{first.expected.text.strip()}`" if first.expected else "nothing"
+    then = (
+        f"`{received_text(first.received, again.eol).strip()}`" if first.received is not None else "nothing"
+    )
     return f"{where} {first.client} heard {once} the first time and {then} the second"
 
 

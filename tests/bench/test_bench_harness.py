@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import harness
-from harness.playing.player import play
+from harness.playing.pipeline import play
 from harness.targets import InProcess
 from tests.app import serve
 

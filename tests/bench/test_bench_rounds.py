@@ -116,14 +116,14 @@ def test_a_disturbed_run_is_measured_again(
     made = []
 
     def measure(run: Planned, _cores: object, _watch: object) -> Run:
-        made.append(Run(run.workload.key, run.server.key, run.round, {"foreign_share": next(coming)}))
+        made.append(Run(run.workload.key, run.server.key, run.round, {"disturbance": next(coming)}))
         return made[-1]
 
     monkeypatch.setattr(rounds, "measure", measure)
     planned = plan([OURS_ALONE], [BY_KEY["geventchat"]])
     progress = Progress(planned, io.StringIO())
     (run,) = rounds.measure_all(planned, machine.Cores(0, 1), progress, budget_s=budget_s)
-    assert rounds.foreign_share(run) == kept
+    assert rounds.disturbance(run) == kept
     assert len(made) == measured
 
 

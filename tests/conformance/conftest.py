@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from geventchat import IdleNotice, Server
-from harness import Ask, InProcess
+from harness import InProcess, ServerSpec
 from tests.app import serve
 
 DOCUMENTS = frozenset({"000", "001", "002"})
@@ -23,7 +23,7 @@ def harness_target(request: pytest.FixtureRequest) -> InProcess:
     told = script.removeprefix("idle-")
     notice = told if told in {notice.value for notice in IdleNotice} else "info"
 
-    def set_to_it(ask: Ask) -> Server:
-        return serve(replace(ask, options={**ask.options, "idle-notice": notice}))
+    def set_to_it(spec: ServerSpec) -> Server:
+        return serve(replace(spec, options={**spec.options, "idle-notice": notice}))
 
     return InProcess(set_to_it, features=DOCUMENTS | {f"idle-{notice}"})

@@ -20,8 +20,8 @@ import gevent
 from geventchat import Config, Server
 from geventchat.log import Happening
 from geventchat.net.surroundings import Surroundings
-from harness.stage.clock import VirtualClock, VirtualLoop
 from harness.stage.isolation import fresh_world
+from harness.stage.virtual_time import VirtualClock, VirtualLoop
 
 _CHUNK_BYTES = 262_144
 _US = 1_000_000

@@ -82,7 +82,7 @@ def too_few_from_the_start(files: int, newcomers: int) -> int:
             peer = crowd.join(server.at())
             peer.say(f"LOGIN p{n}")
             peers.append(peer)
-            # In a crowd that all come at once, those beyond `partings` would be shown out without a word.
+            # In a crowd that all come at once, those beyond `closing` would be shown out without a word.
             crowd.until("it is served or told", lambda peer=peer: bool(peer.heard))  # type: ignore[misc]
         told = [peer for peer in peers if peer.heard == b"ERR server-full\n"]
         taken = [peer for peer in peers if peer.heard == b"OK\n"]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.stage.clock import START_TIME_S
+from harness.stage.virtual_time import START_TIME_S
 from tests.fire.arena import Arena, End, Guest
 from tests.fire.house import House, Person
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from geventchat.chat.events import Parting
-from geventchat.config import Limits
 from geventchat.net.door import Door, origin
+from geventchat.settings import Limits
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_an_address_stands_for_one_household(host: str, who: str):
 
 
 def test_places_are_counted_and_given_back():
-    door = Door(Limits(clients=3, clients_per_address=2, partings=1))
+    door = Door(Limits(clients=3, clients_per_address=2, closing=1))
     assert door.enter("a") is None
     assert door.enter("a") is None
     assert door.enter("a") is Parting.ADDRESS_FULL
@@ -40,7 +40,7 @@ def test_places_are_counted_and_given_back():
 
 
 def test_few_may_linger_on_the_way_out():
-    door = Door(Limits(partings=1))
+    door = Door(Limits(closing=1))
     assert door.part()
     assert not door.part()
     door.parted()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness import InProcess, play
-from harness.exploring.schedule import Schedule
 from harness.generating.generate import conversation, generate
-from harness.reporting import ink
+from harness.interception.schedule import Schedule
+from harness.reporting import styled_text
 from harness.reporting.report import report
 from tests.app import serve
 from tests.geventchat.model import chat
@@ -21,14 +21,14 @@ ROOMS = [chat.LineChat, chat.JsonChat, chat.SlashChat, chat.Chat]
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
 def test_the_server_says_what_the_model_says(room: type[chat.Chat]) -> None:
     made = generate(room, InProcess(serve), range(1, 26))
-    assert made.diverged is None, ink.plain(report(made.diverged))
+    assert made.diverged is None, styled_text.plain(report(made.diverged))
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
 def test_it_says_so_under_any_schedule(room: type[chat.Chat]) -> None:
     for seed in range(101, 111):
-        verdict = play(conversation(room, seed), InProcess(serve).swayed(Schedule(seed)))
-        assert verdict.passed, f"seed {seed}\n{ink.plain(report(verdict))}"
+        verdict = play(conversation(room, seed), InProcess(serve).intercepted_by(Schedule(seed)))
+        assert verdict.passed, f"seed {seed}\n{styled_text.plain(report(verdict))}"
 
 
 def test_the_conversations_are_not_of_nothing() -> None:

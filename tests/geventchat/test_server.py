@@ -13,7 +13,7 @@ from gevent import socket
 
 from geventchat import CannotListen, Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.hub import Hub
-from harness import Ask, InProcess, Stage
+from harness import InProcess, ServerSpec, Stage
 from tests.app import serve
 
 
@@ -23,8 +23,8 @@ class Kept:
     def __init__(self) -> None:
         self.server: Server | None = None
 
-    def __call__(self, ask: Ask) -> Server:
-        self.server = serve(ask)
+    def __call__(self, spec: ServerSpec) -> Server:
+        self.server = serve(spec)
         return self.server
 
 
@@ -34,7 +34,7 @@ def on(*dialects: str, **more: object) -> Config:
 
 def test_when_the_server_stops_everyone_is_told_and_nobody_hears_of_anyone_leaving():
     kept = Kept()
-    with Stage(InProcess(kept), Ask(endpoints=("line", "json", "slash"))) as stage:
+    with Stage(InProcess(kept), ServerSpec(endpoints=("line", "json", "slash"))) as stage:
         alice, bob, carol, lurker = stage.clients("alice", "bob", "carol", "lurker")
         alice.connect("line")
         alice.send("LOGIN alice")
@@ -87,7 +87,7 @@ def test_what_was_said_before_the_stop_is_heard_before_the_notice():
 
 def test_who_does_not_read_is_dropped_at_the_deadline_and_the_stop_says_so():
     kept = Kept()
-    with Stage(InProcess(kept), Ask(options={"rate": "0", "idle": "0"})) as stage:
+    with Stage(InProcess(kept), ServerSpec(options={"rate": "0", "idle": "0"})) as stage:
         alice, bob = stage.clients("alice", "bob")
         alice.send("LOGIN alice")
         alice.expect("OK")
@@ -265,13 +265,13 @@ def test_every_interface_is_both_kinds_of_address_and_each_is_logged_as_what_it_
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Listen("irc"), "dialect: 'irc' is not one of line, json, slash"),
+        (lambda: Listen("irc"), "dialect: 'irc' is not line, json or slash"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port"),
         (lambda: Limits(clients=0), "clients: 0 is not"),
         (lambda: Limits(queue_bytes=10), "queue_bytes: 10 is not"),
         (lambda: Limits(lines_per_s=-1), "lines_per_s: -1 is not"),
         (lambda: Limits(burst_lines=0), "burst_lines: 0 is not"),
-        (lambda: Config(listen=()), "at least one place"),
+        (lambda: Config(listen=()), "listen: () is not one or more of"),
         (lambda: Config(idle_s=-1.0), "idle_s: -1.0 is not"),
         (lambda: Config(shutdown_s=-1.0), "shutdown_s: -1.0 is not"),
     ],

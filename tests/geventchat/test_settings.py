@@ -1,20 +1,39 @@
-"""Where settings come from, and what is refused."""
+"""Where settings come from, what is refused, and what is generated from the one table of them."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from geventchat.config import ConfigError, IdleNotice, Listen
-from geventchat.settings import SETTINGS, Settings, Told, place, settle
+from geventchat.cli import options_page
+from geventchat.settings import (
+    SETTINGS,
+    TABLE,
+    Config,
+    ConfigError,
+    IdleNotice,
+    Limits,
+    Listen,
+    Program,
+    RawSetting,
+    Setting,
+    Settings,
+    read_listen,
+    resolve,
+)
+
+PAGE = Path(__file__).parents[2] / "docs" / "options.md"
 
 
-def settled(
+def resolved(
     flags: dict[str, str] | None = None, environment: dict[str, str] | None = None, file: Path | None = None
 ) -> Settings:
-    told = {key: Told(text, f"--{key}") for key, text in (flags or {}).items()}
-    return settle(told, environment or {}, file)
+    raw = {key: RawSetting(text, f"--{key}") for key, text in (flags or {}).items()}
+    return resolve(raw, environment or {}, file)
 
 
 @pytest.fixture
@@ -27,14 +46,14 @@ def toml(tmp_path: Path):
     return write
 
 
-def test_flag_before_environment_before_file_before_default(toml):
+def test_flag_overrides_environment_overrides_file_overrides_default(toml):
     file = toml("max-line = 100\nburst = 7\nrate = 3.5\n")
     environment = {"GEVENTCHAT_MAX_LINE": "200", "GEVENTCHAT_BURST": "8"}
-    settings = settled({"max-line": "300"}, environment, file)
-    assert (settings["max-line"], settings.settled["max-line"].source) == (300, "--max-line")
-    assert (settings["burst"], settings.settled["burst"].source) == (8, "GEVENTCHAT_BURST")
-    assert (settings["rate"], settings.settled["rate"].source) == (3.5, str(file))
-    assert (settings["max-queue"], settings.settled["max-queue"].source) == (1_048_576, "default")
+    settings = resolved({"max-line": "300"}, environment, file)
+    assert (settings["max-line"], settings.resolved["max-line"].source) == (300, "--max-line")
+    assert (settings["burst"], settings.resolved["burst"].source) == (8, "GEVENTCHAT_BURST")
+    assert (settings["rate"], settings.resolved["rate"].source) == (3.5, str(file))
+    assert (settings["max-queue"], settings.resolved["max-queue"].source) == (1_048_576, "default")
 
 
 @pytest.mark.parametrize(
@@ -48,90 +67,162 @@ def test_flag_before_environment_before_file_before_default(toml):
     ],
 )
 def test_the_port_in_the_environment(environment: dict[str, str], port: int):
-    assert settled(environment=environment).listen == (Listen("line", "0.0.0.0", port),)
+    assert resolved(environment=environment).listen == (Listen("line", "0.0.0.0", port),)
+
+
+# A value of each setting that is not its default: as text, and as it is in Python.
+OTHER = {
+    "host": ("::1", "::1"),
+    "listen": ("json://:7", (Listen("json", "", 7),)),
+    "idle-notice": ("err", IdleNotice.ERR),
+    "log-format": ("json", "json"),
+    "log-level": ("error", "error"),
+    "log-messages": ("yes", True),
+}
 
 
 @pytest.mark.parametrize("key", sorted(SETTINGS))
-def test_every_setting_has_three_spellings(key: str, toml):
-    good = {
-        "host": "::1",
-        "listen": "json://:7",
-        "idle-notice": "err",
-        "log-format": "json",
-        "log-level": "error",
-    }
-    text = "yes" if key == "log-messages" else good.get(key, "1024")
-    from_flag = settled({key: text})[key]
-    assert settled(environment={SETTINGS[key].variable: text})[key] == from_flag
+def test_every_setting_can_be_set_by_flag_environment_and_file(key: str, toml):
+    text, value = OTHER.get(key, ("1234", 1234))
+    assert SETTINGS[key].default != value
+    assert resolved({key: text})[key] == value
+    assert resolved(environment={SETTINGS[key].variable: text})[key] == value
     quoted = f'["{text}"]' if key == "listen" else f'"{text}"' if not text.isdigit() else text
-    assert settled(file=toml(f"{key} = {quoted}\n"))[key] == from_flag
-    assert settled(file=toml(f"{key.replace('-', '_')} = {quoted}\n"))[key] == from_flag
+    assert resolved(file=toml(f"{key} = {quoted}\n"))[key] == value
+    assert resolved(file=toml(f"{key.replace('-', '_')} = {quoted}\n"))[key] == value
 
 
-@pytest.mark.parametrize(
-    ("key", "text"),
-    [
-        ("port", "abc"),
-        ("port", "-1"),
-        ("port", "65536"),
-        ("idle-timeout", "-1"),
-        ("idle-timeout", "nan"),
-        ("idle-timeout", "inf"),
-        ("idle-notice", "maybe"),
-        ("max-clients", "0"),
-        ("max-clients", "1.5"),
-        ("max-line", "3"),
-        ("max-queue", "1"),
-        ("rate", "-1"),
-        ("burst", "0"),
-        ("log-format", "xml"),
-        ("log-level", "loud"),
-        ("log-messages", "perhaps"),
-        ("listen", "irc://:6667"),
-        ("listen", "json:12345"),
-        ("listen", "json://host:port"),
-        ("listen", "json://[::1"),
-        ("listen", "json://::1:5"),
-    ],
-)
-def test_a_wrong_value_is_refused_with_key_value_and_what_would_be_right(key: str, text: str, toml):
+@pytest.mark.parametrize("row", SETTINGS.values(), ids=lambda row: str(row.key))
+def test_every_setting_reaches_its_field(row: Setting):
+    text, value = OTHER.get(str(row.key), ("1234", 1234))
+    settings = resolved({str(row.key): text})
+    tables = {"Program": settings.program, "Config": settings.config, "Limits": settings.config.limits}
+    expected = (Listen(), *value) if row.key == "listen" else value
+    assert getattr(tables[row.table], row.field) == expected
+
+
+def test_the_defaults_in_python_and_on_the_command_line_are_the_same():
+    assert resolved().config == Config()
+    assert resolved().program == Program()
+
+
+WRONG = [
+    ("port", "abc"),
+    ("port", "-1"),
+    ("port", "65536"),
+    ("idle-timeout", "-1"),
+    ("idle-timeout", "nan"),
+    ("idle-timeout", "inf"),
+    ("idle-notice", "maybe"),
+    ("max-clients", "0"),
+    ("max-clients", "1.5"),
+    ("max-line", "15"),
+    ("max-queue", "1023"),
+    ("rate", "-1"),
+    ("burst", "0"),
+    ("byte-rate", "-0.5"),
+    ("login-timeout", "soon"),
+    ("log-format", "xml"),
+    ("log-level", "loud"),
+    ("log-messages", "perhaps"),
+    ("host", "two words"),
+    ("host", "a" * 64),
+    ("listen", "irc://:6667"),
+    ("listen", "json:12345"),
+    ("listen", "json://host:port"),
+    ("listen", "json://[::1"),
+    ("listen", "json://[::1]5"),
+    ("listen", "json://::1:5"),
+    ("listen", "json://:65536"),
+    ("listen", " "),
+]
+
+
+@pytest.mark.parametrize(("key", "text"), WRONG)
+def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, text: str, toml):
+    message = f"{key}: {text!r} is not {SETTINGS[key].kind.wanted} (from "
     with pytest.raises(ConfigError) as refused:
-        settled({key: text})
-    assert str(refused.value).startswith(f"{key}: {text!r} is not ")
-    assert SETTINGS[key].wanted in str(refused.value)
-    assert f"--{key}" in str(refused.value)
-    with pytest.raises(ConfigError, match=SETTINGS[key].variable):
-        settled(environment={SETTINGS[key].variable: text})
-    with pytest.raises(ConfigError, match=r"chat\.toml"):
-        settled(file=toml(f'{key} = "{text}"\n'))
+        resolved({key: text})
+    assert str(refused.value) == f"{message}--{key})"
+    assert refused.value.key == key
+    with pytest.raises(ConfigError) as refused:
+        resolved(environment={SETTINGS[key].variable: text})
+    assert str(refused.value) == f"{message}{SETTINGS[key].variable})"
+    file = toml(f'{key} = "{text}"\n')
+    with pytest.raises(ConfigError) as refused:
+        resolved(file=file)
+    assert str(refused.value) == f"{message}{file})"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("make", "message"),
     [
-        ("max-client = 5\n", "did you mean max-clients"),
-        ("colour = 'red'\n", "known: "),
-        ("port = [1]\n", "a port from 0 to 65535"),
-        ("port = 1\nport = 2\n", "valid TOML"),
-        ("max-line = 99\nmax_line = 99\n", "said once"),
-        ("[server]\nport = 1\n", "known: "),
-        ("listen = [4000]\n", "DIALECT://HOST:PORT"),
+        (lambda: Limits(clients=0), "clients: 0 is not a whole number of at least 1"),
+        (lambda: Limits(clients=True), "clients: True is not a whole number of at least 1"),
+        (lambda: Limits(clients=1.5), "clients: 1.5 is not a whole number of at least 1"),
+        (lambda: Limits(queue_bytes=10), "queue_bytes: 10 is not a whole number of bytes, at least 1024"),
+        (lambda: Limits(lines_per_s=-1), "lines_per_s: -1 is not a number of lines per second, at least 0"),
+        (lambda: Limits(login_s=float("nan")), "login_s: nan is not a number of seconds, at least 0"),
+        (lambda: Limits(flush_s="10"), "flush_s: '10' is not a number of seconds, at least 0"),
+        (lambda: Limits(closing=-1), "closing: -1 is not a whole number of at least 0"),
+        (lambda: Config(idle_s=-1.0), "idle_s: -1.0 is not a number of seconds, at least 0"),
+        (lambda: Config(idle_notice="info"), "idle_notice: 'info' is not info, err or none"),
+        (lambda: Config(log_messages="no"), "log_messages: 'no' is not yes or no"),
+        (lambda: Config(listen=()), "listen: () is not one or more of DIALECT://HOST:PORT"),
+        (lambda: Config(listen=("json://",)), "listen: ('json://',) is not one or more of DIALECT"),
+        (lambda: Program(port=70_000), "port: 70000 is not a port from 0 to 65535"),
+        (lambda: Listen("irc"), "dialect: 'irc' is not line, json or slash"),
+        (lambda: Listen("line", "", 70_000), "port: 70000 is not a port from 0 to 65535"),
+        (lambda: Listen("line", "a b"), "host: 'a b' is not a host name or an address"),
     ],
 )
-def test_a_file_that_cannot_be_is_refused(text: str, said: str, toml):
-    with pytest.raises(ConfigError, match=said):
-        settled(file=toml(text))
+def test_a_wrong_value_in_python_is_refused_by_the_same_checks(make, message: str):
+    with pytest.raises(ConfigError) as refused:
+        make()
+    assert str(refused.value).startswith(message)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
-        settled(file=tmp_path / "nowhere.toml")
+@pytest.mark.parametrize("row", [row for row in TABLE if row.field != "listen"], ids=lambda row: row.field)
+def test_every_field_is_checked(row: Setting):
+    table = {"Program": Program, "Config": Config, "Limits": Limits}[row.table]
+    with pytest.raises(ConfigError) as refused:
+        table(**{row.field: object()})
+    assert refused.value.key == row.field
+    assert row.kind.wanted in str(refused.value)
 
 
-def test_an_unknown_variable_is_refused_and_others_are_not_ours():
-    with pytest.raises(ConfigError, match="did you mean GEVENTCHAT_MAX_CLIENTS"):
-        settled(environment={"GEVENTCHAT_MAX_CLIENT": "5"})
-    settled(environment={"PATH": "/bin", "GEVENT_RESOLVER": "ares", "GEVENTCHAT_CONFIG": "x"})
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max-client = 5\n", "unknown setting max-client in FILE; did you mean max-clients?"),
+        ("colour = 'red'\n", "unknown setting colour in FILE; geventchat --help lists all settings"),
+        ("[server]\nport = 1\n", "unknown setting server in FILE; geventchat --help lists all settings"),
+        ("flush_s = 1\n", "unknown setting flush_s in FILE; geventchat --help lists all settings"),
+        ("port = [1]\n", "port: [1] is not a port from 0 to 65535 (from FILE)"),
+        ("max-line = 99\nmax_line = 99\n", "duplicate setting max_line in FILE"),
+        ("listen = [4000]\n", "listen: [4000] is not one or more of DIALECT://HOST:PORT"),
+        ("port = 1\nport = 2\n", "config: FILE is not valid TOML: "),
+    ],
+)
+def test_a_wrong_file_is_refused(text: str, message: str, toml):
+    file = toml(text)
+    with pytest.raises(ConfigError) as refused:
+        resolved(file=file)
+    assert str(refused.value).startswith(message.replace("FILE", str(file)))
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"cannot read .*nowhere\.toml: No such file or directory"):
+        resolved(file=tmp_path / "nowhere.toml")
+
+
+def test_an_unknown_variable_is_refused_and_variables_of_other_programs_are_ignored():
+    with pytest.raises(ConfigError) as refused:
+        resolved(environment={"GEVENTCHAT_MAX_CLIENT": "5"})
+    assert str(refused.value) == (
+        "unknown setting GEVENTCHAT_MAX_CLIENT in the environment; did you mean GEVENTCHAT_MAX_CLIENTS?"
+    )
+    resolved(environment={"PATH": "/bin", "GEVENT_RESOLVER": "ares", "GEVENTCHAT_CONFIG": "x"})
 
 
 @pytest.mark.parametrize(
@@ -146,8 +237,9 @@ def test_an_unknown_variable_is_refused_and_others_are_not_ours():
         ("slash://localhost", Listen("slash", "localhost", 5000)),
     ],
 )
-def test_places(text: str, listen: Listen):
-    assert place(text) == listen
+def test_addresses_are_read(text: str, listen: Listen):
+    assert read_listen(text) == listen
+    assert read_listen(str(listen)) == listen
 
 
 LINE = Listen("line", "0.0.0.0", 4000)
@@ -164,18 +256,37 @@ LINE = Listen("line", "0.0.0.0", 4000)
         ({"host": "::1", "port": "2"}, (Listen("line", "::1", 2),)),
     ],
 )
-def test_line_is_served_unless_it_is_replaced(flags: dict[str, str], listens: tuple[Listen, ...]):
-    assert settled(flags).listen == listens
+def test_line_is_served_on_the_port_unless_another_address_replaces_it(
+    flags: dict[str, str], listens: tuple[Listen, ...]
+):
+    assert resolved(flags).config.listen == listens
 
 
-def test_a_place_on_the_command_line_replaces_a_port_in_the_environment():
-    assert settled({"listen": "line://:1"}, {"PORT": "9"}).listen == (Listen("line", "", 1),)
+def test_an_address_on_the_command_line_replaces_a_port_in_the_environment():
+    assert resolved({"listen": "line://:1"}, {"PORT": "9"}).listen == (Listen("line", "", 1),)
 
 
-def test_what_the_server_is_told():
-    config = settled({"idle-timeout": "5", "idle-notice": "none", "max-queue": "2048", "rate": "0"}).config()
-    assert config.idle_s == 5.0
-    assert config.idle_notice is IdleNotice.NONE
-    assert config.limits.queue_bytes == 2048
-    assert config.limits.lines_per_s == 0
-    assert settled().config().idle_s is None
+def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connections_and_logins():
+    limits = Limits(lines_per_s=0)
+    assert limits.without_rates() == replace(
+        limits,
+        bytes_per_s=0.0,
+        address_bytes_per_s=0.0,
+        address_connections_per_s=0.0,
+        address_logins_per_s=0.0,
+    )
+    assert limits.without_rates().address_log_lines_per_s == 20.0
+    assert limits.without_rates().floor_bytes_per_s == 65_536.0
+    assert limits.without_rates().stranger_bytes_per_s == 8_192.0
+    slow = Limits(lines_per_s=0.001)
+    assert slow.without_rates() is slow
+
+
+def test_the_settings_import_neither_gevent_nor_sockets():
+    program = "import sys, geventchat.settings; print({'gevent', 'socket'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"
+
+
+def test_the_page_of_options_is_the_one_that_is_generated():
+    assert PAGE.read_text() == options_page(), "run: python -m geventchat --options-page > docs/options.md"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import Ask, InProcess, Outcome, Script, Target, Verdict, load, parse, play
-from harness.audit.auditing import Audited, Sample, audit
+from harness import InProcess, Outcome, Script, ServerSpec, Target, Verdict, load, parse, play
+from harness.audit.audit_report import headline, report, summary
+from harness.audit.auditing import AuditResult, Sample, audit
 from harness.audit.mutations import Kind, Mutation, mutations
 from harness.audit.tampering import Tampering
-from harness.audit.telling import headline, report, summary
-from harness.playing.running import scripts_in
-from harness.playing.verdict import Fault
-from harness.reporting.ink import plain
-from tests.harness.servers.talk import Silent, Talk, serve
+from harness.playing.files import scripts_in
+from harness.playing.verdict import FailureKind
+from harness.reporting.styled_text import plain
+from tests.harness.servers.talk import Message, Silent, serve
 
 THREE = """\
 alice> LOGIN alice
@@ -37,7 +37,7 @@ TALK = InProcess(serve)
 
 def clean(text: str, target: Target = TALK) -> Verdict:
     verdict = play(parse(text), target)
-    assert verdict.passed, plain(report(Audited(verdict)))
+    assert verdict.passed, plain(report(AuditResult(verdict)))
     return verdict
 
 
@@ -46,13 +46,13 @@ def found(text: str) -> list[tuple[str, int, str, str]]:
     return [(one.text, one.turn, one.client, one.wire.decode().strip()) for one in mutations(clean(text))]
 
 
-def audited(text: str, target: Target = TALK, sample: Sample = Sample()) -> Audited:  # noqa: B008  # frozen
+def audit_result(text: str, target: Target = TALK, sample: Sample = Sample()) -> AuditResult:  # noqa: B008  # frozen
     return audit(parse(text, "talk.chat"), target, sample=sample)
 
 
 def played(script: Script, mutation: Mutation) -> Verdict:
     tampering = Tampering(mutation)
-    verdict = play(script, TALK, layer=tampering)
+    verdict = play(script, TALK, inbox_filter=tampering)
     assert tampering.applied
     return verdict
 
@@ -107,7 +107,7 @@ def test_two_equal_lines_that_change_places_are_no_change() -> None:
 def test_where_any_order_is_right_changing_places_is_no_change() -> None:
     text = LOGGED_IN + "bob> WHO\nin any order:\n  bob< USER bob\n  bob< USER alice\n"
     assert not any(what.startswith("swapped") for what, *_ in found(text))
-    assert audited(text).sound
+    assert audit_result(text).sound
 
 
 THE_SAME_FOR = (
@@ -121,7 +121,7 @@ def test_where_the_order_must_be_the_same_for_two_changing_it_for_one_is_noticed
     swapped = [one for one in mutations(clean(THE_SAME_FOR)) if one.kind is Kind.SWAPPED]
     assert {one.client for one in swapped} == {"bob", "carol"}
     for one in swapped:
-        assert played(parse(THE_SAME_FOR), one).failures[0].fault is Fault.DISAGREED
+        assert played(parse(THE_SAME_FOR), one).failures[0].kind is FailureKind.DISAGREED
 
 
 def test_nothing_is_sent_to_whoever_does_not_read() -> None:
@@ -137,19 +137,19 @@ def test_a_line_that_is_awaited_in_pieces_is_one_line() -> None:
     text = "alice> LOGIN alice\nalice<< O\nalice<< K\\n\n"
     lines = Counter(line for _, _, _, line in found(text))
     assert set(lines) == {"OK"}
-    assert audited(text).sound
+    assert audit_result(text).sound
 
 
 # --- each is caught, and told as what it is -----------------------------------------------------------------
 
 _FAULTS = {
-    Kind.DROPPED: {Fault.MISSING},
-    Kind.DOUBLED: {Fault.EXTRA},
-    Kind.ALTERED: {Fault.DIFFERENT},
-    Kind.SWAPPED: {Fault.OUT_OF_ORDER},
-    Kind.DELAYED: {Fault.MISSING},
-    Kind.MISSENT: {Fault.MISSING, Fault.EXTRA},
-    Kind.LEAKED: {Fault.EXTRA},
+    Kind.DROPPED: {FailureKind.MISSING},
+    Kind.DOUBLED: {FailureKind.EXTRA},
+    Kind.ALTERED: {FailureKind.DIFFERENT},
+    Kind.SWAPPED: {FailureKind.OUT_OF_ORDER},
+    Kind.DELAYED: {FailureKind.MISSING},
+    Kind.MISSENT: {FailureKind.MISSING, FailureKind.EXTRA},
+    Kind.LEAKED: {FailureKind.EXTRA},
 }
 
 
@@ -161,7 +161,7 @@ def test_each_kind_is_caught_and_named(kind: Kind) -> None:
     for one in these:
         verdict = played(script, one)
         assert verdict.outcome is Outcome.FAILED
-        assert verdict.failures[0].fault in _FAULTS[kind]
+        assert verdict.failures[0].kind in _FAULTS[kind]
         blamed = {failure.client for failure in verdict.failures}
         assert blamed == {Kind.MISSENT: {one.client, one.other}, Kind.LEAKED: {one.other}}.get(
             kind, {one.client}
@@ -174,7 +174,7 @@ def test_a_delayed_line_does_come_a_turn_later() -> None:
     loose = THREE.replace("bob< MSG alice hello\n", "").replace(
         "bob< USER alice", "bob< MSG alice hello\nbob< USER alice"
     )
-    verdict = play(parse(loose), TALK, layer=Tampering(late))
+    verdict = play(parse(loose), TALK, inbox_filter=Tampering(late))
     assert verdict.passed
 
 
@@ -182,7 +182,7 @@ def test_a_delayed_line_does_come_a_turn_later() -> None:
 
 
 def survivors(line: str) -> list[str]:
-    done = audited(LOGGED_IN + f"alice> MSG hello 7\n{line}\n")
+    done = audit_result(LOGGED_IN + f"alice> MSG hello 7\n{line}\n")
     assert done.clean.passed
     return [one.became.decode().strip() if one.became else one.mutation.text for one in done.survivors]
 
@@ -211,7 +211,7 @@ def test_a_regular_expression_of_anything_does_not_even_see_the_line_end() -> No
 
 
 def test_the_report_names_line_mutation_and_what_would_hold_it() -> None:
-    done = audited(LOGGED_IN + "alice> MSG hello\nbob<~ MSG ${_}\n")
+    done = audit_result(LOGGED_IN + "alice> MSG hello\nbob<~ MSG ${_}\n")
     text = plain(report(done))
     assert "SURVIVED talk.chat:6   2 changes to this line would go unnoticed" in text
     assert "  the script  bob<~ MSG ${_}\n" in text
@@ -222,9 +222,9 @@ def test_the_report_names_line_mutation_and_what_would_hold_it() -> None:
 
 
 def test_each_loose_line_is_told_with_its_own_advice() -> None:
-    text = plain(report(audited(LOGGED_IN + "alice> MSG hello\nbob<~ MSG ${who} ${_:/.*/}\n")))
+    text = plain(report(audit_result(LOGGED_IN + "alice> MSG hello\nbob<~ MSG ${who} ${_:/.*/}\n")))
     assert "${who} takes any text, and nothing after it needs it" in text
-    text = plain(report(audited(LOGGED_IN + "alice> MSG hello\nbob<~ MSG alice ${_:/.*/}\n")))
+    text = plain(report(audit_result(LOGGED_IN + "alice> MSG hello\nbob<~ MSG alice ${_:/.*/}\n")))
     assert "the regular expression takes more than the server says" in text
 
 
@@ -232,35 +232,35 @@ def test_each_loose_line_is_told_with_its_own_advice() -> None:
 
 
 def test_a_script_that_does_not_pass_untouched_is_not_audited() -> None:
-    done = audited("alice> LOGIN alice\nalice< NO\n")
+    done = audit_result("alice> LOGIN alice\nalice< NO\n")
     assert not done.judged
     assert done.played == 0
     assert "FAILED talk.chat:2" in plain(report(done))
 
 
 def test_a_server_that_says_something_else_the_next_time_is_told_as_that() -> None:
-    made: list[Talk] = []
+    made: list[Message] = []
 
-    def moody(ask: Ask) -> Talk:
-        made.append(Silent() if made else Talk())
+    def moody(ask: ServerSpec) -> Message:
+        made.append(Silent() if made else Message())
         return made[-1]
 
-    done = audited("alice> LOGIN alice\nalice< OK\n", InProcess(moody))
+    done = audit_result("alice> LOGIN alice\nalice< OK\n", InProcess(moody))
     assert not done.sound
     assert len(done.unsteady) == done.played > 0
     assert "UNSTEADY talk.chat:2   played again, the server did not say this to alice" in plain(report(done))
 
 
 def test_a_target_that_breaks_is_not_taken_for_one_that_was_caught() -> None:
-    made: list[Talk] = []
+    made: list[Message] = []
 
-    def once(ask: Ask) -> Talk:
+    def once(ask: ServerSpec) -> Message:
         if made:
             raise RuntimeError("no second time")
-        made.append(Talk())
+        made.append(Message())
         return made[-1]
 
-    done = audited("alice> LOGIN alice\nalice< OK\n", InProcess(once))
+    done = audit_result("alice> LOGIN alice\nalice< OK\n", InProcess(once))
     assert not done.judged
     assert done.broken is not None
     assert "no second time" in plain(report(done))
@@ -276,13 +276,13 @@ def test_a_sample_is_drawn_by_its_seed_and_what_it_leaves_out_is_said() -> None:
     assert some == Sample(5, 1).of(every, "b/talk.chat")
     assert some != Sample(5, 2).of(every, "a/talk.chat")
     assert list(some) == sorted(some, key=every.index)
-    done = audited(THREE, sample=Sample(5))
+    done = audit_result(THREE, sample=Sample(5))
     assert (done.played, done.left_out) == (5, len(every) - 5)
     assert f"left out by --most: {len(every) - 5} of {len(every)}" in plain(summary([done], 1.0))
 
 
 def test_a_script_in_which_nobody_hears_anything_is_named() -> None:
-    done = audited("alice connects\nalice closes\n")
+    done = audit_result("alice connects\nalice closes\n")
     assert done.sound
     assert "nothing to change in talk.chat" in plain(summary([done], 1.0))
 

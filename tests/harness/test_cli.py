@@ -38,7 +38,7 @@ def write(folder: Path, **files: str) -> None:
     ("text", "code", "said"),
     [
         (GOOD, 0, "1 passed in"),
-        (BAD, 1, "FAILED a.chat:2   alice heard something else"),
+        (BAD, 1, "FAILED a.chat:2   alice received something else"),
         ("alice conects\n", 2, "SCRIPT WRONG a.chat"),
         (
             "needs: magic\n\na> x\n",
@@ -138,7 +138,7 @@ def test_the_junit_report_is_xml_that_says_it_all(folder):
         "tests": "5", "failures": "2", "errors": "1", "skipped": "1",
     }  # fmt: skip
     failure = suite[0].find("failure")
-    assert failure.get("message") == "alice heard something else"
+    assert failure.get("message") == "alice received something else"
     assert "alice heard   OK" in failure.text
 
 

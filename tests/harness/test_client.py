@@ -13,8 +13,8 @@ import gevent
 import pytest
 from gevent.server import StreamServer
 
-from harness import Ask, Command, End, InProcess, Stage
-from harness.stage.fence import Unanswered
+from harness import Command, End, InProcess, ServerSpec, Stage
+from harness.stage.fence import FenceFailed
 from tests.harness.servers.late import serve
 
 
@@ -25,7 +25,7 @@ def served(converse: Callable[[Any], None]) -> InProcess:
         with sock:
             converse(sock)
 
-    def factory(_ask: Ask) -> StreamServer:
+    def factory(_ask: ServerSpec) -> StreamServer:
         return StreamServer(("127.0.0.1", 0), handle)
 
     return InProcess(factory)
@@ -80,7 +80,7 @@ def test_a_split_that_cannot_be_proven_is_said_and_not_assumed() -> None:
     with Stage(served(lambda sock: gevent.sleep(1_000_000))) as stage:
         alice = stage.client("alice")
         alice.send_bytes(b"first")
-        with pytest.raises(Unanswered, match="alice sent bytes that the server did not read"):
+        with pytest.raises(FenceFailed, match="alice sent bytes that the server did not read"):
             alice.send_bytes(b"second")
 
 
@@ -95,16 +95,16 @@ def reports_its_end(sock: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deed", "seen"),
+    ("action", "seen"),
     [(lambda c: c.close(), "end"), (lambda c: c.half_close(), "end"), (lambda c: c.abort(), "reset")],
     ids=["close", "half-close", "abort"],
 )
-def test_the_server_sees_how_a_client_leaves(deed: Callable[[Any], None], seen: str) -> None:
+def test_the_server_sees_how_a_client_leaves(action: Callable[[Any], None], seen: str) -> None:
     reports_its_end.seen = []  # type: ignore[attr-defined]
     with Stage(served(reports_its_end)) as stage:
         alice = stage.client("alice")
         alice.send("hello")
-        deed(alice)
+        action(alice)
         stage.fence()
         assert reports_its_end.seen == [seen]  # type: ignore[attr-defined]
 

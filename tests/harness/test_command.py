@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Address, Ask, Command, Fence, Stage, TargetError, UnsupportedAsk
+from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PYTHON = f"{shlex.quote(sys.executable)} -S"
@@ -88,20 +88,20 @@ def test_several_endpoints_and_options_are_filled_in() -> None:
     target = Command(
         [sys.executable, "-S", "-c", textwrap.dedent(program), "{port:line}", "{port:json}", "{idle=60}"]
     )
-    with Stage(target, Ask(("line", "json"), {"idle": "5"})) as stage:
+    with Stage(target, ServerSpec(("line", "json"), {"idle": "5"})) as stage:
         alice, bob = stage.clients("alice", "bob")
         alice.connect()
         alice.expect("line 5")
         bob.connect("json")
         bob.expect("json 5")
     with (
-        pytest.raises(UnsupportedAsk, match="no option 'idel'; known: idle"),
-        Stage(target, Ask((), {"idel": "5"})),
+        pytest.raises(UnsupportedSpec, match="no option 'idel'; known: idle"),
+        Stage(target, ServerSpec((), {"idel": "5"})),
     ):
         pass
     with (
-        pytest.raises(UnsupportedAsk, match="no endpoint 'web'; known: line, json"),
-        Stage(target, Ask(("web",))),
+        pytest.raises(UnsupportedSpec, match="no endpoint 'web'; known: line, json"),
+        Stage(target, ServerSpec(("web",))),
     ):
         pass
 
@@ -206,8 +206,8 @@ def test_a_chatty_server_is_not_held_up_and_its_last_words_are_kept() -> None:
         alice = stage.client("alice")
         alice.connect()
         alice.expect("here")
-        assert stage.last_words().endswith("last words\n")
-        assert len(stage.last_words()) < 10_000
+        assert stage.server_output().endswith("last words\n")
+        assert len(stage.server_output()) < 10_000
         assert stage._running.process._size() < 1_000_000  # type: ignore[attr-defined]
 
 
@@ -217,8 +217,8 @@ def test_an_address_is_spoken_to_and_left_alone() -> None:
         for target in (Address(host, port), Address({"line": (host, port)})):
             talks(target)
         assert stage.alive()
-        idle = Stage(Address(host, port), Ask((), {"idle": "5"}))
-        with pytest.raises(UnsupportedAsk, match="no option 'idle'"), idle:
+        idle = Stage(Address(host, port), ServerSpec((), {"idle": "5"}))
+        with pytest.raises(UnsupportedSpec, match="no option 'idle'"), idle:
             pass
 
 

@@ -8,46 +8,46 @@ from pathlib import Path
 
 import pytest
 
-from harness import Ask, InProcess, parse
-from harness.beneath.sway import Sway
+from harness import InProcess, ServerSpec, parse
 from harness.cli import main
-from harness.compare.carried import arrived, carried
 from harness.compare.comparing import Cell, compare
-from harness.compare.entrants import Entrant, entrants, named
 from harness.compare.markdown import markdown
 from harness.compare.page import document
+from harness.compare.serialization import deserialized, serialized
+from harness.compare.servers import ComparedServer, compared_servers, named
 from harness.compare.table import Table, mark
 from harness.compare.tags import Tags
 from harness.compare.text import text
+from harness.interception.interceptor import Interceptor
 from harness.language.script import load
-from harness.playing.player import Manner
+from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome
-from harness.reporting.ink import plain
-from harness.targets.choosing import NoTarget, TargetChoice
-from tests.harness.servers.talk import FAULTS, Talk
+from harness.reporting.styled_text import plain
+from harness.targets.choice import TargetChoice, UsageError
+from tests.harness.servers.talk import FAULTS, Message
 
 ROOT = Path(__file__).parents[2]
 
 
-def drops(ask: Ask) -> Talk:
+def drops(ask: ServerSpec) -> Message:
     return FAULTS["drops"]()
 
 
-def crlf(ask: Ask) -> Talk:
+def crlf(ask: ServerSpec) -> Message:
     return FAULTS["crlf"]()
 
 
-def right(ask: Ask) -> Talk:
+def right(ask: ServerSpec) -> Message:
     return FAULTS["none"]()
 
 
-def broken(ask: Ask) -> Talk:
+def broken(ask: ServerSpec) -> Message:
     raise RuntimeError("no licence")
 
 
-def here(name: str, factory: str | None = None, *features: str) -> Entrant:
+def here(name: str, factory: str | None = None, *features: str) -> ComparedServer:
     app = f"tests.harness.test_compare:{factory or name}"
-    return Entrant(name, TargetChoice(app=app, features=frozenset(features)))
+    return ComparedServer(name, TargetChoice(app=app, features=frozenset(features)))
 
 
 SUITE = {
@@ -70,7 +70,7 @@ def suite(tmp_path: Path) -> Path:
 @pytest.fixture
 def table(suite: Path) -> Table:
     who = [here("right", None, "roster"), here("drops"), here("crlf"), here("broken")]
-    return Table(tuple(compare(sorted(suite.iterdir()), who, Manner(), 1)))
+    return Table(tuple(compare(sorted(suite.iterdir()), who, PlayOptions(), 1)))
 
 
 # --- tags ---------------------------------------------------------------------------------------------------
@@ -137,8 +137,8 @@ def test_the_sums_count_what_was_played_and_what_each_source_says(table: Table) 
 
 def test_a_divergence_knows_where_its_expectation_comes_from(table: Table) -> None:
     only = table.divergences("drops")
-    assert [(cell.line, cell.said, cell.tags) for cell in only] == [
-        (9, "bob did not hear what was expected", ("first", "second"))
+    assert [(cell.line, cell.message, cell.tags) for cell in only] == [
+        (9, "bob did not receive what was expected", ("first", "second"))
     ]
 
 
@@ -147,7 +147,7 @@ def test_the_text_has_the_table_and_every_first_divergence(table: Table) -> None
     lines = told.splitlines()
     assert lines[0].split() == ["right", "drops", "crlf", "broken"]
     assert lines[2].split() == ["msg.chat", "kept", "line", "9", "line", "4", "broken"]
-    assert "msg.chat:9  bob did not hear what was expected  [first second]" in told
+    assert "msg.chat:9  bob did not receive what was expected  [first second]" in told
     assert "no licence" in told
     assert "right first diverges" not in told
 
@@ -172,7 +172,7 @@ def test_the_page_holds_everything_and_loads_nothing(table: Table) -> None:
 
 def test_a_cell_can_be_carried_as_text(table: Table) -> None:
     for cell in table.cells:
-        assert arrived(carried(cell)) == cell
+        assert deserialized(serialized(cell)) == cell
 
 
 def test_names_are_shown_without_what_all_share() -> None:
@@ -190,12 +190,12 @@ def test_names_are_shown_without_what_all_share() -> None:
 def test_a_server_is_named_and_what_follows_is_its_own() -> None:
     assert named("mine=./serve --port={port}") == ("mine", "./serve --port={port}")
     for wrong in ("./serve", "=./serve", "mine=", "a b=./serve"):
-        with pytest.raises(NoTarget, match="names nothing"):
+        with pytest.raises(UsageError, match="names nothing"):
             named(wrong)
 
 
 def test_features_are_those_of_one_server() -> None:
-    one, other = entrants(
+    one, other = compared_servers(
         [("one", TargetChoice(server="x {port}")), ("other", TargetChoice(server="y {port}"))],
         ["one=quit idle", "one=dm"],
     )
@@ -210,21 +210,21 @@ def test_every_kind_of_target_has_the_features_it_is_given(kind: dict[str, str])
 
 
 def test_a_swayed_target_keeps_its_features() -> None:
-    assert "magic" in InProcess(right, features=["magic"]).swayed(Sway()).features
+    assert "magic" in InProcess(right, features=["magic"]).intercepted_by(Interceptor()).features
 
 
 def test_what_is_skipped_says_whose_lack_it_is(table: Table) -> None:
-    assert [cell.said for cell in table.cells if cell.outcome is Outcome.SKIPPED] == [
+    assert [cell.message for cell in table.cells if cell.outcome is Outcome.SKIPPED] == [
         f"needs roster, which {name} lacks" for name in ("drops", "crlf", "broken")
     ]
 
 
 def test_two_of_one_name_and_features_of_nobody_are_refused() -> None:
     choice = TargetChoice(server="x {port}")
-    with pytest.raises(NoTarget, match="one is named twice"):
-        entrants([("one", choice), ("one", choice)], [])
-    with pytest.raises(NoTarget, match="features of 'two', which is none of one"):
-        entrants([("one", choice)], ["two=quit"])
+    with pytest.raises(UsageError, match="one is named twice"):
+        compared_servers([("one", choice), ("one", choice)], [])
+    with pytest.raises(UsageError, match="features of 'two', which is none of one"):
+        compared_servers([("one", choice)], ["two=quit"])
 
 
 # --- the command --------------------------------------------------------------------------------------------

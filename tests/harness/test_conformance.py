@@ -10,15 +10,15 @@ import pytest
 
 from harness import Grade, Outcome
 from harness.compare.comparing import Cell, compare
-from harness.compare.entrants import Entrant
+from harness.compare.servers import ComparedServer
 from harness.compare.table import mark
 from harness.compare.tags import Tags
 from harness.language.plan import plan
 from harness.language.script import load
 from harness.language.steps import FenceLine, ReceivesNothing
-from harness.playing.player import Manner
-from harness.playing.running import scripts_in
-from harness.targets.choosing import TargetChoice
+from harness.playing.files import scripts_in
+from harness.playing.pipeline import PlayOptions
+from harness.targets.choice import TargetChoice
 
 SUITE = Path(__file__).parents[1] / "conformance"
 SCRIPTS = list(scripts_in([SUITE]))
@@ -46,9 +46,9 @@ FEATURES = {"threaded": "000 idle-info", "selecting": "001 idle-err", "streaming
 def test_it_finds_what_is_wrong_and_nothing_else(name: str) -> None:
     server = SUITE / "servers" / f"{name}.py"
     command = f"{sys.executable} {server} {{port}} {{idle=60}}"
-    entrant = Entrant(name, TargetChoice(server=command, features=frozenset(FEATURES[name].split())))
+    entrant = ComparedServer(name, TargetChoice(server=command, features=frozenset(FEATURES[name].split())))
     # A line that does not come is waited for so long, so this is what most of the time goes into.
-    cells = list(compare(SCRIPTS, [entrant], Manner(FENCE, 2.0), 1))
+    cells = list(compare(SCRIPTS, [entrant], PlayOptions(FENCE, 2.0), 1))
     assert {Path(cell.file).stem for cell in cells if cell.outcome is Outcome.FAILED} == set(WRONG[name]), (
         told(cells)
     )
@@ -73,7 +73,7 @@ def column(server: str) -> dict[str, str]:
 
 
 def told(cells: list[Cell]) -> str:
-    return "\n".join(f"{cell.file}:{cell.line} {cell.outcome.value} {cell.said}" for cell in cells)
+    return "\n".join(f"{cell.file}:{cell.line} {cell.outcome.value} {cell.message}" for cell in cells)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -81,9 +81,9 @@ def test_each_expectation_says_which_document_it_comes_from(path: Path) -> None:
     script = load(path)
     tags = Tags(script)
     for turn in plan(script).turns:
-        for placed in turn.expects:
-            if isinstance(placed.step, ReceivesNothing):
+        for located in turn.expectations:
+            if isinstance(located.step, ReceivesNothing):
                 continue  # for the reader: it is so anyway
-            found = tags.at(placed.script.file, placed.line)
-            assert found, f"{placed.script.file}:{placed.line}"
+            found = tags.at(located.script.file, located.line)
+            assert found, f"{located.script.file}:{located.line}"
             assert set(found) <= {"000", "001", "002"}

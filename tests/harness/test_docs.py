@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import Command, Manner, Verdict, parse, play
+from harness import Command, PlayOptions, Verdict, parse, play
 from harness.language.steps import FenceLine
-from harness.reporting import ink
+from harness.reporting import styled_text
 from harness.reporting.report import report
 from harness.updating.updating import update
 
@@ -33,12 +33,12 @@ def server(tmp_path) -> Command:
 
 
 def played(text: str, server: Command) -> Verdict:
-    return play(parse(text, "wrong.chat"), server, Manner(FENCE, within_s=2.0))
+    return play(parse(text, "wrong.chat"), server, PlayOptions(FENCE, within_s=2.0))
 
 
 def test_the_first_transcript_passes(server):
     verdict = played(block("title: everyone else hears a message", "alice> LOGIN alice"), server)
-    assert verdict.passed, ink.plain(report(verdict))
+    assert verdict.passed, styled_text.plain(report(verdict))
 
 
 def test_the_failure_looks_as_it_is_shown(server):
@@ -48,14 +48,14 @@ def test_the_failure_looks_as_it_is_shown(server):
         "bob< MSG", "alice< MSG alice hello there\nbob< MSG"
     )
     shown = block("$ python -m harness play wrong.chat").split("\n", 1)[1].rsplit("\n\n1 failed", 1)[0]
-    assert ink.plain(report(played(wrong, server))).rstrip() == shown
+    assert styled_text.plain(report(played(wrong, server))).rstrip() == shown
 
 
 def test_the_draft_is_filled_in_as_it_is_shown(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = Path("draft.chat")
     path.write_text(block("# what does bob hear now?", "receives nothing\n\n# what"))
-    done = update(path, server, Manner(FENCE))
+    done = update(path, server, PlayOptions(FENCE))
     assert [line.rstrip() for line in done.diff.splitlines()] == block("--- draft.chat").splitlines()[1:]
 
 
@@ -66,13 +66,13 @@ def test_definitions_and_order_are_played_as_they_are_shown(server):
         + block("in any order, the same for carol dave:")
     )
     verdict = played(text, server)
-    assert verdict.passed, ink.plain(report(verdict))
+    assert verdict.passed, styled_text.plain(report(verdict))
 
 
 def test_the_recorded_session_passes(server):
     text = block("title: recorded from").replace("127.0.0.1:4000", "somewhere")
     verdict = played(text, server)
-    assert verdict.passed, ink.plain(report(verdict))
+    assert verdict.passed, styled_text.plain(report(verdict))
 
 
 def test_the_captures_are_a_script():

@@ -17,9 +17,9 @@ import gevent
 import pytest
 from gevent.server import StreamServer
 
-from harness import Address, Ask, Grade, InProcess, Stage, TargetError, UnsupportedAsk
-from harness.stage.exact import Restless
-from harness.stage.fence import Unanswered
+from harness import Address, Grade, InProcess, ServerSpec, Stage, TargetError, UnsupportedSpec
+from harness.stage.exact_fence import NeverIdle
+from harness.stage.fence import FenceFailed
 from harness.stage.stage import Unexpected
 from tests.harness.servers.late import serve
 
@@ -100,7 +100,7 @@ def test_a_thread_of_the_servers_own_lowers_the_grade(stage: Stage) -> None:
 def test_a_loop_that_never_rests_is_told_and_not_waited_for_for_ever() -> None:
     began = time.monotonic()
     with (
-        pytest.raises((Restless, TargetError), match="did not come to rest"),
+        pytest.raises((NeverIdle, TargetError), match="never became idle"),
         Stage(InProcess(serve), within=0.3) as stage,
     ):
         stage.client("alice").send("SPIN")
@@ -109,7 +109,7 @@ def test_a_loop_that_never_rests_is_told_and_not_waited_for_for_ever() -> None:
 
 def test_a_pool_thread_that_does_not_come_back_is_told() -> None:
     with Stage(InProcess(serve), within=0.3) as stage:
-        with pytest.raises(Unanswered, match="had a thread at work that did not come back"):
+        with pytest.raises(FenceFailed, match="had a thread at work that did not come back"):
             stage.client("alice").send("STUCK")
         gevent.get_hub().threadpool.join()
 
@@ -118,7 +118,7 @@ def test_a_crash_is_told_in_the_last_words(stage: Stage) -> None:
     alice = stage.client("alice")
     alice.send("CRASH")
     alice.expect_closed()
-    assert "this server crashes when asked to" in stage.last_words()
+    assert "this server crashes when asked to" in stage.server_output()
 
 
 def test_a_crash_that_nobody_looked_at_is_shown_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,9 +250,9 @@ def test_what_a_signals_handler_raises_reaches_the_test(where: str) -> None:
 class TwoDoors:
     """An application with two endpoints that needs time to start and to stop."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: ServerSpec) -> None:
         if unknown := set(ask.options) - {"greeting"}:
-            raise UnsupportedAsk(f"no option {min(unknown)!r}; known: greeting")
+            raise UnsupportedSpec(f"no option {min(unknown)!r}; known: greeting")
         greeting = ask.options.get("greeting", "hello")
         self.clock = ask.clock
         self.doors = {
@@ -282,7 +282,7 @@ class TwoDoors:
 
 def test_an_object_with_endpoints_is_served_and_reads_virtual_time() -> None:
     began = time.monotonic()
-    with Stage(InProcess(TwoDoors), Ask(("back",), {"greeting": "welcome"})) as stage:
+    with Stage(InProcess(TwoDoors), ServerSpec(("back",), {"greeting": "welcome"})) as stage:
         alice, bob = stage.clients("alice", "bob")
         alice.connect()
         alice.expect("welcome back at 1234567890.5")
@@ -290,19 +290,19 @@ def test_an_object_with_endpoints_is_served_and_reads_virtual_time() -> None:
         bob.connect("front")
         bob.expect("welcome front at 1234567990.5")
         assert stage.now() == 100.0
-        with pytest.raises(UnsupportedAsk, match="no endpoint 'side'; known: front, back"):
+        with pytest.raises(UnsupportedSpec, match="no endpoint 'side'; known: front, back"):
             stage.client("carol").connect("side")
     assert time.monotonic() - began < 20
 
 
 def test_a_refused_option_is_said_as_that() -> None:
-    misspelt = Stage(InProcess(TwoDoors), Ask((), {"greting": "hi"}))
-    with pytest.raises(UnsupportedAsk, match="no option 'greting'; known: greeting"), misspelt:
+    misspelt = Stage(InProcess(TwoDoors), ServerSpec((), {"greting": "hi"}))
+    with pytest.raises(UnsupportedSpec, match="no option 'greting'; known: greeting"), misspelt:
         pass
 
 
 def test_a_factory_that_fails_is_a_broken_target() -> None:
-    def broken(_ask: Ask) -> object:
+    def broken(_ask: ServerSpec) -> object:
         raise RuntimeError("no database")
 
     with (

@@ -13,14 +13,14 @@ import pytest
 from gevent import _socket3  # type: ignore[attr-defined]
 
 from harness import Address, InProcess, parse, play, render
-from harness.beneath.sway import Sway, Wire
 from harness.cli import main
+from harness.exploring.exploration_report import report
 from harness.exploring.explore import Finding, explorable, explore
-from harness.exploring.schedule import EVERY, Schedule, Whim
-from harness.exploring.telling import report
+from harness.interception.interceptor import AcceptedConnection, Interceptor
+from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.steps import Script
-from harness.reporting import ink
-from harness.targets.choosing import NoTarget
+from harness.reporting import styled_text
+from harness.targets.choice import UsageError
 from tests.harness.servers.fragile import FAULTS, serve
 
 ROOT = Path(__file__).parents[2]
@@ -54,30 +54,34 @@ def talk(fault: str = "") -> Script:
     return parse(f"server: fault={fault}\n\n{TALK}" if fault else TALK, "talk.chat")
 
 
-def finding(fault: str, whims: frozenset[Whim] = EVERY, runs: int = 12) -> Finding | None:
-    explored = explore(talk(fault), InProcess(serve), range(1, runs + 1), whims=whims)
-    assert explored.calm.passed
-    return explored.finding
+def finding(fault: str, perturbations: frozenset[Perturbation] = EVERY, runs: int = 12) -> Finding | None:
+    exploration_result = explore(
+        talk(fault), InProcess(serve), range(1, runs + 1), perturbations=perturbations
+    )
+    assert exploration_result.baseline.passed
+    return exploration_result.finding
 
 
 def test_a_right_server_passes_under_every_schedule() -> None:
-    explored = explore(talk(), InProcess(serve), range(1, 41))
-    assert explored.passed
-    assert explored.runs == 40
+    exploration_result = explore(talk(), InProcess(serve), range(1, 41))
+    assert exploration_result.passed
+    assert exploration_result.runs == 40
 
 
 @pytest.mark.parametrize(
     ("fault", "shown_by"),
     [
-        ("reads", {Whim.READS}),
-        ("writes", {Whim.WRITES, Whim.STALLS}),
-        ("stalls", {Whim.WRITES, Whim.STALLS}),
-        ("order", {Whim.ORDER}),
+        ("reads", {Perturbation.READS}),
+        ("writes", {Perturbation.WRITES, Perturbation.STALLS}),
+        ("stalls", {Perturbation.WRITES, Perturbation.STALLS}),
+        ("order", {Perturbation.ORDER}),
     ],
 )
-def test_each_kind_of_schedule_shows_its_own_faults_and_no_others(fault: str, shown_by: set[Whim]) -> None:
-    found = {whim: finding(fault, frozenset({whim})) for whim in Whim}
-    assert {whim for whim, one in found.items() if one} == shown_by
+def test_each_kind_of_schedule_shows_its_own_faults_and_no_others(
+    fault: str, shown_by: set[Perturbation]
+) -> None:
+    found = {perturbation: finding(fault, frozenset({perturbation})) for perturbation in Perturbation}
+    assert {perturbation for perturbation, one in found.items() if one} == shown_by
 
 
 @pytest.mark.parametrize("fault", ["reads", "writes", "stalls", "order"])
@@ -85,7 +89,7 @@ def test_a_failing_seed_fails_again_in_the_same_way(fault: str) -> None:
     first = finding(fault)
     assert first is not None
     for _ in range(3):
-        again = play(talk(fault), InProcess(serve).swayed(Schedule(first.seed)))
+        again = play(talk(fault), InProcess(serve).intercepted_by(Schedule(first.seed)))
         assert again.failures == first.verdict.failures
 
 
@@ -96,10 +100,13 @@ def test_the_shortest_script_is_a_script_that_only_the_schedule_fails(fault: str
     assert found.steps[0] <= 3 < found.steps[1]
     script = parse(render(found.shortest.script))
     assert play(script, InProcess(serve)).passed
-    assert not play(script, InProcess(serve).swayed(Schedule(found.seed, found.whims))).passed
-    for whim in found.whims:
+    assert not play(script, InProcess(serve).intercepted_by(Schedule(found.seed, found.perturbations))).passed
+    for perturbation in found.perturbations:
         # What it takes is what it takes.
-        assert play(script, InProcess(serve).swayed(Schedule(found.seed, found.whims - {whim}))).passed
+        assert play(
+            script,
+            InProcess(serve).intercepted_by(Schedule(found.seed, found.perturbations - {perturbation})),
+        ).passed
 
 
 class Witness(Schedule):
@@ -113,12 +120,12 @@ class Witness(Schedule):
         self.decided.append("accepting")
         super().accepting()
 
-    def reading(self, wire: Wire, size: int) -> int:
+    def reading(self, wire: AcceptedConnection, size: int) -> int:
         allowed = super().reading(wire, size)
         self.decided.append(("reading", wire.number, size, allowed))
         return allowed
 
-    def writing(self, wire: Wire, size: int) -> int:
+    def writing(self, wire: AcceptedConnection, size: int) -> int:
         allowed = super().writing(wire, size)
         self.decided.append(("writing", wire.number, size, allowed))
         return allowed
@@ -131,7 +138,7 @@ class Witness(Schedule):
 
 def decided(seed: int) -> list[object]:
     witness = Witness(seed)
-    assert play(talk(), InProcess(serve).swayed(witness)).passed
+    assert play(talk(), InProcess(serve).intercepted_by(witness)).passed
     return witness.decided
 
 
@@ -148,17 +155,17 @@ def test_schedules_do_what_they_say() -> None:
     assert any(call[0] == "choose" and call[2] > 0 for call in calls)
 
 
-class Bystander(Sway):
+class Bystander(Interceptor):
     """Notes whom it was asked about, and changes nothing."""
 
     def __init__(self) -> None:
         self.peers: set[object] = set()
         self.ended = False
 
-    def accepted(self, wire: Wire) -> None:
+    def accepted(self, wire: AcceptedConnection) -> None:
         self.peers.add(wire.peer)
 
-    def reading(self, wire: Wire, size: int) -> int:
+    def reading(self, wire: AcceptedConnection, size: int) -> int:
         assert wire.peer in self.peers
         return size
 
@@ -169,16 +176,16 @@ class Bystander(Sway):
 def test_nothing_stays_of_it_when_the_stage_is_gone() -> None:
     classes = (socket.socket, _socket3._wrefsocket)
     before = [dict(vars(kind)) for kind in classes]
-    sway = Bystander()
-    assert play(talk(), InProcess(serve).swayed(sway)).passed
+    interceptor = Bystander()
+    assert play(talk(), InProcess(serve).intercepted_by(interceptor)).passed
     assert [dict(vars(kind)) for kind in classes] == before
-    assert sway.ended
-    assert len(sway.peers) == 3
+    assert interceptor.ended
+    assert len(interceptor.peers) == 3
 
 
 def test_a_target_outside_this_process_is_told_apart() -> None:
     with pytest.raises(
-        NoTarget, match="cannot be explored: schedules are made for gevent servers in this process"
+        UsageError, match="cannot be explored: schedules are made for gevent servers in this process"
     ):
         explorable(Address("127.0.0.1", 1))
 
@@ -216,10 +223,10 @@ def test_the_command_refuses_what_it_cannot_explore(tmp_path, capsys) -> None:
 
 
 def test_what_fails_as_it_is_is_told_as_that(tmp_path) -> None:
-    explored = explore(parse("alice> alice\nalice< HALLO alice\n"), InProcess(serve), range(1, 9))
-    assert not explored.passed
-    assert explored.runs == 0
-    assert "not explored, since it does not pass as it is" in ink.plain(report(explored))
+    exploration_result = explore(parse("alice> alice\nalice< HALLO alice\n"), InProcess(serve), range(1, 9))
+    assert not exploration_result.passed
+    assert exploration_result.runs == 0
+    assert "not explored, since it does not pass as it is" in styled_text.plain(report(exploration_result))
 
 
 def test_pytest_explores_every_transcript_that_it_plays(tmp_path) -> None:

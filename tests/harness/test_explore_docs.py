@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness import InProcess, parse, play
-from harness.exploring.schedule import Whim
-from harness.reporting import ink
+from harness.interception.schedule import Perturbation
+from harness.reporting import styled_text
 from harness.reporting.report import report
 from tests.app import serve
 
@@ -79,11 +79,13 @@ def test_the_second_mistake_takes_what_the_page_says(folder: Path) -> None:
 
 def test_the_script_with_a_fault_passes() -> None:
     verdict = play(parse(block("accepting fails with EMFILE", "bob receives nothing")), InProcess(serve))
-    assert verdict.passed, ink.plain(report(verdict))
+    assert verdict.passed, styled_text.plain(report(verdict))
 
 
 def test_every_kind_of_schedule_is_told() -> None:
-    assert re.findall(r"^\| `(\w+)` \| ", PAGE, re.MULTILINE) == [whim.value for whim in Whim]
+    assert re.findall(r"^\| `(\w+)` \| ", PAGE, re.MULTILINE) == [
+        perturbation.value for perturbation in Perturbation
+    ]
 
 
 def test_every_option_that_is_told_is_there(folder: Path) -> None:

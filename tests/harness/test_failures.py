@@ -12,7 +12,7 @@ import pytest
 
 from harness import InProcess, Outcome, Verdict, load, play
 from harness.language.steps import Script
-from harness.reporting import ink
+from harness.reporting import styled_text
 from harness.reporting.report import report
 from tests.harness.servers.talk import serve, serve_right
 
@@ -21,7 +21,7 @@ SCRIPTS = sorted(GOLDEN.glob("*.chat"))
 
 
 def told(path: Path) -> str:
-    return _without_places(ink.plain(report(verdict_on(path))))
+    return _without_places(styled_text.plain(report(verdict_on(path))))
 
 
 def verdict_on(path: Path) -> Verdict:
@@ -44,7 +44,7 @@ def test_the_failure_is_told_as_the_golden_file_says(path: Path) -> None:
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_right_server_is_never_blamed(path: Path) -> None:
     verdict = play(load(path), InProcess(serve_right))
-    assert verdict.outcome is Outcome.PASSED, ink.plain(report(verdict))
+    assert verdict.outcome is Outcome.PASSED, styled_text.plain(report(verdict))
 
 
 def test_no_golden_file_is_left_without_its_script() -> None:

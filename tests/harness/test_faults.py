@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness import InProcess, Outcome, ScriptError, Verdict, parse, play, render
-from harness.reporting import ink
+from harness.reporting import styled_text
 from harness.reporting.report import report
-from tests.harness.servers.suffering import serve
+from tests.harness.servers.faulty import serve
 
 
 def played(text: str) -> Verdict:
@@ -16,7 +16,7 @@ def played(text: str) -> Verdict:
 
 def require_pass(text: str) -> None:
     verdict = played(text)
-    assert verdict.passed, ink.plain(report(verdict))
+    assert verdict.passed, styled_text.plain(report(verdict))
 
 
 # --- the words ------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_a_small_send_shows_who_takes_for_granted_that_it_takes_all() -> None:
     script = "bob> hello\nbob< hello\nsending to bob takes 1 byte\nbob> hello\nbob< hello\n"
     require_pass(script)
     verdict = played("server: kind=careless\n\n" + script)
-    assert [(failure.line, failure.heard) for failure in verdict.failures] == [(7, b"h")]
+    assert [(failure.line, failure.received) for failure in verdict.failures] == [(7, b"h")]
 
 
 def test_sending_nothing_holds_all_of_it_back_without_a_busy_loop() -> None:

@@ -42,7 +42,7 @@ def test_a_divergence_is_shortened_to_what_it_takes() -> None:
     assert made.diverged is not None
     assert made.diverged.outcome is Outcome.FAILED
     # Somebody holds a name, somebody else is refused it and goes; then the name can be had, or its holder is not told.
-    assert sum(len(turn.done) for turn in made.diverged.turns) <= 8
+    assert sum(len(turn.actions) for turn in made.diverged.turns) <= 8
     assert not play(conversation(Talkers, made.seed), InProcess(forgetful)).passed
 
 

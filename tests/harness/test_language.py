@@ -122,9 +122,9 @@ def test_included_files_give_definitions_and_headers_but_their_title_is_their_ow
     assert script.title is None
     from harness.language.steps import FenceLine, LineEnd
 
-    assert script.setting(FenceLine).ask == "PING"
+    assert script.setting(FenceLine).question == "PING"
     assert script.setting(LineEnd).eol.wire == b"\r\n"
-    assert made.turns[0].doings[0].script.file.endswith("deeper.chat")
+    assert made.turns[0].actions[0].script.file.endswith("deeper.chat")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_includes_that_cannot_be(tmp_path, files, message):
 
 def test_a_turn_is_things_done_and_then_things_received():
     made = check(parse("a> 1\nb> 2\na< x\nb< y\nwait 1s\na receives nothing\nb> 3\n"))
-    assert [(len(turn.doings), len(turn.expects)) for turn in made.turns] == [(2, 2), (1, 1), (1, 0)]
+    assert [(len(turn.actions), len(turn.expectations)) for turn in made.turns] == [(2, 2), (1, 1), (1, 0)]
     assert made.clients == ("a", "b")
 
 
@@ -157,7 +157,7 @@ def test_definitions_and_repeats_unfold_to_plain_steps():
     with pytest.raises(ScriptError, match=r"nothing has bound \$\{n\}"):
         check(parse(text))  # a definition sees its own parameters alone
     made = check(parse(text.replace(" ${n}", "")))
-    sent = [placed.step.pattern.parts for turn in made.turns for placed in turn.doings]
+    sent = [located.step.pattern.parts for turn in made.turns for located in turn.actions]
     assert sent == [("good morning to you, b",)] * 2
 
 

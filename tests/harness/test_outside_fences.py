@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import Command, Fence, Grade, Stage, TargetError
-from harness.stage.fence import Unanswered, _answer_pattern, _find, _wire
+from harness.stage.fence import FenceFailed, _answer_pattern, _find, _wire
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PING = Fence("PING", ("PONG", "ERR must-login-first"))
@@ -66,7 +66,7 @@ def test_what_looks_like_an_answer_but_was_asked_for_by_the_script_stays() -> No
 def test_a_server_without_ping_does_not_answer_and_is_named() -> None:
     with Stage(threaded("no-ping"), fence=PING, within=0.3) as stage:
         alice = stage.client("alice")
-        with pytest.raises(Unanswered, match=r"the server did not answer the fence line `PING`") as silent:
+        with pytest.raises(FenceFailed, match=r"the server did not answer the fence line `PING`") as silent:
             alice.send("LOGIN alice")
         assert silent.value.client == "alice"
 
@@ -100,7 +100,7 @@ def test_a_server_that_hangs_up_over_a_line_is_closed_and_not_reset_by_the_fence
     with Stage(threaded(), fence=PING) as stage:
         for n in range(20):
             client = stage.client(f"client{n}")
-            client.hangs_up = True
+            client.expects_close = True
             client.send("QUIT")
             client.expect("Goodbye!")
             client.expect_closed()

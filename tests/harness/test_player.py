@@ -11,10 +11,10 @@ import gevent
 import pytest
 from gevent.server import StreamServer
 
-from harness import Command, Grade, InProcess, Manner, Outcome, Verdict, parse, play
+from harness import Command, Grade, InProcess, Outcome, PlayOptions, Verdict, parse, play
 from harness.language.steps import FenceLine
-from harness.playing.verdict import Fault
-from harness.reporting import ink
+from harness.playing.verdict import FailureKind
+from harness.reporting import styled_text
 from harness.reporting.report import report
 from tests.harness.servers.talk import serve
 
@@ -42,14 +42,14 @@ def played(text: str, converse=None) -> Verdict:
 
 def passes(text: str, converse=None) -> Verdict:
     verdict = played(text, converse)
-    assert verdict.outcome is Outcome.PASSED, ink.plain(report(verdict))
+    assert verdict.outcome is Outcome.PASSED, styled_text.plain(report(verdict))
     return verdict
 
 
-def fails(text: str, converse=None) -> list[tuple[Fault, str, int]]:
+def fails(text: str, converse=None) -> list[tuple[FailureKind, str, int]]:
     verdict = played(text, converse)
-    assert verdict.outcome is Outcome.FAILED, ink.plain(report(verdict))
-    return [(one.fault, one.client, one.line) for one in verdict.failures]
+    assert verdict.outcome is Outcome.FAILED, styled_text.plain(report(verdict))
+    return [(one.kind, one.client, one.line) for one in verdict.failures]
 
 
 def echo_reads(sock):
@@ -64,7 +64,7 @@ def test_each_byte_send_is_a_read_of_its_own():
 
 def test_bytes_are_received_as_bytes_wherever_lines_end():
     passes("a> hi\na<< re\na<< ad \na<< 3\\n\n".replace("ad \n", "ad\\x20\n"), echo_reads)
-    assert fails("a> hi\na<< re\n", echo_reads) == [(Fault.EXTRA, "a", 2)]
+    assert fails("a> hi\na<< re\n", echo_reads) == [(FailureKind.EXTRA, "a", 2)]
 
 
 def test_consecutive_sends_are_dealt_with_one_after_another():
@@ -80,8 +80,8 @@ def test_consecutive_sends_are_dealt_with_one_after_another():
     assert log == [b"x\n", b"y\n", b"z\n", b"w\n"]
 
 
-@pytest.mark.parametrize("deed", ["closes", "half-closes", "aborts"])
-def test_what_one_client_does_is_dealt_with_before_another_client_acts(deed):
+@pytest.mark.parametrize("action", ["closes", "half-closes", "aborts"])
+def test_what_one_client_does_is_dealt_with_before_another_client_acts(action):
     log = []
 
     def converse(sock):
@@ -94,7 +94,7 @@ def test_what_one_client_does_is_dealt_with_before_another_client_acts(deed):
             gevent.sleep(0)
         log.append("left")
 
-    played(f"b connects\na> x\na {deed}\nb> y\n", converse)
+    played(f"b connects\na> x\na {action}\nb> y\n", converse)
     assert log[:3] == [b"x\n", "left", b"y\n"]
 
 
@@ -111,15 +111,15 @@ def test_time_passes_to_the_microsecond_and_costs_nothing():
     began = time.perf_counter()
     passes("a> x\nwait 59.999s\na receives nothing\nwait 1ms\na< late\na is closed\n", late)
     assert time.perf_counter() - began < 30
-    assert fails("a> x\nwait 59.999999s\na< late\n", late) == [(Fault.MISSING, "a", 3)]
+    assert fails("a> x\nwait 59.999999s\na< late\n", late) == [(FailureKind.MISSING, "a", 3)]
 
 
 def test_an_end_that_is_not_said_is_a_failure_and_one_that_is_said_must_come():
     assert fails(f"{ROOM}bob> QUIT\nbob< Goodbye!\nalice< INFO bob disconnected\n") == [
-        (Fault.CUT_OFF, "bob", 7)
+        (FailureKind.LOST_CONNECTION, "bob", 7)
     ]
     assert fails(f"{ROOM}bob> WHO\nbob< USER alice\nbob< USER bob\nbob is closed\n") == [
-        (Fault.STILL_OPEN, "bob", 8)
+        (FailureKind.STILL_OPEN, "bob", 8)
     ]
 
 
@@ -128,10 +128,10 @@ def test_an_end_that_is_not_said_is_a_failure_and_one_that_is_said_must_come():
     [
         ("close", "is closed", None),
         ("close", "is disconnected", None),
-        ("close", "is reset", Fault.OTHER_END),
+        ("close", "is reset", FailureKind.WRONG_END),
         ("reset", "is reset", None),
         ("reset", "is disconnected", None),
-        ("reset", "is closed", Fault.OTHER_END),
+        ("reset", "is closed", FailureKind.WRONG_END),
     ],
 )
 def test_ends_are_told_apart(end, said, fault):
@@ -149,7 +149,7 @@ def test_ends_are_told_apart(end, said, fault):
 
 def test_being_refused_can_be_expected():
     passes("server: fault=turns-away\n\nalice> LOGIN alice\nalice< OK\nbob connects\nbob is refused\n")
-    assert fails(f"{ROOM}carol connects\ncarol is refused\n") == [(Fault.LET_IN, "carol", 6)]
+    assert fails(f"{ROOM}carol connects\ncarol is refused\n") == [(FailureKind.NOT_REFUSED, "carol", 6)]
 
 
 def test_what_a_client_does_to_its_connection_reaches_the_server():
@@ -190,8 +190,8 @@ def test_together_lets_all_go_at_once():
 def test_in_any_order_frees_the_order_and_nothing_else():
     free = f"{ROOM}alice> WHO\nin any order:\n    alice< USER bob\n    alice< USER alice\n"
     passes(free)
-    assert fails(free + "    alice< USER carol\n") == [(Fault.MISSING, "alice", 9)]
-    assert fails(free.replace("    alice< USER bob\n", "")) == [(Fault.EXTRA, "alice", 7)]
+    assert fails(free + "    alice< USER carol\n") == [(FailureKind.MISSING, "alice", 9)]
+    assert fails(free.replace("    alice< USER bob\n", "")) == [(FailureKind.EXTRA, "alice", 7)]
 
 
 def test_in_any_order_finds_the_patterns_that_fit():
@@ -206,7 +206,7 @@ def test_captures_bind_once_for_everybody():
         f"{ROOM}alice> WHO\nalice<~ USER ${{a}}\nalice<~ USER ${{b}}\nalice>~ MSG ${{b}}\nbob<~ MSG ${{a}} ${{b}}\n"
     )
     found = fails(f"{ROOM}alice> WHO\nalice<~ USER ${{a}}\nalice<~ USER ${{a}}\n")
-    assert found == [(Fault.DIFFERENT, "alice", 7)]
+    assert found == [(FailureKind.DIFFERENT, "alice", 7)]
 
 
 def test_definitions_and_repeats_are_played():
@@ -224,7 +224,7 @@ def test_lines_may_end_in_crlf():
 
 def test_every_client_is_looked_at_in_every_turn():
     assert fails(f"{ROOM}carol> LOGIN carol\ncarol< OK\nalice> MSG hi\nbob< MSG alice hi\n") == [
-        (Fault.EXTRA, "carol", 8)
+        (FailureKind.EXTRA, "carol", 8)
     ]
 
 
@@ -263,15 +263,19 @@ def test_a_command_is_played_in_real_time_with_a_fence_or_without():
     unfenced = play(script, target)
     assert unfenced.passed
     assert unfenced.grade is Grade.SETTLED
-    broken = play(script, target, Manner(FenceLine("NOSUCH", ("PONG",)), within_s=1.0))
-    assert [(one.fault, one.client, one.line) for one in broken.failures] == [(Fault.UNANSWERED, "alice", 1)]
-    assert "the server did not answer the fence line `NOSUCH` with `PONG`; " in ink.plain(report(broken))
+    broken = play(script, target, PlayOptions(FenceLine("NOSUCH", ("PONG",)), within_s=1.0))
+    assert [(one.kind, one.client, one.line) for one in broken.failures] == [
+        (FailureKind.UNANSWERED, "alice", 1)
+    ]
+    assert "the server did not answer the fence line `NOSUCH` with `PONG`; " in styled_text.plain(
+        report(broken)
+    )
 
 
 def test_a_command_that_dies_is_blamed_for_that_alone_and_has_its_last_words():
     verdict = play(parse(f"server: fault=dies\n\n{ROOM}alice> MSG hi\nbob< MSG alice hi\n"), Command(TALK))
-    assert [one.fault for one in verdict.failures] == [Fault.DIED]
-    text = ink.plain(report(verdict))
+    assert [one.kind for one in verdict.failures] == [FailureKind.SERVER_DIED]
+    text = styled_text.plain(report(verdict))
     assert "<script>:7   the server died" in text
     assert "| fatal: no memory left for bob" in text
     assert "exited with status 3" in text

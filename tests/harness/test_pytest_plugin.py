@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # What the runs in this process need is imported here, so that it stays when pytester forgets what they imported.
-import harness.targets.choosing
+import harness.targets.choice
 import harness.updating.updating  # noqa: F401
 import tests.harness.servers.talk  # noqa: F401
 
@@ -51,11 +51,11 @@ def test_each_file_is_one_item_and_fails_with_its_verdict_alone(project):
     result = run(project)
     result.assert_outcomes(passed=1, failed=1)
     text = result.stdout.str()
-    assert "FAILED chats/bad.chat:2   alice heard something else" in text
+    assert "FAILED chats/bad.chat:2   alice received something else" in text
     assert "alice heard   OK" in text
     assert "Traceback" not in text
     assert ".py:" not in text
-    assert "FAILED chats/bad.chat::bad - chats/bad.chat:2 alice heard something" in text
+    assert "FAILED chats/bad.chat::bad - chats/bad.chat:2 alice received something" in text
 
 
 def test_nothing_is_collected_and_nothing_imported_without_the_ini(pytester, monkeypatch):
@@ -243,8 +243,8 @@ def test_update_on_workers_has_one_writer_for_each_file(project):
     assert "has rewritten this file already, in this very run" in result.stdout.str()
     for n in range(4):
         after = (project.path / "chats" / f"chat{n}.chat").read_text()
-        heard = after.removeprefix(text.removesuffix("bob< ?\n"))
-        assert heard in ("bob< MSG a hi\n", "bob< MSG A HI\n", "bob< MSG a hi\nbob< MSG a hi\n")
+        received = after.removeprefix(text.removesuffix("bob< ?\n"))
+        assert received in ("bob< MSG a hi\n", "bob< MSG A HI\n", "bob< MSG a hi\nbob< MSG a hi\n")
 
 
 def test_pytest_timeout_ends_a_server_that_spins(project):
@@ -279,7 +279,7 @@ def test_a_clone_without_the_tests_own_needs_says_what_to_install(tmp_path, monk
     (tmp_path / "hypothesis.py").write_text("raise ModuleNotFoundError('hypothesis')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/harness/test_matching.py"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/harness/test_patterns.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "ERROR: the tests need more than the server does: pip install '.[test]'" in done.stderr

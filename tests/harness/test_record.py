@@ -14,10 +14,18 @@ from pathlib import Path
 import pytest
 
 from harness import Address, Command, Outcome, Stage, load, play
-from harness.language.rendering import render
-from harness.language.steps import Deed, Ending
+from harness.language.renderer import render
+from harness.language.steps import ConnectionAction, Ending
 from harness.recording.naming import names
-from harness.recording.take import Came, Did, Doing, Moment, Said, Take, Waited
+from harness.recording.session_log import (
+    Acted,
+    Connected,
+    LoggedAction,
+    LoggedTurn,
+    Sent,
+    SessionLog,
+    Waited,
+)
 from harness.recording.transcribing import transcript
 
 TALK = Path(__file__).parent / "servers" / "threaded.py"
@@ -211,13 +219,15 @@ def test_nobody_came_so_nothing_is_written(tmp_path: Path) -> None:
 # --- what is written of what ------------------------------------------------------------------------------
 
 
-def take(*moments: Moment | Doing) -> Take:
-    return Take([one if isinstance(one, Moment) else Moment(one, 1_700_000_000.0) for one in moments])
+def take(*logged_turns: LoggedTurn | LoggedAction) -> SessionLog:
+    return SessionLog(
+        [one if isinstance(one, LoggedTurn) else LoggedTurn(one, 1_700_000_000.0) for one in logged_turns]
+    )
 
 
-def heard(doing: Doing, **lines: bytes) -> Moment:
+def received(doing: LoggedAction, **lines: bytes) -> LoggedTurn:
     data = {int(name.removeprefix("c")): bytearray(line) for name, line in lines.items()}
-    return Moment(doing, 1_700_000_000.0, data)
+    return LoggedTurn(doing, 1_700_000_000.0, data)
 
 
 @pytest.mark.parametrize(
@@ -241,49 +251,64 @@ def heard(doing: Doing, **lines: bytes) -> Moment:
     ],
 )
 def test_a_client_is_called_what_it_calls_itself(said: list[bytes], called: str) -> None:
-    assert names(take(Came(1), *(Said(1, line) for line in said))) == {1: called}
+    assert names(take(Connected(1), *(Sent(1, line) for line in said))) == {1: called}
 
 
 def test_no_two_are_called_the_same() -> None:
     session = take(
-        Came(1), Came(2), Came(3), Said(1, b"alice\n"), Said(2, b"Alice\n"), Said(3, b"LOGIN client2\n")
+        Connected(1),
+        Connected(2),
+        Connected(3),
+        Sent(1, b"alice\n"),
+        Sent(2, b"Alice\n"),
+        Sent(3, b"LOGIN client2\n"),
     )
     assert names(session) == {1: "alice", 2: "client2", 3: "client3"}
 
 
-def written(session: Take) -> list[str]:
+def written(session: SessionLog) -> list[str]:
     return render(transcript(session, "a session")).splitlines()[2:]
 
 
 def test_a_connection_needs_a_line_only_if_something_came_of_it_or_in_between() -> None:
-    assert written(take(Came(1), Said(1, b"a\n"))) == ["a> a"]
-    assert written(take(heard(Came(1), c1=b"hi\n"), Said(1, b"a\n"))) == ["a connects", "a< hi", "", "a> a"]
-    assert written(take(Came(1), Came(2), Said(1, b"a\n")))[0] == "a connects"
+    assert written(take(Connected(1), Sent(1, b"a\n"))) == ["a> a"]
+    assert written(take(received(Connected(1), c1=b"hi\n"), Sent(1, b"a\n"))) == [
+        "a connects",
+        "a< hi",
+        "",
+        "a> a",
+    ]
+    assert written(take(Connected(1), Connected(2), Sent(1, b"a\n")))[0] == "a connects"
 
 
 def test_lines_that_end_in_crlf_make_the_header_say_so() -> None:
-    session = take(Came(1), heard(Said(1, b"PING\r\n"), c1=b"+PONG\r\n"))
+    session = take(Connected(1), received(Sent(1, b"PING\r\n"), c1=b"+PONG\r\n"))
     assert render(transcript(session, "a session")).splitlines()[1:] == [
         "eol: crlf", "", "client1> PING", "client1< +PONG",
     ]  # fmt: skip
-    mixed = take(Came(1), heard(Said(1, b"PING\n"), c1=b"+PONG\r\n"))
+    mixed = take(Connected(1), received(Sent(1, b"PING\n"), c1=b"+PONG\r\n"))
     assert render(transcript(mixed, "a session")).splitlines()[3:] == [r"client1>> PING\n", "client1< +PONG"]
 
 
 def test_a_line_written_in_pieces_is_one_line_and_one_that_took_time_is_torn() -> None:
-    pieces = take(Came(1), Said(1, b"PUT door"), Said(1, b" shut now"), heard(Said(1, b"\r\n"), c1=b"OK\r\n"))
+    pieces = take(
+        Connected(1),
+        Sent(1, b"PUT door"),
+        Sent(1, b" shut now"),
+        received(Sent(1, b"\r\n"), c1=b"OK\r\n"),
+    )
     assert written(pieces) == ["", "client1> PUT door shut now", "client1< OK"]
-    in_between = take(Came(1), heard(Said(1, b"PUT"), c1=b"OK\n"), Said(1, b"\n"))
+    in_between = take(Connected(1), received(Sent(1, b"PUT"), c1=b"OK\n"), Sent(1, b"\n"))
     assert written(in_between) == ["client1>> PUT", "client1< OK", "", r"client1>> \n"]
-    slowly = take(Came(1), Said(1, b"PUT"), Moment(Said(1, b" x\n"), 1_700_000_001.0))
+    slowly = take(Connected(1), Sent(1, b"PUT"), LoggedTurn(Sent(1, b" x\n"), 1_700_000_001.0))
     assert written(slowly) == ["client1>> PUT", r"client1>>  x\n"]
-    others = take(Came(1), Came(2), Said(1, b"PUT"), Said(2, b"X\n"), Said(1, b"\n"))
+    others = take(Connected(1), Connected(2), Sent(1, b"PUT"), Sent(2, b"X\n"), Sent(1, b"\n"))
     assert written(others)[-3:] == ["client1>> PUT", "client2> X", r"client1>> \n"]
 
 
 def test_the_time_of_day_becomes_a_hole_and_another_number_does_not() -> None:
     answer = b'{"timestamp": 1700000001, "id": 1234567890, "ms": 1699999999123, "cost": "$5"}\n'
-    assert written(take(Came(1), heard(Said(1, b"x y\n"), c1=answer))) == [
+    assert written(take(Connected(1), received(Sent(1, b"x y\n"), c1=answer))) == [
         "client1> x y",
         'client1<~ {"timestamp": ${_:int}, "id": 1234567890, "ms": ${_:int}, "cost": "$$5"}',
     ]
@@ -291,9 +316,9 @@ def test_the_time_of_day_becomes_a_hole_and_another_number_does_not() -> None:
 
 def test_leaving_and_waiting_are_written() -> None:
     session = take(
-        Came(1),
-        heard(Waited(59.98), c1=b"bye\n"),
-        Moment(Did(1, Deed.HALF_CLOSES), 0.0, {}, {1: Ending.RESET}),
+        Connected(1),
+        received(Waited(59.98), c1=b"bye\n"),
+        LoggedTurn(Acted(1, ConnectionAction.HALF_CLOSES), 0.0, {}, {1: Ending.RESET}),
     )
     assert written(session) == [
         "client1 connects", "wait 60.3s", "client1< bye", "", "client1 half-closes", "client1 is reset",

@@ -8,22 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.language import escapes, matching
-from harness.language.matching import Capture, Kind, Pattern
+from harness.language import escapes
+from harness.language import patterns as patterns_module
+from harness.language.forms import parse_duration, render_duration
+from harness.language.patterns import Capture, Kind, Pattern
 from harness.language.script import parse, render
-from harness.language.settings import parse_duration, render_duration
 from harness.language.steps import (
     RESERVED,
+    Acts,
     AnyOrder,
     Blank,
     CallFails,
     CallTakes,
     ClockJumps,
     Comment,
+    ConnectionAction,
     Connects,
-    Deed,
     Define,
-    Does,
     Ending,
     Ends,
     Eol,
@@ -65,11 +66,11 @@ captures = st.builds(
     regexes,
 )
 patterns = st.lists(literals | captures, max_size=5).map(lambda parts: Pattern(tuple(parts)))
-patterns = patterns.filter(lambda pattern: is_literal(matching.render_pattern(pattern)))
+patterns = patterns.filter(lambda pattern: is_literal(patterns_module.render_pattern(pattern)))
 known_patterns = st.lists(literals | st.builds(Capture, st.just("known")), max_size=3).map(
     lambda parts: Pattern(tuple(parts))
 )
-known_patterns = known_patterns.filter(lambda pattern: is_literal(matching.render_pattern(pattern)))
+known_patterns = known_patterns.filter(lambda pattern: is_literal(patterns_module.render_pattern(pattern)))
 microseconds = st.integers(0, 10_000_000_000)
 
 receives = (
@@ -92,7 +93,7 @@ plain = (
     | st.builds(Blank)
     | st.builds(Connects, names, st.none() | words)
     | st.builds(ReceivesNothing, names)
-    | st.builds(Does, names, st.sampled_from(Deed))
+    | st.builds(Acts, names, st.sampled_from(ConnectionAction))
     | st.builds(Ends, names, st.sampled_from(Ending))
     | st.builds(Wait, microseconds)
     | st.builds(CallFails, st.just(SocketCall.ACCEPT), st.none(), errors, st.integers(1, 9))
@@ -162,7 +163,7 @@ def test_bytes_read_back_as_themselves(data):
 
 @given(st.text())
 def test_any_text_is_a_script_or_an_error_that_names_its_place(text):
-    from harness.language.errors import ScriptError
+    from harness.language.problems import ScriptError
 
     wrong = None
     try:

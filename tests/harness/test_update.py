@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from harness import Ask, InProcess, Outcome, load, parse, play
+from harness import InProcess, Outcome, ServerSpec, load, parse, play
 from harness.updating.rewriting import Refused, require_nothing_lost
-from harness.updating.updating import Updated, update
-from tests.harness.servers.talk import FAULTS, Talk, serve, serve_right
+from harness.updating.updating import UpdateResult, update
+from tests.harness.servers.talk import FAULTS, Message, serve, serve_right
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.chat"))
 FIRST = "alice> LOGIN alice\nalice< OK\nbob> LOGIN bob\nbob< OK\n"
 
 
-def updated(folder: Path, text: str, server=serve_right) -> tuple[Updated, str]:
+def updated(folder: Path, text: str, server=serve_right) -> tuple[UpdateResult, str]:
     path = folder / "a.chat"
     path.write_text(text)
     done = update(path, InProcess(server))
@@ -155,7 +155,7 @@ def test_it_refuses_an_included_file(tmp_path):
 
 
 def test_it_refuses_a_server_that_says_something_else_every_time(tmp_path):
-    class Counts(Talk):
+    class Counts(Message):
         served = 0
 
         def answer(self, sock, text):
@@ -172,7 +172,7 @@ def test_it_refuses_a_server_that_says_something_else_every_time(tmp_path):
 
 
 def test_the_line_that_is_never_the_same_is_named_as_it_stands_in_the_file(tmp_path):
-    class Counts(Talk):
+    class Counts(Message):
         served = 0
 
         def answer(self, sock, text):
@@ -189,9 +189,9 @@ def test_the_line_that_is_never_the_same_is_named_as_it_stands_in_the_file(tmp_p
 def test_it_refuses_a_file_that_was_changed_meanwhile(tmp_path):
     path = tmp_path / "a.chat"
 
-    def serve_and_edit(ask: Ask) -> Talk:
+    def serve_and_edit(ask: ServerSpec) -> Message:
         path.write_text("# edited\n")
-        return Talk()
+        return Message()
 
     path.write_text("alice> LOGIN alice\nalice< NO\n")
     done = update(path, InProcess(serve_and_edit))

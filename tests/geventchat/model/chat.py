@@ -7,9 +7,9 @@ from types import ModuleType
 
 from harness.generating.model import Pick
 from harness.language.steps import (
+    Acts,
+    ConnectionAction,
     Connects,
-    Deed,
-    Does,
     Ending,
     Send,
     SendBytes,
@@ -116,9 +116,9 @@ class Chat(Room):
         return said
 
     def _goes(self, client: Client, pick: Pick) -> Iterator[Step]:
-        deed = pick((Deed.CLOSES, Deed.ABORTS, Deed.HALF_CLOSES))
-        yield Does(client.who, deed)
-        self._leaves(client, Ending.CLOSED if deed is Deed.HALF_CLOSES else None)
+        action = pick((ConnectionAction.CLOSES, ConnectionAction.ABORTS, ConnectionAction.HALF_CLOSES))
+        yield Acts(client.who, action)
+        self._leaves(client, Ending.CLOSED if action is ConnectionAction.HALF_CLOSES else None)
 
     def _time_passes(self, pick: Pick) -> Iterator[Step]:
         """Everyone whose time is up meanwhile is let go at that very moment. Of two at the same moment it is open who

@@ -14,7 +14,7 @@ from gevent import socket as cooperative
 from gevent.lock import RLock
 from gevent.server import StreamServer
 
-from harness import Ask, UnsupportedAsk
+from harness import ServerSpec, UnsupportedSpec
 
 
 class Sound(StreamServer):
@@ -116,17 +116,17 @@ FAULTS: dict[str, type[Sound]] = {
 }
 
 
-def serve(ask: Ask) -> Sound:
+def serve(ask: ServerSpec) -> Sound:
     """The factory; the option `fault` chooses."""
     options = dict(ask.options)
     fault = options.pop("fault", None)
     if options or (fault is not None and fault not in FAULTS):
-        raise UnsupportedAsk(
+        raise UnsupportedSpec(
             f"no such option or fault; known: {', '.join(f'fault={name}' for name in FAULTS)}"
         )
     return FAULTS[fault]() if fault else Sound()
 
 
-def forgetful(ask: Ask) -> Sound:
+def forgetful(ask: ServerSpec) -> Sound:
     """A factory for the fault that only a conversation nobody thought of shows."""
     return ForgetsTheHolder()

@@ -12,12 +12,12 @@ from gevent.queue import Queue
 from gevent.server import StreamServer
 from gevent.threadpool import ThreadPool
 
-from harness import Ask
+from harness import ServerSpec
 
 REAL_DELAY_S = 0.03
 
 
-class Late(StreamServer):
+class LateLine(StreamServer):
     """Commands name the way in which `done` comes; anything else goes to everyone else as it is."""
 
     def __init__(self) -> None:
@@ -43,13 +43,13 @@ class Late(StreamServer):
         try:
             with sock.makefile("rb") as lines:
                 for line in lines:
-                    if not self.hear(sock, line):
+                    if not self.match_turn(sock, line):
                         return
         finally:
             self.sockets.remove(sock)
             sock.close()
 
-    def hear(self, sock: Any, line: bytes) -> bool:
+    def match_turn(self, sock: Any, line: bytes) -> bool:
         def done() -> None:
             sock.sendall(b"done\n")
 
@@ -128,5 +128,5 @@ class Late(StreamServer):
             sock.sendall(repr(data).encode() + b"\n")
 
 
-def serve(_ask: Ask) -> Late:
-    return Late()
+def serve(_ask: ServerSpec) -> LateLine:
+    return LateLine()

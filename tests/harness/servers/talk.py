@@ -13,10 +13,10 @@ import sys
 import gevent
 from gevent.server import StreamServer
 
-from harness import Ask, UnsupportedAsk
+from harness import ServerSpec, UnsupportedSpec
 
 
-class Talk(StreamServer):
+class Message(StreamServer):
     """LOGIN name, MSG text, WHO, QUIT; everything is right."""
 
     eol = b"\n"
@@ -31,7 +31,7 @@ class Talk(StreamServer):
         try:
             with sock.makefile("rb") as lines:
                 for line in lines:
-                    name = self.hear(sock, name, line.decode().rstrip("\r\n"))
+                    name = self.match_turn(sock, name, line.decode().rstrip("\r\n"))
                     if name == "?":
                         return
         except OSError:
@@ -39,7 +39,7 @@ class Talk(StreamServer):
         finally:
             sock.close()
 
-    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
         verb, _, rest = line.partition(" ")
         if verb == "LOGIN":
             self.people[rest] = sock
@@ -69,91 +69,91 @@ class Talk(StreamServer):
         return "?"
 
 
-class Drops(Talk):
+class Drops(Message):
     def deliver(self, to: str, text: str) -> None:
         if to != "bob" or not text.startswith("MSG"):
             super().deliver(to, text)
 
 
-class Doubles(Talk):
+class Doubles(Message):
     def deliver(self, to: str, text: str) -> None:
         super().deliver(to, text)
         if to == "bob":
             super().deliver(to, text)
 
 
-class ToTheWrongOne(Talk):
+class ToTheWrongOne(Message):
     def deliver(self, to: str, text: str) -> None:
         super().deliver("carol" if to == "bob" else to, text)
 
 
-class ToEveryone(Talk):
+class ToEveryone(Message):
     """Forgets that those who have not logged in are not in the room."""
 
     def converse(self, sock: socket.socket, _address: object) -> None:
         self.people[f"guest {id(sock)}"] = sock
         super().converse(sock, _address)
 
-    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
         if line.startswith("LOGIN"):
             self.people.pop(f"guest {id(sock)}", None)
-        return super().hear(sock, name, line)
+        return super().match_turn(sock, name, line)
 
 
-class ATurnLate(Talk):
+class ATurnLate(Message):
     """Delivers only when the next line comes in."""
 
     waiting: tuple[tuple[str, str], ...] = ()
 
-    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
         waiting, self.waiting = self.waiting, ()
         for to, text in waiting:
             super().deliver(to, text)
-        return super().hear(sock, name, line)
+        return super().match_turn(sock, name, line)
 
     def deliver(self, to: str, text: str) -> None:
         self.waiting += ((to, text),)
 
 
-class HalfASecondLate(Talk):
+class HalfASecondLate(Message):
     def deliver(self, to: str, text: str) -> None:
         gevent.spawn_later(0.5, super().deliver, to, text)
 
 
-class CrLf(Talk):
+class CrLf(Message):
     eol = b"\r\n"
 
 
-class HalfALine(Talk):
+class HalfALine(Message):
     def deliver(self, to: str, text: str) -> None:
         self.people[to].sendall(text.encode())
 
 
-class Latin1(Talk):
+class Latin1(Message):
     def deliver(self, to: str, text: str) -> None:
         self.people[to].sendall(text.encode("latin-1") + self.eol)
 
 
-class Twice(Talk):
+class Twice(Message):
     """Encodes what is encoded."""
 
     def deliver(self, to: str, text: str) -> None:
         super().deliver(to, text.encode().decode("latin-1"))
 
 
-class Shouts(Talk):
+class Shouts(Message):
     def deliver(self, to: str, text: str) -> None:
         super().deliver(to, text.upper())
 
 
-class Echoes(Talk):
-    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+class Echoes(Message):
+    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
         if line.startswith("MSG"):
             self.answer(sock, line)
-        return super().hear(sock, name, line)
+        return super().match_turn(sock, name, line)
 
 
-class ClosesTooEarly(Talk):
+class ClosesTooEarly(Message):
     def deliver(self, to: str, text: str) -> None:
         if to == "bob":
             self.people[to].shutdown(socket.SHUT_RDWR)
@@ -161,43 +161,43 @@ class ClosesTooEarly(Talk):
             super().deliver(to, text)
 
 
-class Resets(Talk):
+class Resets(Message):
     def hang_up(self, sock: socket.socket) -> str:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return "?"
 
 
-class NeverCloses(Talk):
+class NeverCloses(Message):
     def hang_up(self, sock: socket.socket) -> str:
         return ""
 
 
-class Silent(Talk):
+class Silent(Message):
     """Takes everything and answers nothing."""
 
     def answer(self, sock: socket.socket, text: str) -> None:
         pass
 
 
-class Backwards(Talk):
+class Backwards(Message):
     """Tells the roster from its end."""
 
-    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
         if line == "WHO":
             for other in reversed(self.people):
                 self.answer(sock, f"USER {other}")
             return name
-        return super().hear(sock, name, line)
+        return super().match_turn(sock, name, line)
 
 
-class EachItsOwnOrder(Talk):
+class EachItsOwnOrder(Message):
     """Holds messages back and tells them to half of the listeners the other way round."""
 
     held: tuple[str, ...] = ()
 
-    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
         if not line.startswith("MSG"):
-            return super().hear(sock, name, line)
+            return super().match_turn(sock, name, line)
         self.held += (f"MSG {name} {line[4:]}",)
         if len(self.held) == 2:
             self.deliver("carol", self.held[0])
@@ -209,12 +209,12 @@ class EachItsOwnOrder(Talk):
         return name
 
 
-class Crashes(Talk):
+class Crashes(Message):
     def deliver(self, to: str, text: str) -> None:
         raise KeyError(f"no such person: {to}")
 
 
-class Dies(Talk):
+class Dies(Message):
     """The whole process goes; only for a server that is one."""
 
     def deliver(self, to: str, text: str) -> None:
@@ -222,17 +222,17 @@ class Dies(Talk):
         os._exit(3)
 
 
-class TurnsAway(Talk):
+class TurnsAway(Message):
     """Stops listening with the first login."""
 
-    def hear(self, sock: socket.socket, name: str, line: str) -> str:
+    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
         self.stop_accepting()
         self.socket.close()
-        return super().hear(sock, name, line)
+        return super().match_turn(sock, name, line)
 
 
-FAULTS: dict[str, type[Talk]] = {
-    "none": Talk,
+FAULTS: dict[str, type[Message]] = {
+    "none": Message,
     "drops": Drops,
     "doubles": Doubles,
     "wrong-one": ToTheWrongOne,
@@ -257,11 +257,11 @@ FAULTS: dict[str, type[Talk]] = {
 }
 
 
-def serve(ask: Ask) -> Talk:
+def serve(ask: ServerSpec) -> Message:
     """The factory: the server with the fault that the script asks for."""
     for option in ask.options:
         if option != "fault":
-            raise UnsupportedAsk(f"no option {option!r}; known: fault")
+            raise UnsupportedSpec(f"no option {option!r}; known: fault")
     return FAULTS[ask.options.get("fault", "none")]()
 
 
@@ -271,9 +271,9 @@ def _main(port: str, fault: str) -> None:
     server.serve_forever()
 
 
-def serve_right(ask: Ask) -> Talk:
+def serve_right(ask: ServerSpec) -> Message:
     """The factory that ignores which fault is asked for."""
-    return Talk()
+    return Message()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.generating.model import Pick
-from harness.language.steps import Connects, Deed, Does, Receive, Send, SendBytes, Step
+from harness.language.steps import Acts, ConnectionAction, Connects, Receive, Send, SendBytes, Step
 
 PEOPLE = ("a", "b", "c")
 NAMES = ("ann", "bob")
@@ -26,7 +26,7 @@ class Talkers:
         who = pick(PEOPLE)
         name = self._there.get(who, "")
         if who in self._there and pick((False, False, True)):
-            yield Does(who, pick((Deed.CLOSES, Deed.ABORTS)))
+            yield Acts(who, pick((ConnectionAction.CLOSES, ConnectionAction.ABORTS)))
             del self._there[who]
         elif name:
             line = pick(("hi", "you there?"))

@@ -1,0 +1,166 @@
+"""Who can connect: how many clients, how many from one address and how fast. Knows no sockets.
+
+Invariants of Admission:
+- `connected` is the number of clients that hold a slot, and the sum of `connections` over all addresses.
+- An address is remembered while it has connections, and until its rates have recovered.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections import deque
+from dataclasses import replace
+from ipaddress import IPv6Address, ip_address
+
+from gevent.hub import Hub as Loop
+
+from geventchat.chat.events import NoticeReason
+from geventchat.clock import Clock
+from geventchat.net.flow import Gate, TokenBucket
+from geventchat.settings import Limits
+
+# Standard streams, the loop, the listeners, the log, a library that is imported late.
+_RESERVED_DESCRIPTORS = 64
+# How many departed addresses are looked at for each new connection.
+_SWEEP = 2
+
+
+def origin_of(host: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one household is given."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(IPv6Address(int(address) >> 64 << 64))
+    return str(address)
+
+
+class Address:
+    """What all connections of one address share."""
+
+    __slots__ = (
+        "_clock",
+        "_connects",
+        "_logins",
+        "_traffic",
+        "connections",
+        "login_gate",
+        "origin",
+        "traffic_gate",
+    )
+
+    def __init__(self, origin: str, loop: Loop, clock: Clock, limits: Limits) -> None:
+        now = clock.monotonic()
+        self.origin = origin
+        self.connections = 0
+        self._clock = clock
+        self._connects = TokenBucket(limits.address_connections_per_s, limits.address_burst_connections, now)
+        self._logins = TokenBucket(limits.address_logins_per_s, limits.address_burst_logins, now)
+        self._traffic = TokenBucket(limits.address_bytes_per_s, limits.address_burst_bytes, now)
+        self.login_gate = Gate(loop, self._login_delay_s)
+        self.traffic_gate = Gate(loop, self._traffic_delay_s)
+
+    def connect(self) -> bool:
+        """Count one more connection; False if there have been too many lately."""
+        return self._connects.take(1, self._clock.monotonic()) == 1
+
+    def charge_login(self) -> None:
+        """Count a login."""
+        self._logins.charge(1, self._clock.monotonic())
+
+    def charge(self, cost: int) -> None:
+        """Count bytes."""
+        self._traffic.charge(cost, self._clock.monotonic())
+
+    def recovered(self) -> bool:
+        """True when nothing about this address needs to be remembered."""
+        now = self._clock.monotonic()
+        return self._connects.is_full(now) and self._logins.is_full(now) and self._traffic.is_full(now)
+
+    def _login_delay_s(self) -> float:
+        return self._logins.delay_s(1, self._clock.monotonic())
+
+    def _traffic_delay_s(self) -> float:
+        return self._traffic.delay_s(0, self._clock.monotonic())
+
+
+class Admission:
+    """Counts slots. A slot is free once its client has been sent everything, even if it still has to close."""
+
+    def __init__(self, loop: Loop, clock: Clock, limits: Limits) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._limits = limits
+        self._addresses: dict[str, Address] = {}
+        self._departed: deque[Address] = deque()
+        self.connected = 0
+        self.closing = 0
+
+    def enter(self, host: str) -> Address | NoticeReason:
+        """Take a slot for one more client, or say why there is none."""
+        self._sweep()
+        if self.connected >= self._limits.clients:
+            return NoticeReason.SERVER_FULL
+        origin = origin_of(host)
+        address = self._addresses.get(origin)
+        if address is None:
+            address = self._addresses[origin] = Address(origin, self._loop, self._clock, self._limits)
+        if address.connections >= self._limits.clients_per_address:
+            return NoticeReason.ADDRESS_FULL
+        if self._limits.lines_per_s and not address.connect():
+            return NoticeReason.ADDRESS_FULL
+        self.connected += 1
+        address.connections += 1
+        return address
+
+    def leave(self, address: Address) -> None:
+        """Free a slot."""
+        self.connected -= 1
+        address.connections -= 1
+        if not address.connections:
+            self._departed.append(address)
+
+    def start_closing(self) -> bool:
+        """Ask to linger while the other side closes; a True answer is taken back by `end_closing`."""
+        if self.closing >= self._limits.closing:
+            return False
+        self.closing += 1
+        return True
+
+    def end_closing(self) -> None:
+        """The connection has closed."""
+        self.closing -= 1
+
+    def _sweep(self) -> None:
+        for _ in range(min(_SWEEP, len(self._departed))):
+            address = self._departed.popleft()
+            if address.connections:
+                continue
+            if address.recovered():
+                if self._addresses.get(address.origin) is address:
+                    del self._addresses[address.origin]
+            else:
+                self._departed.append(address)
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit on open files to the hard one, for the whole process: for a program's own start."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):
+        return  # Some systems allow less than they say; the server looks at the limit in force when it starts.
+
+
+def fit_to_descriptors(limits: Limits) -> Limits:
+    """The limits with no more clients than there can be descriptors for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or limits.clients + limits.closing + _RESERVED_DESCRIPTORS <= soft:
+        return limits
+    closing = min(limits.closing, soft // 16)
+    return replace(
+        limits, clients=max(1, min(limits.clients, soft - _RESERVED_DESCRIPTORS - closing)), closing=closing
+    )

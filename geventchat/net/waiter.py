@@ -1,0 +1,326 @@
+"""Where a client's greenlet waits, and what can end its waiting. Does not know what a client says.
+
+Invariants of Waiter:
+- The greenlet waits here and nowhere else, so an idle time-out, a shutdown notice or a lost connection never arrives in the middle of
+  something.
+- The first reason to end the connection wins.
+- Idle time counts from the later of the last complete line's arrival and the handling of the last pending line. Bytes of an
+  unfinished line are not activity, and input that has not been read yet is not silence.
+- A client that is not being read is still watched: its hang-up or reset is noticed at once.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from fcntl import ioctl
+from termios import FIONREAD
+from typing import Any, TypeVar
+
+from gevent import Timeout, monkey
+from gevent.hub import Hub as Loop
+from greenlet import getcurrent
+
+from geventchat.clock import Clock
+
+T = TypeVar("T")
+
+_READ = 1
+# Closer to the deadline than a timer can be set.
+_SLACK_S = 1e-6
+# Where an embedding program has patched the standard library, this is still the real one.
+_epoll: Callable[[], select.epoll] = monkey.get_original("select", "epoll")
+
+
+class CloseReason(Enum):
+    """Why a connection ended; the value is what the log says."""
+
+    QUIT = "quit"
+    CLOSED = "closed"
+    RESET = "reset"
+    IDLE = "idle"
+    SLOW = "slow"
+    SHUTDOWN = "shutdown"
+    REFUSED = "refused"
+    HTTP = "http"
+    TLS = "tls"
+    FAULT = "fault"
+
+
+class ConnectionEnded(Exception):
+    """The connection is over."""
+
+    def __init__(self, reason: CloseReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class HangupWatch:
+    """Notices that a peer hung up while its socket is not being read.
+
+    The loop's own watchers see a hang-up only as readable input, and would spin on input that is left unread on purpose.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._epoll = _epoll()
+        self._callbacks: dict[int, Callable[[bool], None]] = {}
+        self._watcher: Any = loop.loop.io(self._epoll.fileno(), _READ)
+        self._watcher.start(self._look)
+
+    @contextmanager
+    def watching(self, fileno: int, callback: Callable[[bool], None]) -> Iterator[None]:
+        """Call `callback` from the loop when the peer ends its side: with True after a reset, False otherwise."""
+        self._callbacks[fileno] = callback
+        self._epoll.register(fileno, select.EPOLLRDHUP | select.EPOLLET)
+        try:
+            yield
+        finally:
+            del self._callbacks[fileno]
+            self._epoll.unregister(fileno)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._epoll.close()
+
+    def _look(self) -> None:
+        for fileno, events in self._epoll.poll(0):
+            callback = self._callbacks.get(fileno)
+            if callback is not None:
+                callback(bool(events & (select.EPOLLERR | select.EPOLLHUP)))
+
+
+class Waiter:
+    """One greenlet's waiting, with one deadline that is moved only when it fires."""
+
+    __slots__ = (
+        "_clock",
+        "_ended",
+        "_fileno",
+        "_greenlet",
+        "_hangups",
+        "_idle_s",
+        "_last_active",
+        "_login_due",
+        "_loop",
+        "_timer",
+        "_waiting",
+        "hung_up",
+    )
+
+    def __init__(self, loop: Loop, clock: Clock, hangups: HangupWatch, fileno: int) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._hangups = hangups
+        self._fileno = fileno
+        self._greenlet: Any = None
+        self._timer: Timeout | None = None
+        self._idle_s = 0.0
+        self._last_active = clock.monotonic()
+        self._login_due = math.inf
+        self._ended: CloseReason | None = None
+        self._waiting = False
+        # The peer has ended its side: it sends nothing more, but can still be reading.
+        self.hung_up = False
+
+    @property
+    def ended(self) -> bool:
+        """True when something outside has ended the connection."""
+        return self._ended is not None
+
+    def start(self, idle_s: float, login_s: float) -> None:
+        """The greenlet that waits is the current one. It has `login_s` to log in; 0 stands for no limit in both."""
+        self._greenlet = getcurrent()
+        self._idle_s = idle_s
+        if login_s:
+            self._login_due = self._last_active + login_s
+
+    def logged_in(self) -> None:
+        """The deadline for logging in no longer applies."""
+        self._login_due = math.inf
+
+    def start_closing(self) -> None:
+        """From now on neither silence nor what led here ends the waiting."""
+        self._greenlet = getcurrent()
+        self._ended = None
+        self._idle_s = 0.0
+        self._login_due = math.inf
+        self._stop_timer()
+
+    def active(self) -> float:
+        """Note a complete line, and return the time."""
+        self._last_active = now = self._clock.monotonic()
+        return now
+
+    def until_input(self, watcher: Any) -> bool:
+        """Wait until the client can be read.
+
+        True when the deadline has passed: what has arrived meanwhile is to be read, since this process can have stood still, and if it
+        does not complete a line the connection is over.
+        """
+        while True:
+            self._check()
+            if self._timer is None and (due := self._due()) < math.inf:
+                left = due - self._clock.monotonic()
+                if left < _SLACK_S:
+                    return True
+                self._start_timer(left)
+            try:
+                self._switch(watcher)
+            except Timeout as fired:
+                self._own(fired)
+            else:
+                return False
+
+    def until(self, watcher: Any) -> None:
+        """Wait until the watcher fires. The client is not idle meanwhile, but it has to log in in time."""
+        self._check()
+        self._start_login_timer()
+        try:
+            self._switch(watcher)
+        except Timeout as fired:
+            self._own(fired)
+            raise ConnectionEnded(CloseReason.IDLE) from None
+
+    def until_output(self, watcher: Any, pending: bool) -> None:
+        """Wait until the client takes output. It is idle if it has no `pending` lines and nothing that is unread."""
+        while True:
+            self._check()
+            if self._timer is None and (due := self._due()) < math.inf:
+                self._start_timer(max(_SLACK_S, due - self._clock.monotonic()))
+            try:
+                self._switch(watcher)
+            except Timeout as fired:
+                self._own(fired)
+                now = self._clock.monotonic()
+                if self._due() - now < _SLACK_S:
+                    if self._login_due - now < _SLACK_S or not (pending or self._has_unread()):
+                        raise ConnectionEnded(CloseReason.IDLE) from None
+                    self._last_active = now
+            else:
+                return
+
+    def until_admitted(self, watcher: Any) -> None:
+        """Wait as `until` does while the client has lines pending; a peer that hangs up ends the connection."""
+        if self.hung_up:
+            raise _HungUp
+        with self._hangups.watching(self._fileno, self._hang_up):
+            self.until(watcher)
+        self.active()
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long while the client has lines pending; return early if the peer hangs up."""
+        if self.hung_up:
+            return
+        with (
+            self._hangups.watching(self._fileno, self._hang_up),
+            closing_watcher(self._loop.loop.timer(seconds)) as timer,
+        ):
+            try:
+                self.until(timer)
+            except _HungUp:
+                return
+        self.active()
+
+    def run(self, job: Callable[[], T]) -> T:
+        """Run a job that can block this greenlet. A reset abandons it, and so do a shutdown and the deadline for logging in."""
+        self._check()
+        self._start_login_timer()
+        with self._hangups.watching(self._fileno, self._reset):
+            self._waiting = True
+            try:
+                result = job()
+            except Timeout as fired:
+                self._own(fired)
+                raise ConnectionEnded(CloseReason.IDLE) from None
+            finally:
+                self._waiting = False
+        self._check()
+        self.active()
+        return result
+
+    def interrupt(self, reason: CloseReason) -> None:
+        """End the connection, from the loop, since the caller can be in the middle of something."""
+        if self._ended is None:
+            self._ended = reason
+        self._loop.loop.run_callback(self._wake)
+
+    def _switch(self, watcher: Any) -> None:
+        self._waiting = True
+        try:
+            self._loop.wait(watcher)
+        finally:
+            self._waiting = False
+        # The loop can find input before it runs the callback of an `interrupt`.
+        self._check()
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise ConnectionEnded(self._ended)
+
+    def _wake(self) -> None:
+        if self._waiting and self._ended is not None:
+            self._waiting = False
+            self._greenlet.throw(ConnectionEnded(self._ended))
+
+    def _hang_up(self, reset: bool) -> None:
+        if reset:
+            self.interrupt(CloseReason.RESET)
+        elif not self.hung_up:
+            self.hung_up = True
+            if self._waiting:
+                self._waiting = False
+                self._greenlet.throw(_HungUp())
+
+    def _reset(self, reset: bool) -> None:
+        if reset:
+            self.interrupt(CloseReason.RESET)
+
+    def _has_unread(self) -> bool:
+        return ioctl(self._fileno, FIONREAD, bytes(4)) != bytes(4)
+
+    def _due(self) -> float:
+        idle_due = self._last_active + self._idle_s if self._idle_s else math.inf
+        return min(idle_due, self._login_due)
+
+    def _own(self, fired: Timeout) -> None:
+        if fired is not self._timer:
+            raise fired
+        self._stop_timer()
+        # The first reason wins, even if its callback has not run yet.
+        self._check()
+
+    def _start_login_timer(self) -> None:
+        self._stop_timer()
+        if self._login_due < math.inf:
+            self._start_timer(max(_SLACK_S, self._login_due - self._clock.monotonic()))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+
+    def _start_timer(self, seconds: float) -> None:
+        self._timer = Timeout(seconds)
+        self._timer.start()
+
+
+class _HungUp(ConnectionEnded):
+    """The peer ended its side while it was not being read."""
+
+    def __init__(self) -> None:
+        super().__init__(CloseReason.CLOSED)
+
+
+@contextmanager
+def closing_watcher(watcher: Any) -> Iterator[Any]:
+    """A watcher for one wait; it must not outlive the descriptor it watches."""
+    try:
+        yield watcher
+    finally:
+        watcher.stop()
+        watcher.close()

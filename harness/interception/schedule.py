@@ -1,0 +1,147 @@
+"""One schedule, decided by its seed alone: what every call and every turn of the loop does differently.
+
+Whatever it decides, a kernel or a loop could have decided too, so no right server notices. Each connection is decided
+for by itself: what happens on one does not shift what is decided on another. Knows no scripts and no servers.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from random import Random
+
+from harness.interception.interceptor import AcceptedConnection, Interceptor
+
+_FEW = 400
+"""How often one connection is interfered with in one direction; then it is left alone, so that every run has an end."""
+
+
+class Perturbation(enum.Enum):
+    """What may be done differently. The value is its word on the command line."""
+
+    READS = "reads"
+    WRITES = "writes"
+    STALLS = "stalls"
+    ORDER = "order"
+    ACCEPTS = "accepts"
+
+    @property
+    def description(self) -> str:
+        return _DESCRIPTIONS[self]
+
+
+_DESCRIPTIONS = {
+    Perturbation.READS: "input cut into smaller reads",
+    Perturbation.WRITES: "writes that take a part",
+    Perturbation.STALLS: "clients that take nothing for a while",
+    Perturbation.ORDER: "another order of what is ready",
+    Perturbation.ACCEPTS: "clients accepted later",
+}
+EVERY = frozenset(Perturbation)
+
+# How often each kind strikes under one seed. Some seeds leave a kind alone, some never let go: a fault that needs one
+# kind often and another never is found by neither a mild mixture nor by everything at once.
+_STRENGTHS = (0.0, 0.15, 0.5, 1.0)
+
+
+@dataclass(slots=True)
+class _Calls:
+    """One connection in one direction."""
+
+    random: Random
+    left: int = _FEW
+    refusing: int = 0
+
+
+class Schedule(Interceptor):
+    """One seed's own way of running a server."""
+
+    def __init__(self, seed: int, perturbations: Iterable[Perturbation] = EVERY) -> None:
+        self.seed = seed
+        self.perturbations = frozenset(perturbations)
+        strengths = Random(f"{seed} strengths")
+        drawn = {perturbation: strengths.choice(_STRENGTHS) for perturbation in Perturbation}
+        if not any(drawn.values()):
+            drawn[strengths.choice(tuple(Perturbation))] = 1.0
+        self._strength = {
+            perturbation: drawn[perturbation] if perturbation in self.perturbations else 0.0
+            for perturbation in Perturbation
+        }
+        self._order = Random(f"{seed} order")
+        self._delaying = Random(f"{seed} hold")
+        self._accepting = _Calls(Random(f"{seed} accept"))
+        self._reads: dict[int, _Calls] = {}
+        self._writes: dict[int, _Calls] = {}
+
+    # What sockets do
+
+    def accepting(self) -> None:
+        if self._refuses(self._accepting, Perturbation.ACCEPTS, 6):
+            raise BlockingIOError
+
+    def accepted(self, connection: AcceptedConnection) -> None:
+        self._reads[connection.number] = _Calls(Random(f"{self.seed} reads {connection.number}"))
+        self._writes[connection.number] = _Calls(Random(f"{self.seed} writes {connection.number}"))
+
+    def reading(self, connection: AcceptedConnection, size: int) -> int:
+        if not size:
+            return 0
+        return self._part(self._reads[connection.number], Perturbation.READS, size)
+
+    def writing(self, connection: AcceptedConnection, size: int) -> int:
+        calls = self._writes[connection.number]
+        if self._refuses(calls, Perturbation.STALLS, 30):
+            return 0
+        return self._part(calls, Perturbation.WRITES, size)
+
+    def _part(self, calls: _Calls, perturbation: Perturbation, size: int) -> int:
+        if not self._strikes(calls, perturbation):
+            return size
+        match calls.random.randrange(3):
+            case 0:
+                return 1
+            case 1:
+                return max(1, size - 1)
+            case _:
+                return calls.random.randint(1, size)
+
+    def _refuses(self, calls: _Calls, perturbation: Perturbation, longest: int) -> bool:
+        """A refusal lasts for some calls on end, and then at least one call goes through."""
+        if calls.refusing > 1:
+            calls.refusing -= 1
+            return True
+        if calls.refusing == 1:
+            calls.refusing = 0
+            return False
+        if not self._strikes(calls, perturbation):
+            return False
+        calls.refusing = calls.random.randint(1, longest)
+        return True
+
+    def _strikes(self, calls: _Calls, perturbation: Perturbation) -> bool:
+        strength = self._strength[perturbation]
+        if not strength or not calls.left or calls.random.random() >= strength:
+            return False
+        calls.left -= 1
+        return True
+
+    # What the loop does
+
+    def choose(self, ready: int) -> int:
+        strength = self._strength[Perturbation.ORDER]
+        if not strength or self._order.random() >= strength:
+            return 0
+        return self._order.randrange(ready)
+
+    def delay(self) -> int:
+        strength = self._strength[Perturbation.ORDER]
+        # Mostly not: each turn of the loop that something is held back costs real time.
+        if not strength or self._delaying.random() >= strength * 0.1:
+            return 0
+        return self._delaying.randint(1, 3)
+
+
+def perturbations(words: str) -> frozenset[Perturbation]:
+    """The kinds that are named: `reads,order`; ValueError names one that is none."""
+    return frozenset(Perturbation(word.strip()) for word in words.split(","))

@@ -1,0 +1,189 @@
+"""The server's side of every connection of this process, at each call: who may look, shorten it or make it fail.
+
+While `Wires` is entered, the two socket classes that a gevent server can hold (gevent's own underneath its sockets, and
+the plain one of the standard library) ask first. Only sockets that were accepted here are concerned; those of scripted
+clients and those that a server opens itself never are. TLS reads and writes beneath these classes and is not seen.
+This module knows no seeds, no faults and no scripts.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from gevent import _socket3  # type: ignore[attr-defined]
+
+from harness.interception.interceptor import AcceptedConnection, Interceptor, cookie_of
+from harness.stage.kernel import RealSocket, SocketAddress, unread
+
+_CLASSES: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
+
+
+class SocketPatch:
+    """In a `with`: the calls of this process go through the interceptors. One at a time."""
+
+    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+        self._interceptors = tuple(interceptors)
+        self._by_cookie: dict[bytes, AcceptedConnection] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> SocketPatch:
+        with ExitStack() as stack:
+            for kind in _CLASSES:
+                for name, make in _CALLS.items():
+                    self._replace(stack, kind, name, make(self, getattr(kind, name)))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self._by_cookie.clear()
+        for interceptor in self._interceptors:
+            interceptor.ends()
+
+    @staticmethod
+    def _replace(stack: ExitStack, kind: Any, name: str, call: Callable[..., Any]) -> None:
+        if name in vars(kind):
+            stack.callback(setattr, kind, name, vars(kind)[name])
+        else:
+            stack.callback(delattr, kind, name)
+        setattr(kind, name, call)
+
+    # What the calls ask
+
+    def find(self, sock: Any) -> AcceptedConnection | None:
+        """The connection of this socket; None for one that was not accepted here, or is closed."""
+        try:
+            return self._by_cookie.get(cookie_of(sock))
+        except OSError:
+            return None
+
+    def accepting(self) -> None:
+        for interceptor in self._interceptors:
+            interceptor.accepting()
+
+    def accepted(self, fileno: int, peer: SocketAddress) -> None:
+        probe = _socket.socket(fileno=fileno)
+        try:
+            cookie = cookie_of(probe)
+        finally:
+            probe.detach()
+        connection = self._by_cookie[cookie] = AcceptedConnection(
+            len(self._by_cookie) + 1, peer, fileno, cookie
+        )
+        for interceptor in self._interceptors:
+            interceptor.accepted(connection)
+
+    def readable(self, sock: Any, connection: AcceptedConnection, size: int) -> int:
+        """How much the server gets to read."""
+        there = min(size, unread(sock.fileno()))
+        allowed = there
+        for interceptor in self._interceptors:
+            allowed = interceptor.reading(connection, allowed)
+        if allowed == there:
+            return size
+        return allowed or _refuse(sock)
+
+    def writable(self, sock: Any, connection: AcceptedConnection, size: int) -> int:
+        """How much the server gets to write."""
+        allowed = size
+        for interceptor in self._interceptors:
+            allowed = interceptor.writing(connection, allowed)
+        return allowed or _refuse(sock)
+
+
+def _refuse(sock: Any) -> int:
+    """Nothing for now; one byte where the caller has said that it waits in the call."""
+    if _socket.socket.gettimeout(sock) == 0.0:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return 1
+
+
+# --- the calls ----------------------------------------------------------------------------------------------
+
+_Call = Callable[..., Any]
+
+
+def _accept(patch: SocketPatch, original: _Call) -> _Call:
+    def accept(sock: Any) -> Any:
+        patch.accepting()
+        fileno, peer = original(sock)
+        patch.accepted(fileno, peer)
+        return fileno, peer
+
+    return accept
+
+
+def _recv(patch: SocketPatch, original: _Call) -> _Call:
+    def recv(sock: Any, size: int, flags: int = 0) -> Any:
+        connection = patch.find(sock)
+        if connection is None or not size or flags:
+            return original(sock, size, flags)
+        return original(sock, patch.readable(sock, connection, size))
+
+    return recv
+
+
+def _recv_into(patch: SocketPatch, original: _Call) -> _Call:
+    def recv_into(sock: Any, buffer: Any, nbytes: int = 0, flags: int = 0) -> Any:
+        connection = patch.find(sock)
+        size = nbytes or memoryview(buffer).nbytes
+        if connection is None or not size or flags:
+            return original(sock, buffer, nbytes, flags)
+        return original(sock, buffer, patch.readable(sock, connection, size))
+
+    return recv_into
+
+
+def _send(patch: SocketPatch, original: _Call) -> _Call:
+    def send(sock: Any, data: Any, flags: int = 0) -> Any:
+        connection = patch.find(sock)
+        whole = memoryview(data).cast("B")
+        if connection is None or not whole:
+            return original(sock, data, flags)
+        return original(sock, whole[: patch.writable(sock, connection, len(whole))], flags)
+
+    return send
+
+
+def _sendall(patch: SocketPatch, original: _Call) -> _Call:
+    def sendall(sock: Any, data: Any, flags: int = 0) -> None:
+        left = memoryview(data).cast("B")
+        if patch.find(sock) is None:
+            original(sock, data, flags)
+            return
+        while left:
+            left = left[sock.send(left, flags) :]
+
+    return sendall
+
+
+def _sendmsg(patch: SocketPatch, original: _Call) -> _Call:
+    def sendmsg(sock: Any, buffers: Any, *more: Any) -> Any:
+        connection = patch.find(sock)
+        pieces = [memoryview(piece).cast("B") for piece in buffers]
+        size = sum(map(len, pieces))
+        if connection is None or not size:
+            return original(sock, pieces, *more)
+        allowed = patch.writable(sock, connection, size)
+        kept = []
+        for piece in pieces:
+            kept.append(piece[:allowed])
+            allowed -= len(kept[-1])
+        return original(sock, [piece for piece in kept if piece], *more)
+
+    return sendmsg
+
+
+_CALLS: dict[str, Callable[[SocketPatch, _Call], _Call]] = {
+    "_accept": _accept,
+    "recv": _recv,
+    "recv_into": _recv_into,
+    "send": _send,
+    "sendall": _sendall,
+    "sendmsg": _sendmsg,
+}

@@ -1,0 +1,103 @@
+"""Servers for the faults: each answers a line with the same line, and each has something that a fault shows or proves."""
+
+from __future__ import annotations
+
+import socket
+
+import gevent
+from gevent import socket as cooperative
+from gevent.server import StreamServer
+
+from harness import ServerSpec, UnsupportedSpec
+
+_TCP_USER_TIMEOUT = 18
+
+
+class Echo(StreamServer):
+    """Says each line back; tells everyone else who had spoken and is gone, and how."""
+
+    def __init__(self, ask: ServerSpec) -> None:
+        super().__init__(("127.0.0.1", 0), self.converse)
+        self.ask = ask
+        self.others: set[cooperative.socket] = set()
+
+    def converse(self, sock: cooperative.socket, _address: object) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.prepare(sock)
+        self.others.add(sock)
+        how = "gone"
+        try:
+            with sock.makefile("rb") as lines:
+                for line in lines:
+                    self.answer(sock, line)
+        except OSError as error:
+            how = f"lost: {error.strerror}"
+        self.others.discard(sock)
+        sock.close()
+        for other in list(self.others):
+            self.answer(other, f"{how}\n".encode())
+
+    def prepare(self, sock: cooperative.socket) -> None:
+        pass
+
+    def answer(self, sock: cooperative.socket, line: bytes) -> None:
+        sock.sendall(line)
+
+
+class Probing(Echo):
+    """Asks silent peers after 10 s, three times, 5 s apart."""
+
+    def prepare(self, sock: cooperative.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+class Limited(Probing):
+    """The same, but nothing may go unanswered for longer than 12 s."""
+
+    def prepare(self, sock: cooperative.socket) -> None:
+        super().prepare(sock)
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, 12_000)
+
+
+class Careless(Echo):
+    """Takes for granted that a send takes all."""
+
+    def answer(self, sock: cooperative.socket, line: bytes) -> None:
+        sock.send(line)
+
+
+class ByTheWallClock(Echo):
+    """Lets nobody be silent for longer than a minute, by the time of day."""
+
+    def answer(self, sock: cooperative.socket, line: bytes) -> None:
+        self.last = self.ask.clock.time()
+        super().answer(sock, line)
+
+    def prepare(self, sock: cooperative.socket) -> None:
+        self.last = self.ask.clock.time()
+        gevent.spawn(self.watch, sock)
+
+    def watch(self, sock: cooperative.socket) -> None:
+        while self.ask.clock.time() - self.last < 60:
+            gevent.sleep(1)
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+SERVERS: dict[str, type[Echo]] = {
+    "": Echo,
+    "probing": Probing,
+    "limited": Limited,
+    "careless": Careless,
+    "wall-clock": ByTheWallClock,
+}
+
+
+def serve(ask: ServerSpec) -> Echo:
+    """The factory; the option `kind` chooses."""
+    kind = ask.options.get("kind", "")
+    if kind not in SERVERS:
+        raise UnsupportedSpec(f"no kind {kind!r}; known: {', '.join(SERVERS)}")
+    return SERVERS[kind](ask)
