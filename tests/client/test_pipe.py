@@ -56,7 +56,7 @@ def test_all_answers_come_before_the_end(server: RealServer, pipe: Pipe, person:
     assert {"👥 2 here: carol, ci", "[..:..:..] you → carol: psst", "[..:..:..] ci: no line end"} <= set(
         lines
     )
-    assert sum(line.startswith("🏓 The server answered after ") for line in lines) == 1
+    assert sum(line.startswith("🏓 The server answered in ") for line in lines) == 1
     assert len(lines) == 4
 
 
@@ -68,13 +68,13 @@ def test_what_was_refused_is_on_stderr_and_in_the_exit_code(
     done = pipe(server.at(dialect), "--name", "ci", typed=b"/dm nobody hi\nthe rest\n")
     carol.hears("MSG ci the rest")
     assert done.returncode == 1
-    assert done.stderr == b"geventchat: Nobody of that name is here. /users lists who is.\n"
+    assert done.stderr == b"geventchat: No such user. /users lists everyone online.\n"
 
 
 def test_a_line_too_long_for_the_server_is_reported(server: RealServer, pipe: Pipe) -> None:
     done = pipe(server.at("line"), "--name", "ci", typed=b"x" * 5000 + b"\n")
     assert done.returncode == 1
-    assert done.stderr == b"geventchat: That was too long for the server; it was not delivered.\n"
+    assert done.stderr == b"geventchat: The message is too long for the server and was not delivered.\n"
 
 
 def test_input_that_is_no_text_is_reported_by_its_line(server: RealServer, pipe: Pipe, person: Come) -> None:
@@ -84,8 +84,8 @@ def test_input_that_is_no_text_is_reported_by_its_line(server: RealServer, pipe:
     carol.hears("MSG ci three")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
-        "geventchat: Line 2 of the input is not UTF-8; it was not sent.",
-        "geventchat: Line 4 of the input is over 1048576 bytes long; it was not sent.",
+        "geventchat: Line 2 of the input is not valid UTF-8 and was not sent.",
+        "geventchat: Line 4 of the input is longer than 1048576 bytes and was not sent.",
     ]
 
 
@@ -95,10 +95,10 @@ def test_text_that_begins_with_a_slash_needs_two(server: RealServer, pipe: Pipe,
     carol.hears("MSG ci /etc/hosts changed")
     refused = pipe(server.at("slash"), "--name", "ci", typed=b"//etc/hosts changed\n")
     assert refused.returncode == 1
-    assert b"every line that begins with / is a command" in refused.stderr
+    assert b"every line that begins with / for a command" in refused.stderr
     mistaken = pipe(server.at("line"), "--name", "ci", typed=b"/etc/hosts changed\n")
     assert mistaken.returncode == 1
-    assert mistaken.stderr.startswith(b"geventchat: There is no command /etc/hosts. ")
+    assert mistaken.stderr.startswith(b"geventchat: Unknown command /etc/hosts. ")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -106,19 +106,19 @@ def test_a_taken_name_is_an_error(server: RealServer, pipe: Pipe, person: Come, 
     person("ci")
     done = pipe(server.at(dialect), "--name", "ci", typed=b"hello\n")
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == b"geventchat: The name ci is taken by someone who is here.\n"
+    assert done.stderr == b"geventchat: The name ci is taken.\n"
 
 
 def test_a_wrong_name_is_an_error_before_anyone_is_called(pipe: Pipe) -> None:
     done = pipe("127.0.0.1:1", "--name", "a b", typed=b"hello\n")
-    assert (done.returncode, done.stderr) == (1, b"geventchat: A name has no spaces in it.\n")
+    assert (done.returncode, done.stderr) == (1, b"geventchat: Invalid name 'a b': use 1 to 20 letters, digits, '_', '-' or '.'.\n")
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), b"geventchat: There is nobody to ask for the server: say HOST[:PORT].\n"),
-        (("localhost",), b"geventchat: There is nobody to ask for a name: say --name NAME.\n"),
+        ((), b"geventchat: not a terminal: HOST[:PORT] is required\n"),
+        (("localhost",), b"geventchat: not a terminal: --name NAME is required\n"),
     ],
 )
 def test_a_script_cannot_be_asked(pipe: Pipe, words: tuple[str, ...], complaint: bytes) -> None:
@@ -129,10 +129,10 @@ def test_a_script_cannot_be_asked(pipe: Pipe, words: tuple[str, ...], complaint:
 @pytest.mark.parametrize(
     ("address", "complaint"),
     [
-        ("127.0.0.1:1", b"geventchat: Nobody listens at 127.0.0.1:1 (connection refused).\n"),
-        ("[::1]:1", b"geventchat: Nobody listens at [::1]:1 (connection refused).\n"),
-        ("localhost:1", b"geventchat: Nobody listens at localhost:1 (connection refused).\n"),
-        ("a" * 80 + ".invalid", b"geventchat: There is no host named " + b"a" * 80 + b".invalid.\n"),
+        ("127.0.0.1:1", b"geventchat: Connection refused by 127.0.0.1:1.\n"),
+        ("[::1]:1", b"geventchat: Connection refused by [::1]:1.\n"),
+        ("localhost:1", b"geventchat: Connection refused by localhost:1.\n"),
+        ("a" * 80 + ".invalid", b"geventchat: Unknown host " + b"a" * 80 + b".invalid.\n"),
     ],
 )
 def test_nobody_to_connect_to_is_one_line(pipe: Pipe, address: str, complaint: bytes) -> None:
@@ -232,7 +232,7 @@ def test_a_server_that_hangs_up_without_a_goodbye_is_an_error(script: Script, pi
     done = pipe(script(behave).address, "--name", "ci", typed=b"hello\n")
     assert done.returncode == 1
     assert done.stderr.decode() == (
-        "geventchat: The server hung up before it had answered everything: "
+        "geventchat: The server closed the connection before it had answered everything: "
         "the last lines may not have been delivered.\n"
     )
 
@@ -240,11 +240,11 @@ def test_a_server_that_hangs_up_without_a_goodbye_is_an_error(script: Script, pi
 @pytest.mark.parametrize(
     ("last_words", "complaint"),
     [
-        (b"ERR server-full\n", "Not let in: the server is full."),
-        (b"ERR too-many-connections\n", "Not let in: the server has too many connections from this address."),
-        (b"", "Not let in: the server closed it."),
-        (b"220 mail.example ready\n", "Not let in: the server closed it. It said: 220 mail.example ready"),
-        (b"\x1b[2Jboo\n", "Not let in: the server closed it. It said: \ufffd[2Jboo"),
+        (b"ERR server-full\n", "Login failed: the server is full."),
+        (b"ERR too-many-connections\n", "Login failed: the server has too many connections from this address."),
+        (b"", "Login failed: the server closed it."),
+        (b"220 mail.example ready\n", "Login failed: the server closed it. The server said: 220 mail.example ready"),
+        (b"\x1b[2Jboo\n", "Login failed: the server closed it. The server said: \ufffd[2Jboo"),
     ],
 )
 def test_who_is_not_let_in_is_told_why(script: Script, pipe: Pipe, last_words: bytes, complaint: str) -> None:
@@ -289,7 +289,7 @@ def test_nothing_that_a_server_says_acts_on_the_terminal(script: Script, environ
         alice.close()
     for forbidden in (b"\x1b]0", b"\x1b[31m", b"\x9b2J", b"\a", b"\x08hidden", "\u202e".encode()):
         assert forbidden not in alice.raw.replace("\ufffd".encode(), b"")
-    assert "… (91810 characters more)".encode() in alice.raw
+    assert "… (91808 characters more)".encode() in alice.raw
 
 
 def test_an_interrupt_in_a_pipe_ends_with_its_own_code(

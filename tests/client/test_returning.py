@@ -64,8 +64,8 @@ def test_a_name_that_is_still_held_is_waited_for(script: Script, terminal: Open)
     alice = terminal(server.address, "--name", "alice")
     alice.sees(" here: ")
     alice.type("lose me\r")
-    alice.sees("The name alice is still held there. Trying again in 1 s.")
-    alice.sees("✅ Back in the chat as alice.")
+    alice.sees("The name alice is still in use on the server. Reconnecting in 1 s.")
+    alice.sees("✅ Reconnected as alice.")
     alice.type("/q\r")
     assert alice.exit_code() == 0
 
@@ -79,8 +79,8 @@ def test_a_full_server_is_tried_again(script: Script, terminal: Open) -> None:
     alice = terminal(server.address, "--name", "alice")
     alice.sees(" here: ")
     alice.type("lose me\r")
-    alice.sees("Not let in: the server is full. Trying again in 1 s.")
-    alice.sees("✅ Back in the chat as alice.")
+    alice.sees("Login failed: the server is full. Reconnecting in 1 s.")
+    alice.sees("✅ Reconnected as alice.")
     alice.type("/q\r")
     assert alice.exit_code() == 0
 
