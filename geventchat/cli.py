@@ -71,10 +71,6 @@ have no flag.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["connect"]:
-        from geventchat.client.app import main as connect
-
-        return connect(words[1:])
     parser = _parser()
     arguments = parser.parse_args(words)
     if arguments.options_page:

@@ -24,7 +24,6 @@ from geventchat.client.conversation import Clock
 from geventchat.client.history import HistoryFile, history_path
 from geventchat.client.plain import PlainTerminal
 from geventchat.client.session import (
-    Environment,
     ExitCode,
     Plan,
     Session,
@@ -69,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 class _Program:
-    """The environment of a session: connections, timers and the end."""
+    """The runtime of a session: its connections, its timer and its end."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -87,7 +86,7 @@ class _Program:
             await self._network.close()
 
     def handle(self, event: SessionEvent) -> None:
-        """Hand an event to the session, which begins no earlier than `run` and ends with its exit code."""
+        """Hand an event to the session, unless it has not begun or has ended."""
         if self._session is None or self._exit_code.done():
             return
         try:
@@ -109,7 +108,6 @@ class _Program:
 async def _run(options: Options, interactive: bool) -> int:
     loop = asyncio.get_running_loop()
     program = _Program()
-    environment: Environment = program
     terminal = _terminal(options, interactive, program.handle)
 
     def interrupt() -> None:
@@ -118,10 +116,9 @@ async def _run(options: Options, interactive: bool) -> int:
 
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, program.handle, Terminated())
+    clock = Clock(datetime.now, time.monotonic)
     try:
-        return await program.run(
-            Session(options.plan, terminal, environment, Clock(datetime.now, time.monotonic))
-        )
+        return await program.run(Session(options.plan, terminal, program, clock))
     finally:
         await terminal.close()
 

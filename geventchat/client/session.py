@@ -127,8 +127,8 @@ class Timer(Protocol):
         """Call nothing."""
 
 
-class Environment(Protocol):
-    """What a session needs of the program around it. None of these calls returns an event before the session is done."""
+class Runtime(Protocol):
+    """What a session needs of the program around it. No event arrives before the call has returned."""
 
     def connect(self, address: Address) -> None:
         """Try to connect; the outcome is an event."""
@@ -161,10 +161,10 @@ class InvalidAnswer(ValueError):
 class Session:
     """One session, from the first question to the exit code."""
 
-    def __init__(self, plan: Plan, terminal: Terminal, environment: Environment, clock: Clock) -> None:
+    def __init__(self, plan: Plan, terminal: Terminal, runtime: Runtime, clock: Clock) -> None:
         self._plan = plan
         self._terminal = terminal
-        self._environment = environment
+        self._runtime = runtime
         self._clock = clock
         self._state = State.ASKING
         self._timer: Timer | None = None
@@ -259,8 +259,7 @@ class Session:
             case State.LOGGING_IN, LineReceived(line=line) if line is not TOO_LONG:
                 self._receive_login_answer(line)
             case State.LOGGING_IN, Disconnected(reason=reason):
-                why = NOTICES[self._notice] if self._notice is not None else reason
-                self._attempt_failed(f"Login failed: {why}.{self._first_words}")
+                self._attempt_failed(f"Login failed: {self._notice_or(reason)}.{self._first_words}")
             case State.LOGGING_IN, TimerExpired():
                 self._attempt_failed(
                     f"No answer to the login within {LOGIN_TIMEOUT_S:.0f} s.{self._first_words}"
@@ -308,7 +307,6 @@ class Session:
                 self._connect()
             case _, LineEntered(text):
                 self._perform_offline(text)
-                self._terminal.request_line()
             case _, LineUnreadable(reason):
                 self._show_error(reason)
                 self._terminal.request_line()
@@ -389,7 +387,7 @@ class Session:
     def _connect(self) -> None:
         self._drop_connection()
         self._enter(State.CONNECTING)
-        self._environment.connect(self._address)
+        self._runtime.connect(self._address)
 
     def _log_in(self) -> None:
         self._codec = self._dialect.client()
@@ -501,8 +499,7 @@ class Session:
 
     def _lose_connection(self, reason: str) -> None:
         self._connection = None
-        why = NOTICES[self._notice] if self._notice is not None else reason
-        lost = f"Lost the connection to {self._address}: {why}."
+        lost = f"Lost the connection to {self._address}: {self._notice_or(reason)}."
         if not self._terminal.interactive:
             self._show_error(lost)
             self._end(ExitCode.FAILED)
@@ -517,6 +514,9 @@ class Session:
             # The server's limit is shorter than the interval.
             self._keep_alive_s = max(self._keep_alive_s / 2, MIN_KEEP_ALIVE_S)
         self._back_off(lost)
+
+    def _notice_or(self, reason: str) -> str:
+        return reason if self._notice is None else NOTICES[self._notice]
 
     def _attempt_failed(self, reason: str) -> None:
         if self._was_online:
@@ -581,7 +581,7 @@ class Session:
         self._drop_connection()
         if self._was_online and self._terminal.interactive and code is not ExitCode.FAILED:
             self._terminal.show(render.goodbye(self._name))
-        self._environment.end(code)
+        self._runtime.end(code)
 
     # Everywhere.
 
@@ -592,7 +592,7 @@ class Session:
     def _set_timer(self, seconds: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._environment.start_timer(seconds) if seconds is not None else None
+        self._timer = self._runtime.start_timer(seconds) if seconds is not None else None
 
     def _send(self, data: bytes) -> None:
         if self._connection is not None:
