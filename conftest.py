@@ -1,9 +1,9 @@
-"""What the tests here are played against, and how widely they look."""
+"""What the tests run against, how many examples they try, and what they skip where a package is missing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -17,14 +17,19 @@ except ModuleNotFoundError:
 
 pytest_plugins = ["pytester"]
 
+# Only some tests need these packages. All of them are in the extra `test`.
+OPTIONAL_PACKAGES = {
+    "aiosmtpd",
+    "hypothesis",
+    "matplotlib",
+    "precis_i18n",
+    "prompt_toolkit",
+    "pyte",
+    "uvloop",
+}
 
-def pytest_configure() -> None:
-    if settings is None:
-        raise pytest.UsageError("the tests need more than the server does: pip install '.[test]'")
-
-
-# The same examples in every run, so that a red run means a change and not a roll of the dice, and no limit on the time of
-# one, since machines are shared. HYPOTHESIS_PROFILE=wide looks at many more, and at others each time.
+# Every run tries the same examples, so a failure means a change and not chance. One example has no time limit, because
+# machines are shared. HYPOTHESIS_PROFILE=wide tries many more examples, and different ones each time.
 if settings is not None:
     settings.register_profile(
         "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
@@ -35,18 +40,47 @@ if settings is not None:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+def _on_ci() -> bool:
+    return os.environ.get("CI", "").lower() == "true"
+
+
 @pytest.fixture
 def harness_target() -> InProcess:
-    """geventchat, in process, in virtual time; a fresh one for each test."""
+    """geventchat, in process, in virtual time; a new server for each test."""
     return InProcess(serve)
+
+
+class ModuleWithOptionalPackages(pytest.Module):
+    """A test module that is skipped, with the reason, when it imports an optional package that is not installed."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as failed:
+            missing = failed.__cause__
+            if (
+                _on_ci()
+                or not isinstance(missing, ModuleNotFoundError)
+                or missing.name not in OPTIONAL_PACKAGES
+            ):
+                raise
+            pytest.skip(
+                f"{missing.name} is not installed (pip install -e '.[test]')", allow_module_level=True
+            )
+
+
+def pytest_pycollect_makemodule(
+    module_path: os.PathLike[str], parent: pytest.Collector
+) -> ModuleWithOptionalPackages:
+    return ModuleWithOptionalPackages.from_parent(parent, path=module_path)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a user's machine may lack, the machine that decides about a change must have: there a skip is a failure."""
+    """Fail a skipped test on CI, where everything that a test needs must be installed."""
     report = yield
-    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+    if report.skipped and _on_ci() and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
-        report.longrepr = f"{reason}; where CI=true nothing may be skipped"
+        report.longrepr = f"{reason}; on CI a skipped test is a failure"
     return report

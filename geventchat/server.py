@@ -112,7 +112,8 @@ class Server:
     def stop(self, timeout: float | None = None) -> bool:
         """Stop accepting, send everyone a notice and what is pending, close. False if clients were left at the deadline.
 
-        `timeout` in seconds overrides the one in the configuration. While the server is stopping, another call returns at once.
+        `timeout` in seconds overrides the one in the configuration. While the server is stopping, another call
+        returns at once.
         """
         if self._stopping:
             return not self._connections

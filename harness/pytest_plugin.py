@@ -140,7 +140,8 @@ class ChatItem(pytest.Function):
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, None, self.nodeid.rpartition("::")[0] + self.name[len(self.originalname) :]
+        # pytest needs a line for a transcript whose fixture skips it.
+        return self.path, 0, self.nodeid.rpartition("::")[0] + self.name[len(self.originalname) :]
 
 
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
@@ -255,8 +256,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def _sum_up_comparison(terminalreporter: Any) -> None:
     servers = terminalreporter.config.getoption("harness_compare")
-    reports = [
-        one for kind in ("passed", "failed", "skipped") for one in terminalreporter.stats.get(kind, [])
+    reports: list[Any] = [
+        one
+        for kind in ("passed", "failed", "skipped")
+        for one in terminalreporter.stats.get(kind, [])
+        if isinstance(one, pytest.TestReport)  # a module skipped as a whole is reported too
     ]
     texts = [text for one in reports for name, text in one.user_properties if name == _COMPARED]
     if servers and texts:

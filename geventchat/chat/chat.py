@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -68,8 +68,9 @@ class Busy:
 class Pending(Generic[T]):
     """Work that has to wait, to be done outside the chat.
 
-    The client's greenlet runs `job`, which can block that greenlet and nobody else. `finish` is called with the result, back in
-    the chat, and checks again what may have changed meanwhile. If the client is gone by then, `finish` is not called.
+    The client's greenlet runs `job`, which can block that greenlet and nobody else. `finish` is called with the
+    result, back in the chat, and checks again what may have changed meanwhile. If the client is gone by then,
+    `finish` is not called.
     """
 
     job: Callable[[], T]
@@ -93,7 +94,7 @@ class Session:
         self.subscriber = subscriber
         self.name: Name | None = None
         # The keys of the people this client has written to, the latest last.
-        self.contacts: dict[str, None] = {}
+        self.contacts: dict[str, None] | None = None
 
 
 class Chat:
@@ -108,7 +109,8 @@ class Chat:
     ) -> None:
         """Take the time from `time`, in seconds since 1970.
 
-        `contacts` is how many people each client is remembered to have written to. `observer` sees every message and must not block.
+        `contacts` is how many people each client is remembered to have written to. `observer` sees every message
+        and must not block.
         """
         self.lobby = Room(LOBBY)
         self._sessions: dict[str, Session] = {}
@@ -192,7 +194,7 @@ class Chat:
         session.subscriber.deliver(Welcome(LOBBY, name.shown, self.lobby.names, now_ms))
         return DONE
 
-    def _say(self, session: Session, name: Name, texts: list[str]) -> Result[object]:
+    def _say(self, session: Session, name: Name, texts: Sequence[str]) -> Result[object]:
         if not all(texts):
             return _reject(session, Rejection.EMPTY_MESSAGE)
         gate = self.lobby.closed_gate()
@@ -211,7 +213,7 @@ class Chat:
         recipient = self._sessions.get(key_of(to))
         if recipient is None or recipient.name is None:
             return _reject(session, Rejection.USER_NOT_FOUND, to)
-        stranger = recipient is not session and name.key not in recipient.contacts
+        stranger = recipient is not session and name.key not in (recipient.contacts or ())
         gate = recipient.subscriber.direct_gate(stranger)
         if not gate.is_open():
             return Busy(gate)
@@ -224,7 +226,7 @@ class Chat:
         return DONE
 
     def _remember(self, session: Session, contact: Name) -> None:
-        contacts = session.contacts
+        contacts = session.contacts = session.contacts or {}
         contacts.pop(contact.key, None)
         contacts[contact.key] = None
         if len(contacts) > self._contacts:

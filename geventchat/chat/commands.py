@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -22,15 +23,11 @@ class Login:
     name: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Say:
-    """Say these texts to everyone in the room.
+    """Say these texts, one after the other, to everyone in the room. The chat refuses an empty text."""
 
-    One line is one text. The connection joins the texts of consecutive lines into one command, which is why this is a list;
-    the chat refuses an empty text.
-    """
-
-    texts: list[str]
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a client can be sent, as values. Does not know how a dialect spells it.
 
-`Broadcast` events go to everyone in a room and are encoded once for all who share an encoding. `PrivateEvent`s are for one
-client. Times are milliseconds since 1970. Message ids count per room.
+`Broadcast` events go to everyone in a room and are encoded once for all who share an encoding. `PrivateEvent`s are
+for one client. Times are milliseconds since 1970. Message ids count per room.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Which names are allowed, and when two are the same. Pure.
 
-The profile is RFC 8265's UsernameCasePreserved (width mapping, NFC, the identifier class of RFC 8264, the bidi rule of
-RFC 5893), narrowed to letters, digits, marks and `_ - .`, to 20 characters, and to four combining marks in a row. Names that
-differ only in case or width share one key. The tests compare this with an independent implementation of the profile.
+The profile is RFC 8265's UsernameCasePreserved (width mapping, NFC, the identifier class of RFC 8264, the bidi rule
+of RFC 5893), narrowed to letters, digits, marks and `_ - .`, to 20 characters, and to four combining marks in a
+row. Names that differ only in case or width share one key. The tests compare this with an independent
+implementation of the profile.
 
 Whatever is typed is measured before it is normalised: normalising a long run of combining marks takes quadratic time.
 """

@@ -1,7 +1,7 @@
 """A room: who is in it, the audiences that hear it, and the ids of its messages.
 
-Does not know what an audience or a subscriber is made of; both are handed in, and the room only says what happened and in
-which order.
+Does not know what an audience or a subscriber is made of; both are handed in, and the room only says what happened
+and in which order.
 
 Invariants:
 - `names` holds everyone in the room, in the order in which they entered.
@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -96,7 +96,7 @@ class Room:
         subscriber.subscribe()
         self._publish(Joined(self.name, name.shown, time_ms), subscriber)
 
-    def say(self, name: Name, texts: list[str], subscriber: Subscriber, time_ms: int) -> Said:
+    def say(self, name: Name, texts: Sequence[str], subscriber: Subscriber, time_ms: int) -> Said:
         """Publish a member's texts and give them their ids."""
         said = Said(self.name, name.shown, texts, self.last_id + 1, time_ms)
         self.last_id += len(texts)

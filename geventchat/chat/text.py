@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from unicodedata import category
 
 _REPLACEMENT = "\ufffd"
-# Shown as U+FFFD: control characters, bidirectional embeddings, overrides and isolates, Unicode's line and paragraph
-# separators (some readers split lines at them), and lone surrogates, which JSON can smuggle in and UTF-8 cannot carry out.
+# Shown as U+FFFD: control characters, bidirectional embeddings, overrides and isolates, Unicode's line and
+# paragraph separators (some readers split lines at them), and lone surrogates, which JSON can smuggle in and UTF-8
+# cannot carry out.
 _UNSAFE = "\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 # Dropped: invisible characters that text does not need. Joiners stay, since emoji and several scripts need them.
 _INVISIBLE = (

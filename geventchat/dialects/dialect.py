@@ -13,14 +13,18 @@ from geventchat.dialects.telnet import TIMING_MARK, WithTimingMark, wants_timing
 
 _NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
 
-Reading = Command | WithTimingMark | None
+Reading = Command | str | WithTimingMark | None
 
 
 class Reader(Protocol):
     """Reads one connection's lines. A dialect in which a command can take several lines keeps its state here."""
 
     def read(self, line: bytes, logged_in: bool) -> Reading:
-        """The command on this line, which comes without its end; None when the line asks for nothing."""
+        """What this line, which comes without its end, asks for; None when it asks for nothing.
+
+        A line that only says something is read as its text: the connection joins the texts of consecutive lines into
+        one `Say`, and making a command of each first would cost as much as reading it.
+        """
 
 
 class Dialect(Protocol):
@@ -72,12 +76,12 @@ def direct_message(rest: str) -> SendDirectMessage:
 class TypedReader:
     """Reads lines that a person can have typed into nc or telnet."""
 
-    def __init__(self, parse: Callable[[str, bool], Command | None]) -> None:
+    def __init__(self, parse: Callable[[str, bool], Command | str | None]) -> None:
         """`parse` takes the cleaned text of a line and whether its sender is logged in."""
         self._parse = parse
 
     def read(self, line: bytes, logged_in: bool) -> Reading:
-        """The command on this line."""
+        """What this line asks for."""
         try:
             text = line.decode()
         except UnicodeDecodeError:
@@ -86,12 +90,12 @@ class TypedReader:
         return self._parse(clean(text), logged_in)
 
     def _read_telnet(self, line: bytes, logged_in: bool) -> Reading:
-        command: Command | None
+        reading: Command | str | None
         try:
-            command = self._parse(clean(without_telnet(line).decode()), logged_in)
+            reading = self._parse(clean(without_telnet(line).decode()), logged_in)
         except UnicodeDecodeError:
-            command = _NOT_UTF8
-        return WithTimingMark(command) if wants_timing_mark(line) else command
+            reading = _NOT_UTF8
+        return WithTimingMark(reading) if wants_timing_mark(line) else reading
 
 
 __all__ = [

@@ -55,7 +55,8 @@ _INVALID = InvalidCommand(ParseError.NOT_JSON)
 
 # No request needs more digits; converting a longer number would only cost time.
 _MAX_DIGITS = 100
-# No request needs more objects, arrays and members; parsing thousands of tiny ones costs twenty times as much as a text.
+# No request needs more objects, arrays and members; parsing thousands of tiny ones costs twenty times as much as a
+# text.
 _MAX_VALUES = 200
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -96,9 +97,9 @@ def _field(request: dict[str, Any], key: str) -> str:
     return clean(value)
 
 
-_TYPES: dict[str, Callable[[dict[str, Any]], Command]] = {
+_TYPES: dict[str, Callable[[dict[str, Any]], Command | str]] = {
     "join": lambda request: Login(_field(request, "username")),
-    "chat": lambda request: Say([_field(request, "message")]),
+    "chat": lambda request: _field(request, "message"),
     "dm": lambda request: SendDirectMessage(_field(request, "to"), _field(request, "message")),
     "users": lambda request: Who(),
     "ping": lambda request: Ping(_field(request, "token")),
@@ -109,8 +110,8 @@ _TYPES: dict[str, Callable[[dict[str, Any]], Command]] = {
 class JsonReader:
     """Reads one object per line."""
 
-    def read(self, line: bytes, logged_in: bool) -> Command | None:
-        """The command on this line."""
+    def read(self, line: bytes, logged_in: bool) -> Command | str | None:
+        """What this line asks for."""
         try:
             text = line.decode()
         except UnicodeDecodeError:

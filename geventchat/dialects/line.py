@@ -51,9 +51,9 @@ from geventchat.exhaustive import assert_never
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
 
 # Arguments that a command has no use for are ignored: `WHO now`, `QUIT bye`.
-_VERBS: dict[str, Callable[[str], Command]] = {
+_VERBS: dict[str, Callable[[str], Command | str]] = {
     "LOGIN": Login,
-    "MSG": lambda text: Say([text]),
+    "MSG": str,
     "WHO": lambda _: Who(),
     "DM": direct_message,
     "PING": Ping,
@@ -62,7 +62,7 @@ _VERBS: dict[str, Callable[[str], Command]] = {
 }
 
 
-def _parse(text: str, logged_in: bool) -> Command | None:
+def _parse(text: str, logged_in: bool) -> Command | str | None:
     verb, _, rest = text.partition(" ")
     command = _VERBS.get(verb) or _VERBS.get(verb.upper())
     if command:

@@ -58,11 +58,11 @@ _COMMANDS: dict[str, Callable[[str], Command]] = {
 }
 
 
-def _parse(text: str, logged_in: bool) -> Command | None:
+def _parse(text: str, logged_in: bool) -> Command | str | None:
     if not logged_in:
         return Login(text)
     if not text.startswith("/"):
-        return Say([text]) if text else None
+        return text or None
     verb, _, rest = text.partition(" ")
     command = _COMMANDS.get(verb.lower())
     return command(rest.lstrip()) if command else InvalidCommand(ParseError.UNKNOWN_COMMAND, verb)

@@ -1,4 +1,4 @@
-"""Telnet's command sequences (RFC 854), removed from a line that has already been cut, so that none can swallow its end. Pure."""
+"""Telnet's command sequences (RFC 854), removed from lines that are already cut, so that none can swallow an end. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from geventchat.chat.commands import Command
 
-# IAC SB … IAC SE (or up to the end of the line), IAC WILL/WONT/DO/DONT option, IAC command, or an IAC that the end of the
-# line cuts off. IAC IAC is an escaped data byte 0xFF: it stays, and makes the line invalid UTF-8.
+# IAC SB … IAC SE (or up to the end of the line), IAC WILL/WONT/DO/DONT option, IAC command, or an IAC that the end
+# of the line cuts off. IAC IAC is an escaped data byte 0xFF: it stays, and makes the line invalid UTF-8.
 _SEQUENCE = re.compile(rb"\xff(?:\xfa.*?(?:\xff\xf0|\Z)|[\xfb-\xfe](?:.|\Z)|[^\xff\xfa-\xfe]|\Z)", re.DOTALL)
 _ESCAPED = b"\xff\xff"
 # After Ctrl-C, telnet asks for a timing mark (RFC 860) and discards all output until it arrives.
@@ -18,9 +18,9 @@ TIMING_MARK = b"\xff\xfb\x06"
 
 @dataclass(frozen=True, slots=True)
 class WithTimingMark:
-    """A line whose terminal waits for a timing mark, to be sent before the command is handled."""
+    """A line whose terminal waits for a timing mark, to be sent before the line is handled."""
 
-    command: Command | None
+    reading: Command | str | None
 
 
 def without_telnet(line: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 from collections import deque
 from dataclasses import replace
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 
 from gevent.hub import Hub as Loop
 
@@ -27,15 +27,12 @@ _SWEEP = 2
 
 def origin_of(host: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one household is given."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
+    if ":" not in host:
         return host
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(IPv6Address(int(address) >> 64 << 64))
-    return str(address)
+    address = IPv6Address(host.partition("%")[0])
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64))
 
 
 class Address:

@@ -1,12 +1,14 @@
 """One client's greenlet: read, cut into lines, hand commands to the chat, and the end, however it comes.
 
-Does not write to the socket (the subscriber does), does not know what a line means (the dialect does), and waits only in its waiter.
+Does not write to the socket (the subscriber does), does not know what a line means (the dialect does), and waits
+only in its waiter.
 
-What a client can make the server do is limited here, in this order, before a line is parsed: its own lines and bytes per second,
-those of its address, and its answers that wait to be sent. What the others can take is the chat's to know: it answers Busy.
-Invariants:
+What a client can make the server do is limited here, in this order, before a line is parsed: its own lines and
+bytes per second, those of its address, and its answers that wait to be sent. What the others can take is the chat's
+to know: it answers Busy. Invariants:
 - At most `chunk_bytes` of input are held unparsed, and at most `batch_lines` of it as lines.
-- A client that is not read is slowed down and loses nothing, unless it hangs up: then what its limits admit at that moment is handled.
+- A client that is not read is slowed down and loses nothing, unless it hangs up: then what its limits admit at that
+  moment is handled.
 """
 
 from __future__ import annotations
@@ -152,8 +154,8 @@ class Connection:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
         sniffer: Sniffer | None = Sniffer(limits.line_bytes)
         while True:
-            # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets everyone
-            # else have their turn.
+            # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets
+            # everyone else have their turn.
             if self._subscriber.answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
             overdue = self._waiter.until_input(readable)
@@ -248,33 +250,33 @@ class Connection:
         """Handle lines in order; False when the client has left."""
         session, subscriber, read = self._session, self._subscriber, self._reader.read
         limit = self._context.limits.answer_bytes
-        # Lines that only say something are joined into one command: one event, one frame, one place in the order.
-        said: Say | None = None
+        # Consecutive lines that only say something are one command: one event, one frame, one place in the order.
+        said: list[str] = []
+        logged_in = session.name is not None
+        asked = False
         for line in lines:
-            if subscriber.answer_bytes > limit:
+            if asked and subscriber.answer_bytes > limit:
                 self._wait_for_answers(pending=True)
-            logged_in = session.name is not None
-            command = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
-            if type(command) is Say and logged_in and command.texts[0]:
-                if said is None:
-                    said = command
-                else:
-                    said.texts += command.texts
+            reading = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
+            if type(reading) is str and reading and logged_in:
+                said.append(reading)
                 continue
-            if command is None:
+            if reading is None:
                 continue
-            if said is not None:
-                self._do(said)
-                said = None
-            if isinstance(command, WithTimingMark):
+            if said:
+                self._do(Say(said))
+                said = []
+            if isinstance(reading, WithTimingMark):
                 subscriber.answer(TIMING_MARK)
-                if command.command is None:
+                reading = reading.reading
+                if reading is None:
                     continue
-                command = command.command
-            if not self._do(command):
+            if not self._do(Say([reading]) if isinstance(reading, str) else reading):
                 return False
-        if said is not None:
-            self._do(said)
+            logged_in = session.name is not None
+            asked = True
+        if said:
+            self._do(Say(said))
         return True
 
     def _do(self, command: Command) -> bool:

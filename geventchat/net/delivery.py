@@ -1,23 +1,24 @@
 """What each client is sent: in order, bounded, and once per turn of the loop. Knows no dialect's words and no greenlets.
 
-A *turn* is everything that is said between two flushes. An `Audience` collects its own turn: each event is encoded once and
-appended once. What one client is sent is that sequence of bytes with its own frames in between, at the offsets where they were made,
-and with holes for what it does not hear. Such a place is a *splice*. At the end of the turn `Delivery` gives every subscriber its
-share, in one send.
+A *turn* is everything that is said between two flushes. An `Audience` collects its own turn: each event is encoded
+once and appended once. What one client is sent is that sequence of bytes with its own frames in between, at the
+offsets where they were made, and with holes for what it does not hear. Such a place is a *splice*. At the end of
+the turn `Delivery` gives every subscriber its share, in one send.
 
 States of a Subscriber, and what holds in each:
 - detached: in neither of its audience's dictionaries; it only gets frames of its own.
-- in sync:  subscribed, no splices in this turn, nothing backlogged. It is in `Audience.in_sync`, and all that a turn does for it is one
-            `send` of the shared bytes.
+- in sync:  subscribed, no splices in this turn, nothing backlogged. It is in `Audience.in_sync`, and all that a
+  turn does for it is one `send` of the shared bytes.
 - spliced:  it has splices in this turn. It is in `Delivery._spliced` once, and not in `in_sync`.
 - backlogged: its socket did not take everything. It has a watcher, and is in `Audience.backlogged` if it is subscribed.
 - closed:   nothing is kept, nothing is sent.
 
 Invariants:
 - Nothing here waits, and nothing one client is sent is reordered.
-- One client's failure never affects another: whatever goes wrong with one, a lack of memory included, ends that one alone and later.
-- The bytes of a turn are shared by all who wait for them. Less than half of a turn is kept as a copy, so that the memory a client
-  holds on to is never more than twice the bytes it is counted with.
+- One client's failure never affects another: whatever goes wrong with one, a lack of memory included, ends that one
+  alone and later.
+- The bytes of a turn are shared by all who wait for them. Less than half of a turn is kept as a copy, so that the
+  memory a client holds on to is never more than twice the bytes it is counted with.
 - The bytes that wait for one client are at most `queue_bytes`, plus its own answers.
 - Only Subscriber writes to its socket.
 """
@@ -175,7 +176,8 @@ class Subscriber:
         self._send = socket.send
         self._delivery = delivery
         self._lost = lost
-        # Which part of the turn is heard: nothing (0, 0), from the offset of the login, up to the offset of the departure.
+        # Which part of the turn is heard: nothing (0, 0), from the offset of the login, up to the offset of the
+        # departure.
         self._start = self._stop = 0
         # (start, end, frame): at `start` insert the frame, and go on at `end`.
         self._splices: list[tuple[int, int, bytes | bytearray]] = []
@@ -186,7 +188,8 @@ class Subscriber:
         self._watcher: Any = None
         # Bytes that have gone into and out of the backlog, ever.
         self._queued = self._sent = 0
-        # Bytes of answers that are waiting; of all answers ever; of those whose turn has ended; where the last of them ends.
+        # Bytes of answers that are waiting; of all answers ever; of those whose turn has ended; where the last of
+        # them ends.
         self.answer_bytes = self.answered = self._answers_flushed = self._answers_end = 0
         self._direct: _DirectGates | None = None
         self._lag: _Lag | None = None
@@ -243,6 +246,7 @@ class Subscriber:
         size = audience.size
         self._stop = size
         audience.backlogged.pop(self, None)
+        self._end_lag()
         if size and self._start < size:
             self._splice(size, size, b"")
         else:
@@ -308,7 +312,7 @@ class Subscriber:
         self._backlog.append(_own_or_shared(data))
         self.backlog_bytes += len(data)
         self._queued += len(data)
-        if self._lag is None and self.backlog_bytes > self._delivery.behind_bytes:
+        if self._lag is None and self._stop == _FOREVER and self.backlog_bytes > self._delivery.behind_bytes:
             self._lag = _Lag(self._delivery.clock.monotonic(), self.taken)
             self._delivery.fell_behind(self)
             self._count_slow(True)
@@ -323,19 +327,16 @@ class Subscriber:
         """True when this client is behind and keeps reading."""
         return self._lag is not None and self._lag.reads
 
-    def probe(self, now: float) -> bool:
-        """See whether this client keeps reading; False when it is no longer behind."""
+    def probe(self, now: float) -> None:
+        """See whether this client, which is behind, keeps reading."""
         lag = self._lag
-        if lag is None:
-            return False
-        if now - lag.since >= _PROBE_S:
+        if lag is not None and now - lag.since >= _PROBE_S:
             taken = self.taken
             reads = taken - lag.taken >= (now - lag.since) * self._delivery.limits.floor_bytes_per_s
             lag.since, lag.taken = now, taken
             if reads != lag.reads:
                 lag.reads = reads
                 self._count_slow(reads)
-        return True
 
     def lose(self, reason: CloseReason, error: str) -> None:
         """Nothing more can be sent: let go of everything."""
@@ -429,7 +430,10 @@ class Subscriber:
 
     def _end_lag(self) -> None:
         lag, self._lag = self._lag, None
-        if lag is not None and lag.reads:
+        if lag is None:
+            return
+        self._delivery.caught_up(self)
+        if lag.reads:
             self._count_slow(False)
         if self._direct is not None:
             self._direct.pump()
@@ -509,10 +513,11 @@ class _DirectGates:
 class Delivery:
     """Hands out each turn, as a callback of the loop, after everything readable has been read and handled.
 
-    So all that a turn says goes to each member in one send: the kernel's send costs the same for one message as for fifty.
-    Where several people talk without a pause, what one turn finds readable is only what had arrived by then; the rest would cost everyone
-    another send a moment later. So a turn that says much is held back for a few looks at the loop, none of which waits, until it
-    says as much as the one before: never longer than a fraction of what handing it out takes.
+    So all that a turn says goes to each member in one send: the kernel's send costs the same for one message as for
+    fifty. Where several people talk without a pause, what one turn finds readable is only what had arrived by then;
+    the rest would cost everyone another send a moment later. So a turn that says much is held back for a few looks
+    at the loop, none of which waits, until it says as much as the one before: never longer than a fraction of what
+    handing it out takes.
     """
 
     def __init__(self, loop: Loop, clock: Clock, limits: Limits) -> None:
@@ -522,7 +527,7 @@ class Delivery:
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
         self.turn_bytes = min(limits.turn_bytes, self.behind_bytes)
         self._again: Any = loop.loop.timer(0)
-        self._retry: Any = loop.loop.timer(_RETRY_S)
+        self._retry: Any = None
         self._looks = 0
         self._last_said = 0
         self._due = False
@@ -530,7 +535,7 @@ class Delivery:
         self._spliced: list[Subscriber] = []
         self._abandoned: list[tuple[Subscriber, CloseReason, str]] = []
         self._behind: dict[Subscriber, None] = {}
-        self._probing: Any = None
+        self._prober: Any = None
 
     def floor_bucket(self) -> TokenBucket:
         """What can be said to readers that are behind."""
@@ -555,18 +560,25 @@ class Delivery:
     def fell_behind(self, subscriber: Subscriber) -> None:
         """See from time to time whether this client keeps reading."""
         self._behind[subscriber] = None
-        if self._probing is None:
-            self._probing = self.loop.loop.timer(_PROBE_S, _PROBE_S)
-            self._probing.start(self._probe)
+        self._start_probing()
+
+    def caught_up(self, subscriber: Subscriber) -> None:
+        """This client is no longer behind."""
+        self._behind.pop(subscriber, None)
+
+    def _start_probing(self) -> None:
+        if self._behind and self._prober is None:
+            # A new one each time: the loop's timers do not start over.
+            self._prober = self.loop.loop.timer(_PROBE_S / 4)
+            self._prober.start(self._probe)
 
     def _probe(self) -> None:
+        self._prober.close()
+        self._prober = None
         now = self.clock.monotonic()
         for subscriber in list(self._behind):
-            if subscriber.closed or not subscriber.probe(now):
-                del self._behind[subscriber]
-        if not self._behind:
-            self._probing.close()
-            self._probing = None
+            subscriber.probe(now)
+        self._start_probing()
 
     def _arm(self) -> None:
         if not self._due:
@@ -582,7 +594,7 @@ class Delivery:
             turns = [audience.joined() for audience in self._changed]
         except MemoryError:
             # Nothing has been handed out yet, so the same turn can be tried again.
-            self._retry.start(self._flush)
+            self._try_again()
             return
         self._due = False
         changed, self._changed = self._changed, []
@@ -591,16 +603,19 @@ class Delivery:
             audience.end_turn(turn)
             self._hand_out(audience, turn)
         for subscriber in spliced:
-            try:
-                subscriber.deliver_turn()
-            except Exception as error:
-                self.abandon(subscriber, *_failure(error))
+            self._deliver_turn(subscriber)
         for audience in changed:
             audience.turn = memoryview(b"")
             audience.gate.pump()
         abandoned, self._abandoned = self._abandoned, []
         for subscriber, reason, trace in abandoned:
             subscriber.lose(reason, trace)
+
+    def _try_again(self) -> None:
+        if self._retry is not None:
+            self._retry.close()
+        self._retry = self.loop.loop.timer(_RETRY_S)
+        self._retry.start(self._flush)
 
     def _worth_another_look(self) -> bool:
         said = members = 0
@@ -637,6 +652,12 @@ class Delivery:
         for subscriber, sent in short:
             del audience.in_sync[subscriber]
             self._enqueue(subscriber, audience.turn[sent:])
+
+    def _deliver_turn(self, subscriber: Subscriber) -> None:
+        try:
+            subscriber.deliver_turn()
+        except Exception as error:
+            self.abandon(subscriber, *_failure(error))
 
     def _enqueue(self, subscriber: Subscriber, data: Buffer) -> None:
         try:

@@ -1,8 +1,8 @@
 """How fast clients can talk: token buckets, and gates at which they wait for each other. Knows no sockets and no lines.
 
 Invariants of Gate:
-- Clients that wait are admitted one at a time, one address after the other, so that a thousand clients of one address delay another
-  address by one turn.
+- Clients that wait are admitted one at a time, one address after the other, so that a thousand clients of one
+  address delay another address by one turn.
 - Nobody overtakes: while somebody waits, the gate is closed to all others.
 """
 
@@ -86,7 +86,8 @@ class Gate:
 
     def is_open(self) -> bool:
         """True when something can be said now, by whoever was admitted or, when nobody waits, by anyone."""
-        return (self._passing or not (self._waiting or self._admitting)) and self._delay_s() <= 0
+        nobody_waits = not self._waiting and self._admitting is None
+        return (self._passing or nobody_waits) and self._delay_s() <= 0
 
     @contextmanager
     def admission(self, waiter: Waiter, address: str) -> Iterator[None]:

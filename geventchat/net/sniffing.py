@@ -1,7 +1,7 @@
 """Recognises a foreign protocol in the first bytes of a connection: an HTTP request or a TLS hello. Pure.
 
-A web page can make a visitor's browser send almost anything to any port, but not without a request line in front. Closing on
-that line, before anything behind it is read as a command, keeps web pages out of the chat.
+A web page can make a visitor's browser send almost anything to any port, but not without a request line in front.
+Closing on that line, before anything behind it is read as a command, keeps web pages out of the chat.
 """
 
 from __future__ import annotations

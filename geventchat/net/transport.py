@@ -10,8 +10,9 @@ from typing import Any, Protocol
 class Transport(Protocol):
     """A non-blocking byte stream. `recv`, `send` and `sendmsg` raise BlockingIOError when they would have to wait.
 
-    A plain non-blocking socket is one as it stands, so a TCP client costs no object besides its socket. A transport that transforms
-    bytes keeps the plain socket inside, so that watchers and the kernel's queues work for it in the same way.
+    A plain non-blocking socket is one as it stands, so a TCP client costs no object besides its socket. A transport
+    that transforms bytes keeps the plain socket inside, so that watchers and the kernel's queues work for it in the
+    same way.
     """
 
     def fileno(self) -> int: ...
@@ -23,8 +24,8 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-# The kernel asks a silent peer for a sign of life after a minute, four times, 15 s apart, and gives up on one that has taken
-# nothing for two minutes. Quiet people notice nothing of it.
+# The kernel asks a silent peer for a sign of life after a minute, four times, 15 s apart, and gives up on one that
+# has taken nothing for two minutes. Quiet people notice nothing of it.
 TCP_OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),

@@ -1,11 +1,11 @@
 """Where a client's greenlet waits, and what can end its waiting. Does not know what a client says.
 
 Invariants of Waiter:
-- The greenlet waits here and nowhere else, so an idle time-out, a shutdown notice or a lost connection never arrives in the middle of
-  something.
+- The greenlet waits here and nowhere else, so an idle time-out, a shutdown notice or a lost connection never
+  arrives in the middle of something.
 - The first reason to end the connection wins.
-- Idle time counts from the later of the last complete line's arrival and the handling of the last pending line. Bytes of an
-  unfinished line are not activity, and input that has not been read yet is not silence.
+- Idle time counts from the later of the last complete line's arrival and the handling of the last pending line.
+  Bytes of an unfinished line are not activity, and input that has not been read yet is not silence.
 - A client that is not being read is still watched: its hang-up or reset is noticed at once.
 """
 
@@ -61,7 +61,8 @@ class ConnectionEnded(Exception):
 class HangupWatch:
     """Notices that a peer hung up while its socket is not being read.
 
-    The loop's own watchers see a hang-up only as readable input, and would spin on input that is left unread on purpose.
+    The loop's own watchers see a hang-up only as readable input, and would spin on input that is left unread on
+    purpose.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -142,6 +143,8 @@ class Waiter:
     def logged_in(self) -> None:
         """The deadline for logging in no longer applies."""
         self._login_due = math.inf
+        if not self._idle_s:
+            self._stop_timer()
 
     def start_closing(self) -> None:
         """From now on neither silence nor what led here ends the waiting."""
@@ -159,8 +162,8 @@ class Waiter:
     def until_input(self, watcher: Any) -> bool:
         """Wait until the client can be read.
 
-        True when the deadline has passed: what has arrived meanwhile is to be read, since this process can have stood still, and if it
-        does not complete a line the connection is over.
+        True when the deadline has passed: what has arrived meanwhile is to be read, since this process can have
+        stood still, and if it does not complete a line the connection is over.
         """
         while True:
             self._check()

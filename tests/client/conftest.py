@@ -6,13 +6,16 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.client.people import RawPerson
-from tests.client.pty_program import ROOT, PtyProgram
-from tests.client.real_server import RealServer, client_argv
+from tests.client.real_server import ROOT, RealServer, client_argv
 from tests.client.scripted_server import Behave, ScriptedServer
+
+if TYPE_CHECKING:
+    from tests.client.pty_program import PtyProgram
 
 
 @pytest.fixture
@@ -51,6 +54,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def terminal(environment: dict[str, str]) -> Iterator[Callable[..., PtyProgram]]:
     """Opens terminals with a client in them: words of the command line, then rows, columns and variables."""
+    for package in ("prompt_toolkit", "pyte"):
+        pytest.importorskip(package, reason=f"a client in a terminal needs {package}")
+    from tests.client.pty_program import PtyProgram
+
     programs: list[PtyProgram] = []
 
     def open_terminal(*words: str, rows: int = 24, columns: int = 120, **variables: str) -> PtyProgram:

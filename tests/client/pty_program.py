@@ -16,11 +16,11 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import pyte
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.client.real_server import ROOT
+
 WITHIN_S = 20.0
 
 # A program gets a controlling terminal (for Ctrl-C and for resizes) by asking for it in a session of its own.

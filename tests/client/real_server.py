@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO
 
-from tests.client.pty_program import ROOT
-
+ROOT = Path(__file__).resolve().parents[2]
 READY = re.compile(r"Chat server started on (?P<host>\S+):(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
 DIALECTS = ("line", "json", "slash")
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pyte
 import pytest
 
-from tests.client.pty_program import ROOT
+from tests.client.real_server import ROOT
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 

@@ -14,8 +14,7 @@ from typing import BinaryIO
 import pytest
 
 from tests.client.people import RawPerson
-from tests.client.pty_program import ROOT, PtyProgram
-from tests.client.real_server import RealServer, client_argv
+from tests.client.real_server import ROOT, RealServer, client_argv
 from tests.client.scripted_server import ScriptedServer
 
 Pipe = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -276,6 +275,10 @@ def evil_evening(client: socket.socket, lines: BinaryIO) -> None:
 
 
 def test_nothing_that_a_server_says_acts_on_the_terminal(script: Script, environment: dict[str, str]) -> None:
+    for package in ("prompt_toolkit", "pyte"):
+        pytest.importorskip(package, reason=f"a client in a terminal needs {package}")
+    from tests.client.pty_program import PtyProgram
+
     server = script(evil_evening)
     argv = client_argv([server.address, "--name", "alice", "--no-bell"])
     alice = PtyProgram(argv, {**environment, "NO_COLOR": "1"}, columns=120)

@@ -97,8 +97,3 @@ def test_nothing_reads_a_clock_but_the_clock():
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_says_what_it_is_for(path: Path):
     assert ast.get_docstring(ast.parse(path.read_text())), "the first lines of a module say what it is for"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_module_is_two_things_by_its_length(path: Path):
-    assert len(path.read_text().splitlines()) <= 800

@@ -1,0 +1,47 @@
+"""The project's checks, each in an environment of its own: `nox -l` lists them, `nox` runs lint, types and tests."""
+
+from __future__ import annotations
+
+import nox
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+DEVELOPMENT = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_venv = "yes"
+# The tests run on every Python that is installed. CI decides in its matrix which ones must be.
+nox.options.error_on_missing_interpreters = False
+
+
+def requirement(package: str) -> str:
+    """The package with the versions that pyproject.toml allows."""
+    return next(wanted for wanted in DEVELOPMENT if wanted.startswith(package))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install(requirement("ruff"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests. Arguments after -- go to pytest."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "pytest", "-q", "-n", "2", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the short benchmark. Arguments after -- replace --quick."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "bench", *(session.posargs or ["--quick"]))
