@@ -21,7 +21,7 @@ from geventchat.client.address import Address
 from geventchat.dialects.framing import Line, LineFraming
 
 CONNECT_TIMEOUT_S = 10.0
-# How long a connection that is being closed can take to send what is left.
+# How long the last connection can take to send what is left.
 CLOSE_TIMEOUT_S = 1.0
 
 # 10,000 names of 20 characters, each escaped as \uXXXX, are 1.3 MB on one line of the json dialect.
@@ -79,14 +79,9 @@ class Connection(asyncio.Protocol):
         self._handle = handle
         self._framing = LineFraming(MAX_LINE_BYTES)
         self._transport: asyncio.Transport | None = None
-        self._closed = asyncio.Event()
         # True while the send buffer is full.
         self.blocked = False
-
-    @property
-    def is_open(self) -> bool:
-        """True until Disconnected."""
-        return self._transport is not None
+        self.closed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -106,7 +101,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._closed.set()
+        self.closed.set()
         self._handle(Disconnected(self, "the server closed it" if exc is None else _reason(exc)))
 
     def send(self, data: bytes) -> None:
@@ -115,14 +110,14 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
-        """Send what is left, for CLOSE_TIMEOUT_S at most, and close."""
+        """Send what is left, and close."""
         if self._transport is not None:
             self._transport.close()
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
-    async def wait_closed(self) -> None:
-        """Wait for the end of `close`."""
-        await self._closed.wait()
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class Network:
@@ -138,12 +133,15 @@ class Network:
         self._attempt = asyncio.get_running_loop().create_task(self._connect(address))
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Give up what is under way, and close the last connection."""
         if self._attempt is not None:
             self._attempt.cancel()
-        if self._connection is not None and self._connection.is_open:
+        if self._connection is not None:
             self._connection.close()
-            await self._connection.wait_closed()
+            try:
+                await asyncio.wait_for(self._connection.closed.wait(), CLOSE_TIMEOUT_S)
+            except asyncio.TimeoutError:
+                self._connection.abort()
 
     def _new_connection(self) -> Connection:
         self._connection = Connection(self._handle)

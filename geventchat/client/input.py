@@ -46,9 +46,9 @@ def parse_input(line: str) -> Command | InvalidInput | None:
     if not line:
         return None
     if line.startswith("//"):
-        return Say([line[1:]])
+        return Say((line[1:],))
     if not line.startswith("/"):
-        return Say([line])
+        return Say((line,))
     verb, *rest = line.split(maxsplit=1)
     if verb.lower() == _DIRECT_MESSAGE:
         arguments = "".join(rest).split(maxsplit=1)

@@ -41,14 +41,13 @@ class PlainTerminal:
         self._requested = threading.Semaphore(0)
         self._reader: threading.Thread | None = None
         self._output_closed = False
-        self._view: SessionView | None = None
+        self._view: SessionView
 
     def open(self, view: SessionView) -> None:
         self._view = view
 
     def ask(self) -> None:
-        if self._view is not None:
-            self._write(sys.stdout.fileno(), self._view.prompt)
+        self._write(sys.stdout.fileno(), self._view.prompt)
         self.request_line()
 
     def request_line(self) -> None:
@@ -121,7 +120,7 @@ class PlainTerminal:
             sys.exit()
 
     def _emit(self, event: TerminalEvent) -> None:
-        if isinstance(event, InputEnded) and self._view is not None and self._view.asking:
+        if isinstance(event, InputEnded) and self._view.asking:
             self.end_input_line()
         self._handle(event)
 

@@ -77,11 +77,6 @@ def test_only_the_net_the_server_and_the_command_line_import_gevent():
     assert not offenders([path for path in MODULES if path not in allowed], "gevent", "greenlet")
 
 
-def test_the_client_is_a_client_of_the_wire_alone():
-    inside = [f"geventchat.{part}" for part in ("chat", "dialects", "net", "server", "cli", "settings")]
-    assert not offenders(within("client"), "gevent", *inside)
-
-
 def test_the_harness_knows_nothing_of_the_server():
     harness = sorted((ROOT / "harness").rglob("*.py"))
     assert harness
