@@ -45,27 +45,28 @@ class Screen:
         # the input line. Nothing here needs the position.
         self._output.enable_cpr = False
         self._pending: list[str] = []
-        self._prompt: PromptSession[str] | None = None
+        self._view: SessionView
+        self._prompt: PromptSession[str]
         self._running: asyncio.Task[str] | None = None
 
     def open(self, view: SessionView) -> None:
+        self._view = view
         self._prompt = PromptSession(
             message=lambda: view.prompt,
             output=self._output,
             history=_History(self._history, view),
             completer=_Completer(view),
             complete_while_typing=False,
-            key_bindings=self._key_bindings(view),
+            key_bindings=self._key_bindings(),
             erase_when_done=True,
         )
         # One prompt for the whole session: between two prompts, keys would be lost.
-        self._prompt.default_buffer.accept_handler = lambda buffer: self._accept(buffer, view)
+        self._prompt.default_buffer.accept_handler = self._accept
         self._running = asyncio.get_running_loop().create_task(self._prompt.prompt_async())
         self._running.add_done_callback(lambda _: self._handle(InputEnded()))
 
     def ask(self) -> None:
-        if self._prompt is not None:
-            self._prompt.app.invalidate()
+        self._prompt.app.invalidate()
 
     def request_line(self) -> None:
         """Lines come as they are typed: people are slower than servers."""
@@ -86,7 +87,7 @@ class Screen:
 
     async def close(self) -> None:
         self._flush()
-        if self._prompt is None or self._running is None:
+        if self._running is None:
             return
         if self._prompt.app.is_running:
             self._prompt.app.exit(result="")
@@ -104,11 +105,13 @@ class Screen:
         self._pending.append(text)
 
     def _flush(self) -> None:
+        # prompt_toolkit's patch_stdout would put the terminal into cooked mode for each write, and the keys pressed at that
+        # moment would be echoed into the output.
         if not self._pending:
             return
         text = "".join([f"{line}\r\n" for line in self._pending])
         self._pending.clear()
-        app = self._prompt.app if self._prompt is not None and self._prompt.app.is_running else None
+        app = self._prompt.app if self._running is not None and self._prompt.app.is_running else None
         if app is not None:
             app.renderer.erase()
         self._output.write_raw(text)
@@ -117,17 +120,17 @@ class Screen:
             app.renderer.reset()
             app.renderer.render(app, app.layout)
 
-    def _accept(self, buffer: Buffer, view: SessionView) -> bool:
+    def _accept(self, buffer: Buffer) -> bool:
         """Handle the input; True leaves it where it is."""
-        if not view.accepts(buffer.text):
+        if not self._view.accepts(buffer.text):
             return True
-        if view.asking:
-            self._print(f"{view.prompt}{render.safe(buffer.text)}")
+        if self._view.asking:
+            self._print(f"{self._view.prompt}{render.safe(buffer.text)}")
         for line in split_lines(buffer.text):
             self._handle(LineEntered(line))
         return False
 
-    def _key_bindings(self, view: SessionView) -> KeyBindings:
+    def _key_bindings(self) -> KeyBindings:
         keys = KeyBindings()
 
         @keys.add("c-c")
@@ -135,15 +138,13 @@ class Screen:
         def _(event: KeyPressEvent) -> None:
             self._handle(Interrupted())
 
-        @keys.add(
-            "c-d", filter=Condition(lambda: self._prompt is None or not self._prompt.default_buffer.text)
-        )
+        @keys.add("c-d", filter=Condition(lambda: not self._prompt.default_buffer.text))
         def _(event: KeyPressEvent) -> None:
             self._handle(InputEnded())
 
         @keys.add("tab")
         def _(event: KeyPressEvent) -> None:
-            _complete(event.current_buffer, view)
+            _complete(event.current_buffer, self._view)
 
         return keys
 

@@ -54,7 +54,7 @@ from geventchat.client.terminal import (
     TerminalEvent,
 )
 from geventchat.dialects import DIALECTS
-from geventchat.dialects.codec import ClientCodec, ServerEvent, UnknownLine
+from geventchat.dialects.codec import ClientCodec, ServerEvent, UnknownError, UnknownLine
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import TOO_LONG, Line
 
@@ -77,7 +77,7 @@ MAX_UNANSWERED_PINGS = 2
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 
-NOTICES = {
+_NOTICES = {
     NoticeReason.IDLE: "the server disconnected you for being idle",
     NoticeReason.SERVER_FULL: "the server is full",
     NoticeReason.ADDRESS_FULL: "the server has too many connections from this address",
@@ -171,14 +171,14 @@ class Session:
         self._question = ""
         self._answer: Callable[[str], None] = self._answer_host
         # Who and where.
-        self._address = Address(plan.host or DEFAULT_HOST, plan.port or 0)
         self._dialect = DIALECTS[plan.dialect or "line"]
         self._dialect_known = plan.dialect is not None
+        self._address: Address
         self._name = ""
         # This connection.
         self._connection: Connection | None = None
         self._codec: ClientCodec = self._dialect.client()
-        self._conversation: Conversation | None = None
+        self._conversation: Conversation
         self._notice: NoticeReason | None = None
         self._first_words = ""
         # All connections.
@@ -189,7 +189,7 @@ class Session:
         self._unsent: Command | InvalidInput | None = None
         # Scripts.
         self._failed = False
-        self._holding_line = False
+        self._wants_line = False
         self._lines_since_ping = 0
         self._exit_code = ExitCode.OK
 
@@ -211,7 +211,7 @@ class Session:
     @property
     def others(self) -> Collection[str]:
         """The people who can be addressed."""
-        return self._conversation.others if self._conversation is not None else ()
+        return self._conversation.others if self._was_online else ()
 
     def accepts(self, text: str) -> bool:
         """True when this input can be handled now; otherwise the person is told why not."""
@@ -229,7 +229,8 @@ class Session:
         if self._plan.host is None:
             self._ask(f"Server host (default: {DEFAULT_HOST}): ", self._answer_host)
         else:
-            self._set_address(self._plan.host, self._plan.port)
+            self._address = Address(self._plan.host, self._plan.port or self._dialect.port)
+            self._choose_name(self._plan.name)
 
     def handle(self, event: SessionEvent) -> None:
         """Handle one event; the only way in."""
@@ -246,7 +247,7 @@ class Session:
                 self._answered(text)
             case State.ASKING, LineUnreadable(reason):
                 self._show_error(reason)
-                self._terminal.ask()
+                self._ask_again()
             case State.ASKING, Disconnected():
                 # The server did not wait for the answer.
                 self._connection = None
@@ -273,7 +274,7 @@ class Session:
             case State.ONLINE, Disconnected(reason=reason):
                 self._lose_connection(reason)
             case State.ONLINE, TimerExpired():
-                self._online.ping()
+                self._conversation.ping()
             case State.ONLINE, LineEntered(text):
                 self._perform(text)
             case State.ONLINE, LineUnreadable(reason):
@@ -324,56 +325,43 @@ class Session:
 
     # Questions.
 
-    def _ask(self, question: str, answer: Callable[[str], None]) -> None:
+    def _ask(self, question: str, answer: Callable[[str], None], given: str | None = None) -> None:
+        """Ask, unless the answer is given."""
         self._question, self._answer = question, answer
         self._enter(State.ASKING)
-        self._terminal.ask()
+        if given is None:
+            self._ask_again()
+        else:
+            self._answered(given)
+
+    def _ask_again(self) -> None:
+        if self._terminal.interactive:
+            self._terminal.ask()
+        else:
+            self._end(ExitCode.FAILED)
 
     def _answered(self, text: str) -> None:
         try:
             self._answer(text)
         except (InvalidAddress, InvalidAnswer) as error:
             self._show_error(str(error))
-            self._terminal.ask()
+            self._ask_again()
 
     def _answer_host(self, text: str) -> None:
-        self._set_address(*split_address(text.strip() or DEFAULT_HOST), ask_port=True)
-
-    def _set_address(self, host: str, port: int | None, *, ask_port: bool = False) -> None:
-        default_port = self._dialect.port
-        self._address = Address(host, port or default_port)
-        if port is None and ask_port:
-            self._ask(f"Server port (default: {default_port}): ", self._answer_port)
+        host, port = split_address(text.strip() or DEFAULT_HOST)
+        self._address = Address(host, port or self._dialect.port)
+        if port is None:
+            self._ask(f"Server port (default: {self._dialect.port}): ", self._answer_port)
         else:
-            self._choose_name()
+            self._choose_name(self._plan.name)
 
     def _answer_port(self, text: str) -> None:
         if text.strip():
             self._address = Address(self._address.host, parse_port(text))
-        self._choose_name()
+        self._choose_name(self._plan.name)
 
-    def _choose_name(self) -> None:
-        if not self._dialect_known:
-            self._dialect = dialect_of_port(self._address.port)
-        if self._plan.name is None:
-            self._ask_name()
-            return
-        try:
-            self._name = valid_name(self._plan.name)
-        except InvalidAnswer as error:
-            self._reject_name(str(error))
-        else:
-            self._connect()
-
-    def _reject_name(self, reason: str) -> None:
-        self._show_error(reason)
-        if self._terminal.interactive:
-            self._ask_name()
-        else:
-            self._end(ExitCode.FAILED)
-
-    def _ask_name(self) -> None:
-        self._ask("Enter your username: ", self._answer_name)
+    def _choose_name(self, given: str | None) -> None:
+        self._ask("Enter your username: ", self._answer_name, given)
 
     def _answer_name(self, text: str) -> None:
         self._name = valid_name(text)
@@ -386,6 +374,8 @@ class Session:
 
     def _connect(self) -> None:
         self._drop_connection()
+        if not self._dialect_known:
+            self._dialect = dialect_of_port(self._address.port)
         self._enter(State.CONNECTING)
         self._runtime.connect(self._address)
 
@@ -409,8 +399,8 @@ class Session:
                 self._refuse_name(reason)
             case DisconnectNotice(reason=notice):
                 self._notice = notice
-            case UnknownLine(text) if not self._first_words:
-                # What kind of server it is.
+            case UnknownLine(text) | UnknownError(text) if not self._first_words:
+                # This tells a person what kind of server it is.
                 self._first_words = f" The server said: {text[:QUOTED_CHARACTERS]}"
 
     def _correct_dialect(self, spoken: Dialect) -> None:
@@ -424,11 +414,12 @@ class Session:
         if self._was_online and reason is Rejection.NAME_TAKEN:
             # The server may not have noticed yet that the old connection is dead.
             self._attempt_failed(f"The name {self._name} is still in use on the server.")
-        elif self._was_online:
-            self._show_error(rejection_text(reason, self._name))
+            return
+        self._show_error(rejection_text(reason, self._name))
+        if self._was_online:
             self._end(ExitCode.FAILED)
         else:
-            self._reject_name(rejection_text(reason, self._name))
+            self._choose_name(None)
 
     def _enter_chat(self, welcome: Welcome) -> None:
         self._name = welcome.name
@@ -452,11 +443,6 @@ class Session:
 
     # Online.
 
-    @property
-    def _online(self) -> Conversation:
-        assert self._conversation is not None
-        return self._conversation
-
     def _receive(self, line: Line) -> ServerEvent | None:
         if line is TOO_LONG:
             self._show_error("The server sent a line that is too long to show.")
@@ -465,7 +451,7 @@ class Session:
         if isinstance(event, DisconnectNotice):
             self._notice = event.reason
         if event is not None:
-            self._online.receive(event)
+            self._conversation.receive(event)
         return event
 
     def _perform(self, text: str) -> None:
@@ -474,25 +460,25 @@ class Session:
             self._leave(ExitCode.OK)
             return
         if command is not None:
-            self._online.perform(command)
+            self._conversation.perform(command)
         self._lines_since_ping += 1
         self._line_done()
 
     def _line_done(self) -> None:
-        self._holding_line = True
+        self._wants_line = True
         self._request_line()
 
     def _request_line(self) -> None:
-        """Ask for the next line, once a script's server has caught up."""
-        if not self._holding_line or self._connection is None:
+        """Request the next line, as soon as a script's server has caught up."""
+        if not self._wants_line or self._connection is None:
             return
         if not self._terminal.interactive:
             if self._lines_since_ping >= LINES_PER_PING:
                 self._lines_since_ping = 0
-                self._online.ping()
-            if self._connection.blocked or self._online.unanswered_pings >= MAX_UNANSWERED_PINGS:
+                self._conversation.ping()
+            if self._connection.blocked or self._conversation.unanswered_pings >= MAX_UNANSWERED_PINGS:
                 return
-        self._holding_line = False
+        self._wants_line = False
         self._terminal.request_line()
 
     # Offline.
@@ -506,7 +492,7 @@ class Session:
             return
         self._backoff, self._last_news = backoff(), ""
         if self._notice is NoticeReason.IDLE and self._keep_alive_s is None:
-            # Whoever is away should not keep a place on the server.
+            # A person who is away should not occupy the server.
             self._terminal.show(render.offline(f"{lost} Press Enter to reconnect."))
             self._enter(State.PARKED)
             return
@@ -516,7 +502,7 @@ class Session:
         self._back_off(lost)
 
     def _notice_or(self, reason: str) -> str:
-        return reason if self._notice is None else NOTICES[self._notice]
+        return reason if self._notice is None else _NOTICES[self._notice]
 
     def _attempt_failed(self, reason: str) -> None:
         if self._was_online:
@@ -532,7 +518,7 @@ class Session:
         if news != self._last_news:
             self._last_news = news
             self._terminal.show(render.offline(news))
-        # Everyone who lost the same server does not return in the same instant.
+        # Scattered, so that not everyone who lost the same server returns at the same moment.
         self._enter(State.BACKING_OFF, pause_s * random.uniform(0.75, 1))
 
     def _perform_offline(self, text: str) -> None:
@@ -560,7 +546,7 @@ class Session:
         return self._exit_code is ExitCode.OK and not self._terminal.interactive
 
     def _leave(self, code: ExitCode) -> None:
-        """Log out, and hear what comes before the answer: a server handles commands in order."""
+        """Log out, and wait for the answer: a server handles commands in order, so everything else is answered before."""
         self._exit_code = code
         self._send(self._codec.encode(Quit()))
         if code is not ExitCode.OK:
