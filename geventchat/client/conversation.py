@@ -3,8 +3,8 @@
 Pure but for the terminal it shows things on. All dialects look alike from here on.
 
 Invariants:
-- Answers arrive in the order of their questions: `_pings` and `_rosters` hold one entry for each answer that is under way.
-- A client's own messages are shown once: on sending where the server returns nothing, otherwise on arrival.
+- Answers arrive in the order of the questions, so `_pings` holds one entry for each pong that is under way.
+- A client's own messages are shown once: when they arrive, or when they are sent where the server does not return them.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ class Conversation:
         self._clock = clock
         self._mention = re.compile(rf"(?<!\w){re.escape(name.casefold())}(?!\w)")
         self._users: dict[str, None] = {name: None}
-        # When each ping that is under way was sent; None where nobody wants to know.
+        # When each ping was sent; None for a keep-alive.
         self._pings: deque[float | None] = deque()
-        self._rosters: deque[Shown] = deque()
+        self._next_roster = Shown.EVERYONE
 
     @property
     def others(self) -> Collection[str]:
-        """Everyone known to be here but oneself."""
+        """Everyone known to be here, except this client."""
         return [name for name in self._users if name != self._name]
 
     @property
@@ -98,11 +98,11 @@ class Conversation:
         self._send(self._codec.encode(Ping("")))
 
     def learn_users(self, welcome: Welcome, shown: Shown) -> None:
-        """Learn who is here: from the welcome, or by asking where the dialect's welcome does not tell."""
+        """Learn who is here, from the welcome or by asking."""
         if welcome.users:
             self._roster(tuple(welcome.users), shown)
         else:
-            self._rosters.append(shown)
+            self._next_roster = shown
             self._send(self._codec.encode(Who()))
 
     def perform(self, command: Command | InvalidInput) -> None:
@@ -137,7 +137,8 @@ class Conversation:
                 self._users.pop(safe(name), None)
                 show(render.left(name))
             case Roster(users):
-                self._roster(tuple(users), self._rosters.popleft() if self._rosters else Shown.EVERYONE)
+                self._roster(tuple(users), self._next_roster)
+                self._next_roster = Shown.EVERYONE
             case Pong():
                 sent_at = self._pings.popleft() if self._pings else None
                 if sent_at is not None:
@@ -149,7 +150,7 @@ class Conversation:
             case UnknownLine(text):
                 show(render.hint(text))
             case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
-                # These are about the connection, or were not asked for.
+                # The session handles what concerns the connection. Nothing asks for the server's own help.
                 pass
             case _:
                 assert_never(event)
@@ -167,8 +168,6 @@ class Conversation:
                     self._show_own(text)
             case SendDirectMessage(to, text) if not self._codec.confirms_direct_messages:
                 self._show_sent(to, text)
-            case Who():
-                self._rosters.append(Shown.EVERYONE)
             case Ping():
                 self._pings.append(self._clock.monotonic())
 
@@ -187,7 +186,7 @@ class Conversation:
             self._terminal.show(render.message(self._clock.now(), self._name, text, own=True))
 
     def _show_sent(self, to: str, text: str) -> None:
-        # A message to oneself is shown when it arrives.
+        # A message to yourself is shown when it arrives.
         if not self._terminal.echoes_input and not self._is_me(to):
             self._terminal.show(render.direct_message(self._clock.now(), "you", to, text))
 

@@ -184,8 +184,8 @@ class Session:
         # All connections.
         self._was_online = False
         self._keep_alive_s = plan.keep_alive_s
-        self._backoff = backoff()
-        self._last_news = ""
+        self._backoff: Iterator[float]
+        self._last_news: str
         self._unsent: Command | InvalidInput | None = None
         # Scripts.
         self._failed = False
@@ -401,7 +401,7 @@ class Session:
                 self._notice = notice
             case UnknownLine(text) | UnknownError(text) if not self._first_words:
                 # This tells a person what kind of server it is.
-                self._first_words = f" The server said: {text[:QUOTED_CHARACTERS]}"
+                self._first_words = f' The server said: "{text[:QUOTED_CHARACTERS]}".'
 
     def _correct_dialect(self, spoken: Dialect) -> None:
         if self._dialect_known:
@@ -484,19 +484,18 @@ class Session:
     # Offline.
 
     def _lose_connection(self, reason: str) -> None:
-        self._connection = None
         lost = f"Lost the connection to {self._address}: {self._notice_or(reason)}."
         if not self._terminal.interactive:
             self._show_error(lost)
             self._end(ExitCode.FAILED)
             return
         self._backoff, self._last_news = backoff(), ""
-        if self._notice is NoticeReason.IDLE and self._keep_alive_s is None:
-            # A person who is away should not occupy the server.
-            self._terminal.show(render.offline(f"{lost} Press Enter to reconnect."))
-            self._enter(State.PARKED)
-            return
-        if self._notice is NoticeReason.IDLE and self._keep_alive_s is not None:
+        if self._notice is NoticeReason.IDLE:
+            if self._keep_alive_s is None:
+                # A person who is away should not occupy the server.
+                self._terminal.show(render.offline(f"{lost} Press Enter to reconnect."))
+                self._enter(State.PARKED)
+                return
             # The server's limit is shorter than the interval.
             self._keep_alive_s = max(self._keep_alive_s / 2, MIN_KEEP_ALIVE_S)
         self._back_off(lost)

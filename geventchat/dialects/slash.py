@@ -204,7 +204,7 @@ _JOINED = re.compile(r"\[join\] (\S+) has joined the chat\.")
 _LEFT = re.compile(r"\[leave\] (\S+) has left the chat\.")
 _DIRECT = re.compile(r"\[DM from (\S+)\] (.*)", re.DOTALL)
 _DIRECT_SENT = re.compile(r"\[DM to (\S+)\] (.*)", re.DOTALL)
-# A name contains neither blanks nor brackets, so that nothing anybody says looks like a line of the server's own.
+# A name contains neither blanks nor brackets, so no message looks like a line of the server's own.
 _SAID = re.compile(r"([^\s\[\]:]+): (.*)", re.DOTALL)
 
 
@@ -217,7 +217,7 @@ class SlashClient:
     def __init__(self) -> None:
         self._name = ""
         self._logged_in = False
-        # An answer of several lines as far as it has come; its last line is blank.
+        # The lines so far of an answer that ends with a blank line.
         self._block: list[str] = []
 
     def encode(self, command: Command) -> bytes:
@@ -229,7 +229,7 @@ class SlashClient:
             case Say(texts):
                 if any(text.startswith("/") for text in texts):
                     raise CannotEncode(
-                        "The slash dialect takes every line that begins with / for a command. "
+                        "The slash dialect treats every line that begins with / as a command. "
                         "Put something before the slash."
                     )
                 return lines(*texts)
@@ -269,7 +269,7 @@ class SlashClient:
 
     def _decode_login(self, text: str) -> ServerEvent | None:
         if joined := _JOINED.fullmatch(text):
-            # Nobody else is heard before the welcome: this is the client itself, spelt as everyone else sees it.
+            # Before the welcome only the client's own join arrives, with the name as everyone else sees it.
             self._name = joined[1]
             return None
         if text.startswith("Connected!"):

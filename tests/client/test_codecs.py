@@ -150,7 +150,7 @@ def test_a_text_of_two_lines_cannot_be_encoded_as_one(dialect: Dialect) -> None:
 
 
 def test_a_text_that_begins_with_a_slash_cannot_be_encoded_in_slash() -> None:
-    with pytest.raises(CannotEncode, match="every line that begins with / for a command"):
+    with pytest.raises(CannotEncode, match="every line that begins with / as a command"):
         SLASH.client().encode(Say(("/etc/passwd",)))
 
 

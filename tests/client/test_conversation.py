@@ -220,17 +220,21 @@ def test_help_and_invalid_input_send_nothing() -> None:
     talk = Talk("slash")
     assert talk.type("/help")[0] == "/help          show this list"
     assert talk.type("/foo") == ["! Unknown command /foo. /help lists the commands."]
-    assert talk.type("//foo")[0].startswith("! The slash dialect takes every line that begins with /")
+    assert talk.type("//foo")[0].startswith("! The slash dialect treats every line that begins with /")
     assert talk.sent() == b""
 
 
 def test_what_the_server_refuses_or_says_in_unknown_words_is_shown() -> None:
     talk = Talk("line")
     talk.conversation.receive(Rejected(Rejection.USER_NOT_FOUND))
+    talk.conversation.receive(Rejected(Rejection.NAME_TAKEN, "bob"))
+    talk.conversation.receive(Rejected(Rejection.NAME_TAKEN))
     talk.conversation.receive(UnknownError("teapot"))
     talk.conversation.receive(UnknownLine("220 ready"))
     assert talk.terminal.shown() == [
         "! No such user. /users lists everyone online.",
+        "! The name bob is taken.",
+        "! The name alice is taken.",
         "! The server reports an error: teapot",
         "💡 220 ready",
     ]

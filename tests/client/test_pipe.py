@@ -104,7 +104,7 @@ def test_a_message_that_begins_with_a_slash_needs_two(
     carol.expect("MSG ci /etc/hosts changed")
     refused = pipe(server.at("slash"), "--name", "ci", stdin=b"//etc/hosts changed\n")
     assert refused.returncode == 1
-    assert b"every line that begins with / for a command" in refused.stderr
+    assert b"every line that begins with / as a command" in refused.stderr
     mistaken = pipe(server.at("line"), "--name", "ci", stdin=b"/etc/hosts changed\n")
     assert mistaken.returncode == 1
     assert mistaken.stderr.startswith(b"geventchat: Unknown command /etc/hosts. ")
@@ -262,9 +262,9 @@ def test_a_server_that_hangs_up_without_a_goodbye_fails_a_script(
         (b"", "Login failed: the server closed it."),
         (
             b"220 mail.example ready\n",
-            "Login failed: the server closed it. The server said: 220 mail.example ready",
+            'Login failed: the server closed it. The server said: "220 mail.example ready".',
         ),
-        (b"\x1b[2Jboo\n", "Login failed: the server closed it. The server said: \ufffd[2Jboo"),
+        (b"\x1b[2Jboo\n", 'Login failed: the server closed it. The server said: "\ufffd[2Jboo".'),
     ],
 )
 def test_a_failed_login_says_why(

@@ -45,18 +45,19 @@ def test_each_kind_of_line_has_its_look(line: Line, look: str) -> None:
 def test_colour_adds_colour_and_nothing_else(line: Line, look: str) -> None:
     painted = paint(line, colour=True)
     assert "\x1b" in painted or all(style is Style.PLAIN for style, _ in line)
+    assert "\x1b[m" not in painted
     for style in Style:
         painted = painted.replace(f"\x1b[{style.value}m", "")
     assert painted.replace("\x1b[0m", "") == look
 
 
 def test_own_messages_and_mentions_stand_out() -> None:
-    looks = [
-        render.message(AT, "bob", "hi"),
-        render.message(AT, "bob", "hi", own=True),
-        render.message(AT, "bob", "hi", mention=True),
-    ]
-    assert len({paint(line, colour=True) for line in looks}) == 3
+    _, name, text = render.message(AT, "bob", "hi")
+    assert (name[0], text[0]) == (name_style("bob"), Style.PLAIN)
+    _, name, text = render.message(AT, "bob", "hi", own=True)
+    assert (name[0], text[0]) == (Style.BOLD, Style.PLAIN)
+    _, name, text = render.message(AT, "bob", "hi", mention=True)
+    assert (name[0], text[0]) == (name_style("bob"), Style.MENTION)
 
 
 def test_a_name_keeps_its_colour_in_any_spelling() -> None:

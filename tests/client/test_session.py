@@ -229,6 +229,17 @@ def test_a_person_is_welcomed_and_shown_who_is_there() -> None:
     assert run.terminal.requested_lines == 1
 
 
+def test_the_name_is_the_one_that_everyone_else_sees() -> None:
+    run = Run(Plan("chat.example", 12345, None, "alice", None))
+    run.accept()
+    assert run.receive('{"type": "welcome", "message": "hi", "users": ["Alice"]}') == [
+        "✅ Welcome to the chat, Alice!",
+        WELCOME[1],
+        "👥 1 here: Alice",
+    ]
+    assert run.session.prompt == "Alice> "
+
+
 def test_a_script_is_not_welcomed() -> None:
     run = Run(interactive=False)
     assert run.accept() == b"LOGIN alice\n"
@@ -254,8 +265,8 @@ def test_a_failed_first_connection_ends_the_session(interactive: bool) -> None:
         ),
         (["INFO server-shutdown"], "Login failed: the server is shutting down."),
         ([], "Login failed: the server closed it."),
-        (["220 mail", "what?"], "Login failed: the server closed it. The server said: 220 mail"),
-        (["x" * 99], f"Login failed: the server closed it. The server said: {'x' * 60}"),
+        (["220 mail", "what?"], 'Login failed: the server closed it. The server said: "220 mail".'),
+        (["x" * 99], f'Login failed: the server closed it. The server said: "{"x" * 60}".'),
     ],
 )
 def test_a_failed_login_says_why(last_words: list[str], reason: str) -> None:
@@ -270,7 +281,7 @@ def test_a_login_that_is_not_answered_fails() -> None:
     run = Run()
     run.accept()
     run.receive("220 ready")
-    assert run.expire() == ["! No answer to the login within 10 s. The server said: 220 ready"]
+    assert run.expire() == ['! No answer to the login within 10 s. The server said: "220 ready".']
     assert run.exit_code is ExitCode.FAILED
     assert run.transport.closed
 
@@ -350,6 +361,7 @@ def test_typed_lines_are_sent_and_the_next_one_is_requested() -> None:
     assert run.type("/nonsense") == ["! Unknown command /nonsense. /help lists the commands."]
     assert run.happen(LineUnreadable("Not UTF-8.")) == ["! Not UTF-8."]
     assert run.transport.sent() == b"MSG hello\n"
+    run.receive("MSG bob hi")
     assert run.terminal.requested_lines == 5
 
 
@@ -531,6 +543,30 @@ def test_keep_alive_reconnects_by_itself_and_more_often() -> None:
         assert run.timer_s == interval_s
 
 
+def test_other_losses_leave_the_keep_alive_interval_as_it_is() -> None:
+    run = online(Plan("chat.example", 4000, None, "alice", 20.0))
+    run.hang_up()
+    run.expire()
+    run.accept()
+    run.receive("OK")
+    assert run.timer_s == 20.0
+
+
+def test_each_connection_ends_for_a_reason_of_its_own() -> None:
+    run = online()
+    run.receive("INFO server-shutdown")
+    run.hang_up()
+    run.expire()
+    run.accept()
+    run.receive("220 mail")
+    assert run.hang_up() == [
+        '🔌 Login failed: the server closed it. The server said: "220 mail". Reconnecting in 1 s.',
+    ]
+    run.expire()
+    run.accept()
+    assert run.hang_up() == ["🔌 Login failed: the server closed it. Reconnecting in 2 s."]
+
+
 def test_a_message_is_not_accepted_without_a_connection() -> None:
     run = online()
     run.hang_up()
@@ -685,6 +721,10 @@ def test_an_interrupted_script_has_an_exit_code_of_its_own() -> None:
     run.happen(Interrupted())
     assert run.timer_s == INTERRUPTED_TIMEOUT_S
     assert run.receive("Goodbye!") == []
+    assert run.exit_code is ExitCode.INTERRUPTED
+    run = online(interactive=False)
+    run.happen(Interrupted())
+    assert run.hang_up() == []
     assert run.exit_code is ExitCode.INTERRUPTED
 
 
