@@ -1,7 +1,7 @@
 """A chat server that anyone can reach with nc. Only the public names."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geventchat.clock import Clock, SystemClock
 from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen
@@ -25,8 +25,9 @@ __all__ = [
 # These need gevent, which the client, the health check and `--help` do without: they start in half the time.
 _WITH_GEVENT = {"CannotListen": "geventchat.net.listener", "Server": "geventchat.server"}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WITH_GEVENT:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WITH_GEVENT[name]), name)
+if not TYPE_CHECKING:
+    # Hidden from type checkers, for which any name would exist.
+    def __getattr__(name):
+        if name not in _WITH_GEVENT:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_WITH_GEVENT[name]), name)

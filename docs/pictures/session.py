@@ -1,8 +1,8 @@
-"""Draws `session.svg`: two terminals with the client and one with `nc`, each in another dialect, in a real session.
+"""Draw `session.svg`: a real session of two clients and `nc`, each in another dialect.
 
     python docs/pictures/session.py
 
-Starts a server and three programs in pseudo-terminals, types into them, and draws what their screens show at the end.
+Starts a server and three programs in pseudo-terminals, types into them and draws their screens.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def main() -> int:
 
             def connect(name: str, dialect: str) -> PtyProgram:
                 program = open_terminal(client_argv([server.at(dialect), "--name", name]), COLUMNS)
-                program.has_at_cursor(f"{name}>")
-                program.sees(" here: ")
+                program.expect_at_cursor(f"{name}>")
+                program.expect(" here: ")
                 return program
 
             alice = connect("alice", "slash")
             carol = open_terminal([netcat, server.host, str(server.ports["line"])], NC_COLUMNS)
             carol.type("LOGIN carol\n")
-            carol.sees("OK")
-            alice.sees("carol joined")
+            carol.expect("OK")
+            alice.expect("carol joined")
             bob = connect("bob", "json")
             play(alice, bob, carol)
             windows = [
@@ -77,34 +77,34 @@ def main() -> int:
 
 
 def play(alice: PtyProgram, bob: PtyProgram, carol: PtyProgram) -> None:
-    """What they say, each once the other has seen the last."""
-    alice.sees("bob joined")
+    """Play the conversation, each line when the one before has arrived."""
+    alice.expect("bob joined")
     carol.type("MSG hello from nc 👋\n")
-    alice.sees("hello from nc")
-    bob.sees("hello from nc")
+    alice.expect("hello from nc")
+    bob.expect("hello from nc")
     bob.type("hi carol, no client at all?\r")
-    carol.sees("MSG bob hi carol")
-    alice.sees("hi carol")
+    carol.expect("MSG bob hi carol")
+    alice.expect("hi carol")
     carol.type("MSG nc will do, alice knows\n")
-    alice.sees("alice knows")
-    bob.sees("alice knows")
+    alice.expect("alice knows")
+    bob.expect("alice knows")
     bob.type("/dm alice shall we tell her?\r")
-    alice.sees("shall we tell her?")
-    bob.sees("shall we tell her?")
+    alice.expect("shall we tell her?")
+    bob.expect("shall we tell her?")
     bob.type("/ping\r")
-    bob.sees("The server answered")
+    bob.expect("The server answered in")
     alice.type("there is also a cli")
-    alice.has_at_cursor("alice> there is also a cli")
+    alice.expect_at_cursor("alice> there is also a cli")
     carol.type("DM bob psst\n")
-    bob.sees("carol → you: psst")
+    bob.expect("carol → you: psst")
     carol.type("QUIT\n")
-    carol.sees("Goodbye!")
+    carol.expect("Goodbye!")
     for program in (alice, bob):
-        program.sees("carol left")
+        program.expect("carol left")
     bob.type("/users\r")
-    bob.sees("2 here")
-    bob.has_at_cursor("bob>")
-    alice.has_at_cursor("alice> there is also a cli")
+    bob.expect("2 here")
+    bob.expect_at_cursor("bob>")
+    alice.expect_at_cursor("alice> there is also a cli")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The terminal client: `python -m geventchat connect`.
+"""The terminal client: `geventchat connect`.
 
-It speaks the three wire dialects from the other end of the wire and knows nothing of the server: neither
-gevent nor any module of `geventchat` outside this folder is imported here.
+It is built on `geventchat.dialects` and `geventchat.chat`, and reaches a server through the wire alone. `session` decides,
+and knows neither sockets nor terminals nor clocks; `app` puts the parts together.
 """

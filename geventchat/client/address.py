@@ -1,17 +1,14 @@
-"""`HOST[:PORT]` as people write it -> where to connect.
-
-Pure: nothing is looked up here.
-"""
+"""Where to connect to: `HOST[:PORT]` as people write it. Pure; nothing is looked up here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-PORTS = range(1, 65536)
+MAX_PORT = 65535
 
 
-class BadAddress(ValueError):
-    """What is wrong with an address, as a sentence."""
+class InvalidAddress(ValueError):
+    """The message says what is wrong with the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,30 +22,26 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def split(text: str) -> tuple[str, int | None]:
-    """Host and port, the latter if it was given: `[::1]:4000`, `::1`, `localhost:4000`, `localhost`."""
+def split_address(text: str) -> tuple[str, int | None]:
+    """Host and port of `localhost`, `localhost:4000`, `::1` or `[::1]:4000`; the port is None where it is missing."""
     text = text.strip()
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise BadAddress(f"{text!r} is no address: an IPv6 one is written [::1] or [::1]:4000.")
-        return _host(host, text), port_of(rest[1:]) if rest else None
+        if not host or not bracket or (rest and not rest.startswith(":")):
+            raise InvalidAddress(f"Invalid address {text!r}: use [::1] or [::1]:4000 for IPv6.")
+        return host, parse_port(rest[1:]) if rest else None
     if text.count(":") > 1:
         # An IPv6 address without brackets cannot carry a port.
         return text, None
     host, colon, port = text.partition(":")
-    return _host(host, text), port_of(port) if colon else None
+    if not host or any(character.isspace() for character in host):
+        raise InvalidAddress(f"Invalid address {text!r}: use HOST or HOST:PORT.")
+    return host, parse_port(port) if colon else None
 
 
-def port_of(text: str) -> int:
+def parse_port(text: str) -> int:
     """A port that can be connected to."""
     text = text.strip()
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) in PORTS):
-        raise BadAddress(f"{text!r} is no port: a port is a number from {PORTS[0]} to {PORTS[-1]}.")
-    return int(text)
-
-
-def _host(host: str, text: str) -> str:
-    if not host or any(character.isspace() for character in host):
-        raise BadAddress(f"{text!r} is no address: write HOST or HOST:PORT.")
-    return host
+    if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PORT)) and 1 <= int(text) <= MAX_PORT:
+        return int(text)
+    raise InvalidAddress(f"Invalid port {text!r}: use a number from 1 to {MAX_PORT}.")

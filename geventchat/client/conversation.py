@@ -1,218 +1,229 @@
-"""One logged-in connection: what is typed and what is heard -> what to send, show and ring.
+"""The time between a login and the end of its connection: what is typed and received becomes what is sent and shown.
 
-Pure: no sockets, no terminal; time is handed in. The dialects end here: from this module on they look alike.
+Pure but for the terminal it shows things on. All dialects look alike from here on.
+
+Invariants:
+- Answers arrive in the order of the questions, so `_pings` holds one entry for each pong that is under way.
+- A client's own messages are shown once: when they arrive, or when they are sent where the server does not return them.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from geventchat.client.cleaning import clean
-from geventchat.client.heard import (
-    Cut,
-    Farewell,
-    Heard,
+from geventchat.chat.commands import Command, Help, ParseError, Ping, Say, SendDirectMessage, Who
+from geventchat.chat.events import (
+    DirectMessage,
+    DirectMessageSent,
+    DisconnectNotice,
+    Goodbye,
+    HelpText,
     Joined,
     Left,
-    NameRefused,
     Pong,
-    Refused,
+    Rejected,
+    Rejection,
     Roster,
     Said,
-    TellConfirmed,
-    Told,
-    Unclear,
-    Welcomed,
+    Welcome,
 )
-from geventchat.client.naming import refusal
-from geventchat.client.notes import (
-    CameIn,
-    Commands,
-    Note,
-    OwnPrivateWords,
-    People,
-    PingTook,
-    PrivateWords,
-    Problem,
-    Remark,
-    WentAway,
-    Words,
-)
-from geventchat.client.speech import Speech, Unsayable
-from geventchat.client.words import HELP, AskHelp, AskPing, AskUsers, Leave, Mistake, Say, Tell, Wish, wish_of
+from geventchat.chat.names import key_of
+from geventchat.client import render
+from geventchat.client.input import InvalidInput
+from geventchat.client.render import safe
+from geventchat.client.terminal import Terminal
+from geventchat.dialects.codec import CannotEncode, ClientCodec, ServerEvent, UnknownError, UnknownLine
+from geventchat.exhaustive import assert_never
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The two times there are: what a person reads, and what can be subtracted."""
+    """The time of day, for people, and seconds that only ever grow."""
 
     now: Callable[[], datetime]
-    seconds: Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """These bytes go to the server."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Show:
-    """The person gets to see this."""
-
-    note: Note
-
-
-@dataclass(frozen=True, slots=True)
-class Ring:
-    """The person is wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Depart:
-    """The person wishes to leave."""
-
-
-Effect = Send | Show | Ring | Depart
+    monotonic: Callable[[], float]
 
 
 class Shown(Enum):
-    """How much of a roster a person wants to see; the value is how many names."""
+    """How many names of a roster are shown."""
 
     NOTHING = 0
-    # Whoever comes into a crowd should still see what is said there.
-    A_LOOK_AROUND = 30
-    EVERYONE = 1_000_000_000
+    # Somebody who joins a crowd still sees what is said there.
+    SHORT = 30
+    EVERYONE = None
 
 
 class Conversation:
-    """What has to be remembered while one talks: who is here and which answers are under way."""
+    """One logged-in connection."""
 
-    def __init__(self, speech: Speech, name: str, clock: Clock, *, shows_own: bool) -> None:
-        """`shows_own` is off where the terminal itself leaves on the screen what was typed."""
-        self.name = name
-        self._speech = speech
+    def __init__(
+        self,
+        name: str,
+        codec: ClientCodec,
+        send: Callable[[bytes], None],
+        terminal: Terminal,
+        show_error: Callable[[str], None],
+        clock: Clock,
+    ) -> None:
+        self._name = name
+        self._codec = codec
+        self._send = send
+        self._terminal = terminal
+        self._show_error = show_error
         self._clock = clock
-        self._shows_own = shows_own
         self._mention = re.compile(rf"(?<!\w){re.escape(name.casefold())}(?!\w)")
-        self._people: dict[str, None] = {name: None}
-        # Answers come in the order of the questions, so a queue is all it takes to know whose answer this is.
+        self._users: dict[str, None] = {name: None}
+        # When each ping was sent; None for a keep-alive.
         self._pings: deque[float | None] = deque()
-        self._rosters: deque[Shown] = deque()
+        self._next_roster = Shown.EVERYONE
 
-    def people(self) -> list[str]:
-        """The names that are known to be here."""
-        return list(self._people)
+    @property
+    def others(self) -> Collection[str]:
+        """Everyone known to be here, except this client."""
+        return [name for name in self._users if name != self._name]
 
-    def learn_people(self, users: tuple[str, ...] | None, shown: Shown) -> Iterator[Effect]:
-        """Who is here, from the welcome if it says so, otherwise by asking."""
-        if users is None:
-            self._rosters.append(shown)
-            yield Send(self._speech.ask_users())
-        else:
-            yield from self._roster(users, shown)
-
+    @property
     def unanswered_pings(self) -> int:
         """How many pings are under way."""
         return len(self._pings)
 
-    def keep_alive(self) -> Send:
-        """A sign of life whose answer nobody sees."""
+    def ping(self) -> None:
+        """Send a ping whose answer is not shown."""
         self._pings.append(None)
-        return Send(self._speech.ping())
+        self._send(self._codec.encode(Ping("")))
 
-    def typed(self, line: str) -> Iterator[Effect]:
-        """What follows from one typed line."""
-        wish = wish_of(line)
-        if wish is None:
-            return
-        try:
-            yield from self._grant(wish)
-        except Unsayable as why:
-            yield Show(Problem(str(why)))
+    def learn_users(self, welcome: Welcome, shown: Shown) -> None:
+        """Learn who is here, from the welcome or by asking."""
+        if welcome.users:
+            self._roster(tuple(welcome.users), shown)
+        else:
+            self._next_roster = shown
+            self._send(self._codec.encode(Who()))
 
-    def _grant(self, wish: Wish) -> Iterator[Effect]:
-        match wish:
-            case Say(text):
-                yield Send(self._speech.say(text))
-                if self._shows_own and not self._speech.echoes_speech:
-                    yield Show(Words(self._clock.now(), self.name, text, own=True))
-            case Tell(to, text):
-                yield Send(self._speech.tell(to, text))
-                # What one tells oneself is shown when it arrives, and only then.
-                if self._shows_own and not self._speech.confirms_tells and not self._is_me(to):
-                    yield Show(OwnPrivateWords(self._clock.now(), to, text))
-            case AskUsers():
-                self._rosters.append(Shown.EVERYONE)
-                yield Send(self._speech.ask_users())
-            case AskPing():
-                self._pings.append(self._clock.seconds())
-                yield Send(self._speech.ping())
-            case AskHelp():
-                yield Show(Commands(HELP))
-            case Leave():
-                yield Depart()
-            case Mistake(text):
-                yield Show(Problem(text))
+    def perform(self, command: Command | InvalidInput) -> None:
+        """Carry out what was typed."""
+        match command:
+            case InvalidInput(message):
+                self._show_error(message)
+            case Help():
+                for line in render.help_lines():
+                    self._terminal.show(line)
+            case _:
+                self._request(command)
 
-    def heard(self, heard: Heard) -> Iterator[Effect]:
-        """What follows from one thing that the server said."""
-        match heard:
-            case Said(name, text) if self._is_me(name):
-                if self._shows_own:
-                    yield Show(Words(self._clock.now(), name, text, own=True))
-            case Said(name, text):
+    def receive(self, event: ServerEvent) -> None:
+        """Show what the server sent."""
+        show, now = self._terminal.show, self._clock.now
+        match event:
+            case Said(name=name, texts=texts):
+                for text in texts:
+                    self._said(name, text)
+            case DirectMessage(sender=sender, text=text):
+                self._meet(sender)
+                show(render.direct_message(now(), sender, "you", text))
+                if not self._is_me(sender):
+                    self._terminal.ring()
+            case DirectMessageSent(typed=typed, message=message):
+                self._show_sent(typed, message.text)
+            case Joined(name=name):
                 self._meet(name)
-                mentioned = self._mention.search(text.casefold()) is not None
-                yield Show(Words(self._clock.now(), name, text, mentions_me=mentioned))
-                if mentioned:
-                    yield Ring()
-            case Told(name, text):
-                self._meet(name)
-                yield Show(PrivateWords(self._clock.now(), name, text))
-                if not self._is_me(name):
-                    yield Ring()
-            case TellConfirmed(to, text):
-                if self._shows_own and not self._is_me(to):
-                    yield Show(OwnPrivateWords(self._clock.now(), to, text))
-            case Joined(name):
-                self._meet(name)
-                yield Show(CameIn(name))
-            case Left(name):
-                self._people.pop(clean(name), None)
-                yield Show(WentAway(name))
-            case Roster(names):
-                yield from self._roster(names, self._rosters.popleft() if self._rosters else Shown.EVERYONE)
+                show(render.joined(name))
+            case Left(name=name):
+                self._users.pop(safe(name), None)
+                show(render.left(name))
+            case Roster(users):
+                self._roster(tuple(users), self._next_roster)
+                self._next_roster = Shown.EVERYONE
             case Pong():
-                yield from self._pong()
-            case Refused(text):
-                yield Show(Problem(text))
-            case NameRefused(fault):
-                yield Show(Problem(refusal(fault, self.name)))
-            case Unclear(text):
-                yield Show(Remark(text))
-            case Cut() | Farewell() | Welcomed():
-                # What these mean for the connection is the session's business; there is nothing to see yet.
-                return
+                sent_at = self._pings.popleft() if self._pings else None
+                if sent_at is not None:
+                    show(render.ping(self._clock.monotonic() - sent_at))
+            case Rejected(reason, subject):
+                self._show_error(rejection_text(reason, subject or self._name))
+            case UnknownError(text):
+                self._show_error(f"The server reports an error: {text}")
+            case UnknownLine(text):
+                show(render.hint(text))
+            case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
+                # The session handles what concerns the connection. Nothing asks for the server's own help.
+                pass
+            case _:
+                assert_never(event)
 
-    def _pong(self) -> Iterator[Effect]:
-        asked = self._pings.popleft() if self._pings else None
-        if asked is not None:
-            yield Show(PingTook(self._clock.seconds() - asked))
+    def _request(self, command: Command) -> None:
+        try:
+            data = self._codec.encode(command)
+        except CannotEncode as error:
+            self._show_error(str(error))
+            return
+        self._send(data)
+        match command:
+            case Say(texts) if not self._codec.echoes_messages:
+                for text in texts:
+                    self._show_own(text)
+            case SendDirectMessage(to, text) if not self._codec.confirms_direct_messages:
+                self._show_sent(to, text)
+            case Ping():
+                self._pings.append(self._clock.monotonic())
 
-    def _roster(self, names: tuple[str, ...], shown: Shown) -> Iterator[Effect]:
-        self._people = dict.fromkeys([clean(name) for name in names])
+    def _said(self, name: str, text: str) -> None:
+        if self._is_me(name):
+            self._show_own(text)
+            return
+        self._meet(name)
+        mention = self._mention.search(text.casefold()) is not None
+        self._terminal.show(render.message(self._clock.now(), name, text, mention=mention))
+        if mention:
+            self._terminal.ring()
+
+    def _show_own(self, text: str) -> None:
+        if not self._terminal.echoes_input:
+            self._terminal.show(render.message(self._clock.now(), self._name, text, own=True))
+
+    def _show_sent(self, to: str, text: str) -> None:
+        # A message to yourself is shown when it arrives.
+        if not self._terminal.echoes_input and not self._is_me(to):
+            self._terminal.show(render.direct_message(self._clock.now(), "you", to, text))
+
+    def _roster(self, names: tuple[str, ...], shown: Shown) -> None:
+        self._users = dict.fromkeys([safe(name) for name in names])
         if shown is not Shown.NOTHING:
-            yield Show(People(names[: shown.value], max(0, len(names) - shown.value)))
+            self._terminal.show(render.roster(names, shown.value))
 
     def _meet(self, name: str) -> None:
-        self._people[clean(name)] = None
+        self._users[safe(name)] = None
 
     def _is_me(self, name: str) -> bool:
-        return name.casefold() == self.name.casefold()
+        return key_of(name) == key_of(self._name)
+
+
+def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
+    """Why the server did not do what it was asked, in a sentence; `subject` is the name that it refused."""
+    match reason:
+        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
+            return f"The server does not allow the name {subject}."
+        case Rejection.NAME_TAKEN:
+            return f"The name {subject} is taken."
+        case Rejection.ALREADY_LOGGED_IN:
+            return "You are already logged in."
+        case Rejection.NOT_LOGGED_IN:
+            return "The server requires a login first."
+        case Rejection.EMPTY_MESSAGE | Rejection.EMPTY_DIRECT_MESSAGE:
+            return "The message is empty."
+        case Rejection.NO_RECIPIENT:
+            return "The message has no recipient."
+        case Rejection.USER_NOT_FOUND:
+            return "No such user. /users lists everyone online."
+        case ParseError.TOO_LONG:
+            return "The message is too long for the server and was not delivered."
+        case ParseError.NOT_UTF8:
+            return "The server could not decode the message and did not deliver it."
+        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
+            return "The server did not understand the command."
+        case _:
+            assert_never(reason)

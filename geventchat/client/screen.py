@@ -1,6 +1,6 @@
-"""The terminal with prompt_toolkit: an input line that stays whole while notes appear above it.
+"""A terminal with prompt_toolkit: an input line that stays whole while lines appear above it.
 
-The only module that imports prompt_toolkit. Knows no dialect and no connection.
+The only module that imports prompt_toolkit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import NoneType
 
 from prompt_toolkit import PromptSession
@@ -21,96 +20,98 @@ from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from geventchat.client.cleaning import clean
-from geventchat.client.completing import candidates
+from geventchat.client import render
 from geventchat.client.history import HistoryFile
-from geventchat.client.notes import Note
-from geventchat.client.rendering import Look, render
-from geventchat.client.terminal import InputEnded, Interrupted, Scene, Sink, Typed, WalkedOut
-from geventchat.client.words import split_lines
-
-
-@dataclass(frozen=True, slots=True)
-class ScreenManners:
-    """How the terminal behaves."""
-
-    bell: bool
-    look: Look
-    history: HistoryFile | None
+from geventchat.client.input import completions, split_lines
+from geventchat.client.render import Line
+from geventchat.client.terminal import InputEnded, Interrupted, LineEntered, SessionView, TerminalHandler
 
 
 class Screen:
     """A person's terminal."""
 
-    has_person = True
-    keeps_typed_lines = False
+    interactive = True
+    echoes_input = False
 
-    def __init__(self, sink: Sink, manners: ScreenManners) -> None:
-        self._sink = sink
-        self._manners = manners
+    def __init__(
+        self, handle: TerminalHandler, *, bell: bool, colour: bool, history: HistoryFile | None
+    ) -> None:
+        self._handle = handle
+        self._bell = bell
+        self._colour = colour
+        self._history = history
         self._output = Vt100_Output.from_pty(sys.stdout, term=os.environ.get("TERM"))
-        # A terminal that is asked where its cursor is answers into what is being typed, and a late answer
-        # misplaces the input line. Nothing here needs to know.
+        # A terminal that is asked for its cursor's position answers into what is being typed, and a late answer misplaces
+        # the input line. Nothing here needs the position.
         self._output.enable_cpr = False
         self._pending: list[str] = []
-        self._prompt: PromptSession[str] | None = None
+        self._view: SessionView
+        self._prompt: PromptSession[str]
         self._running: asyncio.Task[str] | None = None
 
-    async def ask(self, question: str) -> str:
-        self._flush()
-        asking: PromptSession[str] = PromptSession(output=self._output, key_bindings=_walking_out())
-        return await asking.prompt_async(question)
-
-    def open(self, scene: Scene) -> None:
-        prompt: PromptSession[str] = PromptSession(
-            message=lambda: f"{clean(scene.name())}> ",
+    def open(self, view: SessionView) -> None:
+        self._view = view
+        self._prompt = PromptSession(
+            message=lambda: view.prompt,
             output=self._output,
-            history=_PromptHistory(self._manners.history),
-            completer=_PromptCompleter(scene),
+            history=_History(self._history, view),
+            completer=_Completer(view),
             complete_while_typing=False,
-            key_bindings=self._keys(scene),
+            key_bindings=self._key_bindings(),
             erase_when_done=True,
         )
-        # One prompt for the whole session: were it to end with each line, keys in between would be lost.
-        prompt.default_buffer.accept_handler = lambda buffer: self._accept(buffer, scene)
-        self._prompt = prompt
-        self._running = asyncio.ensure_future(prompt.prompt_async())
-        self._running.add_done_callback(lambda _: self._sink(InputEnded()))
+        # One prompt for the whole session: between two prompts, keys would be lost.
+        self._prompt.default_buffer.accept_handler = self._accept
+        self._running = asyncio.get_running_loop().create_task(self._prompt.prompt_async())
+        self._running.add_done_callback(lambda _: self._handle(InputEnded()))
 
-    def next_line(self) -> None:
-        """Lines come as they are typed; nobody is faster than the server."""
+    def ask(self) -> None:
+        self._prompt.app.invalidate()
 
-    def show(self, note: Note) -> None:
-        if not self._pending:
-            # All that is shown in one turn of the loop is one redrawing of the input line.
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._pending.append(render(note, self._manners.look))
+    def request_line(self) -> None:
+        """Lines come as they are typed: people are slower than servers."""
+
+    def show(self, line: Line) -> None:
+        self._print(render.paint(line, colour=self._colour))
+
+    def show_error(self, text: str) -> None:
+        self.show(render.error(text))
 
     def ring(self) -> None:
-        if self._manners.bell:
+        if self._bell:
             self._output.bell()
             self._output.flush()
 
-    def interrupted(self) -> None:
-        """A prompt sees Ctrl-C itself; without one there is nothing on the line that would need an end."""
+    def end_input_line(self) -> None:
+        """Ctrl-C is a key of the input line, which is erased."""
 
     async def close(self) -> None:
         self._flush()
-        if self._prompt is not None and self._running is not None and not self._running.done():
-            if self._prompt.app.is_running:
-                self._prompt.app.exit(result="")
-            await asyncio.wait({self._running})
-        self._prompt = None
-        if self._running is not None and not isinstance(self._running.exception(), EOFError | NoneType):
-            # Ended by a fault of ours, not by a terminal that went away: it must not pass for a quiet exit.
+        if self._running is None:
+            return
+        if self._prompt.app.is_running:
+            self._prompt.app.exit(result="")
+        else:
+            self._running.cancel()
+        await asyncio.wait({self._running})
+        if not self._running.cancelled() and not isinstance(self._running.exception(), EOFError | NoneType):
+            # Not a terminal that has gone away, but a failure of ours.
             self._running.result()
 
+    def _print(self, text: str) -> None:
+        if not self._pending:
+            # Whatever is shown in one turn of the loop redraws the input line once.
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._pending.append(text)
+
     def _flush(self) -> None:
+        # prompt_toolkit's patch_stdout would put the terminal into cooked mode for each write, and the keys pressed at that
+        # moment would be echoed into the output.
         if not self._pending:
             return
-        text = "".join(f"{shown}\n" for shown in self._pending).replace("\n", "\r\n")
+        text = "".join([f"{line}\r\n" for line in self._pending])
         self._pending.clear()
-        app = None if self._prompt is None or not self._prompt.app.is_running else self._prompt.app
+        app = self._prompt.app if self._running is not None and self._prompt.app.is_running else None
         if app is not None:
             app.renderer.erase()
         self._output.write_raw(text)
@@ -119,57 +120,64 @@ class Screen:
             app.renderer.reset()
             app.renderer.render(app, app.layout)
 
-    def _accept(self, buffer: Buffer, scene: Scene) -> bool:
-        """Take the line; true leaves it where it is."""
-        if not scene.takes(buffer.text):
+    def _accept(self, buffer: Buffer) -> bool:
+        """Handle the input; True leaves it where it is."""
+        if not self._view.accepts(buffer.text):
             return True
+        if self._view.asking:
+            self._print(f"{self._view.prompt}{render.safe(buffer.text)}")
         for line in split_lines(buffer.text):
-            self._sink(Typed(line))
+            self._handle(LineEntered(line))
         return False
 
-    def _keys(self, scene: Scene) -> KeyBindings:
+    def _key_bindings(self) -> KeyBindings:
         keys = KeyBindings()
 
         @keys.add("c-c")
         @keys.add("<sigint>")
         def _(event: KeyPressEvent) -> None:
-            self._sink(Interrupted())
+            self._handle(Interrupted())
 
-        @keys.add(
-            "c-d", filter=Condition(lambda: self._prompt is not None and not self._prompt.default_buffer.text)
-        )
+        @keys.add("c-d", filter=Condition(lambda: not self._prompt.default_buffer.text))
         def _(event: KeyPressEvent) -> None:
-            self._sink(InputEnded())
+            self._handle(InputEnded())
 
         @keys.add("tab")
         def _(event: KeyPressEvent) -> None:
-            _complete(event.current_buffer, scene)
+            _complete(event.current_buffer, self._view)
 
         return keys
 
 
-def _complete(buffer: Buffer, scene: Scene) -> None:
+def _complete(buffer: Buffer, view: SessionView) -> None:
+    if view.asking:
+        return
     if buffer.complete_state is not None:
         buffer.complete_next()
         return
-    word, words = candidates(buffer.document.text_before_cursor, scene.people())
+    word, words = completions(buffer.document.text_before_cursor, view.others)
     if len(words) == 1:
-        # At once, not when the menu would be ready: whoever types on behind the Tab must not be faster.
+        # At once, without waiting for the menu: whoever types on behind the Tab is faster than that.
         buffer.delete_before_cursor(len(word))
         buffer.insert_text(words[0])
     else:
         buffer.start_completion(insert_common_part=True)
 
 
-class _PromptHistory(History):
-    """The history file as prompt_toolkit wants it."""
+class _History(History):
+    """The history file as prompt_toolkit wants it. Answers to questions are not kept."""
 
-    def __init__(self, file: HistoryFile | None) -> None:
+    def __init__(self, file: HistoryFile | None, view: SessionView) -> None:
         super().__init__()
         self._file = file
+        self._view = view
 
     def load_history_strings(self) -> Iterable[str]:
         return reversed(self._file.lines()) if self._file is not None else ()
+
+    def append_string(self, string: str) -> None:
+        if not self._view.asking:
+            super().append_string(string)
 
     def store_string(self, string: str) -> None:
         if self._file is not None:
@@ -177,28 +185,13 @@ class _PromptHistory(History):
                 self._file.append(line)
 
 
-class _PromptCompleter(Completer):
-    """The candidates as prompt_toolkit wants them."""
+class _Completer(Completer):
+    """The completions as prompt_toolkit wants them."""
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+    def __init__(self, view: SessionView) -> None:
+        self._view = view
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        word, words = candidates(document.text_before_cursor, self._scene.people())
-        for candidate in words:
-            yield Completion(candidate, start_position=-len(word), display=candidate.strip())
-
-
-def _walking_out() -> KeyBindings:
-    keys = KeyBindings()
-
-    @keys.add("c-c")
-    @keys.add("<sigint>")
-    def _(event: KeyPressEvent) -> None:
-        event.app.exit(exception=WalkedOut(interrupted=True))
-
-    @keys.add("c-d")
-    def _(event: KeyPressEvent) -> None:
-        event.app.exit(exception=WalkedOut(interrupted=False))
-
-    return keys
+        word, words = completions(document.text_before_cursor, self._view.others)
+        for completion in words:
+            yield Completion(completion, start_position=-len(word), display=completion.strip())

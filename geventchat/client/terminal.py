@@ -1,34 +1,31 @@
-"""What a session needs of the place where a person or a script sits.
-
-The interface alone: `screen` and `plain` are the two that there are.
-"""
+"""What the session and a terminal know of each other. `screen` and `plain` are the two terminals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from geventchat.client.notes import Note
+from geventchat.client.render import Line
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
-    """A line was typed, or came in through a pipe."""
+class LineEntered:
+    """A line was typed, or came through a pipe."""
 
-    line: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
-class NotText:
-    """A line of the input cannot be sent; `why` says what is wrong with it."""
+class LineUnreadable:
+    """A line of the input cannot be sent; `reason` says why."""
 
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class InputEnded:
-    """Ctrl-D, or the end of the pipe."""
+    """Ctrl-D, or the end of a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,60 +34,67 @@ class Interrupted:
 
 
 @dataclass(frozen=True, slots=True)
-class Deaf:
-    """Nobody reads any more what is shown (`| head` has seen enough)."""
+class OutputClosed:
+    """Whatever is shown from now on is lost: the reader of a pipe (`| head`) has gone."""
 
 
-TerminalEvent = Typed | NotText | InputEnded | Interrupted | Deaf
-Sink = Callable[[TerminalEvent], None]
+TerminalEvent = LineEntered | LineUnreadable | InputEnded | Interrupted | OutputClosed
+TerminalHandler = Callable[[TerminalEvent], None]
 
 
-class WalkedOut(Exception):
-    """The person left instead of answering a question."""
+class SessionView(Protocol):
+    """What a terminal looks at while a session runs."""
 
-    def __init__(self, *, interrupted: bool) -> None:
-        super().__init__("left at a question")
-        self.interrupted = interrupted
+    @property
+    def prompt(self) -> str:
+        """What stands before the input."""
 
+    @property
+    def asking(self) -> bool:
+        """True while the next line answers a question, which is the prompt."""
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What a terminal may look at while a session runs."""
+    @property
+    def others(self) -> Iterable[str]:
+        """The people who can be addressed."""
 
-    name: Callable[[], str]
-    people: Callable[[], list[str]]
-    # Whether a typed line can be dealt with now. Where not, a terminal that can leaves it in the input line.
-    takes: Callable[[str], bool]
+    def accepts(self, text: str) -> bool:
+        """True when this input can be handled now. An input line keeps what is not accepted."""
 
 
 class Terminal(Protocol):
-    """Where notes are shown and lines come from."""
+    """Where lines come from and events are shown.
+
+    Events are handled before the call returns, so a terminal emits none while the session calls it.
+    """
 
     @property
-    def has_person(self) -> bool:
-        """Whether someone sits there who can be asked and who waits for a lost connection to return."""
+    def interactive(self) -> bool:
+        """True when a person sits there, who can be asked and waits for a lost connection to return."""
 
     @property
-    def keeps_typed_lines(self) -> bool:
-        """Whether what was typed stays on the screen by itself."""
+    def echoes_input(self) -> bool:
+        """True when typed lines stay on the screen by themselves."""
 
-    async def ask(self, question: str) -> str:
-        """The answer to a question. Raises `WalkedOut`."""
+    def open(self, view: SessionView) -> None:
+        """The session begins."""
 
-    def open(self, scene: Scene) -> None:
-        """From now on lines are taken, the first at once."""
+    def ask(self) -> None:
+        """Ask the question that is the prompt now; the next line is the answer."""
 
-    def next_line(self) -> None:
-        """The last line was dealt with: the next one is welcome."""
+    def request_line(self) -> None:
+        """The session is ready for one more line."""
 
-    def show(self, note: Note) -> None:
-        """Show it, above what is being typed."""
+    def show(self, line: Line) -> None:
+        """Show a line above the input."""
+
+    def show_error(self, text: str) -> None:
+        """Show that something failed."""
 
     def ring(self) -> None:
-        """Ring the bell, unless the person wants it quiet."""
+        """Ring the bell, unless it is off."""
 
-    def interrupted(self) -> None:
-        """The process was interrupted from the keyboard."""
+    def end_input_line(self) -> None:
+        """Ctrl-C has been pressed outside an input line: what follows begins on a new one."""
 
     async def close(self) -> None:
-        """Give the terminal back as it was. Notes can still be shown."""
+        """Restore the terminal."""

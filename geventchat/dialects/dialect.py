@@ -8,6 +8,7 @@ from typing import Protocol
 from geventchat.chat.commands import Command, InvalidCommand, ParseError, SendDirectMessage
 from geventchat.chat.events import Broadcast, PrivateEvent
 from geventchat.chat.text import clean
+from geventchat.dialects.codec import ClientCodec
 from geventchat.dialects.telnet import TIMING_MARK, WithTimingMark, wants_timing_mark, without_telnet
 
 _NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
@@ -41,6 +42,10 @@ class Dialect(Protocol):
     def idle_s(self) -> float:
         """The default idle time-out in seconds; 0 for none."""
 
+    @property
+    def signatures(self) -> tuple[bytes, ...]:
+        """What the first answer of such a server begins with, in no other dialect."""
+
     def reader(self) -> Reader:
         """A reader for one connection. Dialects without state hand out the same one every time."""
 
@@ -52,6 +57,9 @@ class Dialect(Protocol):
 
     def encode_private(self, event: PrivateEvent) -> bytes:
         """The bytes of an event for one client; empty if the dialect does not show it."""
+
+    def client(self) -> ClientCodec:
+        """The other half of the dialect, for one connection to a server."""
 
 
 def prefixed(prefix: str, texts: Sequence[str]) -> bytes:

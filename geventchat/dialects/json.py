@@ -9,11 +9,13 @@ from typing import Any, NoReturn
 
 from geventchat.chat.commands import (
     Command,
+    Help,
     InvalidCommand,
     Login,
     ParseError,
     Ping,
     Quit,
+    Say,
     SendDirectMessage,
     Who,
 )
@@ -36,6 +38,16 @@ from geventchat.chat.events import (
     Welcome,
 )
 from geventchat.chat.text import clean
+from geventchat.dialects.codec import (
+    NO_ID,
+    NO_ROOM,
+    NO_TIME,
+    CannotEncode,
+    ClientCodec,
+    ServerEvent,
+    UnknownError,
+    UnknownLine,
+)
 from geventchat.dialects.dialect import Reader
 from geventchat.exhaustive import assert_never
 
@@ -176,6 +188,7 @@ class JsonDialect:
     name = "json"
     port = 12345
     idle_s = 0.0
+    signatures = (b'{"', b"{ ")
 
     _reader = JsonReader()
 
@@ -229,6 +242,10 @@ class JsonDialect:
             case _:
                 assert_never(event)
 
+    def client(self) -> ClientCodec:
+        """The other half of the dialect, for one connection to a server."""
+        return JsonClient()
+
 
 def _object(**fields: object) -> bytes:
     return (_encode(fields) + "\n").encode()
@@ -253,6 +270,90 @@ def _dm(message: DirectMessage) -> bytes:
         message=message.text,
         timestamp=message.time_ms // 1000,
     )
+
+
+# Where two reasons share a text, the later and more common one is meant.
+_REASONS: dict[str, Rejection | ParseError] = {
+    error_text(reason): reason for reason in (*Rejection, *ParseError)
+}
+_NOTICES = {notice_text(reason): reason for reason in NoticeReason}
+
+
+class JsonClient:
+    """The client's half of the `json` dialect."""
+
+    echoes_messages = True
+    confirms_direct_messages = True
+
+    def __init__(self) -> None:
+        self._name = ""
+
+    def encode(self, command: Command) -> bytes:
+        """The bytes that ask for this command."""
+        match command:
+            case Login(name):
+                self._name = name
+                return _object(type="join", username=name)
+            case Say(texts):
+                return b"".join([_object(type="chat", message=text) for text in texts])
+            case SendDirectMessage(to, text):
+                return _object(type="dm", to=to, message=text)
+            case Who():
+                return _object(type="users")
+            case Ping(token):
+                return _object(type="ping", token=token) if token else _object(type="ping")
+            case Quit():
+                return _object(type="quit")
+            case Help() | InvalidCommand():
+                raise CannotEncode("The json dialect has no such command.")
+            case _:
+                assert_never(command)
+
+    def decode(self, line: bytes) -> ServerEvent | None:
+        """The event on this line."""
+        text = line.decode("utf-8", "replace")
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError):
+            return UnknownLine(text)
+        return (self._event(message) if isinstance(message, dict) else None) or UnknownLine(text)
+
+    def _event(self, message: dict[str, Any]) -> ServerEvent | None:
+        seconds = message.get("timestamp")
+        time_ms = seconds * 1000 if type(seconds) is int else NO_TIME
+        match message:
+            case {"type": "welcome"}:
+                users = _users(message.get("users"))
+                # The users are in login order: the last one is this client, spelt as everyone else sees it.
+                self._name = users[-1] if users else self._name
+                return Welcome(NO_ROOM, self._name, users, time_ms)
+            case {"type": "chat", "username": str(name), "message": str(text)}:
+                return Said(NO_ROOM, name, (text,), NO_ID, time_ms)
+            case {"type": "dm", "username": str(sender), "to": str(to), "message": str(text)}:
+                direct = DirectMessage(sender, to, text, time_ms)
+                # The sender gets the same object as the recipient. A message to yourself arrives once.
+                return DirectMessageSent(direct, to) if sender == self._name != to else direct
+            case {"type": "user_joined", "username": str(name)}:
+                return Joined(NO_ROOM, name, time_ms)
+            case {"type": "user_left", "username": str(name)}:
+                return Left(NO_ROOM, name, time_ms)
+            case {"type": "users", "users": list(listed)}:
+                return Roster(_users(listed))
+            case {"type": "pong"}:
+                token = message.get("token")
+                return Pong(token if isinstance(token, str) else "")
+            case {"type": "goodbye"}:
+                return Goodbye()
+            case {"type": "error", "message": str(text)} if text in _NOTICES:
+                return DisconnectNotice(_NOTICES[text])
+            case {"type": "error", "message": str(text)}:
+                return Rejected(_REASONS[text]) if text in _REASONS else UnknownError(text)
+            case _:
+                return None
+
+
+def _users(listed: object) -> tuple[str, ...]:
+    return tuple([user for user in listed if isinstance(user, str)]) if isinstance(listed, list) else ()
 
 
 DIALECT = JsonDialect()

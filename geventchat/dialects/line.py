@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 from geventchat.chat.commands import (
     Command,
+    Help,
     InvalidCommand,
     Login,
     ParseError,
     Ping,
     Quit,
+    Say,
+    SendDirectMessage,
     Who,
 )
 from geventchat.chat.events import (
@@ -30,6 +33,17 @@ from geventchat.chat.events import (
     Roster,
     Said,
     Welcome,
+)
+from geventchat.dialects.codec import (
+    NO_ID,
+    NO_ROOM,
+    NO_TIME,
+    CannotEncode,
+    ClientCodec,
+    ServerEvent,
+    UnknownError,
+    UnknownLine,
+    lines,
 )
 from geventchat.dialects.dialect import Reader, TypedReader, direct_message, prefixed
 from geventchat.exhaustive import assert_never
@@ -104,6 +118,7 @@ class LineDialect:
     name = "line"
     port = 4000
     idle_s = 60.0
+    signatures = (b"ERR ", b"INFO ")
 
     _reader = TypedReader(_parse)
 
@@ -131,6 +146,10 @@ class LineDialect:
         """The bytes of an event for one client."""
         return _private_text(event).encode()
 
+    def client(self) -> ClientCodec:
+        """The other half of the dialect, for one connection to a server."""
+        return LineClient()
+
 
 def _private_text(event: PrivateEvent) -> str:
     match event:
@@ -152,6 +171,82 @@ def _private_text(event: PrivateEvent) -> str:
             return f"{'ERR' if as_error else 'INFO'} {notice_word(reason)}\n"
         case _:
             assert_never(event)
+
+
+# Where two reasons share a word, the later and more common one is meant.
+_REASONS: dict[str, Rejection | ParseError] = {
+    error_word(reason): reason for reason in (*Rejection, *ParseError)
+}
+_NOTICES = {notice_word(reason): reason for reason in NoticeReason}
+
+# The answer to WHO has no last line. A ping follows each WHO, and its answer marks the end.
+_END_OF_USERS = "end-of-users"
+
+
+class LineClient:
+    """The client's half of the `line` dialect."""
+
+    echoes_messages = False
+    confirms_direct_messages = False
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._users: list[str] = []
+
+    def encode(self, command: Command) -> bytes:
+        """The bytes that ask for this command."""
+        match command:
+            case Login(name):
+                self._name = name
+                return lines(f"LOGIN {name}")
+            case Say(texts):
+                return lines(*[f"MSG {text}" for text in texts])
+            case SendDirectMessage(to, text):
+                return lines(f"DM {to} {text}")
+            case Who():
+                return lines("WHO", f"PING {_END_OF_USERS}")
+            case Ping(token):
+                return lines(f"PING {token}" if token else "PING")
+            case Quit():
+                return lines("QUIT")
+            case Help() | InvalidCommand():
+                raise CannotEncode("The line dialect has no such command.")
+            case _:
+                assert_never(command)
+
+    def decode(self, line: bytes) -> ServerEvent | None:
+        """The event that this line completes."""
+        text = line.decode("utf-8", "replace")
+        word, _, rest = text.partition(" ")
+        first, _, after = rest.partition(" ")
+        match word:
+            case "OK" if not rest:
+                return Welcome(NO_ROOM, self._name, (), NO_TIME)
+            case "MSG":
+                return Said(NO_ROOM, first, (after,), NO_ID, NO_TIME)
+            case "DM":
+                return DirectMessage(first, self._name, after, NO_TIME)
+            case "USER":
+                self._users.append(rest)
+                return None
+            case "PONG" if rest == _END_OF_USERS:
+                users, self._users = tuple(self._users), []
+                return Roster(users)
+            case "PONG":
+                return Pong(rest)
+            case "INFO" if after == "disconnected":
+                return Left(NO_ROOM, first, NO_TIME)
+            case "INFO" if after in {"connected", "joined"}:
+                # This server does not announce joins in this dialect; others do.
+                return Joined(NO_ROOM, first, NO_TIME)
+            case "INFO" | "ERR" if rest in _NOTICES:
+                return DisconnectNotice(_NOTICES[rest], as_error=word == "ERR")
+            case "ERR":
+                return Rejected(_REASONS[rest]) if rest in _REASONS else UnknownError(rest)
+            case "Goodbye!":
+                return Goodbye()
+            case _:
+                return UnknownLine(text)
 
 
 DIALECT = LineDialect()

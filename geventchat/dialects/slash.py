@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
-from geventchat.chat.commands import Command, Help, InvalidCommand, Login, ParseError, Ping, Quit, Who
+from geventchat.chat.commands import (
+    Command,
+    Help,
+    InvalidCommand,
+    Login,
+    ParseError,
+    Ping,
+    Quit,
+    Say,
+    SendDirectMessage,
+    Who,
+)
 from geventchat.chat.events import (
     Broadcast,
     DirectMessage,
@@ -22,6 +34,17 @@ from geventchat.chat.events import (
     Roster,
     Said,
     Welcome,
+)
+from geventchat.dialects.codec import (
+    NO_ID,
+    NO_ROOM,
+    NO_TIME,
+    CannotEncode,
+    ClientCodec,
+    ServerEvent,
+    UnknownError,
+    UnknownLine,
+    lines,
 )
 from geventchat.dialects.dialect import Reader, TypedReader, direct_message, prefixed
 from geventchat.exhaustive import assert_never
@@ -108,6 +131,7 @@ class SlashDialect:
     name = "slash"
     port = 5000
     idle_s = 0.0
+    signatures = (b"[error] ", b"[join] ", b"[info] ")
 
     _reader = TypedReader(_parse)
 
@@ -135,6 +159,10 @@ class SlashDialect:
         """The bytes of an event for one client."""
         return _private_text(event).encode()
 
+    def client(self) -> ClientCodec:
+        """The other half of the dialect, for one connection to a server."""
+        return SlashClient()
+
 
 def _private_text(event: PrivateEvent) -> str:
     match event:
@@ -158,6 +186,120 @@ def _private_text(event: PrivateEvent) -> str:
             return notice_text(reason) + "\n"
         case _:
             assert_never(event)
+
+
+def _error_pattern(reason: Rejection | ParseError) -> str:
+    return re.escape(error_text(reason, "\0")).replace("\0", "(.*)")
+
+
+# Where two reasons share a text, the later and more common one is meant.
+_ERROR_PATTERNS: dict[str, Rejection | ParseError] = {
+    _error_pattern(reason): reason for reason in (*Rejection, *ParseError)
+}
+_NOTICES = {notice_text(reason): reason for reason in NoticeReason}
+_HELP_HEADER = _HELP.partition("\n")[0]
+
+_ROSTER_HEADER = re.compile(r"=== Online Users \(\d+\) ===")
+_JOINED = re.compile(r"\[join\] (\S+) has joined the chat\.")
+_LEFT = re.compile(r"\[leave\] (\S+) has left the chat\.")
+_DIRECT = re.compile(r"\[DM from (\S+)\] (.*)", re.DOTALL)
+_DIRECT_SENT = re.compile(r"\[DM to (\S+)\] (.*)", re.DOTALL)
+# A name contains neither blanks nor brackets, so no message looks like a line of the server's own.
+_SAID = re.compile(r"([^\s\[\]:]+): (.*)", re.DOTALL)
+
+
+class SlashClient:
+    """The client's half of the `slash` dialect."""
+
+    echoes_messages = False
+    confirms_direct_messages = True
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._logged_in = False
+        # The lines so far of an answer that ends with a blank line.
+        self._block: list[str] = []
+
+    def encode(self, command: Command) -> bytes:
+        """The bytes that ask for this command."""
+        match command:
+            case Login(name):
+                self._name = name
+                return lines(name)
+            case Say(texts):
+                if any(text.startswith("/") for text in texts):
+                    raise CannotEncode(
+                        "The slash dialect treats every line that begins with / as a command. "
+                        "Put something before the slash."
+                    )
+                return lines(*texts)
+            case SendDirectMessage(to, text):
+                return lines(f"/dm {to} {text}")
+            case Who():
+                return lines("/users")
+            case Ping():
+                return lines("/ping")
+            case Help():
+                return lines("/help")
+            case Quit():
+                return lines("/quit")
+            case InvalidCommand():
+                raise CannotEncode("The slash dialect has no such command.")
+            case _:
+                assert_never(command)
+
+    def decode(self, line: bytes) -> ServerEvent | None:
+        """The event that this line completes."""
+        text = line.decode("utf-8", "replace")
+        if self._block and text:
+            self._block.append(text)
+            return None
+        if self._block:
+            header, *rest = self._block
+            self._block = []
+            return HelpText() if header == _HELP_HEADER else Roster(tuple(rest))
+        if not text:
+            return None
+        if not self._logged_in:
+            return self._decode_login(text)
+        if text == _HELP_HEADER or _ROSTER_HEADER.fullmatch(text):
+            self._block = [text]
+            return None
+        return _decode_error(text) or self._decode_chat(text)
+
+    def _decode_login(self, text: str) -> ServerEvent | None:
+        if joined := _JOINED.fullmatch(text):
+            # Before the welcome only the client's own join arrives, with the name as everyone else sees it.
+            self._name = joined[1]
+            return None
+        if text.startswith("Connected!"):
+            self._logged_in = True
+            return Welcome(NO_ROOM, self._name, (), NO_TIME)
+        return _decode_error(text) or UnknownLine(text)
+
+    def _decode_chat(self, text: str) -> ServerEvent:
+        if said := _SAID.fullmatch(text):
+            return Said(NO_ROOM, said[1], (said[2],), NO_ID, NO_TIME)
+        if direct := _DIRECT.fullmatch(text):
+            return DirectMessage(direct[1], self._name, direct[2], NO_TIME)
+        if sent := _DIRECT_SENT.fullmatch(text):
+            return DirectMessageSent(DirectMessage(self._name, sent[1], sent[2], NO_TIME), sent[1])
+        if joined := _JOINED.fullmatch(text):
+            return Joined(NO_ROOM, joined[1], NO_TIME)
+        if left := _LEFT.fullmatch(text):
+            return Left(NO_ROOM, left[1], NO_TIME)
+        if text == "pong":
+            return Pong("")
+        return Goodbye() if text == "Disconnecting..." else UnknownLine(text)
+
+
+def _decode_error(text: str) -> ServerEvent | None:
+    if text in _NOTICES:
+        return DisconnectNotice(_NOTICES[text])
+    for pattern, reason in _ERROR_PATTERNS.items():
+        if refused := re.fullmatch(pattern, text, re.DOTALL):
+            return Rejected(reason, refused[1] if refused.re.groups else "")
+    return UnknownError(text.removeprefix("[error] ")) if text.startswith("[error] ") else None
 
 
 DIALECT = SlashDialect()

@@ -1,1 +1,1 @@
-"""Tests of the terminal client, in small and in real terminals."""
+"""Tests of the terminal client: its parts alone, and the program in real terminals and pipes."""

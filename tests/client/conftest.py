@@ -1,4 +1,4 @@
-"""What the client's tests are given: a server, terminals with clients in them, and people."""
+"""Servers, terminals and pipes with clients in them, and raw clients."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client.people import RawPerson
+from tests.client.raw_client import RawClient
 from tests.client.real_server import ROOT, RealServer, client_argv
-from tests.client.scripted_server import Behave, ScriptedServer
+from tests.client.scripted_server import Script, ScriptedServer
 
 if TYPE_CHECKING:
     from tests.client.pty_program import PtyProgram
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., RealServer]]:
-    """Starts servers and ends them."""
+def start_server() -> Iterator[Callable[..., RealServer]]:
+    """Starts real servers with the given options."""
     servers: list[RealServer] = []
 
     def start(*options: str) -> RealServer:
@@ -33,14 +33,14 @@ def serve() -> Iterator[Callable[..., RealServer]]:
 
 
 @pytest.fixture
-def server(serve: Callable[..., RealServer]) -> RealServer:
-    """A server as it is without options."""
-    return serve()
+def server(start_server: Callable[..., RealServer]) -> RealServer:
+    """A real server without options."""
+    return start_server()
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """An environment in which nothing of the machine shows."""
+    """An environment that does not depend on the machine."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -53,45 +53,45 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def terminal(environment: dict[str, str]) -> Iterator[Callable[..., PtyProgram]]:
-    """Opens terminals with a client in them: words of the command line, then rows, columns and variables."""
+    """Runs clients in terminals: arguments, then the size and environment variables."""
     for package in ("prompt_toolkit", "pyte"):
         pytest.importorskip(package, reason=f"a client in a terminal needs {package}")
     from tests.client.pty_program import PtyProgram
 
     programs: list[PtyProgram] = []
 
-    def open_terminal(*words: str, rows: int = 24, columns: int = 120, **variables: str) -> PtyProgram:
-        program = PtyProgram(client_argv(words), {**environment, **variables}, rows=rows, columns=columns)
-        programs.append(program)
-        return program
+    def run(*arguments: str, rows: int = 24, columns: int = 120, **variables: str) -> PtyProgram:
+        argv = client_argv(arguments)
+        programs.append(PtyProgram(argv, {**environment, **variables}, rows=rows, columns=columns))
+        return programs[-1]
 
-    yield open_terminal
+    yield run
     for program in programs:
         program.close()
 
 
 @pytest.fixture
-def person(server: RealServer) -> Iterator[Callable[[str], RawPerson]]:
-    """Lets people in by hand."""
-    people: list[RawPerson] = []
+def raw_client(server: RealServer) -> Iterator[Callable[[str], RawClient]]:
+    """Logs raw clients in."""
+    clients: list[RawClient] = []
 
-    def come(name: str) -> RawPerson:
-        people.append(RawPerson(server.host, server.ports["line"], name))
-        return people[-1]
+    def log_in(name: str) -> RawClient:
+        clients.append(RawClient(server.host, server.ports["line"], name))
+        return clients[-1]
 
-    yield come
-    for somebody in people:
-        somebody.close()
+    yield log_in
+    for client in clients:
+        client.close()
 
 
 @pytest.fixture
 def pipe(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[bytes]]:
     """Runs a client between two pipes to its end."""
 
-    def run(*words: str, typed: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
+    def run(*arguments: str, stdin: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            client_argv(words),
-            input=typed,
+            client_argv(arguments),
+            input=stdin,
             capture_output=True,
             env={**environment, **variables},
             cwd=ROOT,
@@ -103,14 +103,14 @@ def pipe(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProce
 
 
 @pytest.fixture
-def script() -> Iterator[Callable[..., ScriptedServer]]:
-    """Starts scripted servers and takes their failures."""
+def scripted_server() -> Iterator[Callable[..., ScriptedServer]]:
+    """Starts scripted servers."""
     servers: list[ScriptedServer] = []
 
-    def start(*behaviours: Behave) -> ScriptedServer:
-        servers.append(ScriptedServer(*behaviours))
+    def start(*scripts: Script) -> ScriptedServer:
+        servers.append(ScriptedServer(*scripts))
         return servers[-1]
 
     yield start
     for server in servers:
-        server.end()
+        server.stop()

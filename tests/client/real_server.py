@@ -1,4 +1,4 @@
-"""A real server in a process of its own, on an address that nobody else uses."""
+"""A real server in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
-READY = re.compile(r"Chat server started on (?P<host>\S+):(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
+_STARTED = re.compile(r"Chat server started on \S+:(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
 DIALECTS = ("line", "json", "slash")
 
 
 class RealServer:
-    """`python -m geventchat` with all three dialects. It can be killed and started again on the same ports."""
+    """`python -m geventchat` with all dialects. It can be killed and started again on the same ports."""
 
     def __init__(self, *options: str) -> None:
-        # A loopback address of its own: its ports stay free for it while it is down, whoever else runs tests here.
+        # A random loopback address keeps the ports free for a restart, whatever else runs on this machine.
         self.host = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
         self.ports = dict.fromkeys(DIALECTS, 0)
         self._options = options
@@ -48,30 +48,30 @@ class RealServer:
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """End it in good order."""
+        """Shut it down."""
         self._end(signal.SIGTERM)
 
-    def _end(self, how: signal.Signals) -> None:
+    def _end(self, signum: signal.Signals) -> None:
         if self._process is None:
             return
-        self._process.send_signal(how)
+        self._process.send_signal(signum)
         self._process.communicate(timeout=15)
         self._process = None
 
 
 def _ports(output: IO[str]) -> dict[str, int]:
     ports: dict[str, int] = {}
-    said: list[str] = []
+    printed = []
     for line in output:
-        said.append(line)
-        ready = READY.search(line)
-        if ready is not None:
-            ports[ready["dialect"] or "line"] = int(ready["port"])
+        printed.append(line)
+        started = _STARTED.search(line)
+        if started is not None:
+            ports[started["dialect"] or "line"] = int(started["port"])
         if len(ports) == len(DIALECTS):
             return ports
-    raise AssertionError(f"the server did not start: {''.join(said)}")
+    raise AssertionError(f"the server did not start: {''.join(printed)}")
 
 
-def client_argv(words: Sequence[str]) -> list[str]:
-    """The client as a command."""
-    return [sys.executable, "-m", "geventchat", "connect", *words]
+def client_argv(arguments: Sequence[str]) -> list[str]:
+    """The command that runs the client."""
+    return [sys.executable, "-m", "geventchat", "connect", *arguments]

@@ -1,4 +1,4 @@
-"""A server that does exactly what a test wants, good manners or bad: a function for each connection, in order."""
+"""A server that does exactly what a test says: one function for each connection, in order."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ import threading
 from collections.abc import Callable
 from typing import BinaryIO
 
-WITHIN_S = 20.0
+TIMEOUT_S = 20.0
 
-
-Behave = Callable[[socket.socket, BinaryIO], None]
+# Gets the connection's socket and a reader of its lines.
+Script = Callable[[socket.socket, BinaryIO], None]
 
 
 class ScriptedServer:
-    """Hands each connection's socket and a reader of its lines to the next of the test's functions."""
+    """Runs the scripts in a thread. A failure in one of them is raised by `stop`."""
 
-    def __init__(self, *behaviours: Behave) -> None:
-        self._behaviours = behaviours
+    def __init__(self, *scripts: Script) -> None:
+        self._scripts = scripts
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(WITHIN_S)
-        self._fault: BaseException | None = None
+        self._listener.settimeout(TIMEOUT_S)
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
     @property
     def address(self) -> str:
-        """HOST:PORT of it."""
+        """HOST:PORT."""
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def end(self) -> None:
-        """Wait until the function has ended; its failure is the test's."""
-        self._thread.join(WITHIN_S * 2)
+    def stop(self) -> None:
+        """Wait for the last script to end."""
+        self._thread.join(TIMEOUT_S * 2)
         self._listener.close()
-        assert not self._thread.is_alive(), "the scripted server never came to its end"
-        if self._fault is not None:
-            raise self._fault
+        assert not self._thread.is_alive(), "a script of the server did not end"
+        if self._error is not None:
+            raise self._error
 
     def _serve(self) -> None:
         try:
-            for behave in self._behaviours:
+            for script in self._scripts:
                 client, _ = self._listener.accept()
                 with client, client.makefile("rb") as lines:
-                    client.settimeout(WITHIN_S)
-                    behave(client, lines)
-        except BaseException as fault:
-            self._fault = fault
+                    client.settimeout(TIMEOUT_S)
+                    script(client, lines)
+        except BaseException as error:
+            self._error = error

@@ -1,4 +1,4 @@
-"""The history file: where it is, what it keeps, who may read it."""
+"""The history file: its path, its lines, its permissions and its size."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from geventchat.client.history import GROWN_LINES, KEPT_LINES, HistoryFile, history_path
 
 
-def test_it_lies_in_the_state_directory() -> None:
+def test_the_history_is_kept_in_the_state_directory() -> None:
     home = Path("/home/alice")
     assert history_path({}, home) == home / ".local/state/geventchat/history"
     assert history_path({"XDG_STATE_HOME": "/var/alice"}, home) == Path("/var/alice/geventchat/history")
     assert history_path({"XDG_STATE_HOME": "not/absolute"}, home) == home / ".local/state/geventchat/history"
 
 
-def test_what_was_typed_is_there_in_the_next_session(tmp_path: Path) -> None:
+def test_lines_are_there_in_the_next_session_without_repetitions(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "history"
     first = HistoryFile(path)
     assert first.lines() == []
@@ -26,13 +26,13 @@ def test_what_was_typed_is_there_in_the_next_session(tmp_path: Path) -> None:
     assert HistoryFile(path).lines() == ["hello", "/dm bob psst", "grüße 🎉"]
 
 
-def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
     path = tmp_path / "history"
     HistoryFile(path).append("secret")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_it_does_not_grow_without_end(tmp_path: Path) -> None:
+def test_a_grown_file_is_cut_back_to_the_latest_lines(tmp_path: Path) -> None:
     path = tmp_path / "history"
     path.write_text("".join(f"line {number}\n" for number in range(GROWN_LINES)))
     lines = HistoryFile(path).lines()
@@ -42,7 +42,7 @@ def test_it_does_not_grow_without_end(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["history"]
 
 
-def test_a_place_that_cannot_be_written_is_an_error_for_the_caller(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Not a directory|File exists"):
         HistoryFile(tmp_path / "file" / "history")

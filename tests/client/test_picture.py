@@ -1,4 +1,4 @@
-"""The picture of a session: what is on the screens is in it, in place."""
+"""The picture of a session: everything on the screens is in it, in its place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawn(svg: ModuleType, data: str) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(picture).iter(f"{NAMESPACE}text"))
 
 
-def test_every_run_of_one_look_is_a_text_in_its_place(svg: ModuleType) -> None:
+def test_neighbouring_cells_of_one_look_are_one_text_in_its_place(svg: ModuleType) -> None:
     title, plain, bold = drawn(svg, "a<b \x1b[1;31mred\x1b[0m")
     assert title.text == "one & only"
     assert (plain.text, float(plain.attrib["x"])) == ("a<b", svg.MARGIN)
@@ -35,7 +35,7 @@ def test_every_run_of_one_look_is_a_text_in_its_place(svg: ModuleType) -> None:
     assert float(bold.attrib["x"]) == pytest.approx(svg.MARGIN + 4 * svg.CELL_WIDTH, abs=0.1)
 
 
-def test_what_follows_a_wide_character_starts_two_cells_later(svg: ModuleType) -> None:
+def test_a_wide_character_takes_two_cells(svg: ModuleType) -> None:
     _, wide, after = drawn(svg, "👋hi")
     assert (wide.text, after.text) == ("👋", "hi")
     assert float(after.attrib["x"]) == pytest.approx(svg.MARGIN + 2 * svg.CELL_WIDTH, abs=0.1)

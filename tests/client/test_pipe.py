@@ -1,4 +1,4 @@
-"""The client between pipes: a line in a script, with an exit code that can be trusted."""
+"""The client in a pipe: lines in a script, and an exit code that can be trusted."""
 
 from __future__ import annotations
 
@@ -9,118 +9,131 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
-from tests.client.people import RawPerson
+from tests.client.raw_client import RawClient
 from tests.client.real_server import ROOT, RealServer, client_argv
 from tests.client.scripted_server import ScriptedServer
 
+if TYPE_CHECKING:
+    from tests.client.pty_program import PtyProgram
+
 Pipe = Callable[..., "subprocess.CompletedProcess[bytes]"]
-Come = Callable[[str], RawPerson]
-Script = Callable[..., ScriptedServer]
+LogIn = Callable[[str], RawClient]
+StartServer = Callable[..., RealServer]
+StartScripted = Callable[..., ScriptedServer]
 
 DIALECTS = ("line", "json", "slash")
 STAMP = re.compile(rb"\[\d\d:\d\d:\d\d\]")
 
 
-def seen(output: bytes) -> list[str]:
+def printed(output: bytes) -> list[str]:
     """The lines of the output with every time replaced by the same."""
     return STAMP.sub(b"[..:..:..]", output).decode().splitlines()
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("told", [True, False])
-def test_one_line_in_a_script_is_delivered(
-    server: RealServer, pipe: Pipe, person: Come, dialect: str, told: bool
+@pytest.mark.parametrize("named", [True, False])
+def test_a_line_is_delivered(
+    server: RealServer, pipe: Pipe, raw_client: LogIn, dialect: str, named: bool
 ) -> None:
-    carol = person("carol")
-    words = [server.at(dialect), "--name", "ci", *["--dialect", dialect] * told]
-    done = pipe(*words, typed=b"deploy done\n")
-    carol.hears("MSG ci deploy done")
-    carol.hears("INFO ci disconnected")
-    assert (done.returncode, seen(done.stdout), done.stderr) == (0, ["[..:..:..] ci: deploy done"], b"")
+    carol = raw_client("carol")
+    words = [server.at(dialect), "--name", "ci", *["--dialect", dialect] * named]
+    done = pipe(*words, stdin=b"deploy done\n")
+    carol.expect("MSG ci deploy done")
+    carol.expect("INFO ci disconnected")
+    assert (done.returncode, printed(done.stdout), done.stderr) == (0, ["[..:..:..] ci: deploy done"], b"")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_all_answers_come_before_the_end(server: RealServer, pipe: Pipe, person: Come, dialect: str) -> None:
-    carol = person("carol")
-    done = pipe(server.at(dialect), "--name", "ci", typed=b"/users\r\n/dm carol psst\n/ping\n\nno line end")
-    carol.hears("DM ci psst")
-    carol.hears("MSG ci no line end")
+def test_all_answers_arrive_before_the_end(
+    server: RealServer, pipe: Pipe, raw_client: LogIn, dialect: str
+) -> None:
+    carol = raw_client("carol")
+    done = pipe(server.at(dialect), "--name", "ci", stdin=b"/users\r\n/dm carol psst\n/ping\n\nno line end")
+    carol.expect("DM ci psst")
+    carol.expect("MSG ci no line end")
     assert done.returncode == 0
     assert done.stderr == b""
-    lines = seen(done.stdout)
+    lines = printed(done.stdout)
     assert {"👥 2 here: carol, ci", "[..:..:..] you → carol: psst", "[..:..:..] ci: no line end"} <= set(
         lines
     )
-    assert sum(line.startswith("🏓 The server answered after ") for line in lines) == 1
+    assert sum(line.startswith("🏓 The server answered in ") for line in lines) == 1
     assert len(lines) == 4
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_what_was_refused_is_on_stderr_and_in_the_exit_code(
-    server: RealServer, pipe: Pipe, person: Come, dialect: str
+def test_a_refused_line_is_on_stderr_and_in_the_exit_code(
+    server: RealServer, pipe: Pipe, raw_client: LogIn, dialect: str
 ) -> None:
-    carol = person("carol")
-    done = pipe(server.at(dialect), "--name", "ci", typed=b"/dm nobody hi\nthe rest\n")
-    carol.hears("MSG ci the rest")
+    carol = raw_client("carol")
+    done = pipe(server.at(dialect), "--name", "ci", stdin=b"/dm nobody hi\nthe rest\n")
+    carol.expect("MSG ci the rest")
     assert done.returncode == 1
-    assert done.stderr == b"geventchat: Nobody of that name is here. /users lists who is.\n"
+    assert done.stderr == b"geventchat: No such user. /users lists everyone online.\n"
 
 
-def test_a_line_too_long_for_the_server_is_reported(server: RealServer, pipe: Pipe) -> None:
-    done = pipe(server.at("line"), "--name", "ci", typed=b"x" * 5000 + b"\n")
+def test_a_line_that_is_too_long_for_the_server_is_reported(server: RealServer, pipe: Pipe) -> None:
+    done = pipe(server.at("line"), "--name", "ci", stdin=b"x" * 5000 + b"\n")
     assert done.returncode == 1
-    assert done.stderr == b"geventchat: That was too long for the server; it was not delivered.\n"
+    assert done.stderr == b"geventchat: The message is too long for the server and was not delivered.\n"
 
 
-def test_input_that_is_no_text_is_reported_by_its_line(server: RealServer, pipe: Pipe, person: Come) -> None:
-    carol = person("carol")
-    done = pipe(server.at("line"), "--name", "ci", typed=b"one\n\xff\xfe\nthree\n" + b"y" * 2_000_000 + b"\n")
-    carol.hears("MSG ci one")
-    carol.hears("MSG ci three")
+def test_input_that_cannot_be_sent_is_reported_with_its_line_number(
+    server: RealServer, pipe: Pipe, raw_client: LogIn
+) -> None:
+    carol = raw_client("carol")
+    done = pipe(server.at("line"), "--name", "ci", stdin=b"one\n\xff\xfe\nthree\n" + b"y" * 2_000_000 + b"\n")
+    carol.expect("MSG ci one")
+    carol.expect("MSG ci three")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
-        "geventchat: Line 2 of the input is not UTF-8; it was not sent.",
-        "geventchat: Line 4 of the input is over 1048576 bytes long; it was not sent.",
+        "geventchat: Line 2 of the input is not valid UTF-8 and was not sent.",
+        "geventchat: Line 4 of the input is longer than 1048576 bytes and was not sent.",
     ]
 
 
-def test_text_that_begins_with_a_slash_needs_two(server: RealServer, pipe: Pipe, person: Come) -> None:
-    carol = person("carol")
-    assert pipe(server.at("line"), "--name", "ci", typed=b"//etc/hosts changed\n").returncode == 0
-    carol.hears("MSG ci /etc/hosts changed")
-    refused = pipe(server.at("slash"), "--name", "ci", typed=b"//etc/hosts changed\n")
+def test_a_message_that_begins_with_a_slash_needs_two(
+    server: RealServer, pipe: Pipe, raw_client: LogIn
+) -> None:
+    carol = raw_client("carol")
+    assert pipe(server.at("line"), "--name", "ci", stdin=b"//etc/hosts changed\n").returncode == 0
+    carol.expect("MSG ci /etc/hosts changed")
+    refused = pipe(server.at("slash"), "--name", "ci", stdin=b"//etc/hosts changed\n")
     assert refused.returncode == 1
-    assert b"every line that begins with / is a command" in refused.stderr
-    mistaken = pipe(server.at("line"), "--name", "ci", typed=b"/etc/hosts changed\n")
+    assert b"every line that begins with / as a command" in refused.stderr
+    mistaken = pipe(server.at("line"), "--name", "ci", stdin=b"/etc/hosts changed\n")
     assert mistaken.returncode == 1
-    assert mistaken.stderr.startswith(b"geventchat: There is no command /etc/hosts. ")
+    assert mistaken.stderr.startswith(b"geventchat: Unknown command /etc/hosts. ")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_taken_name_is_an_error(server: RealServer, pipe: Pipe, person: Come, dialect: str) -> None:
-    person("ci")
-    done = pipe(server.at(dialect), "--name", "ci", typed=b"hello\n")
+def test_a_taken_name_ends_a_script(server: RealServer, pipe: Pipe, raw_client: LogIn, dialect: str) -> None:
+    raw_client("ci")
+    done = pipe(server.at(dialect), "--name", "ci", stdin=b"hello\n")
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == b"geventchat: The name ci is taken by someone who is here.\n"
+    assert done.stderr == b"geventchat: The name ci is taken.\n"
 
 
-def test_a_wrong_name_is_an_error_before_anyone_is_called(pipe: Pipe) -> None:
-    done = pipe("127.0.0.1:1", "--name", "a b", typed=b"hello\n")
-    assert (done.returncode, done.stderr) == (1, b"geventchat: A name has no spaces in it.\n")
+def test_an_invalid_name_ends_a_script_before_it_connects(pipe: Pipe) -> None:
+    done = pipe("127.0.0.1:1", "--name", "a b", stdin=b"hello\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"geventchat: Invalid name 'a b': use 1 to 20 letters, digits, '_', '-' or '.'.\n",
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), b"geventchat: There is nobody to ask for the server: say HOST[:PORT].\n"),
-        (("localhost",), b"geventchat: There is nobody to ask for a name: say --name NAME.\n"),
+        ((), b"geventchat: not a terminal: HOST[:PORT] is required\n"),
+        (("localhost",), b"geventchat: not a terminal: --name NAME is required\n"),
     ],
 )
-def test_a_script_cannot_be_asked(pipe: Pipe, words: tuple[str, ...], complaint: bytes) -> None:
+def test_what_a_script_does_not_say_is_an_error(pipe: Pipe, words: tuple[str, ...], complaint: bytes) -> None:
     done = pipe(*words)
     assert (done.returncode, done.stderr) == (2, complaint)
 
@@ -128,16 +141,16 @@ def test_a_script_cannot_be_asked(pipe: Pipe, words: tuple[str, ...], complaint:
 @pytest.mark.parametrize(
     ("address", "complaint"),
     [
-        ("127.0.0.1:1", b"geventchat: Nobody listens at 127.0.0.1:1 (connection refused).\n"),
-        ("[::1]:1", b"geventchat: Nobody listens at [::1]:1 (connection refused).\n"),
-        ("localhost:1", b"geventchat: Nobody listens at localhost:1 (connection refused).\n"),
-        ("a" * 80 + ".invalid", b"geventchat: There is no host named " + b"a" * 80 + b".invalid.\n"),
+        ("127.0.0.1:1", b"geventchat: Connection refused by 127.0.0.1:1.\n"),
+        ("[::1]:1", b"geventchat: Connection refused by [::1]:1.\n"),
+        ("localhost:1", b"geventchat: Connection refused by localhost:1.\n"),
+        ("a" * 80 + ".invalid", b"geventchat: Unknown host " + b"a" * 80 + b".invalid.\n"),
     ],
 )
-def test_nobody_to_connect_to_is_one_line(pipe: Pipe, address: str, complaint: bytes) -> None:
+def test_a_failed_connection_is_one_line(pipe: Pipe, address: str, complaint: bytes) -> None:
     if address == "[::1]:1" and not _has_ipv6():
         pytest.skip("this machine has no IPv6")
-    done = pipe(address, "--name", "ci", typed=b"hello\n")
+    done = pipe(address, "--name", "ci", stdin=b"hello\n")
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", complaint)
 
 
@@ -149,7 +162,7 @@ def _has_ipv6() -> bool:
         return False
 
 
-def test_an_ipv6_address_is_reached(pipe: Pipe) -> None:
+def test_an_ipv6_address_works(pipe: Pipe) -> None:
     if not _has_ipv6():
         pytest.skip("this machine has no IPv6")
     with subprocess.Popen(
@@ -162,39 +175,39 @@ def test_an_ipv6_address_is_reached(pipe: Pipe) -> None:
             assert process.stdout is not None
             started = re.search(r":(\d+)$", process.stdout.readline().strip())
             assert started is not None
-            done = pipe(f"[::1]:{started[1]}", "--name", "ci", typed=b"/users\n")
+            done = pipe(f"[::1]:{started[1]}", "--name", "ci", stdin=b"/users\n")
             assert (done.returncode, done.stdout.decode()) == (0, "👥 1 here: ci\n")
         finally:
             process.terminate()
 
 
 @pytest.mark.parametrize(("asked", "spoken"), [("line", "json"), ("json", "slash"), ("slash", "line")])
-def test_a_wrong_dialect_is_named(server: RealServer, pipe: Pipe, asked: str, spoken: str) -> None:
-    done = pipe(server.at(spoken), "--dialect", asked, "--name", "ci", typed=b"hello\n")
+def test_the_right_dialect_is_named_when_the_wrong_one_was_chosen(
+    server: RealServer, pipe: Pipe, asked: str, spoken: str
+) -> None:
+    done = pipe(server.at(spoken), "--dialect", asked, "--name", "ci", stdin=b"hello\n")
     assert done.returncode == 1
     assert done.stderr.decode() == f"geventchat: The server speaks {spoken}: try --dialect {spoken}.\n"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_long_file_arrives_whole_however_fast_the_server_is(
-    serve: Callable[..., RealServer], pipe: Pipe, dialect: str
+def test_a_long_file_arrives_whole_at_a_slow_server(
+    start_server: StartServer, pipe: Pipe, dialect: str
 ) -> None:
-    server = serve("--rate=400", "--burst=20")
-    carol = RawPerson(server.host, server.ports["line"], "carol")
+    server = start_server("--rate=400", "--burst=20")
+    carol = RawClient(server.host, server.ports["line"], "carol")
     done = pipe(
-        server.at(dialect), "--name", "ci", typed=b"".join(b"line %d\n" % number for number in range(300))
+        server.at(dialect), "--name", "ci", stdin=b"".join(b"line %d\n" % number for number in range(300))
     )
-    carol.hears("INFO ci disconnected")
+    carol.expect("INFO ci disconnected")
     carol.close()
     assert (done.returncode, done.stderr) == (0, b"")
-    assert seen(done.stdout) == [f"[..:..:..] ci: line {number}" for number in range(300)]
-    said = [line for line in carol.heard.decode().splitlines() if line.startswith("MSG")]
+    assert printed(done.stdout) == [f"[..:..:..] ci: line {number}" for number in range(300)]
+    said = [line for line in carol.received.decode().splitlines() if line.startswith("MSG")]
     assert said == [f"MSG ci line {number}" for number in range(300)]
 
 
-def test_a_server_that_never_reads_does_not_make_the_client_swallow_its_input(
-    script: Script, pipe: Pipe
-) -> None:
+def test_a_server_that_does_not_answer_stops_the_input(scripted_server: StartScripted, pipe: Pipe) -> None:
     heard = []
 
     def behave(client: socket.socket, lines: BinaryIO) -> None:
@@ -202,7 +215,7 @@ def test_a_server_that_never_reads_does_not_make_the_client_swallow_its_input(
         client.sendall(b"OK\n")
         while (line := lines.readline()) != b"PING\n":
             heard.append(line)
-        # Not one pong: what comes until the client gives in is what it had under way.
+        # Without an answer, only what was already under way arrives.
         heard.extend(lines.readline() for _ in range(16))
         assert lines.readline() == b"PING\n"
         client.sendall(b"PONG\nPONG\n")
@@ -215,23 +228,25 @@ def test_a_server_that_never_reads_does_not_make_the_client_swallow_its_input(
             else:
                 heard.append(line)
 
-    server = script(behave)
-    done = pipe(server.address, "--name", "ci", typed=b"x\n" * 100)
+    server = scripted_server(behave)
+    done = pipe(server.address, "--name", "ci", stdin=b"x\n" * 100)
     assert (done.returncode, done.stderr) == (0, b"")
     assert heard == [b"LOGIN ci\n"] + [b"MSG x\n"] * 100
 
 
-def test_a_server_that_hangs_up_without_a_goodbye_is_an_error(script: Script, pipe: Pipe) -> None:
+def test_a_server_that_hangs_up_without_a_goodbye_fails_a_script(
+    scripted_server: StartScripted, pipe: Pipe
+) -> None:
     def behave(client: socket.socket, lines: BinaryIO) -> None:
         lines.readline()
         client.sendall(b"OK\n")
         assert lines.readline() == b"MSG hello\n"
         assert lines.readline() == b"QUIT\n"
 
-    done = pipe(script(behave).address, "--name", "ci", typed=b"hello\n")
+    done = pipe(scripted_server(behave).address, "--name", "ci", stdin=b"hello\n")
     assert done.returncode == 1
     assert done.stderr.decode() == (
-        "geventchat: The server hung up before it had answered everything: "
+        "geventchat: The server closed the connection before it had answered everything: "
         "the last lines may not have been delivered.\n"
     )
 
@@ -239,32 +254,40 @@ def test_a_server_that_hangs_up_without_a_goodbye_is_an_error(script: Script, pi
 @pytest.mark.parametrize(
     ("last_words", "complaint"),
     [
-        (b"ERR server-full\n", "Not let in: the server is full."),
-        (b"ERR too-many-connections\n", "Not let in: the server has too many connections from this address."),
-        (b"", "Not let in: the server closed it."),
-        (b"220 mail.example ready\n", "Not let in: the server closed it. It said: 220 mail.example ready"),
-        (b"\x1b[2Jboo\n", "Not let in: the server closed it. It said: \ufffd[2Jboo"),
+        (b"ERR server-full\n", "Login failed: the server is full."),
+        (
+            b"ERR too-many-connections\n",
+            "Login failed: the server has too many connections from this address.",
+        ),
+        (b"", "Login failed: the server closed it."),
+        (
+            b"220 mail.example ready\n",
+            'Login failed: the server closed it. The server said: "220 mail.example ready".',
+        ),
+        (b"\x1b[2Jboo\n", 'Login failed: the server closed it. The server said: "\ufffd[2Jboo".'),
     ],
 )
-def test_who_is_not_let_in_is_told_why(script: Script, pipe: Pipe, last_words: bytes, complaint: str) -> None:
+def test_a_failed_login_says_why(
+    scripted_server: StartScripted, pipe: Pipe, last_words: bytes, complaint: str
+) -> None:
     def behave(client: socket.socket, lines: BinaryIO) -> None:
         lines.readline()
         client.sendall(last_words)
 
-    done = pipe(script(behave).address, "--name", "ci", typed=b"hello\n")
+    done = pipe(scripted_server(behave).address, "--name", "ci", stdin=b"hello\n")
     assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"geventchat: {complaint}\n")
 
 
-EVIL = "\x1b]0;owned\x07\x1b[31mred\x9b2J\u202egnp.exe\r\x08hidden"
-TAMED = "\ufffd]0;owned\ufffd\ufffd[31mred\ufffd2J\ufffdgnp.exe\ufffd\ufffdhidden"
+HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x9b2J\u202egnp.exe\r\x08hidden"
+HARMLESS = "\ufffd]0;owned\ufffd\ufffd[31mred\ufffd2J\ufffdgnp.exe\ufffd\ufffdhidden"
 
 
-def evil_evening(client: socket.socket, lines: BinaryIO) -> None:
+def hostile_server(client: socket.socket, lines: BinaryIO) -> None:
     lines.readline()
     client.sendall(b"OK\n")
     for word in ("MSG", "DM"):
-        client.sendall(f"{word} eve {EVIL}\n".encode())
-    client.sendall(f"INFO e{EVIL}ve disconnected\nERR {EVIL}\n{EVIL}\nUSER {EVIL}\n".encode())
+        client.sendall(f"{word} eve {HOSTILE}\n".encode())
+    client.sendall(f"INFO e{HOSTILE}ve disconnected\nERR {HOSTILE}\n{HOSTILE}\nUSER {HOSTILE}\n".encode())
     client.sendall(b"MSG eve " + b"z" * 100_000 + b"\nMSG eve the end\n")
     for line in lines:
         if line == b"PING end-of-users\n":
@@ -274,31 +297,25 @@ def evil_evening(client: socket.socket, lines: BinaryIO) -> None:
             return
 
 
-def test_nothing_that_a_server_says_acts_on_the_terminal(script: Script, environment: dict[str, str]) -> None:
-    for package in ("prompt_toolkit", "pyte"):
-        pytest.importorskip(package, reason=f"a client in a terminal needs {package}")
-    from tests.client.pty_program import PtyProgram
-
-    server = script(evil_evening)
-    argv = client_argv([server.address, "--name", "alice", "--no-bell"])
-    alice = PtyProgram(argv, {**environment, "NO_COLOR": "1"}, columns=120)
-    try:
-        alice.wrote(f"] eve → you: {TAMED}".encode())
-        alice.sees(f"👥 1 here: {TAMED}")
-        alice.sees("] eve: the end")
-        alice.type("/q\r")
-        assert alice.exit_code() == 0
-    finally:
-        alice.close()
+def test_nothing_that_a_server_sends_acts_on_the_terminal(
+    scripted_server: StartScripted, terminal: Callable[..., PtyProgram]
+) -> None:
+    server = scripted_server(hostile_server)
+    alice = terminal(server.address, "--name", "alice", "--no-bell", NO_COLOR="1")
+    alice.expect_output(f"] eve → you: {HARMLESS}".encode())
+    alice.expect(f"👥 1 here: {HARMLESS}")
+    alice.expect("] eve: the end")
+    alice.type("/q\r")
+    assert alice.exit_code() == 0
     for forbidden in (b"\x1b]0", b"\x1b[31m", b"\x9b2J", b"\a", b"\x08hidden", "\u202e".encode()):
         assert forbidden not in alice.raw.replace("\ufffd".encode(), b"")
-    assert "… (91810 characters more)".encode() in alice.raw
+    assert "… (91808 characters more)".encode() in alice.raw
 
 
-def test_an_interrupt_in_a_pipe_ends_with_its_own_code(
-    server: RealServer, person: Come, environment: dict[str, str]
+def test_a_signal_has_an_exit_code(
+    server: RealServer, raw_client: LogIn, environment: dict[str, str]
 ) -> None:
-    carol = person("carol")
+    carol = raw_client("carol")
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with subprocess.Popen(
             client_argv([server.at("line"), "--name", f"ci{code}"]),
@@ -311,18 +328,18 @@ def test_an_interrupt_in_a_pipe_ends_with_its_own_code(
             assert process.stdin is not None
             process.stdin.write(b"hello\n")
             process.stdin.flush()
-            carol.hears(f"MSG ci{code} hello")
+            carol.expect(f"MSG ci{code} hello")
             process.send_signal(number)
-            carol.hears(f"INFO ci{code} disconnected")
+            carol.expect(f"INFO ci{code} disconnected")
             assert process.wait(timeout=20) == code
             assert process.stderr is not None
             assert process.stderr.read() == b""
 
 
-def test_a_lost_server_ends_a_pipe_with_an_error(
-    server: RealServer, person: Come, environment: dict[str, str]
+def test_a_lost_connection_fails_a_script(
+    server: RealServer, raw_client: LogIn, environment: dict[str, str]
 ) -> None:
-    carol = person("carol")
+    carol = raw_client("carol")
     with subprocess.Popen(
         client_argv([server.at("line"), "--name", "ci"]),
         stdin=subprocess.PIPE,
@@ -334,17 +351,17 @@ def test_a_lost_server_ends_a_pipe_with_an_error(
         assert process.stdin is not None
         process.stdin.write(b"hello\n")
         process.stdin.flush()
-        carol.hears("MSG ci hello")
+        carol.expect("MSG ci hello")
         server.kill()
         assert process.wait(timeout=20) == 1
         assert process.stderr is not None
         assert process.stderr.read().startswith(b"geventchat: Lost the connection to ")
 
 
-def test_a_reader_that_has_seen_enough_ends_the_client_quietly(
-    server: RealServer, person: Come, environment: dict[str, str]
+def test_a_closed_output_ends_the_client_without_an_error_message(
+    server: RealServer, raw_client: LogIn, environment: dict[str, str]
 ) -> None:
-    carol = person("carol")
+    carol = raw_client("carol")
     reading, writing = os.pipe()
     with subprocess.Popen(
         client_argv([server.at("line"), "--name", "ci"]),
@@ -359,15 +376,15 @@ def test_a_reader_that_has_seen_enough_ends_the_client_quietly(
         assert process.stdin is not None
         process.stdin.write(b"hello\n")
         process.stdin.flush()
-        carol.hears("INFO ci disconnected")
+        carol.expect("INFO ci disconnected")
         assert process.wait(timeout=20) == 1
         assert process.stderr is not None
         assert process.stderr.read() == b""
 
 
-def test_there_are_no_colours_and_no_bells_in_a_pipe(server: RealServer, pipe: Pipe) -> None:
+def test_a_pipe_has_neither_colours_nor_bells(server: RealServer, pipe: Pipe) -> None:
     done = pipe(
-        server.at("json"), "--name", "ci", typed=b"/dm ci alice\n/help\nci ci\n", TERM="xterm-256color"
+        server.at("json"), "--name", "ci", stdin=b"/dm ci alice\n/help\nci ci\n", TERM="xterm-256color"
     )
     assert done.returncode == 0
     assert b"\x1b" not in done.stdout

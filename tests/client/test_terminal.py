@@ -1,4 +1,4 @@
-"""The client in a real terminal, with a real server at the other end."""
+"""The client in a real terminal, connected to a real server."""
 
 from __future__ import annotations
 
@@ -8,56 +8,60 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client.people import RawPerson
-from tests.client.pty_program import PtyProgram
+from tests.client.raw_client import RawClient
 from tests.client.real_server import RealServer
 
-Open = Callable[..., PtyProgram]
-Come = Callable[[str], RawPerson]
+if TYPE_CHECKING:
+    from tests.client.pty_program import PtyProgram
+
+Open = Callable[..., "PtyProgram"]
+LogIn = Callable[[str], RawClient]
+StartServer = Callable[..., RealServer]
 
 DIALECTS = ("line", "json", "slash")
 COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
 CTRL_C, CTRL_D, CTRL_U, UP = "\x03", "\x04", "\x15", "\x1b[A"
 
 
-def inside(program: PtyProgram, name: str) -> PtyProgram:
-    program.sees(f"Welcome to the chat, {name}!")
-    program.sees(" here: ")
-    program.has_at_cursor(f"{name}>")
+def online(program: PtyProgram, name: str) -> PtyProgram:
+    program.expect(f"Welcome to the chat, {name}!")
+    program.expect(" here: ")
+    program.expect_at_cursor(f"{name}>")
     return program
 
 
-def shown(program: PtyProgram, text: str) -> int:
+def shown_messages(program: PtyProgram, text: str) -> int:
     """How often a message with this text is on the screen."""
     return sum(line.endswith(text) for line in program.lines() if re.match(r"\[\d\d:\d\d:\d\d\] ", line))
 
 
 class Netcat:
-    """A person with `nc`."""
+    """A person who uses `nc`."""
 
     def __init__(self, host: str, port: int) -> None:
         command = shutil.which("nc")
         if command is None:
             if os.environ.get("CI") == "true":
-                pytest.fail("nc is not installed here, and this is where it has to be")
+                pytest.fail("nc has to be installed in CI")
             pytest.skip("nc is not installed")
         self.process = subprocess.Popen(
             [command, host, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
 
-    def say(self, line: str) -> None:
+    def send(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
 
-    def hears(self, line: str) -> None:
+    def expect(self, line: str) -> None:
         assert self.process.stdout is not None
-        for heard in self.process.stdout:
-            if heard == line.encode() + b"\n":
+        for received in self.process.stdout:
+            if received == line.encode() + b"\n":
                 return
-        pytest.fail(f"nc never heard {line!r}")
+        pytest.fail(f"nc did not receive {line!r}")
 
     def close(self) -> None:
         self.process.kill()
@@ -66,83 +70,106 @@ class Netcat:
 
 @pytest.fixture
 def netcat(server: RealServer) -> Iterator[Netcat]:
-    someone = Netcat(server.host, server.ports["line"])
-    yield someone
-    someone.close()
+    program = Netcat(server.host, server.ports["line"])
+    yield program
+    program.close()
 
 
-def test_two_clients_and_an_nc_talk(server: RealServer, terminal: Open, netcat: Netcat) -> None:
-    netcat.say("LOGIN carol")
-    netcat.hears("OK")
-    alice = inside(terminal(server.at("line"), "--name", "alice"), "alice")
-    bob = inside(terminal(server.at("json"), "--name", "bob"), "bob")
-    bob.sees("👥 3 here: carol, alice, bob")
+def test_two_clients_and_nc_in_one_chat(server: RealServer, terminal: Open, netcat: Netcat) -> None:
+    netcat.send("LOGIN carol")
+    netcat.expect("OK")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
+    bob = online(terminal(server.at("json"), "--name", "bob"), "bob")
+    bob.expect("👥 3 here: carol, alice, bob")
     alice.type("hello from a terminal\r")
-    netcat.hears("MSG alice hello from a terminal")
-    bob.sees("] alice: hello from a terminal")
-    netcat.say("MSG hello from nc")
-    alice.sees("] carol: hello from nc")
-    bob.sees("] carol: hello from nc")
+    netcat.expect("MSG alice hello from a terminal")
+    bob.expect("] alice: hello from a terminal")
+    netcat.send("MSG hello from nc")
+    alice.expect("] carol: hello from nc")
+    bob.expect("] carol: hello from nc")
     bob.type("/dm carol between us\r")
-    netcat.hears("DM bob between us")
-    bob.sees("] you → carol: between us")
-    netcat.say("DM alice psst")
-    alice.sees("] carol → you: psst")
-    netcat.say("QUIT")
-    alice.sees("🔴 carol left the chat")
-    bob.sees("🔴 carol left the chat")
-    assert shown(bob, "psst") == 0
+    netcat.expect("DM bob between us")
+    bob.expect("] you → carol: between us")
+    netcat.send("DM alice psst")
+    alice.expect("] carol → you: psst")
+    netcat.send("QUIT")
+    alice.expect("🔴 carol left the chat")
+    bob.expect("🔴 carol left the chat")
+    assert shown_messages(bob, "psst") == 0
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_ones_own_words_are_on_the_screen_once(
-    server: RealServer, terminal: Open, person: Come, dialect: str
+def test_own_messages_are_on_the_screen_once(
+    server: RealServer, terminal: Open, raw_client: LogIn, dialect: str
 ) -> None:
-    carol = person("carol")
-    alice = inside(terminal(server.at(dialect), "--name", "alice"), "alice")
+    carol = raw_client("carol")
+    alice = online(terminal(server.at(dialect), "--name", "alice"), "alice")
     alice.type("only once\r")
-    carol.hears("MSG alice only once")
+    carol.expect("MSG alice only once")
     alice.type("/dm carol also once\r")
-    carol.hears("DM alice also once")
+    carol.expect("DM alice also once")
     alice.type("/ping\r")
-    alice.sees("🏓 The server answered after")
-    assert shown(alice, "alice: only once") == 1
-    assert shown(alice, "you → carol: also once") == 1
+    alice.expect("🏓 The server answered in")
+    assert shown_messages(alice, "alice: only once") == 1
+    assert shown_messages(alice, "you → carol: also once") == 1
     assert sum("once" in line for line in alice.lines()) == 2
 
 
-def test_joins_and_leaves_are_seen(server: RealServer, terminal: Open, person: Come) -> None:
-    alice = inside(terminal(server.at("slash"), "--name", "alice"), "alice")
-    bob = person("bob")
-    alice.sees("🟢 bob joined the chat")
+def test_joins_and_departures_are_shown(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
+    alice = online(terminal(server.at("slash"), "--name", "alice"), "alice")
+    bob = raw_client("bob")
+    alice.expect("🟢 bob joined the chat")
     bob.close()
-    alice.sees("🔴 bob left the chat")
+    alice.expect("🔴 bob left the chat")
 
 
 def test_a_message_in_the_middle_of_typing_leaves_the_typing_whole(
-    server: RealServer, terminal: Open, person: Come
+    server: RealServer, terminal: Open, raw_client: LogIn
 ) -> None:
-    alice = inside(terminal(server.at("line"), "--name", "alice"), "alice")
-    carol = person("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
+    carol = raw_client("carol")
     alice.type("half a sen")
-    alice.has_at_cursor("alice> half a sen")
+    alice.expect_at_cursor("alice> half a sen")
     for number in range(40):
-        carol.say(f"MSG interruption {number}")
-    alice.sees("] carol: interruption 39")
-    alice.has_at_cursor("alice> half a sen")
+        carol.send(f"MSG interruption {number}")
+    alice.expect("] carol: interruption 39")
+    alice.expect_at_cursor("alice> half a sen")
     assert sum("half a sen" in line for line in alice.lines()) == 1
     assert "interruption 39" in alice.lines()[-2]
     alice.type("tence\r")
-    carol.hears("MSG alice half a sentence")
+    carol.expect("MSG alice half a sentence")
     history = [line for line in alice.lines() if "interruption" in line]
     assert [int(line.rsplit(" ", 1)[1]) for line in history] == list(range(40 - len(history), 40))
 
 
-def test_a_resize_in_the_middle_of_typing_leaves_the_typing_whole(
-    server: RealServer, terminal: Open, person: Come
+def test_keys_pressed_while_messages_arrive_are_not_echoed_into_them(
+    start_server: StartServer, terminal: Open
 ) -> None:
-    alice = inside(terminal(server.at("line"), "--name", "alice", columns=60), "alice")
-    carol = person("carol")
+    server = start_server("--rate=0")
+    alice = online(terminal(server.at("line"), "--name", "alice", rows=800), "alice")
+    carol = RawClient(server.host, server.ports["line"], "carol")
+    text = "the quick brown fox jumps over the lazy dog"
+    for _ in range(8):
+        # A terminal that is in cooked mode for a moment echoes what is typed in that moment.
+        for key in text:
+            carol.send("MSG tick\nMSG tock")
+            alice.type(key)
+            alice.read(0.001)
+        alice.type("\r")
+        carol.expect(f"MSG alice {text}")
+    carol.send("MSG the end")
+    alice.expect("] carol: the end")
+    alice.expect_at_cursor("alice>")
+    carol.close()
+    for line in alice.lines()[4:-1]:
+        assert re.fullmatch(r"\[[\d:]+\] (carol: (tick|tock|the end)|alice: the quick .*)", line), line
+
+
+def test_a_resize_in_the_middle_of_typing_leaves_the_typing_whole(
+    server: RealServer, terminal: Open, raw_client: LogIn
+) -> None:
+    alice = online(terminal(server.at("line"), "--name", "alice", columns=60), "alice")
+    carol = raw_client("carol")
     alice.type("a line that is long enough to be wrapped when it is narrow")
     alice.wait_for(lambda: "".join(alice.lines()).endswith("when it is narrow"), "the typed line")
     alice.resize(20, 40)
@@ -152,95 +179,97 @@ def test_a_resize_in_the_middle_of_typing_leaves_the_typing_whole(
         ),
         "the typed line, wrapped",
     )
-    carol.say("MSG narrow?")
-    alice.sees("] carol: narrow?")
+    carol.send("MSG narrow?")
+    alice.expect("] carol: narrow?")
     alice.resize(24, 90)
-    carol.say("MSG and wide again")
-    alice.sees("] carol: and wide again")
-    alice.has_at_cursor("alice> a line that is long enough to be wrapped when it is narrow")
+    carol.send("MSG and wide again")
+    alice.expect("] carol: and wide again")
+    alice.expect_at_cursor("alice> a line that is long enough to be wrapped when it is narrow")
     alice.type("\r")
-    carol.hears("MSG alice a line that is long enough to be wrapped when it is narrow")
+    carol.expect("MSG alice a line that is long enough to be wrapped when it is narrow")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_lost_server_is_reported_and_found_again(
-    server: RealServer, terminal: Open, person: Come, dialect: str
+def test_a_lost_connection_is_reported_and_restored(
+    server: RealServer, terminal: Open, raw_client: LogIn, dialect: str
 ) -> None:
-    alice = inside(terminal(server.at(dialect), "--name", "alice"), "alice")
+    alice = online(terminal(server.at(dialect), "--name", "alice"), "alice")
     server.kill()
-    alice.sees("🔌 Lost the connection to")
-    alice.sees("Trying again in 0.5 s.")
-    alice.has_at_cursor("alice (offline)>")
+    alice.expect("🔌 Lost the connection to")
+    alice.expect("Reconnecting in 0.5 s.")
+    alice.expect_at_cursor("alice (offline)>")
     alice.type("what I was about to say\r")
-    alice.sees("❌ Not connected: your line stays here until you are back.")
-    alice.has_at_cursor("alice (offline)> what I was about to say")
-    alice.sees("(connection refused). Trying again in 1 s.")
+    alice.expect("❌ Not connected. Your line stays here until the connection is back.")
+    alice.expect_at_cursor("alice (offline)> what I was about to say")
+    alice.expect("Reconnecting in 1 s.")
     server.start()
-    alice.sees("✅ Back in the chat as alice.")
-    alice.has_at_cursor("alice> what I was about to say")
-    carol = person("carol")
+    alice.expect("✅ Reconnected as alice.")
+    alice.expect_at_cursor("alice> what I was about to say")
+    carol = raw_client("carol")
     alice.type("\r")
-    carol.hears("MSG alice what I was about to say")
+    carol.expect("MSG alice what I was about to say")
 
 
-def test_a_server_that_stops_says_so(server: RealServer, terminal: Open) -> None:
-    alice = inside(terminal(server.at("line"), "--name", "alice"), "alice")
+def test_a_server_shutdown_is_reported(server: RealServer, terminal: Open) -> None:
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
     server.stop()
-    alice.sees("the server is shutting down. Trying again")
+    alice.expect("the server is shutting down. Reconnecting")
     alice.type("/quit\r")
     assert alice.exit_code() == 0
-    alice.sees("👋 Goodbye, alice!")
+    alice.expect("👋 Goodbye, alice!")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_taken_name_is_asked_for_again(
-    server: RealServer, terminal: Open, person: Come, dialect: str
+    server: RealServer, terminal: Open, raw_client: LogIn, dialect: str
 ) -> None:
-    person("alice")
+    raw_client("alice")
     other = terminal(server.at(dialect), "--name", "Alice")
-    other.sees("❌ The name Alice is taken by someone who is here.")
-    other.has_at_cursor("Enter your username:")
+    other.expect("❌ The name Alice is taken.")
+    other.expect_at_cursor("Enter your username:")
     other.type("al ice\r")
-    other.sees("❌ A name has no spaces in it.")
+    other.expect("❌ Invalid name 'al ice': use 1 to 20 letters, digits, '_', '-' or '.'.")
     other.wait_for(lambda: other.lines()[-1] == "Enter your username:", "the question again")
     other.type("bob\r")
-    inside(other, "bob")
+    online(other, "bob")
 
 
-def test_what_was_not_told_is_asked(server: RealServer, terminal: Open) -> None:
+def test_what_is_missing_is_asked(server: RealServer, terminal: Open) -> None:
     alice = terminal()
-    alice.has_at_cursor("Server host (default: localhost):")
+    alice.expect_at_cursor("Server host (default: localhost):")
     alice.type("no such host\r")
-    alice.sees("❌ 'no such host' is no address: write HOST or HOST:PORT.")
+    alice.expect("❌ Invalid address 'no such host': use HOST or HOST:PORT.")
     alice.wait_for(lambda: alice.lines()[-1] == "Server host (default: localhost):", "the question again")
     alice.type(f"{server.host}\r")
-    alice.has_at_cursor("Server port (default: 4000):")
+    alice.expect_at_cursor("Server port (default: 4000):")
     alice.type(f"{server.ports['slash']}\r")
-    alice.has_at_cursor("Enter your username:")
+    alice.expect_at_cursor("Enter your username:")
     alice.type("alice\r")
-    inside(alice, "alice")
+    online(alice, "alice")
 
 
 @pytest.mark.parametrize(("dialect", "port"), [("line", 4000), ("json", 12345), ("slash", 5000)])
-def test_the_default_port_is_the_one_of_the_dialect(terminal: Open, dialect: str, port: int) -> None:
+def test_the_default_port_belongs_to_the_dialect(terminal: Open, dialect: str, port: int) -> None:
     alice = terminal("--dialect", dialect)
-    alice.has_at_cursor("Server host (default: localhost):")
+    alice.expect_at_cursor("Server host (default: localhost):")
     alice.type("\r")
-    alice.has_at_cursor(f"Server port (default: {port}):")
+    alice.expect_at_cursor(f"Server port (default: {port}):")
     alice.type(CTRL_D)
     assert alice.exit_code() == 1
 
 
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize(("key", "code"), [(CTRL_C, 130), (CTRL_D, 1)])
-def test_a_question_can_be_walked_out_of(terminal: Open, plain: bool, key: str, code: int) -> None:
+def test_leaving_at_a_question_restores_the_terminal(
+    terminal: Open, plain: bool, key: str, code: int
+) -> None:
     alice = terminal(*["--plain"] * plain)
-    alice.sees("Server host (default: localhost):")
+    alice.expect("Server host (default: localhost):")
     alice.type(key)
     assert alice.exit_code() == code
-    assert alice.settings_now() == alice.settings_before
+    assert alice.settings() == alice.settings_before
     assert "Traceback" not in "\n".join(alice.lines())
-    # The shell's next prompt has a line of its own.
+    # The next prompt of the shell begins on a new line.
     assert alice.screen.cursor.x == 0
 
 
@@ -256,211 +285,211 @@ def test_a_question_can_be_walked_out_of(terminal: Open, plain: bool, key: str, 
         (CTRL_D, True),
     ],
 )
-def test_every_way_to_leave_is_clean(
-    server: RealServer, terminal: Open, person: Come, keys: str, plain: bool
+def test_every_way_to_leave_restores_the_terminal(
+    server: RealServer, terminal: Open, raw_client: LogIn, keys: str, plain: bool
 ) -> None:
-    carol = person("carol")
+    carol = raw_client("carol")
     alice = terminal(server.at("line"), "--name", "alice", *["--plain"] * plain)
-    alice.sees(" here: carol, alice")
+    alice.expect(" here: carol, alice")
     alice.type(keys)
-    carol.hears("INFO alice disconnected")
+    carol.expect("INFO alice disconnected")
     assert alice.exit_code() == 0
     assert alice.lines()[-1] == "👋 Goodbye, alice!"
-    assert alice.settings_now() == alice.settings_before
+    assert alice.settings() == alice.settings_before
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_sigterm_leaves_with_its_own_code_and_gives_the_terminal_back(
-    server: RealServer, terminal: Open, person: Come, plain: bool
+def test_sigterm_has_an_exit_code_and_restores_the_terminal(
+    server: RealServer, terminal: Open, raw_client: LogIn, plain: bool
 ) -> None:
-    carol = person("carol")
+    carol = raw_client("carol")
     alice = terminal(server.at("line"), "--name", "alice", *["--plain"] * plain)
     bob = terminal(server.at("line"), *["--plain"] * plain)
-    alice.sees(" here: carol, alice")
-    bob.sees("Enter your username:")
+    alice.expect(" here: carol, alice")
+    bob.expect("Enter your username:")
     for program in (alice, bob):
         program.process.terminate()
         assert program.exit_code() == 143
-        assert program.settings_now() == program.settings_before
+        assert program.settings() == program.settings_before
         assert "Traceback" not in "\n".join(program.lines())
-    carol.hears("INFO alice disconnected")
+    carol.expect("INFO alice disconnected")
 
 
-def test_ctrl_d_does_not_leave_while_something_is_typed(
-    server: RealServer, terminal: Open, person: Come
+def test_ctrl_d_does_not_leave_behind_typed_text(
+    server: RealServer, terminal: Open, raw_client: LogIn
 ) -> None:
-    carol = person("carol")
-    alice = inside(terminal(server.at("line"), "--name", "alice"), "alice")
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
     alice.type(f"still here{CTRL_D}\r")
-    carol.hears("MSG alice still here")
+    carol.expect("MSG alice still here")
 
 
-def test_colour_is_used_on_a_terminal(server: RealServer, terminal: Open, person: Come) -> None:
-    carol = person("carol")
-    alice = inside(terminal(server.at("line"), "--name", "alice"), "alice")
-    carol.say("DM alice psst")
-    alice.sees("carol → you: psst")
+def test_colour_is_used_on_a_terminal(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
+    carol.send("DM alice psst")
+    alice.expect("carol → you: psst")
     assert COLOUR.search(alice.raw)
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_no_color_means_no_colour(server: RealServer, terminal: Open, person: Come, plain: bool) -> None:
-    carol = person("carol")
+def test_no_color_turns_colour_off(
+    server: RealServer, terminal: Open, raw_client: LogIn, plain: bool
+) -> None:
+    carol = raw_client("carol")
     alice = terminal(server.at("line"), "--name", "alice", *["--plain"] * plain, NO_COLOR="1")
-    alice.sees(" here: carol, alice")
+    alice.expect(" here: carol, alice")
     alice.type("/nonsense\r")
-    alice.sees("❌ There is no command /nonsense.")
-    carol.say("DM alice psst")
-    alice.sees("carol → you: psst")
+    alice.expect("❌ Unknown command /nonsense.")
+    carol.send("DM alice psst")
+    alice.expect("carol → you: psst")
     alice.type("/q\t")
     assert not COLOUR.search(alice.raw)
 
 
-def test_a_mention_and_a_private_message_ring(server: RealServer, terminal: Open, person: Come) -> None:
-    carol = person("carol")
-    alice = inside(terminal(server.at("line"), "--name", "alice"), "alice")
-    carol.say("MSG nothing about you")
-    alice.sees("] carol: nothing about you")
+def test_a_mention_and_a_direct_message_ring(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
+    carol.send("MSG nothing about you")
+    alice.expect("] carol: nothing about you")
     assert b"\a" not in alice.raw
-    carol.say("MSG Alice, look")
-    alice.wrote(b"\a")
-    carol.say("DM alice psst")
+    carol.send("MSG Alice, look")
+    alice.expect_output(b"\a")
+    carol.send("DM alice psst")
     alice.wait_for(lambda: alice.raw.count(b"\a") == 2, "a second ring")
 
 
-def test_the_bell_can_be_turned_off(server: RealServer, terminal: Open, person: Come) -> None:
-    carol = person("carol")
-    alice = inside(terminal(server.at("line"), "--name", "alice", "--no-bell"), "alice")
-    carol.say("MSG alice, look")
-    alice.sees("] carol: alice, look")
+def test_the_bell_can_be_turned_off(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice", "--no-bell"), "alice")
+    carol.send("MSG alice, look")
+    alice.expect("] carol: alice, look")
     alice.type("/ping\r")
-    alice.sees("🏓")
+    alice.expect("🏓")
     assert b"\a" not in alice.raw
 
 
-def test_tab_completes_commands_and_names(server: RealServer, terminal: Open, person: Come) -> None:
-    carol = person("carol")
-    alice = inside(terminal(server.at("line"), "--name", "alice"), "alice")
+def test_tab_completes_commands_and_names(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
     alice.type("/d\tca\tpsst\r")
-    carol.hears("DM alice psst")
+    carol.expect("DM alice psst")
     alice.type("ca\thi\r")
-    carol.hears("MSG alice carol: hi")
+    carol.expect("MSG alice carol: hi")
     alice.type("al\t is no name to complete for alice\r")
-    carol.hears("MSG alice al is no name to complete for alice")
+    carol.expect("MSG alice al is no name to complete for alice")
     alice.type("/q\t")
-    alice.sees(" /quit")
+    alice.expect(" /quit")
     alice.type(f"{CTRL_U}/u\t\r")
-    alice.sees("👥 2 here: carol, alice")
+    alice.expect("👥 2 here: carol, alice")
 
 
-def test_a_newcomer_is_completed_too(server: RealServer, terminal: Open, person: Come) -> None:
-    alice = inside(terminal(server.at("json"), "--name", "alice"), "alice")
-    bob = person("bob")
-    alice.sees("🟢 bob joined the chat")
+def test_tab_completes_a_newcomer(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
+    alice = online(terminal(server.at("json"), "--name", "alice"), "alice")
+    bob = raw_client("bob")
+    alice.expect("🟢 bob joined the chat")
     alice.type("/dm b\thi\r")
-    bob.hears("DM alice hi")
+    bob.expect("DM alice hi")
 
 
-def test_the_history_outlives_the_session(
-    server: RealServer, terminal: Open, person: Come, environment: dict[str, str]
+def test_the_history_lasts_longer_than_the_session(
+    server: RealServer, terminal: Open, raw_client: LogIn, environment: dict[str, str]
 ) -> None:
-    carol = person("carol")
-    first = inside(terminal(server.at("line"), "--name", "alice"), "alice")
+    carol = raw_client("carol")
+    first = online(terminal(server.at("line"), "--name", "alice"), "alice")
     first.type("worth repeating\r")
-    carol.hears("MSG alice worth repeating")
+    carol.expect("MSG alice worth repeating")
     first.type("/q\r")
     assert first.exit_code() == 0
-    second = inside(terminal(server.at("line"), "--name", "bob"), "bob")
+    second = online(terminal(server.at("line"), "--name", "bob"), "bob")
     second.type(UP)
-    second.has_at_cursor("bob> /q")
+    second.expect_at_cursor("bob> /q")
     second.type(UP)
-    second.has_at_cursor("bob> worth repeating")
+    second.expect_at_cursor("bob> worth repeating")
     second.type("\r")
-    carol.hears("MSG bob worth repeating")
+    carol.expect("MSG bob worth repeating")
     assert Path(environment["XDG_STATE_HOME"], "geventchat", "history").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_history_that_cannot_be_kept_is_mentioned_and_nothing_else(
-    server: RealServer, terminal: Open, tmp_path: Path
-) -> None:
+def test_without_a_history_file_the_client_works(server: RealServer, terminal: Open, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     alice = terminal(server.at("line"), "--name", "alice", XDG_STATE_HOME=str(tmp_path / "file"))
-    alice.sees("💡 What you type will be forgotten")
-    inside(alice, "alice")
+    alice.expect("💡 The history of your input is off")
+    online(alice, "alice")
 
 
-def test_a_pasted_text_is_sent_line_by_line(server: RealServer, terminal: Open, person: Come) -> None:
-    carol = person("carol")
-    alice = inside(terminal(server.at("line"), "--name", "alice"), "alice")
+def test_a_paste_is_sent_line_by_line(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
     alice.type("\x1b[200~one\ntwo\x1b[201~\r")
-    carol.hears("MSG alice one")
-    carol.hears("MSG alice two")
+    carol.expect("MSG alice one")
+    carol.expect("MSG alice two")
 
 
-def test_who_is_cut_off_for_silence_comes_back_with_enter(
-    serve: Callable[..., RealServer], terminal: Open
-) -> None:
-    server = serve("--idle-timeout=1")
+def test_an_idle_person_reconnects_with_enter(start_server: StartServer, terminal: Open) -> None:
+    server = start_server("--idle-timeout=1")
     alice = terminal(server.at("line"), "--name", "alice")
-    alice.sees("the server closed it after a long silence. Press Enter to come back.")
-    alice.has_at_cursor("alice (offline)>")
+    alice.expect("the server disconnected you for being idle. Press Enter to reconnect.")
+    alice.expect_at_cursor("alice (offline)>")
     alice.type("back again\r")
-    alice.sees("✅ Back in the chat as alice.")
-    alice.sees("] alice: back again")
-    assert shown(alice, "alice: back again") == 1
+    alice.expect("✅ Reconnected as alice.")
+    alice.expect("] alice: back again")
+    assert shown_messages(alice, "alice: back again") == 1
 
 
-def test_keep_alive_stays_within_the_idle_limit(serve: Callable[..., RealServer], terminal: Open) -> None:
-    server = serve("--idle-timeout=3")
-    alice = inside(terminal(server.at("line"), "--name", "alice", "--keep-alive", "1"), "alice")
+def test_keep_alive_prevents_the_idle_timeout(start_server: StartServer, terminal: Open) -> None:
+    server = start_server("--idle-timeout=3")
+    alice = online(terminal(server.at("line"), "--name", "alice", "--keep-alive", "1"), "alice")
     bob = terminal(server.at("line"), "--name", "bob")
-    bob.sees("after a long silence")
-    # Bob came later and was cut off: by now alice would have been, too.
-    alice.sees("🔴 bob left the chat")
+    bob.expect("for being idle")
+    # bob came later and was disconnected: without her pings, alice would have been, too.
+    alice.expect("🔴 bob left the chat")
     alice.type("/ping\r")
-    alice.sees("🏓 The server answered")
+    alice.expect("🏓 The server answered")
     assert not any("Lost" in line for line in alice.lines())
 
 
-def test_nobody_to_connect_to_is_one_line(terminal: Open) -> None:
+def test_a_refused_connection_is_one_line(terminal: Open) -> None:
     alice = terminal("127.0.0.1:1", "--name", "alice")
     assert alice.exit_code() == 1
-    alice.sees("❌ Nobody listens at 127.0.0.1:1 (connection refused).")
+    alice.expect("❌ Connection refused by 127.0.0.1:1.")
     assert len(alice.lines()) == 1
 
 
 def without_prompt_toolkit(tmp_path: Path) -> str:
-    """A folder for PYTHONPATH that makes it look uninstalled."""
+    """A directory for PYTHONPATH that makes prompt_toolkit look uninstalled."""
     package = tmp_path / "hidden" / "prompt_toolkit.py"
     package.parent.mkdir()
     package.write_text("raise ModuleNotFoundError('No module named prompt_toolkit', name='prompt_toolkit')\n")
     return str(package.parent)
 
 
-def test_without_prompt_toolkit_one_can_talk_and_is_told_how_to_get_it(
-    server: RealServer, terminal: Open, person: Come, tmp_path: Path
+def test_without_prompt_toolkit_the_client_works_and_says_how_to_install_it(
+    server: RealServer, terminal: Open, raw_client: LogIn, tmp_path: Path
 ) -> None:
-    carol = person("carol")
+    carol = raw_client("carol")
     alice = terminal(server.at("json"), "--name", "alice", PYTHONPATH=without_prompt_toolkit(tmp_path))
-    alice.sees("pip install 'geventchat[client]'")
-    alice.sees("👥 2 here: carol, alice")
+    alice.expect("pip install 'geventchat[client]'")
+    alice.expect("👥 2 here: carol, alice")
     alice.type("hello\n")
-    carol.hears("MSG alice hello")
-    carol.say("MSG hello alice")
-    alice.sees("] carol: hello alice")
-    # The terminal itself has left on the screen what was typed.
+    carol.expect("MSG alice hello")
+    carol.send("MSG hello alice")
+    alice.expect("] carol: hello alice")
+    # The terminal itself keeps what was typed on the screen.
     assert sum(line.endswith("hello") for line in alice.lines()) == 1
 
 
-def test_the_plain_mode_finds_a_lost_server_too(server: RealServer, terminal: Open, person: Come) -> None:
+def test_the_plain_mode_restores_a_lost_connection(
+    server: RealServer, terminal: Open, raw_client: LogIn
+) -> None:
     alice = terminal(server.at("line"), "--name", "alice", "--plain")
-    alice.sees(" here: alice")
+    alice.expect(" here: alice")
     server.kill()
-    alice.sees("🔌 Lost the connection to")
+    alice.expect("🔌 Lost the connection to")
     alice.type("anyone?\n")
-    alice.sees("❌ Not connected: that was not sent.")
+    alice.expect("❌ Not connected: the message was not sent.")
     server.start()
-    alice.sees("✅ Back in the chat as alice.")
-    carol = person("carol")
+    alice.expect("✅ Reconnected as alice.")
+    carol = raw_client("carol")
     alice.type("hello again\n")
-    carol.hears("MSG alice hello again")
+    carol.expect("MSG alice hello again")

@@ -1,1 +1,1 @@
-"""Plain clients as people write them from the documents of the three dialects, and what holds that they work."""
+"""Small clients as people write them from the documents of the dialects, and tests that they work."""

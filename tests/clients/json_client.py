@@ -1,7 +1,7 @@
-"""A plain client for the `json` dialect, written from its document alone. Usage: json_client.py HOST PORT
+"""A small client for the `json` dialect, written from its document alone. Usage: json_client.py HOST PORT
 
-Asks for a name until the server takes one. After that a line is a message, or one of /users, /dm NAME TEXT, /ping
-and /quit. Every message is one JSON object in one line.
+Asks for a name until the server accepts one. After that a line is a message, or one of /users, /dm NAME TEXT, /ping and
+/quit. Every message is one JSON object on one line.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Connection:
-    """Objects in, objects out."""
+    """Sends and receives objects."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -24,7 +24,7 @@ class Connection:
         self.sock.sendall((json.dumps(message) + "\n").encode("utf-8"))
 
     def receive(self) -> dict[str, Any] | None:
-        """The next object, or nothing when the server has closed."""
+        """The next object; None when the server has closed the connection."""
         while "\n" not in self.buffer:
             data = self.sock.recv(1024)
             if not data:
@@ -36,7 +36,7 @@ class Connection:
 
 
 def show(message: dict[str, Any]) -> None:
-    """Print one object the way the document shows it."""
+    """Print one object as the document shows it."""
     kind = message["type"]
     if kind == "chat":
         at = datetime.fromtimestamp(message["timestamp"]).strftime("%H:%M:%S")
@@ -56,14 +56,14 @@ def show(message: dict[str, Any]) -> None:
 
 
 def receive_messages(connection: Connection) -> None:
-    """Print what comes until the server closes."""
+    """Print what is received until the server closes the connection."""
     while (message := connection.receive()) is not None:
         show(message)
     print("Disconnected.", flush=True)
 
 
 def join(connection: Connection) -> bool:
-    """Ask for names until one is welcome."""
+    """Ask for names until one is accepted."""
     for line in sys.stdin:
         connection.send(type="join", username=line.strip())
         answer = connection.receive()
@@ -77,7 +77,7 @@ def join(connection: Connection) -> bool:
 
 
 def main() -> None:
-    """Connect, join, print in a thread, send in a loop."""
+    """Connect, join, print in a thread and send in a loop."""
     host, port = sys.argv[1], int(sys.argv[2])
     with socket.create_connection((host, port)) as sock:
         connection = Connection(sock)

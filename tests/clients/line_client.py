@@ -1,6 +1,6 @@
-"""A plain client for the `line` dialect, written from its document alone. Usage: line_client.py HOST PORT
+"""A small client for the `line` dialect, written from its document alone. Usage: line_client.py HOST PORT
 
-What is typed is sent as it is (LOGIN alice, MSG hello, WHO, DM bob hi, PING, QUIT); what comes is printed as it is.
+Sends what is typed (LOGIN alice, MSG hello, WHO, DM bob hi, PING, QUIT) and prints what is received.
 """
 
 import socket
@@ -9,7 +9,7 @@ import threading
 
 
 def receive(sock: socket.socket) -> None:
-    """Print what comes until the server closes."""
+    """Print what is received until the server closes the connection."""
     while True:
         data = sock.recv(1024)
         if not data:
@@ -19,7 +19,7 @@ def receive(sock: socket.socket) -> None:
 
 
 def main() -> None:
-    """Connect, print in a thread, send in a loop."""
+    """Connect, print in a thread and send in a loop."""
     host, port = sys.argv[1], int(sys.argv[2])
     with socket.create_connection((host, port)) as sock:
         receiver = threading.Thread(target=receive, args=(sock,))

@@ -1,6 +1,6 @@
-"""A plain client for the `slash` dialect, written from its document alone. Usage: slash_client.py HOST PORT
+"""A small client for the `slash` dialect, written from its document alone. Usage: slash_client.py HOST PORT
 
-The first line that is typed is the name; all others are messages or commands, and the server knows which.
+The first line that is typed is the name. All others are messages or commands, which the server tells apart.
 """
 
 import socket
@@ -9,7 +9,7 @@ import threading
 
 
 def receive_messages(sock: socket.socket) -> None:
-    """Print what comes until the server closes."""
+    """Print what is received until the server closes the connection."""
     while True:
         message = sock.recv(1024).decode("utf-8", "replace")
         if not message:
@@ -19,7 +19,7 @@ def receive_messages(sock: socket.socket) -> None:
 
 
 def start_client() -> None:
-    """Connect, print in a thread, send in a loop."""
+    """Connect, print in a thread and send in a loop."""
     host, port = sys.argv[1], int(sys.argv[2])
     with socket.create_connection((host, port)) as sock:
         receiver = threading.Thread(target=receive_messages, args=(sock,))

@@ -1,0 +1,362 @@
+"""The client's half of each dialect: it asks for what its server understands, and understands what its server says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geventchat.chat.commands import (
+    Command,
+    Help,
+    InvalidCommand,
+    Login,
+    ParseError,
+    Ping,
+    Quit,
+    Say,
+    SendDirectMessage,
+    Who,
+)
+from geventchat.chat.events import (
+    DirectMessage,
+    DirectMessageSent,
+    DisconnectNotice,
+    Event,
+    Goodbye,
+    HelpText,
+    Joined,
+    Left,
+    NoticeReason,
+    Pong,
+    Rejected,
+    Rejection,
+    Roster,
+    Said,
+    Welcome,
+)
+from geventchat.chat.text import clean
+from geventchat.client.session import dialect_of_port, guess_dialect
+from geventchat.dialects import DIALECTS
+from geventchat.dialects.codec import (
+    NO_ID,
+    NO_ROOM,
+    NO_TIME,
+    CannotEncode,
+    ClientCodec,
+    ServerEvent,
+    UnknownError,
+    UnknownLine,
+)
+from geventchat.dialects.dialect import Dialect
+from geventchat.dialects.line import LineClient
+
+NAMES = tuple(DIALECTS)
+LINE, JSON, SLASH = DIALECTS["line"], DIALECTS["json"], DIALECTS["slash"]
+TIME_MS = 1_705_320_000_000
+
+by_dialect = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+
+
+def server_bytes(dialect: Dialect, event: Event) -> bytes:
+    """What a server sends, to the client that is logged in as alice."""
+    if isinstance(event, Joined | Said | Left):
+        return dialect.encode(event)
+    data = dialect.encode_private(event)
+    if dialect is LINE and isinstance(event, Roster):
+        data += dialect.encode_private(Pong("end-of-users"))
+    return data
+
+
+def decode_all(codec: ClientCodec, data: bytes) -> list[ServerEvent]:
+    events = [codec.decode(line) for line in data.splitlines()]
+    return [event for event in events if event is not None]
+
+
+def logged_in(dialect: Dialect, name: str = "alice") -> ClientCodec:
+    codec = dialect.client()
+    codec.encode(Login(name))
+    welcome = Welcome("lobby", name, [name], TIME_MS)
+    data = dialect.encode_private(welcome)
+    if dialect.echoes(Joined("lobby", name, TIME_MS)):
+        data = dialect.encode(Joined("lobby", name, TIME_MS)) + data
+    (event,) = decode_all(codec, data)
+    assert isinstance(event, Welcome)
+    assert event.name == name
+    return codec
+
+
+COMMANDS: list[Command] = [
+    Say(("hi  all",)),
+    Say(("one", "two")),
+    SendDirectMessage("bob", "psst ünïcode 🎉"),
+    Who(),
+    Ping(""),
+    Quit(),
+]
+
+
+def read_all(dialect: Dialect, data: bytes, *, is_logged_in: bool) -> Iterator[object]:
+    reader = dialect.reader()
+    for line in data.splitlines():
+        reading = reader.read(line, is_logged_in)
+        yield Say((reading,)) if isinstance(reading, str) else reading
+
+
+@by_dialect
+def test_the_server_reads_each_command_that_the_client_encodes(dialect: Dialect) -> None:
+    for command in COMMANDS:
+        expected: list[Command] = [command]
+        if isinstance(command, Say):
+            expected = [Say((text,)) for text in command.texts]
+        if dialect is LINE and isinstance(command, Who):
+            expected.append(Ping("end-of-users"))
+        data = dialect.client().encode(command)
+        assert list(read_all(dialect, data, is_logged_in=True)) == expected
+
+
+@by_dialect
+def test_the_server_reads_the_login_that_the_client_encodes(dialect: Dialect) -> None:
+    data = dialect.client().encode(Login("Zoë"))
+    assert list(read_all(dialect, data, is_logged_in=False)) == [Login("Zoë")]
+
+
+@pytest.mark.parametrize("dialect", [LINE, JSON])
+def test_a_ping_carries_its_token_where_the_dialect_has_tokens(dialect: Dialect) -> None:
+    assert list(read_all(dialect, dialect.client().encode(Ping("7")), is_logged_in=True)) == [Ping("7")]
+    assert decode_all(logged_in(dialect), dialect.encode_private(Pong("7"))) == [Pong("7")]
+
+
+@by_dialect
+def test_a_line_that_is_not_a_command_cannot_be_encoded(dialect: Dialect) -> None:
+    with pytest.raises(CannotEncode, match=f"The {dialect.name} dialect has no such command"):
+        dialect.client().encode(InvalidCommand(ParseError.UNKNOWN_COMMAND))
+
+
+def test_only_slash_has_a_help_command() -> None:
+    assert list(read_all(SLASH, SLASH.client().encode(Help()), is_logged_in=True)) == [Help()]
+    for dialect in (LINE, JSON):
+        with pytest.raises(CannotEncode):
+            dialect.client().encode(Help())
+
+
+@pytest.mark.parametrize("dialect", [LINE, SLASH])
+def test_a_text_of_two_lines_cannot_be_encoded_as_one(dialect: Dialect) -> None:
+    with pytest.raises(CannotEncode, match="A message is a single line"):
+        dialect.client().encode(Say(("hi\nQUIT",)))
+
+
+def test_a_text_that_begins_with_a_slash_cannot_be_encoded_in_slash() -> None:
+    with pytest.raises(CannotEncode, match="every line that begins with / as a command"):
+        SLASH.client().encode(Say(("/etc/passwd",)))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_json_carries_any_text_in_one_line_of_ascii(text: str) -> None:
+    data = JSON.client().encode(Say((text,)))
+    assert data.isascii()
+    assert data.count(b"\n") == 1
+    assert json.loads(data) == {"type": "chat", "message": text}
+
+
+EVENTS: list[Event] = [
+    Said("lobby", "bob", ("hi  all", "and alice: look"), 7, TIME_MS),
+    Said("lobby", "alice", ("me",), 9, TIME_MS),
+    Joined("lobby", "bob", TIME_MS),
+    Left("lobby", "bob", TIME_MS),
+    DirectMessage("bob", "alice", "psst: you", TIME_MS),
+    DirectMessage("alice", "alice", "note", TIME_MS),
+    DirectMessageSent(DirectMessage("alice", "bob", "psst: you", TIME_MS), "bob"),
+    Roster(("bob", "alice")),
+    Roster(()),
+    Pong(""),
+    HelpText(),
+    Goodbye(),
+    *[Rejected(reason, "somebody") for reason in (*Rejection, *ParseError)],
+    *[DisconnectNotice(reason, as_error) for reason in NoticeReason for as_error in (False, True)],
+]
+
+
+@by_dialect
+@pytest.mark.parametrize("event", EVENTS, ids=repr)
+def test_the_client_understands_what_its_server_says(dialect: Dialect, event: Event) -> None:
+    """What it understands is the same thing: encoded again, it is the same bytes."""
+    data = server_bytes(dialect, event)
+    decoded = decode_all(logged_in(dialect), data)
+    assert [type(one) for one in decoded] == [type(event)] * (
+        len(event.texts) if isinstance(event, Said) else bool(data)
+    )
+    again = [server_bytes(dialect, one) for one in decoded if not isinstance(one, UnknownLine | UnknownError)]
+    assert b"".join(again) == data
+
+
+@given(
+    dialect=st.sampled_from(list(DIALECTS.values())),
+    name=st.sampled_from(["bob", "Usage", "pong", "MSG", "Zoë", "日本", "a_b-c.d"]),
+    text=st.text().map(clean).filter(bool),
+)
+def test_any_text_of_anybody_is_understood_as_what_that_person_said(
+    dialect: Dialect, name: str, text: str
+) -> None:
+    if dialect is SLASH and (name, text) == ("Usage", "/dm <username> <message>"):
+        # The one line that a slash server sends for two different reasons.
+        return
+    codec = logged_in(dialect)
+    (said,) = decode_all(codec, dialect.encode(Said("lobby", name, (text,), 1, TIME_MS)))
+    assert isinstance(said, Said)
+    assert (said.name, tuple(said.texts)) == (name, (text,))
+    (direct,) = decode_all(codec, dialect.encode_private(DirectMessage(name, "alice", text, TIME_MS)))
+    assert isinstance(direct, DirectMessage)
+    assert (direct.sender, direct.recipient, direct.text) == (name, "alice", text)
+
+
+@by_dialect
+def test_the_client_knows_what_its_server_returns_to_a_speaker(dialect: Dialect) -> None:
+    codec = dialect.client()
+    assert codec.echoes_messages is dialect.echoes(Said("lobby", "alice", ("hi",), 1, TIME_MS))
+    sent = DirectMessageSent(DirectMessage("alice", "bob", "psst", TIME_MS), "bob")
+    assert codec.confirms_direct_messages is bool(dialect.encode_private(sent))
+
+
+def test_what_a_dialect_does_not_carry_is_marked_as_unknown() -> None:
+    assert logged_in(LINE).decode(b"MSG bob hi") == Said(NO_ROOM, "bob", ("hi",), NO_ID, NO_TIME)
+    chat = JSON.encode(Said("lobby", "bob", ("hi",), 7, TIME_MS))
+    assert logged_in(JSON).decode(chat) == Said(NO_ROOM, "bob", ("hi",), NO_ID, TIME_MS)
+
+
+def test_a_welcome_tells_the_name_as_everyone_else_sees_it() -> None:
+    codec = JSON.client()
+    codec.encode(Login("ALICE"))
+    welcome = codec.decode(JSON.encode_private(Welcome("lobby", "Alice", ["bob", "Alice"], TIME_MS)))
+    assert welcome == Welcome(NO_ROOM, "Alice", ("bob", "Alice"), TIME_MS)
+
+
+def test_a_json_welcome_without_users_still_is_one() -> None:
+    codec = JSON.client()
+    codec.encode(Login("alice"))
+    for users in ("", ', "users": 7', ', "users": [7, null]'):
+        line = f'{{"type": "welcome", "message": "hi"{users}}}'
+        assert codec.decode(line.encode()) == Welcome(NO_ROOM, "alice", (), NO_TIME)
+
+
+def test_the_users_of_the_line_dialect_end_with_the_answer_to_the_ping_behind_who() -> None:
+    data = b"USER bob\nMSG bob hi\nUSER alice\nPONG\nPONG end-of-users\nPONG end-of-users\n"
+    said, pong, roster, empty = decode_all(logged_in(LINE), data)
+    assert isinstance(said, Said)
+    assert (pong, roster, empty) == (Pong(""), Roster(("bob", "alice")), Roster(()))
+
+
+def test_the_users_of_the_slash_dialect_end_with_a_blank_line() -> None:
+    data = b"=== Online Users (2) ===\nbob\nalice\n\nbob: hi\n"
+    roster, said = decode_all(logged_in(SLASH), data)
+    assert roster == Roster(("bob", "alice"))
+    assert isinstance(said, Said)
+
+
+def test_joins_of_line_servers_that_announce_them_are_understood() -> None:
+    for word in ("connected", "joined"):
+        assert logged_in(LINE).decode(f"INFO bob {word}".encode()) == Joined(NO_ROOM, "bob", NO_TIME)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"[error] Username already taken. Try another.", Rejection.NAME_TAKEN),
+        (b"[error] Invalid username.", Rejection.NAME_INVALID),
+        (b"[error] Username must be 1-20 characters.", Rejection.NAME_LENGTH),
+    ],
+)
+def test_a_slash_server_refuses_a_name_before_the_login(line: bytes, reason: Rejection) -> None:
+    assert SLASH.client().decode(line) == Rejected(reason)
+
+
+def test_a_slash_server_says_what_its_refusal_is_about() -> None:
+    line = b"No user named 'x'. Use /users to see online users."
+    assert logged_in(SLASH).decode(line) == Rejected(Rejection.USER_NOT_FOUND, "x")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "line", "text"),
+    [
+        (LINE, b"ERR new-fangled", "new-fangled"),
+        (JSON, b'{"type": "error", "message": "Teapot"}', "Teapot"),
+        (SLASH, b"[error] Teapot.", "Teapot."),
+    ],
+)
+def test_an_unknown_error_is_still_an_error(dialect: Dialect, line: bytes, text: str) -> None:
+    assert logged_in(dialect).decode(line) == UnknownError(text)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "line"),
+    [
+        (LINE, b"OK then"),
+        (LINE, b"INFO bob"),
+        (LINE, b"\xff\xfe"),
+        (SLASH, b"hello there"),
+        (JSON, b""),
+        (JSON, b"hi"),
+        (JSON, b"[]"),
+        (JSON, b"7"),
+        (JSON, b"null"),
+        (JSON, b"{}"),
+        (JSON, b'{"type": 7}'),
+        (JSON, b'{"type": "chat"}'),
+        (JSON, b'{"type": "chat", "message": "x"}'),
+        (JSON, b'{"type": "users", "users": "bob"}'),
+        (JSON, b'{"type":'),
+        (JSON, b"[" * 100_000),
+        (JSON, b"9" * 10_000),
+    ],
+)
+def test_a_line_that_means_nothing_is_kept_as_it_is(dialect: Dialect, line: bytes) -> None:
+    assert logged_in(dialect).decode(line) == UnknownLine(line.decode("utf-8", "replace"))
+
+
+@given(
+    dialect=st.sampled_from(list(DIALECTS.values())),
+    lines=st.lists(st.binary(max_size=80).filter(lambda line: b"\n" not in line)),
+)
+def test_decoding_never_fails(dialect: Dialect, lines: Iterable[bytes]) -> None:
+    for codec in (dialect.client(), logged_in(dialect)):
+        for line in lines:
+            codec.decode(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "dialect"),
+    [
+        (b"ERR must-login-first", LINE),
+        (b'{"type": "error", "message": "Invalid JSON"}', JSON),
+        (b"[error] Invalid username.", SLASH),
+        (b"OK", None),
+        (b"HTTP/1.1 400 Bad Request", None),
+    ],
+)
+def test_an_answer_gives_away_the_dialect_of_the_server(line: bytes, dialect: Dialect | None) -> None:
+    assert guess_dialect(line) is dialect
+
+
+@pytest.mark.parametrize(("own", "spoken"), [(a, b) for a in NAMES for b in NAMES if a != b])
+def test_the_answer_to_a_login_in_the_wrong_dialect_gives_the_right_one_away(own: str, spoken: str) -> None:
+    line = DIALECTS[own].client().encode(Login("alice")).removesuffix(b"\n")
+    reading = DIALECTS[spoken].reader().read(line, False)
+    rejection = Rejected(Rejection.NAME_INVALID if isinstance(reading, Login) else Rejection.NOT_LOGGED_IN)
+    if isinstance(reading, InvalidCommand):
+        rejection = Rejected(reading.error)
+    assert guess_dialect(DIALECTS[spoken].encode_private(rejection)) is DIALECTS[spoken]
+
+
+def test_a_port_suggests_a_dialect() -> None:
+    assert [dialect_of_port(port) for port in (4000, 12345, 5000, 6667)] == [LINE, JSON, SLASH, LINE]
+
+
+def test_each_connection_has_a_codec_of_its_own() -> None:
+    first, second = LINE.client(), LINE.client()
+    first.encode(Login("alice"))
+    first.decode(b"USER bob")
+    assert isinstance(second, LineClient)
+    assert second.decode(b"PONG end-of-users") == Roster(())
