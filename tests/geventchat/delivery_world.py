@@ -1,4 +1,4 @@
-"""Clients of one chat over sockets that take what they are told to, beside a model that writes everything to everyone at once.
+"""Clients of one chat over simulated sockets, beside a model that writes everything to everyone at once.
 
 The sockets and the kernel are simulated; the chat, the audiences, the subscribers, the gates, the waiters and the loop are
 the real ones, in virtual time. Requests are handled at once, several in one turn, unless the chat is busy: then the client

@@ -494,7 +494,7 @@ def test_a_client_that_fails_is_reported_once():
         world.ping(failing)
         world.say(talker, "two")
         world.turn()
-        # `Client` asserts that it is told only once.
+        # `Client` asserts that it is lost only once.
         assert failing.lost is CloseReason.FAULT
         failing.subscriber.lose(CloseReason.SLOW, "")
         failing.subscriber.close()
