@@ -46,8 +46,10 @@ def run(config: Config, program: Program) -> int:
     server = Server(config, clock=clock, log=log)
     try:
         server.start()
-    except CannotListen as error:
+    except BaseException as error:
         log.close(_LEAST_FLUSH_S)
+        if not isinstance(error, CannotListen):
+            raise
         print(f"geventchat: {_explanation(error)}", file=sys.stderr)
         return EXIT_CANNOT_LISTEN
     for listen, (host, port) in server.listening:

@@ -245,8 +245,10 @@ def test_a_server_under_nohup_outlives_its_terminal():
         assert server.wait(TIMEOUT_S) == 0
 
 
-def test_a_second_signal_ends_the_server_at_once():
-    with running("-p", "0", "--rate", "0") as server, log_in(port_of(ready_lines(server)[0])) as client:
+@pytest.mark.parametrize("shutdown_timeout", ["10", "1e300"])
+def test_a_second_signal_ends_the_server_at_once(shutdown_timeout: str):
+    words = ("-p", "0", "--rate", "0", "--shutdown-timeout", shutdown_timeout)
+    with running(*words) as server, log_in(port_of(ready_lines(server)[0])) as client:
         ask_without_reading(client)
         server.send_signal(signal.SIGTERM)
         assert server.stdout.readline() == "[SERVER] Shutting down...\n"

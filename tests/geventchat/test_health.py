@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -140,6 +142,19 @@ def test_a_process_that_does_not_exist_is_named():
     checked = run("health", "--pid", str(ended.pid))
     assert checked.returncode == 3
     assert f"cannot read /proc/{ended.pid}/cmdline: No such file or directory" in checked.stderr
+
+
+def test_the_health_check_and_the_settings_of_the_container_work():
+    dockerfile = (Path(__file__).parents[2] / "docs" / "deploy" / "Dockerfile").read_text()
+    variables = dict(re.findall(r"^ENV (GEVENTCHAT_\w+)=(.*)$", dockerfile, re.MULTILINE))
+    assert variables
+    command = json.loads(re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", dockerfile, re.MULTILINE)[1])
+    assert command[0] == "geventchat"
+    port = str(free_port())
+    with running(port, env=variables) as server:
+        ready_lines(server)
+        words = [str(server.pid) if word == "1" else word for word in command[1:]]
+        assert_healthy(run(*words), f"127.0.0.1:{port}")
 
 
 # --- Servers that are not healthy ------------------------------------------------------------------------------------
