@@ -60,8 +60,8 @@ _FLOOD_BYTES = 1_024
 _MEMBERS_PER_LOOK = 8
 # A reader is behind when this share of its queue is in use.
 _BEHIND_SHARE = 4
-# How long it takes to see how fast a reader reads: TCP announces new room in large steps.
-_PROBE_S = 4.0
+# How long it takes to see whether a reader reads: TCP announces new room in large steps.
+_PROBE_S = 6.0
 # What can be said at once to readers that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
 # A turn in which people only come and go stays open for this long in a room with at least this many members.
@@ -378,7 +378,8 @@ class Subscriber:
         lag = self._lag
         if lag is not None and now - lag.since >= _PROBE_S:
             taken = self.taken
-            reads = taken - lag.taken >= (now - lag.since) * self._delivery.limits.floor_bytes_per_s
+            # Any progress counts. A client that takes less than the floor rate fills its queue anyway.
+            reads = taken > lag.taken
             lag.since, lag.taken = now, taken
             if reads != lag.reads:
                 lag.reads = reads
@@ -621,7 +622,7 @@ class Delivery:
     def _start_probing(self) -> None:
         if self._behind and self._prober is None:
             # A new one each time: the loop's timers do not start over.
-            self._prober = self.loop.loop.timer(_PROBE_S / 4)
+            self._prober = self.loop.loop.timer(_PROBE_S / 6)
             self._prober.start(self._probe)
 
     def _probe(self) -> None:
