@@ -1,7 +1,8 @@
-"""An honest pair: one says something from time to time, the other hears it. A process of its own, so that the load does not delay it.
+"""An honest pair: one says something from time to time, the other receives it. A separate process, so that the load does not
+delay it.
 
-`python -m tests.fire.attacks.honest HOST PORT DIALECT INTERVAL SOURCE` prints `ready` when both are logged in, then the number of each message
-with the time when it is sent, and again when it arrives, until its standard input ends.
+`python -m tests.fire.attacks.honest HOST PORT DIALECT INTERVAL SOURCE` prints `ready` when both are logged in, then the number
+of each message with the time when it is sent, and again when it arrives, until its standard input ends.
 """
 
 from __future__ import annotations

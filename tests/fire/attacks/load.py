@@ -1,7 +1,7 @@
 """Many clients in one thread: what they send, how they read, how they leave. Does not know a dialect.
 
-Everything goes through one `Load`: it looks at all sockets, reads for those that read, and writes for those that have something to
-say. What is received is counted and thrown away, except for a short tail.
+Everything goes through one `Load`: it looks at all sockets, reads for those that read, and writes for those that have
+something to say. What is received is counted and thrown away, except for a short tail.
 """
 
 from __future__ import annotations
