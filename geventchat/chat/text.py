@@ -41,6 +41,7 @@ def _translation(dropped: str) -> dict[int, str | None]:
     return table
 
 
+_SAFE = _translation("")
 _ANY_DIRECTION = _translation(_INVISIBLE)
 _LEFT_TO_RIGHT = _translation(_INVISIBLE + _DIRECTION_MARKS)
 _FLAGS = re.compile(f"({_FLAG})")
@@ -81,18 +82,27 @@ _ASTRAL_STACK = re.compile(
 
 
 def clean(raw: str) -> str:
-    """The text as it is safe to show: stripped, tabs as spaces, unsafe characters as U+FFFD, invisible ones dropped."""
-    # isprintable is one pass in C and true of nearly everything people type in ASCII.
-    if raw.isascii():
-        return raw.strip() if raw.isprintable() else raw.strip(_WHITE).translate(_LEFT_TO_RIGHT)
-    text = raw
+    """The text as everyone can be shown it: safe, with nothing invisible and no stacked marks."""
+    return visible(clean_line(raw))
+
+
+def clean_line(raw: str) -> str:
+    """The line as it is safe to print: stripped, tabs as spaces, unsafe characters as U+FFFD."""
+    # isprintable is one pass in C and true of nearly everything people type.
+    if raw.isprintable():
+        return raw.strip()
+    return raw.strip(_WHITE).translate(_SAFE)
+
+
+def visible(line: str) -> str:
+    """What a clean line shows: without invisible characters and stacked marks."""
+    if line.isascii():
+        return line
     # Two fillers are letters by category, and so printable.
-    if (not text.isprintable() or "\u3164" in text or "\uffa0" in text) and _SUSPECT.search(text):
-        text = _translate(
-            text.strip(_WHITE), _ANY_DIRECTION if _RIGHT_TO_LEFT.search(text) else _LEFT_TO_RIGHT
-        )
-    stack = _ASTRAL_STACK if _ASTRAL.search(text) else _STACK
-    return stack.sub(r"\1", text).strip(_WHITE)
+    if (not line.isprintable() or "\u3164" in line or "\uffa0" in line) and _SUSPECT.search(line):
+        line = _translate(line, _ANY_DIRECTION if _RIGHT_TO_LEFT.search(line) else _LEFT_TO_RIGHT)
+    stack = _ASTRAL_STACK if _ASTRAL.search(line) else _STACK
+    return stack.sub(r"\1", line).strip(_WHITE)
 
 
 def _translate(text: str, table: dict[int, str | None]) -> str:

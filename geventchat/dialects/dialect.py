@@ -7,7 +7,7 @@ from typing import Protocol
 
 from geventchat.chat.commands import Command, InvalidCommand, ParseError, SendDirectMessage
 from geventchat.chat.events import Broadcast, PrivateEvent
-from geventchat.chat.text import clean
+from geventchat.chat.text import clean_line, visible
 from geventchat.dialects.codec import ClientCodec
 from geventchat.dialects.telnet import TIMING_MARK, WithTimingMark, wants_timing_mark, without_telnet
 
@@ -70,7 +70,7 @@ def prefixed(prefix: str, texts: Sequence[str]) -> bytes:
 def direct_message(rest: str) -> SendDirectMessage:
     """The arguments of a direct message: a name, then the text."""
     to, _, text = rest.partition(" ")
-    return SendDirectMessage(to, text.strip())
+    return SendDirectMessage(to, visible(text.strip()))
 
 
 class TypedReader:
@@ -87,12 +87,12 @@ class TypedReader:
         except UnicodeDecodeError:
             # 0xFF begins every telnet sequence and never occurs in UTF-8, so only a line that fails can contain one.
             return self._read_telnet(line, logged_in)
-        return self._parse(clean(text), logged_in)
+        return self._parse(clean_line(text), logged_in)
 
     def _read_telnet(self, line: bytes, logged_in: bool) -> Reading:
         reading: Command | str | None
         try:
-            reading = self._parse(clean(without_telnet(line).decode()), logged_in)
+            reading = self._parse(clean_line(without_telnet(line).decode()), logged_in)
         except UnicodeDecodeError:
             reading = _NOT_UTF8
         return WithTimingMark(reading) if wants_timing_mark(line) else reading

@@ -37,7 +37,7 @@ from geventchat.chat.events import (
     Said,
     Welcome,
 )
-from geventchat.chat.text import clean
+from geventchat.chat.text import clean_line, visible
 from geventchat.dialects.codec import (
     NO_ID,
     NO_ROOM,
@@ -95,13 +95,13 @@ def _field(request: dict[str, Any], key: str) -> str:
         raise TypeError(f"{key} is not a string")
     if not value.isprintable() and _LONE_SURROGATE.search(value):
         raise ValueError(f"half a surrogate pair in {key}")
-    return clean(value)
+    return clean_line(value)
 
 
 _TYPES: dict[str, Callable[[dict[str, Any]], Command | str]] = {
     "join": lambda request: Login(_field(request, "username")),
-    "chat": lambda request: _field(request, "message"),
-    "dm": lambda request: SendDirectMessage(_field(request, "to"), _field(request, "message")),
+    "chat": lambda request: visible(_field(request, "message")),
+    "dm": lambda request: SendDirectMessage(_field(request, "to"), visible(_field(request, "message"))),
     "users": lambda request: Who(),
     "ping": lambda request: Ping(_field(request, "token")),
     "quit": lambda request: Quit(),

@@ -34,6 +34,7 @@ from geventchat.chat.events import (
     Said,
     Welcome,
 )
+from geventchat.chat.text import visible
 from geventchat.dialects.codec import (
     NO_ID,
     NO_ROOM,
@@ -53,7 +54,7 @@ _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
 # Arguments that a command has no use for are ignored: `WHO now`, `QUIT bye`.
 _VERBS: dict[str, Callable[[str], Command | str]] = {
     "LOGIN": Login,
-    "MSG": str,
+    "MSG": visible,
     "WHO": lambda _: Who(),
     "DM": direct_message,
     "PING": Ping,

@@ -35,6 +35,7 @@ from geventchat.chat.events import (
     Said,
     Welcome,
 )
+from geventchat.chat.text import visible
 from geventchat.dialects.codec import (
     NO_ID,
     NO_ROOM,
@@ -62,7 +63,7 @@ def _parse(text: str, logged_in: bool) -> Command | str | None:
     if not logged_in:
         return Login(text)
     if not text.startswith("/"):
-        return text or None
+        return visible(text) or None
     verb, _, rest = text.partition(" ")
     command = _COMMANDS.get(verb.lower())
     return command(rest.lstrip()) if command else InvalidCommand(ParseError.UNKNOWN_COMMAND, verb)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from geventchat.cli import options_page
+from geventchat.arguments import options_page
 from geventchat.settings import (
     SETTINGS,
     TABLE,
