@@ -234,6 +234,14 @@ def test_a_welcome_tells_the_name_as_everyone_else_sees_it() -> None:
     assert welcome == Welcome(NO_ROOM, "Alice", ("bob", "Alice"), TIME_MS)
 
 
+def test_a_slash_server_tells_the_name_with_the_clients_own_join() -> None:
+    for join, name in ((b"", "ALICE"), (b"[join] Alice has joined the chat.\n", "Alice")):
+        codec = SLASH.client()
+        codec.encode(Login("ALICE"))
+        (welcome,) = decode_all(codec, join + b"Connected! Type /help for commands\n\n")
+        assert welcome == Welcome(NO_ROOM, name, (), NO_TIME)
+
+
 def test_a_json_welcome_without_users_still_is_one() -> None:
     codec = JSON.client()
     codec.encode(Login("alice"))
@@ -297,6 +305,7 @@ def test_an_unknown_error_is_still_an_error(dialect: Dialect, line: bytes, text:
         (LINE, b"INFO bob"),
         (LINE, b"\xff\xfe"),
         (SLASH, b"hello there"),
+        (SLASH, b"Connected again"),
         (JSON, b""),
         (JSON, b"hi"),
         (JSON, b"[]"),
@@ -313,7 +322,8 @@ def test_an_unknown_error_is_still_an_error(dialect: Dialect, line: bytes, text:
     ],
 )
 def test_a_line_that_means_nothing_is_kept_as_it_is(dialect: Dialect, line: bytes) -> None:
-    assert logged_in(dialect).decode(line) == UnknownLine(line.decode("utf-8", "replace"))
+    for codec in (dialect.client(), logged_in(dialect)):
+        assert codec.decode(line) == UnknownLine(line.decode("utf-8", "replace"))
 
 
 @given(
