@@ -7,6 +7,9 @@ import nox
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 DEVELOPMENT = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
 
+# The tests and the types of the server use the harness in this repository.
+HARNESS = ("-e", "./harness")
+
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_venv = "yes"
 # The tests run on every Python that is installed. CI decides in its matrix which ones must be.
@@ -29,14 +32,14 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types."""
-    session.install("-e", ".[dev]")
+    session.install(*HARNESS, "-e", ".[dev]")
     session.run("mypy")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests. Arguments after -- go to pytest."""
-    session.install("-e", ".[test]")
+    session.install(*HARNESS, "-e", ".[test]")
     session.run("python", "-m", "pytest", "-q", "-n", "2", *session.posargs)
 
 

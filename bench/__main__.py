@@ -1,4 +1,4 @@
-"""`python -m bench`: the command line. Chooses, measures, prints, and keeps the results."""
+"""`python -m bench`: choose, measure, print, and write the results."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench import against, load, machine, tables
-from bench.bars import Outcome, bars
-from bench.figures import Results, Run
+from bench.compiler import CompilationFailed
+from bench.metrics import DISTURBED, Results, Run
 from bench.profiling import Profiler, temporary_folder
-from bench.rounds import DISTURBED, Progress, disturbance, measure_all, plan
+from bench.requirements import Outcome, requirements
+from bench.rounds import Progress, Watch, measure_all, plan
 from bench.servers import BY_KEY, SERVERS, Server
 from bench.workloads import FULL, Workload, quick
 
 RESULTS = Path(__file__).parent / "results"
+"""The results of a full run, which are under version control."""
+QUICK_RESULTS = RESULTS / "quick"
+"""The results of a quick run, which are not."""
+FULL_BUDGET_S, QUICK_BUDGET_S = 25 * 60, 90
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,20 +32,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench", description="Measure geventchat beside its peers, in one run on this machine."
     )
     parser.add_argument(
-        "--quick", action="store_true", help="under a minute: short, one round, fewer clients"
+        "--quick",
+        action="store_true",
+        help="about a minute: one short round with fewer clients; writes bench/results/quick",
     )
     parser.add_argument("--servers", metavar="A,B", help="only these: " + ", ".join(BY_KEY))
     parser.add_argument("--workloads", metavar="A,B", help="only these: " + ", ".join(w.key for w in FULL))
-    parser.add_argument("--rounds", type=int, metavar="N", help="so many rounds of each workload")
-    parser.add_argument(
-        "--profile", action="store_true", help="tell where Python servers spend their time (py-spy)"
-    )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        metavar="FOLDER",
-        help="write raw numbers, table and pictures there (default for a whole run: bench/results)",
-    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each workload")
     parser.add_argument(
         "--against",
         metavar="COMMIT",
@@ -48,97 +46,140 @@ def _parser() -> argparse.ArgumentParser:
         f"(workloads: {', '.join(comparison.key for comparison in against.COMPARISONS)})",
     )
     parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="show where the servers written in Python spend their time (py-spy)",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="write the measurements, tables and charts there (default of a full run: bench/results)",
+    )
+    parser.add_argument(
         "--redraw",
         type=Path,
         metavar="RAW.json",
-        help="measure nothing: bars, table and pictures from this file",
+        help="measure nothing: make tables and charts from this file",
     )
     return parser
 
 
 def _chosen(
-    names: str | None, known: dict[str, object], what: str, parser: argparse.ArgumentParser
+    names: str | None, known: Iterable[str], label: str, parser: argparse.ArgumentParser
 ) -> list[str]:
-    wanted = names.split(",") if names else list(known)
+    known = list(known)
+    wanted = names.split(",") if names else known
     for name in wanted:
         if name not in known:
-            parser.error(f"there is no {what} {name!r}; there are: {', '.join(known)}")
+            parser.error(f"unknown {label} {name!r}; choose from {', '.join(known)}")
     return wanted
 
 
-def _keep(
-    folder: Path, results: Results, workloads: Sequence[Workload], head: dict[str, str], *, raw: bool
-) -> None:
+def _results_folder(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Path | None:
+    """Where the results go. Only a complete full run may replace the results under version control."""
+    partial = args.servers or args.workloads or args.rounds or args.profile
+    if args.results and (args.quick or partial) and args.results.resolve() == RESULTS.resolve():
+        parser.error(f"only a complete full run may write to {RESULTS}")
+    if args.results or partial:
+        return args.results  # type: ignore[no-any-return]
+    return QUICK_RESULTS if args.quick else RESULTS
+
+
+def _write(folder: Path, results: Results, workloads: Sequence[Workload], head: dict[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if raw:
-        rows = ",\n".join(json.dumps(asdict(run)) for run in results.runs)
-        (folder / "raw.json").write_text(f'{{"head": {json.dumps(head)},\n"runs": [\n{rows}\n]}}\n')
-    (folder / "table.md").write_text(tables.report(results, bars(results), workloads, head))
-    from bench import pictures  # here, for whoever only looks at figures need not have matplotlib
-
-    for path in pictures.draw(results, folder):
-        print(f"drawn: {path}", file=sys.stderr)
+    rows = ",\n".join(json.dumps(asdict(run)) for run in results.runs)
+    (folder / "raw.json").write_text(f'{{"head": {json.dumps(head)},\n"runs": [\n{rows}\n]}}\n')
+    _draw(folder, results, workloads, head)
 
 
-def _show(results: Results) -> bool:
-    """Print every table and bar. Is every bar that was measured met?"""
+def _draw(folder: Path, results: Results, workloads: Sequence[Workload], head: dict[str, str]) -> None:
+    (folder / "table.md").write_text(tables.report(results, requirements(results), workloads, head))
+    from bench import charts  # only here, so that the tables do not need matplotlib
+
+    charts.draw(results, folder)
+    print(f"results written to {folder}", file=sys.stderr)
+
+
+def _print_tables(results: Results) -> bool:
+    """Print every table. True when every requirement that was measured is met."""
     for workload in results.workloads():
         print(f"\n{workload}\n{tables.workload_table(results, workload)}")
         for key in results.servers(workload):
-            for fault in results.faults(workload, key):
-                print(f"  no result for {key}: {fault}")
-    found = bars(results)
-    print(f"\n{tables.bars_table(found)}")
-    return all(bar.outcome is not Outcome.NOT_MET for bar in found)
+            for failure in results.failures(workload, key):
+                print(f"  no result for {key}: {failure}")
+    found = requirements(results)
+    print(f"\n{tables.requirements_table(found)}")
+    return all(requirement.outcome is not Outcome.NOT_MET for requirement in found)
 
 
 def _available(chosen: Sequence[Server]) -> list[Server]:
     for server in chosen:
         if server.missing:
-            print(f"left out: {server.title}: {server.missing} is not installed", file=sys.stderr)
+            print(f"skipped: {server.title} ({server.missing} is not installed)", file=sys.stderr)
     return [server for server in chosen if not server.missing]
 
 
 def _compare(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     known = {comparison.key: comparison for comparison in against.COMPARISONS}
-    chosen = [known[key] for key in _chosen(args.workloads, dict(known), "workload", parser)]
+    chosen = [known[key] for key in _chosen(args.workloads, known, "workload", parser)]
     cores = machine.choose_cores()
     machine.raise_open_files()
-    if not cores.apart:
+    if not cores.separate:
         print("bench: --against needs two cores, one for the server and one for the load", file=sys.stderr)
         return 2
     try:
         load.build()
         within = against.compare(args.against, chosen, args.rounds or against.ROUNDS, cores)
-    except (against.ComparisonFailed, load.LoadFailed) as failed:
+    except (against.ComparisonFailed, CompilationFailed, load.LoadFailed) as failed:
         print(f"bench: {failed}", file=sys.stderr)
         return 2
     return 0 if within else 1
 
 
+def _redraw(raw: Path, folder: Path) -> int:
+    content = json.loads(raw.read_text())
+    results = Results(Run(**run) for run in content["runs"])
+    _draw(folder, results, FULL, content["head"])
+    return 0 if _print_tables(results) else 1
+
+
+def _measure(
+    workloads: Sequence[Workload], chosen: Sequence[Server], *, budget_s: float, watch: Watch | None
+) -> tuple[Results, bool]:
+    """All runs, and whether none is missing because of an interruption."""
+    cores = machine.choose_cores()
+    machine.raise_open_files()
+    if not cores.separate:
+        print("only one core: the server and the load share it, and every result is too low", file=sys.stderr)
+    planned = plan(workloads, chosen)
+    runs: list[Run] = []
+    load.build()
+    try:
+        for run in measure_all(planned, cores, Progress(planned), budget_s=budget_s, watch=watch):
+            runs.append(run)  # noqa: PERF402 - runs before an interruption are kept
+    except KeyboardInterrupt:
+        print("\ninterrupted: the results cover the runs measured so far", file=sys.stderr)
+        return Results(runs), False
+    return Results(runs), True
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: every bar measured is met; 1: one is not; 2: it could not be measured."""
+    """0: every requirement that was measured is met; 1: one is not met; 2: nothing could be measured."""
     parser = _parser()
     args = parser.parse_args(argv)
     if args.redraw:
-        kept = json.loads(args.redraw.read_text())
-        results = Results(Run(**run) for run in kept["runs"])
-        _keep(args.results or args.redraw.parent, results, FULL, kept["head"], raw=False)
-        return 0 if _show(results) else 1
+        return _redraw(args.redraw, args.results or args.redraw.parent)
     if args.against:
         return _compare(args, parser)
+    folder = _results_folder(args, parser)
     workloads = quick() if args.quick else FULL
-    keys = _chosen(args.workloads, {w.key: w for w in workloads}, "workload", parser)
+    keys = _chosen(args.workloads, [workload.key for workload in workloads], "workload", parser)
     workloads = tuple(workload for workload in workloads if workload.key in keys)
     if args.rounds:
         workloads = tuple(replace(workload, rounds=args.rounds) for workload in workloads)
-    server_keys = _chosen(args.servers, dict(BY_KEY), "server", parser)
+    server_keys = _chosen(args.servers, BY_KEY, "server", parser)
     chosen = _available([server for server in SERVERS if server.key in server_keys])
-    whole = not (args.servers or args.workloads or args.profile)
-    cores = machine.choose_cores()
-    machine.raise_open_files()
-    if not cores.apart:
-        print("one core only: server and load share it, and every figure says so too little", file=sys.stderr)
     if args.profile:
         if Profiler.command() is None:
             parser.error("--profile needs py-spy")
@@ -148,40 +189,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         "kind": "quick (one short round)" if args.quick else "full",
         **machine.describe(),
     }
-    planned = plan(workloads, chosen)
+    began = time.monotonic()
+    budget_s = QUICK_BUDGET_S if args.quick else FULL_BUDGET_S
     try:
-        load.build()
-        with temporary_folder() as folder:
-            profiler = Profiler(Path(folder))
+        with temporary_folder() as profiles:
+            profiler = Profiler(Path(profiles))
             watch = profiler.watch if args.profile else None
-            began = time.monotonic()
-            budget_s = 55 if args.quick else 18 * 60
-            runs: list[Run] = []
-            try:
-                for run in measure_all(planned, cores, Progress(planned), budget_s=budget_s, watch=watch):
-                    runs.append(run)  # noqa: PERF402 - what was measured before an interruption is kept
-            except KeyboardInterrupt:
-                print("\nstopped: what follows is what was measured until now", file=sys.stderr)
-                whole = False
-            results = Results(runs)
-            disturbed = sum(disturbance(run) > DISTURBED for run in results.runs)
-            head["disturbed"] = (
-                f"{disturbed} of {len(results.runs)} runs lost over {DISTURBED:.0%} of a core to others"
-            )
-            head["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
+            results, complete = _measure(workloads, chosen, budget_s=budget_s, watch=watch)
             if args.profile:
                 print(profiler.report())
-    except load.LoadFailed as failed:
+    except (CompilationFailed, load.LoadFailed) as failed:
         print(f"bench: {failed}", file=sys.stderr)
         return 2
-    met = _show(results)
-    if args.results or whole:
-        _keep(args.results or RESULTS, results, workloads, head, raw=True)
+    disturbed = sum(run.disturbed for run in results.runs)
+    head["disturbed"] = (
+        f"{disturbed} of {len(results.runs)} runs lost over {DISTURBED:.0%} of a core to other work"
+    )
+    head["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
+    met = _print_tables(results)
+    if results.runs and all(run.disturbed for run in results.runs):
+        print("bench: other work disturbed every run; measure again on a quieter machine", file=sys.stderr)
+        return 2
+    if args.results or (folder and complete):
+        assert folder is not None
+        _write(folder, results, workloads, head)
     return 0 if met else 1
 
 
 if __name__ == "__main__":
-    # However it is ended, the server and the load that it has begun end with it.
+    # Python then stops the server and the load generator, however this process is ended.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     sys.exit(main())

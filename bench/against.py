@@ -25,11 +25,11 @@ from pathlib import Path
 from statistics import median
 from typing import TextIO
 
-from bench.figures import Figures, Run
-from bench.load import Crowd
+from bench.load import Load
 from bench.machine import Cores
-from bench.rounds import DISTURBED, Planned, disturbance, measure
-from bench.servers import BY_KEY, OURS, ROOT, Server
+from bench.metrics import Metrics, Run
+from bench.rounds import PlannedRun, measure
+from bench.servers import BY_KEY, OURS, ROOT, UNTHROTTLED, Server
 from bench.tables import kilobytes, markdown, microseconds
 from bench.workloads import Workload, saturated
 
@@ -48,41 +48,41 @@ class ComparisonFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One figure of one workload."""
+    """One metric of one workload."""
 
     key: str
-    figure: str
+    metric: str
     workload: Workload
-    value: Callable[[Figures], float | None]
+    value: Callable[[Metrics], float | None]
     form: Callable[[float], str]
 
 
-_LOGINS = Workload("logins", "3,000 logins, then idle", Crowd(3000, idle_s=0.5, patience_s=30))
+_LOGINS = Workload("logins", "3,000 logins, then idle", Load(3000, idle_s=0.5, timeout_s=30))
 
 COMPARISONS = (
     Comparison(
         "saturated-100",
         "CPU per delivery",
         Workload("saturated-100", "100 clients, 4 senders, window 64", saturated(100, 1.0)),
-        lambda figures: figures.cpu_per_delivery_us,
+        lambda metrics: metrics.cpu_per_delivery_us,
         microseconds,
     ),
     Comparison(
         "saturated-1000",
         "CPU per delivery",
         Workload("saturated-1000", "1,000 clients, 4 senders, window 64", saturated(1000, 1.5)),
-        lambda figures: figures.cpu_per_delivery_us,
+        lambda metrics: metrics.cpu_per_delivery_us,
         microseconds,
     ),
     Comparison(
         "one-at-a-time",
         "CPU per delivery",
-        Workload("one-at-a-time", "one message at a time", Crowd(100, speakers=1, window=1, seconds=1.0)),
-        lambda figures: figures.cpu_per_delivery_us,
+        Workload("one-at-a-time", "one message at a time", Load(100, senders=1, window=1, seconds=1.0)),
+        lambda metrics: metrics.cpu_per_delivery_us,
         microseconds,
     ),
-    Comparison("idle", "memory per client", _LOGINS, lambda figures: figures.memory_per_client_kb, kilobytes),
-    Comparison("login", "CPU per login", _LOGINS, lambda figures: figures.cpu_per_login_us, microseconds),
+    Comparison("idle", "memory per client", _LOGINS, lambda metrics: metrics.memory_per_client_kb, kilobytes),
+    Comparison("login", "CPU per login", _LOGINS, lambda metrics: metrics.cpu_per_login_us, microseconds),
 )
 
 
@@ -96,9 +96,11 @@ class Pair:
 
 def _git(*arguments: str, index: Path | None = None) -> str:
     environment = os.environ if index is None else {**os.environ, "GIT_INDEX_FILE": str(index)}
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), *arguments], env=environment, capture_output=True, text=True
-    )
+    command = ["git", "-C", str(ROOT), *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise ComparisonFailed("git is not installed") from None
     if done.returncode != 0:
         raise ComparisonFailed(f"git {arguments[0]}: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -120,6 +122,7 @@ def server_in(folder: Path, name: str) -> Server:
     """The server in this directory, compiled so that its first start costs no more than the next."""
     compileall.compile_dir(folder / "geventchat", quiet=2)
     server = replace(BY_KEY[OURS], key=name, title=name, folder=folder)
+    server = replace(server, command=_understood(server))
     found = subprocess.run(
         [sys.executable, "-c", "import geventchat; print(geventchat.__file__)"],
         cwd=folder,
@@ -134,6 +137,24 @@ def server_in(folder: Path, name: str) -> Server:
     return server
 
 
+def _understood(server: Server) -> tuple[str, ...]:
+    """The server's command without rates that it has no option for: an earlier commit can have fewer limits."""
+    help_text = subprocess.run(
+        [sys.executable, "-m", "geventchat", "--help"],
+        cwd=server.folder,
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    command = list(server.command)
+    for option in UNTHROTTLED[::2]:
+        if f"{option} " not in help_text:
+            at = command.index(option)
+            del command[at : at + 2]
+    return tuple(command)
+
+
 def _this_tree() -> str:
     return f"{THIS_TREE}, uncommitted changes" if _git("status", "--porcelain", "geventchat") else THIS_TREE
 
@@ -144,11 +165,11 @@ def _undisturbed_pair(
     """One round of one workload, with the number of attempts; no pair if every attempt was disturbed."""
     for attempt in range(ATTEMPTS):
         order = (this, other) if (number + attempt) % 2 == 0 else (other, this)
-        runs = {server.key: measure(Planned(workload, server, number), cores) for server in order}
+        runs = {server.key: measure(PlannedRun(workload, server, number), cores) for server in order}
         for key, run in runs.items():
-            if run.fault:
-                raise ComparisonFailed(f"{workload.key}, {key}: {run.fault}")
-        if all(disturbance(run) <= DISTURBED for run in runs.values()):
+            if run.failure:
+                raise ComparisonFailed(f"{workload.key}, {key}: {run.failure}")
+        if not any(run.disturbed for run in runs.values()):
             return Pair(runs[this.key], runs[other.key]), attempt + 1
     return None, ATTEMPTS
 
@@ -182,12 +203,12 @@ def verdict(interval: tuple[float, float] | None) -> Verdict:
 
 
 def _sides(comparison: Comparison, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
-    """The figure of both servers in every round in which it could be measured for both."""
+    """The metric of both servers in every round in which it could be measured for both."""
     return [
         (this, other)
         for pair in pairs
-        if (this := comparison.value(pair.this.figures())) is not None
-        and (other := comparison.value(pair.other.figures()))
+        if (this := comparison.value(pair.this.metrics())) is not None
+        and (other := comparison.value(pair.other.metrics()))
     ]
 
 
@@ -230,7 +251,7 @@ def _value_with_spread(values: Sequence[float], form: Callable[[float], str]) ->
 def table(
     comparisons: Sequence[Comparison], pairs: dict[str, list[Pair]], names: tuple[str, str]
 ) -> tuple[str, bool]:
-    """The comparison as a Markdown table, and whether every figure is proven to be within the limit."""
+    """The comparison as a Markdown table, and whether every metric is proven to be within the limit."""
     rows, verdicts = [], []
     for comparison in comparisons:
         both = _sides(comparison, pairs[comparison.workload.key])
@@ -240,7 +261,7 @@ def table(
         rows.append(
             [
                 comparison.key,
-                comparison.figure,
+                comparison.metric,
                 *(
                     _value_with_spread(side, comparison.form) if side else "–"
                     for side in ([this for this, _ in both], [other for _, other in both])
@@ -251,12 +272,12 @@ def table(
                 verdicts[-1].value,
             ]
         )
-    head = ["workload", "figure", *names, "ratio", f"{CONFIDENCE:.0%} interval", "rounds", "verdict"]
+    head = ["workload", "metric", *names, "ratio", f"{CONFIDENCE:.0%} interval", "rounds", "verdict"]
     return markdown(head, rows), all(found is Verdict.WITHIN for found in verdicts)
 
 
 def compare(commit: str, comparisons: Sequence[Comparison], rounds: int, cores: Cores) -> bool:
-    """Measure and print. True when every figure is proven to be within the limit."""
+    """Measure and print. True when every metric is proven to be within the limit."""
     with exported(commit) as (name, folder):
         this, other = server_in(ROOT, _this_tree()), server_in(folder, name)
         pairs = measure_pairs(comparisons, this, other, rounds, cores, sys.stderr)

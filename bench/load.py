@@ -1,150 +1,128 @@
-"""The load: builds the C program in `load/`, runs it beside a server, and reads what it found.
+"""Run the load generator in `load/` beside a server, and read what it measured.
 
-It must not know which server it loads, nor what the numbers are good for.
+It does not know which server it loads, nor what the measurements are used for.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import select
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.compiler import compiled
 from bench.machine import pinned
 
 SOURCES = Path(__file__).parent / "load"
-FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror=format")
-
 
 GRACE_S = 60.0
-"""For logins, for what is on its way when the time is up, for a busy machine: longer is no result."""
+"""Added to the expected duration of a run, for logins, for messages in flight and for a busy machine."""
 
 
 class LoadFailed(Exception):
-    """The load itself could not run: no compiler, no program, no answer."""
+    """The load generator itself did not work."""
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
-    """What the load does: so many clients, so many of them speaking, by a window or at a pace."""
+class Load:
+    """What the load generator does: how many clients, how many of them send, by a window or at a rate."""
 
     clients: int
-    speakers: int = 0
+    senders: int = 0
     window: int = 0
     rate: float = 0
     warm_s: float = 0.3
     seconds: float = 1.0
     idle_s: float = 0
     stalled: int = 0
-    patience_s: float = 5.0
+    timeout_s: float = 5.0
 
     def arguments(self) -> list[str]:
         named = {
             "clients": self.clients,
-            "speakers": self.speakers,
+            "senders": self.senders,
             "window": self.window,
             "rate": self.rate,
             "warm": self.warm_s,
             "seconds": self.seconds,
             "idle": self.idle_s,
             "stalled": self.stalled,
-            "patience": self.patience_s,
+            "timeout": self.timeout_s,
         }
         return [f"--{name}={value}" for name, value in named.items()]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What was not delivered in full and in order, in the words of the load."""
+class Failure:
+    """Why a run has no result: messages were lost, changed or reordered, or a connection failed."""
 
     kind: str
-    told: str
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geventchat-bench"
+    detail: str
 
 
 def build() -> Path:
-    """The compiled load program; compiled now if its sources have changed since last time."""
-    sources = sorted(SOURCES.glob("*.[ch]"))
-    content = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + repr(FLAGS).encode())
-    program = cache_folder() / f"load-{content.hexdigest()[:16]}"
-    if program.exists():
-        return program
-    compiler = os.environ.get("CC") or shutil.which("cc")
-    if compiler is None:
-        raise LoadFailed("the load is a C program and there is no C compiler: install one, or set CC")
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
-        fresh = Path(folder) / "load"
-        c_files = [str(source) for source in sources if source.suffix == ".c"]
-        made = subprocess.run([compiler, *FLAGS, "-o", str(fresh), *c_files], capture_output=True, text=True)
-        if made.returncode != 0:
-            raise LoadFailed(f"the load does not compile:\n{made.stderr}")
-        fresh.replace(program)  # whole or not at all: others may be building the same
-    return program
+    """The compiled load generator."""
+    return compiled("load", sorted(SOURCES.glob("*.[ch]")))
 
 
 def run(
-    crowd: Crowd,
+    load: Load,
     ports: dict[str, int],
     server_pid: int,
     *,
     core: int | None,
-    end_server: Callable[[], None],
-) -> dict[str, Any] | Fault:
-    """Load one server and return what was measured, or what was wrong.
+    stop_server: Callable[[], None],
+) -> dict[str, Any] | Failure:
+    """Load one server and return what was measured, or why there is no result.
 
-    The server is ended by `end_server` while the crowd is still there: thousands who leave one by one, each
-    leave told to all others, are not what is measured.
+    `stop_server` is called while the clients are still connected. Otherwise thousands of clients would disconnect one
+    by one, each departure announced to all others.
     """
     mix = ",".join(f"{dialect}:{port}" for dialect, port in ports.items())
-    command = [str(build()), f"--mix={mix}", f"--server-pid={server_pid}", *crowd.arguments()]
-    limit_s = crowd.warm_s + crowd.seconds + crowd.idle_s + 6 * crowd.patience_s + GRACE_S
+    command = [str(build()), f"--mix={mix}", f"--server-pid={server_pid}", *load.arguments()]
+    limit_s = load.warm_s + load.seconds + load.idle_s + 6 * load.timeout_s + GRACE_S
     pipe = subprocess.PIPE
     with pinned(core):
-        load = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
     try:
-        answer = _read_answer(load, limit_s)
+        answer = _read_answer(process, limit_s)
     finally:
-        end_server()
+        stop_server()
         try:
-            load.communicate(timeout=10)  # ends its input: it may go
+            process.communicate(timeout=10)  # closes its input, upon which it exits
         except subprocess.TimeoutExpired:
-            load.kill()
-            load.communicate()
-    return _understand(answer, load)
+            process.kill()
+            process.communicate()
+    return _parse(answer, process)
 
 
-def _read_answer(load: subprocess.Popen[bytes], limit_s: float) -> bytes:
-    """What it prints up to its last line, without ending its input."""
-    assert load.stdout is not None
+def _read_answer(process: subprocess.Popen[bytes], limit_s: float) -> bytes:
+    """The output up to its last line. The input stays open."""
+    assert process.stdout is not None
     deadline, text = time.monotonic() + limit_s, b""
     while True:
-        if not select.select([load.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return f'{{"fault": "late", "told": "not done within {limit_s:.0f} s"}}'.encode()
-        chunk = os.read(load.stdout.fileno(), 65536)
+        if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return f'{{"failure": "late", "detail": "not finished within {limit_s:.0f} s"}}'.encode()
+        chunk = os.read(process.stdout.fileno(), 65536)
         text += chunk
         if not chunk or (text.strip() and text.endswith(b"}\n")):
             return text
 
 
-def _understand(answer: bytes, load: subprocess.Popen[bytes]) -> dict[str, Any] | Fault:
+def _parse(answer: bytes, process: subprocess.Popen[bytes]) -> dict[str, Any] | Failure:
     lines = answer.decode(errors="replace").strip().splitlines()
     try:
-        found = json.loads(lines[-1])
+        measured = json.loads(lines[-1])
     except (IndexError, ValueError):
-        raise LoadFailed(f"the load ended with {load.returncode} and said: {answer[-300:]!r}") from None
-    if "fault" in found:
-        return Fault(found["fault"], found["told"])
-    assert isinstance(found, dict)
-    return found
+        raise LoadFailed(
+            f"the load generator exited with {process.returncode}; output: {answer[-300:]!r}"
+        ) from None
+    if "failure" in measured:
+        return Failure(measured["failure"], measured["detail"])
+    assert isinstance(measured, dict)
+    return measured

@@ -1,4 +1,4 @@
-"""What the benchmark runs on: cores, limits, and the words that describe the machine in a result."""
+"""The machine that the benchmark runs on: cores, limits, and the description of it in a result."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """One core for the server, another for the load; the same for both where there is but one."""
+    """One core for the server and another for the load generator; the same one where the machine has only one."""
 
     server: int
     load: int
 
     @property
-    def apart(self) -> bool:
+    def separate(self) -> bool:
         return self.server != self.load
 
 
@@ -30,18 +30,18 @@ def choose_cores() -> Cores:
 
 @contextmanager
 def pinned(core: int | None) -> Iterator[None]:
-    """Processes begun in this block run on that core alone, with all their threads; None leaves it open."""
-    usual = os.sched_getaffinity(0)
+    """Processes started in this block run on that core alone, with all their threads. None: on any core."""
+    before = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, usual)
+        os.sched_setaffinity(0, before)
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit on open files as far as allowed; children inherit it. Returns the limit."""
+    """Raise the soft limit on open files as far as allowed. Child processes inherit it. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -56,7 +56,7 @@ def _processor() -> str:
 
 
 def describe() -> dict[str, str]:
-    """The machine's kind, for the head of a result: nothing that names the machine itself."""
+    """The kind of machine, for the head of a result. Nothing here identifies the machine itself."""
     with Path("/proc/meminfo").open() as file:
         memory_gb = int(file.readline().split()[1]) / (1 << 20)
     return {

@@ -1,4 +1,4 @@
-"""Where the server's time goes while it is loaded: py-spy, summarised. Only for servers written in Python."""
+"""Where a loaded server spends its time, sampled by py-spy. Only for servers written in Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from bench.servers import Running
+from bench.servers import RunningServer
 from bench.workloads import Workload
 
 SAMPLES_PER_S = 500
@@ -17,45 +17,43 @@ SHOWN = 15
 
 
 class Profiler:
-    """Looks on at each run, and tells afterwards which lines and functions the samples fell on."""
+    """Samples every run and reports which functions and lines the samples fell on."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._spies: list[tuple[str, Path, subprocess.Popen[bytes]]] = []
+        self._profiles: list[tuple[str, Path, subprocess.Popen[bytes]]] = []
 
     @staticmethod
     def command() -> str | None:
         return shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
 
-    def watch(self, running: Running, workload: Workload) -> None:
-        spy = self.command()
-        assert spy is not None
+    def watch(self, running: RunningServer, workload: Workload) -> None:
+        """Start sampling this server. Returns at once."""
+        command = self.command()
+        assert command is not None
         out = self._folder / f"{workload.key}-{running.process.pid}.txt"
-        seconds = max(1, round(workload.crowd.warm_s + workload.crowd.seconds + workload.crowd.idle_s))
-        options = [
-            "--format",
-            "raw",
-            "--rate",
-            str(SAMPLES_PER_S),
-            "--nonblocking",
-            "--duration",
-            str(seconds),
-        ]
-        command = [spy, "record", "--pid", str(running.process.pid), "--output", str(out), *options]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._spies.append((workload.key, out, process))
+        load = workload.load
+        seconds = max(1, round(load.warm_s + load.seconds + load.idle_s))
+        target = ["--pid", str(running.process.pid), "--output", str(out)]
+        sampling = ["--rate", str(SAMPLES_PER_S), "--duration", str(seconds), "--nonblocking"]
+        process = subprocess.Popen(
+            [command, "record", "--format", "raw", *target, *sampling],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._profiles.append((workload.key, out, process))
 
     def report(self) -> str:
         parts = []
-        for key, out, spy in self._spies:
-            spy.wait(timeout=60)
+        for key, out, process in self._profiles:
+            process.wait(timeout=60)
             text = out.read_text() if out.exists() else ""
             parts.append(f"{key}\n{summary(text)}")
         return "\n\n".join(parts)
 
 
 def summary(raw: str) -> str:
-    """The shares of samples by function and by line, from py-spy's raw format: `outer;inner count`."""
+    """The share of samples by function and by line, from py-spy's raw format: `outer;inner count`."""
     functions: Counter[str] = Counter()
     lines: Counter[str] = Counter()
     for row in raw.splitlines():

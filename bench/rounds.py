@@ -1,6 +1,6 @@
-"""The order of the runs, and their running: rounds interleaved, so that a slow minute is shared by all.
+"""The order of the runs, and their execution. Rounds are interleaved, so that all servers share a slow minute.
 
-It must not know what the figures are good for.
+It does not know what the measurements are used for.
 """
 
 from __future__ import annotations
@@ -13,60 +13,57 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from bench import load, servers
-from bench.figures import Run
 from bench.machine import Cores
-from bench.servers import Running, Server
+from bench.metrics import Run
+from bench.servers import RunningServer, Server
 from bench.workloads import Workload
 
-DISTURBED = 0.08
-"""Of a core's time, taken by others: above this a latency says more about them than about the server."""
-REPEATS = 2
-LONG_S = 6.0
-"""What takes longer than this is not measured again: it is long enough to bear a disturbance."""
+REPEATS = 4
+"""How often a disturbed run is repeated at most."""
 
-Watch = Callable[[Running, Workload], Any]
-"""Someone who looks at the server while it is loaded: called in between, must return at once."""
+Watch = Callable[[RunningServer, Workload], Any]
+"""Called when a server is ready and about to be loaded. Must return at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedRun:
     workload: Workload
     server: Server
     round: int
 
 
-def plan(workloads: Sequence[Workload], chosen: Sequence[Server]) -> list[Planned]:
-    """Every run there will be: by round, then by workload, and in each round another server begins."""
+def plan(workloads: Sequence[Workload], chosen: Sequence[Server]) -> list[PlannedRun]:
+    """Every run: by round, then by workload, and each round starts with a different server."""
     planned = []
     for number in range(max((workload.rounds for workload in workloads), default=0)):
         for workload in workloads:
             if number < workload.rounds:
-                part = workload.servers(chosen)
-                first = number % len(part) if part else 0
-                planned += [Planned(workload, server, number) for server in part[first:] + part[:first]]
+                participants = workload.servers(chosen)
+                first = number % len(participants) if participants else 0
+                order = participants[first:] + participants[:first]
+                planned += [PlannedRun(workload, server, number) for server in order]
     return planned
 
 
 class Progress:
-    """One line: what is measured now, and what is left. Rewritten in place on a terminal."""
+    """One line with the current run and the time left. On a terminal it is rewritten in place."""
 
-    def __init__(self, planned: Sequence[Planned], out: TextIO | None = None) -> None:
+    def __init__(self, planned: Sequence[PlannedRun], out: TextIO | None = None) -> None:
         self._expected = [run.workload.expected_s(run.server) for run in planned]
         self._out = out or sys.stderr
         self._began = time.monotonic()
 
     def left_s(self, index: int) -> float:
-        """How long the runs from this one on will take, at the pace of those before."""
+        """How long the runs from this one on will take, judging by the runs before it."""
         done = sum(self._expected[:index])
-        pace = self.gone_s / done if done else 1.0
+        pace = self.elapsed_s / done if done else 1.0
         return sum(self._expected[index:]) * pace
 
     @property
-    def gone_s(self) -> float:
-        """How long it has been going on."""
+    def elapsed_s(self) -> float:
         return time.monotonic() - self._began
 
-    def tell(self, index: int, run: Planned) -> None:
+    def show(self, index: int, run: PlannedRun) -> None:
         text = (
             f"[{index + 1}/{len(self._expected)}] {run.workload.key} · {run.server.key} · "
             f"round {run.round + 1} of {run.workload.rounds} · {_span(self.left_s(index))} left"
@@ -87,49 +84,43 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def measure(run: Planned, cores: Cores, watch: Watch | None = None) -> Run:
-    """One run: start the server, load it, end it."""
+def measure(run: PlannedRun, cores: Cores, watch: Watch | None = None) -> Run:
+    """One run: start the server, load it, stop it."""
     dialects = run.workload.dialects_of(run.server)
+    place = (run.workload.key, run.server.key, run.round)
     try:
         with servers.started(run.server, dialects, core=cores.server) as running:
             if watch is not None:
                 watch(running, run.workload)
-            found = load.run(
-                run.workload.crowd,
+            measured = load.run(
+                run.workload.load,
                 running.ports,
                 running.process.pid,
                 core=cores.load,
-                end_server=running.end,
+                stop_server=running.stop,
             )
     except servers.ServerFailed as failed:
-        return Run(run.workload.key, run.server.key, run.round, {}, f"not ready: {failed}")
-    if isinstance(found, load.Fault):
-        return Run(run.workload.key, run.server.key, run.round, {}, f"{found.kind}: {found.told}")
-    return Run(run.workload.key, run.server.key, run.round, found)
+        return Run(*place, {}, f"not started: {failed}")
+    if isinstance(measured, load.Failure):
+        return Run(*place, {}, f"{measured.kind}: {measured.detail}")
+    return Run(*place, measured)
 
 
 def measure_all(
-    planned: Sequence[Planned],
+    planned: Sequence[PlannedRun],
     cores: Cores,
     progress: Progress,
     *,
     budget_s: float = math.inf,
     watch: Watch | None = None,
 ) -> Iterator[Run]:
-    """Every run in its turn. One that others disturbed is measured again, while the whole stays within its time."""
-    for index, run in enumerate(planned):
-        progress.tell(index, run)
-        found = measure(run, cores, watch)
-        repeats = REPEATS if run.workload.expected_s(run.server) < LONG_S else 0
-        for _ in range(repeats):
-            if disturbance(found) <= DISTURBED or progress.gone_s + progress.left_s(index) > budget_s:
+    """Every run in its turn. A disturbed run is repeated, and the least disturbed one counts, while time is left."""
+    for index, planned_run in enumerate(planned):
+        progress.show(index, planned_run)
+        run = measure(planned_run, cores, watch)
+        for _ in range(REPEATS):
+            if run.failure or not run.disturbed or progress.elapsed_s + progress.left_s(index) > budget_s:
                 break
-            found = min(found, measure(run, cores, watch), key=disturbance)
-        yield found
+            run = min(run, measure(planned_run, cores, watch), key=lambda one: one.disturbance)
+        yield run
     progress.end()
-
-
-def disturbance(run: Run) -> float:
-    """The share of its time that the server or the load lost to other work; 0 where it was not measured."""
-    share: float = run.found.get("disturbance", 0.0)
-    return share

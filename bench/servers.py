@@ -1,6 +1,6 @@
-"""The servers that are compared: how each is started, and how it says that it is ready.
+"""The servers that are compared: how each is started, and how it reports that it is ready.
 
-A server is a command; nothing here imports one. Each is pinned to the core it is given.
+A server is a command; nothing here imports one. Each is pinned to the core that it is given.
 """
 
 from __future__ import annotations
@@ -20,43 +20,49 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.compiler import CompilationFailed, compiled, compiler
 from bench.machine import pinned
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 READY_WITHIN_S = 15.0
 
-# The load is far above what a person types, so the rate of lines must not throttle it: the bucket stays in
-# place, and is too big to run empty. Everything else is as it comes.
-UNTHROTTLED = ("--rate", "100000000", "--burst", "100000000")
+# The load is far above what people type, so the default rates would limit it. The token buckets stay in place and never
+# run empty. Every other setting has its default.
+_RATES = ("rate", "byte-rate", "address-byte-rate", "address-connection-rate", "address-login-rate")
+_BURSTS = ("burst", "byte-burst", "address-byte-burst", "address-connection-burst", "address-login-burst")
+UNTHROTTLED = tuple(word for name in (*_RATES, *_BURSTS) for word in (f"--{name}", "100000000"))
 BARE = ("--rate", "0", "--log-level", "error", "--max-per-address", "10000", "-t", "0")
 
 
 class ServerFailed(Exception):
-    """A server did not come up."""
+    """A server did not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server of the comparison. `{port}` in its command is replaced; 0 where it can choose one itself."""
+    """One server of the comparison. In its command `{port}` and `{program}` are replaced."""
 
     key: str
     title: str
     command: tuple[str, ...]
     ready: str
-    """A pattern of what it prints when it is ready; with a group for the port, and one for the dialect."""
+    """A pattern of the line printed when it is ready, with groups for the port and the dialect where it has them."""
     dialects: tuple[str, ...] = ("line",)
     program: str = sys.executable
+    """Must be installed."""
     module: str = ""
-    """What Python must be able to import for it."""
+    """Must be importable by Python."""
+    source: Path | None = None
+    """A C program, compiled on first use: `{program}` in the command."""
     chooses_port: bool = True
     joins: bool = False
-    """Is what a turn of its loop says joined into one send for each client?"""
+    """Joins the messages of one turn of its loop into one send per client."""
     sheds_stalled: bool = True
-    """Does it go on when one client stops reading?"""
+    """Continues when one client stops reading."""
     python: bool = True
     folder: Path = ROOT
-    """The server runs here and imports from here."""
+    """Where the server runs and what it imports from."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -64,7 +70,9 @@ class Server:
 
     @property
     def missing(self) -> str | None:
-        """What is not installed and would be needed."""
+        """What the server needs and is not installed."""
+        if self.source is not None and compiler() is None:
+            return "a C compiler"
         if shutil.which(self.program) is None:
             return self.program
         if self.module and importlib.util.find_spec(self.module) is None:
@@ -107,18 +115,27 @@ SERVERS = (
         joins=True,
         python=False,
     ),
+    Server(
+        "reference",
+        "C reference, epoll",
+        ("{program}", "{port}"),
+        READY,
+        source=PEERS / "reference.c",
+        joins=True,
+        python=False,
+    ),
 )
 BY_KEY = {server.key: server for server in SERVERS}
 
 
 @dataclass(slots=True)
-class Running:
-    """A server that is up: its process, and its port by dialect."""
+class RunningServer:
+    """A started server: its process, and its port for each dialect."""
 
     process: subprocess.Popen[bytes]
     ports: dict[str, int]
 
-    def end(self) -> None:
+    def stop(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -131,14 +148,25 @@ def _free_port() -> int:
         return port
 
 
-@contextmanager
-def started(server: Server, dialects: tuple[str, ...], *, core: int | None) -> Iterator[Running]:
-    """The server, up and ready on its core, for the length of a `with` block."""
-    port = 0 if server.chooses_port else _free_port()
-    command = [part.replace("{port}", str(port)) for part in server.command]
+def _command(server: Server, port: int, dialects: tuple[str, ...]) -> list[str]:
+    values = {"{port}": str(port)}
+    if server.source is not None:
+        try:
+            values["{program}"] = str(compiled(server.key, [server.source]))
+        except CompilationFailed as failed:
+            raise ServerFailed(str(failed)) from None
+    command = [values.get(part, part) for part in server.command]
     for dialect in dialects:
         if dialect not in ("line", "redis"):
             command += ["--listen", f"{dialect}://127.0.0.1:0"]
+    return command
+
+
+@contextmanager
+def started(server: Server, dialects: tuple[str, ...], *, core: int | None) -> Iterator[RunningServer]:
+    """The server, ready on its core, for the length of a `with` block."""
+    port = 0 if server.chooses_port else _free_port()
+    command = _command(server, port, dialects)
     with tempfile.TemporaryFile() as errors:
         with pinned(core):
             process = subprocess.Popen(
@@ -149,20 +177,20 @@ def started(server: Server, dialects: tuple[str, ...], *, core: int | None) -> I
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
-        running = Running(process, {})
+        running = RunningServer(process, {})
         try:
-            found = _await_ready(server, process, port, dialects)
-            if found is None:
-                running.end()
+            ports = _await_ready(server, process, port, dialects)
+            if ports is None:
+                running.stop()
                 errors.seek(0)
-                words = errors.read().decode(errors="replace")[-2000:]
+                output = errors.read().decode(errors="replace")[-2000:]
                 raise ServerFailed(
-                    f"{server.key} was not ready within {READY_WITHIN_S:.0f} s; it said:\n{words}"
+                    f"{server.key} was not ready within {READY_WITHIN_S:.0f} s; its errors:\n{output}"
                 )
-            running.ports = {dialect: found[dialect] for dialect in dialects}
+            running.ports = {dialect: ports[dialect] for dialect in dialects}
             yield running
         finally:
-            running.end()
+            running.stop()
             assert process.stdout is not None
             process.stdout.close()
 
@@ -171,7 +199,7 @@ def _await_ready(
     server: Server, process: subprocess.Popen[bytes], port: int, dialects: tuple[str, ...]
 ) -> dict[str, int] | None:
     assert process.stdout is not None
-    deadline, text, found = time.monotonic() + READY_WITHIN_S, "", dict[str, int]()
+    deadline, text, ports = time.monotonic() + READY_WITHIN_S, "", dict[str, int]()
     while select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
         chunk = os.read(process.stdout.fileno(), 65536)
         if not chunk:
@@ -180,7 +208,7 @@ def _await_ready(
         for match in re.finditer(server.ready, text[: text.rfind("\n") + 1], re.MULTILINE):
             groups = match.groups()
             dialect = groups[1] if len(groups) > 1 and groups[1] else server.dialects[0]
-            found[dialect] = int(groups[0]) if groups else port
-        if all(dialect in found for dialect in dialects):
-            return found
+            ports[dialect] = int(groups[0]) if groups else port
+        if all(dialect in ports for dialect in dialects):
+            return ports
     return None

@@ -1,14 +1,14 @@
-"""The results as text: tables of medians, the bars, what went wrong. Markdown, readable in a terminal.
+"""The results as text: tables of medians, requirements, failures. Markdown, readable in a terminal.
 
-It must not know how anything was measured, and it draws nothing.
+It does not know how anything was measured, and it draws nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bench.bars import Bar
-from bench.figures import LOAD_LIMIT, Figures, Results, ratio
+from bench.metrics import DISTURBED, LOAD_LIMIT, Results, ratio
+from bench.requirements import Requirement
 from bench.servers import BY_KEY, OURS, OURS_BARE
 from bench.workloads import Workload
 
@@ -40,7 +40,7 @@ def _times(value: float) -> str:
 
 
 Column = tuple[str, str, Callable[[float], str]]
-TALK: tuple[Column, ...] = (
+TRAFFIC: tuple[Column, ...] = (
     ("deliveries/s", "deliveries_per_s", _rate),
     ("per CPU second", "deliveries_per_cpu_s", _rate),
     ("CPU per delivery", "cpu_per_delivery_us", microseconds),
@@ -56,12 +56,17 @@ IDLE: tuple[Column, ...] = (
 )
 
 
-def _cell(figures: Figures, ours: Figures, name: str, form: Callable[[float], str], is_ours: bool) -> str:
-    value = getattr(figures, name)
+def _cell(
+    results: Results, workload: str, key: str, name: str, form: Callable[[float], str], *, spread: bool
+) -> str:
+    """A metric with its spread over the rounds and its ratio to ours. Nothing is shown that was not measured cleanly."""
+    value = getattr(results.of(workload, key), name)
     if value is None:
-        return "–"
-    against = None if is_ours else ratio(value, getattr(ours, name))
-    return form(value) if against is None else f"{form(value)} ({_ratio(against)})"
+        return "disturbed" if results.disturbed(workload, key) else "–"
+    range_share = results.spread(workload, key, name) if spread else None
+    text = form(value) if range_share is None else f"{form(value)} ±{range_share / 2:.0%}"
+    relative = None if key == OURS else ratio(value, getattr(results.of(workload, OURS), name))
+    return text if relative is None else f"{text} ({_ratio(relative)})"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -82,93 +87,77 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def workload_table(results: Results, workload: str) -> str:
-    """One workload: a row for each server, figures with their ratio to ours."""
-    ours = results.of(workload, OURS)
-    columns = IDLE if workload.startswith("idle-") else TALK
+    """One workload: a row for each server, metrics with their ratio to ours."""
+    columns = IDLE if workload.startswith("idle-") else TRAFFIC
     rows = []
     for key in results.servers(workload):
-        figures = results.of(workload, key)
-        limited = (figures.load_share or 0) > LOAD_LIMIT
-        title = (
-            BY_KEY[key].title + (" †" if limited else "") + (" ✗" if results.faults(workload, key) else "")
-        )
-        cells = [_cell(figures, ours, name, form, key == OURS) for _, name, form in columns]
+        load_limited = (results.of(workload, key).load_share or 0) > LOAD_LIMIT
+        title = BY_KEY[key].title + (" †" if load_limited else "")
+        title += " ✗" if results.failures(workload, key) else ""
+        cells = [_cell(results, workload, key, name, form, spread=True) for _, name, form in columns]
         rows.append([title, *cells])
     return markdown(["server", *(title for title, _, _ in columns)], rows)
 
 
 def headline(results: Results) -> str:
-    """One row for each server, the three figures that most people ask for."""
-    rows = []
+    """One row for each server, with the three metrics that most people ask for."""
     idle = next((workload for workload in results.workloads() if workload.startswith("idle-")), "idle-8000")
-    places = (
-        ("saturated-100", "deliveries_per_cpu_s"),
-        ("paced-500", "p99_us"),
-        (idle, "memory_per_client_kb"),
+    columns = (
+        ("deliveries per CPU second, saturated", "saturated-100", "deliveries_per_cpu_s", _rate),
+        ("p99 at 500 messages/s", "paced-500", "p99_us", microseconds),
+        ("memory per idle client", idle, "memory_per_client_kb", kilobytes),
     )
-    forms = (_rate, microseconds, kilobytes)
-    for key in results.servers("saturated-100"):
-        if key == OURS_BARE:
-            continue
-        cells = [BY_KEY[key].title]
-        for (workload, name), form in zip(places, forms, strict=True):
-            cells.append(
-                _cell(results.of(workload, key), results.of(workload, OURS), name, form, key == OURS)
-            )
-        rows.append(cells)
-    head = [
-        "server",
-        "deliveries per CPU second, saturated",
-        "p99 at 500 messages/s",
-        "memory per idle client",
+    rows = [
+        [
+            BY_KEY[key].title,
+            *(_cell(results, workload, key, name, form, spread=False) for _, workload, name, form in columns),
+        ]
+        for key in results.servers("saturated-100")
+        if key != OURS_BARE
     ]
-    return markdown(head, rows)
+    return markdown(["server", *(title for title, _, _, _ in columns)], rows)
 
 
-def bars_table(bars: Sequence[Bar]) -> str:
-    rows = [[bar.workload, bar.must, bar.outcome.value, bar.numbers] for bar in bars]
-    return markdown(["workload", "must hold", "", "measured"], rows)
+def requirements_table(found: Sequence[Requirement]) -> str:
+    rows = [[one.workload, one.text, one.outcome.value, one.numbers] for one in found]
+    return markdown(["workload", "requirement", "", "measured"], rows)
 
 
 def _notes(results: Results) -> list[str]:
+    cells = [(workload, key) for workload in results.workloads() for key in results.servers(workload)]
     notes = []
-    talks = [
-        w
-        for w in results.workloads()
-        for s in results.servers(w)
-        if (results.of(w, s).load_share or 0) > LOAD_LIMIT
-    ]
-    if talks:
+    if any((results.of(*cell).load_share or 0) > LOAD_LIMIT for cell in cells):
         notes.append(
-            f"† The load's own core was more than {LOAD_LIMIT:.0%} busy: deliveries per second and latency are as "
-            "much its limit as the server's. CPU per delivery is not affected."
+            f"† The load generator used more than {LOAD_LIMIT:.0%} of its core, so it limits deliveries per second and "
+            "latency as much as the server does. It does not affect CPU per delivery."
         )
-    faults = [
-        f"✗ {workload}, {BY_KEY[key].title}: {fault}"
-        for workload in results.workloads()
-        for key in results.servers(workload)
-        for fault in dict.fromkeys(results.faults(workload, key))
+    if any(results.disturbed(*cell) for cell in cells):
+        notes.append(
+            f"disturbed: in at least half of the rounds other work took more than {DISTURBED:.0%} of the time of the "
+            "server or the load generator, also when the rounds were repeated. Such a cell has no result."
+        )
+    notes += [
+        f"✗ {workload}, {BY_KEY[key].title}: {failure}"
+        for workload, key in cells
+        for failure in dict.fromkeys(results.failures(workload, key))
     ]
-    return notes + faults
+    return notes
 
 
 def report(
-    results: Results, bars: Sequence[Bar], workloads: Sequence[Workload], head: Mapping[str, str]
+    results: Results, found: Sequence[Requirement], workloads: Sequence[Workload], head: Mapping[str, str]
 ) -> str:
     """The whole result as a Markdown page."""
     titles = {workload.key: workload.title for workload in workloads}
-    parts = [
-        "# Results",
+    parts = ["# Results", "", *(f"- {name}: {value}" for name, value in head.items()), ""]
+    parts += [headline(results), "", "## Requirements", "", requirements_table(found), ""]
+    parts += [
+        "## Medians",
         "",
-        *(f"- {name}: {value}" for name, value in head.items()),
-        "",
-        headline(results),
-        "",
-        "## What must hold",
+        "Medians of the undisturbed rounds, ± half of their range; in parentheses the ratio to geventchat.",
+        "Latency is from the sender to the last client that receives the message.",
         "",
     ]
-    parts += [bars_table(bars), "", "## Medians", ""]
-    parts += ["In parentheses the ratio to geventchat. Latency is from the speaker to the last listener.", ""]
     for key in results.workloads():
         parts += [f"### {key}: {titles.get(key, key)}", "", workload_table(results, key), ""]
     for note in _notes(results):

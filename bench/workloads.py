@@ -1,6 +1,6 @@
-"""What is measured: each workload, who takes part in it, and how often.
+"""What is measured: each workload, the servers that take part in it, and the number of rounds.
 
-It must not know how servers are started, nor what is made of the figures.
+It does not know how servers are started, nor what the measurements are used for.
 """
 
 from __future__ import annotations
@@ -9,94 +9,99 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from bench.load import Crowd
+from bench.load import Load
 from bench.servers import OURS, OURS_BARE, Server
 
 _SEND_S = 8e-6
 _LOGIN_S = 0.25e-3
 
 
-class Takes(Enum):
+class Participants(Enum):
     """Which servers take part in a workload."""
 
     ALL = "every server"
     OURS = "geventchat alone"
-    OURS_BOTH_WAYS = "every server, and geventchat with limits and logs off"
-    SHEDDING = "those that do not wait for a client that stops reading"
+    ALL_AND_BARE = "every server, and geventchat with limits and logs off"
+    SHEDDING = "servers that continue when a client stops reading"
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     key: str
     title: str
-    crowd: Crowd
-    takes: Takes = Takes.ALL
+    load: Load
+    participants: Participants = Participants.ALL
     dialects: tuple[str, ...] = ("line",)
     rounds: int = 3
 
     def servers(self, chosen: Iterable[Server]) -> list[Server]:
-        """Those of the chosen servers that take part."""
-        return [server for server in chosen if self._admits(server)]
+        """The chosen servers that take part."""
+        return [server for server in chosen if self._includes(server)]
 
-    def _admits(self, server: Server) -> bool:
+    def _includes(self, server: Server) -> bool:
         if server.key == OURS_BARE:
-            return self.takes is Takes.OURS_BOTH_WAYS
-        if self.takes is Takes.OURS:
+            return self.participants is Participants.ALL_AND_BARE
+        if self.participants is Participants.OURS:
             return server.key == OURS
-        return self.takes is not Takes.SHEDDING or server.sheds_stalled
+        return self.participants is not Participants.SHEDDING or server.sheds_stalled
 
     def dialects_of(self, server: Server) -> tuple[str, ...]:
         return self.dialects if self.dialects[0] in server.dialects else server.dialects[:1]
 
     def expected_s(self, server: Server) -> float:
-        """About how long one run takes, start and end of the server included."""
-        crowd = self.crowd
-        talk_s = crowd.warm_s + crowd.seconds if crowd.speakers else 0.0
-        # What is on its way when the time is up is still waited for: where each delivery is a send, that is long.
-        rest_s = 0.0 if server.joins else crowd.speakers * crowd.window * crowd.clients * _SEND_S
-        return 0.6 + talk_s + rest_s + crowd.idle_s + crowd.clients * _LOGIN_S
+        """About how long one run takes, with the start and the end of the server."""
+        load = self.load
+        traffic_s = load.warm_s + load.seconds if load.senders else 0.0
+        # A run waits for the messages in flight. That takes long where every delivery is a send of its own.
+        rest_s = 0.0 if server.joins else load.senders * load.window * load.clients * _SEND_S
+        return 0.6 + traffic_s + rest_s + load.idle_s + load.clients * _LOGIN_S
 
 
-def saturated(clients: int, seconds: float, **more: int) -> Crowd:
-    return Crowd(clients, speakers=4, window=64, warm_s=0.3, seconds=seconds, patience_s=8, **more)
+def saturated(clients: int, seconds: float, **more: int) -> Load:
+    return Load(clients, senders=4, window=64, warm_s=0.3, seconds=seconds, timeout_s=8, **more)
 
 
-def paced(rate: float, seconds: float) -> Crowd:
-    return Crowd(100, speakers=4, rate=rate, warm_s=0.5, seconds=seconds)
+def paced(rate: float, seconds: float) -> Load:
+    return Load(100, senders=4, rate=rate, warm_s=0.5, seconds=seconds)
 
 
 SATURATED_100 = Workload(
     "saturated-100",
-    "saturated: 100 clients, 4 speakers, window 64",
+    "saturated: 100 clients, 4 senders, window 64",
     saturated(100, 1.5),
-    Takes.OURS_BOTH_WAYS,
+    Participants.ALL_AND_BARE,
     rounds=5,
 )
 SATURATED_1000 = Workload(
-    "saturated-1000", "saturated: 1,000 clients, 4 speakers, window 64", saturated(1000, 2.5)
+    "saturated-1000", "saturated: 1,000 clients, 4 senders, window 64", saturated(1000, 2.5)
 )
 ONE_AT_A_TIME = Workload(
     "one-at-a-time",
     "one message at a time, 100 clients",
-    Crowd(100, speakers=1, window=1, seconds=1.5),
+    Load(100, senders=1, window=1, seconds=1.5),
     rounds=5,
 )
 PACED_500 = Workload("paced-500", "paced: 100 clients, 500 messages/s in all", paced(500, 3), rounds=5)
 IDLE_8000 = Workload(
-    "idle-8000", "8,000 logins in a row, then idle", Crowd(8000, idle_s=4, patience_s=30), rounds=2
+    "idle-8000", "8,000 logins in a row, then idle", Load(8000, idle_s=4, timeout_s=30), rounds=2
 )
 STALLED_100 = Workload(
-    "stalled-100", "saturated, 1 of 100 stops reading", saturated(100, 1.5, stalled=1), Takes.SHEDDING
+    "stalled-100",
+    "saturated: 100 clients, 1 of them stops reading",
+    saturated(100, 1.5, stalled=1),
+    Participants.SHEDDING,
 )
-JSON_100 = Workload("json-100", "saturated json room", saturated(100, 1.5), Takes.OURS, ("json",), rounds=5)
+JSON_100 = Workload(
+    "json-100", "saturated: 100 clients, json", saturated(100, 1.5), Participants.OURS, ("json",), rounds=5
+)
 SLASH_100 = Workload(
-    "slash-100", "saturated slash room", saturated(100, 1.5), Takes.OURS, ("slash",), rounds=5
+    "slash-100", "saturated: 100 clients, slash", saturated(100, 1.5), Participants.OURS, ("slash",), rounds=5
 )
 MIXED_100 = Workload(
     "mixed-100",
-    "saturated room of all three",
+    "saturated: 100 clients, all three dialects",
     saturated(100, 1.5),
-    Takes.OURS,
+    Participants.OURS,
     ("line", "json", "slash"),
     rounds=5,
 )
@@ -117,7 +122,7 @@ def pace_key(rate: int) -> str:
 _SCALE = tuple(
     Workload(
         scale_key(clients),
-        f"saturated: {clients:,} clients, 4 speakers",
+        f"saturated: {clients:,} clients, 4 senders",
         saturated(clients, 1.0 if clients < 1000 else 2.0),
         rounds=1 + (clients < 1000),
     )
@@ -149,18 +154,23 @@ _QUICK_OURS = ("stalled-100", "json-100", "slash-100", "mixed-100")
 
 
 def quick() -> tuple[Workload, ...]:
-    """One short round of what can be told in a minute: noisier, and with fewer clients."""
+    """One short round of the workloads that fit into a minute. The results are noisier, and with fewer clients."""
     short = [
         replace(
             workload,
             rounds=1,
-            crowd=replace(workload.crowd, seconds=_QUICK_SECONDS[workload.key], warm_s=0.2),
+            load=replace(workload.load, seconds=_QUICK_SECONDS[workload.key], warm_s=0.2),
         )
         for workload in FULL
         if workload.key in _QUICK_SECONDS
     ]
     ours = [
-        replace(workload, rounds=1, takes=Takes.OURS, crowd=replace(workload.crowd, seconds=0.5, warm_s=0.2))
+        replace(
+            workload,
+            rounds=1,
+            participants=Participants.OURS,
+            load=replace(workload.load, seconds=0.5, warm_s=0.2),
+        )
         for workload in FULL
         if workload.key in _QUICK_OURS
     ]
@@ -168,7 +178,7 @@ def quick() -> tuple[Workload, ...]:
         IDLE_8000,
         key="idle-1000",
         title="1,000 logins in a row, then idle",
-        crowd=Crowd(1000, idle_s=0.7),
+        load=Load(1000, idle_s=0.7),
         rounds=1,
     )
     return (*short, idle, *ours)

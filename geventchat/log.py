@@ -1,18 +1,55 @@
-"""What the server tells its operator: one event, a stable name, some fields. Must not know where it is written."""
+"""The server's log: events with a fixed name and some fields, limited per address, written by a thread.
+
+Knows neither the server nor the settings.
+
+Invariants of LineWriter, and so of LogWriter:
+- The caller never waits, however slow, stuck, full or closed the descriptor is.
+- Lines are written whole and in order. An error in the middle of a line keeps the rest of it for the next attempt.
+- At most `_MOST_QUEUED` events wait. Later ones are dropped and counted, and `log-lost` says how many, in their place.
+- No error is final: writing is retried until it works or the writer is closed.
+
+Invariants of AddressLog:
+- Every event of an address is logged, or counted in the next `log-suppressed` of that address.
+- An address is remembered until its limit has recovered and its dropped events have been reported.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import select
+import threading
+from collections import deque
+from datetime import datetime, timezone
 from enum import Enum
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-_WORD = re.compile(r"[^\s\"=]+")
+from geventchat.clock import Clock
+
+FORMATS = ("text", "json")
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+_MOST_QUEUED = 10_000
+_MOST_WRITTEN_AT_ONCE = 1_000
+# Waking the thread for each line would take the interpreter from the server each time, so it waits for more lines.
+_GATHER_S = 0.05
+_FIRST_RETRY_S = 0.1
+_LAST_RETRY_S = 5.0
+_POLL_MS = 250
+# How many remembered addresses are looked at for each new one.
+_SWEEP = 2
+_PLAIN = re.compile(r"[^\s\"=]+")
 
 
-class Happening(Enum):
-    """The names of events in the log; `docs/operations.md` says what each means. They do not change."""
+class LogEvent(Enum):
+    """The names of events in the log. They never change; docs/operations.md explains each."""
 
     LISTENING = "listening"
     CLIENT_LIMIT_LOWERED = "client-limit-lowered"
@@ -27,46 +64,295 @@ class Happening(Enum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     LOG_LOST = "log-lost"
+    LOG_SUPPRESSED = "log-suppressed"
 
 
-SEVERITY = {
-    Happening.REFUSED: logging.WARNING,
-    Happening.CLIENT_LIMIT_LOWERED: logging.WARNING,
-    Happening.ACCEPT_PAUSED: logging.WARNING,
-    Happening.LOG_LOST: logging.WARNING,
-    Happening.FAULT: logging.ERROR,
+_SEVERITY = {
+    LogEvent.REFUSED: logging.WARNING,
+    LogEvent.CLIENT_LIMIT_LOWERED: logging.WARNING,
+    LogEvent.ACCEPT_PAUSED: logging.WARNING,
+    LogEvent.LOG_LOST: logging.WARNING,
+    LogEvent.LOG_SUPPRESSED: logging.WARNING,
+    LogEvent.FAULT: logging.ERROR,
 }
 
 
+def severity(event: LogEvent) -> int:
+    """The level of an event, as a number of the standard library."""
+    return _SEVERITY.get(event, logging.INFO)
+
+
 class Log(Protocol):
-    """Takes an event and returns at once, whatever becomes of it."""
+    """Records an event and returns at once. May have a method `enabled(event)` that says whether it wants the event."""
 
-    def __call__(self, happening: Happening, **fields: object) -> None:
-        """This has happened."""
-
-
-# A program that embeds the server and has set up no logging is not to find its terminal written on.
-logging.getLogger("geventchat").addHandler(logging.NullHandler())
+    def __call__(self, event: LogEvent, /, **fields: object) -> None:
+        """Record an event."""
 
 
-def severity(happening: Happening) -> int:
-    """How grave an event is, on the scale of the standard library."""
-    return SEVERITY.get(happening, logging.INFO)
+class StandardLog:
+    """Logs to the standard library's logger `geventchat`, where a program that embeds the server expects it."""
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger("geventchat")
+        # Without a handler, the standard library prints warnings to the terminal of a program that has set up no logging.
+        self._logger.addHandler(logging.NullHandler())
+
+    def __call__(self, event: LogEvent, /, **fields: object) -> None:
+        """Log an event at its level, as its name and `key=value` for each field."""
+        if self.enabled(event):
+            self._logger.log(severity(event), "%s %s", event.value, fields_text(fields))
+
+    def enabled(self, event: LogEvent) -> bool:
+        """True if the logger records events of this level."""
+        return self._logger.isEnabledFor(severity(event))
 
 
-def to_logging(happening: Happening, **fields: object) -> None:
-    """Into the standard library's logger `geventchat`: what a program that embeds the server expects."""
-    logger = logging.getLogger("geventchat")
-    level = severity(happening)
-    if logger.isEnabledFor(level):
-        logger.log(level, "%s %s", happening.value, fields_text(fields))
+to_logging = StandardLog()
 
 
 def fields_text(fields: dict[str, object]) -> str:
-    """The fields as key=value on one line, in quotes where a value would not read as one word."""
+    """The fields as `key=value` on one line, quoted where a value would not read as one word."""
     return " ".join(f"{key}={_value_text(value)}" for key, value in fields.items())
 
 
 def _value_text(value: object) -> str:
     text = str(value)
-    return text if _WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+# --- Limits per address ----------------------------------------------------------------------------------------------
+
+
+class _AddressLines:
+    """How far one address has used up its limit, and how many of its events have been dropped."""
+
+    __slots__ = ("dropped", "recovered_at")
+
+    def __init__(self) -> None:
+        self.recovered_at = 0.0
+        self.dropped = 0
+
+
+class AddressLog:
+    """A server's log in which each address can write only so many lines: `burst` at once, `per_s` in the long run.
+
+    An address that exceeds its limit is silent until it can write for a second again, or for its whole burst. Then one
+    `log-suppressed` says how many events were dropped. Without a timer, that line comes with the next event of any address,
+    or on close. `per_s` 0 means no limit.
+    """
+
+    def __init__(self, log: Log, per_s: float, burst: int, clock: Clock) -> None:
+        self._log = log
+        self._enabled = getattr(log, "enabled", None)
+        self._monotonic = clock.monotonic
+        # A line moves the time at which its address has recovered by this much, and that time can be this far away.
+        self._line_s = 1 / per_s if per_s else 0.0
+        self._full_s = burst * self._line_s
+        self._resume_s = self._full_s - min(burst, max(1.0, per_s)) * self._line_s
+        self._addresses: dict[str, _AddressLines] = {}
+        # The addresses that are silent, the longest-silent first.
+        self._silent: dict[str, _AddressLines] = {}
+
+    def __call__(self, event: LogEvent, /, **fields: object) -> None:
+        """Log an event of the server itself."""
+        if self._silent:
+            self._report_recovered(self._monotonic())
+        self._log(event, **fields)
+
+    def of_address(self, origin: str, event: LogEvent, /, **fields: object) -> None:
+        """Log an event of a client. `origin` is what counts as one address: an IPv4 address or an IPv6 /64."""
+        if not self._line_s:
+            self._log(event, **fields)
+            return
+        if self._enabled is not None and not self._enabled(event):
+            return
+        now = self._monotonic()
+        if self._silent:
+            self._report_recovered(now)
+        lines = self._addresses.get(origin) or self._remember(origin, now)
+        recovered_at = (lines.recovered_at if lines.recovered_at > now else now) + self._line_s
+        # A billionth of a second is nothing but rounding.
+        if lines.dropped or recovered_at - now > self._full_s + 1e-9:
+            lines.dropped += 1
+            self._silent[origin] = lines
+        else:
+            lines.recovered_at = recovered_at
+            self._log(event, **fields)
+
+    def close(self) -> None:
+        """Report everything that was dropped and has not been reported."""
+        for origin, lines in list(self._silent.items()):
+            self._report(origin, lines)
+
+    def __len__(self) -> int:
+        """The number of addresses that are remembered."""
+        return len(self._addresses)
+
+    def _report_recovered(self, now: float) -> None:
+        # An address falls silent when it has used up everything, so those that fell silent first recover first.
+        while self._silent:
+            origin, lines = next(iter(self._silent.items()))
+            if lines.recovered_at - now > self._resume_s + 1e-9:
+                return
+            self._report(origin, lines)
+
+    def _report(self, origin: str, lines: _AddressLines) -> None:
+        self._log(LogEvent.LOG_SUPPRESSED, address=origin, events=lines.dropped)
+        lines.dropped = 0
+        del self._silent[origin]
+
+    def _remember(self, origin: str, now: float) -> _AddressLines:
+        for oldest in [known for known, _ in zip(self._addresses, range(_SWEEP), strict=False)]:
+            lines = self._addresses.pop(oldest)
+            if lines.dropped or lines.recovered_at > now:
+                self._addresses[oldest] = lines
+        lines = self._addresses[origin] = _AddressLines()
+        return lines
+
+
+# --- Writing ---------------------------------------------------------------------------------------------------------
+
+_Item = TypeVar("_Item")
+
+
+class LineWriter(Generic[_Item]):
+    """Writes lines to a descriptor from a thread. The module's docstring lists what it guarantees."""
+
+    def __init__(self, descriptor: int, name: str, gather_s: float = 0.0) -> None:
+        self._descriptor = descriptor
+        self._gather_s = gather_s
+        # The thread takes items out while the caller appends, so this is always the same deque.
+        self._queue: deque[_Item] = deque()
+        self._lost = 0
+        self._lost_lock = threading.Lock()
+        self._news = threading.Event()
+        self._closing = threading.Event()
+        self._abandoned = False
+        self._complete = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, item: _Item) -> None:
+        """Queue an item. Call this from one thread only."""
+        if len(self._queue) >= _MOST_QUEUED:
+            with self._lost_lock:
+                self._lost += 1
+            return
+        if self._lost:
+            self._queue.extend(self._take_lost())
+        self._queue.append(item)
+        if not self._news.is_set():
+            self._news.set()
+
+    def close(self, within_s: float) -> bool:
+        """Write what is queued. False if that was not possible in this time."""
+        self._closing.set()
+        self._news.set()
+        self._thread.join(within_s)
+        self._abandoned = True
+        return self._complete
+
+    def _line(self, item: _Item) -> str:
+        """Turn an item into a line, without its line ending."""
+        return str(item)
+
+    def _lost_items(self, lost: int) -> list[_Item]:
+        """What is written in place of this many lost items."""
+        return []
+
+    def _take_lost(self) -> list[_Item]:
+        with self._lost_lock:
+            lost, self._lost = self._lost, 0
+        return self._lost_items(lost) if lost else []
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            self._news.wait()
+            self._closing.wait(self._gather_s)
+            self._news.clear()
+            # Looked at after the news and before the queue, so that neither the end nor an event before it is missed.
+            closing = self._closing.is_set()
+            while items := self._next_items():
+                text = "".join([f"{self._line(item)}\n" for item in items])
+                if not self._write(text.encode(errors="backslashreplace")):
+                    return
+        self._complete = True
+
+    def _next_items(self) -> list[_Item]:
+        count = min(len(self._queue), _MOST_WRITTEN_AT_ONCE)
+        return [self._queue.popleft() for _ in range(count)] or self._take_lost()
+
+    def _write(self, data: bytes) -> bool:
+        """Write all of it, whatever happens in between. False if the writer was closed before that worked."""
+        rest = memoryview(data)
+        pause_s = _FIRST_RETRY_S
+        while rest:
+            written = self._try_to_write(rest)
+            if written:
+                rest = rest[written:]
+                pause_s = _FIRST_RETRY_S
+            elif self._abandoned or (written is None and self._closing.is_set()):
+                return False
+            elif written is None:
+                self._closing.wait(pause_s)
+                pause_s = min(2 * pause_s, _LAST_RETRY_S)
+        return True
+
+    def _try_to_write(self, data: memoryview) -> int | None:
+        """Write some of it. 0 if a reader is slow, None if it is impossible now."""
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLOUT)
+            poll.poll(_POLL_MS)
+            return 0
+        except OSError:
+            # A full disk can get room again, and a named pipe a new reader. A pipe without one costs a try every 5 s.
+            return None
+
+
+_Record = tuple[float, int, LogEvent, dict[str, object]]
+
+
+class LogWriter(LineWriter[_Record]):
+    """Logs to a descriptor, one event per line, as text or as JSON."""
+
+    def __init__(self, descriptor: int, style: str, level: str, clock: Clock) -> None:
+        self._as_json = style == "json"
+        self._level = LEVELS[level]
+        self._clock = clock
+        self._second = 0
+        self._stamp = ""
+        super().__init__(descriptor, "geventchat-log", _GATHER_S)
+
+    def __call__(self, event: LogEvent, /, **fields: object) -> None:
+        """Queue an event. The thread formats many at a time, which is cheaper than formatting each as it comes."""
+        level = _SEVERITY.get(event, logging.INFO)
+        if level >= self._level:
+            self.put((self._clock.time(), level, event, fields))
+
+    def enabled(self, event: LogEvent) -> bool:
+        """True if events of this level are written."""
+        return _SEVERITY.get(event, logging.INFO) >= self._level
+
+    def _line(self, record: _Record) -> str:
+        time, level, event, fields = record
+        name = logging.getLevelName(level)
+        stamp = self._time_text(time)
+        if self._as_json:
+            return json.dumps(
+                {"time": stamp, "level": name.lower(), "event": event.value, **fields}, default=str
+            )
+        return f"{stamp} {name} {event.value} {fields_text(fields)}".rstrip()
+
+    def _lost_items(self, lost: int) -> list[_Record]:
+        return [(self._clock.time(), severity(LogEvent.LOG_LOST), LogEvent.LOG_LOST, {"events": lost})]
+
+    def _time_text(self, time: float) -> str:
+        second, millisecond = divmod(int(time * 1000), 1000)
+        if second != self._second:
+            self._second = second
+            self._stamp = datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._stamp}.{millisecond:03d}Z"

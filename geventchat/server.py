@@ -14,9 +14,9 @@ from geventchat.chat.events import DirectMessage, DisconnectNotice, NoticeReason
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
-from geventchat.log import Happening, Log, to_logging
-from geventchat.net.admission import Admission, fit_to_descriptors
-from geventchat.net.connection import Connection, ServerContext
+from geventchat.log import AddressLog, Log, LogEvent, to_logging
+from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
+from geventchat.net.connection import Announcer, Connection, ServerContext
 from geventchat.net.delivery import Audience, Delivery
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
@@ -41,6 +41,7 @@ class Server:
         self._listeners: list[tuple[Listen, Listener]] = []
         self._connections: dict[int, Connection] = {}
         self._hangups: HangupWatch | None = None
+        self._address_log: AddressLog | None = None
         self._numbers = 0
         self._empty = Event()
         self._empty.set()
@@ -53,24 +54,30 @@ class Server:
         loop = gevent.get_hub()
         limits = fit_to_descriptors(self.config.limits.without_rates())
         if limits.clients < self.config.limits.clients:
-            self._log(
-                Happening.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients
-            )
+            self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
         self._hangups = HangupWatch(loop)
+        log = AddressLog(
+            self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
+        )
+        delivery = Delivery(loop, self._clock, limits)
+        chat = Chat(
+            self._clock.time,
+            new_gate=delivery.new_gate,
+            contacts=limits.contacts,
+            observer=self._log_message if self.config.log_messages else None,
+        )
         context = ServerContext(
-            chat=Chat(
-                self._clock.time,
-                contacts=limits.contacts,
-                observer=self._log_message if self.config.log_messages else None,
-            ),
+            chat=chat,
+            announcer=Announcer(loop, chat),
             loop=loop,
-            delivery=Delivery(loop, self._clock, limits),
+            delivery=delivery,
             admission=Admission(loop, self._clock, limits),
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
-            log=self._log,
+            log=log,
         )
+        self._address_log = log
         self._stopping = False
         audiences: dict[str, Audience] = {}
         try:
@@ -85,7 +92,7 @@ class Server:
             for listen, listener in self._listeners:
                 listener.start()
                 host, port = listener.bound
-                self._log(Happening.LISTENING, dialect=listen.dialect, host=host, port=port)
+                self._log(LogEvent.LISTENING, dialect=listen.dialect, host=host, port=port)
         except BaseException:
             self._close_listeners()
             self._hangups.close()
@@ -118,7 +125,7 @@ class Server:
         if self._stopping:
             return not self._connections
         self._stopping = True
-        self._log(Happening.STOPPING, clients=len(self._connections))
+        self._log(LogEvent.STOPPING, clients=len(self._connections))
         self._close_listeners()
         for connection in list(self._connections.values()):
             connection.shut_down()
@@ -129,7 +136,9 @@ class Server:
             self._empty.wait(1.0)
         if self._hangups is not None:
             self._hangups.close()
-        self._log(Happening.STOPPED, orderly=orderly)
+        if self._address_log is not None:
+            self._address_log.close()
+        self._log(LogEvent.STOPPED, orderly=orderly)
         return orderly
 
     def __enter__(self) -> Server:
@@ -152,14 +161,18 @@ class Server:
         self._numbers = number = self._numbers + 1
         entered = context.admission.enter(host)
         if isinstance(entered, NoticeReason):
-            self._log(Happening.REFUSED, conn=number, address=host, reason=entered.value)
+            context.log.of_address(
+                origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=entered.value
+            )
             if not context.admission.start_closing():
                 sock.close()
                 return
             connection = Connection(sock, host, number, audience, context, None, self._on_closed)
             gevent.spawn_raw(connection.refuse, entered)
         else:
-            self._log(Happening.CONNECTED, conn=number, address=host, dialect=audience.dialect.name)
+            context.log.of_address(
+                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=audience.dialect.name
+            )
             connection = Connection(sock, host, number, audience, context, entered, self._on_closed)
             gevent.spawn_raw(connection.run, idle_s, _IDLE_NOTICES[self.config.idle_notice])
         self._connections[number] = connection
@@ -175,6 +188,6 @@ class Server:
     def _log_message(self, event: Said | DirectMessage) -> None:
         if isinstance(event, Said):
             for text in event.texts:
-                self._log(Happening.MESSAGE, name=event.name, text=text)
+                self._log(LogEvent.MESSAGE, name=event.name, text=text)
         else:
-            self._log(Happening.MESSAGE, name=event.sender, to=event.recipient, text=event.text)
+            self._log(LogEvent.MESSAGE, name=event.sender, to=event.recipient, text=event.text)

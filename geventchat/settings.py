@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from geventchat.dialects import DIALECTS
-from geventchat.journal import FORMATS, LEVELS
+from geventchat.log import FORMATS, LEVELS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -681,5 +681,5 @@ def _unknown(written: str, where: str, known: Iterable[str]) -> ConfigError:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a message that names the known word closest to this one, or nothing if none is close."""
-    close = difflib.get_close_matches(word, list(known), 1)
+    close = difflib.get_close_matches(word, list(known), 1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""

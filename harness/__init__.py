@@ -1,7 +1,7 @@
-"""Scripted conversations of many clients with a line server, proven byte for byte. The public names, nothing else.
+"""Scripted conversations of many clients with a line server, proven byte for byte. The public names.
 
-They are imported when they are first used: the pytest plugin lives in this package, and a test run that plays no
-transcript must not pay for gevent.
+Each is imported when it is first used: the pytest plugin lives in this package, and a test run that plays no transcript
+should not pay for it. Only `InProcess` needs gevent.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     from harness.playing.verdict import Outcome as Outcome
     from harness.playing.verdict import Verdict as Verdict
     from harness.stage.connection import End as End
+    from harness.stage.event_loop import Clock as Clock
     from harness.stage.fence import Fence as Fence
     from harness.stage.fence import Grade as Grade
     from harness.stage.stage import Stage as Stage
-    from harness.stage.virtual_time import Clock as Clock
-    from harness.targets import Address as Address
-    from harness.targets import Command as Command
-    from harness.targets import InProcess as InProcess
-    from harness.targets.target import ServerSpec as ServerSpec
-    from harness.targets.target import Target as Target
-    from harness.targets.target import TargetError as TargetError
-    from harness.targets.target import UnsupportedSpec as UnsupportedSpec
+    from harness.stage.target import ServerSpec as ServerSpec
+    from harness.stage.target import Target as Target
+    from harness.stage.target import TargetError as TargetError
+    from harness.stage.target import UnsupportedSpec as UnsupportedSpec
+    from harness.targets.address import Address as Address
+    from harness.targets.command import Command as Command
+    from harness.targets.inprocess import InProcess as InProcess
 
 _HOMES = {
-    "Address": "targets",
-    "Clock": "stage.virtual_time",
-    "Command": "targets",
+    "Address": "targets.address",
+    "Clock": "stage.event_loop",
+    "Command": "targets.command",
     "End": "stage.connection",
     "Fence": "stage.fence",
     "Grade": "stage.fence",
-    "InProcess": "targets",
+    "InProcess": "targets.inprocess",
     "Outcome": "playing.verdict",
     "PlayOptions": "playing.pipeline",
     "Script": "language.steps",
     "ScriptError": "language.problems",
-    "ServerSpec": "targets.target",
+    "ServerSpec": "stage.target",
     "Stage": "stage.stage",
-    "Target": "targets.target",
-    "TargetError": "targets.target",
-    "UnsupportedSpec": "targets.target",
+    "Target": "stage.target",
+    "TargetError": "stage.target",
+    "UnsupportedSpec": "stage.target",
     "Verdict": "playing.verdict",
     "check": "language.script",
     "load": "language.script",

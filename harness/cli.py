@@ -1,227 +1,382 @@
-"""python -m harness COMMAND: arguments in, exit code out.
+"""The command line of the harness: arguments in, text out, exit code back.
 
-0: everything is as the scripts say. 1: a server said something else. 2: a script, the target or the command line is wrong.
+Exit codes: 0 everything passed, 1 a server did not do what a script says, 2 a script, the target or the command line is
+wrong. Each command imports what it needs, so that `--help` stays quick.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+import signal
 import sys
 import time
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from harness.audit import command as audit_command
-from harness.compare import command as compare_command
-from harness.exploring import command as explore_command
-from harness.generating import command as generate_command
-from harness.language.problems import LineError, ScriptError
-from harness.language.script import check, load
-from harness.options import (
-    BROKEN,
-    FAILED,
-    FINE,
-    add_fence,
-    add_files,
-    add_jobs,
-    add_target,
-    choice,
-    chosen,
-    fence_of,
-    play_options,
-)
-from harness.playing.files import play_files
-from harness.playing.pipeline import PlayOptions
-from harness.playing.verdict import Outcome, Verdict
-from harness.recording.record import record
-from harness.reporting import junit, page, styled_text
-from harness.reporting.progress import Progress
-from harness.reporting.report import report
-from harness.targets.choice import UsageError, host_port
-from harness.targets.target import Target
-from harness.updating.updating import UpdateResult, update
+from harness.batch import ExitCode, Progress, exit_code, run_jobs, scripts_in
+from harness.options import add_files, add_options, fence_line, play_options, target_choice
+from harness.report.styled_text import Line, Span, Tone, count, for_stream
 
-_CODES = {
-    Outcome.PASSED: FINE,
-    Outcome.SKIPPED: FINE,
-    Outcome.FAILED: FAILED,
-    Outcome.SCRIPT_WRONG: BROKEN,
-    Outcome.TARGET_BROKEN: BROKEN,
-}
+if TYPE_CHECKING:
+    from harness.explore import Finding
+    from harness.playing.verdict import Verdict
+    from harness.targets.choice import TargetChoice
+    from harness.targets.inprocess import InProcess
+
+_OUTPUT_CLOSED = 128 + signal.SIGPIPE
+
+
+class _OutputClosed(Exception):
+    """The reader of the output, such as `head`, has closed it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
-    options = _parser().parse_args(argv)
+    """Run one command and return its exit code."""
     try:
-        code: int = options.run(options)
-    except (UsageError, LineError) as wrong:
-        message = wrong.message if isinstance(wrong, LineError) else str(wrong)
-        print(f"harness: {message}", file=sys.stderr)
-        return BROKEN
+        try:
+            return _run(argv)
+        finally:
+            _write("", sys.stdout)  # what argparse has printed is still in the buffer
+    except _OutputClosed:
+        # The interpreter flushes both streams once more when it exits.
+        null = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(null, stream.fileno())
+        return _OUTPUT_CLOSED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = _parser().parse_args(argv)
+    from harness.language.problems import LineError
+    from harness.targets.choice import UsageError
+
+    try:
+        return int(options.run(options))
+    except LineError as error:
+        return _usage_error(f"{error.message}; expected: {error.expected}")
+    except UsageError as error:
+        return _usage_error(str(error))
     except KeyboardInterrupt:
-        return 130
-    return code
+        return ExitCode.INTERRUPTED
 
 
-# --- commands -----------------------------------------------------------------------------------------------
+def _usage_error(message: str) -> ExitCode:
+    _write(f"harness: {message}\n", sys.stderr)
+    return ExitCode.ERROR
 
 
-def _play(options: argparse.Namespace) -> int:
-    paths = chosen(options)
-    began = time.monotonic()
-    verdicts: list[Verdict] = []
+def _write(text: str, stream: TextIO) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise _OutputClosed from None
+
+
+def _print(*lines: Line) -> None:
+    _write(for_stream(lines, sys.stdout), sys.stdout)
+
+
+def _say(text: str) -> None:
+    _write(f"{text}\n", sys.stdout)
+
+
+def _save(path: Path | None, make_text: Callable[[], str]) -> None:
+    if path is not None:
+        path.write_text(make_text(), encoding="utf-8")
+
+
+def _chosen_files(options: argparse.Namespace) -> list[Path]:
+    from harness.targets.choice import UsageError
+
+    keyword = (options.keyword or "").casefold()
+    paths = [path for path in scripts_in(options.files) if keyword in str(path).casefold()]
+    if not paths:
+        where = " ".join(map(str, options.files))
+        raise UsageError(
+            f"no *.chat file in {where}" + (f" with {options.keyword!r} in its path" if keyword else "")
+        )
+    return paths
+
+
+# --- play, update, check, record ----------------------------------------------------------------------------
+
+
+def _play(options: argparse.Namespace) -> ExitCode:
+    from harness.playing.pipeline import play_file
+    from harness.playing.verdict import Outcome
+    from harness.report import html, junit
+    from harness.report.text import counts, run_summary
+
+    paths, began = _chosen_files(options), time.monotonic()
     progress = Progress(len(paths), sys.stderr)
-    for verdict in play_files(paths, choice(options), play_options(options), options.jobs):
+    verdicts: list[Verdict] = []
+    work = partial(play_file, play_options=play_options(options))
+    for verdict in run_jobs(work, paths, target_choice(options).target, options.jobs):
         verdicts.append(verdict)
         progress.clear()
-        if verdict.outcome is not Outcome.PASSED or options.verbose:
-            _show(verdict)
-        progress.after(verdict)
-        if options.exitfirst and _CODES[verdict.outcome]:
+        if options.verbose or verdict.outcome is not Outcome.PASSED:
+            _print_verdict(verdict)
+        progress.show(len(verdicts), f"{counts(one.outcome for one in verdicts)}  {verdict.file}")
+        if options.exitfirst and exit_code([verdict.outcome]):
             break
     progress.clear()
-    took = time.monotonic() - began
-    if options.junit:
-        Path(options.junit).write_text(junit.document(verdicts, took), encoding="utf-8")
-    if options.html:
-        Path(options.html).write_text(page.document(verdicts, took), encoding="utf-8")
-    print(progress.summary(took))
-    return _worst(verdicts)
+    took_s = time.monotonic() - began
+    _save(options.junit, lambda: junit.document(verdicts, took_s))
+    _save(options.html, lambda: html.document(verdicts, took_s))
+    _say(run_summary(verdicts, took_s))
+    return exit_code(verdict.outcome for verdict in verdicts)
 
 
-def _update(options: argparse.Namespace) -> int:
-    target, how = choice(options).target(), play_options(options)
-    return max(_update_one(path, target, how) for path in chosen(options))
+def _print_verdict(verdict: Verdict) -> None:
+    from harness.report.text import report
 
-
-def _update_one(path: Path, target: Target, play_options: PlayOptions) -> int:
-    try:
-        done = update(path, target, play_options)
-    except ScriptError as wrong:
-        print(wrong)
-        return BROKEN
-    except OSError as wrong:
-        print(f"cannot read {path}: {wrong.strerror}")
-        return BROKEN
-    _print_update(path, done)
-    return FINE if done.passes_now else _CODES[done.verdict.outcome]
-
-
-def _print_update(path: Path, done: UpdateResult) -> None:
-    if done.diff:
-        print(styled_text.painted(_diff_lines(done.diff), sys.stdout), end="")
-    elif done.refused:
-        _show(done.verdict)
-        print(f"\nnot rewritten: {done.refused}")
-    elif done.verdict.outcome is Outcome.PASSED:
-        print(f"unchanged {path}")
-    else:
-        _show(done.verdict)
-
-
-def _diff_lines(diff: str) -> list[styled_text.Line]:
-    tones = {"+": styled_text.Tone.GOOD, "-": styled_text.Tone.BAD, "@": styled_text.Tone.HINT}
-    return [
-        [styled_text.Span(line, tones.get(line[:1], styled_text.Tone.PLAIN))] for line in diff.splitlines()
-    ]
-
-
-def _check(options: argparse.Namespace) -> int:
-    paths = chosen(options)
-    complaints = [complaint for complaint in map(_complaint, paths) if complaint]
-    for complaint in complaints:
-        print(complaint)
-    if complaints:
-        return BROKEN
-    print(f"{len(paths)} {'script keeps' if len(paths) == 1 else 'scripts keep'} the language")
-    return FINE
-
-
-def _complaint(path: Path) -> str:
-    try:
-        check(load(path))
-    except ScriptError as wrong:
-        return str(wrong)
-    except OSError as wrong:
-        return f"cannot read {path}: {wrong.strerror}"
-    return ""
-
-
-def _record(options: argparse.Namespace) -> int:
-    listen = options.listen if ":" in options.listen else f":{options.listen}"
-    fence = fence_of(options)
-    record(host_port(options.connect), host_port(listen, lowest=0), Path(options.output), fence)
-    return FINE
-
-
-# --- what they share ----------------------------------------------------------------------------------------
-
-
-def _show(verdict: Verdict) -> None:
     lines = list(report(verdict))
-    print(styled_text.painted(lines, sys.stdout), end="\n" if len(lines) > 1 else "", flush=True)
+    _print(*lines, *([[]] if len(lines) > 1 else []))
 
 
-def _worst(verdicts: Sequence[Verdict]) -> int:
-    return max((_CODES[verdict.outcome] for verdict in verdicts), default=FINE)
+def _update(options: argparse.Namespace) -> ExitCode:
+    from harness.playing.verdict import Outcome
+    from harness.update import update
+
+    target, how = target_choice(options).target(), play_options(options)
+    outcomes = []
+    for path in _chosen_files(options):
+        result = update(path, target, how)
+        outcomes.append(result.outcome)
+        if result.diff:
+            _print(*_diff_lines(result.diff))
+        elif result.outcome is Outcome.PASSED:
+            _say(f"unchanged {path}")
+        else:
+            _print_verdict(result.verdict)
+            if result.refused:
+                _say(f"not rewritten: {result.refused}\n")
+    return exit_code(outcomes)
+
+
+def _diff_lines(diff: str) -> Iterator[Line]:
+    tones = {"+": Tone.GOOD, "-": Tone.BAD, "@": Tone.HINT}
+    return ([Span(line, tones.get(line[:1], Tone.PLAIN))] for line in diff.rstrip("\n").split("\n"))
+
+
+def _check(options: argparse.Namespace) -> ExitCode:
+    from harness.language.problems import ScriptError
+    from harness.language.script import check, load
+
+    def problem(path: Path) -> str:
+        try:
+            check(load(path))
+        except ScriptError as error:
+            return str(error)
+        return ""
+
+    paths = _chosen_files(options)
+    problems = [found for found in map(problem, paths) if found]
+    for found in problems:
+        _say(found)
+    if not problems:
+        _say("1 script is valid" if len(paths) == 1 else f"{len(paths)} scripts are valid")
+    return ExitCode.ERROR if problems else ExitCode.PASSED
+
+
+def _record(options: argparse.Namespace) -> ExitCode:
+    from harness.record.recorder import record
+    from harness.targets.choice import host_port
+
+    listen = options.listen if ":" in options.listen else f":{options.listen}"
+    record(host_port(options.connect), host_port(listen, lowest=0), options.output, fence_line(options), _say)
+    return ExitCode.PASSED
+
+
+# --- audit, explore, generate, compare ----------------------------------------------------------------------
+
+
+def _audit(options: argparse.Namespace) -> ExitCode:
+    from harness.audit.audit import Audit, Sample, audit_file, report, summary
+
+    paths, began = _chosen_files(options), time.monotonic()
+    progress = Progress(len(paths), sys.stderr)
+    audits: list[Audit] = []
+    plays = 0
+
+    def show() -> None:
+        survivors = sum(len(one.survivors) for one in audits)
+        progress.show(len(audits), f"{count(plays, 'play')}, {survivors} survived")
+
+    def on_play() -> None:
+        nonlocal plays
+        plays += 1
+        if not plays % 10:
+            show()
+
+    sample = Sample(options.most, options.seed)
+    work = partial(audit_file, play_options=play_options(options), sample=sample)
+    if options.jobs == 1:
+        work = partial(work, on_play=on_play)  # other processes cannot call it
+    for audited in run_jobs(work, paths, target_choice(options).target, options.jobs):
+        audits.append(audited)
+        plays = max(plays, sum(one.played for one in audits))
+        progress.clear()
+        _print(*report(audited))
+        show()
+    progress.clear()
+    _print(*summary(audits, time.monotonic() - began))
+    return exit_code(audited.outcome for audited in audits)
+
+
+def _explore(options: argparse.Namespace) -> ExitCode:
+    from harness.explore import Exploration, explore_file, report
+    from harness.interception.schedule import EVERY
+    from harness.report.text import counts
+
+    paths, began = _chosen_files(options), time.monotonic()
+    seeds = range(options.seed, options.seed + options.runs)
+    progress = Progress(len(paths), sys.stderr)
+    done: list[Exploration] = []
+    work = partial(
+        explore_file, seeds=seeds, play_options=play_options(options), perturbations=options.only or EVERY
+    )
+    for explored in run_jobs(work, paths, partial(_explorable_target, target_choice(options)), options.jobs):
+        done.append(explored)
+        progress.clear()
+        lines = list(report(explored))
+        if explored.finding is not None:
+            lines += [[], [Span(f"  again: {_again(explored.finding, options)}")]]
+        if lines:
+            _print(*lines, [])
+        outcomes = [one.outcome for one in done]
+        progress.show(len(done), f"{counts(outcomes)}  {explored.baseline.file}")
+    progress.clear()
+    runs = count(sum(one.runs for one in done), "run")
+    _say(f"{counts(outcomes)} under {_seeds(seeds)}, {runs} in {time.monotonic() - began:.2f} s")
+    return exit_code(outcomes)
+
+
+def _explorable_target(choice: TargetChoice) -> InProcess:
+    from harness.explore import explorable
+
+    return explorable(choice.target())
+
+
+def _again(finding: Finding, options: argparse.Namespace) -> str:
+    """The command that plays this schedule again."""
+    from harness.explore import kinds
+
+    words = ["harness", "explore", finding.verdict.file, "--app", options.app]
+    if options.features:
+        words += ["--features", options.features]
+    if options.only:
+        words += ["--only", kinds(options.only)]
+    return shlex.join([*words, "--seed", str(finding.seed), "--runs", "1"])
+
+
+def _seeds(seeds: range) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+
+
+def _generate(options: argparse.Namespace) -> ExitCode:
+    from harness.generate import free_path, generate, write_difference
+    from harness.language.script import shown
+    from harness.playing.verdict import Outcome
+    from harness.targets.choice import named
+
+    make_model = named(options.model, "model")
+    path = free_path(options.folder, f"{options.model.rpartition(':')[2]}-{options.seed}")
+    seeds = range(options.seed, options.seed + options.runs)
+    target, began = target_choice(options).target(), time.monotonic()
+    made = generate(make_model, target, seeds, play_options(options), moves=options.moves, file=shown(path))
+    took = f"in {time.monotonic() - began:.2f} s"
+    if made.difference is None:
+        size = f"{count(made.conversations, 'conversation')} of up to {count(options.moves, 'move')}"
+        _say(f"no difference from {options.model} in {size}, {_seeds(seeds)}, {took}")
+    else:
+        _print_verdict(made.difference)
+        if made.outcome is Outcome.FAILED:
+            write_difference(made.difference, path)
+            _say(
+                f"the server differs from {options.model} under seed {made.seed}, {took}; shortened to {shown(path)}"
+            )
+    return exit_code([made.outcome])
+
+
+def _compare(options: argparse.Namespace) -> ExitCode:
+    from harness.compare.compare import Cell, compare, compared_servers
+    from harness.compare.report import Table, document, markdown, text
+    from harness.targets.choice import UsageError
+
+    if not options.servers:
+        raise UsageError("name the servers to compare: --server NAME='COMMAND {port}', for each of them")
+    servers = compared_servers(options.servers, options.features)
+    paths = _chosen_files(options)
+    progress = Progress(len(paths) * len(servers), sys.stderr)
+    cells: list[Cell] = []
+    for cell in compare(paths, servers, play_options(options), options.jobs):
+        cells.append(cell)
+        progress.show(len(cells), f"{cell.server}  {cell.file}")
+    progress.clear()
+    table = Table(tuple(cells))
+    _save(options.markdown, lambda: markdown(table))
+    _save(options.html, lambda: document(table))
+    _print(*text(table))
+    return exit_code(cell.outcome for cell in cells)
 
 
 # --- arguments ----------------------------------------------------------------------------------------------
 
+# Each command: what runs it, what it does, and whether it takes scripts.
+_COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], ExitCode], str, bool]] = {
+    "play": (_play, "play scripts and report what fails", True),
+    "update": (_update, "play scripts and rewrite the expectations that fail", True),
+    "record": (_record, "record a live session through a proxy", False),
+    "check": (_check, "check scripts without a server", True),
+    "audit": (_audit, "find mistakes of a server that scripts would not notice", True),
+    "explore": (_explore, "play scripts under many schedules (only with --app)", True),
+    "generate": (_generate, "play conversations that a model of the protocol generates", False),
+    "compare": (_compare, "play scripts against several servers and write a table", True),
+}
 
-def _help(parser: argparse.ArgumentParser) -> int:
-    """Nothing was asked for, which is nothing that can have gone well."""
-    parser.print_help()
-    return BROKEN
 
-
-def _version() -> str:
-    try:
-        return version("geventchat")
-    except PackageNotFoundError:
-        return "not installed"
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse itself ignores errors here, so a closed pipe would go unnoticed.
+        _write(message, file or sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m harness",
-        description="Plays scripted conversations of many clients against a line server.",
+    parser = _Parser(
+        prog="harness", description="Play scripted conversations of many clients against a line server."
     )
-    parser.add_argument("--version", action="version", version=f"harness {_version()}")
-    parser.set_defaults(run=lambda _: _help(parser))
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    for name, (run, help_text, takes_files) in _COMMANDS.items():
+        command = commands.add_parser(
+            name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}."
+        )
+        if takes_files:
+            add_files(command)
+        add_options(command, name)
+        command.set_defaults(run=run)
 
-    play = commands.add_parser("play", help="play scripts and say what failed")
-    add_files(play)
-    add_target(play)
-    play.add_argument("-x", dest="exitfirst", action="store_true", help="stop at the first script that fails")
-    play.add_argument("-v", dest="verbose", action="store_true", help="name the scripts that pass, too")
-    add_jobs(play)
-    play.add_argument("--junit", metavar="FILE", help="write a JUnit report for a build server")
-    play.add_argument("--html", metavar="FILE", help="write one page that holds everything")
-    play.set_defaults(run=_play)
+    def no_command(options: argparse.Namespace) -> ExitCode:
+        if options.version:
+            _say(f"harness {_version()}")
+            return ExitCode.PASSED
+        parser.print_help()
+        return ExitCode.ERROR
 
-    renew = commands.add_parser("update", help="play, and rewrite the expectations that were wrong")
-    add_files(renew)
-    add_target(renew)
-    renew.set_defaults(run=_update)
-
-    take = commands.add_parser("record", help="write down what goes through a proxy")
-    take.add_argument("--connect", required=True, metavar="HOST:PORT", help="the server")
-    take.add_argument("--listen", required=True, metavar="[HOST:]PORT", help="where nc is pointed at")
-    take.add_argument("-o", dest="output", required=True, metavar="FILE", help="the transcript")
-    add_fence(take)
-    take.set_defaults(run=_record)
-
-    look = commands.add_parser("check", help="look at the language alone; no server is needed")
-    add_files(look)
-    look.set_defaults(run=_check)
-
-    explore_command.add(commands)
-    generate_command.add(commands)
-
-    audit_command.add(commands)
-    compare_command.add(commands)
+    parser.set_defaults(run=no_command)
     return parser
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("geventchat-harness")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,98 +1,223 @@
-"""What the commands share on the command line: which files, which target, in which manner. Plays nothing."""
+"""The options of all commands and of the pytest plugin, in one table.
+
+A row with `commands` is an option of these commands; one with `pytest` is an option of the pytest plugin; one with `ini`
+is also a key of pytest's ini file. Importing this must stay cheap: it happens in every pytest run and for `--help`.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from harness.language.forms import header_line, parse_duration
-from harness.language.steps import FenceLine
-from harness.playing.files import scripts_in
-from harness.playing.pipeline import WITHIN_S, PlayOptions
-from harness.targets.choice import TargetChoice, UsageError
+if TYPE_CHECKING:
+    import pytest
 
-FINE, FAILED, BROKEN = 0, 1, 2
-"""Exit codes: as the scripts say; something is not; a script, the target or the command line is wrong."""
-
-
-def add_files(parser: argparse.ArgumentParser) -> None:
-    """Which scripts."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scripts, or folders of them")
-    parser.add_argument("-k", dest="keyword", metavar="TEXT", help="only files whose path contains this")
+    from harness.interception.schedule import Perturbation
+    from harness.language.steps import FenceLine
+    from harness.playing.pipeline import PlayOptions
+    from harness.targets.choice import TargetChoice
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
-    """What they are played at, and how."""
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--server", metavar="CMD", help="a command that serves on {port}")
-    which.add_argument("--connect", metavar="HOST:PORT", help="a server that runs already")
-    which.add_argument("--app", metavar="MODULE:FACTORY", help="a gevent server, in this process")
-    parser.add_argument(
-        "--ready", metavar="REGEX", help="the line in which a command tells its own (?P<port>…)"
-    )
-    parser.add_argument("--shared", action="store_true", help="one server for all scripts, not one for each")
-    parser.add_argument(
-        "--features",
-        default="",
-        metavar="'ONE TWO'",
-        help="what the server has, for scripts that say `needs:`; they are skipped elsewhere",
-    )
-    add_play_options(parser)
+# --- types of options ---------------------------------------------------------------------------------------
 
 
-def add_play_options(parser: argparse.ArgumentParser) -> None:
-    """How scripts are played that do not say it themselves."""
-    add_fence(parser)
-    parser.add_argument(
-        "--within", metavar="5s", help="how long one thing may take, for scripts that do not say"
-    )
-
-
-def add_fence(parser: argparse.ArgumentParser) -> None:
-    """The line that the server must answer."""
-    parser.add_argument("--fence", metavar="'PING -> PONG'", help="the fence of scripts that name none")
-
-
-def at_least_one(text: str) -> int:
-    """A number for which none would make no sense."""
-    number = int(text)
+def _positive(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than one")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return number
 
 
-def add_jobs(parser: argparse.ArgumentParser) -> None:
-    """On how many processes."""
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _perturbations(text: str) -> frozenset[Perturbation]:
+    from harness.interception.schedule import Perturbation, perturbations
+
+    try:
+        return perturbations(text)
+    except ValueError:
+        known = ", ".join(one.value for one in Perturbation)
+        raise argparse.ArgumentTypeError(f"unknown kind in {text!r}; known: {known}") from None
+
+
+def _of_kind(kind: str) -> Callable[[str], tuple[str, str]]:
+    """For options that are collected in one list, in their order on the command line."""
+    return lambda text: (kind, text)
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Option:
+    flag: str
+    """As typed for the commands; empty for an option of pytest alone."""
+    help: str
+    commands: str = ""
+    """The names of the commands that have it."""
+    metavar: str | None = None
+    dest: str | None = None
+    type: Callable[[str], Any] = str
+    default: Any = None
+    action: str = "store"
+    required: bool = False
+    is_target: bool = False
+    """Exactly one of these is required."""
+    pytest: str = ""
+    ini: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """What argparse and pytest need to know besides the flag."""
+        if self.action == "store_true":
+            return {"action": self.action, "help": self.help}
+        return {
+            "action": self.action,
+            "help": self.help,
+            "metavar": self.metavar,
+            "type": self.type,
+            "default": self.default,
+        }
+
+
+_TARGET = "play update audit explore generate"
+_PLAYS = f"{_TARGET} compare"
+_NAMED = "any number of times"
+
+OPTIONS = (
+    # The target
+    Option("--server", "a server command; {port} becomes a free port", _TARGET, "CMD",
+           is_target=True, pytest="--harness-server", ini=True),
+    Option("--connect", "a server that is already running", _TARGET, "HOST:PORT",
+           is_target=True, pytest="--harness-connect", ini=True),
+    Option("--app", "a gevent server in this process", _TARGET, "MODULE:FACTORY",
+           is_target=True, pytest="--harness-app", ini=True),
+    Option("--ready", "the output line in which the server names its port, as group (?P<port>…)", _TARGET, "REGEX"),
+    Option("--shared", "one server for all scripts, instead of one for each", _TARGET, action="store_true"),
+    Option("--features", "features of the server; scripts that need others are skipped", _TARGET, "'ONE TWO'",
+           default=""),
+    # The targets of compare
+    Option("--server", f"a server command; {{port}} becomes a free port; {_NAMED}", "compare", "NAME='CMD'",
+           dest="servers", type=_of_kind("server"), action="append"),
+    Option("--connect", f"a server that is already running; {_NAMED}", "compare", "NAME=HOST:PORT",
+           dest="servers", type=_of_kind("connect"), action="append"),
+    Option("--app", f"a gevent server in this process; {_NAMED}", "compare", "NAME=MODULE:FACTORY",
+           dest="servers", type=_of_kind("app"), action="append"),
+    Option("--features", "features of that server; scripts that need others are skipped there", "compare",
+           "NAME='ONE TWO'", default=[], action="append", pytest="--harness-features"),
+    # record
+    Option("--connect", "the server", "record", "HOST:PORT", required=True),
+    Option("--listen", "where the clients connect", "record", "[HOST:]PORT", required=True),
+    Option("-o", "the transcript to write", "record", "FILE", dest="output", type=Path, required=True),
+    # How to play
+    Option("--fence", "a line and its answer, for scripts without `fence:`", f"{_PLAYS} record", "'PING -> PONG'"),
+    Option("--within", "the time limit of one step, for scripts without `within:` (5s)", _PLAYS, "5s"),
+    Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true"),
+    Option("-v", "also list the scripts that pass", "play", dest="verbose", action="store_true"),
+    Option("-j", "the number of processes (1)", "play audit explore compare", "N", dest="jobs", type=_positive, default=1),
+    # audit
+    Option("--most", "play at most N mutations of each file", "audit", "N", type=_positive,
+           pytest="--harness-audit-most"),
+    Option("--seed", "which mutations --most selects (0)", "audit", "S", type=_whole, default=0),
+    # explore
+    Option("--runs", "the number of schedules (20)", "explore", "N", type=_positive, default=20),
+    Option("--seed", "the seed of the first schedule (1)", "explore", "S", type=_whole, default=1,
+           pytest="--harness-explore-seed"),
+    Option("--only", "some of reads,writes,stalls,order,accepts", "explore", "KINDS", type=_perturbations),
+    # generate
+    Option("--model", "what makes a model", "generate", "MODULE:MODEL", required=True),
+    Option("--runs", "the number of conversations (100)", "generate", "N", type=_positive, default=100),
+    Option("--moves", "the number of moves in a conversation (30)", "generate", "N", type=_positive, default=30),
+    Option("--seed", "the seed of the first conversation (1)", "generate", "S", type=_whole, default=1),
+    Option("-o", "the folder for a conversation that fails (.)", "generate", "DIR", dest="folder", type=Path,
+           default=Path()),
+    # Reports
+    Option("--junit", "write a JUnit report", "play", "FILE", type=Path),
+    Option("--markdown", "write the table as Markdown", "compare", "FILE", type=Path),
+    Option("--html", "write a self-contained HTML page", "play compare", "FILE", type=Path),
+    # Modes of the pytest plugin
+    Option("", "rewrite the expectations of transcripts that fail", action="store_true", pytest="--harness-update"),
+    Option("", "check that each transcript fails whenever its server is changed", action="store_true",
+           pytest="--harness-audit"),
+    Option("", "also play each transcript under N schedules (only with an app)", metavar="N", type=_positive,
+           pytest="--harness-explore"),
+    Option("", f"play each transcript at this server, and end with a table; {_NAMED}", metavar="NAME=CMD", default=[],
+           action="append", pytest="--harness-compare"),
+)  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add the options of this command."""
+    rows = [row for row in OPTIONS if command in row.commands.split()]
+    targets = (
+        parser.add_mutually_exclusive_group(required=True) if any(row.is_target for row in rows) else None
+    )
+    for row in rows:
+        extra: dict[str, Any] = {"dest": row.dest} if row.dest else {}
+        if row.required:
+            extra["required"] = True
+        owner = targets if targets is not None and row.is_target else parser
+        owner.add_argument(row.flag, **row.arguments(), **extra)
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the scripts as arguments, and `-k`."""
     parser.add_argument(
-        "-j", dest="jobs", type=at_least_one, default=1, metavar="N", help="play on N processes at once"
+        "files", nargs="+", type=Path, metavar="FILE", help="scripts, folders of scripts, or suite:NAME"
+    )
+    parser.add_argument("-k", dest="keyword", metavar="TEXT", help="only files whose path contains TEXT")
+
+
+def add_pytest_options(parser: pytest.Parser) -> None:
+    """Add the options and the ini keys of the pytest plugin."""
+    group = parser.getgroup("harness", "transcripts of line servers")
+    for row in OPTIONS:
+        if row.pytest:
+            group.addoption(row.pytest, **row.arguments())
+        if row.ini:
+            parser.addini(row.pytest.removeprefix("--").replace("-", "_"), row.help)
+    parser.addini(
+        "harness_files", "the transcripts to collect: patterns relative to the root folder", "linelist"
     )
 
 
-def chosen(options: argparse.Namespace) -> list[Path]:
-    """The scripts that were asked for."""
-    paths = [path for path in scripts_in(options.files) if _wanted(path, options.keyword)]
-    if not paths:
-        raise UsageError("no script is left to play" if options.keyword else "there is no *.chat file here")
-    return paths
+# --- what they mean -----------------------------------------------------------------------------------------
 
 
-def _wanted(path: Path, keyword: str | None) -> bool:
-    return keyword is None or keyword.casefold() in str(path).casefold()
+def target_choice(options: argparse.Namespace) -> TargetChoice:
+    """The target that was chosen."""
+    from harness.targets.choice import TargetChoice
 
-
-def choice(options: argparse.Namespace) -> TargetChoice:
-    """The target that was asked for."""
-    features = frozenset(options.features.split())
-    return TargetChoice(options.server, options.connect, options.app, options.shared, options.ready, features)
+    return TargetChoice(
+        options.server,
+        options.connect,
+        options.app,
+        options.shared,
+        options.ready,
+        frozenset(options.features.split()),
+    )
 
 
 def play_options(options: argparse.Namespace) -> PlayOptions:
-    """How to play what does not say it itself."""
-    within = parse_duration(options.within, 0) / 1_000_000 if options.within else WITHIN_S
-    return PlayOptions(fence_of(options), within)
+    """How to play scripts that do not say it themselves."""
+    from harness.language.forms import parse_duration
+    from harness.playing.pipeline import WITHIN_S, PlayOptions
+
+    within_s = parse_duration(options.within, 0) / 1_000_000 if options.within else WITHIN_S
+    return PlayOptions(fence_line(options), within_s)
 
 
-def fence_of(options: argparse.Namespace) -> FenceLine | None:
-    """The fence of scripts that name none."""
+def fence_line(options: argparse.Namespace) -> FenceLine | None:
+    """The fence of scripts that have none."""
+    from harness.language.forms import header_line
+    from harness.language.steps import FenceLine
+
     fence = header_line(f"fence: {options.fence}", 0) if options.fence else None
     return fence if isinstance(fence, FenceLine) else None

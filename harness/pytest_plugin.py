@@ -1,16 +1,16 @@
-"""Transcripts as pytest items, and the fixtures `harness_target` and `stage`. The only file that imports pytest.
+"""Transcripts as pytest items, and the fixtures `harness_target` and `stage`. The only module that imports pytest.
 
-Whoever does not ask for it must not notice it: nothing is collected without `harness_files` in the ini, no hook does
-anything for tests that are not its own, and gevent is imported only once a transcript or a stage is really used.
+- Without `harness_files` in the ini nothing is collected, and no hook does anything for other tests.
+- Modules of the harness are imported when a transcript or a stage is used, so that other test runs do not pay for them.
 
-Nothing is asserted here: PYTEST_DONT_REWRITE, so that it does not matter who has imported it first.
+PYTEST_DONT_REWRITE: nothing is asserted here, and it must not matter who has imported this module first.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
@@ -18,56 +18,56 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.pytest_options import add_options
-from harness.pytest_report import TranscriptFailed, TranscriptReport
-from harness.reporting import styled_text
+from harness.options import add_pytest_options
+from harness.report.styled_text import Line, Span, Tone, ansi, count, plain
 
 if TYPE_CHECKING:
     from harness.playing.verdict import Verdict
     from harness.stage.stage import Stage
-    from harness.targets.target import Target
-    from harness.updating.updating import UpdateResult
+    from harness.stage.target import Target
+    from harness.update import UpdateResult
 
-_WAYS = " (--harness-server, --harness-connect or --harness-app, the same in the ini; or a fixture harness_target)"
-_UPDATED = "transcript rewritten"
-_CLAIMS = "harness_update_claims"
-_COMPARED = "harness_compared"
-_stage_of_test: pytest.StashKey[Any] = pytest.StashKey()
-_claims_folder: pytest.StashKey[Path] = pytest.StashKey()
-_taking_part: pytest.StashKey[dict[str, Target]] = pytest.StashKey()
+_MODES = ("update", "audit", "explore", "compare")
+_HOW_TO_NAME_A_TARGET = (
+    "name the server: --harness-server, --harness-connect or --harness-app, the same as an ini key "
+    "(harness_server …), or a fixture harness_target"
+)
+_REWRITTEN = "transcript rewritten"
+_WRITERS = "harness_update_writers"
+_CELL = "harness_compare_cell"
+_stage_of_test: pytest.StashKey[Stage] = pytest.StashKey()
+_writers_folder: pytest.StashKey[Path] = pytest.StashKey()
+_compared_targets: pytest.StashKey[dict[str, Target]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    add_options(parser)
+    add_pytest_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "harness(server, fence, eol, within): what the `stage` fixture asks for, as a header would"
+        "markers",
+        "harness(server, fence, eol, within): the header of the `stage` fixture, as in a transcript",
     )
-    modes = [
-        f"--harness-{mode}"
-        for mode in ("update", "audit", "explore", "compare")
-        if config.getoption(f"harness_{mode}")
-    ]
+    modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
     if len(modes) > 1:
-        raise pytest.UsageError(f"{' and '.join(modes)}: one of them")
+        raise pytest.UsageError(f"use only one of {' and '.join(modes)}")
     if config.getoption("harness_update") and not hasattr(config, "workerinput"):
-        config.stash[_claims_folder] = Path(tempfile.mkdtemp(prefix="harness-update-"))
+        config.stash[_writers_folder] = Path(tempfile.mkdtemp(prefix="harness-update-"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    folder = config.stash.get(_claims_folder, None)
+    folder = config.stash.get(_writers_folder, None)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """With xdist: every worker claims files in the same folder."""
-    folder = node.config.stash.get(_claims_folder, None)
+    """With xdist, all workers share the folder that records who has rewritten which file."""
+    folder = node.config.stash.get(_writers_folder, None)
     if folder is not None:
-        node.workerinput[_CLAIMS] = str(folder)
+        node.workerinput[_WRITERS] = str(folder)
 
 
 # --- collection ---------------------------------------------------------------------------------------------
@@ -87,24 +87,27 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A comparison makes an item of each transcript and server."""
-    servers: list[str] = metafunc.config.getoption("harness_compare")
-    if not servers or metafunc.function is not _transcript:
+    """A comparison has one item for each transcript and server."""
+    texts: list[str] = metafunc.config.getoption("harness_compare")
+    if not texts or metafunc.function is not _transcript:
         return
-    from harness.compare.serialization import commands
+    from harness.compare.compare import compared_servers
     from harness.targets.choice import UsageError
 
-    try:
-        taking_part = commands(servers, metafunc.config.getoption("harness_features"))
-    except UsageError as wrong:
-        raise pytest.UsageError(f"--harness-compare: {wrong}") from None
-    made = {one.name: one.choice.target() for one in taking_part}
-    targets = metafunc.config.stash.setdefault(_taking_part, made)
+    if _compared_targets not in metafunc.config.stash:
+        try:
+            servers = compared_servers(
+                [("server", text) for text in texts], metafunc.config.getoption("harness_features")
+            )
+        except UsageError as error:
+            raise pytest.UsageError(f"--harness-compare: {error}") from None
+        metafunc.config.stash[_compared_targets] = {one.name: one.choice.target() for one in servers}
+    targets = metafunc.config.stash[_compared_targets]
     metafunc.parametrize("harness_target", list(targets.values()), ids=list(targets))
 
 
 class ChatFile(pytest.Module):
-    """One transcript. It poses as a module of one test, so that fixtures and their parameters work as everywhere."""
+    """One transcript, as a module with one test function, so that fixtures and their parameters work as usual."""
 
     def _getobj(self) -> ModuleType:
         module = ModuleType(self.path.stem)
@@ -117,9 +120,9 @@ class ChatFile(pytest.Module):
 
         try:
             if is_library(load(self.path)):
-                return  # definitions alone, for others to include
+                return  # definitions for other transcripts
         except ScriptError:
-            pass  # told when it is played, as the failure of this item
+            pass  # reported as the failure of its item
         for made in self._genfunctions(self.path.stem, _transcript):
             yield ChatItem.from_parent(
                 self,
@@ -136,7 +139,7 @@ class ChatItem(pytest.Function):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, TranscriptFailed):
-            return TranscriptReport(excinfo.value)
+            return FailureRepr(excinfo.value)
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -144,133 +147,166 @@ class ChatItem(pytest.Function):
         return self.path, 0, self.nodeid.rpartition("::")[0] + self.name[len(self.originalname) :]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Without a target no transcript can be played, which is reported once and not for each of them."""
+    config = session.config
+    if config.option.collectonly or hasattr(config, "workerinput") or any(_target_options(config).values()):
+        return
+    for item in session.items:
+        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+        if "harness_target" in fixtures and fixtures["harness_target"][-1].func.__module__ == __name__:
+            raise pytest.UsageError(f"{item.nodeid} has no server; {_HOW_TO_NAME_A_TARGET}")
+
+
+# --- failures -----------------------------------------------------------------------------------------------
+
+
+class TranscriptFailed(AssertionError):
+    """A transcript that failed: its report, and the same in one line."""
+
+    def __init__(self, lines: Iterable[Line], summary: str) -> None:
+        self.lines = list(lines)
+        super().__init__(summary)
+
+
+class _Crash:
+    """What pytest shows in its short summary."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+class FailureRepr:
+    """The report as pytest shows it: coloured on a terminal, plain in files and between processes."""
+
+    def __init__(self, failed: TranscriptFailed) -> None:
+        self._lines = failed.lines
+        self.reprcrash = _Crash(str(failed))
+
+    def toterminal(self, tw: Any) -> None:
+        tw.write(ansi(self._lines) if tw.hasmarkup else str(self))
+
+    def __str__(self) -> str:
+        return plain(self._lines)
+
+
+# --- playing ------------------------------------------------------------------------------------------------
+
+
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
-    from harness.playing.files import play_file
-    from harness.playing.verdict import Outcome
+    option = request.config.getoption
+    if option("harness_audit"):
+        _audit(request.node.path, harness_target, option("harness_audit_most"))
+    elif option("harness_explore"):
+        _explore(request.node.path, harness_target, option("harness_explore"), option("harness_explore_seed"))
+    elif option("harness_update"):
+        _update(request, harness_target)
+    else:
+        _play(request, harness_target)
 
-    path = request.node.path
-    if request.config.getoption("harness_audit"):
-        _audit(path, harness_target, request.config.getoption("harness_audit_most"))
-        return
-    explore = request.config.getoption("harness_explore")
-    if explore:
-        _explore(path, harness_target, explore, request.config.getoption("harness_explore_seed"))
-        return
-    done = _update(request, harness_target) if request.config.getoption("harness_update") else None
-    verdict = done.verdict if done else play_file(path, harness_target)
+
+def _play(request: pytest.FixtureRequest, target: Target) -> None:
+    from harness.playing.pipeline import play_file
+
+    verdict = play_file(request.node.path, target)
     if request.config.getoption("harness_compare"):
-        from harness.compare.comparing import cell
-        from harness.compare.serialization import serialized
+        from harness.compare.compare import cell_of
 
-        targets = request.config.stash[_taking_part]
-        name = next(name for name, target in targets.items() if target is harness_target)
-        request.node.user_properties.append((_COMPARED, serialized(cell(name, verdict))))
-    if done is not None and done.diff:
-        request.node.add_report_section("call", _UPDATED, done.diff)
-    elif verdict.outcome is Outcome.SKIPPED:
+        targets = request.config.stash[_compared_targets]
+        name = next(name for name, one in targets.items() if one is target)
+        request.node.user_properties.append((_CELL, cell_of(name, verdict).as_text()))
+    _finish(verdict)
+
+
+def _finish(verdict: Verdict, refused: str = "") -> None:
+    """Skip or fail the running test, unless the transcript passed."""
+    from harness.playing.verdict import Outcome
+    from harness.report.text import report, summary
+
+    if verdict.outcome is Outcome.SKIPPED:
         pytest.skip(verdict.reason)
-    elif verdict.outcome is not Outcome.PASSED:
-        raise _transcript_failed(verdict, done.refused if done else "")
+    if not verdict.passed:
+        note = [[], [Span(f"  not rewritten: {refused}", Tone.WARNING)]] if refused else []
+        raise TranscriptFailed([*report(verdict), *note], summary(verdict))
 
 
-def _transcript_failed(verdict: Verdict, refused: str) -> TranscriptFailed:
-    from harness.reporting.failure_text import summary
-    from harness.reporting.report import report
+def _update(request: pytest.FixtureRequest, target: Target) -> None:
+    from harness.update import single_writer, update
 
-    lines = list(report(verdict))
-    if refused:
-        lines += [[], [styled_text.Span(f"  not rewritten: {refused}", styled_text.Tone.WANTED)]]
-    return TranscriptFailed(lines, summary(verdict))
+    config = request.config
+    shared = getattr(config, "workerinput", {}).get(_WRITERS)
+    folder = Path(shared) if shared else config.stash[_writers_folder]
+    path: Path = request.node.path
+    with single_writer(folder, path, request.node.nodeid) as before_writing:
+        result: UpdateResult = update(path, target, before_writing=before_writing)
+    if result.diff:
+        request.node.add_report_section("call", _REWRITTEN, result.diff)
+    else:
+        _finish(result.verdict, result.refused)
 
 
 def _audit(path: Path, target: Target, most: int | None) -> None:
-    from harness.audit.audit_report import headline, report
-    from harness.audit.auditing import Sample
-    from harness.audit.files import audit_file
-    from harness.playing.pipeline import PlayOptions
+    from harness.audit.audit import Sample, audit_file, headline, report
     from harness.playing.verdict import Outcome
 
-    audit_result = audit_file(path, target, PlayOptions(), Sample(most))
-    if audit_result.clean.outcome is Outcome.SKIPPED:
-        pytest.skip(audit_result.clean.reason)
-    if not audit_result.sound:
-        raise TranscriptFailed(list(report(audit_result)), headline(audit_result))
+    audited = audit_file(path, target, sample=Sample(most))
+    if audited.outcome is Outcome.SKIPPED:
+        pytest.skip(audited.unchanged.reason)
+    if audited.outcome is not Outcome.PASSED:
+        raise TranscriptFailed(report(audited), headline(audited))
 
 
 def _explore(path: Path, target: Target, runs: int, seed: int) -> None:
-    from harness.exploring.exploration_report import headline, report
-    from harness.exploring.explore import explorable, explore_file
+    from harness.explore import explorable, explore_file, headline, report
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError
 
     try:
-        exploration_result = explore_file(path, explorable(target), range(seed, seed + runs))
-    except UsageError as wrong:
-        raise pytest.UsageError(f"--harness-explore: {wrong}") from None
-    if exploration_result.baseline.outcome is Outcome.SKIPPED:
-        pytest.skip(exploration_result.baseline.reason)
-    if not exploration_result.passed:
-        raise TranscriptFailed(list(report(exploration_result)), headline(exploration_result))
+        explored = explore_file(path, explorable(target), range(seed, seed + runs))
+    except UsageError as error:
+        raise pytest.UsageError(f"--harness-explore: {error}") from None
+    if explored.outcome is Outcome.SKIPPED:
+        pytest.skip(explored.baseline.reason)
+    if explored.outcome is not Outcome.PASSED:
+        raise TranscriptFailed(report(explored), headline(explored))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Without any target nothing that needs one can be played, which is told once and not by each of them."""
-    config = session.config
-    if config.option.collectonly or hasattr(config, "workerinput") or any(_given(config).values()):
-        return
-    for item in session.items:
-        known = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-        if "harness_target" in known and known["harness_target"][-1].func.__module__ == __name__:
-            raise pytest.UsageError(f"{item.nodeid} has no server to play with: say what is tested{_WAYS}")
-
-
-# --- update -------------------------------------------------------------------------------------------------
-
-
-def _update(request: pytest.FixtureRequest, target: Target) -> UpdateResult:
-    from harness.updating.claims import Claims
-    from harness.updating.updating import update
-
-    config = request.config
-    given = getattr(config, "workerinput", {}).get(_CLAIMS)
-    claims = Claims(Path(given) if given else config.stash[_claims_folder])
-    path: Path = request.node.path
-    with claims.of(path, request.node.nodeid) as claim:
-        return update(path, target, before_writing=claim)
+# --- at the end ---------------------------------------------------------------------------------------------
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    _sum_up_comparison(terminalreporter)
-    if not terminalreporter.config.getoption("harness_update"):
-        return
-    reports = terminalreporter.stats.get("passed", [])
-    diffs = [text for one in reports for name, text in one.sections if _UPDATED in name]
+    if terminalreporter.config.getoption("harness_update"):
+        _show_rewritten(terminalreporter)
+    if terminalreporter.config.getoption("harness_compare"):
+        _show_comparison(terminalreporter)
+
+
+def _show_rewritten(terminalreporter: Any) -> None:
+    passed = terminalreporter.stats.get("passed", [])
+    diffs = [text for one in passed for name, text in one.sections if _REWRITTEN in name]
     if diffs:
-        terminalreporter.section(
-            f"{len(diffs)} {'transcript' if len(diffs) == 1 else 'transcripts'} rewritten"
-        )
+        terminalreporter.section(f"{count(len(diffs), 'transcript')} rewritten")
         for diff in diffs:
             terminalreporter.write(diff)
 
 
-def _sum_up_comparison(terminalreporter: Any) -> None:
-    servers = terminalreporter.config.getoption("harness_compare")
-    reports: list[Any] = [
+def _show_comparison(terminalreporter: Any) -> None:
+    played = [
         one
         for kind in ("passed", "failed", "skipped")
         for one in terminalreporter.stats.get(kind, [])
-        if isinstance(one, pytest.TestReport)  # a module skipped as a whole is reported too
+        if isinstance(one, pytest.TestReport)  # a module that is skipped as a whole is reported too
     ]
-    texts = [text for one in reports for name, text in one.user_properties if name == _COMPARED]
-    if servers and texts:
-        from harness.compare.serialization import summed_up
+    texts = [str(text) for one in played for name, text in one.user_properties if name == _CELL]
+    if texts:
+        from harness.compare.compare import split_name
+        from harness.compare.report import Table, text
 
+        servers = [split_name(one)[0] for one in terminalreporter.config.getoption("harness_compare")]
+        lines = list(text(Table.of_texts(texts, servers)))
         terminalreporter.section("servers compared")
-        lines = summed_up(texts, servers)
-        terminalreporter.write(
-            styled_text.ansi(lines) if terminalreporter.hasmarkup else styled_text.plain(lines)
-        )
+        terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))
 
 
 # --- fixtures -----------------------------------------------------------------------------------------------
@@ -278,17 +314,17 @@ def _sum_up_comparison(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def harness_target(pytestconfig: pytest.Config) -> Target:
-    """What transcripts are played at. A project overrides this fixture, or says it in the options or the ini."""
+    """The target of transcripts and stages: from the options, the ini, or a fixture that overrides this one."""
     from harness.targets.choice import TargetChoice, UsageError
 
     try:
-        return TargetChoice(**_given(pytestconfig)).target()
-    except UsageError as wrong:
-        pytest.fail(f"{wrong}{_WAYS}", pytrace=False)
+        return TargetChoice(**_target_options(pytestconfig)).target()
+    except UsageError as error:
+        pytest.fail(f"{error}; {_HOW_TO_NAME_A_TARGET}", pytrace=False)
 
 
-def _given(config: pytest.Config) -> dict[str, Any]:
-    """The target that the options name, or else the ini."""
+def _target_options(config: pytest.Config) -> dict[str, Any]:
+    """The target in the options, or else in the ini."""
     given = {name: config.getoption(f"harness_{name}") for name in ("server", "connect", "app")}
     if any(given.values()):
         return given
@@ -297,7 +333,7 @@ def _given(config: pytest.Config) -> dict[str, Any]:
 
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[Stage]:
-    """Clients at the target, for conversations written in Python; settled and closed at the end of the test."""
+    """Clients at the target, for conversations written in Python."""
     from harness.playing.pipeline import stage_for
 
     marker = request.node.get_closest_marker("harness")
@@ -308,7 +344,7 @@ def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[St
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """A test that leaves a line unexpected has failed, so this is looked at in the test and not after it."""
+    """Settle the stage inside the test, so that an unexpected line fails the test and not its teardown."""
     __tracebackhide__ = True
     result = yield
     made = pyfuncitem.stash.get(_stage_of_test, None)

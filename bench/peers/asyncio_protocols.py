@@ -1,6 +1,6 @@
 """A chat server on asyncio's protocols (no streams, no tasks): the fastest way asyncio has.
 
-A peer for the benchmark: the `line` dialect and nothing else. It must not know geventchat or the benchmark.
+A peer for the benchmark: the `line` dialect and nothing else. It knows neither geventchat nor the benchmark.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ COMMANDS_BEFORE_LOGIN = {b"LOGIN", b"QUIT", b"EXIT"}
 
 
 class Chat(asyncio.Protocol):
-    """One connection; the room is the dictionary that all of them share."""
+    """One connection. All of them share the dictionary of members."""
 
     transport: asyncio.Transport
 
     def __init__(self, members: dict[bytes, Chat]) -> None:
         self.members = members
         self.name: bytes | None = None
-        self.rest = b""
+        self.unfinished = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one, though no subclass says so
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transport does not inherit from it
         self.transport.set_write_buffer_limits(high=MAX_QUEUE_BYTES)
 
     def pause_writing(self) -> None:
-        self.transport.abort()  # so much waits for it that it will not catch up: nobody waits for it
+        self.transport.abort()  # it will not catch up
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.name is not None:
             del self.members[self.name]
-            self.tell_others(b"INFO " + self.name + b" disconnected\n")
+            self.broadcast(b"INFO " + self.name + b" disconnected\n")
 
     def data_received(self, data: bytes) -> None:
-        *lines, self.rest = (self.rest + data).split(b"\n")
+        *lines, self.unfinished = (self.unfinished + data).split(b"\n")
         for line in lines:
             line = line.rstrip(b"\r")
             if line:
-                self.answer(line)
+                self.handle(line)
 
-    def tell_others(self, data: bytes) -> None:
-        # A copy, for whoever turns out to be too slow may leave the dictionary meanwhile.
+    def broadcast(self, data: bytes) -> None:
+        # A copy, because a member that is too slow leaves the dictionary during the loop.
         for member in list(self.members.values()):
             if member is not self:
                 member.transport.write(data)
 
-    def answer(self, line: bytes) -> None:
+    def handle(self, line: bytes) -> None:
         write = self.transport.write
         word, _, rest = line.partition(b" ")
         command = word.upper()
@@ -56,7 +56,7 @@ class Chat(asyncio.Protocol):
             write(b"ERR must-login-first\n")
         elif command == b"MSG":
             if text := rest.strip():
-                self.tell_others(b"MSG " + (self.name or b"") + b" " + text + b"\n")
+                self.broadcast(b"MSG " + (self.name or b"") + b" " + text + b"\n")
             else:
                 write(b"ERR empty-message\n")
         elif command == b"LOGIN":

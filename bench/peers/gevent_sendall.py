@@ -1,6 +1,6 @@
-"""A chat server on gevent with a greenlet for each client and `sendall` in the speaker's: the obvious design.
+"""A chat server on gevent with a greenlet per client, which calls `sendall` for each receiver: the obvious design.
 
-A peer for the benchmark: the `line` dialect and nothing else. It must not know geventchat or the benchmark.
+A peer for the benchmark: the `line` dialect and nothing else. It knows neither geventchat nor the benchmark.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ COMMANDS_BEFORE_LOGIN = {b"LOGIN", b"QUIT", b"EXIT"}
 
 
 class Client:
-    """One connection. Two greenlets must not be in `sendall` on one socket, hence the lock."""
+    """One connection. The lock keeps two greenlets from calling `sendall` on one socket at the same time."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -27,20 +27,20 @@ class Client:
             try:
                 self.sock.sendall(data)
             except OSError:
-                pass  # it is gone; its own greenlet finds out and says so
+                pass  # its own greenlet notices that the connection is gone and announces it
 
 
 class Chat:
     def __init__(self) -> None:
         self.members: dict[bytes, Client] = {}
 
-    def tell_others(self, client: Client, data: bytes) -> None:
+    def broadcast(self, client: Client, data: bytes) -> None:
         for member in list(self.members.values()):
             if member is not client:
                 member.send(data)
 
-    def converse(self, sock: socket.socket, _address: object) -> None:
-        """The life of one client, in its own greenlet."""
+    def serve_client(self, sock: socket.socket, _address: object) -> None:
+        """Serve one client, in its own greenlet."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client, rest = Client(sock), b""
         try:
@@ -48,24 +48,24 @@ class Chat:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     line = line.rstrip(b"\r")
-                    if line and not self.answer(client, line):
+                    if line and not self.handle(client, line):
                         return
         except OSError:
-            pass  # a reset is one way to leave
+            pass  # a reset ends the connection like any other end
         finally:
             if client.name is not None:
                 del self.members[client.name]
-                self.tell_others(client, b"INFO " + client.name + b" disconnected\n")
+                self.broadcast(client, b"INFO " + client.name + b" disconnected\n")
 
-    def answer(self, client: Client, line: bytes) -> bool:
-        """Do what one line asks for. False: the client wants to go."""
+    def handle(self, client: Client, line: bytes) -> bool:
+        """Handle one line. False when the client quits."""
         word, _, rest = line.partition(b" ")
         command = word.upper()
         if client.name is None and command not in COMMANDS_BEFORE_LOGIN:
             client.send(b"ERR must-login-first\n")
         elif command == b"MSG":
             if text := rest.strip():
-                self.tell_others(client, b"MSG " + (client.name or b"") + b" " + text + b"\n")
+                self.broadcast(client, b"MSG " + (client.name or b"") + b" " + text + b"\n")
             else:
                 client.send(b"ERR empty-message\n")
         elif command == b"LOGIN":
@@ -101,7 +101,7 @@ class Chat:
 
 
 def main() -> None:
-    server = StreamServer(("127.0.0.1", int(sys.argv[1])), Chat().converse, backlog=4096)
+    server = StreamServer(("127.0.0.1", int(sys.argv[1])), Chat().serve_client, backlog=4096)
     server.start()
     print(f"ready {server.server_port}", flush=True)
     server.serve_forever()

@@ -1,6 +1,6 @@
-// A chat server on Node's net module, a write for each listener: Node's obvious design.
+// A chat server on Node's net module, one write per receiver: Node's obvious design.
 //
-// A peer for the benchmark: the `line` dialect and nothing else. It must not know geventchat or the benchmark.
+// A peer for the benchmark: the `line` dialect and nothing else. It knows neither geventchat nor the benchmark.
 'use strict';
 
 const net = require('node:net');
@@ -8,12 +8,12 @@ const net = require('node:net');
 const MAX_QUEUE_BYTES = 1 << 20;
 const members = new Map(); // name -> socket, in login order
 
-function tellOthers(from, data) {
+function broadcast(from, data) {
   const bytes = Buffer.from(data); // encoded once for all
   for (const socket of members.values()) {
     if (socket === from) continue;
     socket.write(bytes);
-    if (socket.writableLength > MAX_QUEUE_BYTES) socket.destroy(); // it will not catch up: nobody waits for it
+    if (socket.writableLength > MAX_QUEUE_BYTES) socket.destroy(); // it will not catch up
   }
 }
 
@@ -25,7 +25,7 @@ function login(socket, name) {
   return 'OK\n';
 }
 
-function answer(socket, line) {
+function handle(socket, line) {
   const at = line.indexOf(' ');
   const command = (at < 0 ? line : line.slice(0, at)).toUpperCase();
   const rest = at < 0 ? '' : line.slice(at + 1);
@@ -37,7 +37,7 @@ function answer(socket, line) {
   switch (command) {
     case 'MSG': {
       const text = rest.trim();
-      if (text) tellOthers(socket, `MSG ${name} ${text}\n`);
+      if (text) broadcast(socket, `MSG ${name} ${text}\n`);
       else socket.write('ERR empty-message\n');
       break;
     }
@@ -74,15 +74,15 @@ const server = net.createServer({ noDelay: true }, (socket) => {
     const lines = (rest + chunk).split('\n');
     rest = lines.pop();
     for (const line of lines) {
-      const whole = line.endsWith('\r') ? line.slice(0, -1) : line;
-      if (whole) answer(socket, whole);
+      const complete = line.endsWith('\r') ? line.slice(0, -1) : line;
+      if (complete) handle(socket, complete);
     }
   });
-  socket.on('error', () => {}); // 'close' follows, and says that the client left
+  socket.on('error', () => {}); // 'close' follows and announces it
   socket.on('close', () => {
     if (socket.chatName === undefined) return;
     members.delete(socket.chatName);
-    tellOthers(socket, `INFO ${socket.chatName} disconnected\n`);
+    broadcast(socket, `INFO ${socket.chatName} disconnected\n`);
   });
 });
 

@@ -1,6 +1,6 @@
-"""A chat server with a thread for each client and `sendall` to each listener: the obvious first design.
+"""A chat server with a thread per client, which calls `sendall` for each receiver: the obvious first design.
 
-A peer for the benchmark: the `line` dialect and nothing else. It must not know geventchat or the benchmark.
+A peer for the benchmark: the `line` dialect and nothing else. It knows neither geventchat nor the benchmark.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ COMMANDS_BEFORE_LOGIN = {b"LOGIN", b"QUIT", b"EXIT"}
 
 
 class Client:
-    """One connection. Several threads may speak to it, so each whole line goes out under its lock."""
+    """One connection. Several threads send to it, so each line is sent under its lock."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -25,7 +25,7 @@ class Client:
             try:
                 self.sock.sendall(data)
             except OSError:
-                pass  # it is gone; its own thread finds out and says so
+                pass  # its own thread notices that the connection is gone and announces it
 
 
 class Room:
@@ -37,7 +37,7 @@ class Room:
         with self.lock:
             return [member for member in self.members.values() if member is not client]
 
-    def tell_others(self, client: Client, data: bytes) -> None:
+    def broadcast(self, client: Client, data: bytes) -> None:
         for member in self.others(client):
             member.send(data)
 
@@ -55,18 +55,18 @@ class Room:
         if client.name is not None:
             with self.lock:
                 del self.members[client.name]
-            self.tell_others(client, b"INFO " + client.name + b" disconnected\n")
+            self.broadcast(client, b"INFO " + client.name + b" disconnected\n")
 
 
-def answer(room: Room, client: Client, line: bytes) -> bool:
-    """Do what one line asks for. False: the client wants to go."""
+def handle(room: Room, client: Client, line: bytes) -> bool:
+    """Handle one line. False when the client quits."""
     word, _, rest = line.partition(b" ")
     command = word.upper()
     if client.name is None and command not in COMMANDS_BEFORE_LOGIN:
         client.send(b"ERR must-login-first\n")
     elif command == b"MSG":
         if text := rest.strip():
-            room.tell_others(client, b"MSG " + (client.name or b"") + b" " + text + b"\n")
+            room.broadcast(client, b"MSG " + (client.name or b"") + b" " + text + b"\n")
         else:
             client.send(b"ERR empty-message\n")
     elif command == b"LOGIN":
@@ -95,18 +95,18 @@ def answer(room: Room, client: Client, line: bytes) -> bool:
     return True
 
 
-def converse(room: Room, sock: socket.socket) -> None:
-    """The life of one client, in its own thread."""
+def serve_client(room: Room, sock: socket.socket) -> None:
+    """Serve one client, in its own thread."""
     client, rest = Client(sock), b""
     try:
         while chunk := sock.recv(65536):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 line = line.rstrip(b"\r")
-                if line and not answer(room, client, line):
+                if line and not handle(room, client, line):
                     return
     except OSError:
-        pass  # a reset is one way to leave
+        pass  # a reset ends the connection like any other end
     finally:
         room.leave(client)
         sock.close()
@@ -114,13 +114,13 @@ def converse(room: Room, sock: socket.socket) -> None:
 
 def main() -> None:
     room = Room()
-    threading.stack_size(256 * 1024)  # the default of 8 MB reserved each would not hold thousands everywhere
+    threading.stack_size(256 * 1024)  # the default reserves 8 MB for each of thousands of threads
     with socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=4096) as listener:
         print(f"ready {listener.getsockname()[1]}", flush=True)
         while True:
             sock, _ = listener.accept()
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=converse, args=(room, sock), daemon=True).start()
+            threading.Thread(target=serve_client, args=(room, sock), daemon=True).start()
 
 
 if __name__ == "__main__":

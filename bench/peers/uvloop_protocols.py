@@ -1,6 +1,6 @@
-"""The same chat server as in asyncio_protocols, on uvloop: libuv's loop and sockets in place of Python's.
+"""The same chat server as in asyncio_protocols, on uvloop: libuv's loop and sockets instead of Python's.
 
-A peer for the benchmark. It must not know geventchat or the benchmark.
+A peer for the benchmark. It knows neither geventchat nor the benchmark.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Draws failure.svg: one failing run, as a terminal shows it.
+"""Draw failure.svg: one failing run, as a terminal shows it.
 
     python docs/pictures/failure.py
 
-The run is real: the command is started on a pseudo-terminal, and what it writes there is drawn, colours and all.
+The run is real: the command runs on a pseudo-terminal, and its output is drawn with its colours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-COMMAND = ("python", "-m", "harness", "play", "hello.chat", "--app", "leaky:serve")
+COMMAND = ("harness", "play", "hello.chat", "--app", "leaky:serve")
 COLUMN, LINE, MARGIN, BAR = 8.43, 20, 18, 34
 PAPER, TEXT, QUIET = "#1c1f26", "#dfe2e7", "#8b919b"
 COLOURS = {"32": "#6fcf8a", "31": "#ff7b72", "33": "#e0b34c", "36": "#62c4e0"}
@@ -25,20 +25,25 @@ WIPED = re.compile(r"^.*\r\x1b\[K")
 
 
 def on_a_terminal(command: tuple[str, ...]) -> str:
-    """What the command writes when its output is a terminal."""
+    """The output of the command on a terminal."""
     ours, theirs = pty.openpty()
     paths = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     environment.pop("NO_COLOR", None)
     process = subprocess.Popen(
-        (sys.executable, *command[1:]), cwd=HERE, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+        (sys.executable, "-m", *command),
+        cwd=HERE,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
     )
     os.close(theirs)
     written = bytearray()
     while True:
         try:
             chunk = os.read(ours, 65536)
-        except OSError:  # how Linux says that nobody holds the other side any more
+        except OSError:  # the command has closed the terminal
             break
         if not chunk:
             break
@@ -85,7 +90,7 @@ def drawn(lines: list[str]) -> str:
     for number, line in enumerate(shown):
         y, column = BAR + (number + 0.7) * LINE, 0
         for style, text in line:
-            # Each piece has its own place and length, so that columns stay columns in any monospaced font.
+            # Each word has its own position and length, so that columns align in every monospaced font.
             word = text.strip()
             if word:
                 place = column + text.index(word)

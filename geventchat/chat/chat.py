@@ -39,7 +39,7 @@ from geventchat.chat.events import (
     Welcome,
 )
 from geventchat.chat.names import InvalidName, Name, key_of, parse_name
-from geventchat.chat.rooms import Gate, Room, Subscriber
+from geventchat.chat.rooms import Gate, GateFactory, Room, Subscriber
 from geventchat.exhaustive import assert_never
 
 LOBBY = "lobby"
@@ -68,7 +68,7 @@ class Busy:
 class Pending(Generic[T]):
     """Work that has to wait, to be done outside the chat.
 
-    The client's greenlet runs `job`, which can block that greenlet and nobody else. `finish` is called with the
+    The client's greenlet runs `job`, which can block only that greenlet. `finish` is called with the
     result, back in the chat, and checks again what may have changed meanwhile. If the client is gone by then,
     `finish` is not called.
     """
@@ -104,15 +104,16 @@ class Chat:
         self,
         time: Callable[[], float],
         *,
+        new_gate: GateFactory,
         contacts: int,
         observer: Callable[[Said | DirectMessage], None] | None = None,
     ) -> None:
-        """Take the time from `time`, in seconds since 1970.
+        """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `contacts` is how many people each client is remembered to have written to. `observer` sees every message
-        and must not block.
+        `contacts` is how many people each client is remembered to have written to. `observer` sees every message and
+        must not block.
         """
-        self.lobby = Room(LOBBY)
+        self.lobby = Room(LOBBY, new_gate)
         self._sessions: dict[str, Session] = {}
         self._time = time
         self._contacts = contacts
@@ -150,12 +151,19 @@ class Chat:
         return DONE
 
     def leave(self, session: Session) -> None:
-        """The client is gone: its name is free at once, and the others hear of it once."""
+        """The client is gone: its name is free at once, and the others hear of it once.
+
+        Thousands can leave at the same moment. What the others cannot take then waits for `announce_departures`.
+        """
         name = session.name
         if name is not None:
             session.name = None
             del self._sessions[name.key]
             self.lobby.leave(name, session.subscriber, self._now_ms())
+
+    def announce_departures(self) -> Gate | None:
+        """Tell the others who has left; the gate that has to admit the caller before the rest can be announced."""
+        return None if self.lobby.announce_departures() else self.lobby.gate
 
     def close(self, session: Session) -> None:
         """The server is stopping: remove the client without telling the others, who are about to go too."""
@@ -184,9 +192,8 @@ class Chat:
             return _reject(session, invalid.reason)
         if name.key in self._sessions:
             return _reject(session, Rejection.NAME_TAKEN)
-        gate = self.lobby.closed_gate()
-        if gate is not None:
-            return Busy(gate)
+        if not self.lobby.gate.is_open():
+            return Busy(self.lobby.gate)
         session.name = name
         self._sessions[name.key] = session
         now_ms = self._now_ms()
@@ -197,9 +204,8 @@ class Chat:
     def _say(self, session: Session, name: Name, texts: Sequence[str]) -> Result[object]:
         if not all(texts):
             return _reject(session, Rejection.EMPTY_MESSAGE)
-        gate = self.lobby.closed_gate()
-        if gate is not None:
-            return Busy(gate)
+        if not self.lobby.gate.is_open():
+            return Busy(self.lobby.gate)
         said = self.lobby.say(name, texts, session.subscriber, self._now_ms())
         if self._observer is not None:
             self._observer(said)

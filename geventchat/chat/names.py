@@ -64,7 +64,7 @@ def parse_name(typed: str) -> Name:
 
 
 def key_of(typed: str) -> str:
-    """The key under which the person is found whose name is spelt like this; empty if nobody can have such a name."""
+    """The key of the person whose name is spelt like this; empty if the name is impossible."""
     if len(typed) > _MAX_TYPED_LENGTH:
         return ""
     return _fold(normalize("NFC", _narrow(typed)))
@@ -89,7 +89,7 @@ def _allowed(shown: str) -> bool:
     return (
         all(_is_identifier(char) for char in shown)
         and not _INVISIBLE.search(shown)
-        # Without a base of its own, a mark would combine with whatever is printed before the name.
+        # A mark at the beginning would combine with whatever is printed before the name.
         and category(shown[0])[0] != "M"
         and not _stacked(shown)
         and _reads_one_way(shown)

@@ -1,4 +1,4 @@
-"""A room: who is in it, the audiences that hear it, and the ids of its messages.
+"""A room: the people in it, the audiences that hear it, and the ids of its messages.
 
 Does not know what an audience or a subscriber is made of; both are handed in, and the room only says what happened
 and in which order.
@@ -6,13 +6,15 @@ and in which order.
 Invariants:
 - `names` holds everyone in the room, in the order in which they entered.
 - `_audiences` holds each audience that at least one member belongs to, once.
+- A name in `_departures` is free: its holder has left, and the others have yet to hear of it. They hear of it before
+  anyone else enters under that name.
 - ids grow by one per text.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -21,10 +23,13 @@ from geventchat.chat.names import Name
 
 
 class Gate(Protocol):
-    """Admits speakers as fast as those who listen can follow."""
+    """Admits speakers as fast as those who listen can follow: one gate for each room, one queue at each gate."""
 
     def is_open(self) -> bool:
         """True when something can be said now."""
+
+    def pump(self) -> None:
+        """Look whether somebody can be admitted now."""
 
     def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
         """Wait for admission, outside the chat; what was refused can be said inside."""
@@ -41,7 +46,7 @@ class Subscriber(Protocol):
         """Hear the audience from now on."""
 
     def unsubscribe(self) -> None:
-        """Stop hearing the audience; what it was told before is still delivered."""
+        """Stop hearing the audience; what was said before is still delivered."""
 
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
@@ -56,43 +61,51 @@ class Subscriber(Protocol):
 class Audience(Protocol):
     """Everyone who hears the same bytes."""
 
-    @property
-    def gate(self) -> Gate:
-        """The gate that whatever is said to this audience has to pass."""
+    def delay_s(self) -> float:
+        """How long until something can be said: 0 for now, infinity for as long as the turn takes."""
 
-    def publish(self, event: Broadcast, author: Subscriber) -> None:
-        """Deliver to everyone; whether the author hears it too is up to the dialect."""
+    def attach(self, gate: Gate) -> None:
+        """Pump this gate whenever the delay may have become shorter."""
+
+    def detach(self, gate: Gate) -> None:
+        """Stop pumping this gate."""
+
+    def publish(self, event: Broadcast, author: Subscriber | None) -> None:
+        """Deliver to everyone; whether a present author hears it too is up to the dialect."""
+
+
+# Makes a gate that is open when the delay is 0.
+GateFactory = Callable[[Callable[[], float]], Gate]
 
 
 class Room:
     """The people who hear each other."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, new_gate: GateFactory) -> None:
         self.name = name
+        self.gate = new_gate(self._delay_s)
         self.last_id = 0
         self._names: dict[str, str] = {}
         self._members: Counter[Audience] = Counter()
         self._audiences: tuple[Audience, ...] = ()
+        self._departures: dict[str, Left] = {}
 
     @property
     def names(self) -> Collection[str]:
         """The names of everyone here, in the order in which they entered: a live view."""
         return self._names.values()
 
-    def closed_gate(self) -> Gate | None:
-        """The first gate that is closed, or None when something can be said."""
-        for audience in self._audiences:
-            if not audience.gate.is_open():
-                return audience.gate
-        return None
-
     def enter(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
         """Add a member, who hears what is said from now on; the others hear of it."""
+        departure = self._departures.pop(name.key, None)
+        if departure is not None:
+            self._publish(departure, None)
         self._names[name.key] = name.shown
         audience = subscriber.audience
         self._members[audience] += 1
         if self._members[audience] == 1:
             self._audiences = tuple(self._members)
+            audience.attach(self.gate)
         subscriber.subscribe()
         self._publish(Joined(self.name, name.shown, time_ms), subscriber)
 
@@ -104,9 +117,17 @@ class Room:
         return said
 
     def leave(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
-        """Remove a member; the others hear of it."""
+        """Remove a member; the others hear of it as soon as they can follow."""
         self.remove(name, subscriber)
-        self._publish(Left(self.name, name.shown, time_ms), subscriber)
+        self._departures[name.key] = Left(self.name, name.shown, time_ms)
+        self.announce_departures()
+
+    def announce_departures(self) -> bool:
+        """Tell the others who has left, in order; False when the gate closed before all were announced."""
+        departures = self._departures
+        while departures and self.gate.is_open():
+            self._publish(departures.pop(next(iter(departures))), None)
+        return not departures
 
     def remove(self, name: Name, subscriber: Subscriber) -> None:
         """Remove a member silently."""
@@ -117,7 +138,15 @@ class Room:
         if not self._members[audience]:
             del self._members[audience]
             self._audiences = tuple(self._members)
+            audience.detach(self.gate)
+            self.gate.pump()
 
-    def _publish(self, event: Broadcast, author: Subscriber) -> None:
+    def _delay_s(self) -> float:
+        delay_s = 0.0
+        for audience in self._audiences:
+            delay_s = max(delay_s, audience.delay_s())
+        return delay_s
+
+    def _publish(self, event: Broadcast, author: Subscriber | None) -> None:
         for audience in self._audiences:
             audience.publish(event, author)

@@ -68,8 +68,10 @@ def _marks(*blocks: tuple[int, int]) -> str:
 
 
 # Every block of the Basic Multilingual Plane that has marks; looking through all of Unicode would slow the start down.
-_BASIC_MARKS = _marks((0x300, 0x20F0), (0x2CEF, 0x3099), (0xA66F, 0xABED), (0xFB1E, 0xFE2F))
-_ASTRAL_MARKS = _marks((0x101FD, 0x11FFF), (0x16AF0, 0x16FFF), (0x1BC9D, 0x1BC9E), (0x1CF00, 0x1EFFF))
+_BASIC_MARKS = _marks((0x300, 0x20F0), (0x2CEF, 0x309A), (0xA66F, 0xABED), (0xFB1E, 0xFE2F))
+_ASTRAL_MARKS = _marks(
+    (0x101FD, 0x11FFF), (0x16AF0, 0x16FFF), (0x1BC9D, 0x1BC9E), (0x1CF00, 0x1EFFF), (0xE0100, 0xE01EF)
+)
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 # A character class within the basic plane is one look into a table; with astral characters it is a search.
 _STACK = re.compile(f"([{_BASIC_MARKS}]{{{_MAX_MARKS}}})[{_BASIC_MARKS}]+")
@@ -84,7 +86,8 @@ def clean(raw: str) -> str:
     if raw.isascii():
         return raw.strip() if raw.isprintable() else raw.strip(_WHITE).translate(_LEFT_TO_RIGHT)
     text = raw
-    if not text.isprintable() and _SUSPECT.search(text):
+    # Two fillers are letters by category, and so printable.
+    if (not text.isprintable() or "\u3164" in text or "\uffa0" in text) and _SUSPECT.search(text):
         text = _translate(
             text.strip(_WHITE), _ANY_DIRECTION if _RIGHT_TO_LEFT.search(text) else _LEFT_TO_RIGHT
         )

@@ -214,7 +214,7 @@ class Session:
         return self._conversation.others if self._was_online else ()
 
     def accepts(self, text: str) -> bool:
-        """True when this input can be handled now; otherwise the person is told why not."""
+        """True when this input can be handled now; otherwise the reason is shown."""
         offline = self._state in {State.CONNECTING, State.LOGGING_IN, State.BACKING_OFF}
         if not offline or isinstance(parse_input(text), Quit | Help | None):
             return True

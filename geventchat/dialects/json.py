@@ -58,7 +58,8 @@ _MAX_DIGITS = 100
 # No request needs more objects, arrays and members; parsing thousands of tiny ones costs twenty times as much as a
 # text.
 _MAX_VALUES = 200
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# Matches an unfinished string too: looking for the end of one from each of its quotes would take quadratic time.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)')
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 

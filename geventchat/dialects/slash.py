@@ -80,7 +80,7 @@ _HELP = """\
 
 
 def error_text(reason: Rejection | ParseError, subject: str) -> str:
-    """What a client is told when its command is refused."""
+    """The line that answers a refused command."""
     match reason:
         case Rejection.NAME_LENGTH:
             return "[error] Username must be 1-20 characters."
@@ -111,7 +111,7 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
 
 
 def notice_text(reason: NoticeReason) -> str:
-    """What a client is told when the server closes its connection."""
+    """The last line before the server closes a connection."""
     match reason:
         case NoticeReason.IDLE:
             return "[error] Idle timeout."

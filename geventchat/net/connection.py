@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import gevent
 from gevent import Timeout
 from gevent.hub import Hub as Loop
 
@@ -29,8 +30,8 @@ from geventchat.clock import Clock
 from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.exhaustive import assert_never
-from geventchat.log import Happening, Log
-from geventchat.net.admission import Address, Admission
+from geventchat.log import AddressLog, LogEvent
+from geventchat.net.admission import Address, Admission, origin_of
 from geventchat.net.delivery import Audience, Delivery, Subscriber
 from geventchat.net.flow import TokenBucket
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
@@ -42,6 +43,8 @@ _READ, _WRITE = 1, 2
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line costs at least as much as this many bytes: tiny ones take longer to handle than their bytes suggest.
 _LEAST_LINE_COST = 32
+# Answers of fewer bytes are charged together with others.
+_LEAST_ANSWER_COST = 1_024
 # Nothing can be sent any more, or nothing is to be.
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
@@ -52,13 +55,39 @@ class ServerContext:
     """What all connections of a server share."""
 
     chat: Chat
+    announcer: Announcer
     loop: Loop
     delivery: Delivery
     admission: Admission
     hangups: HangupWatch
     clock: Clock
     limits: Limits
-    log: Log
+    log: AddressLog
+
+
+class Announcer:
+    """Tells those who are here of departures that had to wait."""
+
+    def __init__(self, loop: Loop, chat: Chat) -> None:
+        self._loop = loop
+        self._chat = chat
+        self._running = False
+
+    def wake(self) -> None:
+        """Somebody has left."""
+        if not self._running and self._chat.announce_departures() is not None:
+            self._running = True
+            gevent.spawn_raw(self._run)
+
+    def until_admitted(self, watcher: Any) -> None:
+        """Wait at a gate."""
+        self._loop.wait(watcher)
+
+    def _run(self) -> None:
+        while (gate := self._chat.announce_departures()) is not None:
+            with gate.admission(self, "departures"):
+                self._chat.announce_departures()
+        self._running = False
 
 
 class Connection:
@@ -75,9 +104,11 @@ class Connection:
         "_lingering",
         "_name",
         "_on_closed",
+        "_origin",
         "_readable",
         "_reader",
         "_session",
+        "_spent",
         "_subscriber",
         "_transport",
         "_waiter",
@@ -109,9 +140,10 @@ class Connection:
         # Made when the first line arrives: idle connections do without.
         self._lines: TokenBucket | None = None
         self._bytes: TokenBucket | None = None
-        # Up to where this client's answers have been charged to it.
-        self._charged = 0
+        # What this client has been charged so far, and up to where its answers have been.
+        self._spent = self._charged = 0
         self._address = address
+        self._origin = origin_of(host) if address is None else address.origin
         self._lingering = address is None
         self._closing = address is None
         self._on_closed = on_closed
@@ -133,7 +165,7 @@ class Connection:
             self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
 
     def refuse(self, reason: NoticeReason) -> None:
-        """Say why there is no slot, and close; instead of `run`."""
+        """Send the reason for the refusal, and close; instead of `run`."""
         self._end(CloseReason.REFUSED, DisconnectNotice(reason, as_error=True))
 
     def shut_down(self) -> None:
@@ -174,17 +206,24 @@ class Connection:
                     return _FOREIGN[verdict]
                 if verdict:
                     sniffer = None
+            now = self._context.clock.monotonic()
+            self._charge(len(chunk), now)
             lines = 0
-            for piece in self._pieces(chunk):
+            pieces = self._pieces(chunk)
+            # The generator has the only reference to it: a client that is held back holds back one copy of its input.
+            del chunk
+            for piece in pieces:
                 batch = self._framing.feed(piece)
                 lines += len(batch)
                 if batch and not self._handle_in_time(batch, len(piece)):
                     return CloseReason.QUIT
                 del batch
-            if overdue and not lines:
-                return CloseReason.IDLE
+            if not lines:
+                if overdue:
+                    return CloseReason.IDLE
+                self._wait_for_bytes(now)
             # Otherwise a client that says nothing more would keep its last chunk in memory.
-            del chunk, piece
+            del pieces, piece
 
     def _pieces(self, chunk: bytes) -> Iterator[bytes]:
         """Divide a chunk so that each piece is at most one batch."""
@@ -193,37 +232,34 @@ class Connection:
         if len(chunk) <= size and chunk.count(b"\n") <= lines:
             yield chunk
             return
-        while chunk:
-            piece = chunk[:size]
-            cut = piece.split(b"\n", lines)
-            if len(cut) > lines:
-                piece = piece[: len(piece) - len(cut[-1])]
-            chunk = chunk[len(piece) :]
+        at = 0
+        while at < len(chunk):
+            piece = chunk[at : at + size]
+            if piece.count(b"\n") > lines:
+                piece = piece[: len(piece) - len(piece.split(b"\n", lines)[-1])]
+            at += len(piece)
             yield piece
 
     def _handle_in_time(self, lines: list[Line], size: int) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
-        waiter, address, subscriber = self._waiter, self._address, self._subscriber
+        waiter = self._waiter
         now = waiter.active()
-        if not self._context.limits.lines_per_s or address is None:
+        if not self._rated:
             return self._handle(lines)
-        rate, traffic = self._buckets(now)
+        rate, _ = self._buckets(now)
         while lines:
-            self._wait_for_bytes(traffic, address, now)
-            granted = len(lines) if waiter.hung_up else rate.take(len(lines), now)
+            self._wait_for_bytes(now)
+            granted = rate.take(len(lines), now)
             if granted:
                 share = size * granted // len(lines)
                 size -= share
-                left = not self._handle(lines[:granted])
-                cost = max(share, _LEAST_LINE_COST * granted) + subscriber.answered - self._charged
-                self._charged = subscriber.answered
-                traffic.charge(cost, now)
-                address.charge(cost)
-                if left:
+                self._charge(max(0, _LEAST_LINE_COST * granted - share), now)
+                if not self._handle(lines[:granted]):
                     return False
+                self._charge_answers(now)
                 lines = lines[granted:]
             else:
-                waiter.pause(rate.delay_s(1, now))
+                self._waiter.pause(rate.delay_s(1, now))
             now = waiter.active()
         return True
 
@@ -234,12 +270,33 @@ class Connection:
             self._bytes = TokenBucket(limits.bytes_per_s, limits.burst_bytes, now)
         return self._lines, self._bytes
 
-    def _wait_for_bytes(self, traffic: TokenBucket, address: Address, now: float) -> None:
-        delay_s = traffic.delay_s(0, now)
+    @property
+    def _rated(self) -> bool:
+        return self._context.limits.lines_per_s > 0
+
+    def _charge(self, cost: int, now: float) -> None:
+        if cost and self._rated and self._address is not None:
+            self._spent += cost
+            self._buckets(now)[1].charge(cost, now)
+            self._address.charge(cost)
+
+    def _charge_answers(self, now: float) -> None:
+        answered = self._subscriber.answered
+        if answered > self._charged:
+            self._charge(answered - self._charged, now)
+            self._charged = answered
+
+    def _wait_for_bytes(self, now: float) -> None:
+        if not self._rated:
+            return
+        delay_s = self._buckets(now)[1].delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)
-            if self._waiter.hung_up:
-                raise ConnectionEnded(CloseReason.CLOSED)
+        # The first bytes of a connection are charged to its address but do not wait for it: however busy the others of
+        # that address are, a newcomer can log in.
+        address = self._address
+        if address is None or self._spent < self._context.limits.login_chunk_bytes:
+            return
         if not address.traffic_gate.is_open():
             with address.traffic_gate.admission(self._waiter, str(self.number)):
                 pass
@@ -248,15 +305,15 @@ class Connection:
 
     def _handle(self, lines: list[Line]) -> bool:
         """Handle lines in order; False when the client has left."""
-        session, subscriber, read = self._session, self._subscriber, self._reader.read
-        limit = self._context.limits.answer_bytes
+        session, read = self._session, self._reader.read
         # Consecutive lines that only say something are one command: one event, one frame, one place in the order.
         said: list[str] = []
         logged_in = session.name is not None
         asked = False
         for line in lines:
-            if asked and subscriber.answer_bytes > limit:
-                self._wait_for_answers(pending=True)
+            if asked:
+                asked = False
+                self._pay_for_answers()
             reading = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
             if type(reading) is str and reading and logged_in:
                 said.append(reading)
@@ -267,7 +324,7 @@ class Connection:
                 self._do(Say(said))
                 said = []
             if isinstance(reading, WithTimingMark):
-                subscriber.answer(TIMING_MARK)
+                self._subscriber.answer(TIMING_MARK)
                 reading = reading.reading
                 if reading is None:
                     continue
@@ -291,6 +348,7 @@ class Connection:
             if not address.login_gate.is_open():
                 with address.login_gate.admission(self._waiter, str(self.number)):
                     address.charge_login()
+                self._waiter.active()
             else:
                 address.charge_login()
         left = not self._finish(command, self._context.chat.handle(self._session, command))
@@ -299,7 +357,7 @@ class Connection:
             # What a login is answered with is not charged to its client: it can list everyone, and logins have a limit.
             self._charged = self._subscriber.answered
             self._waiter.logged_in()
-            self._context.log(Happening.LOGIN, conn=self.number, name=self._name)
+            self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
         return not left
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
@@ -308,8 +366,10 @@ class Connection:
                 case Busy(gate):
                     with gate.admission(self._waiter, self._origin):
                         result = self._context.chat.handle(self._session, command)
+                    self._waiter.active()
                 case Pending(job, finish):
                     result = finish(self._waiter.run(job))
+                    self._waiter.active()
                 case Leave():
                     return False
                 case Done():
@@ -318,9 +378,16 @@ class Connection:
                     assert_never(result)
         return True
 
-    @property
-    def _origin(self) -> str:
-        return self.host if self._address is None else self._address.origin
+    def _pay_for_answers(self) -> None:
+        """Between two lines: what the first was answered with has to be sent, and paid for."""
+        limits, subscriber = self._context.limits, self._subscriber
+        if subscriber.answer_bytes > limits.answer_bytes:
+            self._wait_for_answers(pending=True)
+        if subscriber.answered - self._charged > _LEAST_ANSWER_COST:
+            now = self._context.clock.monotonic()
+            self._charge_answers(now)
+            self._wait_for_bytes(now)
+            self._waiter.active()
 
     def _wait_for_answers(self, pending: bool) -> None:
         """Wait until this client's own answers are sent: it asks faster than it reads."""
@@ -339,7 +406,7 @@ class Connection:
         self._waiter.interrupt(reason)
 
     def _log_fault(self, error: str) -> None:
-        self._context.log(Happening.FAULT, conn=self.number, name=self._name, error=error)
+        self._context.log(LogEvent.FAULT, conn=self.number, name=self._name, error=error)
 
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
         """Leave the chat, send what is pending, close. Whatever happens here, the socket ends up closed."""
@@ -349,6 +416,7 @@ class Connection:
             if last_word is not None:
                 self._subscriber.deliver(last_word)
             self._context.chat.leave(self._session)
+            self._context.announcer.wake()
             if reason not in _CLOSE_AT_ONCE:
                 reason = self._flush(reason)
         except OSError:
@@ -420,8 +488,9 @@ class Connection:
         self._transport.close()
         self._on_closed(self)
         if reason is not CloseReason.REFUSED:
-            self._context.log(
-                Happening.DISCONNECTED,
+            self._context.log.of_address(
+                self._origin,
+                LogEvent.DISCONNECTED,
                 conn=self.number,
                 address=self.host,
                 name=self._name,

@@ -1,17 +1,21 @@
 """What each client is sent: in order, bounded, and once per turn of the loop. Knows no dialect's words and no greenlets.
 
 A *turn* is everything that is said between two flushes. An `Audience` collects its own turn: each event is encoded
-once and appended once. What one client is sent is that sequence of bytes with its own frames in between, at the
+once and appended once. What one client is sent is that sequence of bytes with its private frames in between, at the
 offsets where they were made, and with holes for what it does not hear. Such a place is a *splice*. At the end of
 the turn `Delivery` gives every subscriber its share, in one send.
 
 States of a Subscriber, and what holds in each:
-- detached: in neither of its audience's dictionaries; it only gets frames of its own.
+- detached: in neither of its audience's dictionaries; it only gets private frames.
 - in sync:  subscribed, no splices in this turn, nothing backlogged. It is in `Audience.in_sync`, and all that a
   turn does for it is one `send` of the shared bytes.
 - spliced:  it has splices in this turn. It is in `Delivery._spliced` once, and not in `in_sync`.
 - backlogged: its socket did not take everything. It has a watcher, and is in `Audience.backlogged` if it is subscribed.
 - closed:   nothing is kept, nothing is sent.
+
+People who come and go in a large room are announced a few times per second, with everything that is said meanwhile:
+each such turn costs one send for every member. Until then their turn stays open. A client with private frames gets
+them at once, after what the turn has said so far, and the rest when the turn ends.
 
 Invariants:
 - Nothing here waits, and nothing one client is sent is reordered.
@@ -38,7 +42,7 @@ from typing import Any, Protocol
 from gevent.hub import Hub as Loop
 
 from geventchat.chat import rooms
-from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent
+from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent, Said
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
@@ -56,10 +60,13 @@ _FLOOD_BYTES = 1_024
 _MEMBERS_PER_LOOK = 8
 # A reader is behind when this share of its queue is in use.
 _BEHIND_SHARE = 4
-# How long it takes to see how fast a reader reads: TCP announces new room in large steps.
-_PROBE_S = 4.0
+# How long it takes to see whether a reader reads: TCP announces new room in large steps.
+_PROBE_S = 6.0
 # What can be said at once to readers that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
+# A turn in which people only come and go stays open for this long in a room with at least this many members.
+_PRESENCE_S = 0.1
+_PRESENCE_MEMBERS = 500
 # After a lack of memory, how long until the same turn is tried again.
 _RETRY_S = 0.05
 
@@ -80,15 +87,17 @@ class Audience:
     __slots__ = (
         "_delivery",
         "_frames",
+        "_gates",
         "_wrap",
         "backlogged",
         "credit",
         "dialect",
-        "gate",
         "in_sync",
         "size",
         "slow_readers",
         "turn",
+        "turn_ended_at",
+        "urgent",
     )
 
     def __init__(self, dialect: Dialect, framing: type[Framing], delivery: Delivery) -> None:
@@ -104,19 +113,46 @@ class Audience:
         # Members that are behind and keep reading; while there are any, speakers get no more than the floor rate.
         self.slow_readers = 0
         self.credit = delivery.floor_bucket()
-        self.gate = Gate(delivery.loop, self._delay_s)
+        self.turn_ended_at = 0.0
+        # Something has been said in this turn besides who came and went.
+        self.urgent = False
+        self._gates: list[rooms.Gate] = []
 
-    def publish(self, event: Broadcast, author: rooms.Subscriber) -> None:
+    def delay_s(self) -> float:
+        """How long until something can be said: as long as the turn takes, or until the floor rate allows it."""
+        if self.size >= self._delivery.turn_bytes:
+            return math.inf
+        if self.slow_readers:
+            return self.credit.delay_s(self.size, self._delivery.clock.monotonic())
+        return 0.0
+
+    def attach(self, gate: rooms.Gate) -> None:
+        """Pump this gate whenever the delay may have become shorter."""
+        self._gates.append(gate)
+
+    def detach(self, gate: rooms.Gate) -> None:
+        """Stop pumping this gate."""
+        self._gates.remove(gate)
+
+    def pump(self) -> None:
+        """The delay may have become shorter."""
+        for gate in self._gates:
+            gate.pump()
+
+    def publish(self, event: Broadcast, author: rooms.Subscriber | None) -> None:
         """Encode once, append once; unless the dialect echoes, the author gets a hole."""
         frame = self._wrap(self.dialect.encode(event))
         if not frame:
             return
         if not self._frames:
             self._delivery.turn_started(self)
+        if not self.urgent and isinstance(event, Said):
+            self.urgent = True
+            self._delivery.arm()
         start = self.size
         self.size = end = start + len(frame)
         self._frames.append(frame)
-        if author.audience is self and isinstance(author, Subscriber) and not self.dialect.echoes(event):
+        if isinstance(author, Subscriber) and author.audience is self and not self.dialect.echoes(event):
             author.exclude(start, end)
 
     def joined(self) -> bytes:
@@ -126,13 +162,15 @@ class Audience:
     def end_turn(self, turn: bytes) -> None:
         """The turn has ended and was this; the next one begins at offset zero."""
         self._frames, self.size, self.turn = [], 0, memoryview(turn)
+        self.urgent = False
+        self.turn_ended_at = self._delivery.clock.monotonic()
 
-    def _delay_s(self) -> float:
-        if self.size >= self._delivery.turn_bytes:
-            return math.inf
-        if self.slow_readers:
-            return self.credit.delay_s(self.size, self._delivery.clock.monotonic())
-        return 0.0
+    def stays_open_s(self, now: float) -> float:
+        """How much longer this turn stays open, if it is one that can."""
+        members = len(self.in_sync) + len(self.backlogged)
+        if self.urgent or members < _PRESENCE_MEMBERS or self.size >= self._delivery.turn_bytes:
+            return 0.0
+        return max(0.0, self.turn_ended_at + _PRESENCE_S - now)
 
 
 class Subscriber:
@@ -204,6 +242,11 @@ class Subscriber:
         """True when this turn is not just what the audience hears."""
         return bool(self._splices)
 
+    @property
+    def can_wait(self) -> bool:
+        """True when this client needs nothing before the turn ends."""
+        return self._stop == _FOREVER and not self.frame_bytes
+
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
         frame = self.audience.dialect.encode_private(event)
@@ -241,7 +284,7 @@ class Subscriber:
             audience.in_sync[self] = self._send
 
     def unsubscribe(self) -> None:
-        """Stop hearing the audience; what it was told before is still delivered."""
+        """Stop hearing the audience; what was said before is still delivered."""
         audience = self.audience
         size = audience.size
         self._stop = size
@@ -263,8 +306,8 @@ class Subscriber:
         if end <= self._stop:
             self._splice(start, end, b"")
 
-    def deliver_turn(self) -> None:
-        """The turn has ended: send what it was for this client."""
+    def deliver_turn(self, ended: bool) -> None:
+        """Send what the turn was for this client, or, if it has not ended, what it has been so far."""
         splices, self._splices = self._splices, []
         frame_bytes, self.frame_bytes = self.frame_bytes, 0
         if self.closed:
@@ -282,6 +325,9 @@ class Subscriber:
             pieces.append(turn[cursor:stop])
         hears = stop == _FOREVER
         self._start, self._stop = 0, _FOREVER if hears else 0
+        if hears and not ended:
+            self._start = len(turn)
+            self._splices.append((self._start, self._start, b""))
         if not self._backlog:
             pieces = self._transmit(pieces)
         for piece in pieces:
@@ -290,7 +336,7 @@ class Subscriber:
             self._answers_flushed, self._answers_end = self.answered, self._queued
         if not self._backlog:
             self.answer_bytes = 0
-            if hears and not self.closed:
+            if hears and not self._splices:
                 self.audience.in_sync[self] = self._send
         if self._direct is not None:
             self._direct.turn_ended(frame_bytes)
@@ -332,7 +378,8 @@ class Subscriber:
         lag = self._lag
         if lag is not None and now - lag.since >= _PROBE_S:
             taken = self.taken
-            reads = taken - lag.taken >= (now - lag.since) * self._delivery.limits.floor_bytes_per_s
+            # Any progress counts. A client that takes less than the floor rate fills its queue anyway.
+            reads = taken > lag.taken
             lag.since, lag.taken = now, taken
             if reads != lag.reads:
                 lag.reads = reads
@@ -440,7 +487,7 @@ class Subscriber:
 
     def _count_slow(self, slow: bool) -> None:
         self.audience.slow_readers += 1 if slow else -1
-        self.audience.gate.pump()
+        self.audience.pump()
 
     def _unwatch(self) -> None:
         # Before the socket: a watcher must never outlive its descriptor.
@@ -467,13 +514,12 @@ class _Lag:
 class _DirectGates:
     """What direct messages to one client have to pass: one gate for people it has written to, one for strangers."""
 
-    __slots__ = ("_credit", "_delivery", "_strangers", "_subscriber", "contacts", "strangers")
+    __slots__ = ("_delivery", "_strangers", "_subscriber", "contacts", "strangers")
 
     def __init__(self, subscriber: Subscriber, delivery: Delivery) -> None:
         limits, now = delivery.limits, delivery.clock.monotonic()
         self._subscriber = subscriber
         self._delivery = delivery
-        self._credit = delivery.floor_bucket()
         self._strangers = TokenBucket(limits.stranger_bytes_per_s, limits.stranger_burst_bytes, now)
         self.contacts = Gate(delivery.loop, self._contact_delay_s)
         self.strangers = Gate(delivery.loop, self._stranger_delay_s)
@@ -485,7 +531,7 @@ class _DirectGates:
     def turn_ended(self, frame_bytes: int) -> None:
         """Count what a turn brought this client, and look at who waits."""
         if self._subscriber.reads_slowly:
-            self._credit.charge(frame_bytes, self._delivery.clock.monotonic())
+            self._subscriber.audience.credit.charge(frame_bytes, self._delivery.clock.monotonic())
         self.pump()
 
     def pump(self) -> None:
@@ -500,7 +546,10 @@ class _DirectGates:
         if subscriber.frame_bytes >= self._delivery.turn_bytes:
             return math.inf
         if subscriber.reads_slowly:
-            return self._credit.delay_s(subscriber.frame_bytes, self._delivery.clock.monotonic())
+            # What the room says and what is said to this client alone add up to the floor rate.
+            audience = subscriber.audience
+            said = audience.size + subscriber.frame_bytes
+            return audience.credit.delay_s(said, self._delivery.clock.monotonic())
         return 0.0
 
     def _stranger_delay_s(self) -> float:
@@ -527,7 +576,7 @@ class Delivery:
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
         self.turn_bytes = min(limits.turn_bytes, self.behind_bytes)
         self._again: Any = loop.loop.timer(0)
-        self._retry: Any = None
+        self._later: Any = None
         self._looks = 0
         self._last_said = 0
         self._due = False
@@ -537,6 +586,10 @@ class Delivery:
         self._behind: dict[Subscriber, None] = {}
         self._prober: Any = None
 
+    def new_gate(self, delay_s: Callable[[], float]) -> Gate:
+        """A gate that is open when the delay is 0."""
+        return Gate(self.loop, delay_s)
+
     def floor_bucket(self) -> TokenBucket:
         """What can be said to readers that are behind."""
         rate = self.limits.floor_bytes_per_s
@@ -545,17 +598,17 @@ class Delivery:
     def turn_started(self, audience: Audience) -> None:
         """Something has been said to this audience."""
         self._changed.append(audience)
-        self._arm()
+        self.arm()
 
     def spliced(self, subscriber: Subscriber) -> None:
         """This client's turn differs from its audience's."""
         self._spliced.append(subscriber)
-        self._arm()
+        self.arm()
 
     def abandon(self, subscriber: Subscriber, reason: CloseReason, error: str = "") -> None:
         """Nothing more can be sent to this client; it is closed once the turn has been handed to everybody else."""
         self._abandoned.append((subscriber, reason, error))
-        self._arm()
+        self.arm()
 
     def fell_behind(self, subscriber: Subscriber) -> None:
         """See from time to time whether this client keeps reading."""
@@ -569,7 +622,7 @@ class Delivery:
     def _start_probing(self) -> None:
         if self._behind and self._prober is None:
             # A new one each time: the loop's timers do not start over.
-            self._prober = self.loop.loop.timer(_PROBE_S / 4)
+            self._prober = self.loop.loop.timer(_PROBE_S / 6)
             self._prober.start(self._probe)
 
     def _probe(self) -> None:
@@ -580,7 +633,8 @@ class Delivery:
             subscriber.probe(now)
         self._start_probing()
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
+        """See to it that the turn is handed out."""
         if not self._due:
             self._due = True
             self.loop.loop.run_callback(self._flush)
@@ -594,28 +648,44 @@ class Delivery:
             turns = [audience.joined() for audience in self._changed]
         except MemoryError:
             # Nothing has been handed out yet, so the same turn can be tried again.
-            self._try_again()
+            self._due = False
+            self._flush_in(_RETRY_S)
             return
         self._due = False
         changed, self._changed = self._changed, []
         spliced, self._spliced = self._spliced, []
+        now = self.clock.monotonic()
+        open_turns: dict[Audience, float] = {}
         for audience, turn in zip(changed, turns, strict=True):
-            audience.end_turn(turn)
-            self._hand_out(audience, turn)
+            open_s = audience.stays_open_s(now)
+            if open_s:
+                open_turns[audience] = open_s
+                audience.turn = memoryview(turn)
+            else:
+                audience.end_turn(turn)
+                self._hand_out(audience, turn)
         for subscriber in spliced:
-            self._deliver_turn(subscriber)
+            ended = subscriber.audience not in open_turns
+            if ended or not subscriber.can_wait:
+                self._deliver_turn(subscriber, ended)
+            if subscriber.spliced:
+                self._spliced.append(subscriber)
         for audience in changed:
             audience.turn = memoryview(b"")
-            audience.gate.pump()
+            if audience not in open_turns:
+                audience.pump()
+        if open_turns:
+            self._changed[:0] = open_turns
+            self._flush_in(min(open_turns.values()))
         abandoned, self._abandoned = self._abandoned, []
         for subscriber, reason, trace in abandoned:
             subscriber.lose(reason, trace)
 
-    def _try_again(self) -> None:
-        if self._retry is not None:
-            self._retry.close()
-        self._retry = self.loop.loop.timer(_RETRY_S)
-        self._retry.start(self._flush)
+    def _flush_in(self, seconds: float) -> None:
+        if self._later is not None:
+            self._later.close()
+        self._later = self.loop.loop.timer(seconds)
+        self._later.start(self.arm)
 
     def _worth_another_look(self) -> bool:
         said = members = 0
@@ -653,9 +723,9 @@ class Delivery:
             del audience.in_sync[subscriber]
             self._enqueue(subscriber, audience.turn[sent:])
 
-    def _deliver_turn(self, subscriber: Subscriber) -> None:
+    def _deliver_turn(self, subscriber: Subscriber, ended: bool) -> None:
         try:
-            subscriber.deliver_turn()
+            subscriber.deliver_turn(ended)
         except Exception as error:
             self.abandon(subscriber, *_failure(error))
 

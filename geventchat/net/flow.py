@@ -3,7 +3,7 @@
 Invariants of Gate:
 - Clients that wait are admitted one at a time, one address after the other, so that a thousand clients of one
   address delay another address by one turn.
-- Nobody overtakes: while somebody waits, the gate is closed to all others.
+- Waiting clients are never overtaken: while the queue is not empty, the gate is closed to all others.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from gevent.hub import Hub as Loop
 
-from geventchat.net.waiter import Waiter, closing_watcher
+from geventchat.net.waiter import closing_watcher
 
 
 class TokenBucket:
-    """Allows `burst` at once and `per_s` in the long run; with `per_s` 0 there is no limit. Pure.
+    """Allows `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Pure.
 
     More can be charged than there is; then the next one waits.
     """
@@ -34,7 +34,7 @@ class TokenBucket:
         self._since = now
 
     def take(self, wanted: int, now: float) -> int:
-        """Take as many whole tokens as there are, at most so many."""
+        """Take up to this many whole tokens; returns how many there were."""
         if not self._per_s:
             return wanted
         self._refill(now)
@@ -44,18 +44,18 @@ class TokenBucket:
         return granted
 
     def charge(self, cost: float, now: float) -> None:
-        """Take so many tokens, whether they are there or not."""
+        """Take this many tokens, even if that leaves a debt."""
         if self._per_s:
             self._refill(now)
             self._tokens -= cost
 
     def delay_s(self, wanted: float, now: float) -> float:
-        """How long until there are so many tokens."""
+        """How long until this many tokens are available."""
         if not self._per_s:
             return 0.0
         self._refill(now)
-        missing = wanted - self._tokens - 1e-9
-        return missing / self._per_s if missing > 0 else 0.0
+        missing = wanted - self._tokens
+        return missing / self._per_s if missing > 1e-9 else 0.0
 
     def is_full(self, now: float) -> bool:
         """True when everything that was taken has come back."""
@@ -68,6 +68,13 @@ class TokenBucket:
         if now > self._since:
             self._tokens = min(self._burst, self._tokens + (now - self._since) * self._per_s)
             self._since = now
+
+
+class Waits(Protocol):
+    """Whoever waits at a gate."""
+
+    def until_admitted(self, watcher: Any) -> None:
+        """Wait until the watcher fires."""
 
 
 class Gate:
@@ -85,18 +92,20 @@ class Gate:
         self._timer: Any = None
 
     def is_open(self) -> bool:
-        """True when something can be said now, by whoever was admitted or, when nobody waits, by anyone."""
+        """True when something can be said now, by whoever was admitted or, with an empty queue, by anyone."""
         nobody_waits = not self._waiting and self._admitting is None
         return (self._passing or nobody_waits) and self._delay_s() <= 0
 
     @contextmanager
-    def admission(self, waiter: Waiter, address: str) -> Iterator[None]:
+    def admission(self, waiter: Waits, address: str) -> Iterator[None]:
         """Wait for admission. What is said inside must not wait."""
         with closing_watcher(self._loop.loop.async_()) as entry:
             self._waiting.setdefault(address, deque()).append(entry)
             try:
                 self.pump()
-                waiter.until_admitted(entry)
+                # An event that is sent before somebody waits for it is lost.
+                if self._admitting is not entry:
+                    waiter.until_admitted(entry)
                 self._admitting = None
                 self._passing = True
                 yield

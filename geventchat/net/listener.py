@@ -11,7 +11,7 @@ from typing import Any
 from gevent import monkey, socket
 from gevent.server import StreamServer
 
-from geventchat.log import Happening, Log
+from geventchat.log import Log, LogEvent
 from geventchat.net.transport import TCP_OPTIONS
 from geventchat.settings import Listen
 
@@ -65,7 +65,7 @@ class Listener(StreamServer):
             raise
         if self._starved:
             self._starved = False
-            self._log(Happening.ACCEPT_RESUMED, listener=self.server_port)
+            self._log(LogEvent.ACCEPT_RESUMED, listener=self.server_port)
         sock = _Socket(listening.family, listening.type, listening.proto, fileno)
         sock.setblocking(False)
         return sock, address
@@ -98,9 +98,9 @@ class Listener(StreamServer):
     def _pause(self, error: OSError) -> None:
         self.stop_accepting()
         if not self._starved:
-            # Once, however often it is tried: a log that fills up is a problem of its own.
+            # Once, however often it is tried: a log that fills up would be another problem.
             self._starved = True
-            self._log(Happening.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
+            self._log(LogEvent.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
         self._retry = self.loop.timer(_RETRY_S)
         self._retry.start(self.resume)
 

@@ -24,6 +24,8 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
+# The socket module has no name for it.
+_TCP_NOTSENT_LOWAT = 25
 # The kernel asks a silent peer for a sign of life after a minute, four times, 15 s apart, and gives up on one that
 # has taken nothing for two minutes. Quiet people notice nothing of it.
 TCP_OPTIONS = (
@@ -34,6 +36,9 @@ TCP_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000),
     # The output of a turn is already joined; waiting for more would only delay it.
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # The kernel takes no more than it can send soon. Otherwise it would take megabytes for each client that does not
+    # read, and one that reads slowly would seem to stand still for seconds while they drain.
+    (socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, 131_072),
     # telnet's Ctrl-C sends a byte out of band; in line it is found and removed like the rest of its sequence.
     (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
 )

@@ -110,7 +110,6 @@ class Waiter:
         "_loop",
         "_timer",
         "_waiting",
-        "hung_up",
     )
 
     def __init__(self, loop: Loop, clock: Clock, hangups: HangupWatch, fileno: int) -> None:
@@ -125,8 +124,6 @@ class Waiter:
         self._login_due = math.inf
         self._ended: CloseReason | None = None
         self._waiting = False
-        # The peer has ended its side: it sends nothing more, but can still be reading.
-        self.hung_up = False
 
     @property
     def ended(self) -> bool:
@@ -208,26 +205,14 @@ class Waiter:
                 return
 
     def until_admitted(self, watcher: Any) -> None:
-        """Wait as `until` does while the client has lines pending; a peer that hangs up ends the connection."""
-        if self.hung_up:
-            raise _HungUp
+        """Wait as `until` does while the client is held back; a peer that hangs up ends the connection."""
         with self._hangups.watching(self._fileno, self._hang_up):
             self.until(watcher)
-        self.active()
 
     def pause(self, seconds: float) -> None:
-        """Wait so long while the client has lines pending; return early if the peer hangs up."""
-        if self.hung_up:
-            return
-        with (
-            self._hangups.watching(self._fileno, self._hang_up),
-            closing_watcher(self._loop.loop.timer(seconds)) as timer,
-        ):
-            try:
-                self.until(timer)
-            except _HungUp:
-                return
-        self.active()
+        """Hold the client back for so long; a peer that hangs up ends the connection."""
+        with closing_watcher(self._loop.loop.timer(seconds)) as timer:
+            self.until_admitted(timer)
 
     def run(self, job: Callable[[], T]) -> T:
         """Run a job that can block this greenlet. A reset abandons it, and so do a shutdown and the deadline for logging in."""
@@ -243,7 +228,6 @@ class Waiter:
             finally:
                 self._waiting = False
         self._check()
-        self.active()
         return result
 
     def interrupt(self, reason: CloseReason) -> None:
@@ -271,13 +255,7 @@ class Waiter:
             self._greenlet.throw(ConnectionEnded(self._ended))
 
     def _hang_up(self, reset: bool) -> None:
-        if reset:
-            self.interrupt(CloseReason.RESET)
-        elif not self.hung_up:
-            self.hung_up = True
-            if self._waiting:
-                self._waiting = False
-                self._greenlet.throw(_HungUp())
+        self.interrupt(CloseReason.RESET if reset else CloseReason.CLOSED)
 
     def _reset(self, reset: bool) -> None:
         if reset:
@@ -310,13 +288,6 @@ class Waiter:
     def _start_timer(self, seconds: float) -> None:
         self._timer = Timeout(seconds)
         self._timer.start()
-
-
-class _HungUp(ConnectionEnded):
-    """The peer ended its side while it was not being read."""
-
-    def __init__(self) -> None:
-        super().__init__(CloseReason.CLOSED)
 
 
 @contextmanager

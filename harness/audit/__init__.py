@@ -1,1 +1,1 @@
-"""What would a script not notice? It is played again for each thing that a server could get wrong, and must fail."""
+"""Mutation testing of scripts: which mistakes of a server would a script not notice?"""

@@ -1,94 +1,97 @@
-"""Everything that a server could have got wrong in a conversation that went well, one mutation for each.
+"""The mistakes that a server could have made in a conversation that went well, and their application to a replay.
 
-Pure: the verdict of a clean run in, mutations out, the same ones in the same order every time. Knows no sockets.
+- `mutations` is pure: the same passed verdict gives the same mutations in the same order.
+- A mutation changes one line that one client receives in one turn.
+- Invisible mutations are left out: equal lines that change places, lines whose order is free, and lines for clients that
+  have left or do not read.
+- `Mutator` changes the inboxes at the end of each turn, after the fence: nothing waits for a line that it takes away.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.language.exhaustive import assert_never
 from harness.language.steps import ConnectionAction, ReceivePattern
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
 from harness.stage.connection import End
+from harness.stage.stage import Client
 
-STRANGE, STRANGER = b"??", b"!!"
-"""What a word is altered to: two characters that no number, name or identifier is made of."""
+_ALTERED_WORD, _OTHER_ALTERED_WORD = b"??", b"!!"
+"""What a word becomes: two characters that no number, name or identifier contains."""
 
 _WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 
 
-class Kind(enum.Enum):
-    """What a server can get wrong about one line."""
+class MutationKind(enum.Enum):
+    """What a server can do wrong about one line."""
 
     DROPPED = "dropped"
-    DOUBLED = "doubled"
+    DUPLICATED = "sent twice"
     ALTERED = "altered"
-    SWAPPED = "swapped with the next"
-    DELAYED = "delayed by a turn"
-    MISSENT = "sent to {other} instead"
-    LEAKED = "sent to {other} too"
+    SWAPPED = "swapped with the next line"
+    DELAYED = "delayed by one turn"
+    MISDIRECTED = "sent to {other} instead"
+    LEAKED = "also sent to {other}"
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Which bytes of a line are altered, and to what."""
+class Alteration:
+    """The bytes of a line that are replaced."""
 
     start: int
     end: int
-    becomes: bytes
+    replacement: bytes
+
+    def of(self, data: bytes) -> bytes:
+        """The line with the alteration."""
+        return data[: self.start] + self.replacement + data[self.end :]
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One thing got wrong about one line: the `index`th that `client` received in the turn of that number."""
+    """One mistake about the `index`th line that `client` receives in this turn."""
 
-    kind: Kind
+    kind: MutationKind
     turn: int
     client: str
     index: int
-    wire: bytes
-    file: str
-    line: int
-    expected: Expectation | None
+    data: bytes
+    """The line as it was received."""
+    expected: Expectation
     other: str = ""
-    span: Span | None = None
+    alteration: Alteration | None = None
 
     @property
     def text(self) -> str:
-        """What is done to the line."""
+        """What happens to the line."""
         return self.kind.value.format(other=self.other)
 
-    def altered(self, wire: bytes) -> bytes:
-        """The line with the span in it changed."""
-        assert self.span is not None
-        return wire[: self.span.start] + self.span.becomes + wire[self.span.end :]
 
-
-def mutations(clean: Verdict) -> tuple[Mutation, ...]:
-    """Every mutation of this run that changes what somebody hears; those that change nothing are left out."""
+def mutations(passed: Verdict) -> tuple[Mutation, ...]:
+    """Every visible mutation."""
     found: list[Mutation] = []
     not_reading: frozenset[str] = frozenset()
-    for at, turn in enumerate(clean.turns):
+    for at, turn in enumerate(passed.turns):
         not_reading = _not_reading_after(turn, not_reading)
-        following = clean.turns[at + 1] if at + 1 < len(clean.turns) else None
+        is_last = at + 1 == len(passed.turns)
         for client_turn in turn.client_turns:
-            recipients = tuple(
+            others = tuple(
                 other.client
                 for other in turn.client_turns
                 if other.client not in not_reading | {client_turn.client} and other.end is End.OPEN
             )
-            later = following is not None and client_turn.end is End.OPEN
-            found.extend(_of_one(turn, client_turn, recipients, later, clean.eol))
+            can_delay = not is_last and client_turn.end is End.OPEN
+            found.extend(_of_client(turn, client_turn, others, can_delay, passed.eol))
     return tuple(found)
 
 
-def _not_reading_after(turn: TurnReport, not_reading: frozenset[str]) -> frozenset[str]:
-    """Who does not read any more: nothing can be sent to them that anybody would see."""
-    now = set(not_reading)
+def _not_reading_after(turn: TurnReport, before: frozenset[str]) -> frozenset[str]:
+    now = set(before)
     for action in turn.actions:
         if action.client is not None and action.text == ConnectionAction.STOPS_READING.value:
             now.add(action.client)
@@ -98,97 +101,143 @@ def _not_reading_after(turn: TurnReport, not_reading: frozenset[str]) -> frozens
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """One line as it was received, and what the script has awaited there."""
-
-    wire: bytes
+class _Line:
+    data: bytes
     expected: Expectation
 
 
-def _of_one(
-    turn: TurnReport, client_turn: ClientTurn, recipients: Sequence[str], later: bool, eol: bytes
+def _of_client(
+    turn: TurnReport, client_turn: ClientTurn, others: Sequence[str], can_delay: bool, eol: bytes
 ) -> Iterator[Mutation]:
-    pieces = list(_pieces(client_turn))
-    for index, piece in enumerate(pieces):
+    lines = list(_lines_of(client_turn))
+    for index, line in enumerate(lines):
 
-        def one(kind: Kind, other: str = "", span: Span | None = None) -> Mutation:
+        def mutation(kind: MutationKind, other: str = "", alteration: Alteration | None = None) -> Mutation:
             return Mutation(
-                kind, turn.number, client_turn.client, index, piece.wire,  # noqa: B023  # used at once
-                piece.expected.file, piece.expected.line, piece.expected, other, span,  # noqa: B023
+                kind, turn.number, client_turn.client, index, line.data, line.expected, other, alteration,  # noqa: B023
             )  # fmt: skip
 
-        yield one(Kind.DROPPED)
-        yield one(Kind.DOUBLED)
-        for span in _spans(piece, eol):
-            yield one(Kind.ALTERED, span=span)
-        if index + 1 < len(pieces) and not _same_swapped(piece, pieces[index + 1]):
-            yield one(Kind.SWAPPED)
-        if later:
-            yield one(Kind.DELAYED)
-        if recipients:
-            yield one(Kind.MISSENT, recipients[0])
-        for other in recipients:
-            yield one(Kind.LEAKED, other)
+        yield mutation(MutationKind.DROPPED)
+        yield mutation(MutationKind.DUPLICATED)
+        for alteration in _alterations(line, eol):
+            yield mutation(MutationKind.ALTERED, alteration=alteration)
+        if index + 1 < len(lines) and not _order_is_free(line, lines[index + 1]):
+            yield mutation(MutationKind.SWAPPED)
+        if can_delay:
+            yield mutation(MutationKind.DELAYED)
+        if others:
+            yield mutation(MutationKind.MISDIRECTED, others[0])
+        for other in others:
+            yield mutation(MutationKind.LEAKED, other)
 
 
-def lines(data: bytes) -> list[bytes]:
-    """What was received, cut after each line end; the last piece may have none."""
-    return data.splitlines(keepends=True) if b"\r" not in data else re.findall(rb"[^\n]*\n|[^\n]+", data)
+def split_lines(data: bytes) -> list[bytes]:
+    """The data, cut behind each line feed; the last piece can lack one."""
+    return re.findall(rb"[^\n]*\n|[^\n]+", data)
 
 
-def _pieces(client_turn: ClientTurn) -> Iterator[_Piece]:
-    entries = [
-        (entry.expected, entry.received) for entry in client_turn.entries if entry.expected and entry.received
-    ]
+def _lines_of(client_turn: ClientTurn) -> Iterator[_Line]:
+    """The lines that the client received; one that is expected in several pieces belongs to the piece that begins it."""
+    entries = [(one.expected, one.received) for one in client_turn.entries if one.expected and one.received]
     starts: list[tuple[int, Expectation]] = []
     at = 0
     for expected, received in entries:
         starts.append((at, expected))
         at += len(received)
     at = 0
-    for wire in lines(b"".join(received for _, received in entries)):
-        # A line may be awaited in several pieces; it belongs to the one in which it begins.
-        yield _Piece(wire, [expected for start, expected in starts if start <= at][-1])
-        at += len(wire)
+    for data in split_lines(b"".join(received for _, received in entries)):
+        yield _Line(data, [expected for start, expected in starts if start <= at][-1])
+        at += len(data)
 
 
-def _same_swapped(piece: _Piece, following: _Piece) -> bool:
-    """Whether the two may change places and nobody could tell, by the script's own word or by any other means."""
-    if piece.wire == following.wire:
+def _order_is_free(line: _Line, following: _Line) -> bool:
+    """Whether it would be invisible if the two lines changed places."""
+    if line.data == following.data:
         return True
-    if not (piece.wire.endswith(b"\n") and following.wire.endswith(b"\n")):
+    if not (line.data.endswith(b"\n") and following.data.endswith(b"\n")):
         return False
-    group = piece.expected.group
+    group = line.expected.group
     if group is None or group != following.expected.group:
         return False
-    # In `in any order, the same for b c:` the lines have no client of their own, and their order matters: all of
-    # those who hear them must agree on one.
-    return piece.expected.step.client != ""
+    # In `in any order, the same for b c:` lines have no client, and all who hear them must agree about the order.
+    return line.expected.step.client != ""
 
 
-def _spans(piece: _Piece, eol: bytes) -> Iterator[Span]:
-    """The places of a line worth altering: one of its words, every word that a pattern may not look at, its end."""
-    end = piece.wire.endswith(eol)
-    body = piece.wire[: -len(eol)] if end else piece.wire.rstrip(b"\r\n")
-    words = [_strange(found) for found in _WORD.finditer(body)] or [Span(0, len(body), STRANGE)]
-    loose = [span for span in words if _accepts(piece, span, eol)]
+def _alterations(line: _Line, eol: bytes) -> Iterator[Alteration]:
+    """Every word that a pattern by itself would not notice, one word that is noticed, and the line end."""
+    has_end = line.data.endswith(eol)
+    body = line.data[: -len(eol)] if has_end else line.data.rstrip(b"\r\n")
+    words = [_altered_word(found) for found in _WORD.finditer(body)] or [
+        Alteration(0, len(body), _ALTERED_WORD)
+    ]
+    loose = [word for word in words if _accepted(line, word, eol)]
     yield from loose
     if len(loose) < len(words):
-        yield next(span for span in reversed(words) if span not in loose)
-    if end:
-        other = b"\n" if eol == b"\r\n" else b"\r\n"
-        yield Span(len(body), len(piece.wire), other)
+        yield next(word for word in reversed(words) if word not in loose)
+    if has_end:
+        yield Alteration(len(body), len(line.data), b"\n" if eol == b"\r\n" else b"\r\n")
 
 
-def _strange(found: re.Match[bytes]) -> Span:
-    return Span(found.start(), found.end(), STRANGER if found.group() == STRANGE else STRANGE)
+def _altered_word(found: re.Match[bytes]) -> Alteration:
+    replacement = _OTHER_ALTERED_WORD if found.group() == _ALTERED_WORD else _ALTERED_WORD
+    return Alteration(found.start(), found.end(), replacement)
 
 
-def _accepts(piece: _Piece, span: Span, eol: bytes) -> bool:
-    """Whether the pattern, where it knows nothing yet, takes the line with this word altered. A literal never does, so
-    that one altered word speaks for all; a pattern that does not will not do so where it knows more."""
-    if not isinstance(piece.expected.step, ReceivePattern):
+def _accepted(line: _Line, alteration: Alteration, eol: bytes) -> bool:
+    """Whether a pattern without any bindings matches the altered line; with bindings it can only match less."""
+    if not isinstance(line.expected.step, ReceivePattern):
         return False
-    wire = piece.wire[: span.start] + span.becomes + piece.wire[span.end :]
-    found = piece.expected.match_end(wire, 0, {}, eol)
-    return found is not None and found[0] == len(wire)
+    data = alteration.of(line.data)
+    found = line.expected.match_end(data, 0, {}, eol)
+    return found is not None and found[0] == len(data)
+
+
+# --- in a replay --------------------------------------------------------------------------------------------
+
+
+class Mutator:
+    """Applies one mutation to one play, as its inbox filter."""
+
+    def __init__(self, mutation: Mutation) -> None:
+        self._mutation = mutation
+        self._delayed = b""
+        self.applied = False
+        """Whether the line came that was to be mutated."""
+        self.altered: bytes | None = None
+        """What an altered line became."""
+
+    def __call__(self, turn: int, clients: Mapping[str, Client]) -> None:
+        client = clients.get(self._mutation.client)
+        if client is None:
+            return
+        if self._delayed:
+            client.inbox[:0] = self._delayed
+            self._delayed = b""
+        if turn != self._mutation.turn:
+            return
+        lines = split_lines(bytes(client.inbox))
+        if self._mutation.index < len(lines):
+            self.applied = True
+            self._mutate(lines, clients)
+            client.inbox[:] = b"".join(lines)
+
+    def _mutate(self, lines: list[bytes], clients: Mapping[str, Client]) -> None:
+        mutation, at = self._mutation, self._mutation.index
+        match mutation.kind:
+            case MutationKind.DROPPED:
+                del lines[at]
+            case MutationKind.DUPLICATED:
+                lines.insert(at, lines[at])
+            case MutationKind.ALTERED:
+                assert mutation.alteration is not None
+                lines[at] = self.altered = mutation.alteration.of(lines[at])
+            case MutationKind.SWAPPED:
+                lines[at : at + 2] = reversed(lines[at : at + 2])
+            case MutationKind.DELAYED:
+                self._delayed = lines.pop(at)
+            case MutationKind.MISDIRECTED:
+                clients[mutation.other].inbox += lines.pop(at)
+            case MutationKind.LEAKED:
+                clients[mutation.other].inbox += lines[at]
+            case kind:
+                assert_never(kind)

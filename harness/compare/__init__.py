@@ -1,1 +1,1 @@
-"""One suite, many implementations of one protocol: a table, server by script, with the first divergence of each."""
+"""One suite of scripts, many servers: a table of servers by scripts, with the first difference of each server."""

@@ -1,1 +1,1 @@
-"""What may be done to a server of this process from beneath: to its sockets, to its loop, by a script's faults or a seed."""
+"""What can be done to a server in this process from below: to its sockets and to its loop, by faults or by a seed."""

@@ -1,7 +1,10 @@
-"""The faults that a script asks for, done to a server of this process: what the world does, at the moment it is wanted.
+"""The faults that a script asks for, injected into a server in this process at that moment.
 
-Everything is as a kernel would do it: a connection that failed for good stays lost, a socket that takes nothing is not
-ready either, and a peer that vanished is found out by the same time-outs, in virtual time. Knows steps, no scripts.
+- Everything behaves as a kernel would: a connection that failed for good stays lost, a socket that takes nothing is not
+  ready either, and a peer that vanished is detected by the same time-outs, in virtual time.
+- Faults of a client's connection concern the connection that it has when the step is played.
+
+Knows steps, no scripts.
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.interception.interceptor import AcceptedConnection, Interceptor
-from harness.language.steps import CallFails, CallTakes, ClockJumps, SocketCall
+from harness.language.exhaustive import assert_never
+from harness.language.steps import CallFails, CallTakes, ClockJumps, Fault, SocketCall
 from harness.stage.connection import Connection
 from harness.stage.kernel import RealSocket, SocketAddress
+from harness.stage.target import NoSuchConnection
 from harness.stage.virtual_time import VirtualTimer
 
 _READ, _WRITE = 1, 2
 _ABORT = struct.pack("ii", 1, 0)
-# Once one of these was told, the connection is lost; any other error is one call's own.
+# After one of these the connection is lost; any other error concerns a single call.
 _FATAL = {
     errno.ECONNRESET,
     errno.EPIPE,
@@ -31,13 +36,9 @@ _FATAL = {
     errno.ENETUNREACH,
     errno.ENOTCONN,
 }
-# How long Linux sends again what nobody acknowledges (tcp_retries2), where the server has set no limit of its own.
+# How long Linux retransmits what is not acknowledged (tcp_retries2), where the server has set no limit itself.
 _UNACKNOWLEDGED_S = 924.6
 _TCP_USER_TIMEOUT = 18
-
-
-class NoSuchConnection(Exception):
-    """There is no connection of this client that the server could suffer from."""
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class _Calls:
 
 @dataclass(slots=True)
 class _FaultyConnection:
-    """The server's side of one connection, and all that is wrong with it."""
+    """The server's side of one connection, and the faults in it."""
 
     accepted: AcceptedConnection
     reads: _Calls = field(default_factory=_Calls)
@@ -63,15 +64,16 @@ class _FaultyConnection:
     lost: int = 0
     """The error that ended it, once one has."""
     vanished: Any = None
-    """The client's own socket, kept open and unread; and when the server's kernel gives up."""
-    verdict: Any = None
+    """The client's own socket, kept open and unread."""
+    gives_up: Any = None
+    """The timer by which the server's kernel gives up on a silent peer."""
 
     def calls(self, call: SocketCall) -> _Calls:
         return self.reads if call is SocketCall.READ else self.writes
 
 
 class Faults(Interceptor):
-    """Nothing is wrong until something is asked for."""
+    """Injects nothing until it is asked to."""
 
     def __init__(self) -> None:
         self._loop: Any = None
@@ -80,9 +82,9 @@ class Faults(Interceptor):
 
     # What scripts ask for
 
-    def do(self, step: CallFails | CallTakes | ClockJumps, connection: Connection | None) -> None:
-        """From now on it is so. The connection is that of the step's client, if it has one."""
-        match step:
+    def inject(self, fault: Fault, connection: Connection | None) -> None:
+        """Let this happen from now on. The connection is that of the fault's client, if it names one."""
+        match fault:
             case ClockJumps(microseconds):
                 self._loop.jumped_us += microseconds
             case CallFails(SocketCall.ACCEPT, _, error, times):
@@ -92,18 +94,19 @@ class Faults(Interceptor):
             case CallTakes(call, _, most):
                 self._of(connection).calls(call).most = most
                 self._loop.recheck_blocked()
+            case _:
+                assert_never(fault)
 
     def vanish(self, connection: Connection) -> None:
-        """The client's machine is gone; nobody tells the server."""
+        """Let the client's machine disappear; the server is not told."""
         faulty = self._of(connection)
-        kept = connection.vanish()
-        faulty.vanished = kept
+        faulty.vanished = connection.vanish()
         silence_s = _until_probes_fail(faulty.accepted.fileno)
         if silence_s is not None:
             self._give_up_in(faulty, silence_s)
 
     def _of(self, connection: Connection | None) -> _FaultyConnection:
-        found = self._by_peer.get(_place(connection.near)) if connection is not None else None
+        found = self._by_peer.get(_address(connection.local_address)) if connection is not None else None
         if found is None:
             raise NoSuchConnection
         return found
@@ -113,34 +116,34 @@ class Faults(Interceptor):
     def loop_created(self, loop: Any) -> None:
         self._loop = loop
 
-    def ends(self) -> None:
+    def server_stopped(self) -> None:
         for faulty in self._by_peer.values():
             if faulty.vanished is not None:
                 faulty.vanished.close()
 
-    def accepting(self) -> None:
+    def before_accept(self) -> None:
         if self._accepts:
             raise _error(self._accepts.popleft())
 
-    def accepted(self, accepted: AcceptedConnection) -> None:
-        self._by_peer[_place(accepted.peer)] = _FaultyConnection(accepted)
+    def accepted(self, connection: AcceptedConnection) -> None:
+        self._by_peer[_address(connection.peer)] = _FaultyConnection(connection)
 
-    def reading(self, accepted: AcceptedConnection, size: int) -> int:
-        faulty = self._by_peer[_place(accepted.peer)]
+    def before_read(self, connection: AcceptedConnection, size: int) -> int:
+        faulty = self._by_peer[_address(connection.peer)]
         if faulty.lost:
             raise _error(faulty.lost)
-        return self._noting(faulty, faulty.reads, size)
+        return self._allowed(faulty, faulty.reads, size)
 
-    def writing(self, accepted: AcceptedConnection, size: int) -> int:
-        faulty = self._by_peer[_place(accepted.peer)]
+    def before_write(self, connection: AcceptedConnection, size: int) -> int:
+        faulty = self._by_peer[_address(connection.peer)]
         if faulty.lost:
             raise _error(errno.EPIPE)
-        if faulty.vanished is not None and faulty.verdict is not None:
-            # What is under way is asked after instead of the peer, and only once.
+        if faulty.vanished is not None and faulty.gives_up is not None:
+            # From the first write on, the kernel waits for the acknowledgement and no longer probes.
             self._await_acknowledgement(faulty)
-        return self._noting(faulty, faulty.writes, size)
+        return self._allowed(faulty, faulty.writes, size)
 
-    def _noting(self, faulty: _FaultyConnection, calls: _Calls, size: int) -> int:
+    def _allowed(self, faulty: _FaultyConnection, calls: _Calls, size: int) -> int:
         try:
             return calls.allows(size)
         except OSError as failed:
@@ -156,30 +159,30 @@ class Faults(Interceptor):
                 return not (reads or writes)
         return False
 
-    # A peer that is not there
+    # A peer that has vanished
 
     def _await_acknowledgement(self, faulty: _FaultyConnection) -> None:
         limit_ms = _option(faulty.accepted.fileno, socket.IPPROTO_TCP, _TCP_USER_TIMEOUT)
         self._give_up_in(faulty, limit_ms / 1000 if limit_ms else _UNACKNOWLEDGED_S)
-        faulty.verdict = None
+        faulty.gives_up = None
 
     def _give_up_in(self, faulty: _FaultyConnection, seconds: float) -> None:
-        if faulty.verdict is not None:
-            faulty.verdict.close()
-        # Not the loop's own way to a timer: what the test itself asks it for is real.
-        timer = faulty.verdict = VirtualTimer(self._loop, round(seconds * 1_000_000), 0, True, 0)
+        if faulty.gives_up is not None:
+            faulty.gives_up.close()
+        # Not `loop.timer`: what the test's own greenlet asks for is a real timer.
+        timer = faulty.gives_up = VirtualTimer(self._loop, round(seconds * 1_000_000), 0, True, 0)
         timer.start(self._give_up, faulty)
 
     def _give_up(self, faulty: _FaultyConnection) -> None:
         faulty.lost = errno.ETIMEDOUT
-        # The reset makes the server's descriptor ready; what its call then says is that the time was up.
+        # The reset makes the server's descriptor ready; its call then fails with the time-out.
         faulty.vanished.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         faulty.vanished.close()
         faulty.vanished = None
 
 
-def _place(address: SocketAddress) -> SocketAddress:
-    """Host and port, as both sides name them: a socket of both families has its own way to write IPv4."""
+def _address(address: SocketAddress) -> SocketAddress:
+    """Host and port, as both sides write them: a dual-stack socket writes IPv4 in a form of IPv6."""
     return (str(address[0]).removeprefix("::ffff:"), *address[1:2]) if address else ()
 
 
@@ -196,7 +199,7 @@ def _until_probes_fail(fileno: int) -> float | None:
     limit_ms = _option(fileno, socket.IPPROTO_TCP, _TCP_USER_TIMEOUT)
     if not limit_ms:
         return float(idle + between * _option(fileno, socket.IPPROTO_TCP, socket.TCP_KEEPCNT))
-    # With a limit of its own the count does not matter: the first probe after the limit ends it.
+    # Where a limit is set the count does not matter: the first probe after the limit ends it.
     probes = max(1, -(-(limit_ms / 1000 - idle) // between))
     return idle + probes * between
 

@@ -1,14 +1,14 @@
-"""What may be done to a server in this process from beneath: to its sockets, to its loop. Does nothing by itself.
+"""What an interceptor is: asked before each call of the server's sockets and at each choice of its loop.
 
-A schedule of exploration is one such interceptor, the faults that a script asks for are another. Right servers stand both:
-whatever an interceptor does, a kernel could have done. Each is made for one play of one script.
+A schedule of exploration is one, the faults that a script asks for are another. Correct servers withstand both: whatever
+an interceptor does, a kernel could have done. Each is made for one play of one script.
 """
 
 from __future__ import annotations
 
 import _socket
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from harness.stage.kernel import SocketAddress
 
@@ -17,7 +17,7 @@ _SO_COOKIE = 57
 
 @dataclass(slots=True, eq=False)
 class AcceptedConnection:
-    """The server's side of one accepted connection."""
+    """The server's side of one connection."""
 
     number: int
     """Counted from 1, in the order in which they were accepted."""
@@ -25,10 +25,10 @@ class AcceptedConnection:
     """The scripted client's address."""
     fileno: int
     cookie: bytes
-    """The kernel's own number for it; a descriptor is used again."""
+    """The kernel's own number for it; descriptors are reused, cookies are not."""
 
     def is_at(self, fileno: int) -> bool:
-        """Whether the descriptor is still this connection's."""
+        """Whether the descriptor still belongs to this connection."""
         try:
             probe = _socket.socket(fileno=fileno)
         except OSError:
@@ -44,37 +44,28 @@ def cookie_of(sock: Any) -> bytes:
     return bytes(_socket.socket.getsockopt(sock, _socket.SOL_SOCKET, _SO_COOKIE, 8))
 
 
-@runtime_checkable
-class Interceptable(Protocol):
-    """A target whose server can be intercepted."""
-
-    def intercepted_by(self, interceptor: Interceptor) -> Any:
-        """The same target, for one play, with this interceptor over its server as well."""
-        ...
-
-
 class Interceptor:
-    """Asked before each call of the server's sockets and at each choice of its loop; this one leaves all as it is."""
+    """Changes nothing; subclasses override what they interfere with."""
 
     def loop_created(self, loop: Any) -> None:
         """The loop has been made; the server has not."""
 
-    def ends(self) -> None:
-        """The server has been stopped."""
+    def server_stopped(self) -> None:
+        """The server has stopped, and its sockets are no longer intercepted."""
 
-    def accepting(self) -> None:
-        """The server is about to accept; may raise the OSError that it shall fail with."""
+    def before_accept(self) -> None:
+        """The server is about to accept; may raise the OSError that the call fails with."""
 
     def accepted(self, connection: AcceptedConnection) -> None:
-        """It has."""
+        """The server has accepted a connection."""
 
-    def reading(self, connection: AcceptedConnection, size: int) -> int:
-        """How many of the `size` bytes that are there may be read at once. 0: none for now; or, of 0, that nothing is
-        there. May raise the OSError that the call shall fail with."""
+    def before_read(self, connection: AcceptedConnection, size: int) -> int:
+        """How many of the `size` bytes that are there the server reads at once. 0: none for now; of 0, nothing is there.
+        May raise the OSError that the call fails with."""
         return size
 
-    def writing(self, connection: AcceptedConnection, size: int) -> int:
-        """How many of `size` bytes may be written at once; 0: none for now. May raise, likewise."""
+    def before_write(self, connection: AcceptedConnection, size: int) -> int:
+        """How many of `size` bytes the server writes at once; 0: none for now. May raise likewise."""
         return size
 
     def is_blocked(self, fileno: int, events: int) -> bool:
@@ -82,7 +73,7 @@ class Interceptor:
         return False
 
     def choose(self, ready: int) -> int:
-        """Which of so many callbacks that are ready runs next."""
+        """Which of this many callbacks that are ready runs next."""
         return 0
 
     def delay(self) -> int:

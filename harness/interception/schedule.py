@@ -1,7 +1,10 @@
-"""One schedule, decided by its seed alone: what every call and every turn of the loop does differently.
+"""One schedule, decided by its seed alone: what each socket call and each turn of the loop does differently.
 
-Whatever it decides, a kernel or a loop could have decided too, so no right server notices. Each connection is decided
-for by itself: what happens on one does not shift what is decided on another. Knows no scripts and no servers.
+- Whatever it decides, a kernel or a loop could have decided too, so a correct server is not affected.
+- Each connection has random numbers of its own: what happens on one does not change what is decided on another.
+- Each connection is interfered with a bounded number of times, so that every run ends.
+
+Knows no scripts and no servers.
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ from random import Random
 from harness.interception.interceptor import AcceptedConnection, Interceptor
 
 _FEW = 400
-"""How often one connection is interfered with in one direction; then it is left alone, so that every run has an end."""
+"""How often one connection is interfered with in one direction."""
 
 
 class Perturbation(enum.Enum):
-    """What may be done differently. The value is its word on the command line."""
+    """What a schedule does differently. The value is its name on the command line."""
 
     READS = "reads"
     WRITES = "writes"
@@ -40,8 +43,8 @@ _DESCRIPTIONS = {
 }
 EVERY = frozenset(Perturbation)
 
-# How often each kind strikes under one seed. Some seeds leave a kind alone, some never let go: a fault that needs one
-# kind often and another never is found by neither a mild mixture nor by everything at once.
+# How often each kind strikes under one seed. Some seeds leave a kind alone, some apply it always: a bug that needs one
+# kind often and another never is found neither by a mild mixture nor by everything at once.
 _STRENGTHS = (0.0, 0.15, 0.5, 1.0)
 
 
@@ -55,7 +58,7 @@ class _Calls:
 
 
 class Schedule(Interceptor):
-    """One seed's own way of running a server."""
+    """The way in which one seed runs a server."""
 
     def __init__(self, seed: int, perturbations: Iterable[Perturbation] = EVERY) -> None:
         self.seed = seed
@@ -76,7 +79,7 @@ class Schedule(Interceptor):
 
     # What sockets do
 
-    def accepting(self) -> None:
+    def before_accept(self) -> None:
         if self._refuses(self._accepting, Perturbation.ACCEPTS, 6):
             raise BlockingIOError
 
@@ -84,12 +87,12 @@ class Schedule(Interceptor):
         self._reads[connection.number] = _Calls(Random(f"{self.seed} reads {connection.number}"))
         self._writes[connection.number] = _Calls(Random(f"{self.seed} writes {connection.number}"))
 
-    def reading(self, connection: AcceptedConnection, size: int) -> int:
+    def before_read(self, connection: AcceptedConnection, size: int) -> int:
         if not size:
             return 0
         return self._part(self._reads[connection.number], Perturbation.READS, size)
 
-    def writing(self, connection: AcceptedConnection, size: int) -> int:
+    def before_write(self, connection: AcceptedConnection, size: int) -> int:
         calls = self._writes[connection.number]
         if self._refuses(calls, Perturbation.STALLS, 30):
             return 0
@@ -107,7 +110,7 @@ class Schedule(Interceptor):
                 return calls.random.randint(1, size)
 
     def _refuses(self, calls: _Calls, perturbation: Perturbation, longest: int) -> bool:
-        """A refusal lasts for some calls on end, and then at least one call goes through."""
+        """Refuse several calls in a row, and then let at least one through."""
         if calls.refusing > 1:
             calls.refusing -= 1
             return True
@@ -136,12 +139,12 @@ class Schedule(Interceptor):
 
     def delay(self) -> int:
         strength = self._strength[Perturbation.ORDER]
-        # Mostly not: each turn of the loop that something is held back costs real time.
+        # Rarely: each turn of the loop that something is delayed costs real time.
         if not strength or self._delaying.random() >= strength * 0.1:
             return 0
         return self._delaying.randint(1, 3)
 
 
 def perturbations(words: str) -> frozenset[Perturbation]:
-    """The kinds that are named: `reads,order`; ValueError names one that is none."""
+    """The kinds named in a list such as `reads,order`; ValueError names an unknown one."""
     return frozenset(Perturbation(word.strip()) for word in words.split(","))

@@ -1,9 +1,8 @@
-"""The server's side of every connection of this process, at each call: who may look, shorten it or make it fail.
+"""The server's sockets, made to ask the interceptors at each call.
 
-While `Wires` is entered, the two socket classes that a gevent server can hold (gevent's own underneath its sockets, and
-the plain one of the standard library) ask first. Only sockets that were accepted here are concerned; those of scripted
-clients and those that a server opens itself never are. TLS reads and writes beneath these classes and is not seen.
-This module knows no seeds, no faults and no scripts.
+While `SocketPatch` is entered, the two socket classes that a gevent server can hold (gevent's own beneath its sockets,
+and the standard library's) ask first. Only sockets that were accepted here are intercepted; those of scripted clients,
+and those that a server opens itself, never are. TLS reads and writes below these classes and is not seen.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _CLASSES: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
 
 
 class SocketPatch:
-    """In a `with`: the calls of this process go through the interceptors. One at a time."""
+    """In a `with`: socket calls of this process go through the interceptors. One at a time."""
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
         self._interceptors = tuple(interceptors)
@@ -43,7 +42,7 @@ class SocketPatch:
         self._stack.close()
         self._by_cookie.clear()
         for interceptor in self._interceptors:
-            interceptor.ends()
+            interceptor.server_stopped()
 
     @staticmethod
     def _replace(stack: ExitStack, kind: Any, name: str, call: Callable[..., Any]) -> None:
@@ -62,9 +61,9 @@ class SocketPatch:
         except OSError:
             return None
 
-    def accepting(self) -> None:
+    def before_accept(self) -> None:
         for interceptor in self._interceptors:
-            interceptor.accepting()
+            interceptor.before_accept()
 
     def accepted(self, fileno: int, peer: SocketAddress) -> None:
         probe = _socket.socket(fileno=fileno)
@@ -72,32 +71,31 @@ class SocketPatch:
             cookie = cookie_of(probe)
         finally:
             probe.detach()
-        connection = self._by_cookie[cookie] = AcceptedConnection(
-            len(self._by_cookie) + 1, peer, fileno, cookie
-        )
+        connection = AcceptedConnection(len(self._by_cookie) + 1, peer, fileno, cookie)
+        self._by_cookie[cookie] = connection
         for interceptor in self._interceptors:
             interceptor.accepted(connection)
 
     def readable(self, sock: Any, connection: AcceptedConnection, size: int) -> int:
-        """How much the server gets to read."""
+        """How much the server reads."""
         there = min(size, unread(sock.fileno()))
         allowed = there
         for interceptor in self._interceptors:
-            allowed = interceptor.reading(connection, allowed)
+            allowed = interceptor.before_read(connection, allowed)
         if allowed == there:
             return size
         return allowed or _refuse(sock)
 
     def writable(self, sock: Any, connection: AcceptedConnection, size: int) -> int:
-        """How much the server gets to write."""
+        """How much the server writes."""
         allowed = size
         for interceptor in self._interceptors:
-            allowed = interceptor.writing(connection, allowed)
+            allowed = interceptor.before_write(connection, allowed)
         return allowed or _refuse(sock)
 
 
 def _refuse(sock: Any) -> int:
-    """Nothing for now; one byte where the caller has said that it waits in the call."""
+    """Nothing for now; one byte where the caller waits inside the call."""
     if _socket.socket.gettimeout(sock) == 0.0:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return 1
@@ -110,7 +108,7 @@ _Call = Callable[..., Any]
 
 def _accept(patch: SocketPatch, original: _Call) -> _Call:
     def accept(sock: Any) -> Any:
-        patch.accepting()
+        patch.before_accept()
         fileno, peer = original(sock)
         patch.accepted(fileno, peer)
         return fileno, peer
@@ -142,10 +140,10 @@ def _recv_into(patch: SocketPatch, original: _Call) -> _Call:
 def _send(patch: SocketPatch, original: _Call) -> _Call:
     def send(sock: Any, data: Any, flags: int = 0) -> Any:
         connection = patch.find(sock)
-        whole = memoryview(data).cast("B")
-        if connection is None or not whole:
+        view = memoryview(data).cast("B")
+        if connection is None or not view:
             return original(sock, data, flags)
-        return original(sock, whole[: patch.writable(sock, connection, len(whole))], flags)
+        return original(sock, view[: patch.writable(sock, connection, len(view))], flags)
 
     return send
 

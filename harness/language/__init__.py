@@ -1,1 +1,1 @@
-"""What a transcript says: text to a Script and back. Pure but for `script`, which reads files; knows no server."""
+"""The language of transcripts: text to a Script, and a Script to text and to a plan. Knows no server."""

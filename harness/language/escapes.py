@@ -1,59 +1,53 @@
-"""Bytes as a transcript writes them: visible text, \\n \\r \\t \\\\ and \\xNN. Pure."""
+r"""Bytes as a transcript writes them: visible text and the escapes \n \r \t \\ \xNN. Pure."""
 
 from __future__ import annotations
 
 import re
 
-_ESCAPE = re.compile(r"\\(?:(?P<letter>[nrt\\])|x(?P<hex>[0-9A-Fa-f]{2}))")
+from harness.language.problems import LineError
+
+_PIECE = re.compile(r"\\(?:(?P<letter>[nrt\\])|x(?P<hex>[0-9A-Fa-f]{2}))|(?P<char>.)", re.DOTALL)
 _LETTERS = {"n": b"\n", "r": b"\r", "t": b"\t", "\\": b"\\"}
-_NAMED = {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x5C: "\\\\"}
-EXPECTED = "\\n, \\r, \\t, \\\\, \\xNN or visible text"
-
-
-class BytesError(ValueError):
-    """The text is no way to write bytes; `column` (from 0) is where."""
-
-    def __init__(self, column: int, message: str, expected: str) -> None:
-        super().__init__(message)
-        self.column = column
-        self.expected = expected
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+_EXPECTED = "\\n, \\r, \\t, \\\\, \\xNN or visible text"
 
 
 def parse_bytes(text: str) -> bytes:
-    """The bytes that the text writes."""
-    out = bytearray()
-    at = 0
-    while at < len(text):
-        char = text[at]
+    """Decode a `>>` or `<<` line; LineError where the text contains anything else than text and escapes."""
+    for piece in _PIECE.finditer(text):
+        char = piece["char"]
         if char == "\\":
-            found = _ESCAPE.match(text, at)
-            if found is None:
-                raise BytesError(at, "an unknown escape", EXPECTED)
-            out += _LETTERS[found["letter"]] if found["letter"] else bytes.fromhex(found["hex"])
-            at = found.end()
-            continue
-        if not char.isprintable():
-            raise BytesError(at, f"the invisible character U+{ord(char):04X}", EXPECTED)
-        out += char.encode()
-        at += 1
+            raise LineError(piece.start(), "unknown escape", _EXPECTED)
+        if char and not char.isprintable():
+            raise LineError(piece.start(), f"invisible character U+{ord(char):04X}", _EXPECTED)
     if text.endswith(" "):
-        raise BytesError(
-            len(text.rstrip(" ")), "a space at the end of the line", "\\x20 for a space that is meant"
+        raise LineError(
+            len(text.rstrip(" ")), "space at the end of the line", "\\x20 for a space that is meant"
         )
-    return bytes(out)
+    return unescape(text)
+
+
+def unescape(text: str) -> bytes:
+    """Decode the escapes in the text. A backslash that begins none stands for itself, as in JSON."""
+    return b"".join(map(_decoded, _PIECE.finditer(text)))
+
+
+def _decoded(piece: re.Match[str]) -> bytes:
+    if piece["letter"]:
+        return _LETTERS[piece["letter"]]
+    return bytes.fromhex(piece["hex"]) if piece["hex"] else piece["char"].encode()
 
 
 def render_bytes(data: bytes) -> str:
-    """The text that parse_bytes reads back as these bytes."""
-    text = "".join(_render_char(char) for char in data.decode("utf-8", "surrogateescape"))
+    """The text that `parse_bytes` decodes to these bytes."""
+    text = "".join(_encoded(char) for char in data.decode("utf-8", "surrogateescape"))
     stripped = text.rstrip(" ")
     return stripped + "\\x20" * (len(text) - len(stripped))
 
 
-def _render_char(char: str) -> str:
-    code = ord(char)
-    if code in _NAMED:
-        return _NAMED[code]
+def _encoded(char: str) -> str:
+    if char in _NAMED:
+        return _NAMED[char]
     if char.isprintable():
         return char
     return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))

@@ -1,6 +1,9 @@
-"""Repeats, definitions and includes expanded into plain steps, each knowing where it came from.
+"""Script -> plain steps: repeats unrolled, definitions and includes substituted. Pure.
 
-Pure: knows no targets and no sockets.
+- Every step knows the file and line that it stands in, and the calls and repeats that led to it.
+- A definition sees its own parameters only; a repeat adds its counter to what its surroundings see.
+- Of several definitions that match a sentence, the one with the fewest parameters is meant: `X says hello` before
+  `X says TEXT`.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from harness.language.located_problem import script_error
+from harness.language.forms import VERBS, write_line
 from harness.language.patterns import bind
-from harness.language.step_forms import VERBS
+from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
     NAME,
     PARAMETER,
@@ -43,13 +46,13 @@ from harness.language.steps import (
     Together,
 )
 
-Kind = TypeVar("Kind", covariant=True)
+StepType = TypeVar("StepType", covariant=True)
 _WITH_CLIENT = (CallFails, CallTakes, Connects, Acts, Ends, *RECEIVING, ReceivesNothing, *SENDING)
 
 
 @dataclass(frozen=True, slots=True)
 class CallSite:
-    """A place in a file that led here: the call of a defined step, or a round of a repeat."""
+    """A place in a file that led to a step: the call of a defined step, or one round of a repeat."""
 
     file: str
     line: int
@@ -57,10 +60,10 @@ class CallSite:
 
 
 @dataclass(frozen=True, slots=True)
-class Located(Generic[Kind]):
-    """A plain step, the script whose line it is, and the sites that led to it, outermost first."""
+class Located(Generic[StepType]):
+    """A plain step, the script in which it stands, and the call sites that led to it, outermost first."""
 
-    step: Kind
+    step: StepType
     script: Script
     via: tuple[CallSite, ...] = ()
 
@@ -68,6 +71,106 @@ class Located(Generic[Kind]):
     def line(self) -> int:
         line: int = getattr(self.step, "line", 0)
         return line
+
+    def problem(self, message: str, expected: str, column: int = 0, step: Item | None = None) -> ScriptError:
+        """An error about this step, or about one inside it. `column` counts from 0 within the step's text."""
+        line = (step.line if step is not None else 0) or self.line
+        if 0 < line <= len(self.script.source):
+            text = self.script.source[line - 1]
+            column += len(text) - len(text.lstrip(" "))
+        else:
+            text = write_line(step or self.step)  # type: ignore[arg-type]
+        return ScriptError(ScriptProblem(self.script.file, line, column + 1, message, expected, text))
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """A script and its plain steps, in the order in which they are played."""
+
+    script: Script
+    steps: tuple[Located[Step], ...]
+
+
+def expand(script: Script) -> Expansion:
+    """Expand the script; ScriptError where a step is not known or a definition cannot be used."""
+    definitions = tuple(_definitions(script, own=True))
+    for number, (define, home) in enumerate(definitions):
+        _check_definition(Located(define, home), definitions[:number])
+    expander = _Expander(definitions)
+    return Expansion(
+        script,
+        tuple(
+            located
+            for item in script.body
+            if not isinstance(item, (Define, Include))
+            for located in expander.expand(item, script, _Scope({}))
+        ),
+    )
+
+
+# --- definitions --------------------------------------------------------------------------------------------
+
+_Definition = tuple[Define, Script]
+
+
+def _definitions(script: Script, own: bool) -> Iterator[_Definition]:
+    for item in script.body:
+        if isinstance(item, Define):
+            yield item, script
+        elif isinstance(item, Include):
+            if item.script is None:
+                raise Located(item, script).problem("this include has not been read", "a script from load()")
+            yield from _definitions(item.script, own=False)
+        elif not own and not isinstance(item, (Comment, Blank)):
+            raise Located(item, script).problem("a step in an included file", "only definitions and headers")
+
+
+def _check_definition(located: Located[Define], before: tuple[_Definition, ...]) -> None:
+    define = located.step
+    for other, home in before:
+        if _shape(other) == _shape(define):
+            raise located.problem(f"already defined in {home.file}:{other.line}", "another verb", 7)
+    for name in define.parameters:
+        for item in _within(define.body):
+            # `X> LOGIN X` would send an X: a literal has no special meaning, so this is almost certainly a mistake.
+            if isinstance(item, (Send, Receive)) and re.search(rf"\b{name}\b", item.text):
+                arrow = ">~" if isinstance(item, Send) else "<~"
+                raise located.problem(
+                    f"a literal means {name} itself, not its value",
+                    f"{item.client}{arrow} with ${{{name}}}, or a parameter of another name",
+                    len(item.client) + 2 + item.text.index(name),
+                    item,
+                )
+
+
+def _shape(define: Define) -> tuple[str, ...]:
+    return tuple("*" if PARAMETER.fullmatch(word) else word for word in define.words)
+
+
+def _within(body: tuple[Item, ...]) -> Iterator[Item]:
+    for item in body:
+        yield item
+        if isinstance(item, (Together, AnyOrder, Repeat)):
+            yield from _within(item.body)
+
+
+def _arguments(define: Define, sentence: str) -> Mapping[str, str] | None:
+    """The parameters' values in this sentence. A parameter at the very end takes all the words that are left."""
+    values: dict[str, str] = {}
+    rest = sentence
+    for number, word in enumerate(define.words, 1):
+        last = number == len(define.words)
+        given, _, rest = (rest, "", "") if last else rest.partition(" ")
+        if not given:
+            return None
+        if PARAMETER.fullmatch(word):
+            values[word] = given
+        elif word != given:
+            return None
+    return values
+
+
+# --- expansion ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,173 +180,79 @@ class _Scope:
     open_calls: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Definition:
-    define: Define
-    script: Script
-
-
-def expand(script: Script) -> Iterator[Located[Step]]:
-    """Every plain step in the order in which it is played."""
-    return _Expander(script).steps()
-
-
 class _Expander:
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.definitions: list[_Definition] = []
-        self._collect(script, own=True)
+    def __init__(self, definitions: tuple[_Definition, ...]) -> None:
+        self._definitions = definitions
 
-    def steps(self) -> Iterator[Located[Step]]:
-        for item in self.script.body:
-            if not isinstance(item, (Define, Include)):
-                yield from self._expand(item, self.script, _Scope({}))
-
-    def _collect(self, script: Script, own: bool) -> None:
-        for item in script.body:
-            if isinstance(item, Define):
-                self._check_define(item, script)
-                self.definitions.append(_Definition(item, script))
-            elif isinstance(item, Include):
-                if item.script is None:
-                    raise script_error(
-                        script, item.line, 0, "this include was not read", "a script from load()", item
-                    )
-                self._collect(item.script, own=False)
-            elif not own and not isinstance(item, (Comment, Blank)):
-                raise script_error(
-                    script,
-                    item.line,
-                    0,
-                    "a step in a file that is included",
-                    "definitions and headers alone",
-                    item,
-                )
-
-    def _check_define(self, define: Define, script: Script) -> None:
-        shape = _shape(define)
-        for other in self.definitions:
-            if _shape(other.define) == shape:
-                where = f"{other.script.file}:{other.define.line}"
-                raise script_error(
-                    script, define.line, 7, f"defined already in {where}", "another verb", define
-                )
-        for name in define.parameters:
-            for item in _within(define.body):
-                # `X> LOGIN X` would send an X: a literal never means anything but itself, so it is asked for.
-                if isinstance(item, (Send, Receive)) and re.search(rf"\b{name}\b", item.text):
-                    column = len(item.client) + 2 + item.text.index(name)
-                    arrow = ">~" if isinstance(item, Send) else "<~"
-                    raise script_error(
-                        script, item.line, column, f"a literal says {name} itself, not what it stands for",
-                        f"{item.client}{arrow} with ${{{name}}}, or a parameter of another name", item,
-                    )  # fmt: skip
-
-    def _expand(self, item: Item, script: Script, scope: _Scope) -> Iterator[Located[Step]]:
+    def expand(self, item: Item, script: Script, scope: _Scope) -> Iterator[Located[Step]]:
         match item:
             case Comment() | Blank():
                 return
             case Repeat(times, body, name):
                 for turn in range(1, times + 1):
                     values = {**scope.values, name: str(turn)} if name else scope.values
-                    call_site = CallSite(script.file, item.line, f"round {turn} of {times}")
-                    inner = replace(scope, values=values, via=(*scope.via, call_site))
+                    site = CallSite(script.file, item.line, f"round {turn} of {times}")
+                    inner = replace(scope, values=values, via=(*scope.via, site))
                     for step in body:
-                        yield from self._expand(step, script, inner)
+                        yield from self.expand(step, script, inner)
             case Call():
                 yield from self._call(item, script, scope)
             case Together(body):
-                sends = tuple(
-                    self._bound(send, script, scope)
-                    for send in body
-                    if not isinstance(send, (Comment, Blank))
-                )
-                yield Located(replace(item, body=sends), script, scope.via)
+                sends = [_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))]
+                yield Located(replace(item, body=tuple(sends)), script, scope.via)
             case AnyOrder(body, same_for):
-                receives = tuple(
-                    self._bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))
-                )
+                receives = [
+                    _bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))
+                ]
                 names = tuple(scope.values.get(name, name) for name in same_for)
-                yield Located(AnyOrder(receives, names, line=item.line), script, scope.via)
+                yield Located(AnyOrder(tuple(receives), names, line=item.line), script, scope.via)
             case Define() | Include():
-                raise script_error(
-                    script, item.line, 0, "a definition inside a block", "it at the left margin", item
+                raise Located(item, script).problem(
+                    "a definition inside a block", "definitions at the left margin"
                 )
             case _:
-                yield Located(self._bound(item, script, scope), script, scope.via)
-
-    def _bound(self, step: Step, script: Script, scope: _Scope):  # type: ignore[no-untyped-def]
-        """The step with the scope's values in place of its parameters."""
-        if not scope.values or not isinstance(step, _WITH_CLIENT):
-            return step
-        if isinstance(step, (SendPattern, ReceivePattern)):
-            step = replace(step, pattern=bind(step.pattern, scope.values))
-        if isinstance(step, Connects) and step.endpoint is not None and step.endpoint in scope.values:
-            step = replace(step, endpoint=scope.values[step.endpoint])
-        if step.client is not None and step.client in scope.values:
-            client = scope.values[step.client]
-            if not NAME.fullmatch(client) or client in RESERVED:
-                where = scope.via[-1]
-                raise script_error(
-                    script, step.line, 0, f"{step.client} is {client!r} here ({where.file}:{where.line})",
-                    "the name of a client", step,
-                )  # fmt: skip
-            step = replace(step, client=client)
-        return step
+                yield Located(_bound(item, script, scope), script, scope.via)
 
     def _call(self, call: Call, script: Script, scope: _Scope) -> Iterator[Located[Step]]:
         sentence = " ".join(scope.values.get(word, word) for word in call.sentence.split(" "))
-        found = self._definition(sentence)
-        if found is None:
-            raise script_error(script, call.line, 0, "this says nothing known", self._known(sentence), call)
-        definition, values = found
-        if id(definition.define) in scope.open_calls:
-            raise script_error(script, call.line, 0, "this defined step leads back to itself", "an end", call)
-        call_site = CallSite(script.file, call.line, sentence)
-        inner = _Scope(values, (*scope.via, call_site), (*scope.open_calls, id(definition.define)))
-        for step in definition.define.body:
-            yield from self._expand(step, definition.script, inner)
-
-    def _definition(self, sentence: str) -> tuple[_Definition, Mapping[str, str]] | None:
         fitting = [
-            (definition, values)
-            for definition in self.definitions
-            if (values := _values(definition.define, sentence)) is not None
+            (define, home, values)
+            for define, home in self._definitions
+            if (values := _arguments(define, sentence)) is not None
         ]
-        # The definition that says more words itself is meant: `X says hello` before `X says TEXT`.
-        return min(fitting, key=lambda one: len(one[1]), default=None)
+        if not fitting:
+            raise Located(call, script).problem("unrecognised step", self._known(sentence))
+        define, home, values = min(fitting, key=lambda one: len(one[2]))
+        if id(define) in scope.open_calls:
+            raise Located(call, script).problem("this step calls itself", "a definition that ends")
+        site = CallSite(script.file, call.line, sentence)
+        inner = _Scope(values, (*scope.via, site), (*scope.open_calls, id(define)))
+        for step in define.body:
+            yield from self.expand(step, home, inner)
 
     def _known(self, sentence: str) -> str:
         client, _, verb = sentence.partition(" ")
         near = difflib.get_close_matches(verb, VERBS, n=1)
         if near:
             return f"perhaps `{client} {near[0]}`"
-        own = [f"`{' '.join(definition.define.words)}`" for definition in self.definitions]
-        return "a step of the language" + (f", or one that is defined: {', '.join(own)}" if own else "")
+        own = [f"`{' '.join(define.words)}`" for define, _ in self._definitions]
+        return "a step of the language" + (f", or a defined one: {', '.join(own)}" if own else "")
 
 
-def _shape(define: Define) -> tuple[str, ...]:
-    return tuple("*" if PARAMETER.fullmatch(word) else word for word in define.words)
-
-
-def _values(define: Define, sentence: str) -> Mapping[str, str] | None:
-    """What the parameters stand for here. One at the very end takes all the words that are left."""
-    values: dict[str, str] = {}
-    rest = sentence
-    for number, word in enumerate(define.words, 1):
-        last = number == len(define.words)
-        message, _, rest = (rest, "", "") if last else rest.partition(" ")
-        if not message:
-            return None
-        if PARAMETER.fullmatch(word):
-            values[word] = message
-        elif word != message:
-            return None
-    return values
-
-
-def _within(body: tuple[Item, ...]) -> Iterator[Item]:
-    for item in body:
-        yield item
-        if isinstance(item, (Together, AnyOrder, Repeat)):
-            yield from _within(item.body)
+def _bound(step: Step, script: Script, scope: _Scope):  # type: ignore[no-untyped-def]
+    """The step with the scope's values in place of its parameters."""
+    if not scope.values or not isinstance(step, _WITH_CLIENT):
+        return step
+    if isinstance(step, (SendPattern, ReceivePattern)):
+        step = replace(step, pattern=bind(step.pattern, scope.values))
+    if isinstance(step, Connects) and step.endpoint is not None and step.endpoint in scope.values:
+        step = replace(step, endpoint=scope.values[step.endpoint])
+    if step.client is not None and step.client in scope.values:
+        client = scope.values[step.client]
+        if not NAME.fullmatch(client) or client in RESERVED:
+            where = scope.via[-1]
+            raise Located(step, script).problem(
+                f"{step.client} is {client!r} here ({where.file}:{where.line})", "the name of a client"
+            )
+        step = replace(step, client=client)
+    return step

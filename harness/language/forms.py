@@ -1,53 +1,69 @@
-"""The header's lines, `key: value` -> setting, and durations as the language writes them. Pure."""
+"""Every line of a transcript as one table of forms, which serves reading and writing alike.
+
+- A form is a template such as `{client} connects[ to {endpoint}]`; what stands in brackets is optional.
+- A slot names an attribute of the step and, after a colon, the field that reads and writes it.
+- Columns of errors count from 0 within the line, without its indentation.
+
+Knows single lines only: blocks and indentation are the parser's, layout is the renderer's.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import errno
+import itertools
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
-from harness.language.problems import LineError
-from harness.language.steps import Eol, FenceLine, LineEnd, Needs, Server, Setting, Title, Within, is_literal
+from harness.language import steps
+from harness.language.escapes import parse_bytes, render_bytes
+from harness.language.patterns import ANONYMOUS, Kind, Pattern, parse_pattern, render_pattern
+from harness.language.problems import LineError, columns_from
+
+# --- fields: the values that stand in a line ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Field:
+    """One kind of value: its text as a regular expression, how it is read and written, and how it is shown."""
+
+    regex: str
+    read: Callable[[str], Any]
+    write: Callable[[Any], str]
+    examples: tuple[str, ...]
+    values: tuple[Any, ...] = ()
+    """All of them, where they are few."""
+
 
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>us|ms|s|m|h)")
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+_AMOUNT = re.compile(r"(?P<most>[0-9]+) bytes?|nothing|all again")
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-def header_line(text: str, number: int) -> Setting:
-    """The setting of one `key: value` line."""
-    key, _, value = text.partition(":")
-    reader = _SETTINGS.get(key)
-    if reader is None:
-        raise LineError(0, f"no header is called {key!r}", ", ".join(f"{known}:" for known in _SETTINGS))
-    if not value.startswith(" ") or value[1:2] in ("", " "):
-        raise LineError(len(key) + 1, "no value", f"one space, then the value: {key}: …")
-    if not is_literal(value):
-        raise LineError(
-            len(key) + 1, "a control character, or white space at the end of the line", "visible text"
-        )
-    return reader(value[1:], len(key) + 2, number)
-
-
-def parse_duration(text: str, column: int) -> int:
-    """`60s`, `1.5s`, `200ms`, `2m` -> microseconds."""
+def parse_duration(text: str, column: int = 0) -> int:
+    """`60s`, `1.5s`, `200ms`, `2m` as microseconds."""
     found = _DURATION.fullmatch(text)
     if found is None:
         raise LineError(
-            column, f"{text!r} is no duration", "a number and its unit: 60s, 1.5s, 200ms, 2m, 1h, 50us"
+            column, f"{text!r} is not a duration", "a number and its unit: 60s, 1.5s, 200ms, 2m, 1h, 50us"
         )
     whole, _, fraction = found["number"].partition(".")
-    unit = _UNITS[found["unit"]]
     # In integers: 59.999 s as a float is not 59 seconds and 999 milliseconds.
-    scaled: int = int(whole + fraction) * unit
-    size: int = 10 ** len(fraction)
-    microseconds, lost = divmod(scaled, size)
+    scaled: int = int(whole + fraction) * _UNITS[found["unit"]]
+    microseconds, lost = divmod(scaled, 10 ** len(fraction))
     if lost:
         raise LineError(column, f"{text!r} is finer than a microsecond", "whole microseconds")
-    return microseconds
+    return int(microseconds)
 
 
 def render_duration(microseconds: int) -> str:
-    """The shortest way to write so many microseconds in s, ms or us."""
+    """The shortest notation of a duration in s, ms or us."""
     if microseconds % 1_000 or 0 < microseconds < 1_000:
         unit, size = ("us", 1) if microseconds < 1_000 else ("ms", 1_000)
     else:
@@ -57,15 +73,326 @@ def render_duration(microseconds: int) -> str:
     return f"{whole}{fraction}{unit}"
 
 
-def _title(value: str, column: int, number: int) -> Setting:
-    return Title(value, line=number)
+def check_client(client: str) -> str:
+    """The name itself; LineError where a client cannot be called that."""
+    if client in steps.RESERVED:
+        raise LineError(0, f"{client!r} is a word of the language", "another name for this client")
+    if not steps.NAME.fullmatch(client):
+        raise LineError(
+            0, f"{client!r} is not a name for a client", "a letter, then letters, digits, _ and single - or ."
+        )
+    return client
 
 
-def _server(value: str, column: int, number: int) -> Setting:
+def _enum(*members: enum.Enum) -> Field:
+    by_text = {str(member.value): member for member in members}
+    return Field("|".join(by_text), by_text.__getitem__, lambda one: str(one.value), tuple(by_text), members)
+
+
+def _read_error(text: str) -> str:
+    if text not in errno.errorcode.values():
+        raise LineError(0, f"{text!r} is not an error", "the name of one: ECONNRESET, EPIPE, EMFILE")
+    return text
+
+
+def _read_count(text: str) -> int:
+    if int(text) < 1:
+        raise LineError(0, f"a count of {text}", "a number from 1")
+    return int(text)
+
+
+def _read_amount(text: str) -> int | None:
+    found = _AMOUNT.fullmatch(text)
+    if found is None:
+        raise LineError(0, f"{text!r} is not an amount", "1 byte, 20 bytes, nothing, or all again")
+    return None if text == "all again" else int(found["most"] or 0)
+
+
+def _write_amount(most: int | None) -> str:
+    if most is None:
+        return "all again"
+    return "nothing" if most == 0 else f"{most} byte{'' if most == 1 else 's'}"
+
+
+def _read_jump(text: str) -> int:
+    back = text.startswith("back ")
+    microseconds = parse_duration(text.removeprefix("back "), 5 if back else 0)
+    return -microseconds if back else microseconds
+
+
+def _write_jump(microseconds: int) -> str:
+    return ("back " if microseconds < 0 else "") + render_duration(abs(microseconds))
+
+
+def _read_clients(text: str) -> tuple[str, ...]:
+    names = tuple(text.split())
+    if len(set(names)) < 2 or len(set(names)) != len(names):
+        raise LineError(
+            0, "agreement needs at least two different clients", "in any order, the same for b c:"
+        )
+    for name in names:
+        with columns_from(text.index(name)):
+            check_client(name)
+    return names
+
+
+def _read_words(text: str) -> tuple[str, ...]:
+    words = tuple(text.split())
+    if len(words) < 2 or all(steps.PARAMETER.fullmatch(word) for word in words):
+        raise LineError(len(text), "nothing is defined here", "a client and a new verb: define X logs in:")
+    parameters = [word for word in words if steps.PARAMETER.fullmatch(word)]
+    for word in parameters:
+        if parameters.count(word) > 1:
+            raise LineError(text.rindex(word), f"{word} twice in one head", "each parameter once")
+    if _has_meaning(" ".join("x" if word in parameters else word for word in words)):
+        raise LineError(0, "this is already a step of the language", "a new verb: define X logs in:")
+    return words
+
+
+_FIELDS = {
+    "client": Field(r"\S+", check_client, str, ("a",)),
+    "endpoint": Field(r"\S+", str, str, ("ENDPOINT",)),
+    "action": _enum(*steps.ConnectionAction),
+    "ending": _enum(*steps.Ending),
+    "accept": _enum(steps.SocketCall.ACCEPT),
+    "call": _enum(steps.SocketCall.READ, steps.SocketCall.SEND),
+    "error": Field(r"\S+", _read_error, str, ("EPIPE",)),
+    "count": Field(r"[0-9]+", _read_count, str, ("3",)),
+    "amount": Field(r".+", _read_amount, _write_amount, ("1 byte",)),
+    "jump": Field(r".+", _read_jump, _write_jump, ("1h",)),
+    "duration": Field(r".+", parse_duration, render_duration, ("60s",)),
+    "word": Field(r"[A-Za-z][A-Za-z0-9_]*", str, str, ("n",)),
+    "clients": Field(r".+", _read_clients, " ".join, ("b c",)),
+    "words": Field(r".+", _read_words, " ".join, ("X logs in",)),
+    "path": Field(r".+", str.strip, str, ("FILE",)),
+}
+
+
+# --- forms: the table of steps ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHead:
+    """The first line of a block: what it makes, and all of its attributes but the body."""
+
+    kind: type
+    values: Mapping[str, Any]
+
+
+_Part = str | tuple[str, Field]
+"""Literal text, or an attribute and its field."""
+
+
+class Form:
+    """A template and the step that it reads and writes."""
+
+    def __init__(
+        self,
+        template: str,
+        kind: type,
+        *,
+        listed: bool = True,
+        implied: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.kind = kind
+        self.listed = listed
+        self._implied = implied
+        self._is_block = any(one.name == "body" for one in dataclasses.fields(kind))
+        self._defaults = {one.name: one.default for one in dataclasses.fields(kind)}
+        head, _, rest = template.partition("[")
+        optional, _, tail = rest.partition("]")
+        self._pieces = (_parts(head), _parts(optional), _parts(tail))
+        before, between, after = map(_regex, self._pieces)
+        self._regex = re.compile(f"{before}(?:{between})?{after}" if between else before)
+        slots = (part for piece in self._pieces for part in piece if isinstance(part, tuple))
+        self._fields = dict(slots)
+
+    def read(self, text: str, number: int) -> Any:
+        """The step or block head that the line says; None where the line is of another form."""
+        found = self._regex.fullmatch(text)
+        if found is None:
+            return None
+        values = dict(self._implied)
+        for attribute, field in self._fields.items():
+            if found[attribute] is not None:
+                with columns_from(found.start(attribute)):
+                    values[attribute] = field.read(found[attribute])
+        return BlockHead(self.kind, values) if self._is_block else self.kind(**values, line=number)
+
+    def accepts(self, item: Any) -> bool:
+        """Whether this form can write the item: two forms of one kind differ in an enumerated value."""
+        return type(item) is self.kind and all(
+            getattr(item, attribute) in field.values
+            for attribute, field in self._fields.items()
+            if field.values
+        )
+
+    def write(self, item: Any) -> str:
+        """The line that says the item."""
+        before, optional, after = self._pieces
+        given = [part[0] for part in optional if isinstance(part, tuple)]
+        wanted = any(getattr(item, name) not in (None, (), self._defaults[name]) for name in given)
+        shown = (*before, *(optional if wanted else ()), *after)
+        return "".join(p if isinstance(p, str) else p[1].write(getattr(item, p[0])) for p in shown)
+
+    def shown(self) -> list[str]:
+        """The form as it is listed for readers, once for each way to say it."""
+        before, optional, after = self._pieces
+        ways = [(*before, *after), *([(*before, *optional, *after)] if optional else [])]
+        return [
+            "".join(words)
+            for way in ways
+            for words in itertools.product(*((p,) if isinstance(p, str) else p[1].examples for p in way))
+        ]
+
+
+def _parts(template: str) -> tuple[_Part, ...]:
+    """`wait {microseconds:duration}` as literal text and slots."""
+    parts: list[_Part] = []
+    for literal, attribute, field in re.findall(r"([^{]+)|\{(\w+):?(\w*)\}", template):
+        parts.append(literal or (attribute, _FIELDS[field or attribute]))
+    return tuple(parts)
+
+
+def _regex(parts: Sequence[_Part]) -> str:
+    return "".join(re.escape(p) if isinstance(p, str) else f"(?P<{p[0]}>{p[1].regex})" for p in parts)
+
+
+_KEYWORD_FORMS = (
+    Form("wait {microseconds:duration}", steps.Wait),
+    Form("together:", steps.Together),
+    Form("in any order[, the same for {same_for:clients}]:", steps.AnyOrder),
+    Form("repeat {times:count}[ as {name:word}]:", steps.Repeat),
+    Form("define {words}:", steps.Define),
+    Form("include {path}", steps.Include),
+)
+# The words of the faults are no words of the language: a client may be called `the`, and a defined step may begin with
+# any of them. Only a sentence that continues as a fault does is read as one.
+_SENTENCE_FORMS = (
+    Form(
+        "{call:accept} fails with {error}[ {times:count} times]",
+        steps.CallFails,
+        listed=False,
+        implied={"client": None},
+    ),
+    Form("{call} {client} fails with {error}[ {times:count} times]", steps.CallFails, listed=False),
+    Form("{call} {client} takes {most:amount}", steps.CallTakes, listed=False),
+    Form("the clock jumps {microseconds:jump}", steps.ClockJumps, listed=False),
+    Form("{client} connects[ to {endpoint}]", steps.Connects),
+    Form("{client} receives nothing", steps.ReceivesNothing),
+    Form("{client} {ending}", steps.Ends),
+    Form("{client} {action}", steps.Acts),
+)
+_NEAR_MISSES = (
+    (
+        re.compile(r"accepting (?P<at>\S+) (?:fails with|takes) .+"),
+        "accepting concerns no client in particular",
+        "accepting fails with EMFILE",
+    ),
+    (
+        re.compile(r"(?:reading from|sending to) (?P<at>)(?:fails with|takes) .+"),
+        "no client is named here",
+        "the name of a client: sending to bob takes 1 byte",
+    ),
+)
+
+
+# --- messages: the lines in which a client sends or receives ------------------------------------------------
+
+
+def _literal(bytes_form: str) -> Field:
+    def read(text: str) -> str:
+        for at, char in enumerate(text):
+            if unicodedata.category(char) == "Cc":
+                what = "a tab" if char == "\t" else f"the control character U+{ord(char):04X}"
+                raise LineError(
+                    at, f"{what} in a literal", f"visible text; {bytes_form} with \\t or \\xNN is exact"
+                )
+        if text != text.rstrip():
+            raise LineError(
+                len(text.rstrip()),
+                "white space at the end of a literal",
+                f"{bytes_form} with \\x20 for a space that is meant",
+            )
+        return text
+
+    return Field(r".*", read, str, ("text",))
+
+
+def _read_content(text: str) -> bytes:
+    if not text:
+        raise LineError(-1, "no bytes here", "at least one byte, such as \\n")
+    return parse_bytes(text)
+
+
+def _pattern(literal: Field, sent: bool) -> Field:
+    def read(text: str) -> Pattern:
+        pattern = parse_pattern(literal.read(text))
+        for capture in pattern.captures:
+            if sent and (capture.name == ANONYMOUS or capture.kind is not Kind.TEXT):
+                raise LineError(
+                    text.index("${" + capture.name),
+                    "what is sent must be known",
+                    "${x} with a name that is bound before",
+                )
+        return pattern
+
+    return Field(r".*", read, render_pattern, ("pattern",))
+
+
+_SENT, _RECEIVED = _literal("a>>"), _literal("a<<")
+_BYTES = Field(r".*", _read_content, render_bytes, ("bytes",))
+_MESSAGES: dict[str, tuple[type, str, Field]] = {
+    ">": (steps.Send, "text", _SENT),
+    "<": (steps.Receive, "text", _RECEIVED),
+    ">>": (steps.SendBytes, "data", _BYTES),
+    "<<": (steps.ReceiveBytes, "data", _BYTES),
+    ">~": (steps.SendPattern, "pattern", _pattern(_SENT, sent=True)),
+    "<~": (steps.ReceivePattern, "pattern", _pattern(_RECEIVED, sent=False)),
+}
+_MESSAGE = re.compile(r"(?P<client>[^\s<>]*)(?P<arrow>>~|>>|>|<~|<<|<)")
+_ARROWS = {kind: arrow for arrow, (kind, _, _) in _MESSAGES.items()}
+
+
+def _read_message(text: str, number: int) -> steps.Item | None:
+    found = _MESSAGE.match(text)
+    if found is None:
+        return None
+    client, arrow, rest = found["client"], found["arrow"], text[found.end() :]
+    kind, attribute, field = _MESSAGES[arrow]
+    if client:
+        check_client(client)
+    if rest and not rest.startswith(" "):
+        raise LineError(
+            found.end(),
+            f"no space after {arrow}",
+            f"one space, then what is {'sent' if arrow[0] == '>' else 'received'}: {client}{arrow} text",
+        )
+    if rest == " ":
+        raise LineError(
+            found.end(), "a space at the end of the line", f"{client}{arrow} alone for an empty line"
+        )
+    with columns_from(found.end() + 1):
+        content = field.read(rest[1:])
+    step: steps.Item = kind(client, **{attribute: content}, line=number)
+    return step
+
+
+def _write_message(step: Any) -> str:
+    arrow = _ARROWS[type(step)]
+    _, attribute, field = _MESSAGES[arrow]
+    content = field.write(getattr(step, attribute))
+    return f"{step.client}{arrow} {content}" if content else f"{step.client}{arrow}"
+
+
+# --- the header ---------------------------------------------------------------------------------------------
+
+
+def _read_server(value: str) -> steps.Server:
     endpoints: list[str] = []
     options: dict[str, str] = {}
     for word in value.split():
-        at = column + value.index(word)
+        at = value.index(word)
         key, equals, setting = word.partition("=")
         if not _WORD.fullmatch(key) or (equals and not setting):
             raise LineError(at, f"{word!r} is neither an endpoint nor an option", "a word, or key=value")
@@ -75,50 +402,130 @@ def _server(value: str, column: int, number: int) -> Setting:
             options[key] = setting
         else:
             endpoints.append(key)
-    return Server(tuple(endpoints), options, line=number)
+    return steps.Server(tuple(endpoints), options)
 
 
-def _needs(value: str, column: int, number: int) -> Setting:
-    words = value.split()
-    for word in words:
+def _write_server(server: steps.Server) -> str:
+    return " ".join((*server.endpoints, *(f"{key}={value}" for key, value in server.options.items())))
+
+
+def _read_needs(value: str) -> steps.Needs:
+    for word in value.split():
         if not _WORD.fullmatch(word):
-            raise LineError(
-                column + value.index(word), f"{word!r} is no feature", "words: virtual-time in-process"
-            )
-    return Needs(tuple(words), line=number)
+            raise LineError(value.index(word), f"{word!r} is not a feature", "words: virtual-time in-process")
+    return steps.Needs(tuple(value.split()))
 
 
-def _fence(value: str, column: int, number: int) -> Setting:
+def _read_fence(value: str) -> steps.FenceLine:
     question, arrow, answers = value.partition(" -> ")
     choices = tuple(answers.split(" | "))
     if not arrow or not question or not all(choice and choice == choice.strip() for choice in choices):
         raise LineError(
-            column,
-            "a line without its answer",
-            "fence: PING -> PONG   or   fence: PING -> PONG | ERR login first",
+            0, "a line without its answer", "fence: PING -> PONG   or   fence: PING -> PONG | ERR login first"
         )
-    return FenceLine(question, choices, line=number)
+    return steps.FenceLine(question, choices)
 
 
-def _eol(value: str, column: int, number: int) -> Setting:
+def _read_eol(value: str) -> steps.LineEnd:
     try:
-        return LineEnd(Eol(value), line=number)
+        return steps.LineEnd(steps.Eol(value))
     except ValueError:
-        raise LineError(column, f"{value!r} ends no line", "lf or crlf") from None
+        raise LineError(0, f"{value!r} is not a line end", "lf or crlf") from None
 
 
-def _within(value: str, column: int, number: int) -> Setting:
-    microseconds = parse_duration(value, column)
+def _read_within(value: str) -> steps.Within:
+    microseconds = parse_duration(value)
     if microseconds == 0:
-        raise LineError(column, "no time at all", "a duration above zero")
-    return Within(microseconds, line=number)
+        raise LineError(0, "no time at all", "a duration above zero")
+    return steps.Within(microseconds)
 
 
-_SETTINGS: dict[str, Callable[[str, int, int], Setting]] = {
-    "title": _title,
-    "server": _server,
-    "needs": _needs,
-    "fence": _fence,
-    "eol": _eol,
-    "within": _within,
+_HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
+    "title": (steps.Title, steps.Title, lambda title: title.text),
+    "server": (steps.Server, _read_server, _write_server),
+    "needs": (steps.Needs, _read_needs, lambda needs: " ".join(needs.features)),
+    "fence": (steps.FenceLine, _read_fence, lambda fence: f"{fence.question} -> {' | '.join(fence.answers)}"),
+    "eol": (steps.LineEnd, _read_eol, lambda end: end.eol.value),
+    "within": (steps.Within, _read_within, lambda within: render_duration(within.microseconds)),
 }
+_HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
+
+
+def header_line(text: str, number: int = 0) -> steps.Setting:
+    """The setting of one `key: value` line."""
+    key, _, value = text.partition(":")
+    if key not in _HEADER:
+        raise LineError(0, f"unknown header {key!r}", ", ".join(f"{known}:" for known in _HEADER))
+    if not value.startswith(" ") or value[1:2] in ("", " "):
+        raise LineError(len(key) + 1, "no value", f"one space, then the value: {key}: …")
+    if not steps.is_literal(value):
+        raise LineError(
+            len(key) + 1, "a control character, or white space at the end of the line", "visible text"
+        )
+    with columns_from(len(key) + 2):
+        return dataclasses.replace(_HEADER[key][1](value[1:]), line=number)
+
+
+# --- reading and writing a line -----------------------------------------------------------------------------
+
+VERBS = tuple(
+    example.removeprefix("a ") for form in _SENTENCE_FORMS if form.listed for example in form.shown()
+)
+_KNOWN = (
+    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, "
+    + ", ".join(f"a {verb}" for verb in VERBS)
+    + ", "
+    + ", ".join(example for form in _KEYWORD_FORMS for example in form.shown())
+    + ", or a defined step"
+)
+
+
+def read_step(text: str, number: int) -> steps.Item | BlockHead:
+    """The step, or the head of a block, that this line says; LineError where it says neither."""
+    message = _read_message(text, number)
+    if message is not None:
+        return message
+    if text != text.rstrip():
+        raise LineError(len(text.rstrip()), "white space at the end of the line", "none")
+    keyword = re.split(r"[ :,]", text, maxsplit=1)[0]
+    for form in _KEYWORD_FORMS if keyword in steps.RESERVED else _SENTENCE_FORMS:
+        made: steps.Item | BlockHead | None = form.read(text, number)
+        if made is not None:
+            return made
+    if keyword in steps.RESERVED:
+        ways = [example for form in _KEYWORD_FORMS for example in form.shown() if example.startswith(keyword)]
+        raise LineError(0, f"not quite `{ways[0]}`", "   or   ".join(ways))
+    for regex, wrong, expected in _NEAR_MISSES:
+        found = regex.fullmatch(text)
+        if found is not None:
+            raise LineError(found.start("at"), wrong, expected)
+    if " " not in text or text.endswith(":"):
+        raise LineError(0, "unrecognised step", _KNOWN)
+    return steps.Call(text, line=number)
+
+
+def _has_meaning(sentence: str) -> bool:
+    """Whether the language itself explains the sentence, so that it cannot be defined."""
+    try:
+        return not isinstance(read_step(sentence, 0), steps.Call)
+    except LineError:
+        return True
+
+
+def write_line(item: steps.Item | steps.Setting) -> str:
+    """The line that says this item; of a block, its head."""
+    match item:
+        case steps.Comment(text):
+            return f"#{text}"
+        case steps.Blank():
+            return ""
+        case steps.Call(sentence):
+            return sentence
+        case _ if type(item) in _ARROWS:
+            return _write_message(item)
+        case _ if type(item) in _HEADER_KEYS:
+            key = _HEADER_KEYS[type(item)]
+            return f"{key}: {_HEADER[key][2](item)}"
+        case _:
+            forms = (*_KEYWORD_FORMS, *_SENTENCE_FORMS)
+            return next(form.write(item) for form in forms if form.accepts(item))

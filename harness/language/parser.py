@@ -1,28 +1,18 @@
-"""Text -> Script: lines, indentation and blocks. What one line says is in sentences.py. Reads no files."""
+"""Text -> Script: the header, indentation and blocks. What a single line says is in `forms`. Reads no files."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import Any, NoReturn
 
-from harness.language.problems import ScriptError
-from harness.language.step_forms import (
-    AnyOrderHead,
-    DefineHead,
-    LineError,
-    RepeatHead,
-    Sentence,
-    TogetherHead,
-    header_line,
-    sentence,
-)
+from harness.language.forms import BlockHead, header_line, read_step
+from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
     RECEIVING,
     SENDING,
     AnyOrder,
-    AnyOrderItem,
     Blank,
     Call,
     Comment,
@@ -30,18 +20,13 @@ from harness.language.steps import (
     Include,
     Item,
     Layout,
-    Repeat,
     Script,
     Setting,
-    Step,
     Together,
-    TogetherItem,
 )
 
-# What a block refuses: (what stands there, what was expected), or None where the step is welcome.
-_Admits = Callable[[Sentence], tuple[str, str] | None]
-
 _HEADER = re.compile(r"([a-z][a-z_-]*):(?!$)")
+_Read = Item | BlockHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +45,23 @@ class _Line:
 
 
 def parse(text: str, file: str = "<script>") -> Script:
-    """The Script that the text says; ScriptError where it breaks the language. Includes stay unread."""
+    """Parse a script; ScriptError where the text breaks the language. Includes are not read."""
     return _Parser(text, file).script()
 
 
 class _Parser:
     def __init__(self, text: str, file: str) -> None:
-        self.file = file
+        self._file = file
         rows = text.split("\n")
         if rows[-1] == "":
             rows.pop()
-        self.rows = tuple(rows)
-        self.lines = [self._line(number, row) for number, row in enumerate(rows, 1)]
-        self.at = 0
+        self._rows = tuple(rows)
+        self._lines = [self._line(number, row) for number, row in enumerate(rows, 1)]
+        self._at = 0
 
     def script(self) -> Script:
         header = self._header()
-        body = self._block(0, _anything)
-        return Script(header, tuple(body), self.file, self.rows)
+        return Script(header, tuple(self._block(0, None)), self._file, self._rows)
 
     # --- lines ------------------------------------------------------------------------------------
 
@@ -88,177 +72,151 @@ class _Parser:
             self._fail(line, 0, "the file begins with a byte order mark", "plain UTF-8 without one")
         if row.endswith("\r"):
             self._fail(
-                line,
-                len(text) - 1,
-                "this file's own lines end in CR LF",
-                "lines that end in LF; `eol: crlf` in the header is for a server that speaks CR LF",
-            )
+                line, len(text) - 1, "this file's own lines end in CR LF",
+                "lines that end in LF; `eol: crlf` in the header is for a server that sends CR LF",
+            )  # fmt: skip
         if text.startswith("\t"):
             self._fail(line, 0, "a tab in the indentation", "spaces")
         return _Line(number, 0, "") if text.isspace() else line
 
     def _fail(self, line: _Line, column: int, message: str, expected: str) -> NoReturn:
-        """Column counts from 0 within the line's text."""
-        raise ScriptError(
-            self.file, line.number, line.indent + column + 1, " " * line.indent + line.text, message, expected
-        )
+        """`column` counts from 0 within the line's text."""
+        source = " " * line.indent + line.text
+        at = line.indent + column + 1
+        raise ScriptError(ScriptProblem(self._file, line.number, at, message, expected, source))
+
+    def _read(self, line: _Line, reader: Callable[[str, int], Any]) -> Any:
+        try:
+            return reader(line.text, line.number)
+        except LineError as error:
+            self._fail(line, error.column, error.message, error.expected)
 
     # --- the header -------------------------------------------------------------------------------
 
     def _header(self) -> tuple[Setting | Layout, ...]:
-        first = next((line for line in self.lines if not line.layout), None)
+        first = next((line for line in self._lines if not line.layout), None)
         if first is None or first.indent or not _HEADER.match(first.text):
             return ()
         items: list[Setting | Layout] = []
         seen: dict[type, int] = {}
-        while self.at < len(self.lines):
-            line = self.lines[self.at]
+        while self._at < len(self._lines):
+            line = self._lines[self._at]
+            self._at += 1
             if line.blank and line.number > first.number:
-                self.at += 1
                 break
-            items.append(self._layout(line) if line.layout else self._setting(line, seen))
-            self.at += 1
+            items.append(_layout(line) if line.layout else self._setting(line, seen))
         return tuple(items)
 
     def _setting(self, line: _Line, seen: dict[type, int]) -> Setting:
         if line.indent or not _HEADER.match(line.text):
-            self._fail(
-                line,
-                0,
-                "a step right below the header",
-                "a blank line, which ends the header, or `key: value`",
-            )
-        try:
-            setting = header_line(line.text, line.number)
-        except LineError as wrong:
-            self._fail(line, wrong.column, wrong.message, wrong.expected)
+            expected = "a blank line, which ends the header, or `key: value`"
+            self._fail(line, 0, "a step right below the header", expected)
+        setting: Setting = self._read(line, header_line)
         if type(setting) in seen:
-            self._fail(line, 0, f"said already in line {seen[type(setting)]}", "each header once")
+            self._fail(line, 0, f"already set in line {seen[type(setting)]}", "each header once")
         seen[type(setting)] = line.number
         return setting
 
     # --- blocks -----------------------------------------------------------------------------------
 
-    def _block(self, indent: int, admits: _Admits) -> list[Item]:
+    def _block(self, indent: int, block: type | None) -> list[Item]:
         items: list[Item] = []
-        while self.at < len(self.lines):
-            line = self.lines[self.at]
+        while self._at < len(self._lines):
+            line = self._lines[self._at]
             if line.layout:
                 if indent and self._leaves(line, indent):
                     break
-                items.append(self._layout(line))
-                self.at += 1
+                items.append(_layout(line))
+                self._at += 1
                 continue
             if line.indent < indent:
                 break
             if line.indent > indent:
-                self._fail(line, 0, "indented more than what is above it", self._expected_indent(indent))
-            items.append(self._step(line, admits))
+                expected = (
+                    f"{indent} spaces, or a line above that ends in a colon" if indent else "no indentation"
+                )
+                self._fail(line, 0, "indented more than the line above", expected)
+            items.append(self._step(line, block))
         return items
 
-    def _expected_indent(self, indent: int) -> str:
-        return f"{indent} spaces, or a line above that ends in a colon" if indent else "no indentation here"
-
     def _leaves(self, line: _Line, indent: int) -> bool:
-        """Whether this blank or comment line is no longer the block's own: no step of it follows."""
-        following = next((later for later in self.lines[self.at :] if not later.layout), None)
+        """Whether this blank or comment line belongs to what follows the block."""
+        following = next((later for later in self._lines[self._at :] if not later.layout), None)
         if following is not None and following.indent >= indent:
             return False
         if line.blank:
             # Blank lines before an indented comment that ends the block stay with that comment.
-            comment = next((later for later in self.lines[self.at :] if not later.blank), None)
+            comment = next((later for later in self._lines[self._at :] if not later.blank), None)
             return comment is None or not comment.layout or comment.indent < indent
         return line.indent < indent
 
-    def _layout(self, line: _Line) -> Layout:
-        return Blank(line=line.number) if line.blank else Comment(line.text[1:], line=line.number)
-
-    def _step(self, line: _Line, admits: _Admits) -> Item:
+    def _step(self, line: _Line, block: type | None) -> Item:
         if _HEADER.match(line.text):
             self._fail(
                 line, 0, "a header below the header", "headers at the top, then a blank line, then steps"
             )
-        try:
-            message = sentence(line.text, line.number)
-        except LineError as wrong:
-            self._fail(line, wrong.column, wrong.message, wrong.expected)
-        refusal = admits(message)
+        read: _Read = self._read(line, read_step)
+        refusal = _refusal(read, block)
         if refusal is not None:
-            self._fail(line, 0, refusal[0], refusal[1])
-        self.at += 1
-        match message:
-            case TogetherHead():
-                return Together(
-                    cast("tuple[TogetherItem, ...]", self._inner(line, _sends_only)), line=line.number
-                )
-            case AnyOrderHead(same_for):
-                inner = self._inner(line, _receives_only)
-                self._check_clients(inner, same_for)
-                return AnyOrder(cast("tuple[AnyOrderItem, ...]", inner), same_for, line=line.number)
-            case RepeatHead(times, name):
-                return Repeat(
-                    times, cast("tuple[Step, ...]", self._inner(line, _anything)), name, line=line.number
-                )
-            case DefineHead(words):
-                inner = self._inner(line, _anything)
-                return Define(words, cast("tuple[Step, ...]", inner), line=line.number)
-            case _:
-                self._need_client(line, message)
-                return message
+            self._fail(line, 0, *refusal)
+        self._at += 1
+        if not isinstance(read, BlockHead):
+            if isinstance(read, RECEIVING) and not read.client and not self._in_same_for(line):
+                self._fail(line, 0, "no client is named here", "the name of a client before the <")
+            return read
+        body = self._body(line, read.kind)
+        self._check_same_for(body, read.values.get("same_for", ()))
+        made: Item = read.kind(**read.values, body=body, line=line.number)
+        return made
 
-    def _inner(self, head: _Line, admits: _Admits) -> tuple[Item, ...]:
-        first = next((line for line in self.lines[self.at :] if not line.layout), None)
+    def _body(self, head: _Line, block: type) -> tuple[Item, ...]:
+        first = next((line for line in self._lines[self._at :] if not line.layout), None)
         if first is None or first.indent <= head.indent:
             self._fail(head, len(head.text), "nothing is indented below this line", "indented steps below it")
-        items = self._block(first.indent, lambda message: _top_level_only(message) or admits(message))
-        return tuple(items)
+        return tuple(self._block(first.indent, block))
 
-    def _need_client(self, line: _Line, message: Item) -> None:
-        """Only in `the same for` may a receive leave its client out."""
-        if isinstance(message, RECEIVING) and not message.client and not self._within_same_for(line):
-            self._fail(line, 0, "nobody is named here", "the name of a client before the <")
-
-    def _within_same_for(self, line: _Line) -> bool:
-        above = (other for other in reversed(self.lines[: line.number - 1]) if not other.layout)
+    def _in_same_for(self, line: _Line) -> bool:
+        above = (other for other in reversed(self._lines[: line.number - 1]) if not other.layout)
         head = next((other for other in above if other.indent < line.indent), None)
         return head is not None and head.text.startswith("in any order, the same for")
 
-    def _check_clients(self, inner: tuple[Item, ...], same_for: tuple[str, ...]) -> None:
-        for item in inner:
+    def _check_same_for(self, body: tuple[Item, ...], same_for: tuple[str, ...]) -> None:
+        for item in body:
             if same_for and isinstance(item, RECEIVING) and item.client and item.client not in same_for:
-                line = self.lines[item.line - 1]
-                self._fail(line, 0, f"{item.client} is not among those who must agree", " or ".join(same_for))
+                line = self._lines[item.line - 1]
+                self._fail(
+                    line, 0, f"{item.client} is not among the clients that agree", " or ".join(same_for)
+                )
 
 
-def _top_level_only(message: Sentence) -> tuple[str, str] | None:
-    if isinstance(message, DefineHead):
-        return "a define inside a block", "definitions at the left margin"
-    if isinstance(message, Include):
-        return "an include inside a block", "includes at the left margin"
+def _layout(line: _Line) -> Layout:
+    return Blank(line=line.number) if line.blank else Comment(line.text[1:], line=line.number)
+
+
+# --- what a block refuses -----------------------------------------------------------------------------------
+
+_ADMITS: dict[type, tuple[tuple[type, ...], str, str]] = {
+    Together: (SENDING, "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
+    AnyOrder: (RECEIVING, "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
+}
+
+
+def _refusal(read: _Read, block: type | None) -> tuple[str, str] | None:
+    """Why this cannot stand in such a block, and what was expected there; None where it can."""
+    kind = read.kind if isinstance(read, BlockHead) else type(read)
+    if block is not None and kind in (Define, Include):
+        return f"{_described(kind)} inside a block", "definitions and includes at the left margin"
+    if block in _ADMITS:
+        admitted, where, expected = _ADMITS[block]
+        if kind not in admitted:
+            return f"{_described(kind)} {where}", expected
     return None
 
 
-def _anything(message: Sentence) -> tuple[str, str] | None:
-    return None
-
-
-def _sends_only(message: Sentence) -> tuple[str, str] | None:
-    if isinstance(message, SENDING):
-        return None
-    return f"{_what(message)} inside together:", "sends: a> text, a>> bytes or a>~ pattern"
-
-
-def _receives_only(message: Sentence) -> tuple[str, str] | None:
-    if isinstance(message, RECEIVING):
-        return None
-    return f"{_what(message)} inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"
-
-
-def _what(message: Sentence) -> str:
-    if isinstance(message, SENDING):
+def _described(kind: type) -> str:
+    if kind in SENDING:
         return "a send"
-    if isinstance(message, RECEIVING):
+    if kind in RECEIVING:
         return "a receive"
-    if isinstance(message, Call):
-        return "a defined step"
-    return "another kind of step"
+    names = {Call: "a defined step", Define: "a define", Include: "an include"}
+    return names.get(kind, "another kind of step")

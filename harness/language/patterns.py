@@ -1,6 +1,8 @@
-"""Patterns with captures: `MSG ${who} ${n:int}`. Pure: text in, bindings out; knows no clients.
+"""Patterns with captures: `MSG ${who} ${n:int}`. Pure: text in, bindings out.
 
-A literal line never comes here, so nothing in it can mean anything but itself.
+- A literal line is never a pattern, so nothing in it has a special meaning.
+- A capture never matches a line end: a stray carriage return stays visible.
+- A name is bound once; where it is already bound, only its value matches.
 """
 
 from __future__ import annotations
@@ -12,16 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from harness.language.problems import LineError
+
 ANONYMOUS = "_"
 _CAPTURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# A capture never swallows a line end: a stray \r must be seen, not hidden inside ${x}.
 _SOMETHING = r"[^\r\n]+?"
 _ANYTHING = r"[^\r\n]*?"
 _INT = r"-?[0-9]+"
 
 
 class Kind(enum.Enum):
-    """What a capture accepts."""
+    """What a capture matches."""
 
     TEXT = "text"
     INT = "int"
@@ -36,7 +39,7 @@ class Capture:
 
     @property
     def accepts(self) -> str:
-        """The regular expression of what it stands for."""
+        """The regular expression of the text that it matches."""
         if self.kind is Kind.REGEX:
             return self.regex
         if self.kind is Kind.INT:
@@ -49,7 +52,7 @@ Part = str | Capture
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Literal pieces and captures in turn; no piece is empty and no two literal pieces are neighbours."""
+    """Literal pieces and captures; adjacent literal pieces are merged and empty ones dropped."""
 
     parts: tuple[Part, ...]
 
@@ -69,15 +72,7 @@ class Pattern:
         return tuple(part for part in self.parts if isinstance(part, Capture))
 
 
-class PatternError(ValueError):
-    """The text is no pattern; `column` (from 0) is where it stops being one."""
-
-    def __init__(self, column: int, message: str) -> None:
-        super().__init__(message)
-        self.column = column
-
-
-class Unbound(LookupError):
+class UnboundName(LookupError):
     """A pattern to be sent uses a name that nothing has bound."""
 
     def __init__(self, name: str) -> None:
@@ -86,7 +81,7 @@ class Unbound(LookupError):
 
 
 def parse_pattern(text: str) -> Pattern:
-    """`${x}`, `${x:int}`, `${x:/re/}`, `${_}` and `$$` -> Pattern."""
+    """Parse `${x}`, `${x:int}`, `${x:/re/}`, `${_}`, `$$` and literal text."""
     parts: list[Part] = []
     at = 0
     while at < len(text):
@@ -102,14 +97,18 @@ def parse_pattern(text: str) -> Pattern:
             capture, at = _parse_capture(text, dollar + 2)
             parts.append(capture)
         else:
-            raise PatternError(dollar, "a lone $; expected ${name}, or $$ for a dollar")
+            raise _error(dollar, "a lone $; expected ${name}, or $$ for a dollar")
     return Pattern(tuple(parts))
+
+
+def _error(column: int, message: str) -> LineError:
+    return LineError(column, message, "${x}, ${x:int}, ${x:/re/}, ${_}, $$ or literal text")
 
 
 def _parse_capture(text: str, at: int) -> tuple[Capture, int]:
     found = _CAPTURE_NAME.match(text, at)
     if found is None:
-        raise PatternError(at, "expected a name here: ${x}, ${x:int}, ${x:/re/} or ${_}")
+        raise _error(at, "expected a name here: ${x}, ${x:int}, ${x:/re/} or ${_}")
     name, at = found.group(), found.end()
     if text.startswith("}", at):
         return Capture(name), at + 1
@@ -120,7 +119,7 @@ def _parse_capture(text: str, at: int) -> tuple[Capture, int]:
         regex = text[at + 2 : end].replace("\\/", "/")
         _check_regex(regex, at + 2)
         return Capture(name, Kind.REGEX, regex), end + 2
-    raise PatternError(at, "expected }, :int} or :/regular expression/} here")
+    raise _error(at, "expected }, :int} or :/regular expression/} here")
 
 
 def _regex_end(text: str, start: int) -> int:
@@ -131,29 +130,29 @@ def _regex_end(text: str, start: int) -> int:
         elif text.startswith("/}", at):
             return at
         elif text[at] == "/":
-            raise PatternError(at, "a / inside the regular expression is written \\/; expected /} at its end")
+            raise _error(at, "a / inside the regular expression is written \\/; expected /} at its end")
         else:
             at += 1
-    raise PatternError(start, "this regular expression has no end; expected /}")
+    raise _error(start, "unterminated regular expression; expected /}")
 
 
 def _check_regex(regex: str, column: int) -> None:
     if not regex:
-        raise PatternError(column, "expected a regular expression between the slashes")
+        raise _error(column, "expected a regular expression between the slashes")
     try:
         with warnings.catch_warnings():
-            # A regular expression that Python only warns about today is none tomorrow.
+            # What Python only warns about today it rejects in a later version.
             warnings.simplefilter("error")
-            # In a group, as it will be used: a flag for the whole expression, say, cannot stand there.
+            # In a group, as in the compiled pattern: a flag for the whole expression cannot stand there.
             compiled = re.compile(f"(?:{regex})")
     except re.error as wrong:
-        raise PatternError(
-            column + max((wrong.pos or 0) - 3, 0), f"no regular expression: {wrong.msg}"
+        raise _error(
+            column + max((wrong.pos or 0) - 3, 0), f"invalid regular expression: {wrong.msg}"
         ) from None
     except Warning as wrong:
-        raise PatternError(column, f"no regular expression: {wrong}") from None
+        raise _error(column, f"invalid regular expression: {wrong}") from None
     if compiled.groups:
-        raise PatternError(column, "groups that capture have no use here; write (?:…) instead of (…)")
+        raise _error(column, "capturing groups are not supported; write (?:…) instead of (…)")
 
 
 def render_pattern(pattern: Pattern) -> str:
@@ -164,33 +163,25 @@ def render_pattern(pattern: Pattern) -> str:
 
 
 def _render_capture(capture: Capture) -> str:
-    if capture.kind is Kind.INT:
-        return f"${{{capture.name}:int}}"
-    if capture.kind is Kind.REGEX:
-        return f"${{{capture.name}:/{_escape_slashes(capture.regex)}/}}"
-    return f"${{{capture.name}}}"
-
-
-def _escape_slashes(regex: str) -> str:
-    out: list[str] = []
-    at = 0
-    while at < len(regex):
-        step = 2 if regex[at] == "\\" else 1
-        piece = regex[at : at + step]
-        out.append("\\/" if piece == "/" else piece)
-        at += step
-    return "".join(out)
+    match capture.kind:
+        case Kind.TEXT:
+            return f"${{{capture.name}}}"
+        case Kind.INT:
+            return f"${{{capture.name}:int}}"
+        case Kind.REGEX:
+            regex = re.sub(r"\\.|/", lambda found: "\\/" if found[0] == "/" else found[0], capture.regex)
+            return f"${{{capture.name}:/{regex}/}}"
 
 
 def bind(pattern: Pattern, known: Mapping[str, str]) -> Pattern:
-    """The pattern with every capture whose name is known replaced by its value, literally."""
+    """Replace every capture whose name is known by its value, literally."""
     return Pattern(
         tuple(known.get(part.name, part) if isinstance(part, Capture) else part for part in pattern.parts)
     )
 
 
 def fill(pattern: Pattern, known: Mapping[str, str]) -> str:
-    """The text to be sent; Unbound where a name has no value yet."""
+    """The text to send; UnboundName where a name has no value yet."""
     out: list[str] = []
     for part in pattern.parts:
         if isinstance(part, str):
@@ -198,12 +189,12 @@ def fill(pattern: Pattern, known: Mapping[str, str]) -> str:
         elif part.name in known:
             out.append(known[part.name])
         else:
-            raise Unbound(part.name)
+            raise UnboundName(part.name)
     return "".join(out)
 
 
 def match(pattern: Pattern, text: str, known: Mapping[str, str]) -> Mapping[str, str] | None:
-    """What the text binds in addition to what is known, or None when it does not match."""
+    """The bindings that the text adds to the known ones, or None where it does not match."""
     values = tuple((name, known[name]) for name in _names(pattern) if name in known)
     found = _compiled(pattern, values).fullmatch(text)
     if found is None:
@@ -226,7 +217,7 @@ def _compiled(pattern: Pattern, known: tuple[tuple[str, str], ...]) -> re.Patter
         elif part.name == ANONYMOUS:
             out.append(f"(?:{part.accepts})")
         elif part.name in values:
-            # A known value must still be what this capture accepts: ${x:int} says so in every place.
+            # A bound value must also satisfy this capture: `${x:int}` holds in every place.
             matches = part.kind is Kind.TEXT or re.fullmatch(part.accepts, values[part.name])
             out.append(re.escape(values[part.name]) if matches else r"(?!)")
         elif part.name in seen:

@@ -1,29 +1,33 @@
-"""Text <-> Script: the public face of the language. Knows files; knows no sockets, no clock, no pytest.
-
-`parse` and `render` are pure, and parse(render(s)) == s; `load` reads a file and what it includes.
-"""
+"""Scripts from files and text, and the plan of what will be played: the public functions of the language."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+from harness.language.expansion import expand
 from harness.language.parser import parse
-from harness.language.plan import Plan, plan
-from harness.language.problems import ScriptError
+from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.renderer import render
 from harness.language.steps import Blank, Comment, Define, Include, Script
+from harness.language.validation import Plan, validate
 
-__all__ = ["Plan", "ScriptError", "check", "is_library", "load", "parse", "plan", "read", "render", "shown"]
+__all__ = ["Plan", "ScriptError", "check", "is_library", "load", "parse", "read", "render", "shown"]
 
 
 def load(path: str | Path) -> Script:
-    """The script in this file, with everything that it includes."""
-    return read(Path(path).read_bytes(), shown(Path(path)))
+    """Read the script in this file, with everything that it includes."""
+    path = Path(path)
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror}"
+        raise ScriptError(ScriptProblem(str(path), 0, 0, message, "a readable file")) from None
+    return read(source, shown(path))
 
 
 def shown(path: Path) -> str:
-    """The file as people name it: from where they are, if it lies below that."""
+    """The path relative to the current folder where the file lies below it."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
@@ -31,64 +35,57 @@ def shown(path: Path) -> str:
 
 
 def read(source: bytes, file: str) -> Script:
-    """The script in these bytes, as if they stood in this file, with everything that it includes."""
-    return _with_includes(parse(decode(source, file), file), (Path(file).resolve(),))
+    """Read a script from these bytes, as if they were this file, with everything that it includes."""
+    return _with_includes(parse(_decode(source, file), file), (Path(file).resolve(),))
 
 
 def check(script: Script) -> Plan:
-    """The script's plan; ScriptError when the language was not kept anywhere in it."""
-    return plan(script)
+    """Expand and validate the script without playing it; ScriptError where it cannot be played."""
+    return validate(expand(script))
 
 
-def decode(source: bytes, file: str) -> str:
-    """The text of a script's bytes; ScriptError names the byte that is not UTF-8."""
+def is_library(script: Script) -> bool:
+    """Whether the script holds only definitions and headers for others to include."""
+    return all(isinstance(item, (Define, Include, Comment, Blank)) for item in script.body)
+
+
+def _decode(source: bytes, file: str) -> str:
     try:
         return source.decode("utf-8")
-    except UnicodeDecodeError as wrong:
-        line = source.count(b"\n", 0, wrong.start) + 1
-        start = source.rfind(b"\n", 0, wrong.start) + 1
-        before = source[start : wrong.start].decode("utf-8", "replace")
+    except UnicodeDecodeError as error:
+        line = source.count(b"\n", 0, error.start) + 1
+        start = source.rfind(b"\n", 0, error.start) + 1
+        before = source[start : error.start].decode("utf-8", "replace")
         raise ScriptError(
-            file,
-            line,
-            len(before) + 1,
-            before + f"\\x{source[wrong.start]:02x}",
-            "this byte is not UTF-8",
-            "a script in UTF-8; other bytes are written a>> \\xNN",
+            ScriptProblem(
+                file,
+                line,
+                len(before) + 1,
+                "this byte is not UTF-8",
+                "a script in UTF-8; other bytes are written a>> \\xNN",
+                f"{before}\\x{source[error.start]:02x}",
+            )
         ) from None
 
 
 def _with_includes(script: Script, chain: tuple[Path, ...]) -> Script:
-    return replace(
-        script,
-        body=tuple(
-            _resolved(item, script, chain) if isinstance(item, Include) else item for item in script.body
-        ),
-    )
+    body = (_resolved(item, script, chain) if isinstance(item, Include) else item for item in script.body)
+    return replace(script, body=tuple(body))
 
 
 def _resolved(item: Include, script: Script, chain: tuple[Path, ...]) -> Include:
+    def error(message: str, expected: str) -> ScriptError:
+        text = f"include {item.path}"
+        return ScriptError(ScriptProblem(script.file, item.line, 9, message, expected, text))
+
     path = Path(script.file).parent / item.path
-    text = f"include {item.path}"
     if path.resolve() in chain:
-        raise ScriptError(
-            script.file, item.line, 9, text, "this file includes itself", "a file of definitions and headers"
-        )
+        raise error("this file includes itself", "a file of definitions and headers")
     try:
         source = path.read_bytes()
     except OSError as wrong:
-        raise ScriptError(
-            script.file,
-            item.line,
-            9,
-            text,
-            f"cannot read {path}: {wrong.strerror}",
-            "a file, named from this script's folder",
+        raise error(
+            f"cannot read {path}: {wrong.strerror}", "a file, named from this script's folder"
         ) from None
-    included = parse(decode(source, str(path)), str(path))
+    included = parse(_decode(source, str(path)), str(path))
     return replace(item, script=_with_includes(included, (*chain, path.resolve())))
-
-
-def is_library(script: Script) -> bool:
-    """Whether it holds definitions and headers alone: for others to include, with nothing to play."""
-    return all(isinstance(item, (Define, Include, Comment, Blank)) for item in script.body)

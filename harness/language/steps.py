@@ -1,7 +1,10 @@
-"""Everything a transcript can say, as frozen data.
+"""Everything that a transcript can say, as frozen data: header settings, steps and the script itself.
 
-Pure values: this module knows no layout of text (see parsing and rendering), no sockets and no clock, so that
-a Script can be made by hand, by a generator of conversations, by the recorder or by the parser.
+Pure values. The text of each is in `forms`; a script can as well be built by hand, by the recorder or by a generator.
+
+- `line` is the line of the file in which an item stands, 0 where it stands in none. It never takes part in comparisons.
+- A block has at least one step, and no blank line at its end.
+- A literal (`Send`, `Receive`) holds only visible text: no control characters, no white space at its end.
 """
 
 from __future__ import annotations
@@ -10,19 +13,10 @@ import enum
 import errno
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from harness.language.header import Eol as Eol
-from harness.language.header import FenceLine as FenceLine
-from harness.language.header import LineEnd as LineEnd
-from harness.language.header import Needs as Needs
-from harness.language.header import Server as Server
-from harness.language.header import Setting as Setting
-from harness.language.header import Title as Title
-from harness.language.header import Within as Within
-from harness.language.header import no_line
 from harness.language.patterns import Pattern
 
 NAME = re.compile(r"[^\W\d]\w*(?:[.-]\w+)*")
@@ -31,8 +25,24 @@ RESERVED = frozenset({"wait", "together", "repeat", "define", "include", "in"})
 
 
 def is_literal(text: str) -> bool:
-    """True when the text can stand on a line of a transcript: nothing in it is invisible."""
+    """True when the text can stand on a line of a transcript as it is."""
     return text == text.rstrip() and not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
+
+
+@dataclass(frozen=True, slots=True)
+class _InFile:
+    line: int = field(default=0, compare=False, kw_only=True, repr=False)
+
+
+class Eol(enum.Enum):
+    """The line end on the wire."""
+
+    LF = "lf"
+    CRLF = "crlf"
+
+    @property
+    def wire(self) -> bytes:
+        return b"\n" if self is Eol.LF else b"\r\n"
 
 
 class ConnectionAction(enum.Enum):
@@ -47,7 +57,7 @@ class ConnectionAction(enum.Enum):
 
 
 class SocketCall(enum.Enum):
-    """What a server does with its sockets that may go wrong."""
+    """A call on the server's sockets that can fail."""
 
     ACCEPT = "accepting"
     READ = "reading from"
@@ -63,85 +73,113 @@ class Ending(enum.Enum):
     DISCONNECTED = "is disconnected"
 
 
-# --- things done ----------------------------------------------------------------------------------
+# --- header settings ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Connects:
+class Title(_InFile):
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server(_InFile):
+    """The endpoints and options that the script requires of its server."""
+
+    endpoints: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs(_InFile):
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FenceLine(_InFile):
+    """A line that the server must answer, and the answers that count."""
+
+    question: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LineEnd(_InFile):
+    eol: Eol
+
+
+@dataclass(frozen=True, slots=True)
+class Within(_InFile):
+    """How long a single operation may take, in real time."""
+
+    microseconds: int
+
+
+# --- actions ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connects(_InFile):
     client: str
     endpoint: str | None = None
-    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class Send(_InFile):
     client: str
     text: str
-    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_literal(self.text, "SendBytes")
 
 
 @dataclass(frozen=True, slots=True)
-class SendBytes:
+class SendBytes(_InFile):
     client: str
     data: bytes
-    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
-class SendPattern:
+class SendPattern(_InFile):
     client: str
     pattern: Pattern
-    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
-class Acts:
+class Acts(_InFile):
+    """A client does something to its connection."""
+
     client: str
     action: ConnectionAction
-    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(_InFile):
     microseconds: int
-    line: int = no_line()
-
-    @property
-    def seconds(self) -> float:
-        return self.microseconds / 1_000_000
-
-
-# --- faults: what the world does to a server of this process ----------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class CallFails:
-    """The server's next calls of this kind fail. Accepting is for no client in particular, the others for one."""
+class CallFails(_InFile):
+    """The server's next calls of this kind fail. Only accepting concerns no client in particular."""
 
     call: SocketCall
     client: str | None
     error: str
     times: int = 1
-    line: int = no_line()
 
     def __post_init__(self) -> None:
         if (self.client is None) is not (self.call is SocketCall.ACCEPT):
-            raise ValueError(f"{self.call.value} needs {'no' if self.client else 'a'} client")
+            raise ValueError(f"{self.call.value} takes {'no' if self.client else 'a'} client")
         if self.error not in errno.errorcode.values() or self.times < 1:
-            raise ValueError(f"{self.error} {self.times} times is no way to fail")
+            raise ValueError(f"a call cannot fail with {self.error} {self.times} times")
 
 
 @dataclass(frozen=True, slots=True)
-class CallTakes:
-    """From here on the server's calls take so many bytes at most; None: as many as there are, as ever."""
+class CallTakes(_InFile):
+    """From here on the server's calls take at most this many bytes each; None lifts the limit."""
 
     call: SocketCall
     client: str
     most: int | None
-    line: int = no_line()
 
     def __post_init__(self) -> None:
         if self.call is SocketCall.ACCEPT or (self.most is not None and self.most < 0):
@@ -149,108 +187,97 @@ class CallTakes:
 
 
 @dataclass(frozen=True, slots=True)
-class ClockJumps:
-    """The time of day is set to another one, back where it is below zero. How long things take is as ever."""
+class ClockJumps(_InFile):
+    """The time of day is set forward, or back where this is negative; measured time is not affected."""
 
     microseconds: int
-    line: int = no_line()
 
 
-# --- things received ------------------------------------------------------------------------------
+# --- expectations -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Receive:
-    """A line heard. In `in any order, the same for b c:` an empty client stands for each of those."""
+class Receive(_InFile):
+    """A line received. In `in any order, the same for b c:` an empty client stands for each of them."""
 
     client: str
     text: str
-    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_literal(self.text, "ReceiveBytes")
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiveBytes:
+class ReceiveBytes(_InFile):
     client: str
     data: bytes
-    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivePattern:
+class ReceivePattern(_InFile):
     client: str
     pattern: Pattern
-    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivesNothing:
+class ReceivesNothing(_InFile):
     client: str
-    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class Ends(_InFile):
     client: str
     ending: Ending
-    line: int = no_line()
 
 
-# --- things made of others ------------------------------------------------------------------------
+# --- layout, blocks, definitions ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Comment:
-    """A line of its own that begins with #; the text is everything after it."""
+class Comment(_InFile):
+    """A whole line that begins with #; the text is everything after it."""
 
     text: str
-    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
-class Blank:
-    line: int = no_line()
+class Blank(_InFile):
+    pass
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class Together(_InFile):
     body: tuple[TogetherItem, ...]
-    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOrder:
+class AnyOrder(_InFile):
     body: tuple[AnyOrderItem, ...]
     same_for: tuple[str, ...] = ()
-    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(_InFile):
     times: int
     body: tuple[Step, ...]
     name: str | None = None
-    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
 
 
 @dataclass(frozen=True, slots=True)
-class Define:
-    """A verb of one's own; the words in capitals of its head are parameters."""
+class Define(_InFile):
+    """A step that the script defines itself; the words in capitals of its head are parameters."""
 
     words: tuple[str, ...]
     body: tuple[Step, ...]
-    line: int = no_line()
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
@@ -261,44 +288,44 @@ class Define:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A sentence that some `define` explains."""
+class Call(_InFile):
+    """A sentence that a `define` explains."""
 
     sentence: str
-    line: int = no_line()
 
 
 @dataclass(frozen=True, slots=True)
-class Include:
-    """Another file's definitions and headers; `script` is that file once it was read."""
+class Include(_InFile):
+    """Another file's definitions and headers; `script` is that file once it has been read."""
 
     path: str
     script: Script | None = field(default=None, compare=False, repr=False)
-    line: int = no_line()
 
-
-Layout = Comment | Blank
-Sending = Send | SendBytes | SendPattern
-Receiving = Receive | ReceiveBytes | ReceivePattern
-ActionStep = (
-    Connects | Send | SendBytes | SendPattern | Acts | Wait | Together | CallFails | CallTakes | ClockJumps
-)
-ExpectationStep = Receive | ReceiveBytes | ReceivePattern | ReceivesNothing | Ends | AnyOrder
-TogetherItem = Send | SendBytes | SendPattern | Comment | Blank
-AnyOrderItem = Receive | ReceiveBytes | ReceivePattern | Comment | Blank
-Step = ActionStep | ExpectationStep | Repeat | Call | Comment | Blank
-Item = Step | Define | Include
 
 SENDING = (Send, SendBytes, SendPattern)
 RECEIVING = (Receive, ReceiveBytes, ReceivePattern)
 FAULTS = (CallFails, CallTakes, ClockJumps)
+ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
+EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, AnyOrder)
+
+Setting = Title | Server | Needs | FenceLine | LineEnd | Within
+Layout = Comment | Blank
+Sending = Send | SendBytes | SendPattern
+Receiving = Receive | ReceiveBytes | ReceivePattern
+Fault = CallFails | CallTakes | ClockJumps
+ActionStep = Connects | Sending | Acts | Wait | Together | Fault
+ExpectationStep = Receiving | ReceivesNothing | Ends | AnyOrder
+TogetherItem = Sending | Layout
+AnyOrderItem = Receiving | Layout
+Step = ActionStep | ExpectationStep | Repeat | Call | Layout
+Item = Step | Define | Include
 
 AnySetting = TypeVar("AnySetting", Title, Server, Needs, FenceLine, LineEnd, Within)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One transcript: its header, then what happens. Comments and blank lines are part of both."""
+    """One transcript: its header, then its steps. Comments and blank lines are part of both."""
 
     header: tuple[Setting | Layout, ...] = ()
     body: tuple[Item, ...] = ()
@@ -320,12 +347,12 @@ class Script:
         return found.text if found else None
 
     def setting(self, kind: type[AnySetting]) -> AnySetting | None:
-        """The script's own setting of this kind, or that of the first included file which has one."""
+        """The script's own setting of this kind, or else that of the first included file which has one."""
         for item in self.header:
             if isinstance(item, kind):
                 return item
         if kind is Title:
-            return None  # a title names one script; an included file's is its own
+            return None  # a title names one script; an included file's title is for that file alone
         for included in self.included():
             found = included.setting(kind)
             if found is not None:
@@ -338,14 +365,8 @@ class Script:
                 yield item.script
 
 
-def as_send(client: str, line: bytes, eol: bytes = b"\n") -> Send | SendBytes:
-    """The step that sends exactly these bytes: a literal line where that is possible, bytes elsewhere."""
-    text = _literal_line(line, eol)
-    return SendBytes(client, line) if text is None else Send(client, text)
-
-
 def as_receive(client: str, line: bytes, eol: bytes = b"\n") -> Receive | ReceiveBytes:
-    """The step that expects exactly these bytes: a literal line where that is possible, bytes elsewhere."""
+    """The step that expects exactly these bytes: a literal line where possible, bytes elsewhere."""
     text = _literal_line(line, eol)
     return ReceiveBytes(client, line) if text is None else Receive(client, text)
 

@@ -1,6 +1,10 @@
-"""What can be known about a script before it is played: who is there, what is bound, what contradicts itself.
+"""Plain steps -> Plan: the turns that will be played, checked before anything is played. Pure.
 
-A slip in a name (`alcie< OK`) or a send on a closed connection is the script's fault; no server is blamed.
+- A turn is one or more actions, followed by everything that is then received.
+- A client exists from its first connect or send; it is open, half-closed or gone.
+- Nothing is received, sent or done on a connection that is gone, and no name is used before it is bound.
+
+So a slip in a name (`alcie< OK`) is reported as the script's own mistake; no server is blamed for it.
 """
 
 from __future__ import annotations
@@ -9,25 +13,97 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
-from harness.language.expansion import Located
-from harness.language.located_problem import script_error
+from harness.language.expansion import Expansion, Located
 from harness.language.patterns import ANONYMOUS
-from harness.language.problems import ScriptError
+from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
+    ACTION_STEPS,
+    EXPECTATION_STEPS,
     RECEIVING,
     SENDING,
+    ActionStep,
     Acts,
     AnyOrder,
     CallFails,
     CallTakes,
+    ClockJumps,
     ConnectionAction,
     Connects,
     Ends,
+    ExpectationStep,
+    Item,
     ReceivePattern,
     ReceivesNothing,
+    Receiving,
+    Script,
+    Sending,
     SendPattern,
     Together,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One or more actions, and what is then received."""
+
+    number: int
+    actions: tuple[Located[ActionStep], ...]
+    expectations: tuple[Located[ExpectationStep], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A script that can be played: its turns, and its clients in the order in which they appear."""
+
+    script: Script
+    turns: tuple[Turn, ...]
+    clients: tuple[str, ...]
+
+    def first_fault(self) -> Located[ActionStep] | None:
+        """The first step that only a server in this process can be subjected to."""
+        for turn in self.turns:
+            for located in turn.actions:
+                match located.step:
+                    case CallFails() | CallTakes() | ClockJumps() | Acts(_, ConnectionAction.VANISHES):
+                        return located
+        return None
+
+
+def validate(expansion: Expansion) -> Plan:
+    """Divide the steps into turns and check them; ScriptError where the script contradicts itself."""
+    checker = _Checker()
+    turns: list[Turn] = []
+    actions: list[Any] = []
+    expectations: list[Any] = []
+    for located in expansion.steps:
+        if isinstance(located.step, ACTION_STEPS):
+            if expectations:
+                turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
+                actions, expectations = [], []
+                checker.next_turn()
+            checker.action(located)
+            actions.append(located)
+        elif isinstance(located.step, EXPECTATION_STEPS):
+            checker.expectation(located)
+            expectations.append(located)
+    if actions or expectations:
+        turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
+    return Plan(expansion.script, tuple(turns), tuple(checker.clients))
+
+
+def require_steps(plan: Plan) -> None:
+    """Reject a script without any step: it would pass whatever the server does."""
+    if not plan.turns:
+        source = plan.script.source
+        line = len(source) or 1
+        text = source[line - 1] if source else ""
+        column = len(text) - len(text.lstrip(" ")) + 1
+        raise ScriptError(
+            ScriptProblem(plan.script.file, line, column, "nothing happens in this script", "steps", text)
+        )
+
+
+# --- the checks ---------------------------------------------------------------------------------------------
 
 _LEAVING = {
     ConnectionAction.CLOSES: "closed",
@@ -36,143 +112,128 @@ _LEAVING = {
 }
 
 
-class _Line(enum.Enum):
+class _Connection(enum.Enum):
     OPEN = enum.auto()
-    HALF = enum.auto()
+    HALF_CLOSED = enum.auto()
     GONE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    line: _Line
+    connection: _Connection
     since: int
     why: str
 
 
-class Validator:
-    """Walks through a script's plain steps in order; raises ScriptError where the script is wrong."""
+class _Checker:
+    """Follows the steps in order and knows what is connected, bound and received so far."""
 
     def __init__(self) -> None:
         self.clients: dict[str, _State] = {}
-        self.bound: set[str] = set()
-        self.received: dict[str, int] = {}
-        self.silent: dict[str, int] = {}
-        self.ended: dict[str, int] = {}
+        self._bound: set[str] = set()
+        self._received: dict[str, int] = {}
+        self._silent: dict[str, int] = {}
 
     def next_turn(self) -> None:
-        for message in (self.received, self.silent, self.ended):
-            message.clear()
+        self._received.clear()
+        self._silent.clear()
 
-    def does(self, located: Located[Any]) -> None:
+    def action(self, located: Located[Any]) -> None:
         match located.step:
             case Connects(client):
                 state = self.clients.get(client)
-                if state is not None and state.line is not _Line.GONE:
-                    raise self._error_at(
-                        located,
-                        f"{client} is connected since line {state.since}",
+                if state is not None and state.connection is not _Connection.GONE:
+                    raise located.problem(
+                        f"{client} has been connected since line {state.since}",
                         "another client, or an end before this",
                     )
-                self.clients[client] = _State(_Line.OPEN, located.line, "connected")
+                self.clients[client] = _State(_Connection.OPEN, located.line, "connected")
             case Together(body):
                 for send in body:
                     if isinstance(send, SENDING):
-                        self._sends(located, send)
+                        self._send(located, send)
             case Acts(client, action):
-                self._act(located, client, action)
+                self._require_connection(located, client)
+                if action is ConnectionAction.HALF_CLOSES:
+                    self.clients[client] = _State(_Connection.HALF_CLOSED, located.line, "half-closed")
+                elif action in _LEAVING:
+                    self.clients[client] = _State(_Connection.GONE, located.line, _LEAVING[action])
             case CallFails(_, str(client)) | CallTakes(_, client):
-                self._validate_fault(located, client)
+                self._require_connection(located, client)
             case step if isinstance(step, SENDING):
-                self._sends(located, step)
+                self._send(located, step)
 
-    def expectations(self, located: Located[Any]) -> None:
+    def expectation(self, located: Located[Any]) -> None:
         match located.step:
             case AnyOrder(body, same_for):
                 for one in body:
                     if isinstance(one, RECEIVING):
                         for client in (one.client,) if one.client else same_for:
-                            self._receives(located, one, client)
+                            self._receive(located, one, client)
             case ReceivesNothing(client):
-                self._needs_presence(located, client)
-                if client in self.received:
-                    raise self._error_at(
-                        located, f"{client} receives something in line {self.received[client]}", "one of both"
+                self._require_presence(located, client)
+                if client in self._received:
+                    raise located.problem(
+                        f"{client} receives something in line {self._received[client]}", "only one of the two"
                     )
-                self.silent[client] = located.line
+                self._silent[client] = located.line
             case Ends(client):
-                self._ends(located, client)
+                self._require_presence(located, client)
+                state = self.clients[client]
+                if state.connection is _Connection.GONE:
+                    raise located.problem(
+                        f"{client} already {state.why} in line {state.since}", "a single end"
+                    )
+                self.clients[client] = _State(_Connection.GONE, located.line, "lost the connection")
             case step if isinstance(step, RECEIVING):
-                self._receives(located, step, step.client)
+                self._receive(located, step, step.client)
 
-    def _sends(self, located: Located[Any], step: Any) -> None:
+    def _send(self, located: Located[Any], step: Sending) -> None:
         state = self.clients.get(step.client)
         if state is None:
-            self.clients[step.client] = _State(_Line.OPEN, located.line, "connected")
-        elif state.line is not _Line.OPEN:
-            raise self._error_at(
-                located, f"{step.client} {state.why} in line {state.since}, so this cannot be sent",
-                f"`{step.client} connects` before it", step,
-            )  # fmt: skip
+            self.clients[step.client] = _State(_Connection.OPEN, located.line, "connected")
+        elif state.connection is not _Connection.OPEN:
+            raise located.problem(
+                f"{step.client} {state.why} in line {state.since}, so this cannot be sent",
+                f"`{step.client} connects` before it",
+                step=step,
+            )
         if isinstance(step, SendPattern):
             for capture in step.pattern.captures:
-                if capture.name not in self.bound:
-                    column = len(step.client) + 3
-                    raise self._error_at(
-                        located, f"nothing has bound ${{{capture.name}}} yet",
-                        f"a line above such as `{step.client}<~ … ${{{capture.name}}}`", step, column,
-                    )  # fmt: skip
+                if capture.name not in self._bound:
+                    raise located.problem(
+                        f"${{{capture.name}}} is not bound yet",
+                        f"a line above such as `{step.client}<~ … ${{{capture.name}}}`",
+                        len(step.client) + 3,
+                        step,
+                    )
 
-    def _validate_fault(self, located: Located[Any], client: str) -> None:
-        state = self.clients.get(client)
-        if state is None or state.line is _Line.GONE:
-            why = f"{state.why} in line {state.since}" if state else "has not connected yet"
-            raise self._error_at(located, f"{client} {why}", f"`{client} connects` before it")
-
-    def _act(self, located: Located[Any], client: str, action: ConnectionAction) -> None:
-        state = self.clients.get(client)
-        if state is None or state.line is _Line.GONE:
-            why = f"{state.why} in line {state.since}" if state else "has not connected yet"
-            raise self._error_at(located, f"{client} {why}", f"`{client} connects` before it")
-        if action is ConnectionAction.HALF_CLOSES:
-            self.clients[client] = _State(_Line.HALF, located.line, "half-closed")
-        elif action in _LEAVING:
-            why = _LEAVING[action]
-            self.clients[client] = _State(_Line.GONE, located.line, why)
-
-    def _ends(self, located: Located[Any], client: str) -> None:
-        self._needs_presence(located, client)
+    def _receive(self, located: Located[Any], step: Receiving, client: str) -> None:
+        self._require_presence(located, client, step)
         state = self.clients[client]
-        if state.line is _Line.GONE:
-            raise self._error_at(
-                located, f"{client} {state.why} in line {state.since} already", "an end once"
+        if state.connection is _Connection.GONE:
+            raise located.problem(
+                f"{client} {state.why} in line {state.since}", "receives before the end", step=step
             )
-        self.clients[client] = _State(_Line.GONE, located.line, "lost the connection")
-        self.ended[client] = located.line
-
-    def _receives(self, located: Located[Any], step: Any, client: str) -> None:
-        self._needs_presence(located, client, step)
-        state = self.clients[client]
-        if state.line is _Line.GONE:
-            raise self._error_at(
-                located, f"{client} {state.why} in line {state.since}", "receives before the end", step
+        if client in self._silent:
+            raise located.problem(
+                f"{client} receives nothing according to line {self._silent[client]}",
+                "only one of the two",
+                step=step,
             )
-        if client in self.silent:
-            raise self._error_at(
-                located, f"{client} receives nothing, says line {self.silent[client]}", "one of both", step
-            )
-        self.received[client] = step.line or located.line
+        self._received[client] = step.line or located.line
         if isinstance(step, ReceivePattern):
-            self.bound.update(one.name for one in step.pattern.captures if one.name != ANONYMOUS)
+            self._bound.update(one.name for one in step.pattern.captures if one.name != ANONYMOUS)
 
-    def _needs_presence(self, located: Located[Any], client: str, step: Any = None) -> None:
+    def _require_connection(self, located: Located[Any], client: str) -> None:
+        state = self.clients.get(client)
+        if state is None or state.connection is _Connection.GONE:
+            why = f"{state.why} in line {state.since}" if state else "has not connected yet"
+            raise located.problem(f"{client} {why}", f"`{client} connects` before it")
+
+    def _require_presence(self, located: Located[Any], client: str, step: Item | None = None) -> None:
         if client not in self.clients:
-            known = ", ".join(self.clients) or "nobody yet"
-            raise self._error_at(
-                located, f"{client} has not connected yet", f"a client that is there: {known}", step
+            known = ", ".join(self.clients) or "none so far"
+            raise located.problem(
+                f"{client} has not connected yet", f"a connected client: {known}", step=step
             )
-
-    def _error_at(
-        self, located: Located[Any], message: str, expected: str, step: Any = None, column: int = 0
-    ) -> ScriptError:
-        step = step if step is not None else located.step
-        return script_error(located.script, step.line or located.line, column, message, expected, step)

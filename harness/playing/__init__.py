@@ -1,1 +1,1 @@
-"""A script on a stage, turn by turn, and what came of it. The only package that knows both."""
+"""A script on a stage: played turn by turn, compared, judged. The only package that knows both."""

@@ -1,6 +1,10 @@
-"""What a turn expects against what was received: who heard exactly what is written, or how the two lie side by side.
+"""What a turn expects against what was received: whether everything matches, or how the two lie side by side.
 
-Pure: bytes and steps in, entries out. Knows no sockets, no clock, no layout of reports.
+- Within one client the order is exact; only inside one `in any order:` is it free.
+- Every byte received must belong to an expectation.
+- A name is bound by the first line of the script that has it; afterwards only its value matches.
+
+Pure: bytes and steps in, entries and bindings out.
 """
 
 from __future__ import annotations
@@ -8,9 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, match
-from harness.language.renderer import render_item
-from harness.language.steps import Receive, ReceiveBytes, ReceivePattern, Receiving
+from harness.language.steps import (
+    RECEIVING,
+    AnyOrder,
+    Ends,
+    Receive,
+    ReceiveBytes,
+    ReceivePattern,
+    ReceivesNothing,
+    Receiving,
+)
+from harness.language.validation import Turn
 
 Bindings = Mapping[str, str]
 
@@ -23,15 +37,15 @@ class Expectation:
     file: str
     line: int
     group: int | None = None
-    """Which `in any order:` of the turn it stands in; within one, order is free."""
+    """The `in any order:` of the turn in which it stands, if any."""
 
     @property
     def text(self) -> str:
         """What the script says after the client's name: `< OK`."""
-        return next(iter(render_item(self.step)))[len(self.step.client) :]
+        return write_line(self.step)[len(self.step.client) :]
 
     def match_end(self, data: bytes, start: int, known: Bindings, eol: bytes) -> tuple[int, Bindings] | None:
-        """Where this receive ends in the data when it begins at `start`, and what it binds; None: it is not there."""
+        """Where this receive ends if it begins at `start` of the data, and what it binds; None where it does not."""
         match self.step:
             case Receive(_, text):
                 wire = text.encode() + eol
@@ -45,10 +59,15 @@ class Expectation:
                 bound = match(pattern, data[start:end].decode("utf-8", "surrogateescape"), known)
                 return None if bound is None else (end + len(eol), bound)
 
+    def accepts(self, piece: bytes, known: Bindings, eol: bytes) -> bool:
+        """Whether this is exactly what is expected."""
+        found = self.match_end(piece, 0, known, eol)
+        return found is not None and found[0] == len(piece)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One place in a client's lane: what was awaited there, what was heard there, or both."""
+    """One place in a client's lane: what was expected there, what was received there, or both."""
 
     expected: Expectation | None
     received: bytes | None
@@ -56,85 +75,124 @@ class Entry:
     matches: bool
 
 
+# --- what one turn expects ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class TurnExpectations:
+    """Everything that one turn says is received, by client."""
+
+    lines: dict[str, list[Expectation]] = field(default_factory=dict)
+    in_order: list[tuple[str, Expectation]] = field(default_factory=list)
+    """The same for all clients together, in the order of the script."""
+    agreements: dict[int, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
+    """The line and the clients of each group whose order all its clients must share."""
+    silences: dict[str, int] = field(default_factory=dict)
+    ends: dict[str, tuple[Ends, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, turn: Turn) -> TurnExpectations:
+        out = cls()
+        for group, located in enumerate(turn.expectations):
+            file = located.script.file
+            match located.step:
+                case AnyOrder(body, same_for):
+                    for one in body:
+                        if isinstance(one, RECEIVING):
+                            item = Expectation(one, file, one.line or located.line, group)
+                            for client in (one.client,) if one.client else same_for:
+                                out._add(client, item)
+                    if same_for:
+                        out.agreements[group] = located.line, same_for
+                case ReceivesNothing(client):
+                    out.silences[client] = located.line
+                case Ends(client):
+                    out.ends[client] = located.step, located.line
+                case step:
+                    out._add(step.client, Expectation(step, file, located.line))
+        return out
+
+    def _add(self, client: str, item: Expectation) -> None:
+        self.lines.setdefault(client, []).append(item)
+        self.in_order.append((client, item))
+
+
+# --- where everything matches -------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class TurnMatch:
-    """A turn in which everyone heard exactly what was awaited: what it binds, and each client's entries."""
+    """A turn in which every client received exactly what was expected."""
 
-    bound: Bindings
+    bindings: Bindings
     entries: Mapping[str, tuple[Entry, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Solution:
-    known: Bindings
-    entries: tuple[Entry, ...]
-    orders: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-
-
 def match_turn(
-    expected: Mapping[str, Sequence[Expectation]],
-    received: Mapping[str, bytes],
-    known: Bindings,
-    eol: bytes,
-    agree: frozenset[int],
+    expected: TurnExpectations, received: Mapping[str, bytes], known: Bindings, eol: bytes
 ) -> TurnMatch | None:
-    """The one way in which everything fits, or None. `agree`: the groups whose order all their clients must share."""
-    return next(_everyone(tuple(expected.items()), received, _Solution(known, ()), eol, agree, {}), None)
+    """The first way in which everything matches, or None."""
+    if any(data for client, data in received.items() if client not in expected.lines):
+        return None
+    agreeing = frozenset(expected.agreements)
+    clients = tuple(expected.lines.items())
+    return next(_match_clients(clients, received, _Path(known=known), eol, agreeing, {}), None)
 
 
-def _everyone(
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A way through one client's items so far: all before `next` are matched, and of its group those in `used`."""
+
+    known: Bindings
+    offset: int = 0
+    next: int = 0
+    entries: tuple[Entry, ...] = ()
+    used: frozenset[int] = frozenset()
+    orders: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """The order in which the lines of each group came."""
+
+
+def _match_clients(
     left: tuple[tuple[str, Sequence[Expectation]], ...],
     received: Mapping[str, bytes],
-    before: _Solution,
+    before: _Path,
     eol: bytes,
-    agree: frozenset[int],
+    agreeing: frozenset[int],
     done: Mapping[str, tuple[Entry, ...]],
 ) -> Iterator[TurnMatch]:
     if not left:
         yield TurnMatch(before.known, done)
         return
     client, items = left[0]
-    for found in _one(items, received.get(client, b""), before.known, eol):
+    for found in _match_one(items, received.get(client, b""), before.known, eol):
         orders = dict(before.orders)
-        if all(_agrees(orders, group, order) for group, order in found.orders.items() if group in agree):
-            after = _Solution(found.known, (), orders)
-            yield from _everyone(left[1:], received, after, eol, agree, {**done, client: found.entries})
+        if all(_agree(orders, group, order) for group, order in found.orders.items() if group in agreeing):
+            after = _Path(found.known, orders=orders)
+            entries = {**done, client: found.entries}
+            yield from _match_clients(left[1:], received, after, eol, agreeing, entries)
 
 
-def _agrees(orders: dict[int, tuple[str, ...]], group: int, order: tuple[str, ...]) -> bool:
+def _agree(orders: dict[int, tuple[str, ...]], group: int, order: tuple[str, ...]) -> bool:
     other = orders.setdefault(group, order)
     return [text for text in other if text in order] == [text for text in order if text in other]
 
 
-def _one(items: Sequence[Expectation], data: bytes, known: Bindings, eol: bytes) -> Iterator[_Solution]:
-    """Every way in which one client's data is what its items say, no byte more. Mostly there is one or none."""
-    stack = [_Path(0, 0, known, (), frozenset(), {})]
+def _match_one(items: Sequence[Expectation], data: bytes, known: Bindings, eol: bytes) -> Iterator[_Path]:
+    """Every way in which one client's data is what its items say, no byte more. Usually there is one or none."""
+    stack = [_Path(known)]
     while stack:
         path = stack.pop()
         if path.next == len(items):
-            if path.at == len(data):
-                yield _Solution(path.known, path.entries, path.orders)
+            if path.offset == len(data):
+                yield path
             continue
         stack.extend(reversed(list(_onward(path, items, data, eol))))
 
 
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """A way through a client's items so far: all before `next` are heard, and of its group those in `used`."""
-
-    at: int
-    next: int
-    known: Bindings
-    entries: tuple[Entry, ...]
-    used: frozenset[int]
-    orders: Mapping[int, tuple[str, ...]]
-
-
 def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) -> Iterator[_Path]:
     group = items[path.next].group
-    if group is None:
-        candidates = [path.next]
-    else:
+    candidates = [path.next]
+    if group is not None:
         end = path.next
         while end < len(items) and items[end].group == group:
             end += 1
@@ -146,12 +204,12 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
         if key in tried:
             continue
         tried.add(key)
-        found = item.match_end(data, path.at, path.known, eol)
+        found = item.match_end(data, path.offset, path.known, eol)
         if found is None:
             continue
         stop, bound = found
         known = {**path.known, **bound} if bound else path.known
-        entries = (*path.entries, Entry(item, data[path.at : stop], path.at, matches=True))
+        entries = (*path.entries, Entry(item, data[path.offset : stop], path.offset, matches=True))
         used, onward, orders = path.used, path.next + 1, path.orders
         if group is not None:
             used = used | {at}
@@ -160,25 +218,28 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
             while onward in used and onward < len(items):
                 onward += 1
             used = frozenset(one for one in used if one >= onward)
-        yield _Path(stop, onward, known, entries, used, orders)
+        yield _Path(known, stop, onward, entries, used, orders)
+
+
+# --- where it does not --------------------------------------------------------------------------------------
 
 
 def align(
     items: Sequence[Expectation], data: bytes, known: Bindings, eol: bytes
 ) -> tuple[tuple[Entry, ...], Bindings]:
-    """What was awaited and what was heard, aligned as well as they can be where they do not fit; and what was bound."""
+    """What was expected and what was received, aligned as well as possible; and the names bound on the way."""
     entries: list[Entry] = []
     known = dict(known)
-    at = 0
+    offset = 0
     left = list(items)
     while left and left[0].group is None:
-        found = left[0].match_end(data, at, known, eol)
+        found = left[0].match_end(data, offset, known, eol)
         if found is None:
             break
-        entries.append(Entry(left.pop(0), data[at : found[0]], at, matches=True))
+        entries.append(Entry(left.pop(0), data[offset : found[0]], offset, matches=True))
         known.update(found[1])
-        at = found[0]
-    pieces = list(_pieces(data, at, eol))
+        offset = found[0]
+    pieces = list(_lines(data, offset))
     for entry in _aligned(_in_received_order(left, pieces, known, eol), pieces, known, eol):
         if entry.matches and entry.expected is not None and entry.received is not None:
             found = entry.expected.match_end(entry.received, 0, known, eol)
@@ -187,23 +248,18 @@ def align(
     return tuple(entries), known
 
 
-def _pieces(data: bytes, at: int, eol: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines of what was heard, each with its end; the last may have none."""
-    while at < len(data):
-        end = data.find(b"\n", at) + 1 or len(data)
-        yield at, data[at:end]
-        at = end
-
-
-def _is(item: Expectation, piece: bytes, known: Bindings, eol: bytes) -> bool:
-    found = item.match_end(piece, 0, known, eol)
-    return found is not None and found[0] == len(piece)
+def _lines(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    """The lines received from this offset on, each with its end; the last one may have none."""
+    while offset < len(data):
+        end = data.find(b"\n", offset) + 1 or len(data)
+        yield offset, data[offset:end]
+        offset = end
 
 
 def _in_received_order(
     items: list[Expectation], pieces: list[tuple[int, bytes]], known: Bindings, eol: bytes
 ) -> list[Expectation]:
-    """The items with those of each free group in the order in which they were heard, the unheard ones last."""
+    """The items, with those of each free group in the order in which they were received, the missing ones last."""
     out: list[Expectation] = []
     while items:
         group = items[0].group
@@ -214,9 +270,8 @@ def _in_received_order(
         if group is not None:
             order: list[Expectation] = []
             for _, piece in pieces:
-                hit = next((one for one in members if one not in order and _is(one, piece, known, eol)), None)
-                if hit is not None:
-                    order.append(hit)
+                hits = (one for one in members if one not in order and one.accepts(piece, known, eol))
+                order.extend(hit for hit in [next(hits, None)] if hit is not None)
             members = order + [one for one in members if one not in order]
         out.extend(members)
     return out
@@ -227,7 +282,7 @@ def _aligned(
 ) -> Iterator[Entry]:
     """A longest common subsequence; what lies between its members is paired off in order."""
     rows, columns = len(items), len(pieces)
-    matches = [[_is(item, piece, known, eol) for _, piece in pieces] for item in items]
+    matches = [[item.accepts(piece, known, eol) for _, piece in pieces] for item in items]
     best = [[0] * (columns + 1) for _ in range(rows + 1)]
     for i in reversed(range(rows)):
         for j in reversed(range(columns)):
@@ -257,12 +312,12 @@ def _paired(missing: list[Expectation], extra: list[tuple[int, bytes]]) -> Itera
         yield Entry(item, piece, offset, matches=False)
 
 
-# --- what captures have bound, and where ------------------------------------------------------------------
+# --- bindings -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What a name stands for since this line of the script."""
+    """The value that a name has had since this line of the script."""
 
     name: str
     value: str
@@ -273,16 +328,16 @@ class Binding:
 def bind_in_order(
     expected: Iterable[tuple[str, Expectation]], received: Mapping[str, bytes], known: Bindings, eol: bytes
 ) -> Bindings:
-    """What is bound where not everything fits: each client's lines count up to the first that is wrong or in no order."""
-    known, at, stuck = dict(known), dict.fromkeys(received, 0), set[str]()
+    """What is bound where not everything matches: each client's lines up to the first that is wrong or in no order."""
+    known, offsets, stuck = dict(known), dict.fromkeys(received, 0), set[str]()
     for client, item in expected:
         found = None
         if client not in stuck and item.group is None:
-            found = item.match_end(received.get(client, b""), at.get(client, 0), known, eol)
+            found = item.match_end(received.get(client, b""), offsets.get(client, 0), known, eol)
         if found is None:
             stuck.add(client)
         else:
-            at[client] = found[0]
+            offsets[client] = found[0]
             known.update(found[1])
     return known
 
@@ -290,7 +345,7 @@ def bind_in_order(
 def newly_bound(
     known: Bindings, before: Mapping[str, Binding], expected: Iterable[tuple[str, Expectation]]
 ) -> dict[str, Binding]:
-    """What this turn has bound, each at the first line that has its name."""
+    """The bindings before and those of this turn, each at the first line that has its name."""
     out = dict(before)
     for _, item in expected:
         if isinstance(item.step, ReceivePattern):
@@ -301,15 +356,15 @@ def newly_bound(
 
 
 def conflicting_bindings(
-    expected: Expectation, received: bytes, bound: Sequence[Binding], eol: bytes
+    expected: Expectation, received: bytes, bindings: Sequence[Binding], eol: bytes
 ) -> Iterator[Binding]:
-    """The names for which alone this line is not what was awaited: unbound, they would have taken it."""
+    """The bindings that alone keep this line from matching: were they unbound, it would."""
     if not isinstance(expected.step, ReceivePattern) or not received.endswith(eol):
         return
     pattern = expected.step.pattern
     text = received[: -len(eol)].decode("utf-8", "surrogateescape")
     mine = {capture.name for capture in pattern.captures if capture.name != ANONYMOUS}
-    known = {one.name: one.value for one in bound if one.name in mine}
+    known = {one.name: one.value for one in bindings if one.name in mine}
     if match(pattern, text, known) is not None:
         return
     alone = [
@@ -319,4 +374,4 @@ def conflicting_bindings(
     free = match(pattern, text, {})
     if not alone and free is not None:
         alone = [name for name in known if free[name] != known[name]]
-    yield from (one for one in bound if one.name in alone)
+    yield from (one for one in bindings if one.name in alone)

@@ -1,18 +1,28 @@
-"""The things that a script does, done on a stage, each fenced as it has to be. Knows nothing of what is expected,
-but that a client on whom the server will hang up must not be asked anything."""
+"""A plan performed on a stage, turn by turn: actions are done and fenced, and what is received is recorded.
+
+- An action is done once the server has processed the one before it, except where the script says `together`.
+- What was done without waiting for its effects is fenced before another client acts, and at the end of the turn.
+- A client whose connection the server is expected to close is asked nothing more: that would reset the connection.
+- Everything received in a turn is claimed at its end, whether it was expected or not.
+
+Nothing is judged here: a turn is only compared with what it expects, since later turns need what it bound.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from harness.interception.faults import Faults
-from harness.language.forms import render_duration
-from harness.language.located_problem import script_error
-from harness.language.patterns import fill
-from harness.language.plan import LocatedAction, Turn
-from harness.language.renderer import render_item
+from harness.language.exhaustive import assert_never
+from harness.language.expansion import Located
+from harness.language.forms import write_line
+from harness.language.patterns import UnboundName, fill
+from harness.language.problems import ScriptError
 from harness.language.steps import (
     SENDING,
+    ActionStep,
     Acts,
     CallFails,
     CallTakes,
@@ -20,6 +30,8 @@ from harness.language.steps import (
     ConnectionAction,
     Connects,
     Ends,
+    Fault,
+    FenceLine,
     Send,
     SendBytes,
     Sending,
@@ -27,141 +39,235 @@ from harness.language.steps import (
     Together,
     Wait,
 )
-from harness.playing.verdict import PerformedAction
-from harness.stage.client import Client
-from harness.stage.connection import End
-from harness.stage.fence import Grade
-from harness.stage.stage import Stage
-from harness.targets.target import UnsupportedSpec
+from harness.language.validation import Plan, Turn
+from harness.playing.comparison import (
+    Binding,
+    Bindings,
+    Entry,
+    TurnExpectations,
+    TurnMatch,
+    align,
+    bind_in_order,
+    match_turn,
+    newly_bound,
+)
+from harness.playing.verdict import (
+    ACCEPTED_ENDS,
+    ClientTurn,
+    FailureKind,
+    Interruption,
+    LateLine,
+    PerformedAction,
+    TurnReport,
+)
+from harness.stage.connection import End, SocketTimeout
+from harness.stage.fence import FenceFailed, Grade, NoFenceAnswer
+from harness.stage.stage import Client, Stage
+from harness.stage.target import NoSuchConnection, TargetError, UnsupportedSpec
+
+_POLL_S = 0.005
+"""How often a line is looked for that an inexact fence did not wait for."""
+
+LATE_S = 60.0
+"""How much virtual time a failed run is given, to see whether a missing line was only late."""
+
+InboxFilter = Callable[[int, Mapping[str, Client]], None]
+"""Called at the end of each turn, with its number, before the turn is compared; may change the clients' inboxes."""
+
+LocatedAction = Located[ActionStep]
 
 
-class Executor:
-    def __init__(self, stage: Stage, eol: bytes, faults: Faults | None) -> None:
+class Execution:
+    """One plan on one stage. After `run`, `turns` and `late_lines` hold what was observed."""
+
+    def __init__(self, plan: Plan, stage: Stage, keep_going: bool, inbox_filter: InboxFilter | None) -> None:
+        self.turns: list[TurnReport] = []
+        self.late_lines: list[LateLine] = []
+        self._plan = plan
         self._stage = stage
-        self._eol = eol
-        self._faults = faults
+        self._keep_going = keep_going
+        self._inbox_filter = inbox_filter
+        self._clients: dict[str, Client] = {}
+        """Every client that has ever connected, in that order."""
+        self._departed: set[str] = set()
+        """Clients whose end is not news: they left themselves, or an earlier turn reported it."""
+        self._known: Bindings = {}
+        self._bindings: dict[str, Binding] = {}
+        self._performed: list[PerformedAction] = []
+        self._current: LocatedAction | None = None
         self._unfenced: list[Client] = []
-        self._expected_closes: frozenset[str] = frozenset()
-        self.bindings: dict[str, str] = {}
-        """What captures have bound."""
-        self.clients: dict[str, Client] = {}
-        """Everyone who has ever connected, in that order."""
-        self.departed: set[str] = set()
-        """Whose end is no news: they went themselves, or it was told in an earlier turn."""
-        self.performed: list[PerformedAction] = []
-        """What was done in this turn."""
-        self.current: LocatedAction | None = None
-        """What is being done."""
+        self._closing: frozenset[str] = frozenset()
 
-    def do_all(self, turn: Turn) -> None:
-        """Do what this turn does; when it returns, all that this has caused has been received."""
-        self.performed = []
-        for at, doing in enumerate(turn.actions):
-            self.current = doing
-            if self._unfenced and _actors([doing]) != [client.name for client in self._unfenced]:
-                self._fence()
-            self._expected_closes = _expected_closes(turn, at)
-            for name in self._expected_closes & self.clients.keys():
-                self.clients[name].expects_close = True
-            self._do(doing)
-        self._fence(turn)
+    def run(self) -> None:
+        """Play every turn, or up to the first that is not as expected."""
+        turns = self._plan.turns
+        for turn, following in zip(turns, (*turns[1:], None), strict=True):
+            report = self._play(turn)
+            self.turns.append(report)
+            if report.interruption is not None:
+                return
+            if not report.as_expected and self._inbox_filter is not None:
+                return  # what is missing was taken away, and will not come late
+            if not report.as_expected and not self._keep_going:
+                self._look_for_late_lines(report, following)
+                return
 
-    def _fence(self, turn: Turn | None = None) -> None:
-        """What was done without waiting for its effects has them now; at a turn's end, all that the turn did."""
-        names = _actors(turn.actions) if turn else ()
-        actors = [self.clients[name] for name in names if name in self.clients] if turn else self._unfenced
+    def _play(self, turn: Turn) -> TurnReport:
+        interruption = self._attempt(turn)
+        expected = TurnExpectations.of(turn)
+        found = None
+        if interruption is None:
+            found = self._listen(expected)
+            if self._inbox_filter is not None:
+                # After listening: what the filter takes away must not be waited for.
+                self._inbox_filter(turn.number, self._clients)
+                found = self._match(expected)
+        report = replace(self._report(turn, expected, found), interruption=interruption)
+        if interruption is None and not report.as_expected and not self._stage.alive():
+            report = replace(report, interruption=self._interruption(turn, FailureKind.SERVER_DIED))
+        return report
+
+    def _attempt(self, turn: Turn) -> Interruption | None:
+        """Do everything that the turn does; when it returns, everything caused by it has been received."""
+        try:
+            self._act(turn)
+        except FenceFailed as failed:
+            kind = FailureKind.UNANSWERED if isinstance(failed, NoFenceAnswer) else FailureKind.NEVER_IDLE
+            return self._interruption(turn, kind, failed.client, self._explained(failed))
+        except SocketTimeout as late:
+            return self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late))
+        except UnboundName as unbound:
+            # Only in a run that is kept going: the line that would have bound it was not received.
+            return self._interruption(
+                turn, FailureKind.UNSENDABLE, detail=f"${{{unbound.name}}} is not bound"
+            )
+        except TargetError as died:
+            return self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
+        return None
+
+    def _explained(self, failed: FenceFailed) -> str:
+        if not isinstance(failed, NoFenceAnswer):
+            return str(failed)
+        line = self._plan.script.setting(FenceLine)
+        where = f" (line {line.line})" if line is not None and line in self._plan.script.header else ""
+        return f"{failed.explained(where)} (waited {failed.waited_s:.1f} s)"
+
+    def _interruption(
+        self, turn: Turn, kind: FailureKind, client: str = "", detail: str = ""
+    ) -> Interruption:
+        at = self._current or turn.actions[0]
+        return Interruption(kind, client, detail, at.script.file, at.line, self._stage.now())
+
+    # --- actions --------------------------------------------------------------------------------------------
+
+    def _act(self, turn: Turn) -> None:
+        self._performed = []
+        for at, located in enumerate(turn.actions):
+            self._current = located
+            if self._unfenced and _acting([located]) != [client.name for client in self._unfenced]:
+                self._fence(self._unfenced)
+            self._closing = _closing(turn, at)
+            for name in self._closing & self._clients.keys():
+                self._clients[name].connection.expects_close = True
+            self._do(located)
+        self._fence([self._clients[name] for name in _acting(turn.actions) if name in self._clients])
+
+    def _fence(self, actors: Iterable[Client]) -> None:
+        self._stage.fence(tuple(actors))
         self._unfenced = []
-        self._stage.fence(actors)
 
-    def _do(self, doing: LocatedAction) -> None:
-        match doing.step:
+    def _do(self, located: LocatedAction) -> None:
+        match located.step:
             case Connects(client, endpoint):
-                self._note(doing, client, "connects" + (f" to {endpoint}" if endpoint else ""))
-                self._connect(doing, client, endpoint)
+                self._note(located, client, write_line(located.step)[len(client) + 1 :])
+                self._connect(located, client, endpoint)
             case Together(body):
-                self._together(doing, [send for send in body if isinstance(send, SENDING)])
+                self._send_together(located, [send for send in body if isinstance(send, SENDING)])
             case Wait(microseconds):
-                self._note(doing, None, f"wait {render_duration(microseconds)}")
+                self._note(located, None, write_line(located.step))
                 self._stage.wait(microseconds / 1_000_000)
             case CallFails() | CallTakes() | ClockJumps():
-                self._note(doing, None, next(iter(render_item(doing.step))))
-                self._inject(doing, doing.step)
+                self._note(located, None, write_line(located.step))
+                self._inject(located, located.step)
             case Acts(client, action):
-                self._note(doing, client, action.value)
-                self._act(self.clients[client], action)
+                self._note(located, client, action.value)
+                self._change(located, self._clients[client], action)
             case Send() | SendBytes() | SendPattern():
-                self._send(doing, doing.step)
+                self._send(located, located.step)
+            case _:
+                assert_never(located.step)
 
-    def _note(self, doing: LocatedAction, client: str | None, text: str, line: int = 0) -> None:
-        self.performed.append(
-            PerformedAction(client, text, doing.script.file, line or doing.line, self._stage.now(), doing.via)
+    def _note(self, located: LocatedAction, client: str | None, text: str, line: int = 0) -> None:
+        self._performed.append(
+            PerformedAction(
+                client, text, located.script.file, line or located.line, self._stage.now(), located.via
+            )
         )
 
-    def _connect(self, doing: LocatedAction, name: str, endpoint: str | None = None) -> None:
+    def _connect(self, located: LocatedAction, name: str, endpoint: str | None = None) -> None:
         client = self._stage.client(name)
         try:
             client.connect(endpoint)
         except UnsupportedSpec as wrong:
-            raise script_error(
-                doing.script, doing.line, 0, str(wrong), "an endpoint of this target", doing.step
-            ) from None
-        self.clients[name] = client
-        self.departed.discard(name)
-        client.expects_close = name in self._expected_closes
+            raise located.problem(str(wrong), "an endpoint of this target") from None
+        self._clients[name] = client
+        self._departed.discard(name)
+        client.connection.expects_close = name in self._closing
         if self._stage.grade is Grade.EXACT:
-            # Elsewhere this would ask a client who has not said who it is.
+            # Elsewhere this would ask a client that has not yet said who it is.
             self._unfenced.append(client)
 
-    def _present(self, doing: LocatedAction, name: str) -> Client:
+    def _present(self, located: LocatedAction, name: str) -> Client:
         """The client, connected by its first send."""
-        if name not in self.clients:
-            self._connect(doing, name)
-        return self.clients[name]
+        if name not in self._clients:
+            self._connect(located, name)
+        return self._clients[name]
 
-    def _send(self, doing: LocatedAction, step: Sending) -> None:
-        client = self._present(doing, step.client)
-        step = self._filled(doing, step)
-        self._note(doing, step.client, _text(step))
+    def _send(self, located: LocatedAction, step: Sending) -> None:
+        client = self._present(located, step.client)
+        filled = self._filled(step)
+        self._note(located, step.client, _text(filled))
         if client.end is not End.OPEN:
-            return  # it was cut off; the turn's end says so
-        client.expects_close = step.client in self._expected_closes
-        if isinstance(step, Send):
-            client.send(step.text)
-        elif isinstance(step, SendBytes):
-            client.send_bytes(step.data)
+            return  # the end of the turn reports that it lost the connection
+        client.connection.expects_close = step.client in self._closing
+        if isinstance(filled, Send):
+            client.send(filled.text)
+        else:
+            client.send_bytes(filled.data)
             self._unfenced = [client]
 
-    def _together(self, doing: LocatedAction, sends: list[Sending]) -> None:
-        ready = [(self._present(doing, send.client), self._filled(doing, send)) for send in sends]
+    def _send_together(self, located: LocatedAction, sends: list[Sending]) -> None:
+        ready = [(self._present(located, send.client), self._filled(send)) for send in sends]
         if self._unfenced:
-            # At once means what is said: who comes only with it has come before anything of it is said.
-            self._fence()
-        for client, step in ready:
-            self._note(doing, step.client, _text(step), step.line)
-            client.expects_close = step.client in self._expected_closes
+            # Clients that connect only now have connected before anything is sent.
+            self._fence(self._unfenced)
+        for client, filled in ready:
+            self._note(located, filled.client, _text(filled), filled.line)
+            client.connection.expects_close = filled.client in self._closing
             if client.end is End.OPEN:
-                client.post(step.text.encode() + self._eol if isinstance(step, Send) else step.data)
+                client.post(self._wire(filled))
         self._unfenced = list(dict.fromkeys(client for client, _ in ready))
 
-    def _filled(self, doing: LocatedAction, step: Sending) -> Send | SendBytes:
+    def _filled(self, step: Sending) -> Send | SendBytes:
         if not isinstance(step, SendPattern):
             return step
-        text = fill(step.pattern, self.bindings)
+        text = fill(step.pattern, self._known)
         try:
             return Send(step.client, text, line=step.line)
         except ValueError:
-            # A captured value may hold what no literal can; it is sent as it came.
-            wire = text.encode("utf-8", "surrogateescape") + self._eol
+            # A captured value can hold what a literal cannot; it is sent as it came.
+            wire = text.encode("utf-8", "surrogateescape") + self._stage.eol
             return SendBytes(step.client, wire, line=step.line)
 
-    def _act(self, client: Client, action: ConnectionAction) -> None:
+    def _wire(self, step: Send | SendBytes) -> bytes:
+        return step.text.encode() + self._stage.eol if isinstance(step, Send) else step.data
+
+    def _change(self, located: LocatedAction, client: Client, action: ConnectionAction) -> None:
         match action:
             case ConnectionAction.CLOSES:
                 client.close()
-                self.departed.add(client.name)
             case ConnectionAction.ABORTS:
                 client.abort()
-                self.departed.add(client.name)
             case ConnectionAction.HALF_CLOSES:
                 client.half_close()
             case ConnectionAction.STOPS_READING:
@@ -169,27 +275,154 @@ class Executor:
             case ConnectionAction.READS_AGAIN:
                 client.read_again()
             case ConnectionAction.VANISHES:
-                assert self._faults is not None  # see the player
                 if client.end is End.OPEN:
-                    self._faults.vanish(client.connection)
-                self.departed.add(client.name)
+                    self._with_connection(located, lambda: self._stage.server.vanish(client.connection))
+            case _:
+                assert_never(action)
+        if action in (ConnectionAction.CLOSES, ConnectionAction.ABORTS, ConnectionAction.VANISHES):
+            self._departed.add(client.name)
         self._unfenced = [client]
 
-    def _inject(self, doing: LocatedAction, step: CallFails | CallTakes | ClockJumps) -> None:
-        assert self._faults is not None  # see the player
-        name = None if isinstance(step, ClockJumps) else step.client
-        client = self.clients[name] if name is not None else None
+    def _inject(self, located: LocatedAction, fault: Fault) -> None:
+        name = None if isinstance(fault, ClockJumps) else fault.client
+        client = self._clients[name] if name is not None else None
         if client is not None and client.end is not End.OPEN:
-            return  # it was cut off; the turn's end says so
-        self._faults.do(step, client.connection if client is not None else None)
+            return  # the end of the turn reports that it lost the connection
+        connection = client.connection if client is not None else None
+        self._with_connection(located, lambda: self._stage.server.inject(fault, connection))
+
+    def _with_connection(self, located: LocatedAction, inject: Callable[[], None]) -> None:
+        try:
+            inject()
+        except NoSuchConnection:
+            raise located.problem(
+                "the server has not accepted a connection of this client", "an accepted connection"
+            ) from None
+
+    # --- what is received -----------------------------------------------------------------------------------
+
+    def _inboxes(self) -> dict[str, bytes]:
+        return {name: bytes(client.inbox) for name, client in self._clients.items()}
+
+    def _match(self, expected: TurnExpectations) -> TurnMatch | None:
+        return match_turn(expected, self._inboxes(), self._known, self._stage.eol)
+
+    def _listen(self, expected: TurnExpectations) -> TurnMatch | None:
+        """The match. Where the fence is not exact, an expected line or end is given its time to come."""
+        found = self._match(expected)
+        if self._stage.grade is Grade.EXACT or (found and self._ends_as_expected(expected)):
+            return found
+        until = time.monotonic() + self._stage.within_s
+        waited = False
+        while not (found and self._ends_as_expected(expected)) and time.monotonic() < until:
+            if found is None and not self._may_still_come(expected):
+                return None
+            self._stage.wait(_POLL_S)
+            waited = True
+            found = self._match(expected)
+        if waited and found:
+            self._stage.fence(tuple(self._clients.values()))
+            found = self._match(expected)
+        return found
+
+    def _ends_as_expected(self, expected: TurnExpectations) -> bool:
+        return all(
+            self._clients[name].end in ACCEPTED_ENDS[ends.ending] for name, (ends, _) in expected.ends.items()
+        )
+
+    def _may_still_come(self, expected: TurnExpectations) -> bool:
+        """Whether something expected is missing at a client that is still connected."""
+        for name, items in expected.lines.items():
+            client = self._clients[name]
+            entries, _ = align(items, bytes(client.inbox), self._known, self._stage.eol)
+            if client.end is End.OPEN and any(not entry.matches and entry.expected for entry in entries):
+                return True
+        return False
+
+    def _report(self, turn: Turn, expected: TurnExpectations, found: TurnMatch | None) -> TurnReport:
+        """Record the turn, and claim everything that was received in it."""
+        eol, inboxes = self._stage.eol, self._inboxes()
+        known = dict(found.bindings if found else bind_in_order(expected.in_order, inboxes, self._known, eol))
+        client_turns = []
+        for name, client in self._clients.items():
+            if found is not None:
+                entries: tuple[Entry, ...] = found.entries.get(name, ())
+            else:
+                entries, bound = align(expected.lines.get(name, ()), inboxes[name], known, eol)
+                known.update(bound)
+            client_turns.append(self._client_turn(name, client, entries, expected))
+            client.take(len(inboxes[name]))
+        self._known = known
+        self._bindings = newly_bound(known, self._bindings, expected.in_order)
+        disagreed: tuple[str, ...] = ()
+        agreement_line = 0
+        if found is None and all(entry.matches for one in client_turns for entry in one.entries):
+            agreement_line, disagreed = next(iter(expected.agreements.values()), (0, ()))
+        last = _last_step(turn)
+        return TurnReport(
+            turn.number,
+            last.script.file,
+            last.line,
+            tuple(self._performed),
+            tuple(client_turns),
+            self._stage.now(),
+            disagreed,
+            agreement_line,
+            tuple(self._bindings.values()),
+        )
+
+    def _client_turn(
+        self, name: str, client: Client, entries: tuple[Entry, ...], expected: TurnExpectations
+    ) -> ClientTurn:
+        ends, ending_line = expected.ends.get(name, (None, 0))
+        ended_now = client.end is not End.OPEN and name not in self._departed
+        if ended_now or ends:
+            self._departed.add(name)
+        now = self._stage.now()
+        return ClientTurn(
+            name,
+            entries,
+            tuple(now if entry.received is None else client.arrived_at(entry.offset) for entry in entries),
+            expected.silences.get(name, 0),
+            ends.ending if ends else None,
+            ending_line,
+            client.end,
+            ended_now,
+        )
+
+    # --- afterwards -----------------------------------------------------------------------------------------
+
+    def _look_for_late_lines(self, report: TurnReport, following: Turn | None) -> None:
+        """See whether a missing line only comes late. Whatever goes wrong from here on is of no interest."""
+        if not any(
+            entry.expected and not entry.matches for one in report.client_turns for entry in one.entries
+        ):
+            return
+        try:
+            if self._stage.grade is Grade.EXACT:
+                self._stage.wait(LATE_S)
+                self._collect_late_lines(a_turn_later=False)
+            if following is not None:
+                self._act(following)
+                self._collect_late_lines(a_turn_later=True)
+        except (TargetError, FenceFailed, SocketTimeout, ScriptError, UnboundName):
+            return
+
+    def _collect_late_lines(self, a_turn_later: bool) -> None:
+        for name, client in self._clients.items():
+            data, at = bytes(client.inbox), 0
+            for piece in data.splitlines(keepends=True):
+                self.late_lines.append(LateLine(name, piece, client.arrived_at(at), a_turn_later))
+                at += len(piece)
+            client.take(len(data))
 
 
 def _text(step: Send | SendBytes) -> str:
-    return next(iter(render_item(step)))[len(step.client) :]
+    return write_line(step)[len(step.client) :]
 
 
-def _actors(actions: Iterable[LocatedAction]) -> list[str]:
-    """Who does something, each once."""
+def _acting(actions: Iterable[LocatedAction]) -> list[str]:
+    """The clients that act, each once."""
     names: dict[str, None] = {}
     for located in actions:
         match located.step:
@@ -202,10 +435,17 @@ def _actors(actions: Iterable[LocatedAction]) -> list[str]:
     return list(names)
 
 
-def _expected_closes(turn: Turn, at: int) -> frozenset[str]:
-    """On whom the server will hang up from this doing on, as the script says: a fence must not ask them any more, for
-    that would reset the connection. It is so from the client's last deed of this turn on, or from the turn's last."""
+def _closing(turn: Turn, at: int) -> frozenset[str]:
+    """The clients whose connections the server is expected to close from this action on: from the client's own last
+    action of the turn, or else from the last of all."""
     left = turn.actions[at + 1 :]
     ending = {located.step.client for located in turn.expectations if isinstance(located.step, Ends)}
-    doing, still = _actors(turn.actions), _actors(left)
-    return frozenset(name for name in ending if (name not in still if name in doing else not left))
+    acting, still_acting = _acting(turn.actions), _acting(left)
+    return frozenset(name for name in ending if (name not in still_acting if name in acting else not left))
+
+
+def _last_step(turn: Turn) -> Located[Any]:
+    """The step after which a line would stand that this turn caused and the script does not say."""
+    located: list[Located[Any]] = [*turn.actions, *turn.expectations]
+    own = [one for one in located if not one.via]
+    return (own or located)[-1]

@@ -1,30 +1,35 @@
-"""Plays a Script on a Stage -> Verdict. The only module that knows both the language and the stage.
+"""The way of a script from a file to a verdict: read, expand, validate, perform, judge. Each stage takes what the one before
+returned, and a script passes each of them once.
 
-How it is known that everything has happened is the stage's business; what should have happened is hearing's and
-judging's. Here the two meet, turn by turn.
+Also the settings of a stage, which a script's header and a test in Python choose alike.
 """
 
 from __future__ import annotations
 
+import difflib
+import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from harness.interception.faults import Faults
-from harness.interception.interceptor import Interceptable
+from harness.language.expansion import expand
 from harness.language.forms import header_line
-from harness.language.located_problem import script_error
-from harness.language.plan import Plan, plan, require_steps
-from harness.language.problems import ScriptError
-from harness.language.steps import Eol, FenceLine, LineEnd, Script, Server, Within
-from harness.playing.requirements import missing_features, unsupported_spec_problem
-from harness.playing.script_run import InboxFilter, ScriptRun
-from harness.playing.verdict import Outcome, TurnReport, Verdict
+from harness.language.problems import ScriptError, ScriptProblem
+from harness.language.script import load
+from harness.language.steps import Eol, FenceLine, LineEnd, Needs, Script, Server, Setting, Within
+from harness.language.validation import Plan, require_steps, validate
+from harness.playing.execution import Execution, InboxFilter
+from harness.playing.verdict import Outcome, Performance, TurnReport, Verdict, judge
+from harness.stage.connection import End
 from harness.stage.fence import Fence
 from harness.stage.stage import Stage
-from harness.targets.target import ServerSpec, Target, TargetError, UnsupportedSpec
+from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec
 
 WITHIN_S = 5.0
+
+# What the targets that come with the harness have; others can have more.
+_FEATURES = frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,100 +46,178 @@ def play(
     play_options: PlayOptions = PlayOptions(),  # frozen
     *,
     keep_going: bool = False,
-    on_turn: Callable[[TurnReport], None] | None = None,
     inbox_filter: InboxFilter | None = None,
 ) -> Verdict:
-    """The verdict on this script at this target. `keep_going` plays on past what is wrong, taking it as heard."""
+    """The verdict on this script at this target. `keep_going` plays on after a failure, taking what was received as
+    right; `inbox_filter` may change what the clients have received before it is compared."""
     began = time.monotonic()
+
+    def verdict(outcome: Outcome, reason: str) -> Verdict:
+        return Verdict(script, outcome, target=str(target), reason=reason, real_s=time.monotonic() - began)
+
     try:
-        made = plan(script)
-        require_steps(made)
+        plan = validate(expand(script))
+        require_steps(plan)
         missing = missing_features(script, target)
         if missing:
-            return Verdict(script, Outcome.SKIPPED, target=str(target), reason=missing)
-        _require_faults(made, target)
-        return _play(made, target, play_options, keep_going, on_turn, inbox_filter, began)
-    except ScriptError as wrong:
-        return _verdict(script, Outcome.SCRIPT_WRONG, target, began, str(wrong))
-    except UnsupportedSpec as wrong:
-        return _verdict(
-            script, Outcome.SCRIPT_WRONG, target, began, str(unsupported_spec_problem(script, wrong))
-        )
-    except TargetError as wrong:
-        return _verdict(script, Outcome.TARGET_BROKEN, target, began, str(wrong))
+            return verdict(Outcome.SKIPPED, f"needs {', '.join(missing)}, which {target} lacks")
+        performance = perform(plan, target, play_options, keep_going, inbox_filter)
+    except ScriptError as error:
+        return verdict(Outcome.SCRIPT_ERROR, str(error))
+    except UnsupportedSpec as unsupported:
+        return verdict(Outcome.SCRIPT_ERROR, str(_unsupported(script, unsupported)))
+    except TargetError as broken:
+        return verdict(Outcome.TARGET_ERROR, str(broken))
+    return replace(judge(performance), real_s=time.monotonic() - began)
 
 
-def _play(
-    made: Plan,
+def play_file(path: Path, target: Target, play_options: PlayOptions = PlayOptions()) -> Verdict:  # frozen
+    """The verdict on one file; a file that cannot be read, or is not a script, is a verdict too."""
+    try:
+        script = load(path)
+    except ScriptError as error:
+        return Verdict(Script(file=str(path)), Outcome.SCRIPT_ERROR, target=str(target), reason=str(error))
+    return play(script, target, play_options)
+
+
+def perform(
+    plan: Plan,
     target: Target,
     play_options: PlayOptions,
-    keep_going: bool,
-    on_turn: Callable[[TurnReport], None] | None,
-    inbox_filter: InboxFilter | None,
-    began: float,
-) -> Verdict:
-    script = made.script
-    server, within = script.setting(Server), script.setting(Within)
-    line, eol = script.setting(FenceLine) or play_options.fence, script.setting(LineEnd)
-    spec = ServerSpec(server.endpoints, server.options) if server else ServerSpec()
-    within_s = within.microseconds / 1_000_000 if within else play_options.within_s
-    wire = (eol.eol if eol else Eol.LF).wire
-    fence = Fence(line.question, line.answers) if line else None
-    faults = Faults() if made.fault() else None
-    if faults is not None and isinstance(target, Interceptable):
-        target = target.intercepted_by(faults)
-    with Stage(target, spec, fence=fence, eol=wire, within=within_s) as stage:
-        playing = ScriptRun(made, stage, wire, within_s, keep_going, on_turn, inbox_filter, faults)
-        playing.run()
-        if playing.all_connections_refused:
-            raise TargetError(f"nobody listens at {target}")
-        return Verdict(
-            script,
-            Outcome.FAILED if playing.failures else Outcome.PASSED,
-            target=str(target),
-            grade=stage.grade,
-            fenced=fence is not None,
-            virtual_time="virtual-time" in target.features,
-            clients=made.clients,
-            turns=tuple(playing.turns),
-            failures=tuple(playing.failures),
-            late_lines=tuple(playing.late_lines),
-            server_output=stage.server_output() if playing.failures else "",
-            real_s=time.monotonic() - began,
-            eol=wire,
+    keep_going: bool = False,
+    inbox_filter: InboxFilter | None = None,
+) -> Performance:
+    """Play the plan on a stage and record what was observed."""
+    settings = _StageSettings.of_script(plan.script, play_options)
+    with settings.stage(_with_faults(plan, target)) as stage:
+        execution = Execution(plan, stage, keep_going, inbox_filter)
+        execution.run()
+        turns = tuple(execution.turns)
+        if _all_refused(turns):
+            raise TargetError(f"connection refused by {target}")
+        failed = not all(turn.as_expected for turn in turns)
+        return Performance(
+            plan,
+            str(target),
+            turns,
+            stage.grade,
+            settings.fence is not None,
+            "virtual-time" in target.features,
+            settings.eol.wire,
+            tuple(execution.late_lines),
+            stage.server_output() if failed else "",
         )
 
 
-def _require_faults(made: Plan, target: Target) -> None:
-    fault = made.fault()
-    if fault is not None and not isinstance(target, Interceptable):
-        raise script_error(
-            fault.script,
-            fault.line,
-            0,
-            f"{target} cannot be made to suffer this",
-            "a gevent server in this process; `needs: faults` in the header skips the script elsewhere",
-            fault.step,
-        )
+def _all_refused(turns: tuple[TurnReport, ...]) -> bool:
+    """Whether every connection was refused, and one of them against what the script says: there is no server."""
+    client_turns = [one for turn in turns for one in turn.client_turns]
+    return (
+        bool(client_turns)
+        and all(one.end is End.REFUSED for one in client_turns)
+        and not all(turn.as_expected for turn in turns)
+        and any(not one.as_expected for one in client_turns)
+    )
 
 
-def _verdict(script: Script, outcome: Outcome, target: Target, began: float, reason: str) -> Verdict:
-    return Verdict(script, outcome, target=str(target), reason=reason, real_s=time.monotonic() - began)
+# --- the stage ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _StageSettings:
+    spec: ServerSpec = field(default_factory=ServerSpec)
+    fence: Fence | None = None
+    eol: Eol = Eol.LF
+    within_s: float = WITHIN_S
+
+    @classmethod
+    def of_script(cls, script: Script, play_options: PlayOptions) -> _StageSettings:
+        settings = cls(within_s=play_options.within_s)
+        found = [script.setting(Server), script.setting(LineEnd), script.setting(Within)]
+        for setting in (*found, script.setting(FenceLine) or play_options.fence):
+            if setting is not None:
+                settings = settings.changed_by(setting)
+        return settings
+
+    def changed_by(self, setting: Setting) -> _StageSettings:
+        match setting:
+            case Server(endpoints, options):
+                return replace(self, spec=ServerSpec(endpoints, options))
+            case FenceLine(question, answers):
+                return replace(self, fence=Fence(question, answers))
+            case LineEnd(eol):
+                return replace(self, eol=eol)
+            case Within(microseconds):
+                return replace(self, within_s=microseconds / 1_000_000)
+            case _:
+                raise ValueError(f"{type(setting).__name__} is not a setting of a stage")
+
+    def stage(self, target: Target) -> Stage:
+        return Stage(target, self.spec, fence=self.fence, eol=self.eol.wire, within=self.within_s)
 
 
 def stage_for(target: Target, header: Mapping[str, str]) -> Stage:
-    """The stage that a script with this header would be played on: server, fence, eol and within."""
-    spec, fence, eol, within_s = ServerSpec(), None, b"\n", 5.0
+    """The stage on which a script with this header would be played: server, fence, eol and within."""
+    settings = _StageSettings()
     for key, value in header.items():
-        match header_line(f"{key}: {value}", 0):
-            case Server(endpoints, options):
-                spec = ServerSpec(endpoints, options)
-            case FenceLine(line, answers):
-                fence = Fence(line, answers)
-            case LineEnd(end):
-                eol = end.wire
-            case Within(microseconds):
-                within_s = microseconds / 1_000_000
-            case other:
-                raise ValueError(f"{type(other).__name__} says nothing about a stage")
-    return Stage(target, spec, fence=fence, eol=eol, within=within_s)
+        settings = settings.changed_by(header_line(f"{key}: {value}"))
+    return settings.stage(target)
+
+
+# --- what the script requires of the target -----------------------------------------------------------------
+
+
+def missing_features(script: Script, target: Target) -> list[str]:
+    """The features that the script needs and the target lacks. ScriptError for a feature that is only misspelt: such a
+    script would be skipped everywhere, for ever, without anyone noticing."""
+    needs = script.setting(Needs)
+    if needs is None:
+        return []
+    missing = [feature for feature in needs.features if feature not in target.features]
+    for feature in missing:
+        near = difflib.get_close_matches(feature, _FEATURES | target.features, n=1, cutoff=0.8)
+        if near and feature not in _FEATURES:
+            raise _header_error(script, needs, feature, f"unknown feature {feature!r}", f"perhaps {near[0]}")
+    return missing
+
+
+def _with_faults(plan: Plan, target: Target) -> Target:
+    """The target with fault injection, where the plan has faults."""
+    fault = plan.first_fault()
+    if fault is None:
+        return target
+    faulty = target.with_faults()
+    if faulty is None:
+        raise fault.problem(
+            f"{target} does not support fault injection",
+            "a gevent server in this process; `needs: faults` in the header skips the script elsewhere",
+        )
+    return faulty
+
+
+def _unsupported(script: Script, unsupported: UnsupportedSpec) -> ScriptError:
+    """The problem that the target does not know an option or endpoint, at the word that requires it."""
+    server = script.setting(Server)
+    quoted = re.search(r"'([^']+)'", str(unsupported))
+    expected = "what this target knows"
+    if server is None:
+        source = script.source[0] if script.source else ""
+        column = len(source) - len(source.lstrip(" ")) + 1
+        return ScriptError(ScriptProblem(script.file, 1, column, str(unsupported), expected, source))
+    return _header_error(script, server, quoted[1] if quoted else "", str(unsupported), expected)
+
+
+def _header_error(script: Script, setting: Setting, word: str, message: str, expected: str) -> ScriptError:
+    home = _home(script, setting) or script
+    text = home.source[setting.line - 1] if 0 < setting.line <= len(home.source) else ""
+    value = text.find(": ") + 2
+    found = re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w.-])", text[value:]) if word else None
+    column = value + (found.start() if found else 0) + 1
+    return ScriptError(ScriptProblem(home.file, setting.line, column, message, expected, text))
+
+
+def _home(script: Script, setting: Setting) -> Script | None:
+    """The script in whose header the setting stands: this one, or one that it includes."""
+    if any(item is setting for item in script.header):
+        return script
+    return next((home for one in script.included() if (home := _home(one, setting))), None)

@@ -1,38 +1,46 @@
-"""What came of playing a script, as data: turns, lanes, failures. Knows no sockets and no layout (see report)."""
+"""What came of playing a script, as data, and the judgement on it: turns, lanes, failures.
+
+- A turn is as expected when every client received exactly what the script says, and no connection ended otherwise.
+- Of an interrupted turn only the interruption is a failure: a dead server explains everything else.
+- Judging only reads: the same performance always has the same verdict.
+
+Knows no sockets and no layout of reports.
+"""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.language.expansion import CallSite
 from harness.language.steps import Ending, ReceivePattern, Script
+from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
 from harness.stage.connection import End
 from harness.stage.fence import Grade
 
-# Which real ends keep the script's word.
-ACCEPTED_ENDS: dict[Ending, frozenset[End]] = {
+ACCEPTED_ENDS: Mapping[Ending, frozenset[End]] = {
     Ending.REFUSED: frozenset({End.REFUSED}),
     Ending.CLOSED: frozenset({End.CLOSED}),
     Ending.RESET: frozenset({End.RESET}),
     Ending.DISCONNECTED: frozenset({End.CLOSED, End.RESET}),
 }
+"""The real ends that each ending of the script accepts."""
 
 
 class Outcome(enum.Enum):
     PASSED = "passed"
     FAILED = "failed"
     SKIPPED = "skipped"
-    SCRIPT_WRONG = "script wrong"
-    """The script breaks the language or asks for what the target does not know. Never the server's fault."""
-    TARGET_BROKEN = "target broken"
-    """There was nothing to play against: it did not start, or nobody answers at the address."""
+    SCRIPT_ERROR = "script error"
+    """The script breaks the language or requires what the target does not know. Never the server's fault."""
+    TARGET_ERROR = "target error"
+    """There was nothing to play against: it did not start, or the address refuses connections."""
 
 
 class FailureKind(enum.Enum):
-    """What a server did wrong, one kind for each way of telling it."""
+    """What a server did wrong, one kind for each way of reporting it."""
 
     MISSING = "did not receive what was expected"
     EXTRA = "received something unexpected"
@@ -53,7 +61,7 @@ class FailureKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PerformedAction:
-    """One thing that was done, as the script says it: `> MSG hi` in alice's lane. No client: everyone's, such as a wait."""
+    """One action as the script says it: `> MSG hi` in alice's lane. No client: a step of no client, such as a wait."""
 
     client: str | None
     text: str
@@ -70,23 +78,43 @@ class ClientTurn:
     client: str
     entries: tuple[Entry, ...] = ()
     times_s: tuple[float, ...] = ()
-    """When each entry's first byte came; for one that was not heard, when the turn ended."""
+    """When each entry's first byte arrived; for one that was not received, when the turn ended."""
     silence_line: int = 0
     """The line of `receives nothing`, if the script says so here."""
     ending: Ending | None = None
     ending_line: int = 0
     end: End = End.OPEN
     ended_now: bool = False
-    """The connection ended in this turn, by no deed of the client itself."""
+    """The connection ended in this turn, and not by an action of the client itself."""
 
     @property
     def ended_as_expected(self) -> bool:
         """Whether the connection ended as the script says."""
         return self.ending is not None and self.end in ACCEPTED_ENDS[self.ending]
 
+    @property
+    def as_expected(self) -> bool:
+        """Whether this client received, and its connection did, exactly what the script says."""
+        ended_well = self.ended_as_expected if self.ending is not None else not self.ended_now
+        return ended_well and all(entry.matches for entry in self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """Why a turn, and the performance with it, could not go on: at which step, and for which client."""
+
+    kind: FailureKind
+    client: str
+    detail: str
+    file: str
+    line: int
+    at_s: float
+
 
 @dataclass(frozen=True, slots=True)
 class TurnReport:
+    """What was done in one turn, and what every client received."""
+
     number: int
     file: str
     last_line: int
@@ -94,13 +122,48 @@ class TurnReport:
     client_turns: tuple[ClientTurn, ...]
     now_s: float
     disagreed: tuple[str, ...] = ()
-    """Those who had to hear one order and did not, though each of them heard the right lines."""
+    """The clients that had to receive one order and did not, though each of them received the right lines."""
     agreement_line: int = 0
     bindings: tuple[Binding, ...] = ()
-    """What captures stand for when the turn ends."""
+    """The values of captures at the end of the turn."""
+    interruption: Interruption | None = None
+
+    @property
+    def as_expected(self) -> bool:
+        return (
+            self.interruption is None
+            and not self.disagreed
+            and all(client_turn.as_expected for client_turn in self.client_turns)
+        )
 
     def client_turn(self, client: str) -> ClientTurn | None:
         return next((one for one in self.client_turns if one.client == client), None)
+
+
+@dataclass(frozen=True, slots=True)
+class LateLine:
+    """A line that came when a failed run was observed a little longer: to which client, when, and after what."""
+
+    client: str
+    line: bytes
+    at_s: float
+    a_turn_later: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """Everything that was observed while a plan was played; nothing is judged yet."""
+
+    plan: Plan
+    target: str
+    turns: tuple[TurnReport, ...]
+    grade: Grade
+    fenced: bool
+    virtual_time: bool
+    eol: bytes
+    late_lines: tuple[LateLine, ...] = ()
+    server_output: str = ""
+    real_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +184,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class LateLine:
-    """A line that came when the failed run was looked at a little longer: to whom, when, and in which way."""
-
-    client: str
-    line: bytes
-    at_s: float
-    a_turn_later: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """The whole outcome of one script on one target."""
+    """The outcome of one script on one target."""
 
     script: Script
     outcome: Outcome
@@ -160,22 +213,49 @@ class Verdict:
         return self.script.file
 
 
-# --- one turn judged --------------------------------------------------------------------------------------
+# --- judging ------------------------------------------------------------------------------------------------
 
-
-def judge(turn: TurnReport, eol: bytes) -> Iterator[Failure]:
-    """Every client's first wrong line and wrong end in this turn, in the order of their lines in the script."""
-    if turn.disagreed:
-        who = " and ".join(turn.disagreed)
-        yield Failure(
-            FailureKind.DISAGREED, who, turn.file, turn.agreement_line, turn.number, at_s=turn.now_s
-        )
-    found = [failure for client_turn in turn.client_turns for failure in _of_one(turn, client_turn, eol)]
-    yield from sorted(found, key=_weight)
-
-
-# What most likely caused the rest is told first: a lost connection, then a line that is wrong or missing.
+# What most likely caused the rest comes first: a lost connection, then a line that is wrong or missing.
 _FIRST = (FailureKind.LOST_CONNECTION, FailureKind.REFUSED_ENTRY, FailureKind.NOT_REFUSED)
+
+
+def judge(performance: Performance) -> Verdict:
+    """The verdict on a performance."""
+    failures = tuple(failure for turn in performance.turns for failure in judge_turn(turn, performance.eol))
+    return Verdict(
+        performance.plan.script,
+        Outcome.FAILED if failures else Outcome.PASSED,
+        target=performance.target,
+        grade=performance.grade,
+        fenced=performance.fenced,
+        virtual_time=performance.virtual_time,
+        clients=performance.plan.clients,
+        turns=performance.turns,
+        failures=failures,
+        late_lines=performance.late_lines,
+        server_output=performance.server_output if failures else "",
+        real_s=performance.real_s,
+        eol=performance.eol,
+    )
+
+
+def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
+    """Every client's first wrong line and wrong end in this turn, the most telling first."""
+    if turn.interruption is not None:
+        why = turn.interruption
+        return [
+            Failure(why.kind, why.client, why.file, why.line, turn.number, at_s=why.at_s, detail=why.detail)
+        ]
+    failures = []
+    if turn.disagreed:
+        clients = " and ".join(turn.disagreed)
+        failures.append(
+            Failure(
+                FailureKind.DISAGREED, clients, turn.file, turn.agreement_line, turn.number, at_s=turn.now_s
+            )
+        )
+    found = [failure for one in turn.client_turns for failure in _failures_of(turn, one, eol)]
+    return failures + sorted(found, key=_weight)
 
 
 def _weight(failure: Failure) -> tuple[int, int]:
@@ -183,17 +263,22 @@ def _weight(failure: Failure) -> tuple[int, int]:
     return rank, failure.line
 
 
-def _of_one(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Iterator[Failure]:
+def _failures_of(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Iterator[Failure]:
     wrong = next((at for at, entry in enumerate(client_turn.entries) if not entry.matches), None)
     if wrong is not None:
         yield _line_failure(turn, client_turn, wrong, eol)
-    end = _end_kind(client_turn)
-    if end is not None:
-        line = client_turn.ending_line or turn.last_line
+    kind = _end_kind(client_turn)
+    if kind is not None:
         yield Failure(
-            end, client_turn.client, turn.file, line, turn.number,
-            ending=client_turn.ending, end=client_turn.end, at_s=turn.now_s,
-        )  # fmt: skip
+            kind,
+            client_turn.client,
+            turn.file,
+            client_turn.ending_line or turn.last_line,
+            turn.number,
+            ending=client_turn.ending,
+            end=client_turn.end,
+            at_s=turn.now_s,
+        )
 
 
 def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes) -> Failure:
@@ -202,16 +287,18 @@ def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes
     received = entry.received
     if kind is FailureKind.OUT_OF_ORDER and received is None:
         # What came in its place is a line that is right elsewhere.
-        received = next(
-            (other.received for other in client_turn.entries[at:] if other.received is not None), None
-        )
+        received = next((one.received for one in client_turn.entries[at:] if one.received is not None), None)
+    if entry.expected is not None:
+        file, line = entry.expected.file, entry.expected.line
+    else:
+        # Where a line would stand that the script does not say: after what was received before it.
+        before = [one.expected.line for one in client_turn.entries[:at] if one.expected]
+        file, line = turn.file, client_turn.silence_line or (before[-1] if before else turn.last_line)
     return Failure(
         kind,
         client_turn.client,
-        entry.expected.file if entry.expected else turn.file,
-        entry.expected.line
-        if entry.expected
-        else client_turn.silence_line or _line_near(turn, client_turn, at),
+        file,
+        line,
         turn.number,
         expected=entry.expected,
         received=received,
@@ -219,38 +306,27 @@ def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes
     )
 
 
-def _line_near(turn: TurnReport, client_turn: ClientTurn, at: int) -> int:
-    """Where a line that the script does not say would have to stand: by what was heard before it, else the turn's end."""
-    before = [entry.expected.line for entry in client_turn.entries[:at] if entry.expected]
-    return before[-1] if before else turn.last_line
-
-
 def _line_kind(client_turn: ClientTurn, entry: Entry, eol: bytes) -> FailureKind:
     if entry.expected is None:
         return FailureKind.EXTRA
-    if isinstance(entry.expected.step, ReceivePattern):
-        # What a pattern would take elsewhere says nothing: its names may be bound by now.
-        return FailureKind.MISSING if entry.received is None else FailureKind.DIFFERENT
-    came = [
-        other.received for other in client_turn.entries if not other.matches and other.received is not None
-    ]
-    for wire in came:
-        found = entry.expected.match_end(wire, 0, {}, eol)
-        if found is not None and found[0] == len(wire):
-            return FailureKind.OUT_OF_ORDER
+    # What a pattern would match elsewhere proves nothing: its names may be bound by now.
+    if not isinstance(entry.expected.step, ReceivePattern):
+        for other in client_turn.entries:
+            if not other.matches and other.received and entry.expected.accepts(other.received, {}, eol):
+                return FailureKind.OUT_OF_ORDER
     return FailureKind.MISSING if entry.received is None else FailureKind.DIFFERENT
 
 
 def _end_kind(client_turn: ClientTurn) -> FailureKind | None:
-    message, came = client_turn.ending, client_turn.end
-    if message is None:
+    expected, end = client_turn.ending, client_turn.end
+    if expected is None:
         if not client_turn.ended_now:
             return None
-        return FailureKind.REFUSED_ENTRY if came is End.REFUSED else FailureKind.LOST_CONNECTION
-    if came in ACCEPTED_ENDS[message]:
+        return FailureKind.REFUSED_ENTRY if end is End.REFUSED else FailureKind.LOST_CONNECTION
+    if end in ACCEPTED_ENDS[expected]:
         return None
-    if message is Ending.REFUSED:
+    if expected is Ending.REFUSED:
         return FailureKind.NOT_REFUSED
-    if came is End.REFUSED:
+    if end is End.REFUSED:
         return FailureKind.REFUSED_ENTRY
-    return FailureKind.STILL_OPEN if came is End.OPEN else FailureKind.WRONG_END
+    return FailureKind.STILL_OPEN if end is End.OPEN else FailureKind.WRONG_END

@@ -1,1 +1,1 @@
-"""Where a script is played: clients, a target, a fence and a clock together. Knows no script."""
+"""Where scripts are played: clients, connections, fences and time. Knows what a target is, but no kind of target."""

@@ -1,7 +1,10 @@
 """One TCP connection of a scripted client: bytes out, bytes in, and how it ended.
 
-Plain non-blocking sockets driven by watchers of the stage's loop, so that reading costs no greenlet and happens as
-soon as the loop turns. Knows no scripts and no fences.
+- Sockets are non-blocking and are read as soon as the loop runs.
+- The inbox belongs to the client and outlives its connections: nothing received is ever lost with one.
+- `end` changes once, from NEVER to OPEN or REFUSED, and from OPEN to CLOSED or RESET.
+
+Knows no scripts and no fences.
 """
 
 from __future__ import annotations
@@ -10,11 +13,10 @@ import enum
 import errno
 import socket
 import struct
-from typing import Any, Protocol
+from bisect import bisect_right
+from typing import Any
 
-from greenlet import getcurrent
-
-from harness.stage.isolation import World
+from harness.stage.event_loop import EventLoop, Reader
 from harness.stage.kernel import (
     GONE,
     PeerProbe,
@@ -22,21 +24,22 @@ from harness.stage.kernel import (
     RealSocket,
     SocketAddress,
     SocketDiagnostics,
+    original,
     unacknowledged,
     unread,
 )
 
-_READ, _WRITE = 1, 2
 _CHUNK_BYTES = 65536
-_CHUNKS_PER_EVENT = 64  # a server that never stops talking must not keep the loop from turning
+_CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the loop from running
 _ABORT = struct.pack("ii", 1, 0)
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _TCP_WINDOW_CLAMP = getattr(socket, "TCP_WINDOW_CLAMP", None)
 _WIDE_OPEN = 1 << 30
+_getaddrinfo: Any = original("socket", "getaddrinfo")
 
 
 class End(enum.Enum):
-    """How a connection stands or ended."""
+    """The state of a connection, or how it ended."""
 
     NEVER = "never connected"
     OPEN = "open"
@@ -45,40 +48,76 @@ class End(enum.Enum):
     REFUSED = "refused"
 
 
-class Listener(Protocol):
-    """Who is told what happens on a connection."""
-
-    def received(self, data: bytes) -> None: ...
-
-    def ended(self, end: End) -> None: ...
-
-
 class SocketTimeout(Exception):
-    """The other side did not take what was to be sent, or did not answer a connect, within the time allowed."""
+    """The server did not accept a connection, or did not take what was sent, within the time allowed."""
+
+
+class Inbox(bytearray):
+    """What one client has received and not yet claimed, in order, without the answers to fence lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrivals: list[tuple[float, int]] = []
+        """Pairs of stage time and the offset, counted over everything ever received, that arrived then."""
+        self._claimed = 0
+
+    def receive(self, data: bytes, now_s: float) -> None:
+        self.arrivals.append((now_s, self._claimed + len(self)))
+        self.extend(data)
+
+    def take(self, size: int) -> bytes:
+        """Claim the first bytes."""
+        taken = bytes(self[:size])
+        del self[:size]
+        self._claimed += len(taken)
+        return taken
+
+    def discard(self, start: int, size: int) -> None:
+        """Remove the answer to a fence line."""
+        del self[start : start + size]
+        begin = self._claimed + start
+        self.arrivals = [
+            (when, offset if offset <= begin else max(begin, offset - size)) for when, offset in self.arrivals
+        ]
+
+    def arrived_at(self, offset: int) -> float:
+        """When the byte at this offset arrived, in stage time."""
+        at = bisect_right(self.arrivals, self._claimed + offset, key=lambda arrival: arrival[1])
+        return self.arrivals[at - 1][0] if at else 0.0
 
 
 class Connection:
-    def __init__(self, world: World, kernel: SocketDiagnostics, listener: Listener, within_s: float) -> None:
-        self._world = world
-        self._kernel = kernel
-        self._listener = listener
-        self._within_s = within_s
-        self._socket: Any = None
-        self._reader: Any = None
-        self._buffer_bytes = 0
-        self._sight: PeerProbe | None = None
-        self._sent_bytes = 0
+    def __init__(
+        self, name: str, inbox: Inbox, loop: EventLoop, kernel: SocketDiagnostics, within_s: float
+    ) -> None:
+        self.name = name
+        """The client's name."""
+        self.inbox = inbox
         self.end = End.NEVER
         self.reads = False
         self.writes = False
-        self.said_end = False
+        self.sent_end = False
         """Whether this side has told the other that it will write no more."""
+        self.mid_line = False
+        """Whether the last byte sent did not end a line."""
+        self.expects_close = False
+        """Whether the server is expected to end the connection now: a fence then waits for that and asks nothing."""
+        self._loop = loop
+        self._kernel = kernel
+        self._within_s = within_s
+        self._socket: Any = None
+        self._reader: Reader | None = None
+        self._buffer_bytes = 0
+        self._probe: PeerProbe | None = None
+        self._sent_bytes = 0
+        self._reset = False
+        loop.register(self)
 
     # What a client does
 
     def open(self, address: SocketAddress) -> None:
-        """Connect; a refusal is not an error but an end."""
-        family, *_, where = socket.getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0]
+        """Connect. A refusal is not an error but an end."""
+        family, *_, where = _getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0]
         self._socket = RealSocket(family, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -101,18 +140,18 @@ class Connection:
 
     def _established(self) -> None:
         try:
-            self._sight = PeerProbe(self._kernel, self._socket.getsockname(), self._socket.getpeername())
+            self._probe = PeerProbe(self._kernel, self._socket.getsockname(), self._socket.getpeername())
         except OSError as gone:
-            # The server reset the connection before it could be looked at; reading will tell.
+            # The server has already reset the connection; reading will tell.
             if gone.errno != errno.ENOTCONN:
                 raise
         self.end, self.reads, self.writes = End.OPEN, True, True
         self._acknowledge_at_once()
-        self._reader = self._world.loop.io(self._socket.fileno(), _READ)
+        self._reader = self._loop.reader(self._socket.fileno())
         self._reader.start(self._on_readable)
 
     def write(self, data: bytes) -> None:
-        """Send all of it; what cannot be sent because the connection is gone is told by how it ended."""
+        """Send all of it. What can no longer be sent shows in how the connection ended."""
         view = memoryview(data)
         while view and self.writes:
             view = view[self._send(view) :]
@@ -122,8 +161,10 @@ class Connection:
             sent = int(self._socket.send(view))
         except BlockingIOError:
             self._wait_until_writable()
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError) as gone:
             self.writes = False
+            # The kernel reports a reset once: reading would then find an orderly end.
+            self._reset = self._reset or isinstance(gone, ConnectionResetError)
         else:
             self._sent_bytes += sent
             return sent
@@ -132,7 +173,7 @@ class Connection:
     def half_close(self) -> None:
         if self.writes:
             self.writes = False
-            self.said_end = True
+            self.sent_end = True
             try:
                 self._socket.shutdown(socket.SHUT_WR)
             except OSError as gone:
@@ -140,7 +181,7 @@ class Connection:
                     raise
 
     def close(self) -> None:
-        """An orderly close: what has come is read first, or the kernel would reset instead."""
+        """Close in an orderly way: what has arrived is read first, or the kernel would reset instead."""
         if self._socket is not None:
             if self.reads:
                 self._on_readable()
@@ -155,19 +196,16 @@ class Connection:
             self._dispose()
 
     def vanish(self) -> Any:
-        """Be gone without a word to the server. The socket is for the caller to keep as it is: closing it would tell."""
-        if self._reader is not None:
-            self._reader.stop()
-            self._reader.close()
-            self._reader = None
+        """Disappear without telling the server. The caller keeps the socket, for closing it would tell."""
+        self._close_reader()
         kept, self._socket = self._socket, None
         self._finish(End.CLOSED)
         self.reads = self.writes = False
-        self._sight = None
+        self._probe = None
         return kept
 
     def stop_reading(self) -> None:
-        """Read no more, and make the receive buffer as small as it gets, so that the server feels it soon."""
+        """Read no more, with the smallest receive buffer there is, so that the server soon notices."""
         if self._reader is not None and self.reads:
             self.reads = False
             self._reader.stop()
@@ -188,32 +226,44 @@ class Connection:
     # What a fence asks
 
     @property
-    def near(self) -> SocketAddress:
-        """This side's address, as the server sees it; nothing where there is no connection."""
+    def local_address(self) -> SocketAddress:
+        """This side's address, as the server sees it; empty where there is no connection."""
         return tuple(self._socket.getsockname()) if self._socket is not None else ()
 
     @property
+    def answers(self) -> bool:
+        """Whether a question can be put to the server here: in the middle of a line it would become part of it."""
+        return self.end is End.OPEN and self.writes and self.reads and not self.mid_line
+
+    @property
     def unacknowledged(self) -> int:
-        """Bytes written here that the server's kernel has not yet confirmed; they may have arrived all the same."""
+        """Bytes written here that the server's kernel has not confirmed; they may have arrived all the same."""
         return unacknowledged(self._socket.fileno()) if self._socket is not None else 0
 
     @property
     def in_flight(self) -> bool:
         """Whether bytes written here have not yet arrived at the server's kernel, as far as can be known."""
-        if self.unacknowledged == 0 or self._sight is None:
+        if self.unacknowledged == 0 or self._probe is None:
             return False
-        # A kernel may take 40 ms to confirm what it has long had.
-        deserialized = self._sight.received()
-        return deserialized < self._sent_bytes
+        # A kernel may take 40 ms to confirm what it has long received.
+        return self._probe.received() < self._sent_bytes
 
     @property
-    def waiting(self) -> int:
-        """Bytes that have come here and were not yet read."""
+    def unread(self) -> int:
+        """Bytes that have arrived here and have not been read."""
         return unread(self._socket.fileno()) if self._socket is not None and self.end is End.OPEN else 0
 
+    @property
+    def read_by_server(self) -> bool:
+        """Whether the server has read everything sent here, as far as this machine's kernel can tell."""
+        if self.in_flight:
+            return False
+        peer = self.peer_state()
+        return peer is None or peer.unread == 0
+
     def peer_state(self) -> PeerState | None:
-        """The server's side, also after this side was closed; None when nothing can be known of it."""
-        return self._sight.peer_state() if self._sight is not None else GONE
+        """The server's side, even after this side was closed; None when nothing can be known of it."""
+        return self._probe.peer_state() if self._probe is not None else GONE
 
     # What happens
 
@@ -227,14 +277,15 @@ class Connection:
                 self._finish(End.RESET)
                 return
             if not data:
-                self._finish(End.CLOSED)
+                self._finish(End.RESET if self._reset else End.CLOSED)
                 return
-            self._listener.received(data)
+            self.inbox.receive(data, self._loop.now())
+            self._loop.wake()
             self._acknowledge_at_once()
 
     def _acknowledge_at_once(self) -> None:
         # A server without TCP_NODELAY holds its next bytes until the last ones are acknowledged, which the kernel
-        # likes to delay by 40 ms. The option wears off, so it is set anew after each read.
+        # likes to delay by 40 ms. The option wears off, so it is set again after each read.
         if _TCP_QUICKACK is not None:
             try:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
@@ -247,33 +298,23 @@ class Connection:
             self._reader.stop()
         if self.end in (End.NEVER, End.OPEN):
             self.end = end
-            self._listener.ended(end)
+            self._loop.wake()
         if end is End.RESET:
             self.writes = False
 
     def _dispose(self) -> None:
+        self._close_reader()
+        self.reads = self.writes = False
+        self.sent_end = True
+        self._socket.close()
+        self._socket = None
+
+    def _close_reader(self) -> None:
         if self._reader is not None:
             self._reader.stop()
             self._reader.close()
             self._reader = None
-        self.reads = self.writes = False
-        self.said_end = True
-        self._socket.close()
-        self._socket = None
 
     def _wait_until_writable(self) -> None:
-        hub, loop = self._world.hub, self._world.loop
-        late = SocketTimeout(f"not within {self._within_s:g} s")
-        guard = loop.real_timer(self._within_s)
-        watcher = loop.io(self._socket.fileno(), _WRITE)
-        try:
-            guard.start(_throw_into(late))
-            hub.wait(watcher)
-        finally:
-            guard.close()
-            watcher.close()
-
-
-def _throw_into(error: Exception) -> Any:
-    current = getcurrent()
-    return lambda: current.throw(error)
+        if not self._loop.wait_writable(self._socket.fileno(), self._within_s):
+            raise SocketTimeout(f"not within {self._within_s:g} s")

@@ -1,6 +1,9 @@
-"""How it is known that everything has happened: the grades of proof, and the fences for targets seen from outside.
+"""How it is known that everything has happened: grades of proof, and a fence for each.
 
-The fence from inside, for servers in this process, is in `exact`. This module knows no scripts and no targets.
+- A fence returns once everything that the acting clients caused has been received by every client.
+- The exact fence asks the server's own loop; the answer fence asks the server with a line that it must answer; the
+  quiet fence waits until nothing has come for a while.
+- A fence never asks on a connection that the server is expected to close: that would reset it.
 """
 
 from __future__ import annotations
@@ -11,30 +14,35 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
+from harness.language.escapes import unescape
 from harness.stage.connection import Connection, End
-from harness.stage.traceback_hiding import hides_traceback
-
-__tracebackhide__ = hides_traceback
+from harness.stage.event_loop import EventLoop
 
 SETTLE_S = 0.1
-"""How long nothing must come before an unfenced target counts as quiet."""
+"""How long nothing must come before a server without a fence line counts as quiet."""
 
 HANG_UP_S = 0.003
-"""How long a server that has read a line is given to hang up over it, before it is asked a question."""
+"""How long a server that has read a line is given to close the connection, before it is asked a question."""
 
 POLL_S = 0.0002
 
-TOKEN = "${token}"
-ANYTHING = b"${_}"
+_TOKEN = "${token}"
+_ANYTHING = b"${_}"
 
-_ESCAPE = re.compile(rb"\\(?:([nrt\\])|x([0-9A-Fa-f]{2}))")
-_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\"}
+
+def hides_traceback(excinfo: Any) -> bool:
+    """For pytest's `__tracebackhide__`: show the test's own line where the harness reports something about a server.
+    Mistakes of the harness itself stay visible."""
+    return type(excinfo.value).__module__.startswith("harness.")
+
+
+__tracebackhide__ = hides_traceback
 
 
 class Grade(enum.IntEnum):
-    """How sure it is that nothing more comes; a lower one is weaker."""
+    """How certain it is that nothing more comes; a lower one is weaker."""
 
     SETTLED = 1
     ANSWERED = 2
@@ -45,17 +53,20 @@ class Grade(enum.IntEnum):
 
 
 class FenceFailed(Exception):
-    """A fence that did not hold: for whom, and how long it was waited. No client: the server's own loop."""
+    """A fence did not hold: for which client, and how long it waited. No client: the server as a whole."""
 
     def __init__(self, client: str, waited_s: float, why: str) -> None:
-        who = client or "the server"
-        super().__init__(f"{who} {why} within {waited_s:g} s")
+        super().__init__(f"{client or 'the server'} {why} within {waited_s:g} s")
         self.client = client
         self.waited_s = waited_s
 
 
+class NeverIdle(FenceFailed):
+    """The server's own loop never becomes idle: it spins, or a thread of its pool does not return."""
+
+
 class NoFenceAnswer(FenceFailed):
-    """The server has said nothing to a fence line that counts, and what it said last instead, if anything."""
+    """The server did not answer a fence line with one of its answers; and what it said last instead, if anything."""
 
     def __init__(self, client: str, waited_s: float, fence: Fence, last_line: str) -> None:
         self.fence = fence
@@ -63,14 +74,16 @@ class NoFenceAnswer(FenceFailed):
         super().__init__(client, waited_s, "was not answered")
 
     def __str__(self) -> str:
-        return f"{self.told()} (asked by {self.client}, waited {self.waited_s:g} s)"
+        return f"{self.explained()} (asked by {self.client}, waited {self.waited_s:g} s)"
 
-    def told(self, where: str = "") -> str:
-        """The whole of it in one sentence; `where` is put behind the fence line."""
-        counts = " or ".join(f"`{answer}`" for answer in self.fence.answers)
-        # It may also be an answer to what was sent before, so nothing more is said of it.
-        last_line = f"what it said last is `{self.last_line}`" if self.last_line else "it said nothing more"
-        return f"the server did not answer the fence line `{self.fence.question}`{where} with {counts}; {last_line}"
+    def explained(self, where: str = "") -> str:
+        """All of it in one sentence; `where` follows the fence line."""
+        answers = " or ".join(f"`{answer}`" for answer in self.fence.answers)
+        # It may also be an answer to what was sent before, so nothing more is claimed about it.
+        last = f"what it said last is `{self.last_line}`" if self.last_line else "it said nothing more"
+        return (
+            f"the server did not answer the fence line `{self.fence.question}`{where} with {answers}; {last}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +92,7 @@ class Fence:
 
     `${token}` in either stands for a word that is new each time; with it an answer cannot be taken for another.
     `${_}` in an answer stands for anything up to the end of the line.
-    Backslash escapes as in byte lines are understood, for answers of more than one line.
+    Backslash escapes as in byte lines are decoded, for answers of more than one line.
     """
 
     question: str
@@ -100,165 +113,153 @@ class Fence:
     def __str__(self) -> str:
         return f"{self.question} -> {' | '.join(self.answers)}"
 
+    def wire(self, token: str) -> bytes:
+        """The question as it is sent, without a line end."""
+        return unescape(self.question.replace(_TOKEN, token))
 
-class Fenced(Protocol):
-    """What a fence needs of a client."""
+    def find_answer(self, inbox: bytes | bytearray, start: int, token: str) -> tuple[int, int] | None:
+        """Where the first answer stands and how long it is: at the beginning of a line, or of what came after the
+        question. An answer is a line or, written with a line end in it, exactly those bytes."""
+        for found in self._pattern(token).finditer(inbox, start):
+            if found.start() == start or inbox[found.start() - 1] == 0x0A:
+                return found.start(), found.end() - found.start()
+        return None
 
-    name: str
-    connection: Connection
-    inbox: bytearray
-    expects_close: bool
-    mid_line: bool
+    def _pattern(self, token: str) -> re.Pattern[bytes]:
+        ways = []
+        for answer in self.answers:
+            wire = unescape(answer.replace(_TOKEN, token))
+            end = b"" if b"\n" in wire else rb"\r?\n"
+            ways.append(rb"[^\r\n]*".join(map(re.escape, wire.split(_ANYTHING))) + end)
+        return re.compile(b"|".join(ways))
 
-    def discard(self, start: int, size: int) -> None: ...
 
-
-class Sleeper(Protocol):
-    """Lets the loop run until something arrives or the time is up, whichever is first."""
-
-    def __call__(self, seconds: float) -> None: ...
+Connections = Callable[[], Sequence[Connection]]
+"""The present connection of every client."""
 
 
 class QuietFence:
-    """Nothing came for a while. Weak: what comes later than that is missed, and blamed on a later turn."""
+    """Nothing came for a while. Weak: what comes later is missed, and blamed on a later turn."""
 
-    def __init__(self, clients: Callable[[], Sequence[Fenced]], sleep: Sleeper, within_s: float) -> None:
-        self._clients = clients
-        self._sleep = sleep
+    grade = Grade.SETTLED
+
+    def __init__(self, loop: EventLoop, connections: Connections, within_s: float) -> None:
+        self._loop = loop
+        self._connections = connections
         self._within_s = within_s
 
-    def everything(self, actors: Iterable[Any]) -> None:
+    def everything(self, actors: Iterable[Connection]) -> None:
         deadline = time.monotonic() + self._within_s
         before, since = self.state(), time.monotonic()
         while (quiet := time.monotonic() - since) < SETTLE_S:
-            self._sleep(SETTLE_S - quiet)
+            self._loop.pause(SETTLE_S - quiet)
             now = self.state()
             if now != before:
                 before, since = now, time.monotonic()
             if time.monotonic() > deadline:
                 raise FenceFailed("", self._within_s, "was not quiet")
 
-    def one(self, client: Fenced) -> None:
-        self.everything((client,))
+    def one(self, connection: Connection) -> None:
+        self.everything((connection,))
 
     def state(self) -> list[tuple[int, End]]:
-        return [(len(c.inbox), c.connection.end) for c in self._clients()]
+        return [(len(one.inbox), one.end) for one in self._connections()]
+
+
+class ExactFence:
+    """The server's loop has nothing left to do, and no byte is in flight."""
+
+    def __init__(self, loop: EventLoop, quiet: QuietFence) -> None:
+        self._loop = loop
+        self._quiet = quiet
+        self.grade = Grade.EXACT
+
+    def everything(self, actors: Iterable[Connection]) -> None:
+        while not self._loop.settle():
+            # The loop does not see the server's own threads, so only time can tell.
+            self.grade = Grade.SETTLED
+            self._quiet.everything(())
+            before = self._quiet.state()
+            self._loop.settle()
+            if self._quiet.state() == before:
+                return
+
+    def one(self, connection: Connection) -> None:
+        self.everything((connection,))
 
 
 class AnswerFence:
-    """The doer is asked a question, then everyone. True of servers that handle each client's lines in order."""
+    """The acting clients ask a question, then all others. True of servers that handle each client's lines in order."""
 
     def __init__(
-        self,
-        fence: Fence,
-        eol: bytes,
-        clients: Callable[[], Sequence[Fenced]],
-        sleep: Sleeper,
-        within_s: float,
+        self, fence: Fence, eol: bytes, loop: EventLoop, connections: Connections, within_s: float
     ) -> None:
         self._fence = fence
         self._eol = eol
-        self._clients = clients
-        self._sleep = sleep
+        self._loop = loop
+        self._connections = connections
         self._within_s = within_s
         self._tokens = count(1)
-        self._quiet = QuietFence(clients, sleep, within_s)
-        self.weakened = False
-        """Whether a doer could not be asked, so that only time could tell what its leaving caused."""
+        self._quiet = QuietFence(loop, connections, within_s)
+        self.grade = Grade.ANSWERED
 
-    def everything(self, actors: Iterable[Fenced]) -> None:
+    def everything(self, actors: Iterable[Connection]) -> None:
         actors = tuple(actors)
         self._ask(actors)
-        unasked = [executor for executor in actors if not _answers(executor)]
-        self._ask([client for client in self._clients() if client not in actors])
+        unasked = [actor for actor in actors if not actor.answers]
+        self._ask([one for one in self._connections() if one not in actors])
         if unasked:
-            # What a connection that ended caused is in no order with anyone's answers.
-            self.weakened = True
+            # What a connection that ended caused is in no order with the answers to others.
+            self.grade = Grade.SETTLED
             self._quiet.everything(())
 
-    def one(self, client: Fenced) -> None:
-        self._ask((client,))
+    def one(self, connection: Connection) -> None:
+        self._ask((connection,))
 
-    def _ask(self, clients: Iterable[Fenced]) -> None:
+    def _ask(self, connections: Iterable[Connection]) -> None:
         asked = []
-        for client in clients:
-            if client.expects_close:
-                self._let_it_hang_up(client)
-            if _answers(client):
-                self._let_it_be_read(client)
-            if _answers(client):
+        for connection in connections:
+            if connection.expects_close:
+                self._let_it_close(connection)
+            if connection.answers:
+                self._let_it_be_read(connection)
+            if connection.answers:
                 token = f"f{next(self._tokens)}"
-                start = len(client.inbox)
-                client.connection.write(_wire(self._fence.question, token) + self._eol)
-                answer = _answer_pattern(_wire(one, token) for one in self._fence.answers)
-                asked.append((client, start, answer))
-        for client, start, answer in asked:
-            self._await(client, start, answer)
+                start = len(connection.inbox)
+                connection.write(self._fence.wire(token) + self._eol)
+                asked.append((connection, start, token))
+        for connection, start, token in asked:
+            self._await(connection, start, token)
 
-    def _await(self, client: Fenced, start: int, answer: re.Pattern[bytes]) -> None:
+    def _await(self, connection: Connection, start: int, token: str) -> None:
         deadline = time.monotonic() + self._within_s
         while True:
-            found = _find(client.inbox, start, answer)
+            found = self._fence.find_answer(connection.inbox, start, token)
             if found is not None:
-                client.discard(*found)
+                connection.inbox.discard(*found)
                 return
             left = deadline - time.monotonic()
-            if client.connection.end is not End.OPEN:
+            if connection.end is not End.OPEN:
                 return
             if left <= 0:
-                last_line = bytes(client.inbox[start:]).decode("utf-8", "backslashreplace").splitlines()
-                raise NoFenceAnswer(
-                    client.name, self._within_s, self._fence, last_line[-1] if last_line else ""
-                )
-            self._sleep(left)
+                lines = bytes(connection.inbox[start:]).decode("utf-8", "backslashreplace").splitlines()
+                raise NoFenceAnswer(connection.name, self._within_s, self._fence, lines[-1] if lines else "")
+            self._loop.pause(left)
 
-    def _let_it_be_read(self, client: Fenced) -> None:
-        """A question that reaches a server which has just hung up makes it reset the connection, and what was an
-        orderly end looks like none. So a server on this machine is given a moment once it has read the last line."""
+    def _let_it_be_read(self, connection: Connection) -> None:
+        """A question that reaches a server which has just closed makes its kernel reset the connection, and an orderly
+        end looks like none. So a server on this machine is given a moment once it has read the last line."""
+        if connection.peer_state() is None:
+            return  # not on this machine
         until = time.monotonic() + self._within_s
         waited = False
-        while time.monotonic() < until and _answers(client):
-            far = client.connection.peer_state()
-            if far is None or (far.unread == 0 and not client.connection.in_flight):
-                break
+        while time.monotonic() < until and connection.answers and not connection.read_by_server:
             waited = True
-            self._sleep(POLL_S)
+            self._loop.pause(POLL_S)
         if waited:
-            self._sleep(HANG_UP_S)
+            self._loop.pause(HANG_UP_S)
 
-    def _let_it_hang_up(self, client: Fenced) -> None:
+    def _let_it_close(self, connection: Connection) -> None:
         deadline = time.monotonic() + self._within_s
-        while _answers(client) and (left := deadline - time.monotonic()) > 0:
-            self._sleep(left)
-
-
-def _answers(client: Fenced) -> bool:
-    connection = client.connection
-    # A question put to someone in the middle of a line would become part of that line.
-    return connection.end is End.OPEN and connection.writes and connection.reads and not client.mid_line
-
-
-def _wire(text: str, token: str) -> bytes:
-    """The bytes of one side of a fence; backslashes that write no byte stand for themselves, as JSON needs them."""
-    return _ESCAPE.sub(_unescaped, text.replace(TOKEN, token).encode())
-
-
-def _unescaped(escape: re.Match[bytes]) -> bytes:
-    return _LETTERS[escape[1]] if escape[1] else bytes.fromhex(escape[2].decode())
-
-
-def _answer_pattern(answers: Iterable[bytes]) -> re.Pattern[bytes]:
-    """An answer is a line, or, written with a line end in it, just those bytes."""
-    ways = [
-        rb"[^\r\n]*".join(map(re.escape, answer.split(ANYTHING))) + (rb"" if b"\n" in answer else rb"\r?\n")
-        for answer in answers
-    ]
-    return re.compile(b"|".join(ways))
-
-
-def _find(inbox: bytearray, start: int, answer: re.Pattern[bytes]) -> tuple[int, int] | None:
-    """Where the first answer stands: at the beginning of a line, or of what came after the question."""
-    for found in answer.finditer(inbox, start):
-        if found.start() == start or inbox[found.start() - 1] == 0x0A:
-            return found.start(), found.end() - found.start()
-    return None
+        while connection.answers and (left := deadline - time.monotonic()) > 0:
+            self._loop.pause(left)

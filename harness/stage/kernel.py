@@ -1,23 +1,32 @@
-"""What the kernel knows about a connection: how much is on its way, and how much the other side has not read.
+"""What the kernel knows about a connection: how much is in flight, and how much the other side has not read.
 
 This is how a split write is proven split, and how a fence knows that no byte lies between two sockets. It asks the
 kernel's sock_diag interface, which also answers for sockets of other processes and for sockets already closed, as
-long as both ends are on this machine and in this network namespace. Linux only; elsewhere nothing is told.
+long as both ends are on this machine and in this network namespace. Linux only; elsewhere nothing is known.
 """
 
 from __future__ import annotations
 
 import enum
 import fcntl
+import importlib
 import socket
 import struct
+import sys
 import termios
 from typing import Any, NamedTuple
 
-from gevent.monkey import get_original
 
-RealSocket: Any = get_original("socket", "socket")
-"""The socket class of the standard library, also where gevent has patched it."""
+def original(module: str, name: str) -> Any:
+    """A function or class of the standard library, also where gevent has replaced it: its replacements need the main
+    hub, which does not run while a stage does."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        return monkey.get_original(module, name)
+    return getattr(importlib.import_module(module), name)
+
+
+RealSocket: Any = original("socket", "socket")
 
 _SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -58,7 +67,7 @@ _STATES = {int(state): state for state in TcpState}
 
 
 class PeerState(NamedTuple):
-    """The server's side of one connection. An end of stream counts as one byte in both figures."""
+    """The server's side of one connection. An end of stream counts as one byte in both counts."""
 
     state: TcpState
     unread: int = 0
@@ -71,7 +80,7 @@ GONE = PeerState(TcpState.CLOSE)
 
 
 class SocketDiagnostics:
-    """Asks about connections. It tells None where the kernel does not answer such questions."""
+    """Asks the kernel about connections; None where it does not answer such questions."""
 
     def __init__(self) -> None:
         self._netlink: Any = None
@@ -82,11 +91,11 @@ class SocketDiagnostics:
             self._netlink = None
 
     def listens(self, address: SocketAddress) -> bool:
-        """Whether somebody on this machine listens there."""
-        answer = self.ask(_question(address, ("::" if ":" in address[0] else "0.0.0.0", 0), 0))
+        """Whether a process on this machine listens there."""
+        answer = self.query(_question(address, ("::" if ":" in address[0] else "0.0.0.0", 0), 0))
         return answer is not None and _peer_state(answer).state is TcpState.LISTEN
 
-    def ask(self, question: bytes) -> bytes | None:
+    def query(self, question: bytes) -> bytes | None:
         if self._netlink is None:
             return None
         try:
@@ -103,7 +112,7 @@ class SocketDiagnostics:
 
 
 class PeerProbe:
-    """Looks at the server's side of one connection, also after either side has closed it."""
+    """Looks at the server's side of one connection, even after either side has closed it."""
 
     def __init__(self, kernel: SocketDiagnostics, near: SocketAddress, far: SocketAddress) -> None:
         self._kernel = kernel
@@ -111,17 +120,17 @@ class PeerProbe:
         self._long_question = _question(far, near, _WITH_TCP_INFO)
 
     def peer_state(self) -> PeerState | None:
-        """GONE when there is no such connection here any more, None when nothing can be known."""
-        answer = self._kernel.ask(self._question)
+        """GONE when the connection no longer exists, None when nothing can be known."""
+        answer = self._kernel.query(self._question)
         if answer is None:
             return None
         found = _peer_state(answer)
-        # The kernel answers with a listening socket where there is no connection, only one that would take it.
+        # Without such a connection the kernel answers with the listening socket that would accept it.
         return GONE if found.state is TcpState.LISTEN else found
 
     def received(self) -> int:
-        """How many bytes have ever arrived at the server's kernel, whether it has acknowledged them or not."""
-        answer = self._kernel.ask(self._long_question) or b""
+        """How many bytes have ever arrived at the server's kernel, acknowledged or not."""
+        answer = self._kernel.query(self._long_question) or b""
         at = _ATTRIBUTES_AT
         while at + 4 <= len(answer):
             size, kind = struct.unpack_from("=HH", answer, at)

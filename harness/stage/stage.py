@@ -1,40 +1,45 @@
-"""The stage: clients, a target, a fence and a clock together. Knows no script.
+"""The stage: a running server, its scripted clients, a fence and a clock together. Knows no scripts.
 
-For conversations written in Python it is used as it is; the player plays scripts on it.
+Conversations written in Python use it as it is; scripts are played on it.
+
+- A client keeps its name and its inbox for as long as the stage stands; its connections come and go.
+- Whatever waits is bounded by `within`, in real seconds.
+- A server that has died is reported as that before anything else.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import Any
 
-from gevent.event import Event
-
-from harness.stage.client import Client, End, Unexpected
-from harness.stage.connection import Connection
-from harness.stage.exact_fence import ExactFence, NeverIdle
-from harness.stage.fence import POLL_S, AnswerFence, Fence, FenceFailed, Grade, QuietFence
-from harness.stage.foreign_threads import ForeignThreads
-from harness.stage.isolation import World
+from harness.stage.connection import Connection, End, Inbox
+from harness.stage.fence import (
+    POLL_S,
+    AnswerFence,
+    ExactFence,
+    Fence,
+    FenceFailed,
+    Grade,
+    NeverIdle,
+    QuietFence,
+    hides_traceback,
+)
 from harness.stage.kernel import SocketAddress, SocketDiagnostics
-from harness.stage.traceback_hiding import hides_traceback
-from harness.stage.virtual_time import RealClock, VirtualClock, VirtualLoop
-from harness.targets.target import RunningServer, ServerSpec, Target, TargetError, address_of
+from harness.stage.target import RunningServer, ServerSpec, Target, TargetError, address_of
 
 __tracebackhide__ = hides_traceback
 _DYING_S = 0.05
 
-__all__ = ["Stage", "Unexpected"]
+
+class Unexpected(AssertionError):
+    """A client received something other than what was expected."""
 
 
 class Stage:
-    """Use it in a `with`: the server runs inside, and everything is ended outside.
+    """Use it in a `with`: the server runs inside, and everything has ended outside.
 
-    `within` bounds, in real seconds, how long any one thing may take.
+    `within` bounds, in real seconds, how long a single operation may take.
     """
 
     def __init__(
@@ -50,73 +55,47 @@ class Stage:
         self.within_s = within
         self._target = target
         self._spec = spec
-        self._fence = fence
+        self._fence_line = fence
         self._clients: dict[str, Client] = {}
-        self._leaving: list[Connection] = []
-        self._exact_fence: ExactFence | None = None
-        self._came: Any = None
-        self._output_shown = False
-
-    # Coming and going
 
     def __enter__(self) -> Stage:
         with ExitStack() as stack:
             self._kernel = SocketDiagnostics()
             stack.callback(self._kernel.close)
-            self._foreign_threads = ForeignThreads()
-            self._world: World = stack.enter_context(self._target.world())
-            self._choose_proof()
-            spec = replace(self._spec, clock=self._clock)
-            self._running: RunningServer = stack.enter_context(self._target.start(spec, self._drive))
-            stack.callback(self._print_unshown_output)
+            self.server: RunningServer = stack.enter_context(self._target.start(self._spec, self.within_s))
+            self.loop = self.server.loop
+            self._fence = self._make_fence()
             stack.callback(self._close_clients)
-            self._began = self._clock.monotonic()
+            self.loop.restart_time()
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _choose_proof(self) -> None:
-        self._quiet = QuietFence(self._everyone, self._pause, self.within_s)
-        self._answer_fence: AnswerFence | None = None
-        self._clock: Any = RealClock()
-        if isinstance(self._world.loop, VirtualLoop):
-            self._clock = VirtualClock(self._world.loop)
-            self._exact_fence = ExactFence(self._world, self._connections, self.within_s)
-        elif self._fence is not None:
-            self._answer_fence = AnswerFence(
-                self._fence, self.eol, self._everyone, self._pause, self.within_s
-            )
-
-    def _drive(self, work: Any) -> Any:
-        if self._exact_fence is None:
-            return work()
-        try:
-            return self._exact_fence.drive(work)
-        except NeverIdle as never_idle:
-            raise TargetError(
-                f"{self._target}: {never_idle}", self._world.error_log.getvalue()
-            ) from never_idle
+    def _make_fence(self) -> ExactFence | AnswerFence | QuietFence:
+        quiet = QuietFence(self.loop, self._connections, self.within_s)
+        if self.loop.virtual:
+            return ExactFence(self.loop, quiet)
+        if self._fence_line is not None:
+            return AnswerFence(self._fence_line, self.eol, self.loop, self._connections, self.within_s)
+        return quiet
 
     def _close_clients(self) -> None:
         for client in self._clients.values():
             client.close()
-        if self._exact_fence is not None:
-            try:
-                self._exact_fence.settle()
-            except NeverIdle as never_idle:
-                raise TargetError(f"{self._target}: {never_idle}", self.server_output()) from never_idle
+        try:
+            self.loop.settle()
+        except NeverIdle as never_idle:
+            raise TargetError(f"{self._target}: {never_idle}", self.server_output()) from never_idle
 
-    def _print_unshown_output(self) -> None:
-        # A traceback that no report has shown must not vanish with the stage.
-        if self._exact_fence is not None and not self._output_shown:
-            sys.stderr.write(self._world.error_log.getvalue())
+    def _connections(self) -> list[Connection]:
+        return [client.connection for client in self._clients.values()]
 
-    # The clients
+    # Clients
 
     def client(self, name: str) -> Client:
-        """The client of that name, the same one each time; it connects with its first word."""
+        """The client of that name, the same one each time; its first send connects it."""
         if name not in self._clients:
             self._clients[name] = Client(name, self)
         return self._clients[name]
@@ -124,151 +103,220 @@ class Stage:
     def clients(self, *names: str) -> tuple[Client, ...]:
         return tuple(self.client(name) for name in names)
 
-    # Proof
+    def new_connection(self, client: Client) -> Connection:
+        return Connection(client.name, client.inbox, self.loop, self._kernel, self.within_s)
+
+    def address(self, endpoint: str | None) -> SocketAddress:
+        """Where clients connect to: by default the first endpoint that the script requires."""
+        required = self._spec.endpoints
+        return address_of(self.server.addresses, endpoint or (required[0] if required else None))
+
+    # Fences and time
 
     @property
     def grade(self) -> Grade:
-        """How sure it is that nothing more comes."""
-        if self._exact_fence is not None:
-            return Grade.SETTLED if self._foreign_threads.seen else Grade.EXACT
-        if self._answer_fence is not None:
-            return Grade.SETTLED if self._answer_fence.weakened else Grade.ANSWERED
-        return Grade.SETTLED
+        """How certain it is that nothing more comes."""
+        return self._fence.grade
 
     def fence(self, actors: Iterable[Client] = ()) -> None:
-        """Returns once all that the doers caused has been received by every client."""
-        if self._exact_fence is not None:
-            self._settle_exactly()
-        elif self._answer_fence is not None:
-            self._answer_fence.everything(actors)
-        else:
-            self._quiet.everything(actors)
-        self._require_life()
+        """Return once everything that the acting clients caused has been received by every client."""
+        self._fence.everything([actor.connection for actor in actors])
+        self.require_alive()
+
+    def fence_one(self, client: Client) -> None:
+        """Return once the server has processed everything that this client sent."""
+        self._fence.one(client.connection)
+        self.require_alive()
 
     def wait(self, seconds: float) -> None:
-        """Time passes: at once where it is virtual, really elsewhere. What is due earlier is received earlier."""
-        if self._exact_fence is not None:
-            self._exact_fence.wait(seconds)
-        else:
-            until = time.monotonic() + seconds
-            while (left := until - time.monotonic()) > 0:
-                self._pause(left)
-        self._require_life()
+        """Let time pass: at once where it is virtual, really elsewhere. What is due earlier is received earlier."""
+        self.loop.advance(seconds)
+        self.require_alive()
 
     def settle(self) -> None:
-        """Fails if anyone holds anything that nobody expected."""
+        """Fail if any client holds something that was not expected."""
         self.fence(self._clients.values())
         for client in self._clients.values():
             if client.inbox:
-                raise self.unexpected(client, "nothing", bytes(client.inbox))
+                raise self.unexpected(client, "nothing")
 
     def now(self) -> float:
         """Seconds since the stage was ready, in the server's time."""
-        return float(self._clock.monotonic() - self._began)
+        return self.loop.now()
+
+    # The server
 
     def alive(self) -> bool:
-        """Whether the server lives. One that has just hung up on a client is looked at for a moment longer: the
-        kernel ends the connections of a dying process before the process itself."""
+        """Whether the server lives. One that has just ended a connection is watched a moment longer: the kernel ends
+        the connections of a dying process before the process itself."""
         ended = any(c.end in (End.CLOSED, End.RESET, End.REFUSED) for c in self._clients.values())
-        return self._running.alive(_DYING_S if ended else 0.0)
+        return self.server.alive(_DYING_S if ended else 0.0)
 
     def server_output(self) -> str:
-        """What the server had to say for itself: its standard error, or the tracebacks of its greenlets."""
-        self._output_shown = True
-        return self._running.server_output()
+        """What the server wrote last: its output and errors, or the tracebacks of its greenlets."""
+        return self.server.output()
 
-    # What the clients ask
+    def require_alive(self) -> None:
+        """TargetError where the server has died."""
+        if not self.server.alive():
+            raise self._died()
 
-    def new_connection(self, client: Client) -> Connection:
-        if client.name in self._clients:
-            self._leaving.append(client.connection)
-        return Connection(self._world, self._kernel, client, self.within_s)
+    def _died(self) -> TargetError:
+        return TargetError(f"{self._target} {self.server.how_it_ended()}", self.server_output())
 
-    def address(self, endpoint: str | None) -> SocketAddress:
-        asked = self._spec.endpoints
-        return address_of(self._running.addresses, endpoint or (asked[0] if asked else None))
-
-    def wake(self) -> None:
-        if self._came is not None:
-            self._came.set()
-
-    def wait_until_processed(self, client: Client) -> None:
-        """The server has dealt with all that this client sent."""
-        if self._exact_fence is not None:
-            self._settle_exactly()
-        elif self._answer_fence is not None:
-            self._answer_fence.one(client)
-        else:
-            self._quiet.one(client)
-        self._require_life()
-
-    def wait_until_read(self, client: Client) -> None:
-        """The server has read all that this client sent, as far as this machine's kernel can tell."""
-        connection = client.connection
-        if self._exact_fence is not None:
-            self._settle_exactly()
-        deadline = time.monotonic() + self.within_s
-        while connection.end is End.OPEN and connection.writes:
-            far = connection.peer_state()
-            if not connection.in_flight and (far is None or far.unread == 0):
-                return
-            if self._exact_fence is not None or time.monotonic() > deadline:
-                waited = 0.0 if self._exact_fence is not None else self.within_s
-                raise FenceFailed(client.name, waited, "sent bytes that the server did not read")
-            self._pause(POLL_S)
-
-    def wait_for_more(self, client: Client, seconds: float) -> bool:
-        """Let something more come; False once it is known that nothing will."""
-        before = len(client.inbox), client.end
-        if self._exact_fence is not None:
-            self._settle_exactly()
-            return (len(client.inbox), client.end) != before
-        self._pause(seconds)
-        self._require_life()
-        return True
-
-    def unexpected(self, client: Client, expected: str, got: bytes) -> Exception:
+    def unexpected(self, client: Client, expected: str) -> Exception:
+        """The error for a client that received something else."""
         if not self.alive():
-            return TargetError(f"{self._target} {self._running.how_it_ended()}", self.server_output())
-        shown = "nothing" if not got else "\n              ".join(map(repr, got.splitlines(keepends=True)))
+            return self._died()
+        lines = bytes(client.inbox).splitlines(keepends=True)
+        shown = "\n              ".join(map(repr, lines)) or "nothing"
         ended = "" if client.end is End.OPEN else f"\n  {client.name} is {client.end.value}"
         output = self.server_output()
-        output = f"\n  the server said\n{output}" if output else ""
+        wrote = f"\n  the server wrote\n{output}" if output else ""
         return Unexpected(
-            f"{client.name} heard what was not expected  ({self.grade}, at {self.now():.3f} s)\n"
-            f"  expected    {expected}\n  {client.name} got   {shown}{ended}{output}"
+            f"{client.name} received something unexpected  ({self.grade}, at {self.now():.3f} s)\n"
+            f"  expected    {expected}\n  {client.name} got   {shown}{ended}{wrote}"
         )
 
-    # How things pass
 
-    def _everyone(self) -> list[Client]:
-        return list(self._clients.values())
+class Client:
+    """One scripted client: what it sends, what it has received, and how its connection ended."""
 
-    def _connections(self) -> list[Connection]:
-        return [client.connection for client in self._clients.values()] + self._leaving
+    def __init__(self, name: str, stage: Stage) -> None:
+        self.name = name
+        self.inbox = Inbox()
+        self._stage = stage
+        self.connection = stage.new_connection(self)
+        self._split = False
 
-    def _settle_exactly(self) -> None:
-        assert self._exact_fence is not None
-        self._exact_fence.settle()
-        while self._foreign_threads.look():
-            # Threads of the server's own are seen by no loop, so only time can tell.
-            self._quiet.everything(())
-            before = self._quiet.state()
-            self._exact_fence.settle()
-            if self._quiet.state() == before:
-                return
+    def __repr__(self) -> str:
+        return f"<Client {self.name}: {self.end.value}, {len(self.inbox)} bytes unclaimed>"
 
-    def _pause(self, seconds: float) -> None:
-        """Let the loop run until something arrives, `seconds` at most, in real time."""
-        self._came = Event()
-        timer = self._world.loop.real_timer(max(seconds, 0.0))
-        try:
-            timer.start(self._came.set)
-            self._came.wait()
-        finally:
-            self._came = None
-            timer.close()
+    # Its connection
 
-    def _require_life(self) -> None:
-        if not self._running.alive():
-            raise TargetError(f"{self._target} {self._running.how_it_ended()}", self.server_output())
+    @property
+    def connected(self) -> bool:
+        return self.end is End.OPEN
+
+    @property
+    def end(self) -> End:
+        return self.connection.end
+
+    def connect(self, endpoint: str | None = None) -> None:
+        """Open a new connection. A refusal is not an error: `end` shows it."""
+        address = self._stage.address(endpoint)
+        if self.end is not End.NEVER:
+            self.connection.close()
+            self.connection = self._stage.new_connection(self)
+            self._split = False
+        self.connection.open(address)
+
+    def send(self, line: str) -> None:
+        """Send the line and return once the server has processed it."""
+        self.post(line.encode() + self._stage.eol)
+        self._stage.fence_one(self)
+
+    def post(self, data: bytes) -> None:
+        """Send the bytes and return at once."""
+        self._before_sending(self._split)
+        self._split = False
+        self._write(data)
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send the bytes so that the server reads them by themselves: it has read everything sent before."""
+        self._before_sending(True)
+        self._write(data)
+        self._split = True
+
+    def _before_sending(self, split: bool) -> None:
+        if self.end is End.NEVER:
+            self.connect()
+        if split:
+            self._wait_until_read()
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.connection.mid_line = not data.endswith(b"\n")
+            self.connection.write(data)
+
+    def _wait_until_read(self) -> None:
+        """Return once the server has read everything that this client sent."""
+        loop, connection = self._stage.loop, self.connection
+        loop.settle()
+        deadline = time.monotonic() + self._stage.within_s
+        while connection.end is End.OPEN and connection.writes and not connection.read_by_server:
+            if loop.virtual or time.monotonic() > deadline:
+                waited_s = 0.0 if loop.virtual else self._stage.within_s
+                raise FenceFailed(self.name, waited_s, "sent bytes that the server did not read")
+            loop.pause(POLL_S)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def half_close(self) -> None:
+        self.connection.half_close()
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self.connection.abort()
+
+    def stop_reading(self) -> None:
+        self.connection.stop_reading()
+
+    def read_again(self) -> None:
+        self.connection.read_again()
+
+    # What it has received
+
+    def take(self, size: int) -> bytes:
+        """Claim the first bytes of the inbox."""
+        return self.inbox.take(size)
+
+    def arrived_at(self, offset: int) -> float:
+        """When the byte at this offset of the inbox arrived, in stage time."""
+        return self.inbox.arrived_at(offset)
+
+    # What it expects, for conversations written in Python
+
+    def expect(self, line: str) -> None:
+        """The next thing received is this line."""
+        self.expect_bytes(line.encode() + self._stage.eol)
+
+    def expect_bytes(self, data: bytes) -> None:
+        """The next thing received is exactly these bytes."""
+        deadline = time.monotonic() + self._stage.within_s
+        while len(self.inbox) < len(data) and data.startswith(bytes(self.inbox)) and self.end is End.OPEN:
+            if not self._more(deadline):
+                break
+        if not self.inbox.startswith(data):
+            raise self._stage.unexpected(self, repr(data))
+        self.inbox.take(len(data))
+
+    def expect_nothing(self) -> None:
+        """Nothing has been received, and nothing is under way."""
+        self._stage.fence_one(self)
+        if self.inbox:
+            raise self._stage.unexpected(self, "nothing")
+
+    def expect_closed(self) -> None:
+        """The server has closed the connection in an orderly way, and nothing is left to read."""
+        self.connection.expects_close = True
+        self._stage.fence_one(self)
+        deadline = time.monotonic() + self._stage.within_s
+        while self.end is End.OPEN and self._more(deadline):
+            pass
+        if self.inbox or self.end is not End.CLOSED:
+            raise self._stage.unexpected(self, "a closed connection")
+
+    def _more(self, deadline: float) -> bool:
+        """Let something more arrive; False once nothing will."""
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            return False
+        if self._stage.loop.virtual:
+            before = len(self.inbox), self.end
+            self._stage.fence_one(self)
+            return (len(self.inbox), self.end) != before
+        self._stage.loop.pause(left_s)
+        self._stage.require_alive()
+        return True

@@ -1,48 +1,65 @@
-"""Time that a test can play: a gevent loop whose timers fire when told to, and the clocks read from it.
+"""Virtual time for gevent servers in this process: a hub and loop of their own whose timers fire when told to.
 
-Everything in gevent that waits for time asks its loop for a timer, so a loop that keeps those timers itself decides
-when they are due. Real time stays available under another name, for the guards of the test itself. This module knows
-no sockets, no servers and no scripts.
+- Everything in gevent that waits for time asks its loop for a timer, so a loop that keeps those timers decides when they
+  are due. Timers that the test's own greenlet asks for, and the guards of the stage, are real.
+- Time moves only in `VirtualTime.advance` and `VirtualTime.run`, one due timer after another, with everything settled in
+  between.
+- Settled means: the loop is idle, no task of a gevent thread pool is unfinished, and no byte is in flight or unread
+  between a client and the server. Threads that the server starts itself are not seen by any loop; `settle` says so.
+- The caller's hub is put back when a world ends, whatever happened inside.
+
+Knows no scripts and no targets. Only what serves such targets may import this module: it needs gevent.
 """
 
 from __future__ import annotations
 
 import heapq
+import io
+import sys
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
 
+import gevent
 import gevent.core  # type: ignore[import-not-found]  # it re-exports the loop of whichever backend is configured
 import greenlet
+from gevent import threadpool
+from gevent._hub_local import get_hub_if_exists, get_loop, set_hub, set_loop
+from gevent.event import Event
+from gevent.exceptions import HubDestroyed
+from gevent.hub import Hub
 from gevent.threadpool import ThreadResult
+from gevent.timeout import Timeout
+from greenlet import GreenletExit
+
+from harness.stage.connection import Connection, End
+from harness.stage.event_loop import EventLoop, Reader
+from harness.stage.fence import NeverIdle, hides_traceback
+from harness.stage.kernel import TcpState
+
+__tracebackhide__ = hides_traceback
 
 START_TIME_S = 1_234_567_890
 """The instant at which virtual time begins, in seconds since 1970: a run shows the same timestamps every time."""
 
 START_MONOTONIC_S = 1_000
-"""Not zero and not the time of day, so that a server that mixes its two clocks up is seen to do so."""
+"""Neither zero nor the time of day, so that a server that confuses its two clocks is noticed."""
+
+SERVER_OUTPUT_CHARS = 64_000
 
 _US = 1_000_000
-_SIGNAL_LOOK_S = 0.1
+_READ, _WRITE = 1, 2
+_SIGNAL_CHECK_S = 0.1
+_IN_FLIGHT_POLL_S = 0.0001
+_GIVE_UP_ON_KERNEL_S = 0.05
+"""How long the kernel may leave a connection half made or half ended before that counts as its final state."""
 
 
-class Clock(Protocol):
-    """What a server needs of time; hand it in instead of calling the `time` module."""
-
-    def monotonic(self) -> float: ...
-
-    def time(self) -> float: ...
-
-
-class RealClock:
-    """The machine's own time."""
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def time(self) -> float:
-        return time.time()
+# --- clocks, timers and loops -------------------------------------------------------------------------------
 
 
 class VirtualClock:
@@ -59,7 +76,7 @@ class VirtualClock:
 
 
 class VirtualTimer:
-    """Stands where gevent expects a timer watcher: same methods, but it lies in the heap of its loop."""
+    """Takes the place of a gevent timer watcher: same methods, but it waits in the heap of its loop."""
 
     __slots__ = (
         "_after_us",
@@ -81,7 +98,7 @@ class VirtualTimer:
         self.priority = priority
         self.callback: Callable[..., Any] | None = None
         self.args: tuple[Any, ...] | None = None
-        self.ticket = 0  # which entry of the heap is ours; 0: none
+        self.ticket = 0  # which entry of the heap is this timer's; 0: none
         self._queued: Any = None  # the callback handed to the loop and not yet run
 
     @property
@@ -93,11 +110,11 @@ class VirtualTimer:
         return self._queued is not None
 
     def start(self, callback: Callable[..., Any], *args: Any, update: bool | None = None) -> None:
-        """Fire `callback(*args)` once the time is up. `update` has no meaning: virtual time is always up to date."""
+        """Call `callback(*args)` once the time is up. Virtual time is always up to date, so `update` has no effect."""
         self._arm(self._after_us, callback, args)
 
     def again(self, callback: Callable[..., Any], *args: Any, update: bool | None = None) -> None:
-        """Start anew, counting from now with the repeat time."""
+        """Start again, counting from now with the repeat time."""
         self._arm(self._repeat_us or self._after_us, callback, args)
 
     def _arm(self, delay_us: int, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -140,8 +157,8 @@ class VirtualTimer:
         self.close()
 
 
-class _OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type without stubs
-    """A loop beside the default one, which belongs to whoever runs the test.
+class OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type without stubs
+    """A gevent loop besides the default one, which belongs to whoever runs the test.
 
     The extension type decides in `__new__` whose loop it is, and takes the default one unless told there.
     """
@@ -151,30 +168,22 @@ class _OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type wit
 
     def __init__(self) -> None:
         super().__init__(None, False)
-        # Only gevent's default loop looks for signals by itself; without this, neither Ctrl-C nor the time-out of a
-        # test would be noticed while this one waits.
-        self._signal_look = gevent.core.loop.timer(self, _SIGNAL_LOOK_S, _SIGNAL_LOOK_S, ref=False)
-        self._signal_look.start(_nothing)  # being Python at all, it lets their handlers run
+        # Only gevent's default loop checks for signals itself; without this, neither Ctrl-C nor the time-out of a test
+        # would be noticed while this one waits.
+        self._signal_check = gevent.core.loop.timer(self, _SIGNAL_CHECK_S, _SIGNAL_CHECK_S, ref=False)
+        self._signal_check.start(_nothing)  # any Python code lets their handlers run
 
     def destroy(self) -> Any:
-        self._signal_look.stop()
-        self._signal_look.close()
+        self._signal_check.stop()
+        self._signal_check.close()
         return super().destroy()
 
 
-class RealLoop(_OwnLoop):
-    """A gevent loop as it is, for targets that live in another process."""
+class VirtualLoop(OwnLoop):
+    """A gevent loop on which no time passes unless `fire_next` or `move_to` is called.
 
-    def real_timer(self, after: float) -> Any:
-        """A timer of real time: for the guards of the test."""
-        return self.timer(after)
-
-
-class VirtualLoop(_OwnLoop):
-    """A gevent loop on which no time passes unless `fire_next` is called or `elapsed_us` is moved by `move_to`.
-
-    It also sees what else is under way and would be forgotten by a look at the loop alone: work handed to a thread
-    pool, and which greenlets were ever made to run on it.
+    It also knows what a look at the loop alone would miss: tasks handed to a thread pool, and which greenlets were ever
+    made to run on it.
     """
 
     def __init__(self) -> None:
@@ -226,15 +235,15 @@ class VirtualLoop(_OwnLoop):
         self._threaded.append(watcher)
         return watcher
 
-    # What the stage asks for
+    # What VirtualTime asks for
 
     def let_real_time_pass(self) -> None:
-        """From here on timers are real: for tearing down, where gevent itself sleeps until its threads are gone."""
+        """Make all further timers real: for tearing down, where gevent itself sleeps until its threads are gone."""
         self._virtual = False
 
     @property
     def threads_at_work(self) -> bool:
-        """Whether a task given to any gevent thread pool of this hub has not yet come back."""
+        """Whether a task given to any gevent thread pool of this hub has not yet returned."""
         if not self._threaded:
             return False
         self._threaded = [watcher for watcher in self._threaded if watcher.active]
@@ -242,7 +251,7 @@ class VirtualLoop(_OwnLoop):
 
     @property
     def next_due_us(self) -> int | None:
-        """When the next timer is due, in microseconds since the start; None when there is none."""
+        """When the next timer is due, in microseconds since the start; None where no timer waits."""
         heap = self._heap
         while heap and heap[0][3].ticket != heap[0][2]:
             heapq.heappop(heap)
@@ -250,28 +259,28 @@ class VirtualLoop(_OwnLoop):
         return heap[0][0] if heap else None
 
     def fire_next(self) -> None:
-        """Move time to the next timer that is due and fire that one."""
+        """Move time to the next timer that is due and fire it."""
         due = self.next_due_us
         if due is None:
-            raise RuntimeError("no timer is due at any time")
+            raise RuntimeError("no timer waits")
         self.move_to(due)
         heapq.heappop(self._heap)[3].fire()
 
     def move_to(self, at_us: int) -> None:
-        """Time is now `at_us`; it never goes back."""
+        """Set the time to `at_us`; it never goes back."""
         self.elapsed_us = max(self.elapsed_us, at_us)
 
     # What the timers ask for
 
     def keep(self, timer: VirtualTimer, delay_us: int) -> int:
-        """Put a timer into the heap; the ticket says which entry is its own."""
+        """Put a timer into the heap; the ticket identifies its entry."""
         self._tickets += 1
         heapq.heappush(self._heap, (self.elapsed_us + delay_us, -timer.priority, self._tickets, timer))
         return self._tickets
 
     def forget(self) -> None:
-        """One entry of the heap has lost its timer. Once most have, they are swept out: a server that starts and
-        stops a timeout around each read would otherwise fill memory."""
+        """One entry of the heap has lost its timer. Once most have, they are removed: a server that starts and stops a
+        time-out around each read would otherwise fill memory."""
         self._stale += 1
         if self._stale > 64 and self._stale * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[3].ticket == entry[2]]
@@ -285,4 +294,279 @@ def _microseconds(seconds: float) -> int:
 
 
 def _nothing() -> None:
-    """For watchers that are there for something else than what they do."""
+    """For watchers that exist for another reason than their callback."""
+
+
+# --- a hub for one script -----------------------------------------------------------------------------------
+
+
+class ErrorLog(io.StringIO):
+    """What the hub reports about greenlets that failed; the beginning is kept, a flood is cut."""
+
+    def write(self, text: str) -> int:
+        if self.tell() < SERVER_OUTPUT_CHARS:
+            super().write(text)
+        return len(text)
+
+
+class _Hub(Hub):
+    """A hub that passes on to the test what a signal handler raised, such as Ctrl-C or a test's time-out, in whichever
+    greenlet or callback that happened. A plain hub would print it and go on."""
+
+    def handle_error(self, context: Any, type: Any, value: Any, tb: Any) -> None:
+        if issubclass(type, (Exception, Timeout, GreenletExit, HubDestroyed)):
+            super().handle_error(context, type, value, tb)
+        else:
+            # Not at once: the hub would be left in the middle of this, and could not be destroyed quietly.
+            assert self.parent is not None
+            self.loop.run_callback(self.parent.throw, type, value, tb)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One script's hub and loop, and the tracebacks of greenlets that died in it."""
+
+    hub: Any
+    loop: Any
+    error_log: ErrorLog = field(default_factory=ErrorLog)
+
+    def end_greenlets(self) -> None:
+        """End what the server left behind, now and in order: a greenlet that is merely dropped runs its `finally` some
+        time later, in the middle of another script."""
+        current = gevent.getcurrent()
+        for _ in range(3):  # what ends may start something else, but not for ever
+            left = [
+                g for g in list(self.loop.greenlets) if not g.dead and g is not current and g is not self.hub
+            ]
+            if not left:
+                return
+            for one in left:
+                gevent.kill(one)
+            gevent.idle(self.loop.MINPRI)
+
+
+@contextmanager
+def fresh_world(make_loop: Callable[[], OwnLoop] = VirtualLoop) -> Iterator[World]:
+    """Replace gevent's hub of this thread by a new one while inside. It costs some 50 us."""
+    outer_hub, outer_loop = get_hub_if_exists(), get_loop()
+    _install(None, None)
+    loop = make_loop()
+    hub = _Hub(loop)
+    world = World(hub, loop)
+    hub.exception_stream = world.error_log
+    _install(hub, None)
+    try:
+        yield world
+    finally:
+        if isinstance(loop, VirtualLoop):
+            loop.let_real_time_pass()
+        try:
+            hub.destroy(True)
+            _end(hub)
+        finally:
+            _install(outer_hub, outer_loop)
+
+
+def _end(hub: Any) -> None:
+    """A destroyed hub is still suspended where it last switched away, with everything that its script left on its
+    stack; nothing else would ever free that."""
+    if hub and not hub.dead:
+        hub.parent = greenlet.getcurrent()
+        hub.throw(GreenletExit)
+
+
+def _install(hub: Any, spare_loop: Any) -> None:
+    """Make this the thread's hub; the spare loop is one that a destroyed hub has left for the next."""
+    set_hub(hub)
+    set_loop(spare_loop)
+
+
+# --- threads of the server's own ----------------------------------------------------------------------------
+
+_Worker = threadpool._WorkerGreenlet  # type: ignore[attr-defined]
+_POOL_CODE = {_Worker.run.__code__, _Worker._begin.__code__}
+
+
+class ForeignThreads:
+    """Knows which native threads have appeared since a stage began, besides those of gevent's own pools."""
+
+    def __init__(self) -> None:
+        self._before = frozenset(sys._current_frames())
+
+    def any(self) -> bool:
+        frames = sys._current_frames()
+        return len(frames) > 1 and any(
+            not _in_a_pool(frames[ident]) for ident in frames.keys() - self._before
+        )
+
+
+def _in_a_pool(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code in _POOL_CODE:
+            return True
+        frame = frame.f_back
+    return False
+
+
+# --- the event loop of a stage ------------------------------------------------------------------------------
+
+
+class _Late(Exception):
+    """Thrown by a guard into the greenlet that waits."""
+
+
+class VirtualTime(EventLoop):
+    """Drives the clients and the server of one stage on a virtual loop."""
+
+    virtual = True
+
+    def __init__(self, world: World, within_s: float) -> None:
+        super().__init__(VirtualClock(world.loop))
+        self._hub = world.hub
+        self._loop: VirtualLoop = world.loop
+        self._within_s = within_s
+        self._connections: list[Connection] = []
+        self._threads = ForeignThreads()
+        self._arrived: Any = None
+
+    def register(self, connection: Connection) -> None:
+        self._connections.append(connection)
+
+    def reader(self, fileno: int) -> Reader:
+        watcher: Reader = self._loop.io(fileno, _READ)
+        return watcher
+
+    def wait_writable(self, fileno: int, seconds: float) -> bool:
+        guard = self._loop.real_timer(seconds)
+        watcher = self._loop.io(fileno, _WRITE)
+        try:
+            guard.start(greenlet.getcurrent().throw, _Late)
+            self._hub.wait(watcher)
+        except _Late:
+            return False
+        finally:
+            guard.close()
+            watcher.close()
+        return True
+
+    def wake(self) -> None:
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def pause(self, seconds: float) -> None:
+        self._arrived = Event()
+        timer = self._loop.real_timer(max(seconds, 0.0))
+        try:
+            timer.start(self._arrived.set)
+            self._arrived.wait()
+        finally:
+            self._arrived = None
+            timer.close()
+
+    def advance(self, seconds: float) -> None:
+        loop = self._loop
+        until = loop.elapsed_us + round(seconds * _US)
+        self._settle()
+        while (due := loop.next_due_us) is not None and due <= until:
+            loop.fire_next()
+            self._settle()
+        loop.move_to(until)
+
+    def settle(self) -> bool:
+        self._settle()
+        return not self._threads.any()
+
+    def _settle(self) -> None:
+        """Return once nothing is left to do and nothing in flight at the present virtual instant."""
+        loop = self._loop
+        current = greenlet.getcurrent()
+        guard = loop.real_timer(self._within_s)
+        guard.start(lambda: current.throw(NeverIdle("", self._within_s, self._why())))
+        began = time.monotonic()
+        left_before: list[tuple[int, int]] | None = None
+        try:
+            while True:
+                gevent.idle(loop.MINPRI)
+                if loop.threads_at_work:
+                    self._until_next_event()
+                    continue
+                patient = time.monotonic() - began < _GIVE_UP_ON_KERNEL_S
+                seen = [_look(connection, patient) for connection in self._connections]
+                if any(moving for moving, _, _ in seen):
+                    self._tick()
+                    continue
+                # What a server has not read although its loop was idle, and again after one more idle, it does not
+                # mean to read now.
+                left = [(peer, near) for _, peer, near in seen]
+                if left == left_before or not any(map(any, left)):
+                    return
+                left_before = left
+        finally:
+            guard.close()
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """Run something of the server's that may block, moving time for it as far as it needs."""
+        outcome: list[Any] = []
+        errors: list[BaseException] = []
+
+        def attempt() -> None:
+            try:
+                outcome.append(work())
+            except BaseException as error:
+                errors.append(error)
+
+        running = gevent.spawn(attempt)
+        while True:
+            self._settle()
+            if running.ready():
+                break
+            if self._loop.next_due_us is None:
+                raise NeverIdle(
+                    "", self._within_s, "waits for something that cannot come, while starting or stopping"
+                )
+            self._loop.fire_next()
+        if errors:
+            raise errors[0]
+        return outcome[0] if outcome else None
+
+    def _why(self) -> str:
+        return (
+            "had a thread at work that did not return" if self._loop.threads_at_work else "never became idle"
+        )
+
+    def _until_next_event(self) -> None:
+        with self._loop.check() as watcher:
+            self._hub.wait(watcher)
+
+    def _tick(self) -> None:
+        timer = self._loop.real_timer(_IN_FLIGHT_POLL_S)
+        try:
+            self._hub.wait(timer)
+        finally:
+            timer.close()
+
+
+def _look(connection: Connection, patient: bool) -> tuple[bool, int, int]:
+    """Whether anything is in flight on this connection, and what lies unread at the server and here.
+
+    The order of the looks matters: what is no longer in flight has arrived, and what has arrived is unread or read.
+    """
+    outgoing = connection.unacknowledged
+    peer = connection.peer_state()
+    listens = connection.reads and connection.end is End.OPEN
+    waiting = connection.unread if listens else 0
+    if peer is None:
+        return outgoing > 0, 0, waiting
+    match peer.state:
+        case TcpState.SYN_RECV | TcpState.NEW_SYN_RECV:
+            moving = patient
+        case TcpState.CLOSE:
+            moving = patient and listens and not waiting
+        case TcpState.ESTABLISHED if connection.sent_end:
+            moving = patient
+        case _:
+            # Unacknowledged by us: held back by the server's kernel, or an end of stream still in flight.
+            moving = (outgoing > 0 and not peer.unread and connection.in_flight) or (
+                listens and peer.unacknowledged > 0
+            )
+    return moving, peer.unread, waiting

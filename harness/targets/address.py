@@ -1,21 +1,26 @@
-"""A server that runs already, wherever it is: one address, or several by endpoint. It is neither started nor ended."""
+"""A server that already runs, wherever it is: one address, or several by endpoint. It is neither started nor ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
-from harness.stage.isolation import World, fresh_world
+from harness.stage.event_loop import RealTime
 from harness.stage.kernel import SocketAddress
-from harness.stage.virtual_time import RealLoop
-from harness.targets.inprocess import ONLY
-from harness.targets.target import Drive, RunningServer, ServerSpec, endpoints_only
+from harness.stage.target import (
+    ONLY,
+    RunningServer,
+    ServerSpec,
+    Target,
+    require_endpoints,
+    require_no_options,
+)
 
 
-class Address:
+class Address(Target):
     """`Address("127.0.0.1", 4000)`, or `Address({"line": ("127.0.0.1", 4000), "json": ("127.0.0.1", 12345)})`.
 
-    `features` is what it has, for scripts that say `needs:`.
+    `features` is what the server has, for scripts that say `needs:`.
     """
 
     def __init__(
@@ -32,7 +37,7 @@ class Address:
         )
         self._features = frozenset(features)
         if not self._addresses:
-            raise ValueError("an Address without any endpoint")
+            raise ValueError("an Address needs at least one endpoint")
 
     @property
     def features(self) -> frozenset[str]:
@@ -44,30 +49,8 @@ class Address:
             for name, (host, port) in self._addresses.items()
         )
 
-    def world(self) -> AbstractContextManager[World]:
-        return fresh_world(RealLoop)
-
     @contextmanager
-    def start(self, spec: ServerSpec, drive: Drive) -> Iterator[RunningServer]:
-        endpoints_only(spec, self._addresses, str(self))
-        yield _ExternalServer(self._addresses)
-
-
-class _ExternalServer:
-    """A server of which nothing is known but where it is."""
-
-    def __init__(self, addresses: Mapping[str, SocketAddress]) -> None:
-        self._addresses = addresses
-
-    @property
-    def addresses(self) -> Mapping[str, SocketAddress]:
-        return self._addresses
-
-    def alive(self, patience_s: float = 0.0) -> bool:
-        return True
-
-    def how_it_ended(self) -> str:
-        return "cannot be known"
-
-    def server_output(self) -> str:
-        return ""
+    def start(self, spec: ServerSpec, within_s: float) -> Iterator[RunningServer]:
+        require_no_options(spec, self)
+        require_endpoints(spec, self._addresses)
+        yield RunningServer(RealTime(), self._addresses)

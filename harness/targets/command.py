@@ -1,35 +1,48 @@
-"""A server started by a command, in any language: on a free port, caught at the moment it answers, ended afterwards."""
+"""A server started by a command, in any language: on a free port, used as soon as it listens, ended afterwards.
+
+- The process and everything that it starts form one group, which is ended whatever happens, even if the test run itself
+  is killed: a watchdog, a shell that only waits for the other end of a pipe to close, then kills the group.
+- Whether the server listens is asked of the kernel: a connection made to find out would be a client that it sees.
+- What it writes is kept in a file that is cut when it grows too long.
+"""
 
 from __future__ import annotations
 
 import atexit
+import os
 import random
 import re
+import select
 import shlex
+import signal
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from textwrap import shorten
+from typing import Any
 
-from gevent.monkey import get_original
-
-from harness.stage.isolation import World, fresh_world
-from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics
-from harness.stage.virtual_time import RealLoop
-from harness.targets.inprocess import ONLY
-from harness.targets.process import Process
-from harness.targets.target import (
-    Drive,
+from harness.stage.event_loop import RealTime
+from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics, original
+from harness.stage.target import (
+    ONLY,
     RunningServer,
     ServerSpec,
+    Target,
     TargetError,
     UnsupportedSpec,
-    address_of,
     reachable,
+    require_endpoints,
 )
 
 READY = re.compile(r"(?::|\bport\s*[=:]?\s*)(?P<port>\d{2,5})\b", re.IGNORECASE)
-"""The line of a server that says where it listens, where nothing else is told: `… :4000` or `… port 4000`."""
+"""The line in which a server names its port, unless another pattern is given: `… :4000` or `… port 4000`."""
+
+SERVER_OUTPUT_BYTES = 8_000
+OUTPUT_BYTES = 16_000_000
+"""What a server can write before the oldest is thrown away."""
+
+END_WITHIN_S = 2.0
 
 _HOLE = re.compile(r"\{port(?::(?P<endpoint>\w+))?\}|\{(?P<option>\w+)=(?P<default>[^{}]*)\}")
 _SHELL = frozenset("|&;<>()$`*?~#\n")
@@ -41,15 +54,21 @@ _SHOWN_CHARS = 120
 # Below the range from which the kernel takes the ports of outgoing connections, so that none of those is in the way.
 _PORTS = range(10_240, 32_768)
 
+_poll: Any = original("select", "poll")
+_sleep: Any = original("time", "sleep")
+_spawn: Any = original("os", "posix_spawn")
+_spawnp: Any = original("os", "posix_spawnp")
+_waitpid: Any = original("os", "waitpid")
 
-class Command:
+
+class Command(Target):
     """A command line, as one string or as a list.
 
     In it `{port}` becomes a free port, `{port:json}` that of the endpoint json, and `{idle=60}` the script's option
-    idle, 60 unless it says otherwise. Without any port the server chooses its own and says so on its standard output
-    or error: `ready` is the pattern of that line, with a group `port` and perhaps one `endpoint`, the default is
-    READY. Given both, the server is ready once it has said so. `shared` keeps one server for all scripts. `features`
-    is what it has beyond what every such target has, for scripts that say `needs:`.
+    idle, or 60. Without any port the server chooses one itself and names it in a line of its standard output or error:
+    `ready` is the pattern of that line, with a group `port` and perhaps one `endpoint`; the default is READY. Given both,
+    the server is ready once it has written that line. `shared` keeps one server for all scripts. `features` is what it
+    has beyond what every such target has, for scripts that say `needs:`.
     """
 
     def __init__(
@@ -72,7 +91,7 @@ class Command:
         self._features = frozenset(features)
         self._starts_within_s = starts_within
         self._environment = {"PYTHONUNBUFFERED": "1", **(environment or {})}
-        self._kept: dict[tuple[tuple[str, str], ...], _Server] = {}
+        self._kept: dict[tuple[tuple[str, str], ...], tuple[Process, Mapping[str, SocketAddress]]] = {}
 
     @property
     def features(self) -> frozenset[str]:
@@ -82,54 +101,51 @@ class Command:
     def __str__(self) -> str:
         return shorten(self._text, _SHOWN_CHARS, placeholder=" …")
 
-    def world(self) -> AbstractContextManager[World]:
-        return fresh_world(RealLoop)
-
     @contextmanager
-    def start(self, spec: ServerSpec, drive: Drive) -> Iterator[RunningServer]:
+    def start(self, spec: ServerSpec, within_s: float) -> Iterator[RunningServer]:
         for option in spec.options:
             if option not in self._options:
-                known = ", ".join(self._options) or f"none, for want of {{{option}=DEFAULT}} in the command"
+                known = (
+                    ", ".join(self._options) or f"none, since the command contains no {{{option}=DEFAULT}}"
+                )
                 raise UnsupportedSpec(f"no option {option!r}; known: {known}")
-        server = self._serve({**self._options, **spec.options})
+        process, addresses = self._listening({**self._options, **spec.options})
         try:
-            for endpoint in spec.endpoints:
-                address_of(server.addresses, endpoint)
-            yield server
+            require_endpoints(spec, addresses)
+            yield _CommandServer(process, addresses)
         finally:
-            if not self._shared or not server.alive():
-                self._forget(server)
-                server.process.end()
+            if not self._shared or not process.alive():
+                self._end(process)
 
     def close(self) -> None:
-        """End the shared server, if one runs."""
-        for server in list(self._kept.values()):
-            self._forget(server)
-            server.process.end()
+        """End the shared servers that run."""
+        for process, _ in list(self._kept.values()):
+            self._end(process)
 
-    def _forget(self, server: _Server) -> None:
-        self._kept = {options: kept for options, kept in self._kept.items() if kept is not server}
+    def _end(self, process: Process) -> None:
+        self._kept = {options: kept for options, kept in self._kept.items() if kept[0] is not process}
+        process.end()
 
-    def _serve(self, options: Mapping[str, str]) -> _Server:
+    def _listening(self, options: Mapping[str, str]) -> tuple[Process, Mapping[str, SocketAddress]]:
         key = tuple(sorted(options.items()))
         if key in self._kept:
             return self._kept[key]
-        for attempt in range(_TRIES):
+        for attempt in range(1, _TRIES + 1):
             ports = {endpoint: free_port() for endpoint in self._endpoints}
             process = Process(self._argv(ports, options), self._environment)
             try:
-                server = _Server(process, self._wait(process, ports))
+                addresses = self._wait(process, ports)
             except BaseException as error:
                 process.end()
-                # Between our choice of a port and the server's use of it somebody else may have taken it.
+                # Between the choice of a port and the server's use of it another process may have taken it.
                 taken = any(not _is_free(port) for port in ports.values())
-                if isinstance(error, TargetError) and taken and attempt + 1 < _TRIES:
+                if isinstance(error, TargetError) and taken and attempt < _TRIES:
                     continue
                 raise
             if self._shared:
-                self._kept[key] = server
+                self._kept[key] = process, addresses
                 atexit.register(process.end)
-            return server
+            return process, addresses
         raise AssertionError("the last try returns or raises")
 
     def _argv(self, ports: Mapping[str, int], options: Mapping[str, str]) -> list[str]:
@@ -144,32 +160,31 @@ class Command:
         return shlex.split(text)
 
     def _wait(self, process: Process, ports: Mapping[str, int]) -> Mapping[str, SocketAddress]:
-        """Until it has said that it is ready, where it says so, and listens; looked at without touching it."""
+        """Wait until it has written its ready line, where it has one, and listens on its ports."""
         deadline = time.monotonic() + self._starts_within_s
         kernel = SocketDiagnostics()
         announced: Mapping[str, SocketAddress] | None = None if self._ready else {}
         try:
             while True:
-                lives = process.alive()
+                alive = process.alive()
                 if announced is None:
                     announced = self._announced(process.output())
                 if announced is not None:
-                    found = {**announced, **{name: _listening(kernel, port) for name, port in ports.items()}}
+                    listening = {name: _listens(kernel, port) for name, port in ports.items()}
+                    found = {**announced, **listening}
                     known = {name: address for name, address in found.items() if address}
                     if len(known) == len(found):
                         return known
-                if not lives:
-                    raise TargetError(
-                        f"{self} {process.how_it_ended()} before it answered", process.server_output()
-                    )
+                if not alive:
+                    raise TargetError(f"{self} {process.how_it_ended()} before it listened", process.tail())
                 if time.monotonic() > deadline:
-                    raise TargetError(self._too_late(announced is None, ports), process.server_output())
-                get_original("time", "sleep")(_LOOK_S)
+                    raise TargetError(self._too_late(announced is None, ports), process.tail())
+                _sleep(_LOOK_S)
         finally:
             kernel.close()
 
     def _announced(self, output: bytes) -> Mapping[str, SocketAddress] | None:
-        """Where the server says it listens; nothing to add where the command named the ports; None: not said yet."""
+        """The addresses in the ready line, or nothing where the command named the ports; None before that line."""
         assert self._ready is not None
         for line in output.decode("utf-8", "replace").splitlines(keepends=True):
             matches = list(self._ready.finditer(line)) if line.endswith("\n") else []
@@ -183,17 +198,32 @@ class Command:
     def _too_late(self, silent: bool, ports: Mapping[str, int]) -> str:
         if silent and self._ready is READY:
             return (
-                f"{self} has no {{port}}: put it where the port belongs, or say by which line the server tells its own"
-                " (--ready, in Python ready=);\n"
+                f"{self} has no {{port}}: put it where the port belongs, or name the line in which the server tells its"
+                " port (--ready, in Python ready=);\n"
                 f"within {self._starts_within_s:g} s it wrote no line such as `listening on 127.0.0.1:4000`"
                 " (is its output buffered?)"
             )
         did = (
-            f"said nothing that matches {self._ready.pattern!r} (is its output buffered?)"
+            f"wrote nothing that matches {self._ready.pattern!r} (is its output buffered?)"
             if silent and self._ready
             else f"did not listen on port {', '.join(map(str, ports.values()))}"
         )
         return f"{self} {did} within {self._starts_within_s:g} s"
+
+
+class _CommandServer(RunningServer):
+    def __init__(self, process: Process, addresses: Mapping[str, SocketAddress]) -> None:
+        super().__init__(RealTime(), addresses)
+        self.process = process
+
+    def alive(self, patience_s: float = 0.0) -> bool:
+        return self.process.alive(patience_s)
+
+    def how_it_ended(self) -> str:
+        return self.process.how_it_ended()
+
+    def output(self) -> str:
+        return self.process.tail()
 
 
 def _named(match: re.Match[str]) -> tuple[str, SocketAddress] | None:
@@ -205,29 +235,8 @@ def _named(match: re.Match[str]) -> tuple[str, SocketAddress] | None:
     return groups.get("endpoint") or ONLY, reachable((groups.get("host") or "127.0.0.1", int(port)))
 
 
-class _Server:
-    """A process that listens."""
-
-    def __init__(self, process: Process, addresses: Mapping[str, SocketAddress]) -> None:
-        self.process = process
-        self._addresses = addresses
-
-    @property
-    def addresses(self) -> Mapping[str, SocketAddress]:
-        return self._addresses
-
-    def alive(self, patience_s: float = 0.0) -> bool:
-        return self.process.alive(patience_s)
-
-    def how_it_ended(self) -> str:
-        return self.process.how_it_ended()
-
-    def server_output(self) -> str:
-        return self.process.server_output()
-
-
 def free_port() -> int:
-    """A port that nobody uses at this moment."""
+    """A port that no process uses at this moment."""
     for port in random.SystemRandom().sample(_PORTS, 200):
         if _is_free(port):
             return port
@@ -243,10 +252,132 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _listening(kernel: SocketDiagnostics, port: int) -> SocketAddress | None:
-    """Where on this machine somebody listens on the port. Asked of the kernel: a connection made to find out would be
-    a client that the server sees."""
+def _listens(kernel: SocketDiagnostics, port: int) -> SocketAddress | None:
+    """The address on this machine at which a process listens on the port."""
     for host in _LOOPBACKS:
         if kernel.listens((host, port)):
             return (host, port)
     return None
+
+
+# --- the process --------------------------------------------------------------------------------------------
+
+
+class Process:
+    """A server's process, in a group of its own."""
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.status: int | None = None
+        """As from waitpid; None while it lives."""
+        self._cut = b""
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
+        devnull = os.open(os.devnull, os.O_RDWR)
+        # Appending, so that the file can be cut under a server that goes on writing.
+        output = os.open(f"/proc/self/fd/{self._output.fileno()}", os.O_WRONLY | os.O_APPEND)
+        actions = [
+            (os.POSIX_SPAWN_DUP2, devnull, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+        ]
+        try:
+            self.pid: int = _spawnp(
+                argv[0],
+                list(argv),
+                {**os.environ, **environment},
+                file_actions=actions,
+                setsid=True,
+                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
+                setsigmask=[],
+            )
+        except OSError as error:
+            self._output.close()
+            raise TargetError(f"cannot start {argv[0]!r}: {error.strerror}") from error
+        finally:
+            os.close(devnull)
+            os.close(output)
+        self._pidfd = os.pidfd_open(self.pid)
+        self._watchdog, self._leash = _watch(self.pid)
+
+    def alive(self, patience_s: float = 0.0) -> bool:
+        """Whether it lives. `patience_s`: how long to look, where there is reason to think that it is dying."""
+        if self.status is None and self._exited(patience_s):
+            self._reap()
+        self._cut_output()
+        return self.status is None
+
+    def how_it_ended(self) -> str:
+        if self.status is None:
+            return "runs"
+        if os.WIFSIGNALED(self.status):
+            return f"was killed by {signal.Signals(os.WTERMSIG(self.status)).name}"
+        return f"exited with status {os.waitstatus_to_exitcode(self.status)}"
+
+    def output(self, last_bytes: int = OUTPUT_BYTES) -> bytes:
+        """What it wrote last, to its standard output and error alike."""
+        size = self._size()
+        start = max(0, size - last_bytes)
+        return (self._cut + os.pread(self._output.fileno(), size - start, start))[-last_bytes:]
+
+    def tail(self) -> str:
+        """The end of its output, as reports show it."""
+        return self.output(SERVER_OUTPUT_BYTES).decode("utf-8", "replace")
+
+    def _cut_output(self) -> None:
+        if self._pidfd >= 0 and self._size() > OUTPUT_BYTES:
+            self._cut = self.output(SERVER_OUTPUT_BYTES)
+            os.ftruncate(self._output.fileno(), 0)
+
+    def _size(self) -> int:
+        return os.fstat(self._output.fileno()).st_size
+
+    def end(self) -> None:
+        """Ask it to end, wait for that, then kill what is left of its group. Has no effect the second time."""
+        if self._pidfd < 0:
+            return
+        if self.alive():
+            self._signal(signal.SIGTERM)
+            if not self._exited(END_WITHIN_S):
+                self._signal(signal.SIGKILL)
+                self._exited(END_WITHIN_S)
+            self._reap()
+        self._signal(signal.SIGKILL)
+        os.write(self._leash, b"\n")
+        os.close(self._leash)
+        _waitpid(self._watchdog, 0)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        self._output.close()
+
+    def _exited(self, within_s: float) -> bool:
+        watch = _poll()
+        watch.register(self._pidfd, select.POLLIN)
+        return bool(watch.poll(within_s * 1000))
+
+    def _reap(self) -> None:
+        try:
+            _, self.status = _waitpid(self.pid, 0)
+        except ChildProcessError:
+            self.status = 0  # another SIGCHLD handler has taken the status; that it ended is certain
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass  # nothing is left of the group
+
+
+def _watch(group: int) -> tuple[int, int]:
+    """A shell that kills the group when this process is gone, and the end of the pipe that keeps it waiting."""
+    watched, leash = os.pipe()
+    script = f"read released || kill -s KILL -- -{group}"
+    try:
+        watchdog: int = _spawn(
+            "/bin/sh",
+            ["/bin/sh", "-c", script],
+            {},
+            file_actions=[(os.POSIX_SPAWN_DUP2, watched, 0)],
+            setsid=True,
+        )
+    finally:
+        os.close(watched)
+    return watchdog, leash

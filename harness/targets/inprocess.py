@@ -1,72 +1,68 @@
-"""A gevent server in this very process, made by a factory: the target with virtual time and the exact fence.
+"""A gevent server in this very process, made by a factory: the target with virtual time, the exact fence and faults.
 
-Here alone it is chosen on which loop such a server runs and what is wrapped around one script. Knows no server.
+The only target that needs gevent. Decides on which loop a server runs. Knows no server.
 """
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import gevent
 from gevent.baseserver import BaseServer
 
-from harness.interception.controlled_loop import ControlledLoop
+from harness.interception.faults import Faults
 from harness.interception.interceptor import Interceptor
+from harness.interception.loop import ControlledLoop
 from harness.interception.sockets import SocketPatch
-from harness.stage.isolation import World, fresh_world
+from harness.language.steps import Fault
+from harness.stage.connection import Connection
+from harness.stage.fence import NeverIdle
 from harness.stage.kernel import SocketAddress
-from harness.stage.virtual_time import VirtualLoop
-from harness.targets.target import (
-    Drive,
+from harness.stage.target import (
+    ONLY,
     RunningServer,
     ServerSpec,
+    Target,
     TargetError,
     UnsupportedSpec,
-    endpoints_only,
     reachable,
+    require_endpoints,
 )
-
-ONLY = ""
-"""The name of the endpoint of a server that has just one."""
+from harness.stage.virtual_time import ErrorLog, VirtualLoop, VirtualTime, fresh_world
 
 
-class InProcess:
-    """What `factory(ask)` makes: a gevent server, or anything with start(), stop() and addresses by endpoint.
+class InProcess(Target):
+    """What `factory(spec)` makes: a gevent server, or anything with start(), stop() and addresses by endpoint.
 
-    `loop` makes the loop that the script plays on; `around` is entered around each script, inside its fresh hub and
-    before the server is made. `sways` change what its sockets and its loop do; with them the loop is one that can be
-    steered. `features` is what it has beyond what every such target has, for scripts that say `needs:`.
+    `interceptors` change what the server's sockets and loop do. `features` is what it has beyond what every such target
+    has, for scripts that say `needs:`.
     """
 
     def __init__(
         self,
         factory: Callable[[ServerSpec], Any],
         *,
-        loop: Callable[[], VirtualLoop] = VirtualLoop,
-        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
         interceptors: Sequence[Interceptor] = (),
         features: Iterable[str] = (),
     ) -> None:
+        self._faults = next((one for one in interceptors if isinstance(one, Faults)), None)
         self._factory = factory
-        self._loop = loop
-        self._around = around
         self._interceptors = tuple(interceptors)
         self._features = frozenset(features)
 
     def intercepted_by(self, interceptor: Interceptor) -> InProcess:
-        """The same server for one play, with this sway over its sockets and its loop as well."""
+        """The same server for one play, with one more interceptor."""
         interceptors = (*self._interceptors, interceptor)
-        return InProcess(
-            self._factory,
-            loop=self._loop,
-            around=self._around,
-            interceptors=interceptors,
-            features=self._features,
-        )
+        return InProcess(self._factory, interceptors=interceptors, features=self._features)
+
+    def with_faults(self) -> InProcess:
+        return self.intercepted_by(Faults())
 
     @property
     def features(self) -> frozenset[str]:
@@ -78,81 +74,81 @@ class InProcess:
         return f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__name__)}"
 
     @contextmanager
-    def world(self) -> Iterator[World]:
+    def start(self, spec: ServerSpec, within_s: float) -> Iterator[RunningServer]:
         interceptors = self._interceptors
-        make = partial(ControlledLoop, interceptors) if interceptors else self._loop
-        with (
-            fresh_world(make) as world,
-            self._around(),
-            SocketPatch(interceptors) if interceptors else nullcontext(),
-        ):
+        make_loop = partial(ControlledLoop, interceptors) if interceptors else VirtualLoop
+        patch = SocketPatch(interceptors) if interceptors else nullcontext()
+        with fresh_world(make_loop) as world, patch:
+            loop = VirtualTime(world, within_s)
+            run = partial(self._run, loop, world.error_log)
             try:
-                yield world
+                app = self._started(replace(spec, clock=loop.clock), run)
+                try:
+                    server = _Application(app, loop, world.error_log, self._faults)
+                    if isinstance(app, BaseServer):
+                        require_endpoints(spec, server.addresses)
+                    try:
+                        yield server
+                    finally:
+                        server.print_unshown_output()
+                finally:
+                    run(app.stop)
             finally:
-                _end_greenlets(world)
+                world.end_greenlets()
 
-    @contextmanager
-    def start(self, spec: ServerSpec, drive: Drive) -> Iterator[RunningServer]:
-        error_log = gevent.get_hub().exception_stream
+    def _started(self, spec: ServerSpec, run: Callable[[Callable[[], Any]], Any]) -> Any:
         try:
-            app = drive(lambda: self._factory(spec))
-            drive(app.start)
-        except (UnsupportedSpec, gevent.Timeout):
+            app = run(lambda: self._factory(spec))
+            run(app.start)
+        except (UnsupportedSpec, TargetError, gevent.Timeout):
             raise
         except Exception as error:
             raise TargetError(f"{self} does not start: {error!r}", traceback.format_exc()) from error
-        running = _App(app, error_log)
+        return app
+
+    def _run(self, loop: VirtualTime, error_log: ErrorLog, work: Callable[[], Any]) -> Any:
         try:
-            if isinstance(app, BaseServer):
-                endpoints_only(ServerSpec(spec.endpoints), running.addresses, str(self))
-            yield running
-        finally:
-            drive(app.stop)
+            return loop.run(work)
+        except NeverIdle as never_idle:
+            raise TargetError(f"{self}: {never_idle}", error_log.getvalue()) from never_idle
 
 
-class _App:
-    """A started application of this process."""
+class _Application(RunningServer):
+    """A started application in this process."""
 
-    def __init__(self, app: Any, error_log: Any) -> None:
-        self._app = app
+    def __init__(self, app: Any, loop: VirtualTime, error_log: ErrorLog, faults: Faults | None) -> None:
+        super().__init__(loop, _addresses(app))
         self._error_log = error_log
-        self._addresses = _addresses(app)
-
-    @property
-    def addresses(self) -> Mapping[str, SocketAddress]:
-        return self._addresses
-
-    def alive(self, patience_s: float = 0.0) -> bool:
-        return True  # as long as this process does
+        self._faults = faults
+        self._shown = False
 
     def how_it_ended(self) -> str:
         return "runs in this process"
 
-    def server_output(self) -> str:
-        return str(self._error_log.getvalue())
+    def output(self) -> str:
+        self._shown = True
+        return self._error_log.getvalue()
+
+    def print_unshown_output(self) -> None:
+        """A traceback that no report has shown must not disappear with the stage."""
+        if not self._shown:
+            sys.stderr.write(self._error_log.getvalue())
+
+    def inject(self, fault: Fault, connection: Connection | None) -> None:
+        if self._faults is None:
+            super().inject(fault, connection)
+        else:
+            self._faults.inject(fault, connection)
+
+    def vanish(self, connection: Connection) -> None:
+        if self._faults is None:
+            super().vanish(connection)
+        else:
+            self._faults.vanish(connection)
 
 
 def _addresses(app: Any) -> Mapping[str, SocketAddress]:
-    if isinstance(app, BaseServer):
-        found: Mapping[str, Any] = {ONLY: app.address}
-    else:
-        found = app.addresses
+    found: Mapping[str, Any] = {ONLY: app.address} if isinstance(app, BaseServer) else app.addresses
     if not found:
         raise TargetError(f"{app!r} has started but listens nowhere: its addresses are empty")
     return {endpoint: reachable(tuple(address)) for endpoint, address in found.items()}
-
-
-def _end_greenlets(world: World) -> None:
-    """End what the server left behind, now and in order: a greenlet that is merely dropped runs its `finally` some
-    time later, in the middle of another script."""
-    loop = world.loop
-    if not isinstance(loop, VirtualLoop):
-        return
-    current = gevent.getcurrent()
-    for _ in range(3):  # what ends may start something else, but not for ever
-        left = [g for g in list(loop.greenlets) if not g.dead and g is not current and g is not world.hub]
-        if not left:
-            return
-        for one in left:
-            gevent.kill(one)
-        gevent.idle(loop.MINPRI)

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import io
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench_results import idle, talk
+from made_up_results import idle, traffic
 
 from bench import __main__ as command
-from bench import against
+from bench import against, metrics
 from bench.against import COMPARISONS, Comparison, Pair, Verdict, median_interval, table, verdict
-from bench.figures import Run
 from bench.machine import Cores
-from bench.rounds import Planned
+from bench.metrics import Run
+from bench.rounds import PlannedRun
 from bench.servers import BY_KEY, ROOT, Server
 
 SATURATED, IDLE = COMPARISONS[0], COMPARISONS[3]
 THIS, OTHER = (replace(BY_KEY["geventchat"], key=key, title=key) for key in ("this tree", "abc1234"))
 
 
-def run(cost_us: float, disturbance: float = 0.0, fault: str | None = None) -> Run:
-    return Run("saturated-100", "any", 0, talk(cost_us, disturbance=disturbance), fault)
+def run(cost_us: float, disturbance: float = 0.0, failure: str | None = None) -> Run:
+    return Run("saturated-100", "any", 0, traffic(cost_us, disturbance=disturbance), failure)
 
 
 def pairs(*costs: tuple[float, float]) -> list[Pair]:
@@ -84,7 +83,7 @@ class Measurements:
         self.runs = runs
         self.order: list[str] = []
 
-    def __call__(self, planned: Planned, _cores: Cores) -> Run:
+    def __call__(self, planned: PlannedRun, _cores: Cores) -> Run:
         self.order.append(planned.server.key)
         return next(self.runs)
 
@@ -107,7 +106,7 @@ def test_a_disturbed_round_is_measured_again_as_a_pair(monkeypatch: pytest.Monke
     runs = iter([run(1.0), run(9.0, disturbance=0.5), run(2.0), run(4.0)])
     found, _, out = measured(monkeypatch, runs, 1)
     # The second attempt runs in the other order: the other commit cost 2, this tree 4.
-    assert [(pair.this.figures().cpu_per_delivery_us, pair.other.figures().cpu_per_delivery_us) for pair in found] == [
+    assert [(pair.this.metrics().cpu_per_delivery_us, pair.other.metrics().cpu_per_delivery_us) for pair in found] == [
         (pytest.approx(4.0), pytest.approx(2.0))
     ]  # fmt: skip
     assert "measured in attempt 2" in out
@@ -127,17 +126,16 @@ def test_a_workload_is_measured_until_it_is_decided(monkeypatch: pytest.MonkeyPa
 
 def test_a_server_that_loses_messages_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(against.ComparisonFailed, match="saturated-100, abc1234: gap: lost"):
-        measured(monkeypatch, iter([run(1.0), run(1.0, fault="gap: lost")]), 1)
+        measured(monkeypatch, iter([run(1.0), run(1.0, failure="gap: lost")]), 1)
 
 
 @pytest.fixture
 def commit() -> str:
-    found = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    )
-    if found.returncode != 0:
-        pytest.skip("this copy of the project is not a git repository")
-    return found.stdout.strip()
+    try:
+        with against.exported("HEAD") as (name, _):
+            return name
+    except against.ComparisonFailed as failed:
+        pytest.skip(f"this copy of the project has no history: {failed}")
 
 
 def test_the_other_commit_runs_from_its_own_files(
@@ -145,16 +143,16 @@ def test_the_other_commit_runs_from_its_own_files(
 ) -> None:
     began: list[Server] = []
 
-    def measure_recorded(planned: Planned, cores: Cores) -> Run:
+    def measure_recorded(planned: PlannedRun, cores: Cores) -> Run:
         began.append(planned.server)
         return original(planned, cores)
 
     original = against.measure
-    crowd = replace(SATURATED.workload.crowd, clients=4, speakers=2, warm_s=0.02, seconds=0.1)
-    short: Comparison = replace(SATURATED, workload=replace(SATURATED.workload, crowd=crowd))
+    load = replace(SATURATED.workload.load, clients=4, senders=2, warm_s=0.02, seconds=0.1)
+    short: Comparison = replace(SATURATED, workload=replace(SATURATED.workload, load=load))
     monkeypatch.setattr(against, "COMPARISONS", (short,))
     monkeypatch.setattr(against, "measure", measure_recorded)
-    monkeypatch.setattr(against, "DISTURBED", 1.0)
+    monkeypatch.setattr(metrics, "DISTURBED", 1.0)
     assert command.main(["--against", "HEAD", "--rounds", "1"]) == 1
     assert "too few undisturbed rounds" in capsys.readouterr().out
     folders = {server.key: server.folder for server in began}

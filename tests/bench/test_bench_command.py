@@ -10,28 +10,35 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_up_results import results, traffic
 
 from bench import __main__ as command
+from bench import metrics
+from bench.metrics import Results
+from bench.servers import ROOT
 from bench.workloads import ONE_AT_A_TIME
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    crowd = replace(ONE_AT_A_TIME.crowd, clients=4, warm_s=0.02, seconds=0.1)
-    monkeypatch.setattr(command, "quick", lambda: (replace(ONE_AT_A_TIME, rounds=1, crowd=crowd),))
+    """A quick run of one very short workload, which no other work can disturb."""
+    monkeypatch.setattr(metrics, "DISTURBED", 1.0)
+    load = replace(ONE_AT_A_TIME.load, clients=4, warm_s=0.02, seconds=0.1)
+    monkeypatch.setattr(command, "quick", lambda: (replace(ONE_AT_A_TIME, rounds=1, load=load),))
 
 
 @pytest.mark.usefixtures("short")
-def test_results_are_printed_and_kept_and_can_be_drawn_again(
+def test_results_are_printed_and_written_and_can_be_drawn_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib", reason="the pictures of a result need matplotlib")
+    pytest.importorskip("matplotlib", reason="the charts need matplotlib")
     chosen = ["--quick", "--servers", "asyncio,threads", "--results", str(tmp_path)]
     assert command.main(chosen) == 0
     printed = capsys.readouterr()
     assert "| threads, sendall  |" in printed.out
     assert "not measured" in printed.out
     assert "[2/2] one-at-a-time · asyncio · round 1 of 1" in printed.err
+    assert f"results written to {tmp_path}" in printed.err
     raw = json.loads((tmp_path / "raw.json").read_text())
     assert raw["head"]["kind"] == "quick (one short round)"
     assert [run["server"] for run in raw["runs"]] == ["threads", "asyncio"]
@@ -42,18 +49,84 @@ def test_results_are_printed_and_kept_and_can_be_drawn_again(
     assert (tmp_path / "table.md").read_text() == table
 
 
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Where a full and a quick run write, with measurements that are made up."""
+    pytest.importorskip("matplotlib", reason="the charts need matplotlib")
+    full, quick = tmp_path / "results", tmp_path / "results" / "quick"
+    full.mkdir()
+    (full / "table.md").write_text("the published table")
+    monkeypatch.setattr(command, "RESULTS", full)
+    monkeypatch.setattr(command, "QUICK_RESULTS", quick)
+
+    def measured(*_: object, **__: object) -> tuple[Results, bool]:
+        return results({("saturated-100", "geventchat"): traffic()}), True
+
+    monkeypatch.setattr(command, "_measure", measured)
+    return full, quick
+
+
+def test_a_quick_run_never_replaces_the_results_of_a_full_run(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    full, quick = folders
+    assert command.main(["--quick"]) == 0
+    assert (full / "table.md").read_text() == "the published table"
+    assert "# Results" in (quick / "table.md").read_text()
+    assert f"results written to {quick}" in capsys.readouterr().err
+
+
+def test_a_complete_full_run_replaces_the_results(folders: tuple[Path, Path]) -> None:
+    assert command.main([]) == 0
+    assert "# Results" in (folders[0] / "table.md").read_text()
+
+
+@pytest.mark.parametrize("part", [["--servers", "redis"], ["--workloads", "idle-8000"], ["--rounds", "1"]])
+def test_a_part_of_a_full_run_writes_nothing(folders: tuple[Path, Path], part: list[str]) -> None:
+    assert command.main(part) == 0
+    assert (folders[0] / "table.md").read_text() == "the published table"
+    assert [path.name for path in folders[0].iterdir()] == ["table.md"]
+
+
+@pytest.mark.parametrize("part", [["--quick"], ["--rounds", "1"]])
+def test_only_a_complete_full_run_may_be_sent_to_the_published_results(
+    folders: tuple[Path, Path], part: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main([*part, "--results", str(folders[0] / ".." / "results")])
+    assert ended.value.code == 2
+    assert f"only a complete full run may write to {folders[0]}" in capsys.readouterr().err
+
+
+def test_a_run_that_was_disturbed_throughout_is_not_a_result(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disturbed = results({("saturated-100", "geventchat"): traffic(disturbance=0.5)})
+    monkeypatch.setattr(command, "_measure", lambda *_, **__: (disturbed, True))
+    assert command.main([]) == 2
+    assert (folders[0] / "table.md").read_text() == "the published table"
+    assert "other work disturbed every run" in capsys.readouterr().err
+
+
+def test_quick_results_are_not_under_version_control() -> None:
+    assert command.QUICK_RESULTS == ROOT / "bench" / "results" / "quick"
+    assert "bench/results/quick/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["--servers", "apache"], "there is no server 'apache'; there are: geventchat"),
-        (["--workloads", "nothing"], "there is no workload 'nothing'; there are: saturated-100"),
+        (["--servers", "apache"], "unknown server 'apache'; choose from geventchat, "),
+        (["--workloads", "nothing"], "unknown workload 'nothing'; choose from saturated-100, "),
     ],
 )
-def test_a_wrong_choice_is_told(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         command.main(arguments)
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("short")
@@ -63,16 +136,17 @@ def test_without_a_compiler_it_says_so(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    assert command.main(["--quick", "--servers", "asyncio"]) == 2
-    assert "there is no C compiler" in capsys.readouterr().err
+    assert command.main(["--quick", "--servers", "asyncio,reference"]) == 2
+    errors = capsys.readouterr().err
+    assert "skipped: C reference, epoll (a C compiler is not installed)" in errors
+    assert "load is a C program: install a C compiler" in errors
 
 
-def test_ended_from_outside_it_leaves_nothing_running_and_shows_what_it_has() -> None:
+def test_terminated_it_stops_its_processes_and_prints_what_it_measured() -> None:
     chosen = ["--quick", "--servers", "asyncio", "--workloads", "one-at-a-time,paced-500"]
-    root = Path(command.__file__).parents[1]
     bench = subprocess.Popen(
         [sys.executable, "-m", "bench", *chosen],
-        cwd=root,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,16 +154,16 @@ def test_ended_from_outside_it_leaves_nothing_running_and_shows_what_it_has() ->
     assert bench.stderr is not None
     assert "[1/2] one-at-a-time" in bench.stderr.readline()
     assert "[2/2] paced-500" in bench.stderr.readline()
-    while len(children := begun_by(bench.pid)) < 2:
+    while len(children := children_of(bench.pid)) < 2:
         assert bench.poll() is None
     bench.terminate()
     out, err = bench.communicate(timeout=60)
-    assert "stopped: what follows is what was measured until now" in err
+    assert "interrupted: the results cover the runs measured so far" in err
     assert "| asyncio protocols |" in out
     deadline = time.monotonic() + 10
     while left := [child for child in children if Path(f"/proc/{child}").exists()]:
         assert time.monotonic() < deadline, f"{left} still run"
 
 
-def begun_by(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

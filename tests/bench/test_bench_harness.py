@@ -1,4 +1,4 @@
-"""`python -m bench.harness` measures what it says that it measures."""
+"""`python -m bench.harness`: the transcripts that it times, and its table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from bench import harness
 from harness.playing.pipeline import play
-from harness.targets import InProcess
+from harness.targets.inprocess import InProcess
 from tests.app import serve
 
 
@@ -20,7 +20,7 @@ def test_the_transcript_of_twenty_lines_has_twenty_and_passes() -> None:
     assert verdict.clients == ("alice", "bob", "carol")
 
 
-def test_it_prints_one_row_for_each_with_as_many_tries_as_asked_for(
+def test_it_prints_one_row_per_measurement_with_the_number_of_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one.chat").write_text("a> LOGIN a\na< OK\n")
@@ -30,7 +30,7 @@ def test_it_prints_one_row_for_each_with_as_many_tries_as_asked_for(
     assert [(row[0], row[-1]) for row in rows] == [("wait", "4"), ("a", "4"), ("the", "1")]
 
 
-def test_what_does_not_pass_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_failing_transcript_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "one.chat").write_text("a> LOGIN a\na< NO\n")
     monkeypatch.setattr(harness, "TRANSCRIPTS", tmp_path)
     with pytest.raises(SystemExit, match="does not pass"):

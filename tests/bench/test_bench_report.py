@@ -1,4 +1,4 @@
-"""What a reader gets: tables, pictures, the summary of a profile."""
+"""The output: tables, charts, the summary of a profile."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
-from bench_results import idle, results, talk
+from made_up_results import idle, results, traffic
 
 from bench import tables
-from bench.bars import bars
 from bench.profiling import summary
+from bench.requirements import requirements
 from bench.workloads import FULL, PACES, SCALE_CLIENTS, pace_key, scale_key
 
 OURS = "geventchat"
 
 
-def test_a_table_has_each_figure_with_its_ratio_to_ours() -> None:
-    found = results({("saturated-100", OURS): talk(0.5, 100.0), ("saturated-100", "redis"): talk(1.0, 50.0)})
+def test_a_table_shows_each_metric_with_its_ratio_to_ours() -> None:
+    found = results(
+        {("saturated-100", OURS): traffic(0.5, 100.0), ("saturated-100", "redis"): traffic(1.0, 50.0)}
+    )
     head, rule, ours, redis = tables.workload_table(found, "saturated-100").splitlines()
     assert [cell.strip() for cell in head.split("|")[1:4]] == ["server", "deliveries/s", "per CPU second"]
     assert set(rule) == set("|-:")
@@ -32,14 +34,14 @@ def test_a_table_has_each_figure_with_its_ratio_to_ours() -> None:
     ]  # fmt: skip
 
 
-def test_the_headline_has_a_row_for_each_server_with_its_ratio() -> None:
+def test_the_headline_has_a_row_for_each_server() -> None:
     found = results(
         {
-            ("saturated-100", OURS): talk(0.5),
-            ("saturated-100", "geventchat-bare"): talk(0.5),
-            ("saturated-100", "uvloop"): talk(50.0),
-            ("paced-500", OURS): talk(p99_us=1000.0),
-            ("paced-500", "uvloop"): talk(p99_us=1500.0),
+            ("saturated-100", OURS): traffic(0.5),
+            ("saturated-100", "geventchat-bare"): traffic(0.5),
+            ("saturated-100", "uvloop"): traffic(50.0),
+            ("paced-500", OURS): traffic(p99_us=1000.0),
+            ("paced-500", "uvloop"): traffic(p99_us=1500.0),
             ("idle-8000", OURS): idle(kb=9.5),
         }
     )
@@ -50,57 +52,75 @@ def test_the_headline_has_a_row_for_each_server_with_its_ratio() -> None:
     ]  # fmt: skip
 
 
-def test_a_fault_and_a_busy_load_are_marked_and_explained() -> None:
+def test_a_median_is_shown_with_half_of_the_range_of_its_rounds() -> None:
+    found = results({("one-at-a-time", OURS): [traffic(0.9), traffic(1.0), traffic(1.2)]})
+    row = tables.workload_table(found, "one-at-a-time").splitlines()[2]
+    assert [cell.strip() for cell in row.split("|")][3:5] == ["1.00 M ±14%", "1 µs ±15%"]
+
+
+def test_a_cell_that_was_not_measured_cleanly_has_no_number() -> None:
+    disturbed = traffic(1.0, disturbance=0.5)
     found = results(
-        {("saturated-100", OURS): talk(load_cpu_s=0.95), ("saturated-100", "redis"): "gap: c00003 heard a/2"}
+        {("saturated-100", OURS): traffic(0.5), ("saturated-100", "redis"): [disturbed, disturbed]}
     )
-    page = tables.report(found, bars(found), FULL, {"date": "2020-02-02"})
+    row = tables.workload_table(found, "saturated-100").splitlines()[-1]
+    assert {cell.strip() for cell in row.split("|")[2:-1]} == {"disturbed"}
+    page = tables.report(found, requirements(found), FULL, {})
+    assert "disturbed: in at least half of the rounds other work took more than 5%" in page
+
+
+def test_a_failure_and_a_busy_load_are_marked_and_explained() -> None:
+    found = results(
+        {
+            ("saturated-100", OURS): traffic(load_cpu_s=0.95),
+            ("saturated-100", "redis"): "gap: c00003 received a/2",
+        }
+    )
+    page = tables.report(found, requirements(found), FULL, {"date": "2020-02-02"})
     assert "| geventchat †" in page
     assert "| Redis publish/subscribe ✗" in page
-    assert "† The load's own core was more than 90% busy" in page
-    assert "✗ saturated-100, Redis publish/subscribe: gap: c00003 heard a/2" in page
+    assert "† The load generator used more than 90% of its core" in page
+    assert "✗ saturated-100, Redis publish/subscribe: gap: c00003 received a/2" in page
     assert "- date: 2020-02-02" in page
     assert "| NOT MET" not in page
 
 
 @pytest.fixture
-def pictures() -> ModuleType:
-    pytest.importorskip("matplotlib", reason="the pictures of a result need matplotlib")
-    return importlib.import_module("bench.pictures")
+def charts() -> ModuleType:
+    pytest.importorskip("matplotlib", reason="the charts need matplotlib")
+    return importlib.import_module("bench.charts")
 
 
-def test_every_picture_is_drawn_from_its_figures_and_twice_alike(
-    pictures: ModuleType, tmp_path: Path
-) -> None:
-    everything = {(scale_key(n), key): talk(1.0) for n in SCALE_CLIENTS for key in (OURS, "redis")}
-    everything |= {(pace_key(rate), key): talk(1.0) for rate in PACES for key in (OURS, "redis")}
+def test_every_chart_is_drawn_and_equal_results_give_equal_files(charts: ModuleType, tmp_path: Path) -> None:
+    everything = {(scale_key(n), key): traffic(1.0) for n in SCALE_CLIENTS for key in (OURS, "redis")}
+    everything |= {(pace_key(rate), key): traffic(1.0) for rate in PACES for key in (OURS, "redis")}
     everything |= {("idle-8000", key): idle() for key in (OURS, "redis")}
     found = results({**everything})
     once, again = tmp_path / "once", tmp_path / "again"
     once.mkdir()
     again.mkdir()
-    drawn = pictures.draw(found, once)
+    drawn = charts.draw(found, once)
     assert [path.name for path in drawn] == [
         "throughput.svg", "cost-by-clients.svg", "latency-by-load.svg", "memory-by-clients.svg",
     ]  # fmt: skip
     for path in drawn:
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
-    for path in pictures.draw(found, again):
+    for path in charts.draw(found, again):
         assert path.read_bytes() == (once / path.name).read_bytes()
 
 
-def test_what_was_not_measured_is_not_drawn(pictures: ModuleType, tmp_path: Path) -> None:
-    assert pictures.draw(results({("one-at-a-time", OURS): talk()}), tmp_path) == []
+def test_a_chart_without_results_is_not_drawn(charts: ModuleType, tmp_path: Path) -> None:
+    assert charts.draw(results({("one-at-a-time", OURS): traffic()}), tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_profile_is_told_by_function_and_by_line() -> None:
+def test_a_profile_is_summarised_by_function_and_by_line() -> None:
     raw = (
         "run (hub.py:1);flush (flusher.py:7) 30\nrun (hub.py:1);flush (flusher.py:9) 10\nrun (hub.py:1) 60\n"
     )
-    told = summary(raw).splitlines()
-    assert told[:3] == ["   60.0%  run (hub.py)", "   40.0%  flush (flusher.py)", "  by line:"]
-    assert told[3:] == [
+    lines = summary(raw).splitlines()
+    assert lines[:3] == ["   60.0%  run (hub.py)", "   40.0%  flush (flusher.py)", "  by line:"]
+    assert lines[3:] == [
         "   60.0%  run (hub.py:1)",
         "   30.0%  flush (flusher.py:7)",
         "   10.0%  flush (flusher.py:9)",

@@ -1,4 +1,4 @@
-"""Who takes part in what, in which order, and what is told meanwhile."""
+"""Which servers take part in a workload, the order of the runs, and the progress."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import replace
 import pytest
 
 from bench import machine, rounds
-from bench.figures import Run
-from bench.load import Crowd
-from bench.rounds import Planned, Progress, measure, plan
+from bench.load import Load
+from bench.metrics import Run
+from bench.rounds import PlannedRun, Progress, measure, plan
 from bench.servers import BY_KEY, SERVERS, Server, ServerFailed, started
-from bench.workloads import FULL, SATURATED_100, Takes, Workload, quick
+from bench.workloads import FULL, SATURATED_100, Participants, Workload, quick
 
-SHORT = Workload("short", "a short one", Crowd(10, speakers=2, window=4), rounds=3)
-OURS_ALONE = Workload("ours", "ours alone", Crowd(10, speakers=2, window=4), Takes.OURS, rounds=1)
+SHORT = Workload("short", "a short one", Load(10, senders=2, window=4), rounds=3)
+OURS_ALONE = Workload("ours", "ours alone", Load(10, senders=2, window=4), Participants.OURS, rounds=1)
 
 
-def test_rounds_are_interleaved_and_each_begins_with_another_server() -> None:
+def test_rounds_are_interleaved_and_each_starts_with_another_server() -> None:
     planned = plan([SHORT, OURS_ALONE], [BY_KEY["geventchat"], BY_KEY["redis"]])
     assert [(run.round, run.workload.key, run.server.key) for run in planned] == [
         (0, "short", "geventchat"),
@@ -33,70 +33,72 @@ def test_rounds_are_interleaved_and_each_begins_with_another_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("takes", "absent"),
+    ("participants", "absent"),
     [
-        (Takes.ALL, {"geventchat-bare"}),
-        (Takes.OURS_BOTH_WAYS, set()),
-        (Takes.SHEDDING, {"geventchat-bare", "threads", "gevent"}),
-        (Takes.OURS, set(BY_KEY) - {"geventchat"}),
+        (Participants.ALL, {"geventchat-bare"}),
+        (Participants.ALL_AND_BARE, set()),
+        (Participants.SHEDDING, {"geventchat-bare", "threads", "gevent"}),
+        (Participants.OURS, set(BY_KEY) - {"geventchat"}),
     ],
 )
-def test_who_takes_part(takes: Takes, absent: set[str]) -> None:
-    part = Workload("w", "", Crowd(2), takes).servers(SERVERS)
+def test_the_participants_of_a_workload(participants: Participants, absent: set[str]) -> None:
+    part = Workload("w", "", Load(2), participants).servers(SERVERS)
     assert set(BY_KEY) - {server.key for server in part} == absent
 
 
-def test_redis_speaks_its_own_protocol_and_the_others_the_room_s() -> None:
-    mixed = Workload("w", "", Crowd(2), dialects=("line", "json", "slash"))
+def test_redis_uses_its_own_protocol_and_the_others_the_dialects_of_the_workload() -> None:
+    mixed = Workload("w", "", Load(2), dialects=("line", "json", "slash"))
     assert mixed.dialects_of(BY_KEY["geventchat"]) == ("line", "json", "slash")
     assert SHORT.dialects_of(BY_KEY["redis"]) == ("redis",)
 
 
-def test_progress_says_what_is_measured_and_what_is_left() -> None:
+def test_progress_shows_the_current_run_and_the_time_left() -> None:
     planned = plan([SHORT], [BY_KEY["geventchat"], BY_KEY["redis"]])
     out = io.StringIO()
     progress = Progress(planned, out)
-    progress.tell(0, planned[0])
+    progress.show(0, planned[0])
     assert out.getvalue().startswith("[1/6] short · geventchat · round 1 of 3 · 11 s left\n")
-    progress.tell(5, planned[5])
+    progress.show(5, planned[5])
     assert out.getvalue().splitlines()[1].startswith("[6/6] short · redis · round 3 of 3 · ")
 
 
-def test_the_quick_run_fits_into_a_minute_and_the_full_one_into_twenty() -> None:
+def test_the_quick_run_takes_about_a_minute_and_the_full_one_about_twenty() -> None:
     chosen = list(SERVERS)
     assert sum(run.workload.expected_s(run.server) for run in plan(quick(), chosen)) < 60
     assert sum(run.workload.expected_s(run.server) for run in plan(FULL, chosen)) < 20 * 60
 
 
-def test_a_server_that_does_not_come_up_is_told_with_its_last_words() -> None:
-    broken = Server("broken", "broken", ("python3", "-c", "import sys; sys.exit('no such luck')"), "ready")
-    with pytest.raises(ServerFailed, match="no such luck"), started(broken, ("line",), core=None):
-        raise AssertionError("it is not up")
+def test_a_server_that_does_not_start_is_reported_with_its_errors() -> None:
+    broken = Server(
+        "broken", "broken", ("python3", "-c", "import sys; sys.exit('broken on purpose')"), "ready"
+    )
+    with pytest.raises(ServerFailed, match="broken on purpose"), started(broken, ("line",), core=None):
+        raise AssertionError("it started")
     run = measure(plan([SHORT], [broken])[0], machine.choose_cores())
-    assert run.fault is not None
-    assert "no such luck" in run.fault
+    assert run.failure is not None
+    assert "broken on purpose" in run.failure
 
 
-def test_a_server_is_ended_with_its_block() -> None:
+def test_a_server_is_stopped_at_the_end_of_its_block() -> None:
     with started(BY_KEY["asyncio"], ("line",), core=None) as running:
         assert running.process.poll() is None
     assert running.process.poll() is not None
 
 
-def test_a_child_is_pinned_and_we_are_not() -> None:
-    usual = os.sched_getaffinity(0)
-    with machine.pinned(min(usual)), started(BY_KEY["asyncio"], ("line",), core=None) as running:
-        assert os.sched_getaffinity(running.process.pid) == {min(usual)}
-    assert os.sched_getaffinity(0) == usual
+def test_only_the_child_process_is_pinned() -> None:
+    before = os.sched_getaffinity(0)
+    with machine.pinned(min(before)), started(BY_KEY["asyncio"], ("line",), core=None) as running:
+        assert os.sched_getaffinity(running.process.pid) == {min(before)}
+    assert os.sched_getaffinity(0) == before
 
 
-def test_the_machine_is_described_by_kind() -> None:
+def test_the_description_of_the_machine_does_not_identify_it() -> None:
     assert set(machine.describe()) == {"processor", "cores", "memory", "system", "python"}
 
 
-def test_the_headline_workload_is_the_one_that_is_stated() -> None:
-    crowd = SATURATED_100.crowd
-    assert (crowd.clients, crowd.speakers, crowd.window) == (100, 4, 64)
+def test_the_headline_workload_is_the_documented_one() -> None:
+    load = SATURATED_100.load
+    assert (load.clients, load.senders, load.window) == (100, 4, 64)
 
 
 @pytest.mark.parametrize(
@@ -104,18 +106,18 @@ def test_the_headline_workload_is_the_one_that_is_stated() -> None:
     [
         ([0.02, 0.0], 1000.0, 0.02, 1),
         ([0.5, 0.03], 1000.0, 0.03, 2),
-        ([0.5, 0.3, 0.4, 0.0], 1000.0, 0.3, 3),
+        ([0.5, 0.3, 0.4, 0.6, 0.7, 0.0], 1000.0, 0.3, 5),
         ([0.5, 0.0], 0.0, 0.5, 1),
     ],
     ids=["calm", "calm at last", "never calm", "no time left"],
 )
-def test_a_disturbed_run_is_measured_again(
+def test_a_disturbed_run_is_repeated(
     shares: list[float], budget_s: float, kept: float, measured: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coming = iter(shares)
     made = []
 
-    def measure(run: Planned, _cores: object, _watch: object) -> Run:
+    def measure(run: PlannedRun, _cores: object, _watch: object) -> Run:
         made.append(Run(run.workload.key, run.server.key, run.round, {"disturbance": next(coming)}))
         return made[-1]
 
@@ -123,11 +125,11 @@ def test_a_disturbed_run_is_measured_again(
     planned = plan([OURS_ALONE], [BY_KEY["geventchat"]])
     progress = Progress(planned, io.StringIO())
     (run,) = rounds.measure_all(planned, machine.Cores(0, 1), progress, budget_s=budget_s)
-    assert rounds.disturbance(run) == kept
+    assert run.disturbance == kept
     assert len(made) == measured
 
 
-def test_what_a_server_needs_and_is_not_there_is_named() -> None:
+def test_a_server_names_what_is_not_installed() -> None:
     here = BY_KEY["asyncio"]
     assert here.missing is None
     assert replace(here, program="no-such-program").missing == "no-such-program"

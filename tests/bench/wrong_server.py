@@ -1,6 +1,6 @@
-"""A chat server that is wrong in one way, chosen on its command line: what the load must find out.
+"""A chat server with one error, chosen on its command line, that the load generator must detect.
 
-Right but for what it does to the ninth broadcast, or to the first broadcast after it, for one listener.
+It is correct except for the ninth broadcast, or the one after it, to one receiver.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ NINTH = 9
 
 
 class WrongChat(Chat):
-    """Every instance has its own count of what its victim heard."""
+    """All connections share the count of broadcasts."""
 
-    way = ""
-    broadcasts = 0
+    error = ""
+    count = 0
     held = b""
 
-    def tell_others(self, data: bytes) -> None:
-        WrongChat.broadcasts += 1
+    def broadcast(self, data: bytes) -> None:
+        WrongChat.count += 1
         for name, member in list(self.members.items()):
             if member is self:
                 continue
             if name == VICTIM:
                 member.transport.write(self.wrong(data))
-                if self.way == "close" and self.broadcasts == NINTH:
+                if self.error == "close" and self.count == NINTH:
                     member.transport.close()
             else:
                 member.transport.write(data)
 
     def wrong(self, data: bytes) -> bytes:
-        number, way = self.broadcasts, self.way
-        if way == "mute":
+        number, error = self.count, self.error
+        if error == "mute":
             return data if number < NINTH else b""
-        if way == "reorder" and number == NINTH + 1:
+        if error == "reorder" and number == NINTH + 1:
             return data + WrongChat.held
         if number != NINTH:
             return data
-        if way == "reorder":
+        if error == "reorder":
             WrongChat.held = data
         return {
             "drop": b"",
@@ -54,19 +54,19 @@ class WrongChat(Chat):
             "cut": data[:-9],
             "crossed": data[:20] + data,
             "rename": data.replace(b"c0000", b"c9999"),
-        }.get(way, data)
+        }.get(error, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.name is not None:
             del self.members[self.name]
 
-    def answer(self, line: bytes) -> None:
-        if self.way == "surplus" and line.startswith(b"PING") and self.broadcasts and self.name == VICTIM:
+    def handle(self, line: bytes) -> None:
+        if self.error == "surplus" and line.startswith(b"PING") and self.count and self.name == VICTIM:
             self.transport.write(b"MSG c00000 one more\n")
-        if self.way == "refuse" and line.startswith(b"LOGIN c00004"):
+        if self.error == "refuse" and line.startswith(b"LOGIN c00004"):
             self.transport.write(b"ERR server-full\n")
         else:
-            super().answer(line)
+            super().handle(line)
 
 
 async def serve() -> None:
@@ -77,5 +77,5 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    WrongChat.way = sys.argv[1]
+    WrongChat.error = sys.argv[1]
     asyncio.run(serve())

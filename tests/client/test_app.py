@@ -54,11 +54,11 @@ def test_wrong_usage_exits_with_two_and_a_reason(
 def test_the_client_starts_without_the_server() -> None:
     program = (
         "import sys; sys.argv = ['geventchat', 'connect', '--help']\n"
-        "from geventchat.__main__ import main\n"
+        "from geventchat.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "loaded = {name.partition('.')[0] for name in sys.modules} | set(sys.modules)\n"
-        "print(loaded & {'gevent', 'prompt_toolkit', 'geventchat.server', 'geventchat.net', 'geventchat.cli'})"
+        "print(loaded & {'gevent', 'prompt_toolkit', 'geventchat.server', 'geventchat.net'})"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True

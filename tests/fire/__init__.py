@@ -1,1 +1,1 @@
-"""The server under fire: what tests/geventchat/test_fire_*.py share; `python -m tests.fire` runs the long forms."""
+"""Stress tests: scenarios shared by tests/geventchat/test_fire_*.py; `python -m tests.fire` runs their long forms."""

@@ -1,6 +1,6 @@
-"""python -m tests.fire SCENARIO [options]: the long forms of what the tests do briefly, with the figures they find.
+"""python -m tests.fire SCENARIO [options]: the long forms of the stress tests, with what they measure.
 
-Each is bounded by what it is asked for, keeps to loopback, and ends with exit code 1 where the server did wrong.
+Each is bounded, keeps to the loopback interface, and exits with code 1 if the server did something wrong.
 """
 
 from __future__ import annotations
@@ -13,75 +13,85 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from tests.fire import exhausting, holding, pelting, rudeness, soaking, stalling, stopping, storming
+from tests.fire import (
+    disconnects,
+    exhaustion,
+    garbage_clients,
+    idle,
+    logins,
+    shutdown,
+    slow_readers,
+    soak,
+)
+from tests.geventchat.model.dialects import DIALECTS
 
 _WEEK_HOURS = 168.0
 Figures = dict[str, Any]
 
 
-def _pelt(asked: argparse.Namespace) -> Figures:
-    runs = {dialect: pelting.pelt(asked.strings, asked.seed, dialect) for dialect in pelting.DIALECTS}
+def _garbage(args: argparse.Namespace) -> Figures:
+    runs = {name: garbage_clients.send_garbage(args.strings, args.seed, name) for name in DIALECTS}
     return {dialect: asdict(run) for dialect, run in runs.items()}
 
 
-def _hold(asked: argparse.Namespace) -> Figures:
+def _idle(args: argparse.Namespace) -> Figures:
     return asdict(
-        holding.hold(
-            asked.clients, asked.idle, named=not asked.unnamed, watch_s=asked.watch, spread_s=asked.spread
+        idle.idle_clients(
+            args.clients, args.idle, logged_in=not args.unnamed, watch_s=args.watch, spread_s=args.spread
         )
     )
 
 
-def _cut(asked: argparse.Namespace) -> Figures:
-    holding.cut_exactly(asked.clients, asked.idle)
-    return {"clients": asked.clients, "cut": "each at its microsecond"}
+def _idle_exact(args: argparse.Namespace) -> Figures:
+    idle.exact_idle_timeouts(args.clients, args.idle)
+    return {"clients": args.clients, "disconnected": "each at its microsecond"}
 
 
-def _stall(asked: argparse.Namespace) -> Figures:
-    return asdict(stalling.beside_stalled(asked.readers, asked.stalled, asked.queue, asked.round))
+def _slow_readers(args: argparse.Namespace) -> Figures:
+    return asdict(slow_readers.slow_readers(args.readers, args.stalled, args.queue, args.round))
 
 
-def _stop(asked: argparse.Namespace) -> Figures:
+def _shutdown(args: argparse.Namespace) -> Figures:
     return {
-        signum.name: asdict(stopping.in_traffic(asked.clients, signum, asked.lines))
+        signum.name: asdict(shutdown.signal_in_traffic(args.clients, signum, args.lines))
         for signum in (signal.SIGTERM, signal.SIGINT)
     }
 
 
-def _soak(asked: argparse.Namespace) -> Figures:
-    hours = asked.hours if asked.hours is not None else asked.weeks * _WEEK_HOURS
-    return asdict(soaking.soak(hours, asked.clients, asked.seed))
+def _soak(args: argparse.Namespace) -> Figures:
+    hours = args.hours if args.hours is not None else args.weeks * _WEEK_HOURS
+    return asdict(soak.soak(hours, args.clients, args.seed))
 
 
-def _rude(asked: argparse.Namespace) -> Figures:
-    return asdict(rudeness.endure(asked.connections, asked.rounds, asked.polite, asked.seed))
+def _disconnects(args: argparse.Namespace) -> Figures:
+    return asdict(disconnects.disconnects(args.connections, args.rounds, args.members, args.seed))
 
 
-def _exhaust(asked: argparse.Namespace) -> Figures:
-    exhausting.room_by_leaving(20)
+def _exhaustion(args: argparse.Namespace) -> Figures:
+    exhaustion.descriptor_freed(20)
     return {
-        "out of files": asdict(exhausting.out_of_files(asked.clients, asked.newcomers)),
-        "full queue": asdict(exhausting.full_queue(20)),
-        "clients with 120 files": exhausting.too_few_from_the_start(120, 100),
+        "out of files": asdict(exhaustion.out_of_files(args.clients, args.newcomers)),
+        "full accept queue": asdict(exhaustion.full_accept_queue(20)),
+        "clients with 120 files": exhaustion.lowered_client_limit(120, 100),
     }
 
 
-def _storm(asked: argparse.Namespace) -> Figures:
-    run = storming.login_storm(asked.logins)
+def _logins(args: argparse.Namespace) -> Figures:
+    run = logins.logins(args.logins)
     return {**asdict(run), "growth": run.growth}
 
 
-def _reconnect(asked: argparse.Namespace) -> Figures:
-    return asdict(storming.reconnect_storm(asked.clients, asked.times))
+def _reconnects(args: argparse.Namespace) -> Figures:
+    return asdict(logins.reconnects(args.clients, args.times))
 
 
 def main() -> int:
-    """Run one scenario and print what it found."""
+    """Run one scenario and print what it measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.fire", description=__doc__)
     scenarios = parser.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")
 
-    def scenario(name: str, run: Callable[[argparse.Namespace], Figures], about: str, **options: Any) -> None:
-        one = scenarios.add_parser(name, help=about, description=about)
+    def scenario(name: str, run: Callable[[argparse.Namespace], Figures], help: str, **options: Any) -> None:
+        one = scenarios.add_parser(name, help=help, description=help)
         one.set_defaults(run=run)
         for option, default in options.items():
             if default is False:
@@ -91,10 +101,10 @@ def main() -> int:
                     f"--{option}", type=type(default), default=default, help=f"default: {default}"
                 )
 
-    scenario("pelt", _pelt, "garbage in every dialect, in virtual time", strings=10_000, seed=1)
+    scenario("garbage", _garbage, "garbage in every dialect, in virtual time", strings=10_000, seed=1)
     scenario(
-        "hold",
-        _hold,
+        "idle",
+        _idle,
         "idle connections on real sockets",
         clients=5_000,
         idle=8.0,
@@ -102,22 +112,38 @@ def main() -> int:
         watch=0.0,
         spread=0.0,
     )
-    scenario("cut", _cut, "idle connections in virtual time", clients=5_000, idle=60.0)
-    scenario("stall", _stall, "clients that stop reading", readers=99, stalled=1, queue=1_048_576, round=40)
-    scenario("stop", _stop, "SIGTERM and SIGINT in traffic", clients=100, lines=2_000)
-    scenario("soak", _soak, "virtual weeks against a model", weeks=1.0, clients=200, seed=7)
+    scenario("idle-exact", _idle_exact, "idle time-outs in virtual time", clients=5_000, idle=60.0)
+    scenario(
+        "slow-readers",
+        _slow_readers,
+        "clients that stop reading",
+        readers=99,
+        stalled=1,
+        queue=1_048_576,
+        round=40,
+    )
+    scenario("shutdown", _shutdown, "SIGTERM and SIGINT in traffic", clients=100, lines=2_000)
+    scenario("soak", _soak, "weeks of virtual time against a model", weeks=1.0, clients=200, seed=7)
     scenarios.choices["soak"].add_argument("--hours", type=float, help="instead of weeks")
-    scenario("rude", _rude, "connections torn down rudely", connections=10_000, rounds=10, polite=50, seed=3)
-    scenario("exhaust", _exhaust, "no more files; a full queue", clients=100, newcomers=200)
-    scenario("storm", _storm, "logins in a row", logins=10_000)
-    scenario("reconnect", _reconnect, "all break off and all come back", clients=2_000, times=10)
+    scenario(
+        "disconnects",
+        _disconnects,
+        "connections torn down abruptly",
+        connections=10_000,
+        rounds=10,
+        members=50,
+        seed=3,
+    )
+    scenario("exhaustion", _exhaustion, "no free descriptor; a full accept queue", clients=100, newcomers=200)
+    scenario("logins", _logins, "logins in a row", logins=10_000)
+    scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
 
-    asked = parser.parse_args()
+    args = parser.parse_args()
     began = time.monotonic()
     try:
-        figures = asked.run(asked)
+        figures = args.run(args)
     except AssertionError as error:
-        print(f"the server did wrong: {error}", file=sys.stderr)
+        print(f"the server failed: {error}", file=sys.stderr)
         return 1
     for name, figure in figures.items():
         print(f"{name}: {figure}")

@@ -1,4 +1,4 @@
-"""Byte strings that no well-meaning client sends, of many kinds, by seed. Pure."""
+"""Byte strings that no well-behaved client sends, of many kinds, by seed. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from itertools import pairwise
 _MEGABYTE = 1_000_000
 Kind = Callable[[random.Random], bytes]
 
-_UGLY = (
+_AWKWARD = (
     "\x00", "\x07", "\x08", "\x1b[2J", "\x1b]0;pwned\x07", "\x7f", "\x85", "\x9b31m", "\u200b", "\u200d", "\u202e", "\u2066",
     "\u2028", "\u2029", "\ufeff", "\ufffe", "\U000e0001", "e\u0301" * 9, "\u0430dmin", "\ud7ff", "\U0010ffff", "\t", "\r", "\v",
+    "q" + "\u0323" * 300, "\u0344" * 40, "\U0001f3f4\U000e0067\U000e007f", "\u2060" * 50, "\u061c\u200e\u200f", "\ufff9x\ufffb",
     "\u3000", "\uff21", "\u0130", "\u1e9e", "\u0390", "\u05d0a", "\u0661\u06f1", "\U0001f469\u200d\U0001f680",
 )  # fmt: skip
 _VERBS = (
@@ -25,7 +26,7 @@ def _noise(rng: random.Random) -> bytes:
     return rng.randbytes(rng.randrange(1, 300)) + b"\n" * rng.randrange(2)
 
 
-def _newlines(rng: random.Random) -> bytes:
+def _line_ends(rng: random.Random) -> bytes:
     return bytes(rng.choice(b"\n\r\n\r\x00 a") for _ in range(rng.randrange(1, 200)))
 
 
@@ -112,6 +113,7 @@ def _bad_json(rng: random.Random) -> bytes:
         "[" * 1000, "[" * 2000 + "]" * 2000, '{"a":' * 600, '{"type": "chat", "n": ' + "9" * 4000 + "}",
         '{"type": "chat", "n": 1e999999}', '{"type": "chat", "n": -' + "1" * 150 + "." + "1" * 150 + "}",
         '{"n": 1' + "0" * 90 + "}",
+        '{"type": "chat", "x": [' + "1," * 1500 + "1]}", '{"type": "chat", "message": "' + ",[{" * 900 + '"}',
         '{"type": "users", "' + "k" * 3000 + '": 1}', "{" + ", ".join(f'"k{n}": {n}' for n in range(300)) + "}", '{"": ""}',
     )  # fmt: skip
     return rng.choice(kinds).encode() + b"\n"
@@ -120,13 +122,14 @@ def _bad_json(rng: random.Random) -> bytes:
 def _json_with_anything(rng: random.Random) -> bytes:
     kind = rng.choice(("join", "chat", "dm", "users", "ping", "quit", "JOIN", ""))
     field = rng.choice(("username", "message", "to", "token", "type"))
-    text = "".join(rng.choice(_UGLY) for _ in range(rng.randrange(6)))
+    text = "".join(rng.choice(_AWKWARD) for _ in range(rng.randrange(6)))
     return json.dumps({"type": kind, field: text}, ensure_ascii=rng.random() < 0.5).encode() + b"\n"
 
 
-def _ugly_words(rng: random.Random) -> bytes:
+def _awkward_words(rng: random.Random) -> bytes:
     text = "".join(
-        rng.choice(_UGLY) if rng.random() < 0.5 else rng.choice("ab 1_-.") for _ in range(rng.randrange(30))
+        rng.choice(_AWKWARD) if rng.random() < 0.5 else rng.choice("ab 1_-.")
+        for _ in range(rng.randrange(30))
     )
     return f"{rng.choice(_VERBS)} {text}\n".encode()
 
@@ -143,7 +146,7 @@ def _flood(rng: random.Random) -> bytes:
 
 KINDS: dict[str, Kind] = {
     "noise": _noise,
-    "line ends": _newlines,
+    "line ends": _line_ends,
     "truncated UTF-8": _truncated_utf8,
     "not UTF-8": _not_utf8,
     "NUL": _nul,
@@ -155,23 +158,23 @@ KINDS: dict[str, Kind] = {
     "other protocols": _other_protocols,
     "bad JSON": _bad_json,
     "JSON with anything": _json_with_anything,
-    "ugly words": _ugly_words,
+    "awkward words": _awkward_words,
     "many commands": _many_commands,
     "floods": _flood,
 }
-_COSTLY = {"megabyte lines": 0.1, "floods": 0.1}
+_FREQUENCY = {"megabyte lines": 0.1, "floods": 0.1}
 
 
-def piece_of_garbage(rng: random.Random) -> tuple[str, bytes]:
-    """One byte string, and of which kind it is."""
+def random_garbage(rng: random.Random) -> tuple[str, bytes]:
+    """One byte string, and its kind."""
     while True:
         name = rng.choice(list(KINDS))
-        if rng.random() < _COSTLY.get(name, 1.0):
+        if rng.random() < _FREQUENCY.get(name, 1.0):
             return name, KINDS[name](rng)
 
 
-def cut(rng: random.Random, data: bytes) -> list[bytes]:
-    """In one piece, byte by byte, or in pieces of any size."""
+def random_cuts(rng: random.Random, data: bytes) -> list[bytes]:
+    """The data in one piece, byte by byte, or in pieces of any size."""
     how = rng.randrange(4)
     if how < 2 or len(data) < 2:
         return [data]

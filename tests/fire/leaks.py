@@ -1,43 +1,44 @@
-"""What a server may not keep once its clients are gone: looked up in its tables, the kernel's and the interpreter's."""
+"""What a server must not keep once its clients are gone: in its own tables, the kernel's and the interpreter's."""
 
 from __future__ import annotations
 
 import gc
 import os
 from collections import Counter
+from typing import Any
 
 from gevent import Timeout
 from greenlet import greenlet
 
-from geventchat.chat.hub import Session
-from geventchat.dialects.framing import Framer
+from geventchat.chat.chat import Session
+from geventchat.dialects.framing import LineFraming
 from geventchat.net.connection import Connection
-from geventchat.net.opening import Opening
-from geventchat.net.outbox import Outbox
-from geventchat.net.pace import Pace
-from geventchat.net.vigil import Vigil
-from tests.fire.arena import Arena
+from geventchat.net.delivery import Subscriber
+from geventchat.net.flow import Gate, TokenBucket
+from geventchat.net.sniffing import Sniffer
+from geventchat.net.waiter import Waiter
+from tests.fire.simulation import Simulation
 
-_OF_A_CLIENT = (Connection, Outbox, Session, Vigil, Framer, Pace, Opening, Timeout)
+_PER_CLIENT = (Connection, Subscriber, Session, Waiter, LineFraming, TokenBucket, Gate, Sniffer, Timeout)
 
 
 class Census:
-    """What there is of each kind, to be compared with later."""
+    """How many objects of each kind exist, to be compared with later."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, simulation: Simulation) -> None:
         gc.collect()
         found: Counter[str] = Counter()
         for thing in gc.get_objects():
             kind = type(thing)
-            if kind in _OF_A_CLIENT:
+            if kind in _PER_CLIENT:
                 found[kind.__name__] += 1
             elif issubclass(kind, greenlet) and not thing.dead:
                 found["greenlet"] += 1
         found["descriptor"] = len(os.listdir("/proc/self/fd"))
-        found["timer"] = arena.timers
+        found["timer"] = simulation.timers
         self.found = found
 
-    def since(self, before: Census) -> list[str]:
+    def growth_since(self, before: Census) -> list[str]:
         """What there is more of now."""
         return [
             f"{count - before.found[kind]} more of {kind}"
@@ -46,27 +47,44 @@ class Census:
         ]
 
 
-def kept(arena: Arena) -> list[str]:
-    """What the server's own tables still hold, in words; empty when all clients are forgotten."""
-    server, around = arena.server, arena.around
-    room, door, flusher = around.hub.room, around.door, around.flusher
-    counted: dict[str, int] = {
+def baseline(simulation: Simulation) -> Census:
+    """A census after one client has come and gone: the server remembers its address for a while."""
+    simulation.connect().close()
+    simulation.advance(1)
+    return Census(simulation)
+
+
+def leftovers(simulation: Simulation) -> list[str]:
+    """What the server's own tables still hold; empty when all clients are forgotten."""
+    server, context = simulation.server, simulation.context
+    chat, admission, delivery = context.chat, context.admission, context.delivery
+    lobby: Any = chat.lobby
+    counts: dict[str, int] = {
         "connections": len(server._connections),
-        "names": len(room),
-        "names shown": len(room._shown),
-        "dialects present": len(room._present) + len(room._feeds),
-        "places at the door": door.inside,
-        "places by address": len(door._by_origin),
-        "on the way out": door.parting,
-        "feeds to hand out": len(flusher._spoken),
-        "outboxes to settle": len(flusher._diverted),
-        "outboxes to let go": len(flusher._losing),
-        "faults": len(arena.faults),
+        "sessions": len(chat),
+        "names in the lobby": len(lobby.names),
+        "audiences of the lobby": len(lobby._members) + len(lobby._audiences),
+        "departures to announce": len(lobby._departures) + context.announcer._running,
+        "clients waiting at the gate": len(lobby.gate._waiting),
+        "slots": admission.connected,
+        "slots by address": sum(address.connections for address in admission._addresses.values()),
+        "addresses that will not be forgotten": len(
+            set(admission._addresses.values()) - set(admission._departed)
+        ),
+        "closing connections": admission.closing,
+        "audiences with a turn": len(delivery._changed),
+        "spliced subscribers": len(delivery._spliced),
+        "abandoned subscribers": len(delivery._abandoned),
+        "subscribers that are behind": len(delivery._behind),
+        "sockets watched for hang-ups": len(context.hangups._callbacks),
+        "faults": len(simulation.faults),
     }
-    for feed in arena.feeds:
-        name = feed.dialect.name
-        counted[f"{name}: members flowing"] = len(feed.flowing)
-        counted[f"{name}: members behind"] = len(feed.behind)
-        counted[f"{name}: frames"] = len(feed._frames)
-        counted[f"{name}: bytes"] = feed.size + len(feed.turn)
-    return [f"{count} {what}" for what, count in counted.items() if count]
+    for audience in simulation.audiences:
+        name = audience.dialect.name
+        counts[f"{name}: members in sync"] = len(audience.in_sync)
+        counts[f"{name}: members with a backlog"] = len(audience.backlogged)
+        counts[f"{name}: slow readers"] = audience.slow_readers
+        counts[f"{name}: gates"] = len(audience._gates)
+        counts[f"{name}: frames"] = len(audience._frames)
+        counts[f"{name}: bytes"] = audience.size + len(audience.turn)
+    return [f"{count} {what}" for what, count in counts.items() if count]

@@ -1,6 +1,6 @@
-"""A real server in a process of its own, and what its operator could see of it: memory, descriptors, CPU, log, exit code.
+"""A real server in its own process, and what its operator can see: memory, descriptors, CPU, log, exit code.
 
-Must not know what is said to it.
+Knows nothing of what clients send.
 """
 
 from __future__ import annotations
@@ -17,40 +17,42 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from geventchat.net.descriptors import raise_limit
+from geventchat.net.admission import raise_descriptor_limit
 
-# Thousands of clients are as many descriptors here; many systems allow a program no more than 1,024 unless it asks.
-raise_limit()
+# Thousands of clients are as many descriptors in this process; many systems allow 1,024 unless a program asks for more.
+raise_descriptor_limit()
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60.0
-"""How long anything may take before a test gives up: far more than it needs, since machines are shared."""
-_LOOK_S = 0.002
+TIMEOUT_S = 60.0
+"""How long anything can take before a test fails: far more than it needs, since machines are shared."""
+_POLL_S = 0.002
 _READY = re.compile(r"Chat server started on (?P<host>\S+):(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
+# Thousands of clients come from one address here; their rate is not what is being tested.
+NO_ADDRESS_RATES = ("--address-connection-rate=0", "--address-login-rate=0", "--address-byte-rate=0")
 
 
 def descriptors_allowed(needed: int) -> bool:
-    """Whether this process may have so many files open, as it is or where it is asked for."""
+    """True when this process can have this many files open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= needed
 
 
-def eventually(what: str, is_so: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
-    """Look again and again until it is so."""
+def wait_for(what: str, condition: Callable[[], bool], within_s: float = TIMEOUT_S) -> None:
+    """Poll until the condition holds."""
     deadline = time.monotonic() + within_s
-    while not is_so():
+    while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s:g} s: {what}")
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 class ServerProcess:
-    """`python -m geventchat` on free ports of loopback."""
+    """`python -m geventchat` on free ports of the loopback interface."""
 
     def __init__(
         self, *options: str, dialects: tuple[str, ...] = ("line",), files: int | None = None
     ) -> None:
-        """`files`: how many it may have open, as a hard limit."""
+        """`files` is a hard limit on open files."""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
-        # A `line` listener of ours, always: without one the server would take its usual port.
+        # Without a `line` address here the server would take its default port.
         listen = [f"--listen={dialect}://127.0.0.1:0" for dialect in dict.fromkeys(("line", *dialects))]
         limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))) if files else None
         self._process = subprocess.Popen(
@@ -87,21 +89,20 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The process."""
         return self._process.pid
 
-    def at(self, dialect: str = "line") -> tuple[str, int]:
+    def address(self, dialect: str = "line") -> tuple[str, int]:
         """Where it serves this dialect."""
         return "127.0.0.1", self.ports[dialect]
 
     @property
     def resident_bytes(self) -> int:
-        """What of it is in memory."""
+        """Its resident set size."""
         with open(f"/proc/{self.pid}/status") as status:
             for line in status:
                 if line.startswith("VmRSS:"):
                     return int(line.split()[1]) * 1024
-        raise AssertionError("the server is gone")
+        raise AssertionError("the server process is gone")
 
     @property
     def descriptors(self) -> int:
@@ -110,7 +111,7 @@ class ServerProcess:
 
     @property
     def cpu_s(self) -> float:
-        """How long it has been on a processor, to the nanosecond."""
+        """How long its threads have run."""
         tasks = f"/proc/{self.pid}/task"
         spent = 0
         for task in os.listdir(tasks):
@@ -118,10 +119,10 @@ class ServerProcess:
         return spent / 1e9
 
     def log(self) -> str:
-        """All that it has logged so far."""
+        """Everything it has logged so far."""
         return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode()
 
-    def logged(self, event: str) -> list[str]:
+    def log_lines(self, event: str) -> list[str]:
         """The log's lines about this event."""
         return [line for line in self.log().split("\n") if line.split(" ")[2:3] == [event]]
 
@@ -129,19 +130,19 @@ class ServerProcess:
         """Send it a signal."""
         self._process.send_signal(what)
 
-    def allow_files(self, soft: int) -> None:
-        """Change how many files it may have open, as it runs."""
+    def limit_files(self, soft: int) -> None:
+        """Change its soft limit on open files while it runs."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
 
-    def says(self, words: str) -> None:
-        """Wait until it has said this on its standard output."""
+    def wait_for_output(self, words: str) -> None:
+        """Wait until it prints this on its standard output."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if words in line:
                 return
-        raise AssertionError(f"the server never said {words!r}")
+        raise AssertionError(f"the server never printed {words!r}")
 
-    def exit_code(self, within_s: float = PATIENCE_S) -> int:
+    def exit_code(self, within_s: float = TIMEOUT_S) -> int:
         """Wait for its end."""
         return self._process.wait(within_s)

@@ -1,1 +1,1 @@
-"""Transcripts played at servers that know nothing of the harness: a folder for each, with what starts it."""
+"""Transcripts played against servers written by others: a folder for each, with the command that starts it."""

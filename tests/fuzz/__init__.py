@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of what reads bytes: the targets, a corpus for each, and `python -m tests.fuzz` to run them."""
+"""Coverage-guided fuzzing of everything that reads bytes: targets, a corpus for each, and `python -m tests.fuzz`."""

@@ -1,7 +1,7 @@
 """python -m tests.fuzz TARGET [--seconds N] [--runs N] [--seed N]: fuzz one target with atheris, from its corpus.
 
-What is new and interesting is kept in --keep DIR (nowhere by default: the corpus in the tree changes by hand only); an input
-that fails is written to the current directory and told. The exit code is 0 when none did.
+Inputs that reach new code are kept in --keep DIR (nowhere by default: the corpus in the tree is changed by hand only).
+An input that fails is written to the current directory and printed. The exit code is 0 when none did.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ NAMES = ("framing", "line", "json", "slash")
 
 
 def main() -> int:
-    """Never returns once the fuzzer runs: that ends the process itself."""
+    """Does not return once the fuzzer runs: it ends the process itself."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", choices=NAMES)
-    parser.add_argument("--seconds", type=int, default=60, help="for how long (default: 60)")
-    parser.add_argument("--runs", type=int, default=-1, help="how many inputs at most (default: no limit)")
-    parser.add_argument("--seed", type=int, default=1, help="of the fuzzer's choices (default: 1)")
-    parser.add_argument("--keep", type=Path, help="where to keep inputs that reached something new")
-    asked = parser.parse_args()
+    parser.add_argument("--seconds", type=int, default=60, help="how long to run (default: 60)")
+    parser.add_argument("--runs", type=int, default=-1, help="most inputs to try (default: no limit)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the fuzzer (default: 1)")
+    parser.add_argument("--keep", type=Path, help="where to keep inputs that reach new code")
+    args = parser.parse_args()
     try:
         import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:
@@ -31,19 +31,19 @@ def main() -> int:
         return 2
     with atheris.instrument_imports(include=["geventchat", "json"]):
         from tests.fuzz.targets import TARGETS
-    with tempfile.TemporaryDirectory() as passing:
-        keep = asked.keep or Path(passing)
+    with tempfile.TemporaryDirectory() as temporary:
+        keep = args.keep or Path(temporary)
         keep.mkdir(parents=True, exist_ok=True)
         options = [
-            f"-max_total_time={asked.seconds}",
-            f"-runs={asked.runs}",
-            f"-seed={asked.seed}",
+            f"-max_total_time={args.seconds}",
+            f"-runs={args.runs}",
+            f"-seed={args.seed}",
             "-max_len=6000",
             "-timeout=10",
             "-rss_limit_mb=2048",
             "-print_final_stats=1",
         ]
-        atheris.Setup([sys.argv[0], *options, str(keep), str(CORPUS / asked.target)], TARGETS[asked.target])
+        atheris.Setup([sys.argv[0], *options, str(keep), str(CORPUS / args.target)], TARGETS[args.target])
         atheris.Fuzz()
     return 0
 

@@ -1,6 +1,6 @@
-"""What is fuzzed: one function of bytes for each thing that reads them; it raises where anything is amiss.
+"""What is fuzzed: a function of bytes for each thing that reads them; it raises when something is wrong.
 
-Pure: no sockets, no gevent, and no fuzzer either, so that the corpus can be played wherever Python runs.
+Pure: no sockets, no event loop and no fuzzer, so the corpus can be run wherever Python runs.
 """
 
 from __future__ import annotations
@@ -8,22 +8,34 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
-from geventchat.chat.commands import Fault, Login, Say, Violation
-from geventchat.chat.events import Broadcast, Dismissed, Event, Parting, Relayed, Said, Told
-from geventchat.chat.hub import Hub, Session
-from geventchat.chat.room import Feed as RoomFeed
+from geventchat.chat.chat import DONE, Chat, Leave, Session
+from geventchat.chat.commands import InvalidCommand, Login, ParseError, Say
+from geventchat.chat.events import (
+    Broadcast,
+    DirectMessage,
+    DirectMessageSent,
+    DisconnectNotice,
+    Event,
+    NoticeReason,
+    PrivateEvent,
+    Said,
+)
+from geventchat.chat.rooms import Audience, Gate
 from geventchat.dialects import DIALECTS
-from geventchat.dialects.dialect import Dialect, Marked
-from geventchat.dialects.framing import Framer
-from geventchat.dialects.telnet import TIMING_MARK
-from geventchat.net.opening import Opening
+from geventchat.dialects.dialect import Dialect, WithTimingMark
+from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
+from geventchat.net.sniffing import Sniffer
 
-LIMIT_BYTES = 64
-_HUB_LIMIT_BYTES = 4_096
-# What no reader of ours may be made to print: controls, bidirectional overrides and isolates, other line breaks.
-_HARMFUL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
-_AT = 1_234_567_890
+MAX_LINE = 64
+_CHAT_MAX_LINE = 4_096
+# What no client can be made to print: controls, bidirectional overrides and isolates, other line breaks.
+_UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
+# Nor what cannot be seen, or covers the lines above and below.
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060-\u2064\u3164\ufeff]|[\u0300-\u036f]{5}")
+_TIME_S = 1_234_567_890
 
 
 def framing(data: bytes) -> None:
@@ -31,115 +43,146 @@ def framing(data: bytes) -> None:
     if not data:
         return
     step, wire = data[0] % 17 + 1, data[1:]
-    expected = lines_of(wire, LIMIT_BYTES)
+    expected = lines_of(wire, MAX_LINE)
     for size in (step, 1, max(1, len(wire))):
-        framer, found = Framer(LIMIT_BYTES), list[bytes | None]()
+        reader, found = LineFraming(MAX_LINE), list[Line]()
         for at in range(0, len(wire), size):
-            found += framer.feed(wire[at : at + size])
-            assert len(framer.unfinished) <= LIMIT_BYTES + 1, "it holds more than a line may have"
+            found += reader.feed(wire[at : at + size])
+            assert len(reader._rest) <= MAX_LINE + 1, "it holds more than a line can have"
         assert found == expected, f"in pieces of {size}: {found} instead of {expected}"
-    stranger = {Opening(LIMIT_BYTES).judge(wire)}
-    assert len(stranger) == 1
+    Sniffer(MAX_LINE).feed(wire)
 
 
-def lines_of(wire: bytes, limit: int) -> list[bytes | None]:
-    """The definition: a line ends in a newline, less one carriage return; one over the limit is None."""
+def lines_of(wire: bytes, limit: int) -> list[Line]:
+    """The definition: a line ends in a newline, less one carriage return; one over the limit is TOO_LONG."""
     lines = [line[:-1] if line.endswith(b"\r") else line for line in wire.split(b"\n")[:-1]]
-    return [line if len(line) <= limit else None for line in lines]
+    return [line if len(line) <= limit else TOO_LONG for line in lines]
 
 
-def reader(dialect: Dialect) -> Callable[[bytes], None]:
-    """A whole conversation in one dialect, beside one listener in each: nobody is told anything that could do harm."""
+def conversation(dialect: Dialect) -> Callable[[bytes], None]:
+    """A whole conversation in one dialect, beside one listener in each: nobody is sent anything harmful."""
 
     def converse(data: bytes) -> None:
-        hub = Hub(lambda: float(_AT))
-        feeds = {name: _Feed(each) for name, each in DIALECTS.items()}
-        others = [Session(_Ear(feed)) for feed in feeds.values()]
-        for n, other in enumerate(others):
-            hub.handle(other, Login(f"listener{n}"))
-        session = Session(_Ear(feeds[dialect.name]))
-        for line in Framer(_HUB_LIMIT_BYTES).feed(data + b"\n"):
-            joined = session.name is not None
-            command = Violation(Fault.TOO_LONG) if line is None else dialect.read(line, joined)
-            if isinstance(command, Marked):
-                assert command.answer == TIMING_MARK
-                command = command.command
-            if isinstance(command, Say) and command.text and joined:
-                # Twice in one breath: a frame of two lines.
-                hub.say(session, (command.text, command.text))
-            elif command is not None and not hub.handle(session, command):
+        chat = Chat(lambda: float(_TIME_S), new_gate=lambda delay_s: _OpenGate(), contacts=3)
+        audiences = {name: _CheckedAudience(each) for name, each in DIALECTS.items()}
+        listeners = [Session(_CheckedSubscriber(audience)) for audience in audiences.values()]
+        for n, listener in enumerate(listeners):
+            chat.handle(listener, Login(f"listener{n}"))
+        session = Session(_CheckedSubscriber(audiences[dialect.name]))
+        reader = dialect.reader()
+        for line in LineFraming(_CHAT_MAX_LINE).feed(data + b"\n"):
+            logged_in = session.name is not None
+            reading = (
+                InvalidCommand(ParseError.TOO_LONG) if line is TOO_LONG else reader.read(line, logged_in)
+            )
+            if isinstance(reading, WithTimingMark):
+                reading = reading.reading
+            if reading is None:
+                continue
+            # The texts of consecutive lines become one command: a frame of two lines.
+            result = chat.handle(session, Say([reading] * 2) if isinstance(reading, str) else reading)
+            if isinstance(result, Leave):
                 break
-        session.ear.hear(Dismissed(Parting.IDLE))
-        hub.leave(session)
-        assert len(hub.room) == len(others)
-        for feed in feeds.values():
-            feed.check()
+            assert result is DONE
+            assert len(session.contacts or ()) <= 3
+        session.subscriber.deliver(DisconnectNotice(NoticeReason.IDLE))
+        chat.leave(session)
+        assert len(chat) == len(chat.lobby.names) == len(listeners)
+        for audience in audiences.values():
+            audience.check()
 
     return converse
 
 
-class _Feed:
-    """A feed that checks every frame; `own` frames come through the ears."""
+class _CheckedAudience:
+    """An audience that checks everything that is sent in one dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self._wire: list[bytes] = []
 
-    def publish(self, event: Broadcast, author: object) -> None:
-        self.write(event)
+    def delay_s(self) -> float:
+        return 0.0
 
-    def write(self, event: Event) -> None:
-        frame = self.dialect.write(event)
-        lines = _lines_of(event, self.dialect)
+    def attach(self, gate: Gate) -> None: ...
+
+    def detach(self, gate: Gate) -> None: ...
+
+    def publish(self, event: Broadcast, author: object) -> None:
+        self.check_frame(event, self.dialect.encode(event))
+
+    def check_frame(self, event: Event, frame: bytes) -> None:
+        """A frame is complete lines, as many as the event has."""
+        lines = _line_count(event, self.dialect)
         assert not frame or lines is None or frame.count(b"\n") == lines, f"not {lines} lines: {frame!r}"
         assert not frame or frame.endswith(b"\n"), f"half a line: {frame!r}"
         self._wire.append(frame)
 
     def check(self) -> None:
-        """All that was written in this dialect."""
+        """Everything that was sent is harmless text."""
         wire = b"".join(self._wire)
         text = wire.decode("ascii" if self.dialect.name == "json" else "utf-8")
-        found = _HARMFUL.search(text)
-        assert found is None, f"{found!r} in {text!r}"
+        for harmful in (_UNSAFE, _INVISIBLE):
+            found = harmful.search(text)
+            assert found is None, f"{found!r} in {text!r}"
         if self.dialect.name == "json":
             for line in text.splitlines():
-                said = json.loads(line)
-                for value in said.values():
+                for value in json.loads(line).values():
                     words = value if isinstance(value, list) else [value]
-                    assert not any(_HARMFUL.search(word) for word in words if isinstance(word, str)), line
-                    "".join([word for word in words if isinstance(word, str)]).encode()
+                    for word in [word for word in words if isinstance(word, str)]:
+                        assert not _UNSAFE.search(word), line
+                        assert not _INVISIBLE.search(word), line
+                        word.encode()
 
 
-def _lines_of(event: Event, dialect: Dialect) -> int | None:
-    """How many lines such an event is; None where a roster, the help or a welcome are lines by right."""
+class _CheckedSubscriber:
+    """One client: what it alone is sent is checked as well."""
+
+    def __init__(self, audience: _CheckedAudience) -> None:
+        self._audience = audience
+
+    @property
+    def audience(self) -> Audience:
+        return self._audience
+
+    def deliver(self, event: PrivateEvent) -> None:
+        self._audience.check_frame(event, self._audience.dialect.encode_private(event))
+
+    def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
+        self.deliver(message)
+
+    def direct_gate(self, stranger: bool) -> _OpenGate:
+        return _OpenGate()
+
+    def subscribe(self) -> None: ...
+
+    def unsubscribe(self) -> None: ...
+
+
+class _OpenGate:
+    """Here everyone can follow."""
+
+    def is_open(self) -> bool:
+        return True
+
+    def pump(self) -> None: ...
+
+    def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
+        raise AssertionError("an open gate admits nobody")
+
+
+def _line_count(event: Event, dialect: Dialect) -> int | None:
+    """How many lines such an event is; None for a roster, the help or a welcome."""
     if isinstance(event, Said):
         return len(event.texts)
-    if dialect.name == "json" or isinstance(event, Broadcast | Told | Relayed | Dismissed):
+    if dialect.name == "json" or isinstance(
+        event, Broadcast | DirectMessage | DirectMessageSent | DisconnectNotice
+    ):
         return 1
     return None
 
 
-class _Ear:
-    """One client: what it alone is told is checked like what all are told."""
-
-    def __init__(self, feed: _Feed) -> None:
-        self._feed = feed
-
-    @property
-    def feed(self) -> RoomFeed:
-        return self._feed
-
-    def hear(self, event: Event) -> None:
-        self._feed.write(event)
-
-    def begin(self) -> None: ...
-
-    def cease(self) -> None: ...
-
-    def skip(self, start: int, end: int) -> None: ...
-
-
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "framing": framing,
-    **{name: reader(dialect) for name, dialect in DIALECTS.items()},
+    **{name: conversation(dialect) for name, dialect in DIALECTS.items()},
 }

@@ -1,4 +1,4 @@
-"""The corpus passes everywhere; where there is a fuzzer, it looks for more, for a moment."""
+"""The corpus passes everywhere; where a fuzzer is installed, it looks for more for a moment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INPUTS = sorted(CORPUS.glob("*/*"))
 
 
 @pytest.mark.parametrize("path", INPUTS, ids=[f"{path.parent.name}/{path.name}" for path in INPUTS])
-def test_each_input_of_the_corpus_passes(path: Path) -> None:
+def test_corpus_input_passes(path: Path) -> None:
     TARGETS[path.parent.name](path.read_bytes())
 
 
@@ -31,7 +31,7 @@ def test_every_target_has_a_corpus() -> None:
     reason="atheris is not installed; it has no wheel for every Python (pip install 'geventchat[fuzz]')",
 )
 @pytest.mark.parametrize("target", NAMES)
-def test_the_fuzzer_finds_nothing_in_a_moment(target: str, tmp_path: Path) -> None:
+def test_fuzzer_finds_nothing_in_two_seconds(target: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz", target, "--seconds=2", "--runs=2000"]
     run = subprocess.run(
         [*command, f"--keep={tmp_path / 'kept'}"],
@@ -42,6 +42,6 @@ def test_the_fuzzer_finds_nothing_in_a_moment(target: str, tmp_path: Path) -> No
         timeout=100,
     )
     assert run.returncode == 0, run.stderr[-4000:]
-    # It has looked further than what it was given.
+    # It has tried more than the corpus.
     tried = int(run.stderr.rsplit("stat::number_of_executed_units:", 1)[1].split()[0])
     assert tried > len([path for path in INPUTS if path.parent.name == target]), run.stderr[-2000:]

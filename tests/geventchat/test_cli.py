@@ -1,59 +1,42 @@
-"""The program itself: what it prints, how it ends. Each test runs it, as people do."""
+"""The program: its messages, its help, its signals and how it ends. Each test runs it, as people do."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import textwrap
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-MOMENT_S = 20
+from geventchat.settings import SETTINGS
+from tests.geventchat.processes import (
+    TIMEOUT_S,
+    full_pipe,
+    port_of,
+    ready_lines,
+    run,
+    running,
+)
 
 
-def environment(**more: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key not in {"PORT", "CHAT_PORT"}}
-    return {**{key: value for key, value in kept.items() if not key.startswith("GEVENTCHAT_")}, **more}
+def log_in(port: int, name: bytes = b"alice") -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
+    client.sendall(b"LOGIN " + name + b"\n")
+    assert client.recv(100) == b"OK\n"
+    return client
 
 
-def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "geventchat", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=MOMENT_S, env=environment(**more), check=False
-    )
-
-
-@contextmanager
-def running(*words: str, **more: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "geventchat", *words]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**more)
-    ) as server:
-        try:
-            yield server
-        finally:
-            server.kill()
-
-
-def started(server: subprocess.Popen[str]) -> list[str]:
-    """The ready lines, up to the last of them."""
-    lines = []
-    for line in server.stdout:
-        lines.append(line.rstrip("\n"))
-        if "Waiting for connections" in line:
-            break
-    return lines
-
-
-def ask_without_listening(client: socket.socket) -> None:
-    """More than the kernel holds, reading none of it, so that the goodbye to this client has to wait."""
+def ask_without_reading(client: socket.socket) -> None:
+    """Ask for more than the kernel holds and read none of it, so that this client cannot be sent its notice."""
     client.settimeout(0.2)
     questions = (b"PING " + b"x" * 4000 + b"\n") * 100
     try:
@@ -64,57 +47,17 @@ def ask_without_listening(client: socket.socket) -> None:
     raise AssertionError("the server took 400 MB of questions")
 
 
-def port_of(line: str) -> int:
-    return int(re.search(r":(\d+)(?: \(\w+\))?$", line)[1])
+# --- Starting --------------------------------------------------------------------------------------------------------
 
 
-def test_the_ready_lines_are_those_of_the_document_with_the_real_port():
+def test_the_ready_lines_are_those_of_the_protocol_documents_with_the_real_port():
     with running("0", "--listen", "json://127.0.0.1:0", "--listen", "slash://[::1]:0") as server:
-        lines = started(server)
+        lines = ready_lines(server)
         assert re.fullmatch(r"\[SERVER\] Chat server started on 0\.0\.0\.0:[1-9]\d*", lines[0])
         assert re.fullmatch(r"\[SERVER\] Chat server started on 127\.0\.0\.1:[1-9]\d* \(json\)", lines[1])
         assert re.fullmatch(r"\[SERVER\] Chat server started on \[::1\]:[1-9]\d* \(slash\)", lines[2])
         assert lines[3] == "[SERVER] Waiting for connections..."
-        with socket.create_connection(("127.0.0.1", port_of(lines[0])), MOMENT_S) as client:
-            client.sendall(b"LOGIN alice\n")
-            assert client.recv(100) == b"OK\n"
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_good_order(signum: signal.Signals):
-    with running("-p", "0") as server:
-        port = port_of(started(server)[0])
-        with socket.create_connection(("127.0.0.1", port), MOMENT_S) as client:
-            client.sendall(b"LOGIN alice\n")
-            assert client.recv(100) == b"OK\n"
-            server.send_signal(signum)
-            assert client.makefile("rb").read() == b"INFO server-shutdown\n"
-        out, err = server.communicate(timeout=MOMENT_S)
-        assert out == "[SERVER] Shutting down...\n[SERVER] Server stopped.\n"
-        assert server.returncode == 0
-        assert "Traceback" not in err
-
-
-def test_a_second_signal_ends_it_at_once():
-    with running("-p", "0", "--rate", "0") as server:
-        port = port_of(started(server)[0])
-        with socket.create_connection(("127.0.0.1", port), MOMENT_S) as client:
-            client.sendall(b"LOGIN alice\n")
-            ask_without_listening(client)
-            server.send_signal(signal.SIGTERM)
-            assert server.stdout.readline() == "[SERVER] Shutting down...\n"
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(MOMENT_S) == 128 + signal.SIGTERM
-
-
-def test_clients_left_at_the_deadline_are_an_exit_code_of_their_own():
-    with running("-p", "0", "--rate", "0", "--shutdown-timeout", "0.2") as server:
-        port = port_of(started(server)[0])
-        with socket.create_connection(("127.0.0.1", port), MOMENT_S) as client:
-            client.sendall(b"LOGIN alice\n")
-            ask_without_listening(client)
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(MOMENT_S) == 5
+        log_in(port_of(lines[0])).close()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +71,7 @@ def test_clients_left_at_the_deadline_are_an_exit_code_of_their_own():
     ],
     ids=["positional", "-p", "--port", "CHAT_PORT", "PORT"],
 )
-def test_a_port_in_use_is_said_with_another_to_try(words: list[str], more: dict[str, str]):
+def test_a_port_in_use_is_reported_with_another_to_try(words: list[str], more: dict[str, str]):
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = run(
@@ -140,66 +83,311 @@ def test_a_port_in_use_is_said_with_another_to_try(words: list[str], more: dict[
     assert ended.stdout == ""
 
 
-def test_an_address_that_is_not_here_is_said():
+def test_an_address_of_another_machine_is_reported():
     ended = run("--host", "192.0.2.1", "-p", "0")
     assert ended.returncode == 4
     assert "cannot listen on 192.0.2.1:0" in ended.stderr
 
 
+def test_the_client_limit_is_kept_under_the_hard_limit_on_open_files():
+    with running(
+        "-p", "0", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200))
+    ) as server:
+        ready_lines(server)
+        server.send_signal(signal.SIGTERM)
+        _, err = server.communicate(timeout=TIMEOUT_S)
+    assert re.search(r"WARNING client-limit-lowered asked=10000 clients=124\n", err)
+
+
+# --- Messages --------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["--port", "abc"], 3, "port: 'abc' is not a port from 0 to 65535 (from --port)"),
-        (["--max-clients", "0"], 3, "max-clients: '0' is not a whole number of at least 1"),
-        (["--config", "/nowhere/chat.toml"], 3, "/nowhere/chat.toml"),
-        (["--frobnicate"], 2, "unrecognized arguments"),
+        (["-p", "abc"], 3, "port: 'abc' is not a port from 0 to 65535 (from --port)"),
+        (["70000"], 3, "port: '70000' is not a port from 0 to 65535 (from the argument PORT)"),
+        (
+            ["--max-clients", "many"],
+            3,
+            "max-clients: 'many' is not a whole number of at least 1 (from --max-clients)",
+        ),
+        (
+            ["--config", "/nowhere/a.toml"],
+            3,
+            "config: cannot read /nowhere/a.toml: No such file or directory",
+        ),
+        (["--frobnicate"], 2, "unknown option --frobnicate"),
+        (["--max-client=5"], 2, "unknown option --max-client; did you mean --max-clients?"),
+        (["5000", "5001"], 2, "unexpected argument '5001'"),
+        (["--port"], 2, "argument -p/--port: expected one argument"),
         (["5000", "--port", "5001"], 2, "two ports: 5000 and --port 5001"),
+        (["conect"], 2, "unknown command 'conect'; did you mean connect?"),
+        (["healt", "-p", "1"], 2, "unknown command 'healt'; did you mean health?"),
+        (["help"], 2, "unknown command 'help'; did you mean --help?"),
+        (["-p", "1", "connect"], 2, "connect has to be the first argument"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_with_a_code(words: list[str], code: int, said: str):
+def test_an_error_is_reported_in_plain_words_with_an_exit_code(words: list[str], code: int, message: str):
     ended = run(*words)
     assert ended.returncode == code
-    assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
+    hint = "Try: geventchat --help\n" if code == 2 else ""
+    assert ended.stderr == f"geventchat: {message}\n{hint}"
+    assert ended.stdout == ""
 
 
-def test_check_prints_the_settings_in_force_and_where_each_came_from(tmp_path: Path):
+def test_check_prints_the_effective_settings_and_where_each_came_from(tmp_path: Path):
     file = tmp_path / "chat.toml"
-    file.write_text("burst = 9\n")
-    ended = run("--check", "--rate", "5", "--config", str(file), GEVENTCHAT_MAX_LINE="100", PORT="7")
+    file.write_text("burst = 9\nlog-messages = true\n")
+    ended = run(
+        "--check",
+        "--rate",
+        "5",
+        "--config",
+        str(file),
+        "--no-log-messages",
+        GEVENTCHAT_MAX_LINE="100",
+        PORT="7",
+    )
     assert ended.returncode == 0
     rows = {line.split()[0]: line.split(None, 1)[1] for line in ended.stdout.splitlines()}
+    assert list(rows) == list(SETTINGS)
     assert rows["rate"].split() == ["5", "--rate"]
     assert rows["max-line"].split() == ["100", "GEVENTCHAT_MAX_LINE"]
     assert rows["burst"].split() == ["9", str(file)]
     assert rows["port"].split() == ["7", "PORT"]
     assert rows["listen"].split() == ["line://0.0.0.0:7", "(default)"]
     assert rows["max-clients"].split() == ["10000", "(default)"]
+    assert rows["byte-rate"].split() == ["16384", "(default)"]
+    assert rows["log-messages"].split() == ["no", "--log-messages"]
+    assert re.fullmatch(r"line 60, json 0, slash 0 +\(default\)", rows["idle-timeout"])
 
 
-def test_version_and_help():
+def test_check_shows_the_limits_that_a_rate_of_zero_turns_off():
+    rows = dict(line.split(None, 1) for line in run("--check", "--rate", "0").stdout.splitlines())
+    off = {"byte-rate", "address-byte-rate", "address-connection-rate", "address-login-rate"}
+    assert {key for key, rest in rows.items() if rest.split(None, 1) == ["0", "(because rate is 0)"]} == off
+
+
+def test_the_help_names_every_option_with_its_default_and_the_commands():
+    shown = run("--help", COLUMNS="1000").stdout
+    for row in SETTINGS.values():
+        assert f"  {row.flag}" in shown or f", {row.flag}" in shown
+        assert row.help in shown
+    assert "(default: line 60, json 0, slash 0)" in shown
+    for word in ("geventchat connect", "geventchat health", "--check", "--version", "Exit codes"):
+        assert word in shown
+
+
+def test_the_version_is_printed():
     assert re.fullmatch(r"geventchat \d+\.\d+\.\d+\n", run("--version").stdout)
-    shown = run("--help").stdout
-    for option in (
-        "--port",
-        "--listen",
-        "--idle-timeout",
-        "--max-per-address",
-        "--check",
-        "connect",
-        "Exit codes",
+
+
+@pytest.mark.parametrize("option", ["--help", "--check", "--options-page", "--version"])
+def test_a_reader_that_wants_no_more_ends_the_program_quietly(option: str):
+    read, write = os.pipe()
+    os.close(read)
+    with running(option, stdout=write) as ended:
+        os.close(write)
+        _, err = ended.communicate(timeout=TIMEOUT_S)
+    assert (ended.returncode, err) == (0, "")
+
+
+@pytest.mark.parametrize("option", ["--help", "--check"])
+def test_output_that_cannot_be_written_is_an_error(option: str):
+    with open("/dev/full", "w") as full, running(option, stdout=full) as ended:
+        _, err = ended.communicate(timeout=TIMEOUT_S)
+    assert ended.returncode == 1
+    assert err == "geventchat: cannot write to standard output: No space left on device\n"
+
+
+def test_the_command_line_starts_without_gevent():
+    program = (
+        "import sys, geventchat.cli, geventchat.health; print({'gevent', 'greenlet'} & set(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"
+
+
+# --- Stopping --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_the_server_in_order(signum: signal.Signals):
+    with running("-p", "0") as server:
+        with log_in(port_of(ready_lines(server)[0])) as client:
+            server.send_signal(signum)
+            assert client.makefile("rb").read() == b"INFO server-shutdown\n"
+        out, err = server.communicate(timeout=TIMEOUT_S)
+        assert out == "[SERVER] Shutting down...\n[SERVER] Server stopped.\n"
+        assert server.returncode == 0
+        events = [line.split()[2] for line in err.splitlines()]
+        assert events == ["listening", "connected", "login", "stopping", "disconnected", "stopped"]
+
+
+def test_a_terminal_that_sends_its_hangup_twice_does_not_cut_the_goodbyes_short():
+    with running("-p", "0") as server, log_in(port_of(ready_lines(server)[0])) as client:
+        server.send_signal(signal.SIGHUP)
+        assert server.stdout.readline() == "[SERVER] Shutting down...\n"
+        server.send_signal(signal.SIGHUP)
+        assert client.makefile("rb").read() == b"INFO server-shutdown\n"
+        client.close()
+        assert server.wait(TIMEOUT_S) == 0
+
+
+def test_a_server_under_nohup_outlives_its_terminal():
+    with running("-p", "0", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as server:
+        port = port_of(ready_lines(server)[0])
+        server.send_signal(signal.SIGHUP)
+        log_in(port).close()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(TIMEOUT_S) == 0
+
+
+@pytest.mark.parametrize("shutdown_timeout", ["10", "1e300"])
+def test_a_second_signal_ends_the_server_at_once(shutdown_timeout: str):
+    words = ("-p", "0", "--rate", "0", "--shutdown-timeout", shutdown_timeout)
+    with running(*words) as server, log_in(port_of(ready_lines(server)[0])) as client:
+        ask_without_reading(client)
+        server.send_signal(signal.SIGTERM)
+        assert server.stdout.readline() == "[SERVER] Shutting down...\n"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(TIMEOUT_S) == 128 + signal.SIGTERM
+
+
+def test_clients_left_at_the_shutdown_time_out_have_an_exit_code():
+    with (
+        running("-p", "0", "--rate", "0", "--shutdown-timeout", "0.2") as server,
+        log_in(port_of(ready_lines(server)[0])) as client,
     ):
-        assert option in shown
+        ask_without_reading(client)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(TIMEOUT_S) == 5
 
 
-def test_the_log_is_one_event_per_line_without_anyone_s_words():
+@pytest.fixture
+def stuck() -> Iterator[int]:
+    """A descriptor whose reader takes nothing."""
+    read, write = full_pipe()
+    yield write
+    os.close(read)
+    os.close(write)
+
+
+def wait_at_most(server: subprocess.Popen[str], seconds: float) -> int:
+    """The exit code. Fails if the process does not end within this time from now."""
+    began = time.monotonic()
+    code = server.wait(TIMEOUT_S)
+    assert time.monotonic() - began <= seconds
+    return code
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_whose_log_is_stuck_serves_and_stops_within_its_time_out_and_a_second(
+    signum: signal.Signals, stuck: int
+):
+    with running("-p", "0", "--shutdown-timeout", "1", stderr=stuck) as server:
+        with log_in(port_of(ready_lines(server)[0])) as client:
+            server.send_signal(signum)
+            assert client.makefile("rb").read() == b"INFO server-shutdown\n"
+        assert wait_at_most(server, 2) == 0
+
+
+def test_a_server_whose_output_is_stuck_serves_and_stops_within_its_time_out_and_a_second(stuck: int):
+    with running("-p", "0", "--shutdown-timeout", "1", stdout=stuck) as server:
+        listening = server.stderr.readline()
+        with log_in(int(re.search(r" listening .*port=(\d+)", listening)[1])) as client:
+            server.send_signal(signal.SIGTERM)
+            assert client.makefile("rb").read() == b"INFO server-shutdown\n"
+        assert wait_at_most(server, 2) == 0
+
+
+def test_a_server_whose_log_and_client_are_stuck_stops_within_its_time_out_and_a_second(stuck: int):
+    with (
+        running("-p", "0", "--rate", "0", "--shutdown-timeout", "0.5", stderr=stuck) as server,
+        log_in(port_of(ready_lines(server)[0])) as client,
+    ):
+        ask_without_reading(client)
+        server.send_signal(signal.SIGTERM)
+        assert wait_at_most(server, 1.5) == 5
+
+
+STUCK_MAIN_THREAD = textwrap.dedent("""
+    import os, sys, threading
+    from geventchat.cli import main
+    from geventchat.server import Server
+
+    def stop(server, timeout=None):
+        os.write(1, b"stuck\\n")
+        threading.Event().wait()
+
+    Server.stop = stop
+    sys.exit(main(sys.argv[1:]))
+""")
+
+
+def test_a_server_whose_main_thread_is_stuck_stops_within_its_time_out_and_a_second():
+    words = ("-p", "0", "--shutdown-timeout", "0.5")
+    with running(*words, program=("-c", STUCK_MAIN_THREAD)) as server:
+        ready_lines(server)
+        server.send_signal(signal.SIGTERM)
+        assert wait_at_most(server, 1.5) == 5
+
+
+def test_a_second_signal_ends_a_server_whose_main_thread_is_stuck():
+    with running("-p", "0", program=("-c", STUCK_MAIN_THREAD)) as server:
+        ready_lines(server)
+        server.send_signal(signal.SIGTERM)
+        while server.stdout.readline() != "stuck\n":
+            assert server.poll() is None
+        server.send_signal(signal.SIGINT)
+        assert server.wait(TIMEOUT_S) == 128 + signal.SIGINT
+
+
+def test_a_reader_of_the_ready_lines_that_goes_away_does_not_end_the_chat():
+    with running("-p", "0") as server:
+        port = port_of(ready_lines(server)[0])
+        server.stdout.close()
+        with log_in(port) as client:
+            server.send_signal(signal.SIGTERM)
+            assert client.makefile("rb").read() == b"INFO server-shutdown\n"
+        assert server.wait(TIMEOUT_S) == 0
+
+
+def close_standard_streams() -> None:
+    for descriptor in (0, 1, 2):
+        os.close(descriptor)
+
+
+def test_a_server_without_standard_streams_serves_and_stops():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with running(str(port), stdout=None, stderr=None, preexec_fn=close_standard_streams) as server:
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                client = log_in(port)
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline
+                assert server.poll() is None
+        with client:
+            server.send_signal(signal.SIGTERM)
+            assert client.makefile("rb").read() == b"INFO server-shutdown\n"
+        assert server.wait(TIMEOUT_S) == 0
+
+
+# --- The log ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_is_one_event_per_line_without_the_text_of_messages():
     with running("-p", "0", "--log-format", "json") as server:
-        port = port_of(started(server)[0])
-        with socket.create_connection(("127.0.0.1", port), MOMENT_S) as client:
-            client.sendall(b"LOGIN alice\nMSG secret words\nQUIT\n")
+        with log_in(port_of(ready_lines(server)[0])) as client:
+            client.sendall(b"MSG secret words\nQUIT\n")
             client.makefile("rb").read()
         server.send_signal(signal.SIGTERM)
-        _, err = server.communicate(timeout=MOMENT_S)
+        _, err = server.communicate(timeout=TIMEOUT_S)
     events = [json.loads(line) for line in err.splitlines()]
     assert [event["event"] for event in events] == [
         *("listening", "connected", "login", "disconnected", "stopping", "stopped")
@@ -210,43 +398,31 @@ def test_the_log_is_one_event_per_line_without_anyone_s_words():
     assert "secret" not in err
 
 
-def test_messages_are_logged_when_that_is_asked_for():
+def test_messages_are_logged_on_request():
     with running("-p", "0", "--log-messages") as server:
-        port = port_of(started(server)[0])
-        with socket.create_connection(("127.0.0.1", port), MOMENT_S) as client:
-            client.sendall(b"LOGIN alice\nMSG not so secret\nDM alice a note\nQUIT\n")
+        with log_in(port_of(ready_lines(server)[0])) as client:
+            client.sendall(b"MSG not so secret\nDM alice a note\nQUIT\n")
             client.makefile("rb").read()
         server.send_signal(signal.SIGTERM)
-        _, err = server.communicate(timeout=MOMENT_S)
+        _, err = server.communicate(timeout=TIMEOUT_S)
     assert re.search(r'INFO message name=alice text="not so secret"\n', err)
     assert re.search(r'INFO message name=alice to=alice text="a note"\n', err)
 
 
-def test_a_reader_of_the_ready_lines_who_goes_away_does_not_end_the_chat():
-    with running("-p", "0") as server:
-        port = port_of(started(server)[0])
-        server.stdout.close()
-        with socket.create_connection(("127.0.0.1", port), MOMENT_S) as client:
-            client.sendall(b"LOGIN alice\n")
-            assert client.recv(100) == b"OK\n"
-            server.send_signal(signal.SIGTERM)
+def test_a_hangup_loses_no_log_line_though_their_reader_is_slow():
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with os.fdopen(read, "rb") as reader, running("-p", "0", "--log-messages", stderr=write) as server:
+        os.close(write)
+        with log_in(port_of(ready_lines(server)[0])) as client:
+            # In the log this is more than the pipe holds, and less than what a client can say at once.
+            client.sendall(b"".join(b"MSG %d %s\n" % (number, b"x" * 900) for number in range(150)))
+            client.sendall(b"PING\n")
+            assert client.recv(100) == b"PONG\n"
+            server.send_signal(signal.SIGHUP)
             assert client.makefile("rb").read() == b"INFO server-shutdown\n"
-        assert server.wait(MOMENT_S) == 0
-
-
-def test_the_client_limit_is_kept_under_the_limit_on_open_files():
-    program = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)); "
-        "from geventchat.cli import main; sys.exit(main(['-p', '0']))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    ) as server:
-        started(server)
-        server.send_signal(signal.SIGTERM)
-        _, err = server.communicate(timeout=MOMENT_S)
-    assert re.search(r"WARNING client-limit-lowered asked=10000 clients=124\n", err)
+        log = reader.read().decode().splitlines()
+        assert server.wait(TIMEOUT_S) == 0
+    texts = [line.partition('text="')[2] for line in log if " message " in line]
+    assert texts == [f'{number} {"x" * 900}"' for number in range(150)]
+    assert log[-1].endswith(" INFO stopped orderly=True")

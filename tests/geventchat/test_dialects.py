@@ -1,111 +1,273 @@
-"""The readers and writers of the three dialects, over wide input."""
+"""The three dialects: what they make of any line, and how they spell every event."""
 
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
+from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geventchat.chat.commands import Fault, Help, Login, Ping, Quit, Say, Tell, Violation, Who
+from geventchat.chat.commands import (
+    Command,
+    Help,
+    InvalidCommand,
+    Login,
+    ParseError,
+    Ping,
+    Quit,
+    SendDirectMessage,
+    Who,
+)
 from geventchat.chat.events import (
-    Dismissed,
+    Broadcast,
+    DirectMessage,
+    DirectMessageSent,
+    DisconnectNotice,
+    Event,
     Goodbye,
-    Helped,
+    HelpText,
     Joined,
     Left,
-    Parting,
+    NoticeReason,
     Pong,
-    Reason,
-    Refused,
-    Relayed,
+    Rejected,
+    Rejection,
     Roster,
     Said,
-    Told,
     Welcome,
 )
 from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
-from geventchat.dialects.dialect import Marked
-from geventchat.dialects.telnet import TIMING_MARK
+from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
+from geventchat.dialects.json import _MAX_DIGITS, _MAX_VALUES
+from tests.geventchat.model import dialects as model
+from tests.geventchat.model.requests import Refusal
 
-COMMANDS = (Login, Say, Tell, Who, Ping, Help, Quit, Violation)
+COMMANDS = get_args(Command)
+BROADCASTS = get_args(Broadcast)
 NAMES = st.text(st.characters(categories=["L"], max_codepoint=0x7FF), min_size=1, max_size=20)
 TEXTS = st.text(max_size=60).map(clean)
-WHEN = st.integers(0, 2**33)
+TIMES_MS = st.integers(0, 2**43)
 
-TOLD = st.builds(Told, NAMES, NAMES, TEXTS, WHEN)
-EVENTS = st.one_of(
-    st.builds(Joined, NAMES, WHEN),
-    st.builds(Said, NAMES, st.lists(TEXTS, min_size=1, max_size=3), WHEN),
-    st.builds(Left, NAMES, WHEN),
-    st.builds(Welcome, NAMES, st.lists(NAMES), WHEN),
-    TOLD,
-    st.builds(Relayed, TOLD, TEXTS),
-    st.builds(Roster, st.lists(NAMES)),
-    st.builds(Pong, TEXTS),
-    st.just(Helped()),
-    st.just(Goodbye()),
-    st.builds(Dismissed, st.sampled_from(Parting), st.booleans()),
-)
-# What a dialect's readers can never lead to needs no words in it.
-UNSAID = {
-    "line": {Fault.NOT_JSON},
+DIRECT = st.builds(DirectMessage, NAMES, NAMES, TEXTS, TIMES_MS)
+BY_TYPE = {
+    Joined: st.builds(Joined, st.just("lobby"), NAMES, TIMES_MS),
+    Said: st.builds(
+        Said, st.just("lobby"), NAMES, st.lists(TEXTS, min_size=1, max_size=3), st.integers(1), TIMES_MS
+    ),
+    Left: st.builds(Left, st.just("lobby"), NAMES, TIMES_MS),
+    Welcome: st.builds(Welcome, st.just("lobby"), NAMES, st.lists(NAMES), TIMES_MS),
+    DirectMessage: DIRECT,
+    DirectMessageSent: st.builds(DirectMessageSent, DIRECT, TEXTS),
+    Roster: st.builds(Roster, st.lists(NAMES)),
+    Pong: st.builds(Pong, TEXTS),
+    HelpText: st.just(HelpText()),
+    Goodbye: st.just(Goodbye()),
+    Rejected: st.builds(Rejected, st.sampled_from([*Rejection, *ParseError]), TEXTS),
+    DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans()),
+}
+EVENTS = st.one_of(*BY_TYPE.values())
+EACH_DIALECT = pytest.mark.parametrize("name", DIALECTS)
+
+REFUSALS = {
+    Rejection.NAME_LENGTH: Refusal.NAME_LENGTH,
+    Rejection.NAME_INVALID: Refusal.NAME_INVALID,
+    Rejection.NAME_TAKEN: Refusal.NAME_TAKEN,
+    Rejection.ALREADY_LOGGED_IN: Refusal.ALREADY_LOGGED_IN,
+    Rejection.NOT_LOGGED_IN: Refusal.NOT_LOGGED_IN,
+    Rejection.EMPTY_MESSAGE: Refusal.EMPTY_MESSAGE,
+    Rejection.EMPTY_DIRECT_MESSAGE: Refusal.EMPTY_DIRECT_MESSAGE,
+    Rejection.NO_RECIPIENT: Refusal.EMPTY_DIRECT_MESSAGE,
+    Rejection.USER_NOT_FOUND: Refusal.USER_NOT_FOUND,
+    ParseError.UNKNOWN_COMMAND: Refusal.UNKNOWN_COMMAND,
+    ParseError.TOO_LONG: Refusal.LINE_TOO_LONG,
+    ParseError.NOT_UTF8: Refusal.NOT_UTF8,
+    ParseError.NOT_JSON: Refusal.NOT_JSON,
+}
+# Where a dialect has no row in the protocol's table, because its reader never leads there.
+UNREACHABLE = {
+    "line": {ParseError.NOT_JSON},
     "json": set(),
-    "slash": {Fault.NOT_JSON, Reason.ALREADY_IN, Reason.NOT_IN, Reason.EMPTY_MESSAGE},
+    "slash": {
+        ParseError.NOT_JSON,
+        Rejection.ALREADY_LOGGED_IN,
+        Rejection.NOT_LOGGED_IN,
+        Rejection.EMPTY_MESSAGE,
+    },
+}
+NOTICES = {
+    "line": {
+        NoticeReason.IDLE: "idle-timeout",
+        NoticeReason.SERVER_FULL: "server-full",
+        NoticeReason.ADDRESS_FULL: "too-many-connections",
+        NoticeReason.SHUTDOWN: "server-shutdown",
+    },
+    "json": {
+        NoticeReason.IDLE: "Idle timeout",
+        NoticeReason.SERVER_FULL: "Server full",
+        NoticeReason.ADDRESS_FULL: "Too many connections",
+        NoticeReason.SHUTDOWN: "Server shutting down",
+    },
+    "slash": {
+        NoticeReason.IDLE: "[error] Idle timeout.",
+        NoticeReason.SERVER_FULL: "[error] Server full.",
+        NoticeReason.ADDRESS_FULL: "[error] Too many connections.",
+        NoticeReason.SHUTDOWN: "[info] Server is shutting down.",
+    },
 }
 
 
-@pytest.mark.parametrize("name", DIALECTS)
-@given(line=st.binary(max_size=200), joined=st.booleans())
-def test_any_line_is_a_command_or_nothing(name: str, line: bytes, joined: bool):
-    command = DIALECTS[name].read(line.replace(b"\n", b""), joined)
-    if isinstance(command, Marked):
-        # Only for who speaks telnet, and then exactly the mark that was asked for.
+def read(name: str, line: bytes, logged_in: bool = True) -> Command | str | None:
+    """What a line asks for; one that only says something is read as its text."""
+    reading = DIALECTS[name].reader().read(line, logged_in)
+    assert not isinstance(reading, WithTimingMark)
+    return reading
+
+
+def encode(name: str, event: Event) -> bytes:
+    dialect = DIALECTS[name]
+    return dialect.encode(event) if isinstance(event, BROADCASTS) else dialect.encode_private(event)
+
+
+def expected(name: str, event: Event) -> str:
+    """What the protocol's tables say; a Welcome is without the newcomer's own join notice."""
+    spelling = model.DIALECTS[name]
+    match event:
+        case Joined(_, user, time_ms):
+            return spelling.joined(user, time_ms // 1000, False)
+        case Said(_, user, texts, _, time_ms):
+            return "".join(spelling.said(user, text, time_ms // 1000, False) for text in texts)
+        case Left(_, user, time_ms):
+            return spelling.left(user, time_ms // 1000)
+        case Welcome(_, user, users, time_ms):
+            return spelling.welcome(user, users, time_ms // 1000)
+        case DirectMessage(sender, recipient, text, time_ms):
+            return spelling.direct_message_received(sender, recipient, text, time_ms // 1000)
+        case DirectMessageSent(DirectMessage(sender, recipient, text, time_ms), typed):
+            return spelling.direct_message_sent(sender, typed, recipient, text, time_ms // 1000)
+        case Roster(users):
+            return spelling.roster(users)
+        case Pong(token):
+            return spelling.pong(token)
+        case HelpText():
+            return spelling.help() if name == "slash" else ""
+        case Goodbye():
+            return spelling.goodbye()
+        case Rejected(reason, subject) if reason not in UNREACHABLE[name]:
+            refusal = REFUSALS[reason]
+            if reason is Rejection.NO_RECIPIENT and name == "json":
+                refusal = Refusal.USER_NOT_FOUND
+            return spelling.error(refusal, subject)
+        case Rejected():
+            return "ERR unknown-command\n" if name == "line" else "[error] Not possible.\n"
+        case DisconnectNotice(reason, as_error):
+            words = NOTICES[name][reason]
+            if name == "line":
+                return f"{'ERR' if as_error else 'INFO'} {words}\n"
+            return words + "\n" if name == "slash" else json.dumps({"type": "error", "message": words}) + "\n"
+    raise AssertionError(event)
+
+
+def test_every_type_of_event_is_tested():
+    assert set(BY_TYPE) == set(get_args(Event))
+
+
+@EACH_DIALECT
+@pytest.mark.parametrize("kind", BY_TYPE, ids=lambda kind: kind.__name__)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_every_event_is_spelt_as_the_protocol_says(name: str, kind: type, data):
+    event = data.draw(BY_TYPE[kind])
+    assert encode(name, event).decode() == expected(name, event)
+
+
+@EACH_DIALECT
+@pytest.mark.parametrize("reason", [*Rejection, *ParseError], ids=lambda reason: reason.name)
+def test_every_rejection_has_its_words(name: str, reason):
+    assert encode(name, Rejected(reason, "it")).decode() == expected(name, Rejected(reason, "it"))
+
+
+@EACH_DIALECT
+def test_every_error_is_one_line_however_its_subject_looks(name: str):
+    for reason in (*Rejection, *ParseError):
+        frame = encode(name, Rejected(reason, "a 'b' {c} \\ \U0001f600"))
+        assert frame.count(b"\n") == 1
+        assert frame.endswith(b"\n")
+
+
+@EACH_DIALECT
+@given(event=EVENTS)
+def test_a_frame_is_whole_lines_without_anything_unsafe(name: str, event: Event):
+    text = encode(name, event).decode()
+    assert text == "" or text.endswith("\n")
+    assert not [char for char in text if unicodedata.category(char) in {"Cc", "Cs"} and char != "\n"]
+    if isinstance(event, Said):
+        one_by_one = [Said(event.room, event.name, (said,), 1, event.time_ms) for said in event.texts]
+        assert text == "".join(encode(name, said).decode() for said in one_by_one)
+
+
+@given(event=EVENTS)
+def test_json_is_one_ascii_object_per_line_as_the_standard_library_writes_it(event: Event):
+    frame = encode("json", event)
+    assert frame.isascii()
+    for line in frame.decode().splitlines():
+        assert json.dumps(json.loads(line)) == line
+
+
+@EACH_DIALECT
+def test_who_receives_their_own_events_differs_between_dialects(name: str):
+    joined, said, left = (
+        Joined("lobby", "a", 0),
+        Said("lobby", "a", ["hi"], 1, 0),
+        Left("lobby", "a", 0),
+    )
+    echoes = [DIALECTS[name].echoes(event) for event in (joined, said, left)]
+    assert (
+        echoes
+        == {
+            "line": [False, False, False],
+            "json": [False, True, False],
+            "slash": [True, False, False],
+        }[name]
+    )
+    spelling = model.DIALECTS[name]
+    assert (spelling.joined("a", 0, True) != "") == echoes[0]
+    assert (spelling.said("a", "hi", 0, True) != "") == echoes[1]
+
+
+@EACH_DIALECT
+@given(line=st.binary(max_size=200), logged_in=st.booleans())
+def test_any_line_is_a_command_a_text_or_nothing(name: str, line: bytes, logged_in: bool):
+    reading = DIALECTS[name].reader().read(line.replace(b"\n", b""), logged_in)
+    if isinstance(reading, WithTimingMark):
+        # Only telnet asks for it.
         assert name != "json"
         assert b"\xff\xfd\x06" in line
-        assert command.answer == TIMING_MARK
-        command = command.command
-    assert command is None or isinstance(command, COMMANDS)
+        reading = reading.reading
+    assert reading is None or isinstance(reading, (str, *COMMANDS))
 
 
-@pytest.mark.parametrize("name", DIALECTS)
-@given(event=EVENTS)
-def test_what_is_written_is_whole_lines_without_anything_unsafe(name: str, event):
-    written = DIALECTS[name].write(event).decode()
-    assert written == "" or written.endswith("\n")
-    unsafe = [char for char in written if unicodedata.category(char) in {"Cc", "Cs"} and char != "\n"]
-    assert not unsafe
-    if isinstance(event, Told | Joined | Left | Pong):
-        assert written.count("\n") <= 1
-    if isinstance(event, Said):
-        one_by_one = [Said(event.name, (text,), event.at) for text in event.texts]
-        assert written == b"".join(map(DIALECTS[name].write, one_by_one)).decode()
-
-
-@given(event=EVENTS)
-def test_json_is_always_one_ascii_object_on_one_line(event):
-    written = DIALECTS["json"].write(event)
-    if not written:
-        assert isinstance(event, Helped | Relayed)
+@EACH_DIALECT
+@given(user=NAMES, text=TEXTS.filter(bool))
+def test_requests_of_the_protocol_are_read_as_what_they_ask_for(name: str, user: str, text: str):
+    spelling = model.DIALECTS[name]
+    user = clean(user)
+    if not user or (name == "slash" and text.startswith("/")):
         return
-    assert written.isascii()
-    lines = written.decode().splitlines()
-    assert len(lines) == (len(event.texts) if isinstance(event, Said) else 1)
-    # Exactly as the standard library would write it, hot path included.
-    assert written.decode() == "".join(json.dumps(json.loads(line)) + "\n" for line in lines)
-
-
-@pytest.mark.parametrize("name", DIALECTS)
-@pytest.mark.parametrize("why", [*Reason, *Fault], ids=lambda why: why.name)
-def test_every_refusal_that_can_come_has_its_words(name: str, why):
-    if why in UNSAID[name]:
-        with pytest.raises(KeyError):
-            DIALECTS[name].write(Refused(why, "it"))
-    else:
-        assert DIALECTS[name].write(Refused(why, "it")).endswith(b"\n")
+    requests: list[tuple[str, bool, Command | str]] = [
+        (spelling.login(user), False, Login(user)),
+        (spelling.say(text), True, text),
+        (spelling.direct_message(user, text), True, SendDirectMessage(user, text)),
+        (spelling.who(), True, Who()),
+        (spelling.ping(), True, Ping("")),
+        (spelling.quit(), True, Quit()),
+    ]
+    for line, logged_in, command in requests:
+        assert read(name, line[:-1].encode(), logged_in) == command
 
 
 @given(
@@ -119,11 +281,11 @@ def test_every_refusal_that_can_come_has_its_words(name: str, why):
         ),
     )
 )
-def test_any_json_at_all_is_a_command_or_invalid(value):
-    command = DIALECTS["json"].read(json.dumps(value).encode(), True)
-    assert isinstance(command, COMMANDS)
+def test_any_json_is_a_command_or_invalid(value):
+    command = read("json", json.dumps(value).encode())
+    assert isinstance(command, (str, *COMMANDS))
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-        assert command == Violation(Fault.NOT_JSON)
+        assert command == InvalidCommand(ParseError.NOT_JSON)
 
 
 @pytest.mark.parametrize(
@@ -134,22 +296,88 @@ def test_any_json_at_all_is_a_command_or_invalid(value):
         b'{"type": "chat", "message": ' + b"[" * 2000 + b"]" * 2000 + b"}",
         b'{"type": "chat", "n": ' + b"9" * 5000 + b"}",
         b'{"type": "chat", "n": 1e' + b"9" * 5000 + b"}",
+        b'{"type": "chat", "n": ' + b"9" * (_MAX_DIGITS + 1) + b"}",
         b'{"type": "chat", "n": Infinity}',
+        b'{"type": "chat", "n": NaN}',
         b'{"type": "chat", "type": "chat"}',
         b'{"type": "chat", "message": "\\udc00"}',
+        b'{"type": "chat", "message": 5}',
+        b'{"type": "chat", "message": null}',
         b'{"type": "chat", "message": "a"}x',
         b'\xef\xbb\xbf{"type": "ping"}',
         b'{"type": "chat", "message": "tab\there"}',
     ],
     ids=lambda line: line[:24].decode("latin-1"),
 )
-def test_bad_json_is_invalid_and_nothing_worse(line: bytes):
-    assert DIALECTS["json"].read(line, True) == Violation(Fault.NOT_JSON)
+def test_bad_json_is_invalid(line: bytes):
+    assert read("json", line) == InvalidCommand(ParseError.NOT_JSON)
 
 
-def test_a_megabyte_of_spaces_asks_for_nothing():
-    for dialect in DIALECTS.values():
-        assert dialect.read(b" " * 1_000_000, True) is None
+def test_a_json_number_of_the_most_digits_is_ignored():
+    line = b'{"type": "ping", "n": ' + b"9" * _MAX_DIGITS + b"}"
+    assert read("json", line) == Ping("")
+
+
+@pytest.mark.parametrize(
+    "filler",
+    [b'"k%d": 1', b'"k%d": {}', b'"k%d": [1, 2]', b'"k%d": [[[]]]'],
+    ids=["members", "objects", "arrays", "nested arrays"],
+)
+def test_json_can_have_two_hundred_values_and_no_more(filler: bytes):
+    line, values = b'{"type": "ping"', 1
+    each = filler.count(b"{") + filler.count(b"[") + filler.count(b",") + 1
+    n = 0
+    while values + each <= _MAX_VALUES:
+        line += b", " + filler % n
+        values += each
+        n += 1
+    while values < _MAX_VALUES:
+        line += b', "l%d": 0' % values
+        values += 1
+    assert read("json", line + b"}") == Ping("")
+    assert read("json", line + b', "one more": 0}') == InvalidCommand(ParseError.NOT_JSON)
+
+
+@pytest.mark.parametrize("text", [",[{" * 500, '\\"' * 3 + "," * 600, "\\\\" + "[" * 600])
+def test_what_looks_like_values_inside_a_string_is_text(text: str):
+    command = read("json", b'{"type": "chat", "message": "' + text.encode() + b'"}')
+    assert command == json.loads(f'"{text}"')
+
+
+@EACH_DIALECT
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{" * 201 + b'"\\' * 1_900,
+        b"{" * 201 + b'"' * 3_895,
+        b'{"type": "chat", "x": [' + b"{}," * 1_300 + b"1]}",
+        b'{"type": "chat", "message": "' + b"\\ud800" * 650 + b'"}',
+        b'{"type": "join", "username": "' + "q\u0323\u0344".encode() * 800 + b'"}',
+        b"LOGIN " + "\u0344".encode() * 2_000,
+        b"MSG " + ("a" + "\u0323" * 4).encode() * 450,
+        b"MSG " + "\U0001f3f4\U000e0067".encode() * 500,
+        b"DM " + "\ufdfa".encode() * 1_300 + b" hi",
+        b"\xff\xfa" * 2_000,
+        b"\xff\xfd\x06\xff\xfa\x18" * 680,
+    ],
+    ids=range(11),
+)
+def test_no_line_is_expensive_to_read(name: str, line: bytes):
+    assert 3_500 < len(line) <= 4_096
+    reader = DIALECTS[name].reader()
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        reader.read(line, False)
+        reader.read(line, True)
+        seconds.append(time.perf_counter() - began)
+    # Anything quadratic takes more than ten times as long.
+    assert min(seconds) < 0.005
+
+
+@EACH_DIALECT
+def test_a_megabyte_of_spaces_asks_for_nothing(name: str):
+    assert read(name, b" " * 1_000_000) is None
 
 
 @pytest.mark.parametrize(
@@ -158,38 +386,76 @@ def test_a_megabyte_of_spaces_asks_for_nothing():
         (b"LOGIN alice", Login("alice")),
         (b"  login   a b ", Login("a b")),
         (b"LOGIN", Login("")),
-        (b"MSG hi  all", Say("hi  all")),
-        (b"MSG\thi", Say("hi")),
-        (b"DM bob  psst psst ", Tell("bob", "psst psst")),
-        (b"DM bob", Tell("bob", "")),
+        (b"MSG hi  all", "hi  all"),
+        (b"MSG\thi", "hi"),
+        (b"MSG", ""),
+        (b"DM bob  psst psst ", SendDirectMessage("bob", "psst psst")),
+        (b"DM bob", SendDirectMessage("bob", "")),
+        (b"DM", SendDirectMessage("", "")),
         (b"PING a b", Ping("a b")),
         (b"WHO", Who()),
+        (b"WHO now", Who()),
         (b"quit", Quit()),
         (b"EXIT", Quit()),
         (b"", None),
         (b" \t ", None),
-        (b"HELP", Violation(Fault.UNKNOWN_COMMAND)),
-        (b"MSG \xff", Say("")),
-        (b"MSG \xfe", Violation(Fault.NOT_UTF8)),
+        (b"HELP", InvalidCommand(ParseError.UNKNOWN_COMMAND)),
+        (b"MSG \xff", ""),
+        (b"MSG \xfe", InvalidCommand(ParseError.NOT_UTF8)),
     ],
 )
 def test_line(line: bytes, command):
-    assert DIALECTS["line"].read(line, True) == command
+    assert read("line", line) == command
 
 
 @pytest.mark.parametrize(
-    ("line", "joined", "command"),
+    ("line", "logged_in", "command"),
     [
         (b"alice", False, Login("alice")),
         (b"", False, Login("")),
         (b"/quit", False, Login("/quit")),
-        (b"hello", True, Say("hello")),
+        (b"hello", True, "hello"),
         (b"", True, None),
         (b"/HELP", True, Help()),
-        (b"/dm bob hi", True, Tell("bob", "hi")),
-        (b"/nope x", True, Violation(Fault.UNKNOWN_COMMAND, "/nope")),
+        (b"/dm bob hi", True, SendDirectMessage("bob", "hi")),
+        (b"/nope x", True, InvalidCommand(ParseError.UNKNOWN_COMMAND, "/nope")),
         (b" /ping", True, Ping("")),
     ],
 )
-def test_slash(line: bytes, joined: bool, command):
-    assert DIALECTS["slash"].read(line, joined) == command
+def test_slash(line: bytes, logged_in: bool, command):
+    assert read("slash", line, logged_in) == command
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (b'{"type": "join"}', Login("")),
+        (b'{"type": "join", "username": " a b "}', Login("a b")),
+        (b'{"type": "chat", "message": "hi", "more": [1, {}]}', "hi"),
+        (b'{"type": "dm", "to": "bob", "message": "psst"}', SendDirectMessage("bob", "psst")),
+        (b'{"type": "dm"}', SendDirectMessage("", "")),
+        (b'{"type": "users"}', Who()),
+        (b'{"type": "ping", "token": "x"}', Ping("x")),
+        (b'{"type": "quit"}', Quit()),
+        (b'  {"type": "quit"}\t', Quit()),
+        (b"", None),
+        (b" \t ", None),
+        (b'{"type": "nope"}', InvalidCommand(ParseError.UNKNOWN_COMMAND)),
+        (b'{"type": "\xff"}', InvalidCommand(ParseError.NOT_UTF8)),
+        (b'{"type": "chat", "message": "a\\u0000b\\u202ec"}', "a\ufffdb\ufffdc"),
+        (b'{"type": "chat", "message": "\\ud83d\\ude00"}', "\U0001f600"),
+    ],
+)
+def test_json(line: bytes, command):
+    assert read("json", line) == command
+
+
+@pytest.mark.parametrize("name", ["line", "slash"])
+def test_telnet_is_removed_and_a_timing_mark_is_sent_when_asked_for(name: str):
+    reader = DIALECTS[name].reader()
+    assert reader.read(b"\xff\xfb\x01" + model.DIALECTS[name].who()[:-1].encode(), True) == Who()
+    marked = reader.read(b"\xff\xf4\xff\xfd\x06" + model.DIALECTS[name].who()[:-1].encode(), True)
+    assert marked == WithTimingMark(Who())
+    assert reader.read(b"\xff\xf4\xff\xfd\x06", True) == WithTimingMark(None)
+    assert reader.read(b"\xff\xfd\x06\xfe", True) == WithTimingMark(InvalidCommand(ParseError.NOT_UTF8))
+    assert TIMING_MARK == b"\xff\xfb\x06"

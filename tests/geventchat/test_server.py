@@ -1,4 +1,4 @@
-"""The server as a library, and how it stops: on the wire through the harness' stage."""
+"""The server as a library, and how it stops: on the wire, through the harness's stage."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest
 from gevent import socket
 
 from geventchat import CannotListen, Config, ConfigError, Limits, Listen, Server
-from geventchat.chat.hub import Hub
+from geventchat.chat.chat import Chat
+from geventchat.chat.commands import Ping
 from harness import InProcess, ServerSpec, Stage
 from tests.app import serve
 
 
-class Kept:
-    """A factory that remembers the server it made."""
+class RememberingFactory:
+    """Makes the server that a stage asks for, and remembers it."""
 
     def __init__(self) -> None:
         self.server: Server | None = None
@@ -28,14 +29,14 @@ class Kept:
         return self.server
 
 
-def on(*dialects: str, **more: object) -> Config:
+def config(*dialects: str, **more: object) -> Config:
     return Config(listen=tuple(Listen(dialect, "127.0.0.1", 0) for dialect in dialects), **more)
 
 
-def test_when_the_server_stops_everyone_is_told_and_nobody_hears_of_anyone_leaving():
-    kept = Kept()
-    with Stage(InProcess(kept), ServerSpec(endpoints=("line", "json", "slash"))) as stage:
-        alice, bob, carol, lurker = stage.clients("alice", "bob", "carol", "lurker")
+def test_on_shutdown_everyone_gets_a_notice_and_no_news_of_others_leaving():
+    factory = RememberingFactory()
+    with Stage(InProcess(factory), ServerSpec(endpoints=("line", "json", "slash"))) as stage:
+        alice, bob, carol, unnamed = stage.clients("alice", "bob", "carol", "unnamed")
         alice.connect("line")
         alice.send("LOGIN alice")
         alice.expect("OK")
@@ -46,24 +47,24 @@ def test_when_the_server_stops_everyone_is_told_and_nobody_hears_of_anyone_leavi
         carol.send("carol")
         for client in (bob, carol):
             client.take(len(client.inbox))
-        lurker.connect("line")
-        stopping = gevent.spawn(kept.server.stop)
+        unnamed.connect("line")
+        stopping = gevent.spawn(factory.server.stop)
         stage.fence()
         alice.expect("INFO server-shutdown")
         bob.expect('{"type": "error", "message": "Server shutting down"}')
         carol.expect("[info] Server is shutting down.")
-        lurker.expect("INFO server-shutdown")
-        for client in (alice, bob, carol, lurker):
+        unnamed.expect("INFO server-shutdown")
+        for client in (alice, bob, carol, unnamed):
             client.expect_closed()
             client.close()
         stage.settle()
         assert stopping.get(block=False) is True
-        assert kept.server.clients == 0
+        assert factory.server.clients == 0
 
 
-def test_what_was_said_before_the_stop_is_heard_before_the_notice():
-    kept = Kept()
-    with Stage(InProcess(kept)) as stage:
+def test_what_was_said_before_the_shutdown_arrives_before_the_notice():
+    factory = RememberingFactory()
+    with Stage(InProcess(factory)) as stage:
         alice, bob = stage.clients("alice", "bob")
         alice.send("LOGIN alice")
         alice.expect("OK")
@@ -71,7 +72,7 @@ def test_what_was_said_before_the_stop_is_heard_before_the_notice():
         bob.expect("OK")
         alice.post(b"MSG one\nPING x\nMSG two\n")
         stage.fence()
-        stopping = gevent.spawn(kept.server.stop)
+        stopping = gevent.spawn(factory.server.stop)
         stage.fence()
         alice.expect("PONG x")
         alice.expect("INFO server-shutdown")
@@ -85,9 +86,9 @@ def test_what_was_said_before_the_stop_is_heard_before_the_notice():
         assert stopping.get(block=False) is True
 
 
-def test_who_does_not_read_is_dropped_at_the_deadline_and_the_stop_says_so():
-    kept = Kept()
-    with Stage(InProcess(kept), ServerSpec(options={"rate": "0", "idle": "0"})) as stage:
+def test_a_client_that_does_not_read_is_dropped_at_the_deadline_and_stop_returns_false():
+    factory = RememberingFactory()
+    with Stage(InProcess(factory), ServerSpec(options={"rate": "0", "idle": "0"})) as stage:
         alice, bob = stage.clients("alice", "bob")
         alice.send("LOGIN alice")
         alice.expect("OK")
@@ -96,10 +97,10 @@ def test_who_does_not_read_is_dropped_at_the_deadline_and_the_stop_says_so():
         bob.stop_reading()
         for _ in range(8):
             alice.send("MSG " + "x" * 4000)
-        connection = list(kept.server._connections.values())[1]
-        while connection._outbox.idle:
+        connection = list(factory.server._connections.values())[1]
+        while connection._subscriber.idle:
             alice.send("MSG " + "x" * 4000)
-        stopping = gevent.spawn(kept.server.stop, 3)
+        stopping = gevent.spawn(factory.server.stop, 3)
         stage.fence()
         alice.expect("INFO server-shutdown")
         alice.close()
@@ -107,91 +108,92 @@ def test_who_does_not_read_is_dropped_at_the_deadline_and_the_stop_says_so():
         assert not stopping.ready()
         stage.wait(0.001)
         assert stopping.get(block=False) is False
-        assert kept.server.clients == 0
+        assert factory.server.clients == 0
 
 
-def test_who_was_refused_is_told_that_alone_though_the_server_stops_at_that_moment():
-    with Server(on("line", limits=Limits(clients=1))) as server:
-        inside = socket.create_connection(server.addresses["line"])
-        inside.sendall(b"LOGIN alice\n")
-        assert inside.recv(10) == b"OK\n"
+def test_a_refused_client_gets_its_refusal_alone_even_if_the_server_stops_at_that_moment():
+    with Server(config("line", limits=Limits(clients=1))) as server:
+        connected = socket.create_connection(server.addresses["line"])
+        connected.sendall(b"LOGIN alice\n")
+        assert connected.recv(10) == b"OK\n"
         ours, theirs = plain_socket.socketpair()
         theirs.setblocking(False)
-        # Accepted, refused, and the server stopped before the greenlet that says so has had its turn.
-        server._listeners[0][1]._arrive(theirs, "127.0.0.1")
-        inside.close()
+        # Accepted, refused, and the server stopped before the greenlet that says so has run.
+        server._listeners[0][1]._on_connect(theirs, "127.0.0.1")
+        connected.close()
         ours.shutdown(plain_socket.SHUT_WR)
         assert server.stop()
         assert ours.makefile("rb").read() == b"ERR server-full\n"
         ours.close()
 
 
-def test_when_there_is_no_time_for_goodbyes_nobody_lingers():
-    with Server(on("line", limits=Limits(linger_s=60))) as server:
+def test_a_client_that_is_dropped_does_not_linger():
+    with Server(config("line", limits=Limits(linger_s=60))) as server:
         client = socket.create_connection(server.addresses["line"])
         client.sendall(b"LOGIN alice\n")
         assert client.recv(10) == b"OK\n"
-        # Dropped before it has had its turn to take its dismissal, as may be where thousands are told to go.
+        # Dropped before its greenlet has run after the notice, as can happen with thousands of clients.
         connection = next(iter(server._connections.values()))
-        connection.dismiss()
+        connection.shut_down()
         connection.drop()
         assert server._empty.wait(20)
         client.close()
 
 
-def ask_until_not_heard(client: socket.socket, question: bytes, most: int) -> int:
-    """Ask the same again and again, reading nothing, until the server takes no more; how many bytes it took."""
+def request_until_not_read(client: socket.socket, request: bytes, most: int) -> int:
+    """Send the same request, reading nothing, until the server reads no more; how many bytes it took."""
     client.settimeout(0.5)
-    many = question * 100
-    asked = 0
+    many = request * 100
+    sent = 0
     try:
-        while asked < most:
-            asked += client.send(many[asked % len(question) :])
+        while sent < most:
+            sent += client.send(many[sent % len(request) :])
     except TimeoutError:
         pass
     client.settimeout(None)
-    return asked
+    return sent
 
 
 @pytest.mark.parametrize(
-    ("question", "people", "most"),
+    ("request_line", "members", "most"),
     [
         (b"x" * 99 + b"\n", 1, 100_000_000),
         (b"PING " + b"x" * 4000 + b"\n", 1, 100_000_000),
         (b"WHO\n", 60, 65_536),
     ],
-    ids=["answers shorter than questions", "answers as long", "answers much longer"],
+    ids=["answers shorter than requests", "answers as long", "answers much longer"],
 )
-def test_who_asks_faster_than_it_reads_is_read_more_slowly_and_gets_every_answer(
-    question: bytes, people: int, most: int
+def test_a_client_that_requests_faster_than_it_reads_is_read_more_slowly_and_gets_every_answer(
+    request_line: bytes, members: int, most: int
 ):
     limits = Limits(lines_per_s=0, queue_bytes=200_000)
-    with Server(on("line", limits=limits)) as server:
-        clients = [socket.create_connection(server.addresses["line"]) for _ in range(people)]
+    with Server(config("line", limits=limits)) as server:
+        clients = [socket.create_connection(server.addresses["line"]) for _ in range(members)]
         for number, other in enumerate(clients):
             other.sendall(b"LOGIN somebody-called-%03d\n" % number)
             assert other.recv(10) == b"OK\n"
         client = clients[0]
-        asked = ask_until_not_heard(client, question, most)
+        sent = request_until_not_read(client, request_line, most)
         connection = next(iter(server._connections.values()))
-        assert connection._outbox.backlog_bytes + connection._outbox.own_bytes < 200_000
-        rest = question[asked % len(question) :] if asked % len(question) else b""
-        whole = (asked + len(rest)) // len(question)
-        answer = b"".join(b"USER somebody-called-%03d\n" % n for n in range(people))
-        if question != b"WHO\n":
-            answer = question.replace(b"PING", b"PONG") if b"PING" in question else b"ERR unknown-command\n"
-        wanted = whole * len(answer) + len(b"Goodbye!\n")
+        assert connection._subscriber.backlog_bytes < 200_000
+        rest = request_line[sent % len(request_line) :] if sent % len(request_line) else b""
+        requests = (sent + len(rest)) // len(request_line)
+        answer = b"".join(b"USER somebody-called-%03d\n" % n for n in range(members))
+        if request_line != b"WHO\n":
+            is_ping = b"PING" in request_line
+            answer = request_line.replace(b"PING", b"PONG") if is_ping else b"ERR unknown-command\n"
+        wanted = requests * len(answer) + len(b"Goodbye!\n")
         gevent.spawn(client.sendall, rest + b"QUIT\n")
-        heard = 0
+        received = 0
         while chunk := client.recv(1 << 20):
-            heard += len(chunk)
-        assert heard == wanted
+            received += len(chunk)
+        assert received == wanted
         for other in clients:
             other.close()
 
 
-def test_the_urgent_byte_of_telnet_s_interrupt_takes_nothing_of_the_line_behind_it():
-    with Server(on("line")) as server, socket.create_connection(server.addresses["line"]) as client:
+def test_the_urgent_byte_of_telnets_interrupt_is_removed_from_the_line_behind_it():
+    with Server(config("line")) as server, socket.create_connection(server.addresses["line"]) as client:
         client.sendall(b"LOGIN alice\n")
         assert client.recv(10) == b"OK\n"
         # Interrupt process, then a data mark whose second byte is out of band.
@@ -201,8 +203,8 @@ def test_the_urgent_byte_of_telnet_s_interrupt_takes_nothing_of_the_line_behind_
         assert client.recv(100) == b"PONG still here\n"
 
 
-def test_several_live_in_one_process_and_know_nothing_of_each_other():
-    with Server(on("line")) as one, Server(on("line", "json")) as other:
+def test_servers_in_one_process_are_independent():
+    with Server(config("line")) as one, Server(config("line", "json")) as other:
         assert set(one.addresses) == {"line"}
         assert set(other.addresses) == {"line", "json"}
         assert one.addresses["line"] != other.addresses["line"]
@@ -214,29 +216,29 @@ def test_several_live_in_one_process_and_know_nothing_of_each_other():
             client.close()
 
 
-def test_a_server_can_be_started_again_once_it_has_stopped():
-    server = Server(on("line"))
+def test_a_stopped_server_can_be_started_again():
+    server = Server(config("line"))
     for _ in range(2):
         server.start()
         with socket.create_connection(server.addresses["line"]) as client:
             client.sendall(b"LOGIN alice\n")
             assert client.recv(10) == b"OK\n"
         assert server.stop()
-    with server, pytest.raises(RuntimeError, match="has been started"):
+    with server, pytest.raises(RuntimeError, match="has already been started"):
         server.start()
 
 
-def test_stopping_twice_is_stopping_once():
-    told: list[str] = []
-    server = Server(on("line"), log=lambda happening, **_: told.append(happening.value))
+def test_stopping_twice_stops_once():
+    logged: list[str] = []
+    server = Server(config("line"), log=lambda event, **_: logged.append(event.value))
     server.start()
     assert server.stop()
     assert server.stop()
-    assert told == ["listening", "stopping", "stopped"]
+    assert logged == ["listening", "stopping", "stopped"]
 
 
-def test_a_place_that_is_taken_is_an_error_that_names_it_and_leaves_nothing_open():
-    with Server(on("line")) as one:
+def test_an_address_in_use_is_named_in_the_error_and_nothing_stays_open():
+    with Server(config("line")) as one:
         taken = Listen("json", *one.addresses["line"])
         other = Server(Config(listen=(Listen("line", "127.0.0.1", 0), taken)))
         with pytest.raises(CannotListen) as refused:
@@ -246,12 +248,12 @@ def test_a_place_that_is_taken_is_an_error_that_names_it_and_leaves_nothing_open
         assert other.addresses == {}
 
 
-def test_every_interface_is_both_kinds_of_address_and_each_is_logged_as_what_it_is():
-    told: list[object] = []
+def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_as_what_it_is():
+    logged: list[object] = []
 
-    def log(happening, **fields):
-        if happening.value == "connected":
-            told.append(fields["address"])
+    def log(event, **fields):
+        if event.value == "connected":
+            logged.append(fields["address"])
 
     with Server(Config(listen=(Listen("line", "", 0),)), log=log) as server:
         _, port = server.addresses["line"]
@@ -259,11 +261,11 @@ def test_every_interface_is_both_kinds_of_address_and_each_is_logged_as_what_it_
             with socket.create_connection((host, port)) as client:
                 client.sendall(b"LOGIN alice\nQUIT\n")
                 assert client.makefile("rb").read() == b"OK\nGoodbye!\n"
-    assert told == ["127.0.0.1", "::1"]
+    assert logged == ["127.0.0.1", "::1"]
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Listen("irc"), "dialect: 'irc' is not line, json or slash"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port"),
@@ -276,31 +278,31 @@ def test_every_interface_is_both_kinds_of_address_and_each_is_logged_as_what_it_
         (lambda: Config(shutdown_s=-1.0), "shutdown_s: -1.0 is not"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused(make, said: str):
+def test_an_invalid_configuration_is_refused(make, message: str):
     with pytest.raises(ConfigError) as refused:
         make()
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_a_program_around_it_finds_the_log_where_it_expects_it(caplog: pytest.LogCaptureFixture):
+def test_an_embedding_program_finds_the_log_in_the_standard_library(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, logger="geventchat")
-    with Server(on("line")) as server, socket.create_connection(server.addresses["line"]) as client:
+    with Server(config("line")) as server, socket.create_connection(server.addresses["line"]) as client:
         client.sendall(b"LOGIN alice\nQUIT\n")
         client.makefile("rb").read()
     assert "login conn=1 name=alice" in caplog.messages
 
 
-def test_a_fault_in_the_server_ends_one_conversation_and_is_logged(monkeypatch: pytest.MonkeyPatch):
-    told: list[tuple[str, dict[str, object]]] = []
+def test_a_fault_ends_one_connection_and_is_logged(monkeypatch: pytest.MonkeyPatch):
+    logged: list[tuple[str, dict[str, object]]] = []
+    handle = Chat.handle
 
-    def log(happening, **fields):
-        told.append((happening.value, fields))
+    def faulty_handle(self, session, command):
+        if isinstance(command, Ping):
+            raise ZeroDivisionError("planted")
+        return handle(self, session, command)
 
-    def broken(self, session, command):
-        raise ZeroDivisionError("planted")
-
-    monkeypatch.setattr(Hub, "_ping", broken)
-    with Server(on("line"), log=log) as server:
+    monkeypatch.setattr(Chat, "handle", faulty_handle)
+    with Server(config("line"), log=lambda event, **fields: logged.append((event.value, fields))) as server:
         alice, bob = (socket.create_connection(server.addresses["line"]) for _ in range(2))
         for name, client in ((b"alice", alice), (b"bob", bob)):
             client.sendall(b"LOGIN " + name + b"\n")
@@ -308,18 +310,18 @@ def test_a_fault_in_the_server_ends_one_conversation_and_is_logged(monkeypatch: 
         alice.sendall(b"MSG before\nPING\nMSG after\n")
         assert alice.makefile("rb").read() == b""
         alice.close()
-        heard = bob.makefile("rb")
-        assert heard.readline() == b"MSG alice before\n"
-        assert heard.readline() == b"INFO alice disconnected\n"
+        lines = bob.makefile("rb")
+        assert lines.readline() == b"MSG alice before\n"
+        assert lines.readline() == b"INFO alice disconnected\n"
         bob.sendall(b"WHO\n")
-        assert heard.readline() == b"USER bob\n"
+        assert lines.readline() == b"USER bob\n"
         bob.close()
-    faults = [fields for happening, fields in told if happening == "fault"]
+    faults = [fields for event, fields in logged if event == "fault"]
     assert len(faults) == 1
     assert "planted" in str(faults[0]["error"])
     assert faults[0]["name"] == "alice"
 
 
-def test_importing_it_patches_nothing():
+def test_importing_the_package_patches_nothing():
     program = "import geventchat; from gevent import monkey; assert not monkey.saved, monkey.saved"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

@@ -225,6 +225,10 @@ def test_an_unknown_variable_is_refused_and_variables_of_other_programs_are_igno
     resolved(environment={"PATH": "/bin", "GEVENT_RESOLVER": "ares", "GEVENTCHAT_CONFIG": "x"})
 
 
+def test_an_empty_variable_counts_as_not_set():
+    assert resolved(environment={"GEVENTCHAT_MAX_LINE": "", "GEVENTCHAT_COLOUR": ""}) == resolved()
+
+
 @pytest.mark.parametrize(
     ("text", "listen"),
     [

@@ -1,4 +1,4 @@
-"""Telnet's sequences in a line that is already cut."""
+"""Telnet's command sequences in a line that is already cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geventchat.dialects.telnet import without_telnet
+from geventchat.dialects.telnet import wants_timing_mark, without_telnet
 
 
 @pytest.mark.parametrize(
@@ -20,15 +20,27 @@ from geventchat.dialects.telnet import without_telnet
         (b"a\xff", b"a"),
         (b"a\xff\xfb", b"a"),
         (b"a\xff\xf1b", b"ab"),
-        # an escaped 0xFF is data, and then no UTF-8: the whole line is left for the reader to refuse
+        # An escaped 0xFF is data, and never UTF-8: the whole line is left for the reader to refuse.
         (b"a\xff\xffb", b"a\xff\xffb"),
     ],
 )
-def test_sequences(line: bytes, typed: bytes):
+def test_sequences_are_removed(line: bytes, typed: bytes):
     assert without_telnet(line) == typed
 
 
 @given(st.binary(max_size=64))
-def test_what_is_left_was_there_in_that_order(line: bytes):
+def test_nothing_is_added_or_reordered(line: bytes):
     rest = iter(line)
     assert all(byte in rest for byte in without_telnet(line))
+
+
+@given(st.binary(max_size=64).filter(lambda line: b"\xff" not in line))
+def test_a_line_without_0xff_is_untouched(line: bytes):
+    assert without_telnet(line) == line
+    assert not wants_timing_mark(line)
+
+
+def test_a_timing_mark_is_wanted_where_it_is_asked_for():
+    assert wants_timing_mark(b"a\xff\xfd\x06")
+    assert not wants_timing_mark(b"a\xff\xfb\x06")
+    assert not wants_timing_mark(b"a\xff\xff\xfd\x06")

@@ -1,4 +1,4 @@
-"""What one scripted client does to a connection, and what the server makes of it."""
+"""One scripted client: its sends, its reads and the ends of its connections, as the server sees them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def served(converse: Callable[[Any], None]) -> InProcess:
         with sock:
             converse(sock)
 
-    def factory(_ask: ServerSpec) -> StreamServer:
+    def factory(_spec: ServerSpec) -> StreamServer:
         return StreamServer(("127.0.0.1", 0), handle)
 
     return InProcess(factory)
 
 
-def tells_its_reads(sock: Any) -> None:
+def reports_its_reads(sock: Any) -> None:
     while data := sock.recv(4096):
         sock.sendall(repr(data).encode() + b"\n")
     sock.sendall(b"end\n")
@@ -51,10 +51,10 @@ THREADED = """
 
 @pytest.mark.parametrize(
     "target",
-    [served(tells_its_reads), Command([sys.executable, "-S", "-c", textwrap.dedent(THREADED), "{port}"])],
+    [served(reports_its_reads), Command([sys.executable, "-S", "-c", textwrap.dedent(THREADED), "{port}"])],
     ids=["in process", "a command"],
 )
-def test_each_piece_reaches_the_server_as_a_read_of_its_own(target: InProcess | Command) -> None:
+def test_the_server_reads_each_send_bytes_separately(target: InProcess | Command) -> None:
     with Stage(target) as stage:
         alice = stage.client("alice")
         pieces = [f"{n}".encode() for n in range(100)]
@@ -67,8 +67,8 @@ def test_each_piece_reaches_the_server_as_a_read_of_its_own(target: InProcess | 
         alice.expect_closed()
 
 
-def test_a_line_after_bytes_is_a_read_of_its_own_too() -> None:
-    with Stage(served(tells_its_reads)) as stage:
+def test_the_server_reads_a_line_after_send_bytes_separately() -> None:
+    with Stage(served(reports_its_reads)) as stage:
         alice = stage.client("alice")
         alice.send_bytes(b"LO")
         alice.send("GIN")
@@ -76,7 +76,7 @@ def test_a_line_after_bytes_is_a_read_of_its_own_too() -> None:
         alice.expect(repr(b"GIN\n"))
 
 
-def test_a_split_that_cannot_be_proven_is_said_and_not_assumed() -> None:
+def test_a_split_that_cannot_be_proven_is_an_error() -> None:
     with Stage(served(lambda sock: gevent.sleep(1_000_000))) as stage:
         alice = stage.client("alice")
         alice.send_bytes(b"first")
@@ -109,8 +109,8 @@ def test_the_server_sees_how_a_client_leaves(action: Callable[[Any], None], seen
         assert reports_its_end.seen == [seen]  # type: ignore[attr-defined]
 
 
-def test_what_comes_after_a_half_close_is_still_heard() -> None:
-    with Stage(served(tells_its_reads)) as stage:
+def test_a_client_still_receives_after_a_half_close() -> None:
+    with Stage(served(reports_its_reads)) as stage:
         alice = stage.client("alice")
         alice.post(b"last")
         alice.half_close()
@@ -120,7 +120,7 @@ def test_what_comes_after_a_half_close_is_still_heard() -> None:
         assert alice.end is End.CLOSED
 
 
-def test_an_orderly_end_and_a_reset_are_told_apart() -> None:
+def test_an_orderly_end_differs_from_a_reset() -> None:
     def ends(sock: Any) -> None:
         if sock.recv(100) == b"reset\n":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -134,7 +134,7 @@ def test_an_orderly_end_and_a_reset_are_told_apart() -> None:
             bob.expect_closed()
 
 
-def test_words_that_came_before_a_reset_are_heard() -> None:
+def test_lines_that_came_before_a_reset_are_received() -> None:
     def leaves_unread(sock: Any) -> None:
         sock.sendall(b"go away\n")
         gevent.sleep(1)  # then it closes with input unread, which resets
@@ -147,7 +147,7 @@ def test_words_that_came_before_a_reset_are_heard() -> None:
         assert alice.end is End.RESET
 
 
-def test_a_client_that_stops_reading_is_felt_by_the_server_and_reads_all_of_it_later() -> None:
+def test_a_client_that_stops_reading_blocks_the_server_and_reads_everything_later() -> None:
     size = 8_000_000
     with Stage(InProcess(serve)) as stage:
         alice, bob = stage.clients("alice", "bob")
@@ -157,14 +157,14 @@ def test_a_client_that_stops_reading_is_felt_by_the_server_and_reads_all_of_it_l
         alice.stop_reading()
         alice.send(f"FILL {size}")
         assert not alice.inbox
-        bob.send("PIECES")  # the server is busy with her, not with everybody
+        bob.send("PIECES")  # the server is blocked for alice alone
         bob.expect("done")
         alice.read_again()
         stage.fence()
         assert len(alice.take(2 * size)) == size
 
 
-def test_a_client_may_come_again() -> None:
+def test_a_client_can_connect_again() -> None:
     with Stage(InProcess(serve)) as stage:
         alice = stage.client("alice")
         for _ in range(3):
@@ -174,7 +174,7 @@ def test_a_client_may_come_again() -> None:
             alice.expect_closed()
 
 
-def test_nothing_listens_means_refused() -> None:
+def test_a_closed_port_means_refused() -> None:
     class Shut:
         def start(self) -> None:
             self.door = socket.create_server(("127.0.0.1", 0))
@@ -184,14 +184,14 @@ def test_nothing_listens_means_refused() -> None:
         def stop(self) -> None:
             pass
 
-    with Stage(InProcess(lambda ask: Shut())) as stage:
+    with Stage(InProcess(lambda spec: Shut())) as stage:
         alice = stage.client("alice")
         alice.connect()
         assert alice.end is End.REFUSED
         assert not alice.connected
 
 
-def test_each_byte_knows_when_it_came() -> None:
+def test_each_byte_has_its_time_of_arrival() -> None:
     with Stage(InProcess(serve)) as stage:
         alice = stage.client("alice")
         alice.send("PIECES")

@@ -1,4 +1,4 @@
-"""Command targets: the free port, the moment of answering, the last words, and that nothing outlives the run."""
+"""Command targets: free ports, when a server counts as started, its output, and that nothing outlives the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PING = Fence("PING", ("PONG",))
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended, be it that nobody has yet asked for its status."""
+    """Whether the process has ended, even if its status has not been collected."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
@@ -56,11 +56,11 @@ def talks(target: Command | Address) -> None:
     ],
     ids=["a string", "a list", "says its port", "a ready line", "a port and a ready line", "a shell's pipe"],
 )
-def test_a_command_is_started_spoken_to_and_ended(target: Command) -> None:
+def test_a_command_is_started_used_and_ended(target: Command) -> None:
     talks(target)
 
 
-def test_it_is_spoken_to_as_soon_as_it_listens_and_not_touched_before() -> None:
+def test_it_is_used_as_soon_as_it_listens_and_receives_no_connection_before() -> None:
     late = """
         import socket, time
         time.sleep(0.2)
@@ -72,7 +72,7 @@ def test_it_is_spoken_to_as_soon_as_it_listens_and_not_touched_before() -> None:
     began = time.monotonic()
     with Stage(Command([sys.executable, "-S", "-c", textwrap.dedent(late)])) as stage:
         assert time.monotonic() - began >= 0.2
-        alice = stage.client("alice")  # the first connection there ever was is hers
+        alice = stage.client("alice")  # hers is the first connection that the server sees
         alice.send("me")
         alice.expect("me")
 
@@ -112,7 +112,7 @@ def test_several_endpoints_and_options_are_filled_in() -> None:
         ("/no/such/program {port}", "cannot start '/no/such/program': No such file"),
         (
             "sh -c 'echo no licence >&2; exit 3' {port}",
-            "(?s)exited with status 3 before it answered.*no licence",
+            "(?s)exited with status 3 before it listened.*no licence",
         ),
         (["sh", "-c", "kill -SEGV $$", "{port}"], "was killed by SIGSEGV"),
         ("sh -c 'echo thinking; sleep 60' {port}", "(?s)did not listen on port .* within 0.3 s.*thinking"),
@@ -129,7 +129,7 @@ def test_a_command_that_does_not_start_says_why(command: str | list[str], messag
     assert time.monotonic() - began < 9
 
 
-def test_it_ends_with_all_that_it_started(tmp_path: Path) -> None:
+def test_every_process_that_it_started_ends_with_it(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     command = Command(
         f"sh -c 'sleep 600 & echo $! > {pids}; echo $$ >> {pids}; exec {PYTHON} {SERVER} {{port}}'"
@@ -139,7 +139,7 @@ def test_it_ends_with_all_that_it_started(tmp_path: Path) -> None:
     assert [until_gone(int(pid)) for pid in pids.read_text().split()] == [True, True]
 
 
-def test_one_that_ignores_sigterm_is_ended_all_the_same(tmp_path: Path) -> None:
+def test_a_server_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     program = """
         import os, signal, socket, sys, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -154,7 +154,7 @@ def test_one_that_ignores_sigterm_is_ended_all_the_same(tmp_path: Path) -> None:
     assert until_gone(int(pid.read_text()))
 
 
-def test_it_ends_also_when_the_test_run_is_killed(tmp_path: Path) -> None:
+def test_it_ends_even_if_the_test_run_is_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     run = f"""
         import os, time
@@ -171,14 +171,14 @@ def test_it_ends_also_when_the_test_run_is_killed(tmp_path: Path) -> None:
     assert until_gone(int(pids.read_text()))
 
 
-def test_each_script_has_a_server_of_its_own_and_shared_is_one_for_all() -> None:
+def test_each_script_gets_a_new_server_unless_it_is_shared() -> None:
     def visitors(target: Command) -> list[int]:
         seen = []
         for _ in range(3):
             with Stage(target, fence=PING) as stage:
                 alice = stage.client("alice")
                 alice.send("PING")
-                seen.append(stage._running.process.pid)  # type: ignore[attr-defined]
+                seen.append(stage.server.process.pid)  # type: ignore[attr-defined]
                 alice.expect("PONG")
         return seen
 
@@ -192,7 +192,7 @@ def test_each_script_has_a_server_of_its_own_and_shared_is_one_for_all() -> None
     assert "restart" not in shared.features
 
 
-def test_a_chatty_server_is_not_held_up_and_its_last_words_are_kept() -> None:
+def test_much_output_does_not_block_the_server_and_its_end_is_kept() -> None:
     program = """
         import socket, time
         door = socket.create_server(("127.0.0.1", {port}))
@@ -208,10 +208,10 @@ def test_a_chatty_server_is_not_held_up_and_its_last_words_are_kept() -> None:
         alice.expect("here")
         assert stage.server_output().endswith("last words\n")
         assert len(stage.server_output()) < 10_000
-        assert stage._running.process._size() < 1_000_000  # type: ignore[attr-defined]
+        assert stage.server.process._size() < 1_000_000  # type: ignore[attr-defined]
 
 
-def test_an_address_is_spoken_to_and_left_alone() -> None:
+def test_an_address_is_used_and_left_running() -> None:
     with Stage(Command(f"{PYTHON} {SERVER} {{port}}"), fence=PING) as stage:
         host, port = stage.address(None)
         for target in (Address(host, port), Address({"line": (host, port)})):
@@ -222,7 +222,7 @@ def test_an_address_is_spoken_to_and_left_alone() -> None:
             pass
 
 
-def test_nobody_there_is_a_refusal_and_not_an_error() -> None:
+def test_a_refused_connection_is_not_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with Stage(Address("127.0.0.1", port)) as stage:

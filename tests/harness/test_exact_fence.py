@@ -1,4 +1,4 @@
-"""The exact fence, tried where it could lie: sleeps, pools, spawned greenlets, queues, threads, Nagle, crashes."""
+"""The exact fence where it could be wrong: sleeps, pools, spawned greenlets, queues, threads, Nagle, crashes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ import pytest
 from gevent.server import StreamServer
 
 from harness import Address, Grade, InProcess, ServerSpec, Stage, TargetError, UnsupportedSpec
-from harness.stage.exact_fence import NeverIdle
-from harness.stage.fence import FenceFailed
+from harness.stage.fence import FenceFailed, NeverIdle
 from harness.stage.stage import Unexpected
 from tests.harness.servers.late import serve
 
@@ -31,7 +30,7 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("way", ["POOL", "OWN-POOL", "SPAWN 0", "SPAWN 7", "QUEUE", "PIECES"])
-def test_what_needs_no_time_has_come_when_the_fence_returns(stage: Stage, way: str) -> None:
+def test_what_takes_no_time_has_arrived_when_the_fence_returns(stage: Stage, way: str) -> None:
     (alice,) = stage.clients("alice")
     alice.connect()
     alice.send(way)
@@ -41,7 +40,7 @@ def test_what_needs_no_time_has_come_when_the_fence_returns(stage: Stage, way: s
 
 
 @pytest.mark.parametrize("way", ["SLEEP 60", "TIMEOUT 60", "POOL-THEN-SLEEP 60"])
-def test_what_is_due_at_60_s_has_not_come_a_microsecond_before(stage: Stage, way: str) -> None:
+def test_what_is_due_at_60_s_has_not_arrived_a_microsecond_before(stage: Stage, way: str) -> None:
     alice = stage.client("alice")
     alice.send(way)
     stage.wait(59.999)
@@ -54,7 +53,7 @@ def test_what_is_due_at_60_s_has_not_come_a_microsecond_before(stage: Stage, way
     alice.take(5)
 
 
-def test_a_listener_has_heard_when_the_speaker_has_been_dealt_with(stage: Stage) -> None:
+def test_others_have_received_a_line_when_its_sender_has_been_processed(stage: Stage) -> None:
     alice, bob, carol = stage.clients("alice", "bob", "carol")
     for client in (alice, bob, carol):
         client.connect()
@@ -66,7 +65,7 @@ def test_a_listener_has_heard_when_the_speaker_has_been_dealt_with(stage: Stage)
     alice.expect_nothing()
 
 
-def test_waiting_60_s_does_not_wait(stage: Stage) -> None:
+def test_waiting_60_s_takes_no_real_time(stage: Stage) -> None:
     for client in stage.clients("alice", "bob", "carol"):
         client.connect()
     stage.fence()
@@ -76,7 +75,7 @@ def test_waiting_60_s_does_not_wait(stage: Stage) -> None:
     assert time.monotonic() - began < 30
 
 
-def test_what_is_said_in_turn_is_heard_in_turn() -> None:
+def test_lines_sent_in_order_are_received_in_order() -> None:
     with Stage(InProcess(serve)) as stage:
         alice, bob, carol = stage.clients("alice", "bob", "carol")
         for client in (alice, bob, carol):
@@ -89,7 +88,7 @@ def test_what_is_said_in_turn_is_heard_in_turn() -> None:
         stage.settle()
 
 
-def test_a_thread_of_the_servers_own_lowers_the_grade(stage: Stage) -> None:
+def test_a_thread_started_by_the_server_lowers_the_grade(stage: Stage) -> None:
     alice = stage.client("alice")
     assert stage.grade is Grade.EXACT
     alice.send("THREAD")
@@ -97,7 +96,7 @@ def test_a_thread_of_the_servers_own_lowers_the_grade(stage: Stage) -> None:
     assert stage.grade is Grade.SETTLED
 
 
-def test_a_loop_that_never_rests_is_told_and_not_waited_for_for_ever() -> None:
+def test_a_loop_that_never_becomes_idle_is_an_error_after_a_bounded_time() -> None:
     began = time.monotonic()
     with (
         pytest.raises((NeverIdle, TargetError), match="never became idle"),
@@ -107,27 +106,27 @@ def test_a_loop_that_never_rests_is_told_and_not_waited_for_for_ever() -> None:
     assert time.monotonic() - began < 20
 
 
-def test_a_pool_thread_that_does_not_come_back_is_told() -> None:
+def test_a_pool_thread_that_does_not_return_is_an_error() -> None:
     with Stage(InProcess(serve), within=0.3) as stage:
-        with pytest.raises(FenceFailed, match="had a thread at work that did not come back"):
+        with pytest.raises(FenceFailed, match="had a thread at work that did not return"):
             stage.client("alice").send("STUCK")
         gevent.get_hub().threadpool.join()
 
 
-def test_a_crash_is_told_in_the_last_words(stage: Stage) -> None:
+def test_a_crash_is_in_the_server_output(stage: Stage) -> None:
     alice = stage.client("alice")
     alice.send("CRASH")
     alice.expect_closed()
     assert "this server crashes when asked to" in stage.server_output()
 
 
-def test_a_crash_that_nobody_looked_at_is_shown_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crash_that_was_not_reported_is_printed_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     with Stage(InProcess(serve)) as stage:
         stage.client("alice").send("CRASH")
     assert "this server crashes when asked to" in capsys.readouterr().err
 
 
-def test_settle_fails_over_a_line_that_nobody_expected(stage: Stage) -> None:
+def test_settle_fails_for_an_unexpected_line(stage: Stage) -> None:
     alice, bob = stage.clients("alice", "bob")
     bob.connect()
     alice.send("hello")
@@ -136,7 +135,7 @@ def test_settle_fails_over_a_line_that_nobody_expected(stage: Stage) -> None:
     bob.take(6)
 
 
-def test_a_wrong_line_is_told_with_what_came_instead(stage: Stage) -> None:
+def test_a_wrong_line_is_reported_with_what_came_instead(stage: Stage) -> None:
     alice, bob = stage.clients("alice", "bob")
     bob.connect()
     alice.send("hello")
@@ -148,7 +147,7 @@ def test_a_wrong_line_is_told_with_what_came_instead(stage: Stage) -> None:
 # --- isolation ----------------------------------------------------------------------------------------------
 
 
-def test_the_callers_hub_goes_on_as_if_nothing_had_been() -> None:
+def test_the_callers_hub_continues_unchanged() -> None:
     hub = gevent.get_hub()
     ticks: list[int] = []
 
@@ -200,7 +199,7 @@ def _greenlets() -> int:
     return sum(isinstance(thing, gevent.Greenlet) and not thing.dead for thing in gc.get_objects())
 
 
-def test_a_greenlet_left_behind_runs_its_finally_before_the_stage_is_over() -> None:
+def test_a_greenlet_left_behind_runs_its_finally_before_the_stage_ends() -> None:
     ended: list[str] = []
 
     class Lingering(StreamServer):
@@ -214,13 +213,13 @@ def test_a_greenlet_left_behind_runs_its_finally_before_the_stage_is_over() -> N
             finally:
                 ended.append("finally")
 
-    with Stage(InProcess(lambda ask: Lingering(("127.0.0.1", 0), lambda *_: None))) as stage:
+    with Stage(InProcess(lambda spec: Lingering(("127.0.0.1", 0), lambda *_: None))) as stage:
         stage.fence()
     assert ended == ["finally"]
 
 
 @pytest.mark.parametrize("where", ["in process", "elsewhere"])
-def test_what_a_signals_handler_raises_reaches_the_test(where: str) -> None:
+def test_an_exception_from_a_signal_handler_reaches_the_test(where: str) -> None:
     """Ctrl-C, and the time-out of pytest-timeout, while the stage waits in its loop."""
 
     class TimeIsUp(BaseException):
@@ -244,22 +243,22 @@ def test_what_a_signals_handler_raises_reaches_the_test(where: str) -> None:
         signal.signal(signal.SIGVTALRM, before)
 
 
-# --- what a factory may be ----------------------------------------------------------------------------------
+# --- factories -----------------------------------------------------------------------------------------------
 
 
-class TwoDoors:
+class TwoEndpoints:
     """An application with two endpoints that needs time to start and to stop."""
 
-    def __init__(self, ask: ServerSpec) -> None:
-        if unknown := set(ask.options) - {"greeting"}:
+    def __init__(self, spec: ServerSpec) -> None:
+        if unknown := set(spec.options) - {"greeting"}:
             raise UnsupportedSpec(f"no option {min(unknown)!r}; known: greeting")
-        greeting = ask.options.get("greeting", "hello")
-        self.clock = ask.clock
-        self.doors = {
-            door: StreamServer(
-                ("127.0.0.1", 0), lambda sock, _, door=door: self.greet(sock, f"{greeting} {door}")
+        greeting = spec.options.get("greeting", "hello")
+        self.clock = spec.clock
+        self.servers = {
+            name: StreamServer(
+                ("127.0.0.1", 0), lambda sock, _, name=name: self.greet(sock, f"{greeting} {name}")
             )
-            for door in ("front", "back")
+            for name in ("front", "back")
         }
 
     def greet(self, sock: object, text: str) -> None:
@@ -267,22 +266,22 @@ class TwoDoors:
 
     def start(self) -> None:
         gevent.sleep(0.5)
-        for door in self.doors.values():
-            door.start()
+        for server in self.servers.values():
+            server.start()
 
     def stop(self) -> None:
-        for door in self.doors.values():
-            door.stop()
+        for server in self.servers.values():
+            server.stop()
         gevent.sleep(30)
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
-        return {name: door.address for name, door in self.doors.items()}
+        return {name: server.address for name, server in self.servers.items()}
 
 
-def test_an_object_with_endpoints_is_served_and_reads_virtual_time() -> None:
+def test_an_application_with_several_endpoints_reads_virtual_time() -> None:
     began = time.monotonic()
-    with Stage(InProcess(TwoDoors), ServerSpec(("back",), {"greeting": "welcome"})) as stage:
+    with Stage(InProcess(TwoEndpoints), ServerSpec(("back",), {"greeting": "welcome"})) as stage:
         alice, bob = stage.clients("alice", "bob")
         alice.connect()
         alice.expect("welcome back at 1234567890.5")
@@ -295,14 +294,14 @@ def test_an_object_with_endpoints_is_served_and_reads_virtual_time() -> None:
     assert time.monotonic() - began < 20
 
 
-def test_a_refused_option_is_said_as_that() -> None:
-    misspelt = Stage(InProcess(TwoDoors), ServerSpec((), {"greting": "hi"}))
+def test_an_unknown_option_is_reported_as_unsupported() -> None:
+    misspelt = Stage(InProcess(TwoEndpoints), ServerSpec((), {"greting": "hi"}))
     with pytest.raises(UnsupportedSpec, match="no option 'greting'; known: greeting"), misspelt:
         pass
 
 
 def test_a_factory_that_fails_is_a_broken_target() -> None:
-    def broken(_ask: ServerSpec) -> object:
+    def broken(_spec: ServerSpec) -> object:
         raise RuntimeError("no database")
 
     with (
@@ -332,7 +331,7 @@ def app(environ, start_response):
     return [b"page"]
 
 
-with Stage(InProcess(lambda ask: WSGIServer(("127.0.0.1", 0), app, log=None)), eol=b"\\r\\n") as stage:
+with Stage(InProcess(lambda spec: WSGIServer(("127.0.0.1", 0), app, log=None)), eol=b"\\r\\n") as stage:
     alice = stage.client("alice")
     alice.post(b"GET / HTTP/1.0\\r\\n\\r\\n")
     stage.wait(29.999)
@@ -349,7 +348,7 @@ def echo(sock, address):
 
 
 for host in ("::1", "::", "0.0.0.0"):
-    with Stage(InProcess(lambda ask: StreamServer((host, 0), echo))) as stage:
+    with Stage(InProcess(lambda spec: StreamServer((host, 0), echo))) as stage:
         alice = stage.client("alice")
         alice.send_bytes(b"he")
         alice.send_bytes(b"llo\\n")
@@ -368,7 +367,7 @@ print("fine")
 """
 
 
-def test_it_works_where_gevent_is_patched_in_and_with_servers_of_many_kinds() -> None:
+def test_stages_work_in_a_monkey_patched_program() -> None:
     threaded = str(Path(__file__).parent / "servers" / "threaded.py")
     command = [sys.executable, "-W", "error", "-c", PATCHED, "-S", threaded]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -1,12 +1,14 @@
-"""Faults as steps: said, read back, refused where they cannot be, and done to a server as a kernel would do them."""
+"""Faults as steps: how they are written, where they are rejected, and that they behave as a kernel would."""
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 
-from harness import InProcess, Outcome, ScriptError, Verdict, parse, play, render
-from harness.reporting import styled_text
-from harness.reporting.report import report
+from harness import InProcess, Outcome, ScriptError, ServerSpec, Target, Verdict, parse, play, render
+from harness.report import styled_text
+from harness.report.text import report
 from tests.harness.servers.faulty import serve
 
 
@@ -19,7 +21,7 @@ def require_pass(text: str) -> None:
     assert verdict.passed, styled_text.plain(report(verdict))
 
 
-# --- the words ------------------------------------------------------------------------------------------------
+# --- the forms ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -38,60 +40,65 @@ def require_pass(text: str) -> None:
         "the clock jumps back 90s",
     ],
 )
-def test_what_a_fault_says_is_what_is_read(sentence: str) -> None:
+def test_a_fault_renders_as_it_was_written(sentence: str) -> None:
     assert render(parse(sentence + "\n")) == sentence + "\n"
 
 
 @pytest.mark.parametrize(
     ("sentence", "column", "wrong"),
     [
-        ("sending to bob fails with EPIP", 27, "'EPIP' is no error"),
-        ("sending to bob fails with EPIPE 0 times", 27, "failing not even once"),
-        ("sending to bob takes a byte", 22, "'a byte' is no amount"),
-        ("sending to 1 takes 1 byte", 12, "'1' is no client"),
-        ("reading from takes 1 byte", 14, "'nobody' is no client"),
-        ("accepting bob fails with EMFILE", 11, "accepting is for nobody in particular"),
-        ("the clock jumps 1", 17, "'1' is no duration"),
+        ("sending to bob fails with EPIP", 27, "'EPIP' is not an error"),
+        ("sending to bob fails with EPIPE 0 times", 33, "a count of 0"),
+        ("sending to bob takes a byte", 22, "'a byte' is not an amount"),
+        ("sending to 1 takes 1 byte", 12, "'1' is not a name for a client"),
+        ("reading from takes 1 byte", 14, "no client is named here"),
+        ("accepting bob fails with EMFILE", 11, "accepting concerns no client in particular"),
+        ("the clock jumps 1", 17, "'1' is not a duration"),
     ],
 )
-def test_what_is_nearly_a_fault_is_told_with_its_place(sentence: str, column: int, wrong: str) -> None:
+def test_a_mistake_in_a_fault_is_reported_with_its_column(sentence: str, column: int, wrong: str) -> None:
     with pytest.raises(ScriptError) as told:
         parse(sentence + "\n")
-    assert (told.value.line, told.value.column) == (1, column)
+    assert (told.value.problem.line, told.value.problem.column) == (1, column)
     assert wrong in str(told.value)
 
 
-def test_the_words_of_faults_stay_free_for_names_and_defined_steps() -> None:
+def test_clients_and_defined_steps_can_be_named_with_the_words_of_faults() -> None:
     require_pass(
         "define the CLIENT speaks:\n    CLIENT> hi\n    CLIENT< hi\n\n"
         "the> hello\nthe< hello\nthe clock speaks\nthe the speaks\nsending> x\nsending< x\n"
     )
 
 
-def test_a_fault_in_a_defined_step_is_for_the_client_that_it_names() -> None:
+def test_a_fault_in_a_defined_step_concerns_the_client_in_its_parameter() -> None:
     require_pass(
         "define X stutters:\n    sending to X takes 1 byte\n\nalice> one\nalice< one\nalice stutters\nalice> two\nalice< two\n"
     )
 
 
-# --- where it cannot be ---------------------------------------------------------------------------------------
+# --- where it is not supported ---------------------------------------------------------------------------------------
 
 
-class Elsewhere:
-    """A target of which only its features are asked."""
+class Elsewhere(Target):
+    """A target without fault injection, which is never started."""
 
-    features = frozenset({"stderr"})
+    @property
+    def features(self) -> frozenset[str]:
+        return frozenset({"stderr"})
+
+    def start(self, spec: ServerSpec, within_s: float) -> NoReturn:
+        raise AssertionError("nothing is started")
 
     def __str__(self) -> str:
         return "a server elsewhere"
 
 
 @pytest.mark.parametrize("fault", ["sending to a takes 1 byte", "the clock jumps 1h", "a vanishes"])
-def test_elsewhere_a_fault_is_an_error_of_the_script_or_a_reason_to_skip_it(fault: str) -> None:
-    verdict = play(parse(f"a connects\n{fault}\n"), Elsewhere())  # type: ignore[arg-type]
-    assert verdict.outcome is Outcome.SCRIPT_WRONG
-    assert "2:1: a server elsewhere cannot be made to suffer this" in verdict.reason
-    skipped = play(parse(f"needs: faults\n\na connects\n{fault}\n"), Elsewhere())  # type: ignore[arg-type]
+def test_on_other_targets_a_fault_is_an_error_of_the_script_or_a_reason_to_skip_it(fault: str) -> None:
+    verdict = play(parse(f"a connects\n{fault}\n"), Elsewhere())
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
+    assert "2:1: a server elsewhere does not support fault injection" in verdict.reason
+    skipped = play(parse(f"needs: faults\n\na connects\n{fault}\n"), Elsewhere())
     assert skipped.outcome is Outcome.SKIPPED
     assert skipped.reason == "needs faults, which a server elsewhere lacks"
 
@@ -102,58 +109,58 @@ def test_elsewhere_a_fault_is_an_error_of_the_script_or_a_reason_to_skip_it(faul
         ("sending to bob takes 1 byte\nbob> x\nbob< x\n", "bob has not connected yet"),
         ("bob> x\nbob< x\nbob closes\nreading from bob fails with EIO\n", "bob closed in line 3"),
         ("bob connects\nbob vanishes\nbob> x\n", "bob vanished in line 2"),
-        ("bob connects\nbob vanishes\nbob is closed\n", "bob vanished in line 2 already"),
+        ("bob connects\nbob vanishes\nbob is closed\n", "bob already vanished in line 2"),
     ],
 )
-def test_a_fault_of_someone_who_is_not_there_is_the_scripts_own(script: str, wrong: str) -> None:
+def test_a_fault_of_a_client_that_is_not_connected_is_an_error_of_the_script(script: str, wrong: str) -> None:
     verdict = played(script)
-    assert verdict.outcome is Outcome.SCRIPT_WRONG
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert wrong in verdict.reason
 
 
 # --- what it does ---------------------------------------------------------------------------------------------
 
 
-def test_a_small_send_shows_who_takes_for_granted_that_it_takes_all() -> None:
+def test_a_partial_send_reveals_a_server_that_ignores_its_result() -> None:
     script = "bob> hello\nbob< hello\nsending to bob takes 1 byte\nbob> hello\nbob< hello\n"
     require_pass(script)
     verdict = played("server: kind=careless\n\n" + script)
     assert [(failure.line, failure.received) for failure in verdict.failures] == [(7, b"h")]
 
 
-def test_sending_nothing_holds_all_of_it_back_without_a_busy_loop() -> None:
-    # A loop that is busy never comes to rest, which fails the script.
+def test_a_blocked_send_delays_everything_without_a_busy_loop() -> None:
+    # A busy loop never becomes idle, which would fail the script.
     require_pass(
         "bob> one\nbob< one\nsending to bob takes nothing\nbob> two\nbob receives nothing\nwait 1h\nbob receives nothing\n"
         "sending to bob takes all again\nbob< two\n"
     )
 
 
-def test_reading_nothing_holds_what_is_said_back() -> None:
+def test_a_blocked_read_delays_what_was_sent() -> None:
     require_pass(
         "bob> one\nbob< one\nreading from bob takes nothing\nbob> two\nbob receives nothing\n"
         "reading from bob takes all again\nbob< two\n"
     )
 
 
-def test_a_connection_lost_by_reading_is_lost_for_writing_too() -> None:
+def test_a_connection_lost_while_reading_is_lost_for_writing_too() -> None:
     require_pass(
         "a> x\na< x\nbob> x\nbob< x\nreading from bob fails with ECONNRESET\nbob> y\n"
         "bob is disconnected\na< lost: Connection reset by peer\n"
     )
 
 
-def test_an_error_that_is_a_calls_own_does_not_last() -> None:
+def test_an_error_that_is_not_fatal_does_not_last() -> None:
     require_pass("bob> x\nbob< x\nsending to bob fails with EAGAIN 2 times\nbob> y\nbob< y\n")
 
 
-def test_a_failing_send_is_met_by_whoever_sends() -> None:
+def test_a_failing_send_ends_the_connection() -> None:
     require_pass(
         "a> x\na< x\nbob> x\nbob< x\nsending to bob fails with EPIPE\nbob> y\nbob is closed\na< lost: Broken pipe\n"
     )
 
 
-def test_accepting_fails_as_often_as_it_says() -> None:
+def test_accepting_fails_the_given_number_of_times() -> None:
     require_pass(
         "a> x\na< x\naccepting fails with EMFILE 2 times\nbob> hello\nbob receives nothing\n"
         "wait 9ms\nbob receives nothing\nwait 1ms\nbob receives nothing\nwait 1s\nbob< hello\n"
@@ -161,37 +168,41 @@ def test_accepting_fails_as_often_as_it_says() -> None:
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("probing", 25), ("limited", 15)])
-def test_a_silent_peer_that_vanished_is_found_out_when_the_servers_own_options_say(
-    kind: str, seconds: int
-) -> None:
+def test_keepalive_options_decide_when_a_vanished_peer_is_detected(kind: str, seconds: int) -> None:
     require_pass(
         f"server: kind={kind}\n\na> x\na< x\nbob> x\nbob< x\nbob vanishes\na receives nothing\n"
         f"wait {seconds - 1}.999s\na receives nothing\nwait 1ms\na< lost: Connection timed out\n"
     )
 
 
-def test_without_any_option_nobody_ever_finds_out_about_a_silent_peer() -> None:
+def test_without_keepalive_a_vanished_peer_is_never_detected() -> None:
     require_pass("a> x\na< x\nbob> x\nbob< x\nbob vanishes\nwait 72h\na receives nothing\n")
 
 
-def test_what_a_vanished_peer_is_told_starts_another_clock() -> None:
-    # The news of carol is sent to bob too, ten seconds after he vanished; the limit of 12 s counts from there.
+def test_a_write_to_a_vanished_peer_starts_the_user_timeout() -> None:
+    # The line about carol is sent to bob too, ten seconds after he vanished; the limit of 12 s counts from there.
     require_pass(
         "server: kind=limited\n\na> x\na< x\nbob> x\nbob< x\ncarol> x\ncarol< x\nbob vanishes\nwait 10s\n"
         "carol closes\na< gone\nwait 11.999s\na receives nothing\nwait 1ms\na< lost: Connection timed out\n"
     )
 
 
-def test_someone_who_vanished_can_come_back_beside_their_own_ghost() -> None:
+def test_a_vanished_client_can_connect_again_while_its_old_connection_lives_on() -> None:
     require_pass(
         "server: kind=probing\n\nbob> x\nbob< x\nbob vanishes\nwait 20s\nbob connects\nbob> y\nbob< y\n"
         "wait 5s\nbob< lost: Connection timed out\n"
     )
 
 
-def test_the_clock_jumps_and_shows_who_goes_by_it() -> None:
+def test_a_clock_jump_reveals_a_server_that_measures_by_wall_clock() -> None:
     script = "bob> x\nbob< x\nthe clock jumps 1h\nwait 2s\nbob> y\nbob< y\nthe clock jumps back 2h\nwait 1s\nbob> z\nbob< z\n"
     require_pass(script)
     verdict = played("server: kind=wall-clock\n\n" + script)
     assert verdict.outcome is Outcome.FAILED
     assert verdict.failures[0].client == "bob"
+
+
+def test_a_fault_of_a_connection_that_the_server_has_not_accepted_is_an_error_of_the_script() -> None:
+    verdict = played("accepting fails with EMFILE\nbob connects\nsending to bob takes 1 byte\n")
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
+    assert "3:1: the server has not accepted a connection of this client" in verdict.reason

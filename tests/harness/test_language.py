@@ -1,6 +1,8 @@
-"""What a script may not say, and where it is told; every error names its place and what was expected there."""
+"""Errors in scripts: each names its place, what is wrong and what was expected; and what scripts expand to."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +11,7 @@ from harness.language.steps import Receive, ReceiveBytes, Send, Together, as_rec
 
 WRONG = [
     # text, line, column, message, expected
-    ("alice conects\n", 1, 1, "this says nothing known", "perhaps `alice connects`"),
+    ("alice conects\n", 1, 1, "unrecognised step", "perhaps `alice connects`"),
     ("a> x \n", 1, 5, "white space at the end of a literal", "a>> with \\x20"),
     ("a> x\u3000\n", 1, 5, "white space at the end of a literal", "a>>"),
     ("a> \n", 1, 3, "a space at the end of the line", "a> alone"),
@@ -17,64 +19,64 @@ WRONG = [
     ("a> x\x1by\n", 1, 5, "the control character U+001B", "\\xNN"),
     ("a>x\n", 1, 3, "no space after >", "one space"),
     ("a>>\n", 1, 4, "no bytes here", "at least one byte"),
-    ("a>> x\\q\n", 1, 6, "an unknown escape", "\\xNN"),
-    ("a>> x \n", 1, 6, "a space at the end of the line", "\\x20"),
+    ("a>> x\\q\n", 1, 6, "unknown escape", "\\xNN"),
+    ("a>> x \n", 1, 6, "space at the end of the line", "\\x20"),
     ("a>~ $x\n", 1, 5, "a lone $", "$$"),
     ("a>~ ${_}\n", 1, 5, "what is sent must be known", "${x}"),
-    ("a>~ ${x}\n", 1, 5, "nothing has bound ${x} yet", "a<~"),
-    ("a> x\na<~ ${x:/(/}\n", 2, 10, "no regular expression", "/re/"),
-    ("a> x\na<~ ${x:/(a)/}\n", 2, 10, "groups that capture", "${x"),
-    ("a> x\na<~ ${x:/(?i)a/}\n", 2, 10, "no regular expression", "/re/"),
-    ("a> x\na<~ ${x:/a\n", 2, 10, "has no end", "/re/"),
-    ("1a> x\n", 1, 1, "no name for a client", "a letter"),
+    ("a>~ ${x}\n", 1, 5, "${x} is not bound yet", "a<~"),
+    ("a> x\na<~ ${x:/(/}\n", 2, 10, "invalid regular expression", "/re/"),
+    ("a> x\na<~ ${x:/(a)/}\n", 2, 10, "capturing groups", "${x"),
+    ("a> x\na<~ ${x:/(?i)a/}\n", 2, 10, "invalid regular expression", "/re/"),
+    ("a> x\na<~ ${x:/a\n", 2, 10, "unterminated", "/re/"),
+    ("1a> x\n", 1, 1, "not a name for a client", "a letter"),
     ("wait> x\n", 1, 1, "a word of the language", "another name"),
-    ("< x\n", 1, 1, "nobody is named here", "a client"),
-    ("wait 60\n", 1, 6, "'60' is no duration", "60s"),
+    ("< x\n", 1, 1, "no client is named here", "a client"),
+    ("wait 60\n", 1, 6, "'60' is not a duration", "60s"),
     ("wait 0.1us\n", 1, 6, "finer than a microsecond", "microseconds"),
     ("wait 5s \n", 1, 8, "white space at the end of the line", "none"),
-    ("together\n", 1, 9, "no colon", "together:"),
+    ("together\n", 1, 1, "not quite `together:`", "together:"),
     ("together:\n", 1, 10, "nothing is indented below this line", "indented steps"),
-    ("together:\n    # only talk\n", 1, 10, "nothing is indented below this line", "indented steps"),
+    ("together:\n    # only a comment\n", 1, 10, "nothing is indented below this line", "indented steps"),
     ("together:\n    a< x\n", 2, 5, "a receive inside together:", "sends"),
     ("a> x\nin any order:\n    a> x\n", 3, 5, "a send inside in any order:", "receives"),
-    ("in any order\n", 1, 1, "not quite `in any order`", "in any order:"),
+    ("in any order\n", 1, 1, "not quite `in any order:`", "in any order:"),
     ("in any order, the same for b:\n    < x\n", 1, 28, "two different clients", "b c"),
-    ("in any order, the same for b c:\n    d< x\n", 2, 5, "d is not among those", "b or c"),
-    ("repeat 0:\n    a> x\n", 1, 8, "repeated not even once", "from 1"),
-    ("repeat often:\n    a> x\n", 1, 1, "not quite `repeat`", "repeat 3:"),
+    ("in any order, the same for b c:\n    d< x\n", 2, 5, "d is not among the clients", "b or c"),
+    ("repeat 0:\n    a> x\n", 1, 8, "a count of 0", "from 1"),
+    ("repeat often:\n    a> x\n", 1, 1, "not quite `repeat 3:`", "repeat 3:"),
     ("repeat 2:\n    define X y:\n        a> x\n", 2, 5, "a define inside a block", "left margin"),
-    ("define X connects:\n    X> x\n", 1, 8, "a step of the language already", "a verb of one's own"),
+    ("define X connects:\n    X> x\n", 1, 8, "already a step of the language", "a new verb"),
     ("define X X y:\n    X> x\n", 1, 10, "X twice in one head", "once"),
     ("define logs:\n    a> x\n", 1, 12, "nothing is defined here", "define X logs in:"),
-    ("define X logs in:\n    X> LOGIN X\n", 2, 14, "a literal says X itself", "X>~ with ${X}"),
-    ("define X y:\n    X y\n\na y\n", 2, 5, "leads back to itself", "an end"),
-    ("define X y:\n    X> a\ndefine Z y:\n    Z> a\n", 3, 8, "defined already in s.chat:1", "another verb"),
-    ("define X y:\n    X> a\n\n< y\n", 4, 1, "nobody is named here", "a client"),
+    ("define X logs in:\n    X> LOGIN X\n", 2, 14, "a literal means X itself", "X>~ with ${X}"),
+    ("define X y:\n    X y\n\na y\n", 2, 5, "this step calls itself", "ends"),
+    ("define X y:\n    X> a\ndefine Z y:\n    Z> a\n", 3, 8, "already defined in s.chat:1", "another verb"),
+    ("define X y:\n    X> a\n\n< y\n", 4, 1, "no client is named here", "a client"),
     ("define A b C:\n    C> a\n\nx b 1y\n", 2, 5, "C is '1y' here (s.chat:4)", "the name of a client"),
     ("  a> x\n", 1, 3, "indented more", "no indentation"),
     ("repeat 2:\n    a> x\n      a> y\n", 3, 7, "indented more", "4 spaces"),
     ("\ta> x\n", 1, 1, "a tab in the indentation", "spaces"),
     ("a> x\r\n", 1, 5, "lines end in CR LF", "eol: crlf"),
     ("\ufeffa> x\n", 1, 1, "byte order mark", "UTF-8"),
-    ("titel: x\n\na> x\n", 1, 1, "no header is called 'titel'", "title:"),
+    ("titel: x\n\na> x\n", 1, 1, "unknown header 'titel'", "title:"),
     ("title: x\na> x\n", 2, 1, "a step right below the header", "a blank line"),
-    ("title: x\ntitle: y\n\na> x\n", 2, 1, "said already in line 1", "once"),
+    ("title: x\ntitle: y\n\na> x\n", 2, 1, "already set in line 1", "once"),
     ("a> x\ntitle: y\n", 2, 1, "a header below the header", "at the top"),
-    ("eol: cr\n\na> x\n", 1, 6, "'cr' ends no line", "lf or crlf"),
+    ("eol: cr\n\na> x\n", 1, 6, "'cr' is not a line end", "lf or crlf"),
     ("fence: PING\n\na> x\n", 1, 8, "a line without its answer", "PING -> PONG"),
     ("within: 0s\n\na> x\n", 1, 9, "no time at all", "above zero"),
     ("server: idle=\n\na> x\n", 1, 9, "neither an endpoint nor an option", "key=value"),
-    ("a< x\n", 1, 1, "a has not connected yet", "nobody yet"),
-    ("a> x\nb receives nothing\n", 2, 1, "b has not connected yet", "there: a"),
+    ("a< x\n", 1, 1, "a has not connected yet", "none so far"),
+    ("a> x\nb receives nothing\n", 2, 1, "b has not connected yet", "client: a"),
     ("a> x\na is closed\na> y\n", 3, 1, "a lost the connection in line 2", "`a connects`"),
     ("a> x\na is closed\na< y\n", 3, 1, "a lost the connection in line 2", "before the end"),
     ("a> x\na half-closes\na> y\n", 3, 1, "a half-closed in line 2", "`a connects`"),
-    ("a> x\na closes\na is closed\n", 3, 1, "a closed in line 2 already", "once"),
+    ("a> x\na closes\na is closed\n", 3, 1, "a already closed in line 2", "single"),
     ("a closes\n", 1, 1, "a has not connected yet", "`a connects`"),
-    ("a connects\na connects\n", 2, 1, "a is connected since line 1", "another client"),
-    ("a> x\na< y\na receives nothing\n", 3, 1, "a receives something in line 2", "one of both"),
-    ("a> x\na receives nothing\na< y\n", 3, 1, "says line 2", "one of both"),
-    ("include x.chat\n", 1, 1, "this include was not read", "load()"),
+    ("a connects\na connects\n", 2, 1, "a has been connected since line 1", "another client"),
+    ("a> x\na< y\na receives nothing\n", 3, 1, "a receives something in line 2", "one of the two"),
+    ("a> x\na receives nothing\na< y\n", 3, 1, "according to line 2", "one of the two"),
+    ("include x.chat\n", 1, 1, "this include has not been read", "load()"),
 ]
 
 
@@ -84,28 +86,42 @@ WRONG = [
 def test_an_error_names_its_place_and_what_was_expected(text, line, column, message, expected):
     with pytest.raises(ScriptError) as caught:
         check(parse(text, "s.chat"))
-    wrong = caught.value
+    wrong = caught.value.problem
     assert (wrong.line, wrong.column) == (line, column)
     assert message in wrong.message
     assert expected in wrong.expected
     shown = str(wrong).splitlines()
     assert shown[0].startswith(f"s.chat:{line}:{column}: ")
-    # The caret stands below the column that is named.
+    # The caret stands below the column in the first line.
     assert shown[2].index("^") - shown[1].index("|") - 2 == column - 1
+
+
+def test_a_problem_is_a_value():
+    with pytest.raises(ScriptError) as caught:
+        parse("alice conects\nbob\n", "hello.chat")
+    problem = caught.value.problem
+    assert problem == replace(problem)
+    assert (problem.file, problem.line, problem.column, problem.source_line) == ("hello.chat", 2, 1, "bob")
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_too(tmp_path):
+    with pytest.raises(ScriptError) as caught:
+        load(tmp_path / "none.chat")
+    assert str(caught.value) == f"cannot read {tmp_path / 'none.chat'}: No such file or directory"
 
 
 def test_how_an_error_looks():
     with pytest.raises(ScriptError) as caught:
         parse("alice> LOGIN alice\n\n    bob> hi\n", "hello.chat")
     assert str(caught.value) == (
-        "hello.chat:3:5: indented more than what is above it\n"
+        "hello.chat:3:5: indented more than the line above\n"
         "    3 |     bob> hi\n"
         "      |     ^\n"
-        "      expected: no indentation here"
+        "      expected: no indentation"
     )
 
 
-def test_bytes_that_are_no_text_are_told_by_their_place(tmp_path):
+def test_a_byte_that_is_not_utf_8_is_reported_with_its_place(tmp_path):
     (tmp_path / "x.chat").write_bytes(b"# ok\na> caf\xe9\n")
     with pytest.raises(ScriptError, match=r"x.chat:2:7: this byte is not UTF-8"):
         load(tmp_path / "x.chat")
@@ -133,42 +149,42 @@ def test_included_files_give_definitions_and_headers_but_their_title_is_their_ow
         ({"a": "include b.chat\na> x\n"}, "a.chat:1:9: cannot read .*b.chat: No such file"),
         ({"a": "include a.chat\na> x\n"}, "a.chat:1:9: this file includes itself"),
         ({"a": "include b.chat\na> x\n", "b": "include a.chat\n"}, "b.chat:1:9: this file includes itself"),
-        ({"a": "include b.chat\na> x\n", "b": "a> x\n"}, "b.chat:1:1: a step in a file that is included"),
+        ({"a": "include b.chat\na> x\n", "b": "a> x\n"}, "b.chat:1:1: a step in an included file"),
     ],
 )
-def test_includes_that_cannot_be(tmp_path, files, message):
+def test_an_include_that_cannot_be_used_is_an_error(tmp_path, files, message):
     for name, text in files.items():
         (tmp_path / f"{name}.chat").write_text(text)
     with pytest.raises(ScriptError, match=message):
         check(load(tmp_path / "a.chat"))
 
 
-def test_a_turn_is_things_done_and_then_things_received():
+def test_a_turn_is_actions_and_then_what_is_received():
     made = check(parse("a> 1\nb> 2\na< x\nb< y\nwait 1s\na receives nothing\nb> 3\n"))
     assert [(len(turn.actions), len(turn.expectations)) for turn in made.turns] == [(2, 2), (1, 1), (1, 0)]
     assert made.clients == ("a", "b")
 
 
-def test_definitions_and_repeats_unfold_to_plain_steps():
+def test_definitions_and_repeats_expand_to_plain_steps():
     text = (
         "define X greets WHO with WORDS:\n    X>~ ${WORDS}, ${WHO} ${n}\n\n"
         "repeat 2 as n:\n    a greets b with good morning to you\n"
     )
-    with pytest.raises(ScriptError, match=r"nothing has bound \$\{n\}"):
+    with pytest.raises(ScriptError, match=r"\$\{n\} is not bound yet"):
         check(parse(text))  # a definition sees its own parameters alone
     made = check(parse(text.replace(" ${n}", "")))
     sent = [located.step.pattern.parts for turn in made.turns for located in turn.actions]
     assert sent == [("good morning to you, b",)] * 2
 
 
-def test_what_cannot_be_a_literal_line_becomes_bytes():
+def test_a_line_that_cannot_be_literal_becomes_bytes():
     assert as_receive("a", b"OK\n") == Receive("a", "OK")
     assert as_receive("a", b"OK\r\n", b"\r\n") == Receive("a", "OK")
     for wire in (b"OK", b"OK \n", b"O\tK\n", b"\xff\n", b"OK\r\n", b"two\nlines\n"):
         assert as_receive("a", wire) == ReceiveBytes("a", wire)
 
 
-def test_steps_that_no_text_could_say_cannot_be_made():
+def test_a_step_that_cannot_be_written_cannot_be_created():
     with pytest.raises(ValueError, match="SendBytes"):
         Send("a", "tab\there")
     with pytest.raises(ValueError, match="at least one step"):

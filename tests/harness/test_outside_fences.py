@@ -1,4 +1,4 @@
-"""The fences for servers seen from outside, tried where they could lie: threads that deliver late, no answer at all."""
+"""The fences for servers outside this process where they could be wrong: threads that deliver late, missing answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import Command, Fence, Grade, Stage, TargetError
-from harness.stage.fence import FenceFailed, _answer_pattern, _find, _wire
+from harness.stage.fence import FenceFailed
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PING = Fence("PING", ("PONG", "ERR must-login-first"))
@@ -28,7 +28,7 @@ def three(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("fence", [PING, TOKEN], ids=["plain", "with a token"])
-def test_what_a_slow_thread_delivers_has_come_when_the_fence_returns(fence: Fence) -> None:
+def test_what_a_slow_thread_delivers_has_arrived_when_the_fence_returns(fence: Fence) -> None:
     with Stage(threaded("login-first"), fence=fence) as stage:
         alice, bob, carol = stage.clients("alice", "bob", "carol")
         three(stage)
@@ -40,7 +40,7 @@ def test_what_a_slow_thread_delivers_has_come_when_the_fence_returns(fence: Fenc
         assert stage.grade is Grade.ANSWERED
 
 
-def test_an_error_before_login_is_an_answer_too_and_is_swallowed() -> None:
+def test_an_error_before_login_counts_as_an_answer_and_is_removed() -> None:
     with Stage(threaded("login-first"), fence=PING) as stage:
         alice, bob = stage.clients("alice", "bob")
         alice.connect()
@@ -53,7 +53,7 @@ def test_an_error_before_login_is_an_answer_too_and_is_swallowed() -> None:
         stage.settle()
 
 
-def test_what_looks_like_an_answer_but_was_asked_for_by_the_script_stays() -> None:
+def test_an_answer_to_the_script_itself_is_not_removed() -> None:
     with Stage(threaded(), fence=TOKEN) as stage:
         alice = stage.client("alice")
         alice.send("PING")
@@ -63,7 +63,7 @@ def test_what_looks_like_an_answer_but_was_asked_for_by_the_script_stays() -> No
         stage.settle()
 
 
-def test_a_server_without_ping_does_not_answer_and_is_named() -> None:
+def test_a_missing_fence_answer_is_an_error_that_names_the_client() -> None:
     with Stage(threaded("no-ping"), fence=PING, within=0.3) as stage:
         alice = stage.client("alice")
         with pytest.raises(FenceFailed, match=r"the server did not answer the fence line `PING`") as silent:
@@ -71,7 +71,7 @@ def test_a_server_without_ping_does_not_answer_and_is_named() -> None:
         assert silent.value.client == "alice"
 
 
-def test_a_server_without_ping_is_settled_and_says_so() -> None:
+def test_without_a_fence_line_the_grade_is_settled() -> None:
     with Stage(threaded("no-ping")) as stage:
         alice, bob = stage.clients("alice", "bob")
         for client in (alice, bob):
@@ -83,7 +83,7 @@ def test_a_server_without_ping_is_settled_and_says_so() -> None:
         assert stage.grade is Grade.SETTLED
 
 
-def test_who_leaves_weakens_the_proof_but_what_it_caused_is_still_waited_for() -> None:
+def test_a_client_that_leaves_weakens_the_grade_and_its_effects_are_awaited() -> None:
     with Stage(threaded(), fence=PING) as stage:
         alice, bob, _ = stage.clients("alice", "bob", "carol")
         three(stage)
@@ -96,17 +96,17 @@ def test_who_leaves_weakens_the_proof_but_what_it_caused_is_still_waited_for() -
         assert stage.grade is Grade.SETTLED
 
 
-def test_a_server_that_hangs_up_over_a_line_is_closed_and_not_reset_by_the_fence() -> None:
+def test_the_fence_does_not_reset_a_connection_that_the_server_closes() -> None:
     with Stage(threaded(), fence=PING) as stage:
         for n in range(20):
             client = stage.client(f"client{n}")
-            client.expects_close = True
+            client.connection.expects_close = True
             client.send("QUIT")
             client.expect("Goodbye!")
             client.expect_closed()
 
 
-def test_nobody_is_asked_in_the_middle_of_a_line() -> None:
+def test_no_fence_line_is_sent_in_the_middle_of_a_line() -> None:
     with Stage(threaded(), fence=PING) as stage:
         alice, bob = stage.clients("alice", "bob")
         bob.connect()
@@ -127,10 +127,10 @@ def test_no_fence_is_sent_while_waiting() -> None:
         began = time.monotonic()
         stage.wait(0.25)
         assert time.monotonic() - began >= 0.25
-        assert bob.arrivals == []
+        assert bob.inbox.arrivals == []
 
 
-def test_a_server_that_dies_is_told_with_its_last_words() -> None:
+def test_a_server_that_dies_is_reported_with_its_output() -> None:
     with Stage(threaded(), fence=PING) as stage:
         alice = stage.client("alice")
         alice.post(b"DIE\n")
@@ -147,13 +147,13 @@ def test_a_server_that_dies_is_told_with_its_last_words() -> None:
         (lambda: Fence("", ("PONG",)), "a fence is a line and its answers"),
     ],
 )
-def test_what_is_no_fence_is_refused(make: Callable[[], Fence], message: str) -> None:
+def test_an_incomplete_fence_is_rejected(make: Callable[[], Fence], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize(
-    ("answer", "inbox", "swallowed"),
+    ("answer", "inbox", "removed"),
     [
         ("PONG", b"PONG\n", b"PONG\n"),
         ("PONG", b"PONG\r\nmore\n", b"PONG\r\n"),
@@ -168,9 +168,11 @@ def test_what_is_no_fence_is_refused(make: Callable[[], Fence], message: str) ->
         ("one | two", b"two\n", None),
     ],
 )
-def test_an_answer_is_found_where_it_stands(answer: str, inbox: bytes, swallowed: bytes | None) -> None:
-    found = _find(bytearray(inbox), 0, _answer_pattern([_wire(answer, "2")]))
-    assert (inbox[found[0] :][: found[1]] if found else None) == swallowed
+def test_an_answer_is_found_at_the_beginning_of_a_line(
+    answer: str, inbox: bytes, removed: bytes | None
+) -> None:
+    found = Fence("?", (answer,)).find_answer(inbox, 0, "2")
+    assert (inbox[found[0] :][: found[1]] if found else None) == removed
 
 
 def test_a_fence_reads_back_as_it_was_written() -> None:

@@ -1,4 +1,4 @@
-"""What is rendered reads back as the same script: parse(render(s)) == s, for any script."""
+"""Rendering and parsing are inverse: parse(render(s)) == s for any script."""
 
 from __future__ import annotations
 
@@ -145,10 +145,9 @@ headers = settings.flatmap(lambda chosen: st.lists(st.sampled_from(chosen), uniq
 
 @given(headers, st.lists(items, max_size=6).map(tuple))
 def test_a_rendered_script_reads_back_as_itself(header, body):
-    # An include keeps the parser from asking whether every sentence is defined; nothing here is a sentence of that kind.
     script = Script(header, body)
     if not header and body and isinstance(body[0], Comment):
-        # Comments above the first step are the body's own unless a header follows them.
+        # Comments above the first step belong to the body unless a header follows them.
         script = Script((), (Blank(), *body))
     text = render(script)
     again = parse(text)
@@ -169,7 +168,7 @@ def test_any_text_is_a_script_or_an_error_that_names_its_place(text):
     try:
         script = parse(text, "any.chat")
     except ScriptError as error:
-        wrong = error
+        wrong = error.problem
     if wrong is None:
         assert parse(render(script)) == script
     else:

@@ -1,61 +1,73 @@
-"""What the suite does where a package that only some tests need is not installed."""
+"""What the suite does where a package that only some tests need is not installed.
+
+Each test runs pytest on a made-up project with the conftest.py of this one.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PLUGINS = ("harness.pytest_plugin", "pytest_timeout", "no:cacheprovider")
 
 
 @pytest.fixture
-def without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose modules come first in the path of a new Python, so that they hide installed packages."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project with one test that needs nothing. Modules in its folder `hidden` hide installed packages."""
+    hidden = pytester.mkdir("hidden")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(hidden), str(ROOT))))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # hypothesis has a plugin, too
     monkeypatch.delenv("CI", raising=False)
-    return tmp_path
+    shutil.copy(ROOT / "conftest.py", pytester.path)
+    pytester.makepyfile(test_plain="def test_passes(): pass\n")
+    return pytester
 
 
-def hide(folder: Path, package: str) -> None:
-    (folder / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module', name={package!r})\n")
+def hide(project: pytest.Pytester, package: str) -> None:
+    error = f"raise ModuleNotFoundError('No module named {package}', name={package!r})\n"
+    (project.path / "hidden" / f"{package}.py").write_text(error)
 
 
-def run(*files: str) -> subprocess.CompletedProcess[str]:
-    plugins = ("-p", "harness.pytest_plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider")
-    command = [sys.executable, "-m", "pytest", "-rs", *plugins, *files]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def run(project: pytest.Pytester) -> pytest.RunResult:
+    return project.runpytest_subprocess("-rs", *(word for plugin in PLUGINS for word in ("-p", plugin)))
 
 
-def test_a_module_that_needs_a_missing_package_is_skipped_with_the_reason(without: Path) -> None:
-    hide(without, "hypothesis")
-    done = run("tests/geventchat/test_text.py", "tests/harness/test_matching.py")
-    assert "hypothesis is not installed (pip install -e '.[test]')" in done.stdout
-    assert " passed, 1 skipped" in done.stdout
-    assert done.returncode == pytest.ExitCode.OK
+def test_a_module_that_needs_a_missing_package_is_skipped_with_the_reason(project: pytest.Pytester) -> None:
+    hide(project, "hypothesis")
+    project.makepyfile(test_properties="import hypothesis\ndef test_fails(): assert False\n")
+    result = run(project)
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*: hypothesis is not installed (pip install*"])
 
 
-def test_on_ci_a_missing_package_is_an_error(without: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_whose_package_is_installed_runs(project: pytest.Pytester) -> None:
+    project.makepyfile(**{"hidden/pyte": "", "test_screen": "import pyte\ndef test_passes(): pass\n"})
+    run(project).assert_outcomes(passed=2)
+
+
+def test_a_missing_package_that_is_not_optional_is_an_error(project: pytest.Pytester) -> None:
+    project.makepyfile(test_other="import no_such_package\ndef test_fails(): assert False\n")
+    result = run(project)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["E   ModuleNotFoundError: No module named 'no_such_package'"])
+
+
+def test_on_ci_a_missing_package_is_an_error(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CI", "true")
-    hide(without, "hypothesis")
-    done = run("tests/geventchat/test_text.py")
-    assert "ERROR collecting tests/geventchat/test_text.py" in done.stdout
-    assert done.returncode == pytest.ExitCode.INTERRUPTED
+    hide(project, "hypothesis")
+    project.makepyfile(test_properties="import hypothesis\ndef test_fails(): assert False\n")
+    run(project).assert_outcomes(errors=1)
 
 
-def test_on_ci_a_skipped_test_is_a_failure(without: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_ci_a_skipped_test_is_a_failure(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
-    hide(without, "matplotlib")
-    done = run("tests/bench/test_bench_report.py")
-    assert "on CI a skipped test is a failure" in done.stdout
-    assert done.returncode == pytest.ExitCode.TESTS_FAILED
-
-
-def test_a_missing_package_that_is_not_optional_is_an_error(without: Path) -> None:
-    hide(without, "gevent")
-    done = run("tests/geventchat/test_text.py")
-    assert "No module" in done.stdout + done.stderr
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    project.makepyfile(test_skipped="import pytest\ndef test_skips(): pytest.skip('no Redis')\n")
+    result = run(project)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*no Redis; on CI a skipped test is a failure*"])

@@ -1,11 +1,11 @@
-"""A small server of the line protocol: one loop over a selector. It goes by document 001.
+"""A small server of the line protocol: one loop over a selector. It follows document 001.
 
 python selecting.py PORT [IDLE_SECONDS]
 
-Wrong on purpose, in ways that are common:
+It makes common mistakes on purpose:
 
-1. A message goes to everybody, the one who says it included.
-2. A connection that is reset is closed and forgotten without a word to the others; only an orderly end is announced.
+1. A message goes to everyone, including its sender.
+2. A connection that is reset is closed without telling the others; only an orderly end is announced.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 @dataclass
 class Client:
     connection: socket.socket
-    heard_at: float
+    received_at: float
     name: str = ""
     unread: bytes = b""
     unsent: bytearray = field(default_factory=bytearray)
     leaving: bool = False
 
-    def say(self, text: str) -> None:
+    def send(self, text: str) -> None:
         self.unsent += text.encode() + b"\n"
 
 
@@ -46,7 +46,7 @@ class Server:
                     self.accept()
                 elif key.fileobj in self.clients:
                     self.read(self.clients[key.fileobj])
-            self.let_the_idle_go()
+            self.disconnect_idle_clients()
             self.write()
 
     def accept(self) -> None:
@@ -61,40 +61,40 @@ class Server:
         except BlockingIOError:
             return
         except ConnectionError:
-            self.forget(client)  # mistake 2
+            self.close(client)  # mistake 2
             return
         if not data:
             self.announce(client)
-            self.forget(client)
+            self.close(client)
             return
         *lines, client.unread = (client.unread + data).split(b"\n")
         for line in lines:
-            client.heard_at = time.monotonic()
+            client.received_at = time.monotonic()
             self.command(client, line.decode(errors="replace").rstrip("\r"))
 
     def command(self, client: Client, line: str) -> None:
         word, _, rest = line.partition(" ")
         if word == "LOGIN" and not client.name:
             if any(other.name == rest for other in self.clients.values()):
-                client.say("ERR username-taken")
+                client.send("ERR username-taken")
             else:
                 client.name = rest
-                client.say("OK")
+                client.send("OK")
         elif word == "PING":
-            client.say("PONG")
+            client.send("PONG")
         elif not client.name:
-            client.say("ERR login")
+            client.send("ERR login")
         elif word == "MSG":
             for other in self.users():
-                other.say(f"MSG {client.name} {rest}")  # mistake 1
+                other.send(f"MSG {client.name} {rest}")  # mistake 1
         elif word == "WHO":
             for other in self.users():
-                client.say(f"USER {other.name}")
+                client.send(f"USER {other.name}")
         elif word == "DM":
             name, _, text = rest.partition(" ")
             for other in self.users():
                 if other.name == name:
-                    other.say(f"DM {client.name} {text}")
+                    other.send(f"DM {client.name} {text}")
 
     def users(self) -> list[Client]:
         return [client for client in self.clients.values() if client.name]
@@ -102,18 +102,18 @@ class Server:
     def announce(self, client: Client) -> None:
         for other in self.users() if client.name else []:
             if other is not client:
-                other.say(f"INFO {client.name} disconnected")
+                other.send(f"INFO {client.name} disconnected")
 
-    def forget(self, client: Client) -> None:
+    def close(self, client: Client) -> None:
         self.selector.unregister(client.connection)
         del self.clients[client.connection]
         client.connection.close()
 
-    def let_the_idle_go(self) -> None:
+    def disconnect_idle_clients(self) -> None:
         for client in list(self.clients.values()):
-            if not client.leaving and time.monotonic() - client.heard_at > self.idle_s:
+            if not client.leaving and time.monotonic() - client.received_at > self.idle_s:
                 client.leaving = True
-                client.say("ERR idle-timeout")
+                client.send("ERR idle-timeout")
                 self.announce(client)
 
     def write(self) -> None:
@@ -124,10 +124,10 @@ class Server:
             except BlockingIOError:
                 continue
             except ConnectionError:
-                self.forget(client)
+                self.close(client)
                 continue
             if client.leaving:
-                self.forget(client)
+                self.close(client)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""A small server of the line protocol: asyncio's streams. It goes by document 002.
+"""A small server of the line protocol: asyncio's streams. It follows document 002.
 
 python streaming.py PORT [IDLE_SECONDS]
 
-Wrong on purpose, in ways that are common:
+It makes common mistakes on purpose:
 
-1. The line is cut into words and put together again, so that two spaces in a private message become one.
-2. WHO leaves out the one who asks.
-3. QUIT tells the others that somebody has left, and the end of the connection tells them once more.
+1. A private message is split into words and joined again, so two spaces in it become one.
+2. WHO leaves out its sender.
+3. QUIT announces that the user has left, and the end of the connection announces it again.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import sys
 users: dict[str, asyncio.StreamWriter] = {}
 
 
-def say(to: asyncio.StreamWriter, text: str) -> None:
+def send(to: asyncio.StreamWriter, text: str) -> None:
     if not to.is_closing():
         to.write(text.encode() + b"\n")
 
 
-def tell_others(name: str, text: str) -> None:
+def send_to_others(name: str, text: str) -> None:
     for other, writer in users.items():
         if other != name:
-            say(writer, text)
+            send(writer, text)
 
 
 class Client:
@@ -47,7 +47,7 @@ class Client:
             pass
         if self.name:
             del users[self.name]
-            tell_others(self.name, f"INFO {self.name} disconnected")
+            send_to_others(self.name, f"INFO {self.name} disconnected")
         self.writer.close()
 
     def command(self, line: str) -> None:
@@ -55,32 +55,32 @@ class Client:
         if word == "LOGIN" and not self.name:
             self.login(rest)
         elif word in ("QUIT", "EXIT"):
-            say(self.writer, "Goodbye!")
+            send(self.writer, "Goodbye!")
             if self.name:
-                tell_others(self.name, f"INFO {self.name} disconnected")  # mistake 3
+                send_to_others(self.name, f"INFO {self.name} disconnected")  # mistake 3
             self.quits = True
         elif word == "PING":
-            say(self.writer, "PONG")
+            send(self.writer, "PONG")
         elif not self.name:
-            say(self.writer, "ERR login first")
+            send(self.writer, "ERR login first")
         elif word == "MSG":
-            tell_others(self.name, f"MSG {self.name} {rest}")
+            send_to_others(self.name, f"MSG {self.name} {rest}")
         elif word == "WHO":
             for name in users:
                 if name != self.name:  # mistake 2
-                    say(self.writer, f"USER {name}")
+                    send(self.writer, f"USER {name}")
         elif word == "DM":
             to, *words = rest.split()  # mistake 1
             if to in users:
-                say(users[to], f"DM {self.name} {' '.join(words)}")
+                send(users[to], f"DM {self.name} {' '.join(words)}")
 
     def login(self, name: str) -> None:
         if name in users:
-            say(self.writer, "ERR username-taken")
+            send(self.writer, "ERR username-taken")
         else:
             self.name = name
             users[name] = self.writer
-            say(self.writer, "OK")
+            send(self.writer, "OK")
 
 
 async def main(port: int, idle_s: float) -> None:

@@ -1,13 +1,13 @@
-"""A small server of the line protocol: one thread for each client. It goes by document 000.
+"""A small server of the line protocol: one thread for each client. It follows document 000.
 
 python threaded.py PORT [IDLE_SECONDS]
 
-Wrong on purpose, in ways that are common:
+It makes common mistakes on purpose:
 
-1. What one recv() returns is taken for one line. TCP keeps no such promise: two lines in one segment become one command,
+1. It takes the result of one recv() for one line. TCP does not promise that: two lines in one segment become one command,
    and a line that arrives in two segments becomes two.
-2. A refused LOGIN leaves the asked name with whoever was refused, so that the name's real holder is thrown out of the
-   list, and said to have left, once that other client goes.
+2. A refused LOGIN still stores the name, so that when this client leaves, the user who really has the name is removed and
+   announced as gone.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ lock = threading.Lock()
 users: dict[str, socket.socket] = {}
 
 
-def say(to: socket.socket, text: str) -> None:
+def send(to: socket.socket, text: str) -> None:
     try:
         to.sendall(text.encode() + b"\n")
     except OSError:
-        pass  # its own thread sees that it is gone
+        pass  # its own thread notices the end
 
 
-def tell_others(name: str, text: str) -> None:
+def send_to_others(name: str, text: str) -> None:
     with lock:
         for other, connection in users.items():
             if other != name:
-                say(connection, text)
+                send(connection, text)
 
 
 class Client(threading.Thread):
     def __init__(self, connection: socket.socket) -> None:
         super().__init__(daemon=True)
         self.connection = connection
-        self.name_asked = ""
+        self.username = ""
         self.logged_in = False
 
     def run(self) -> None:
@@ -46,7 +46,7 @@ class Client(threading.Thread):
             while data := self.connection.recv(4096):
                 self.command(data.decode(errors="replace").strip())  # mistake 1
         except TimeoutError:
-            say(self.connection, "INFO idle-timeout")
+            send(self.connection, "INFO idle-timeout")
         except OSError:
             pass
         self.leave()
@@ -56,50 +56,50 @@ class Client(threading.Thread):
         if word == "LOGIN":
             self.login(rest)
         elif not self.logged_in:
-            say(self.connection, "ERR must-login-first")
+            send(self.connection, "ERR must-login-first")
         elif word == "MSG":
-            tell_others(self.name_asked, f"MSG {self.name_asked} {rest}")
+            send_to_others(self.username, f"MSG {self.username} {rest}")
         elif word == "WHO":
             with lock:
                 for name in users:
-                    say(self.connection, f"USER {name}")
+                    send(self.connection, f"USER {name}")
         elif word == "DM":
             self.dm(rest)
         elif word == "PING":
-            say(self.connection, "PONG")
+            send(self.connection, "PONG")
         else:
-            say(self.connection, "ERR unknown-command")
+            send(self.connection, "ERR unknown-command")
 
     def login(self, name: str) -> None:
         if not name or " " in name:
-            say(self.connection, "ERR invalid-username")
+            send(self.connection, "ERR invalid-username")
             return
-        self.name_asked = name  # mistake 2: before it is known whether the name is free
+        self.username = name  # mistake 2: the name can still turn out to be taken
         with lock:
             if name in users:
-                say(self.connection, "ERR username-taken")
+                send(self.connection, "ERR username-taken")
                 return
             users[name] = self.connection
         self.logged_in = True
-        say(self.connection, "OK")
+        send(self.connection, "OK")
 
     def dm(self, rest: str) -> None:
         name, _, text = rest.partition(" ")
         if not text:
-            say(self.connection, "ERR invalid-dm-format")
+            send(self.connection, "ERR invalid-dm-format")
             return
         with lock:
             other = users.get(name)
         if other is None:
-            say(self.connection, "ERR user-not-found")
+            send(self.connection, "ERR user-not-found")
         else:
-            say(other, f"DM {self.name_asked} {text}")
+            send(other, f"DM {self.username} {text}")
 
     def leave(self) -> None:
         with lock:
-            there = users.pop(self.name_asked, None)
+            there = users.pop(self.username, None)
         if there is not None:
-            tell_others(self.name_asked, f"INFO {self.name_asked} disconnected")
+            send_to_others(self.username, f"INFO {self.username} disconnected")
         self.connection.close()
 
 

@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from harness import Command
-from tests.foreign import presence
+from tests.foreign import installed
 
 
 @pytest.fixture
 def harness_target() -> Command:
-    aiosmtpd = presence.module("aiosmtpd")
+    aiosmtpd = installed.module("aiosmtpd")
     handler = "aiosmtpd.handlers.Debugging"
     return Command([sys.executable, "-m", aiosmtpd, "-n", "-c", handler, "stderr", "-l", "127.0.0.1:{port}"])

@@ -1,4 +1,5 @@
-"""The chat as its protocol page says it is, written down a second time: who hears what, and nothing of how.
+"""The chat as docs/protocols.md describes it, written a second time: who receives what, and nothing of how.
 
-Made from docs/protocols.md alone. It imports nothing of geventchat, so that both can be wrong only by themselves.
+It imports nothing from geventchat, so a mistake has to be made twice to go unnoticed. Used by the generated
+conversations (test_model.py), by the property test of delivery and by the simulated weeks of tests/fire.
 """

@@ -1,16 +1,19 @@
-"""Conversations in a room: what people may do next, to each other and to their connections. Speaks no dialect itself."""
+"""Conversations: what clients can do next, to each other and to their connections. Spells nothing itself.
+
+`python -m harness generate --model tests.geventchat.model.chat:Chat` plays them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from types import ModuleType
+from collections.abc import Iterator, Sequence
 
-from harness.generating.model import Pick
+from harness.generate import Pick
 from harness.language.steps import (
     Acts,
     ConnectionAction,
     Connects,
     Ending,
+    Ends,
     Send,
     SendBytes,
     Step,
@@ -18,126 +21,167 @@ from harness.language.steps import (
     as_receive,
     is_literal,
 )
-from tests.geventchat.model import jsons, line, slash
-from tests.geventchat.model.meanings import LONGEST_LINE, Enter, Line
-from tests.geventchat.model.room import US, Client, Room
+from tests.geventchat.model.dialects import JSON, LINE, SLASH, Dialect
+from tests.geventchat.model.requests import MAX_LINE, Line, Login
+from tests.geventchat.model.room import Member, Room
 
-PEOPLE = ("a", "b", "c", "d")
-_PAUSES_US = (1 * US, 10 * US, 30 * US, 59_999_000, 60 * US, 3600 * US)
+CLIENTS = ("a", "b", "c", "d")
+START_S = 1_234_567_890
+LOGIN_S = 60
+_US = 1_000_000
+_PAUSES_US = (1 * _US, 10 * _US, 30 * _US, 59_999_000, 60 * _US, 3600 * _US)
 
 
-class Chat(Room):
+class Client(Member):
+    """One connection, and what it has sent of its next line."""
+
+    def __init__(self, label: str, dialect: Dialect, now_us: int) -> None:
+        super().__init__(dialect)
+        self.label = label
+        self.connected_us = self.active_us = now_us
+        self.untouched = True
+        """It has sent nothing at all."""
+        self.rest = b""
+        self.unfinished: Line | None = None
+        """The line of which everything but `rest` has been sent."""
+
+    @property
+    def due_us(self) -> int | None:
+        """When the server disconnects it if it completes no line."""
+        due = [] if self.dialect.idle_s is None else [self.active_us + self.dialect.idle_s * _US]
+        if self.name is None:
+            due.append(self.connected_us + LOGIN_S * _US)
+        return min(due, default=None)
+
+
+class Chat:
     """The model: clients of some dialects in one room."""
 
-    dialects: Sequence[ModuleType] = (line, jsons, slash)
+    dialects: Sequence[Dialect] = (LINE, JSON, SLASH)
+
+    def __init__(self) -> None:
+        self._clients: dict[str, Client] = {}
+        self._gone: list[Client] = []
+        self._room = Room()
+        self._now_us = 0
+        self._ended: list[Step] = []
 
     @property
     def header(self) -> dict[str, str]:
-        endpoints = " ".join(dialect.NAME for dialect in self.dialects)
-        return {"server": f"{endpoints} max-line={LONGEST_LINE}"}
+        endpoints = " ".join(dialect.name for dialect in self.dialects)
+        return {"server": f"{endpoints} max-line={MAX_LINE}"}
 
     def move(self, pick: Pick) -> Iterator[Step]:
-        """What somebody does, then what everybody hears over it."""
-        who = pick((*PEOPLE, ""))
-        client = self._clients.get(who)
-        if not who:
-            yield from self._time_passes(pick)
+        """One action of one client, then everything that every client receives because of it."""
+        label = pick((*CLIENTS, ""))
+        client = self._clients.get(label)
+        if not label:
+            yield from self._pass_time(pick)
         elif client is None:
-            yield from self._comes(who, pick)
+            yield from self._connect(label, pick)
         else:
-            yield from self._does(client, pick)
-        for name, wire in self._heard.items():
-            yield from (as_receive(name, row) for row in wire.splitlines(keepends=True))
+            yield from self._act(client, pick)
+        for receiver in (*self._clients.values(), *self._gone):
+            rows = receiver.expected.splitlines(keepends=True)
+            yield from (as_receive(receiver.label, bytes(row)) for row in rows)
+            receiver.expected.clear()
         yield from self._ended
-        self._heard.clear()
+        self._gone.clear()
         self._ended.clear()
 
-    # --- what somebody does -----------------------------------------------------------------------------------
+    @property
+    def _now_s(self) -> int:
+        return START_S + self._now_us // _US
 
-    def _comes(self, who: str, pick: Pick) -> Iterator[Step]:
+    def _connect(self, label: str, pick: Pick) -> Iterator[Step]:
         dialect = pick(self.dialects)
-        self._clients[who] = Client(who, dialect, self._now_us)
-        yield Connects(who, None if dialect is self.dialects[0] else dialect.NAME)
+        self._clients[label] = Client(label, dialect, self._now_us)
+        yield Connects(label, None if dialect is self.dialects[0] else dialect.name)
 
-    def _does(self, client: Client, pick: Pick) -> Iterator[Step]:
+    def _act(self, client: Client, pick: Pick) -> Iterator[Step]:
         how = pick(("line", "line", "line", "line", "cut", "crlf", "two", "part", "end"))
         if how == "end":
-            yield from self._goes(client, pick)
-        elif client.pending is not None:
-            rest, pending = client.rest, client.pending
-            client.rest, client.pending = b"", None
-            yield SendBytes(client.who, rest)
-            self._says(client, pending)
-        elif client.fresh and pick((False,) * 9 + (True,)):
-            yield Send(client.who, pick(("GET / HTTP/1.1", "POST /chat HTTP/1.0")))
-            self._leaves(client, Ending.DISCONNECTED)
+            yield from self._hang_up(client, pick)
+        elif client.unfinished is not None:
+            rest, line = client.rest, client.unfinished
+            client.rest, client.unfinished = b"", None
+            yield SendBytes(client.label, rest)
+            self._handle(client, line)
+        elif client.untouched and pick((False,) * 9 + (True,)):
+            yield Send(client.label, pick(("GET / HTTP/1.1", "POST /chat HTTP/1.0")))
+            self._disconnect(client, Ending.DISCONNECTED)
         else:
-            yield from self._sends(client, how, pick)
+            yield from self._send(client, how, pick)
 
-    def _sends(self, client: Client, how: str, pick: Pick) -> Iterator[Step]:
-        client.fresh = False
-        said = self._line(client, pick)
-        wire = said.wire + b"\n"
+    def _send(self, client: Client, how: str, pick: Pick) -> Iterator[Step]:
+        client.untouched = False
+        line = client.dialect.random_line(pick, client.name is not None)
+        wire = line.wire + b"\n"
         if how == "part":
             cut = pick(range(1, len(wire) + 1)) - 1
-            client.rest, client.pending = wire[cut:], said
+            client.rest, client.unfinished = wire[cut:], line
             if cut:
-                yield SendBytes(client.who, wire[:cut])
+                yield SendBytes(client.label, wire[:cut])
             return
         if how == "cut" and len(wire) > 1:
             cut = pick(range(1, len(wire)))
-            yield SendBytes(client.who, wire[:cut])
-            yield SendBytes(client.who, wire[cut:])
+            yield SendBytes(client.label, wire[:cut])
+            yield SendBytes(client.label, wire[cut:])
         elif how == "crlf":
-            yield SendBytes(client.who, said.wire + b"\r\n")
+            yield SendBytes(client.label, line.wire + b"\r\n")
         elif how == "two":
-            yield from self._sends_two(client, said, pick)
+            yield from self._send_two(client, line, pick)
             return
         else:
-            yield _sent(client.who, said.wire)
-        self._says(client, said)
+            yield _sent(client.label, line.wire)
+        self._handle(client, line)
 
-    def _sends_two(self, client: Client, first: Line, pick: Pick) -> Iterator[Step]:
-        """Two lines in one segment; what stands behind a goodbye is not read any more."""
-        inside = self._would_be_in(client, first)
-        second = client.dialect.asks(pick, inside)
-        yield SendBytes(client.who, first.wire + b"\n" + second.wire + b"\n")
-        self._says(client, first)
-        if client.who in self._clients:
-            self._says(client, second)
+    def _send_two(self, client: Client, first: Line, pick: Pick) -> Iterator[Step]:
+        """Two lines in one segment; what follows a QUIT is not read."""
+        logs_in = isinstance(first.request, Login) and self._room.login_refusal(first.request.name) is None
+        second = client.dialect.random_line(pick, client.name is not None or logs_in)
+        yield SendBytes(client.label, first.wire + b"\n" + second.wire + b"\n")
+        self._handle(client, first)
+        if client.label in self._clients:
+            self._handle(client, second)
 
-    def _would_be_in(self, client: Client, said: Line) -> bool:
-        return client.name is not None or (
-            isinstance(said.meaning, Enter) and self._refusal(said.meaning.name) is None
-        )
+    def _handle(self, client: Client, line: Line) -> None:
+        client.active_us = self._now_us
+        if self._room.handle(client, line.request, self._now_s):
+            self._disconnect(client, Ending.CLOSED)
 
-    def _line(self, client: Client, pick: Pick) -> Line:
-        said: Line = client.dialect.asks(pick, client.name is not None)
-        return said
-
-    def _goes(self, client: Client, pick: Pick) -> Iterator[Step]:
+    def _hang_up(self, client: Client, pick: Pick) -> Iterator[Step]:
         action = pick((ConnectionAction.CLOSES, ConnectionAction.ABORTS, ConnectionAction.HALF_CLOSES))
-        yield Acts(client.who, action)
-        self._leaves(client, Ending.CLOSED if action is ConnectionAction.HALF_CLOSES else None)
+        yield Acts(client.label, action)
+        self._disconnect(client, Ending.CLOSED if action is ConnectionAction.HALF_CLOSES else None)
 
-    def _time_passes(self, pick: Pick) -> Iterator[Step]:
-        """Everyone whose time is up meanwhile is let go at that very moment. Of two at the same moment it is open who
-        hears of the other, so time stops just before that."""
+    def _disconnect(self, client: Client, ending: Ending | None) -> None:
+        """`ending` is what the client sees of it; None if it does not look."""
+        del self._clients[client.label]
+        self._gone.append(client)
+        if ending is not None:
+            self._ended.append(Ends(client.label, ending))
+        self._room.leave(client, self._now_s)
+
+    def _pass_time(self, pick: Pick) -> Iterator[Step]:
+        """Clients are disconnected at the very moment they have been idle too long.
+
+        Which of two at the same moment sees the other leave is undefined, so time stops just before such a moment.
+        """
         began = self._now_us
         until = began + pick(_PAUSES_US)
         while (due := self._next_due()) is not None and due[0] <= until:
-            self._now_us, silent = due
-            if len(silent) > 1:
+            self._now_us, idle = due
+            if len(idle) > 1:
                 until = self._now_us - 1
                 break
-            self._hears(silent[0], silent[0].dialect.idle())
-            self._leaves(silent[0], Ending.CLOSED)
+            idle[0].receive(idle[0].dialect.idle_notice())
+            self._disconnect(idle[0], Ending.CLOSED)
         self._now_us = until
         if until > began:
             yield Wait(until - began)
 
     def _next_due(self) -> tuple[int, list[Client]] | None:
-        """When the next ones have been silent for too long, and who."""
         due: dict[int, list[Client]] = {}
         for client in self._clients.values():
             if client.due_us is not None:
@@ -145,32 +189,27 @@ class Chat(Room):
         return min(due.items(), default=None, key=lambda one: one[0])
 
 
-def _sent(who: str, wire: bytes) -> Send | SendBytes:
+def _sent(label: str, wire: bytes) -> Send | SendBytes:
     try:
         text = wire.decode()
     except UnicodeDecodeError:
-        return SendBytes(who, wire + b"\n")
-    return Send(who, text) if is_literal(text) else SendBytes(who, wire + b"\n")
+        return SendBytes(label, wire + b"\n")
+    return Send(label, text) if is_literal(text) else SendBytes(label, wire + b"\n")
 
 
 class LineChat(Chat):
     """Everyone speaks `line`."""
 
-    dialects = (line,)
+    dialects = (LINE,)
 
 
 class JsonChat(Chat):
     """Everyone speaks `json`."""
 
-    dialects = (jsons,)
+    dialects = (JSON,)
 
 
 class SlashChat(Chat):
     """Everyone speaks `slash`."""
 
-    dialects = (slash,)
-
-
-def everyone() -> Iterable[type[Chat]]:
-    """Every room that there can be."""
-    return (LineChat, JsonChat, SlashChat, Chat)
+    dialects = (SLASH,)

@@ -1,159 +1,161 @@
-"""The room: who is in it, who hears what over a line, and who is told when someone leaves. Speaks no dialect itself."""
+"""Who is in the chat and what each of them must receive, to the byte. Spells nothing itself."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
-from types import ModuleType
-
-from harness.language.steps import Ending, Ends, Step
-from tests.geventchat.model.meanings import (
-    Ask,
-    Broken,
-    Enter,
+from tests.geventchat.model.dialects import Dialect
+from tests.geventchat.model.requests import (
+    Blank,
+    DirectMessage,
     Help,
-    Leave,
-    Line,
-    Meaning,
+    Login,
+    Malformed,
     Name,
-    Nothing,
     Ping,
+    Quit,
+    Refusal,
+    Request,
     Say,
-    Tell,
-    Unknown,
-    Wrong,
+    Text,
+    UnknownCommand,
+    Who,
 )
 
-START_S = 1_234_567_890
-US = 1_000_000
 
+class Member:
+    """One connection, logged in or not."""
 
-@dataclass(slots=True)
-class Client:
-    """One connection."""
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.name: Name | None = None
+        self.expected = bytearray()
+        """What it must have received and has not been compared yet."""
 
-    who: str
-    dialect: ModuleType
-    since_us: int
-    """When its last complete line was said, or it came."""
-    name: Name | None = None
-    fresh: bool = True
-    """Whether it has sent nothing at all."""
-    rest: bytes = b""
-    pending: Line | None = None
-    """The line of which it has sent all but `rest`."""
+    def receive(self, text: str) -> None:
+        self.expected += text.encode()
 
     @property
-    def due_us(self) -> int | None:
-        """When it will have been silent for too long."""
-        idle: int | None = self.dialect.IDLE_S
-        return None if idle is None else self.since_us + idle * US
+    def shown(self) -> str:
+        """Its name; empty before login and after it has left."""
+        return "" if self.name is None else self.name.shown
 
 
 class Room:
-    """What is heard and which connections end, until somebody collects it."""
+    """Everyone who is logged in, by key, in login order."""
 
     def __init__(self) -> None:
-        self._clients: dict[str, Client] = {}
-        self._inside: list[Client] = []
-        self._now_us = 0
-        self._heard: dict[str, bytes] = defaultdict(bytes)
-        self._ended: list[Step] = []
+        self.members: dict[str, Member] = {}
 
     @property
-    def _at(self) -> int:
-        return START_S + self._now_us // US
+    def users(self) -> list[str]:
+        """The names, in login order."""
+        return [member.shown for member in self.members.values()]
 
-    def _says(self, client: Client, said: Line) -> None:
-        client.since_us = self._now_us
-        answer = self._answer(client, said.meaning)
-        if isinstance(answer, Wrong):
-            self._hears(client, client.dialect.error(answer, _subject(said.meaning)))
+    def handle(self, member: Member, request: Request, now: int) -> bool:
+        """Carry out a request at `now`, in whole seconds since 1970; True when the member has asked to leave."""
+        refusal = self._handle(member, request, now)
+        if refusal is not None:
+            member.receive(member.dialect.error(refusal, _subject(request)))
+        return isinstance(request, Quit)
 
-    def _answer(self, client: Client, meaning: Meaning) -> Wrong | None:
-        """Does what is meant, or says why not."""
-        dialect, name = client.dialect, client.name
-        match meaning:
-            case Nothing():
+    def leave(self, member: Member, now: int) -> None:
+        """The connection has ended, for whatever reason."""
+        if member.name is not None:
+            shown = member.shown
+            self.remove(member)
+            self.announce_departure(shown, now)
+
+    def remove(self, member: Member) -> None:
+        """The name is free at once; when the others can follow, `announce_departure` tells them."""
+        assert member.name is not None
+        del self.members[member.name.key]
+        member.name = None
+
+    def announce_departure(self, shown: str, now: int) -> None:
+        """Tell the others that somebody of this name left at `now`."""
+        for other in self.members.values():
+            other.receive(other.dialect.left(shown, now))
+
+    def login_refusal(self, name: Name) -> Refusal | None:
+        """Why nobody can log in under this name now, if so."""
+        if name.refusal is not None:
+            return name.refusal
+        return Refusal.NAME_TAKEN if name.key in self.members else None
+
+    def _handle(self, member: Member, request: Request, now: int) -> Refusal | None:
+        match request:
+            case Blank():
                 return None
-            case Broken(why):
-                return why
-            case Leave():
-                self._hears(client, dialect.goodbye())
-                self._leaves(client, Ending.CLOSED)
+            case Malformed(refusal):
+                return refusal
+            case Quit():
+                member.receive(member.dialect.goodbye())
+                self.leave(member, now)
                 return None
-            case Enter(asked):
-                return self._enter(client, asked)
-        if name is None:
-            return Wrong.NOT_IN
-        match meaning:
+            case Login(name):
+                return self._login(member, name, now)
+        if member.name is None:
+            return Refusal.NOT_LOGGED_IN
+        match request:
             case Say(text):
-                if not text.shown:
-                    return Wrong.NOTHING_SAID
-                for other in self._inside:
-                    self._hears(other, other.dialect.said(name.shown, text.shown, self._at, other is client))
-            case Tell(to, text):
-                return self._tell(client, name, to, text.shown)
-            case Ask():
-                self._hears(client, dialect.roster(self._names()))
+                return self._say(member, text.shown, now)
+            case DirectMessage(to, text):
+                return self._send_direct(member, to, text.shown, now)
+            case Who():
+                member.receive(member.dialect.roster(self.users))
             case Ping(token):
-                self._hears(client, dialect.pong(token))
+                member.receive(member.dialect.pong(token))
             case Help():
-                self._hears(client, dialect.helped())
-            case Unknown():
-                return Wrong.UNKNOWN
+                member.receive(member.dialect.help())
+            case UnknownCommand():
+                return Refusal.UNKNOWN_COMMAND
         return None
 
-    def _refusal(self, asked: Name) -> Wrong | None:
-        if asked.wrong is not None:
-            return asked.wrong
-        taken = any(other.name is not None and other.name.key == asked.key for other in self._inside)
-        return Wrong.NAME_TAKEN if taken else None
-
-    def _enter(self, client: Client, asked: Name) -> Wrong | None:
-        if client.name is not None:
-            return Wrong.ALREADY_IN
-        refusal = self._refusal(asked)
+    def _login(self, member: Member, name: Name, now: int) -> Refusal | None:
+        if member.name is not None:
+            return Refusal.ALREADY_LOGGED_IN
+        refusal = self.login_refusal(name)
         if refusal is not None:
             return refusal
-        client.name = asked
-        self._inside.append(client)
-        for other in self._inside:
-            self._hears(other, other.dialect.joined(asked.shown, self._at, other is client))
-        self._hears(client, client.dialect.entered(asked.shown, self._names(), self._at))
+        member.name = name
+        self.members[name.key] = member
+        for other in self.members.values():
+            other.receive(other.dialect.joined(name.shown, now, other is member))
+        member.receive(member.dialect.welcome(name.shown, self.users, now))
         return None
 
-    def _tell(self, client: Client, name: Name, to: Name, text: str) -> Wrong | None:
+    def _say(self, member: Member, text: str, now: int) -> Refusal | None:
         if not text:
-            return Wrong.NOTHING_TOLD
-        other = next((one for one in self._inside if one.name and one.name.key == (to.key or None)), None)
-        if other is None or other.name is None:
-            return Wrong.NOBODY
-        shown = other.name.shown
-        self._hears(client, client.dialect.told_to(name.shown, to.typed, shown, text, self._at))
-        self._hears(other, other.dialect.told(name.shown, shown, text, self._at, other is client))
+            return Refusal.EMPTY_MESSAGE
+        for other in self.members.values():
+            other.receive(other.dialect.said(member.shown, text, now, other is member))
         return None
 
-    def _leaves(self, client: Client, ending: Ending | None) -> None:
-        del self._clients[client.who]
-        if ending is not None:
-            self._ended.append(Ends(client.who, ending))
-        if client.name is not None:
-            self._inside.remove(client)
-            for other in self._inside:
-                self._hears(other, other.dialect.left(client.name.shown, self._at))
-
-    def _hears(self, client: Client, text: str) -> None:
-        self._heard[client.who] += text.encode()
-
-    def _names(self) -> list[str]:
-        return [one.name.shown for one in self._inside if one.name is not None]
+    def _send_direct(self, member: Member, to: Name, text: str, now: int) -> Refusal | None:
+        if not text:
+            return Refusal.EMPTY_DIRECT_MESSAGE
+        other = self.members.get(to.key)
+        if other is None:
+            return Refusal.USER_NOT_FOUND
+        sent = member.dialect.direct_message_sent(member.shown, to.quoted, other.shown, text, now)
+        member.receive(sent)
+        other.receive(other.dialect.direct_message_received(member.shown, other.shown, text, now))
+        return None
 
 
-def _subject(meaning: Meaning) -> str:
-    match meaning:
-        case Tell(to, _):
-            return to.typed
-        case Unknown(verb):
+def name_of(typed: str) -> Name:
+    """A name without anything to normalise."""
+    return Name(typed, typed, typed.casefold())
+
+
+def text_of(typed: str) -> Text:
+    """A text without anything to clean."""
+    return Text(typed, typed)
+
+
+def _subject(request: Request) -> str:
+    match request:
+        case DirectMessage(to, _):
+            return to.quoted
+        case UnknownCommand(verb):
             return verb
     return ""

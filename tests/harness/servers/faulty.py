@@ -1,4 +1,4 @@
-"""Servers for the faults: each answers a line with the same line, and each has something that a fault shows or proves."""
+"""Servers for fault injection: each echoes lines, and has one property that a fault reveals."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TCP_USER_TIMEOUT = 18
 
 
 class Echo(StreamServer):
-    """Says each line back; tells everyone else who had spoken and is gone, and how."""
+    """Echoes each line; notifies all others when a connection ends, and how."""
 
-    def __init__(self, ask: ServerSpec) -> None:
+    def __init__(self, spec: ServerSpec) -> None:
         super().__init__(("127.0.0.1", 0), self.converse)
-        self.ask = ask
+        self.spec = spec
         self.others: set[cooperative.socket] = set()
 
     def converse(self, sock: cooperative.socket, _address: object) -> None:
@@ -45,7 +45,7 @@ class Echo(StreamServer):
 
 
 class Probing(Echo):
-    """Asks silent peers after 10 s, three times, 5 s apart."""
+    """Probes silent peers after 10 s, three times, 5 s apart."""
 
     def prepare(self, sock: cooperative.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -55,7 +55,7 @@ class Probing(Echo):
 
 
 class Limited(Probing):
-    """The same, but nothing may go unanswered for longer than 12 s."""
+    """The same, with a limit of 12 s for anything unacknowledged."""
 
     def prepare(self, sock: cooperative.socket) -> None:
         super().prepare(sock)
@@ -63,25 +63,25 @@ class Limited(Probing):
 
 
 class Careless(Echo):
-    """Takes for granted that a send takes all."""
+    """Ignores how much a send has taken."""
 
     def answer(self, sock: cooperative.socket, line: bytes) -> None:
         sock.send(line)
 
 
 class ByTheWallClock(Echo):
-    """Lets nobody be silent for longer than a minute, by the time of day."""
+    """Disconnects clients that are idle for a minute, measured by the time of day."""
 
     def answer(self, sock: cooperative.socket, line: bytes) -> None:
-        self.last = self.ask.clock.time()
+        self.last = self.spec.clock.time()
         super().answer(sock, line)
 
     def prepare(self, sock: cooperative.socket) -> None:
-        self.last = self.ask.clock.time()
+        self.last = self.spec.clock.time()
         gevent.spawn(self.watch, sock)
 
     def watch(self, sock: cooperative.socket) -> None:
-        while self.ask.clock.time() - self.last < 60:
+        while self.spec.clock.time() - self.last < 60:
             gevent.sleep(1)
         sock.shutdown(socket.SHUT_RDWR)
 
@@ -95,9 +95,9 @@ SERVERS: dict[str, type[Echo]] = {
 }
 
 
-def serve(ask: ServerSpec) -> Echo:
+def serve(spec: ServerSpec) -> Echo:
     """The factory; the option `kind` chooses."""
-    kind = ask.options.get("kind", "")
+    kind = spec.options.get("kind", "")
     if kind not in SERVERS:
         raise UnsupportedSpec(f"no kind {kind!r}; known: {', '.join(SERVERS)}")
-    return SERVERS[kind](ask)
+    return SERVERS[kind](spec)

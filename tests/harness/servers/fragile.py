@@ -1,7 +1,6 @@
-"""A small chat server that is right as long as nothing gets in its way, and ways to be no more than that.
+"""A small chat server that is correct under every schedule, and variants that are correct only under the usual one.
 
-Each fault passes every transcript that is merely played, unless it is written for it. `server: fault=reads` in a script
-asks for one of them; without it the server is right under any schedule.
+`server: fault=reads` in a script requires a variant.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from gevent.server import StreamServer
 from harness import ServerSpec, UnsupportedSpec
 
 
-class Sound(StreamServer):
+class Correct(StreamServer):
     """The first line is a name, answered `HELLO name` or `TAKEN`; each line after it goes to everyone else."""
 
     def __init__(self) -> None:
@@ -31,7 +30,7 @@ class Sound(StreamServer):
         try:
             for line in self.lines(sock):
                 if name:
-                    self.tell_others(name, line)
+                    self.send_to_others(name, line)
                 elif line in self.people:
                     name = self.refuse(sock, line)
                 else:
@@ -39,7 +38,7 @@ class Sound(StreamServer):
                     self.people[name] = sock
                     self.deliver(sock, f"HELLO {name}")
         except OSError:
-            return  # cut off from elsewhere
+            return  # the connection is broken
         finally:
             self.people.pop(name, None)
             sock.close()
@@ -49,35 +48,35 @@ class Sound(StreamServer):
         return ""
 
     def lines(self, sock: cooperative.socket) -> Iterator[str]:
-        """Whole lines, however they are cut; the one that never ended is none."""
+        """Whole lines, however they are split."""
         with sock.makefile("rb") as stream:
             for line in stream:
                 if line.endswith(b"\n"):
                     yield line.decode().rstrip("\n")
 
-    def tell_others(self, name: str, line: str) -> None:
+    def send_to_others(self, name: str, line: str) -> None:
         for other in [one for one in self.people if one != name]:
             self.deliver(self.people[other], f"{name}: {line}")
 
     def deliver(self, sock: cooperative.socket, text: str) -> None:
-        # One writer at a time: a line that is only half taken must not be followed by another.
+        # One writer at a time: nothing must follow a line that was only partly sent.
         with self.writing:
             sock.sendall(text.encode() + b"\n")
 
 
-class OneReadIsOneLine(Sound):
+class OneReadIsOneLine(Correct):
     def lines(self, sock: cooperative.socket) -> Iterator[str]:
         while chunk := sock.recv(4096):
             yield from chunk.decode().splitlines()
 
 
-class ASendTakesAll(Sound):
+class ASendTakesAll(Correct):
     def deliver(self, sock: cooperative.socket, text: str) -> None:
         sock.send(text.encode() + b"\n")
 
 
-class NobodyEverStalls(Sound):
-    """Takes a client that is not ready for one that is gone."""
+class ClientsNeverStall(Correct):
+    """Takes a client that is not ready for a client that has left."""
 
     def deliver(self, sock: cooperative.socket, text: str) -> None:
         sock.setblocking(False)
@@ -89,13 +88,13 @@ class NobodyEverStalls(Sound):
             sock.setblocking(True)
 
 
-class GreenletsRunInOrder(Sound):
+class GreenletsRunInOrder(Correct):
     def deliver(self, sock: cooperative.socket, text: str) -> None:
         gevent.spawn(super().deliver, sock, text)
 
 
-class ForgetsTheHolder(Sound):
-    """Someone who was refused a name takes it from its holder when they go."""
+class FreesRefusedNames(Correct):
+    """A client that was refused a name frees it when it leaves, although another client holds it."""
 
     def converse(self, sock: cooperative.socket, address: object) -> None:
         self.wanted: dict[cooperative.socket, str] = getattr(self, "wanted", {})
@@ -107,26 +106,26 @@ class ForgetsTheHolder(Sound):
         return super().refuse(sock, name)
 
 
-FAULTS: dict[str, type[Sound]] = {
+FAULTS: dict[str, type[Correct]] = {
     "reads": OneReadIsOneLine,
     "writes": ASendTakesAll,
-    "stalls": NobodyEverStalls,
+    "stalls": ClientsNeverStall,
     "order": GreenletsRunInOrder,
-    "holder": ForgetsTheHolder,
+    "holder": FreesRefusedNames,
 }
 
 
-def serve(ask: ServerSpec) -> Sound:
-    """The factory; the option `fault` chooses."""
-    options = dict(ask.options)
+def serve(spec: ServerSpec) -> Correct:
+    """The server that the option `fault` names."""
+    options = dict(spec.options)
     fault = options.pop("fault", None)
     if options or (fault is not None and fault not in FAULTS):
         raise UnsupportedSpec(
             f"no such option or fault; known: {', '.join(f'fault={name}' for name in FAULTS)}"
         )
-    return FAULTS[fault]() if fault else Sound()
+    return FAULTS[fault]() if fault else Correct()
 
 
-def forgetful(ask: ServerSpec) -> Sound:
-    """A factory for the fault that only a conversation nobody thought of shows."""
-    return ForgetsTheHolder()
+def forgetful(spec: ServerSpec) -> Correct:
+    """The variant whose fault only an unusual conversation finds."""
+    return FreesRefusedNames()

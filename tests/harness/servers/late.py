@@ -1,4 +1,4 @@
-"""A gevent server that answers late in every way it can: each command is one place where a fence could lie."""
+"""A gevent server that answers late in many ways: each command is one way in which a fence could be wrong."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from harness import ServerSpec
 REAL_DELAY_S = 0.03
 
 
-class LateLine(StreamServer):
-    """Commands name the way in which `done` comes; anything else goes to everyone else as it is."""
+class LateServer(StreamServer):
+    """Each command sends `done` in one way; any other line is sent to all others unchanged."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), self.converse)
@@ -43,13 +43,13 @@ class LateLine(StreamServer):
         try:
             with sock.makefile("rb") as lines:
                 for line in lines:
-                    if not self.match_turn(sock, line):
+                    if not self.handle_line(sock, line):
                         return
         finally:
             self.sockets.remove(sock)
             sock.close()
 
-    def match_turn(self, sock: Any, line: bytes) -> bool:
+    def handle_line(self, sock: Any, line: bytes) -> bool:
         def done() -> None:
             sock.sendall(b"done\n")
 
@@ -113,7 +113,7 @@ class LateLine(StreamServer):
             self.work.get()()
 
     def _in_a_thread(self, done: Callable[[], None]) -> None:
-        # A thread of the server's own, which tells the loop when it is ready: no pool knows of it.
+        # A native thread that notifies the loop when it is ready: no pool knows of it.
         hub = gevent.get_hub()
 
         def work() -> None:
@@ -123,10 +123,10 @@ class LateLine(StreamServer):
         threading.Thread(target=work, daemon=True).start()
 
     def _report_reads(self, sock: Any) -> None:
-        """From here on each read is answered with what it brought."""
+        """Answer each further read with its data."""
         while data := sock.recv(4096):
             sock.sendall(repr(data).encode() + b"\n")
 
 
-def serve(_ask: ServerSpec) -> LateLine:
-    return LateLine()
+def serve(_spec: ServerSpec) -> LateServer:
+    return LateServer()

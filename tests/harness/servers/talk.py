@@ -1,6 +1,6 @@
-"""A small right chat server, and what can be wrong with one: each fault is one deliberate mistake.
+"""A small correct chat server, and one with each kind of mistake.
 
-`server: fault=drops` in a script asks for a server with that mistake; without it the server is right.
+`server: fault=drops` in a script requires the server with that mistake; without an option the server is correct.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from gevent.server import StreamServer
 from harness import ServerSpec, UnsupportedSpec
 
 
-class Message(StreamServer):
-    """LOGIN name, MSG text, WHO, QUIT; everything is right."""
+class Chat(StreamServer):
+    """LOGIN name, MSG text, WHO, QUIT."""
 
     eol = b"\n"
 
@@ -31,7 +31,7 @@ class Message(StreamServer):
         try:
             with sock.makefile("rb") as lines:
                 for line in lines:
-                    name = self.match_turn(sock, name, line.decode().rstrip("\r\n"))
+                    name = self.on_line(sock, name, line.decode().rstrip("\r\n"))
                     if name == "?":
                         return
         except OSError:
@@ -39,7 +39,7 @@ class Message(StreamServer):
         finally:
             sock.close()
 
-    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
         verb, _, rest = line.partition(" ")
         if verb == "LOGIN":
             self.people[rest] = sock
@@ -69,91 +69,91 @@ class Message(StreamServer):
         return "?"
 
 
-class Drops(Message):
+class Drops(Chat):
     def deliver(self, to: str, text: str) -> None:
         if to != "bob" or not text.startswith("MSG"):
             super().deliver(to, text)
 
 
-class Doubles(Message):
+class Doubles(Chat):
     def deliver(self, to: str, text: str) -> None:
         super().deliver(to, text)
         if to == "bob":
             super().deliver(to, text)
 
 
-class ToTheWrongOne(Message):
+class ToTheWrongOne(Chat):
     def deliver(self, to: str, text: str) -> None:
         super().deliver("carol" if to == "bob" else to, text)
 
 
-class ToEveryone(Message):
-    """Forgets that those who have not logged in are not in the room."""
+class ToEveryone(Chat):
+    """Sends messages also to clients that have not logged in."""
 
     def converse(self, sock: socket.socket, _address: object) -> None:
         self.people[f"guest {id(sock)}"] = sock
         super().converse(sock, _address)
 
-    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
         if line.startswith("LOGIN"):
             self.people.pop(f"guest {id(sock)}", None)
-        return super().match_turn(sock, name, line)
+        return super().on_line(sock, name, line)
 
 
-class ATurnLate(Message):
-    """Delivers only when the next line comes in."""
+class ATurnLate(Chat):
+    """Delivers only when the next line arrives."""
 
     waiting: tuple[tuple[str, str], ...] = ()
 
-    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
         waiting, self.waiting = self.waiting, ()
         for to, text in waiting:
             super().deliver(to, text)
-        return super().match_turn(sock, name, line)
+        return super().on_line(sock, name, line)
 
     def deliver(self, to: str, text: str) -> None:
         self.waiting += ((to, text),)
 
 
-class HalfASecondLate(Message):
+class HalfASecondLate(Chat):
     def deliver(self, to: str, text: str) -> None:
         gevent.spawn_later(0.5, super().deliver, to, text)
 
 
-class CrLf(Message):
+class CrLf(Chat):
     eol = b"\r\n"
 
 
-class HalfALine(Message):
+class HalfALine(Chat):
     def deliver(self, to: str, text: str) -> None:
         self.people[to].sendall(text.encode())
 
 
-class Latin1(Message):
+class Latin1(Chat):
     def deliver(self, to: str, text: str) -> None:
         self.people[to].sendall(text.encode("latin-1") + self.eol)
 
 
-class Twice(Message):
-    """Encodes what is encoded."""
+class Twice(Chat):
+    """Encodes the text twice."""
 
     def deliver(self, to: str, text: str) -> None:
         super().deliver(to, text.encode().decode("latin-1"))
 
 
-class Shouts(Message):
+class Shouts(Chat):
     def deliver(self, to: str, text: str) -> None:
         super().deliver(to, text.upper())
 
 
-class Echoes(Message):
-    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
+class Echoes(Chat):
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
         if line.startswith("MSG"):
             self.answer(sock, line)
-        return super().match_turn(sock, name, line)
+        return super().on_line(sock, name, line)
 
 
-class ClosesTooEarly(Message):
+class ClosesTooEarly(Chat):
     def deliver(self, to: str, text: str) -> None:
         if to == "bob":
             self.people[to].shutdown(socket.SHUT_RDWR)
@@ -161,43 +161,43 @@ class ClosesTooEarly(Message):
             super().deliver(to, text)
 
 
-class Resets(Message):
+class Resets(Chat):
     def hang_up(self, sock: socket.socket) -> str:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return "?"
 
 
-class NeverCloses(Message):
+class NeverCloses(Chat):
     def hang_up(self, sock: socket.socket) -> str:
         return ""
 
 
-class Silent(Message):
-    """Takes everything and answers nothing."""
+class Silent(Chat):
+    """Never answers."""
 
     def answer(self, sock: socket.socket, text: str) -> None:
         pass
 
 
-class Backwards(Message):
-    """Tells the roster from its end."""
+class Backwards(Chat):
+    """Lists the users in reverse order."""
 
-    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
         if line == "WHO":
             for other in reversed(self.people):
                 self.answer(sock, f"USER {other}")
             return name
-        return super().match_turn(sock, name, line)
+        return super().on_line(sock, name, line)
 
 
-class EachItsOwnOrder(Message):
-    """Holds messages back and tells them to half of the listeners the other way round."""
+class EachItsOwnOrder(Chat):
+    """Sends two messages to its clients in different orders."""
 
     held: tuple[str, ...] = ()
 
-    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
         if not line.startswith("MSG"):
-            return super().match_turn(sock, name, line)
+            return super().on_line(sock, name, line)
         self.held += (f"MSG {name} {line[4:]}",)
         if len(self.held) == 2:
             self.deliver("carol", self.held[0])
@@ -209,30 +209,30 @@ class EachItsOwnOrder(Message):
         return name
 
 
-class Crashes(Message):
+class Crashes(Chat):
     def deliver(self, to: str, text: str) -> None:
         raise KeyError(f"no such person: {to}")
 
 
-class Dies(Message):
-    """The whole process goes; only for a server that is one."""
+class Dies(Chat):
+    """Ends its process; only for a server with a process of its own."""
 
     def deliver(self, to: str, text: str) -> None:
         print(f"fatal: no memory left for {to}", file=sys.stderr, flush=True)
         os._exit(3)
 
 
-class TurnsAway(Message):
-    """Stops listening with the first login."""
+class TurnsAway(Chat):
+    """Stops listening after the first line."""
 
-    def match_turn(self, sock: socket.socket, name: str, line: str) -> str:
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
         self.stop_accepting()
         self.socket.close()
-        return super().match_turn(sock, name, line)
+        return super().on_line(sock, name, line)
 
 
-FAULTS: dict[str, type[Message]] = {
-    "none": Message,
+FAULTS: dict[str, type[Chat]] = {
+    "none": Chat,
     "drops": Drops,
     "doubles": Doubles,
     "wrong-one": ToTheWrongOne,
@@ -257,12 +257,12 @@ FAULTS: dict[str, type[Message]] = {
 }
 
 
-def serve(ask: ServerSpec) -> Message:
-    """The factory: the server with the fault that the script asks for."""
-    for option in ask.options:
+def serve(spec: ServerSpec) -> Chat:
+    """The server with the mistake that the script requires."""
+    for option in spec.options:
         if option != "fault":
             raise UnsupportedSpec(f"no option {option!r}; known: fault")
-    return FAULTS[ask.options.get("fault", "none")]()
+    return FAULTS[spec.options.get("fault", "none")]()
 
 
 def _main(port: str, fault: str) -> None:
@@ -271,9 +271,9 @@ def _main(port: str, fault: str) -> None:
     server.serve_forever()
 
 
-def serve_right(ask: ServerSpec) -> Message:
-    """The factory that ignores which fault is asked for."""
-    return Message()
+def serve_correctly(spec: ServerSpec) -> Chat:
+    """The correct server, whatever the script requires."""
+    return Chat()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A chat server of threads and nothing else, as many are written. Run as a command: PORT [no-ping] [login-first].
+"""A chat server with plain threads. Run as a command: PORT [no-ping] [login-first].
 
-What it delivers it delivers late, in real time: a fence that does not wait for it is seen to lie.
+It delivers messages late, in real time, so that a fence which does not wait for them is noticed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,45 @@
+"""Compile C programs into a cache, once for each content of their sources."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror=format")
+
+
+class CompilationFailed(Exception):
+    """There is no C compiler, or it rejects the program."""
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geventchat-bench"
+
+
+def compiler() -> str | None:
+    return os.environ.get("CC") or shutil.which("cc")
+
+
+def compiled(name: str, sources: Sequence[Path]) -> Path:
+    """The program made of these sources (headers among them), compiled unless the cache already has it."""
+    content = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + repr(FLAGS).encode())
+    program = cache_folder() / f"{name}-{content.hexdigest()[:16]}"
+    if program.exists():
+        return program
+    command = compiler()
+    if command is None:
+        raise CompilationFailed(f"{name} is a C program: install a C compiler, or set CC to the one to use")
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+        fresh = Path(folder) / name
+        c_files = [str(source) for source in sources if source.suffix == ".c"]
+        done = subprocess.run([command, *FLAGS, "-o", str(fresh), *c_files], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise CompilationFailed(f"{name} does not compile:\n{done.stderr}")
+        fresh.replace(program)  # atomic, because other processes may compile the same program
+    return program

@@ -1,0 +1,80 @@
+/* The wire format of each dialect, as templates. Knows no sockets. */
+#include "load.h"
+
+#include <stdio.h>
+#include <string.h>
+
+Dialect dialects[DIALECTS] = {
+    {.name = "line", .login = "LOGIN %s\n", .welcome = "OK\n", .fence = "PING fence\n",
+     .fence_answer = "PONG fence\n", .send_before = "MSG ", .send_after = "\n", .recv_before = "MSG %s ",
+     .recv_after = "\n", .notices = {"INFO "}},
+    {.name = "json", .login = "{\"type\": \"join\", \"username\": \"%s\"}\n", .welcome = "}\n",
+     .fence = "{\"type\": \"ping\", \"token\": \"fence\"}\n",
+     .fence_answer = "{\"type\": \"pong\", \"token\": \"fence\"}\n",
+     .send_before = "{\"type\": \"chat\", \"message\": \"", .send_after = "\"}\n",
+     .recv_before = "{\"type\": \"chat\", \"username\": \"%s\", \"message\": \"",
+     .recv_after = "\", \"timestamp\": ##########}\n", .notices = {"{\"type\": \"user_"}, .echoes = true},
+    {.name = "slash", .login = "%s\n", .welcome = "commands\n\n", .fence = "/ping\n", .fence_answer = "pong\n",
+     .send_before = "", .send_after = "\n", .recv_before = "%s: ", .recv_after = "\n",
+     .notices = {"[join] ", "[leave] "}},
+    {.name = "redis", .login = "*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nroom\r\n",
+     .welcome = "*3\r\n$9\r\nsubscribe\r\n$4\r\nroom\r\n:1\r\n", .fence = "PING\r\n",
+     .fence_answer = "*2\r\n$4\r\npong\r\n$0\r\n\r\n",
+     .send_before = "*3\r\n$7\r\nPUBLISH\r\n$4\r\nroom\r\n$50\r\n", .send_after = "\r\n",
+     .recv_before = "*3\r\n$7\r\nmessage\r\n$4\r\nroom\r\n$50\r\n", .recv_after = "\r\n",
+     .separate_senders = true},
+};
+
+Dialect *find_dialect(const char *name) {
+    for (int i = 0; i < DIALECTS; i++) {
+        Dialect *d = &dialects[i];
+        if (strcmp(d->name, name) != 0) continue;
+        const char *hole = strstr(d->recv_before, "%s");
+        d->recv_prefix = hole ? (size_t)(hole - d->recv_before) : strlen(d->recv_before);
+        d->text_at = strlen(d->recv_before) + (hole ? NAME - 2 : 0);
+        d->recv_len = d->text_at + TEXT + strlen(d->recv_after);
+        d->stamped = strchr(d->recv_after, '#') != NULL;
+        return d;
+    }
+    return NULL;
+}
+
+void make_text(char text[TEXT], int sender, uint32_t number) {
+    char digits[16];
+    snprintf(digits, sizeof digits, "%08u", number);
+    memcpy(text, "_ ________ the quick brown fox jumps over ________", TEXT);
+    text[0] = (char)('a' + sender);
+    memcpy(text + NUMBER_AT, digits, NUMBER);
+    memcpy(text + TEXT - NUMBER, digits, NUMBER);
+}
+
+size_t make_sent_line(const Dialect *d, char *line, const char text[TEXT]) {
+    size_t before = strlen(d->send_before), after = strlen(d->send_after);
+    memcpy(line, d->send_before, before);
+    memcpy(line + before, text, TEXT);
+    memcpy(line + before + TEXT, d->send_after, after);
+    return before + TEXT + after;
+}
+
+size_t make_received_line(const Dialect *d, char *line, const char *sender, const char text[TEXT]) {
+    char before[MAX_LINE];
+    const char *hole = strstr(d->recv_before, "%s");
+    if (hole)
+        snprintf(before, sizeof before, "%.*s%s%s", (int)(hole - d->recv_before), d->recv_before, sender, hole + 2);
+    else
+        snprintf(before, sizeof before, "%s", d->recv_before);
+    memcpy(line, before, d->text_at);
+    memcpy(line + d->text_at, text, TEXT);
+    memcpy(line + d->text_at + TEXT, d->recv_after, strlen(d->recv_after));
+    return d->recv_len;
+}
+
+/* Only a time stamp may differ from the expected line: any ten digits are accepted. */
+bool same_line(const Dialect *d, const char *received, const char *expected) {
+    if (!d->stamped) return memcmp(received, expected, d->recv_len) == 0;
+    size_t fixed = d->text_at + TEXT;
+    if (memcmp(received, expected, fixed) != 0) return false;
+    for (size_t i = fixed; i < d->recv_len; i++)
+        if (expected[i] == '#' ? received[i] < '0' || received[i] > '9' : received[i] != expected[i]) return false;
+    return true;
+}

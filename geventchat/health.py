@@ -1,0 +1,211 @@
+"""`geventchat health`: ask a running server whether it answers, for containers and scripts. Imports no gevent.
+
+The server is found by the settings of this process, or with --pid by those of a running one. It is asked in the line dialect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from geventchat.arguments import EXIT_CONFIGURATION, Parser, add_settings, parse, resolve_arguments, show
+from geventchat.clock import SystemClock
+from geventchat.settings import ConfigError, Group, Listen, Settings
+
+EXIT_UNHEALTHY = 1
+
+_QUESTION = b"QUIT\n"
+# A client that never logged in leaves unnoticed. A server that refuses a client for lack of room is at work.
+_HEALTHY = {
+    b"Goodbye!": "answers",
+    b"ERR server-full": "answers, and is full",
+    b"ERR too-many-connections": "answers, and has too many connections from this address",
+}
+_MOST_ANSWER_BYTES = 1_000
+_MOST_TIMEOUT_S = 3_600
+_LOOPBACK = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_USAGE = "geventchat health [PORT] [options]"
+_EPILOG = """\
+The options, the environment and the settings file are those of the server. In a container, `geventchat health --pid 1` also
+finds a port that was given as an argument to the server. Prints one line.
+
+Exit codes: 0 healthy, 1 not healthy, 2 wrong usage, 3 wrong setting.
+"""
+
+
+class _Unhealthy(Exception):
+    """Why the server is not healthy, as the end of a sentence that begins with its address."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check once and return the exit code."""
+    arguments = _parse(argv)
+    try:
+        address = _address(arguments)
+    except ConfigError as error:
+        print(f"geventchat health: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    shown = str(address).partition("://")[2]
+    try:
+        state = _ask(address, arguments.timeout)
+    except _Unhealthy as reason:
+        print(f"not healthy: {shown} {reason}", file=sys.stderr)
+        return EXIT_UNHEALTHY
+    return show(f"healthy: {shown} {state}\n")
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="geventchat health",
+        usage=_USAGE,
+        description="Check that a server answers.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("positional_port", nargs="?", metavar="PORT", help="the same as --port PORT")
+    add_settings(parser, Group.ADDRESSES)
+    other = parser.add_argument_group("Other")
+    other.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
+    other.add_argument(
+        "--pid",
+        type=_positive,
+        metavar="PID",
+        help="use the arguments, the environment and the directory of this process, or of its descendant that is a server",
+    )
+    other.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=3.0,
+        metavar="SECONDS",
+        help="time that the server has to answer (default: 3)",
+    )
+    parser.add_help_to(other)
+    arguments = parser.parse_all(argv)
+    if arguments.positional_port is not None and arguments.port not in {None, arguments.positional_port}:
+        parser.error(f"two ports: {arguments.positional_port} and --port {arguments.port}")
+    return arguments
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a process")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _MOST_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds above 0 and up to {_MOST_TIMEOUT_S}"
+        )
+    return seconds
+
+
+# --- Which server ----------------------------------------------------------------------------------------------------
+
+
+def _address(arguments: argparse.Namespace) -> Listen:
+    settings = _own_settings(arguments) if arguments.pid is None else _settings_of_process(arguments)
+    listen = next(one for one in settings.listen if one.dialect == "line")
+    if not listen.port:
+        raise ConfigError("port", "port: the server listens on any free port (0); pass its real PORT")
+    return replace(listen, host=_LOOPBACK.get(listen.host, listen.host))
+
+
+def _own_settings(arguments: argparse.Namespace) -> Settings:
+    return resolve_arguments(arguments, os.environ)
+
+
+def _settings_of_process(arguments: argparse.Namespace) -> Settings:
+    pid, words = _find_server(arguments.pid)
+    combined = parse(words)
+    if arguments.positional_port is not None or arguments.port is not None:
+        combined.port, combined.positional_port = arguments.port, arguments.positional_port
+    for name in ("host", "listen", "config"):
+        if getattr(arguments, name) is not None:
+            setattr(combined, name, getattr(arguments, name))
+    pairs = (word.partition("=") for word in _words_of(pid, "environ"))
+    environment = {name: value for name, _, value in pairs}
+    return resolve_arguments(combined, environment, Path(f"/proc/{pid}/cwd"))
+
+
+def _find_server(first: int) -> tuple[int, list[str]]:
+    """The process that is a server and its arguments: this process, or else one that it started, such as by a shell script."""
+    waiting = [first]
+    for pid in waiting:
+        try:
+            words = _server_arguments(_words_of(pid, "cmdline"))
+        except ConfigError:
+            if pid == first:
+                raise
+            continue  # It has ended meanwhile.
+        if words is not None:
+            return pid, words
+        waiting.extend(_children_of(pid))
+    raise ConfigError("pid", f"pid: process {first} is not a geventchat server and has not started one")
+
+
+def _children_of(pid: int) -> list[int]:
+    try:
+        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []  # It has ended meanwhile.
+    return [int(word) for text in lists for word in text.split()]
+
+
+def _words_of(pid: int, name: str) -> list[str]:
+    try:
+        content = Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError as error:
+        raise ConfigError("pid", f"pid: cannot read /proc/{pid}/{name}: {error.strerror}") from error
+    return content.decode(errors="surrogateescape").split("\0")[:-1]
+
+
+def _server_arguments(words: Sequence[str]) -> list[str] | None:
+    """The arguments of a server in a command line such as `python -m geventchat 5000` or `tini -- geventchat 5000`."""
+    for index, word in enumerate(words):
+        if word.rpartition("/")[2] == "geventchat" or word.endswith("geventchat/__main__.py"):
+            following = list(words[index + 1 :])
+            return None if following[:1] in (["connect"], ["health"]) else following
+    return None
+
+
+# --- The question ----------------------------------------------------------------------------------------------------
+
+
+def _ask(address: Listen, timeout_s: float) -> str:
+    """What the server's answer means. Raises _Unhealthy."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + timeout_s
+    answer = b""
+    try:
+        with socket.create_connection((address.host, address.port or 0), timeout_s) as asked:
+            asked.sendall(_QUESTION)
+            while b"\n" not in answer and len(answer) < _MOST_ANSWER_BYTES:
+                left_s = deadline - clock.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                asked.settimeout(left_s)
+                chunk = asked.recv(_MOST_ANSWER_BYTES)
+                if not chunk:
+                    break
+                answer += chunk
+    except TimeoutError:
+        raise _Unhealthy(f"has not answered within {timeout_s:g} s") from None
+    except ConnectionRefusedError:
+        raise _Unhealthy("refuses connections") from None
+    except OSError as error:
+        raise _Unhealthy(f"cannot be asked: {error.strerror or error}") from None
+    line, newline, _ = answer.partition(b"\n")
+    if not newline or line not in _HEALTHY:
+        raise _Unhealthy(
+            f"answered {answer.decode(errors='replace')!r}, which is not what geventchat answers to QUIT"
+        )
+    return _HEALTHY[line]

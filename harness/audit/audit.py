@@ -1,0 +1,250 @@
+"""Audit a script: play it unchanged, then once for each mutation, which it must notice; and report what it did not.
+
+Mutations are made between what was received and what is judged, so every kind of target can be audited.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path, PurePath
+
+from harness.audit.mutations import Mutation, MutationKind, Mutator, mutations
+from harness.language.patterns import ANONYMOUS
+from harness.language.patterns import Kind as CaptureKind
+from harness.language.problems import ScriptError
+from harness.language.script import load
+from harness.language.steps import ReceivePattern, Script
+from harness.playing.pipeline import PlayOptions, play, play_file
+from harness.playing.verdict import Outcome, Verdict
+from harness.report.lanes import received_text
+from harness.report.styled_text import Line, Span, Tone, count
+from harness.report.text import report as verdict_report
+from harness.report.text import summary as verdict_summary
+from harness.stage.fence import SETTLE_S, Grade
+from harness.stage.target import Target
+
+SHOWN = 3
+"""The number of mutations that are listed for one line of a script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How many mutations of one file are played, selected by the seed; None: all."""
+
+    most: int | None = None
+    seed: int = 0
+
+    def of(self, found: tuple[Mutation, ...], file: str) -> tuple[Mutation, ...]:
+        """The selected mutations, which depend on nothing but the seed, the file's name and its mutations."""
+        if self.most is None or len(found) <= self.most:
+            return found
+        drawn = random.Random(f"{self.seed} {PurePath(file).name}").sample(range(len(found)), self.most)
+        return tuple(found[at] for at in sorted(drawn))
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """A mutation that the script did not notice."""
+
+    mutation: Mutation
+    altered: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The result for one script."""
+
+    unchanged: Verdict
+    possible: int = 0
+    """The number of mutations, of which a sample can leave some out."""
+    played: int = 0
+    survivors: tuple[Survivor, ...] = ()
+    unstable: tuple[Mutation, ...] = ()
+    """Nothing is known about these: in the replay the server did not send the line in that turn."""
+    target_error: Verdict | None = None
+    """The target failed during the audit, which ended it."""
+
+    @property
+    def file(self) -> str:
+        return self.unchanged.file
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether the script passed unchanged and the target lasted."""
+        return self.unchanged.passed and self.target_error is None
+
+    @property
+    def outcome(self) -> Outcome:
+        """PASSED if every mutation was noticed, FAILED if one survived; an error if the audit proves nothing."""
+        if self.target_error is not None or self.unstable:
+            return Outcome.TARGET_ERROR
+        if self.unchanged.outcome is Outcome.FAILED:
+            return Outcome.SCRIPT_ERROR
+        return Outcome.FAILED if self.survivors else self.unchanged.outcome
+
+
+def audit_file(
+    path: Path,
+    target: Target,
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
+    sample: Sample = Sample(),  # frozen
+    on_play: Callable[[], None] = lambda: None,
+) -> Audit:
+    """Audit one file; a file that cannot be read, or is not a script, is a script error."""
+    try:
+        script = load(path)
+    except ScriptError:
+        return Audit(play_file(path, target, play_options))
+    return audit(script, target, play_options, sample, on_play)
+
+
+def audit(
+    script: Script,
+    target: Target,
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
+    sample: Sample = Sample(),  # frozen
+    on_play: Callable[[], None] = lambda: None,
+) -> Audit:
+    """Play the script unchanged, then with each mutation; `on_play` is called after each play."""
+    unchanged = play(script, target, play_options)
+    on_play()
+    if not unchanged.passed:
+        return Audit(unchanged)
+    found = mutations(unchanged)
+    played = 0
+    survivors: list[Survivor] = []
+    unstable: list[Mutation] = []
+    target_error: Verdict | None = None
+    for mutation in sample.of(found, script.file):
+        mutator = Mutator(mutation)
+        verdict = play(script, target, play_options, inbox_filter=mutator)
+        on_play()
+        if verdict.outcome is Outcome.TARGET_ERROR:
+            target_error = verdict
+            break
+        played += 1
+        if not mutator.applied:
+            unstable.append(mutation)
+        elif verdict.passed:
+            survivors.append(Survivor(mutation, mutator.altered))
+    return Audit(unchanged, len(found), played, tuple(survivors), tuple(unstable), target_error)
+
+
+# --- the report ---------------------------------------------------------------------------------------------
+
+
+def report(audited: Audit) -> Iterator[Line]:
+    """Everything about one file; nothing if it noticed every mutation."""
+    if audited.target_error is not None:
+        yield [Span("AUDIT STOPPED ", Tone.BAD), Span(audited.file, Tone.STRONG)]
+        yield from verdict_report(audited.target_error)
+        return
+    if not audited.conclusive:
+        yield from verdict_report(audited.unchanged)
+        return
+    survivors = sorted(audited.survivors, key=_line_of)
+    for (file, line), group in groupby(survivors, key=_line_of):
+        yield from _survivors_of_line(f"{file}:{line}", list(group), audited.unchanged.eol)
+    for mutation in audited.unstable[:SHOWN]:
+        yield [
+            Span("UNSTABLE ", Tone.BAD),
+            Span(f"{mutation.expected.file}:{mutation.expected.line}", Tone.STRONG),
+            Span(f"   replayed, the server did not send this line to {mutation.client} in the same turn"),
+        ]
+    if len(audited.unstable) > SHOWN:
+        yield [Span(f"  and {len(audited.unstable) - SHOWN} more in {audited.file}", Tone.DIM)]
+
+
+def headline(audited: Audit) -> str:
+    """What is wrong with this file, in one line."""
+    if not audited.conclusive:
+        return verdict_summary(audited.target_error or audited.unchanged)
+    if audited.survivors:
+        expected = audited.survivors[0].mutation.expected
+        return f"{expected.file}:{expected.line} {count(len(audited.survivors), 'mutation')} not noticed"
+    return f"{audited.file}: the server did not send the same lines again"
+
+
+def _line_of(survivor: Survivor) -> tuple[str, int]:
+    return survivor.mutation.expected.file, survivor.mutation.expected.line
+
+
+def _survivors_of_line(where: str, survivors: list[Survivor], eol: bytes) -> Iterator[Line]:
+    first = survivors[0].mutation
+    yield [
+        Span("SURVIVED ", Tone.BAD),
+        Span(where, Tone.STRONG),
+        Span(f"   {count(len(survivors), 'mutation')} of this line would not be noticed"),
+    ]
+    yield _pair("script", f"{first.client}{first.expected.text}", Tone.WARNING)
+    yield _pair("received", _shown(first.data, eol))
+    for survivor in survivors[:SHOWN]:
+        if survivor.mutation.kind is MutationKind.ALTERED and survivor.altered is not None:
+            yield _pair("altered", _shown(survivor.altered, eol), Tone.BAD)
+        else:
+            yield _pair("mutation", survivor.mutation.text, Tone.BAD)
+    if len(survivors) > SHOWN:
+        yield [Span(f"  and {len(survivors) - SHOWN} more", Tone.DIM)]
+    hint = _hint(first)
+    if hint:
+        yield [Span("  hint  ", Tone.HINT), Span(hint)]
+    yield []
+
+
+def _pair(label: str, text: str, tone: Tone = Tone.PLAIN) -> Line:
+    return [Span(f"  {label:<10}"), Span(text, tone)]
+
+
+def _shown(data: bytes, eol: bytes) -> str:
+    return received_text(data, eol).removeprefix("< ")
+
+
+def _hint(mutation: Mutation) -> str:
+    if not isinstance(mutation.expected.step, ReceivePattern):
+        return ""
+    names = [one.name for one in mutation.expected.step.pattern.captures if one.kind is CaptureKind.TEXT]
+    if ANONYMOUS in names:
+        return "${_} matches anything; use ${_:int}, ${_:/regular expression/} or a literal line"
+    if names:
+        return (
+            f"${{{names[0]}}} matches any text, and no later line depends on it; use it again, "
+            f"or restrict it: ${{{names[0]}:int}}, ${{{names[0]}:/regular expression/}}"
+        )
+    return "the regular expression matches more than the server sends; list the allowed characters"
+
+
+def summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
+    """The last lines of a run: the counts, and whatever limits what they prove."""
+    played = sum(one.played for one in audits)
+    survivors = sum(len(one.survivors) for one in audits)
+    unstable = sum(len(one.unstable) for one in audits)
+    conclusive = [one for one in audits if one.conclusive]
+    parts = [
+        f"{count(len(conclusive), 'script')}, {count(played, 'mutation')}: {played - survivors - unstable} noticed"
+    ]
+    if survivors:
+        parts.append(f"{survivors} survived")
+    if unstable:
+        parts.append(f"{unstable} unstable")
+    yield [Span(f"{', '.join(parts)} in {took_s:.2f} s", Tone.BAD if survivors else Tone.GOOD)]
+    skipped = sum(one.possible - one.played for one in conclusive)
+    if skipped:
+        yield [Span(f"skipped because of --most: {skipped} of {skipped + played} mutations", Tone.WARNING)]
+    silent = [one.file for one in conclusive if not one.possible]
+    if silent:
+        yield [Span(f"nothing to mutate, because no client receives a line: {', '.join(silent)}", Tone.DIM)]
+    settled = sum(one.unchanged.passed and one.unchanged.grade is Grade.SETTLED for one in conclusive)
+    if settled:
+        yield [
+            Span(
+                f"silence is not proven in {count(settled, 'script')}: a line that comes more than {SETTLE_S:g} s late "
+                "would not be noticed; a fence line would prove it",
+                Tone.WARNING,
+            )
+        ]
+    inconclusive = [one.file for one in audits if not one.conclusive]
+    if inconclusive:
+        yield [Span(f"not audited: {', '.join(inconclusive)}", Tone.WARNING)]

@@ -1,0 +1,138 @@
+"""Many scripts in one run: which files, on how many processes, how far the run is, and its exit code."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, TypeVar, cast
+
+if TYPE_CHECKING:
+    from harness.playing.verdict import Outcome
+
+Context = TypeVar("Context")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class ExitCode(enum.IntEnum):
+    PASSED = 0
+    FAILED = 1
+    """A server did not do what a script says."""
+    ERROR = 2
+    """A script, the target or the command line is wrong."""
+    INTERRUPTED = 130
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
+    """The exit code of a run: that of its worst outcome."""
+    from harness.playing.verdict import Outcome
+
+    codes = {
+        Outcome.PASSED: ExitCode.PASSED,
+        Outcome.SKIPPED: ExitCode.PASSED,
+        Outcome.FAILED: ExitCode.FAILED,
+        Outcome.SCRIPT_ERROR: ExitCode.ERROR,
+        Outcome.TARGET_ERROR: ExitCode.ERROR,
+    }
+    return max((codes[outcome] for outcome in outcomes), default=ExitCode.PASSED)
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def scripts_in(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files, and every *.chat file below folders and suites, except files that hold only definitions."""
+    from harness.conformance import suite_folder
+
+    for path in map(suite_folder, paths):
+        if path.is_dir():
+            yield from (file for file in sorted(path.rglob("*.chat")) if not _is_library(file))
+        else:
+            yield path
+
+
+def _is_library(path: Path) -> bool:
+    from harness.language.problems import ScriptError
+    from harness.language.script import is_library, load
+
+    try:
+        return is_library(load(path))
+    except ScriptError:
+        return False  # reported when it is played
+
+
+# --- processes ----------------------------------------------------------------------------------------------
+
+
+def run_jobs(
+    work: Callable[[Job, Context], Result],
+    jobs: Iterable[Job],
+    make_context: Callable[[], Context],
+    processes: int,
+) -> Iterator[Result]:
+    """The result of `work(job, context)` for each job, in order; each process makes one context.
+
+    With several processes, everything that is passed or returned must be picklable. Closing the iterator cancels the jobs
+    that have not begun.
+    """
+    if processes < 2:
+        context = make_context()
+        for job in jobs:
+            yield work(job, context)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Spawned, not forked: a forked process would share the epoll descriptor of a gevent hub with its parent.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, _prepare, (work, make_context)) as pool:
+        futures = [pool.submit(_work_on, job) for job in jobs]
+        try:
+            for future in futures:
+                yield cast("Result", future.result())
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+class _Worker:
+    """What a worker process remembers between its jobs."""
+
+    work: Callable[..., object]
+    make_context: Callable[[], object]
+    contexts: list[object]
+
+
+def _prepare(work: Callable[..., object], make_context: Callable[[], object]) -> None:
+    _Worker.work, _Worker.make_context, _Worker.contexts = work, make_context, []
+
+
+def _work_on(job: object) -> object:
+    # Not in the initializer, where an error would break the pool instead of reaching the caller.
+    if not _Worker.contexts:
+        _Worker.contexts.append(_Worker.make_context())
+    return _Worker.work(job, _Worker.contexts[0])
+
+
+# --- progress -----------------------------------------------------------------------------------------------
+
+
+class Progress:
+    """A line on a terminal that overwrites itself; nothing elsewhere."""
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self._total = total
+        self._stream = stream if stream.isatty() else None
+
+    def show(self, done: int, text: str) -> None:
+        """Replace the line."""
+        if self._stream is not None:
+            self._stream.write(f"\r\x1b[K{done}/{self._total}  {text}"[:84])
+            self._stream.flush()
+
+    def clear(self) -> None:
+        """Remove the line, so that something else can be written."""
+        if self._stream is not None:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()

@@ -1,0 +1,195 @@
+"""Play a suite against several servers: a `Cell` for each script and server, and tags that say where lines come from.
+
+A tag is a comment that begins with names in brackets, `# [rfc-1459 draft] ...`. It holds for every line below it, up to
+the next such comment in the same file; `# []` ends it. Everything but a comparison ignores tags.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.batch import run_jobs
+from harness.language.problems import ScriptError
+from harness.language.script import check
+from harness.language.steps import Comment, Include, Script
+from harness.playing.pipeline import PlayOptions, play_file
+from harness.playing.verdict import Outcome, Verdict
+from harness.report.text import headline, summary
+from harness.stage.target import Target
+from harness.targets.choice import TargetChoice, UsageError
+
+# --- servers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedServer:
+    """A server with its name in the table; it can be passed to another process."""
+
+    name: str
+    choice: TargetChoice
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """Split NAME=REST."""
+    name, _, rest = text.partition("=")
+    if not rest or not name.replace("-", "_").replace(".", "_").isidentifier():
+        raise UsageError(
+            f"{text!r} does not name a server; write NAME='COMMAND', such as mine='./server {{port}}'"
+        )
+    return name, rest
+
+
+def compared_servers(
+    servers: Iterable[tuple[str, str]], features: Iterable[str]
+) -> tuple[ComparedServer, ...]:
+    """The servers of pairs such as `("connect", "mine=localhost:4000")`; features are written NAME='ONE TWO'."""
+    choices: dict[str, TargetChoice] = {}
+    for kind, text in servers:
+        name, rest = split_name(text)
+        if name in choices:
+            raise UsageError(f"duplicate server name {name}")
+        chosen: dict[str, Any] = {kind: rest}
+        choices[name] = TargetChoice(**chosen)
+    for text in features:
+        name, words = split_name(text)
+        if name not in choices:
+            raise UsageError(f"features for unknown server {name}; known: {', '.join(choices)}")
+        added = frozenset(words.replace(",", " ").split())
+        choices[name] = replace(choices[name], features=choices[name].features | added)
+    return tuple(ComparedServer(name, choice) for name, choice in choices.items())
+
+
+# --- cells --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one server did in one script."""
+
+    file: str
+    title: str
+    server: str
+    outcome: Outcome
+    where: str = ""
+    """The file of the first difference."""
+    line: int = 0
+    message: str = ""
+    """What is different there, or why the script was not played."""
+    tags: tuple[str, ...] = ()
+    """The tags of the line that was not met."""
+    script_tags: tuple[str, ...] = ()
+    """All tags of the script."""
+    verdict: Verdict | None = field(default=None, compare=False, repr=False)
+
+    def as_text(self) -> str:
+        """The cell without its verdict, to be sent between processes that exchange text."""
+        where = (self.file, self.title, self.server, self.outcome.value, self.where)
+        return json.dumps([*where, self.line, self.message, self.tags, self.script_tags])
+
+    @staticmethod
+    def from_text(text: str) -> Cell:
+        """Read a cell that `as_text` wrote."""
+        file, title, server, outcome, where, line, message, tags, script_tags = json.loads(text)
+        return Cell(
+            file, title, server, Outcome(outcome), where, line, message, tuple(tags), tuple(script_tags)
+        )
+
+
+def cell_of(server: str, verdict: Verdict) -> Cell:
+    """The cell for this verdict."""
+    script = verdict.script
+    try:
+        tags = Tags(script)
+        script_tags = tags.all()
+    except ScriptError:
+        tags, script_tags = None, ()
+    where, line, message, broken_tags = "", 0, "", tuple[str, ...]()
+    if verdict.failures:
+        first = verdict.failures[0]
+        where, line, message = first.file, first.line, headline(first)
+        broken_tags = tags.at(where, line) if tags else ()
+    elif verdict.outcome is Outcome.SKIPPED:
+        message = verdict.reason.replace(verdict.target, server)
+    elif not verdict.passed:
+        message = summary(verdict)
+    return Cell(
+        script.file, script.title or "", server, verdict.outcome,
+        where, line, message, broken_tags, script_tags, verdict,
+    )  # fmt: skip
+
+
+def compare(
+    paths: Sequence[Path], servers: Sequence[ComparedServer], play_options: PlayOptions, processes: int
+) -> Iterator[Cell]:
+    """A cell for each script and server: one script with all servers, then the next script."""
+    jobs = [(path, server.name) for path in paths for server in servers]
+    verdicts = run_jobs(
+        partial(_play, play_options=play_options), jobs, partial(_make_targets, tuple(servers)), processes
+    )
+    for (_, name), verdict in zip(jobs, verdicts, strict=True):
+        yield cell_of(name, verdict)
+
+
+def _make_targets(servers: tuple[ComparedServer, ...]) -> dict[str, Target]:
+    return {server.name: server.choice.target() for server in servers}
+
+
+def _play(job: tuple[Path, str], targets: Mapping[str, Target], play_options: PlayOptions) -> Verdict:
+    path, name = job
+    return play_file(path, targets[name], play_options)
+
+
+# --- tags ---------------------------------------------------------------------------------------------------
+
+_TAGS = re.compile(r" ?\[(?P<tags>[\w.-]*(?: [\w.-]+)*)\](?: |$)")
+
+
+class Tags:
+    """The tags of one script and of everything that it includes."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._by_file = {file: sorted(tagged) for file, tagged in _tags_by_file(script)}
+
+    def at(self, file: str, line: int) -> tuple[str, ...]:
+        """The tags that hold for this line."""
+        above = [tags for tagged, tags in self._by_file.get(file, []) if tagged <= line]
+        return above[-1] if above else ()
+
+    def all(self) -> tuple[str, ...]:
+        """The tags of everything that this file itself expects, sorted.
+
+        Included steps do not count: a script whose clients log in is not thereby a script about logins.
+        """
+        found: set[str] = set()
+        for turn in check(self._script).turns:
+            for located in turn.expectations:
+                if located.script.file == self._script.file:
+                    found.update(self.at(located.script.file, located.line))
+        return tuple(sorted(found))
+
+
+_TaggedLines = list[tuple[int, tuple[str, ...]]]
+
+
+def _tags_by_file(script: Script) -> Iterator[tuple[str, _TaggedLines]]:
+    yield script.file, list(_tagged_lines((*script.header, *script.body)))
+    for item in script.body:
+        if isinstance(item, Include) and item.script is not None:
+            yield from _tags_by_file(item.script)
+
+
+def _tagged_lines(items: tuple[Any, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    for item in items:
+        if isinstance(item, Comment):
+            found = _TAGS.match(item.text)
+            if found:
+                yield item.line, tuple(found["tags"].split())
+        else:
+            yield from _tagged_lines(getattr(item, "body", ()))

@@ -1,0 +1,265 @@
+"""The table of a comparison: its rows, columns and totals, for a terminal, as Markdown and as an HTML page. Pure."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.compare.compare import Cell
+from harness.language.exhaustive import assert_never
+from harness.playing.verdict import Outcome
+from harness.report.html import TONES, details, page
+from harness.report.styled_text import Line, Span, Tone, padded, plain, width
+from harness.report.text import report
+
+_ERRORS = (Outcome.SCRIPT_ERROR, Outcome.TARGET_ERROR)
+_PASSED_ROW = "passed"
+_HEADING = "Servers compared"
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    passed: int
+    played: int
+
+    def __str__(self) -> str:
+        return f"{self.passed} of {self.played}"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    cells: tuple[Cell, ...]
+
+    @staticmethod
+    def of_texts(texts: Iterable[str], servers: Sequence[str]) -> Table:
+        """The table of cells that were sent as text, with the servers in this order."""
+        cells = map(Cell.from_text, texts)
+        return Table(tuple(sorted(cells, key=lambda cell: (cell.file, servers.index(cell.server)))))
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(cell.server for cell in self.cells))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(cell.file for cell in self.cells))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of all scripts."""
+        return tuple(sorted({tag for cell in self.cells for tag in cell.script_tags}))
+
+    def row(self, file: str) -> tuple[Cell | None, ...]:
+        """The cells of one script; None where a server has not played it."""
+        found = {cell.server: cell for cell in self.cells if cell.file == file}
+        return tuple(found.get(server) for server in self.servers)
+
+    def title(self, file: str) -> str:
+        return next((cell.title for cell in self.cells if cell.file == file), "")
+
+    def short_name(self, file: str) -> str:
+        """The file's name without the folders that all scripts share."""
+        folders = {os.path.dirname(one) for one in self.files}
+        common = os.path.commonpath(folders) if len(folders) > 1 and "" not in folders else min(folders)
+        return os.path.relpath(file, common) if common else file
+
+    def total(self, server: str, tag: str | None = None) -> Total:
+        """The total over all scripts, or over those with this tag."""
+        outcomes = [
+            cell.outcome
+            for cell in self.cells
+            if cell.server == server and (tag is None or tag in cell.script_tags)
+        ]
+        passed = outcomes.count(Outcome.PASSED)
+        return Total(passed, passed + outcomes.count(Outcome.FAILED))
+
+    def total_rows(self) -> Iterator[tuple[str, list[str]]]:
+        """The last rows of the table: a label and the totals of each server."""
+        for tag in (None, *self.tags):
+            label = _PASSED_ROW if tag is None else f"with [{tag}]"
+            yield label, [str(self.total(server, tag)) for server in self.servers]
+
+    def differences(self, server: str) -> tuple[Cell, ...]:
+        """The scripts in which this server failed, or could not be played."""
+        return tuple(
+            cell
+            for cell in self.cells
+            if cell.server == server and cell.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
+        )
+
+
+def mark(cell: Cell | None) -> str:
+    """The text of a cell."""
+    if cell is None:
+        return ""
+    match cell.outcome:
+        case Outcome.PASSED:
+            return "ok"
+        case Outcome.SKIPPED:
+            return "-"
+        case Outcome.FAILED:
+            return f"line {cell.line}"
+        case Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
+            return "error"
+        case outcome:
+            return assert_never(outcome)
+
+
+def _tag_text(tags: Sequence[str]) -> str:
+    return f"[{' '.join(tags)}]" if tags else ""
+
+
+def _where(cell: Cell) -> str:
+    return cell.file if cell.outcome in _ERRORS else f"{cell.where}:{cell.line}"
+
+
+# --- for a terminal -----------------------------------------------------------------------------------------
+
+
+def text(table: Table) -> Iterator[Line]:
+    """The table, and the first difference of each server in each script."""
+    yield from _grid(table)
+    for server in table.servers:
+        found = table.differences(server)
+        if found:
+            yield []
+            yield [Span(f"{server} first differs at", Tone.STRONG)]
+            for cell in found:
+                yield [
+                    Span(f"  {_where(cell)}", Tone.WARNING if cell.outcome in _ERRORS else Tone.BAD),
+                    Span(f"  {cell.message}"),
+                    Span(f"  {_tag_text(cell.tags)}".rstrip(), Tone.DIM),
+                ]
+
+
+def _grid(table: Table) -> Iterator[Line]:
+    rows = [(table.short_name(file), table.row(file)) for file in table.files]
+    totals = list(table.total_rows())
+    first = max(width(label) for label, _ in (*rows, *totals)) + 2
+    columns = [
+        max(width(server), *(width(mark(row[at])) for _, row in rows), len("00 of 00")) + 2
+        for at, server in enumerate(table.servers)
+    ]
+    heads = zip(table.servers, columns, strict=True)
+    yield [Span(" " * first), *(Span(padded(server, size), Tone.STRONG) for server, size in heads)]
+    for label, row in rows:
+        marks = zip(row, columns, strict=True)
+        yield [
+            Span(padded(label, first)),
+            *(Span(padded(mark(cell), size), _tone(cell)) for cell, size in marks),
+        ]
+    for label, values in totals:
+        cells = zip((label, *values), (first, *columns), strict=True)
+        yield [Span(padded(value, size), Tone.DIM) for value, size in cells]
+
+
+def _tone(cell: Cell | None) -> Tone:
+    return Tone(TONES[cell.outcome]) if cell else Tone.DIM
+
+
+# --- Markdown -----------------------------------------------------------------------------------------------
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
+
+
+def markdown(table: Table) -> str:
+    """The table, its totals, and the report of each difference."""
+    return "\n".join(_markdown_lines(table)) + "\n"
+
+
+def _markdown_lines(table: Table) -> Iterator[str]:
+    yield f"# {_HEADING}"
+    yield ""
+    yield _markdown_row("script", *map(_escaped, table.servers))
+    yield _markdown_row(*["---"] * (len(table.servers) + 1))
+    for file in table.files:
+        name = f"`{table.short_name(file)}` {_escaped(table.title(file))}".rstrip()
+        yield _markdown_row(name, *map(_markdown_cell, table.row(file)))
+    for label, values in table.total_rows():
+        yield _markdown_row(_escaped(label), *values)
+    for server in table.servers:
+        found = table.differences(server)
+        if found:
+            yield ""
+            yield f"## Where {_escaped(server)} first differs"
+            for cell in found:
+                yield from _markdown_difference(cell)
+
+
+def _markdown_row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", text)
+
+
+def _markdown_cell(cell: Cell | None) -> str:
+    if cell is None or cell.outcome in (Outcome.PASSED, Outcome.SKIPPED):
+        return mark(cell)
+    return f"**{mark(cell)}** {_escaped(_tag_text(cell.tags))}".rstrip()
+
+
+def _markdown_difference(cell: Cell) -> Iterator[str]:
+    yield ""
+    yield f"`{_where(cell)}` {_escaped(cell.message)} {_escaped(_tag_text(cell.tags))}".rstrip()
+    if cell.verdict is not None:
+        reported = plain(report(cell.verdict)).rstrip("\n")
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", reported)), default=0))
+        yield from ("", f"{fence}text", reported, fence)
+
+
+# --- HTML ---------------------------------------------------------------------------------------------------
+
+
+def document(table: Table) -> str:
+    """A page with the table, its totals, and the report of each difference."""
+    heads = "".join(f'<th scope="col">{html.escape(server)}</th>' for server in table.servers)
+    rows = "".join(_html_row(table, file) for file in table.files)
+    totals = "".join(
+        f'<tr><th scope="row">{html.escape(label)}</th>{"".join(f"<td>{value}</td>" for value in values)}</tr>\n'
+        for label, values in table.total_rows()
+    )
+    body = (
+        f'<div class="wide"><table>\n<thead><tr><th scope="col">script</th>{heads}</tr></thead>\n'
+        f"<tbody>\n{rows}</tbody>\n<tfoot>\n{totals}</tfoot>\n</table></div>\n"
+    )
+    for server in table.servers:
+        found = table.differences(server)
+        if found:
+            body += f"<h2>Where {html.escape(server)} first differs</h2>\n"
+            body += "".join(_html_difference(table, cell) for cell in found)
+    return page(_HEADING, f"{len(table.files)} scripts, {len(table.servers)} servers", body)
+
+
+def _html_row(table: Table, file: str) -> str:
+    title = table.title(file)
+    small = f"<small>{html.escape(title)}</small>" if title else ""
+    cells = "".join(_html_cell(table, cell) for cell in table.row(file))
+    return f'<tr><th scope="row">{html.escape(table.short_name(file))}{small}</th>{cells}</tr>\n'
+
+
+def _html_cell(table: Table, cell: Cell | None) -> str:
+    if cell is None:
+        return "<td></td>"
+    tone, words = TONES[cell.outcome], html.escape(mark(cell))
+    if cell.outcome in (Outcome.PASSED, Outcome.SKIPPED):
+        return f'<td class="{tone}" title="{html.escape(cell.message)}">{words}</td>'
+    tags = f" <small>{html.escape(_tag_text(cell.tags))}</small>" if cell.tags else ""
+    return f'<td class="{tone}"><a href="#{_anchor(table, cell)}">{words}</a>{tags}</td>'
+
+
+def _anchor(table: Table, cell: Cell) -> str:
+    return f"s{table.servers.index(cell.server)}-f{table.files.index(cell.file)}"
+
+
+def _html_difference(table: Table, cell: Cell) -> str:
+    summary = (
+        f"<strong>{html.escape(_where(cell))}</strong> {html.escape(cell.message)} "
+        f'<span class="dim">{html.escape(_tag_text(cell.tags))}</span>'
+    )
+    lines = list(report(cell.verdict)) if cell.verdict is not None else []
+    return details(summary, lines, opened=True, anchor=_anchor(table, cell))

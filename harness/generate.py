@@ -1,0 +1,294 @@
+"""Generate conversations from a model of the protocol, play them, and shorten the first in which the server differs.
+
+- A model is pure Python: it says what a client can do next, and what everybody then receives. It never sees the server.
+- A conversation is decided by its seed, and is the list of choices that the model made from it. Replayed in another
+  state of the model, a choice that is no longer offered becomes the first option; so every part of a conversation is a
+  conversation, and shortening only removes moves and replaces choices by first options.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol, TypeVar
+
+from harness.language.forms import header_line
+from harness.language.parser import parse
+from harness.language.renderer import render
+from harness.language.steps import Script, Step, Title
+from harness.playing.pipeline import PlayOptions, play
+from harness.playing.verdict import Outcome, Verdict
+from harness.report.styled_text import plain
+from harness.report.text import headline, report
+from harness.stage.target import Target
+from harness.targets.choice import UsageError
+
+MOVES = 30
+"""The number of moves in a conversation."""
+TRIES = 400
+"""The number of shorter conversations that are tried at most."""
+
+_TITLE = "the server does what its model says"
+
+Option = TypeVar("Option")
+
+
+# --- models -------------------------------------------------------------------------------------------------
+
+
+class Pick(Protocol):
+    """Chooses one of the options; the first should be the simplest, because shortening prefers it."""
+
+    def __call__(self, options: Sequence[Option], /) -> Option: ...
+
+
+class Model(Protocol):
+    """One conversation; a new model is made for each."""
+
+    @property
+    def header(self) -> Mapping[str, str]:
+        """The header of the script, such as `{"server": "line idle=60"}`."""
+        ...
+
+    def move(self, pick: Pick, /) -> Iterable[Step]:
+        """What one client does next, followed by everything that is received because of it; no steps at the end."""
+        ...
+
+
+MakeModel = Callable[[], Model]
+
+_Choices = tuple[Any, ...]
+"""The choices of one move, in order."""
+_FIRST: Any = object()
+"""Stands for the first option, whatever it is."""
+
+
+class _DrawnPick:
+    """Picks at random and records the choices."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.choices: list[Any] = []
+
+    def __call__(self, options: Sequence[Option], /) -> Option:
+        picked = self._random.choice(options)
+        self.choices.append(picked)
+        return picked
+
+
+class _RecordedPick:
+    """Repeats recorded choices."""
+
+    def __init__(self, choices: _Choices) -> None:
+        self._left = list(reversed(choices))
+
+    def __call__(self, options: Sequence[Option], /) -> Option:
+        choice = self._left.pop() if self._left else _FIRST
+        return choice if choice is not _FIRST and choice in options else options[0]
+
+
+def _draw(make_model: MakeModel, seed: int, moves: int) -> list[_Choices]:
+    model, random, out = make_model(), Random(seed), []
+    for _ in range(moves):
+        pick = _DrawnPick(random)
+        steps = list(model.move(pick))
+        if not steps and not pick.choices:
+            break
+        out.append(tuple(pick.choices))
+    return out
+
+
+def _replay(make_model: MakeModel, moves: Sequence[_Choices], file: str) -> Script:
+    model = make_model()
+    steps = [step for choices in moves for step in model.move(_RecordedPick(choices))]
+    return _script_of(model, steps, _TITLE, file)
+
+
+def _script_of(model: Model, steps: Sequence[Step], title: str, file: str) -> Script:
+    """The steps as a script, parsed so that they have lines for a report."""
+    header = (Title(title), *(header_line(f"{key}: {value}", 0) for key, value in model.header.items()))
+    return parse(render(Script(header, tuple(steps))), file)
+
+
+# --- generating ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The result of many conversations."""
+
+    conversations: int
+    seed: int = 0
+    """The seed of the conversation in which server and model differ."""
+    difference: Verdict | None = None
+    """How the shortest conversation that still differs fails."""
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome.PASSED if self.difference is None else self.difference.outcome
+
+
+def conversation(
+    make_model: MakeModel, seed: int, moves: int = MOVES, file: str = "conversation.chat"
+) -> Script:
+    """The conversation of this seed."""
+    return _replay(make_model, _draw(make_model, seed, moves), file)
+
+
+def generate(
+    make_model: MakeModel,
+    target: Target,
+    seeds: Iterable[int],
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
+    *,
+    moves: int = MOVES,
+    file: str = "conversation.chat",
+) -> Generation:
+    """Play the conversation of each seed, until server and model differ."""
+    played = 0
+    for played, seed in enumerate(seeds, 1):
+        drawn = _draw(make_model, seed, moves)
+        verdict = play(_replay(make_model, drawn, file), target, play_options)
+        if not verdict.passed:
+            shortening = _Shortening(make_model, target, play_options, file, drawn, verdict)
+            if verdict.outcome is Outcome.FAILED:
+                shortening.run()
+            return Generation(played, seed, shortening.verdict)
+    return Generation(played)
+
+
+class _Shortening:
+    """Removes moves, then simplifies choices, as long as server and model differ."""
+
+    def __init__(
+        self,
+        make_model: MakeModel,
+        target: Target,
+        play_options: PlayOptions,
+        file: str,
+        moves: list[_Choices],
+        verdict: Verdict,
+    ) -> None:
+        self._make_model = make_model
+        self._target = target
+        self._play_options = play_options
+        self._file = file
+        self._moves = moves
+        self._left = TRIES
+        self.verdict = verdict
+
+    def run(self) -> None:
+        """Shorten until nothing more can be removed."""
+        self._cut_the_end()
+        while True:
+            before = self._moves
+            self._remove_moves()
+            self._simplify_choices()
+            if self._moves == before:
+                return
+
+    def _try(self, moves: list[_Choices]) -> bool:
+        if not moves or moves == self._moves or self._left <= 0:
+            return False
+        self._left -= 1
+        verdict = play(_replay(self._make_model, moves, self._file), self._target, self._play_options)
+        if verdict.outcome is not Outcome.FAILED:
+            return False
+        self._moves, self.verdict = moves, verdict
+        return True
+
+    def _cut_the_end(self) -> None:
+        """Find the shortest beginning by bisection: nothing after the difference is needed."""
+        low, high = 0, len(self._moves)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._try(self._moves[:middle]):
+                high = middle
+            else:
+                low = middle
+
+    def _remove_moves(self) -> None:
+        size = max(1, len(self._moves) // 2)
+        while True:
+            end = len(self._moves)
+            while end > 0:
+                self._try(self._moves[: max(0, end - size)] + self._moves[end:])
+                end = min(end - size, len(self._moves))
+            if size == 1:
+                return
+            size //= 2
+
+    def _simplify_choices(self) -> None:
+        for at in reversed(range(len(self._moves))):
+            for number in range(len(self._moves[at])):
+                choices = self._moves[at]
+                if choices[number] is not _FIRST:
+                    simpler = (*choices[:number], _FIRST, *choices[number + 1 :])
+                    self._try([*self._moves[:at], simpler, *self._moves[at + 1 :]])
+
+
+# --- as a file ----------------------------------------------------------------------------------------------
+
+
+def write_difference(difference: Verdict, path: Path) -> None:
+    """Write the conversation, which expects what the model says; its title tells what the server did."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = f"unlike its model, {headline(difference.failures[0])}"
+    title = "".join(char if char.isprintable() else "\ufffd" for char in text).strip()
+    script = difference.script
+    header = tuple(replace(item, text=title) if isinstance(item, Title) else item for item in script.header)
+    path.write_text(render(replace(script, header=header)), encoding="utf-8")
+
+
+def free_path(folder: Path, stem: str) -> Path:
+    """A path in this folder that does not exist yet."""
+    path, number = folder / f"{stem}.chat", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}.chat"
+    return path
+
+
+# --- for hypothesis -----------------------------------------------------------------------------------------
+
+
+class ServerDiffers(AssertionError):
+    """The server does not do what the model says."""
+
+
+def state_machine(
+    make_model: MakeModel,
+    target: Target,
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
+) -> Any:
+    """The model as a hypothesis state machine, for test suites that use its database, settings and statistics."""
+    try:
+        from hypothesis import stateful, strategies
+    except ImportError as missing:
+        raise UsageError("a state machine needs hypothesis: pip install hypothesis") from missing
+
+    class Conversation(stateful.RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = make_model()
+            self.steps: list[Step] = []
+
+        @stateful.rule(data=strategies.data())
+        def move(self, data: strategies.DataObject) -> None:
+            def pick(options: Sequence[Option], /) -> Option:
+                return data.draw(strategies.sampled_from(options))
+
+            self.steps.extend(self.model.move(pick))
+
+        def teardown(self) -> None:
+            # hypothesis can stop a conversation in the middle of a move, by an exception.
+            if sys.exc_info()[0] is None and self.steps:
+                script = _script_of(self.model, self.steps, _TITLE, "conversation.chat")
+                verdict = play(script, target, play_options)
+                if not verdict.passed:
+                    raise ServerDiffers("\n" + plain(report(verdict)))
+
+    return Conversation

@@ -1,0 +1,1 @@
+"""Live sessions recorded as transcripts that pass."""

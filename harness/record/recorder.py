@@ -1,0 +1,332 @@
+"""A proxy that records what passes through it as a transcript.
+
+- Clients' actions are queued and handed to the server one at a time; the next one waits until the server has been quiet.
+  So it is certain which action caused what, and a play of the transcript, turn by turn, has the same order.
+- What the server sends is passed on at once. It belongs to the action that is being handled, or, when the server had been
+  quiet, to a `wait`.
+- The transcript is written whenever all clients have left, and at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.language.parser import parse
+from harness.language.renderer import render
+from harness.language.steps import ConnectionAction, Ending, FenceLine
+from harness.record.transcript import (
+    Acted,
+    Connected,
+    LoggedAction,
+    LoggedTurn,
+    Sent,
+    Waited,
+    split_lines,
+    transcript,
+)
+from harness.stage.kernel import PeerProbe, SocketDiagnostics, TcpState
+from harness.targets.choice import UsageError
+
+QUIET_S = 0.05
+"""How long the server must send nothing before the next action is handed to it; too short for a typist to notice."""
+
+MAX_TURN_S = 2.0
+"""A server that is never quiet gets the next action after this time."""
+
+_CHUNK_BYTES = 65536
+_ABORT = b"\x01\0\0\0\0\0\0\0"
+
+
+def record(
+    connect: tuple[str, int],
+    listen: tuple[str, int],
+    out: Path,
+    fence: FenceLine | None = None,
+    announce: Callable[[str], None] = lambda text: print(text, flush=True),
+) -> None:
+    """Run the proxy until it is interrupted. Port 0 listens on a free port, which the first announcement names."""
+    asyncio.run(_record(connect, listen, out, fence, announce))
+
+
+async def _record(
+    connect: tuple[str, int],
+    listen: tuple[str, int],
+    out: Path,
+    fence: FenceLine | None,
+    announce: Callable[[str], None],
+) -> None:
+    stop = asyncio.Event()
+    with _listening(listen) as listener, _set_on_signal(stop):
+        recorder = Recorder(connect, out, fence)
+        host, port = listener.getsockname()[:2]
+        announce(
+            f"recording: connect with `nc {host} {port}`; Ctrl-C ends the recording of {connect[0]}:{connect[1]}"
+        )
+        await recorder.run(listener, stop)
+    announce(f"written: {out}" if recorder.write() else "nothing written: no client connected")
+
+
+@contextlib.contextmanager
+def _listening(address: tuple[str, int]) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise UsageError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
+        listener.listen(128)
+        listener.setblocking(False)
+        yield listener
+
+
+@contextlib.contextmanager
+def _set_on_signal(stop: asyncio.Event) -> Iterator[None]:
+    """Set the event on Ctrl-C and SIGTERM, instead of an exception in whichever task runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+class _Connection:
+    """One client's connection through the proxy."""
+
+    def __init__(self, number: int, client: socket.socket) -> None:
+        self.number = number
+        self.client = client
+        self.server: socket.socket | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.ended = False
+
+
+class Recorder:
+    def __init__(self, connect: tuple[str, int], out: Path, fence: FenceLine | None) -> None:
+        self._connect = connect
+        self._out = out
+        self._fence = fence
+        self._log: list[LoggedTurn] = []
+        self._turn: LoggedTurn | None = None
+        """What is going on; None while the server is quiet."""
+        self._last_action = time.monotonic()
+        self._connections: list[_Connection] = []
+        self._diagnostics = SocketDiagnostics()
+
+    # The session
+
+    async def run(self, listener: socket.socket, stop: asyncio.Event) -> None:
+        """Accept clients until `stop` is set."""
+        self._loop = asyncio.get_running_loop()
+        self._actions: asyncio.Queue[tuple[_Connection, LoggedAction]] = asyncio.Queue()
+        self._received = asyncio.Event()
+        self._error: asyncio.Future[None] = self._loop.create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._start(self._accept(listener))
+        self._start(self._handle_actions())
+        stopped = self._loop.create_task(stop.wait())
+        try:
+            ends: set[asyncio.Future[Any]] = {stopped, self._error}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._error.done():
+                self._error.result()
+        finally:
+            stopped.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(stopped, *self._tasks, return_exceptions=True)
+            for connection in self._connections:
+                self._close(connection)
+            self._diagnostics.close()
+            self._error.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not self._error.done():
+            self._error.set_exception(error)
+
+    def write(self) -> bool:
+        """Write what has happened so far; False if nothing has."""
+        if not self._log:
+            return False
+        script = transcript(self._log, f"recorded from {self._connect[0]}:{self._connect[1]}", self._fence)
+        text = render(script)
+        if parse(text, str(self._out)) != script:
+            raise AssertionError(f"the recorded script does not parse as it was written:\n{text}")
+        new = self._out.with_name(f".{self._out.name}.{os.getpid()}")
+        try:
+            new.write_bytes(text.encode())
+            os.replace(new, self._out)
+        finally:
+            new.unlink(missing_ok=True)
+        return True
+
+    # From the clients to the server
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            client, _ = await self._loop.sock_accept(listener)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = _Connection(len(self._connections) + 1, client)
+            self._connections.append(connection)
+            self._actions.put_nowait((connection, Connected(connection.number)))
+
+    async def _handle_actions(self) -> None:
+        while True:
+            connection, action = await self._actions.get()
+            if connection.ended:
+                continue  # the server has already ended the connection
+            self._turn = self._log_turn(action)
+            await self._hand_on(connection, action)
+            self._last_action = time.monotonic()
+            await self._until_quiet()
+            if all(one.ended for one in self._connections):
+                self.write()
+
+    async def _hand_on(self, connection: _Connection, action: LoggedAction) -> None:
+        server = connection.server
+        if server is None:
+            await self._open(connection)
+            return
+        try:
+            match action:
+                case Sent(_, data):
+                    await self._loop.sock_sendall(server, data)
+                case Acted(_, ConnectionAction.HALF_CLOSES):
+                    server.shutdown(socket.SHUT_WR)
+                case Acted(_, left):
+                    if left is ConnectionAction.ABORTS:
+                        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+                    self._close(connection)
+        except OSError:
+            # The server has just ended the connection; reading from it finds out how.
+            pass
+
+    async def _open(self, connection: _Connection) -> None:
+        host, port = self._connect
+        try:
+            family = (await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0][0]
+            connection.server = socket.socket(family)
+            connection.server.setblocking(False)
+            await self._loop.sock_connect(connection.server, (host, port))
+        except (ConnectionRefusedError, ConnectionResetError) as error:
+            # A server can reset a connection before its establishment has been noticed here.
+            reset = isinstance(error, ConnectionResetError)
+            self._end(connection, Ending.RESET if reset else Ending.REFUSED)
+            return
+        except OSError as error:
+            raise UsageError(f"cannot connect to {host}:{port}: {error.strerror}") from error
+        connection.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.tasks = [
+            self._start(self._read_client(connection)),
+            self._start(self._read_server(connection, connection.server)),
+        ]
+
+    async def _read_client(self, connection: _Connection) -> None:
+        def act(action: ConnectionAction) -> None:
+            self._actions.put_nowait((connection, Acted(connection.number, action)))
+
+        while True:
+            try:
+                data = await self._loop.sock_recv(connection.client, _CHUNK_BYTES)
+            except OSError:
+                act(ConnectionAction.ABORTS)
+                return
+            if not data:
+                still_reads = self._still_reads(connection.client)
+                act(ConnectionAction.HALF_CLOSES if still_reads else ConnectionAction.CLOSES)
+                return
+            for line in split_lines(data):
+                self._actions.put_nowait((connection, Sent(connection.number, line)))
+
+    def _still_reads(self, client: socket.socket) -> bool:
+        """An end of stream looks the same whether the client still reads or is gone, but its kernel knows."""
+        peer = PeerProbe(self._diagnostics, client.getsockname(), client.getpeername()).peer_state()
+        return peer is not None and peer.owned and peer.state is not TcpState.CLOSE
+
+    # From the server to the clients
+
+    async def _read_server(self, connection: _Connection, server: socket.socket) -> None:
+        while True:
+            try:
+                data = await self._loop.sock_recv(server, _CHUNK_BYTES)
+            except OSError:
+                self._end(connection, Ending.RESET)
+                return
+            if not data:
+                self._end(connection, Ending.CLOSED)
+                return
+            self._current_turn().received.setdefault(connection.number, bytearray()).extend(data)
+            self._received.set()
+            try:
+                await self._loop.sock_sendall(connection.client, data)
+            except OSError:
+                continue  # the client has just left; reading from it finds out how
+
+    def _end(self, connection: _Connection, ending: Ending) -> None:
+        """The server has ended the connection."""
+        self._current_turn().ends[connection.number] = ending
+        self._received.set()
+        self._close(connection)
+
+    def _close(self, connection: _Connection) -> None:
+        connection.ended = True
+        for task in connection.tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        for sock in (connection.client, connection.server):
+            if sock is not None and sock.fileno() >= 0:
+                # A descriptor that is closed while the loop still watches it could be another socket's next.
+                self._loop.remove_reader(sock)
+                self._loop.remove_writer(sock)
+                sock.close()
+
+    # Turns
+
+    def _current_turn(self) -> LoggedTurn:
+        """The turn that what is received now belongs to."""
+        if self._turn is None:
+            now = time.monotonic()
+            self._turn = self._log_turn(Waited(now - self._last_action))
+            self._last_action = now
+            self._start(self._until_quiet())
+        return self._turn
+
+    def _log_turn(self, action: LoggedAction) -> LoggedTurn:
+        turn = LoggedTurn(action, time.time())
+        self._log.append(turn)
+        return turn
+
+    async def _until_quiet(self) -> None:
+        turn = self._turn
+        until = time.monotonic() + MAX_TURN_S
+        while time.monotonic() < until:
+            self._received.clear()
+            try:
+                await asyncio.wait_for(self._received.wait(), QUIET_S)
+            except asyncio.TimeoutError:
+                break
+        if self._turn is turn:
+            self._turn = None

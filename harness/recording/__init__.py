@@ -1,1 +1,0 @@
-"""Live sessions, written down as transcripts that pass."""

@@ -1,0 +1,205 @@
+"""The likely cause of a failure, where it is a common one. Pure: looks at the verdict alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from harness.language.steps import Receive
+from harness.playing.comparison import Expectation
+from harness.playing.verdict import Failure, FailureKind, TurnReport, Verdict
+from harness.report.lanes import END_WORDS
+from harness.stage.connection import End
+from harness.stage.fence import Grade
+
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b")
+_MISSING = (FailureKind.MISSING, FailureKind.DIFFERENT)
+_UNEXPECTED = (FailureKind.EXTRA, FailureKind.DIFFERENT)
+
+
+def hints(verdict: Verdict) -> Iterator[str]:
+    """Every hint that applies, each once."""
+    seen: set[str] = set()
+    for failure in verdict.failures:
+        turn = next((one for one in verdict.turns if one.number == failure.turn), None)
+        if turn is None:
+            continue
+        for look in _HINTS:
+            for hint in look(failure, turn, verdict):
+                if hint not in seen:
+                    seen.add(hint)
+                    yield hint
+
+
+def _literal(failure: Failure) -> tuple[str, bytes] | None:
+    """The expected literal line and what was received instead."""
+    if failure.expected is None or failure.received is None or not isinstance(failure.expected.step, Receive):
+        return None
+    return failure.expected.step.text, failure.received
+
+
+def _matches(expected: Expectation, received: bytes | None, turn: TurnReport, verdict: Verdict) -> bool:
+    if received is None:
+        return False
+    found = expected.match_end(received, 0, {one.name: one.value for one in turn.bindings}, verdict.eol)
+    return found is not None and found[0] == len(received)
+
+
+# --- how the line looks -------------------------------------------------------------------------------------
+
+
+def _line_end(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    text, received = _literal(failure) or ("", b"")
+    match received.removeprefix(text.encode()) if received.startswith(text.encode()) else None:
+        case b"\r\n":
+            yield "the server ends its lines with CR LF; `eol: crlf` in the header expects that"
+        case b"\n":
+            yield "the server ends its lines with LF, but the header says `eol: crlf`"
+        case b"\r":
+            yield "the server ends its lines with CR alone"
+        case b"" if received:
+            yield "the line arrived without its line end"
+
+
+def _no_line_end(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.kind is FailureKind.EXTRA and failure.received and not failure.received.endswith(b"\n"):
+        yield (
+            f"{failure.client} received bytes without a line end: half a line, "
+            f"or data to be expected with `{failure.client}<<`"
+        )
+
+
+def _encoding(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    text, received = _literal(failure) or ("", b"")
+    line = received.rstrip(b"\r\n")
+    if not received or (text.isascii() and text.encode("utf-16-le") not in received):
+        return
+    for name, codec in (("Latin-1", "latin-1"), ("UTF-16", "utf-16-le"), ("UTF-16", "utf-16-be")):
+        if _encoded(text, codec) in (line, received):
+            yield f"this is the expected text in {name} instead of UTF-8"
+            return
+    if line == text.encode().decode("latin-1").encode():
+        yield "this is the expected text encoded twice: its UTF-8 was read as Latin-1 and encoded again"
+    elif b"?" in line and line == text.encode("ascii", "replace"):
+        yield "the server replaced characters outside ASCII with question marks"
+
+
+def _encoded(text: str, codec: str) -> bytes | None:
+    try:
+        return text.encode(codec)
+    except UnicodeEncodeError:
+        return None
+
+
+def _looks_alike(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    expected, data = _literal(failure) or ("", b"")
+    received = data.decode("utf-8", "replace").rstrip("\r\n")
+    if not data or received == expected:
+        return
+    if received.casefold() == expected.casefold():
+        yield "only upper and lower case differ"
+    elif "".join(received.split()) == "".join(expected.split()):
+        yield "only white space differs"
+
+
+# --- where the line is --------------------------------------------------------------------------------------
+
+
+def _sent_to_another(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.expected is None or failure.kind not in _MISSING:
+        return
+    for other in turn.client_turns:
+        if other.client != failure.client:
+            for entry in other.entries:
+                if not entry.matches and _matches(failure.expected, entry.received, turn, verdict):
+                    yield f"{failure.client}'s line went to {other.client}"
+
+
+def _late(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.expected is None or failure.kind not in _MISSING:
+        return
+    for late in verdict.late_lines:
+        if _matches(failure.expected, late.line, turn, verdict):
+            to = "" if late.client == failure.client else f" at {late.client}"
+            when = "a turn later" if late.a_turn_later else f"{late.at_s - turn.now_s:g} s later"
+            yield f"the missing line arrived{to} {when}"
+            return
+
+
+def _duplicate(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    client_turn = turn.client_turn(failure.client)
+    if failure.received is None or client_turn is None or failure.kind not in _UNEXPECTED:
+        return
+    same = [entry for entry in client_turn.entries if entry.received == failure.received]
+    if len(same) > 1 and any(entry.matches for entry in same):
+        yield f"{failure.client} received the same line twice"
+
+
+def _echo(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.received is None or failure.kind not in _UNEXPECTED:
+        return
+    line = failure.received.rstrip(b"\r\n").decode("utf-8", "replace")
+    if any(action.client == failure.client and action.text == f"> {line}" for action in turn.actions):
+        yield f"the server echoes what {failure.client} sent"
+
+
+def _other_order(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.kind is FailureKind.OUT_OF_ORDER:
+        yield "every line arrived, but in another order; where that is allowed, use `in any order:`"
+
+
+# --- how the connection or the server ended -----------------------------------------------------------------
+
+
+def _lost_connection(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.kind is FailureKind.LOST_CONNECTION:
+        sent = [one for one in turn.actions if one.client == failure.client and one.text.startswith(">")]
+        if len(sent) > 1:
+            yield f"{failure.client} sent {len(sent)} times in this turn; what followed the end was not handled"
+        ending = END_WORDS.get(failure.end or End.CLOSED, "is disconnected")
+        yield f"if the server may do this, expect `{failure.client} {ending}` in this turn"
+
+
+def _reset(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.kind is FailureKind.WRONG_END:
+        yield (
+            "a server that closes with unread input resets the connection, so either end can be right; "
+            f"`{failure.client} is disconnected` accepts both"
+        )
+
+
+def _exception(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    lines = verdict.server_output.splitlines()
+    if any(line.startswith("Traceback") for line in lines):
+        errors = [line for line in lines if _EXCEPTION.match(line)]
+        if errors:
+            yield f"the server's code raised {errors[-1]}"
+
+
+def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if (
+        verdict.grade is Grade.SETTLED
+        and not verdict.fenced
+        and failure.kind in (*_MISSING, FailureKind.EXTRA)
+    ):
+        yield (
+            "the run had no fence, so a slow answer counts for a later turn; "
+            "name a line that the server answers at once: `fence: PING -> PONG`"
+        )
+
+
+_HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
+    _line_end,
+    _no_line_end,
+    _encoding,
+    _looks_alike,
+    _sent_to_another,
+    _late,
+    _duplicate,
+    _echo,
+    _other_order,
+    _lost_connection,
+    _reset,
+    _exception,
+    _no_fence,
+)

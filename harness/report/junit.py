@@ -1,0 +1,58 @@
+"""Verdicts as the JUnit XML that build servers read. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from xml.sax.saxutils import escape, quoteattr
+
+from harness.language.exhaustive import assert_never
+from harness.playing.verdict import Outcome, Verdict
+from harness.report import styled_text
+from harness.report.text import headline, report
+
+# XML 1.0 cannot hold these characters, not even escaped.
+_FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def document(verdicts: Sequence[Verdict], took_s: float) -> str:
+    """The whole report."""
+    number = {outcome: sum(one.outcome is outcome for one in verdicts) for outcome in Outcome}
+    errors = number[Outcome.SCRIPT_ERROR] + number[Outcome.TARGET_ERROR]
+    suite = (
+        f'<testsuite name="harness" tests="{len(verdicts)}" failures="{number[Outcome.FAILED]}" '
+        f'errors="{errors}" skipped="{number[Outcome.SKIPPED]}" time="{took_s:.3f}">'
+    )
+    cases = "".join(map(_case, verdicts))
+    return (
+        f'<?xml version="1.0" encoding="utf-8"?>\n<testsuites>\n{suite}\n{cases}</testsuite>\n</testsuites>\n'
+    )
+
+
+def _case(verdict: Verdict) -> str:
+    folder, _, name = verdict.file.rpartition("/")
+    head = (
+        f'<testcase classname={_attribute(folder or ".")} name={_attribute(name)} time="{verdict.real_s:.3f}"'
+    )
+    kind = _attribute(verdict.script.title or name)
+    match verdict.outcome:
+        case Outcome.PASSED:
+            return f"{head}/>\n"
+        case Outcome.SKIPPED:
+            return f"{head}><skipped message={_attribute(verdict.reason)}/></testcase>\n"
+        case Outcome.FAILED:
+            element, message = "failure", headline(verdict.failures[0])
+        case Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
+            element, message = "error", verdict.outcome.value
+        case outcome:
+            assert_never(outcome)
+    text = escape(_clean(styled_text.plain(report(verdict))))
+    return f"{head}><{element} message={_attribute(message)} type={kind}>{text}</{element}></testcase>\n"
+
+
+def _attribute(text: str) -> str:
+    return quoteattr(_clean(text))
+
+
+def _clean(text: str) -> str:
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,96 @@
+"""Text whose colours are named after their meaning, written as plain text, for a terminal, or as HTML.
+
+Knows nothing of verdicts: each report decides what is good, bad or dim.
+"""
+
+from __future__ import annotations
+
+import enum
+import html
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+
+class Tone(enum.Enum):
+    """The meaning of a piece of text; the value is its CSS class."""
+
+    PLAIN = "plain"
+    STRONG = "strong"
+    DIM = "dim"
+    GOOD = "good"
+    BAD = "bad"
+    WARNING = "warning"
+    HINT = "hint"
+
+
+_ANSI = {
+    Tone.STRONG: "1",
+    Tone.DIM: "2",
+    Tone.GOOD: "32",
+    Tone.BAD: "1;31",
+    Tone.WARNING: "33",
+    Tone.HINT: "36",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    text: str
+    tone: Tone = Tone.PLAIN
+
+
+Line = Sequence[Span]
+
+
+def plain(lines: Iterable[Line]) -> str:
+    """Render without colours; trailing white space is removed."""
+    return "".join("".join(span.text for span in line).rstrip() + "\n" for line in lines)
+
+
+def ansi(lines: Iterable[Line]) -> str:
+    """Render with the colours of a terminal."""
+    return "".join("".join(_ansi(span) for span in line) + "\n" for line in lines)
+
+
+def _ansi(span: Span) -> str:
+    code = _ANSI.get(span.tone)
+    return f"\x1b[{code}m{span.text}\x1b[0m" if code and span.text else span.text
+
+
+def for_stream(lines: Iterable[Line], stream: TextIO) -> str:
+    """Render with colours if the stream is a terminal and NO_COLOR is not set."""
+    return ansi(lines) if stream.isatty() and not os.environ.get("NO_COLOR") else plain(lines)
+
+
+def html_lines(lines: Iterable[Line]) -> str:
+    """Render for a <pre> element, with a class for each tone."""
+    return "".join("".join(_html(span) for span in line) + "\n" for line in lines)
+
+
+def _html(span: Span) -> str:
+    text = html.escape(span.text)
+    return text if span.tone is Tone.PLAIN or not text else f'<span class="{span.tone.value}">{text}</span>'
+
+
+def width(text: str) -> int:
+    """The number of terminal columns that the text occupies."""
+    return sum(_columns(char) for char in text)
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Cf", "Me", "Mn"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
+
+
+def padded(text: str, columns: int) -> str:
+    """The text, filled up with spaces to this many columns."""
+    return text + " " * max(0, columns - width(text))
+
+
+def count(number: int, noun: str) -> str:
+    """`1 change`, `2 changes`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

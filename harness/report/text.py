@@ -1,0 +1,264 @@
+"""A verdict as styled lines: what failed and where, what was expected and received, the lanes, and hints.
+
+`report` says everything, `summary` is one line about a verdict, `headline` a few words about a failure, and
+`run_summary` the last line of a run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from harness.language.escapes import render_bytes
+from harness.language.exhaustive import assert_never
+from harness.language.steps import Receive, ReceiveBytes, ReceivePattern
+from harness.playing.comparison import Expectation, conflicting_bindings
+from harness.playing.verdict import Failure, FailureKind, Outcome, TurnReport, Verdict
+from harness.report.hints import hints
+from harness.report.lanes import END_WORDS, as_received, lanes, received_text
+from harness.report.styled_text import Line, Span, Tone, padded, width
+from harness.stage.connection import End
+from harness.stage.fence import Grade
+
+SERVER_OUTPUT_LINES = 12
+_LABEL_COLUMNS = 12
+_NOTHING_TO_PASTE = (
+    FailureKind.SERVER_DIED,
+    FailureKind.UNANSWERED,
+    FailureKind.NEVER_IDLE,
+    FailureKind.DISAGREED,
+)
+_GRADES = {
+    Grade.EXACT: "exact: the server has nothing left to do",
+    Grade.ANSWERED: "answered: the server has answered everyone's fence line",
+    Grade.SETTLED: "settled: nothing more arrived for a while",
+}
+
+
+def report(verdict: Verdict) -> Iterator[Line]:
+    """Everything about this verdict; a single line if the script passed or was skipped."""
+    match verdict.outcome:
+        case Outcome.PASSED:
+            yield [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
+        case Outcome.SKIPPED:
+            yield [Span("skipped ", Tone.WARNING), Span(f"{verdict.file}  {verdict.reason}")]
+        case Outcome.SCRIPT_ERROR:
+            yield [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
+            yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
+        case Outcome.TARGET_ERROR:
+            yield [
+                Span("TARGET ERROR ", Tone.BAD),
+                Span(verdict.file, Tone.STRONG),
+                Span(f"  {verdict.target}"),
+            ]
+            yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
+        case Outcome.FAILED:
+            yield from _failed(verdict)
+        case outcome:
+            assert_never(outcome)
+
+
+def _grade_note(verdict: Verdict) -> str:
+    if verdict.grade is not Grade.SETTLED:
+        return ""
+    if verdict.fenced:
+        return "  (settled: the effects of a client's leaving were waited for, not proven)"
+    return "  (settled: silence is not proven; a fence line would prove it)"
+
+
+def _failed(verdict: Verdict) -> Iterator[Line]:
+    first = verdict.failures[0]
+    yield failed_line(f"{first.file}:{first.line}", first)
+    if verdict.script.title:
+        yield [Span(f"  {verdict.script.title}", Tone.DIM)]
+    yield from details(first, verdict)
+    for other in verdict.failures[1:]:
+        yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
+    yield []
+    yield from lanes(verdict)
+    found = list(hints(verdict))
+    if found:
+        yield []
+        yield from ([Span("  hint  ", Tone.HINT), Span(hint)] for hint in found)
+    yield from _pasteable(verdict)
+    yield from server_output(verdict)
+
+
+def failed_line(where: str, failure: Failure) -> Line:
+    """The first line of a failed verdict's report."""
+    return [Span("FAILED ", Tone.BAD), Span(where, Tone.STRONG), Span(f"   {headline(failure)}")]
+
+
+def _pasteable(verdict: Verdict) -> Iterator[Line]:
+    failed = _turn_of(verdict.failures[0], verdict)
+    if failed is None or verdict.failures[0].kind in _NOTHING_TO_PASTE:
+        return
+    steps = as_received(failed, verdict.eol)
+    if steps:
+        yield []
+        yield [Span("  to accept what was received, paste:", Tone.STRONG)]
+        yield from ([Span(step, Tone.GOOD)] for step in steps)
+
+
+def server_output(verdict: Verdict) -> Iterator[Line]:
+    """The last lines that the server wrote, if it wrote any."""
+    if verdict.server_output.strip():
+        yield []
+        yield [Span("  server output", Tone.STRONG)]
+        for line in verdict.server_output.rstrip().splitlines()[-SERVER_OUTPUT_LINES:]:
+            yield [Span("  | ", Tone.DIM), Span("".join(c if c.isprintable() else "\ufffd" for c in line))]
+
+
+def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:
+    return next((turn for turn in verdict.turns if turn.number == failure.turn), None)
+
+
+# --- one line -----------------------------------------------------------------------------------------------
+
+
+def headline(failure: Failure) -> str:
+    """Who failed to do what."""
+    match failure.kind:
+        case FailureKind.SERVER_DIED:
+            return "the server died"
+        case FailureKind.NEVER_IDLE:
+            return "the server never became idle"
+        case kind:
+            return f"{failure.client} {kind.value}".lstrip()
+
+
+def summary(verdict: Verdict) -> str:
+    """The verdict in one line."""
+    if verdict.failures:
+        first = verdict.failures[0]
+        return f"{first.file}:{first.line} {headline(first)}"
+    reason = verdict.reason.splitlines()
+    return f"{verdict.outcome.value}: {reason[0] if reason else verdict.file}"
+
+
+_COUNTED = {
+    Outcome.FAILED: ("failed", "failed"),
+    Outcome.SCRIPT_ERROR: ("script error", "script errors"),
+    Outcome.TARGET_ERROR: ("target error", "target errors"),
+    Outcome.PASSED: ("passed", "passed"),
+    Outcome.SKIPPED: ("skipped", "skipped"),
+}
+
+
+def counts(outcomes: Iterable[Outcome]) -> str:
+    """`1 failed, 3 passed`; the outcomes to look at come first."""
+    counted = Counter(outcomes)
+    numbers = ((counted[outcome], words) for outcome, words in _COUNTED.items())
+    return ", ".join(f"{number} {words[number > 1]}" for number, words in numbers if number)
+
+
+def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
+    """The counts, the time, and how the end of each turn was proven."""
+    verdicts = list(verdicts)
+    grades = Counter(verdict.grade for verdict in verdicts if verdict.grade is not None)
+    proof = ", ".join(
+        f"{grade} {number}" if len(grades) > 1 else f"{grade}"
+        for grade, number in sorted(grades.items(), key=lambda one: one[0].name)
+    )
+    found = counts(verdict.outcome for verdict in verdicts)
+    return f"{found} in {took_s:.2f} s" + (f" ({proof})" if proof else "")
+
+
+# --- expected and received ----------------------------------------------------------------------------------
+
+
+def details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """What was expected and what happened instead."""
+    match failure.kind:
+        case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
+            yield pair("reason", failure.detail, Tone.BAD)
+        case FailureKind.TIMED_OUT:
+            yield pair("expected", "the server accepts connections and reads", Tone.WARNING)
+            yield pair("actual", failure.detail, Tone.BAD)
+        case FailureKind.SERVER_DIED:
+            yield pair("expected", "the server keeps running", Tone.WARNING)
+            for line in failure.detail.splitlines()[:1]:
+                yield pair("actual", line, Tone.BAD)
+        case FailureKind.DISAGREED:
+            yield pair("expected", "the same order for all of them", Tone.WARNING)
+            yield pair("actual", "the right lines, but in different orders", Tone.BAD, _grade(verdict))
+        case FailureKind.MISSING | FailureKind.EXTRA | FailureKind.DIFFERENT | FailureKind.OUT_OF_ORDER:
+            yield from _line_details(failure, verdict)
+        case (
+            FailureKind.STILL_OPEN
+            | FailureKind.LOST_CONNECTION
+            | FailureKind.WRONG_END
+            | FailureKind.NOT_REFUSED
+            | FailureKind.REFUSED_ENTRY
+        ):
+            expected = failure.ending.value if failure.ending else "is connected"
+            actual = END_WORDS.get(failure.end or End.OPEN, "is connected")
+            yield pair("expected", f"{failure.client} {expected}", Tone.WARNING)
+            yield pair("actual", f"{failure.client} {actual}", Tone.BAD, _grade(verdict))
+        case kind:
+            assert_never(kind)
+
+
+def pair(label: str, text: str, tone: Tone = Tone.PLAIN, note: str = "") -> Line:
+    """One labelled line below a headline."""
+    return [
+        Span(padded(f"  {label}", _LABEL_COLUMNS)),
+        Span(text, tone),
+        Span(f"      {note}" if note else "", Tone.DIM),
+    ]
+
+
+def _grade(verdict: Verdict) -> str:
+    return f"({_GRADES[verdict.grade]})" if verdict.grade else ""
+
+
+def _line_details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    received = None if failure.received is None else received_text(failure.received, verdict.eol)
+    expected = None if failure.expected is None else failure.expected.text
+    pattern = failure.expected is not None and isinstance(failure.expected.step, ReceivePattern)
+    comparable = received is not None and expected is not None and not pattern
+    if comparable and "<<" in ((received or "")[:2], (expected or "")[:2]):
+        # One of them cannot be written as a plain line, so both are shown as bytes.
+        received = f"<< {render_bytes(failure.received or b'')}"
+        expected = f"<< {render_bytes(_wire(failure.expected, verdict.eol))}"
+    at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
+    yield pair("received", _bare(received), Tone.BAD, at)
+    yield pair("expected", _bare(expected), Tone.WARNING, _grade(verdict))
+    yield from _conflicts(failure, verdict)
+    if comparable:
+        column = _LABEL_COLUMNS + _first_difference(_bare(received), _bare(expected))
+        yield [Span(" " * column + "^", Tone.BAD)]
+
+
+def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """A pattern can look as if it matched although a name in it is already bound to something else."""
+    turn = _turn_of(failure, verdict)
+    if turn is None or failure.expected is None or failure.received is None:
+        return
+    for one in conflicting_bindings(failure.expected, failure.received, turn.bindings, verdict.eol):
+        since = f"{one.file}:{one.line}" if one.file != failure.file else f"line {one.line}"
+        yield pair("but", f"${{{one.name}}} is `{one.value}` since {since}", Tone.BAD)
+
+
+def _bare(text: str | None) -> str:
+    """A plain line without its `<`, so that the two can be compared one above the other."""
+    if text is None:
+        return "nothing"
+    return text[2:] if text.startswith("< ") else "an empty line" if text == "<" else text
+
+
+def _wire(expected: Expectation | None, eol: bytes) -> bytes:
+    match expected.step if expected else None:
+        case Receive(_, text):
+            return text.encode() + eol
+        case ReceiveBytes(_, data):
+            return data
+        case _:
+            return b""
+
+
+def _first_difference(one: str, other: str) -> int:
+    for at, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return width(one[:at])
+    return width(min(one, other, key=len))

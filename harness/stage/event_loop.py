@@ -1,0 +1,186 @@
+"""What drives the sockets of a stage and tells its time; and the loop for servers that run outside this process.
+
+- Everything happens in the thread of the test: sockets are read while a loop pauses, advances or waits to write.
+- `pause` returns as soon as anything was received or ended, or when its time is up.
+- The loop for servers inside this process is in `virtual_time`; nothing here needs gevent.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from harness.stage.kernel import original
+
+_poll: Any = original("select", "poll")
+
+
+class Clock(Protocol):
+    """The time that a server reads; hand it in instead of calling the `time` module."""
+
+    def monotonic(self) -> float: ...
+
+    def time(self) -> float: ...
+
+
+class RealClock:
+    """The machine's own time."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
+
+
+class Reader(Protocol):
+    """Calls back whenever a socket is readable, while it is started."""
+
+    def start(self, callback: Callable[[], None], /) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class EventLoop(ABC):
+    """Drives the sockets of one stage."""
+
+    virtual = False
+    """Whether time is virtual, so that a silence is known and not waited for."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._started_s = clock.monotonic()
+
+    def now(self) -> float:
+        """Seconds since the stage was ready, in the server's time."""
+        return self.clock.monotonic() - self._started_s
+
+    def restart_time(self) -> None:
+        """Count `now` from this moment."""
+        self._started_s = self.clock.monotonic()
+
+    @abstractmethod
+    def register(self, connection: Any) -> None:
+        """A connection has been made; it may have bytes in flight until the stage ends."""
+
+    @abstractmethod
+    def reader(self, fileno: int) -> Reader:
+        """A reader for this socket."""
+
+    @abstractmethod
+    def wait_writable(self, fileno: int, seconds: float) -> bool:
+        """Wait until the socket can be written to; False when the (real) time is up. Others are read meanwhile."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Something was received or ended: let `pause` return."""
+
+    @abstractmethod
+    def pause(self, seconds: float) -> None:
+        """Read sockets until something arrives, for at most this long in real time."""
+
+    @abstractmethod
+    def advance(self, seconds: float) -> None:
+        """Let this much of the server's time pass."""
+
+    @abstractmethod
+    def settle(self) -> bool:
+        """Let everything happen that can happen now. False where only more time can tell whether it has."""
+
+
+class _PolledReader:
+    def __init__(self, loop: RealTime, fileno: int) -> None:
+        self._loop = loop
+        self._fileno = fileno
+
+    def start(self, callback: Callable[[], None]) -> None:
+        self._loop.set_reader(self._fileno, callback)
+
+    def stop(self) -> None:
+        self._loop.set_reader(self._fileno, None)
+
+    close = stop
+
+
+class RealTime(EventLoop):
+    """Plain sockets and a poll, for servers in other processes or on other machines."""
+
+    def __init__(self) -> None:
+        super().__init__(RealClock())
+        self._poll = _poll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._watched: set[int] = set()
+        self._writing: int | None = None
+        self._woken = False
+
+    def register(self, connection: Any) -> None:
+        """Nothing to do: what is in flight elsewhere is asked of the kernel, connection by connection."""
+
+    def reader(self, fileno: int) -> Reader:
+        return _PolledReader(self, fileno)
+
+    def set_reader(self, fileno: int, callback: Callable[[], None] | None) -> None:
+        """Call back when the socket is readable, or no longer."""
+        if callback is not None:
+            self._callbacks[fileno] = callback
+        else:
+            self._callbacks.pop(fileno, None)
+        self._watch(fileno)
+
+    def _watch(self, fileno: int) -> None:
+        events = (select.POLLIN if fileno in self._callbacks else 0) | (
+            select.POLLOUT if fileno == self._writing else 0
+        )
+        if events:
+            self._poll.register(fileno, events)
+            self._watched.add(fileno)
+        elif fileno in self._watched:
+            self._poll.unregister(fileno)
+            self._watched.discard(fileno)
+
+    def wait_writable(self, fileno: int, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        self._writing = fileno
+        self._watch(fileno)
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                # A connect that fails shows as an error and never as writable.
+                if self._turn(left).get(fileno, 0) & ~select.POLLIN:
+                    return True
+            return False
+        finally:
+            self._writing = None
+            self._watch(fileno)
+
+    def wake(self) -> None:
+        self._woken = True
+
+    def pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        self._woken = False
+        self._turn(max(seconds, 0.0))
+        while not self._woken and (left := deadline - time.monotonic()) > 0:
+            self._turn(left)
+
+    def advance(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._turn(left)
+
+    def settle(self) -> bool:
+        return False
+
+    def _turn(self, seconds: float) -> dict[int, int]:
+        """Wait for events once and read what can be read."""
+        ready: dict[int, int] = dict(self._poll.poll(math.ceil(seconds * 1000)))
+        for fileno, events in ready.items():
+            callback = self._callbacks.get(fileno)  # an earlier callback may have stopped this one
+            if callback is not None and events & ~select.POLLOUT:
+                callback()
+        return ready

@@ -1,0 +1,343 @@
+"""Bring a script in line with its server: play it, rewrite the expectations that failed, play it again, then write it.
+
+- Only expectations are replaced, added or removed. Comments, layout and whatever matched stay byte for byte.
+- Every action of the script is still there afterwards, in the same order.
+- The file is written as a whole, after the new text has passed, or not at all.
+- In a test run with several workers, each file has one writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.language.expansion import expand
+from harness.language.parser import parse
+from harness.language.problems import ScriptError
+from harness.language.script import check, read, shown
+from harness.language.steps import (
+    ACTION_STEPS,
+    AnyOrder,
+    Blank,
+    Comment,
+    Define,
+    Include,
+    Item,
+    Repeat,
+    Script,
+    Together,
+)
+from harness.playing.pipeline import PlayOptions, play, play_file
+from harness.playing.verdict import ClientTurn, FailureKind, Outcome, TurnReport, Verdict
+from harness.report.lanes import ending_text, received_text
+from harness.report.text import headline
+from harness.stage.target import Target
+
+_NAME = re.compile(r"[^ <]*")
+
+
+class UpdateRefused(Exception):
+    """The script cannot be rewritten without losing something; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateResult:
+    verdict: Verdict
+    """The verdict before the update."""
+    diff: str = ""
+    """What was rewritten; empty if nothing was."""
+    refused: str = ""
+    """Why the file was not rewritten although it failed."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome of the file as it is now."""
+        return Outcome.PASSED if self.diff else self.verdict.outcome
+
+
+def update(
+    path: Path,
+    target: Target,
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
+    before_writing: Callable[[], None] = lambda: None,
+) -> UpdateResult:
+    """Play the file and rewrite its wrong expectations; `before_writing` can still raise UpdateRefused."""
+    try:
+        before = path.read_bytes()
+        script = read(before, shown(path))
+    except (ScriptError, OSError):
+        return UpdateResult(play_file(path, target, play_options))
+    verdict = play(script, target, play_options, keep_going=True)
+    if verdict.outcome is not Outcome.FAILED:
+        return UpdateResult(verdict)
+    try:
+        text = rewritten(verdict)
+        again = play(read(text.encode(), shown(path)), target, play_options)
+        if not again.passed:
+            raise UpdateRefused(
+                "the server answers differently each time; a pattern can match all answers: "
+                f"{_changed(again, before.decode(), text)}"
+            )
+        before_writing()
+        _write(path, before, text.encode())
+    except UpdateRefused as refusal:
+        return UpdateResult(verdict, refused=str(refusal))
+    return UpdateResult(verdict, diff=_diff(before.decode(), text, shown(path)))
+
+
+def _changed(again: Verdict, before: str, text: str) -> str:
+    """What the two plays received in the first place where they differ, by the line of the file as it still is."""
+    if not again.failures:
+        return again.reason
+    first = again.failures[0]
+    if first.file != again.file:
+        where = f"{first.file}:{first.line}"
+    else:
+        where = f"line {_line_before(first.line, before.splitlines(), text.splitlines())}"
+    if first.expected is None and first.received is None:
+        return f"in {where} {headline(first)}"
+    once = f"`{first.expected.text.strip()}`" if first.expected else "nothing"
+    then = "nothing" if first.received is None else f"`{received_text(first.received, again.eol).strip()}`"
+    return f"in {where} {first.client} first received {once}, then {then}"
+
+
+def _line_before(line: int, before: list[str], after: list[str]) -> int:
+    """The line of the old text that a line of the new one replaces or follows."""
+    for _, start, end, new_start, new_end in difflib.SequenceMatcher(
+        None, before, after, autojunk=False
+    ).get_opcodes():
+        if new_start < line <= new_end:
+            return min(start + line - new_start, max(end, 1))
+    return len(before)
+
+
+def _diff(before: str, after: str, file: str) -> str:
+    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), file, file, n=2)
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _write(path: Path, before: bytes, after: bytes) -> None:
+    """Replace the file as a whole, so that another reader never sees half of it; links and modes are kept."""
+    real = path.resolve()
+    mode = real.stat().st_mode & 0o7777
+    number, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
+    try:
+        with os.fdopen(number, "wb") as out:
+            out.write(after)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(name, mode)
+        if real.read_bytes() != before:
+            raise UpdateRefused("the file was changed while it was being played")
+        os.replace(name, real)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def single_writer(folder: Path, path: Path, writer: str) -> Iterator[Callable[[], None]]:
+    """Lock the file against the other workers of this run, which share the folder.
+
+    What is yielded must be called before the file is written: it raises UpdateRefused if another writer has already
+    written the file in this run, perhaps from a different target.
+    """
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+    with (folder / name).open("a+", encoding="utf-8") as claim:
+        fcntl.flock(claim, fcntl.LOCK_EX)
+
+        def before_writing() -> None:
+            claim.seek(0)
+            first = claim.read()
+            if first and first != writer:
+                raise UpdateRefused(f"{first} has already rewritten this file in this run")
+            if not first:
+                claim.write(writer)
+                claim.flush()
+
+        yield before_writing
+
+
+# --- which lines change -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Edit:
+    """What one play of a line asks for."""
+
+    replacement: str | None = None
+    """The text after the client's name, which stays: in a definition it is a parameter. None: keep, empty: remove."""
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+
+    def key(self) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+        return self.replacement, tuple(self.before), tuple(self.after)
+
+
+def rewritten(verdict: Verdict) -> str:
+    """The text of the script that would have passed, from a play that was kept going; or raise UpdateRefused."""
+    script = verdict.script
+    for failure in verdict.failures:
+        match failure.kind:
+            case FailureKind.UNSENDABLE:
+                raise UpdateRefused(f"line {failure.line}: {failure.detail}")
+            case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.TIMED_OUT:
+                raise UpdateRefused(f"line {failure.line}: {failure.detail}")
+            case FailureKind.SERVER_DIED | FailureKind.DISAGREED:
+                raise UpdateRefused(f"line {failure.line}: {headline(failure)}")
+    plays: dict[int, list[_Edit]] = {}
+    for turn in verdict.turns:
+        for line, edit in _edits(turn, verdict.eol, script).items():
+            plays.setdefault(line, []).append(edit)
+    text = _apply(script, _agreed(plays))
+    require_nothing_lost(script, text)
+    return text
+
+
+def _edits(turn: TurnReport, eol: bytes, script: Script) -> dict[int, _Edit]:
+    """The edits of the script's lines that this turn asks for: first of existing lines, then of what is added."""
+    edits: dict[int, _Edit] = {}
+    for client_turn in turn.client_turns:
+        for entry in client_turn.entries:
+            if entry.expected is not None:
+                _require_own(entry.expected.file, script, entry.expected.line)
+                received = "" if entry.received is None else received_text(entry.received, eol)
+                _replace_line(edits, entry.expected.line, None if entry.matches else received)
+        if client_turn.ending is not None:
+            ended = f" {ending_text(client_turn)}" if client_turn.ended_now else ""
+            right = client_turn.ended_as_expected
+            _replace_line(edits, client_turn.ending_line, None if right else ended)
+        elif client_turn.silence_line:
+            lines = [entry.received for entry in client_turn.entries if entry.received is not None]
+            _replace_line(edits, client_turn.silence_line, received_text(lines[0], eol) if lines else None)
+    for client_turn in turn.client_turns:
+        _add_lines(client_turn, turn, eol, script, edits)
+    return edits
+
+
+def _replace_line(edits: dict[int, _Edit], line: int, replacement: str | None) -> None:
+    """Several clients can expect one line in one turn (`the same for`), and must then agree about it."""
+    edit = edits.setdefault(line, _Edit(replacement))
+    if edit.replacement != replacement:
+        raise UpdateRefused(f"line {line} is expected by several clients, which received different things")
+
+
+def _add_lines(
+    client_turn: ClientTurn, turn: TurnReport, eol: bytes, script: Script, edits: dict[int, _Edit]
+) -> None:
+    """Add unexpected lines behind what was received before them, or else before what was received next."""
+    own = [entry.expected.line for entry in client_turn.entries if entry.expected]
+    if client_turn.ending is not None:
+        own.append(client_turn.ending_line)
+    previous = client_turn.silence_line or 0
+    for at, entry in enumerate(client_turn.entries):
+        if entry.expected is not None:
+            previous = entry.expected.line
+        elif entry.received is not None and not (client_turn.silence_line and at == 0):
+            _require_own(turn.file, script, previous or turn.last_line)
+            edit = edits.setdefault(previous or (own[0] if own else turn.last_line), _Edit())
+            added = edit.before if own and not previous else edit.after
+            added.append(f"{client_turn.client}{received_text(entry.received, eol)}")
+    if client_turn.ending is None and client_turn.ended_now:
+        _require_own(turn.file, script, previous or turn.last_line)
+        edit = edits.setdefault(previous or turn.last_line, _Edit())
+        edit.after.append(f"{client_turn.client} {ending_text(client_turn)}")
+
+
+def _require_own(file: str, script: Script, line: int) -> None:
+    if file != script.file:
+        raise UpdateRefused(f"{file}:{line} is wrong, and included files are not rewritten")
+
+
+def _agreed(plays: Mapping[int, Sequence[_Edit]]) -> dict[int, _Edit]:
+    """A line in a repeat or a definition is played several times, and all plays must ask for the same edit."""
+    out: dict[int, _Edit] = {}
+    for line, edits in plays.items():
+        if len({edit.key() for edit in edits}) > 1:
+            raise UpdateRefused(f"line {line} is played {len(edits)} times, and received different things")
+        out[line] = edits[0]
+    return out
+
+
+# --- the new text -------------------------------------------------------------------------------------------
+
+
+def _apply(script: Script, edits: Mapping[int, _Edit]) -> str:
+    removed = set(_emptied(script.body, {line for line, edit in edits.items() if edit.replacement == ""}))
+    out: list[str] = []
+    later: dict[int, list[str]] = {}
+    block_ends = dict(_block_ends(script.body))
+    for number, row in enumerate(script.source, 1):
+        edit = edits.get(number, _Edit())
+        indent = row[: len(row) - len(row.lstrip(" "))]
+        out.extend(indent + line for line in edit.before)
+        if number not in removed and edit.replacement is None:
+            out.append(row)
+        elif number not in removed and edit.replacement:
+            out.append(indent + _NAME.match(row[len(indent) :])[0] + edit.replacement)  # type: ignore[index]
+        if edit.after:
+            # Behind the head of a block means behind the block.
+            later.setdefault(block_ends.get(number, number), []).extend(indent + line for line in edit.after)
+        out.extend(later.pop(number, ()))
+    return "".join(f"{row}\n" for row in out)
+
+
+def _emptied(body: Iterable[Item], removed: set[int]) -> Iterator[int]:
+    """The heads of blocks that lose all their steps; only a pure `in any order:` can go with them."""
+    for item in body:
+        if not isinstance(item, (Together, AnyOrder, Repeat, Define)):
+            continue
+        steps = [inner for inner in item.body if not isinstance(inner, (Comment, Blank))]
+        if isinstance(item, (Repeat, Define)):
+            yield from _emptied(item.body, removed)
+        if all(inner.line in removed for inner in steps):
+            if not isinstance(item, AnyOrder) or len(steps) != len(item.body):
+                raise UpdateRefused(f"the block in line {item.line} would have no steps left")
+            yield item.line
+
+
+def _block_ends(body: Iterable[Item]) -> Iterator[tuple[int, int]]:
+    for item in body:
+        if isinstance(item, (Together, AnyOrder, Repeat, Define)):
+            yield item.line, _last_line(item)
+            if isinstance(item, (Repeat, Define)):
+                yield from _block_ends(item.body)
+
+
+def _last_line(item: Item) -> int:
+    if isinstance(item, (Together, AnyOrder, Repeat, Define)):
+        return max(_last_line(inner) for inner in item.body)
+    return item.line
+
+
+def require_nothing_lost(script: Script, text: str) -> None:
+    """Raise UpdateRefused unless the text is a script with the same actions in the same order."""
+    try:
+        after = _with_includes_of(script, parse(text, script.file))
+        check(after)
+    except ScriptError as error:
+        raise UpdateRefused(f"what was received does not make a valid script: {error}") from None
+    if _actions(script) != _actions(after):
+        raise UpdateRefused("an action would be lost")
+
+
+def _with_includes_of(script: Script, after: Script) -> Script:
+    known = {item.path: item.script for item in script.body if isinstance(item, Include)}
+    body = tuple(
+        replace(item, script=known.get(item.path)) if isinstance(item, Include) else item
+        for item in after.body
+    )
+    return replace(after, body=body)
+
+
+def _actions(script: Script) -> list[object]:
+    return [located.step for located in expand(script).steps if isinstance(located.step, ACTION_STEPS)]

@@ -1,1 +1,0 @@
-"""Transcripts brought in line with what their server says."""

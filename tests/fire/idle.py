@@ -1,0 +1,139 @@
+"""Thousands of idle connections: what each costs, when each is disconnected, and that its name is free again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from geventchat import Config, Limits, Listen
+from tests.fire.clients import Client, ClientPool, State
+from tests.fire.leaks import Census, baseline, leftovers
+from tests.fire.process import NO_ADDRESS_RATES, ServerProcess, wait_for
+from tests.fire.simulation import simulate
+
+_BATCH = 250
+_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class IdleClients:
+    """The result of one run on real sockets; how many seconds late the idle time-out was."""
+
+    clients: int
+    logged_in: bool
+    bytes_each: int
+    idle_cpu_s: float
+    late_median_s: float
+    late_most_s: float
+
+
+def idle_clients(
+    clients: int, idle_s: float, *, logged_in: bool, watch_s: float = 0.0, spread_s: float = 0.0
+) -> IdleClients:
+    """Real sockets, real time.
+
+    `watch_s` is how long the CPU of the idle server is watched. `spread_s` is how long it takes until every client has
+    sent its last line, so it is also how long it takes from the first time-out to the last.
+    """
+    # Without a login, the deadline for logging in would come first.
+    options = ("--login-timeout=0", f"--idle-timeout={idle_s}", "--log-level=warning", *NO_ADDRESS_RATES)
+    room = (f"--max-clients={clients + 10}", f"--max-per-address={clients + 10}")
+    with ServerProcess(*options, *room) as server, ClientPool() as pool:
+        with ClientPool() as first:
+            # The first few make the server import and build what every later one shares.
+            for _ in range(20):
+                first.connect(server.address()).send_lines("LOGIN first", "QUIT")
+        wait_for("the first have gone", lambda: server.descriptors < 20)
+        at_first = server.resident_bytes
+        connected: list[Client] = []
+        for n in range(clients):
+            client = pool.connect(server.address())
+            client.send_lines(f"LOGIN p{n}" if logged_in else "PING")
+            connected.append(client)
+            if not n % _BATCH:
+                pool.poll()
+        pool.wait_for("every client is answered", lambda: all(client.received for client in connected))
+        bytes_each = (server.resident_bytes - at_first) // clients
+        cpu_s = server.cpu_s
+        until = time.monotonic() + watch_s
+        while time.monotonic() < until:
+            pool.poll(0.05)
+        cpu_s = max(0.0, server.cpu_s - cpu_s)
+        last_lines, began = [], time.monotonic()
+        for n, client in enumerate(connected):
+            while (left := began + spread_s * n / clients - time.monotonic()) > 0:
+                pool.poll(left)
+            last_lines.append(_last_line(pool, client))
+        pool.wait_for("everyone is disconnected", lambda: all(c.state is not State.OPEN for c in connected))
+        late = []
+        for client, (sent_at, answered_at) in zip(connected, last_lines, strict=True):
+            assert client.state is State.FIN
+            assert client.received.endswith(b"INFO idle-timeout\n"), bytes(client.received[-80:])
+            # The server read the last line after it was sent, and disconnected before that was seen here.
+            early_s = idle_s - (client.ended_at - sent_at)
+            assert early_s <= 0, f"disconnected {early_s:.6f} s early"
+            late.append(client.ended_at - answered_at - idle_s)
+        wait_for("every descriptor is closed", lambda: server.descriptors < 20)
+        if logged_in:
+            again = pool.connect(server.address())
+            again.send_lines("LOGIN p0", "WHO")
+            pool.wait_until_received([again], b"OK\nUSER p0\n")
+        late.sort()
+        return IdleClients(clients, logged_in, bytes_each, cpu_s, late[len(late) // 2], late[-1])
+
+
+def _last_line(pool: ClientPool, client: Client) -> tuple[float, float]:
+    """Send one more line and wait for its answer: the server read it between these two instants."""
+    mark = len(client.received)
+    sent_at = time.monotonic()
+    client.send_lines("PING")
+    pool.wait_for("the last line is answered", lambda: len(client.received) > mark)
+    return sent_at, time.monotonic()
+
+
+def exact_idle_timeouts(clients: int, idle_s: float) -> None:
+    """In virtual time: each client is connected until the microsecond at which it has been idle for `idle_s`."""
+    limits = Limits(
+        clients=clients,
+        clients_per_address=clients,
+        address_connections_per_s=0,
+        address_logins_per_s=0,
+        address_log_lines_per_s=0,
+    )
+    config = Config(listen=(Listen("line", "127.0.0.1", 0),), idle_s=idle_s, limits=limits)
+    with simulate(config) as simulation:
+        before = baseline(simulation)
+        batches = []
+        for start in range(0, clients, _BATCH):
+            simulation.advance(0.001)
+            batch = [simulation.connect() for _ in range(start, min(start + _BATCH, clients))]
+            for n, client in enumerate(batch, start=start):
+                client.send_lines(f"LOGIN p{n}")
+            simulation.run_until_idle()
+            batches.append((simulation.now_us, batch))
+        chat = simulation.context.chat
+        assert simulation.server.clients == len(chat) == clients
+        left = clients
+        for active_us, batch in batches:
+            due_us = active_us + round(idle_s * _US)
+            simulation.advance_to(due_us - 1)
+            assert simulation.server.clients == left
+            simulation.advance_to(due_us)
+            left -= len(batch)
+            assert simulation.server.clients == left, "disconnected early or late"
+            assert len(chat) == left, "a name is still taken after its client has gone"
+            for client in batch:
+                assert (client.state, client.ended_us) == (State.FIN, due_us)
+                assert client.received.startswith(b"OK\n")
+                assert client.received.endswith(b"INFO idle-timeout\n")
+        assert simulation.logged["idle"] == clients
+        del batch, client, batches
+        simulation.advance(1)
+        assert not leftovers(simulation), leftovers(simulation)
+        assert not Census(simulation).growth_since(before), Census(simulation).growth_since(before)
+        # Every name is free again.
+        for n in range(0, clients, max(1, clients // 100)):
+            client = simulation.connect()
+            client.send_lines(f"LOGIN P{n}", "QUIT")
+            simulation.run_until_idle()
+            assert client.received == b"OK\nGoodbye!\n", bytes(client.received)

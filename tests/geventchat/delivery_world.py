@@ -1,0 +1,500 @@
+"""Clients of one chat over simulated sockets, beside a model that writes everything to everyone at once.
+
+The sockets and the kernel are simulated; the chat, the audiences, the subscribers, the gates, the waiters and the loop are
+the real ones, in virtual time. Requests are handled at once, several in one turn, unless the chat is busy: then the client
+waits at the gate in its own greenlet, as its connection would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+import pytest
+
+from geventchat.chat import commands
+from geventchat.chat.chat import DONE, Busy, Chat, Leave, Session
+from geventchat.chat.rooms import Gate, GateFactory
+from geventchat.dialects import DIALECTS
+from geventchat.dialects.framing import LineFraming
+from geventchat.net import delivery as delivery_module
+from geventchat.net.connection import Announcer
+from geventchat.net.delivery import _FOREVER, Audience, Delivery, Subscriber
+from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter
+from geventchat.settings import Limits
+from harness.stage.virtual_time import START_TIME_S, VirtualLoop, fresh_world
+from tests.geventchat.model.dialects import DIALECTS as SPELLINGS
+from tests.geventchat.model.requests import DirectMessage, Login, Name, Ping, Quit, Refusal, Request, Say, Who
+from tests.geventchat.model.room import Member, Room, name_of, text_of
+from tests.geventchat.virtual_time import VirtualTime
+
+_FIRST_FILENO = 1_000_000
+_UNLIMITED = 10**9
+LIMITS = Limits(
+    queue_bytes=1_024,
+    turn_bytes=200,
+    floor_bytes_per_s=400,
+    stranger_bytes_per_s=50,
+    stranger_burst_bytes=100,
+    contacts=2,
+)
+
+
+class _Loop(VirtualLoop):
+    """A loop on which a simulated socket becomes writable when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writers: dict[int, _Watcher] = {}
+
+    def io(self, fileno: int, events: int, *more: Any) -> Any:
+        if fileno < _FIRST_FILENO:
+            return super().io(fileno, events, *more)
+        return _Watcher(self, fileno)
+
+
+@dataclass(eq=False)
+class _Watcher:
+    loop: _Loop
+    fileno: int
+
+    def start(self, callback: Callable[[], None]) -> None:
+        assert self.fileno not in self.loop.writers, "two watchers for one socket"
+        self.callback = callback
+        self.loop.writers[self.fileno] = self
+
+    def stop(self) -> None:
+        self.loop.writers.pop(self.fileno, None)
+
+    def close(self) -> None:
+        assert self.fileno not in self.loop.writers, "closed without being stopped"
+
+    def fire(self) -> None:
+        """The socket is writable; a watcher that has been stopped meanwhile does not fire."""
+        if self.loop.writers.get(self.fileno) is self:
+            self.callback()
+
+
+@dataclass(eq=False)
+class SimulatedSocket:
+    """Takes as many bytes as it has room for."""
+
+    number: int
+    room: int = _UNLIMITED
+    error: BaseException | None = None
+    taken: bytearray = field(default_factory=bytearray)
+    sends: int = 0
+
+    def fileno(self) -> int:
+        return _FIRST_FILENO + self.number
+
+    def send(self, data: Any) -> int:
+        return self.sendmsg([data])
+
+    def sendmsg(self, buffers: Any) -> int:
+        assert all(buffers), "an empty buffer"
+        self.sends += 1
+        if self.error is not None:
+            raise self.error
+        if not self.room:
+            raise BlockingIOError
+        data = b"".join(buffers)[: self.room]
+        self.room -= len(data)
+        self.taken += data
+        return len(data)
+
+
+class _Hangups:
+    """Tells a waiter that its client has hung up, when the test says so; at once, if it had before."""
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
+        self._callbacks: dict[int, Callable[[bool], None]] = {}
+        self.seen: dict[int, bool] = {}
+
+    @contextmanager
+    def watching(self, fileno: int, callback: Callable[[bool], None]) -> Iterator[None]:
+        self._callbacks[fileno] = callback
+        self._look(fileno)
+        try:
+            yield
+        finally:
+            del self._callbacks[fileno]
+
+    def hang_up(self, fileno: int, reset: bool) -> None:
+        self.seen[fileno] = reset
+        self._look(fileno)
+
+    def _look(self, fileno: int) -> None:
+        if fileno in self.seen and fileno in self._callbacks:
+            self._hub.loop.run_callback(self._tell, fileno)
+
+    def _tell(self, fileno: int) -> None:
+        if fileno in self._callbacks:
+            self._callbacks[fileno](self.seen[fileno])
+
+
+class Client(Member):
+    """One client, and its double in the model."""
+
+    def __init__(self, number: int, dialect: str, room: int, audience: Audience, world: World) -> None:
+        super().__init__(SPELLINGS[dialect])
+        self.number = number
+        self.socket = SimulatedSocket(number, room)
+        self.subscriber = Subscriber(self.socket, audience, world.delivery, self._lost)
+        self.session = Session(self.subscriber)
+        self.waiter = Waiter(world.time.hub, world.time.clock, world.hangups, self.socket.fileno())  # type: ignore[arg-type]
+        self.waiting: gevent.Greenlet[..., None] | None = None
+        self.left = False
+        self.lost: CloseReason | None = None
+        self.lost_error = ""
+        # Answers to the client's own requests since none was pending: how many bytes, and where in `expected` they end.
+        self.answer_bytes = self.answers_end = 0
+        # How many of the next texts it receives are answers.
+        self.answers_due = 0
+        self._world = world
+
+    def receive(self, text: str) -> None:
+        if self.lost is None:
+            super().receive(text)
+            if self.answers_due:
+                self.answer_bytes += len(text.encode())
+                self.answers_end = len(self.expected)
+        self.answers_due = max(0, self.answers_due - 1)
+
+    def check_queue(self, queue_bytes: int) -> None:
+        """What waits for it is at most the queue, plus its answers since there was none pending."""
+        taken = len(self.socket.taken)
+        pending = len(self.expected) - taken
+        assert pending <= queue_bytes + self.answer_bytes, "more than the queue is pending"
+        if taken >= self.answers_end and pending <= queue_bytes:
+            self.answer_bytes = 0
+
+    def _lost(self, reason: CloseReason, error: str) -> None:
+        assert self.lost is None, "lost twice"
+        self.lost, self.lost_error = reason, error
+        if self.waiting is not None:
+            self.waiter.interrupt(reason)
+        else:
+            self._world.time.hub.loop.run_callback(self._world.leave, self)
+
+
+class _ObservedChat(Chat):
+    """A chat that tells the model when a departure has been announced."""
+
+    def __init__(self, world: World, time: Callable[[], float], new_gate: GateFactory, contacts: int) -> None:
+        super().__init__(time, new_gate=new_gate, contacts=contacts)
+        self._world = world
+
+    def announce_departures(self) -> Gate | None:
+        gate = super().announce_departures()
+        self._world.announce_in_model()
+        return gate
+
+
+class World:
+    """The chat, its clients and the model. Everything here runs in a spawned greenlet, so that all timers are virtual."""
+
+    def __init__(self, time: VirtualTime, limits: Limits = LIMITS) -> None:
+        self.time = time
+        self.hangups = _Hangups(time.hub)
+        self.delivery = Delivery(time.hub, time.clock, limits)
+        self.chat = _ObservedChat(self, time.clock.time, self.delivery.new_gate, limits.contacts)
+        self.announcer = Announcer(time.hub, self.chat)
+        self.audiences = {
+            name: Audience(dialect, LineFraming, self.delivery) for name, dialect in DIALECTS.items()
+        }
+        self.clients: list[Client] = []
+        self.room = Room()
+        # Who has left, and of whom the others have not heard yet.
+        self._departures: dict[str, tuple[str, int]] = {}
+
+    @property
+    def writers(self) -> dict[int, _Watcher]:
+        writers: dict[int, _Watcher] = self.time.hub.loop.writers
+        return writers
+
+    # --- What clients do. Each returns True when the chat has done it at once. --------------------------------------
+
+    def connect(self, dialect: str = "line", room: int = _UNLIMITED) -> Client:
+        client = Client(len(self.clients), dialect, room, self.audiences[dialect], self)
+        self.clients.append(client)
+        return client
+
+    def member(self, dialect: str = "line", room: int = _UNLIMITED) -> Client:
+        client = self.connect(dialect, room)
+        assert self.login(client)
+        return client
+
+    def login(self, client: Client) -> bool:
+        name = f"p{client.number}"
+        return client.name is not None or self._request(client, commands.Login(name), Login(name_of(name)))
+
+    def login_invalid(self, client: Client) -> bool:
+        """An answer for a client that is not logged in."""
+        if client.name is not None:
+            return True
+        invalid = Name("", refusal=Refusal.NAME_LENGTH)
+        return self._request(client, commands.Login(""), Login(invalid))
+
+    def say(self, client: Client, *texts: str) -> bool:
+        return client.name is None or self._request(
+            client, commands.Say(list(texts)), *[Say(text_of(text)) for text in texts]
+        )
+
+    def send_direct(self, client: Client, to: Client, text: str) -> bool:
+        if client.name is None or to.name is None:
+            return True
+        typed = to.name.typed
+        return self._request(
+            client, commands.SendDirectMessage(typed, text), DirectMessage(to.name, text_of(text))
+        )
+
+    def ping(self, client: Client, token: str = "x") -> bool:
+        return client.name is None or self._request(client, commands.Ping(token), Ping(token))
+
+    def who(self, client: Client) -> bool:
+        return client.name is None or self._request(client, commands.Who(), Who())
+
+    def quit(self, client: Client) -> bool:
+        return self._request(client, commands.Quit(), Quit())
+
+    def hang_up(self, client: Client, reset: bool = False) -> None:
+        if client.waiting is not None:
+            self.hangups.hang_up(client.socket.fileno(), reset)
+        else:
+            self.leave(client)
+
+    def leave(self, client: Client) -> None:
+        """The connection has ended."""
+        if not client.left:
+            client.left = True
+            self._forget(client)
+            self.chat.leave(client.session)
+            self.announce_in_model()
+            self.announcer.wake()
+
+    def make_room(self, client: Client, room: int) -> None:
+        """The socket takes more bytes now."""
+        client.socket.room += room
+        writer = self.writers.get(client.socket.fileno())
+        if writer is not None and client.socket.room:
+            self.time.hub.loop.run_callback(writer.fire)
+            self.turn()
+
+    def turn(self) -> None:
+        """Everything that can happen now happens: the turn ends and is handed out."""
+        self.time.run_until_idle()
+
+    def advance(self, seconds: float) -> None:
+        self.time.advance(seconds)
+
+    def announce_in_model(self) -> None:
+        """Let the model say who has left, once the chat has said so."""
+        for key in [key for key in self._departures if key not in self.chat.lobby._departures]:
+            self.room.announce_departure(*self._departures.pop(key))
+
+    @property
+    def _now_s(self) -> int:
+        return START_TIME_S + self.time.now_us // 1_000_000
+
+    def _forget(self, client: Client) -> None:
+        if client.name is not None:
+            self._departures[client.name.key] = (client.shown, self._now_s)
+            self.room.remove(client)
+
+    def _request(self, client: Client, command: commands.Command, *requests: Request) -> bool:
+        if client.left or client.lost is not None or client.waiting is not None:
+            return True
+        before = self.snapshot()
+        result = self.chat.handle(client.session, command)
+        if isinstance(result, Busy):
+            assert self.snapshot() == before, "a command that was refused as busy has changed something"
+            client.waiting = gevent.spawn(self._wait, client, result, command, requests)
+            return False
+        self._apply(client, command, result, requests)
+        return True
+
+    def _wait(
+        self, client: Client, result: object, command: commands.Command, requests: tuple[Request, ...]
+    ) -> None:
+        client.waiter.start(0, 0)
+        try:
+            while isinstance(result, Busy):
+                with result.gate.admission(client.waiter, f"address {client.number % 3}"):
+                    result = self.chat.handle(client.session, command)
+                    if not isinstance(result, Busy):
+                        self._apply(client, command, result, requests)
+        except ConnectionEnded:
+            self.leave(client)
+        finally:
+            client.waiting = None
+        if client.socket.fileno() in self.hangups.seen:
+            self.leave(client)
+
+    def _apply(
+        self, client: Client, command: commands.Command, result: object, requests: tuple[Request, ...]
+    ) -> None:
+        assert result is DONE or isinstance(result, Leave)
+        if isinstance(command, commands.Login):
+            # Whoever had this name before is announced first.
+            self.announce_in_model()
+        for request in requests:
+            client.answers_due = _answers_to(request)
+            if isinstance(request, Quit):
+                client.receive(client.dialect.goodbye())
+                self._forget(client)
+            else:
+                self.room.handle(client, request, self._now_s)
+            client.answers_due = 0
+        self.announce_in_model()
+        if isinstance(result, Leave):
+            client.left = True
+            self.announcer.wake()
+
+    # --- What must hold ---------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> object:
+        """Everything that a command can change."""
+        return (
+            self.chat.lobby.last_id,
+            list(self.chat.lobby.names),
+            [(dict(client.session.contacts or {}), client.session.name) for client in self.clients],
+            list(self.chat.lobby._departures),
+            [
+                (list(s._splices), s.answered, s.frame_bytes, s.backlog_bytes, s._start, s._stop)
+                for s in (client.subscriber for client in self.clients)
+            ],
+            [(a.size, len(a.in_sync), len(a.backlogged)) for a in self.audiences.values()],
+        )
+
+    def check(self) -> None:
+        """What delivery.py promises, and that everyone has received what the model says."""
+        delivery = self.delivery
+        for client in self.clients:
+            self._check_received(client)
+            _check_state(client.subscriber, delivery)
+            _check_memory(client.subscriber)
+            if not delivery._due and client.lost is None:
+                client.check_queue(delivery.limits.queue_bytes + client.subscriber.audience.size)
+        subscribers = [client.subscriber for client in self.clients]
+        for audience in self.audiences.values():
+            assert audience.size == sum(map(len, audience._frames))
+            assert (audience in delivery._changed) == (audience.size > 0)
+            assert len(audience.turn) == 0
+            assert audience.slow_readers == sum(s.reads_slowly for s in subscribers if s.audience is audience)
+            if audience.size and not delivery._due:
+                # Only people who come and go in a large room can wait, and something sees to it that they do not for ever.
+                assert not audience.urgent
+                assert audience.size < delivery.turn_bytes
+                assert delivery._later is not None
+        if not delivery._due:
+            assert all(s.audience in delivery._changed for s in delivery._spliced)
+        assert set(delivery._behind) == {s for s in subscribers if s._lag is not None}
+        assert not delivery._abandoned
+
+    def _check_received(self, client: Client) -> None:
+        taken = bytes(client.socket.taken)
+        turn_ended = not self.delivery._due and not client.subscriber.audience.size
+        assert client.expected.startswith(taken), (
+            f"p{client.number} received {taken[-80:]!r}, expected {bytes(client.expected[: len(taken)])[-80:]!r}"
+        )
+        if client.lost is not None:
+            assert client.subscriber.idle
+        elif turn_ended and client.subscriber.idle:
+            assert taken == client.expected, f"nothing is pending, and p{client.number} misses something"
+
+    def check_end(self) -> None:
+        """Let everyone read and everything happen that waits for it; then everyone leaves, and nothing is left."""
+        for client in self.clients:
+            self.make_room(client, _UNLIMITED)
+        for _ in range(100):
+            self.check()
+            self.advance(10)
+            if not any(client.waiting for client in self.clients):
+                break
+        assert not any(client.waiting for client in self.clients), "somebody waits for ever"
+        self.check()
+        for client in self.clients:
+            assert client.subscriber.idle
+            assert client.lost is not None or client.socket.taken == client.expected
+        for client in self.clients:
+            self.leave(client)
+        self.advance(1)
+        self.check()
+        for client in self.clients:
+            client.subscriber.close()
+        # The timers of gates at which nobody waits any more run out.
+        self.advance(120)
+        self.check()
+        for audience in self.audiences.values():
+            assert not audience.in_sync
+            assert not audience.backlogged
+            assert not audience._gates
+        assert not self.chat.lobby.gate._waiting  # type: ignore[attr-defined]
+        assert not self._departures
+        assert not self.writers
+        assert not self.delivery._behind
+        assert self.time.timers == 0, "a timer is left"
+        assert len(self.chat) == len(self.chat.lobby.names) == len(self.room.members) == 0
+
+
+def _answers_to(request: Request) -> int:
+    """How many of the texts that a request brings its own client are answers; the rest it receives like anyone."""
+    match request:
+        case Say():
+            return 0
+        case DirectMessage():
+            # To oneself it comes twice, and the second is the message.
+            return 1
+        case Login():
+            return 2
+    return 1
+
+
+def _check_state(s: Subscriber, delivery: Delivery) -> None:
+    """The states of a Subscriber, and what holds in each."""
+    audience = s.audience
+    subscribed = s._stop == _FOREVER and not s.closed
+    in_sync = subscribed and not s._splices and not s._backlog
+    assert (s in audience.in_sync) == in_sync, "in sync exactly when there is nothing else to send"
+    assert delivery._spliced.count(s) == bool(s._splices), "spliced exactly once"
+    assert (s in audience.backlogged) == (subscribed and bool(s._backlog)), "backlogged exactly when it is"
+    assert (s._watcher is not None) == bool(s._backlog), "a watcher exactly while there is a backlog"
+    backlog = list(s._backlog or ())
+    assert s.backlog_bytes == sum(map(len, backlog))
+    assert all(backlog), "an empty piece"
+    assert s.closed or s._queued - s._sent == s.backlog_bytes
+    assert s.answer_bytes == 0 or not s.idle or s.closed
+    assert s._lag is None or s.backlog_bytes > delivery.behind_bytes
+    if s.closed:
+        assert not backlog
+
+
+def _check_memory(s: Subscriber) -> None:
+    """What a client's backlog keeps in memory is at most twice what it is counted with."""
+    kept = {id(_whole(piece)): len(_whole(piece)) for piece in s._backlog or ()}
+    assert sum(kept.values()) <= 2 * s.backlog_bytes, (sum(kept.values()), s.backlog_bytes)
+
+
+def _whole(piece: Any) -> Any:
+    return piece.obj if isinstance(piece, memoryview) else piece
+
+
+def in_world(
+    body: Callable[[World], None], limits: Limits = LIMITS, *, large_room: int | None = None
+) -> None:
+    """Run a test in its own world. `large_room` is how many members make a room a large one."""
+    with pytest.MonkeyPatch.context() as patch:
+        # What a simulated socket has taken has left the machine.
+        patch.setattr(delivery_module, "_unsent_by_kernel", lambda socket: 0)
+        if large_room is not None:
+            patch.setattr(delivery_module, "_PRESENCE_MEMBERS", large_room)
+        with fresh_world(_Loop) as fresh:
+            time = VirtualTime(fresh.hub, fresh.loop)
+            gevent.spawn(lambda: body(World(time, limits))).get()
+            errors = fresh.error_log.getvalue()
+            assert not errors, errors

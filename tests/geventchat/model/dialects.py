@@ -1,0 +1,429 @@
+"""How each dialect spells requests and responses: the tables of docs/protocols.md as code.
+
+Responses are text; an empty one stands for nothing. `now` is whole seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+from harness.generate import Pick
+from tests.geventchat.model.requests import (
+    INVALID_NAMES,
+    MAX_LINE,
+    NAMES,
+    NOT_UTF8,
+    TEXTS,
+    Blank,
+    DirectMessage,
+    Help,
+    Line,
+    Login,
+    Malformed,
+    Name,
+    Ping,
+    Quit,
+    Refusal,
+    Request,
+    Say,
+    Text,
+    UnknownCommand,
+    Who,
+)
+
+
+class Dialect(Protocol):
+    """One dialect, both directions."""
+
+    name: str
+    idle_s: int | None
+
+    def random_line(self, pick: Pick, logged_in: bool) -> Line:
+        """A line that a client can send."""
+
+    # Requests, as text that ends in a newline.
+
+    def login(self, name: str) -> str: ...
+    def say(self, text: str) -> str: ...
+    def direct_message(self, to: str, text: str) -> str: ...
+    def who(self) -> str: ...
+    def ping(self) -> str: ...
+    def quit(self) -> str: ...
+
+    # Responses to one client.
+
+    def error(self, refusal: Refusal, subject: str) -> str: ...
+    def welcome(self, name: str, users: Sequence[str], now: int) -> str: ...
+    def direct_message_sent(self, name: str, typed: str, shown: str, text: str, now: int) -> str: ...
+    def roster(self, users: Sequence[str]) -> str: ...
+    def pong(self, token: str) -> str: ...
+    def help(self) -> str: ...
+    def goodbye(self) -> str: ...
+    def idle_notice(self) -> str: ...
+
+    # What happened to others. `own`: the one who receives it also caused it.
+
+    def joined(self, name: str, now: int, own: bool) -> str: ...
+    def said(self, name: str, text: str, now: int, own: bool) -> str: ...
+    def direct_message_received(self, name: str, to: str, text: str, now: int) -> str: ...
+    def left(self, name: str, now: int) -> str: ...
+
+
+_KINDS = ("say", "say", "login", "direct", "who", "ping", "quit", "blank", "unknown", "malformed")
+
+
+def _kind(pick: Pick, logged_in: bool) -> str:
+    kind = pick(_KINDS)
+    return "login" if not logged_in and pick((True, True, False)) else kind
+
+
+def _line(text: str, request: Request) -> Line:
+    return Line(text.encode(), request)
+
+
+class LineDialect:
+    """`LOGIN alice`, `MSG hi`; answers in capitals."""
+
+    name = "line"
+    idle_s: int | None = 60
+
+    _ERRORS: ClassVar[dict[Refusal, str]] = {
+        Refusal.NAME_LENGTH: "invalid-username",
+        Refusal.NAME_INVALID: "invalid-username",
+        Refusal.NAME_TAKEN: "username-taken",
+        Refusal.ALREADY_LOGGED_IN: "already-logged-in",
+        Refusal.NOT_LOGGED_IN: "must-login-first",
+        Refusal.EMPTY_MESSAGE: "empty-message",
+        Refusal.EMPTY_DIRECT_MESSAGE: "invalid-dm-format",
+        Refusal.USER_NOT_FOUND: "user-not-found",
+        Refusal.UNKNOWN_COMMAND: "unknown-command",
+        Refusal.LINE_TOO_LONG: "line-too-long",
+        Refusal.NOT_UTF8: "invalid-utf8",
+    }
+
+    def random_line(self, pick: Pick, logged_in: bool) -> Line:
+        match _kind(pick, logged_in):
+            case "login":
+                name = pick((*NAMES, *NAMES, *INVALID_NAMES))
+                return _line(f"{pick(('LOGIN', 'login', 'LogIn'))} {name.typed}", Login(name))
+            case "say":
+                text = pick(TEXTS)
+                return _line(f"{pick(('MSG', 'msg'))} {text.typed}", Say(text))
+            case "direct":
+                to, text = pick(NAMES + INVALID_NAMES[:2]), pick(TEXTS)
+                return _line(f"{pick(('DM', 'dm'))} {to.typed} {text.typed}", DirectMessage(to, text))
+            case "who":
+                return _line(pick(("WHO", "who")), Who())
+            case "ping":
+                token = pick(("", "x", "a b"))
+                return _line(f"PING {token}".rstrip(), Ping(token))
+            case "quit":
+                return _line(pick(("QUIT", "EXIT", "quit", "exit")), Quit())
+            case "blank":
+                return _line(pick(("", "  ")), Blank())
+            case "unknown":
+                return _line(pick(("HELLO", "/users", "MSGhi", "x" * MAX_LINE)), UnknownCommand())
+            case _:
+                long = Line(b"MSG " + b"x" * (MAX_LINE - 3), Malformed(Refusal.LINE_TOO_LONG))
+                return pick((long, Line(NOT_UTF8, Malformed(Refusal.NOT_UTF8))))
+
+    def login(self, name: str) -> str:
+        return f"LOGIN {name}\n"
+
+    def say(self, text: str) -> str:
+        return f"MSG {text}\n"
+
+    def direct_message(self, to: str, text: str) -> str:
+        return f"DM {to} {text}\n"
+
+    def who(self) -> str:
+        return "WHO\n"
+
+    def ping(self) -> str:
+        return "PING\n"
+
+    def quit(self) -> str:
+        return "QUIT\n"
+
+    def error(self, refusal: Refusal, subject: str) -> str:
+        return f"ERR {self._ERRORS[refusal]}\n"
+
+    def welcome(self, name: str, users: Sequence[str], now: int) -> str:
+        return "OK\n"
+
+    def direct_message_sent(self, name: str, typed: str, shown: str, text: str, now: int) -> str:
+        return ""
+
+    def roster(self, users: Sequence[str]) -> str:
+        return "".join(f"USER {user}\n" for user in users)
+
+    def pong(self, token: str) -> str:
+        return f"PONG {token}\n" if token else "PONG\n"
+
+    def help(self) -> str:
+        raise AssertionError("this dialect has no help")
+
+    def goodbye(self) -> str:
+        return "Goodbye!\n"
+
+    def idle_notice(self) -> str:
+        return "INFO idle-timeout\n"
+
+    def joined(self, name: str, now: int, own: bool) -> str:
+        return ""
+
+    def said(self, name: str, text: str, now: int, own: bool) -> str:
+        return "" if own else f"MSG {name} {text}\n"
+
+    def direct_message_received(self, name: str, to: str, text: str, now: int) -> str:
+        return f"DM {name} {text}\n"
+
+    def left(self, name: str, now: int) -> str:
+        return f"INFO {name} disconnected\n"
+
+
+def _object(**fields: object) -> str:
+    return json.dumps(fields) + "\n"
+
+
+class JsonDialect:
+    """One JSON object per line, in both directions."""
+
+    name = "json"
+    idle_s: int | None = None
+
+    _ERRORS: ClassVar[dict[Refusal, str]] = {
+        Refusal.NAME_LENGTH: "Invalid username",
+        Refusal.NAME_INVALID: "Invalid username",
+        Refusal.NAME_TAKEN: "Username already taken",
+        Refusal.ALREADY_LOGGED_IN: "Already joined",
+        Refusal.NOT_LOGGED_IN: "Join first",
+        Refusal.EMPTY_MESSAGE: "Empty message",
+        Refusal.EMPTY_DIRECT_MESSAGE: "Empty message",
+        Refusal.USER_NOT_FOUND: "User not found",
+        Refusal.UNKNOWN_COMMAND: "Unknown message type",
+        Refusal.LINE_TOO_LONG: "Line too long",
+        Refusal.NOT_UTF8: "Invalid UTF-8",
+        Refusal.NOT_JSON: "Invalid JSON",
+    }
+    _NOT_JSON = (
+        *("{", "[]", "1", "null", '{"type": 5}', '{"type": "chat", "message": 7}', "hello", "{} {}"),
+        '{"type": "chat", "message": "a", "message": "b"}',
+    )
+
+    def random_line(self, pick: Pick, logged_in: bool) -> Line:
+        match _kind(pick, logged_in):
+            case "login":
+                name = pick((*NAMES, *NAMES, *INVALID_NAMES))
+                return self._request({"type": "join", "username": name.typed}, Login(name))
+            case "say":
+                text = pick(TEXTS)
+                return self._request({"type": "chat", "message": text.typed}, Say(text))
+            case "direct":
+                to, text = pick(NAMES), pick(TEXTS)
+                fields = {"type": "dm", "to": to.typed, "message": text.typed}
+                return self._request(fields, DirectMessage(to, text))
+            case "who":
+                return self._request({"type": "users"}, Who())
+            case "ping":
+                token = pick(("", "x", "a b"))
+                return self._request({"type": "ping", **({"token": token} if token else {})}, Ping(token))
+            case "quit":
+                return self._request({"type": "quit"}, Quit())
+            case "blank":
+                return _line(pick(("", "  ")), Blank())
+            case "unknown":
+                return self._request({"type": pick(("nope", "JOIN", ""))}, UnknownCommand())
+            case _:
+                malformed = [Line(text.encode(), Malformed(Refusal.NOT_JSON)) for text in self._NOT_JSON]
+                malformed.append(Line(b"x" * MAX_LINE, Malformed(Refusal.NOT_JSON)))
+                malformed.append(Line(b"x" * (MAX_LINE + 1), Malformed(Refusal.LINE_TOO_LONG)))
+                wire = b'{"type": "chat", "message": "' + NOT_UTF8 + b'"}'
+                malformed.append(Line(wire, Malformed(Refusal.NOT_UTF8)))
+                return pick(malformed)
+
+    def _request(self, fields: dict[str, str], request: Request) -> Line:
+        return _line(json.dumps(fields), request)
+
+    def login(self, name: str) -> str:
+        return _object(type="join", username=name)
+
+    def say(self, text: str) -> str:
+        return _object(type="chat", message=text)
+
+    def direct_message(self, to: str, text: str) -> str:
+        return _object(type="dm", to=to, message=text)
+
+    def who(self) -> str:
+        return _object(type="users")
+
+    def ping(self) -> str:
+        return _object(type="ping")
+
+    def quit(self) -> str:
+        return _object(type="quit")
+
+    def error(self, refusal: Refusal, subject: str) -> str:
+        return _object(type="error", message=self._ERRORS[refusal])
+
+    def welcome(self, name: str, users: Sequence[str], now: int) -> str:
+        message = f"Welcome to the chat, {name}!"
+        return _object(type="welcome", message=message, users=list(users), timestamp=now)
+
+    def direct_message_sent(self, name: str, typed: str, shown: str, text: str, now: int) -> str:
+        # The same object that the other side gets; a message to oneself arrives once.
+        return "" if name == shown else self.direct_message_received(name, shown, text, now)
+
+    def roster(self, users: Sequence[str]) -> str:
+        return _object(type="users", users=list(users))
+
+    def pong(self, token: str) -> str:
+        return _object(type="pong", **({"token": token} if token else {}))
+
+    def help(self) -> str:
+        raise AssertionError("this dialect has no help")
+
+    def goodbye(self) -> str:
+        return _object(type="goodbye")
+
+    def idle_notice(self) -> str:
+        return _object(type="error", message="Idle timeout")
+
+    def joined(self, name: str, now: int, own: bool) -> str:
+        if own:
+            return ""
+        return _object(type="user_joined", username=name, message=f"{name} joined the chat", timestamp=now)
+
+    def said(self, name: str, text: str, now: int, own: bool) -> str:
+        return _object(type="chat", username=name, message=text, timestamp=now)
+
+    def direct_message_received(self, name: str, to: str, text: str, now: int) -> str:
+        return _object(type="dm", username=name, to=to, message=text, timestamp=now)
+
+    def left(self, name: str, now: int) -> str:
+        return _object(type="user_left", username=name, message=f"{name} left the chat", timestamp=now)
+
+
+class SlashDialect:
+    """The first line is a name, everything after it is said; commands begin with a slash."""
+
+    name = "slash"
+    idle_s: int | None = None
+
+    _ERRORS: ClassVar[dict[Refusal, str]] = {
+        Refusal.NAME_LENGTH: "[error] Username must be 1-20 characters.",
+        Refusal.NAME_INVALID: "[error] Invalid username.",
+        Refusal.NAME_TAKEN: "[error] Username already taken. Try another.",
+        Refusal.EMPTY_DIRECT_MESSAGE: "Usage: /dm <username> <message>",
+        Refusal.USER_NOT_FOUND: "No user named '{}'. Use /users to see online users.",
+        Refusal.UNKNOWN_COMMAND: "Unknown command '{}'. Type /help for commands.",
+        Refusal.LINE_TOO_LONG: "[error] Line too long.",
+        Refusal.NOT_UTF8: "[error] Invalid UTF-8.",
+    }
+    _HELP = """\
+=== Commands ===
+/help - Show this help
+/users - List online users
+/dm <user> <msg> - Send direct message
+/ping - Test the connection
+/quit - Disconnect
+
+"""
+    # A line that begins with a slash is a command, and one that is blank asks for nothing.
+    _SAYABLE = tuple(text for text in TEXTS if text.shown and not text.typed.startswith("/"))
+    _COMMANDS_AS_NAMES = tuple(Name(typed, refusal=Refusal.NAME_INVALID) for typed in ("/quit", "/help"))
+
+    def random_line(self, pick: Pick, logged_in: bool) -> Line:
+        """Before login every line is a name."""
+        if not logged_in:
+            if pick((True, True, True, False)):
+                name = pick((*NAMES, *NAMES, *INVALID_NAMES, *self._COMMANDS_AS_NAMES))
+                return _line(name.typed, Login(name))
+            return self._malformed(pick)
+        kinds = ("say", "say", "direct", "who", "ping", "quit", "blank", "unknown", "malformed", "help")
+        match pick(kinds):
+            case "say":
+                text = pick((*self._SAYABLE, Text("x" * MAX_LINE, "x" * MAX_LINE)))
+                return _line(text.typed, Say(text))
+            case "direct":
+                to, text = pick(NAMES + INVALID_NAMES[:2]), pick(TEXTS)
+                return _line(f"{pick(('/dm', '/DM'))} {to.typed} {text.typed}", DirectMessage(to, text))
+            case "who":
+                return _line(pick(("/users", "/Users")), Who())
+            case "ping":
+                return _line("/ping", Ping())
+            case "quit":
+                return _line(pick(("/quit", "/QUIT")), Quit())
+            case "blank":
+                return _line(pick(("", "  ")), Blank())
+            case "unknown":
+                verb = pick(("/nope", "/usersx", "/"))
+                return _line(f"{verb} at all", UnknownCommand(verb))
+            case "help":
+                return _line("/help", Help())
+            case _:
+                return self._malformed(pick)
+
+    def _malformed(self, pick: Pick) -> Line:
+        long = Line(b"x" * (MAX_LINE + 1), Malformed(Refusal.LINE_TOO_LONG))
+        return pick((long, Line(NOT_UTF8, Malformed(Refusal.NOT_UTF8))))
+
+    def login(self, name: str) -> str:
+        return f"{name}\n"
+
+    def say(self, text: str) -> str:
+        return f"{text}\n"
+
+    def direct_message(self, to: str, text: str) -> str:
+        return f"/dm {to} {text}\n"
+
+    def who(self) -> str:
+        return "/users\n"
+
+    def ping(self) -> str:
+        return "/ping\n"
+
+    def quit(self) -> str:
+        return "/quit\n"
+
+    def error(self, refusal: Refusal, subject: str) -> str:
+        return self._ERRORS[refusal].replace("{}", subject) + "\n"
+
+    def welcome(self, name: str, users: Sequence[str], now: int) -> str:
+        return "Connected! Type /help for commands\n\n"
+
+    def direct_message_sent(self, name: str, typed: str, shown: str, text: str, now: int) -> str:
+        return f"[DM to {typed}] {text}\n"
+
+    def roster(self, users: Sequence[str]) -> str:
+        return "".join([f"=== Online Users ({len(users)}) ===\n", *(f"{user}\n" for user in users), "\n"])
+
+    def pong(self, token: str) -> str:
+        return "pong\n"
+
+    def help(self) -> str:
+        return self._HELP
+
+    def goodbye(self) -> str:
+        return "Disconnecting...\n"
+
+    def idle_notice(self) -> str:
+        return "[error] Idle timeout.\n"
+
+    def joined(self, name: str, now: int, own: bool) -> str:
+        return f"[join] {name} has joined the chat.\n"
+
+    def said(self, name: str, text: str, now: int, own: bool) -> str:
+        return "" if own else f"{name}: {text}\n"
+
+    def direct_message_received(self, name: str, to: str, text: str, now: int) -> str:
+        return f"[DM from {name}] {text}\n"
+
+    def left(self, name: str, now: int) -> str:
+        return f"[leave] {name} has left the chat.\n"
+
+
+LINE, JSON, SLASH = LineDialect(), JsonDialect(), SlashDialect()
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (LINE, JSON, SLASH)}

@@ -1,0 +1,173 @@
+"""What a client can ask for, however a dialect spells it, and the names and texts that tests use. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Refusal(Enum):
+    """Why a request is refused."""
+
+    NAME_LENGTH = auto()
+    NAME_INVALID = auto()
+    NAME_TAKEN = auto()
+    ALREADY_LOGGED_IN = auto()
+    NOT_LOGGED_IN = auto()
+    EMPTY_MESSAGE = auto()
+    EMPTY_DIRECT_MESSAGE = auto()
+    USER_NOT_FOUND = auto()
+    UNKNOWN_COMMAND = auto()
+    LINE_TOO_LONG = auto()
+    NOT_UTF8 = auto()
+    NOT_JSON = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name as typed, as shown, and the key that makes it unique; or why it is not allowed.
+
+    `cleaned` is how it is quoted back, where that differs from what was typed.
+    """
+
+    typed: str
+    shown: str = ""
+    key: str = ""
+    refusal: Refusal | None = None
+    cleaned: str = ""
+
+    @property
+    def quoted(self) -> str:
+        return self.cleaned or self.typed
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text as typed, and as the others see it; empty if nothing of it is left."""
+
+    typed: str
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    name: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class DirectMessage:
+    to: Name
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """A line that asks for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownCommand:
+    """Reported as unknown only after login."""
+
+    verb: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Not a request at all; reported before login too."""
+
+    refusal: Refusal
+
+
+Request = Login | Say | DirectMessage | Who | Ping | Help | Quit | Blank | UnknownCommand | Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line as it is sent, without its newline, and what it asks for."""
+
+    wire: bytes
+    request: Request
+
+
+MAX_LINE = 200
+"""The line limit in generated conversations: `server: … max-line=200`."""
+
+NAMES = (
+    Name("ann", "ann", "ann"),
+    Name("bob", "bob", "bob"),
+    Name("Ann", "Ann", "ann"),
+    Name("BOB", "BOB", "bob"),
+    Name("zoë", "zoë", "zoë"),
+    Name("ZOE\u0308", "ZOË", "zoë"),
+    Name("ａｎｎ", "ann", "ann"),
+    Name("a.b-c_1", "a.b-c_1", "a.b-c_1"),
+    Name("twenty-letters-long.", "twenty-letters-long.", "twenty-letters-long."),
+    Name("Straße", "Straße", "strasse"),
+    Name("STRASSE", "STRASSE", "strasse"),
+    # Four combining marks in a row are allowed.
+    Name("q\u0323\u0324\u0325\u0331", "q\u0323\u0324\u0325\u0331", "q\u0323\u0324\u0325\u0331"),
+    # A line is cleaned before it is read: invisible characters and the fifth mark in a row are gone by then.
+    Name("a\u200bnn", "ann", "ann", cleaned="ann"),
+    Name(
+        "s\u0323\u0324\u0325\u0331\u0323",
+        "\u1e63\u0324\u0325\u0331",
+        "\u1e63\u0324\u0325\u0331",
+        cleaned="s\u0323\u0324\u0325\u0331",
+    ),
+)
+INVALID_NAMES = (
+    Name("a/b", refusal=Refusal.NAME_INVALID),
+    Name("ann!", refusal=Refusal.NAME_INVALID),
+    Name("", refusal=Refusal.NAME_LENGTH),
+    Name("twenty-one-letters-it", refusal=Refusal.NAME_LENGTH),
+    Name("a\u202eb", refusal=Refusal.NAME_INVALID),
+    Name("a b", refusal=Refusal.NAME_INVALID),
+    # Three marks as typed, six when normalised.
+    Name("q\u0344\u0344\u0344", refusal=Refusal.NAME_INVALID),
+    Name("x" * 81, refusal=Refusal.NAME_LENGTH),
+)
+TEXTS = (
+    Text("hi", "hi"),
+    Text("", ""),
+    Text("two  words", "two  words"),
+    Text("/quit", "/quit"),
+    Text("a\tb", "a b"),
+    Text("bell \x07 rings", "bell \ufffd rings"),
+    Text("\u202eevil", "\ufffdevil"),
+    Text("\U0001f469\u200d\U0001f680 flies", "\U0001f469\u200d\U0001f680 flies"),
+    Text("  padded ", "padded"),
+    Text('"quoted" \\ {}', '"quoted" \\ {}'),
+    Text("nel \x85 here", "nel \ufffd here"),
+    Text("zero\u200bwidth", "zerowidth"),
+    Text("\u2060\ufeff", ""),
+    Text("za\u0301\u0302\u0303\u0304\u0305\u0306lgo", "za\u0301\u0302\u0303\u0304lgo"),
+    Text("left\u200eright", "leftright"),
+    Text("\u05e9\u05dc\u05d5\u05dd\u200e!", "\u05e9\u05dc\u05d5\u05dd\u200e!"),
+)
+NOT_UTF8 = b"caf\xe9"

@@ -1,0 +1,474 @@
+"""The chat: who can do what, in which order, and what a command that is refused as busy leaves untouched."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geventchat.chat.chat import DONE, LEAVE, LOBBY, Busy, Chat, Session
+from geventchat.chat.commands import (
+    Command,
+    Help,
+    InvalidCommand,
+    Login,
+    ParseError,
+    Ping,
+    Quit,
+    Say,
+    SendDirectMessage,
+    Who,
+)
+from geventchat.chat.events import (
+    Broadcast,
+    DirectMessage,
+    DirectMessageSent,
+    Event,
+    Goodbye,
+    HelpText,
+    Joined,
+    Left,
+    Pong,
+    PrivateEvent,
+    Rejected,
+    Rejection,
+    Roster,
+    Said,
+    Welcome,
+)
+
+NOW_S = 1_234_567_890.5
+NOW_MS = 1_234_567_890_500
+
+
+class SwitchedGate:
+    """A gate that the test opens and closes."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.pumped = 0
+
+    def is_open(self) -> bool:
+        return self.open
+
+    def pump(self) -> None:
+        self.pumped += 1
+
+    def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
+        raise AssertionError("the chat never waits")
+
+
+class RecordingAudience:
+    """Hands every broadcast to its members as the event it is."""
+
+    def __init__(self) -> None:
+        self.members: list[RecordingSubscriber] = []
+        self.gates: list[object] = []
+
+    def delay_s(self) -> float:
+        return 0.0
+
+    def attach(self, gate: object) -> None:
+        self.gates.append(gate)
+
+    def detach(self, gate: object) -> None:
+        self.gates.remove(gate)
+
+    def publish(self, event: Broadcast, author: object) -> None:
+        for member in self.members:
+            if member is not author:
+                member.received.append(event)
+
+
+@dataclass(eq=False)
+class RecordingSubscriber:
+    """One client, and every event it has received."""
+
+    audience: Any
+    received: list[Event] = field(default_factory=list)
+    strangers: list[bool] = field(default_factory=list)
+    contact_gate: SwitchedGate = field(default_factory=SwitchedGate)
+    stranger_gate: SwitchedGate = field(default_factory=SwitchedGate)
+
+    def subscribe(self) -> None:
+        self.audience.members.append(self)
+
+    def unsubscribe(self) -> None:
+        self.audience.members.remove(self)
+
+    def deliver(self, event: PrivateEvent) -> None:
+        # A roster is a live view, to be read at once.
+        match event:
+            case Welcome(room, name, users, time_ms):
+                event = Welcome(room, name, tuple(users), time_ms)
+            case Roster(users):
+                event = Roster(tuple(users))
+        self.received.append(event)
+
+    def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
+        self.received.append(message)
+        self.strangers.append(stranger)
+
+    def direct_gate(self, stranger: bool) -> SwitchedGate:
+        return self.stranger_gate if stranger else self.contact_gate
+
+    def take(self) -> list[Event]:
+        """What it has received since it was last asked."""
+        taken, self.received = self.received, []
+        return taken
+
+
+class Scene:
+    """A chat with one audience, and its clients."""
+
+    def __init__(self, contacts: int = 10) -> None:
+        self.observed: list[Said | DirectMessage] = []
+        self.gate = SwitchedGate()
+        self.chat = Chat(
+            lambda: NOW_S,
+            new_gate=lambda delay_s: self.gate,
+            contacts=contacts,
+            observer=self.observed.append,
+        )
+        self.audience = RecordingAudience()
+        self.sessions: list[Session] = []
+
+    def connect(self) -> tuple[Session, RecordingSubscriber]:
+        subscriber = RecordingSubscriber(self.audience)
+        session = Session(subscriber)
+        self.sessions.append(session)
+        return session, subscriber
+
+    def login(self, name: str) -> tuple[Session, RecordingSubscriber]:
+        session, subscriber = self.connect()
+        assert self.chat.handle(session, Login(name)) is DONE
+        subscriber.take()
+        return session, subscriber
+
+    def snapshot(self) -> object:
+        """Everything that a command can change."""
+        lobby = self.chat.lobby
+        return (
+            list(lobby.names),
+            lobby.last_id,
+            dict(lobby._members),
+            list(lobby._departures),
+            dict(self.chat._sessions),
+            [(session.name, dict(session.contacts or {})) for session in self.sessions],
+            [list(session.subscriber.received) for session in self.sessions],
+            list(self.audience.members),
+            list(self.observed),
+        )
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+# --- Login -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_login_is_welcomed_and_announced_to_the_others(scene: Scene):
+    _, alice = scene.login("Alice")
+    session, bob = scene.connect()
+    assert scene.chat.handle(session, Login("bob")) is DONE
+    assert bob.take() == [Welcome(LOBBY, "bob", ("Alice", "bob"), NOW_MS)]
+    assert alice.take() == [Joined(LOBBY, "bob", NOW_MS)]
+    assert len(scene.chat) == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("", Rejection.NAME_LENGTH),
+        ("a b", Rejection.NAME_INVALID),
+        ("ALICE", Rejection.NAME_TAKEN),
+        ("Ａｌｉｃｅ", Rejection.NAME_TAKEN),
+    ],
+)
+def test_a_login_that_is_refused_leaves_the_client_outside(scene: Scene, typed: str, reason: Rejection):
+    _, alice = scene.login("alice")
+    session, other = scene.connect()
+    assert scene.chat.handle(session, Login(typed)) is DONE
+    assert other.take() == [Rejected(reason)]
+    assert session.name is None
+    assert alice.take() == []
+    assert scene.chat.handle(session, Login("other")) is DONE
+    assert session.name is not None
+
+
+def test_a_second_login_is_refused(scene: Scene):
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, Login("bob")) is DONE
+    assert alice.take() == [Rejected(Rejection.ALREADY_LOGGED_IN)]
+    assert list(scene.chat.lobby.names) == ["alice"]
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (Say(["hi"]), Rejected(Rejection.NOT_LOGGED_IN)),
+        (SendDirectMessage("alice", "hi"), Rejected(Rejection.NOT_LOGGED_IN)),
+        (Who(), Rejected(Rejection.NOT_LOGGED_IN)),
+        (Ping("x"), Rejected(Rejection.NOT_LOGGED_IN)),
+        (Help(), Rejected(Rejection.NOT_LOGGED_IN)),
+        (InvalidCommand(ParseError.UNKNOWN_COMMAND, "x"), Rejected(Rejection.NOT_LOGGED_IN)),
+        (InvalidCommand(ParseError.TOO_LONG), Rejected(ParseError.TOO_LONG)),
+        (InvalidCommand(ParseError.NOT_UTF8), Rejected(ParseError.NOT_UTF8)),
+        (InvalidCommand(ParseError.NOT_JSON), Rejected(ParseError.NOT_JSON)),
+    ],
+)
+def test_before_login_only_logging_in_and_leaving_work(scene: Scene, command: Command, answer: Rejected):
+    _, alice = scene.login("alice")
+    session, unnamed = scene.connect()
+    assert scene.chat.handle(session, command) is DONE
+    assert unnamed.take() == [answer]
+    assert alice.take() == []
+
+
+def test_a_client_without_a_name_can_quit(scene: Scene):
+    _, alice = scene.login("alice")
+    session, unnamed = scene.connect()
+    assert scene.chat.handle(session, Quit()) is LEAVE
+    assert unnamed.take() == [Goodbye()]
+    assert alice.take() == []
+
+
+# --- Commands --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (Who(), Roster(("alice", "bob"))),
+        (Ping("x"), Pong("x")),
+        (Help(), HelpText()),
+        (InvalidCommand(ParseError.UNKNOWN_COMMAND, "x"), Rejected(ParseError.UNKNOWN_COMMAND, "x")),
+        (Say([""]), Rejected(Rejection.EMPTY_MESSAGE)),
+        (Say(["a", "", "b"]), Rejected(Rejection.EMPTY_MESSAGE)),
+        (SendDirectMessage("bob", ""), Rejected(Rejection.EMPTY_DIRECT_MESSAGE)),
+        (SendDirectMessage("", "hi"), Rejected(Rejection.NO_RECIPIENT)),
+        (SendDirectMessage("", ""), Rejected(Rejection.EMPTY_DIRECT_MESSAGE)),
+        (SendDirectMessage("carol", "hi"), Rejected(Rejection.USER_NOT_FOUND, "carol")),
+        (SendDirectMessage("x" * 81, "hi"), Rejected(Rejection.USER_NOT_FOUND, "x" * 81)),
+    ],
+)
+def test_an_answer_is_for_its_client_alone(scene: Scene, command: Command, answer: Event):
+    session, alice = scene.login("alice")
+    _, bob = scene.login("bob")
+    alice.take()
+    assert scene.chat.handle(session, command) is DONE
+    assert alice.take() == [answer]
+    assert bob.take() == []
+    assert not scene.observed
+
+
+def test_texts_have_consecutive_ids_across_speakers(scene: Scene):
+    first, _ = scene.login("alice")
+    second, bob = scene.login("bob")
+    _, carol = scene.login("carol")
+    bob.take()
+    scene.chat.handle(first, Say(["one", "two"]))
+    scene.chat.handle(first, Say([""]))
+    scene.chat.handle(second, Say(["three"]))
+    scene.chat.handle(first, Say(["four"]))
+    said = [
+        Said(LOBBY, "alice", ["one", "two"], 1, NOW_MS),
+        Said(LOBBY, "bob", ["three"], 3, NOW_MS),
+        Said(LOBBY, "alice", ["four"], 4, NOW_MS),
+    ]
+    assert carol.take() == said
+    assert bob.take() == [said[0], said[2]]
+    assert scene.observed == said
+
+
+def test_a_direct_message_reaches_its_recipient_and_is_confirmed(scene: Scene):
+    session, alice = scene.login("alice")
+    _, bob = scene.login("Bob")
+    _, carol = scene.login("carol")
+    for subscriber in (alice, bob):
+        subscriber.take()
+    assert scene.chat.handle(session, SendDirectMessage("BOB", "psst")) is DONE
+    message = DirectMessage("alice", "Bob", "psst", NOW_MS)
+    assert alice.take() == [DirectMessageSent(message, "BOB")]
+    assert bob.take() == [message]
+    assert carol.take() == []
+    assert scene.observed == [message]
+
+
+def test_a_direct_message_to_oneself_is_confirmed_and_received_and_not_from_a_stranger(scene: Scene):
+    session, alice = scene.login("alice")
+    scene.chat.handle(session, SendDirectMessage("Alice", "note"))
+    message = DirectMessage("alice", "alice", "note", NOW_MS)
+    assert alice.take() == [DirectMessageSent(message, "Alice"), message]
+    assert alice.strangers == [False]
+
+
+# --- Leaving ---------------------------------------------------------------------------------------------------------
+
+
+def test_quitting_says_goodbye_and_the_others_hear_of_it_once(scene: Scene):
+    session, alice = scene.login("alice")
+    _, bob = scene.login("bob")
+    alice.take()
+    assert scene.chat.handle(session, Quit()) is LEAVE
+    scene.chat.leave(session)
+    assert alice.take() == [Goodbye()]
+    assert bob.take() == [Left(LOBBY, "alice", NOW_MS)]
+    assert list(scene.chat.lobby.names) == ["bob"]
+    assert len(scene.chat) == 1
+
+
+def test_a_name_is_free_as_soon_as_its_holder_has_left(scene: Scene):
+    session, _ = scene.login("alice")
+    scene.chat.leave(session)
+    again, _ = scene.login("ALICE")
+    assert again.name is not None
+
+
+def test_departures_wait_while_the_gate_is_closed_and_come_before_the_name_is_used_again(scene: Scene):
+    sessions = [scene.login(name)[0] for name in ("alice", "bob", "carol")]
+    _, watcher = scene.login("watcher")
+    scene.gate.open = False
+    for session in sessions:
+        scene.chat.leave(session)
+    assert watcher.take() == []
+    assert list(scene.chat.lobby.names) == ["watcher"]
+    assert scene.chat.announce_departures() is scene.gate
+    scene.gate.open = True
+    newcomer, _ = scene.connect()
+    assert scene.chat.handle(newcomer, Login("bob")) is DONE
+    assert watcher.take() == [Left(LOBBY, "bob", NOW_MS), Joined(LOBBY, "bob", NOW_MS)]
+    assert scene.chat.announce_departures() is None
+    assert watcher.take() == [Left(LOBBY, "alice", NOW_MS), Left(LOBBY, "carol", NOW_MS)]
+
+
+def test_closing_is_silent(scene: Scene):
+    session, alice = scene.login("alice")
+    _, bob = scene.login("bob")
+    alice.take()
+    scene.chat.close(session)
+    scene.chat.leave(session)
+    assert alice.take() == bob.take() == []
+    assert list(scene.chat.lobby.names) == ["bob"]
+    assert scene.audience.members == [bob]
+
+
+# --- Busy ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [Say(["hi", "again"]), Login("dora")], ids=["say", "login"])
+def test_what_a_closed_gate_refuses_changes_nothing_and_works_later(scene: Scene, command: Command):
+    session, _ = scene.login("alice") if isinstance(command, Say) else scene.connect()
+    scene.login("bob")
+    scene.gate.open = False
+    before = scene.snapshot()
+    for _ in range(3):
+        result = scene.chat.handle(session, command)
+        assert result == Busy(scene.gate)
+        assert scene.snapshot() == before
+    scene.gate.open = True
+    assert scene.chat.handle(session, command) is DONE
+    assert scene.snapshot() != before
+
+
+@pytest.mark.parametrize("stranger", [True, False])
+def test_a_direct_message_that_its_recipient_cannot_take_changes_nothing(scene: Scene, stranger: bool):
+    session, alice = scene.login("alice")
+    other, bob = scene.login("bob")
+    if not stranger:
+        scene.chat.handle(other, SendDirectMessage("alice", "hello"))
+    gate = bob.stranger_gate if stranger else bob.contact_gate
+    gate.open = False
+    before = scene.snapshot()
+    assert scene.chat.handle(session, SendDirectMessage("bob", "hi")) == Busy(gate)
+    assert scene.snapshot() == before
+    gate.open = True
+    assert scene.chat.handle(session, SendDirectMessage("bob", "hi")) is DONE
+    assert bob.strangers == [stranger]
+    assert alice.strangers == ([] if stranger else [True])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Ping("x"),
+        Who(),
+        Help(),
+        Quit(),
+        Login("again"),
+        Say([""]),
+        SendDirectMessage("nobody", "hi"),
+        InvalidCommand(ParseError.TOO_LONG),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_what_concerns_nobody_else_never_waits(scene: Scene, command: Command):
+    session, alice = scene.login("alice")
+    scene.gate.open = alice.stranger_gate.open = alice.contact_gate.open = False
+    assert scene.chat.handle(session, command) in (DONE, LEAVE)
+    assert alice.take()
+
+
+def test_a_name_that_is_taken_or_invalid_is_refused_even_while_the_gate_is_closed(scene: Scene):
+    scene.login("alice")
+    scene.gate.open = False
+    session, other = scene.connect()
+    for typed in ("alice", "a b"):
+        assert scene.chat.handle(session, Login(typed)) is DONE
+    assert [type(event) for event in other.take()] == [Rejected, Rejected]
+
+
+# --- Contacts --------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_you_have_written_to_is_no_stranger(scene: Scene):
+    first, alice = scene.login("alice")
+    second, bob = scene.login("bob")
+    scene.chat.handle(first, SendDirectMessage("bob", "one"))
+    scene.chat.handle(second, SendDirectMessage("alice", "two"))
+    scene.chat.handle(first, SendDirectMessage("bob", "three"))
+    assert bob.strangers == [True, False]
+    assert alice.strangers == [False]
+
+
+def test_the_oldest_contacts_are_forgotten():
+    scene = Scene(contacts=2)
+    session, reader = scene.login("reader")
+    others = {name: scene.login(name)[0] for name in ("a", "b", "c")}
+    for name in ("a", "b", "a", "c"):
+        scene.chat.handle(session, SendDirectMessage(name, "hello"))
+    assert list(session.contacts) == ["a", "c"], (
+        "the latest last, and whoever was written to again counts anew"
+    )
+    for other in others.values():
+        scene.chat.handle(other, SendDirectMessage("reader", "hello"))
+    assert reader.strangers == [False, True, False]
+
+
+@given(st.integers(0, 3), st.lists(st.integers(0, 5), max_size=30))
+def test_contacts_never_exceed_their_limit(limit: int, recipients: list[int]):
+    scene = Scene(contacts=limit)
+    session, _ = scene.login("reader")
+    for number in range(6):
+        scene.login(f"p{number}")
+    for number in recipients:
+        scene.chat.handle(session, SendDirectMessage(f"p{number}", "hello"))
+        assert len(session.contacts or ()) <= limit
+    latest = list(dict.fromkeys(reversed([f"p{number}" for number in recipients])))[:limit]
+    assert list(session.contacts or ()) == latest[::-1]
+
+
+def test_contacts_are_by_name_and_survive_its_holder(scene: Scene):
+    session, reader = scene.login("reader")
+    first, _ = scene.login("Bob")
+    scene.chat.handle(session, SendDirectMessage("bob", "hello"))
+    scene.chat.leave(first)
+    second, _ = scene.login("BOB")
+    scene.chat.handle(second, SendDirectMessage("reader", "hello"))
+    assert reader.strangers == [False]

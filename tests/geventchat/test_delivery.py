@@ -1,0 +1,767 @@
+"""What each client is sent, over random histories, against a model that writes everything to everyone at once.
+
+The fast path (one join for each turn, shared bytes, holes, backlogs, gates) has to come to the same bytes as the slow one,
+whoever joins, leaves, stalls, waits, fails or takes a byte at a time; and after each step delivery.py's invariants hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gevent
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from geventchat.chat.chat import Chat, Session
+from geventchat.chat.commands import Login
+from geventchat.clock import SystemClock
+from geventchat.dialects import DIALECTS
+from geventchat.dialects.framing import LineFraming
+from geventchat.net import delivery as delivery_module
+from geventchat.net.delivery import (
+    _FLOOR_BURST_S,
+    _PRESENCE_S,
+    _PROBE_S,
+    _RETRY_S,
+    Audience,
+    Delivery,
+    Subscriber,
+)
+from geventchat.net.waiter import CloseReason
+from geventchat.settings import Limits
+from tests.geventchat.delivery_world import LIMITS, Client, SimulatedSocket, World, in_world
+
+MOST_CLIENTS = 8
+CLIENT = st.integers(0, MOST_CLIENTS - 1)
+TEXT = st.text("abc", min_size=1, max_size=20)
+LONG_TEXT = st.sampled_from(["d" * 90, "e" * 300, "f" * 700])
+CONNECT = st.tuples(
+    st.just("connect"),
+    st.sampled_from(sorted(DIALECTS)),
+    st.sampled_from([0, 7, 60, 500, 10**9, 10**9]),
+    st.sampled_from(["login", "login", "login_invalid"]),
+)
+STEPS = st.one_of(
+    CONNECT,
+    st.tuples(st.just("login"), CLIENT),
+    st.tuples(st.just("login_invalid"), CLIENT),
+    st.tuples(st.just("say"), CLIENT, TEXT),
+    st.tuples(st.just("say"), CLIENT, *[TEXT] * 3),
+    st.tuples(st.just("say"), CLIENT, LONG_TEXT),
+    st.tuples(st.just("send_direct"), CLIENT, CLIENT, st.one_of(TEXT, LONG_TEXT)),
+    st.tuples(st.just("send_direct"), CLIENT, CLIENT, TEXT),
+    st.tuples(st.just("ping"), CLIENT, st.one_of(st.just("x"), LONG_TEXT)),
+    st.tuples(st.just("who"), CLIENT),
+    st.tuples(st.just("quit"), CLIENT),
+    st.tuples(st.just("hang_up"), CLIENT, st.booleans()),
+    st.tuples(st.just("turn")),
+    st.tuples(st.just("turn")),
+    st.tuples(st.just("advance"), st.sampled_from([0.05, 0.5, 2.0, 10.0])),
+    st.tuples(st.just("make_room"), CLIENT, st.sampled_from([1, 13, 100, 500, 10**6])),
+    st.tuples(st.just("fail"), CLIENT, st.sampled_from([BrokenPipeError, MemoryError, ZeroDivisionError])),
+)
+HISTORIES = st.tuples(
+    st.lists(CONNECT, max_size=5),
+    st.one_of(st.lists(STEPS, max_size=80), st.lists(STEPS, min_size=30, max_size=80)),
+).map(lambda parts: parts[0] + parts[1])
+# A client that logs in while an answer from before its login is still waiting.
+ANSWERED_BEFORE_LOGIN = [("connect", "line", 0, "login_invalid"), ("turn",)]
+LOSS = {
+    BrokenPipeError: CloseReason.RESET,
+    MemoryError: CloseReason.FAULT,
+    ZeroDivisionError: CloseReason.FAULT,
+}
+
+
+def play(world: World, history: list[tuple]) -> None:
+    world.member()
+    for action, *details in history:
+        clients = [world.clients[item % len(world.clients)] for item in details if type(item) is int]
+        match action:
+            case "connect":
+                if len(world.clients) < MOST_CLIENTS:
+                    dialect, room, first = details
+                    getattr(world, first)(world.connect(dialect, room))
+            case "make_room":
+                world.make_room(clients[0], details[1])
+            case "fail":
+                clients[0].socket.error = clients[0].socket.error or details[1]()
+            case "hang_up":
+                world.hang_up(clients[0], details[1])
+            case "turn":
+                world.turn()
+            case "advance":
+                world.advance(details[0])
+            case _:
+                getattr(world, action)(*clients, *[item for item in details if type(item) is str])
+        world.check()
+    for client in world.clients:
+        if client.socket.error is not None and client.lost not in {None, CloseReason.SLOW}:
+            assert client.lost is LOSS[type(client.socket.error)]
+    world.check_end()
+
+
+@settings(max_examples=400)
+@given(history=HISTORIES, large_room=st.sampled_from([500, 3]))
+@example(
+    history=[*ANSWERED_BEFORE_LOGIN, ("login", 1), ("turn",), ("say", 0, "a"), ("turn",)], large_room=500
+)
+@example(
+    history=[*ANSWERED_BEFORE_LOGIN, ("say", 0, "a"), ("login", 1), ("say", 0, "b"), ("turn",)],
+    large_room=500,
+)
+def test_everyone_receives_what_the_model_says(history: list[tuple], large_room: int):
+    in_world(lambda world: play(world, history), large_room=large_room)
+
+
+ROOMY = replace(LIMITS, queue_bytes=100_000, turn_bytes=100_000, floor_bytes_per_s=0)
+
+
+def members(world: World, count: int, dialect: str = "line", room: int = 10**9) -> list[Client]:
+    joined = [world.member(dialect, room) for _ in range(count)]
+    world.turn()
+    return joined
+
+
+def backlog(client: Client) -> list[Any]:
+    return list(client.subscriber._backlog or ())
+
+
+def kept_by(clients: list[Client]) -> int:
+    """How many bytes all these backlogs keep in memory together."""
+    pieces = [piece for client in clients for piece in backlog(client)]
+    wholes = {id(piece.obj): len(piece.obj) for piece in pieces if isinstance(piece, memoryview)}
+    return sum(wholes.values()) + sum(len(piece) for piece in pieces if not isinstance(piece, memoryview))
+
+
+# --- Sends -----------------------------------------------------------------------------------------------------------
+
+
+def test_members_in_sync_are_sent_the_very_same_bytes():
+    def body(world: World) -> None:
+        sent: list[bytes] = []
+        talker, *others = members(world, 4)
+        for other in others:
+            world.audiences["line"].in_sync[other.subscriber] = lambda data: sent.append(data) or len(data)
+        world.say(talker, "one")
+        world.say(talker, "two")
+        world.turn()
+        assert sent == [b"MSG p0 one\nMSG p0 two\n"] * 3
+        assert sent[0] is sent[1] is sent[2]
+
+    in_world(body)
+
+
+@pytest.mark.parametrize("speakers", [1, 2, 3])
+def test_each_member_gets_one_send_however_many_messages_a_turn_has(speakers: int):
+    def body(world: World) -> None:
+        everyone = members(world, 5)
+        before = [client.socket.sends for client in everyone]
+        for number in range(50):
+            world.say(everyone[number % speakers], f"{number}")
+        world.turn()
+        sends = [client.socket.sends - count for client, count in zip(everyone, before, strict=True)]
+        # A single speaker has nothing to receive.
+        assert sends == [0 if speakers == 1 else 1, 1, 1, 1, 1]
+        world.check()
+
+    in_world(body, ROOMY)
+
+
+def test_a_flood_is_held_back_for_a_bounded_number_of_looks_and_talk_is_not():
+    def body(world: World) -> None:
+        talker, *_ = members(world, 33)
+
+        def looks_for(text: str) -> int:
+            world.say(talker, text)
+            looks, again = 0, world.delivery._again
+
+            class CountingTimer:
+                def start(self, callback: Callable[[], None]) -> None:
+                    nonlocal looks
+                    looks += 1
+                    again.start(callback)
+
+            world.delivery._again = CountingTimer()
+            world.turn()
+            world.delivery._again = again
+            world.check()
+            return looks
+
+        assert looks_for("x" * 5000) == 0, "the first flood has nothing to wait for"
+        assert looks_for("x" * 4000) == 4, "one look for eight members, while less has been said than before"
+        assert looks_for("x" * 4000) == 0, "as much as before is enough"
+        assert looks_for("x" * 100) == 0, "talk goes out at once"
+
+    in_world(body, ROOMY)
+
+
+def test_a_full_turn_goes_out_without_another_look():
+    def body(world: World) -> None:
+        talker, *_ = members(world, 33)
+        world.say(talker, "x" * 5000)
+        world.turn()
+        world.say(talker, "x" * 4000)
+        world.delivery.turn_bytes = 4000
+        world.delivery._again = None
+        world.turn()
+        world.check()
+
+    in_world(body, ROOMY)
+
+
+def test_a_turn_is_handed_out_by_a_real_loop_too():
+    delivery = Delivery(gevent.get_hub(), SystemClock(), Limits())
+    socket = SimulatedSocket(0)
+    audience = Audience(DIALECTS["line"], LineFraming, delivery)
+    subscriber = Subscriber(socket, audience, delivery, lambda reason, error: None)
+    Chat(lambda: 0.0, new_gate=delivery.new_gate, contacts=1).handle(Session(subscriber), Login("alice"))
+    assert not socket.taken
+    gevent.idle()
+    assert bytes(socket.taken) == b"OK\n"
+
+
+# --- The queue -------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_is_dropped_at_the_queue_limit_and_nobody_else_is_affected():
+    def body(world: World) -> None:
+        talker, other = members(world, 2)
+        slow = world.member(room=3)
+        world.turn()
+        number = 0
+        while slow.lost is None:
+            assert number < 200
+            world.say(talker, f"{number:03d}")
+            world.turn()
+            number += 1
+            assert other.socket.taken == other.expected
+            world.check()
+        assert slow.lost is CloseReason.SLOW
+        assert len(slow.expected) - 3 > LIMITS.queue_bytes
+        assert slow.subscriber.backlog_bytes == 0
+        assert other.socket.taken.endswith(b"INFO p2 disconnected\n")
+        world.check_end()
+
+    in_world(body, replace(LIMITS, floor_bytes_per_s=0))
+
+
+@pytest.mark.parametrize("room", [0, 5])
+def test_the_queue_limit_holds_when_nothing_is_queued(room: int):
+    def body(world: World) -> None:
+        talker, slow = members(world, 2)
+        slow.socket.room = room
+        world.say(talker, "x" * (LIMITS.queue_bytes + room - len("MSG p0 \n")))
+        world.turn()
+        assert slow.lost is None
+        assert slow.subscriber.backlog_bytes == LIMITS.queue_bytes
+        world.make_room(slow, 10**9)
+        slow.socket.room = room
+        world.say(talker, "x" * (LIMITS.queue_bytes + room - len("MSG p0 \n") + 1))
+        world.turn()
+        assert slow.lost is CloseReason.SLOW
+        world.check_end()
+
+    in_world(body)
+
+
+def test_an_answer_larger_than_the_queue_is_sent_and_leaves_the_queue_to_others():
+    def body(world: World) -> None:
+        requester, talker, *_ = members(world, 200)
+        requester.socket.room = 10
+        world.who(requester)
+        world.turn()
+        roster = len("".join(f"USER p{number}\n" for number in range(200)))
+        assert requester.subscriber.backlog_bytes == roster - 10 > LIMITS.queue_bytes
+        said = 0
+        while requester.lost is None:
+            world.say(talker, "x" * 93)
+            said += len("MSG p1 " + "x" * 93 + "\n")
+            world.turn()
+            assert (requester.lost is not None) == (said > LIMITS.queue_bytes)
+        assert requester.lost is CloseReason.SLOW
+        world.check()
+
+    in_world(body, replace(LIMITS, floor_bytes_per_s=0))
+
+
+def test_an_answer_larger_than_the_queue_arrives_whole():
+    def body(world: World) -> None:
+        requester, *_ = members(world, 200)
+        requester.socket.room = 10
+        world.who(requester)
+        world.turn()
+        while not requester.subscriber.idle:
+            assert requester.lost is None
+            world.make_room(requester, 100)
+            world.check()
+        assert requester.socket.taken == requester.expected
+        assert requester.subscriber.answer_bytes == 0
+
+    in_world(body)
+
+
+def test_thousands_of_tiny_answers_become_one_buffer():
+    def body(world: World) -> None:
+        (client,) = members(world, 1)
+        client.socket.room = 0
+        for _ in range(5_000):
+            world.ping(client, "x")
+        assert len(client.subscriber._splices) == 1
+        world.turn()
+        assert len(backlog(client)) == 1
+        assert kept_by([client]) == client.subscriber.backlog_bytes == 5_000 * len("PONG x\n")
+        world.check_end()
+
+    in_world(body)
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_stalled_readers_share_one_turn():
+    def body(world: World) -> None:
+        talker, *stalled = members(world, 101)
+        for client in stalled:
+            client.socket.room = 7
+        for number in range(50):
+            world.say(talker, f"{number:02d}" + "x" * 96)
+        world.turn()
+        assert all(client.subscriber.backlog_bytes > 4_900 for client in stalled)
+        assert kept_by(stalled) == 50 * len(f"MSG p0 00{'x' * 96}\n")
+        world.check_end()
+
+    in_world(body, ROOMY)
+
+
+def test_a_stalled_talker_shares_all_but_its_own_words():
+    def body(world: World) -> None:
+        talker, other, *stalled = members(world, 5)
+        for client in (talker, *stalled):
+            client.socket.room = 0
+        for number in range(10):
+            world.say(other, f"{number}" + "x" * 100)
+        world.say(talker, "mine")
+        world.say(other, "y")
+        world.turn()
+        first, second = backlog(talker)
+        (whole,) = backlog(stalled[0])
+        assert first.obj is whole.obj, "most of the turn is shared"
+        assert type(second) is bytes, "little of it is copied"
+        assert len(first) + len(second) == len(whole) - len("MSG p0 mine\n")
+        world.check_end()
+
+    in_world(body, ROOMY)
+
+
+def test_slices_of_less_than_half_a_turn_are_copied():
+    def body(world: World) -> None:
+        talker, other = members(world, 2)
+        talker.socket.room = 0
+        for _ in range(20):
+            world.say(other, "x" * 100)
+            world.say(talker, "y" * 100)
+        world.turn()
+        assert [type(piece) for piece in backlog(talker)] == [bytes] * 20
+        assert kept_by([talker]) == talker.subscriber.backlog_bytes
+        world.check_end()
+
+    in_world(body, ROOMY)
+
+
+def test_what_is_left_of_a_turn_is_copied_once_more_than_half_of_it_is_sent():
+    def body(world: World) -> None:
+        talker, slow = members(world, 2)
+        slow.socket.room = 0
+        world.say(talker, "x" * 1_000)
+        world.turn()
+        (whole,) = backlog(slow)
+        for room, copied in ((400, False), (200, True)):
+            world.make_room(slow, room)
+            (rest,) = backlog(slow)
+            assert isinstance(rest, bytes) == copied
+            assert kept_by([slow]) <= 2 * slow.subscriber.backlog_bytes
+        assert len(rest) == len(whole) - 600
+        world.check_end()
+
+    in_world(body, ROOMY)
+
+
+# --- Failures --------------------------------------------------------------------------------------------------------
+
+
+def chat_goes_on(world: World, clients: list[Client]) -> None:
+    """Everyone who is still here receives everything."""
+    world.say(clients[0], "still here")
+    world.turn()
+    world.check()
+    for client in clients:
+        assert client.socket.taken == client.expected
+    world.check_end()
+
+
+@pytest.mark.parametrize("error", [MemoryError("planted"), ZeroDivisionError("planted"), OSError("planted")])
+@pytest.mark.parametrize("spliced", [False, True], ids=["in sync", "spliced"])
+@pytest.mark.parametrize("room", [10**9, 0], ids=["sending", "backlogged"])
+def test_a_send_that_fails_ends_that_client_alone(error: Exception, spliced: bool, room: int):
+    def body(world: World) -> None:
+        talker, failing, *others = members(world, 6)
+        failing.socket.room = room
+        if not room:
+            world.say(talker, "first")
+            world.turn()
+        failing.socket.error = error
+        if spliced:
+            world.ping(failing)
+        world.say(talker, "second")
+        world.turn()
+        if not room:
+            failing.socket.room = 1
+            world.make_room(failing, 1)
+        if isinstance(error, OSError):
+            assert (failing.lost, failing.lost_error) == (CloseReason.RESET, "")
+        else:
+            assert failing.lost is CloseReason.FAULT
+            assert "planted" in failing.lost_error
+            assert "Traceback" in failing.lost_error
+        chat_goes_on(world, [talker, *others])
+
+    in_world(body, ROOMY)
+
+
+def test_a_lack_of_memory_for_what_one_client_keeps_ends_that_client_alone(monkeypatch: pytest.MonkeyPatch):
+    own_or_shared = delivery_module._own_or_shared
+
+    def body(world: World) -> None:
+        talker, failing, *others = members(world, 6)
+        failing.socket.room = others[0].socket.room = 100
+        fail_for = len("MSG p0 " + "x" * 500 + "\n") - 100
+        left = iter([MemoryError("planted")])
+
+        def starved(data: Any) -> Any:
+            if len(data) == fail_for and (error := next(left, None)):
+                raise error
+            return own_or_shared(data)
+
+        monkeypatch.setattr(delivery_module, "_own_or_shared", starved)
+        world.say(talker, "x" * 500)
+        world.turn()
+        assert failing.lost is CloseReason.FAULT
+        assert others[0].lost is None
+        world.make_room(others[0], 10**9)
+        chat_goes_on(world, [talker, *others])
+
+    in_world(body, ROOMY)
+
+
+def test_a_lack_of_memory_for_the_whole_turn_delays_it_and_loses_nothing(monkeypatch: pytest.MonkeyPatch):
+    joined = Audience.joined
+    failures = [MemoryError(), MemoryError()]
+
+    def starved(self: Audience) -> bytes:
+        if self.dialect.name == "json" and failures:
+            raise failures.pop()
+        return joined(self)
+
+    def body(world: World) -> None:
+        everyone = [*members(world, 2), *members(world, 2, "json"), *members(world, 2, "slash")]
+        monkeypatch.setattr(Audience, "joined", starved)
+        before = [bytes(client.socket.taken) for client in everyone]
+        world.say(everyone[0], "one")
+        world.turn()
+        assert [bytes(client.socket.taken) for client in everyone] == before
+        assert len(failures) == 1
+        world.advance(_RETRY_S)
+        assert not failures
+        # What is said meanwhile belongs to the same turn.
+        world.say(everyone[2], "two")
+        world.ping(everyone[4])
+        world.advance(_RETRY_S)
+        assert all(client.socket.taken == client.expected for client in everyone)
+        chat_goes_on(world, everyone)
+
+    in_world(body, ROOMY)
+
+
+def test_a_client_that_fails_is_reported_once():
+    def body(world: World) -> None:
+        talker, failing = members(world, 2)
+        failing.socket.error = MemoryError("planted")
+        world.say(talker, "one")
+        world.ping(failing)
+        world.say(talker, "two")
+        world.turn()
+        # `Client` asserts that it is lost only once.
+        assert failing.lost is CloseReason.FAULT
+        failing.subscriber.lose(CloseReason.SLOW, "")
+        failing.subscriber.close()
+        assert failing.lost is CloseReason.FAULT
+
+    in_world(body)
+
+
+# --- Slow readers ----------------------------------------------------------------------------------------------------
+
+SLOW = replace(LIMITS, queue_bytes=40_000, turn_bytes=5_000, floor_bytes_per_s=1_000)
+LINE = "x" * 92
+LINE_BYTES = len(f"MSG p0 {LINE}\n")
+
+
+def fall_behind(world: World, talker: Client, slow: Client) -> None:
+    """Say as much as makes a client that takes nothing fall behind."""
+    while not slow.subscriber.reads_slowly:
+        assert world.say(talker, LINE)
+        world.turn()
+
+
+def say_for(world: World, talker: Client, seconds: float) -> int:
+    """Say as much as the gate admits in this time, without a pause; the bytes that were said."""
+    end_s = world.time.now_s + seconds
+    said = 0
+    while world.time.now_s < end_s:
+        if talker.waiting is None:
+            world.say(talker, LINE)
+            said += LINE_BYTES
+        world.turn()
+        if talker.waiting is not None:
+            world.advance(0.01)
+        assert said < 200 * SLOW.floor_bytes_per_s
+    return said
+
+
+def test_speakers_are_held_back_to_what_a_slow_reader_reads_and_it_is_not_dropped():
+    def body(world: World) -> None:
+        talker, slow, other = members(world, 3)
+        slow.socket.room = 0
+        fall_behind(world, talker, slow)
+        began, said, read = world.time.now_s, 0, 0
+        while world.time.now_s - began < 30:
+            said += say_for(world, talker, 0.1)
+            # A little faster than the floor rate; exactly as fast could be measured as slower.
+            world.make_room(slow, 120)
+            read += 120
+            world.check()
+        assert slow.lost is None
+        assert abs(said - read) < SLOW.floor_bytes_per_s
+        assert slow.subscriber.backlog_bytes < SLOW.queue_bytes / 2
+        assert other.socket.taken == other.expected
+        world.check_end()
+
+    in_world(body, SLOW)
+
+
+def test_a_reader_that_stands_still_slows_speakers_only_until_that_is_seen():
+    def body(world: World) -> None:
+        talker, stalled = members(world, 2)
+        stalled.socket.room = 0
+        fall_behind(world, talker, stalled)
+        said = say_for(world, talker, _PROBE_S - 0.1)
+        assert said <= SLOW.floor_bytes_per_s * (_PROBE_S + _FLOOR_BURST_S) + LINE_BYTES
+        world.advance(_PROBE_S / 2)
+        assert not stalled.subscriber.reads_slowly
+        while stalled.lost is None:
+            assert world.say(talker, LINE), "a reader that stands still is waited for"
+            world.turn()
+        assert stalled.lost is CloseReason.SLOW
+        world.check_end()
+
+    in_world(body, SLOW)
+
+
+def test_a_stalled_reader_that_reads_again_is_waited_for_again():
+    def body(world: World) -> None:
+        talker, slow = members(world, 2)
+        slow.socket.room = 0
+        fall_behind(world, talker, slow)
+        world.advance(2 * _PROBE_S)
+        assert not slow.subscriber.reads_slowly
+        fallen_behind = slow.subscriber.backlog_bytes
+        while slow.subscriber.backlog_bytes < fallen_behind + 20_000:
+            world.say(talker, LINE)
+            world.turn()
+        for _ in range(int(2 * _PROBE_S)):
+            world.make_room(slow, int(SLOW.floor_bytes_per_s))
+            world.advance(1)
+        assert slow.subscriber.reads_slowly
+        world.say(talker, LINE)
+        for _ in range(10):
+            world.say(talker, LINE)
+            world.turn()
+        assert talker.waiting is not None
+        world.check_end()
+
+    in_world(body, SLOW)
+
+
+def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
+    def body(world: World) -> None:
+        talker, sender, slow = members(world, 3)
+        slow.socket.room = 0
+        fall_behind(world, talker, slow)
+        began, sent = world.time.now_s, 0
+        while world.time.now_s - began < _PROBE_S - 0.1:
+            if sender.waiting is None:
+                world.send_direct(sender, slow, LINE)
+                sent += len(f"DM p1 {LINE}\n")
+            world.turn()
+            world.advance(0.01)
+        assert sent <= SLOW.floor_bytes_per_s * (_PROBE_S + _FLOOR_BURST_S) + 200
+        assert sent >= 0.8 * SLOW.floor_bytes_per_s * _PROBE_S
+        world.check_end()
+
+    in_world(body, replace(SLOW, stranger_bytes_per_s=0))
+
+
+def test_strangers_share_one_rate_and_contacts_are_not_held_back_by_it():
+    limits = replace(LIMITS, queue_bytes=1_000_000, turn_bytes=100_000, contacts=100)
+
+    def body(world: World) -> None:
+        reader, friend, *strangers = members(world, 12)
+        world.send_direct(reader, friend, "hello")
+        began, sent = world.time.now_s, 0
+        while world.time.now_s - began < 60:
+            for stranger in strangers:
+                if stranger.waiting is None:
+                    world.send_direct(stranger, reader, LINE)
+                    sent += 1
+            assert world.send_direct(friend, reader, "a friend"), "a contact waits for strangers"
+            world.advance(0.5)
+        arrived = reader.socket.taken.count(LINE.encode())
+        frame = len(f"DM p11 {LINE}\n")
+        most = limits.stranger_burst_bytes + 60 * limits.stranger_bytes_per_s
+        assert most - 2 * frame <= arrived * frame <= most + frame
+        # One address is not served at the cost of another: p2 to p11 come from three.
+        by_sender = [reader.socket.taken.count(f"DM p{n} {LINE}".encode()) for n in range(2, 12)]
+        by_address = [sum(by_sender[(address - 2) % 3 :: 3]) for address in range(3)]
+        assert max(by_address) - min(by_address) <= 4
+        world.check_end()
+
+    in_world(body, limits)
+
+
+def test_a_full_turn_closes_the_gate_until_it_is_handed_out():
+    def body(world: World) -> None:
+        talker, other, *_ = members(world, 4)
+        assert world.say(talker, "x" * 300)
+        assert not world.say(other, "waits"), "a turn is full"
+        assert not world.login(world.connect()), "a login waits as well"
+        assert world.ping(talker), "an answer does not wait"
+        world.turn()
+        assert other.waiting is None
+        world.check_end()
+
+    in_world(body)
+
+
+def test_departures_that_do_not_fit_into_a_turn_wait_and_the_name_is_free_at_once():
+    def body(world: World) -> None:
+        everyone = members(world, 30)
+        for client in everyone[2:]:
+            world.hang_up(client)
+        assert len(world.chat.lobby.names) == len(world.chat) == 2
+        assert world.chat.lobby._departures
+        world.turn()
+        assert not world.chat.lobby._departures
+        for client in everyone[:2]:
+            assert client.socket.taken.count(b"disconnected\n") == 28
+        world.check_end()
+
+    in_world(body, replace(LIMITS, queue_bytes=4_096))
+
+
+# --- People who come and go in a large room --------------------------------------------------------------------------
+
+
+def test_people_who_come_and_go_in_a_large_room_are_announced_a_few_times_per_second():
+    def body(world: World) -> None:
+        everyone = members(world, 20, "slash")
+        world.advance(1)
+        watcher = everyone[0]
+        before, began = watcher.socket.sends, world.time.now_s
+        for number in range(100):
+            newcomer = world.member("slash")
+            world.advance(0.005)
+            world.hang_up(newcomer if number % 2 else everyone[1 + number // 8])
+            world.advance(0.005)
+            world.check()
+        sends = watcher.socket.sends - before
+        assert sends <= (world.time.now_s - began) / _PRESENCE_S + 1
+        assert sends >= 8
+        world.advance(_PRESENCE_S)
+        assert watcher.socket.taken == watcher.expected
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=5)
+
+
+def test_what_is_said_does_not_wait_for_who_comes_and_goes():
+    def body(world: World) -> None:
+        talker, other, leaver, first = members(world, 4)
+        world.hang_up(first)
+        world.turn()
+        announced = b"OK\nINFO p3 disconnected\n"
+        assert other.socket.taken == announced, "the first one is announced at once"
+        world.hang_up(leaver)
+        world.turn()
+        assert other.socket.taken == announced
+        assert world.audiences["line"].size > 0
+        world.say(talker, "now")
+        world.turn()
+        assert other.socket.taken == announced + b"INFO p2 disconnected\nMSG p0 now\n"
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)
+
+
+def test_a_private_answer_does_not_wait_and_comes_after_what_was_announced_before_it():
+    def body(world: World) -> None:
+        requester, other, *leavers, first = members(world, 7)
+        world.hang_up(first)
+        world.turn()
+        for leaver in leavers[:2]:
+            world.hang_up(leaver)
+        world.ping(requester, "x")
+        world.turn()
+        announced = b"OK\nINFO p6 disconnected\nINFO p2 disconnected\nINFO p3 disconnected\n"
+        assert requester.socket.taken == announced + b"PONG x\n"
+        assert other.socket.taken == b"OK\nINFO p6 disconnected\n"
+        world.hang_up(leavers[2])
+        world.turn()
+        assert requester.socket.taken == announced + b"PONG x\n"
+        world.advance(_PRESENCE_S)
+        assert requester.socket.taken == announced + b"PONG x\nINFO p4 disconnected\n"
+        assert other.socket.taken == announced + b"INFO p4 disconnected\n"
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)
+
+
+def test_one_who_leaves_gets_everything_at_once():
+    def body(world: World) -> None:
+        leaver, _, _, gone = members(world, 4)
+        world.hang_up(gone)
+        world.turn()
+        world.quit(leaver)
+        world.turn()
+        assert leaver.socket.taken == b"OK\nINFO p3 disconnected\nGoodbye!\n"
+        assert leaver.subscriber.idle
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)
+
+
+def test_a_turn_that_is_full_does_not_stay_open():
+    def body(world: World) -> None:
+        watcher, *leavers = members(world, 30)
+        for leaver in leavers[:20]:
+            world.hang_up(leaver)
+        world.turn()
+        assert watcher.socket.taken.count(b"disconnected") >= LIMITS.turn_bytes // len(
+            "INFO p10 disconnected\n"
+        )
+        world.check_end()
+
+    in_world(body, replace(LIMITS, queue_bytes=4_096), large_room=2)

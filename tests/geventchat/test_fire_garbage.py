@@ -1,0 +1,20 @@
+"""Ten thousand strings of garbage, in every dialect: others are unaffected and nothing is left behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fire.garbage import KINDS
+from tests.fire.garbage_clients import send_garbage
+from tests.geventchat.model.dialects import DIALECTS
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_garbage_affects_nobody_else_and_leaves_nothing_behind(dialect: str) -> None:
+    run = send_garbage(3_400, seed=1, dialect=dialect)
+    assert run.strings == sum(run.kinds.values()) == 3_400
+    assert set(run.kinds) == set(KINDS)
+    # A server that refused every connection would pass everything else.
+    assert run.reasons["closed"] > 500
+    assert run.reasons["http"] > 30
+    assert run.reasons["tls"] > 30

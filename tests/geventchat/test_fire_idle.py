@@ -1,0 +1,27 @@
+"""Five thousand idle connections: cheap, disconnected exactly when they are due, and their names free again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fire.idle import exact_idle_timeouts, idle_clients
+from tests.fire.process import descriptors_allowed
+
+KIB = 1024
+# Both ends of five thousand connections, in one process.
+NEEDED = 10_200
+pytestmark = pytest.mark.skipif(
+    not descriptors_allowed(NEEDED), reason=f"this system allows fewer than {NEEDED} open files"
+)
+
+
+def test_idle_clients_are_disconnected_at_the_microsecond_and_their_names_are_free() -> None:
+    exact_idle_timeouts(5_000, idle_s=60)
+
+
+def test_idle_clients_on_real_sockets_cost_little_and_are_never_disconnected_early() -> None:
+    run = idle_clients(5_000, idle_s=6, logged_in=True)
+    # The aim is 10 KB; what is measured is the process, and its allocator takes memory in steps.
+    assert run.bytes_each < 11 * KIB
+    # How late they are depends on the machine; the exact moment is checked in virtual time.
+    assert run.late_most_s < 30

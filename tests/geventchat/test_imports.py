@@ -1,0 +1,167 @@
+"""Which module can import which: every arrow in docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "geventchat"
+PATHS = sorted(PACKAGE.rglob("*.py"))
+SOCKETS = ("gevent", "greenlet", "socket", "select", "threading", "time")
+EACH_MODULE = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+
+def imported(path: Path) -> set[str]:
+    """Every name that a file imports, anywhere in it, for type checking too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides where it points"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def inside(*parts: str) -> list[Path]:
+    """The files in these folders, and these files."""
+    found = [path for path in PATHS for part in parts if path.is_relative_to(PACKAGE / part)]
+    assert found, parts
+    return found
+
+
+def offenders(paths: list[Path], *forbidden: str) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in paths
+        for name in sorted(imported(path))
+        for word in forbidden
+        if name == word or name.startswith(word + ".")
+    ]
+
+
+def geventchat_modules(*parts: str) -> list[str]:
+    return [f"geventchat.{part}" for part in parts]
+
+
+def test_chat_imports_no_other_part_of_the_server_and_cannot_wait():
+    outside = geventchat_modules("dialects", "net", "services", "client", "server", "cli", "settings", "log")
+    assert not offenders(inside("chat"), *SOCKETS, *outside)
+
+
+def test_dialects_import_chat_alone_and_cannot_wait():
+    outside = geventchat_modules("net", "services", "client", "server", "cli", "settings", "log")
+    assert not offenders(inside("dialects"), *SOCKETS, *outside)
+
+
+def test_a_dialect_imports_no_other_dialect():
+    names = ("line", "json", "slash")
+    for name in names:
+        others = geventchat_modules(*(f"dialects.{other}" for other in names if other != name))
+        assert not offenders(inside(f"dialects/{name}.py"), *others)
+
+
+def test_net_imports_nothing_that_composes_it():
+    assert not offenders(
+        inside("net"), *geventchat_modules("server", "daemon", "cli", "health", "client", "services")
+    )
+
+
+def test_only_the_daemon_imports_the_server():
+    others = [path for path in PATHS if path not in inside("daemon.py", "server.py", "__init__.py")]
+    assert not offenders(others, *geventchat_modules("server"))
+
+
+def test_settings_import_no_sockets():
+    assert not offenders(
+        inside("settings.py"), *SOCKETS, *geventchat_modules("net", "server", "daemon", "cli")
+    )
+
+
+def test_only_net_server_and_daemon_import_gevent():
+    with_gevent = inside("net", "server.py", "daemon.py")
+    assert not offenders([path for path in PATHS if path not in with_gevent], "gevent", "greenlet")
+
+
+def test_the_client_uses_chat_and_dialects_but_no_part_of_the_server():
+    server_parts = geventchat_modules("net", "services", "server", "daemon", "cli", "settings", "log")
+    assert not offenders(inside("client"), "gevent", *server_parts)
+
+
+def test_the_server_does_not_import_the_harness():
+    assert not offenders(PATHS, "harness")
+
+
+def test_only_the_clock_reads_the_time():
+    assert not offenders([path for path in PATHS if path not in inside("clock.py", "client")], "time")
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of more than one module, or with an edge to itself (Tarjan)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        order[node] = lowest[node] = len(order)
+        stack.append(node)
+        for other in sorted(graph[node]):
+            if other not in order:
+                visit(other)
+                lowest[node] = min(lowest[node], lowest[other])
+            elif other in stack:
+                lowest[node] = min(lowest[node], order[other])
+        if lowest[node] == order[node]:
+            at = stack.index(node)
+            component = stack[at:]
+            del stack[at:]
+            if len(component) > 1 or node in graph[node]:
+                found.append(sorted(component))
+
+    for node in sorted(graph):
+        if node not in order:
+            visit(node)
+    return found
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Which module imports which; `from package import module` is an edge to the module alone."""
+    modules = {module_name(path): path for path in PATHS}
+    graph: dict[str, set[str]] = {}
+    for importer, path in modules.items():
+        graph[importer] = edges = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                edges |= {alias.name for alias in node.names} & modules.keys()
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                edges |= {name if name in modules else node.module for name in names} & modules.keys()
+    return graph
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_modules_import_each_other_in_a_cycle():
+    graph = import_graph()
+    assert graph["geventchat.net.connection"] >= {"geventchat.net.delivery", "geventchat.chat.chat"}
+    assert graph["geventchat"] >= {"geventchat.server", "geventchat.net.listener"}
+    assert not cycles(graph)
+
+
+def test_the_search_for_cycles_finds_them():
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert cycles({"a": {"a"}}) == [["a"]]
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": {"d"}, "f": {"a"}}
+    assert cycles(graph) == [["d", "e"], ["a", "b", "c"]]
+
+
+@EACH_MODULE
+def test_a_module_says_what_it_is_for(path: Path):
+    assert ast.get_docstring(ast.parse(path.read_text())), "it has no docstring"

@@ -1,0 +1,258 @@
+"""`harness` as its users type it: what it prints, what it writes and how it exits."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+CORRECT = ("--app", "tests.harness.servers.talk:serve_correctly")
+WITH_FAULT = ("--app", "tests.harness.servers.talk:serve")
+GOOD = "title: a login is answered\n\nalice> LOGIN alice\nalice< OK\n"
+BAD = "alice> LOGIN alice\nalice< NO\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+    return tmp_path
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        (folder / f"{name}.chat").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        (GOOD, 0, "1 passed in"),
+        (BAD, 1, "FAILED a.chat:2   alice received something else"),
+        ("alice conects\n", 2, "SCRIPT ERROR a.chat"),
+        (
+            "needs: magic\n\na> x\n",
+            0,
+            "skipped a.chat  needs magic, which tests.harness.servers.talk:serve lacks",
+        ),
+        ("server: fault=drops salt=1\n\na> x\n", 2, "no option 'salt'; known: fault"),
+    ],
+)
+def test_the_exit_code_says_whose_fault_it_is(folder, capsys, text, code, message):
+    write(folder, a=text)
+    assert main(["play", "a.chat", *WITH_FAULT]) == code
+    assert message in capsys.readouterr().out
+
+
+def test_without_a_command_it_prints_the_help(capsys):
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "play scripts and report what fails" in captured.out
+    assert captured.out.startswith("usage: harness ")
+    assert not captured.err
+
+
+def test_it_prints_its_version(capsys):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"harness (\d+\.\d+.*|\(not installed\))\n", capsys.readouterr().out)
+
+
+def test_a_script_error_outweighs_a_failure(folder, capsys):
+    write(folder, a=BAD, b="alice conects\n", c=GOOD)
+    assert main(["play", ".", *CORRECT]) == 2
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 failed, 1 script error, 1 passed in ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["play", "nowhere.chat", *CORRECT], "cannot read nowhere.chat: No such file"),
+        (["play", ".", *CORRECT], "no *.chat file in ."),
+        (["play", "a.chat", "-k", "zebra", *CORRECT], "no *.chat file in a.chat with 'zebra' in its path"),
+        (["play", "a.chat", "--app", "nowhere:serve"], "nowhere:serve: No module named 'nowhere'"),
+        (["play", "a.chat", "--app", "os:path"], "os:path is not a factory"),
+        (["play", "a.chat", "--app", "os"], "expected MODULE:FACTORY"),
+        (["play", "a.chat", "--connect", "nonsense"], "expected HOST:PORT"),
+        (["play", "a.chat", "--connect", "127.0.0.1:1"], "connection refused by 127.0.0.1:1"),
+        (["play", "a.chat", "--fence", "PING", *CORRECT], "a line without its answer"),
+        (["play", "a.chat", "--within", "5", *CORRECT], "'5' is not a duration"),
+        (["play", "a.chat", "--server", "false {port}"], "exited with status 1 before it listened"),
+    ],
+)
+def test_what_cannot_be_played_is_explained_and_exits_with_2(folder, capsys, arguments, message):
+    if arguments[1] == "a.chat":
+        write(folder, a=GOOD)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.out + captured.err
+
+
+def test_x_stops_at_the_first_failure_and_k_chooses(folder, capsys):
+    write(folder, a=BAD, b=BAD, good=GOOD)
+    assert main(["play", ".", "-x", *CORRECT]) == 1
+    assert capsys.readouterr().out.count("FAILED") == 1
+    assert main(["play", ".", "-k", "GOOD", "-v", *CORRECT]) == 0
+    assert capsys.readouterr().out.startswith("passed good.chat\n1 passed in ")
+
+
+def test_folders_are_searched_and_files_of_definitions_are_left_out(folder, capsys):
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "x.chat").write_text("include ../common.chat\n\nalice logs in\n")
+    (folder / "deep" / "common.chat").write_text("define X logs in:\n    X>~ LOGIN ${X}\n    X< OK\n")
+    assert main(["play", "deep", *CORRECT]) == 0
+    assert capsys.readouterr().out.startswith("1 passed in ")
+
+
+def test_several_processes_give_the_same_verdicts_in_the_same_order(capsys):
+    def output(*more: str) -> str:
+        assert main(["play", str(GOLDEN), *WITH_FAULT, "-k", "line", *more]) == 1
+        text = capsys.readouterr().out
+        return "\n".join(line for line in text.splitlines() if line.startswith(("FAILED", "  hint", "bob")))
+
+    assert output("-j", "2") == output()
+
+
+def test_the_junit_report_has_every_failure(folder):
+    write(
+        folder,
+        a=BAD,
+        b="alice conects\n",
+        c=GOOD,
+        d="needs: magic\n\na> x\n",
+        e="alice> \\x01\nalice<< \\x01\n",
+    )
+    assert main(["play", ".", *CORRECT, "--junit", "report.xml"]) == 2
+    suite = ET.parse(folder / "report.xml").getroot()[0]
+    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "5", "failures": "2", "errors": "1", "skipped": "1",
+    }  # fmt: skip
+    failure = suite[0].find("failure")
+    assert failure.get("message") == "alice received something else"
+    assert "received  OK" in failure.text
+
+
+def test_the_page_is_self_contained(folder):
+    write(folder, a=BAD, c=GOOD, evil="title: <script>alert(1)</script>\n\nalice> LOGIN <b>\nalice< <i>\n")
+    assert main(["play", ".", *CORRECT, "--html", "page.html"]) == 1
+    page = (folder / "page.html").read_text()
+    assert "2 failed, 1 passed" in page
+    assert "<script" not in page
+    assert "<b>" not in re.sub(r'<b class="\w+">', "", page)
+    assert not re.search(r"(src|href)=|url\(|@import", page)
+    assert 'class="bad"' in page
+    # All turns of a script that passed are shown too.
+    assert "&gt; LOGIN alice" in page
+
+
+def test_update_prints_the_difference_and_exits_with_0_if_all_files_pass_now(folder, capsys):
+    write(folder, a=BAD, b=GOOD)
+    assert main(["update", ".", *CORRECT]) == 0
+    out = capsys.readouterr().out
+    assert "-alice< NO\n+alice< OK\n" in out
+    assert "unchanged b.chat" in out
+    assert main(["play", ".", *CORRECT]) == 0
+
+
+def test_update_explains_a_refusal_and_exits_with_1(folder, capsys):
+    write(folder, a="repeat 2 as n:\n    a>~ LOGIN ${n}\n    a< OK\n    a> WHO\n    a< x\n")
+    assert main(["update", "a.chat", *CORRECT]) == 1
+    assert "not rewritten: line 5 is played 2 times" in capsys.readouterr().out
+
+
+def test_check_needs_no_server(folder, capsys):
+    write(folder, a=GOOD, b="alice> LOGIN alice\nalcie< OK\n")
+    assert main(["check", "a.chat"]) == 0
+    assert capsys.readouterr().out == "1 script is valid\n"
+    assert main(["check", "a.chat", "b.chat", "c.chat"]) == 2
+    out = capsys.readouterr().out
+    assert "b.chat:2:1: alcie has not connected yet" in out
+    assert "cannot read c.chat: No such file or directory" in out
+
+
+def harness(*arguments: str, folder: Path, **streams: Any) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments], cwd=folder, env=environment, **streams
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["--version"],
+        ["play", "--help"],
+        ["play", ".", "-v", *CORRECT],
+        ["play", ".", "-j", "2", "-v", *CORRECT],
+        ["update", ".", *CORRECT],
+        ["check", "."],
+        ["record", "--connect", "127.0.0.1:9", "--listen", "0", "-o", "out.chat"],
+        ["audit", ".", *CORRECT],
+        ["explore", ".", "--runs", "1", *CORRECT],
+        ["generate", "--model", "tests.harness.servers.talkers:Talkers", "--runs", "1", *CORRECT],
+        ["compare", ".", "--app", "talk=tests.harness.servers.talk:serve"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_ends_quietly_if_its_output_is_closed(folder, arguments):
+    write(folder, a=GOOD, b=BAD, c="alice conects\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = harness(*arguments, folder=folder, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    _, errors = process.communicate(timeout=30)
+    assert errors == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_the_help_imports_nothing_that_is_slow(folder):
+    code = (
+        "import contextlib, io, sys\nfrom harness.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n    main(['--help'])\n"
+        "print(*sorted(set(sys.modules) & {'gevent', 'asyncio', 'multiprocessing', 'socket', 'harness.playing'}))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert ran.stdout == "\n"
+
+
+def on_a_terminal(*arguments: str, folder: Path, **environment: str) -> str:
+    ours, theirs = pty.openpty()
+    clean = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=folder, stdout=theirs, stderr=theirs, env={**clean, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+    os.close(theirs)
+    written = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        written += chunk
+    os.close(ours)
+    process.wait()
+    return written.decode()
+
+
+def test_a_terminal_gets_colours_and_progress(folder):
+    write(folder, a=BAD, b=GOOD)
+    text = on_a_terminal("play", ".", *CORRECT, folder=folder)
+    assert "\x1b[1;31mFAILED " in text
+    assert "1/2  1 failed  a.chat\r\x1b[K" in text
+    assert "\x1b[1;31m" not in on_a_terminal("play", ".", *CORRECT, folder=folder, NO_COLOR="1")

@@ -1,0 +1,85 @@
+"""The suite of the line protocol finds the documented mistakes of three small servers, and no others."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import Grade, Outcome
+from harness.batch import scripts_in
+from harness.compare.compare import Cell, ComparedServer, Tags, compare
+from harness.compare.report import mark
+from harness.language.script import check, load
+from harness.language.steps import FenceLine, ReceivesNothing
+from harness.playing.pipeline import PlayOptions
+from harness.targets.choice import TargetChoice
+
+SERVERS = Path(__file__).parents[1] / "conformance" / "servers"
+SCRIPTS = list(scripts_in([Path("suite:chat-line")]))
+FENCE = FenceLine("PING", ("PONG", "ERR must-login-first"))
+
+# The scripts that each server fails, and the documented mistake that each of them finds.
+FOUND = {
+    "threaded": {"many-lines": 1, "login-refused": 2},
+    "selecting": {
+        "msg": 1,
+        "msg-text": 1,
+        "many-lines": 1,
+        "login-refused": 1,
+        "ten-users": 1,
+        "session-000": 1,
+        "session-001": 1,
+        "leaving": 2,
+    },
+    "streaming": {"dm-text": 1, "who": 2, "session-000": 2, "session-001": 2, "session-002": 2, "quit": 3},
+}
+FEATURES = {"threaded": "000 idle-info", "selecting": "001 idle-err", "streaming": "002 idle-none"}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_it_finds_the_documented_mistakes_of_each_server_and_no_others(name: str) -> None:
+    source = SERVERS / f"{name}.py"
+    command = f"{sys.executable} {source} {{port}} {{idle=60}}"
+    server = ComparedServer(name, TargetChoice(server=command, features=frozenset(FEATURES[name].split())))
+    # Most of the time goes into waiting this long for lines that are missing.
+    cells = list(compare(SCRIPTS, [server], PlayOptions(FENCE, 2.0), 1))
+    failed = {Path(cell.file).stem for cell in cells if cell.outcome is Outcome.FAILED}
+    assert failed == set(FOUND[name]), listed(cells)
+    assert {cell.outcome for cell in cells} == {Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED}
+    documented = documented_column(name)
+    assert documented.keys() == {Path(cell.file).name for cell in cells}
+    for cell in cells:
+        # The effects of a connection's end are only waited for, so that a later turn can be blamed.
+        settled = cell.verdict is not None and cell.verdict.grade is Grade.SETTLED
+        compared = slice(1) if settled else slice(None)
+        assert mark(cell).split()[compared] == documented[Path(cell.file).name].split()[compared], cell.file
+    mistakes = {int(line[0]) for line in source.read_text().splitlines() if line[:2] in ("1.", "2.", "3.")}
+    assert mistakes == set(FOUND[name].values())
+
+
+def documented_column(server: str) -> dict[str, str]:
+    """The column of this server in the table of docs/audit-and-compare.md."""
+    page = (Path(__file__).parents[2] / "docs" / "audit-and-compare.md").read_text(encoding="utf-8")
+    rows = [re.split(r" {2,}", line.strip()) for line in page.splitlines()]
+    at = next(row for row in rows if "threaded" in row and "selecting" in row).index(server)
+    return {row[0]: row[at + 1] for row in rows if len(row) == 5 and row[0].endswith(".chat")}
+
+
+def listed(cells: list[Cell]) -> str:
+    return "\n".join(f"{cell.file}:{cell.line} {cell.outcome.value} {cell.message}" for cell in cells)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_expectation_names_the_documents_it_comes_from(path: Path) -> None:
+    script = load(path)
+    tags = Tags(script)
+    for turn in check(script).turns:
+        for located in turn.expectations:
+            if isinstance(located.step, ReceivesNothing):
+                continue  # only a remark for the reader
+            found = tags.at(located.script.file, located.line)
+            assert found, f"{located.script.file}:{located.line}"
+            assert set(found) <= {"000", "001", "002"}

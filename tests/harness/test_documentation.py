@@ -1,0 +1,234 @@
+"""What the documentation shows is true: its servers, scripts, models and reports are played, and its options exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import Command, InProcess, PlayOptions, Verdict, parse, play
+from harness.cli import main
+from harness.interception.schedule import Perturbation
+from harness.language.steps import FenceLine
+from harness.options import OPTIONS
+from harness.report.styled_text import plain
+from harness.report.text import report
+from harness.update import update
+from tests.app import serve
+
+ROOT = Path(__file__).parents[2]
+TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
+FENCE = FenceLine("PING", ("PONG",))
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def block(name: str, *parts: str) -> str:
+    """The only block of this page that contains all these parts."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE)
+    (found,) = [text for text in blocks if all(part in text for part in parts)]
+    return found
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"[0-9]+\.[0-9]{2} s", "0.00 s", text)
+
+
+# --- transcripts.md -----------------------------------------------------------------------------------------
+
+FIRST = ("title: everyone else", "alice> LOGIN alice")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Command:
+    path = tmp_path / "chat.py"
+    path.write_text(block(TRANSCRIPTS, "socketserver.ThreadingTCPServer"))
+    return Command([sys.executable, str(path), "{port}"])
+
+
+def played(text: str, server: Command) -> Verdict:
+    return play(parse(text, "wrong.chat"), server, PlayOptions(FENCE, within_s=2.0))
+
+
+def test_the_first_transcript_passes(server):
+    verdict = played(block(TRANSCRIPTS, *FIRST), server)
+    assert verdict.passed, plain(report(verdict))
+
+
+def test_the_failing_transcript_has_the_report_that_is_shown(server):
+    shown = block(TRANSCRIPTS, "$ harness play wrong.chat").split("\n", 1)[1].rsplit("\n\n1 failed", 1)[0]
+    title = shown.splitlines()[1].strip()
+    first = block(TRANSCRIPTS, *FIRST)
+    wrong = first.replace(first.splitlines()[0], f"title: {title}").replace(
+        "bob< MSG", "alice< MSG alice hello there\nbob< MSG"
+    )
+    assert plain(report(played(wrong, server))).rstrip() == shown
+
+
+def test_the_draft_is_filled_in_as_shown(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("draft.chat")
+    path.write_text(block(TRANSCRIPTS, "receives nothing\n\n# what"))
+    done = update(path, server, PlayOptions(FENCE))
+    assert [line.rstrip() for line in done.diff.splitlines()] == block(
+        TRANSCRIPTS, "--- draft.chat"
+    ).splitlines()[1:]
+
+
+def test_the_definitions_and_the_free_order_pass(server):
+    text = (
+        block(TRANSCRIPTS, "define X logs in:")
+        + "carol logs in\ndave logs in\n\n"
+        + block(TRANSCRIPTS, "in any order, the same for carol dave:")
+    )
+    verdict = played(text, server)
+    assert verdict.passed, plain(report(verdict))
+
+
+def test_the_recorded_session_passes(server):
+    text = block(TRANSCRIPTS, "title: recorded from").replace("127.0.0.1:4000", "somewhere")
+    verdict = played(text, server)
+    assert verdict.passed, plain(report(verdict))
+
+
+def test_the_captures_are_a_script():
+    assert parse(block(TRANSCRIPTS, "alice<~ CREATED ${id:int}"))
+
+
+# --- audit-and-compare.md -----------------------------------------------------------------------------------
+
+SERVER = f"{sys.executable} chat.py {{port}}"
+
+
+@pytest.fixture
+def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "chat.py").write_text(block(TRANSCRIPTS, "socketserver.ThreadingTCPServer"))
+    (tmp_path / "hello.chat").write_text(block(AUDIT, "title: bob hears what alice says\n"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(command: str) -> int:
+    return main([command, "hello.chat", "--server", SERVER, "--within", "2s"])
+
+
+def test_the_audit_of_the_loose_script_has_the_report_that_is_shown(audited, capsys):
+    assert run("audit") == 1
+    shown = block(AUDIT, "$ harness audit hello.chat").split("\n", 1)[1]
+    assert without_times(capsys.readouterr().out) == without_times(shown)
+
+
+def test_the_loose_script_passes_the_mistake_and_the_literal_line_does_not(audited, capsys):
+    server, script = audited / "chat.py", audited / "hello.chat"
+    correct = server.read_text()
+    assert "MSG {name} {rest}" in correct
+    server.write_text(correct.replace("MSG {name} {rest}", "MSG {other} {rest}"))
+    assert run("play") == 0
+    script.write_text(script.read_text().replace("bob<~ MSG ${who} hello", "bob< MSG alice hello"))
+    capsys.readouterr()
+    assert run("play") == 1
+    assert block(AUDIT, "FAILED hello.chat:9") in capsys.readouterr().out
+    server.write_text(correct)
+    assert run("audit") == 0
+
+
+# --- explore-and-generate.md --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explored(tmp_path: Path) -> Path:
+    (tmp_path / "relay.py").write_text(block(EXPLORE, "import StreamServer", "they say"))
+    (tmp_path / "relay.chat").write_text(block(EXPLORE, "title: everyone else", "bob connects"))
+    (tmp_path / "names.py").write_text(block(EXPLORE, "import StreamServer", "TAKEN"))
+    (tmp_path / "talkers.py").write_text(block(EXPLORE, "class Talkers"))
+    return tmp_path
+
+
+def output(folder: Path, command: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", *command.split()]
+    ran = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    assert not ran.stderr
+    return without_times(ran.stdout)
+
+
+@pytest.mark.parametrize("which", ["explore relay.chat", "generate --model"])
+def test_a_command_prints_what_is_shown(explored: Path, which: str) -> None:
+    command, shown = block(EXPLORE, f"$ harness {which}").split("\n", 1)
+    assert output(explored, command.removeprefix("$ ")) == without_times(shown)
+
+
+def test_the_second_mistake_of_the_relay_has_the_cause_that_is_named(explored: Path) -> None:
+    server = explored / "relay.py"
+    head, _ = server.read_text().split("    while chunk")
+    server.write_text(
+        head
+        + """\
+    for line in sock.makefile("rb"):
+        for other in people:
+            if other is not sock:
+                other.sendall(b"they say " + line)
+    people.remove(sock)
+"""
+    )
+    assert "1 passed" in output(explored, "harness explore relay.chat --app relay:serve")
+    (explored / "two.chat").write_text(
+        "alice connects\nbob connects\ncarol connects\n\ntogether:\n    alice> hello\n    bob> hello yourself\n"
+        "in any order:\n    alice< they say hello yourself\n    bob< they say hello\n    carol< they say hello\n"
+        "    carol< they say hello yourself\n"
+    )
+    cause = Perturbation.STALLS.description
+    assert f"caused by `{cause}`" in page(EXPLORE)
+    shown = output(explored, "harness explore two.chat --app relay:serve")
+    assert re.search(rf"^  cause     .*{cause}$", shown, re.MULTILINE)
+
+
+def test_the_script_with_a_fault_passes() -> None:
+    text = block(EXPLORE, "accepting fails with EMFILE", "bob receives nothing")
+    verdict = play(parse(text), InProcess(serve))
+    assert verdict.passed, plain(report(verdict))
+
+
+def test_every_kind_of_perturbation_is_documented() -> None:
+    assert re.findall(r"^\| `(\w+)` \| ", page(EXPLORE), re.MULTILINE) == [
+        kind.value for kind in Perturbation
+    ]
+
+
+# --- options ------------------------------------------------------------------------------------------------
+
+
+def test_every_option_is_documented_on_the_page_of_its_command_or_as_one_of_play() -> None:
+    pages = {"audit": AUDIT, "compare": AUDIT, "explore": EXPLORE, "generate": EXPLORE}
+    missing = {
+        (command, row.flag)
+        for row in OPTIONS
+        for command in row.commands.split()
+        if not re.search(
+            rf"{row.flag}\b",
+            page(TRANSCRIPTS if "play" in row.commands else pages.get(command, TRANSCRIPTS)),
+        )
+    }
+    assert missing == set()
+
+
+def test_every_option_of_the_pytest_plugin_is_documented() -> None:
+    pages = page(TRANSCRIPTS) + page(AUDIT) + page(EXPLORE)
+    missing = {row.pytest for row in OPTIONS if row.pytest and not re.search(rf"{row.pytest}\b", pages)}
+    assert missing == set()
+    keys = {row.pytest.removeprefix("--").replace("-", "_") for row in OPTIONS if row.ini}
+    assert {key for key in keys if key not in pages} == set()
+
+
+@pytest.mark.parametrize("name", [TRANSCRIPTS, AUDIT, EXPLORE])
+def test_every_option_in_the_documentation_exists(name: str) -> None:
+    known = {row.flag for row in OPTIONS} | {row.pytest for row in OPTIONS}
+    pytest_options = {"--lf", "--junitxml", "--port"}
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page(name)))
+    assert mentioned - known - pytest_options == set()

@@ -1,0 +1,262 @@
+"""Exploration: a correct server passes every schedule, a fragile one fails some, and each failure can be reproduced."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gevent import _socket3  # type: ignore[attr-defined]
+
+from harness import Address, InProcess, Outcome, parse, play, render
+from harness.cli import main
+from harness.explore import Finding, count_actions, explorable, explore, report
+from harness.interception.interceptor import AcceptedConnection, Interceptor
+from harness.interception.schedule import EVERY, Perturbation, Schedule
+from harness.language.steps import Script
+from harness.options import OPTIONS
+from harness.report.styled_text import plain
+from harness.targets.choice import UsageError
+from tests.harness.servers.fragile import FAULTS, serve
+
+ROOT = Path(__file__).parents[2]
+APP = ("--app", "tests.harness.servers.fragile:serve")
+TALK = """\
+alice> alice
+alice< HELLO alice
+bob> bob
+bob< HELLO bob
+carol> carol
+carol< HELLO carol
+
+alice> hello there
+in any order, the same for bob carol:
+    < alice: hello there
+
+bob>> one\\ntwo\\nthree\\n
+alice< bob: one
+alice< bob: two
+alice< bob: three
+carol< bob: one
+carol< bob: two
+carol< bob: three
+
+carol closes
+alice> carol has gone
+bob< alice: carol has gone
+"""
+
+
+def talk(fault: str = "") -> Script:
+    return parse(f"server: fault={fault}\n\n{TALK}" if fault else TALK, "talk.chat")
+
+
+def finding(fault: str, perturbations: frozenset[Perturbation] = EVERY, runs: int = 12) -> Finding | None:
+    explored = explore(talk(fault), InProcess(serve), range(1, runs + 1), perturbations=perturbations)
+    assert explored.baseline.passed
+    return explored.finding
+
+
+def test_a_correct_server_passes_every_schedule() -> None:
+    explored = explore(talk(), InProcess(serve), range(1, 41))
+    assert explored.outcome is Outcome.PASSED
+    assert explored.runs == 40
+
+
+@pytest.mark.parametrize(
+    ("fault", "found_by"),
+    [
+        ("reads", {Perturbation.READS}),
+        ("writes", {Perturbation.WRITES, Perturbation.STALLS}),
+        ("stalls", {Perturbation.WRITES, Perturbation.STALLS}),
+        ("order", {Perturbation.ORDER}),
+    ],
+)
+def test_each_kind_of_perturbation_finds_its_own_faults_and_no_others(
+    fault: str, found_by: set[Perturbation]
+) -> None:
+    found = {kind: finding(fault, frozenset({kind})) for kind in Perturbation}
+    assert {kind for kind, one in found.items() if one} == found_by
+
+
+@pytest.mark.parametrize("fault", ["reads", "writes", "stalls", "order"])
+def test_the_seed_of_a_failure_fails_again_in_the_same_way(fault: str) -> None:
+    first = finding(fault)
+    assert first is not None
+    for _ in range(3):
+        again = play(talk(fault), InProcess(serve).intercepted_by(Schedule(first.seed)))
+        assert again.failures == first.verdict.failures
+
+
+@pytest.mark.parametrize("fault", ["reads", "writes", "stalls", "order"])
+def test_the_shortest_script_fails_only_because_of_the_schedule(fault: str) -> None:
+    found = finding(fault)
+    assert found is not None
+    script = parse(render(found.shortest.script))
+    assert count_actions(script) <= 3 < count_actions(talk(fault))
+    assert play(script, InProcess(serve)).passed
+    assert not play(script, InProcess(serve).intercepted_by(Schedule(found.seed, found.cause))).passed
+    for kind in found.cause:
+        schedule = Schedule(found.seed, found.cause - {kind})
+        assert play(script, InProcess(serve).intercepted_by(schedule)).passed, f"{kind} is not needed"
+
+
+class RecordedSchedule(Schedule):
+    """A schedule that records what it decided."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.decided: list[object] = []
+
+    def before_accept(self) -> None:
+        self.decided.append("accepting")
+        super().before_accept()
+
+    def before_read(self, connection: AcceptedConnection, size: int) -> int:
+        allowed = super().before_read(connection, size)
+        self.decided.append(("reading", connection.number, size, allowed))
+        return allowed
+
+    def before_write(self, connection: AcceptedConnection, size: int) -> int:
+        allowed = super().before_write(connection, size)
+        self.decided.append(("writing", connection.number, size, allowed))
+        return allowed
+
+    def choose(self, ready: int) -> int:
+        chosen = super().choose(ready)
+        self.decided.append(("choose", ready, chosen))
+        return chosen
+
+
+def decided(seed: int) -> list[object]:
+    recorded = RecordedSchedule(seed)
+    assert play(talk(), InProcess(serve).intercepted_by(recorded)).passed
+    return recorded.decided
+
+
+@pytest.mark.parametrize("seed", [2, 7, 11])
+def test_the_seed_alone_decides_the_schedule(seed: int) -> None:
+    assert decided(seed) == decided(seed) != decided(seed + 1)
+
+
+def test_schedules_shorten_reads_and_writes_stall_them_and_reorder_the_loop() -> None:
+    calls = [one for seed in range(1, 9) for one in decided(seed) if isinstance(one, tuple)]
+    assert any(call[0] == "reading" and call[3] < call[2] for call in calls)
+    assert any(call[0] == "writing" and 0 < call[3] < call[2] for call in calls)
+    assert any(call[0] == "writing" and call[3] == 0 for call in calls)
+    assert any(call[0] == "choose" and call[2] > 0 for call in calls)
+
+
+class Observer(Interceptor):
+    """Notes the connections it is asked about, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.peers: set[object] = set()
+        self.ended = False
+
+    def accepted(self, connection: AcceptedConnection) -> None:
+        self.peers.add(connection.peer)
+
+    def before_read(self, connection: AcceptedConnection, size: int) -> int:
+        assert connection.peer in self.peers
+        return size
+
+    def server_stopped(self) -> None:
+        self.ended = True
+
+
+def test_the_socket_classes_are_restored_after_the_play() -> None:
+    classes = (socket.socket, _socket3._wrefsocket)
+    before = [dict(vars(kind)) for kind in classes]
+    observer = Observer()
+    assert play(talk(), InProcess(serve).intercepted_by(observer)).passed
+    assert [dict(vars(kind)) for kind in classes] == before
+    assert observer.ended
+    assert len(observer.peers) == 3
+
+
+def test_a_target_outside_this_process_cannot_be_explored() -> None:
+    with pytest.raises(
+        UsageError, match=r"cannot explore 127\.0\.0\.1:1: only a gevent server in this process"
+    ):
+        explorable(Address("127.0.0.1", 1))
+
+
+def test_a_script_that_fails_without_perturbations_is_not_explored() -> None:
+    explored = explore(parse("alice> alice\nalice< HALLO alice\n"), InProcess(serve), range(1, 9))
+    assert explored.outcome is Outcome.FAILED
+    assert explored.runs == 0
+    assert "not explored, because it does not pass without perturbations" in plain(report(explored))
+
+
+def test_every_faulty_server_passes_without_perturbations() -> None:
+    for fault in FAULTS:
+        assert play(talk(fault), InProcess(serve)).passed, fault
+
+
+# --- the command and pytest ---------------------------------------------------------------------------------
+
+
+def write(folder: Path, fault: str) -> Path:
+    path = folder / f"{fault or 'correct'}.chat"
+    path.write_text(render(talk(fault)))
+    return path
+
+
+def test_the_command_reports_the_cause_and_how_to_reproduce_it(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    path = write(tmp_path, "reads")
+    assert main(["explore", str(path), *APP, "--runs", "20", "--only", "reads,order"]) == 1
+    text = capsys.readouterr().out
+    assert "  cause     input cut into smaller reads\n" in text
+    assert "the shortest script that still fails, with 1 of 7 actions:" in text
+    again = text.split("again: harness ")[1].splitlines()[0]
+    assert "--only reads,order" in again
+    assert main(shlex.split(again)) == 1
+    assert main(["explore", str(write(tmp_path, "")), *APP, "--runs", "3"]) == 0
+    assert "1 passed under seeds 1 to 3, 3 runs" in capsys.readouterr().out
+
+
+def test_two_processes_find_the_same(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for fault in ("", "reads"):
+        write(tmp_path, fault)
+    assert main(["explore", str(tmp_path), *APP, "--runs", "5"]) == 1
+    alone = capsys.readouterr().out.rpartition(" in ")[0]
+    assert main(["explore", str(tmp_path), *APP, "--runs", "5", "-j", "2"]) == 1
+    assert capsys.readouterr().out.rpartition(" in ")[0] == alone
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_command_refuses_a_target_that_it_cannot_explore(tmp_path, capsys, processes) -> None:
+    path = write(tmp_path, "")
+    assert main(["explore", str(path), "--connect", "127.0.0.1:1", "-j", processes]) == 2
+    assert "only a gevent server in this process" in capsys.readouterr().err
+
+
+def test_the_command_refuses_an_unknown_kind_of_perturbation(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["explore", str(write(tmp_path, "")), *APP, "--only", "raeds"])
+    kinds = ", ".join(kind.value for kind in Perturbation)
+    assert f"unknown kind in 'raeds'; known: {kinds}" in capsys.readouterr().err
+
+
+def test_the_help_lists_every_kind_of_perturbation() -> None:
+    (only,) = [row for row in OPTIONS if row.flag == "--only"]
+    assert only.help == f"some of {','.join(kind.value for kind in Perturbation)}"
+
+
+def test_pytest_explores_every_transcript_that_it_plays(tmp_path) -> None:
+    for fault in ("", "order"):
+        write(tmp_path, fault)
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nharness_files = *.chat\nharness_app = {APP[1]}\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--harness-explore", "20"]
+    ran = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert "1 failed, 1 passed" in ran.stdout
+    assert "  cause     another order of what is ready" in ran.stdout

@@ -1,0 +1,145 @@
+"""What a report says about each kind of failure, on servers with one deliberate mistake each.
+
+The golden files hold whole reports. `python -m tests.harness.test_failure_reports` writes them again; read the difference
+before you commit it.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from gevent.server import StreamServer
+
+from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, load, parse, play
+from harness.language.steps import Script
+from harness.report.styled_text import plain
+from harness.report.text import report
+from tests.harness.servers.talk import serve, serve_correctly
+
+GOLDEN = Path(__file__).parent / "golden"
+SCRIPTS = sorted(GOLDEN.glob("*.chat"))
+
+
+# --- golden files -------------------------------------------------------------------------------------------
+
+
+def golden_report(path: Path) -> str:
+    script = load(path)
+    script = Script(script.header, script.body, path.name, script.source)
+    return _portable(plain(report(play(script, InProcess(serve)))))
+
+
+def _portable(text: str) -> str:
+    """Keep only the last line of a traceback, which is the same on every machine and Python."""
+    body, heading, output = text.partition("  server output\n")
+    errors = [line for line in output.splitlines() if re.match(r"  \| \w+Error: ", line)]
+    return body + heading + "".join(f"{line}\n" for line in errors)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_the_report_is_the_golden_file(path: Path) -> None:
+    assert golden_report(path) == path.with_suffix(".txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_correct_server_passes_each_golden_script(path: Path) -> None:
+    verdict = play(load(path), InProcess(serve_correctly))
+    assert verdict.outcome is Outcome.PASSED, plain(report(verdict))
+
+
+def test_every_golden_file_has_its_script() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == {path.stem for path in SCRIPTS}
+
+
+# --- captures -----------------------------------------------------------------------------------------------
+
+
+def reported(text: str, answers: dict[str, str]) -> tuple[Verdict, str]:
+    """Play the script against a server that gives this answer to each line, whoever sends it."""
+
+    def make(spec: object) -> StreamServer:
+        def converse(sock: socket.socket, address: object) -> None:
+            with sock, sock.makefile("rb") as lines:
+                for line in lines:
+                    sock.sendall(answers[line.decode().rstrip("\n")].encode() + b"\n")
+
+        return StreamServer(("127.0.0.1", 0), converse)
+
+    verdict = play(parse(text), InProcess(make))
+    return verdict, plain(report(verdict))
+
+
+TWO_CLIENTS = (
+    "ann> look\nben> put\nben<~ 250 stored ${ticket:/[0-9a-f]{6}/}\nann<~ 300 door=open ${ticket} ${_}\n"
+)
+
+
+def test_a_capture_is_bound_by_the_first_line_of_the_script_that_has_it() -> None:
+    _, text = reported(TWO_CLIENTS, {"look": "300 door=open wide 2f202a", "put": "250 stored 2f202a"})
+    assert "FAILED <script>:4   ann received something else" in text
+    assert "  but       ${ticket} is `2f202a` since line 3" in text
+    assert "also line" not in text
+
+
+def test_of_several_captures_the_conflicting_one_is_named() -> None:
+    first = "ann> one\nann<~ ${a} ${b}\n"
+    _, text = reported(f"{first}ann> two\nann<~ ${{a}} ${{b}}\n", {"one": "x y", "two": "x z"})
+    assert "${b} is `y` since line 2" in text
+    assert "${a} is" not in text
+
+
+def test_a_line_with_another_value_is_not_mistaken_for_the_missing_one_arriving_late() -> None:
+    script = "ann> one\nann<~ ticket ${t}\nann> two\nann<~ ticket ${t}\nann> three\nann<~ ticket ${_}\n"
+    _, text = reported(script, {"one": "ticket a", "two": "ticket b", "three": "ticket c"})
+    assert "${t} is `a` since line 2" in text
+    assert "turn later" not in text
+
+
+def test_the_expected_values_pass() -> None:
+    verdict, text = reported(TWO_CLIENTS, {"look": "300 door=open 2f202a x", "put": "250 stored 2f202a"})
+    assert verdict.outcome is Outcome.PASSED, text
+
+
+# --- scripts and fences -------------------------------------------------------------------------------------
+
+
+def test_a_long_list_of_expectations_is_wrapped_below_itself() -> None:
+    with pytest.raises(ScriptError) as error:
+        parse("x\n")
+    lines = str(error.value).splitlines()
+    assert "expected: " in lines[3]
+    assert len(lines) > 5
+    assert all(len(line) <= 100 for line in lines)
+    assert all(line.startswith("                ") for line in lines[4:])
+
+
+def test_a_grade_is_printed_by_its_name() -> None:
+    assert [f"{grade}" for grade in Grade] == ["settled", "answered", "exact"]
+
+
+ANSWERS_HI_ONLY = (
+    "import socketserver, sys\n"
+    "class H(socketserver.StreamRequestHandler):\n"
+    "    def handle(self):\n"
+    "        for line in self.rfile: self.wfile.write(b'250 hi\\n' if line == b'HI\\n' else b'500 what\\n')\n"
+    "socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
+)
+
+
+def test_a_fence_line_that_gets_another_answer_is_reported_with_its_line_and_that_answer() -> None:
+    script = parse("title: t\nfence: noopp -> 200 ok | 200 fine\nwithin: 300ms\n\nann> HI\nann< 250 hi\n")
+    text = plain(report(play(script, Command([sys.executable, "-S", "-c", ANSWERS_HI_ONLY, "{port}"]))))
+    assert "FAILED <script>:5   ann got no answer to the fence line" in text
+    assert "`noopp` (line 2)" in text
+    assert "`200 ok` or `200 fine`" in text
+    assert "`500 what`" in text
+    assert "(waited 0.3 s)" in text
+
+
+if __name__ == "__main__":
+    for golden in SCRIPTS:
+        golden.with_suffix(".txt").write_text(golden_report(golden), encoding="utf-8")

@@ -1,0 +1,132 @@
+"""Conversations generated from a model: a correct server agrees, and a difference is found, shortened and written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from harness import InProcess, Outcome, load, play, render
+from harness.cli import main
+from harness.generate import Pick, ServerDiffers, conversation, generate, state_machine
+from harness.language.steps import Step, Wait
+from tests.harness.servers.fragile import forgetful, serve
+from tests.harness.servers.talkers import Talkers
+
+ROOT = Path(__file__).parents[2]
+MODEL = ["--model", "tests.harness.servers.talkers:Talkers"]
+CORRECT = ["--app", "tests.harness.servers.fragile:serve"]
+FAULTY = ["--app", "tests.harness.servers.fragile:forgetful"]
+
+
+def test_a_correct_server_agrees_with_its_model() -> None:
+    made = generate(Talkers, InProcess(serve), range(1, 21))
+    assert made.outcome is Outcome.PASSED
+    assert made.conversations == 20
+
+
+def test_the_seed_alone_decides_the_conversation() -> None:
+    assert (
+        render(conversation(Talkers, 7))
+        == render(conversation(Talkers, 7))
+        != render(conversation(Talkers, 8))
+    )
+
+
+def test_a_difference_is_shortened_to_what_it_takes() -> None:
+    made = generate(Talkers, InProcess(forgetful), range(1, 21))
+    assert made.difference is not None
+    assert made.outcome is Outcome.FAILED
+    # One client holds a name, another is refused it and leaves; then the name is free although it is still held.
+    assert sum(len(turn.actions) for turn in made.difference.turns) <= 8
+    assert not play(conversation(Talkers, made.seed), InProcess(forgetful)).passed
+
+
+class TwoMoves:
+    """A model whose conversations end after two moves."""
+
+    def __init__(self) -> None:
+        self.header = {"server": "fault=reads"}
+        self.left = 2
+
+    def move(self, pick: Pick) -> list[Step]:
+        self.left -= 1
+        return [Wait(1_000)] if self.left >= 0 else []
+
+
+def test_a_conversation_ends_with_its_model_and_has_its_header() -> None:
+    assert render(conversation(TwoMoves, 1)) == (
+        "title: the server does what its model says\nserver: fault=reads\n\nwait 1ms\nwait 1ms\n"
+    )
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_difference_as_a_transcript_that_a_correct_server_passes(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["generate", *MODEL, *FAULTY, "--runs", "20", "-o", str(tmp_path)]) == 1
+    path = tmp_path / "Talkers-1.chat"
+    assert f"shortened to {path}" in capsys.readouterr().out
+    script = load(path)
+    assert script.title is not None
+    assert script.title.startswith("unlike its model, ")
+    assert play(script, InProcess(forgetful)).outcome is Outcome.FAILED
+    assert play(script, InProcess(serve)).passed
+
+
+def test_the_command_does_not_overwrite_an_earlier_transcript(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    earlier = tmp_path / "Talkers-1.chat"
+    earlier.write_text("# earlier\n")
+    assert main(["generate", *MODEL, *FAULTY, "--runs", "20", "-o", str(tmp_path)]) == 1
+    assert earlier.read_text() == "# earlier\n"
+    assert (tmp_path / "Talkers-1-2.chat").is_file()
+
+
+def test_the_command_says_how_much_it_has_tried(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["generate", *MODEL, *CORRECT, "--runs", "3", "--seed", "5", "-o", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "no difference from tests.harness.servers.talkers:Talkers in 3 conversations of up to 30 moves" in out
+    )
+    assert "seeds 5 to 7" in out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("tests.harness.servers.talkers", "expected MODULE:MODEL"),
+        ("tests.harness.servers.talkers:PEOPLE", "cannot be called"),
+        ("tests.harness.servers.talkers:Nobody", "has no attribute 'Nobody'"),
+    ],
+)
+def test_the_command_refuses_what_is_not_a_model(model: str, message: str, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["generate", "--model", model, *CORRECT]) == 2
+    assert message in capsys.readouterr().err
+
+
+# --- hypothesis ---------------------------------------------------------------------------------------------
+
+FEW = settings(
+    max_examples=15,
+    stateful_step_count=20,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_a_model_can_be_a_state_machine_of_hypothesis() -> None:
+    run_state_machine_as_test(state_machine(Talkers, InProcess(serve)), settings=FEW)
+    with pytest.raises(ServerDiffers, match=r"FAILED conversation\.chat"):
+        run_state_machine_as_test(state_machine(Talkers, InProcess(forgetful)), settings=FEW)

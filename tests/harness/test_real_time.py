@@ -1,0 +1,118 @@
+"""The loop for servers outside this process: reading, waiting to write and waking, on plain sockets without gevent."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from harness.stage.connection import Connection, End, Inbox, SocketTimeout
+from harness.stage.event_loop import RealTime
+from harness.stage.kernel import SocketDiagnostics
+
+Pair = tuple[Connection, socket.socket, RealTime]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """A client's connection, the server's socket of it, and the loop that drives the client."""
+    kernel, loop = SocketDiagnostics(), RealTime()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = Connection("alice", Inbox(), loop, kernel, 0.5)
+        connection.open(listener.getsockname())
+        with listener.accept()[0] as server:
+            yield connection, server, loop
+            connection.close()
+    kernel.close()
+
+
+def test_pause_returns_as_soon_as_something_arrives(pair: Pair) -> None:
+    connection, server, loop = pair
+    server.sendall(b"hello\n")
+    began = time.monotonic()
+    loop.pause(30)
+    assert time.monotonic() - began < 10
+    assert connection.inbox == b"hello\n"
+
+
+def test_pause_returns_when_its_time_is_up(pair: Pair) -> None:
+    _, _, loop = pair
+    began = time.monotonic()
+    loop.pause(0.05)
+    assert 0.05 <= time.monotonic() - began < 10
+
+
+def test_advance_reads_what_arrives_and_does_not_return_early(pair: Pair) -> None:
+    connection, server, loop = pair
+    server.sendall(b"hello\n")
+    began = time.monotonic()
+    loop.advance(0.1)
+    assert time.monotonic() - began >= 0.1
+    assert connection.inbox == b"hello\n"
+
+
+def test_a_client_is_read_while_it_waits_to_write(pair: Pair) -> None:
+    """A server that sends until its client reads, and only then reads, would otherwise be a deadlock."""
+    connection, server, _ = pair
+    sent = b"x" * 4_000_000
+
+    def converse() -> None:
+        server.sendall(sent)
+        left = len(sent)
+        while left:
+            left -= len(server.recv(65536))
+        server.sendall(b"done")
+
+    thread = threading.Thread(target=converse)
+    thread.start()
+    connection.write(sent)
+    thread.join()
+    assert len(connection.inbox) >= len(sent) - 4_000_000
+    assert connection.end is End.OPEN
+
+
+def test_a_server_that_does_not_read_is_a_timeout(pair: Pair) -> None:
+    connection, _, _ = pair
+    with pytest.raises(SocketTimeout, match=r"not within 0\.5 s"):
+        connection.write(b"x" * 50_000_000)
+
+
+def test_a_reset_ends_the_wait_to_write(pair: Pair) -> None:
+    connection, server, loop = pair
+
+    def reset() -> None:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.close()
+
+    threading.Timer(0.1, reset).start()
+    connection.write(b"x" * 50_000_000)
+    loop.pause(0.1)
+    assert connection.end is End.RESET
+    assert not connection.writes
+
+
+def test_nothing_is_read_after_reading_stops_and_everything_once_it_resumes(pair: Pair) -> None:
+    connection, server, loop = pair
+    connection.stop_reading()
+    server.sendall(b"later\n")
+    loop.pause(0.05)
+    assert not connection.inbox
+    connection.read_again()
+    loop.pause(30)
+    assert connection.inbox == b"later\n"
+
+
+def test_the_answer_to_a_fence_line_leaves_no_trace_in_the_inbox() -> None:
+    inbox = Inbox()
+    inbox.receive(b"one\n", 1.0)
+    inbox.receive(b"PONG\n", 2.0)
+    inbox.receive(b"two\n", 3.0)
+    inbox.discard(4, 5)
+    assert inbox == b"one\ntwo\n"
+    assert [inbox.arrived_at(offset) for offset in (0, 3, 4)] == [1.0, 1.0, 3.0]
+    assert inbox.take(4) == b"one\n"
+    assert inbox.arrived_at(0) == 3.0

@@ -1,0 +1,401 @@
+"""Sessions recorded through the proxy, with nc and with plain sockets, pass against the server they were recorded from."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness import Address, Command, Outcome, Stage, load, play
+from harness.cli import main
+from harness.language.renderer import render
+from harness.language.steps import ConnectionAction, Ending
+from harness.record.transcript import (
+    Acted,
+    Connected,
+    LoggedAction,
+    LoggedTurn,
+    Sent,
+    Waited,
+    names,
+    transcript,
+)
+
+SERVER = Path(__file__).parent / "servers" / "threaded.py"
+NC = shutil.which("nc")
+needs_nc = pytest.mark.skipif(NC is None, reason="nc is not installed")
+
+
+class Terminal:
+    """An nc with someone at its keyboard."""
+
+    def __init__(self, port: int) -> None:
+        assert NC is not None
+        self._nc = subprocess.Popen(
+            [NC, "127.0.0.1", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def types(self, text: str) -> None:
+        assert self._nc.stdin is not None
+        self._nc.stdin.write(text.encode())
+        self._nc.stdin.flush()
+
+    def shows(self, line: str) -> None:
+        assert self._nc.stdout is not None
+        assert self._nc.stdout.readline() == line.encode()
+
+    def shows_no_more(self) -> None:
+        """The server has closed the connection; nc itself ends with its own input."""
+        assert self._nc.stdin is not None
+        assert self._nc.stdout is not None
+        self._nc.stdin.close()
+        assert self._nc.stdout.read() == b""
+
+    def leaves(self) -> None:
+        """Ctrl-C."""
+        self._nc.send_signal(signal.SIGINT)
+        self._nc.wait(10)
+        self.close()
+
+    def close(self) -> None:
+        for stream in (self._nc.stdin, self._nc.stdout):
+            if stream is not None:
+                stream.close()
+        if self._nc.poll() is None:
+            self._nc.kill()
+        self._nc.wait(10)
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    """The terminals of the test, which are closed afterwards."""
+    opened: list[Terminal] = []
+    yield opened
+    for terminal in opened:
+        terminal.close()
+
+
+@contextmanager
+def recording(server: tuple[str, int], out: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """`harness record`: its port and its process."""
+    command = [sys.executable, "-m", "harness", "record", "--connect", f"{server[0]}:{server[1]}"]
+    with subprocess.Popen(
+        [*command, "--listen", "0", "-o", str(out)], stdout=subprocess.PIPE, text=True
+    ) as proxy:
+        try:
+            assert proxy.stdout is not None
+            announcement = proxy.stdout.readline()
+            yield int(re.search(r"nc 127\.0\.0\.1 (\d+)", announcement)[1]), proxy
+        finally:
+            if proxy.poll() is None:
+                proxy.kill()
+
+
+def ended(proxy: subprocess.Popen[str], how: signal.Signals) -> str:
+    proxy.send_signal(how)
+    assert proxy.stdout is not None
+    output = proxy.stdout.read()
+    assert proxy.wait(10) == 0
+    return output
+
+
+@needs_nc
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_session_of_three_terminals_is_recorded_and_passes(
+    tmp_path: Path, terminals: list[Terminal], how: signal.Signals
+) -> None:
+    out = tmp_path / "session.chat"
+    with Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage:
+        address = stage.address(None)
+        with recording(address, out) as (port, proxy):
+            one, two, three = (Terminal(port) for _ in range(3))
+            terminals += (one, two, three)
+            for terminal, name in ((one, "alice"), (two, "bob"), (three, "carol")):
+                terminal.types(f"LOGIN {name}\n")
+                terminal.shows("OK\n")
+            one.types("MSG hello there\nPING\n")
+            one.shows("PONG\n")
+            for other in (two, three):
+                other.shows("MSG alice hello there\n")
+            two.types("MSG trailing space \n")
+            for other in (one, three):
+                other.shows("MSG bob trailing space\n")
+            three.types("QUIT\n")
+            three.shows("Goodbye!\n")
+            three.shows_no_more()
+            for other in (one, two):
+                # A terminal that leaves with unread data resets its connection instead of closing it.
+                other.shows("INFO carol disconnected\n")
+            two.leaves()
+            one.shows("INFO bob disconnected\n")
+            output = ended(proxy, how)
+        assert f"written: {out}" in output
+        text = out.read_text()
+        for line in (
+            "alice> LOGIN alice", "alice< OK", "carol< MSG alice hello there", r"bob>> MSG trailing space \n",
+            "carol is closed", "bob closes", "alice< INFO bob disconnected",
+        ):  # fmt: skip
+            assert line in text.splitlines()
+        verdict = play(load(out), Address(*address))
+        assert verdict.outcome is Outcome.PASSED, text
+
+
+@needs_nc
+def test_what_the_server_sends_by_itself_follows_a_wait(tmp_path: Path, terminals: list[Terminal]) -> None:
+    out = tmp_path / "session.chat"
+    program = """
+import socket, sys, threading, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+def greet(sock):
+    with sock:
+        sock.sendall(b"welcome\\n")
+        time.sleep(0.6)
+        sock.sendall(b"still there?\\n")
+        time.sleep(0.6)
+        sock.sendall(b"goodbye\\n")
+while True:
+    threading.Thread(target=greet, args=(listener.accept()[0],), daemon=True).start()
+"""
+    with Stage(Command([sys.executable, "-S", "-c", program, "{port}"])) as stage:
+        address = stage.address(None)
+        with recording(address, out) as (port, proxy):
+            one = Terminal(port)
+            terminals.append(one)
+            for line in ("welcome\n", "still there?\n", "goodbye\n"):
+                one.shows(line)
+            one.shows_no_more()
+            ended(proxy, signal.SIGINT)
+        lines = out.read_text().splitlines()
+        assert lines[2:4] == ["client1 connects", "client1< welcome"]
+        assert sum(line.startswith("wait ") for line in lines) == 2
+        assert lines[-1] == "client1 is closed"
+        verdict = play(load(out), Address(*address))
+        assert verdict.outcome is Outcome.PASSED, "\n".join(lines)
+
+
+@needs_nc
+def test_bytes_that_are_not_a_line_and_a_half_close_are_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    program = """
+import socket, sys, threading
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+def answer(sock):
+    with sock:
+        received = b""
+        while data := sock.recv(4096):
+            received += data
+        sock.sendall(b"you sent " + received + b"\\x00\\r\\n")
+while True:
+    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+"""
+    assert NC is not None
+    with Stage(Command([sys.executable, "-S", "-c", program, "{port}"])) as stage:
+        address = stage.address(None)
+        with recording(address, out) as (port, proxy):
+            done = subprocess.run(
+                [NC, "-N", "127.0.0.1", str(port)], input=b"\xff one\ntorn", capture_output=True, check=True
+            )
+            assert done.stdout == b"you sent \xff one\ntorn\x00\r\n"
+            ended(proxy, signal.SIGINT)
+        text = out.read_text()
+        for line in (r"client1>> \xff one\n", "client1>> torn", "client1 half-closes", "client1 is closed"):
+            assert line in text.splitlines(), text
+        verdict = play(load(out), Address(*address))
+        assert verdict.outcome is Outcome.PASSED, text
+
+
+def test_a_reset_by_a_client_is_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    with (
+        Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage,
+        recording(stage.address(None), out) as (port, proxy),
+    ):
+        alice, bob = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
+        with alice, bob:
+            for sock, name in ((alice, b"alice"), (bob, b"bob")):
+                sock.sendall(b"LOGIN " + name + b"\n")
+                assert sock.recv(100) == b"OK\n"
+            alice.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            alice.close()
+            assert bob.recv(100) == b"INFO alice disconnected\n"
+        ended(proxy, signal.SIGINT)
+    lines = out.read_text().splitlines()
+    assert lines[lines.index("alice aborts") + 1] == "bob< INFO alice disconnected"
+
+
+def test_a_server_that_refuses_or_resets_a_connection_is_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    listener = socket.create_server(("127.0.0.1", 0))
+    with recording(listener.getsockname(), out) as (port, proxy):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server, _ = listener.accept()
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            server.close()
+            assert client.recv(100) == b""
+        listener.close()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            assert client.recv(100) == b""
+        ended(proxy, signal.SIGINT)
+    # A slow machine can put a wait between a connection and its end.
+    lines = [line for line in out.read_text().splitlines()[2:] if line and not line.startswith("wait ")]
+    assert lines == ["client1 connects", "client1 is reset", "client2 connects", "client2 is refused"]
+
+
+def test_a_port_that_is_in_use_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = [
+            "record",
+            "--connect",
+            "127.0.0.1:9",
+            "--listen",
+            str(port),
+            "-o",
+            str(tmp_path / "x.chat"),
+        ]
+        assert main(command) == 2
+    assert f"harness: cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+
+
+def test_without_clients_nothing_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    with recording(("127.0.0.1", 9), out) as (_, proxy):
+        assert "nothing written: no client connected" in ended(proxy, signal.SIGINT)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- from log to script ------------------------------------------------------------------------------
+
+
+def log_of(*turns: LoggedTurn | LoggedAction) -> list[LoggedTurn]:
+    return [turn if isinstance(turn, LoggedTurn) else LoggedTurn(turn, 1_700_000_000.0) for turn in turns]
+
+
+def received(action: LoggedAction, **lines: bytes) -> LoggedTurn:
+    data = {int(name.removeprefix("c")): bytearray(line) for name, line in lines.items()}
+    return LoggedTurn(action, 1_700_000_000.0, data)
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ([b"LOGIN alice\n"], "alice"),
+        ([b"login Alice\r\n"], "Alice"),
+        ([b"LOGIN taken\n", b"LOGIN bob\n"], "bob"),
+        ([b"NICK alice\r\n", b"USER al 0 * :A\r\n"], "alice"),
+        ([b"HELO client.example\r\n"], "client.example"),
+        ([b'{"type": "join", "username": "alice"}\n'], "alice"),
+        ([b"alice\n"], "alice"),
+        ([b"/nick alice\n"], "alice"),
+        ([b"LOGIN wait\n"], "client1"),
+        ([b"LOGIN a b\n"], "a"),
+        ([b"LOGIN 1st\n"], "client1"),
+        ([b"PING\n"], "client1"),
+        ([b"quit\n"], "client1"),
+        ([b"\xff\n"], "client1"),
+        ([], "client1"),
+    ],
+)
+def test_a_client_is_named_after_what_it_calls_itself(sent: list[bytes], name: str) -> None:
+    assert names(log_of(Connected(1), *(Sent(1, line) for line in sent))) == {1: name}
+
+
+def test_all_names_are_different() -> None:
+    session = log_of(
+        Connected(1),
+        Connected(2),
+        Connected(3),
+        Sent(1, b"alice\n"),
+        Sent(2, b"Alice\n"),
+        Sent(3, b"LOGIN client2\n"),
+    )
+    assert names(session) == {1: "alice", 2: "client2", 3: "client3"}
+
+
+def written(session: list[LoggedTurn]) -> list[str]:
+    return render(transcript(session, "a session")).splitlines()[2:]
+
+
+def test_a_connection_has_a_step_only_if_it_had_an_effect_or_another_client_acted_next() -> None:
+    assert written(log_of(Connected(1), Sent(1, b"a\n"))) == ["a> a"]
+    assert written(log_of(received(Connected(1), c1=b"hi\n"), Sent(1, b"a\n"))) == [
+        "a connects",
+        "a< hi",
+        "",
+        "a> a",
+    ]
+    assert written(log_of(Connected(1), Connected(2), Sent(1, b"a\n")))[0] == "a connects"
+
+
+def test_the_line_end_of_most_lines_is_in_the_header() -> None:
+    session = log_of(Connected(1), received(Sent(1, b"PING\r\n"), c1=b"+PONG\r\n"))
+    assert render(transcript(session, "a session")).splitlines()[1:] == [
+        "eol: crlf", "", "client1> PING", "client1< +PONG",
+    ]  # fmt: skip
+    mixed = log_of(Connected(1), received(Sent(1, b"PING\n"), c1=b"+PONG\r\n"))
+    assert render(transcript(mixed, "a session")).splitlines()[3:] == [r"client1>> PING\n", "client1< +PONG"]
+
+
+def test_pieces_of_a_line_are_joined_unless_they_took_time() -> None:
+    pieces = log_of(
+        Connected(1),
+        Sent(1, b"PUT door"),
+        Sent(1, b" shut now"),
+        received(Sent(1, b"\r\n"), c1=b"OK\r\n"),
+    )
+    assert written(pieces) == ["", "client1> PUT door shut now", "client1< OK"]
+    in_between = log_of(Connected(1), received(Sent(1, b"PUT"), c1=b"OK\n"), Sent(1, b"\n"))
+    assert written(in_between) == ["client1>> PUT", "client1< OK", "", r"client1>> \n"]
+    slowly = log_of(Connected(1), Sent(1, b"PUT"), LoggedTurn(Sent(1, b" x\n"), 1_700_000_001.0))
+    assert written(slowly) == ["client1>> PUT", r"client1>>  x\n"]
+    others = log_of(Connected(1), Connected(2), Sent(1, b"PUT"), Sent(2, b"X\n"), Sent(1, b"\n"))
+    assert written(others)[-3:] == ["client1>> PUT", "client2> X", r"client1>> \n"]
+
+
+def test_the_time_of_day_becomes_a_capture_and_other_numbers_do_not() -> None:
+    answer = b'{"timestamp": 1700000001, "id": 1234567890, "ms": 1699999999123, "cost": "$5"}\n'
+    assert written(log_of(Connected(1), received(Sent(1, b"x y\n"), c1=answer))) == [
+        "client1> x y",
+        'client1<~ {"timestamp": ${_:int}, "id": 1234567890, "ms": ${_:int}, "cost": "$$5"}',
+    ]
+
+
+def test_waits_actions_and_ends_are_recorded() -> None:
+    session = log_of(
+        Connected(1),
+        received(Waited(59.98), c1=b"bye\n"),
+        LoggedTurn(Acted(1, ConnectionAction.HALF_CLOSES), 0.0, {}, {1: Ending.RESET}),
+    )
+    assert written(session) == [
+        "client1 connects", "wait 60.3s", "client1< bye", "", "client1 half-closes", "client1 is reset",
+    ]  # fmt: skip
+
+
+def test_the_proxy_does_not_delay_an_answer(tmp_path: Path) -> None:
+    with (
+        Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage,
+        recording(stage.address(None), tmp_path / "out.chat") as (port, proxy),
+    ):
+        with Stage(Address("127.0.0.1", port)) as through:
+            alice = through.client("alice")
+            alice.connect()
+            through.fence()
+            costs = []
+            for _ in range(5):
+                began = time.monotonic()
+                alice.post(b"PING\n")
+                alice.expect("PONG")
+                costs.append(time.monotonic() - began)
+                through.fence()
+        ended(proxy, signal.SIGINT)
+    assert min(costs) < 0.04
