@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     return asyncio.run(_run(options, interactive))
 
 
-class _Program:
+class Program:
     """The runtime of a session: its connections, its timer and its end."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class _Program:
 
 async def _run(options: Options, interactive: bool) -> int:
     loop = asyncio.get_running_loop()
-    program = _Program()
+    program = Program()
     terminal = _terminal(options, interactive, program.handle)
 
     def interrupt() -> None:

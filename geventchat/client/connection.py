@@ -33,14 +33,14 @@ TCP_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """There is a connection."""
+    """The connection has been established."""
 
     connection: Connection
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailed:
-    """There is no connection; `reason` is a sentence."""
+    """The attempt failed; `reason` is a sentence."""
 
     reason: str
 
@@ -133,7 +133,7 @@ class Network:
         self._attempt = asyncio.get_running_loop().create_task(self._connect(address))
 
     async def close(self) -> None:
-        """Give up what is under way, and close the last connection."""
+        """Cancel the current attempt, and close the last connection."""
         if self._attempt is not None:
             self._attempt.cancel()
         if self._connection is not None:

@@ -3,7 +3,7 @@
 Pure but for the terminal it shows things on. All dialects look alike from here on.
 
 Invariants:
-- Answers arrive in the order of the questions, so `_pings` holds one entry for each pong that is under way.
+- Answers arrive in the order of the questions, so `_pings` holds one entry for each unanswered ping.
 - A client's own messages are shown once: when they arrive, or when they are sent where the server does not return them.
 """
 
@@ -89,7 +89,7 @@ class Conversation:
 
     @property
     def unanswered_pings(self) -> int:
-        """How many pings are under way."""
+        """The number of pings that have not been answered yet."""
         return len(self._pings)
 
     def ping(self) -> None:

@@ -1,7 +1,4 @@
-"""What was typed in earlier sessions: a file of lines, private and bounded.
-
-Knows the file and nothing of the terminal that shows it.
-"""
+"""The history of the input: a private file of limited size, one line for each line of input."""
 
 from __future__ import annotations
 
@@ -10,29 +7,29 @@ from collections.abc import Mapping
 from pathlib import Path
 
 KEPT_LINES = 1000
-# The file is cut back to KEPT_LINES when it has grown to this many, so most starts do not rewrite it.
+# The file is cut back to KEPT_LINES only when it has this many, so that most starts do not rewrite it.
 GROWN_LINES = 2000
 
 
 def history_path(environment: Mapping[str, str], home: Path) -> Path:
-    """Where the XDG rules want such a file: a relative directory in the variable does not count."""
+    """The path that the XDG base directory specification asks for; it ignores a relative XDG_STATE_HOME."""
     named = environment.get("XDG_STATE_HOME", "")
     state = Path(named) if named.startswith("/") else home / ".local" / "state"
     return state / "geventchat" / "history"
 
 
 class HistoryFile:
-    """The lines typed so far. Raises `OSError` where the file cannot be had."""
+    """The history file. Raises OSError when it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # People type private messages: nobody else may read them.
+        # The input contains direct messages, so only the user can read the file.
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
         self._last = ""
 
     def lines(self) -> list[str]:
-        """The kept lines, oldest first."""
+        """The lines, oldest first."""
         lines = self._path.read_text("utf-8", "replace").split("\n")[:-1]
         if len(lines) >= GROWN_LINES:
             self._cut_back(lines[-KEPT_LINES:])
@@ -41,11 +38,11 @@ class HistoryFile:
         return lines
 
     def append(self, line: str) -> None:
-        """Keep one more line, unless it only repeats the last."""
+        """Add a line, unless it is blank or repeats the last one."""
         if line == self._last or not line.strip():
             return
         self._last = line
-        # One write of one line to a file opened for appending: two clients at once do not mix theirs up.
+        # One write per line to a file opened for appending, so that two clients do not mix their lines.
         descriptor = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
         try:
             os.write(descriptor, f"{line}\n".encode("utf-8", "replace"))

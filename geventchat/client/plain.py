@@ -72,7 +72,6 @@ class PlainTerminal:
             self._write(sys.stdout.fileno(), "\a")
 
     def end_input_line(self) -> None:
-        # The terminal has left ^C behind a question or what was typed.
         if self.interactive:
             self._write(sys.stdout.fileno(), "\n")
 

@@ -1,7 +1,8 @@
 """How everything looks in a terminal: lines of styled text, with or without colour. Pure.
 
-Invariant: whatever anybody sent passes through `paint` on its way to a terminal, and nothing that acts on a terminal passes
-through `paint`.
+Invariants:
+- Everything that is shown passes through `paint` or `safe`.
+- Neither lets anything through that acts on a terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from zlib import crc32
 from geventchat.chat.text import clean
 from geventchat.client.input import HELP
 
-# Longer lines exist (a list of thousands of users), but nobody reads them.
+# Longer texts exist, such as a list of thousands of users, but people do not read them.
 MAX_CHARACTERS = 8192
 
 

@@ -69,7 +69,7 @@ class Screen:
         self._prompt.app.invalidate()
 
     def request_line(self) -> None:
-        """Lines come as they are typed: people are slower than servers."""
+        """Nothing to do: people type slower than servers read."""
 
     def show(self, line: Line) -> None:
         self._print(render.paint(line, colour=self._colour))
@@ -83,7 +83,7 @@ class Screen:
             self._output.flush()
 
     def end_input_line(self) -> None:
-        """Ctrl-C is a key of the input line, which is erased."""
+        """Nothing to do: the input line handles Ctrl-C itself."""
 
     async def close(self) -> None:
         self._flush()
@@ -95,12 +95,12 @@ class Screen:
             self._running.cancel()
         await asyncio.wait({self._running})
         if not self._running.cancelled() and not isinstance(self._running.exception(), EOFError | NoneType):
-            # Not a terminal that has gone away, but a failure of ours.
+            # A bug, and not a terminal that has gone away: do not exit as if all were well.
             self._running.result()
 
     def _print(self, text: str) -> None:
         if not self._pending:
-            # Whatever is shown in one turn of the loop redraws the input line once.
+            # All lines of one turn of the loop redraw the input line once.
             asyncio.get_running_loop().call_soon(self._flush)
         self._pending.append(text)
 
@@ -157,7 +157,7 @@ def _complete(buffer: Buffer, view: SessionView) -> None:
         return
     word, words = completions(buffer.document.text_before_cursor, view.others)
     if len(words) == 1:
-        # At once, without waiting for the menu: whoever types on behind the Tab is faster than that.
+        # Inserted at once, because people type on after Tab without waiting for a menu.
         buffer.delete_before_cursor(len(word))
         buffer.insert_text(words[0])
     else:

@@ -12,11 +12,11 @@ States and what ends them:
        +---------------------------------+  (a refused name)
 
 Invariants:
-- Only events of `_connection` count; what a given-up connection still says is dropped.
+- Events of any connection but `_connection` are ignored.
 - `_conversation` belongs to `_connection`, from the login until the next one.
 - At most one timer runs, and entering a state replaces it.
-- BACKING_OFF and PARKED are for people alone: a script ends when its connection is lost, because nobody knows which of its
-  last lines arrived.
+- Only interactive sessions reach BACKING_OFF and PARKED. A script ends when its connection is lost, because it cannot know
+  which of its last lines arrived.
 - ENDED is final.
 """
 
@@ -69,8 +69,9 @@ INTERRUPTED_TIMEOUT_S = 1.0
 GOODBYE_TIMEOUT_S = 2.0
 SCRIPT_TIMEOUT_S = 30.0
 
-# A pipe is faster than any server, and a server may read slowly on purpose. A script therefore sends a ping behind every few
-# lines and waits while too many pings are unanswered. Little is under way, and an answer shows that it arrived.
+# A pipe is faster than any server, and a server can read slowly on purpose. A script therefore sends a ping after every few
+# lines, and waits while too many pings are unanswered. Few lines are in flight at any time, and each pong proves that the
+# lines before it arrived.
 LINES_PER_PING = 16
 MAX_UNANSWERED_PINGS = 2
 
@@ -197,7 +198,7 @@ class Session:
 
     @property
     def prompt(self) -> str:
-        """What stands before the input."""
+        """The text before the input."""
         if self._state is State.ASKING:
             return self._question
         online = self._state in {State.ONLINE, State.LEAVING}

@@ -35,7 +35,7 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class OutputClosed:
-    """Whatever is shown from now on is lost: the reader of a pipe (`| head`) has gone."""
+    """The output is closed, as by `| head`. Nothing can be shown any more."""
 
 
 TerminalEvent = LineEntered | LineUnreadable | InputEnded | Interrupted | OutputClosed
@@ -47,7 +47,7 @@ class SessionView(Protocol):
 
     @property
     def prompt(self) -> str:
-        """What stands before the input."""
+        """The text before the input."""
 
     @property
     def asking(self) -> bool:
@@ -58,7 +58,7 @@ class SessionView(Protocol):
         """The people who can be addressed."""
 
     def accepts(self, text: str) -> bool:
-        """True when this input can be handled now. An input line keeps what is not accepted."""
+        """True when this input can be handled now; otherwise it stays in the input line."""
 
 
 class Terminal(Protocol):
@@ -94,7 +94,7 @@ class Terminal(Protocol):
         """Ring the bell, unless it is off."""
 
     def end_input_line(self) -> None:
-        """Ctrl-C has been pressed outside an input line: what follows begins on a new one."""
+        """Begin a new line after the `^C` that Ctrl-C leaves on the screen."""
 
     async def close(self) -> None:
         """Restore the terminal."""

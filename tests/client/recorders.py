@@ -1,4 +1,4 @@
-"""The session's neighbours for tests without sockets and terminals. They record what they are asked for."""
+"""A terminal, a transport and a runtime that record what the session asks of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RecordingTerminal:
         raise AssertionError("nothing has been interrupted")
 
     async def close(self) -> None:
-        raise AssertionError("whoever opened the terminal closes it")
+        raise AssertionError("the session does not close the terminal")
 
 
 class RecordingTransport(asyncio.Transport):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
 import pytest
 
-from geventchat.client.app import KEEP_ALIVE_S, Options, parse_options
-from geventchat.client.session import Plan
+from geventchat.client.app import KEEP_ALIVE_S, Options, Program, parse_options
+from geventchat.client.session import Plan, Session, SessionEvent
 from tests.client.real_server import ROOT
+from tests.client.recorders import RecordingTerminal, TickingClock
 
 
 def test_the_options_are_what_was_asked_for() -> None:
@@ -49,6 +51,20 @@ def test_wrong_usage_exits_with_two_and_a_reason(
         parse_options(argv)
     assert exit_.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_bug_in_the_session_ends_the_program() -> None:
+    class BrokenSession(Session):
+        def handle(self, event: SessionEvent) -> None:
+            raise RuntimeError("bug")
+
+    async def run() -> None:
+        program = Program()
+        plan = Plan("127.0.0.1", 1, None, "alice", None)
+        await program.run(BrokenSession(plan, RecordingTerminal(), program, TickingClock().clock()))
+
+    with pytest.raises(RuntimeError, match="bug"):
+        asyncio.run(asyncio.wait_for(run(), 10))
 
 
 def test_the_client_starts_without_the_server() -> None:

@@ -1,4 +1,4 @@
-"""The client's half of each dialect: it asks for what its server understands, and understands what its server says."""
+"""The client's half of each dialect encodes what its server reads, and decodes what its server encodes."""
 
 from __future__ import annotations
 
@@ -182,8 +182,8 @@ EVENTS: list[Event] = [
 
 @by_dialect
 @pytest.mark.parametrize("event", EVENTS, ids=repr)
-def test_the_client_understands_what_its_server_says(dialect: Dialect, event: Event) -> None:
-    """What it understands is the same thing: encoded again, it is the same bytes."""
+def test_the_client_decodes_every_event_that_its_server_encodes(dialect: Dialect, event: Event) -> None:
+    """Encoded again, the decoded event is the same bytes."""
     data = server_bytes(dialect, event)
     decoded = decode_all(logged_in(dialect), data)
     assert [type(one) for one in decoded] == [type(event)] * (
@@ -198,11 +198,9 @@ def test_the_client_understands_what_its_server_says(dialect: Dialect, event: Ev
     name=st.sampled_from(["bob", "Usage", "pong", "MSG", "Zoë", "日本", "a_b-c.d"]),
     text=st.text().map(clean).filter(bool),
 )
-def test_any_text_of_anybody_is_understood_as_what_that_person_said(
-    dialect: Dialect, name: str, text: str
-) -> None:
+def test_a_message_is_decoded_whatever_its_name_and_text(dialect: Dialect, name: str, text: str) -> None:
     if dialect is SLASH and (name, text) == ("Usage", "/dm <username> <message>"):
-        # The one line that a slash server sends for two different reasons.
+        # The one line with two meanings in the slash dialect.
         return
     codec = logged_in(dialect)
     (said,) = decode_all(codec, dialect.encode(Said("lobby", name, (text,), 1, TIME_MS)))
@@ -214,7 +212,7 @@ def test_any_text_of_anybody_is_understood_as_what_that_person_said(
 
 
 @by_dialect
-def test_the_client_knows_what_its_server_returns_to_a_speaker(dialect: Dialect) -> None:
+def test_the_client_knows_what_its_server_sends_back_to_the_sender(dialect: Dialect) -> None:
     codec = dialect.client()
     assert codec.echoes_messages is dialect.echoes(Said("lobby", "alice", ("hi",), 1, TIME_MS))
     sent = DirectMessageSent(DirectMessage("alice", "bob", "psst", TIME_MS), "bob")
@@ -234,7 +232,15 @@ def test_a_welcome_tells_the_name_as_everyone_else_sees_it() -> None:
     assert welcome == Welcome(NO_ROOM, "Alice", ("bob", "Alice"), TIME_MS)
 
 
-def test_a_json_welcome_without_users_still_is_one() -> None:
+def test_a_slash_server_tells_the_name_with_the_clients_own_join() -> None:
+    for join, name in ((b"", "ALICE"), (b"[join] Alice has joined the chat.\n", "Alice")):
+        codec = SLASH.client()
+        codec.encode(Login("ALICE"))
+        (welcome,) = decode_all(codec, join + b"Connected! Type /help for commands\n\n")
+        assert welcome == Welcome(NO_ROOM, name, (), NO_TIME)
+
+
+def test_a_json_welcome_needs_no_users() -> None:
     codec = JSON.client()
     codec.encode(Login("alice"))
     for users in ("", ', "users": 7', ', "users": [7, null]'):
@@ -273,7 +279,7 @@ def test_a_slash_server_refuses_a_name_before_the_login(line: bytes, reason: Rej
     assert SLASH.client().decode(line) == Rejected(reason)
 
 
-def test_a_slash_server_says_what_its_refusal_is_about() -> None:
+def test_a_slash_server_names_the_subject_of_a_refusal() -> None:
     line = b"No user named 'x'. Use /users to see online users."
     assert logged_in(SLASH).decode(line) == Rejected(Rejection.USER_NOT_FOUND, "x")
 
@@ -297,6 +303,7 @@ def test_an_unknown_error_is_still_an_error(dialect: Dialect, line: bytes, text:
         (LINE, b"INFO bob"),
         (LINE, b"\xff\xfe"),
         (SLASH, b"hello there"),
+        (SLASH, b"Connected again"),
         (JSON, b""),
         (JSON, b"hi"),
         (JSON, b"[]"),
@@ -312,8 +319,9 @@ def test_an_unknown_error_is_still_an_error(dialect: Dialect, line: bytes, text:
         (JSON, b"9" * 10_000),
     ],
 )
-def test_a_line_that_means_nothing_is_kept_as_it_is(dialect: Dialect, line: bytes) -> None:
-    assert logged_in(dialect).decode(line) == UnknownLine(line.decode("utf-8", "replace"))
+def test_an_unknown_line_is_kept_as_it_is(dialect: Dialect, line: bytes) -> None:
+    for codec in (dialect.client(), logged_in(dialect)):
+        assert codec.decode(line) == UnknownLine(line.decode("utf-8", "replace"))
 
 
 @given(
@@ -336,12 +344,12 @@ def test_decoding_never_fails(dialect: Dialect, lines: Iterable[bytes]) -> None:
         (b"HTTP/1.1 400 Bad Request", None),
     ],
 )
-def test_an_answer_gives_away_the_dialect_of_the_server(line: bytes, dialect: Dialect | None) -> None:
+def test_an_answer_reveals_the_dialect_of_the_server(line: bytes, dialect: Dialect | None) -> None:
     assert guess_dialect(line) is dialect
 
 
 @pytest.mark.parametrize(("own", "spoken"), [(a, b) for a in NAMES for b in NAMES if a != b])
-def test_the_answer_to_a_login_in_the_wrong_dialect_gives_the_right_one_away(own: str, spoken: str) -> None:
+def test_the_answer_to_a_login_in_the_wrong_dialect_reveals_the_right_one(own: str, spoken: str) -> None:
     line = DIALECTS[own].client().encode(Login("alice")).removesuffix(b"\n")
     reading = DIALECTS[spoken].reader().read(line, False)
     rejection = Rejected(Rejection.NAME_INVALID if isinstance(reading, Login) else Rejection.NOT_LOGGED_IN)

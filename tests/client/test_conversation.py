@@ -198,7 +198,7 @@ def test_a_join_is_shown_and_the_newcomer_is_known(dialect: str, line: str) -> N
     assert list(talk.conversation.others) == ["bob"]
 
 
-def test_whoever_writes_is_known_and_whoever_leaves_is_forgotten() -> None:
+def test_people_are_known_once_they_write_and_forgotten_when_they_leave() -> None:
     talk = Talk("line")
     talk.receive("MSG bob hi", "DM eve psst")
     assert list(talk.conversation.others) == ["bob", "eve"]
@@ -224,7 +224,7 @@ def test_help_and_invalid_input_send_nothing() -> None:
     assert talk.sent() == b""
 
 
-def test_what_the_server_refuses_or_says_in_unknown_words_is_shown() -> None:
+def test_refusals_and_unknown_lines_are_shown() -> None:
     talk = Talk("line")
     talk.conversation.receive(Rejected(Rejection.USER_NOT_FOUND))
     talk.conversation.receive(Rejected(Rejection.NAME_TAKEN, "bob"))

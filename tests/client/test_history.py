@@ -23,6 +23,9 @@ def test_lines_are_there_in_the_next_session_without_repetitions(tmp_path: Path)
     assert first.lines() == []
     for line in ["hello", "hello", "  ", "/dm bob psst", "grüße 🎉"]:
         first.append(line)
+    second = HistoryFile(path)
+    assert second.lines() == ["hello", "/dm bob psst", "grüße 🎉"]
+    second.append("grüße 🎉")
     assert HistoryFile(path).lines() == ["hello", "/dm bob psst", "grüße 🎉"]
 
 

@@ -133,7 +133,9 @@ def test_an_invalid_name_ends_a_script_before_it_connects(pipe: Pipe) -> None:
         (("localhost",), b"geventchat: not a terminal: --name NAME is required\n"),
     ],
 )
-def test_what_a_script_does_not_say_is_an_error(pipe: Pipe, words: tuple[str, ...], complaint: bytes) -> None:
+def test_a_script_has_to_name_the_server_and_the_user(
+    pipe: Pipe, words: tuple[str, ...], complaint: bytes
+) -> None:
     done = pipe(*words)
     assert (done.returncode, done.stderr) == (2, complaint)
 
@@ -215,7 +217,7 @@ def test_a_server_that_does_not_answer_stops_the_input(scripted_server: StartScr
         client.sendall(b"OK\n")
         while (line := lines.readline()) != b"PING\n":
             heard.append(line)
-        # Without an answer, only what was already under way arrives.
+        # Without an answer, only the lines that were already in flight arrive.
         heard.extend(lines.readline() for _ in range(16))
         assert lines.readline() == b"PING\n"
         client.sendall(b"PONG\nPONG\n")

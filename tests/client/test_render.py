@@ -1,4 +1,4 @@
-"""How everything looks, and that nothing from elsewhere acts on the terminal."""
+"""How everything looks, and that nothing a server sends acts on the terminal."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_name_keeps_its_colour_in_any_spelling() -> None:
         ("👩‍👩‍👧 नमस्ते שלום", "👩‍👩‍👧 नमस्ते שלום"),
     ],
 )
-def test_whatever_acts_on_a_terminal_is_replaced(text: str, shown: str) -> None:
+def test_control_characters_and_direction_overrides_are_replaced(text: str, shown: str) -> None:
     assert safe(text) == shown
 
 

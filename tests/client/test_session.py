@@ -1,4 +1,4 @@
-"""The session as a state machine: every question, refusal, loss and way to leave, without sockets, terminals and time."""
+"""The session as a state machine: every question, refusal, loss and way to leave, without sockets, terminals or time."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Run:
         return self.happen(LineEntered(text))
 
     def happen(self, event: TerminalEvent | Terminated | ConnectFailed) -> list[str]:
-        """Something happens; what is shown."""
+        """Handle an event; what is shown."""
         self.session.handle(event)
         return self.terminal.shown()
 
@@ -101,7 +101,7 @@ class Run:
 
 
 def online(plan: Plan = PLAN, *, interactive: bool = True) -> Run:
-    """A session in the chat, to which nothing has been said yet."""
+    """A session that has just logged in."""
     run = Run(plan, interactive=interactive)
     run.accept()
     run.receive("OK", "USER alice", "PONG end-of-users")
@@ -116,7 +116,7 @@ def refused(address: str = "chat.example:4000") -> ConnectFailed:
 # Questions.
 
 
-def test_what_is_missing_is_asked() -> None:
+def test_missing_options_are_asked_for() -> None:
     run = Run(Plan(None, None, None, None, None))
     run.type("")
     run.type("5000")
@@ -485,7 +485,7 @@ def test_a_stopping_server_is_reconnected_to() -> None:
     ]
 
 
-def test_an_old_connection_has_no_say() -> None:
+def test_events_of_an_old_connection_are_ignored() -> None:
     run = online()
     run.receive("ERR username-taken")
     old = run.connection
@@ -543,7 +543,7 @@ def test_keep_alive_reconnects_by_itself_and_more_often() -> None:
         assert run.timer_s == interval_s
 
 
-def test_other_losses_leave_the_keep_alive_interval_as_it_is() -> None:
+def test_other_losses_do_not_change_the_keep_alive_interval() -> None:
     run = online(Plan("chat.example", 4000, None, "alice", 20.0))
     run.hang_up()
     run.expire()
@@ -552,7 +552,7 @@ def test_other_losses_leave_the_keep_alive_interval_as_it_is() -> None:
     assert run.timer_s == 20.0
 
 
-def test_each_connection_ends_for_a_reason_of_its_own() -> None:
+def test_the_reason_of_one_connection_is_not_reported_for_the_next() -> None:
     run = online()
     run.receive("INFO server-shutdown")
     run.hang_up()
@@ -675,7 +675,7 @@ def test_a_script_succeeds_when_everything_was_answered() -> None:
     assert run.exit_code is ExitCode.OK
 
 
-def test_the_patience_of_a_script_begins_again_with_each_line() -> None:
+def test_each_received_line_restarts_the_timeout_of_a_script() -> None:
     run = online(interactive=False)
     run.happen(InputEnded())
     timers = len(run.runtime.timers)

@@ -234,7 +234,7 @@ def test_a_taken_name_is_asked_for_again(
     online(other, "bob")
 
 
-def test_what_is_missing_is_asked(server: RealServer, terminal: Open) -> None:
+def test_missing_options_are_asked_for(server: RealServer, terminal: Open) -> None:
     alice = terminal()
     alice.expect_at_cursor("Server host (default: localhost):")
     alice.type("no such host\r")
