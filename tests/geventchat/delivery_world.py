@@ -151,8 +151,8 @@ class Client(Member):
         self.left = False
         self.lost: CloseReason | None = None
         self.lost_error = ""
-        # Answers to the client's own requests since none was pending: how many bytes, and where in `expected` they end.
-        self.answer_bytes = self.answers_end = 0
+        # Bytes of answers to the client's own requests since nothing was pending.
+        self.answer_bytes = 0
         # How many of the next texts it receives are answers.
         self.answers_due = 0
         self._world = world
@@ -162,15 +162,13 @@ class Client(Member):
             super().receive(text)
             if self.answers_due:
                 self.answer_bytes += len(text.encode())
-                self.answers_end = len(self.expected)
         self.answers_due = max(0, self.answers_due - 1)
 
     def check_queue(self, queue_bytes: int) -> None:
-        """What waits for it is at most the queue, plus its answers since there was none pending."""
-        taken = len(self.socket.taken)
-        pending = len(self.expected) - taken
+        """What waits for it is at most the queue, plus its answers since nothing was pending."""
+        pending = self.subscriber.backlog_bytes
         assert pending <= queue_bytes + self.answer_bytes, "more than the queue is pending"
-        if taken >= self.answers_end and pending <= queue_bytes:
+        if not pending:
             self.answer_bytes = 0
 
     def _lost(self, reason: CloseReason, error: str) -> None:
@@ -379,7 +377,7 @@ class World:
             _check_state(client.subscriber, delivery)
             _check_memory(client.subscriber)
             if not delivery._due and client.lost is None:
-                client.check_queue(delivery.limits.queue_bytes + client.subscriber.audience.size)
+                client.check_queue(delivery.limits.queue_bytes)
         subscribers = [client.subscriber for client in self.clients]
         for audience in self.audiences.values():
             assert audience.size == sum(map(len, audience._frames))
