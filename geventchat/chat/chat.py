@@ -98,7 +98,7 @@ class Session:
 
 
 class Chat:
-    """All rooms and everyone in them."""
+    """The lobby and everyone in it."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Chat:
         return len(self._sessions)
 
     def handle(self, session: Session, command: Command) -> Result[object]:
-        """Carry out a command; the only way in."""
+        """Carry out a command; the only way in for commands."""
         name = session.name
         if name is None:
             return self._handle_stranger(session, command)

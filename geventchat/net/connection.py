@@ -1,6 +1,6 @@
-"""One client's greenlet: read, cut into lines, hand commands to the chat, and the end, however it comes.
+"""One client's greenlet: read, cut into lines, hand commands to the chat, and clean up however it ends.
 
-Does not write to the socket (the subscriber does), does not know what a line means (the dialect does), and waits
+Does not write to the socket (delivery does), does not know what a line means (the dialect does), and waits
 only in its waiter.
 
 What a client can make the server do is limited here, in this order, before a line is parsed: its own lines and
@@ -140,7 +140,7 @@ class Connection:
         # Made when the first line arrives: idle connections do without.
         self._lines: TokenBucket | None = None
         self._bytes: TokenBucket | None = None
-        # What this client has been charged so far, and up to where its answers have been.
+        # All bytes charged so far, and how many bytes of answers are among them.
         self._spent = self._charged = 0
         self._address = address
         self._origin = origin_of(host) if address is None else address.origin
@@ -420,7 +420,7 @@ class Connection:
             if reason not in _CLOSE_AT_ONCE:
                 reason = self._flush(reason)
         except OSError:
-            pass  # The peer is gone already, which is where this leads anyway.
+            pass  # Already closed by the peer.
         except ConnectionEnded as ended:
             reason = ended.reason
         except Exception:

@@ -1,4 +1,4 @@
-"""What each client is sent: in order, bounded, and once per turn of the loop. Knows no dialect's words and no greenlets.
+"""What each client is sent: in order, bounded, and once per flush. Knows no dialect's words and no greenlets.
 
 A *turn* is everything that is said between two flushes. An `Audience` collects its own turn: each event is encoded
 once and appended once. What one client is sent is that sequence of bytes with its private frames in between, at the
@@ -24,7 +24,7 @@ Invariants:
 - The bytes of a turn are shared by all who wait for them. Less than half of a turn is kept as a copy, so that the
   memory a client holds on to is never more than twice the bytes it is counted with.
 - The bytes that wait for one client are at most `queue_bytes`, plus its own answers.
-- Only Subscriber writes to its socket.
+- Only this module writes to a client's socket until it is closed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from typing import Any, Protocol
 from gevent.hub import Hub as Loop
 
 from geventchat.chat import rooms
-from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent, Said
+from geventchat.chat.events import Broadcast, DirectMessage, Joined, Left, PrivateEvent
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
@@ -106,7 +106,7 @@ class Audience:
         self._delivery = delivery
         self._frames: list[bytes] = []
         self.size = 0
-        # The last turn, while it is being handed out.
+        # What is being handed out in this flush.
         self.turn = memoryview(b"")
         self.in_sync: dict[Subscriber, Callable[[bytes], int]] = {}
         self.backlogged: dict[Subscriber, None] = {}
@@ -146,7 +146,7 @@ class Audience:
             return
         if not self._frames:
             self._delivery.turn_started(self)
-        if not self.urgent and isinstance(event, Said):
+        if not self.urgent and not isinstance(event, Joined | Left):
             self.urgent = True
             self._delivery.arm()
         start = self.size
@@ -507,7 +507,7 @@ class _Lag:
     def __init__(self, since: float, taken: int) -> None:
         self.since = since
         self.taken = taken
-        # Until it has been seen not to.
+        # Assume it reads until a probe shows otherwise.
         self.reads = True
 
 
@@ -737,7 +737,7 @@ class Delivery:
 
 
 def _failure(error: Exception) -> tuple[CloseReason, str]:
-    """Why a client is abandoned: a lost connection is its own affair, anything else is a fault to be logged."""
+    """Why a client is abandoned: a lost connection is normal, anything else is a fault to be logged."""
     if isinstance(error, OSError):
         return CloseReason.RESET, ""
     try:

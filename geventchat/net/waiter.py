@@ -96,7 +96,7 @@ class HangupWatch:
 
 
 class Waiter:
-    """One greenlet's waiting, with one deadline that is moved only when it fires."""
+    """One greenlet's waiting, with one timer that activity does not set again."""
 
     __slots__ = (
         "_clock",
@@ -172,7 +172,7 @@ class Waiter:
             try:
                 self._switch(watcher)
             except Timeout as fired:
-                self._own(fired)
+                self._reraise_if_foreign(fired)
             else:
                 return False
 
@@ -183,7 +183,7 @@ class Waiter:
         try:
             self._switch(watcher)
         except Timeout as fired:
-            self._own(fired)
+            self._reraise_if_foreign(fired)
             raise ConnectionEnded(CloseReason.IDLE) from None
 
     def until_output(self, watcher: Any, pending: bool) -> None:
@@ -195,7 +195,7 @@ class Waiter:
             try:
                 self._switch(watcher)
             except Timeout as fired:
-                self._own(fired)
+                self._reraise_if_foreign(fired)
                 now = self._clock.monotonic()
                 if self._due() - now < _SLACK_S:
                     if self._login_due - now < _SLACK_S or not (pending or self._has_unread()):
@@ -223,7 +223,7 @@ class Waiter:
             try:
                 result = job()
             except Timeout as fired:
-                self._own(fired)
+                self._reraise_if_foreign(fired)
                 raise ConnectionEnded(CloseReason.IDLE) from None
             finally:
                 self._waiting = False
@@ -268,7 +268,7 @@ class Waiter:
         idle_due = self._last_active + self._idle_s if self._idle_s else math.inf
         return min(idle_due, self._login_due)
 
-    def _own(self, fired: Timeout) -> None:
+    def _reraise_if_foreign(self, fired: Timeout) -> None:
         if fired is not self._timer:
             raise fired
         self._stop_timer()

@@ -234,6 +234,8 @@ class Load:
         try:
             if receive_buffer:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            # Otherwise hundreds that send without a pause would fill the memory that the kernel has for all connections.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(CONNECT_S)
             # Without this, each source address would have to find a port that no other connection uses.
