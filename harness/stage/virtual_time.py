@@ -55,7 +55,7 @@ _US = 1_000_000
 _READ, _WRITE = 1, 2
 _SIGNAL_CHECK_S = 0.1
 _IN_FLIGHT_POLL_S = 0.0001
-_GIVE_UP_ON_KERNEL_S = 0.05
+_GIVE_UP_ON_KERNEL_S = 1.0
 """How long the kernel may leave a connection half made or half ended before that counts as its final state."""
 
 
