@@ -553,6 +553,29 @@ def test_speakers_are_held_back_to_what_a_slow_reader_reads_and_it_is_not_droppe
     in_world(body, SLOW)
 
 
+def test_a_slow_reader_that_has_left_holds_nobody_back():
+    def body(world: World) -> None:
+        talker, slow = members(world, 2)
+        slow.socket.room = 0
+        fall_behind(world, talker, slow)
+        for _ in range(10):
+            world.say(talker, LINE)
+            world.turn()
+        assert talker.waiting is not None
+        # What is pending for it is still sent, if it reads.
+        world.leave(slow)
+        world.turn()
+        assert talker.waiting is None
+        for _ in range(100):
+            assert world.say(talker, LINE)
+            world.turn()
+        world.make_room(slow, 10**9)
+        assert slow.socket.taken == slow.expected
+        world.check_end()
+
+    in_world(body, SLOW)
+
+
 def test_a_reader_that_stands_still_slows_speakers_only_until_that_is_seen():
     def body(world: World) -> None:
         talker, stalled = members(world, 2)
