@@ -319,6 +319,22 @@ def test_thousands_of_tiny_answers_become_one_buffer():
     in_world(body)
 
 
+def test_what_one_speaker_says_in_a_row_makes_one_hole():
+    def body(world: World) -> None:
+        talker, other = members(world, 2)
+        for number in range(100):
+            world.say(talker, f"{number}")
+        assert len(talker.subscriber._splices) == 1
+        world.say(other, "in between")
+        world.say(talker, "again")
+        assert len(talker.subscriber._splices) == 2
+        world.turn()
+        assert talker.socket.taken == talker.expected
+        world.check_end()
+
+    in_world(body, ROOMY)
+
+
 # --- Memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -730,6 +746,24 @@ def test_what_is_said_does_not_wait_for_who_comes_and_goes():
         world.say(talker, "now")
         world.turn()
         assert other.socket.taken == b"OK\nINFO p2 disconnected\nMSG p0 now\n"
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)
+
+
+def test_what_is_said_in_a_dialect_that_echoes_does_not_wait_either():
+    def body(world: World) -> None:
+        talker, other, leaver, first = members(world, 4, "json")
+        world.hang_up(first)
+        world.turn()
+        world.hang_up(leaver)
+        world.turn()
+        assert world.audiences["json"].size > 0
+        world.say(talker, "now")
+        world.turn()
+        assert world.audiences["json"].size == 0
+        assert other.socket.taken == other.expected
+        assert talker.socket.taken == talker.expected
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
