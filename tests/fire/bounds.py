@@ -75,7 +75,9 @@ def unfinished_lines(clients: int, sent_bytes: int) -> UnfinishedLines:
         for _ in range(4):
             for client in connected:
                 client.send(b"MSG " + b"x" * (sent_bytes // 4 - 4))
-        # The server reads in order of arrival, so when the last client is answered it has read the others.
+        pool.wait_for("everything is sent", lambda: not any(client.unsent for client in connected))
+        wait_for("everything is read", lambda: server.unread_bytes == 0)
+        # When one more client is answered, what was read has been dealt with.
         last = pool.connect(server.address())
         last.send_lines("PING")
         pool.wait_for("the last PING is answered", lambda: bool(last.received))

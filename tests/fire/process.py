@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
 """How long anything can take before a test fails: far more than it needs, since machines are shared."""
 _POLL_S = 0.002
+# The state of a listening socket in the kernel's table; its queue counts connections.
+_LISTEN = "0A"
 _READY = re.compile(r"Chat server started on (?P<host>\S+):(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
 # Thousands of clients come from one address here; their rate is not what is being tested.
 NO_ADDRESS_RATES = ("--address-connection-rate=0", "--address-login-rate=0", "--address-byte-rate=0")
@@ -108,6 +110,22 @@ class ServerProcess:
     def descriptors(self) -> int:
         """How many files it has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    @property
+    def unread_bytes(self) -> int:
+        """What clients on this machine have sent and it has not read."""
+        ports = {f"{port:04X}" for port in self.ports.values()}
+        unread = 0
+        with open(f"/proc/{self.pid}/net/tcp") as table:
+            next(table)
+            for row in table:
+                _, local, remote, state, queues, *_ = row.split()
+                sending, receiving = (int(size, 16) for size in queues.split(":"))
+                if remote.partition(":")[2] in ports:
+                    unread += sending
+                elif local.partition(":")[2] in ports and state != _LISTEN:
+                    unread += receiving
+        return unread
 
     @property
     def cpu_s(self) -> float:

@@ -467,7 +467,7 @@ def _check_state(s: Subscriber, delivery: Delivery) -> None:
     assert all(backlog), "an empty piece"
     assert s.closed or s._queued - s._sent == s.backlog_bytes
     assert s.answer_bytes == 0 or not s.idle or s.closed
-    assert s._lag is None or s.backlog_bytes > delivery.behind_bytes
+    assert s._lag is None or (subscribed and s.backlog_bytes > delivery.behind_bytes)
     if s.closed:
         assert not backlog
 

@@ -19,6 +19,7 @@ from tests.fire.leaks import leftovers
 from tests.fire.simulation import SimulatedClient, Simulation, simulate
 
 ABORT = struct.pack("ii", 1, 0)
+RATED_OR_NOT = pytest.mark.parametrize("lines_per_s", [50, 0], ids=["rated", "without rates"])
 
 
 def config(idle_s: float | None = 0, **limits: Any) -> Config:
@@ -181,8 +182,9 @@ def test_a_job_before_login_ends_at_the_deadline_for_logging_in(finished: list[s
         assert finished == []
 
 
-def test_the_idle_time_counts_from_the_end_of_the_job(finished: list[str]):
-    with simulate(config(idle_s=4)) as simulation:
+@RATED_OR_NOT
+def test_the_idle_time_counts_from_the_end_of_the_job(finished: list[str], lines_per_s: float):
+    with simulate(config(idle_s=4, lines_per_s=lines_per_s)) as simulation:
         (alice,) = log_in(simulation, "alice")
         alice.send_lines("PING x")
         simulation.advance(5)
@@ -271,8 +273,9 @@ def test_a_command_that_is_busy_is_handled_once_when_the_gate_opens(busy_chat: t
         assert taken(alice) == b"PONG x\n"
 
 
-def test_a_client_at_a_gate_is_not_idle(busy_chat: type[BusyChat]):
-    with simulate(config(idle_s=10)) as simulation:
+@RATED_OR_NOT
+def test_a_client_at_a_gate_is_not_idle(busy_chat: type[BusyChat], lines_per_s: float):
+    with simulate(config(idle_s=10, lines_per_s=lines_per_s)) as simulation:
         (alice,) = log_in(simulation, "alice")
         delay = [1e9]
         gate = busy_chat.gate = simulation.context.delivery.new_gate(lambda: delay[0])
@@ -391,6 +394,18 @@ def test_answers_are_paid_for_like_requests():
         simulation.advance(20)
         assert len(requester.received) <= 4_000 + 20 * 1_000 + 2 * roster
         assert len(requester.received) >= 15_000
+
+
+def test_single_answers_are_paid_for_too():
+    limits = {"bytes_per_s": 1, "burst_bytes": 4_000, "lines_per_s": 1e6, "burst_lines": 10**6}
+    with simulate(config(address_bytes_per_s=0, **limits)) as simulation:
+        (alice,) = log_in(simulation, "alice")
+        request = "PING " + "x" * 500
+        for _ in range(10):
+            alice.send_lines(request)
+            simulation.run_until_idle()
+        # Each costs its request and its answer.
+        assert alice.received.count(b"PONG") == 4_000 // (2 * len(request) + 2) + 1
 
 
 def test_an_endless_line_is_paid_for_too():
@@ -538,6 +553,27 @@ def test_half_a_line_that_arrived_while_the_process_stood_still_is_no_activity()
         simulation.stand_still(3_600)
         simulation.advance(0)
         assert alice.state is State.FIN
+
+
+def test_a_client_that_never_pauses_and_never_finishes_a_line_is_idle():
+    with simulate(config(idle_s=60, lines_per_s=0)) as simulation:
+        client = simulation.connect()
+        simulation.run_until_idle()
+        simulation.stand_still(60)
+        sent = 0
+
+        def flood() -> None:
+            nonlocal sent
+            while sent < 20_000_000 and not client.received:
+                client.read()
+                sent += client._push(memoryview(b"x" * 10_000)) or 0
+                gevent.sleep(0)
+
+        flooding = gevent.spawn(flood)
+        simulation.advance(0)
+        assert flooding.ready()
+        assert client.received == b"INFO idle-timeout\n"
+        assert sent < 1_000_000
 
 
 def test_a_client_that_is_slowed_down_by_its_rate_is_not_idle_meanwhile():

@@ -319,6 +319,22 @@ def test_thousands_of_tiny_answers_become_one_buffer():
     in_world(body)
 
 
+def test_what_one_speaker_says_in_a_row_makes_one_hole():
+    def body(world: World) -> None:
+        talker, other = members(world, 2)
+        for number in range(100):
+            world.say(talker, f"{number}")
+        assert len(talker.subscriber._splices) == 1
+        world.say(other, "in between")
+        world.say(talker, "again")
+        assert len(talker.subscriber._splices) == 2
+        world.turn()
+        assert talker.socket.taken == talker.expected
+        world.check_end()
+
+    in_world(body, ROOMY)
+
+
 # --- Memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -553,6 +569,29 @@ def test_speakers_are_held_back_to_what_a_slow_reader_reads_and_it_is_not_droppe
     in_world(body, SLOW)
 
 
+def test_a_slow_reader_that_has_left_holds_nobody_back():
+    def body(world: World) -> None:
+        talker, slow = members(world, 2)
+        slow.socket.room = 0
+        fall_behind(world, talker, slow)
+        for _ in range(10):
+            world.say(talker, LINE)
+            world.turn()
+        assert talker.waiting is not None
+        # What is pending for it is still sent, if it reads.
+        world.leave(slow)
+        world.turn()
+        assert talker.waiting is None
+        for _ in range(100):
+            assert world.say(talker, LINE)
+            world.turn()
+        world.make_room(slow, 10**9)
+        assert slow.socket.taken == slow.expected
+        world.check_end()
+
+    in_world(body, SLOW)
+
+
 def test_a_reader_that_stands_still_slows_speakers_only_until_that_is_seen():
     def body(world: World) -> None:
         talker, stalled = members(world, 2)
@@ -711,6 +750,24 @@ def test_what_is_said_does_not_wait_for_who_comes_and_goes():
         world.say(talker, "now")
         world.turn()
         assert other.socket.taken == announced + b"INFO p2 disconnected\nMSG p0 now\n"
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)
+
+
+def test_what_is_said_in_a_dialect_that_echoes_does_not_wait_either():
+    def body(world: World) -> None:
+        talker, other, leaver, first = members(world, 4, "json")
+        world.hang_up(first)
+        world.turn()
+        world.hang_up(leaver)
+        world.turn()
+        assert world.audiences["json"].size > 0
+        world.say(talker, "now")
+        world.turn()
+        assert world.audiences["json"].size == 0
+        assert other.socket.taken == other.expected
+        assert talker.socket.taken == talker.expected
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)

@@ -402,6 +402,11 @@ def test_a_megabyte_of_spaces_asks_for_nothing(name: str):
         (b"HELP", InvalidCommand(ParseError.UNKNOWN_COMMAND)),
         (b"MSG \xff", ""),
         (b"MSG \xfe", InvalidCommand(ParseError.NOT_UTF8)),
+        # Names keep what was typed, so that the chat can refuse it; texts lose what cannot be seen.
+        ("LOGIN a\u200bb".encode(), Login("a\u200bb")),
+        ("MSG a\u200bb".encode(), "ab"),
+        ("MSG \u200b".encode(), ""),
+        ("DM a\u200bb c\u200bd".encode(), SendDirectMessage("a\u200bb", "cd")),
     ],
 )
 def test_line(line: bytes, command):
@@ -420,6 +425,10 @@ def test_line(line: bytes, command):
         (b"/dm bob hi", True, SendDirectMessage("bob", "hi")),
         (b"/nope x", True, InvalidCommand(ParseError.UNKNOWN_COMMAND, "/nope")),
         (b" /ping", True, Ping("")),
+        ("a\u200bb".encode(), False, Login("a\u200bb")),
+        ("a\u200bb".encode(), True, "ab"),
+        ("\u200b".encode(), True, None),
+        ("/dm a\u200bb c\u200bd".encode(), True, SendDirectMessage("a\u200bb", "cd")),
     ],
 )
 def test_slash(line: bytes, logged_in: bool, command):
@@ -444,6 +453,9 @@ def test_slash(line: bytes, logged_in: bool, command):
         (b'{"type": "\xff"}', InvalidCommand(ParseError.NOT_UTF8)),
         (b'{"type": "chat", "message": "a\\u0000b\\u202ec"}', "a\ufffdb\ufffdc"),
         (b'{"type": "chat", "message": "\\ud83d\\ude00"}', "\U0001f600"),
+        (b'{"type": "join", "username": "a\\u200bb"}', Login("a\u200bb")),
+        (b'{"type": "chat", "message": "a\\u200bb"}', "ab"),
+        (b'{"type": "dm", "to": "a\\u200bb", "message": "c\\u200bd"}', SendDirectMessage("a\u200bb", "cd")),
     ],
 )
 def test_json(line: bytes, command):

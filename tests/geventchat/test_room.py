@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from geventchat.chat.events import Joined, Left, Said
 from geventchat.chat.names import parse_name
 from geventchat.chat.rooms import Room
-from tests.geventchat.test_chat import RecordingAudience, RecordingSubscriber, SwitchedGate
+from tests.geventchat.recording import RecordingAudience, RecordingSubscriber, SwitchedGate
 
 
 class DelayedAudience(RecordingAudience):

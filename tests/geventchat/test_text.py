@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from geventchat.chat.text import _MAX_MARKS, clean
+from geventchat.chat.text import _MAX_MARKS, clean, clean_line, visible
 
 OVERRIDES = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 DIRECTION_MARKS = {"\u061c", "\u200e", "\u200f"}
@@ -73,6 +73,16 @@ def test_nothing_invisible_and_no_stack_of_marks_is_left(raw: str):
 def test_cleaning_twice_is_cleaning_once(raw: str):
     once = clean(raw)
     assert clean(once) == once
+
+
+@given(TEXTS)
+def test_a_clean_line_is_safe_but_keeps_what_cannot_be_seen(raw: str):
+    line = clean_line(raw)
+    assert not [char for char in line if unicodedata.category(char) in {"Cc", "Cs"} or char in OVERRIDES]
+    assert clean_line(line) == line
+    assert visible(line) == clean(raw)
+    kept = [char for char in raw.strip() if char in INVISIBLE | TAGS or is_mark(char)]
+    assert kept == [char for char in line if char in INVISIBLE | TAGS or is_mark(char)]
 
 
 SAFE = st.characters(exclude_categories=["C", "Z", "M"], exclude_characters="\u3164\uffa0")

@@ -91,6 +91,7 @@ def test_without_a_rate_everything_is_granted_at_once(wanted, cost):
 
 def test_time_that_runs_backwards_takes_nothing_away():
     bucket = TokenBucket(10, 5, 100.0)
-    assert bucket.take(5, 100.0) == 5
+    assert bucket.take(2, 90.0) == 2
+    assert bucket.take(5, 100.0) == 3
     assert bucket.take(1, 90.0) == 0
     assert bucket.take(2, 100.2) == 2

@@ -58,8 +58,13 @@ class VirtualTime:
         self.advance_to(self.now_us + round(seconds * _US))
 
     def stand_still(self, seconds: float) -> None:
-        """Let this much time pass without the loop running, as when the process is suspended."""
+        """Let this much time pass without the loop running, as when the process is suspended.
+
+        When the loop runs again, every timer that is due by then fires first.
+        """
         self._loop.move_to(self.now_us + round(seconds * _US))
+        while (due := self._loop.next_due_us) is not None and due <= self.now_us:
+            self._loop.fire_next()
 
     def finish(self, greenlet: gevent.Greenlet[..., Any]) -> Any:
         """Let time pass until this greenlet has ended; what it returned."""

@@ -25,20 +25,12 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name as typed, as shown, and the key that makes it unique; or why it is not allowed.
-
-    `cleaned` is how it is quoted back, where that differs from what was typed.
-    """
+    """A name as typed, as shown, and the key that makes it unique; or why it is not allowed."""
 
     typed: str
     shown: str = ""
     key: str = ""
     refusal: Refusal | None = None
-    cleaned: str = ""
-
-    @property
-    def quoted(self) -> str:
-        return self.cleaned or self.typed
 
 
 @dataclass(frozen=True, slots=True)

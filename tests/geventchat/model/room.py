@@ -136,7 +136,7 @@ class Room:
         other = self.members.get(to.key)
         if other is None:
             return Refusal.USER_NOT_FOUND
-        sent = member.dialect.direct_message_sent(member.shown, to.quoted, other.shown, text, now)
+        sent = member.dialect.direct_message_sent(member.shown, to.typed, other.shown, text, now)
         member.receive(sent)
         other.receive(other.dialect.direct_message_received(member.shown, other.shown, text, now))
         return None
@@ -155,7 +155,7 @@ def text_of(typed: str) -> Text:
 def _subject(request: Request) -> str:
     match request:
         case DirectMessage(to, _):
-            return to.quoted
+            return to.typed
         case UnknownCommand(verb):
             return verb
     return ""
