@@ -95,7 +95,7 @@ class Answers:
             self.clients += int(count)
         cost_us, disturbance = next(self.costs)
         return {
-            "deliveries": 1_000_000,
+            "deliveries": 1_000_000 if cost_us else 0,
             "logins": 1_000_000,
             "server_cpu_s": cost_us,
             "disturbance": disturbance,
@@ -138,6 +138,17 @@ def test_a_round_with_too_few_undisturbed_pairs_uses_all_and_is_marked() -> None
     found, _ = measured(Traffic(Load(4), pairs=3), this, other)
     assert found["cpu"] == Round(pytest.approx(2.0), pytest.approx(1.0), pytest.approx(2.0), disturbed=True)
     assert log.count("this traffic") == 1 + most
+
+
+def test_a_pair_without_deliveries_does_not_count() -> None:
+    start = [(9.0, 0.0)] * 2
+    this = Answers("this", [], [*start, (0.0, BUSY), (3.0, CALM)])
+    other = Answers("other", [], [*start, (1.0, CALM), (1.0, CALM)])
+    found, _ = measured(Traffic(Load(4), pairs=1), this, other)
+    assert found["cpu"].ratio == pytest.approx(3.0)
+    nothing = [*start, *[(0.0, BUSY)] * 3]
+    with pytest.raises(against.ComparisonFailed, match="too busy"):
+        measured(Traffic(Load(4), pairs=1), Answers("this", [], nothing), Answers("other", [], nothing))
 
 
 def test_logins_are_compared_in_blocks_and_memory_at_their_end() -> None:
