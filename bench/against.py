@@ -1,9 +1,17 @@
 """Compare the server in this tree with the same server at another commit.
 
-Both run in the same rounds, one directly after the other and in alternating order, and each round yields one ratio.
-A change in the speed of the machine therefore affects both sides of a ratio alike. A round in which other work
-disturbed either server is discarded and measured again. A workload is measured until its ratios prove that the costs
-are, or are not, equal within the limit; the confidence is high because the proof is checked after every round.
+The speed of a shared machine changes from second to second, by far more than the difference that matters. Both servers
+therefore run at the same time, on the same core, and work in turns of a fraction of a second, in alternating order.
+
+- A *pair* is one turn of each server. It yields one ratio of their costs.
+- A *round* starts both servers anew and takes the median ratio of its pairs. It differs from other rounds by what
+  differs from one start of a server to the next, such as the layout of its memory.
+- A pair that other work disturbed is repeated. If most pairs of a round stay disturbed, the round uses all of them and
+  is marked. Disturbance makes ratios noisier but favours neither server: CPU time does not count while a process
+  waits, and the order alternates. The interval shows the noise.
+- The result is the median over the rounds, with its confidence interval. A workload is measured until the interval
+  proves that the costs are, or are not, equal within the limit. The confidence is high because this is checked after
+  every round.
 
 The other commit is exported to a temporary directory and started from there, so the two may differ in module layout.
 Both are started as `python -m geventchat` with the same options, which both must understand.
@@ -16,28 +24,27 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import comb
 from pathlib import Path
 from statistics import median
-from typing import TextIO
+from typing import Any, TextIO
 
-from bench.load import Load
+from bench import load, metrics, servers
+from bench.load import Load, Session
 from bench.machine import Cores
-from bench.metrics import Metrics, Run
-from bench.rounds import PlannedRun, measure
 from bench.servers import BY_KEY, OURS, ROOT, UNTHROTTLED, Server
 from bench.tables import kilobytes, markdown, microseconds
-from bench.workloads import Workload, saturated
 
-ROUNDS = 40
-ATTEMPTS = 5
-"""How often one round is measured at most until it is undisturbed."""
+ROUNDS = 20
+DISTURBED = metrics.DISTURBED
+"""A pair is disturbed when one of its turns lost more than this share of its time to other work."""
 LIMIT = 1.05
-"""The other commit's cost times this is still called equal."""
+"""A cost of up to this many times the cost at the other commit is called equal."""
 CONFIDENCE = 0.99
 THIS_TREE = "this tree"
 
@@ -46,52 +53,151 @@ class ComparisonFailed(Exception):
     """The comparison could not be made: an unknown commit, a server that does not start or loses messages."""
 
 
+Costs = tuple[float, float]
+"""Of this tree and of the other commit, in one pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One metric in one round: the cost of both servers and its ratio."""
+
+    this: float
+    other: float
+    ratio: float
+    disturbed: bool = False
+
+
+def round_of(calm: Sequence[Costs], disturbed: Sequence[Costs], pairs: int) -> Round:
+    """The round of these pairs: of the undisturbed ones if they are at least half of the pairs wanted."""
+    enough = 2 * len(calm) >= pairs
+    used = calm if enough else [*calm, *disturbed]
+    return Round(
+        median(this for this, _ in used),
+        median(other for _, other in used),
+        median(this / other for this, other in used),
+        not enough,
+    )
+
+
+class Experiment(ABC):
+    """How one round is measured, with a session for each of the two servers."""
+
+    def __init__(self, load: Load, pairs: int) -> None:
+        self.load = load
+        self.pairs = pairs
+
+    @abstractmethod
+    def measure(self, this: Session, other: Session) -> dict[str, Round]:
+        """The metrics of one round, by name."""
+
+
+Answers = tuple[dict[str, Any], dict[str, Any]]
+
+
+def _pair(this: Session, other: Session, request: str, number: int) -> Answers:
+    """One turn of each server. The one that goes first alternates."""
+    if number % 2 == 0:
+        first = this.request(request)
+        return first, other.request(request)
+    second = other.request(request)
+    return this.request(request), second
+
+
+def _undisturbed(answers: Answers) -> bool:
+    return all(answer.get("disturbance", 0.0) <= DISTURBED for answer in answers)
+
+
+class Traffic(Experiment):
+    """All clients log in; then each pair is a turn of messages."""
+
+    ATTEMPTS = 3
+    """A round measures at most this many times the pairs that it needs."""
+
+    def measure(self, this: Session, other: Session) -> dict[str, Round]:
+        for session in (this, other):
+            session.request(f"login {self.load.clients}")
+            session.request("traffic")  # the first turn is slower, because caches and buffers are empty
+        calm: list[Costs] = []
+        disturbed: list[Costs] = []
+        for number in range(self.ATTEMPTS * self.pairs):
+            answers = _pair(this, other, "traffic", number)
+            if not all(answer["deliveries"] for answer in answers):
+                continue  # on a very busy machine a turn can pass before anything is delivered
+            ours, theirs = (answer["server_cpu_s"] / answer["deliveries"] * 1e6 for answer in answers)
+            (calm if _undisturbed(answers) else disturbed).append((ours, theirs))
+            if len(calm) == self.pairs:
+                break
+        for session in (this, other):
+            session.request("fence")
+        if not calm and not disturbed:
+            raise ComparisonFailed("the machine is too busy: no turn delivered a message")
+        return {"cpu": round_of(calm, disturbed, self.pairs)}
+
+
+class Logins(Experiment):
+    """Each pair is a block of logins. After the last one the memory of the servers is compared."""
+
+    def measure(self, this: Session, other: Session) -> dict[str, Round]:
+        block = self.load.clients // self.pairs
+        before = _pair(this, other, "memory", 0)
+        calm: list[Costs] = []
+        disturbed: list[Costs] = []
+        for number in range(self.pairs):
+            answers = _pair(this, other, f"login {block}", number)
+            ours, theirs = (answer["server_cpu_s"] / answer["logins"] * 1e6 for answer in answers)
+            (calm if _undisturbed(answers) else disturbed).append((ours, theirs))
+        after = _pair(this, other, "memory", 0)
+        for session in (this, other):
+            session.request("fence")
+        ours, theirs = (
+            (end["rss_kb"] - start["rss_kb"]) / (block * self.pairs)
+            for start, end in zip(before, after, strict=True)
+        )
+        return {
+            "cpu": round_of(calm, disturbed, self.pairs),
+            "memory": Round(ours, theirs, ours / theirs),
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One metric of one workload."""
+    """One metric of one experiment."""
 
     key: str
     metric: str
-    workload: Workload
-    value: Callable[[Metrics], float | None]
+    experiment: Experiment
+    name: str
+    """Of the metric, in the rounds of the experiment."""
     form: Callable[[float], str]
 
 
-_LOGINS = Workload("logins", "3,000 logins, then idle", Load(3000, idle_s=0.5, timeout_s=30))
+_LOGINS = Logins(Load(3000, timeout_s=30), pairs=20)
 
 COMPARISONS = (
     Comparison(
         "saturated-100",
         "CPU per delivery",
-        Workload("saturated-100", "100 clients, 4 senders, window 64", saturated(100, 1.0)),
-        lambda metrics: metrics.cpu_per_delivery_us,
+        Traffic(Load(100, senders=4, window=64, warm_s=0.03, seconds=0.1), pairs=20),
+        "cpu",
         microseconds,
     ),
     Comparison(
         "saturated-1000",
         "CPU per delivery",
-        Workload("saturated-1000", "1,000 clients, 4 senders, window 64", saturated(1000, 1.5)),
-        lambda metrics: metrics.cpu_per_delivery_us,
+        Traffic(Load(1000, senders=4, window=64, warm_s=0.1, seconds=0.25), pairs=12),
+        "cpu",
         microseconds,
     ),
     Comparison(
         "one-at-a-time",
         "CPU per delivery",
-        Workload("one-at-a-time", "one message at a time", Load(100, senders=1, window=1, seconds=1.0)),
-        lambda metrics: metrics.cpu_per_delivery_us,
+        Traffic(Load(100, senders=1, window=1, warm_s=0.01, seconds=0.1), pairs=20),
+        "cpu",
         microseconds,
     ),
-    Comparison("idle", "memory per client", _LOGINS, lambda metrics: metrics.memory_per_client_kb, kilobytes),
-    Comparison("login", "CPU per login", _LOGINS, lambda metrics: metrics.cpu_per_login_us, microseconds),
+    Comparison("idle", "memory per client", _LOGINS, "memory", kilobytes),
+    Comparison("login", "CPU per login", _LOGINS, "cpu", microseconds),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """The two runs of one undisturbed round."""
-
-    this: Run
-    other: Run
 
 
 def _git(*arguments: str, index: Path | None = None) -> str:
@@ -159,19 +265,21 @@ def _this_tree() -> str:
     return f"{THIS_TREE}, uncommitted changes" if _git("status", "--porcelain", "geventchat") else THIS_TREE
 
 
-def _undisturbed_pair(
-    workload: Workload, this: Server, other: Server, number: int, cores: Cores
-) -> tuple[Pair | None, int]:
-    """One round of one workload, with the number of attempts; no pair if every attempt was disturbed."""
-    for attempt in range(ATTEMPTS):
-        order = (this, other) if (number + attempt) % 2 == 0 else (other, this)
-        runs = {server.key: measure(PlannedRun(workload, server, number), cores) for server in order}
-        for key, run in runs.items():
-            if run.failure:
-                raise ComparisonFailed(f"{workload.key}, {key}: {run.failure}")
-        if not any(run.disturbed for run in runs.values()):
-            return Pair(runs[this.key], runs[other.key]), attempt + 1
-    return None, ATTEMPTS
+def measure_round(experiment: Experiment, this: Server, other: Server, cores: Cores) -> dict[str, Round]:
+    """Start both servers and measure one round."""
+    with ExitStack() as stack:
+        sessions = []
+        for server in (this, other):
+            running = stack.enter_context(servers.started(server, ("line",), core=cores.server))
+            session = load.session(
+                experiment.load,
+                running.ports,
+                running.process.pid,
+                core=cores.load,
+                stop_server=running.stop,
+            )
+            sessions.append(stack.enter_context(session))
+        return experiment.measure(*sessions)
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -190,7 +298,7 @@ class Verdict(Enum):
     WITHIN = f"within {LIMIT - 1:.0%}"
     WORSE = f"WORSE by more than {LIMIT - 1:.0%}"
     UNDECIDED = "undecided, needs more rounds"
-    TOO_FEW = "too few undisturbed rounds"
+    TOO_FEW = "too few rounds"
 
 
 def verdict(interval: tuple[float, float] | None) -> Verdict:
@@ -202,86 +310,81 @@ def verdict(interval: tuple[float, float] | None) -> Verdict:
     return Verdict.WORSE if low > LIMIT else Verdict.UNDECIDED
 
 
-def _sides(comparison: Comparison, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
-    """The metric of both servers in every round in which it could be measured for both."""
-    return [
-        (this, other)
-        for pair in pairs
-        if (this := comparison.value(pair.this.metrics())) is not None
-        and (other := comparison.value(pair.other.metrics()))
-    ]
+Rounds = Mapping[str, Sequence[Round]]
+"""The rounds of each comparison, by its key."""
 
 
-def _interval(comparison: Comparison, pairs: Sequence[Pair]) -> tuple[float, float] | None:
-    return median_interval([this / other for this, other in _sides(comparison, pairs)])
-
-
-def measure_pairs(
+def measure_rounds(
     comparisons: Sequence[Comparison], this: Server, other: Server, rounds: int, cores: Cores, out: TextIO
-) -> dict[str, list[Pair]]:
-    """The undisturbed rounds of each workload. An interruption ends the measurement and keeps what is complete."""
-    workloads = {comparison.workload.key: comparison.workload for comparison in comparisons}
-    pairs: dict[str, list[Pair]] = {key: [] for key in workloads}
+) -> Rounds:
+    """Measure until every comparison is decided. An interruption ends the measurement and keeps complete rounds."""
+    found: dict[str, list[Round]] = {comparison.key: [] for comparison in comparisons}
 
-    def undecided(key: str) -> bool:
-        return any(
-            verdict(_interval(comparison, pairs[key])) in (Verdict.UNDECIDED, Verdict.TOO_FEW)
-            for comparison in comparisons
-            if comparison.workload.key == key
-        )
+    def undecided(comparison: Comparison) -> bool:
+        interval = median_interval([one.ratio for one in found[comparison.key]])
+        return verdict(interval) in (Verdict.UNDECIDED, Verdict.TOO_FEW)
 
     try:
         for number in range(rounds):
-            for key in [key for key in workloads if undecided(key)]:
-                pair, attempts = _undisturbed_pair(workloads[key], this, other, number, cores)
-                if pair is not None:
-                    pairs[key].append(pair)
-                result = "disturbed" if pair is None else f"measured in attempt {attempts}"
-                print(f"[round {number + 1} of at most {rounds}] {key}: {result}", file=out, flush=True)
+            open_comparisons = [comparison for comparison in comparisons if undecided(comparison)]
+            for experiment in dict.fromkeys(comparison.experiment for comparison in open_comparisons):
+                measured = measure_round(experiment, this, other, cores)
+                for comparison in comparisons:
+                    if comparison.experiment is not experiment:
+                        continue
+                    one = measured[comparison.name]
+                    found[comparison.key].append(one)
+                    note = ", disturbed" if one.disturbed else ""
+                    print(
+                        f"[round {number + 1} of at most {rounds}] {comparison.key}: ratio {one.ratio:.3f}{note}",
+                        file=out,
+                        flush=True,
+                    )
     except KeyboardInterrupt:
         print("interrupted: the results cover the rounds measured so far", file=out)
-    return pairs
+    except (load.RequestFailed, servers.ServerFailed) as failed:
+        raise ComparisonFailed(str(failed)) from None
+    return found
 
 
-def _value_with_spread(values: Sequence[float], form: Callable[[float], str]) -> str:
+def _with_spread(values: Sequence[float], form: Callable[[float], str]) -> str:
+    if not values:
+        return "–"
     middle = median(values)
     return f"{form(middle)} ±{(max(values) - min(values)) / 2 / middle:.0%}"
 
 
-def table(
-    comparisons: Sequence[Comparison], pairs: dict[str, list[Pair]], names: tuple[str, str]
-) -> tuple[str, bool]:
+def table(comparisons: Sequence[Comparison], rounds: Rounds, names: tuple[str, str]) -> tuple[str, bool]:
     """The comparison as a Markdown table, and whether every metric is proven to be within the limit."""
     rows, verdicts = [], []
     for comparison in comparisons:
-        both = _sides(comparison, pairs[comparison.workload.key])
-        ratios = [this / other for this, other in both]
+        found = rounds[comparison.key]
+        ratios = [one.ratio for one in found]
+        disturbed = sum(one.disturbed for one in found)
         interval = median_interval(ratios)
         verdicts.append(verdict(interval))
         rows.append(
             [
                 comparison.key,
                 comparison.metric,
-                *(
-                    _value_with_spread(side, comparison.form) if side else "–"
-                    for side in ([this for this, _ in both], [other for _, other in both])
-                ),
+                _with_spread([one.this for one in found], comparison.form),
+                _with_spread([one.other for one in found], comparison.form),
                 f"{median(ratios):.3f}" if ratios else "–",
                 f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "–",
-                str(len(ratios)),
+                f"{len(found)}, {disturbed} disturbed" if disturbed else str(len(found)),
                 verdicts[-1].value,
             ]
         )
     head = ["workload", "metric", *names, "ratio", f"{CONFIDENCE:.0%} interval", "rounds", "verdict"]
-    return markdown(head, rows), all(found is Verdict.WITHIN for found in verdicts)
+    return markdown(head, rows), all(one is Verdict.WITHIN for one in verdicts)
 
 
 def compare(commit: str, comparisons: Sequence[Comparison], rounds: int, cores: Cores) -> bool:
     """Measure and print. True when every metric is proven to be within the limit."""
     with exported(commit) as (name, folder):
         this, other = server_in(ROOT, _this_tree()), server_in(folder, name)
-        pairs = measure_pairs(comparisons, this, other, rounds, cores, sys.stderr)
-    text, all_within = table(comparisons, pairs, (this.title, other.title))
+        found = measure_rounds(comparisons, this, other, rounds, cores, sys.stderr)
+    text, all_within = table(comparisons, found, (this.title, other.title))
     print(text)
     print(f"\nA ratio above 1 means that {this.title} costs more than {other.title}.")
     return all_within

@@ -10,7 +10,8 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,22 +84,75 @@ def run(
     `stop_server` is called while the clients are still connected. Otherwise thousands of clients would disconnect one
     by one, each departure announced to all others.
     """
-    mix = ",".join(f"{dialect}:{port}" for dialect, port in ports.items())
-    command = [str(build()), f"--mix={mix}", f"--server-pid={server_pid}", *load.arguments()]
-    limit_s = load.warm_s + load.seconds + load.idle_s + 6 * load.timeout_s + GRACE_S
-    pipe = subprocess.PIPE
-    with pinned(core):
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+    process = _start(load, ports, server_pid, core)
     try:
-        answer = _read_answer(process, limit_s)
+        answer = _read_answer(process, _limit_s(load))
     finally:
         stop_server()
-        try:
-            process.communicate(timeout=10)  # closes its input, upon which it exits
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+        _end(process)
     return _parse(answer, process)
+
+
+class RequestFailed(Exception):
+    """A request to the load generator has no result: messages were lost, changed or reordered, or a connection failed."""
+
+
+class Session:
+    """A load generator with connected clients that works only when it is asked to."""
+
+    def __init__(self, load: Load, process: subprocess.Popen[bytes]) -> None:
+        self._load = load
+        self._process = process
+
+    def request(self, line: str) -> dict[str, Any]:
+        """Send one request (`load/main.c` lists them) and return its measurements."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
+        measured = _parse(_read_answer(self._process, _limit_s(self._load)), self._process)
+        if isinstance(measured, Failure):
+            raise RequestFailed(f"{measured.kind}: {measured.detail}")
+        return measured
+
+
+@contextmanager
+def session(
+    load: Load,
+    ports: dict[str, int],
+    server_pid: int,
+    *,
+    core: int | None,
+    stop_server: Callable[[], None],
+) -> Iterator[Session]:
+    """A session with one server, for the length of a `with` block. At its end the server is stopped first."""
+    process = _start(load, ports, server_pid, core, "--on-request")
+    try:
+        yield Session(load, process)
+    finally:
+        stop_server()
+        _end(process)
+
+
+def _start(
+    load: Load, ports: dict[str, int], server_pid: int, core: int | None, *more: str
+) -> subprocess.Popen[bytes]:
+    mix = ",".join(f"{dialect}:{port}" for dialect, port in ports.items())
+    command = [str(build()), f"--mix={mix}", f"--server-pid={server_pid}", *load.arguments(), *more]
+    pipe = subprocess.PIPE
+    with pinned(core):
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.communicate(timeout=10)  # closes its input, upon which it exits
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+def _limit_s(load: Load) -> float:
+    return load.warm_s + load.seconds + load.idle_s + 6 * load.timeout_s + GRACE_S
 
 
 def _read_answer(process: subprocess.Popen[bytes], limit_s: float) -> bytes:

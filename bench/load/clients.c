@@ -75,34 +75,47 @@ static void record_step(int connected) {
     steps[i].rss_kb = server_rss_kb();
 }
 
-void connect_clients(void) {
-    const Dialect *first = find_dialect(options.mix[0]);
-    bool separate = first->separate_senders;
-    client_count = options.clients + (separate ? options.senders : 0);
-    clients = calloc((size_t)client_count, sizeof *clients);
+static bool separate_senders(void) { return find_dialect(options.mix[0])->separate_senders; }
+
+void prepare_clients(void) {
+    int limit = options.clients + (separate_senders() ? options.senders : 0);
+    clients = calloc((size_t)limit, sizeof *clients);
     if (!clients) fail_load("out of memory");
     /* At a fixed rate a server that falls this many messages behind is overloaded. The run waits for all of them. */
     uint32_t wanted = options.window ? (uint32_t)options.window : 2048;
     for (ring_size = 1; ring_size < wanted;) ring_size *= 2;
     record_step(0);
-    for (int i = 0; i < client_count; i++) {
-        Client *c = &clients[i];
-        const Dialect *d = c->dialect = find_dialect(options.mix[i % options.mixes]);
-        c->stalled = i >= options.clients - options.stalled && i < options.clients;
-        c->receives = i < options.clients && !c->stalled;
-        c->sender = separate ? (i >= options.clients ? i - options.clients : -1) : (i < options.senders ? i : -1);
-        c->fd = open_connection(i, options.ports[i % options.mixes], c->stalled);
-        if (i < options.clients) {
-            char name[16], login[128];
-            snprintf(name, sizeof name, "c%05d", i);
-            snprintf(login, sizeof login, d->login, name);
-            send_line(c->fd, login);
-            await_welcome(i, c->fd, d);
-            record_step(i + 1);
-        }
-    }
+}
+
+static void connect_next(void) {
+    int i = client_count;
+    bool separate = separate_senders();
+    Client *c = &clients[i];
+    const Dialect *d = c->dialect = find_dialect(options.mix[i % options.mixes]);
+    c->stalled = i >= options.clients - options.stalled && i < options.clients;
+    c->receives = i < options.clients && !c->stalled;
+    c->sender = separate ? (i >= options.clients ? i - options.clients : -1) : (i < options.senders ? i : -1);
+    c->fd = open_connection(i, options.ports[i % options.mixes], c->stalled);
+    client_count++;
+    if (i >= options.clients) return;
+    char name[16], login[128];
+    snprintf(name, sizeof name, "c%05d", i);
+    snprintf(login, sizeof login, d->login, name);
+    send_line(c->fd, login);
+    await_welcome(i, c->fd, d);
+    record_step(client_count);
+}
+
+void connect_clients(int count) {
+    if (client_count + count > options.clients) fail_load("more logins than --clients");
+    while (count-- > 0) connect_next();
+}
+
+void connect_senders(void) {
+    bool separate = separate_senders();
     for (int s = 0; s < options.senders; s++) {
         Sender *sender = &senders[s];
+        if (separate) connect_next();
         sender->client = separate ? options.clients + s : s;
         sender->receivers = (uint32_t)(options.clients - options.stalled);
         if (!separate && !clients[sender->client].dialect->echoes) sender->receivers--;

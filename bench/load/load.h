@@ -79,6 +79,7 @@ typedef struct {
     int mixes;
     pid_t server;
     int clients, senders, window, stalled;
+    bool on_request;
     double rate, warm_s, seconds, idle_s, timeout_s;
 } Options;
 
@@ -112,7 +113,9 @@ _Noreturn void fail(const char *kind, const char *format, ...) __attribute__((fo
 _Noreturn void fail_load(const char *detail);
 
 /* clients.c */
-void connect_clients(void);
+void prepare_clients(void);
+void connect_clients(int count);
+void connect_senders(void);
 void fence_all(bool first);
 void print_logins(void);
 bool stalled_client_dropped(void);

@@ -1,5 +1,11 @@
 /* Runs the load, prints one JSON object, and then waits for the end of its input, so that the caller can stop the
- * server before the clients disconnect. */
+ * server before the clients disconnect.
+ *
+ * With --on-request it instead answers each line of its input with one JSON object:
+ *   login N   connect and log in N more clients; the first answer to `traffic` needs all --clients
+ *   traffic   send messages for --warm and --seconds, until all of them have arrived
+ *   fence     prove that the clients received everything and nothing else
+ *   memory    the resident memory of the server */
 #define _GNU_SOURCE
 #include "load.h"
 
@@ -15,7 +21,8 @@ Options options = {.host = "127.0.0.1", .warm_s = 0.3, .seconds = 1, .timeout_s 
 static const struct option flags[] = {
     {"mix", 1, 0, 'm'},     {"server-pid", 1, 0, 'P'}, {"clients", 1, 0, 'c'},  {"senders", 1, 0, 's'},
     {"window", 1, 0, 'w'},  {"rate", 1, 0, 'r'},       {"warm", 1, 0, 'W'},     {"seconds", 1, 0, 't'},
-    {"idle", 1, 0, 'i'},    {"stalled", 1, 0, 'S'},    {"timeout", 1, 0, 'p'}, {0, 0, 0, 0},
+    {"idle", 1, 0, 'i'},    {"stalled", 1, 0, 'S'},    {"timeout", 1, 0, 'p'},  {"on-request", 0, 0, 'R'},
+    {0, 0, 0, 0},
 };
 
 /* line:4000,json:4001 */
@@ -42,6 +49,7 @@ static void parse(int argc, char **argv) {
         case 't': options.seconds = atof(optarg); break;
         case 'i': options.idle_s = atof(optarg); break;
         case 'S': options.stalled = atoi(optarg); break;
+        case 'R': options.on_request = true; break;
         case 'p': options.timeout_s = atof(optarg); break;
         default: fail_load("unknown option");
         }
@@ -53,7 +61,7 @@ static void parse(int argc, char **argv) {
 
 static void print_traffic(const Traffic *t) {
     const Sample *a = &t->begin, *b = &t->end;
-    printf(", \"deliveries\": %llu, \"messages\": %llu, \"wall_s\": %.9f, \"server_cpu_s\": %.9f, \"load_cpu_s\": %.9f",
+    printf("\"deliveries\": %llu, \"messages\": %llu, \"wall_s\": %.9f, \"server_cpu_s\": %.9f, \"load_cpu_s\": %.9f",
            (unsigned long long)(b->deliveries - a->deliveries), (unsigned long long)(b->messages - a->messages),
            (double)(b->wall_ns - a->wall_ns) / 1e9, (double)(b->server_ns - a->server_ns) / 1e9,
            (double)(b->load_ns - a->load_ns) / 1e9);
@@ -72,11 +80,52 @@ static void measure_idle(void) {
            (double)(server_ns() - cpu) / 1e9, server_rss_kb());
 }
 
+static void log_in(int count) {
+    Sample before = sample();
+    connect_clients(count);
+    Sample after = sample();
+    printf("{\"logins\": %d, \"server_cpu_s\": %.9f", count, (double)(after.server_ns - before.server_ns) / 1e9);
+    print_disturbance(&before, &after);
+    printf("}\n");
+}
+
+static void answer_requests(void) {
+    char line[64];
+    bool ready = false;
+    prepare_clients();
+    while (fgets(line, sizeof line, stdin)) {
+        if (!strncmp(line, "login ", 6)) log_in(atoi(line + 6));
+        else if (!strcmp(line, "memory\n")) printf("{\"rss_kb\": %ld}\n", server_rss_kb());
+        else if (!strcmp(line, "fence\n")) {
+            fence_all(!ready);
+            printf("{}\n");
+        } else if (!strcmp(line, "traffic\n")) {
+            if (client_count < options.clients) fail_load("traffic needs all clients");
+            if (!ready) {
+                connect_senders();
+                fence_all(true);
+            }
+            ready = true;
+            Traffic traffic = run_traffic();
+            printf("{");
+            print_traffic(&traffic);
+            printf("}\n");
+        } else fail_load("unknown request");
+        fflush(stdout);
+    }
+}
+
 int main(int argc, char **argv) {
     parse(argc, argv);
+    if (options.on_request) {
+        answer_requests();
+        return 0;
+    }
     long rss_before = server_rss_kb();
     Sample before = sample();
-    connect_clients();
+    prepare_clients();
+    connect_clients(options.clients);
+    connect_senders();
     printf("{\"clients\": %d, \"rss_before_kb\": %ld, \"rss_joined_kb\": %ld", options.clients, rss_before,
            server_rss_kb());
     if (options.idle_s > 0) {
@@ -88,6 +137,7 @@ int main(int argc, char **argv) {
     if (options.senders) {
         fence_all(true);
         Traffic traffic = run_traffic();
+        printf(", ");
         print_traffic(&traffic);
     }
     fence_all(options.senders == 0);

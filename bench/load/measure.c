@@ -134,7 +134,10 @@ static uint32_t *latencies; /* tenths of a microsecond, one per message that its
 static size_t latency_count, latency_cap;
 static bool latency_on;
 
-void latency_begin(void) { latency_on = true; }
+void latency_begin(void) {
+    latency_count = 0;
+    latency_on = true;
+}
 void latency_end(void) { latency_on = false; }
 
 void latency_add(uint64_t ns) {

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from made_up_results import idle, traffic
 
 from bench import __main__ as command
-from bench import against, metrics
-from bench.against import COMPARISONS, Comparison, Pair, Verdict, median_interval, table, verdict
-from bench.machine import Cores
-from bench.metrics import Run
-from bench.rounds import PlannedRun
-from bench.servers import BY_KEY, ROOT, Server
+from bench import against
+from bench.against import COMPARISONS, Logins, Round, Traffic, Verdict, median_interval, table, verdict
+from bench.load import Load, Session
+from bench.machine import Cores, choose_cores
+from bench.servers import BY_KEY, READY, ROOT, Server
 
-SATURATED, IDLE = COMPARISONS[0], COMPARISONS[3]
+SATURATED, IDLE, LOGIN = COMPARISONS[0], COMPARISONS[3], COMPARISONS[4]
 THIS, OTHER = (replace(BY_KEY["geventchat"], key=key, title=key) for key in ("this tree", "abc1234"))
 
 
-def run(cost_us: float, disturbance: float = 0.0, failure: str | None = None) -> Run:
-    return Run("saturated-100", "any", 0, traffic(cost_us, disturbance=disturbance), failure)
-
-
-def pairs(*costs: tuple[float, float]) -> list[Pair]:
-    return [Pair(run(this), run(other)) for this, other in costs]
+def rounds(*costs: tuple[float, float]) -> list[Round]:
+    return [Round(this, other, this / other) for this, other in costs]
 
 
 def test_the_interval_of_a_median_needs_eight_values_and_ignores_outliers() -> None:
@@ -53,9 +49,9 @@ def test_a_verdict_is_given_only_where_the_whole_interval_agrees(
     assert verdict(interval) is expected
 
 
-def test_the_table_shows_ratios_taken_within_rounds() -> None:
+def test_the_table_shows_the_ratios_of_the_rounds() -> None:
     # The machine is twice as slow in every other round. The ratio is the same in all of them.
-    found = {"saturated-100": pairs(*[(1.02, 1.0), (2.04, 2.0)] * 4)}
+    found = {"saturated-100": rounds(*[(1.02, 1.0), (2.04, 2.0)] * 4)}
     text, all_within = table([SATURATED], found, ("this tree", "abc1234"))
     assert [cell.strip() for cell in text.splitlines()[2].split("|")[1:-1]] == [
         "saturated-100", "CPU per delivery", "1.53 µs ±33%", "1.5 µs ±33%", "1.020", "1.020 to 1.020", "8", "within 5%",
@@ -64,69 +60,133 @@ def test_the_table_shows_ratios_taken_within_rounds() -> None:
 
 
 def test_a_slower_server_is_not_within_the_limit() -> None:
-    text, all_within = table([SATURATED], {"saturated-100": pairs(*[(1.1, 1.0)] * 8)}, ("a", "b"))
+    text, all_within = table([SATURATED], {"saturated-100": rounds(*[(1.1, 1.0)] * 8)}, ("a", "b"))
     assert "WORSE by more than 5%" in text
     assert not all_within
 
 
-def test_memory_is_compared_per_idle_client() -> None:
-    both = [Pair(Run("logins", "a", 0, idle(kb=9.0)), Run("logins", "b", 0, idle(kb=10.0)))] * 8
-    text, all_within = table([IDLE], {"logins": both}, ("a", "b"))
-    assert "| 9.0 KB ±0% | 10.0 KB ±0% | 0.900 |" in text
-    assert all_within
+def test_a_comparison_without_rounds_is_shown_as_such() -> None:
+    text, all_within = table([SATURATED], {"saturated-100": []}, ("a", "b"))
+    assert "| – |" in text
+    assert "too few rounds" in text
+    assert not all_within
 
 
-class Measurements:
-    """Stands for `measure`: returns prepared runs and records which server each was for."""
+class Answers:
+    """Stands for a session: records who is asked, and answers with prepared costs and disturbances."""
 
-    def __init__(self, runs: Iterator[Run]) -> None:
-        self.runs = runs
-        self.order: list[str] = []
+    def __init__(
+        self, name: str, log: list[str], costs: Sequence[tuple[float, float]], kb: float = 1.0
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.costs = iter(costs)
+        self.kb = kb
+        self.clients = 0
 
-    def __call__(self, planned: PlannedRun, _cores: Cores) -> Run:
-        self.order.append(planned.server.key)
-        return next(self.runs)
+    def request(self, line: str) -> dict[str, Any]:
+        word, _, count = line.partition(" ")
+        self.log.append(f"{self.name} {word}")
+        if word == "memory":
+            return {"rss_kb": 20_000 + self.kb * self.clients}
+        if word == "fence":
+            return {}
+        if word == "login":
+            self.clients += int(count)
+        cost_us, disturbance = next(self.costs)
+        return {
+            "deliveries": 1_000_000 if cost_us else 0,
+            "logins": 1_000_000,
+            "server_cpu_s": cost_us,
+            "disturbance": disturbance,
+        }
 
 
 def measured(
-    monkeypatch: pytest.MonkeyPatch, runs: Iterator[Run], rounds: int
-) -> tuple[list[Pair], list[str], str]:
-    measurements, out = Measurements(runs), io.StringIO()
-    monkeypatch.setattr(against, "measure", measurements)
-    found = against.measure_pairs([SATURATED], THIS, OTHER, rounds, Cores(0, 1), out)
-    return found["saturated-100"], measurements.order, out.getvalue()
+    experiment: Traffic | Logins, this: Answers, other: Answers
+) -> tuple[dict[str, Round], list[str]]:
+    return experiment.measure(cast(Session, this), cast(Session, other)), this.log
 
 
-def test_the_server_that_runs_first_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, order, _ = measured(monkeypatch, iter([run(1.0)] * 4), 2)
-    assert order == ["this tree", "abc1234", "abc1234", "this tree"]
+CALM, BUSY = against.DISTURBED - 0.01, against.DISTURBED + 0.01
 
 
-def test_a_disturbed_round_is_measured_again_as_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = iter([run(1.0), run(9.0, disturbance=0.5), run(2.0), run(4.0)])
-    found, _, out = measured(monkeypatch, runs, 1)
-    # The second attempt runs in the other order: the other commit cost 2, this tree 4.
-    assert [(pair.this.metrics().cpu_per_delivery_us, pair.other.metrics().cpu_per_delivery_us) for pair in found] == [
-        (pytest.approx(4.0), pytest.approx(2.0))
-    ]  # fmt: skip
-    assert "measured in attempt 2" in out
+def test_the_servers_take_turns_and_the_first_one_alternates() -> None:
+    log: list[str] = []
+    calm = [(1.0, CALM)] * 9
+    _, log = measured(Traffic(Load(4), pairs=2), Answers("this", log, calm), Answers("other", log, calm))
+    turns = [line for line in log if line.endswith("traffic")][2:]
+    assert turns == ["this traffic", "other traffic", "other traffic", "this traffic"]
+    assert log[-2:] == ["this fence", "other fence"]
 
 
-def test_a_round_that_stays_disturbed_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, order, out = measured(monkeypatch, iter([run(1.0, disturbance=0.5)] * 10), 1)
-    assert found == []
-    assert len(order) == 2 * against.ATTEMPTS
-    assert "saturated-100: disturbed" in out
+def test_the_ratio_of_a_round_is_the_median_over_undisturbed_pairs() -> None:
+    log: list[str] = []
+    start = [(9.0, 0.0)] * 2  # the logins and the first turn
+    this = Answers("this", log, [*start, (1.0, CALM), (50.0, BUSY), (2.0, CALM), (4.0, CALM)])
+    other = Answers("other", log, [*start, (1.0, CALM), (1.0, CALM), (1.0, CALM), (1.0, CALM)])
+    found, _ = measured(Traffic(Load(4), pairs=3), this, other)
+    assert found["cpu"] == Round(pytest.approx(2.0), pytest.approx(1.0), pytest.approx(2.0))
 
 
-def test_a_workload_is_measured_until_it_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, _, _ = measured(monkeypatch, iter([run(1.0)] * 80), 40)
-    assert len(found) == 8
+def test_a_round_with_too_few_undisturbed_pairs_uses_all_and_is_marked() -> None:
+    log: list[str] = []
+    start = [(9.0, 0.0)] * 2
+    most = Traffic.ATTEMPTS * 3
+    this = Answers("this", log, [*start, (1.0, CALM), *[(2.0, BUSY)] * (most - 1)])
+    other = Answers("other", log, [*start, *[(1.0, CALM)] * most])
+    found, _ = measured(Traffic(Load(4), pairs=3), this, other)
+    assert found["cpu"] == Round(pytest.approx(2.0), pytest.approx(1.0), pytest.approx(2.0), disturbed=True)
+    assert log.count("this traffic") == 1 + most
 
 
-def test_a_server_that_loses_messages_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(against.ComparisonFailed, match="saturated-100, abc1234: gap: lost"):
-        measured(monkeypatch, iter([run(1.0), run(1.0, failure="gap: lost")]), 1)
+def test_a_pair_without_deliveries_does_not_count() -> None:
+    start = [(9.0, 0.0)] * 2
+    this = Answers("this", [], [*start, (0.0, BUSY), (3.0, CALM)])
+    other = Answers("other", [], [*start, (1.0, CALM), (1.0, CALM)])
+    found, _ = measured(Traffic(Load(4), pairs=1), this, other)
+    assert found["cpu"].ratio == pytest.approx(3.0)
+    nothing = [*start, *[(0.0, BUSY)] * 3]
+    with pytest.raises(against.ComparisonFailed, match="too busy"):
+        measured(Traffic(Load(4), pairs=1), Answers("this", [], nothing), Answers("other", [], nothing))
+
+
+def test_logins_are_compared_in_blocks_and_memory_at_their_end() -> None:
+    log: list[str] = []
+    this = Answers("this", log, [(3.0, CALM), (9.0, BUSY), (3.0, CALM)], kb=9.0)
+    other = Answers("other", log, [(2.0, CALM)] * 3, kb=10.0)
+    found, _ = measured(Logins(Load(300), pairs=3), this, other)
+    assert found["cpu"].ratio == pytest.approx(1.5)
+    assert found["memory"] == Round(pytest.approx(9.0), pytest.approx(10.0), pytest.approx(0.9))
+    assert this.clients == other.clients == 300
+
+
+def measured_rounds(
+    monkeypatch: pytest.MonkeyPatch, found: Iterator[dict[str, Round]], most: int
+) -> tuple[against.Rounds, str]:
+    out = io.StringIO()
+    monkeypatch.setattr(against, "measure_round", lambda *_: next(found))
+    return against.measure_rounds([IDLE, LOGIN], THIS, OTHER, most, Cores(0, 1), out), out.getvalue()
+
+
+def test_an_experiment_is_repeated_until_all_of_its_comparisons_are_decided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    equal, wide = Round(1.0, 1.0, 1.0), Round(2.0, 1.0, 2.0)
+    first = [{"memory": equal, "cpu": wide if number < 2 else equal} for number in range(30)]
+    found, out = measured_rounds(monkeypatch, iter(first), 30)
+    # With two outliers the interval is undecided until it leaves both of them out.
+    assert len(found["idle"]) == len(found["login"]) == 15
+    assert "[round 1 of at most 30] login: ratio 2.000" in out
+
+
+def test_disturbed_rounds_are_counted_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    calm, disturbed = Round(1.0, 1.0, 1.0), Round(1.0, 1.0, 1.0, disturbed=True)
+    found, out = measured_rounds(monkeypatch, iter([{"memory": calm, "cpu": disturbed}] * 3), 3)
+    assert "login: ratio 1.000, disturbed" in out
+    text, _ = table([IDLE, LOGIN], found, ("a", "b"))
+    assert "|              3 |" in text
+    assert "| 3, 3 disturbed |" in text
 
 
 @pytest.fixture
@@ -138,31 +198,46 @@ def commit() -> str:
         pytest.skip(f"this copy of the project has no history: {failed}")
 
 
+SMALL = Load(4, senders=2, window=8, warm_s=0.02, seconds=0.05)
+
+
 def test_the_other_commit_runs_from_its_own_files(
     commit: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began: list[Server] = []
 
-    def measure_recorded(planned: PlannedRun, cores: Cores) -> Run:
-        began.append(planned.server)
-        return original(planned, cores)
+    def measure_recorded(experiment: against.Experiment, *both: Any) -> dict[str, Round]:
+        began.extend(both[:2])
+        return original(experiment, *both)
 
-    original = against.measure
-    load = replace(SATURATED.workload.load, clients=4, senders=2, warm_s=0.02, seconds=0.1)
-    short: Comparison = replace(SATURATED, workload=replace(SATURATED.workload, load=load))
-    monkeypatch.setattr(against, "COMPARISONS", (short,))
-    monkeypatch.setattr(against, "measure", measure_recorded)
-    monkeypatch.setattr(metrics, "DISTURBED", 1.0)
+    original = against.measure_round
+    comparisons = (
+        replace(SATURATED, experiment=Traffic(SMALL, pairs=2)),
+        replace(LOGIN, experiment=Logins(Load(40), pairs=2)),
+    )
+    monkeypatch.setattr(against, "COMPARISONS", comparisons)
+    monkeypatch.setattr(against, "measure_round", measure_recorded)
     assert command.main(["--against", "HEAD", "--rounds", "1"]) == 1
-    assert "too few undisturbed rounds" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "saturated-100: ratio " in printed.err
+    assert "login: ratio " in printed.err
+    assert "too few rounds" in printed.out
     folders = {server.key: server.folder for server in began}
     assert folders.pop(commit) != ROOT
     assert list(folders.values()) == [ROOT]
     assert not [server.folder for server in began if server.folder != ROOT and server.folder.exists()]
 
 
+def test_a_server_that_loses_messages_ends_the_comparison() -> None:
+    program = str(Path(__file__).parent / "wrong_server.py")
+    wrong = Server("wrong", "a wrong server", (sys.executable, program, "drop"), READY)
+    quick = replace(SATURATED, experiment=Traffic(SMALL, pairs=2))
+    with pytest.raises(against.ComparisonFailed, match="gap: c00003 received"):
+        against.measure_rounds([quick], wrong, wrong, 1, choose_cores(), io.StringIO())
+
+
 def test_a_directory_without_the_server_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(against.ComparisonFailed, match="geventchat is not imported from"):
+    with pytest.raises(against.ComparisonFailed, match="geventchat"):
         against.server_in(tmp_path, "abc1234")
 
 
