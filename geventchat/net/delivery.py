@@ -23,7 +23,8 @@ Invariants:
   alone and later.
 - The bytes of a turn are shared by all who wait for them. Less than half of a turn is kept as a copy, so that the
   memory a client holds on to is never more than twice the bytes it is counted with.
-- The bytes that wait for one client are at most `queue_bytes`, plus its own answers.
+- The bytes that wait for one client are at most `queue_bytes`, plus its own answers, counted until
+  the last answer of their turn is sent.
 - Only this module writes to a client's socket until it is closed.
 """
 
