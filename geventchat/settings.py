@@ -460,17 +460,17 @@ class Limits(_Checked):
     login_chunk_bytes: int = setting(
         None, 4_096, BYTES, Group.EMBEDDING, "most bytes read at a time from a client that has not logged in"
     )
-    turn_bytes: int = setting(
+    outgoing_bytes: int = setting(
         None,
         131_072,
         BYTES,
         Group.EMBEDDING,
-        "encoded bytes of one turn of the event loop, after which reading pauses until they are sent",
+        "encoded bytes that wait for the next flush, after which speakers wait until they are sent",
     )
-    batch_bytes: int = setting(
+    piece_bytes: int = setting(
         None, 8_192, BYTES, Group.EMBEDDING, "most bytes of one client's lines that are handled as one event"
     )
-    batch_lines: int = setting(
+    piece_lines: int = setting(
         None,
         64,
         integer(1, unit="lines"),

@@ -62,7 +62,7 @@ class Audience(Protocol):
     """Everyone who hears the same bytes."""
 
     def delay_s(self) -> float:
-        """How long until something can be said: 0 for now, infinity for as long as the turn takes."""
+        """How long until something can be said: 0 for now, infinity until the next flush."""
 
     def attach(self, gate: Gate) -> None:
         """Pump this gate whenever the delay may have become shorter."""

@@ -100,7 +100,7 @@ class Screen:
 
     def _print(self, text: str) -> None:
         if not self._pending:
-            # All lines of one turn of the loop redraw the input line once.
+            # All lines of one iteration of the loop redraw the input line once.
             asyncio.get_running_loop().call_soon(self._flush)
         self._pending.append(text)
 

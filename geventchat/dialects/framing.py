@@ -2,7 +2,7 @@
 
 Invariants of LineFraming:
 - A line ends in a newline; one carriage return before it is dropped.
-- A line over the limit is discarded up to its end and leaves TOO_LONG in its place, so that it is answered in its turn.
+- A line over the limit is discarded up to its end and leaves TOO_LONG in its place, so that it is answered in order.
 - Never holds more than the limit and one byte.
 """
 

@@ -2,7 +2,7 @@
 
 Invariants of Gate:
 - Clients that wait are admitted one at a time, one address after the other, so that a thousand clients of one
-  address delay another address by one turn.
+  address delay another address by one admission.
 - Waiting clients are never overtaken: while the queue is not empty, the gate is closed to all others.
 """
 

@@ -34,7 +34,7 @@ TCP_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000),
-    # The output of a turn is already joined; waiting for more would only delay it.
+    # Output is already sent in batches; waiting for more would only delay it.
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     # The kernel takes no more than it can send soon. Otherwise it would take megabytes for each client that does not
     # read, and one that reads slowly would seem to stand still for seconds while they drain.

@@ -77,5 +77,5 @@ class Interceptor:
         return 0
 
     def delay(self) -> int:
-        """For how many turns of the loop a callback is held back before it runs."""
+        """For how many iterations of the loop a callback is held back before it runs."""
         return 0

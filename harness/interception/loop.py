@@ -1,7 +1,7 @@
 """A virtual loop under control: interceptors choose the order of what is ready, and can keep a descriptor from being ready.
 
 gevent keeps its own queue of callbacks and lets the backend call watchers as it finds them. Here both go through one
-list from which the next to run is chosen, each within the same turn of the loop unless it is delayed. Knows no seeds,
+list from which the next to run is chosen, each within the same iteration of the loop unless it is delayed. Knows no seeds,
 no sockets and no servers.
 """
 
@@ -164,22 +164,22 @@ class ControlledLoop(VirtualLoop):
             max(interceptor.choose(len(ready)) for interceptor in self._interceptors) if len(ready) > 1 else 0
         )
         one = ready.pop(at)
-        turns = max(interceptor.delay() for interceptor in self._interceptors)
-        if turns:
-            self._delay(one, turns)
+        iterations = max(interceptor.delay() for interceptor in self._interceptors)
+        if iterations:
+            self._delay(one, iterations)
         else:
             one.run()
 
-    def _delay(self, one: _Ready, turns: int) -> None:
-        # A timer of zero seconds: due in the loop's next turn, and until then the loop does not count as idle.
+    def _delay(self, one: _Ready, iterations: int) -> None:
+        # A timer of zero seconds: due in the loop's next iteration, and until then the loop does not count as idle.
         timer = self.real_timer(0.0)
         self._delaying.add(timer)
 
         def go_on() -> None:
             self._delaying.discard(timer)
             timer.close()
-            if turns > 1:
-                self._delay(one, turns - 1)
+            if iterations > 1:
+                self._delay(one, iterations - 1)
             else:
                 one.run()
 

@@ -1,4 +1,4 @@
-"""One schedule, decided by its seed alone: what each socket call and each turn of the loop does differently.
+"""One schedule, decided by its seed alone: what each socket call and each iteration of the loop does differently.
 
 - Whatever it decides, a kernel or a loop could have decided too, so a correct server is not affected.
 - Each connection has random numbers of its own: what happens on one does not change what is decided on another.
@@ -139,7 +139,7 @@ class Schedule(Interceptor):
 
     def delay(self) -> int:
         strength = self._strength[Perturbation.ORDER]
-        # Rarely: each turn of the loop that something is delayed costs real time.
+        # Rarely: each iteration by which something is delayed costs real time.
         if not strength or self._delaying.random() >= strength * 0.1:
             return 0
         return self._delaying.randint(1, 3)

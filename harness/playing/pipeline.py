@@ -1,4 +1,4 @@
-"""The way of a script from a file to a verdict: read, expand, validate, perform, judge. Each stage takes what the one before
+"""The way of a script from a file to a verdict: read, expand, validate, perform, judge. Each phase takes what the one before
 returned, and a script passes each of them once.
 
 Also the settings of a stage, which a script's header and a test in Python choose alike.

@@ -236,7 +236,7 @@ class _Checker:
             self.leave(slot)
 
     def _when_seen_leaving(self, member: Member) -> int:
-        """Of several dropped in one turn the model cannot know the order, only that it is the same for everyone."""
+        """The model cannot know the order of clients dropped in one batch, only that it is the same for everyone."""
         for slot in self._slots:
             client, other = slot.client, slot.member
             if client is not None and other is not None and client.reads and other.name is not None:

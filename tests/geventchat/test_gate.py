@@ -57,7 +57,7 @@ class Scene:
 
 
 class ClosingList(list):
-    """Closes the gate when somebody passes, as a message that fills a turn does."""
+    """Closes the gate when somebody passes, as a message that fills a batch does."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__()
