@@ -489,11 +489,11 @@ class Limits(_Checked):
         1_000,
         integer(0),
         Group.EMBEDDING,
-        "people that one person has written to and whom the server remembers; the oldest are forgotten",
+        "people the server remembers that one client has written to; the oldest are forgotten",
     )
 
     def without_rates(self) -> Limits:
-        """These limits as they apply: with 0 lines per second, the other limits that depend on the rate are 0 too.
+        """The effective limits: with 0 lines per second, the other limits that depend on the rate are 0 too.
 
         The server calls this once, when it starts, and uses the result everywhere.
         """

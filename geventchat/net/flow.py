@@ -22,7 +22,7 @@ from geventchat.net.waiter import closing_watcher
 class TokenBucket:
     """Allows `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Pure.
 
-    More can be charged than there is; then the next one waits.
+    Charging more tokens than there are leaves a debt, which the next caller waits for.
     """
 
     __slots__ = ("_burst", "_per_s", "_since", "_tokens")
@@ -34,11 +34,11 @@ class TokenBucket:
         self._since = now
 
     def take(self, wanted: int, now: float) -> int:
-        """Take up to this many whole tokens; returns how many there were."""
+        """Take up to this many whole tokens; returns how many were taken."""
         if not self._per_s:
             return wanted
         self._refill(now)
-        # A billionth short of a token is a token; otherwise rounding could ask for a wait too short for any clock.
+        # A token less a billionth counts as one; otherwise rounding could lead to a wait too short for any clock.
         granted = max(0, min(wanted, int(self._tokens + 1e-9)))
         self._tokens -= granted
         return granted
@@ -58,7 +58,7 @@ class TokenBucket:
         return missing / self._per_s if missing > 1e-9 else 0.0
 
     def is_full(self, now: float) -> bool:
-        """True when everything that was taken has come back."""
+        """True when the bucket is full again."""
         if not self._per_s:
             return True
         self._refill(now)
@@ -71,14 +71,14 @@ class TokenBucket:
 
 
 class Waits(Protocol):
-    """Whoever waits at a gate."""
+    """Something that can wait at a gate."""
 
     def until_admitted(self, watcher: Any) -> None:
         """Wait until the watcher fires."""
 
 
 class Gate:
-    """Admits speakers as fast as `delay_s` allows: 0 when open, infinity when something else will call `pump`."""
+    """Admits speakers as fast as `delay_s` allows: 0 when open; infinity when `pump` will be called."""
 
     __slots__ = ("_admitting", "_delay_s", "_loop", "_passing", "_timer", "_waiting")
 
@@ -86,24 +86,24 @@ class Gate:
         self._loop = loop
         self._delay_s = delay_s
         self._waiting: dict[str, deque[Any]] = {}
-        # The one that has been woken and has not come through yet.
+        # The waiter that has been woken and has not entered yet.
         self._admitting: Any = None
         self._passing = False
         self._timer: Any = None
 
     def is_open(self) -> bool:
-        """True when something can be said now, by whoever was admitted or, with an empty queue, by anyone."""
+        """True when the admitted waiter, or, with an empty queue, anyone, can speak now."""
         nobody_waits = not self._waiting and self._admitting is None
         return (self._passing or nobody_waits) and self._delay_s() <= 0
 
     @contextmanager
     def admission(self, waiter: Waits, address: str) -> Iterator[None]:
-        """Wait for admission. What is said inside must not wait."""
+        """Wait for admission. The body of the `with` must not wait."""
         with closing_watcher(self._loop.loop.async_()) as entry:
             self._waiting.setdefault(address, deque()).append(entry)
             try:
                 self.pump()
-                # An event that is sent before somebody waits for it is lost.
+                # An event that is sent before anyone waits for it is lost.
                 if self._admitting is not entry:
                     waiter.until_admitted(entry)
                 self._admitting = None
@@ -115,7 +115,7 @@ class Gate:
                 self.pump()
 
     def pump(self) -> None:
-        """Admit the next one if the gate is open, or see to it that somebody does when it is."""
+        """Admit the next waiter if the gate is open; otherwise set a timer for when it opens."""
         if not self._waiting or self._admitting is not None:
             return
         delay_s = self._delay_s()
