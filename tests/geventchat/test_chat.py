@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geventchat.chat.chat import DONE, LEAVE, LOBBY, Busy, Chat, Session
 from geventchat.chat.commands import (
@@ -367,19 +365,6 @@ def test_the_oldest_contacts_are_forgotten():
     for other in others.values():
         scene.chat.handle(other, SendDirectMessage("reader", "hello"))
     assert reader.strangers == [False, True, False]
-
-
-@given(st.integers(0, 3), st.lists(st.integers(0, 5), max_size=30))
-def test_contacts_never_exceed_their_limit(limit: int, recipients: list[int]):
-    scene = Scene(contacts=limit)
-    session, _ = scene.login("reader")
-    for number in range(6):
-        scene.login(f"p{number}")
-    for number in recipients:
-        scene.chat.handle(session, SendDirectMessage(f"p{number}", "hello"))
-        assert len(session.contacts or ()) <= limit
-    latest = list(dict.fromkeys(reversed([f"p{number}" for number in recipients])))[:limit]
-    assert list(session.contacts or ()) == latest[::-1]
 
 
 def test_contacts_are_by_name_and_survive_its_holder(scene: Scene):

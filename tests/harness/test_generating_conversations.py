@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from harness import InProcess, Outcome, load, play, render
 from harness.cli import main
-from harness.generate import Pick, ServerDiffers, conversation, generate, state_machine
+from harness.generate import Pick, conversation, generate
 from harness.language.steps import Step, Wait
 from tests.harness.servers.fragile import forgetful, serve
 from tests.harness.servers.talkers import Talkers
@@ -111,22 +109,3 @@ def test_the_command_refuses_what_is_not_a_model(model: str, message: str, capsy
     monkeypatch.chdir(ROOT)
     assert main(["generate", "--model", model, *CORRECT]) == 2
     assert message in capsys.readouterr().err
-
-
-# --- hypothesis ---------------------------------------------------------------------------------------------
-
-FEW = settings(
-    max_examples=15,
-    stateful_step_count=20,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
-
-
-def test_a_model_can_be_a_state_machine_of_hypothesis() -> None:
-    run_state_machine_as_test(state_machine(Talkers, InProcess(serve)), settings=FEW)
-    with pytest.raises(ServerDiffers, match=r"FAILED conversation\.chat"):
-        run_state_machine_as_test(state_machine(Talkers, InProcess(forgetful)), settings=FEW)
