@@ -160,7 +160,7 @@ class Command(Target):
         return shlex.split(text)
 
     def _wait(self, process: Process, ports: Mapping[str, int]) -> Mapping[str, SocketAddress]:
-        """Wait until the server has written its ready line, if it has one, and listens on its ports."""
+        """Wait until it has written its ready line, where it has one, and listens on its ports."""
         deadline = time.monotonic() + self._starts_within_s
         kernel = SocketDiagnostics()
         announced: Mapping[str, SocketAddress] | None = None if self._ready else {}
