@@ -134,7 +134,7 @@ class _AddressLines:
 
 
 class AddressLog:
-    """A server's log in which each address can write only so many lines: `burst` at once, `per_s` in the long run.
+    """A server's log with a limit on the lines of each address: `burst` at once, `per_s` in the long run.
 
     Events of an address over its limit are dropped until it has recovered one second's worth, or its whole burst if that
     is less. Then one `log-suppressed` says how many were dropped. It is written with the next event of any address, or on

@@ -153,7 +153,7 @@ class Listen:
 
 
 def read_listen(text: str) -> Listen:
-    """Read DIALECT://HOST:PORT. The host may be missing (every interface), and so may the port (the dialect's default)."""
+    """Read DIALECT://HOST:PORT. The host can be missing (every interface), and so can the port (the dialect's default)."""
     dialect, separator, rest = text.partition("://")
     if not separator:
         raise ValueError(text)
@@ -432,7 +432,7 @@ class Limits(_Checked):
         65_536.0,
         BYTE_RATE,
         Group.ROOM_RATES,
-        "bytes per second that a room's speakers together may always send, however slow its readers are",
+        "bytes per second that all speakers of a room can send together, however slow its readers are",
     )
     login_s: float = setting(
         "login-timeout",

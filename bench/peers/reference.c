@@ -1,6 +1,6 @@
 /* A chat server in C on epoll, one thread: what the design costs without an interpreter.
  *
- * A peer for the benchmark: the `line` dialect and nothing else. It knows neither geventchat nor the benchmark.
+ * A peer for the benchmark that speaks only the `line` dialect. It knows neither geventchat nor the benchmark.
  *
  * What one iteration of the loop broadcasts is written once, into `batch`, and goes to each member in one send.
  *

@@ -81,7 +81,7 @@ class Listener(StreamServer):
         return str(address[0]), int(address[1])
 
     def resume(self) -> None:
-        """Try to accept: a descriptor may be free again."""
+        """Try to accept: a descriptor is perhaps free again."""
         if self._retry is not None:
             self._retry.close()
             self._retry = None

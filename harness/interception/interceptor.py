@@ -54,18 +54,18 @@ class Interceptor:
         """The server has stopped, and its sockets are no longer intercepted."""
 
     def before_accept(self) -> None:
-        """The server is about to accept; may raise the OSError that the call fails with."""
+        """The server is about to accept. Can raise the OSError that the call fails with."""
 
     def accepted(self, connection: AcceptedConnection) -> None:
         """The server has accepted a connection."""
 
     def before_read(self, connection: AcceptedConnection, size: int) -> int:
         """How many of the `size` bytes that have arrived the server reads at once; 0: it would block. `size` is 0 when
-        nothing has arrived. May raise the OSError that the call fails with."""
+        nothing has arrived. Can raise the OSError that the call fails with."""
         return size
 
     def before_write(self, connection: AcceptedConnection, size: int) -> int:
-        """How many of `size` bytes the server writes at once; 0: it would block. May raise an OSError likewise."""
+        """How many of `size` bytes the server writes at once; 0: it would block. Can raise an OSError likewise."""
         return size
 
     def is_blocked(self, fileno: int, events: int) -> bool:

@@ -249,7 +249,7 @@ def align(
 
 
 def _lines(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    """The lines received from this offset on, each with its end; the last one may have none."""
+    """The lines received from this offset on, each with its line ending; the last one can lack it."""
     while offset < len(data):
         end = data.find(b"\n", offset) + 1 or len(data)
         yield offset, data[offset:end]

@@ -180,7 +180,7 @@ class RealTime(EventLoop):
         """Wait for events once and read what can be read."""
         ready: dict[int, int] = dict(self._poll.poll(math.ceil(seconds * 1000)))
         for fileno, events in ready.items():
-            callback = self._callbacks.get(fileno)  # an earlier callback may have stopped this one
+            callback = self._callbacks.get(fileno)  # an earlier callback can have stopped this one
             if callback is not None and events & ~select.POLLOUT:
                 callback()
         return ready

@@ -8,7 +8,7 @@
   between a client and the server. Threads that the server starts itself are not seen by any loop; `settle` says so.
 - The caller's hub is put back when a world ends, whatever happened inside.
 
-Knows no scripts and no targets. Only what serves such targets may import this module: it needs gevent.
+Knows no scripts and no targets. Imported only by modules for such targets, because it needs gevent.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _READ, _WRITE = 1, 2
 _SIGNAL_CHECK_S = 0.1
 _IN_FLIGHT_POLL_S = 0.0001
 _GIVE_UP_ON_KERNEL_S = 1.0
-"""How long the kernel may leave a connection half made or half ended before that counts as its final state."""
+"""How long the kernel can leave a connection half open or half closed before that counts as its final state."""
 
 
 # --- clocks, timers and loops -------------------------------------------------------------------------------

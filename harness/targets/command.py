@@ -137,7 +137,7 @@ class Command(Target):
                 addresses = self._wait(process, ports)
             except BaseException as error:
                 process.end()
-                # Between the choice of a port and the server's use of it another process may have taken it.
+                # Another process can have taken the port between its choice and the server's use of it.
                 taken = any(not _is_free(port) for port in ports.values())
                 if isinstance(error, TargetError) and taken and attempt < _TRIES:
                     continue

@@ -189,7 +189,7 @@ def test_the_client_knows_what_its_server_sends_back_to_the_sender(dialect: Dial
     assert codec.confirms_direct_messages is bool(dialect.encode_private(sent))
 
 
-def test_what_a_dialect_does_not_carry_is_marked_as_unknown() -> None:
+def test_fields_that_a_dialect_does_not_transmit_are_marked_as_unknown() -> None:
     assert logged_in(LINE).decode(b"MSG bob hi") == Said(NO_ROOM, "bob", ("hi",), NO_ID, NO_TIME)
     chat = JSON.encode(Said("lobby", "bob", ("hi",), 7, TIME_MS))
     assert logged_in(JSON).decode(chat) == Said(NO_ROOM, "bob", ("hi",), NO_ID, TIME_MS)

@@ -414,7 +414,7 @@ class World:
             self.advance(10)
             if not any(client.waiting for client in self.clients):
                 break
-        assert not any(client.waiting for client in self.clients), "somebody waits for ever"
+        assert not any(client.waiting for client in self.clients), "a client waits for ever"
         self.check()
         for client in self.clients:
             assert client.subscriber.idle
@@ -425,7 +425,7 @@ class World:
         self.check()
         for client in self.clients:
             client.subscriber.close()
-        # The timers of gates at which nobody waits any more run out.
+        # Let the timers of gates without waiters run out.
         self.advance(120)
         self.check()
         for audience in self.audiences.values():
@@ -458,7 +458,7 @@ def _check_state(s: Subscriber, delivery: Delivery) -> None:
     audience = s.audience
     subscribed = s.subscribed and not s.closed
     in_sync = subscribed and not s._splices and not s._backlog
-    assert (s in audience.in_sync) == in_sync, "in sync exactly when there is nothing else to send"
+    assert (s in audience.in_sync) == in_sync, "in sync exactly when nothing else is pending"
     assert delivery._spliced.count(s) == bool(s._splices), "spliced exactly once"
     assert (s in audience.backlogged) == (subscribed and bool(s._backlog)), "backlogged exactly when it is"
     assert (s._watcher is not None) == bool(s._backlog), "a watcher exactly while there is a backlog"

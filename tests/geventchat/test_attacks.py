@@ -112,7 +112,7 @@ def test_readers_that_are_slow_in_two_dialects_do_not_silence_the_room():
         load.run(10)
         heard = speakers[0].received
         load.run(3)
-        assert speakers[0].received - heard > 65_536, "nobody hears anything any more"
+        assert speakers[0].received - heard > 65_536, "no message is delivered any more"
 
 
 def test_strangers_and_contacts_do_not_disconnect_whom_they_write_to():

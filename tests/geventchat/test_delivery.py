@@ -70,7 +70,7 @@ def test_members_in_sync_are_sent_the_very_same_bytes():
 
 
 @pytest.mark.parametrize("speakers", [1, 2, 3])
-def test_each_member_gets_one_send_however_many_messages_a_turn_has(speakers: int):
+def test_each_member_gets_one_send_however_many_messages_a_batch_has(speakers: int):
     def body(world: World) -> None:
         everyone = members(world, 5)
         before = [client.socket.sends for client in everyone]
@@ -113,7 +113,7 @@ def test_a_flood_is_held_back_for_a_bounded_number_of_polls_and_talk_is_not():
     in_world(body, ROOMY)
 
 
-def test_a_full_turn_goes_out_without_another_look():
+def test_a_full_batch_is_sent_without_another_poll():
     def body(world: World) -> None:
         talker, *_ = members(world, 33)
         world.say(talker, "x" * 5000)
@@ -127,7 +127,7 @@ def test_a_full_turn_goes_out_without_another_look():
     in_world(body, ROOMY)
 
 
-def test_a_turn_is_handed_out_by_a_real_loop_too():
+def test_a_batch_is_sent_by_a_real_loop_too():
     delivery = Delivery(gevent.get_hub(), SystemClock(), Limits())
     socket = SimulatedSocket(0)
     audience = Audience(DIALECTS["line"], LineFraming, delivery)
@@ -141,7 +141,7 @@ def test_a_turn_is_handed_out_by_a_real_loop_too():
 # --- The queue -------------------------------------------------------------------------------------------------------
 
 
-def test_a_client_is_dropped_at_the_queue_limit_and_nobody_else_is_affected():
+def test_a_client_is_dropped_at_the_queue_limit_without_affecting_others():
     def body(world: World) -> None:
         talker, other = members(world, 2)
         slow = world.member(room=3)
@@ -233,7 +233,7 @@ def test_thousands_of_tiny_answers_become_one_buffer():
     in_world(body)
 
 
-def test_what_one_speaker_says_in_a_row_makes_one_hole():
+def test_consecutive_messages_of_one_speaker_make_one_hole():
     def body(world: World) -> None:
         talker, other = members(world, 2)
         for number in range(100):
@@ -252,7 +252,7 @@ def test_what_one_speaker_says_in_a_row_makes_one_hole():
 # --- Memory ----------------------------------------------------------------------------------------------------------
 
 
-def test_stalled_readers_share_one_turn():
+def test_stalled_readers_share_one_batch():
     def body(world: World) -> None:
         talker, *stalled = members(world, 101)
         for client in stalled:
@@ -267,7 +267,7 @@ def test_stalled_readers_share_one_turn():
     in_world(body, ROOMY)
 
 
-def test_a_stalled_talker_shares_all_but_its_own_words():
+def test_a_stalled_speaker_shares_all_but_its_own_messages():
     def body(world: World) -> None:
         talker, other, *stalled = members(world, 5)
         for client in (talker, *stalled):
@@ -287,7 +287,7 @@ def test_a_stalled_talker_shares_all_but_its_own_words():
     in_world(body, ROOMY)
 
 
-def test_slices_of_less_than_half_a_turn_are_copied():
+def test_slices_of_less_than_half_a_batch_are_copied():
     def body(world: World) -> None:
         talker, other = members(world, 2)
         talker.socket.room = 0
@@ -302,7 +302,7 @@ def test_slices_of_less_than_half_a_turn_are_copied():
     in_world(body, ROOMY)
 
 
-def test_what_is_left_of_a_turn_is_copied_once_more_than_half_of_it_is_sent():
+def test_the_rest_of_a_batch_is_copied_once_more_than_half_of_it_is_sent():
     def body(world: World) -> None:
         talker, slow = members(world, 2)
         slow.socket.room = 0
@@ -324,7 +324,7 @@ def test_what_is_left_of_a_turn_is_copied_once_more_than_half_of_it_is_sent():
 
 
 def chat_goes_on(world: World, clients: list[Client]) -> None:
-    """Everyone who is still here receives everything."""
+    """Check that all remaining clients receive everything."""
     world.say(clients[0], "still here")
     world.flush()
     world.check()
@@ -336,7 +336,7 @@ def chat_goes_on(world: World, clients: list[Client]) -> None:
 @pytest.mark.parametrize("error", [MemoryError("planted"), ZeroDivisionError("planted"), OSError("planted")])
 @pytest.mark.parametrize("spliced", [False, True], ids=["in sync", "spliced"])
 @pytest.mark.parametrize("room", [10**9, 0], ids=["sending", "backlogged"])
-def test_a_send_that_fails_ends_that_client_alone(error: Exception, spliced: bool, room: int):
+def test_a_send_that_fails_ends_only_that_client(error: Exception, spliced: bool, room: int):
     def body(world: World) -> None:
         talker, failing, *others = members(world, 6)
         failing.socket.room = room
@@ -362,7 +362,7 @@ def test_a_send_that_fails_ends_that_client_alone(error: Exception, spliced: boo
     in_world(body, ROOMY)
 
 
-def test_a_lack_of_memory_for_what_one_client_keeps_ends_that_client_alone(monkeypatch: pytest.MonkeyPatch):
+def test_a_lack_of_memory_for_one_clients_backlog_ends_only_that_client(monkeypatch: pytest.MonkeyPatch):
     own_or_shared = delivery_module._own_or_shared
 
     def body(world: World) -> None:
@@ -387,7 +387,7 @@ def test_a_lack_of_memory_for_what_one_client_keeps_ends_that_client_alone(monke
     in_world(body, ROOMY)
 
 
-def test_a_lack_of_memory_for_the_whole_turn_delays_it_and_loses_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_a_lack_of_memory_for_the_whole_batch_delays_it_and_loses_nothing(monkeypatch: pytest.MonkeyPatch):
     joined = Audience.joined
     failures = [MemoryError(), MemoryError()]
 
@@ -462,7 +462,7 @@ def say_for(world: World, talker: Client, seconds: float) -> int:
     return said
 
 
-def test_speakers_are_held_back_to_what_a_slow_reader_reads_and_it_is_not_dropped():
+def test_speakers_are_slowed_down_to_a_slow_readers_rate_and_it_is_not_dropped():
     def body(world: World) -> None:
         talker, slow, other = members(world, 3)
         slow.socket.room = 0
@@ -483,7 +483,7 @@ def test_speakers_are_held_back_to_what_a_slow_reader_reads_and_it_is_not_droppe
     in_world(body, SLOW)
 
 
-def test_a_slow_reader_that_has_left_holds_nobody_back():
+def test_a_slow_reader_that_has_left_does_not_slow_speakers():
     def body(world: World) -> None:
         talker, slow = members(world, 2)
         slow.socket.room = 0
@@ -595,7 +595,7 @@ def test_strangers_share_one_rate_and_contacts_are_not_held_back_by_it():
     in_world(body, limits)
 
 
-def test_a_full_turn_closes_the_gate_until_it_is_handed_out():
+def test_a_full_batch_closes_the_gate_until_it_is_sent():
     def body(world: World) -> None:
         talker, other, *_ = members(world, 4)
         assert world.say(talker, "x" * 300)
@@ -609,7 +609,7 @@ def test_a_full_turn_closes_the_gate_until_it_is_handed_out():
     in_world(body)
 
 
-def test_departures_that_do_not_fit_into_a_turn_wait_and_the_name_is_free_at_once():
+def test_departures_that_do_not_fit_into_a_batch_wait_and_the_name_is_free_at_once():
     def body(world: World) -> None:
         everyone = members(world, 30)
         for client in everyone[2:]:
@@ -628,7 +628,7 @@ def test_departures_that_do_not_fit_into_a_turn_wait_and_the_name_is_free_at_onc
 # --- People who come and go in a large room --------------------------------------------------------------------------
 
 
-def test_people_who_come_and_go_in_a_large_room_are_announced_a_few_times_per_second():
+def test_arrivals_and_departures_in_a_large_room_are_announced_a_few_times_per_second():
     def body(world: World) -> None:
         everyone = members(world, 20, "slash")
         world.advance(1)
@@ -650,7 +650,7 @@ def test_people_who_come_and_go_in_a_large_room_are_announced_a_few_times_per_se
     in_world(body, ROOMY, large_room=5)
 
 
-def test_what_is_said_does_not_wait_for_who_comes_and_goes():
+def test_messages_do_not_wait_for_arrivals_and_departures():
     def body(world: World) -> None:
         talker, other, leaver, first = members(world, 4)
         world.hang_up(first)
@@ -669,7 +669,7 @@ def test_what_is_said_does_not_wait_for_who_comes_and_goes():
     in_world(body, ROOMY, large_room=2)
 
 
-def test_what_is_said_in_a_dialect_that_echoes_does_not_wait_either():
+def test_messages_in_a_dialect_that_echoes_do_not_wait_either():
     def body(world: World) -> None:
         talker, other, leaver, first = members(world, 4, "json")
         world.hang_up(first)
@@ -687,7 +687,7 @@ def test_what_is_said_in_a_dialect_that_echoes_does_not_wait_either():
     in_world(body, ROOMY, large_room=2)
 
 
-def test_a_private_answer_does_not_wait_and_comes_after_what_was_announced_before_it():
+def test_a_private_answer_does_not_wait_and_follows_earlier_announcements():
     def body(world: World) -> None:
         requester, other, *leavers, first = members(world, 7)
         world.hang_up(first)
@@ -710,7 +710,7 @@ def test_a_private_answer_does_not_wait_and_comes_after_what_was_announced_befor
     in_world(body, ROOMY, large_room=2)
 
 
-def test_one_who_leaves_gets_everything_at_once():
+def test_a_client_that_leaves_gets_everything_at_once():
     def body(world: World) -> None:
         leaver, _, _, gone = members(world, 4)
         world.hang_up(gone)
@@ -724,7 +724,7 @@ def test_one_who_leaves_gets_everything_at_once():
     in_world(body, ROOMY, large_room=2)
 
 
-def test_a_turn_that_is_full_does_not_stay_open():
+def test_a_full_batch_does_not_stay_open():
     def body(world: World) -> None:
         watcher, *leavers = members(world, 30)
         for leaver in leavers[:20]:

@@ -231,7 +231,7 @@ def test_json_can_have_two_hundred_values_and_no_more(filler: bytes):
 
 
 @pytest.mark.parametrize("text", [",[{" * 500, '\\"' * 3 + "," * 600, "\\\\" + "[" * 600])
-def test_what_looks_like_values_inside_a_string_is_text(text: str):
+def test_brackets_and_commas_inside_a_string_are_text(text: str):
     command = read("json", b'{"type": "chat", "message": "' + text.encode() + b'"}')
     assert command == json.loads(f'"{text}"')
 

@@ -114,7 +114,7 @@ def test_any_line_is_a_command_a_text_or_nothing(name: str, line: bytes, logged_
 
 @EACH_DIALECT
 @given(user=NAMES, text=TEXTS.filter(bool))
-def test_requests_of_the_protocol_are_read_as_what_they_ask_for(name: str, user: str, text: str):
+def test_requests_of_the_protocol_are_parsed(name: str, user: str, text: str):
     spelling = model.DIALECTS[name]
     user = clean(user)
     if not user or (name == "slash" and text.startswith("/")):

@@ -76,7 +76,7 @@ def test_a_rejection_says_why(typed: str, reason: Rejection):
     assert rejected.value.reason is reason
 
 
-def test_length_counts_what_is_shown():
+def test_length_counts_the_shown_characters():
     assert parse_name("e\u0301" * 20).shown == "é" * 20
     assert parse_name("a" * 20).shown == "a" * 20
 
@@ -99,7 +99,7 @@ def test_more_than_eighty_code_points_are_not_normalised():
         parse_name(longest + "\u0345")
 
 
-def test_nobody_has_the_empty_key():
+def test_no_name_has_the_empty_key():
     for typed in ("", "a" * 81):
         assert key_of(typed) == ""
         with pytest.raises(InvalidName):

@@ -52,7 +52,7 @@ def test_texts(raw: str, text: str):
         f"{ENGLAND} a {ENGLAND}{ENGLAND}",
     ],
 )
-def test_what_scripts_and_emoji_need_stays(text: str):
+def test_characters_that_scripts_and_emoji_need_stay(text: str):
     assert clean(text) == text
 
 

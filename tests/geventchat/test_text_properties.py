@@ -70,7 +70,7 @@ def test_cleaning_twice_is_cleaning_once(raw: str):
 
 
 @given(TEXTS)
-def test_a_clean_line_is_safe_but_keeps_what_cannot_be_seen(raw: str):
+def test_a_clean_line_is_safe_but_keeps_invisible_characters(raw: str):
     line = clean_line(raw)
     assert not [char for char in line if unicodedata.category(char) in {"Cc", "Cs"} or char in OVERRIDES]
     assert clean_line(line) == line
@@ -83,7 +83,7 @@ SAFE = st.characters(exclude_categories=["C", "Z", "M"], exclude_characters="\u3
 
 
 @given(st.text(SAFE, min_size=1))
-def test_what_is_safe_is_not_touched(raw: str):
+def test_safe_text_is_unchanged(raw: str):
     assert clean(raw) == raw
 
 

@@ -46,7 +46,7 @@ def test_the_rate_is_never_exceeded_and_the_announced_delay_is_enough(per_s, bur
     burst=BURSTS,
     charges=st.lists(st.tuples(st.floats(0, 1_000), st.floats(0, 5)), min_size=1, max_size=20),
 )
-def test_what_is_charged_beyond_the_burst_has_to_be_waited_for(per_s, burst, charges):
+def test_charges_beyond_the_burst_are_waited_for(per_s, burst, charges):
     began = now = 50.0
     bucket = TokenBucket(per_s, burst, now)
     charged = 0.0

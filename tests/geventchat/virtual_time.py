@@ -77,7 +77,7 @@ class VirtualTime:
 
 @contextmanager
 def virtual_time() -> Iterator[VirtualTime]:
-    """A loop of its own for one test; fails if a greenlet on it died of an error."""
+    """A separate loop for one test; fails if a greenlet on it died of an error."""
     with fresh_world(VirtualLoop) as world:
         assert isinstance(world.loop, VirtualLoop)
         try:

@@ -159,7 +159,7 @@ def output(folder: Path, command: str) -> str:
 
 
 @pytest.mark.parametrize("which", ["explore relay.chat", "generate --model"])
-def test_a_command_prints_what_is_shown(explored: Path, which: str) -> None:
+def test_a_command_prints_the_documented_output(explored: Path, which: str) -> None:
     command, shown = block(EXPLORE, f"$ harness {which}").split("\n", 1)
     assert output(explored, command.removeprefix("$ ")) == without_times(shown)
 

@@ -59,7 +59,7 @@ def test_every_golden_file_has_its_script() -> None:
 
 
 def reported(text: str, answers: dict[str, str]) -> tuple[Verdict, str]:
-    """Play the script against a server that gives this answer to each line, whoever sends it."""
+    """Play the script against a server that gives this answer to every line."""
 
     def make(spec: object) -> StreamServer:
         def converse(sock: socket.socket, address: object) -> None:

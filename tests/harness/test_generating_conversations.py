@@ -33,7 +33,7 @@ def test_the_seed_alone_decides_the_conversation() -> None:
     )
 
 
-def test_a_difference_is_shortened_to_what_it_takes() -> None:
+def test_a_difference_is_shortened_to_the_moves_that_cause_it() -> None:
     made = generate(Talkers, InProcess(forgetful), range(1, 21))
     assert made.difference is not None
     assert made.outcome is Outcome.FAILED
@@ -105,7 +105,7 @@ def test_the_command_says_how_much_it_has_tried(tmp_path, capsys, monkeypatch) -
         ("tests.harness.servers.talkers:Nobody", "has no attribute 'Nobody'"),
     ],
 )
-def test_the_command_refuses_what_is_not_a_model(model: str, message: str, capsys, monkeypatch) -> None:
+def test_the_command_refuses_anything_but_a_model(model: str, message: str, capsys, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     assert main(["generate", "--model", model, *CORRECT]) == 2
     assert message in capsys.readouterr().err
