@@ -1,4 +1,4 @@
-"""The command line of the client, and what starting it costs."""
+"""The command line of the client, and the cost of starting it."""
 
 from __future__ import annotations
 

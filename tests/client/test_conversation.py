@@ -1,4 +1,4 @@
-"""A logged-in connection: what is shown for what is typed and received, the same in every dialect."""
+"""A logged-in connection: its output for any input and any event, the same in every dialect."""
 
 from __future__ import annotations
 

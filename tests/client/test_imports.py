@@ -1,4 +1,4 @@
-"""What the client can import: the dialects and the chat, nothing of the server, and prompt_toolkit in one place."""
+"""The imports of the client: the dialects and the chat, nothing of the server, and prompt_toolkit in one module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is typed: commands, completion and addresses."""
+"""Lines of input: commands, completion and addresses."""
 
 from __future__ import annotations
 

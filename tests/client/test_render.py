@@ -1,4 +1,4 @@
-"""How everything looks, and that nothing a server sends acts on the terminal."""
+"""The rendering of every kind of line; control characters are replaced."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Clients of one chat over simulated sockets, beside a model that writes everything to everyone at once.
 
 The sockets and the kernel are simulated; the chat, the audiences, the subscribers, the gates, the waiters and the loop are
-the real ones, in virtual time. Requests are handled at once, several in one batch, unless the chat is busy: then the client
-waits at the gate in its own greenlet, as its connection would.
+the real ones, in virtual time. Requests are handled at once, several in one batch. If the chat is busy, the client waits at
+the gate in a greenlet, as its connection would.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The chat: who can do what, in which order, and what a command that is refused as busy leaves untouched."""
+"""The chat: permissions, order, and that a command refused as busy changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One client's connection from end to end: its limits, what it waits for, and how it ends; in virtual time."""
+"""One client's connection from start to end: its limits, its waits and its ends; in virtual time."""
 
 from __future__ import annotations
 

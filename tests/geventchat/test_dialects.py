@@ -1,4 +1,4 @@
-"""The three dialects: what they make of any line, and how they spell every event."""
+"""The three dialects: how they parse lines and encode events."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ NOTICES = {
 
 
 def read(name: str, line: bytes, logged_in: bool = True) -> Command | str | None:
-    """What a line asks for; one that only says something is read as its text."""
+    """Parse a line; a plain message is returned as its text."""
     reading = DIALECTS[name].reader().read(line, logged_in)
     assert not isinstance(reading, WithTimingMark)
     return reading
@@ -107,7 +107,7 @@ def encode(name: str, event: Event) -> bytes:
 
 
 def expected(name: str, event: Event) -> str:
-    """What the protocol's tables say; a Welcome is without the newcomer's own join notice."""
+    """The text by the tables of the protocol; a Welcome without the newcomer's own join notice."""
     spelling = model.DIALECTS[name]
     match event:
         case Joined(_, user, time_ms):

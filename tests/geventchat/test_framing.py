@@ -1,4 +1,4 @@
-"""Bytes to bounded lines: however they are cut, the lines are the same, and no more is held than the limit."""
+"""Bytes to bounded lines, independent of how they are cut; no more than the limit is held."""
 
 from __future__ import annotations
 

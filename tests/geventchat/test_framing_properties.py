@@ -10,7 +10,7 @@ from tests.geventchat.test_framing import LIMIT
 
 
 def by_definition(data: bytes) -> list[Line]:
-    """What the rule says, a byte at a time."""
+    """The lines by definition, one byte at a time."""
     lines: list[Line] = []
     line = b""
     for byte in data:

@@ -1,4 +1,4 @@
-"""The log: whole lines in order, none lost without a trace, and never in the way of the server."""
+"""The log: whole lines in order, lost lines are counted, and the server never waits."""
 
 from __future__ import annotations
 

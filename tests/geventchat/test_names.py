@@ -1,4 +1,4 @@
-"""Names: which are allowed, how they are shown, when two are the same, and that no name is expensive to look at."""
+"""Names: which are allowed, how they are shown, when two are the same, and that no name is expensive to check."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ MAX_MARKS = 4
 
 
 def by_reference(typed: str) -> str | None:
-    """What an independent implementation of RFC 8265 makes of it, narrowed as ours is; None if it refuses."""
+    """The name by an independent implementation of RFC 8265, narrowed like ours; None if it refuses."""
     if len(typed) > MAX_TYPED:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The server as a library, and how it stops: on the wire, through the harness's stage."""
+"""The server as a library, and how it stops: observed by clients on a stage of the harness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telnet's command sequences in a line that is already cut."""
+"""Telnet's command sequences in complete lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The token bucket: a burst at once, a rate in the long run, and waiting as long as it says is enough."""
+"""The token bucket: a burst at once, a rate in the long run, and that its delays are sufficient."""
 
 from __future__ import annotations
 

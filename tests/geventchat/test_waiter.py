@@ -1,4 +1,4 @@
-"""Where a client's greenlet waits, what ends its waiting, and which of two reasons counts; in virtual time."""
+"""The waiter: what ends a wait, and which of two reasons counts; in virtual time."""
 
 from __future__ import annotations
 

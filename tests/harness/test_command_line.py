@@ -1,4 +1,4 @@
-"""`harness` as its users type it: what it prints, what it writes and how it exits."""
+"""The command `harness`: its output, its files and its exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation shows is true: its servers, scripts, models and reports are played, and its options exist."""
+"""The documentation is true: its servers, scripts, models and reports are played, and its options exist."""
 
 from __future__ import annotations
 

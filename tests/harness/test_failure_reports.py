@@ -1,4 +1,4 @@
-"""What a report says about each kind of failure, on servers with one deliberate mistake each.
+"""The report of each kind of failure, on servers with one deliberate mistake each.
 
 The golden files hold whole reports. `python -m tests.harness.test_failure_reports` writes them again; read the difference
 before you commit it.
