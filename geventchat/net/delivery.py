@@ -414,7 +414,8 @@ class Subscriber:
         return self._direct
 
     def _insert(self, frame: bytes) -> None:
-        offset = min(self.audience.size, self._stop)
+        size = self.audience.size
+        offset = size if size < self._stop else self._stop
         self.frame_bytes += len(frame)
         if self._splices:
             start, end, before = self._splices[-1]
@@ -436,9 +437,13 @@ class Subscriber:
         """Send as much as the socket takes; return what is left."""
         at = 0
         try:
+            if len(pieces) == 1:
+                (piece,) = pieces
+                sent = self._send(piece)
+                return [] if sent == len(piece) else [memoryview(piece)[sent:]]
             while at < len(pieces):
                 some = pieces[at : at + _GATHER]
-                sent = self._send(some[0]) if len(some) == 1 else self._socket.sendmsg(some)
+                sent = self._socket.sendmsg(some)
                 for piece in some:
                     if sent < len(piece):
                         return [memoryview(piece)[sent:], *pieces[at + 1 :]]
@@ -524,10 +529,10 @@ class _DirectGates:
     __slots__ = ("_delivery", "_strangers", "_subscriber", "contacts", "strangers")
 
     def __init__(self, subscriber: Subscriber, delivery: Delivery) -> None:
-        limits, now = delivery.limits, delivery.clock.monotonic()
+        limits = delivery.limits
         self._subscriber = subscriber
         self._delivery = delivery
-        self._strangers = TokenBucket(limits.stranger_bytes_per_s, limits.stranger_burst_bytes, now)
+        self._strangers = TokenBucket(limits.stranger_bytes_per_s, limits.stranger_burst_bytes)
         self.contacts = Gate(delivery.loop, self._contact_delay_s)
         self.strangers = Gate(delivery.loop, self._stranger_delay_s)
 
@@ -599,7 +604,7 @@ class Delivery:
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
         rate = self.limits.floor_bytes_per_s
-        return TokenBucket(rate, rate * _FLOOR_BURST_S, self.clock.monotonic())
+        return TokenBucket(rate, rate * _FLOOR_BURST_S)
 
     def batch_started(self, audience: Audience) -> None:
         """Flush this audience, which has published its first event since the last flush."""
@@ -650,17 +655,16 @@ class Delivery:
             # A timer, not a callback: the loop runs callbacks before it polls its sockets.
             self._poll_timer.start(self._flush)
             return
+        self._due = False
         try:
             batches = [audience.joined() for audience in self._changed]
         except MemoryError:
             # Nothing has been sent yet, so the same batch can be tried again.
-            self._due = False
             self._flush_in(_RETRY_S)
             return
-        self._due = False
         changed, self._changed = self._changed, []
         spliced, self._spliced = self._spliced, []
-        now = self.clock.monotonic()
+        now = self.clock.monotonic() if changed else 0.0
         open_batches: dict[Audience, float] = {}
         for audience, batch in zip(changed, batches, strict=True):
             open_s = audience.stays_open_s(now)
@@ -671,9 +675,11 @@ class Delivery:
                 audience.end_batch(batch)
                 self._send_to_members(audience, batch)
         for subscriber in spliced:
-            ended = subscriber.audience not in open_batches
-            if ended or not subscriber.can_wait:
-                self._deliver_batch(subscriber, ended)
+            if subscriber.audience not in open_batches:
+                self._deliver_batch(subscriber, ended=True)
+                continue
+            if not subscriber.can_wait:
+                self._deliver_batch(subscriber, ended=False)
             if subscriber.spliced:
                 self._spliced.append(subscriber)
         for audience in changed:
