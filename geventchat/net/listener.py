@@ -1,4 +1,4 @@
-"""An address that accepts clients. Hands over a socket and the peer's host, and does not know what becomes of them."""
+"""An address that accepts clients. Passes on a socket and the peer's host, and knows nothing about connections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
 
 
 class CannotListen(OSError):
-    """An address cannot be listened on: which one, and why."""
+    """Listening on an address failed."""
 
     def __init__(self, listen: Listen, cause: OSError) -> None:
         where = f"{listen.host or '*'}:{listen.port}"
@@ -39,7 +39,7 @@ class CannotListen(OSError):
 
 
 class Listener(StreamServer):
-    """Accepts clients for one dialect. When the machine runs out of descriptors, it waits for one."""
+    """Accepts clients for one dialect. When the process runs out of descriptors, it pauses until one is free."""
 
     def __init__(self, listen: Listen, on_connect: Callable[[plain.socket, str], None], log: Log) -> None:
         self._on_connect = on_connect
@@ -53,7 +53,7 @@ class Listener(StreamServer):
     def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
         """Accept one client as a plain socket, which needs half the memory and time of a cooperative one.
 
-        Where gevent would print a traceback for each of a burst of errors, the log gets one line.
+        The log gets one line for a burst of errors, where gevent would print a traceback for each.
         """
         listening: Any = self.socket
         try:
@@ -76,7 +76,7 @@ class Listener(StreamServer):
         return sock, address
 
     def do_handle(self, sock: plain.socket, address: Any) -> None:
-        """Hand the client over from the loop, so that its greenlet keeps nothing of the accept in memory."""
+        """Start the client from the loop, so that its greenlet does not keep the frames of the accept alive."""
         self._on_connect(sock, host_of(address[0]))
 
     @property
@@ -86,7 +86,7 @@ class Listener(StreamServer):
         return str(address[0]), int(address[1])
 
     def resume(self) -> None:
-        """A descriptor may be free again: try to accept."""
+        """Try to accept: a descriptor is perhaps free again."""
         if self._retry is not None:
             self._retry.close()
             self._retry = None
@@ -111,7 +111,7 @@ class Listener(StreamServer):
     def _pause(self, error: OSError) -> None:
         self.stop_accepting()
         if not self._starved:
-            # Once, however often it is tried: a log that fills up would be another problem.
+            # Logged once, not for each attempt, so that the log does not fill up.
             self._starved = True
             self._log(LogEvent.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
         self._retry = self.loop.timer(_RETRY_S)
