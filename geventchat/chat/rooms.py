@@ -7,7 +7,8 @@ Invariants:
 - `names` holds everyone in the room, in the order in which they entered.
 - `_audiences` holds each audience that at least one member belongs to, once.
 - A name in `_departures` is free: its holder has left, and the others have yet to hear of it. They hear of it before
-  anyone else enters under that name.
+  anyone else enters under that name. Everyone who enters announces one of them, so that there are never more of them
+  than there have been members at one time.
 - ids grow by one per text.
 """
 
@@ -97,9 +98,10 @@ class Room:
 
     def enter(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
         """Add a member, who hears what is said from now on; the others hear of it."""
-        departure = self._departures.pop(name.key, None)
-        if departure is not None:
-            self._publish(departure, None)
+        departures = self._departures
+        if departures:
+            key = name.key if name.key in departures else next(iter(departures))
+            self._publish(departures.pop(key), None)
         self._names[name.key] = name.shown
         audience = subscriber.audience
         self._members[audience] += 1

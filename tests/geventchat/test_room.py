@@ -137,3 +137,13 @@ def test_ids_are_consecutive(batches: list[list[str]]):
         ids += range(said.first_id, said.first_id + len(said.texts))
     assert ids == list(range(1, len(ids) + 1))
     assert scene.room.last_id == len(ids)
+
+
+def test_departures_that_wait_are_never_more_than_there_have_been_members(scene: Scene):
+    scene.enter("alice", scene.first)
+    scene.gate.open = False
+    for n in range(100):
+        name = parse_name(f"guest{n}")
+        scene.room.leave(name, scene.enter(name.shown, scene.second), 0)
+    assert len(scene.room._departures) == 1
+    assert not scene.room.announce_departures()
