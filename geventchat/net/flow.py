@@ -22,7 +22,8 @@ from geventchat.net.waiter import closing_watcher
 class TokenBucket:
     """Allows `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Pure.
 
-    More can be charged than there is; then the next one waits.
+    More can be charged than there is; then the next one waits. Beyond a debt of one burst nothing more is charged:
+    otherwise what was charged in one moment could silence everyone who shares the bucket for hours.
     """
 
     __slots__ = ("_burst", "_per_s", "_since", "_tokens")
@@ -47,7 +48,8 @@ class TokenBucket:
         """Take this many tokens, even if that leaves a debt."""
         if self._per_s:
             self._refill(now)
-            self._tokens -= cost
+            if self._tokens > -self._burst:
+                self._tokens -= cost
 
     def delay_s(self, wanted: float, now: float) -> float:
         """How long until this many tokens are available."""

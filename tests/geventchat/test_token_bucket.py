@@ -69,6 +69,14 @@ def test_what_is_charged_beyond_the_burst_has_to_be_waited_for(per_s, burst, cha
         charged += cost
 
 
+@given(per_s=RATES, burst=BURSTS, charges=st.lists(st.floats(0, 1_000), max_size=50))
+def test_a_debt_is_never_more_than_the_burst_and_one_charge(per_s, burst, charges):
+    bucket = TokenBucket(per_s, burst, 0.0)
+    for cost in charges:
+        bucket.charge(cost, 0.0)
+    assert bucket.delay_s(0, 0.0) <= (burst + max(charges, default=0.0)) / per_s + 1e-6
+
+
 @given(per_s=RATES, burst=BURSTS, cost=st.floats(0, 5_000), pause_s=st.floats(0, 100))
 def test_it_is_full_exactly_when_everything_has_come_back(per_s, burst, cost, pause_s):
     bucket = TokenBucket(per_s, burst, 0.0)
