@@ -41,7 +41,8 @@ from geventchat.settings import Limits
 
 _READ, _WRITE = 1, 2
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
-# A line costs at least as much as this many bytes: tiny ones take longer to handle than their bytes suggest.
+# A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
+# their bytes suggest.
 _LEAST_LINE_COST = 32
 # Answers of fewer bytes are charged together with others.
 _LEAST_ANSWER_COST = 1_024
@@ -84,10 +85,13 @@ class Announcer:
         self._loop.wait(watcher)
 
     def _run(self) -> None:
-        while (gate := self._chat.announce_departures()) is not None:
-            with gate.admission(self, "departures"):
-                self._chat.announce_departures()
-        self._running = False
+        try:
+            while (gate := self._chat.announce_departures()) is not None:
+                with gate.admission(self, "departures"):
+                    self._chat.announce_departures()
+        finally:
+            # Whatever happens here, the next one who leaves wakes it again.
+            self._running = False
 
 
 class Connection:
@@ -191,9 +195,9 @@ class Connection:
             if self._subscriber.answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
             overdue = self._waiter.until_input(readable)
-            size = limits.chunk_bytes if self._name else limits.login_chunk_bytes
+            most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
             try:
-                chunk = recv(size)
+                chunk = recv(most)
             except BlockingIOError:
                 if overdue:
                     return CloseReason.IDLE
@@ -207,7 +211,8 @@ class Connection:
                 if verdict:
                     sniffer = None
             now = self._context.clock.monotonic()
-            self._charge(len(chunk), now)
+            size = len(chunk)
+            self._charge(size, now)
             lines = 0
             pieces = self._pieces(chunk)
             # The generator has the only reference to it: a client that is held back holds back one copy of its input.
@@ -221,6 +226,7 @@ class Connection:
             if not lines:
                 if overdue:
                     return CloseReason.IDLE
+                self._charge(max(0, _LEAST_LINE_COST - size), now)
                 self._wait_for_bytes(now)
             # Otherwise a client that says nothing more would keep its last chunk in memory.
             del pieces, piece
@@ -406,7 +412,9 @@ class Connection:
         self._waiter.interrupt(reason)
 
     def _log_fault(self, error: str) -> None:
-        self._context.log(LogEvent.FAULT, conn=self.number, name=self._name, error=error)
+        self._context.log.of_address(
+            self._origin, LogEvent.FAULT, conn=self.number, name=self._name, error=error
+        )
 
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
         """Leave the chat, send what is pending, close. Whatever happens here, the socket ends up closed."""

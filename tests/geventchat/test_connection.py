@@ -454,6 +454,37 @@ def test_a_newcomer_of_a_busy_address_can_log_in():
         assert newcomer.received.startswith(b"OK\n")
 
 
+def test_clients_that_come_and_go_do_not_silence_their_address_once_they_have_gone():
+    with simulate(config()) as simulation:
+        alice, bob = log_in(simulation, "alice", "bob")
+        for _ in range(2_000):
+            client = simulation.connect()
+            client.send(b"x" * 4_000 + b"\n" + b"x" * 4_000)
+            simulation.run_until_idle()
+            client.close()
+            simulation.advance(0.05)
+        # Both burst and debt have come back.
+        simulation.advance(2 * 1_048_576 / 65_536)
+        alice.send_lines("MSG " + "x" * 4_000, "MSG still here")
+        simulation.run_until_idle()
+        assert bob.received.endswith(b"MSG alice still here\n")
+
+
+def test_a_read_that_completes_no_line_costs_as_much_as_a_line():
+    limits = {"bytes_per_s": 32, "burst_bytes": 3_200, "address_bytes_per_s": 0}
+    with simulate(config(**limits)) as simulation:
+        (alice,) = log_in(simulation, "alice")
+        simulation.advance(3_200)
+        for _ in range(150):
+            alice.send(b"x")
+            simulation.run_until_idle()
+        alice.send(b"\n")
+        simulation.run_until_idle()
+        assert alice.received == b""
+        simulation.advance(10)
+        assert alice.received.startswith(b"ERR")
+
+
 def test_logins_of_one_address_have_a_rate_and_those_of_another_do_not_wait_for_it():
     limits = {"address_logins_per_s": 1, "address_burst_logins": 2}
     with simulate(config(**limits)) as simulation:
