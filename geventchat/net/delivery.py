@@ -21,8 +21,9 @@ Invariants:
 - Nothing here waits, and nothing one client is sent is reordered.
 - One client's failure never affects another: whatever goes wrong with one, a lack of memory included, ends that one
   alone and later.
-- The bytes of a turn are shared by all who wait for them. Less than half of a turn is kept as a copy, so that the
-  memory a client holds on to is never more than twice the bytes it is counted with.
+- The bytes of a turn are shared by all who wait for them. Less than half of a turn is kept as a copy, and small pieces
+  as copies that are joined, so that the memory a client holds on to is never more than three times the bytes it is
+  counted with.
 - The bytes that wait for one client are at most `queue_bytes`, plus its own answers, counted until
   the last answer of their turn is sent.
 - Only this module writes to a client's socket until it is closed.
@@ -68,6 +69,9 @@ _FLOOR_BURST_S = 0.25
 # A turn in which people only come and go stays open for this long in a room with at least this many members.
 _PRESENCE_S = 0.1
 _PRESENCE_MEMBERS = 500
+# A piece of fewer bytes that waits for one client alone is joined with its neighbours: an object of its own would cost
+# more than it contains.
+_SMALL_BYTES = 256
 # After a lack of memory, how long until the same turn is tried again.
 _RETRY_S = 0.05
 
@@ -332,7 +336,7 @@ class Subscriber:
         if not self._backlog:
             pieces = self._transmit(pieces)
         for piece in pieces:
-            self.enqueue(piece)
+            self.enqueue(piece, alone=True)
         if self._answers_flushed != self.answered:
             self._answers_flushed, self._answers_end = self.answered, self._queued
         if not self._backlog:
@@ -342,8 +346,11 @@ class Subscriber:
         if self._direct is not None:
             self._direct.turn_ended(frame_bytes)
 
-    def enqueue(self, data: Buffer) -> None:
-        """The socket takes nothing now: keep this until it does. A client that is too far behind is abandoned."""
+    def enqueue(self, data: Buffer, alone: bool = False) -> None:
+        """The socket takes nothing now: keep this until it does. A client that is too far behind is abandoned.
+
+        `alone`: nobody else waits for the same piece.
+        """
         if self.closed:
             return
         if self.backlog_bytes - self.answer_bytes + len(data) > self._delivery.limits.queue_bytes:
@@ -356,7 +363,14 @@ class Subscriber:
             self._watcher.start(self._writable)
             if self._stop == _FOREVER:
                 self.audience.backlogged[self] = None
-        self._backlog.append(_own_or_shared(data))
+        if alone and len(data) < _SMALL_BYTES:
+            last = self._backlog[-1] if self._backlog else None
+            if type(last) is bytearray and len(last) < _SMALL_BYTES:
+                last += data
+            else:
+                self._backlog.append(bytearray(data))
+        else:
+            self._backlog.append(_own_or_shared(data))
         self.backlog_bytes += len(data)
         self._queued += len(data)
         if self._lag is None and self._stop == _FOREVER and self.backlog_bytes > self._delivery.behind_bytes:

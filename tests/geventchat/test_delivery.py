@@ -6,6 +6,7 @@ whoever joins, leaves, stalls, waits, fails or takes a byte at a time; and after
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -366,7 +367,7 @@ def test_a_stalled_talker_shares_all_but_its_own_words():
         first, second = backlog(talker)
         (whole,) = backlog(stalled[0])
         assert first.obj is whole.obj, "most of the turn is shared"
-        assert type(second) is bytes, "little of it is copied"
+        assert type(second) is bytearray, "little of it is copied"
         assert len(first) + len(second) == len(whole) - len("MSG p0 mine\n")
         world.check_end()
 
@@ -378,8 +379,8 @@ def test_slices_of_less_than_half_a_turn_are_copied():
         talker, other = members(world, 2)
         talker.socket.room = 0
         for _ in range(20):
-            world.say(other, "x" * 100)
-            world.say(talker, "y" * 100)
+            world.say(other, "x" * 300)
+            world.say(talker, "y" * 300)
         world.turn()
         assert [type(piece) for piece in backlog(talker)] == [bytes] * 20
         assert kept_by([talker]) == talker.subscriber.backlog_bytes
@@ -404,6 +405,27 @@ def test_what_is_left_of_a_turn_is_copied_once_more_than_half_of_it_is_sent():
         world.check_end()
 
     in_world(body, ROOMY)
+
+
+@pytest.mark.parametrize("turns", [1, 1_000])
+def test_tiny_pieces_do_not_cost_more_than_they_contain(turns: int):
+    def body(world: World) -> None:
+        talker, other = members(world, 2)
+        talker.socket.room = 0
+        for number in range(1_000):
+            world.say(other, "x")
+            world.ping(talker, "y")
+            if number < turns:
+                world.turn()
+            world.say(talker, "z")
+        world.turn()
+        pieces = backlog(talker)
+        kept = sum(sys.getsizeof(piece) + 8 for piece in pieces)
+        assert kept < 2 * talker.subscriber.backlog_bytes
+        world.make_room(talker, 10**9)
+        world.check_end()
+
+    in_world(body, replace(ROOMY, turn_bytes=10**6))
 
 
 # --- Failures --------------------------------------------------------------------------------------------------------
