@@ -14,7 +14,6 @@ to know: it answers Busy. Invariants:
 from __future__ import annotations
 
 import socket
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +45,9 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 _LEAST_LINE_COST = 32
 # Answers of fewer bytes are charged together with others.
 _LEAST_ANSWER_COST = 1_024
+# How often, and how long apart, a client looks whether there is memory again before it is disconnected.
+_MEMORY_TRIES = 10
+_MEMORY_RETRY_S = 0.1
 # Nothing can be sent any more, or nothing is to be.
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
@@ -163,8 +165,11 @@ class Connection:
             reason = ended.reason
         except OSError:
             reason = CloseReason.RESET
-        except Exception:
-            self._log_fault(traceback.format_exc().rstrip())
+        except Exception as error:
+            if isinstance(error, MemoryError):
+                # What waits for this client is not sent any more: it takes the memory that is missing.
+                self._subscriber.close()
+            self._log_fault(self._context.delivery.failure(error)[1])
         finally:
             self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
 
@@ -189,7 +194,10 @@ class Connection:
     def _serve(self) -> CloseReason:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
         sniffer: Sniffer | None = Sniffer(limits.line_bytes)
+        reserve = self._context.delivery.reserve
         while True:
+            if reserve.is_spent:
+                self._wait_for_memory()
             # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets
             # everyone else have their turn.
             if self._subscriber.answer_bytes > limits.answer_bytes:
@@ -230,6 +238,15 @@ class Connection:
                 self._wait_for_bytes(now)
             # Otherwise a client that says nothing more would keep its last chunk in memory.
             del pieces, piece
+
+    def _wait_for_memory(self) -> None:
+        """Wait until there is memory again. Each client that has waited long enough gives back its own, until there is."""
+        for _ in range(_MEMORY_TRIES):
+            if self._context.delivery.reserve.refill():
+                return
+            self._waiter.pause(_MEMORY_RETRY_S)
+        if not self._context.delivery.reserve.refill():
+            raise MemoryError("no memory to go on reading")
 
     def _pieces(self, chunk: bytes) -> Iterator[bytes]:
         """Divide a chunk so that each piece is at most one batch."""
@@ -431,8 +448,8 @@ class Connection:
             pass  # Already closed by the peer.
         except ConnectionEnded as ended:
             reason = ended.reason
-        except Exception:
-            self._log_fault(traceback.format_exc().rstrip())
+        except Exception as error:
+            self._log_fault(self._context.delivery.failure(error)[1])
         finally:
             self._close(reason)
 
@@ -489,12 +506,14 @@ class Connection:
 
     def _close(self, reason: CloseReason) -> None:
         self._free_slot()
-        self._subscriber.close()
-        self._readable.close()
-        if reason is CloseReason.SLOW:
-            abort(self._transport)
-        self._transport.close()
-        self._on_closed(self)
+        try:
+            self._subscriber.close()
+            if reason is CloseReason.SLOW:
+                abort(self._transport)
+        finally:
+            self._readable.close()
+            self._transport.close()
+            self._on_closed(self)
         if reason is not CloseReason.REFUSED:
             self._context.log.of_address(
                 self._origin,

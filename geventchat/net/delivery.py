@@ -49,6 +49,7 @@ from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
 from geventchat.net.flow import Gate, TokenBucket
+from geventchat.net.reserve import MemoryReserve
 from geventchat.net.waiter import CloseReason
 from geventchat.settings import Limits
 
@@ -467,7 +468,7 @@ class Subscriber:
                 self._progressed()
                 return
             except Exception as error:
-                self.lose(*_failure(error))
+                self.lose(*self._delivery.failure(error))
                 return
             self.backlog_bytes -= sent
             self._sent += sent
@@ -588,6 +589,7 @@ class Delivery:
         self.loop = loop
         self.clock = clock
         self.limits = limits
+        self.reserve = MemoryReserve()
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
         self.turn_bytes = min(limits.turn_bytes, self.behind_bytes)
         self._again: Any = loop.loop.timer(0)
@@ -625,6 +627,17 @@ class Delivery:
         self._abandoned.append((subscriber, reason, error))
         self.arm()
 
+    def failure(self, error: Exception) -> tuple[CloseReason, str]:
+        """Why a client is abandoned: a lost connection is normal, anything else is a fault to be logged."""
+        if isinstance(error, OSError):
+            return CloseReason.RESET, ""
+        if isinstance(error, MemoryError):
+            self.reserve.spend()
+        try:
+            return CloseReason.FAULT, "".join(traceback.format_exception(error)).rstrip()
+        except MemoryError:
+            return CloseReason.FAULT, "MemoryError"
+
     def fell_behind(self, subscriber: Subscriber) -> None:
         """See from time to time whether this client keeps reading."""
         self._behind[subscriber] = None
@@ -651,8 +664,9 @@ class Delivery:
     def arm(self) -> None:
         """See to it that the turn is handed out."""
         if not self._due:
-            self._due = True
+            # If this fails, nothing is due: otherwise nothing would ever be handed out again.
             self.loop.loop.run_callback(self._flush)
+            self._due = True
 
     def _flush(self) -> None:
         if self._worth_another_look():
@@ -663,6 +677,7 @@ class Delivery:
             turns = [audience.joined() for audience in self._changed]
         except MemoryError:
             # Nothing has been handed out yet, so the same turn can be tried again.
+            self.reserve.spend()
             self._due = False
             self._flush_in(_RETRY_S)
             return
@@ -730,7 +745,7 @@ class Delivery:
             except BlockingIOError:
                 sent = 0
             except Exception as error:
-                self.abandon(subscriber, *_failure(error))
+                self.abandon(subscriber, *self.failure(error))
                 continue
             if sent != whole:
                 short.append((subscriber, sent))
@@ -742,23 +757,13 @@ class Delivery:
         try:
             subscriber.deliver_turn(ended)
         except Exception as error:
-            self.abandon(subscriber, *_failure(error))
+            self.abandon(subscriber, *self.failure(error))
 
     def _enqueue(self, subscriber: Subscriber, data: Buffer) -> None:
         try:
             subscriber.enqueue(data)
         except Exception as error:
-            self.abandon(subscriber, *_failure(error))
-
-
-def _failure(error: Exception) -> tuple[CloseReason, str]:
-    """Why a client is abandoned: a lost connection is normal, anything else is a fault to be logged."""
-    if isinstance(error, OSError):
-        return CloseReason.RESET, ""
-    try:
-        return CloseReason.FAULT, "".join(traceback.format_exception(error)).rstrip()
-    except MemoryError:
-        return CloseReason.FAULT, "MemoryError"
+            self.abandon(subscriber, *self.failure(error))
 
 
 def _own_or_shared(data: Buffer) -> Buffer:
