@@ -487,14 +487,20 @@ class Connection:
                 self._waiter.until(writable)
 
     def _read_to_the_end(self) -> None:
-        # Closing while input is unread would be a reset, which can cost the peer its last lines.
-        while True:
+        # Closing while input is unread would be a reset, which can cost the peer its last lines. One that goes on sending
+        # more than a client can send at once is not read any more, but has time to read.
+        limits = self._context.limits
+        left = limits.burst_bytes
+        while left > 0:
             self._waiter.until(self._readable)
             try:
-                if not self._transport.recv(self._context.limits.chunk_bytes):
-                    return
+                size = len(self._transport.recv(limits.chunk_bytes))
             except BlockingIOError:
                 continue
+            if not size:
+                return
+            left -= size
+        self._waiter.pause(limits.linger_s)
 
     def _free_slot(self) -> None:
         if self._address is not None:
