@@ -305,6 +305,26 @@ def test_an_answer_larger_than_the_queue_arrives_whole():
     in_world(body)
 
 
+def test_what_waits_is_never_more_than_the_queue_and_the_answers():
+    def body(world: World) -> None:
+        requester, talker, *_ = members(world, 200)
+        requester.socket.room = 10
+        world.who(requester)
+        world.turn()
+        answer = requester.subscriber.answer_bytes
+        # Nearly all of the answer has been sent; until all of it has, it leaves its place to what others say.
+        world.make_room(requester, answer - 100)
+        most = 0
+        while requester.lost is None:
+            most = max(most, requester.subscriber.backlog_bytes)
+            world.say(talker, "x" * 93)
+            world.turn()
+        assert LIMITS.queue_bytes < most <= LIMITS.queue_bytes + answer
+        world.check()
+
+    in_world(body, replace(LIMITS, floor_bytes_per_s=0))
+
+
 def test_thousands_of_tiny_answers_become_one_buffer():
     def body(world: World) -> None:
         (client,) = members(world, 1)
