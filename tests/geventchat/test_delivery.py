@@ -696,6 +696,26 @@ def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
     in_world(body, replace(SLOW, stranger_bytes_per_s=0))
 
 
+def test_direct_messages_to_many_readers_that_are_behind_do_not_silence_the_room():
+    def body(world: World) -> None:
+        talker, *others = members(world, 41)
+        senders, slow = others[:20], others[20:]
+        for reader in slow:
+            reader.socket.room = 0
+        fall_behind(world, talker, slow[0])
+        assert talker.subscriber.audience.slow_readers == len(slow)
+        world.advance(_PROBE_S / 2)
+        for sender, reader in zip(senders, slow, strict=True):
+            assert world.send_direct(sender, reader, LINE)
+        world.turn()
+        world.say(talker, "can you hear me?")
+        world.advance(1)
+        world.turn()
+        assert talker.waiting is None, "the room has fallen silent"
+
+    in_world(body, replace(SLOW, stranger_bytes_per_s=0))
+
+
 def test_strangers_share_one_rate_and_contacts_are_not_held_back_by_it():
     limits = replace(LIMITS, queue_bytes=1_000_000, turn_bytes=100_000, contacts=100)
 
