@@ -3,12 +3,13 @@
 Invariants of Admission:
 - `connected` is the number of clients that hold a slot, and the sum of `connections` over all addresses.
 - An address is remembered while it has connections, and until its rates have recovered.
+- `_departed` holds each address that is remembered without connections once, the longest-departed first, and perhaps
+  some that are back.
 """
 
 from __future__ import annotations
 
 import resource
-from collections import deque
 from dataclasses import replace
 from ipaddress import IPv6Address
 
@@ -91,7 +92,7 @@ class Admission:
         self._clock = clock
         self._limits = limits
         self._addresses: dict[str, Address] = {}
-        self._departed: deque[Address] = deque()
+        self._departed: dict[str, Address] = {}
         self.connected = 0
         self.closing = 0
 
@@ -118,7 +119,7 @@ class Admission:
         self.connected -= 1
         address.connections -= 1
         if not address.connections:
-            self._departed.append(address)
+            self._departed[address.origin] = address
 
     def start_closing(self) -> bool:
         """Reserve a place to linger in while the peer closes; True if there was one. `end_closing` frees it."""
@@ -133,14 +134,14 @@ class Admission:
 
     def _sweep(self) -> None:
         for _ in range(min(_SWEEP, len(self._departed))):
-            address = self._departed.popleft()
+            origin = next(iter(self._departed))
+            address = self._departed.pop(origin)
             if address.connections:
                 continue
             if address.recovered():
-                if self._addresses.get(address.origin) is address:
-                    del self._addresses[address.origin]
+                del self._addresses[origin]
             else:
-                self._departed.append(address)
+                self._departed[origin] = address
 
 
 def raise_descriptor_limit() -> None:

@@ -23,7 +23,8 @@ class TokenBucket:
     """Allows `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Pure.
 
     Its only state is the time at which it will be full again: each token taken postpones that by the time that one token
-    takes to return. Charging more tokens than there are leaves a debt, which the next caller waits for.
+    takes to return. Charging more tokens than there are leaves a debt, which the next caller waits for. Beyond a debt of
+    one burst nothing more is charged: otherwise one moment could silence everyone who shares the bucket for hours.
     """
 
     __slots__ = ("_burst", "_full_at", "_per_s", "_token_s")
@@ -48,7 +49,9 @@ class TokenBucket:
 
     def charge(self, cost: float, now: float) -> None:
         """Take this many tokens, even if that leaves a debt."""
-        self._full_at = (self._full_at if self._full_at > now else now) + cost * self._token_s
+        full_at = self._full_at if self._full_at > now else now
+        if (full_at - now) * self._per_s < 2 * self._burst:
+            self._full_at = full_at + cost * self._token_s
 
     def delay_s(self, wanted: float, now: float) -> float:
         """How long until this many tokens are available."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket as plain
 from collections.abc import Callable
 from ipaddress import IPv6Address
@@ -67,6 +68,9 @@ class Listener(StreamServer):
             if error.errno in {errno.ECONNABORTED, errno.EINTR, errno.EPROTO}:
                 return None
             raise
+        except MemoryError:
+            self._pause(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+            return None
         if self._starved:
             self._starved = False
             self._log(LogEvent.ACCEPT_RESUMED, listener=self.server_port)

@@ -69,7 +69,7 @@ def leftovers(simulation: Simulation) -> list[str]:
         "slots": admission.connected,
         "slots by address": sum(address.connections for address in admission._addresses.values()),
         "addresses that will not be forgotten": len(
-            set(admission._addresses.values()) - set(admission._departed)
+            set(admission._addresses.values()) - set(admission._departed.values())
         ),
         "closing connections": admission.closing,
         "audiences with a batch": len(delivery._changed),

@@ -77,3 +77,11 @@ def test_without_a_rate_everything_is_granted_at_once(wanted, cost):
     assert bucket.take(wanted, 0.0) == wanted
     assert bucket.delay_s(wanted, 0.0) == 0.0
     assert bucket.is_full(0.0)
+
+
+@given(per_s=RATES, burst=BURSTS, charges=st.lists(st.floats(0, 1_000), max_size=50))
+def test_a_debt_is_never_more_than_the_burst_and_one_charge(per_s, burst, charges):
+    bucket = TokenBucket(per_s, burst)
+    for cost in charges:
+        bucket.charge(cost, 0.0)
+    assert bucket.delay_s(0, 0.0) <= (burst + max(charges, default=0.0)) / per_s + 1e-6
