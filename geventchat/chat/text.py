@@ -33,6 +33,13 @@ _WHITE = (
     "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 )
 
+# What shows nothing by itself, but belongs to texts that show something: joiners, jamo fillers, variation selectors and the
+# rest of Unicode's Default_Ignorable_Code_Point, and two symbols that are blank.
+_BLANK = re.compile(
+    f"[{_WHITE}{_INVISIBLE}{_DIRECTION_MARKS}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c\u200d\u2800\ufe00-\ufe0f"
+    "\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0080-\U000e0fff]*"
+)
+
 # More combining marks than this on one character would be drawn over other lines; no living script stacks as many.
 _MAX_MARKS = 4
 
@@ -76,13 +83,14 @@ def clean_line(raw: str) -> str:
 
 
 def visible(line: str) -> str:
-    """What a clean line shows: without invisible characters and stacked marks."""
+    """What a clean line shows: without invisible characters and stacked marks; empty if that is nothing."""
     if line.isascii():
         return line
     # Two fillers are letters by category, and so printable.
     if not line.isprintable() or "\u3164" in line or "\uffa0" in line:
         line = _without_invisible(line)
-    return _without_stacks(line).strip(_WHITE)
+    line = _without_stacks(line).strip(_WHITE)
+    return "" if _BLANK.fullmatch(line) else line
 
 
 def _without_invisible(line: str) -> str:
