@@ -344,6 +344,13 @@ def test_what_looks_like_values_inside_a_string_is_text(text: str):
     assert command == json.loads(f'"{text}"')
 
 
+@given(st.text(alphabet='\\",[{a', min_size=1, max_size=12))
+def test_no_escape_makes_a_text_look_like_values(text: str):
+    text *= 210
+    assert read("json", json.dumps({"type": "chat", "message": text}).encode()) == text
+    assert read("json", json.dumps({text: [0] * 210}).encode()) == InvalidCommand(ParseError.NOT_JSON)
+
+
 @EACH_DIALECT
 @pytest.mark.parametrize(
     "line",
