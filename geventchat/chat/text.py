@@ -60,7 +60,12 @@ def _marks(*blocks: tuple[int, int]) -> str:
 # Every block that has marks; looking through all of Unicode would slow the start down.
 _BASIC_MARKS = _marks((0x300, 0x20F0), (0x2CEF, 0x309A), (0xA66F, 0xABED), (0xFB1E, 0xFE2F))
 _ASTRAL_MARKS = _marks(
-    (0x101FD, 0x11FFF), (0x16AF0, 0x16FFF), (0x1BC9D, 0x1BC9E), (0x1CF00, 0x1EFFF), (0xE0100, 0xE01EF)
+    (0x101FD, 0x11FFF),
+    (0x13430, 0x1345F),
+    (0x16100, 0x16FFF),
+    (0x1BC9D, 0x1BC9E),
+    (0x1CF00, 0x1EFFF),
+    (0xE0100, 0xE01EF),
 )
 # The first class of both patterns is quick to look for. Within the basic plane a class is one look into a table; beyond it,
 # hundreds of ranges are compared one after the other, so that is done only where there can be a mark.
