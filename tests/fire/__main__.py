@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tests.fire import (
+    costs,
     disconnects,
     exhaustion,
     garbage_clients,
@@ -85,6 +86,10 @@ def _reconnects(args: argparse.Namespace) -> Figures:
     return asdict(logins.reconnects(args.clients, args.times))
 
 
+def _costs(args: argparse.Namespace) -> Figures:
+    return costs.costs(args.seconds, args.seed, args.keep)
+
+
 def main() -> int:
     """Run one scenario and print what it measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.fire", description=__doc__)
@@ -137,6 +142,14 @@ def main() -> int:
     scenario("exhaustion", _exhaustion, "no free descriptor; a full accept queue", clients=100, newcomers=200)
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
+    scenario(
+        "costs",
+        _costs,
+        "a search for the line that costs most beside a plain message",
+        seconds=60.0,
+        seed=1,
+        keep=False,
+    )
 
     args = parser.parse_args()
     began = time.monotonic()
