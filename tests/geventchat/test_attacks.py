@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import pytest
 
+from geventchat import Limits
 from tests.fire.attacks import wire
+from tests.fire.attacks.bounds import worst_memory_bytes
 from tests.fire.attacks.load import Client, Load, addresses, repeated
 from tests.fire.attacks.target import Target
 
 MIB = 1 << 20
 MBIT_S = 125_000
-# What a client costs by itself, in bytes: its greenlet, its socket and its objects.
-CLIENT_BYTES = 16_384
-CHUNK_BYTES, PIECE_BYTES, LINE_BYTES, TURN_BYTES, QUEUE_BYTES = 16_384, 8_192, 4_096, 131_072, MIB
+LIMITS = Limits()
 
 
 def logged_in(
@@ -37,7 +37,7 @@ def test_the_memory_of_a_turn_does_not_grow_with_the_square_of_its_speakers():
             load.run(0.5)
         load.run(5)
         # Each holds a chunk, a piece of it and an unfinished line; the turns under way are shared.
-        promised = 300 * (CHUNK_BYTES + PIECE_BYTES + LINE_BYTES + CLIENT_BYTES) + 4 * TURN_BYTES
+        promised = worst_memory_bytes(LIMITS, 300, behind=0) + 4 * LIMITS.turn_bytes
         assert target.peak_bytes - before < 1.2 * promised
         assert all(client.open for client in clients)
 
