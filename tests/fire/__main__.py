@@ -91,11 +91,11 @@ def _reconnects(args: argparse.Namespace) -> Figures:
 def _search(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise ValueError(f"--jobs {args.jobs}: at least 1")
-    best, seeds = search.attacks_in(args.into), search.attacks_in(search.SEEDS)
+    # A search that is ended from outside keeps what it has found, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    starts = {**search.attacks_in(search.SEEDS), **search.attacks_in(args.into)}
     trial = play.play if args.jobs == 1 else play.play_elsewhere
-    searching = search.Search(
-        trial, args.seed, [*seeds.values(), *best.values()], args.into, jobs=args.jobs, say=_say
-    )
+    searching = search.Search(trial, args.seed, starts, args.into, jobs=args.jobs, say=_say)
     outcome = searching.run(args.seconds, args.trials)
     _say(search.summary(outcome))
     return 1 if outcome.findings else 0

@@ -180,7 +180,7 @@ def searched(
     directory: Path, trial: Callable[[Attack], Measured], trials: int, *, seed: int = 1, jobs: int = 1
 ) -> tuple[search.Outcome, list[str]]:
     said: list[str] = []
-    one = search.Search(trial, seed, [HARMLESS], directory, jobs=jobs, say=said.append)
+    one = search.Search(trial, seed, {"harmless": HARMLESS}, directory, jobs=jobs, say=said.append)
     return one.run(60, trials), said
 
 
@@ -268,7 +268,11 @@ def test_trials_that_fail_do_not_end_the_search_unless_all_do(tmp_path: Path):
 def test_the_search_finds_that_a_server_without_a_floor_rate_disconnects_readers(tmp_path: Path):
     attack = plan.load(search.SEEDS / "talkers-of-fifty-addresses.json")
     weak = search.Search(
-        lambda attack: play.play(attack, "--floor-rate=0"), 1, [attack], tmp_path, say=lambda line: None
+        lambda attack: play.play(attack, "--floor-rate=0"),
+        1,
+        {"talkers": attack},
+        tmp_path,
+        say=lambda line: None,
     )
     bound = "who keeps reading is not disconnected"
     assert bound in {finding.broken.bound for finding in weak.run(60, 1).findings}

@@ -13,6 +13,9 @@ from tests.fire.attacks.plan import Action, Attack, Group
 MOST_BLOCK_BYTES = 65_536
 # How many different pieces a group has; its clients begin at different ones.
 _BLOCKS = 12
+# Stands for a client's partner: the next one in its group, which has this one as its partner.
+_PARTNER = "\u2020partner\u2020"
+_PARTNER_BYTES = _PARTNER.encode()
 # Marks that neither compose with a letter nor with each other, and letters without case.
 _MARKS = "\u0331\u0332\u0333\u0347"
 _FIRST_LETTER = 0x10D0
@@ -67,11 +70,21 @@ def blocks(group: Group, people: People, rng: random.Random) -> list[bytes]:
     return made
 
 
-def endless(pieces: Sequence[bytes], first: int) -> Iterator[bytes]:
+def partners(names: Sequence[str]) -> list[bytes]:
+    """The name of each client's partner, in pairs; the last of an odd number writes to itself."""
+    return [names[min(number ^ 1, len(names) - 1)].encode() for number in range(len(names))]
+
+
+def piece(pieces: Sequence[bytes], number: int, partner: bytes) -> bytes:
+    """One of the pieces, as a client with this partner sends it."""
+    return pieces[number % len(pieces)].replace(_PARTNER_BYTES, partner)
+
+
+def endless(pieces: Sequence[bytes], first: int, partner: bytes) -> Iterator[bytes]:
     """The pieces, from this one on, again and again."""
     number = first
     while True:
-        yield pieces[number % len(pieces)]
+        yield piece(pieces, number, partner)
         number += 1
 
 
@@ -91,6 +104,8 @@ def encode(action: Action, dialect: str, people: People, rng: random.Random) -> 
             return wire.ping(dialect, "t" * size)
         case "who":
             return wire.who(dialect)
+        case "dm-partner":
+            return wire.direct(dialect, _PARTNER, wire.WIDE * max(1, size // 4))
         case "dm-group" | "dm-stranger" | "dm-honest" | "dm-self" | "dm-nobody":
             return wire.direct(dialect, _recipient(action.kind, people, rng), "x" * size)
         case "unfinished":

@@ -25,6 +25,7 @@ ACTIONS = (
     "ping",
     "who",
     "dm-group",
+    "dm-partner",
     "dm-stranger",
     "dm-honest",
     "dm-self",

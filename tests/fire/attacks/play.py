@@ -120,6 +120,7 @@ def play_elsewhere(attack: Attack) -> Measured:
         capture_output=True,
         text=True,
         timeout=_MOST_TRIAL_S,
+        start_new_session=True,
     )
     if done.returncode:
         raise AssertionError(done.stderr.strip().rpartition("\n")[2])
@@ -339,6 +340,7 @@ class _Playing:
     ) -> None:
         self.group = group
         self._names = names
+        self._partners = actions.partners(names)
         self._sources = sources
         self._pieces = pieces
         self._load = load
@@ -383,7 +385,7 @@ class _Playing:
             return
         for number, client in self._clients.items():
             if client.open and len(client.pending) < _PENDING_BYTES:
-                client.send(b"".join(self._piece(number + extra) for extra in range(pieces)))
+                client.send(b"".join(self._piece(number, extra) for extra in range(pieces)))
 
     def _connect(self, number: int) -> None:
         client = self._load.connect(
@@ -408,10 +410,10 @@ class _Playing:
             client.keep_sending(self._endless(number))
 
     def _endless(self, number: int) -> Iterator[bytes]:
-        return actions.endless(self._pieces, number)
+        return actions.endless(self._pieces, number, self._partners[number])
 
-    def _piece(self, number: int) -> bytes:
-        return self._pieces[number % len(self._pieces)]
+    def _piece(self, number: int, more: int) -> bytes:
+        return actions.piece(self._pieces, number + more, self._partners[number])
 
     def _send(self) -> None:
         if self._is_over():
@@ -419,7 +421,7 @@ class _Playing:
         self._sent += 1
         for number, client in self._clients.items():
             if client.open and len(client.pending) < _PENDING_BYTES:
-                client.send(self._piece(number + self._sent))
+                client.send(self._piece(number, self._sent))
         self._load.after(1 / self.group.sends_per_s, self._send)
 
     # --- Leaving -----------------------------------------------------------------------------------------------------

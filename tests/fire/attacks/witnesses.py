@@ -69,6 +69,8 @@ class Witnesses:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
+            # Ctrl-C is for the one who started all this, and that one ends it.
+            start_new_session=True,
             bufsize=0,
         )
 
