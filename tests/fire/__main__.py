@@ -93,7 +93,7 @@ def _search(args: argparse.Namespace) -> int:
         raise ValueError(f"--jobs {args.jobs}: at least 1")
     # A search that is ended from outside keeps what it has found, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    starts = {**search.attacks_in(search.SEEDS), **search.attacks_in(args.into)}
+    starts = {**search.attacks_in(args.into), **search.attacks_in(search.SEEDS)}
     trial = play.play if args.jobs == 1 else play.play_elsewhere
     searching = search.Search(trial, args.seed, starts, args.into, jobs=args.jobs, say=_say)
     outcome = searching.run(args.seconds, args.trials)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +22,12 @@ from tests.fire.attacks.play import Measured
 from tests.fire.attacks.variation import crossed, mutated, random_attack
 
 LIMITS = Limits()
-KEPT = [*sorted(search.SEEDS.glob("*.json")), *sorted(search.BEST.glob("*.json"))]
-BEST = sorted(path for path in search.BEST.glob("*.json") if path.stem in search.OBJECTIVES)
+KEPT = {**search.attacks_in(search.SEEDS), **search.attacks_in(search.BEST)}
+# One attack can be the worst in several ways.
+BEST: dict[Attack, str] = {}
+for _objective, _attack in search.attacks_in(search.BEST).items():
+    if _objective in search.OBJECTIVES:
+        BEST[_attack] = f"{BEST[_attack]}, {_objective}" if _attack in BEST else _objective
 QUIET = Measured(
     seconds=4.0,
     clients=10,
@@ -38,6 +45,7 @@ QUIET = Measured(
     names_claimed=3,
     names_taken=0,
     tracebacks=0,
+    connections_left=0,
     log_lines=50,
     log_bytes_per_s=500.0,
     log_s=6.0,
@@ -70,9 +78,16 @@ def test_every_attack_that_is_made_up_is_within_the_limits_and_survives_json():
 
 def test_every_action_is_encoded_in_every_dialect():
     people = actions.People(["a0"], ["b0"], ["reader"])
-    for kind in plan.ACTIONS:
-        for dialect in plan.DIALECTS:
-            assert actions.encode(Action(kind, 1, 100), dialect, people, random.Random(1))
+    for kind, dialect, text in itertools.product(plan.ACTIONS, plan.DIALECTS, plan.TEXTS):
+        assert actions.encode(Action(kind, 1, 100, text), dialect, people, random.Random(1))
+
+
+def test_partners_write_to_each_other():
+    assert actions.partners(["a", "b", "c", "d"]) == [b"b", b"a", b"d", b"c"]
+    assert actions.partners(["a", "b", "c"]) == [b"b", b"a", b"c"]
+    group = Group(clients=2, program=(Action("dm-partner", 1, 2),), actions_at_once=1)
+    (sent, *_) = actions.blocks(group, actions.People(["a", "b"], [], []), random.Random(1))
+    assert actions.piece([sent], 0, b"b") == b"DM b xx\n"
 
 
 def test_the_clients_of_an_attack_have_names_of_their_own_unless_they_clash():
@@ -94,7 +109,7 @@ def test_the_clients_of_an_attack_have_names_of_their_own_unless_they_clash():
             {"groups": [{"leaves": "reset", "clients": 600, "returns": 50}]},
             "connections is not from 1 to 3000: 30600",
         ),
-        ({"groups": [{"program": [{"kind": "shout"}]}]}, "kind is not one of say, say-wide"),
+        ({"groups": [{"program": [{"kind": "shout"}]}]}, "kind is not one of say, ping"),
         ({"groups": [{"program": [{}]}]}, "Action: "),
         ({"groups": [{"speed": 1}]}, "unknown in Group: ['speed']"),
         ({"groups": [{}], "seconds": 1e9}, "seconds is not from 1 to 5.0: 1000000000.0"),
@@ -147,6 +162,7 @@ def test_a_quiet_trial_exceeds_no_bound():
         ),
         (replace(QUIET, disconnected=("reader-line (reset)",)), "disconnected: reader-line (reset)"),
         (replace(QUIET, names_taken=1), "a name is free at once: 1 taken"),
+        (replace(QUIET, connections_left=1), "who has gone is not connected: 1 connections"),
         (replace(QUIET, log_lines=31_301), "log lines per address: 31,301 lines, allowed: 31,300"),
         (replace(QUIET, cpu_after_per_s=0.51), "no work for clients that have gone: 0.51 s"),
         (replace(QUIET, newcomer_ms=60_000), "a newcomer can log in: 60000 ms"),
@@ -278,13 +294,31 @@ def test_the_search_finds_that_a_server_without_a_floor_rate_disconnects_readers
     assert bound in {finding.broken.bound for finding in weak.run(60, 1).findings}
 
 
-@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-def test_every_kept_attack_can_be_read(path: Path):
-    if path.name != search.TOTALS:
-        assert plan.load(path).clients
+def test_figures_survive_json():
+    assert play.from_json(json.loads(json.dumps(play.to_json(QUIET)))) == QUIET
 
 
-@pytest.mark.parametrize("path", BEST, ids=lambda path: path.stem)
-def test_the_worst_attacks_found_so_far_exceed_no_bound(path: Path):
-    measured = play.play(plan.load(path).short())
+def test_the_command_searches_and_replays(tmp_path: Path):
+    command = [sys.executable, "-m", "tests.fire", "attack"]
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(plan.to_json(HARMLESS.short(1))))
+    options = ["--seconds=1", "--jobs=2", f"--into={tmp_path}"]
+    done = subprocess.run([*command, "search", *options], cwd=play.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ +\d+ given/first .*\n +\d+ given/second ", done.stdout), done.stdout
+    assert json.loads((tmp_path / search.TOTALS).read_text())[str(search.VERSION)]["cpu_s"] > 1
+    assert (tmp_path / "memory.json").exists()
+    missing = subprocess.run([*command, "replay", "no.json"], cwd=play.ROOT, capture_output=True, text=True)
+    assert missing.returncode == 2
+    assert missing.stderr == "attack: [Errno 2] No such file or directory: 'no.json'\n"
+
+
+def test_the_kept_attacks_are_read_from_their_files():
+    assert {"ghosts", "memory", "log"} <= set(KEPT)
+    assert all(plan.from_json(plan.to_json(attack)) == attack for attack in KEPT.values())
+
+
+@pytest.mark.parametrize("attack", BEST, ids=BEST.values())
+def test_the_worst_attacks_found_so_far_exceed_no_bound(attack: Attack):
+    measured = play.play(attack.short())
     assert [str(one) for one in broken(measured) if one.strict] == [], measured

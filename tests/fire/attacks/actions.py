@@ -93,23 +93,15 @@ def encode(action: Action, dialect: str, people: People, rng: random.Random) -> 
     size = action.size
     match action.kind:
         case "say":
-            return wire.say(dialect, "x" * size)
-        case "say-wide":
-            return wire.say(dialect, wire.WIDE * max(1, size // 4))
-        case "say-control":
-            return wire.say(dialect, "x" + "\x01" * size)
-        case "say-marks":
-            return wire.say(dialect, "x" + _MARKS * max(1, size // 8))
+            return wire.say(dialect, _text(action))
         case "ping":
-            return wire.ping(dialect, "t" * size)
+            return wire.ping(dialect, _text(action))
         case "who":
             return wire.who(dialect)
-        case "dm-partner":
-            return wire.direct(dialect, _PARTNER, wire.WIDE * max(1, size // 4))
-        case "dm-group" | "dm-stranger" | "dm-honest" | "dm-self" | "dm-nobody":
-            return wire.direct(dialect, _recipient(action.kind, people, rng), "x" * size)
+        case "dm-group" | "dm-partner" | "dm-stranger" | "dm-honest" | "dm-self" | "dm-nobody":
+            return wire.direct(dialect, _recipient(action.kind, people, rng), _text(action))
         case "unfinished":
-            return wire.say(dialect, "x" * size).rstrip(b"\n")
+            return wire.say(dialect, _text(action)).rstrip(b"\n")
         case "blank":
             return b"\n" * size
         case "garbage":
@@ -131,7 +123,19 @@ def encode(action: Action, dialect: str, people: People, rng: random.Random) -> 
     raise ValueError(f"unknown action: {action.kind}")
 
 
+def _text(action: Action) -> str:
+    size = action.size
+    return {
+        "plain": "x" * size,
+        "wide": wire.WIDE * max(1, size // 4),
+        "control": "x" + "\x01" * size,
+        "marks": "x" + _MARKS * max(1, size // 8),
+    }[action.text]
+
+
 def _recipient(kind: str, people: People, rng: random.Random) -> str:
+    if kind == "dm-partner":
+        return _PARTNER
     among = {
         "dm-group": people.group,
         "dm-self": people.group[:1],

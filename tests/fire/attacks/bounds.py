@@ -103,6 +103,10 @@ def broken(measured: Measured, limits: Limits | None = None) -> list[Broken]:
         found.append(
             Broken("a name is free at once", f"{measured.names_taken} taken after {NAME_FREE_S} s", "none")
         )
+    if measured.connections_left:
+        found.append(
+            Broken("who has gone is not connected", f"{measured.connections_left} connections", "none")
+        )
     lines = worst_log_lines(limits, measured.addresses, measured.log_s)
     if measured.log_lines > lines:
         found.append(Broken("log lines per address", f"{measured.log_lines:,} lines", f"{lines:,.0f}"))

@@ -8,6 +8,7 @@ Knows no sockets, no server and no measurements: `play.py` plays it, `search.py`
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,10 @@ DIALECTS = ("line", "json", "slash")
 NAMES = ("none", "short", "wide", "marks", "clash")
 READS = ("everything", "pace", "nothing")
 LEAVES = ("stays", "reset", "close", "half-close", "quit")
+# What texts and tokens are made of: one letter; letters of four bytes; control characters; stacked marks.
+TEXTS = ("plain", "wide", "control", "marks")
 ACTIONS = (
     "say",
-    "say-wide",
-    "say-control",
-    "say-marks",
     "ping",
     "who",
     "dm-group",
@@ -73,11 +73,13 @@ class Action:
     kind: str
     weight: int = 1
     size: int = 10
+    text: str = "plain"
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, ACTIONS)
         _in_range("weight", self.weight, 1, 100)
         _in_range("size", self.size, 1, 65_536)
+        _one_of("text", self.text, TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,6 @@ def _object(value: Any) -> dict[str, Any]:
     return value  # type: ignore[no-any-return]
 
 
-def _list(value: Any) -> list[Any]:
-    _check(isinstance(value, list), "not a list", value)
+def _list(value: Any) -> Iterable[Any]:
+    _check(isinstance(value, list | tuple), "not a list", value)
     return value  # type: ignore[no-any-return]

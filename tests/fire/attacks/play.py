@@ -22,14 +22,15 @@ from tests.fire.attacks.honest import HonestPair
 from tests.fire.attacks.load import Client, Load, addresses
 from tests.fire.attacks.plan import Attack, Group
 from tests.fire.attacks.target import ROOT, Target
-from tests.fire.attacks.witnesses import MOST_WITNESSES, NAMES, Report, Witnesses
+from tests.fire.attacks.witnesses import NAMES, Report, Witnesses
 
 _MOST_TRIAL_S = 120.0
 _SAMPLE_S = 0.25
 _LOGIN_S = 3.0
 # After everyone has gone: how long until the server is expected to be at rest, and how long that is measured.
-_SETTLE_S = 1.0
-_REST_S = 1.0
+# In relation to the attack, and at most.
+_REST_SHARE = 0.2
+_MOST_REST_S = 1.0
 # How many names of each group are claimed.
 _CLAIMS = 3
 # The pair's messages shortly before a stop and after it waited for the stop.
@@ -37,6 +38,8 @@ _BEFORE_STOP_S, _AFTER_STOP_S = 0.5, 1.0
 _SHORTEST_WINDOW_S = 0.3
 # What a stopped server finds when it goes on.
 _PIECES_WHILE_STOPPED = 8
+# Newcomers, and those who claim a name.
+_COMING_AND_GOING = 8
 # A client whose socket takes nothing has at most this much to send.
 _PENDING_BYTES = 262_144
 
@@ -62,6 +65,8 @@ class Measured:
     names_claimed: int
     names_taken: int
     tracebacks: int
+    # Of the attackers, after all of them have gone.
+    connections_left: int
     log_lines: int
     log_bytes_per_s: float
     log_s: float
@@ -178,18 +183,20 @@ class _Trial:
         self._over = True
         for client in load.clients:
             client.reset()
-        load.run(_SETTLE_S, lambda: self._died)
+        rest_s = min(_MOST_REST_S, _REST_SHARE * attack.seconds)
+        load.run(rest_s, lambda: self._died)
         rested = time.monotonic()
         cpu_before = 0.0 if self._died else target.cpu_s
-        load.run(_REST_S, lambda: self._died)
+        load.run(rest_s, lambda: self._died)
         if self._died:
             return self._dead()
         cpu_after_per_s = (target.cpu_s - cpu_before) / (time.monotonic() - rested)
         self._memory_bytes = max(self._memory_bytes, target.peak_bytes - target.start_bytes)
+        left = max(0, target.descriptors - self._descriptors - _COMING_AND_GOING)
         log_s, log = time.monotonic() - log_began, target.log()
         report = self._witnesses.report()
         return self._measured(
-            ended - began, cpu_per_s, cpu_after_per_s, latency, report, log[log_before:], log_s
+            ended - began, cpu_per_s, cpu_after_per_s, latency, report, left, log[log_before:], log_s
         )
 
     @property
@@ -257,13 +264,14 @@ class _Trial:
         cpu_after_per_s: float,
         latency: tuple[float, int],
         report: Report,
+        connections_left: int,
         log: str,
         log_s: float,
     ) -> Measured:
         disconnected = report.disconnected
         if not self._pair.connected:
             disconnected += ("the honest pair",)
-        connected = max(self._most_descriptors - self._descriptors, 0) + MOST_WITNESSES + 2
+        connected = max(self._most_descriptors - self._descriptors, 0) + len(NAMES) + 2
         fault = log.find(" fault ")
         return Measured(
             seconds=round(seconds, 2),
@@ -282,6 +290,7 @@ class _Trial:
             names_claimed=report.names_claimed,
             names_taken=report.names_taken,
             tracebacks=log.count("Traceback"),
+            connections_left=connections_left,
             log_lines=log.count("\n"),
             log_bytes_per_s=round(len(log.encode()) / log_s),
             log_s=round(log_s, 2),
@@ -312,6 +321,7 @@ class _Trial:
             names_claimed=0,
             names_taken=0,
             tracebacks=log.count("Traceback"),
+            connections_left=0,
             log_lines=log.count("\n"),
             log_bytes_per_s=0.0,
             log_s=0.0,

@@ -103,12 +103,12 @@ def _random_group(rng: random.Random) -> Group:
 
 
 def _random_action(rng: random.Random) -> Action:
-    return Action(rng.choice(plan.ACTIONS), rng.choice((1, 1, 3, 10)), _size(rng))
+    return Action(rng.choice(plan.ACTIONS), rng.choice((1, 1, 3, 10)), _size(rng), _text(rng))
 
 
 def _other_program(program: tuple[Action, ...], rng: random.Random) -> tuple[Action, ...]:
     actions = list(program)
-    kind = rng.choice(("add", "remove", "size", "weight", "replace"))
+    kind = rng.choice(("add", "remove", "size", "text", "weight", "replace"))
     if (kind == "add" and len(actions) < plan.MOST_ACTIONS) or not actions:
         actions.append(_random_action(rng))
         return tuple(actions)
@@ -117,6 +117,8 @@ def _other_program(program: tuple[Action, ...], rng: random.Random) -> tuple[Act
         del actions[number]
     elif kind == "size":
         actions[number] = replace(actions[number], size=_size(rng))
+    elif kind == "text":
+        actions[number] = replace(actions[number], text=_text(rng))
     elif kind == "weight":
         actions[number] = replace(actions[number], weight=rng.randint(1, 10))
     else:
@@ -142,6 +144,10 @@ def _log_uniform(rng: random.Random, least: int, most: int) -> int:
 
 def _size(rng: random.Random) -> int:
     return rng.choice(_SIZES) if rng.random() < 0.7 else _log_uniform(rng, 1, 65_536)
+
+
+def _text(rng: random.Random) -> str:
+    return rng.choices(plan.TEXTS, (3, 2, 1, 1))[0]
 
 
 def _moment(rng: random.Random) -> float:

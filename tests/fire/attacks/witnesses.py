@@ -33,8 +33,6 @@ READERS = (
     ("fast-slash", "slash", 0),
 )
 NAMES = tuple(name for name, _, _ in READERS)
-# The readers, and at most this many who come and go.
-MOST_WITNESSES = len(READERS) + 8
 _TALK_S = 1.0
 _NEWCOMER_S = 0.5
 # Addresses that no attack uses.
