@@ -282,7 +282,7 @@ def test_trials_that_fail_do_not_end_the_search_unless_all_do(tmp_path: Path):
 
 
 def test_the_search_finds_that_a_server_without_a_floor_rate_disconnects_readers(tmp_path: Path):
-    attack = plan.load(search.SEEDS / "talkers-of-fifty-addresses.json")
+    attack = plan.load(search.SEEDS / "talkers-of-fifty-addresses.json").short(2)
     weak = search.Search(
         lambda attack: play.play(attack, "--floor-rate=0"),
         1,
