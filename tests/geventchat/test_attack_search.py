@@ -134,6 +134,7 @@ def test_the_worst_case_of_memory_is_the_one_that_is_published():
     assert published[1] == f"{worst_memory_bytes(LIMITS, 1_000) / 1e9:.1f}"
     assert published[2] == f"{worst_memory_bytes(LIMITS, LIMITS.clients) / 1e9:.1f}"
     assert f"{bounds.PERSON_BYTES} bytes per person" in page
+    assert f"{bounds.CONTACT_BYTES} bytes for each of its `contacts`" in page
     assert f"{bounds.CONNECTION_BYTES // 1024} KiB for a connection in use" in page
 
 
@@ -143,7 +144,8 @@ def test_each_part_of_the_worst_case_of_memory_counts():
         more = replace(LIMITS, **{name: getattr(LIMITS, name) + 1})
         assert worst_memory_bytes(more, 100) == worst + 100
     assert worst_memory_bytes(replace(LIMITS, queue_bytes=LIMITS.queue_bytes + 1), 100) == worst + 200
-    assert worst_memory_bytes(LIMITS, 100, people=101) == worst + 100 * 244
+    assert worst_memory_bytes(LIMITS, 100, people=101) == worst + 100 * (244 + 256)
+    assert worst_memory_bytes(replace(LIMITS, contacts=99), 100) == worst - 100 * 256
     assert worst_memory_bytes(LIMITS, 100, behind=0) < worst_memory_bytes(LIMITS, 100, behind=1)
 
 
