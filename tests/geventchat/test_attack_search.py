@@ -260,6 +260,20 @@ def test_an_interrupted_search_keeps_what_it_has_found_and_hours_add_up(tmp_path
         assert plan.load(tmp_path / "memory.json") == HARMLESS
 
 
+def test_what_was_kept_earlier_is_not_lost_before_it_has_been_tried_again(tmp_path: Path):
+    def interrupted(attack: Attack) -> Measured:
+        if attack.seconds == 2:
+            raise KeyboardInterrupt
+        return QUIET
+
+    kept = tmp_path / "memory.json"
+    kept.write_text(json.dumps(plan.to_json(HARMLESS.short(2))))
+    starts = {"other": HARMLESS, "memory": plan.load(kept)}
+    search.Search(interrupted, 1, {**starts, "last": HARMLESS}, tmp_path, say=lambda line: None).run(60)
+    assert plan.load(kept).seconds == 2
+    assert plan.load(tmp_path / "cpu.json") == HARMLESS
+
+
 def test_trials_that_fail_do_not_end_the_search_unless_all_do(tmp_path: Path):
     tried: list[Attack] = []
 
@@ -302,8 +316,8 @@ def test_figures_survive_json():
 
 def test_the_command_searches_and_replays(tmp_path: Path):
     command = [sys.executable, "-m", "tests.fire", "attack"]
-    for name in ("first", "second"):
-        (tmp_path / f"{name}.json").write_text(json.dumps(plan.to_json(HARMLESS.short(1))))
+    for name, seconds in (("first", 1.0), ("second", 1.1)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(plan.to_json(HARMLESS.short(seconds))))
     options = ["--seconds=1", "--jobs=2", f"--into={tmp_path}"]
     done = subprocess.run([*command, "search", *options], cwd=play.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -122,7 +122,11 @@ class Search:
         """`starts` are tried first. `directory` is where the best, the findings and the totals are kept."""
         self._trial = trial
         self._seed = seed
-        self._starts = dict(starts)
+        # One attack can have been the best in several ways.
+        self._starts: dict[Attack, str] = {}
+        for name, attack in starts.items():
+            self._starts.setdefault(attack, name)
+        self._unsaved: set[str] = set()
         self._directory = directory
         self._jobs = jobs
         self._say = say
@@ -164,8 +168,8 @@ class Search:
     def _choose(self) -> tuple[tuple[str, str], Attack]:
         self._chosen += 1
         if self._starts:
-            name = next(iter(self._starts))
-            return ("given", name), self._starts.pop(name)
+            attack = next(iter(self._starts))
+            return ("given", self._starts.pop(attack)), attack
         # Random numbers of its own for each trial: what one trial uses does not shift the others.
         rng = random.Random(f"{self._seed}:{self._chosen}")
         way = max(self._ways, key=lambda way: rng.betavariate(*self._ways[way]))
@@ -233,8 +237,17 @@ class Search:
             del best[_KEPT:]
             if leads:
                 first.append(name)
-                self._write(name, attack, measured, value=value)
+                self._unsaved.add(name)
+        self._save()
         return first
+
+    def _save(self) -> None:
+        for name in sorted(self._unsaved):
+            # Until all that is given has been tried, what is kept from earlier can still turn out to be better.
+            if not (self._starts and (self._directory / f"{name}.json").exists()):
+                best = self.outcome.best[name][0]
+                self._write(name, best.attack, best.measured, value=best.value)
+                self._unsaved.remove(name)
 
     def _repeat(self, attack: Attack, measured: Measured, exceeded: list[Broken]) -> None:
         for _ in range(_REPEATS):
