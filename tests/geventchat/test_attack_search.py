@@ -53,6 +53,7 @@ QUIET = Measured(
     stopped_s=0.0,
     behind_bytes=0,
     readers_paused_s=0.02,
+    starved_s=0.01,
     died=False,
 )
 HARMLESS = Attack((Group(clients=10, program=(Action("say"),), sends_per_s=1.0),))
@@ -179,6 +180,12 @@ def test_each_bound_that_is_exceeded_is_named(measured: Measured, text: str):
 def test_a_disconnection_is_not_the_fault_of_the_server_if_the_readers_could_not_run():
     (one,) = broken(replace(QUIET, disconnected=("reader-line (reset)",), readers_paused_s=2.0))
     assert not one.strict
+
+
+def test_what_the_machine_delays_is_not_the_delay_of_an_attack():
+    late = replace(QUIET, latency_p99_ms=1_400.0, addresses=10)
+    assert search.OBJECTIVES["latency"](replace(late, starved_s=0.0)) == 100
+    assert search.OBJECTIVES["latency"](replace(late, starved_s=1.4)) == 0
 
 
 # --- The search ------------------------------------------------------------------------------------------------------

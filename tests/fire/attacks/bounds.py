@@ -127,7 +127,9 @@ def broken(measured: Measured, limits: Limits | None = None) -> list[Broken]:
                 strict=False,
             )
         )
-    wait_ms = 1000 * (worst_wait_s(limits, measured.addresses) + UNHURRIED_S + measured.stopped_s)
+    wait_ms = 1000 * (
+        worst_wait_s(limits, measured.addresses) + UNHURRIED_S + measured.stopped_s + measured.starved_s
+    )
     if measured.newcomer_ms > wait_ms:
         found.append(
             Broken(

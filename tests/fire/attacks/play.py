@@ -74,6 +74,8 @@ class Measured:
     stopped_s: float
     behind_bytes: int
     readers_paused_s: float
+    # How long the server waited for a processor that other programs used.
+    starved_s: float
     died: bool
     fault: str = ""
 
@@ -88,7 +90,8 @@ class Measured:
             f"cpu={self.cpu_per_s:.2f} after={self.cpu_after_per_s:.2f} p99={self.latency_p99_ms:.0f}ms "
             f"newcomer={self.newcomer_ms:.0f}ms behind={self.behind_bytes / 1e6:.2f}MB "
             f"cut={len(self.disconnected)} slow={self.slow} "
-            f"names={self.names_taken}/{self.names_claimed} log={self.log_bytes_per_s / 1e3:.1f}kB/s"
+            f"names={self.names_taken}/{self.names_claimed} log={self.log_bytes_per_s / 1e3:.1f}kB/s "
+            f"starved={self.starved_s:.1f}s"
         )
 
 
@@ -147,6 +150,7 @@ class _Trial:
         self._names = actions.names_of(attack)
         self._over = False
         self._descriptors = target.descriptors
+        self._starved_s = target.starved_s
         self._most_descriptors = 0
         self._memory_bytes = 0
         self._groups = [self._playing(number) for number in range(len(attack.groups))]
@@ -298,6 +302,7 @@ class _Trial:
             stopped_s=round(sum(stop.for_s for stop in self._attack.stops), 3),
             behind_bytes=report.behind_bytes,
             readers_paused_s=report.paused_s,
+            starved_s=round(self._target.starved_s - self._starved_s, 3),
             died=False,
             fault=log[fault : fault + 4_000] if fault >= 0 else "",
         )
@@ -329,6 +334,7 @@ class _Trial:
             stopped_s=0.0,
             behind_bytes=0,
             readers_paused_s=0.0,
+            starved_s=0.0,
             died=True,
             fault=log[-4_000:],
         )

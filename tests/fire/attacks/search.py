@@ -41,13 +41,18 @@ Trial = Callable[[Attack], Measured]
 # One address that delays for a second counts no more than a few that do.
 _FEW = 4
 
+
+def _for_each_address(measured: Measured, wait_ms: float) -> float:
+    return max(0.0, wait_ms - 1000 * measured.starved_s) / (measured.addresses + _FEW)
+
+
 OBJECTIVES: dict[str, Callable[[Measured], float]] = {
     "memory": lambda measured: measured.memory_share,
     "cpu": lambda measured: measured.cpu_per_s,
     "cpu-after": lambda measured: measured.cpu_after_per_s,
     # Each address is waited for in turn, and a few dozen outlast a trial. What counts is the delay for each of them.
-    "latency": lambda measured: measured.latency_p99_ms / (measured.addresses + _FEW),
-    "newcomer": lambda measured: measured.newcomer_ms / (measured.addresses + _FEW),
+    "latency": lambda measured: _for_each_address(measured, measured.latency_p99_ms),
+    "newcomer": lambda measured: _for_each_address(measured, measured.newcomer_ms),
     # The further a reader is behind, the nearer it is to being disconnected.
     "disconnected": lambda measured: (
         len(measured.disconnected) + min(0.99, measured.behind_bytes / (4 * Limits().queue_bytes))
