@@ -86,9 +86,20 @@ def test_every_action_is_encoded_in_every_dialect():
 def test_partners_write_to_each_other():
     assert actions.partners(["a", "b", "c", "d"]) == [b"b", b"a", b"d", b"c"]
     assert actions.partners(["a", "b", "c"]) == [b"b", b"a", b"c"]
-    group = Group(clients=2, program=(Action("dm-partner", 1, 2),), actions_at_once=1)
+    group = Group(clients=2, program=(Action("dm-partner", 1, 2),), actions_at_once=1, sends_per_s=1.0)
     (sent, *_) = actions.blocks(group, actions.People(["a", "b"], [], []), random.Random(1))
     assert actions.piece([sent], 0, b"b") == b"DM b xx\n"
+
+
+def test_what_is_sent_without_a_pause_comes_in_pieces_that_cost_the_load_little():
+    people = actions.People([], [], [])
+    for action, sends_per_s in itertools.product(
+        (Action("blank", 1, 1), Action("say", 1, 60_000)), (0.0, 5.0)
+    ):
+        group = Group(program=(action,), actions_at_once=2, sends_per_s=sends_per_s)
+        for piece in actions.blocks(group, people, random.Random(1)):
+            assert len(piece) <= actions.MOST_BLOCK_BYTES
+            assert sends_per_s or len(piece) >= 4_096
 
 
 def test_the_clients_of_an_attack_have_names_of_their_own_unless_they_clash():

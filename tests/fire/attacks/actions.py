@@ -11,6 +11,7 @@ from tests.fire.attacks.plan import Action, Attack, Group
 
 # As much as is sent in one piece.
 MOST_BLOCK_BYTES = 65_536
+_LEAST_BLOCK_BYTES = 4_096
 # How many different pieces a group has; its clients begin at different ones.
 _BLOCKS = 12
 # Stands for a client's partner: the next one in its group, which has this one as its partner.
@@ -66,6 +67,9 @@ def blocks(group: Group, people: People, rng: random.Random) -> list[bytes]:
             block += encode(action, group.dialect, people, rng)
             if len(block) >= MOST_BLOCK_BYTES:
                 break
+        if not group.sends_per_s:
+            # What is sent without a pause costs the load a call for each piece, so a piece is not tiny.
+            block *= -(-_LEAST_BLOCK_BYTES // len(block))
         made.append(bytes(block[:MOST_BLOCK_BYTES]))
     return made
 

@@ -168,11 +168,15 @@ class _Trial:
         attack, target, load = self._attack, self._target, self._load
         log_began, log_before = time.monotonic(), len(target.log())
         cpu_before = target.cpu_s
-        self._sample()
+        self._keep_counting()
         for playing in self._groups:
             if not playing.group.starts_s:
                 playing.connect()
         load.run(_LOGIN_S, lambda: self._died or all(playing.answered for playing in self._groups))
+        if self._died:
+            return self._dead()
+        # Once more at the moments that count, because a busy load is late with everything else.
+        self._count_connections()
         began = time.monotonic()
         for playing in self._groups:
             load.after(playing.group.starts_s, playing.begin)
@@ -182,6 +186,7 @@ class _Trial:
         ended = time.monotonic()
         if self._died:
             return self._dead()
+        self._count_connections()
         cpu_per_s = (target.cpu_s - cpu_before) / (ended - log_began)
         latency = self._latency(began, ended)
         self._over = True
@@ -242,11 +247,13 @@ class _Trial:
                 # Timers wait: what is due meanwhile happens when the server goes on.
                 self._load.look(max(0.0, until - time.monotonic()))
 
-    def _sample(self) -> None:
-        if self._over or self._died:
-            return
+    def _keep_counting(self) -> None:
+        if not (self._over or self._died):
+            self._count_connections()
+            self._load.after(_SAMPLE_S, self._keep_counting)
+
+    def _count_connections(self) -> None:
         self._most_descriptors = max(self._most_descriptors, self._target.descriptors)
-        self._load.after(_SAMPLE_S, self._sample)
 
     def _latency(self, began: float, ended: float) -> tuple[float, int]:
         """The worst p99 of all windows without a stop, and how many messages were missing in them."""
