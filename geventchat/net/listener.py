@@ -18,7 +18,7 @@ from geventchat.settings import Listen
 _BACKLOG = 4_096
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_S = 0.5
-# Where an embedding program has patched the standard library, this is still the class without gevent.
+# The class without gevent, even if an embedding program has patched the standard library.
 _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
 
 
