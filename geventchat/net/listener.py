@@ -18,6 +18,8 @@ from geventchat.settings import Listen
 _BACKLOG = 4_096
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_S = 0.5
+# How many clients are accepted in one iteration of the loop, when that many are waiting.
+_MOST_AT_ONCE = 100
 # The class without gevent, even if an embedding program has patched the standard library.
 _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
 
@@ -44,6 +46,8 @@ class Listener(StreamServer):
         self._log = log
         self._retry: Any = None
         self._starved = False
+        # The iteration of the loop in which a client was accepted last.
+        self._iteration = 0
         super().__init__(_open(listen), self._on_connect)
 
     def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
@@ -66,6 +70,7 @@ class Listener(StreamServer):
         if self._starved:
             self._starved = False
             self._log(LogEvent.ACCEPT_RESUMED, listener=self.server_port)
+        self._adapt()
         sock = _Socket(listening.family, listening.type, listening.proto, fileno)
         sock.setblocking(False)
         return sock, address
@@ -94,6 +99,14 @@ class Listener(StreamServer):
             self._retry.close()
             self._retry = None
         super().close()
+
+    def _adapt(self) -> None:
+        """Try to accept several at once only while clients arrive in each iteration: a try in vain is expensive."""
+        iteration = getattr(self.loop, "iteration", 0)
+        if iteration != self._iteration:
+            storm = iteration == self._iteration + 1
+            self.max_accept = min(2 * self.max_accept, _MOST_AT_ONCE) if storm else 1
+            self._iteration = iteration
 
     def _pause(self, error: OSError) -> None:
         self.stop_accepting()
