@@ -56,7 +56,7 @@ _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseRe
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """What all connections of a server share."""
+    """The shared parts of all connections of a server."""
 
     chat: Chat
     announcer: Announcer
@@ -308,7 +308,7 @@ class Connection:
     def _handle(self, lines: list[Line]) -> bool:
         """Handle lines in order; False when the client has left."""
         session, read = self._session, self._reader.read
-        # Consecutive lines that only say something are one command: one event, one frame, one place in the order.
+        # Consecutive messages are one command: one event, one frame, one place in the order.
         said: list[str] = []
         logged_in = session.name is not None
         asked = False

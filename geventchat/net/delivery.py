@@ -1,4 +1,4 @@
-"""What each client is sent: in order, bounded, and once per flush. Knows no dialect's words and no greenlets.
+"""Output to every client: in order, bounded, and once per flush. Knows no dialect's words and no greenlets.
 
 A *batch* is what is published to an audience between two flushes. An `Audience` encodes each event once and appends it
 once. One client receives that sequence of bytes, with its private frames inserted at the offsets where they were made,
@@ -65,7 +65,7 @@ _MEMBERS_PER_POLL = 8
 _BEHIND_SHARE = 4
 # How long it takes to find out whether a client reads: TCP announces window space in large steps.
 _PROBE_S = 6.0
-# What can be said at once to readers that are behind, in seconds of the floor rate.
+# The burst for clients that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
 # A batch of arrivals and departures alone stays open for this long in a room with at least this many members.
 _PRESENCE_S = 0.1
@@ -79,7 +79,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Socket(Protocol):
-    """What delivery needs of a transport: non-blocking, raising BlockingIOError when nothing more fits."""
+    """The part of a transport that delivery uses: non-blocking, raises BlockingIOError when nothing more fits."""
 
     def fileno(self) -> int: ...
     def send(self, data: Any, /) -> int: ...
@@ -776,7 +776,7 @@ class Delivery:
 
 
 def _own_or_shared(data: Buffer) -> Buffer:
-    """What to keep: the view of shared bytes, or a copy if the view uses less than half of them."""
+    """The view of shared bytes, or a copy if the view uses less than half of them."""
     if isinstance(data, memoryview) and 2 * len(data) < len(data.obj):  # type: ignore[arg-type]
         return bytes(data)
     return data

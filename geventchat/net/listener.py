@@ -21,7 +21,7 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _RETRY_S = 0.5
 # How many clients are accepted in one iteration of the loop, when that many are waiting.
 _MOST_AT_ONCE = 100
-# Where an embedding program has patched the standard library, this is still the class without gevent.
+# The class without gevent, even if an embedding program has patched the standard library.
 _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
 
 
