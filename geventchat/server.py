@@ -18,6 +18,7 @@ from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.connection import Announcer, Connection, ServerContext
 from geventchat.net.delivery import Audience, Delivery
+from geventchat.net.flow import Rate
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
 from geventchat.settings import Config, IdleNotice, Listen
@@ -75,6 +76,8 @@ class Server:
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
+            line_rate=Rate(limits.lines_per_s, limits.burst_lines),
+            byte_rate=Rate(limits.bytes_per_s, limits.burst_bytes),
             log=log,
         )
         self._address_log = log

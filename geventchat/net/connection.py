@@ -33,7 +33,7 @@ from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Address, Admission, origin_of
 from geventchat.net.delivery import Audience, Delivery, Subscriber
-from geventchat.net.flow import TokenBucket
+from geventchat.net.flow import Rate, TokenBucket
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
@@ -66,6 +66,8 @@ class ServerContext:
     hangups: HangupWatch
     clock: Clock
     limits: Limits
+    line_rate: Rate
+    byte_rate: Rate
     log: AddressLog
 
 
@@ -107,7 +109,6 @@ class Connection:
         "_closing",
         "_context",
         "_framing",
-        "_limited",
         "_lines",
         "_lingering",
         "_name",
@@ -145,10 +146,8 @@ class Connection:
         self._waiter = Waiter(context.loop, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
         self._reader = audience.dialect.reader()
-        limits = context.limits
-        self._limited = address is not None and limits.lines_per_s > 0
-        self._lines = TokenBucket(limits.lines_per_s, limits.burst_lines)
-        self._bytes = TokenBucket(limits.bytes_per_s, limits.burst_bytes)
+        self._lines = TokenBucket(context.line_rate)
+        self._bytes = TokenBucket(context.byte_rate)
         # All bytes charged so far, and how many bytes of answers are among them.
         self._spent = self._charged = 0
         self._address = address
@@ -260,8 +259,6 @@ class Connection:
     def _handle_in_time(self, lines: list[Line]) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
         now = self._waiter.active()
-        if not self._limited:
-            return self._handle(lines)
         while True:
             self._wait_for_bytes(now)
             granted = self._lines.take(len(lines), now)
@@ -277,7 +274,7 @@ class Connection:
             now = self._waiter.active()
 
     def _charge(self, cost: int, now: float) -> None:
-        if self._limited and self._address is not None:
+        if self._address is not None:
             self._spent += cost
             self._bytes.charge(cost, now)
             self._address.charge(cost, now)
@@ -289,8 +286,6 @@ class Connection:
             self._charged = answered
 
     def _wait_for_bytes(self, now: float) -> None:
-        if not self._limited:
-            return
         delay_s = self._bytes.delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)

@@ -48,7 +48,7 @@ from geventchat.chat.events import Broadcast, DirectMessage, Joined, Left, Priva
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
-from geventchat.net.flow import Gate, TokenBucket
+from geventchat.net.flow import Gate, Rate, TokenBucket
 from geventchat.net.reserve import MemoryReserve
 from geventchat.net.waiter import CloseReason
 from geventchat.settings import Limits
@@ -545,7 +545,7 @@ class _DirectGates:
         limits = delivery.limits
         self._subscriber = subscriber
         self._delivery = delivery
-        self._strangers = TokenBucket(limits.stranger_bytes_per_s, limits.stranger_burst_bytes)
+        self._strangers = TokenBucket(Rate(limits.stranger_bytes_per_s, limits.stranger_burst_bytes))
         self.contacts = Gate(delivery.loop, self._contact_delay_s)
         self.strangers = Gate(delivery.loop, self._stranger_delay_s)
 
@@ -618,7 +618,7 @@ class Delivery:
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
         rate = self.limits.floor_bytes_per_s
-        return TokenBucket(rate, rate * _FLOOR_BURST_S)
+        return TokenBucket(Rate(rate, rate * _FLOOR_BURST_S))
 
     def batch_started(self, audience: Audience) -> None:
         """Flush this audience, which has published its first event since the last flush."""
