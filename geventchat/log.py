@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timezone
 from enum import Enum
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from geventchat.clock import Clock
@@ -302,11 +303,11 @@ class LineWriter(Generic[_Item]):
 
     def _take_items(self) -> bool:
         if not self._items:
-            count = min(len(self._queue), _MOST_WRITTEN_AT_ONCE)
-            for _ in range(count):
-                self._items.append(self._queue[0])
+            # One call, so that nothing is appended meanwhile. Nothing is lost if it fails.
+            self._items = list(islice(self._queue, _MOST_WRITTEN_AT_ONCE))
+            for _ in self._items:
                 self._queue.popleft()
-            if not count:
+            if not self._items:
                 self._items = self._take_lost()
         return bool(self._items)
 

@@ -221,9 +221,12 @@ class Connection:
                 if verdict:
                     sniffer = None
             now = self._context.clock.monotonic()
-            self._charge(max(len(chunk), _LEAST_LINE_COST * max(1, chunk.count(b"\n"))), now)
+            newlines = chunk.count(b"\n")
+            self._charge(max(len(chunk), _LEAST_LINE_COST * (newlines or 1)), now)
             lines = 0
-            pieces = self._pieces(chunk)
+            pieces: Iterable[bytes] = (chunk,)
+            if len(chunk) > limits.piece_bytes or newlines > limits.piece_lines:
+                pieces = _divided(chunk, limits.piece_bytes, limits.piece_lines)
             # The pieces are its only references, so that a client that waits keeps one copy of its input.
             del chunk
             for piece in pieces:
@@ -247,14 +250,6 @@ class Connection:
             self._waiter.pause(_MEMORY_RETRY_S)
         if not self._context.delivery.reserve.refill():
             raise MemoryError("no memory to go on reading")
-
-    def _pieces(self, chunk: bytes) -> Iterable[bytes]:
-        """Divide a chunk into pieces of at most `piece_bytes` and `piece_lines`."""
-        limits = self._context.limits
-        size, lines = limits.piece_bytes, limits.piece_lines
-        if len(chunk) <= size and chunk.count(b"\n") <= lines:
-            return (chunk,)
-        return _divided(chunk, size, lines)
 
     def _handle_in_time(self, lines: list[Line]) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
