@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tests.fire import (
+    churn,
     disconnects,
     exhaustion,
     garbage_clients,
@@ -85,6 +86,14 @@ def _reconnects(args: argparse.Namespace) -> Figures:
     return asdict(logins.reconnects(args.clients, args.times))
 
 
+def _churn(args: argparse.Namespace) -> Figures:
+    run = churn.churn(args.listeners, args.rounds, args.window, args.rate, args.starved)
+    figures = {**asdict(run), "p99_rise": round(run.p99_rise, 2)}
+    if run.p99_rise >= args.bar:
+        raise AssertionError(f"p99 rose by {run.p99_rise:.1f} ms: {figures}")
+    return figures
+
+
 def main() -> int:
     """Run one scenario and print what it measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.fire", description=__doc__)
@@ -135,6 +144,17 @@ def main() -> int:
         seed=3,
     )
     scenario("exhaustion", _exhaustion, "no free descriptor; a full accept queue", clients=100, newcomers=200)
+    scenario(
+        "churn",
+        _churn,
+        "clients that come and go beside listeners",
+        listeners=3_000,
+        rounds=5,
+        window=6.0,
+        rate=200.0,
+        starved=0.1,
+        bar=20.0,
+    )
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
 

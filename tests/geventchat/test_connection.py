@@ -458,17 +458,18 @@ def test_a_newcomer_of_a_busy_address_can_log_in():
 
 
 def test_clients_that_come_and_go_do_not_silence_their_address_once_they_have_gone():
-    with simulate(config()) as simulation:
+    limits = {"address_bytes_per_s": 20_000, "address_burst_bytes": 100_000}
+    with simulate(config(**limits)) as simulation:
         alice, bob = log_in(simulation, "alice", "bob")
-        for _ in range(2_000):
+        for _ in range(500):
             client = simulation.connect()
-            client.send(b"x" * 4_000 + b"\n" + b"x" * 4_000)
+            client._push(memoryview(b"x" * 8_000))
             simulation.run_until_idle()
             client.close()
             simulation.advance(0.05)
-        # Both burst and debt have come back.
-        simulation.advance(2 * 1_048_576 / 65_536)
-        alice.send_lines("MSG " + "x" * 4_000, "MSG still here")
+        # They were charged two megabytes, and half a megabyte has come back.
+        simulation.advance(6)
+        alice.send_lines(*["MSG " + "x" * 3_000] * 3, "MSG still here")
         simulation.run_until_idle()
         assert bob.received.endswith(b"MSG alice still here\n")
 
