@@ -695,6 +695,23 @@ def test_a_connection_beyond_the_slots_of_its_address_is_refused():
 
 
 @pytest.mark.parametrize("way", ["refused", "quit"])
+def test_a_client_that_does_not_close_its_side_lingers_for_a_second(way: str):
+    with simulate(config(clients_per_address=1, linger_s=1)) as simulation:
+        (client,) = log_in(simulation, "alice")
+        if way == "quit":
+            client.stop_reading()
+            client.send_lines("QUIT")
+        else:
+            client = simulation.connect()
+            client.stop_reading()
+        connection = connection_of(simulation, -1)
+        simulation.advance(0.9)
+        assert connection_of(simulation, -1) is connection
+        simulation.advance(0.1)
+        assert simulation.server.clients == (0 if way == "quit" else 1)
+
+
+@pytest.mark.parametrize("way", ["refused", "quit"])
 def test_a_client_that_goes_on_sending_while_it_is_disconnected_is_read_no_further_than_a_burst(way: str):
     limits = {"clients_per_address": 1, "burst_bytes": 10_000, "chunk_bytes": 1_000, "linger_s": 1}
     with simulate(config(**limits)) as simulation:
