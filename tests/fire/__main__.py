@@ -88,9 +88,15 @@ def _reconnects(args: argparse.Namespace) -> Figures:
 
 def _churn(args: argparse.Namespace) -> Figures:
     run = churn.churn(args.listeners, args.rounds, args.window, args.rate, args.starved)
-    figures = {**asdict(run), "p99_rise": round(run.p99_rise, 2)}
-    if run.p99_rise >= args.bar:
-        raise AssertionError(f"p99 rose by {run.p99_rise:.1f} ms: {figures}")
+    figures = {
+        **asdict(run),
+        "p99_rise": round(run.p99_rise, 2),
+        "busy_p99_rise": round(run.busy_p99_rise, 2),
+    }
+    # Where other programs disturb the measurement, only the processor time says anything.
+    rise = run.p99_rise if args.starved < 1 else run.busy_p99_rise
+    if rise >= args.bar:
+        raise AssertionError(f"p99 rose by {rise:.1f} ms: {figures}")
     return figures
 
 
@@ -147,7 +153,7 @@ def main() -> int:
     scenario(
         "churn",
         _churn,
-        "clients that come and go beside listeners",
+        "clients that come and go beside listeners; with --starved 1 in the server's processor time",
         listeners=3_000,
         rounds=5,
         window=6.0,

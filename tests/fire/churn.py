@@ -29,7 +29,11 @@ _MOST_DISTURBED = 6
 
 @dataclass(frozen=True, slots=True)
 class Churn:
-    """What an honest pair saw without churn and with it, in milliseconds: the median of the rounds."""
+    """What an honest pair saw without churn and with it, in milliseconds: the median of the rounds.
+
+    `busy` is the processor time of the server until a message had arrived: what the churn costs on a machine that has
+    nothing else to do.
+    """
 
     listeners: int
     connections: int
@@ -38,6 +42,8 @@ class Churn:
     churn_p50: float
     quiet_p99: float
     churn_p99: float
+    quiet_busy_p99: float
+    churn_busy_p99: float
     p99_of_each_round: tuple[tuple[float, float], ...]
     disturbed_windows: int
 
@@ -45,6 +51,11 @@ class Churn:
     def p99_rise(self) -> float:
         """How much longer the slowest hundredth took."""
         return self.churn_p99 - self.quiet_p99
+
+    @property
+    def busy_p99_rise(self) -> float:
+        """How much longer the server worked until the slowest hundredth had arrived."""
+        return self.churn_busy_p99 - self.quiet_busy_p99
 
 
 class _Churner:
@@ -93,7 +104,7 @@ def churn(listeners: int, rounds: int, window_s: float, per_s: float, most_starv
     with (
         Target() as target,
         _listening(target, listeners),
-        HonestPair(target.address("json"), "json", _INTERVAL_S) as pair,
+        HonestPair(target.address("json"), target.pid, "json", _INTERVAL_S) as pair,
         Load() as load,
     ):
         churner = _Churner(load, target, per_s, rounds * _MOST_DISTURBED * window_s)
@@ -119,6 +130,8 @@ def churn(listeners: int, rounds: int, window_s: float, per_s: float, most_starv
             statistics.median(busy.p50 for _, busy in seen),
             statistics.median(quiet.p99 for quiet, _ in seen),
             statistics.median(busy.p99 for _, busy in seen),
+            statistics.median(quiet.busy_p99 for quiet, _ in seen),
+            statistics.median(busy.busy_p99 for _, busy in seen),
             tuple((quiet.p99, busy.p99) for quiet, busy in seen),
             disturbed,
         )
