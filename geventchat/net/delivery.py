@@ -165,9 +165,12 @@ class Audience:
         """Everything said in this turn."""
         return self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
 
-    def end_turn(self, turn: bytes) -> None:
-        """The turn has ended and was this; the next one begins at offset zero."""
-        self._frames, self.size, self.turn = [], 0, memoryview(turn)
+    def end_turn(self, turn: memoryview, frames: list[bytes]) -> None:
+        """The turn has ended and was this; the next one begins at offset zero, with these `frames`: none.
+
+        Allocates nothing: an audience that has frames and whose turn is not under way would never be heard of again.
+        """
+        self._frames, self.size, self.turn = frames, 0, turn
         self.urgent = False
         self.turn_ended_at = self._delivery.clock.monotonic()
 
@@ -675,6 +678,10 @@ class Delivery:
             return
         try:
             turns = [audience.joined() for audience in self._changed]
+            views = [memoryview(turn) for turn in turns]
+            next_frames: list[list[bytes]] = [[] for _ in turns]
+            next_changed: list[Audience] = []
+            next_spliced: list[Subscriber] = []
         except MemoryError:
             # Nothing has been handed out yet, so the same turn can be tried again.
             self.reserve.spend()
@@ -682,17 +689,17 @@ class Delivery:
             self._flush_in(_RETRY_S)
             return
         self._due = False
-        changed, self._changed = self._changed, []
-        spliced, self._spliced = self._spliced, []
+        changed, self._changed = self._changed, next_changed
+        spliced, self._spliced = self._spliced, next_spliced
         now = self.clock.monotonic()
         open_turns: dict[Audience, float] = {}
-        for audience, turn in zip(changed, turns, strict=True):
+        for audience, turn, view, frames in zip(changed, turns, views, next_frames, strict=True):
             open_s = audience.stays_open_s(now)
             if open_s:
                 open_turns[audience] = open_s
-                audience.turn = memoryview(turn)
+                audience.turn = view
             else:
-                audience.end_turn(turn)
+                audience.end_turn(view, frames)
                 self._hand_out(audience, turn)
         for subscriber in spliced:
             ended = subscriber.audience not in open_turns
