@@ -22,6 +22,7 @@ import re
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
@@ -35,6 +36,7 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+_LEVEL_NAMES = {level: name for name, level in LEVELS.items()}
 
 _MOST_QUEUED = 10_000
 _MOST_WRITTEN_AT_ONCE = 1_000
@@ -43,7 +45,7 @@ _GATHER_S = 0.05
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 _POLL_MS = 250
-# How many remembered addresses are looked at for each new one.
+# Remembered addresses that are checked for expiry with each new one.
 _SWEEP = 2
 _PLAIN = re.compile(r"[^\s\"=]+")
 
@@ -52,38 +54,32 @@ class LogEvent(Enum):
     """The names of events in the log. They never change; docs/operations.md explains each."""
 
     LISTENING = "listening"
-    CLIENT_LIMIT_LOWERED = "client-limit-lowered"
+    CLIENT_LIMIT_LOWERED = "client-limit-lowered", logging.WARNING
     CONNECTED = "connected"
-    REFUSED = "refused"
+    REFUSED = "refused", logging.WARNING
     LOGIN = "login"
     DISCONNECTED = "disconnected"
-    FAULT = "fault"
-    ACCEPT_PAUSED = "accept-paused"
+    FAULT = "fault", logging.ERROR
+    ACCEPT_PAUSED = "accept-paused", logging.WARNING
     ACCEPT_RESUMED = "accept-resumed"
     MESSAGE = "message"
     STOPPING = "stopping"
     STOPPED = "stopped"
-    LOG_LOST = "log-lost"
-    LOG_SUPPRESSED = "log-suppressed"
+    LOG_LOST = "log-lost", logging.WARNING
+    LOG_SUPPRESSED = "log-suppressed", logging.WARNING
 
+    severity: int
+    """The level of the event, as a number of the standard library."""
 
-_SEVERITY = {
-    LogEvent.REFUSED: logging.WARNING,
-    LogEvent.CLIENT_LIMIT_LOWERED: logging.WARNING,
-    LogEvent.ACCEPT_PAUSED: logging.WARNING,
-    LogEvent.LOG_LOST: logging.WARNING,
-    LogEvent.LOG_SUPPRESSED: logging.WARNING,
-    LogEvent.FAULT: logging.ERROR,
-}
-
-
-def severity(event: LogEvent) -> int:
-    """The level of an event, as a number of the standard library."""
-    return _SEVERITY.get(event, logging.INFO)
+    def __new__(cls, name: str, severity: int = logging.INFO) -> LogEvent:
+        event = object.__new__(cls)
+        event._value_ = name
+        event.severity = severity
+        return event
 
 
 class Log(Protocol):
-    """Records an event and returns at once. May have a method `enabled(event)` that says whether it wants the event."""
+    """Records an event and returns at once. A method `enabled(event)`, if it has one, says whether it wants the event."""
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Record an event."""
@@ -100,11 +96,11 @@ class StandardLog:
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Log an event at its level, as its name and `key=value` for each field."""
         if self.enabled(event):
-            self._logger.log(severity(event), "%s %s", event.value, fields_text(fields))
+            self._logger.log(event.severity, "%s %s", event.value, fields_text(fields))
 
     def enabled(self, event: LogEvent) -> bool:
         """True if the logger records events of this level."""
-        return self._logger.isEnabledFor(severity(event))
+        return self._logger.isEnabledFor(event.severity)
 
 
 to_logging = StandardLog()
@@ -112,19 +108,19 @@ to_logging = StandardLog()
 
 def fields_text(fields: dict[str, object]) -> str:
     """The fields as `key=value` on one line, quoted where a value would not read as one word."""
-    return " ".join(f"{key}={_value_text(value)}" for key, value in fields.items())
-
-
-def _value_text(value: object) -> str:
-    text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    values = list(map(str, fields.values()))
+    if not all(map(_PLAIN.fullmatch, values)):
+        values = [
+            value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False) for value in values
+        ]
+    return " ".join(map("{}={}".format, fields, values))
 
 
 # --- Limits per address ----------------------------------------------------------------------------------------------
 
 
 class _AddressLines:
-    """How far one address has used up its limit, and how many of its events have been dropped."""
+    """One address: how much of its limit is used up, and how many of its events were dropped."""
 
     __slots__ = ("dropped", "recovered_at")
 
@@ -134,23 +130,23 @@ class _AddressLines:
 
 
 class AddressLog:
-    """A server's log in which each address can write only so many lines: `burst` at once, `per_s` in the long run.
+    """A server's log with a limit on the lines of each address: `burst` at once, `per_s` in the long run.
 
-    An address that exceeds its limit is silent until it can write for a second again, or for its whole burst. Then one
-    `log-suppressed` says how many events were dropped. Without a timer, that line comes with the next event of any address,
-    or on close. `per_s` 0 means no limit.
+    Events of an address over its limit are dropped until it has recovered one second's worth, or its whole burst if that
+    is less. Then one `log-suppressed` says how many were dropped. It is written with the next event of any address, or on
+    close, so no timer is needed. `per_s` 0 means no limit.
     """
 
     def __init__(self, log: Log, per_s: float, burst: int, clock: Clock) -> None:
         self._log = log
-        self._enabled = getattr(log, "enabled", None)
+        self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
         self._monotonic = clock.monotonic
-        # A line moves the time at which its address has recovered by this much, and that time can be this far away.
+        # Each line postpones the time at which its address has recovered; that time can be at most this far away.
         self._line_s = 1 / per_s if per_s else 0.0
         self._full_s = burst * self._line_s
         self._resume_s = self._full_s - min(burst, max(1.0, per_s)) * self._line_s
         self._addresses: dict[str, _AddressLines] = {}
-        # The addresses that are silent, the longest-silent first.
+        # The addresses whose events are dropped, the earliest first.
         self._silent: dict[str, _AddressLines] = {}
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
@@ -160,24 +156,22 @@ class AddressLog:
         self._log(event, **fields)
 
     def of_address(self, origin: str, event: LogEvent, /, **fields: object) -> None:
-        """Log an event of a client. `origin` is what counts as one address: an IPv4 address or an IPv6 /64."""
-        if not self._line_s:
-            self._log(event, **fields)
-            return
-        if self._enabled is not None and not self._enabled(event):
-            return
-        now = self._monotonic()
-        if self._silent:
-            self._report_recovered(now)
-        lines = self._addresses.get(origin) or self._remember(origin, now)
-        recovered_at = (lines.recovered_at if lines.recovered_at > now else now) + self._line_s
-        # A billionth of a second is nothing but rounding.
-        if lines.dropped or recovered_at - now > self._full_s + 1e-9:
-            lines.dropped += 1
-            self._silent[origin] = lines
-        else:
+        """Log an event of a client. `origin` is its address for the limit: an IPv4 address or an IPv6 /64."""
+        if self._line_s:
+            if not self._enabled(event):
+                return
+            now = self._monotonic()
+            if self._silent:
+                self._report_recovered(now)
+            lines = self._addresses.get(origin) or self._remember(origin, now)
+            recovered_at = (lines.recovered_at if lines.recovered_at > now else now) + self._line_s
+            # A billionth of a second is a rounding error.
+            if lines.dropped or recovered_at - now > self._full_s + 1e-9:
+                lines.dropped += 1
+                self._silent[origin] = lines
+                return
             lines.recovered_at = recovered_at
-            self._log(event, **fields)
+        self._log(event, **fields)
 
     def close(self) -> None:
         """Report everything that was dropped and has not been reported."""
@@ -189,7 +183,7 @@ class AddressLog:
         return len(self._addresses)
 
     def _report_recovered(self, now: float) -> None:
-        # An address falls silent when it has used up everything, so those that fell silent first recover first.
+        # An address is dropped from once it has used up everything, so the earliest recovers first.
         while self._silent:
             origin, lines = next(iter(self._silent.items()))
             if lines.recovered_at - now > self._resume_s + 1e-9:
@@ -221,7 +215,7 @@ class LineWriter(Generic[_Item]):
     def __init__(self, descriptor: int, name: str, gather_s: float = 0.0) -> None:
         self._descriptor = descriptor
         self._gather_s = gather_s
-        # The thread takes items out while the caller appends, so this is always the same deque.
+        # Never replaced: the thread takes items out while the caller appends.
         self._queue: deque[_Item] = deque()
         # What the thread has taken out and has not turned into text, and text that has not been written.
         self._items: list[_Item] = []
@@ -245,7 +239,7 @@ class LineWriter(Generic[_Item]):
             self._news.set()
 
     def close(self, within_s: float) -> bool:
-        """Write what is queued. False if that was not possible in this time."""
+        """Write what is queued; False if that was not possible within this time."""
         self._closing.set()
         self._news.set()
         self._thread.join(within_s)
@@ -267,7 +261,7 @@ class LineWriter(Generic[_Item]):
         return str(item)
 
     def _lost_items(self, lost: int) -> list[_Item]:
-        """What is written in place of this many lost items."""
+        """The item that is written in place of this many lost ones."""
         return []
 
     def _take_lost(self) -> list[_Item]:
@@ -295,7 +289,7 @@ class LineWriter(Generic[_Item]):
                 self._news.wait()
             self._closing.wait(self._gather_s)
             self._news.clear()
-            # Looked at after the news and before the queue, so that neither the end nor an event before it is missed.
+            # Read after waiting and before the queue, so that neither the close nor an event before it is missed.
             closing = self._closing.is_set()
             while self._rest or self._take_items():
                 if not self._rest:
@@ -317,7 +311,7 @@ class LineWriter(Generic[_Item]):
         return bool(self._items)
 
     def _write_rest(self) -> bool:
-        """Write all of it, whatever happens in between. False if the writer was closed before that worked."""
+        """Write all of it, and retry after errors; False if the writer was closed first."""
         pause_s = _FIRST_RETRY_S
         while self._rest:
             written = self._try_to_write(self._rest)
@@ -341,11 +335,11 @@ class LineWriter(Generic[_Item]):
             poll.poll(_POLL_MS)
             return 0
         except OSError:
-            # A full disk can get room again, and a named pipe a new reader. A pipe without one costs a try every 5 s.
+            # A disk can get space again, and a named pipe a new reader. A pipe without one costs an attempt every 5 s.
             return None
 
 
-_Record = tuple[float, int, LogEvent, dict[str, object]]
+_Record = tuple[float, LogEvent, dict[str, object]]
 
 
 class LogWriter(LineWriter[_Record]):
@@ -361,26 +355,22 @@ class LogWriter(LineWriter[_Record]):
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Queue an event. The thread formats many at a time, which is cheaper than formatting each as it comes."""
-        level = _SEVERITY.get(event, logging.INFO)
-        if level >= self._level:
-            self.put((self._clock.time(), level, event, fields))
+        if event.severity >= self._level:
+            self.put((self._clock.time(), event, fields))
 
     def enabled(self, event: LogEvent) -> bool:
         """True if events of this level are written."""
-        return _SEVERITY.get(event, logging.INFO) >= self._level
+        return event.severity >= self._level
 
     def _line(self, record: _Record) -> str:
-        time, level, event, fields = record
-        name = logging.getLevelName(level)
-        stamp = self._time_text(time)
+        time, event, fields = record
+        stamp, level = self._time_text(time), _LEVEL_NAMES[event.severity]
         if self._as_json:
-            return json.dumps(
-                {"time": stamp, "level": name.lower(), "event": event.value, **fields}, default=str
-            )
-        return f"{stamp} {name} {event.value} {fields_text(fields)}".rstrip()
+            return json.dumps({"time": stamp, "level": level, "event": event.value, **fields}, default=str)
+        return f"{stamp} {level.upper()} {event.value} {fields_text(fields)}".rstrip()
 
     def _lost_items(self, lost: int) -> list[_Record]:
-        return [(self._clock.time(), severity(LogEvent.LOG_LOST), LogEvent.LOG_LOST, {"events": lost})]
+        return [(self._clock.time(), LogEvent.LOG_LOST, {"events": lost})]
 
     def _time_text(self, time: float) -> str:
         second, millisecond = divmod(int(time * 1000), 1000)

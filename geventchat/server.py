@@ -1,4 +1,4 @@
-"""The server: one chat, its listeners and its connections; start, stop. Composes the parts and does nothing else."""
+"""The server: composes the chat, its listeners and its connections; starts and stops them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.connection import Announcer, Connection, ServerContext
 from geventchat.net.delivery import Audience, Delivery
+from geventchat.net.flow import Rate
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
 from geventchat.settings import Config, IdleNotice, Listen
@@ -75,6 +76,8 @@ class Server:
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
+            line_rate=Rate(limits.lines_per_s, limits.burst_lines),
+            byte_rate=Rate(limits.bytes_per_s, limits.burst_bytes),
             log=log,
         )
         self._address_log = log

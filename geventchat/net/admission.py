@@ -17,17 +17,17 @@ from gevent.hub import Hub as Loop
 
 from geventchat.chat.events import NoticeReason
 from geventchat.clock import Clock
-from geventchat.net.flow import Gate, TokenBucket
+from geventchat.net.flow import Gate, Rate, TokenBucket
 from geventchat.settings import Limits
 
 # Standard streams, the loop, the listeners, the log, a library that is imported late.
 _RESERVED_DESCRIPTORS = 64
-# How many departed addresses are looked at for each new connection.
+# Departed addresses that are checked for expiry with each new connection.
 _SWEEP = 2
 
 
 def origin_of(host: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one household is given."""
+    """The unit that limits per address count: an IPv4 address, or the /64 that contains an IPv6 address."""
     if ":" not in host:
         return host
     address = IPv6Address(host.partition("%")[0])
@@ -36,8 +36,17 @@ def origin_of(host: str) -> str:
     return str(IPv6Address(int(address) >> 64 << 64))
 
 
+class AddressRates:
+    """What each address is allowed."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.connects = Rate(limits.address_connections_per_s, limits.address_burst_connections)
+        self.logins = Rate(limits.address_logins_per_s, limits.address_burst_logins)
+        self.traffic = Rate(limits.address_bytes_per_s, limits.address_burst_bytes)
+
+
 class Address:
-    """What all connections of one address share."""
+    """The shared limits of all connections from one address."""
 
     __slots__ = (
         "_clock",
@@ -50,28 +59,27 @@ class Address:
         "traffic_gate",
     )
 
-    def __init__(self, origin: str, loop: Loop, clock: Clock, limits: Limits) -> None:
-        now = clock.monotonic()
+    def __init__(self, origin: str, loop: Loop, clock: Clock, rates: AddressRates) -> None:
         self.origin = origin
         self.connections = 0
         self._clock = clock
-        self._connects = TokenBucket(limits.address_connections_per_s, limits.address_burst_connections, now)
-        self._logins = TokenBucket(limits.address_logins_per_s, limits.address_burst_logins, now)
-        self._traffic = TokenBucket(limits.address_bytes_per_s, limits.address_burst_bytes, now)
+        self._connects = TokenBucket(rates.connects)
+        self._logins = TokenBucket(rates.logins)
+        self._traffic = TokenBucket(rates.traffic)
         self.login_gate = Gate(loop, self._login_delay_s)
         self.traffic_gate = Gate(loop, self._traffic_delay_s)
 
     def connect(self) -> bool:
-        """Count one more connection; False if there have been too many lately."""
+        """Count one more connection; False if its rate is exceeded."""
         return self._connects.take(1, self._clock.monotonic()) == 1
 
     def charge_login(self) -> None:
         """Count a login."""
         self._logins.charge(1, self._clock.monotonic())
 
-    def charge(self, cost: int) -> None:
+    def charge(self, cost: int, now: float) -> None:
         """Count bytes."""
-        self._traffic.charge(cost, self._clock.monotonic())
+        self._traffic.charge(cost, now)
 
     def recovered(self) -> bool:
         """True when nothing about this address needs to be remembered."""
@@ -92,23 +100,25 @@ class Admission:
         self._loop = loop
         self._clock = clock
         self._limits = limits
+        self._rates = AddressRates(limits)
         self._addresses: dict[str, Address] = {}
         self._departed: dict[str, Address] = {}
         self.connected = 0
         self.closing = 0
 
     def enter(self, host: str) -> Address | NoticeReason:
-        """Take a slot for one more client, or say why there is none."""
-        self._sweep()
+        """Take a slot for one more client; returns the reason if it is refused."""
+        if self._departed:
+            self._sweep()
         if self.connected >= self._limits.clients:
             return NoticeReason.SERVER_FULL
         origin = origin_of(host)
         address = self._addresses.get(origin)
         if address is None:
-            address = self._addresses[origin] = Address(origin, self._loop, self._clock, self._limits)
+            address = self._addresses[origin] = Address(origin, self._loop, self._clock, self._rates)
         if address.connections >= self._limits.clients_per_address:
             return NoticeReason.ADDRESS_FULL
-        if self._limits.lines_per_s and not address.connect():
+        if not address.connect():
             return NoticeReason.ADDRESS_FULL
         self.connected += 1
         address.connections += 1
@@ -122,14 +132,14 @@ class Admission:
             self._departed[address.origin] = address
 
     def start_closing(self) -> bool:
-        """Ask to linger while the other side closes; a True answer is taken back by `end_closing`."""
+        """Reserve a place to linger in while the peer closes; True if there was one. `end_closing` frees it."""
         if self.closing >= self._limits.closing:
             return False
         self.closing += 1
         return True
 
     def end_closing(self) -> None:
-        """The connection has closed."""
+        """Free a place to linger in."""
         self.closing -= 1
 
     def _sweep(self) -> None:
@@ -145,12 +155,12 @@ class Admission:
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit on open files to the hard one, for the whole process: for a program's own start."""
+    """Raise the soft limit on open files to the hard one, for the whole process. Called once, by the program itself."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (ValueError, OSError):
-        return  # Some systems allow less than they say; the server looks at the limit in force when it starts.
+        return  # Some systems allow less than they report. The server reads the effective limit when it starts.
 
 
 def fit_to_descriptors(limits: Limits) -> Limits:

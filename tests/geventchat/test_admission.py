@@ -1,4 +1,4 @@
-"""Who can connect: slots in total and per address, connection rates, closing connections, descriptors."""
+"""Admission: slots in total and per address, connection rates, closing connections, descriptors."""
 
 from __future__ import annotations
 
