@@ -164,9 +164,12 @@ class Audience:
         """The bytes of this batch so far."""
         return self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
 
-    def end_batch(self, batch: bytes) -> None:
-        """Close this batch, whose bytes are passed in. The next one begins at offset zero."""
-        self._frames, self.size, self.outgoing = [], 0, memoryview(batch)
+    def end_batch(self, batch: memoryview, frames: list[bytes]) -> None:
+        """Close this batch, which is passed in. The next one begins at offset zero, with these `frames`: none.
+
+        Allocates nothing: an audience that has frames and is not in the delivery's list would never be heard of again.
+        """
+        self._frames, self.size, self.outgoing = frames, 0, batch
         self.urgent = False
         self.batch_ended_at = self._delivery.clock.monotonic()
 
@@ -684,22 +687,26 @@ class Delivery:
         self._due = False
         try:
             batches = [audience.joined() for audience in self._changed]
+            views = [memoryview(batch) for batch in batches]
+            next_frames: list[list[bytes]] = [[] for _ in batches]
+            next_changed: list[Audience] = []
+            next_spliced: list[Subscriber] = []
         except MemoryError:
             # Nothing has been sent yet, so the same batch can be tried again.
             self.reserve.spend()
             self._flush_in(_RETRY_S)
             return
-        changed, self._changed = self._changed, []
-        spliced, self._spliced = self._spliced, []
+        changed, self._changed = self._changed, next_changed
+        spliced, self._spliced = self._spliced, next_spliced
         now = self.clock.monotonic() if changed else 0.0
         open_batches: dict[Audience, float] = {}
-        for audience, batch in zip(changed, batches, strict=True):
+        for audience, batch, view, frames in zip(changed, batches, views, next_frames, strict=True):
             open_s = audience.stays_open_s(now)
             if open_s:
                 open_batches[audience] = open_s
-                audience.outgoing = memoryview(batch)
+                audience.outgoing = view
             else:
-                audience.end_batch(batch)
+                audience.end_batch(view, frames)
                 self._send_to_members(audience, batch)
         for subscriber in spliced:
             if subscriber.audience not in open_batches:

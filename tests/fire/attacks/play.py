@@ -112,7 +112,7 @@ def play(attack: Attack, *options: str) -> Measured:
         target = stack.enter_context(Target(*options))
         target.reset_peak()
         witnesses = stack.enter_context(Witnesses(target.ports))
-        pair = stack.enter_context(HonestPair(target.address("line")))
+        pair = stack.enter_context(HonestPair(target.address("line"), target.pid))
         witnesses.wait_until_ready()
         load = stack.enter_context(Load())
         return _Trial(attack, target, witnesses, pair, load).run()
