@@ -188,6 +188,10 @@ def test_each_bound_that_is_exceeded_is_named(measured: Measured, text: str):
     assert len(broken(measured)) == 1
 
 
+def test_a_starved_server_can_work_on_when_all_have_gone():
+    assert broken(replace(QUIET, cpu_after_per_s=0.9, starved_s=2.0)) == []
+
+
 def test_a_disconnection_is_not_the_fault_of_the_server_if_the_readers_could_not_run():
     (one,) = broken(replace(QUIET, disconnected=("reader-line (reset)",), readers_paused_s=2.0))
     assert not one.strict
