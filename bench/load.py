@@ -31,7 +31,7 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the load generator does: how many clients, how many of them send, by a window or at a rate."""
+    """The load: the number of clients, how many of them send, and whether by a window or at a rate."""
 
     clients: int
     senders: int = 0
@@ -79,7 +79,7 @@ def run(
     core: int | None,
     stop_server: Callable[[], None],
 ) -> dict[str, Any] | Failure:
-    """Load one server and return what was measured, or why there is no result.
+    """Load one server; return the measurements, or the reason for having none.
 
     `stop_server` is called while the clients are still connected. Otherwise thousands of clients would disconnect one
     by one, each departure announced to all others.

@@ -57,12 +57,12 @@ class Server:
     """A C program, compiled on first use: `{program}` in the command."""
     chooses_port: bool = True
     joins: bool = False
-    """Joins the messages of one turn of its loop into one send per client."""
+    """Joins the messages of one iteration of its loop into one send per client."""
     sheds_stalled: bool = True
     """Continues when one client stops reading."""
     python: bool = True
     folder: Path = ROOT
-    """Where the server runs and what it imports from."""
+    """The working directory of the server, from which it also imports."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,7 +70,7 @@ class Server:
 
     @property
     def missing(self) -> str | None:
-        """What the server needs and is not installed."""
+        """The missing program or package that the server needs, or nothing."""
         if self.source is not None and compiler() is None:
             return "a C compiler"
         if shutil.which(self.program) is None:

@@ -6,7 +6,7 @@ Invariants of LineWriter, and so of LogWriter:
 - The caller never waits, however slow, stuck, full or closed the descriptor is.
 - Lines are written whole and in order. An error in the middle of a line keeps the rest of it for the next attempt.
 - At most `_MOST_QUEUED` events wait. Later ones are dropped and counted, and `log-lost` says how many, in their place.
-- No error is final: writing is retried until it works or the writer is closed.
+- No error is final, nor is a lack of memory: writing is retried until it works or the writer is closed.
 
 Invariants of AddressLog:
 - Every event of an address is logged, or counted in the next `log-suppressed` of that address.
@@ -45,7 +45,7 @@ _GATHER_S = 0.05
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 _POLL_MS = 250
-# How many remembered addresses are looked at for each new one.
+# Remembered addresses that are checked for expiry with each new one.
 _SWEEP = 2
 _PLAIN = re.compile(r"[^\s\"=]+")
 
@@ -79,7 +79,7 @@ class LogEvent(Enum):
 
 
 class Log(Protocol):
-    """Records an event and returns at once. May have a method `enabled(event)` that says whether it wants the event."""
+    """Records an event and returns at once. A method `enabled(event)`, if it has one, says whether it wants the event."""
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Record an event."""
@@ -120,7 +120,7 @@ def fields_text(fields: dict[str, object]) -> str:
 
 
 class _AddressLines:
-    """How far one address has used up its limit, and how many of its events have been dropped."""
+    """One address: how much of its limit is used up, and how many of its events were dropped."""
 
     __slots__ = ("dropped", "recovered_at")
 
@@ -130,23 +130,23 @@ class _AddressLines:
 
 
 class AddressLog:
-    """A server's log in which each address can write only so many lines: `burst` at once, `per_s` in the long run.
+    """A server's log with a limit on the lines of each address: `burst` at once, `per_s` in the long run.
 
-    An address that exceeds its limit is silent until it can write for a second again, or for its whole burst. Then one
-    `log-suppressed` says how many events were dropped. Without a timer, that line comes with the next event of any address,
-    or on close. `per_s` 0 means no limit.
+    Events of an address over its limit are dropped until it has recovered one second's worth, or its whole burst if that
+    is less. Then one `log-suppressed` says how many were dropped. It is written with the next event of any address, or on
+    close, so no timer is needed. `per_s` 0 means no limit.
     """
 
     def __init__(self, log: Log, per_s: float, burst: int, clock: Clock) -> None:
         self._log = log
         self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
         self._monotonic = clock.monotonic
-        # A line moves the time at which its address has recovered by this much, and that time can be this far away.
+        # Each line postpones the time at which its address has recovered; that time can be at most this far away.
         self._line_s = 1 / per_s if per_s else 0.0
         self._full_s = burst * self._line_s
         self._resume_s = self._full_s - min(burst, max(1.0, per_s)) * self._line_s
         self._addresses: dict[str, _AddressLines] = {}
-        # The addresses that are silent, the longest-silent first.
+        # The addresses whose events are dropped, the earliest first.
         self._silent: dict[str, _AddressLines] = {}
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
@@ -156,7 +156,7 @@ class AddressLog:
         self._log(event, **fields)
 
     def of_address(self, origin: str, event: LogEvent, /, **fields: object) -> None:
-        """Log an event of a client. `origin` is what counts as one address: an IPv4 address or an IPv6 /64."""
+        """Log an event of a client. `origin` is its address for the limit: an IPv4 address or an IPv6 /64."""
         if self._line_s:
             if not self._enabled(event):
                 return
@@ -165,7 +165,7 @@ class AddressLog:
                 self._report_recovered(now)
             lines = self._addresses.get(origin) or self._remember(origin, now)
             recovered_at = (lines.recovered_at if lines.recovered_at > now else now) + self._line_s
-            # A billionth of a second is nothing but rounding.
+            # A billionth of a second is a rounding error.
             if lines.dropped or recovered_at - now > self._full_s + 1e-9:
                 lines.dropped += 1
                 self._silent[origin] = lines
@@ -183,7 +183,7 @@ class AddressLog:
         return len(self._addresses)
 
     def _report_recovered(self, now: float) -> None:
-        # An address falls silent when it has used up everything, so those that fell silent first recover first.
+        # An address is dropped from once it has used up everything, so the earliest recovers first.
         while self._silent:
             origin, lines = next(iter(self._silent.items()))
             if lines.recovered_at - now > self._resume_s + 1e-9:
@@ -215,8 +215,11 @@ class LineWriter(Generic[_Item]):
     def __init__(self, descriptor: int, name: str, gather_s: float = 0.0) -> None:
         self._descriptor = descriptor
         self._gather_s = gather_s
-        # The thread takes items out while the caller appends, so this is always the same deque.
+        # Never replaced: the thread takes items out while the caller appends.
         self._queue: deque[_Item] = deque()
+        # What the thread has taken out and has not turned into text, and text that has not been written.
+        self._items: list[_Item] = []
+        self._rest = memoryview(b"")
         self._lost = 0
         self._lost_lock = threading.Lock()
         self._news = threading.Event()
@@ -228,30 +231,37 @@ class LineWriter(Generic[_Item]):
 
     def put(self, item: _Item) -> None:
         """Queue an item. Call this from one thread only."""
-        if len(self._queue) >= _MOST_QUEUED:
+        if len(self._queue) >= _MOST_QUEUED or not self._append(item):
             with self._lost_lock:
                 self._lost += 1
             return
-        if self._lost:
-            self._queue.extend(self._take_lost())
-        self._queue.append(item)
         if not self._news.is_set():
             self._news.set()
 
     def close(self, within_s: float) -> bool:
-        """Write what is queued. False if that was not possible in this time."""
+        """Write what is queued; False if that was not possible within this time."""
         self._closing.set()
         self._news.set()
         self._thread.join(within_s)
         self._abandoned = True
         return self._complete
 
+    def _append(self, item: _Item) -> bool:
+        """Append it, after what says how many were lost before it; False if there is no memory for it."""
+        try:
+            if self._lost:
+                self._queue.extend(self._take_lost())
+            self._queue.append(item)
+        except MemoryError:
+            return False
+        return True
+
     def _line(self, item: _Item) -> str:
         """Turn an item into a line, without its line ending."""
         return str(item)
 
     def _lost_items(self, lost: int) -> list[_Item]:
-        """What is written in place of this many lost items."""
+        """The item that is written in place of this many lost ones."""
         return []
 
     def _take_lost(self) -> list[_Item]:
@@ -260,31 +270,53 @@ class LineWriter(Generic[_Item]):
         return self._lost_items(lost) if lost else []
 
     def _run(self) -> None:
+        starved = False
+        while not self._abandoned:
+            try:
+                if starved:
+                    # An event that is waited for would take more memory.
+                    select.select((), (), (), _FIRST_RETRY_S)
+                starved = True
+                self._complete = self._write_until_closed()
+            except MemoryError:
+                continue  # Where it was is in `_items` and `_rest`.
+            return
+
+    def _write_until_closed(self) -> bool:
         closing = False
         while not closing:
-            self._news.wait()
+            if not (self._items or self._rest):
+                self._news.wait()
             self._closing.wait(self._gather_s)
             self._news.clear()
-            # Looked at after the news and before the queue, so that neither the end nor an event before it is missed.
+            # Read after waiting and before the queue, so that neither the close nor an event before it is missed.
             closing = self._closing.is_set()
-            while items := self._next_items():
-                text = "".join([f"{self._line(item)}\n" for item in items])
-                if not self._write(text.encode(errors="backslashreplace")):
-                    return
-        self._complete = True
+            while self._rest or self._take_items():
+                if not self._rest:
+                    text = "".join([f"{self._line(item)}\n" for item in self._items])
+                    self._rest = memoryview(text.encode(errors="backslashreplace"))
+                    self._items = []
+                if not self._write_rest():
+                    return False
+        return True
 
-    def _next_items(self) -> list[_Item]:
-        count = min(len(self._queue), _MOST_WRITTEN_AT_ONCE)
-        return [self._queue.popleft() for _ in range(count)] or self._take_lost()
+    def _take_items(self) -> bool:
+        if not self._items:
+            count = min(len(self._queue), _MOST_WRITTEN_AT_ONCE)
+            for _ in range(count):
+                self._items.append(self._queue[0])
+                self._queue.popleft()
+            if not count:
+                self._items = self._take_lost()
+        return bool(self._items)
 
-    def _write(self, data: bytes) -> bool:
-        """Write all of it, whatever happens in between. False if the writer was closed before that worked."""
-        rest = memoryview(data)
+    def _write_rest(self) -> bool:
+        """Write all of it, and retry after errors; False if the writer was closed first."""
         pause_s = _FIRST_RETRY_S
-        while rest:
-            written = self._try_to_write(rest)
+        while self._rest:
+            written = self._try_to_write(self._rest)
             if written:
-                rest = rest[written:]
+                self._rest = self._rest[written:]
                 pause_s = _FIRST_RETRY_S
             elif self._abandoned or (written is None and self._closing.is_set()):
                 return False
@@ -303,7 +335,7 @@ class LineWriter(Generic[_Item]):
             poll.poll(_POLL_MS)
             return 0
         except OSError:
-            # A full disk can get room again, and a named pipe a new reader. A pipe without one costs a try every 5 s.
+            # A disk can get space again, and a named pipe a new reader. A pipe without one costs an attempt every 5 s.
             return None
 
 

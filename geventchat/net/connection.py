@@ -3,18 +3,18 @@
 Does not write to the socket (delivery does), does not know what a line means (the dialect does), and waits
 only in its waiter.
 
-What a client can make the server do is limited here, in this order, before a line is parsed: its own lines and
-bytes per second, those of its address, and its answers that wait to be sent. What the others can take is the chat's
-to know: it answers Busy. Invariants:
-- At most `chunk_bytes` of input are held unparsed, and at most `batch_lines` of it as lines.
-- A client that is not read is slowed down and loses nothing, unless it hangs up: then what its limits admit at that
-  moment is handled.
+Before a line is parsed, these limits apply, in this order: the client's own lines and bytes per second, those of its
+address, and its answers that wait to be sent. The chat answers Busy when the recipients cannot take more.
+
+Invariants:
+- At most `chunk_bytes` of input are held unparsed, and at most `piece_lines` of it as lines.
+- A client that is over a limit is read later and loses nothing, unless it hangs up: then only the lines that its limits
+  admit at that moment are handled.
 """
 
 from __future__ import annotations
 
 import socket
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,18 +41,22 @@ from geventchat.settings import Limits
 
 _READ, _WRITE = 1, 2
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
-# A line costs at least as much as this many bytes: tiny ones take longer to handle than their bytes suggest.
+# A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
+# their bytes suggest.
 _LEAST_LINE_COST = 32
 # Answers of fewer bytes are charged together with others.
 _LEAST_ANSWER_COST = 1_024
-# Nothing can be sent any more, or nothing is to be.
+# How often a client checks for free memory before it is disconnected, and how long it waits in between.
+_MEMORY_TRIES = 10
+_MEMORY_RETRY_S = 0.1
+# Reasons after which nothing is sent: nothing can be, or nothing should be.
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
 
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """What all connections of a server share."""
+    """The shared parts of all connections of a server."""
 
     chat: Chat
     announcer: Announcer
@@ -66,7 +70,7 @@ class ServerContext:
 
 
 class Announcer:
-    """Tells those who are here of departures that had to wait."""
+    """Announces departures that had to wait at a gate."""
 
     def __init__(self, loop: Loop, chat: Chat) -> None:
         self._loop = loop
@@ -74,7 +78,7 @@ class Announcer:
         self._running = False
 
     def wake(self) -> None:
-        """Somebody has left."""
+        """Announce the departures that are pending."""
         if not self._running and self._chat.announce_departures() is not None:
             self._running = True
             gevent.spawn_raw(self._run)
@@ -84,10 +88,13 @@ class Announcer:
         self._loop.wait(watcher)
 
     def _run(self) -> None:
-        while (gate := self._chat.announce_departures()) is not None:
-            with gate.admission(self, "departures"):
-                self._chat.announce_departures()
-        self._running = False
+        try:
+            while (gate := self._chat.announce_departures()) is not None:
+                with gate.admission(self, "departures"):
+                    self._chat.announce_departures()
+        finally:
+            # Whatever happens here, the next one who leaves wakes it again.
+            self._running = False
 
 
 class Connection:
@@ -133,7 +140,7 @@ class Connection:
         self._name = ""
         self._transport = transport
         self._context = context
-        self._subscriber = Subscriber(transport, audience, context.delivery, self._lost)
+        self._subscriber = Subscriber(transport, audience, context.delivery, self._on_lost)
         self._session = Session(self._subscriber)
         self._waiter = Waiter(context.loop, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
@@ -152,7 +159,7 @@ class Connection:
         self._readable: Any = context.loop.loop.io(transport.fileno(), _READ)
 
     def run(self, idle_s: float, idle_notice: DisconnectNotice | None) -> None:
-        """The whole conversation; the body of the client's greenlet. `idle_s` 0 means no idle time-out."""
+        """Serve the client until it leaves; the body of its greenlet. `idle_s` 0 means no idle time-out."""
         reason = CloseReason.FAULT
         try:
             self._waiter.start(idle_s, self._context.limits.login_s)
@@ -161,24 +168,27 @@ class Connection:
             reason = ended.reason
         except OSError:
             reason = CloseReason.RESET
-        except Exception:
-            self._log_fault(traceback.format_exc().rstrip())
+        except Exception as error:
+            if isinstance(error, MemoryError):
+                # What waits for this client is not sent any more: it takes the memory that is missing.
+                self._subscriber.close()
+            self._log_fault(self._context.delivery.failure(error)[1])
         finally:
             self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
 
     def refuse(self, reason: NoticeReason) -> None:
-        """Send the reason for the refusal, and close; instead of `run`."""
+        """Send the reason for the refusal, and close. Called instead of `run`."""
         self._end(CloseReason.REFUSED, DisconnectNotice(reason, as_error=True))
 
     def shut_down(self) -> None:
-        """The server is stopping: say so, and close."""
+        """Tell the client that the server is stopping, and close."""
         if not self._closing and not self._waiter.ended:
             self._context.chat.close(self._session)
             self._subscriber.deliver(DisconnectNotice(NoticeReason.SHUTDOWN))
             self._waiter.interrupt(CloseReason.SHUTDOWN)
 
     def drop(self) -> None:
-        """There is no time left: close at once."""
+        """Close at once, without sending what is pending."""
         self._subscriber.close()
         self._waiter.interrupt(CloseReason.RESET)
 
@@ -187,15 +197,18 @@ class Connection:
     def _serve(self) -> CloseReason:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
         sniffer: Sniffer | None = Sniffer(limits.line_bytes)
+        reserve = self._context.delivery.reserve
         while True:
-            # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets
-            # everyone else have their turn.
+            if reserve.is_spent:
+                self._wait_for_memory()
+            # Waits before each read, not only when nothing is readable, so that a client that never pauses yields to
+            # the others.
             if self._subscriber.answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
             overdue = self._waiter.until_input(readable)
-            size = limits.chunk_bytes if self._name else limits.login_chunk_bytes
+            most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
             try:
-                chunk = recv(size)
+                chunk = recv(most)
             except BlockingIOError:
                 if overdue:
                     return CloseReason.IDLE
@@ -209,28 +222,37 @@ class Connection:
                 if verdict:
                     sniffer = None
             now = self._context.clock.monotonic()
-            self._charge(max(len(chunk), _LEAST_LINE_COST * chunk.count(b"\n")), now)
+            self._charge(max(len(chunk), _LEAST_LINE_COST * max(1, chunk.count(b"\n"))), now)
             lines = 0
             pieces = self._pieces(chunk)
-            # Those are the only references to it: a client that is held back holds back one copy of its input.
+            # The pieces are its only references, so that a client that waits keeps one copy of its input.
             del chunk
             for piece in pieces:
-                batch = self._framing.feed(piece)
-                lines += len(batch)
-                if batch and not self._handle_in_time(batch):
+                complete = self._framing.feed(piece)
+                lines += len(complete)
+                if complete and not self._handle_in_time(complete):
                     return CloseReason.QUIT
-                del batch
+                del complete
             if not lines:
                 if overdue:
                     return CloseReason.IDLE
                 self._wait_for_bytes(now)
-            # Otherwise a client that says nothing more would keep its last chunk in memory.
+            # Otherwise an idle client would keep its last chunk in memory.
             del pieces, piece
 
+    def _wait_for_memory(self) -> None:
+        """Wait until memory is free. A client that has waited too long is disconnected, which frees its own."""
+        for _ in range(_MEMORY_TRIES):
+            if self._context.delivery.reserve.refill():
+                return
+            self._waiter.pause(_MEMORY_RETRY_S)
+        if not self._context.delivery.reserve.refill():
+            raise MemoryError("no memory to go on reading")
+
     def _pieces(self, chunk: bytes) -> Iterable[bytes]:
-        """Divide a chunk so that each piece is at most one batch."""
+        """Divide a chunk into pieces of at most `piece_bytes` and `piece_lines`."""
         limits = self._context.limits
-        size, lines = limits.batch_bytes, limits.batch_lines
+        size, lines = limits.piece_bytes, limits.piece_lines
         if len(chunk) <= size and chunk.count(b"\n") <= lines:
             return (chunk,)
         return _divided(chunk, size, lines)
@@ -272,8 +294,8 @@ class Connection:
         delay_s = self._bytes.delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)
-        # The first bytes of a connection are charged to its address but do not wait for it: however busy the others of
-        # that address are, a newcomer can log in.
+        # The first bytes of a connection are charged to its address but do not wait for it, so that a newcomer can log
+        # in however busy the address is.
         address = self._address
         if address is None or self._spent < self._context.limits.login_chunk_bytes:
             return
@@ -286,7 +308,7 @@ class Connection:
     def _handle(self, lines: list[Line]) -> bool:
         """Handle lines in order; False when the client has left."""
         session, read = self._session, self._reader.read
-        # Consecutive lines that only say something are one command: one event, one frame, one place in the order.
+        # Consecutive messages are one command: one event, one frame, one place in the order.
         said: list[str] = []
         logged_in = session.name is not None
         asked = False
@@ -317,7 +339,7 @@ class Connection:
         return True
 
     def _do(self, command: Command) -> bool:
-        """Carry out one command, waiting where the chat says so; False when the client has left."""
+        """Run one command, waiting where the chat asks for it; False when the client has left."""
         if type(command) is Login and self._session.name is None:
             return self._log_in(command)
         return self._finish(command, self._context.chat.handle(self._session, command))
@@ -334,7 +356,7 @@ class Connection:
         left = not self._finish(command, self._context.chat.handle(self._session, command))
         if self._session.name is not None:
             self._name = self._session.name.shown
-            # What a login is answered with is not charged to its client: it can list everyone, and logins have a limit.
+            # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._charged = self._subscriber.answered
             self._waiter.logged_in()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
@@ -359,7 +381,7 @@ class Connection:
         return True
 
     def _pay_for_answers(self) -> None:
-        """Between two lines: what the first was answered with has to be sent, and paid for."""
+        """Between two lines: charge the answer to the first, and wait until it is paid for and sent."""
         limits, subscriber = self._context.limits, self._subscriber
         if subscriber.answer_bytes > limits.answer_bytes:
             self._wait_for_answers(pending=True)
@@ -370,7 +392,7 @@ class Connection:
             self._waiter.active()
 
     def _wait_for_answers(self, pending: bool) -> None:
-        """Wait until this client's own answers are sent: it asks faster than it reads."""
+        """Wait until this client, which asks faster than it reads, has been sent its answers."""
         subscriber = self._subscriber
         with closing_watcher(self._context.loop.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while subscriber.answer_bytes and not subscriber.closed:
@@ -380,16 +402,18 @@ class Connection:
 
     # --- The end -----------------------------------------------------------------------------------------------------
 
-    def _lost(self, reason: CloseReason, error: str) -> None:
+    def _on_lost(self, reason: CloseReason, error: str) -> None:
         if error:
             self._log_fault(error)
         self._waiter.interrupt(reason)
 
     def _log_fault(self, error: str) -> None:
-        self._context.log(LogEvent.FAULT, conn=self.number, name=self._name, error=error)
+        self._context.log.of_address(
+            self._origin, LogEvent.FAULT, conn=self.number, name=self._name, error=error
+        )
 
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
-        """Leave the chat, send what is pending, close. Whatever happens here, the socket ends up closed."""
+        """Leave the chat, send what is pending, close. The socket is closed even if this fails."""
         try:
             self._closing = True
             self._waiter.start_closing()
@@ -403,13 +427,13 @@ class Connection:
             pass  # Already closed by the peer.
         except ConnectionEnded as ended:
             reason = ended.reason
-        except Exception:
-            self._log_fault(traceback.format_exc().rstrip())
+        except Exception as error:
+            self._log_fault(self._context.delivery.failure(error)[1])
         finally:
             self._close(reason)
 
     def _flush(self, reason: CloseReason) -> CloseReason:
-        """Send what is pending and the end of the stream, then wait a moment for the other side to end too."""
+        """Send what is pending and FIN, then wait a moment for the peer to close too."""
         limits = self._context.limits
         flush = Timeout(limits.flush_s)
         try:
@@ -442,14 +466,20 @@ class Connection:
                 self._waiter.until(writable)
 
     def _read_to_the_end(self) -> None:
-        # Closing while input is unread would be a reset, which can cost the peer its last lines.
-        while True:
+        # Closing with unread input would reset the connection, which can cost the peer its last lines. A client that sends
+        # more than a burst meanwhile is not read any further, but has time to read.
+        limits = self._context.limits
+        left = limits.burst_bytes
+        while left > 0:
             self._waiter.until(self._readable)
             try:
-                if not self._transport.recv(self._context.limits.chunk_bytes):
-                    return
+                size = len(self._transport.recv(limits.chunk_bytes))
             except BlockingIOError:
                 continue
+            if not size:
+                return
+            left -= size
+        self._waiter.pause(limits.linger_s)
 
     def _free_slot(self) -> None:
         if self._address is not None:
@@ -461,12 +491,14 @@ class Connection:
 
     def _close(self, reason: CloseReason) -> None:
         self._free_slot()
-        self._subscriber.close()
-        self._readable.close()
-        if reason is CloseReason.SLOW:
-            abort(self._transport)
-        self._transport.close()
-        self._on_closed(self)
+        try:
+            self._subscriber.close()
+            if reason is CloseReason.SLOW:
+                abort(self._transport)
+        finally:
+            self._readable.close()
+            self._transport.close()
+            self._on_closed(self)
         if reason is not CloseReason.REFUSED:
             self._context.log.of_address(
                 self._origin,

@@ -70,7 +70,7 @@ def compared_servers(
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one server did in one script."""
+    """The result of one server in one script."""
 
     file: str
     title: str
@@ -80,7 +80,7 @@ class Cell:
     """The file of the first difference."""
     line: int = 0
     message: str = ""
-    """What is different there, or why the script was not played."""
+    """The difference, or the reason why the script was not played."""
     tags: tuple[str, ...] = ()
     """The tags of the line that was not met."""
     script_tags: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
-"""A verdict as styled lines: what failed and where, what was expected and received, the lanes, and hints.
+"""A verdict as styled lines: the failures, the expected and received data, the lanes, and hints.
 
-`report` says everything, `summary` is one line about a verdict, `headline` a few words about a failure, and
+`report` is the complete report, `summary` one line about a verdict, `headline` a few words about a failure, and
 `run_summary` the last line of a run.
 """
 
@@ -36,7 +36,7 @@ _GRADES = {
 
 
 def report(verdict: Verdict) -> Iterator[Line]:
-    """Everything about this verdict; a single line if the script passed or was skipped."""
+    """The complete report of this verdict; one line if the script passed or was skipped."""
     match verdict.outcome:
         case Outcome.PASSED:
             yield [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
@@ -117,7 +117,7 @@ def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:
 
 
 def headline(failure: Failure) -> str:
-    """Who failed to do what."""
+    """The failure in a few words: the client, and what it did not do."""
     match failure.kind:
         case FailureKind.SERVER_DIED:
             return "the server died"
@@ -168,7 +168,7 @@ def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
 
 
 def details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """What was expected and what happened instead."""
+    """The details of a failure: expected and actual."""
     match failure.kind:
         case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
             yield pair("reason", failure.detail, Tone.BAD)
@@ -218,7 +218,7 @@ def _line_details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
     pattern = failure.expected is not None and isinstance(failure.expected.step, ReceivePattern)
     comparable = received is not None and expected is not None and not pattern
     if comparable and "<<" in ((received or "")[:2], (expected or "")[:2]):
-        # One of them cannot be written as a plain line, so both are shown as bytes.
+        # One of the two is not a valid plain line, so both are shown as bytes.
         received = f"<< {render_bytes(failure.received or b'')}"
         expected = f"<< {render_bytes(_wire(failure.expected, verdict.eol))}"
     at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
@@ -231,7 +231,7 @@ def _line_details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
 
 
 def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """A pattern can look as if it matched although a name in it is already bound to something else."""
+    """Notes on the names that are already bound: a pattern can seem to match although one of its names has another value."""
     turn = _turn_of(failure, verdict)
     if turn is None or failure.expected is None or failure.received is None:
         return
@@ -241,7 +241,7 @@ def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:
 
 
 def _bare(text: str | None) -> str:
-    """A plain line without its `<`, so that the two can be compared one above the other."""
+    """A plain line without its `<`, so that both can be compared one above the other."""
     if text is None:
         return "nothing"
     return text[2:] if text.startswith("< ") else "an empty line" if text == "<" else text

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fire import (
+    costs,
     disconnects,
     exhaustion,
     garbage_clients,
@@ -86,6 +87,10 @@ def _logins(args: argparse.Namespace) -> Figures:
 
 def _reconnects(args: argparse.Namespace) -> Figures:
     return asdict(logins.reconnects(args.clients, args.times))
+
+
+def _costs(args: argparse.Namespace) -> Figures:
+    return costs.costs(args.seconds, args.seed, args.keep)
 
 
 def _search(args: argparse.Namespace) -> int:
@@ -194,6 +199,14 @@ def main() -> int:
     scenario("exhaustion", _exhaustion, "no free descriptor; a full accept queue", clients=100, newcomers=200)
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
+    scenario(
+        "costs",
+        _costs,
+        "a search for the line that costs most beside a plain message",
+        seconds=60.0,
+        seed=1,
+        keep=False,
+    )
 
     help = "attacks on a real server with default settings"
     _attack_parser(scenarios.add_parser("attack", help=help, description=help))

@@ -27,6 +27,18 @@ class State(enum.Enum):
     """Closed by this client."""
 
 
+def receive(sock: socket.socket, received: bytearray) -> State:
+    """Read once from a non-blocking socket; returns the state of its connection."""
+    try:
+        data = sock.recv(_CHUNK_BYTES)
+    except BlockingIOError:
+        return State.OPEN
+    except OSError:
+        return State.RESET
+    received += data
+    return State.OPEN if data else State.FIN
+
+
 class Client:
     """One client. Keeps everything it receives; what the server does not take yet waits."""
 
@@ -48,7 +60,7 @@ class Client:
         return bytes(self.received).split(b"\n")[:-1]
 
     def find_next(self, words: bytes) -> bool:
-        """True when this was received after whatever was found before it."""
+        """True when this was received after the last match."""
         at = self.received.find(words, self._found)
         if at >= 0:
             self._found = at + len(words)
@@ -77,20 +89,12 @@ class Client:
 
     def read(self) -> None:
         """Read what has arrived."""
-        try:
-            data = self.sock.recv(_CHUNK_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._end(State.RESET)
-            return
-        if data:
-            self.received += data
-        else:
-            self._end(State.FIN)
+        state = receive(self.sock, self.received)
+        if state is not State.OPEN:
+            self._end(state)
 
     def stop_reading(self) -> None:
-        """From now on what the server sends stays in the kernel."""
+        """Stop reading: output of the server stays in the kernel."""
         self.reads = False
         self._pool.unregister(self)
 

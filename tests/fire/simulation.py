@@ -20,10 +20,9 @@ from geventchat import Config, Server
 from geventchat.log import LogEvent
 from geventchat.net.connection import ServerContext
 from geventchat.net.delivery import Audience
-from tests.fire.clients import State
+from tests.fire.clients import State, receive
 from tests.geventchat.virtual_time import VirtualTime, virtual_time
 
-_CHUNK_BYTES = 262_144
 # Seconds of virtual time that one client's bytes can wait for the server.
 _MAX_WAITS = 300
 
@@ -83,12 +82,12 @@ class SimulatedClient:
             return None
 
     def stop_reading(self) -> None:
-        """From now on what the server sends stays in the kernel."""
+        """Stop reading: output of the server stays in the kernel."""
         self.reads = False
         self._simulation.unregister(self, self._sock)
 
     def resume_reading(self) -> None:
-        """Read what has arrived meanwhile, and what arrives."""
+        """Read from now on, including what has arrived meanwhile."""
         self.reads = True
         self._simulation.register(self, self._sock)
 
@@ -110,17 +109,9 @@ class SimulatedClient:
 
     def read(self) -> None:
         """Read what has arrived."""
-        try:
-            data = self._sock.recv(_CHUNK_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._end(State.RESET)
-            return
-        if data:
-            self.received += data
-        else:
-            self._end(State.FIN)
+        state = receive(self._sock, self.received)
+        if state is not State.OPEN:
+            self._end(state)
 
     def _end(self, state: State) -> None:
         if self.state is State.OPEN:
@@ -151,7 +142,7 @@ class Simulation(VirtualTime):
 
     @property
     def context(self) -> ServerContext:
-        """What the server's connections share."""
+        """The context that the server's connections share."""
         on_connect: Any = next(iter(self._on_connect.values()))
         context: ServerContext = on_connect.args[1]
         return context

@@ -152,11 +152,13 @@ def test_the_worst_case_of_memory_is_the_one_that_is_published():
 
 def test_each_part_of_the_worst_case_of_memory_counts():
     worst = worst_memory_bytes(LIMITS, 100)
-    for name in ("line_bytes", "chunk_bytes", "batch_bytes", "answer_bytes"):
+    for name in ("line_bytes", "chunk_bytes", "piece_bytes"):
         more = replace(LIMITS, **{name: getattr(LIMITS, name) + 1})
         assert worst_memory_bytes(more, 100) == worst + 100
-    assert worst_memory_bytes(replace(LIMITS, queue_bytes=LIMITS.queue_bytes + 1), 100) == worst + 200
-    assert worst_memory_bytes(LIMITS, 100, people=101) == worst + 100 * (244 + 256)
+    for name in ("queue_bytes", "answer_bytes"):
+        more = replace(LIMITS, **{name: getattr(LIMITS, name) + 1})
+        assert worst_memory_bytes(more, 100) == worst + 300
+    assert worst_memory_bytes(LIMITS, 100, people=101) == worst + 100 * (3 * 244 + 256)
     assert worst_memory_bytes(replace(LIMITS, contacts=99), 100) == worst - 100 * 256
     assert worst_memory_bytes(LIMITS, 100, behind=0) < worst_memory_bytes(LIMITS, 100, behind=1)
 

@@ -1,10 +1,13 @@
-"""One client's connection from end to end: its limits, what it waits for, and how it ends; in virtual time."""
+"""One client's connection from start to end: its limits, its waits and its ends; in virtual time."""
 
 from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import Any
 
 import gevent
@@ -82,7 +85,7 @@ def finished(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return SlowChat.finished
 
 
-def test_a_job_delays_its_own_client_and_nobody_else(finished: list[str]):
+def test_a_job_delays_only_its_own_client(finished: list[str]):
     with simulate(config()) as simulation:
         alice, bob = log_in(simulation, "alice", "bob")
         alice.send_lines("MSG before", "PING x", "MSG after")
@@ -99,7 +102,7 @@ def test_a_job_delays_its_own_client_and_nobody_else(finished: list[str]):
         assert finished == ["x"]
 
 
-def test_what_finishes_a_job_can_ask_for_more(finished: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_the_finish_of_a_job_can_request_another(finished: list[str], monkeypatch: pytest.MonkeyPatch):
     def once_more(chat: SlowChat, session: Session, ping: Ping) -> Any:
         SlowChat.next_result = answer
         return Pending(lambda: gevent.sleep(2) or "second", lambda token: answer(chat, session, Ping(token)))
@@ -114,7 +117,7 @@ def test_what_finishes_a_job_can_ask_for_more(finished: list[str], monkeypatch: 
         assert taken(alice) == b"PONG second\n"
 
 
-def test_what_finishes_a_job_can_end_the_connection(finished: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_the_finish_of_a_job_can_end_the_connection(finished: list[str], monkeypatch: pytest.MonkeyPatch):
     def leave(chat: SlowChat, session: Session, ping: Ping) -> Leave:
         chat.leave(session)
         return LEAVE
@@ -235,7 +238,7 @@ def busy_chat(monkeypatch: pytest.MonkeyPatch) -> type[BusyChat]:
 
 
 @pytest.mark.parametrize("way", ["half-close", "close"])
-def test_a_client_that_hangs_up_at_a_gate_leaves_at_once_and_what_it_wanted_to_say_is_dropped(
+def test_a_client_that_hangs_up_at_a_gate_leaves_at_once_and_its_message_is_dropped(
     busy_chat: type[BusyChat], way: str
 ):
     with simulate(config()) as simulation:
@@ -349,7 +352,7 @@ def test_a_pasted_half_close_within_the_limits_arrives_whole():
         assert alice.state is State.FIN
 
 
-def test_a_reset_while_lines_wait_ends_within_a_turn_of_the_loop():
+def test_a_reset_while_lines_wait_ends_within_an_iteration_of_the_loop():
     with Server(config(lines_per_s=1, burst_lines=2)) as server:
         sock = socket.create_connection(server.addresses["line"])
         sock.sendall(b"LOGIN alice\n" + b"PING\n" * 10)
@@ -454,6 +457,37 @@ def test_a_newcomer_of_a_busy_address_can_log_in():
         assert newcomer.received.startswith(b"OK\n")
 
 
+def test_clients_that_come_and_go_do_not_silence_their_address_once_they_have_gone():
+    with simulate(config()) as simulation:
+        alice, bob = log_in(simulation, "alice", "bob")
+        for _ in range(2_000):
+            client = simulation.connect()
+            client.send(b"x" * 4_000 + b"\n" + b"x" * 4_000)
+            simulation.run_until_idle()
+            client.close()
+            simulation.advance(0.05)
+        # Both burst and debt have come back.
+        simulation.advance(2 * 1_048_576 / 65_536)
+        alice.send_lines("MSG " + "x" * 4_000, "MSG still here")
+        simulation.run_until_idle()
+        assert bob.received.endswith(b"MSG alice still here\n")
+
+
+def test_a_read_that_completes_no_line_costs_as_much_as_a_line():
+    limits = {"bytes_per_s": 32, "burst_bytes": 3_200, "address_bytes_per_s": 0}
+    with simulate(config(**limits)) as simulation:
+        (alice,) = log_in(simulation, "alice")
+        simulation.advance(3_200)
+        for _ in range(150):
+            alice.send(b"x")
+            simulation.run_until_idle()
+        alice.send(b"\n")
+        simulation.run_until_idle()
+        assert alice.received == b""
+        simulation.advance(10)
+        assert alice.received.startswith(b"ERR")
+
+
 def test_logins_of_one_address_have_a_rate_and_those_of_another_do_not_wait_for_it():
     limits = {"address_logins_per_s": 1, "address_burst_logins": 2}
     with simulate(config(**limits)) as simulation:
@@ -545,7 +579,7 @@ def test_lines_that_arrived_while_the_process_stood_still_are_handled():
         assert bob.received.endswith(b"INFO idle-timeout\n")
 
 
-def test_half_a_line_that_arrived_while_the_process_stood_still_is_no_activity():
+def test_half_a_line_that_arrived_while_the_process_stood_still_is_not_activity():
     with simulate(config(idle_s=60)) as simulation:
         (alice,) = log_in(simulation, "alice")
         simulation.advance(59)
@@ -657,3 +691,92 @@ def test_a_connection_beyond_the_slots_of_its_address_is_refused():
         simulation.run_until_idle()
         assert refused.received == b"ERR too-many-connections\n"
         assert refused.state is State.FIN
+
+
+@pytest.mark.parametrize("way", ["refused", "quit"])
+def test_a_client_that_goes_on_sending_while_it_is_disconnected_is_read_no_further_than_a_burst(way: str):
+    limits = {"clients_per_address": 1, "burst_bytes": 10_000, "chunk_bytes": 1_000, "linger_s": 1}
+    with simulate(config(**limits)) as simulation:
+        if way == "quit":
+            (client,) = log_in(simulation, "alice")
+            client.stop_reading()
+            client.send_lines("QUIT")
+        else:
+            log_in(simulation, "alice")
+            client = simulation.connect()
+            client.stop_reading()
+        connection = connection_of(simulation, -1)
+        client._push(memoryview(b"x" * 50_000))
+        simulation.run_until_idle()
+        assert 39_000 <= unread(connection._transport) <= 40_000
+        simulation.advance(0.9)
+        assert connection_of(simulation, -1) is connection, "it had no time to read"
+        simulation.advance(0.1)
+        assert simulation.server.clients == (0 if way == "quit" else 1)
+
+
+# --- What is held, and what is handled at a time ---------------------------------------------------------------------
+
+
+def connection_of(simulation: Simulation, index: int) -> Any:
+    return list(simulation.server._connections.values())[index]
+
+
+def unread(sock: socket.socket) -> int:
+    return int.from_bytes(ioctl(sock.fileno(), FIONREAD, bytes(4)), sys.byteorder)
+
+
+@pytest.mark.parametrize(("logged_in", "most"), [(True, 16_384), (False, 4_096)])
+def test_a_client_that_waits_for_its_rate_holds_one_chunk(logged_in: bool, most: int):
+    with simulate(config(bytes_per_s=1, burst_bytes=100)) as simulation:
+        client = log_in(simulation, "alice")[0] if logged_in else simulation.connect()
+        sock = connection_of(simulation, 0)._transport
+        client._push(memoryview(b"x" * 30_000))
+        simulation.run_until_idle()
+        assert unread(sock) == 30_000 - most
+
+
+@pytest.mark.parametrize("line", ["x", "x" * 500])
+def test_lines_are_handled_in_bounded_batches(line: str, monkeypatch: pytest.MonkeyPatch):
+    batches: list[tuple[int, int]] = []
+    handle = Chat.handle
+
+    def recording(self: Chat, session: Session, command: Command) -> Any:
+        if isinstance(command, Say):
+            batches.append((len(command.texts), sum(len(f"MSG {text}\n") for text in command.texts)))
+        return handle(self, session, command)
+
+    monkeypatch.setattr(Chat, "handle", recording)
+    with simulate(config(lines_per_s=0)) as simulation:
+        alice, bob = log_in(simulation, "alice", "bob")
+        alice.send_lines(*[f"MSG {line}"] * 2_000)
+        simulation.run_until_idle()
+        assert said(bob) == 2_000
+    assert all(lines <= 64 for lines, _ in batches)
+    # A batch can begin with the rest of a line that the batch before had begun.
+    assert all(size <= 8_192 + len(line) for _, size in batches)
+
+
+def test_blank_lines_are_lines_too():
+    with simulate(config(**RATED)) as simulation:
+        alice, bob = log_in(simulation, "alice", "bob")
+        alice.send_lines(*[""] * 50, "MSG hi")
+        simulation.run_until_idle()
+        assert said(bob) == 0
+        simulation.advance(4)
+        assert said(bob) == 1
+
+
+def test_faults_are_logged_within_the_limit_of_their_address(monkeypatch: pytest.MonkeyPatch):
+    def faulty(self: Chat, session: Session, command: Command) -> Any:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(Chat, "handle", faulty)
+    with simulate(config(address_burst_log_lines=30)) as simulation:
+        for _ in range(50):
+            client = simulation.connect()
+            client.send_lines("PING")
+            simulation.run_until_idle()
+        events = simulation.logged["connected"] + simulation.logged["disconnected"] + len(simulation.faults)
+        assert events == 30
+        simulation.faults.clear()

@@ -19,15 +19,15 @@ CONNECTION_BYTES = 16_384
 PERSON_BYTES = 244
 # A name that somebody has written to, 20 letters of four bytes, and its entry in a dictionary: 208 bytes were measured.
 CONTACT_BYTES = 256
-# A view holds on to at most twice its bytes.
-VIEW_FACTOR = 2
+# A view holds on to at most twice its bytes, and small pieces are objects.
+OUTPUT_FACTOR = 3
 # Everything in SECURITY.md that is said to happen "at once", with room for a busy machine.
 NAME_FREE_S = 0.1
 # What a busy machine adds to every wait.
 UNHURRIED_S = 5.0
 # What is left to do for clients that have gone, in seconds of CPU per second.
 CPU_AFTER_PER_S = 0.5
-# One batch in the dialect that spells it with the most bytes: 64 lines, each with the longest name, of three bytes for one.
+# One piece of input grows by this in the dialect that spells it with the most bytes: 64 lines, each with the longest name.
 _GROWTH = 8
 # A connection is connected, logged in and disconnected; a few lines are the server's own.
 _OWN_LOG_LINES = 100
@@ -44,17 +44,17 @@ def worst_memory_bytes(
     """
     people = clients if people is None else people
     behind = clients if behind is None else behind
-    each = CONNECTION_BYTES + limits.line_bytes + limits.chunk_bytes + limits.batch_bytes
+    each = CONNECTION_BYTES + limits.line_bytes + limits.chunk_bytes + limits.piece_bytes
     each += CONTACT_BYTES * min(limits.contacts, people)
-    output = VIEW_FACTOR * limits.queue_bytes + limits.answer_bytes + PERSON_BYTES * people
+    output = OUTPUT_FACTOR * (limits.queue_bytes + limits.answer_bytes + PERSON_BYTES * people)
     return clients * each + behind * output
 
 
 def worst_wait_s(limits: Limits, addresses: int) -> float:
-    """How long a speaker or a newcomer can wait at the room's gate: one batch of each other address, at the floor rate."""
+    """How long a speaker or a newcomer can wait at the room's gate: a piece of input per address, at the floor rate."""
     if not limits.floor_bytes_per_s:
         return 0.0
-    return addresses * _GROWTH * limits.batch_bytes / limits.floor_bytes_per_s
+    return addresses * _GROWTH * limits.piece_bytes / limits.floor_bytes_per_s
 
 
 def worst_log_lines(limits: Limits, addresses: int, seconds: float) -> float:

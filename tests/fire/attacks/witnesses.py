@@ -101,7 +101,7 @@ class Witnesses:
 
 
 class _Login:
-    """Somebody who logs in, is answered, and leaves."""
+    """A newcomer that logs in, is answered, and leaves."""
 
     def __init__(self, load: Load, address: tuple[str, int], source: str, dialect: str, name: str) -> None:
         self.began = time.monotonic()
