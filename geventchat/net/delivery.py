@@ -14,8 +14,8 @@ Conditions of a Subscriber; several can hold at once:
   `send` of the shared bytes.
 - closed:     nothing is kept and nothing is sent; none of the others holds.
 
-In a large room, arrivals and departures are announced a few times per second, together with everything said meanwhile,
-because each batch costs one send per member. Until then the batch stays open. A client with private frames gets them at
+In a large room, arrivals and departures are announced together with the next message, or after a time that grows with
+the room: each batch costs one send per member. Until then the batch stays open. A client with private frames gets them at
 once, after what the batch holds so far, and the rest when the batch ends.
 
 Invariants:
@@ -67,9 +67,10 @@ _BEHIND_SHARE = 4
 _PROBE_S = 6.0
 # The burst for clients that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
-# A batch of arrivals and departures alone stays open for this long in a room with at least this many members.
-_PRESENCE_S = 0.1
+# In a room with at least this many members, a batch of arrivals and departures alone stays open for this long per member:
+# about forty times what it takes to send it, so that churn costs the others a fortieth of the time.
 _PRESENCE_MEMBERS = 500
+_PRESENCE_S_PER_MEMBER = 0.0002
 # A smaller piece that waits for one client alone is joined with its neighbours: an object would cost more than it contains.
 _SMALL_BYTES = 256
 # How long after a MemoryError the same batch is tried again.
@@ -178,7 +179,7 @@ class Audience:
         members = len(self.in_sync) + len(self.backlogged)
         if self.urgent or members < _PRESENCE_MEMBERS or self.size >= self._delivery.outgoing_bytes:
             return 0.0
-        return max(0.0, self.batch_ended_at + _PRESENCE_S - now)
+        return max(0.0, self.batch_ended_at + members * _PRESENCE_S_PER_MEMBER - now)
 
 
 class Subscriber:

@@ -482,6 +482,10 @@ def _whole(piece: Any) -> Any:
     return piece.obj if isinstance(piece, memoryview) else piece
 
 
+PRESENCE_S_PER_MEMBER = 0.005
+"""In the large rooms of tests, which have few members."""
+
+
 def in_world(
     body: Callable[[World], None], limits: Limits = LIMITS, *, large_room: int | None = None
 ) -> None:
@@ -491,6 +495,7 @@ def in_world(
         patch.setattr(delivery_module, "_unsent_by_kernel", lambda socket: 0)
         if large_room is not None:
             patch.setattr(delivery_module, "_PRESENCE_MEMBERS", large_room)
+            patch.setattr(delivery_module, "_PRESENCE_S_PER_MEMBER", PRESENCE_S_PER_MEMBER)
         with fresh_world(_Loop) as fresh:
             time = VirtualTime(fresh.hub, fresh.loop)
             gevent.spawn(lambda: body(World(time, limits))).get()
