@@ -75,6 +75,8 @@ def update(
         script = read(before, shown(path))
     except (ScriptError, OSError):
         return UpdateResult(play_file(path, target, play_options))
+    # What comes after the answers to a fence line would be written into a later turn than its own.
+    play_options = replace(play_options, trust_answers=False)
     verdict = play(script, target, play_options, keep_going=True)
     if verdict.outcome is not Outcome.FAILED:
         return UpdateResult(verdict)

@@ -96,10 +96,24 @@ class Needs(_InFile):
 
 @dataclass(frozen=True, slots=True)
 class FenceLine(_InFile):
-    """A line that the server must answer, and the answers that count."""
+    """A line that the server must answer, and the answers that count. Without a line: no fence, whatever else says so."""
 
-    question: str
-    answers: tuple[str, ...]
+    question: str = ""
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FenceAfter(_InFile):
+    """How the line begins that a client sends before it is asked a fence line."""
+
+    beginning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfenced(_InFile):
+    """The clients that are never asked a fence line."""
+
+    clients: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,20 @@ class LineEnd(_InFile):
 @dataclass(frozen=True, slots=True)
 class Within(_InFile):
     """How long a single operation may take, in real time."""
+
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(_InFile):
+    """How long nothing must come before a server counts as quiet, in real time."""
+
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start(_InFile):
+    """How long the server may take until it listens, in real time."""
 
     microseconds: int
 
@@ -308,7 +336,9 @@ FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
 EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, AnyOrder)
 
-Setting = Title | Server | Needs | FenceLine | LineEnd | Within
+SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start)
+
+Setting = Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
@@ -320,7 +350,9 @@ AnyOrderItem = Receiving | Layout
 Step = ActionStep | ExpectationStep | Repeat | Call | Layout
 Item = Step | Define | Include
 
-AnySetting = TypeVar("AnySetting", Title, Server, Needs, FenceLine, LineEnd, Within)
+AnySetting = TypeVar(
+    "AnySetting", Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start
+)
 
 
 @dataclass(frozen=True, slots=True)

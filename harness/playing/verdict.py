@@ -18,7 +18,7 @@ from harness.language.steps import Ending, ReceivePattern, Script
 from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
 from harness.stage.connection import End
-from harness.stage.fence import Grade
+from harness.stage.fence import SETTLE_S, FenceLineSent, Grade
 
 ACCEPTED_ENDS: Mapping[Ending, frozenset[End]] = {
     Ending.REFUSED: frozenset({End.REFUSED}),
@@ -37,6 +37,14 @@ class Outcome(enum.Enum):
     """The script breaks the language or requires what the target does not know. Never the server's fault."""
     TARGET_ERROR = "target error"
     """There was nothing to play against: it did not start, or the address refuses connections."""
+
+
+class Overtaken(enum.Enum):
+    """How it was noticed that lines come after the answers to fence lines that should have come before."""
+
+    IN_A_TURN = "something came after the answers, in a turn that was not yet or already as expected"
+    AFTER_A_FAILURE = "something came after the answers, in the turn that failed"
+    AT_THE_END = "something came after the last turn had been as expected"
 
 
 class FailureKind(enum.Enum):
@@ -127,6 +135,8 @@ class TurnReport:
     bindings: tuple[Binding, ...] = ()
     """The values of captures at the end of the turn."""
     interruption: Interruption | None = None
+    fence_lines: tuple[FenceLineSent, ...] = ()
+    """What the harness itself sent to the server in this turn."""
 
     @property
     def as_expected(self) -> bool:
@@ -164,6 +174,8 @@ class Performance:
     late_lines: tuple[LateLine, ...] = ()
     server_output: str = ""
     real_s: float = 0.0
+    overtaken: Overtaken | None = None
+    settle_s: float = SETTLE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +204,11 @@ class Verdict:
     target: str = ""
     grade: Grade | None = None
     fenced: bool = False
-    """Whether there was a fence line; where there was one and the grade is weak, a client's leaving has weakened it."""
+    """Whether there was a fence line; where there was one and the grade is weak, some client could not be asked, or the
+    answers were overtaken."""
+    overtaken: Overtaken | None = None
+    settle_s: float = SETTLE_S
+    """How long nothing had to come before the server counted as quiet."""
     virtual_time: bool = False
     clients: tuple[str, ...] = ()
     turns: tuple[TurnReport, ...] = ()
@@ -228,6 +244,8 @@ def judge(performance: Performance) -> Verdict:
         target=performance.target,
         grade=performance.grade,
         fenced=performance.fenced,
+        overtaken=performance.overtaken,
+        settle_s=performance.settle_s,
         virtual_time=performance.virtual_time,
         clients=performance.plan.clients,
         turns=performance.turns,

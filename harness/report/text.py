@@ -61,9 +61,14 @@ def report(verdict: Verdict) -> Iterator[Line]:
 def _grade_note(verdict: Verdict) -> str:
     if verdict.grade is not Grade.SETTLED:
         return ""
+    if verdict.overtaken:
+        return (
+            "  (settled: lines came after the server had answered the fence line, so each turn was also given "
+            f"{verdict.settle_s:g} s of quiet)"
+        )
     if verdict.fenced:
-        return "  (settled: the effects of a client's leaving were waited for, not proven)"
-    return "  (settled: silence is not proven; a fence line would prove it)"
+        return "  (settled: where a client could not be asked, the harness waited for quiet)"
+    return "  (settled: silence is not proven; with a fence line the grade can be `answered`)"
 
 
 def _failed(verdict: Verdict) -> Iterator[Line]:
@@ -72,6 +77,7 @@ def _failed(verdict: Verdict) -> Iterator[Line]:
     if verdict.script.title:
         yield [Span(f"  {verdict.script.title}", Tone.DIM)]
     yield from details(first, verdict)
+    yield from _fence_lines(first, verdict)
     for other in verdict.failures[1:]:
         yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
     yield []
@@ -111,6 +117,22 @@ def server_output(verdict: Verdict) -> Iterator[Line]:
 
 def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:
     return next((turn for turn in verdict.turns if turn.number == failure.turn), None)
+
+
+# Failures in which a line that the client did not send itself can have had a part.
+_NOT_OF_FENCES = (FailureKind.MISSING, FailureKind.DISAGREED, FailureKind.SERVER_DIED)
+
+
+def _fence_lines(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """What the harness itself sent to the server for this client, where that can be part of the failure."""
+    turn = _turn_of(failure, verdict)
+    sent = [one for one in turn.fence_lines if one.client == failure.client] if turn else []
+    if not sent or (failure.kind in _NOT_OF_FENCES and all(one.answer is not None for one in sent)):
+        return
+    for line, answer in dict.fromkeys((one.line, one.answer) for one in sent):
+        said = render_bytes(line.rstrip(b"\r\n"))
+        then = f"answered `{render_bytes(answer.rstrip())}`" if answer is not None else "not answered"
+        yield pair("harness", f"sent the fence line `{said}` to {failure.client}, which was {then}", Tone.DIM)
 
 
 # --- one line -----------------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ class ServerSpec:
     endpoints: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=RealClock)
+    start_s: float | None = None
+    """How long the server may take until it listens; None: as long as the target allows."""
 
 
 class RunningServer:
