@@ -286,7 +286,7 @@ def _expectation_without(step: ExpectationStep, client: str) -> tuple[Expectatio
         if not left or (step.same_for and len(names) < 2):
             return ()  # what is received takes its place
         return (AnyOrder(left, names, line=step.line),)
-    return () if step.client == client else (step,)
+    return () if getattr(step, "client", "") == client else (step,)
 
 
 def _clients(action: ActionStep) -> tuple[str, ...]:

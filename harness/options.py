@@ -128,6 +128,8 @@ OPTIONS = (
     Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true"),
     Option("-v", "also list the scripts that pass", "play", dest="verbose", action="store_true"),
     Option("-j", "the number of processes (1)", "play audit explore compare", "N", dest="jobs", type=_positive, default=1),
+    Option("--ends", "also record ends of connections that the script does not say", "update", action="store_true",
+           pytest="--harness-update-ends"),
     # audit
     Option("--most", "play at most N mutations of each file", "audit", "N", type=_positive,
            pytest="--harness-audit-most"),

@@ -256,7 +256,9 @@ def _update(request: pytest.FixtureRequest, target: Target, how: PlayOptions) ->
     folder = Path(shared) if shared else config.stash[_writers_folder]
     path: Path = request.node.path
     with single_writer(folder, path, request.node.nodeid) as before_writing:
-        result: UpdateResult = update(path, target, how, before_writing=before_writing)
+        result: UpdateResult = update(
+            path, target, how, before_writing=before_writing, ends=config.getoption("harness_update_ends")
+        )
     if result.diff:
         request.node.add_report_section("call", _REWRITTEN, result.diff)
     else:

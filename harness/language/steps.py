@@ -258,6 +258,13 @@ class Ends(_InFile):
     ending: Ending
 
 
+@dataclass(frozen=True, slots=True)
+class Raises(_InFile):
+    """The server's own code raises an exception of this class and does not handle it."""
+
+    error: str
+
+
 # --- layout, blocks, definitions ------------------------------------------------------------------------------
 
 
@@ -334,7 +341,7 @@ SENDING = (Send, SendBytes, SendPattern)
 RECEIVING = (Receive, ReceiveBytes, ReceivePattern)
 FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
-EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, AnyOrder)
+EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
 
 SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start)
 
@@ -344,7 +351,7 @@ Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
 Fault = CallFails | CallTakes | ClockJumps
 ActionStep = Connects | Sending | Acts | Wait | Together | Fault
-ExpectationStep = Receiving | ReceivesNothing | Ends | AnyOrder
+ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder
 TogetherItem = Sending | Layout
 AnyOrderItem = Receiving | Layout
 Step = ActionStep | ExpectationStep | Repeat | Call | Layout

@@ -36,6 +36,7 @@ from harness.language.steps import (
     ExpectationStep,
     FenceLine,
     Item,
+    Raises,
     Receive,
     ReceiveBytes,
     ReceivePattern,
@@ -74,6 +75,11 @@ class Plan:
                     case CallFails() | CallTakes() | ClockJumps() | Acts(_, ConnectionAction.VANISHES):
                         return located
         return None
+
+    def first_raise(self) -> Located[ExpectationStep] | None:
+        """The first step that expects an exception of the server's own code."""
+        found = (one for turn in self.turns for one in turn.expectations if isinstance(one.step, Raises))
+        return next(found, None)
 
 
 def validate(expansion: Expansion) -> Plan:

@@ -18,6 +18,7 @@ from harness.language.steps import (
     RECEIVING,
     AnyOrder,
     Ends,
+    Raises,
     Receive,
     ReceiveBytes,
     ReceivePattern,
@@ -89,6 +90,8 @@ class TurnExpectations:
     """The line and the clients of each group whose order all its clients must share."""
     silences: dict[str, int] = field(default_factory=dict)
     ends: dict[str, tuple[Ends, int]] = field(default_factory=dict)
+    raises: list[tuple[str, str, int]] = field(default_factory=list)
+    """The exceptions of the server's own code: class, file and line."""
 
     @classmethod
     def of(cls, turn: Turn) -> TurnExpectations:
@@ -106,6 +109,8 @@ class TurnExpectations:
                         out.agreements[group] = located.line, same_for
                 case ReceivesNothing(client):
                     out.silences[client] = located.line
+                case Raises(error):
+                    out.raises.append((error, file, located.line))
                 case Ends(client):
                     out.ends[client] = located.step, located.line
                 case step:

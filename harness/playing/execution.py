@@ -66,13 +66,16 @@ from harness.playing.verdict import (
 from harness.stage.connection import End, SocketTimeout
 from harness.stage.fence import FenceFailed, Grade, NoFenceAnswer
 from harness.stage.stage import Client, Stage
-from harness.stage.target import NoSuchConnection, TargetError, UnsupportedSpec
+from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
 
 _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
 
 LATE_S = 60.0
 """How much virtual time a failed run is given, to see whether a missing line was only late."""
+
+ExpectedError = tuple[str, str, int]
+"""The class of an exception, and the file and line that expect it."""
 
 InboxFilter = Callable[[int, Mapping[str, Client]], None]
 """Called at the end of each turn, with its number, before the turn is compared; may change the clients' inboxes."""
@@ -141,14 +144,40 @@ class Execution:
                 # After listening: what the filter takes away must not be waited for.
                 self._inbox_filter(turn.number, self._clients)
                 found = self._match(expected)
+        errors, raised, not_raised = self._errors(expected)
         report = replace(
             self._report(turn, expected, found),
+            errors=errors,
+            raised=raised,
+            not_raised=() if interruption else not_raised,
             interruption=interruption,
             fence_lines=self._stage.take_fence_lines(),
         )
         if interruption is None and not report.as_expected and not self._stage.alive():
             report = replace(report, interruption=self._interruption(turn, FailureKind.SERVER_DIED))
         return report
+
+    def _errors(
+        self, expected: TurnExpectations
+    ) -> tuple[tuple[ServerError, ...], tuple[ExpectedError, ...], tuple[ExpectedError, ...]]:
+        """The exceptions that the turn does not expect, those that it does, and those that did not come."""
+        unexpected, raised, missing = list(self._stage.take_errors()), [], []
+        for one in expected.raises:
+            found = next((error for error in unexpected if error.kind == one[0]), None)
+            if found is None:
+                missing.append(one)
+            else:
+                unexpected.remove(found)
+                raised.append(one)
+        return tuple(unexpected), tuple(raised), tuple(missing)
+
+    def leave(self) -> None:
+        """Let the clients leave; what the server's code does not handle then belongs to the last turn. An OSError may be
+        due to all of them leaving at once, which the script does not say."""
+        self._stage.close_clients()
+        errors = tuple(error for error in self._stage.take_errors() if not error.from_the_system)
+        if errors:
+            self.turns[-1] = replace(self.turns[-1], errors=(*self.turns[-1].errors, *errors))
 
     def _note_overtaken(self, how: Overtaken) -> None:
         # A play with a filter is one of many, and is not played again: it goes on and waits for quiet.

@@ -130,6 +130,7 @@ def perform(
             stage.distrust_answers()
         execution = Execution(plan, stage, keep_going, inbox_filter)
         execution.run()
+        execution.leave()
         turns = tuple(execution.turns)
         if _all_refused(turns):
             raise TargetError(f"connection refused by {target}")
@@ -254,6 +255,12 @@ def missing_features(script: Script, target: Target) -> list[str]:
 
 def _with_faults(plan: Plan, target: Target) -> Target:
     """The target with fault injection, where the plan has faults."""
+    raises = plan.first_raise()
+    if raises is not None and "in-process" not in target.features:
+        raise raises.problem(
+            f"{target} does not show what its code raises",
+            "a server in this process; `needs: in-process` in the header skips the script elsewhere",
+        )
     fault = plan.first_fault()
     if fault is None:
         return target

@@ -19,6 +19,7 @@ from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, FenceLineSent, Grade
+from harness.stage.target import ServerError
 
 ACCEPTED_ENDS: Mapping[Ending, frozenset[End]] = {
     Ending.REFUSED: frozenset({End.REFUSED}),
@@ -65,6 +66,8 @@ class FailureKind(enum.Enum):
     TIMED_OUT = "was kept waiting by the server"
     UNSENDABLE = "could not send the line"
     SERVER_DIED = "lost its server"
+    RAISED = "met an exception"
+    NOT_RAISED = "met no exception"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,12 @@ class TurnReport:
     bindings: tuple[Binding, ...] = ()
     """The values of captures at the end of the turn."""
     interruption: Interruption | None = None
+    errors: tuple[ServerError, ...] = ()
+    """Exceptions of the server's own code that the script does not expect."""
+    not_raised: tuple[tuple[str, str, int], ...] = ()
+    """The exceptions that it expects in vain: class, file and line."""
+    raised: tuple[tuple[str, str, int], ...] = ()
+    """Those that it expects and that came."""
     fence_lines: tuple[FenceLineSent, ...] = ()
     """What the harness itself sent to the server in this turn."""
 
@@ -143,6 +152,8 @@ class TurnReport:
         return (
             self.interruption is None
             and not self.disagreed
+            and not self.errors
+            and not self.not_raised
             and all(client_turn.as_expected for client_turn in self.client_turns)
         )
 
@@ -264,7 +275,7 @@ def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
         return [
             Failure(why.kind, why.client, why.file, why.line, turn.number, at_s=why.at_s, detail=why.detail)
         ]
-    failures = []
+    failures = list(_failures_of_the_server(turn))
     if turn.disagreed:
         clients = " and ".join(turn.disagreed)
         failures.append(
@@ -274,6 +285,15 @@ def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
         )
     found = [failure for one in turn.client_turns for failure in _failures_of(turn, one, eol)]
     return failures + sorted(found, key=_weight)
+
+
+def _failures_of_the_server(turn: TurnReport) -> Iterator[Failure]:
+    where = turn.actions[-1] if turn.actions else None
+    file, line = (where.file, where.line) if where else (turn.file, turn.last_line)
+    for error in turn.errors:
+        yield Failure(FailureKind.RAISED, "", file, line, turn.number, at_s=turn.now_s, detail=error.text)
+    for kind, script, at in turn.not_raised:
+        yield Failure(FailureKind.NOT_RAISED, "", script, at, turn.number, at_s=turn.now_s, detail=kind)
 
 
 def _weight(failure: Failure) -> tuple[int, int]:

@@ -170,7 +170,8 @@ def _reset(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str
 
 def _exception(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     lines = verdict.server_output.splitlines()
-    if any(line.startswith("Traceback") for line in lines):
+    told = any(one.kind is FailureKind.RAISED for one in verdict.failures)
+    if not told and any(line.startswith("Traceback") for line in lines):
         errors = [line for line in lines if _EXCEPTION.match(line)]
         if errors:
             yield f"the server's code raised {errors[-1]}"
@@ -199,6 +200,12 @@ def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
         )
 
 
+def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.kind is FailureKind.RAISED:
+        kind = failure.detail.partition(":")[0].rpartition(".")[2]
+        yield f"if the server may do this, expect `the server raises {kind}` in this turn"
+
+
 def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     if (
         verdict.grade is Grade.SETTLED
@@ -224,6 +231,7 @@ _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _lost_connection,
     _reset,
     _exception,
+    _raised,
     _fence_line_not_answered,
     _overtaken,
     _no_fence,

@@ -20,13 +20,15 @@ from harness.report.styled_text import Line, Span, Tone, padded, width
 from harness.stage.connection import End
 from harness.stage.fence import Grade
 
-SERVER_OUTPUT_LINES = 12
+SERVER_OUTPUT_LINES = 24
 _LABEL_COLUMNS = 12
 _NOTHING_TO_PASTE = (
     FailureKind.SERVER_DIED,
     FailureKind.UNANSWERED,
     FailureKind.NEVER_IDLE,
     FailureKind.DISAGREED,
+    FailureKind.RAISED,
+    FailureKind.NOT_RAISED,
 )
 _GRADES = {
     Grade.EXACT: "exact: the server has nothing left to do",
@@ -145,6 +147,10 @@ def headline(failure: Failure) -> str:
             return "the server died"
         case FailureKind.NEVER_IDLE:
             return "the server never became idle"
+        case FailureKind.RAISED:
+            return f"the server raised {failure.detail.partition(':')[0]}"
+        case FailureKind.NOT_RAISED:
+            return f"the server did not raise {failure.detail}"
         case kind:
             return f"{failure.client} {kind.value}".lstrip()
 
@@ -201,6 +207,12 @@ def details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
             yield pair("expected", "the server keeps running", Tone.WARNING)
             for line in failure.detail.splitlines()[:1]:
                 yield pair("actual", line, Tone.BAD)
+        case FailureKind.RAISED:
+            yield pair("expected", "no exception that the server does not handle", Tone.WARNING)
+            yield pair("actual", failure.detail, Tone.BAD)
+        case FailureKind.NOT_RAISED:
+            yield pair("expected", f"the server raises {failure.detail}", Tone.WARNING)
+            yield pair("actual", "no such exception", Tone.BAD)
         case FailureKind.DISAGREED:
             yield pair("expected", "the same order for all of them", Tone.WARNING)
             yield pair("actual", "the right lines, but in different orders", Tone.BAD, _grade(verdict))

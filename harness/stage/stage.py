@@ -29,7 +29,7 @@ from harness.stage.fence import (
     hides_traceback,
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics
-from harness.stage.target import RunningServer, ServerSpec, Target, TargetError, address_of
+from harness.stage.target import RunningServer, ServerError, ServerSpec, Target, TargetError, address_of
 
 __tracebackhide__ = hides_traceback
 _DYING_S = 0.05
@@ -71,7 +71,7 @@ class Stage:
             self.server: RunningServer = stack.enter_context(self._target.start(self._spec, self.within_s))
             self.loop = self.server.loop
             self._fence = self._make_fence()
-            stack.callback(self._close_clients)
+            stack.callback(self.close_clients)
             self.loop.restart_time()
             self._stack = stack.pop_all()
         return self
@@ -89,7 +89,8 @@ class Stage:
             )
         return self._quiet
 
-    def _close_clients(self) -> None:
+    def close_clients(self) -> None:
+        """Let all clients leave."""
         for client in self._clients.values():
             client.close()
         try:
@@ -177,12 +178,14 @@ class Stage:
         self.require_alive()
 
     def settle(self) -> None:
-        """Fail if any client holds something that was not expected."""
+        """Fail if any client holds something that was not expected, or the server's code raised an exception."""
         self.fence(self._clients.values())
         self.more_comes()
         for client in self._clients.values():
             if client.inbox:
                 raise self.unexpected(client, "nothing")
+        for error in self.take_errors():
+            raise Unexpected(f"the server raised {error.text}\n{self.server_output()}")
 
     def now(self) -> float:
         """Seconds since the stage was ready, in the server's time."""
@@ -199,6 +202,11 @@ class Stage:
     def server_output(self) -> str:
         """What the server wrote last: its output and errors, or the tracebacks of its greenlets."""
         return self.server.output()
+
+    def take_errors(self) -> tuple[ServerError, ...]:
+        """The exceptions that the server's own code did not handle since the last call, where that is known. Whoever
+        takes them expects them or reports them."""
+        return self.server.take_errors()
 
     def require_alive(self) -> None:
         """TargetError where the server has died."""

@@ -35,6 +35,18 @@ class NoSuchConnection(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerError:
+    """An exception that the server's own code raised and did not handle."""
+
+    kind: str
+    """The name of its class."""
+    text: str
+    """`ValueError: no such name`."""
+    from_the_system: bool
+    """Whether it is an OSError."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     """What a script requires of its server, from its `server:` header, and the clock that the server must read."""
 
@@ -63,6 +75,10 @@ class RunningServer:
     def output(self) -> str:
         """What it wrote last: its output and errors, or the tracebacks of its greenlets."""
         return ""
+
+    def take_errors(self) -> tuple[ServerError, ...]:
+        """The exceptions that the server's code raised and did not handle since the last call, where that is known."""
+        return ()
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:
         """Let this happen to the server from now on."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import gevent
 import pytest
+from gevent.server import StreamServer
 
 from harness import (
     Command,
     Fence,
     Grade,
+    InProcess,
     Outcome,
     PlayOptions,
     ScriptError,
@@ -208,3 +212,86 @@ def test_a_missing_lookalike_is_missed() -> None:
     verdict, text = played("ann> LOGIN ann\nann< OK\nann< PONG\n")
     assert verdict.outcome is Outcome.FAILED, text
     assert (verdict.failures[0].kind, verdict.failures[0].line) == (FailureKind.MISSING, 6)
+
+
+# --- exceptions of a server in this process -----------------------------------------------------------------
+
+
+class Raising(StreamServer):
+    """Answers each line with OK; `RAISE` raises, `LATER` raises when the client has left."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), self.converse)
+
+    def converse(self, sock: Any, _address: object) -> None:
+        seen = b""
+        with sock, sock.makefile("rb") as lines:
+            for line in lines:
+                seen = line
+                if line == b"SPAWN\n":
+                    gevent.spawn(self.fail)
+                if line == b"RAISE\n":
+                    self.fail()
+                sock.sendall(b"OK\n")
+        if seen == b"LATER\n":
+            self.fail()
+
+    def fail(self) -> None:
+        raise ValueError("a mistake of the server")
+
+
+def in_process(steps: str) -> tuple[Verdict, str]:
+    verdict = play(parse(steps), InProcess(lambda _spec: Raising()))
+    return verdict, plain(report(verdict))
+
+
+@pytest.mark.parametrize(
+    ("steps", "line"),
+    [
+        ("ann> SPAWN\nann< OK\nann> hi\nann< OK\n", 1),
+        ("ann> hi\nann< OK\nann> RAISE\nann is closed\n", 3),
+        ("ann> hi\nann< OK\nann> LATER\nann< OK\n", 3),
+        ("ann> LATER\nann< OK\nann closes\n", 3),
+    ],
+)
+def test_an_exception_that_nothing_handles_fails_the_turn_with_its_traceback(steps: str, line: int) -> None:
+    verdict, text = in_process(steps)
+    assert verdict.outcome is Outcome.FAILED
+    assert (verdict.failures[0].kind, verdict.failures[0].line) == (FailureKind.RAISED, line)
+    assert "the server raised ValueError" in text
+    assert "| Traceback (most recent call last)" in text
+    assert "expect `the server raises ValueError` in this turn" in text
+
+
+def test_an_exception_that_the_script_expects_passes_and_is_not_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    verdict, text = in_process("ann> SPAWN\nann< OK\nthe server raises ValueError\n")
+    assert verdict.passed, text
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["KeyError", "ValueError"])
+def test_an_exception_that_does_not_come_is_missing(kind: str) -> None:
+    verdict, text = in_process(f"ann> hi\nann< OK\nthe server raises {kind}\n")
+    assert verdict.outcome is Outcome.FAILED
+    assert f"FAILED <script>:3   the server did not raise {kind}" in text
+
+
+def test_a_server_elsewhere_cannot_be_expected_to_raise() -> None:
+    verdict, text = played("ann> LOGIN ann\nann< OK\nthe server raises ValueError\n")
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
+    assert "does not show what its code raises" in text
+
+
+def test_a_conversation_in_python_fails_with_the_exception() -> None:
+    with Stage(InProcess(lambda _spec: Raising())) as stage:
+        ann = stage.client("ann")
+        ann.send("SPAWN")
+        ann.expect("OK")
+        with pytest.raises(AssertionError, match=r"(?s)the server raised ValueError: a mistake.*Traceback"):
+            stage.settle()
+        ann.send("SPAWN")
+        ann.expect("OK")
+        assert [error.kind for error in stage.take_errors()] == ["ValueError"]
+        stage.settle()
