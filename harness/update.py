@@ -223,9 +223,11 @@ def _edits(turn: TurnReport, eol: bytes, script: Script, ends: bool) -> dict[int
         if client_turn.ending is not None:
             ended = f" {ending_text(client_turn)}" if client_turn.ended_now else ""
             right = client_turn.ended_as_expected
+            _require_own(client_turn.ending_file, script, client_turn.ending_line)
             _replace_line(edits, client_turn.ending_line, None if right else ended)
         elif client_turn.silence_line:
             lines = [entry.received for entry in client_turn.entries if entry.received is not None]
+            _require_own(client_turn.silence_file, script, client_turn.silence_line)
             _replace_line(edits, client_turn.silence_line, received_text(lines[0], eol) if lines else None)
     for client_turn in turn.client_turns:
         if client_turn.ended_now and client_turn.ending is None and not ends:

@@ -434,7 +434,8 @@ class Execution:
 
     def _ends_as_expected(self, expected: TurnExpectations) -> bool:
         return all(
-            self._clients[name].end in ACCEPTED_ENDS[ends.ending] for name, (ends, _) in expected.ends.items()
+            self._clients[name].end in ACCEPTED_ENDS[ends.ending]
+            for name, (ends, _, _) in expected.ends.items()
         )
 
     def _may_still_come(self, expected: TurnExpectations) -> bool:
@@ -462,9 +463,9 @@ class Execution:
         self._known = known
         self._bindings = newly_bound(known, self._bindings, expected.in_order)
         disagreed: tuple[str, ...] = ()
-        agreement_line = 0
+        agreement_file, agreement_line = "", 0
         if found is None and all(entry.matches for one in client_turns for entry in one.entries):
-            agreement_line, disagreed = next(iter(expected.agreements.values()), (0, ()))
+            agreement_file, agreement_line, disagreed = next(iter(expected.agreements.values()), ("", 0, ()))
         last = _last_step(turn)
         return TurnReport(
             turn.number,
@@ -474,6 +475,7 @@ class Execution:
             tuple(client_turns),
             self._stage.now(),
             disagreed,
+            agreement_file,
             agreement_line,
             tuple(self._bindings.values()),
         )
@@ -481,7 +483,8 @@ class Execution:
     def _client_turn(
         self, name: str, client: Client, entries: tuple[Entry, ...], expected: TurnExpectations
     ) -> ClientTurn:
-        ends, ending_line = expected.ends.get(name, (None, 0))
+        ends, ending_file, ending_line = expected.ends.get(name, (None, "", 0))
+        silence_file, silence_line = expected.silences.get(name, ("", 0))
         ended_now = client.end is not End.OPEN and name not in self._departed
         if ended_now or ends:
             self._departed.add(name)
@@ -490,8 +493,10 @@ class Execution:
             name,
             entries,
             tuple(now if entry.received is None else client.arrived_at(entry.offset) for entry in entries),
-            expected.silences.get(name, 0),
+            silence_file,
+            silence_line,
             ends.ending if ends else None,
+            ending_file,
             ending_line,
             client.end,
             ended_now,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.language.expansion import CallSite
 from harness.language.steps import Ending, ReceivePattern, Script
@@ -90,9 +90,11 @@ class ClientTurn:
     entries: tuple[Entry, ...] = ()
     times_s: tuple[float, ...] = ()
     """When each entry's first byte arrived; for one that was not received, when the turn ended."""
+    silence_file: str = ""
     silence_line: int = 0
     """The line of `receives nothing`, if the script says so here."""
     ending: Ending | None = None
+    ending_file: str = ""
     ending_line: int = 0
     end: End = End.OPEN
     ended_now: bool = False
@@ -134,6 +136,7 @@ class TurnReport:
     now_s: float
     disagreed: tuple[str, ...] = ()
     """The clients that had to receive one order and did not, though each of them received the right lines."""
+    agreement_file: str = ""
     agreement_line: int = 0
     bindings: tuple[Binding, ...] = ()
     """The values of captures at the end of the turn."""
@@ -204,6 +207,8 @@ class Failure:
     end: End | None = None
     at_s: float | None = None
     detail: str = ""
+    via: tuple[CallSite, ...] = ()
+    """The calls and repeats that led to the line, outermost first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +253,11 @@ _FIRST = (FailureKind.LOST_CONNECTION, FailureKind.REFUSED_ENTRY, FailureKind.NO
 
 def judge(performance: Performance) -> Verdict:
     """The verdict on a performance."""
-    failures = tuple(failure for turn in performance.turns for failure in judge_turn(turn, performance.eol))
+    failures = tuple(
+        replace(failure, via=_call_sites(performance.plan, failure))
+        for turn in performance.turns
+        for failure in judge_turn(turn, performance.eol)
+    )
     return Verdict(
         performance.plan.script,
         Outcome.FAILED if failures else Outcome.PASSED,
@@ -268,6 +277,15 @@ def judge(performance: Performance) -> Verdict:
     )
 
 
+def _call_sites(plan: Plan, failure: Failure) -> tuple[CallSite, ...]:
+    turn = plan.turns[failure.turn - 1]
+    for located in (*turn.actions, *turn.expectations):
+        lines = {located.line, *(one.line for one in getattr(located.step, "body", ()))}
+        if located.script.file == failure.file and failure.line in lines:
+            return located.via
+    return ()
+
+
 def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
     """Every client's first wrong line and wrong end in this turn, the most telling first."""
     if turn.interruption is not None:
@@ -280,7 +298,12 @@ def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
         clients = " and ".join(turn.disagreed)
         failures.append(
             Failure(
-                FailureKind.DISAGREED, clients, turn.file, turn.agreement_line, turn.number, at_s=turn.now_s
+                FailureKind.DISAGREED,
+                clients,
+                turn.agreement_file,
+                turn.agreement_line,
+                turn.number,
+                at_s=turn.now_s,
             )
         )
     found = [failure for one in turn.client_turns for failure in _failures_of(turn, one, eol)]
@@ -310,7 +333,7 @@ def _failures_of(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Itera
         yield Failure(
             kind,
             client_turn.client,
-            turn.file,
+            client_turn.ending_file or turn.file,
             client_turn.ending_line or turn.last_line,
             turn.number,
             ending=client_turn.ending,
@@ -330,8 +353,12 @@ def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes
         file, line = entry.expected.file, entry.expected.line
     else:
         # Where a line would stand that the script does not say: after what was received before it.
-        before = [one.expected.line for one in client_turn.entries[:at] if one.expected]
-        file, line = turn.file, client_turn.silence_line or (before[-1] if before else turn.last_line)
+        before = [one.expected for one in client_turn.entries[:at] if one.expected]
+        file, line = turn.file, turn.last_line
+        if client_turn.silence_line:
+            file, line = client_turn.silence_file, client_turn.silence_line
+        elif before:
+            file, line = before[-1].file, before[-1].line
     return Failure(
         kind,
         client_turn.client,

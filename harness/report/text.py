@@ -75,7 +75,7 @@ def _grade_note(verdict: Verdict) -> str:
 
 def _failed(verdict: Verdict) -> Iterator[Line]:
     first = verdict.failures[0]
-    yield failed_line(f"{first.file}:{first.line}", first)
+    yield failed_line(place(first), first)
     if verdict.script.title:
         yield [Span(f"  {verdict.script.title}", Tone.DIM)]
     yield from details(first, verdict)
@@ -155,11 +155,21 @@ def headline(failure: Failure) -> str:
             return f"{failure.client} {kind.value}".lstrip()
 
 
+def place(failure: Failure) -> str:
+    """Where the failure is: its file and line, and the line of the script that led there."""
+    where = f"{failure.file}:{failure.line}"
+    calls = [site for site in failure.via if site.is_call]
+    rounds = [site.text for site in failure.via if not site.is_call]
+    if calls:
+        where += f" from {calls[0].file}:{calls[0].line}"
+    return f"{where} ({', '.join(rounds)})" if rounds else where
+
+
 def summary(verdict: Verdict) -> str:
     """The verdict in one line."""
     if verdict.failures:
         first = verdict.failures[0]
-        return f"{first.file}:{first.line} {headline(first)}"
+        return f"{place(first)} {headline(first)}"
     reason = verdict.reason.splitlines()
     return f"{verdict.outcome.value}: {reason[0] if reason else verdict.file}"
 

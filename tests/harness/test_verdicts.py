@@ -21,13 +21,18 @@ from harness import (
     Stage,
     Verdict,
     check,
+    load,
     parse,
     play,
 )
+from harness.compare.compare import Cell, cell_of
+from harness.compare.report import mark
+from harness.language.forms import write_line
 from harness.language.steps import FenceLine
 from harness.playing.verdict import FailureKind
 from harness.report.styled_text import plain
-from harness.report.text import report
+from harness.report.text import report, summary
+from harness.update import update
 
 HUB = Path(__file__).parent / "servers" / "hub.py"
 HEADER = "fence: PING -> PONG\nwithin: 2s\n\n"
@@ -295,3 +300,75 @@ def test_a_conversation_in_python_fails_with_the_exception() -> None:
         ann.expect("OK")
         assert [error.kind for error in stage.take_errors()] == ["ValueError"]
         stage.settle()
+
+
+# --- where a failure is --------------------------------------------------------------------------------------
+
+COMMON = "define X logs in:\n    X>~ LOGIN ${X}\n    X< NO\n\ndefine X leaves:\n    X half-closes\n    X is reset\n"
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"),
+    [
+        ("include common.chat\n\nann logs in\n", "common.chat:3 from {}:3"),
+        ("include common.chat\n\nann> LOGIN ann\nann< OK\nann leaves\n", "common.chat:7 from {}:5"),
+        (
+            "repeat 2 as n:\n    ann>~ LOGIN ${n}\n    ann<~ OK\n    bob> hi\n    bob< x\n",
+            "{}:5 (round 1 of 2)",
+        ),
+    ],
+)
+def test_a_failure_inside_an_include_or_a_repeat_names_the_line_that_led_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: str, shown: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "common.chat").write_text(COMMON)
+    (tmp_path / "s.chat").write_text(steps)
+    verdict = play(load(Path("s.chat")), hub(), PlayOptions(within_s=0.3))
+    assert summary(verdict).startswith(shown.format("s.chat") + " ")
+    assert plain(report(verdict)).startswith(f"FAILED {shown.format('s.chat')}   ")
+    cell = Cell.from_text(cell_of("mine", verdict).as_text())
+    assert cell.place == shown.format("s.chat")
+    if "from" in shown:
+        assert mark(cell) == f"line {shown.rpartition(':')[2]}"
+
+
+def test_an_expected_end_in_an_included_file_is_not_rewritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "common.chat").write_text(COMMON)
+    text = "include common.chat\n\nann> LOGIN ann\nann< OK\n# five\n# six\n# seven\nann leaves\n"
+    (tmp_path / "s.chat").write_text(text)
+    done = update(Path("s.chat"), hub(), PlayOptions(within_s=0.3))
+    assert done.refused == "common.chat:7 is wrong, and included files are not rewritten"
+    assert (tmp_path / "s.chat").read_text() == text
+
+
+# --- which definition is meant -------------------------------------------------------------------------------
+
+
+def sent(steps: str) -> list[str]:
+    return [write_line(one.step) for turn in check(parse(steps)).turns for one in turn.actions]
+
+
+def test_the_definition_with_the_most_words_of_its_own_is_meant() -> None:
+    says = "define X says TEXT:\n    X>~ MSG ${TEXT}\n"
+    greets = "define X says hello to WHO:\n    X>~ HELLO ${WHO}\n"
+    for definitions in (says + greets, greets + says):
+        assert sent(f"{definitions}ann says hello to bob\n") == ["ann>~ HELLO bob"]
+        assert sent(f"{definitions}ann says hello you\n") == ["ann>~ MSG hello you"]
+    # Fewer parameters, and fewer words of its own: the other one is meant.
+    longer = "define X moves A to B and C:\n    X>~ MOVE ${A} ${B} ${C}\n"
+    shorter = "define X moves TEXT:\n    X>~ OTHER ${TEXT}\n"
+    assert sent(f"{shorter}{longer}ann moves 1 to 2 and 3\n") == ["ann>~ MOVE 1 2 3"]
+
+
+def test_two_definitions_that_fit_equally_well_are_an_error() -> None:
+    with pytest.raises(
+        ScriptError, match=r"this can be `X gives A now` \(<script>:1\) and `X gives now B`"
+    ) as error:
+        check(
+            parse("define X gives A now:\n    X> 1\ndefine X gives now B:\n    X> 2\n\nann gives now now\n")
+        )
+    assert error.value.problem.line == 6
