@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.options import add_pytest_options
-from harness.report.styled_text import Line, Span, Tone, ansi, count, plain
+from harness.report.styled_text import Line, Span, Tone, ansi, count, plain, terminal_columns
 
 if TYPE_CHECKING:
     from harness.playing.pipeline import PlayOptions
@@ -178,6 +178,10 @@ class _Crash:
     def __init__(self, message: str) -> None:
         self.message = message
 
+    def __str__(self) -> str:
+        """What pytest shows with --tb=line."""
+        return self.message
+
 
 class FailureRepr:
     """The report as pytest shows it: coloured on a terminal, plain in files and between processes."""
@@ -245,7 +249,7 @@ def _finish(verdict: Verdict, refused: str = "") -> None:
         pytest.skip(verdict.reason)
     if not verdict.passed:
         note = [[], [Span(f"  not rewritten: {refused}", Tone.WARNING)]] if refused else []
-        raise TranscriptFailed([*report(verdict), *note], summary(verdict))
+        raise TranscriptFailed([*report(verdict, terminal_columns()), *note], summary(verdict))
 
 
 def _update(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:
