@@ -3,7 +3,7 @@
 - Without `harness_files` in the ini nothing is collected, and no hook does anything for other tests.
 - Modules of the harness are imported when a transcript or a stage is used, so that other test runs do not pay for them.
 
-PYTEST_DONT_REWRITE: nothing is asserted here, and it must not matter who has imported this module first.
+PYTEST_DONT_REWRITE: this module has no assertions, and can be imported before pytest.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """With xdist, all workers share the folder that records who has rewritten which file."""
+    """With xdist, all workers share the folder that records the writer of each file."""
     folder = node.config.stash.get(_writers_folder, None)
     if folder is not None:
         node.workerinput[_WRITERS] = str(folder)
@@ -151,7 +151,7 @@ class ChatItem(pytest.Function):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Without a target no transcript can be played, which is reported once and not for each of them."""
+    """Report a missing target once, not for each transcript."""
     config = session.config
     if config.option.collectonly or hasattr(config, "workerinput") or any(_target_options(config).values()):
         return
@@ -173,7 +173,7 @@ class TranscriptFailed(AssertionError):
 
 
 class _Crash:
-    """What pytest shows in its short summary."""
+    """The line in pytest's short summary."""
 
     def __init__(self, message: str) -> None:
         self.message = message

@@ -1,7 +1,7 @@
-"""A turn as a script shows it: its steps in the script's own words, and the clients side by side, one lane each.
+"""A turn as a table: its steps in the words of the script, and one column, a lane, for each client.
 
-A row is a line of the script, or a line that the script does not have. Received lines stand in the row of the step that
-expected them; an unexpected line stands in the next row in which its client has nothing.
+A row is a line of the script, or an unexpected line. Received lines are in the row of the step that expected them; an
+unexpected line is in the next row in which its client has nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Cell:
 @dataclass(slots=True)
 class Row:
     line: int
-    """0: a line that the script does not have."""
+    """0 for an unexpected line."""
     at_s: float
     cells: dict[str, list[Cell]] = field(default_factory=dict)
     common: str = ""
@@ -252,7 +252,7 @@ def _rendered(
                 cell = cells[depth] if depth < len(cells) else None
                 text = padded(cut(str(cell), columns) if cell else "", columns + 3)
                 tone = _TONES[cell.mark] if cell else Tone.PLAIN
-                # Only the turn that failed is coloured green, so that the eye finds it.
+                # Green only in the turn that failed, so that it stands out.
                 line.append(Span(text, tone if failed or tone is not Tone.GOOD else Tone.PLAIN))
             yield line
 

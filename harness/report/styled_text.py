@@ -1,6 +1,6 @@
-"""Text whose colours are named after their meaning, written as plain text, for a terminal, or as HTML.
+"""Text whose colours are named after their meaning, rendered as plain text, for a terminal, or as HTML.
 
-Knows nothing of verdicts: each report decides what is good, bad or dim.
+Knows nothing of verdicts: reports decide what is good, bad or dim.
 """
 
 from __future__ import annotations

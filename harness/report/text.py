@@ -1,6 +1,6 @@
-"""A verdict as styled lines: what failed and where, what was expected and received, the lanes, and hints.
+"""A verdict as styled lines: the failures, the expected and received data, the lanes, and hints.
 
-`report` says everything, `summary` is one line about a verdict, `headline` a few words about a failure, and
+`report` is the complete report, `summary` one line about a verdict, `headline` a few words about a failure, and
 `run_summary` the last line of a run.
 """
 
@@ -39,8 +39,8 @@ _GRADES = {
 
 
 def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
-    """Everything about this verdict; a single line if the script passed or was skipped. No line is wider than `columns`,
-    except those that are there to be pasted."""
+    """The complete report of this verdict; one line if the script passed or was skipped. Only lines to be pasted are wider
+    than `columns`."""
     match verdict.outcome:
         case Outcome.PASSED:
             passed = [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
@@ -162,7 +162,7 @@ def _fence_lines(failure: Failure, verdict: Verdict) -> Iterator[Line]:
 
 
 def headline(failure: Failure) -> str:
-    """Who failed to do what."""
+    """The failure in a few words: the client, and what it did not do."""
     match failure.kind:
         case FailureKind.SERVER_DIED:
             return "the server died"
@@ -227,7 +227,7 @@ def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
 
 
 def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
-    """What was expected and what happened instead."""
+    """The details of a failure: expected and actual."""
     match failure.kind:
         case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
             yield pair("reason", failure.detail, Tone.BAD)
@@ -283,7 +283,7 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     pattern = failure.expected is not None and isinstance(failure.expected.step, ReceivePattern)
     comparable = received is not None and expected is not None and not pattern
     if comparable and "<<" in ((received or "")[:2], (expected or "")[:2]):
-        # One of them cannot be written as a plain line, so both are shown as bytes.
+        # One of the two is not a valid plain line, so both are shown as bytes.
         received = f"<< {render_bytes(failure.received or b'')}"
         expected = f"<< {render_bytes(_wire(failure.expected, verdict.eol))}"
     at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
@@ -319,7 +319,7 @@ def _windowed(text: str, start: int, room: int) -> str:
 
 
 def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """A pattern can look as if it matched although a name in it is already bound to something else."""
+    """Notes on the names that are already bound: a pattern can seem to match although one of its names has another value."""
     turn = _turn_of(failure, verdict)
     if turn is None or failure.expected is None or failure.received is None:
         return
@@ -329,7 +329,7 @@ def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:
 
 
 def _bare(text: str | None) -> str:
-    """A plain line without its `<`, so that the two can be compared one above the other."""
+    """A plain line without its `<`, so that both can be compared one above the other."""
     if text is None:
         return "nothing"
     return text[2:] if text.startswith("< ") else "an empty line" if text == "<" else text

@@ -1,14 +1,14 @@
-"""Virtual time for gevent servers in this process: a hub and loop of their own whose timers fire when told to.
+"""Virtual time for gevent servers in this process: a separate hub and loop, whose timers fire on command.
 
-- Everything in gevent that waits for time asks its loop for a timer, so a loop that keeps those timers decides when they
-  are due. Timers that the test's own greenlet asks for, and the guards of the stage, are real.
+- Every wait for time in gevent is a timer of the loop, so a loop that keeps its timers decides when they are due. Timers of
+  the test's own greenlet, and the guards of the stage, are real.
 - Time moves only in `VirtualTime.advance` and `VirtualTime.run`, one due timer after another, with everything settled in
   between.
 - Settled means: the loop is idle, no task of a gevent thread pool is unfinished, and no byte is in flight or unread
   between a client and the server. Threads that the server starts itself are not seen by any loop; `settle` says so.
 - The caller's hub is put back when a world ends, whatever happened inside.
 
-Knows no scripts and no targets. Only what serves such targets may import this module: it needs gevent.
+Knows no scripts and no targets. Imported only by modules for such targets, because it needs gevent.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ START_TIME_S = 1_234_567_890
 """The instant at which virtual time begins, in seconds since 1970: a run shows the same timestamps every time."""
 
 START_MONOTONIC_S = 1_000
-"""Neither zero nor the time of day, so that a server that confuses its two clocks is noticed."""
+"""Neither zero nor the time of day, so that a server that confuses the two clocks fails."""
 
 SERVER_OUTPUT_CHARS = 64_000
 
@@ -59,7 +59,7 @@ _READ, _WRITE = 1, 2
 _SIGNAL_CHECK_S = 0.1
 _IN_FLIGHT_POLL_S = 0.0001
 _GIVE_UP_ON_KERNEL_S = 1.0
-"""How long the kernel may leave a connection half made or half ended before that counts as its final state."""
+"""How long the kernel can leave a connection half open or half closed before that counts as its final state."""
 
 
 # --- clocks, timers and loops -------------------------------------------------------------------------------
@@ -161,9 +161,9 @@ class VirtualTimer:
 
 
 class OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type without stubs
-    """A gevent loop besides the default one, which belongs to whoever runs the test.
+    """A gevent loop besides the default one, which belongs to the test run.
 
-    The extension type decides in `__new__` whose loop it is, and takes the default one unless told there.
+    The extension type selects its loop in `__new__`, and takes the default one without an argument there.
     """
 
     def __new__(cls) -> Any:
@@ -185,21 +185,20 @@ class OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type with
 class VirtualLoop(OwnLoop):
     """A gevent loop on which no time passes unless `fire_next` or `move_to` is called.
 
-    It also knows what a look at the loop alone would miss: tasks handed to a thread pool, and which greenlets were ever
-    made to run on it.
+    It also tracks what a loop does not show: tasks in thread pools, and which greenlets have ever run on it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.elapsed_us = 0
         self.jumped_us = 0
-        """How far the time of day was set to another one, without time having passed."""
+        """How far the time of day was set forward or back."""
         self._heap: list[tuple[int, int, int, VirtualTimer]] = []
         self._tickets = 0
         self._stale = 0
         self._threaded: list[Any] = []
         self._virtual = True
-        # The greenlet that makes the loop is the test's: its sleeps and time-outs are guards, and those are real.
+        # The greenlet that makes the loop is the test's: its sleeps and time-outs are guards, which are real.
         # The server's code never runs in it.
         self._owner = greenlet.getcurrent()
         self.greenlets: weakref.WeakSet[greenlet.greenlet] = weakref.WeakSet()
@@ -207,7 +206,7 @@ class VirtualLoop(OwnLoop):
         self._keepalive = super().async_()
         self._keepalive.start(_nothing)
 
-    # What gevent asks for
+    # Called by gevent
 
     def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
         if not self._virtual or greenlet.getcurrent() is self._owner:
@@ -222,7 +221,7 @@ class VirtualLoop(OwnLoop):
         return START_TIME_S + self.elapsed_us / _US
 
     def update(self) -> None:
-        """Nothing to do: virtual time is always up to date."""
+        """Do nothing: virtual time is always up to date."""
 
     update_now = update
 
@@ -238,7 +237,7 @@ class VirtualLoop(OwnLoop):
         self._threaded.append(watcher)
         return watcher
 
-    # What VirtualTime asks for
+    # Called by VirtualTime
 
     def let_real_time_pass(self) -> None:
         """Make all further timers real: for tearing down, where gevent itself sleeps until its threads are gone."""
@@ -273,7 +272,7 @@ class VirtualLoop(OwnLoop):
         """Set the time to `at_us`; it never goes back."""
         self.elapsed_us = max(self.elapsed_us, at_us)
 
-    # What the timers ask for
+    # Called by the timers
 
     def keep(self, timer: VirtualTimer, delay_us: int) -> int:
         """Put a timer into the heap; the ticket identifies its entry."""
@@ -282,8 +281,8 @@ class VirtualLoop(OwnLoop):
         return self._tickets
 
     def forget(self) -> None:
-        """One entry of the heap has lost its timer. Once most have, they are removed: a server that starts and stops a
-        time-out around each read would otherwise fill memory."""
+        """Count an entry of the heap whose timer was stopped. Once most are, they are removed: otherwise a server with a
+        time-out around each read would fill memory."""
         self._stale += 1
         if self._stale > 64 and self._stale * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[3].ticket == entry[2]]
@@ -304,7 +303,7 @@ def _nothing() -> None:
 
 
 class ErrorLog(io.StringIO):
-    """What the hub reports about greenlets that failed; the beginning is kept, a flood is cut."""
+    """Collects the tracebacks of failed greenlets: the first ones, up to a limit."""
 
     def write(self, text: str) -> int:
         if self.tell() < SERVER_OUTPUT_CHARS:
@@ -313,10 +312,8 @@ class ErrorLog(io.StringIO):
 
 
 class _Hub(Hub):
-    """A hub that passes on to the test what a signal handler raised, such as Ctrl-C or a test's time-out, in whichever
-    greenlet or callback that happened. A plain hub would print it and go on.
-
-    It also remembers what nothing in the server has handled."""
+    """A hub that re-raises in the test what a signal handler raised, such as Ctrl-C or a test's time-out, in any greenlet
+    or callback. A plain hub would print it and go on. It also collects the server's unhandled exceptions."""
 
     errors: list[ServerError]
 
@@ -348,10 +345,10 @@ class World:
     error_log: ErrorLog = field(default_factory=ErrorLog)
 
     def end_greenlets(self) -> None:
-        """End what the server left behind, now and in order: a greenlet that is merely dropped runs its `finally` some
-        time later, in the middle of another script."""
+        """Kill the greenlets that the server left behind, in order: one that is only dropped runs its `finally` later,
+        in the middle of another script."""
         current = gevent.getcurrent()
-        for _ in range(3):  # what ends may start something else, but not for ever
+        for _ in range(3):  # a greenlet that ends can start another, but not for ever
             left = [
                 g for g in list(self.loop.greenlets) if not g.dead and g is not current and g is not self.hub
             ]
@@ -386,8 +383,8 @@ def fresh_world(make_loop: Callable[[], OwnLoop] = VirtualLoop) -> Iterator[Worl
 
 
 def _end(hub: Any) -> None:
-    """A destroyed hub is still suspended where it last switched away, with everything that its script left on its
-    stack; nothing else would ever free that."""
+    """Free the stack of a destroyed hub, which is still suspended where it last switched away and holds references to
+    its script."""
     if hub and not hub.dead:
         hub.parent = greenlet.getcurrent()
         hub.throw(GreenletExit)
@@ -495,7 +492,7 @@ class VirtualTime(EventLoop):
         return not self._threads.any()
 
     def _settle(self) -> None:
-        """Return once nothing is left to do and nothing in flight at the present virtual instant."""
+        """Run until the loop is idle and nothing is in flight at this virtual instant."""
         loop = self._loop
         current = greenlet.getcurrent()
         guard = loop.real_timer(self._within_s)
@@ -513,8 +510,7 @@ class VirtualTime(EventLoop):
                 if any(moving for moving, _, _ in seen):
                     self._tick()
                     continue
-                # What a server has not read although its loop was idle, and again after one more idle, it does not
-                # mean to read now.
+                # Input that the server has not read although its loop was idle twice is left unread on purpose.
                 left = [(peer, near) for _, peer, near in seen]
                 if left == left_before or not any(map(any, left)):
                     return
@@ -523,7 +519,7 @@ class VirtualTime(EventLoop):
             guard.close()
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """Run something of the server's that may block, moving time for it as far as it needs."""
+        """Run a function of the server that can block, and advance time as far as it needs."""
         outcome: list[Any] = []
         errors: list[BaseException] = []
 
@@ -567,7 +563,7 @@ class VirtualTime(EventLoop):
 def _look(connection: Connection, patient: bool) -> tuple[bool, int, int]:
     """Whether anything is in flight on this connection, and what lies unread at the server and here.
 
-    The order of the looks matters: what is no longer in flight has arrived, and what has arrived is unread or read.
+    The order of the checks matters: what is no longer in flight has arrived, and what has arrived is unread or read.
     """
     outgoing = connection.unacknowledged
     peer = connection.peer_state()

@@ -1,6 +1,6 @@
-"""A gevent server in this very process, made by a factory: the target with virtual time, the exact fence and faults.
+"""A gevent server in this process, made by a factory: the target with virtual time, the exact fence and faults.
 
-The only target that needs gevent. Decides on which loop a server runs. Knows no server.
+The only target that needs gevent. Decides on which loop a server runs. Knows no particular server.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from harness.stage.virtual_time import ErrorLog, VirtualLoop, VirtualTime, World
 
 
 class InProcess(Target):
-    """What `factory(spec)` makes: a gevent server, or anything with start(), stop() and addresses by endpoint.
+    """The server that `factory(spec)` makes: a gevent server, or any object with start(), stop() and addresses by endpoint.
 
-    `interceptors` change what the server's sockets and loop do. `features` is what it has beyond what every such target
-    has, for scripts that say `needs:`.
+    `interceptors` change the behaviour of the server's sockets and loop. `features` are its features beyond those of
+    every such target, for `needs:` in scripts.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class _Application(RunningServer):
         return self._error_log.getvalue()
 
     def print_unshown_output(self) -> None:
-        """A traceback that no report has shown must not disappear with the stage."""
+        """Print a traceback that no report has shown, so that it does not disappear with the stage."""
         if not self._shown:
             sys.stderr.write(self._error_log.getvalue())
 

@@ -1,4 +1,4 @@
-"""`harness` as its users type it: what it prints, what it writes and how it exits."""
+"""The command `harness`: its output, its files and its exit codes."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
         (["play", "a.chat", "--server", "false {port}"], "exited with status 1 before it listened"),
     ],
 )
-def test_what_cannot_be_played_is_explained_and_exits_with_2(folder, capsys, arguments, message):
+def test_a_script_that_cannot_be_played_is_explained_and_exits_with_2(folder, capsys, arguments, message):
     if arguments[1] == "a.chat":
         write(folder, a=GOOD)
     assert main(arguments) == 2

@@ -1,4 +1,4 @@
-"""What a report says about each kind of failure, on servers with one deliberate mistake each.
+"""The report of each kind of failure, on servers with one deliberate mistake each.
 
 The golden files hold whole reports. `python -m tests.harness.test_failure_reports` writes them again; read the difference
 before you commit it.
@@ -59,7 +59,7 @@ def test_every_golden_file_has_its_script() -> None:
 
 
 def reported(text: str, answers: dict[str, str]) -> tuple[Verdict, str]:
-    """Play the script against a server that gives this answer to each line, whoever sends it."""
+    """Play the script against a server that gives this answer to every line."""
 
     def make(spec: object) -> StreamServer:
         def converse(sock: socket.socket, address: object) -> None:
