@@ -16,17 +16,20 @@ from harness.playing.comparison import Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, TurnReport, Verdict
 from harness.report.hints import hints
 from harness.report.lanes import END_WORDS, as_received, lanes, received_text
-from harness.report.styled_text import Line, Span, Tone, padded, width
+from harness.report.styled_text import Line, Span, Tone, cut, padded, width, wrapped
 from harness.stage.connection import End
 from harness.stage.fence import Grade
 
-SERVER_OUTPUT_LINES = 12
+SERVER_OUTPUT_LINES = 24
+ALSO_SHOWN = 8
 _LABEL_COLUMNS = 12
 _NOTHING_TO_PASTE = (
     FailureKind.SERVER_DIED,
     FailureKind.UNANSWERED,
     FailureKind.NEVER_IDLE,
     FailureKind.DISAGREED,
+    FailureKind.RAISED,
+    FailureKind.NOT_RAISED,
 )
 _GRADES = {
     Grade.EXACT: "exact: the server has nothing left to do",
@@ -35,25 +38,30 @@ _GRADES = {
 }
 
 
-def report(verdict: Verdict) -> Iterator[Line]:
-    """The complete report of this verdict; one line if the script passed or was skipped."""
+def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
+    """The complete report of this verdict; one line if the script passed or was skipped. Only lines to be pasted are wider
+    than `columns`."""
     match verdict.outcome:
         case Outcome.PASSED:
-            yield [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
+            passed = [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
+            yield from wrapped(passed, columns)
         case Outcome.SKIPPED:
             yield [Span("skipped ", Tone.WARNING), Span(f"{verdict.file}  {verdict.reason}")]
         case Outcome.SCRIPT_ERROR:
             yield [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
             yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
         case Outcome.TARGET_ERROR:
-            yield [
-                Span("TARGET ERROR ", Tone.BAD),
-                Span(verdict.file, Tone.STRONG),
-                Span(f"  {verdict.target}"),
-            ]
+            yield from wrapped(
+                [
+                    Span("TARGET ERROR ", Tone.BAD),
+                    Span(verdict.file, Tone.STRONG),
+                    Span(f"  {verdict.target}"),
+                ],
+                columns,
+            )
             yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
         case Outcome.FAILED:
-            yield from _failed(verdict)
+            yield from _failed(verdict, columns)
         case outcome:
             assert_never(outcome)
 
@@ -61,27 +69,42 @@ def report(verdict: Verdict) -> Iterator[Line]:
 def _grade_note(verdict: Verdict) -> str:
     if verdict.grade is not Grade.SETTLED:
         return ""
+    if verdict.overtaken:
+        return (
+            "  (settled: lines came after the server had answered the fence line, so each turn was also given "
+            f"{verdict.settle_s:g} s of quiet)"
+        )
     if verdict.fenced:
-        return "  (settled: the effects of a client's leaving were waited for, not proven)"
-    return "  (settled: silence is not proven; a fence line would prove it)"
+        return "  (settled: where a client could not be asked, the harness waited for quiet)"
+    return "  (settled: silence is not proven; with a fence line the grade can be `answered`)"
 
 
-def _failed(verdict: Verdict) -> Iterator[Line]:
-    first = verdict.failures[0]
-    yield failed_line(f"{first.file}:{first.line}", first)
-    if verdict.script.title:
-        yield [Span(f"  {verdict.script.title}", Tone.DIM)]
-    yield from details(first, verdict)
-    for other in verdict.failures[1:]:
-        yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
+def _failed(verdict: Verdict, columns: int | None) -> Iterator[Line]:
+    for line in _what_failed(verdict, columns):
+        yield from wrapped(line, columns)
     yield []
-    yield from lanes(verdict)
+    yield from lanes(verdict, columns=columns)
     found = list(hints(verdict))
     if found:
         yield []
-        yield from ([Span("  hint  ", Tone.HINT), Span(hint)] for hint in found)
+        for hint in found:
+            yield from wrapped([Span("  hint  ", Tone.HINT), Span(hint)], columns)
     yield from _pasteable(verdict)
-    yield from server_output(verdict)
+    for line in server_output(verdict):
+        yield from wrapped(line, columns)
+
+
+def _what_failed(verdict: Verdict, columns: int | None) -> Iterator[Line]:
+    first, *others = verdict.failures
+    yield failed_line(place(first), first)
+    if verdict.script.title:
+        yield [Span(f"  {verdict.script.title}", Tone.DIM)]
+    yield from details(first, verdict, columns)
+    yield from _fence_lines(first, verdict)
+    for other in others[:ALSO_SHOWN]:
+        yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
+    if len(others) > ALSO_SHOWN:
+        yield [Span(f"  and {len(others) - ALSO_SHOWN} more", Tone.DIM)]
 
 
 def failed_line(where: str, failure: Failure) -> Line:
@@ -113,6 +136,28 @@ def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:
     return next((turn for turn in verdict.turns if turn.number == failure.turn), None)
 
 
+# Failures in which a fence line has no part once it has been answered.
+_NOT_OF_FENCES = (
+    FailureKind.MISSING,
+    FailureKind.DIFFERENT,
+    FailureKind.OUT_OF_ORDER,
+    FailureKind.DISAGREED,
+    FailureKind.SERVER_DIED,
+)
+
+
+def _fence_lines(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """What the harness itself sent to the server for this client, where that can be part of the failure."""
+    turn = _turn_of(failure, verdict)
+    sent = [one for one in turn.fence_lines if one.client == failure.client] if turn else []
+    if not sent or (failure.kind in _NOT_OF_FENCES and all(one.answer is not None for one in sent)):
+        return
+    for line, answer in dict.fromkeys((one.line, one.answer) for one in sent):
+        said = render_bytes(line.rstrip(b"\r\n"))
+        then = f"answered `{render_bytes(answer.rstrip())}`" if answer is not None else "not answered"
+        yield pair("harness", f"sent the fence line `{said}` to {failure.client}, which was {then}", Tone.DIM)
+
+
 # --- one line -----------------------------------------------------------------------------------------------
 
 
@@ -123,15 +168,29 @@ def headline(failure: Failure) -> str:
             return "the server died"
         case FailureKind.NEVER_IDLE:
             return "the server never became idle"
+        case FailureKind.RAISED:
+            return f"the server raised {failure.detail.partition(':')[0]}"
+        case FailureKind.NOT_RAISED:
+            return f"the server did not raise {failure.detail}"
         case kind:
             return f"{failure.client} {kind.value}".lstrip()
+
+
+def place(failure: Failure) -> str:
+    """Where the failure is: its file and line, and the line of the script that led there."""
+    where = f"{failure.file}:{failure.line}"
+    calls = [site for site in failure.via if site.is_call]
+    rounds = [site.text for site in failure.via if not site.is_call]
+    if calls:
+        where += f" from {calls[0].file}:{calls[0].line}"
+    return f"{where} ({', '.join(rounds)})" if rounds else where
 
 
 def summary(verdict: Verdict) -> str:
     """The verdict in one line."""
     if verdict.failures:
         first = verdict.failures[0]
-        return f"{first.file}:{first.line} {headline(first)}"
+        return f"{place(first)} {headline(first)}"
     reason = verdict.reason.splitlines()
     return f"{verdict.outcome.value}: {reason[0] if reason else verdict.file}"
 
@@ -167,7 +226,7 @@ def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
 # --- expected and received ----------------------------------------------------------------------------------
 
 
-def details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
     """The details of a failure: expected and actual."""
     match failure.kind:
         case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
@@ -179,11 +238,17 @@ def details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
             yield pair("expected", "the server keeps running", Tone.WARNING)
             for line in failure.detail.splitlines()[:1]:
                 yield pair("actual", line, Tone.BAD)
+        case FailureKind.RAISED:
+            yield pair("expected", "no exception that the server does not handle", Tone.WARNING)
+            yield pair("actual", failure.detail, Tone.BAD)
+        case FailureKind.NOT_RAISED:
+            yield pair("expected", f"the server raises {failure.detail}", Tone.WARNING)
+            yield pair("actual", "no such exception", Tone.BAD)
         case FailureKind.DISAGREED:
             yield pair("expected", "the same order for all of them", Tone.WARNING)
             yield pair("actual", "the right lines, but in different orders", Tone.BAD, _grade(verdict))
         case FailureKind.MISSING | FailureKind.EXTRA | FailureKind.DIFFERENT | FailureKind.OUT_OF_ORDER:
-            yield from _line_details(failure, verdict)
+            yield from _line_details(failure, verdict, columns)
         case (
             FailureKind.STILL_OPEN
             | FailureKind.LOST_CONNECTION
@@ -212,7 +277,7 @@ def _grade(verdict: Verdict) -> str:
     return f"({_GRADES[verdict.grade]})" if verdict.grade else ""
 
 
-def _line_details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> Iterator[Line]:
     received = None if failure.received is None else received_text(failure.received, verdict.eol)
     expected = None if failure.expected is None else failure.expected.text
     pattern = failure.expected is not None and isinstance(failure.expected.step, ReceivePattern)
@@ -222,12 +287,35 @@ def _line_details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
         received = f"<< {render_bytes(failure.received or b'')}"
         expected = f"<< {render_bytes(_wire(failure.expected, verdict.eol))}"
     at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
-    yield pair("received", _bare(received), Tone.BAD, at)
-    yield pair("expected", _bare(expected), Tone.WARNING, _grade(verdict))
+    one, other = _bare(received), _bare(expected)
+    differs = _first_difference(one, other) if comparable else 0
+    if columns is not None:
+        room = columns - _LABEL_COLUMNS
+        start = _window_start(one, other, differs, room)
+        before = _windowed(one[:differs], start, columns)
+        one, other = _windowed(one, start, room), _windowed(other, start, room)
+    else:
+        before = one[:differs]
+    grade = _grade(verdict)
+    apart = columns is not None and _LABEL_COLUMNS + width(other) + width(grade) + 6 > columns
+    yield pair("received", one, Tone.BAD, at)
+    yield pair("expected", other, Tone.WARNING, "" if apart else grade)
     yield from _conflicts(failure, verdict)
     if comparable:
-        column = _LABEL_COLUMNS + _first_difference(_bare(received), _bare(expected))
-        yield [Span(" " * column + "^", Tone.BAD)]
+        yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
+    if apart:
+        yield [Span(" " * _LABEL_COLUMNS), Span(grade, Tone.DIM)]
+
+
+def _window_start(one: str, other: str, differs: int, room: int) -> int:
+    """From which character on two lines are shown, so that the place where they differ is among those."""
+    if max(width(one), width(other)) <= room or differs < room * 2 // 3:
+        return 0
+    return differs - room // 3
+
+
+def _windowed(text: str, start: int, room: int) -> str:
+    return cut(f"\N{HORIZONTAL ELLIPSIS}{text[start:]}" if start else text, room)
 
 
 def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:
@@ -258,7 +346,6 @@ def _wire(expected: Expectation | None, eol: bytes) -> bytes:
 
 
 def _first_difference(one: str, other: str) -> int:
-    for at, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return width(one[:at])
-    return width(min(one, other, key=len))
+    """The number of characters at their beginning that are the same."""
+    same = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(same, min(len(one), len(other)))

@@ -35,12 +35,26 @@ class NoSuchConnection(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerError:
+    """An exception that the server's own code raised and did not handle."""
+
+    kind: str
+    """The name of its class."""
+    text: str
+    """`ValueError: no such name`."""
+    from_the_system: bool
+    """Whether it is an OSError."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     """The requirements of a script, from its `server:` header, and the clock that the server must use."""
 
     endpoints: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=RealClock)
+    start_s: float | None = None
+    """How long the server may take until it listens; None: as long as the target allows."""
 
 
 class RunningServer:
@@ -61,6 +75,10 @@ class RunningServer:
     def output(self) -> str:
         """Its latest output: standard output and error, or the tracebacks of its greenlets."""
         return ""
+
+    def take_errors(self) -> tuple[ServerError, ...]:
+        """The exceptions that the server's code raised and did not handle since the last call, where that is known."""
+        return ()
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:
         """Inject this fault into the server from now on."""

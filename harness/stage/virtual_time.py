@@ -17,6 +17,7 @@ import heapq
 import io
 import sys
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ import gevent.core  # type: ignore[import-not-found]  # it re-exports the loop o
 import greenlet
 from gevent import threadpool
 from gevent._hub_local import get_hub_if_exists, get_loop, set_hub, set_loop
+from gevent.baseserver import BaseServer
 from gevent.event import Event
 from gevent.exceptions import HubDestroyed
 from gevent.hub import Hub
@@ -40,6 +42,7 @@ from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop, Reader
 from harness.stage.fence import NeverIdle, hides_traceback
 from harness.stage.kernel import TcpState
+from harness.stage.target import ServerError
 
 __tracebackhide__ = hides_traceback
 
@@ -310,15 +313,27 @@ class ErrorLog(io.StringIO):
 
 class _Hub(Hub):
     """A hub that re-raises in the test what a signal handler raised, such as Ctrl-C or a test's time-out, in any greenlet
-    or callback. A plain hub would print it and go on."""
+    or callback. A plain hub would print it and go on. It also collects the server's unhandled exceptions."""
+
+    errors: list[ServerError]
 
     def handle_error(self, context: Any, type: Any, value: Any, tb: Any) -> None:
         if issubclass(type, (Exception, Timeout, GreenletExit, HubDestroyed)):
+            if not issubclass(type, (*self.NOT_ERROR, HubDestroyed)) and not _tries_again(context, value):
+                text = traceback.format_exception_only(type, value)[-1].strip()
+                self.errors.append(ServerError(type.__name__, text, issubclass(type, OSError)))
             super().handle_error(context, type, value, tb)
         else:
             # Not at once: the hub would be left in the middle of this, and could not be destroyed quietly.
             assert self.parent is not None
             self.loop.run_callback(self.parent.throw, type, value, tb)
+
+
+def _tries_again(context: Any, error: object) -> bool:
+    """Whether this is gevent's own server, which reports that it could not accept a connection and tries again."""
+    return (
+        isinstance(context, BaseServer) and isinstance(error, OSError) and not context.is_fatal_error(error)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +367,7 @@ def fresh_world(make_loop: Callable[[], OwnLoop] = VirtualLoop) -> Iterator[Worl
     loop = make_loop()
     hub = _Hub(loop)
     world = World(hub, loop)
+    hub.errors = []
     hub.exception_stream = world.error_log
     _install(hub, None)
     try:

@@ -27,6 +27,7 @@ from harness.stage.kernel import SocketAddress
 from harness.stage.target import (
     ONLY,
     RunningServer,
+    ServerError,
     ServerSpec,
     Target,
     TargetError,
@@ -34,7 +35,7 @@ from harness.stage.target import (
     reachable,
     require_endpoints,
 )
-from harness.stage.virtual_time import ErrorLog, VirtualLoop, VirtualTime, fresh_world
+from harness.stage.virtual_time import ErrorLog, VirtualLoop, VirtualTime, World, fresh_world
 
 
 class InProcess(Target):
@@ -84,7 +85,7 @@ class InProcess(Target):
             try:
                 app = self._started(replace(spec, clock=loop.clock), run)
                 try:
-                    server = _Application(app, loop, world.error_log, self._faults)
+                    server = _Application(app, loop, world, self._faults)
                     if isinstance(app, BaseServer):
                         require_endpoints(spec, server.addresses)
                     try:
@@ -116,9 +117,10 @@ class InProcess(Target):
 class _Application(RunningServer):
     """A started application in this process."""
 
-    def __init__(self, app: Any, loop: VirtualTime, error_log: ErrorLog, faults: Faults | None) -> None:
+    def __init__(self, app: Any, loop: VirtualTime, world: World, faults: Faults | None) -> None:
         super().__init__(loop, _addresses(app))
-        self._error_log = error_log
+        self._error_log = world.error_log
+        self._errors: list[ServerError] = world.hub.errors
         self._faults = faults
         self._shown = False
 
@@ -133,6 +135,12 @@ class _Application(RunningServer):
         """Print a traceback that no report has shown, so that it does not disappear with the stage."""
         if not self._shown:
             sys.stderr.write(self._error_log.getvalue())
+
+    def take_errors(self) -> tuple[ServerError, ...]:
+        taken = tuple(self._errors)
+        self._errors.clear()
+        self._shown = self._shown or bool(taken)  # whoever takes them reports them, or has expected them
+        return taken
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:
         if self._faults is None:

@@ -218,6 +218,15 @@ def test_every_command_ends_quietly_if_its_output_is_closed(folder, arguments):
     assert process.returncode == 128 + signal.SIGPIPE
 
 
+def test_output_that_cannot_be_written_is_an_error(folder):
+    write(folder, a=GOOD)
+    with open("/dev/full", "wb") as full:
+        process = harness("check", ".", folder=folder, stdout=full, stderr=subprocess.PIPE)
+        _, errors = process.communicate(timeout=30)
+    assert errors == b"harness: cannot write the output: No space left on device\n"
+    assert process.returncode == 2
+
+
 def test_the_help_imports_nothing_that_is_slow(folder):
     code = (
         "import contextlib, io, sys\nfrom harness.cli import main\n"

@@ -25,6 +25,12 @@ TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore
 FENCE = FenceLine("PING", ("PONG",))
 
 
+@pytest.fixture(autouse=True)
+def columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages show what is printed where there is no terminal."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
