@@ -1,8 +1,8 @@
 """The server's sockets, made to ask the interceptors at each call.
 
-While `SocketPatch` is entered, the two socket classes that a gevent server can hold (gevent's own beneath its sockets,
-and the standard library's) ask first. Only sockets that were accepted here are intercepted; those of scripted clients,
-and those that a server opens itself, never are. TLS reads and writes below these classes and is not seen.
+While `SocketPatch` is entered, the socket classes that the server can hold ask first. Only sockets that were accepted here
+are intercepted; those of scripted clients, and those that a server opens itself, never are. gevent's TLS reads and writes
+below these classes and is not seen.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from gevent import _socket3  # type: ignore[attr-defined]
-
 from harness.interception.interceptor import AcceptedConnection, Interceptor, cookie_of
-from harness.stage.kernel import RealSocket, SocketAddress, unread
-
-_CLASSES: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
+from harness.stage.kernel import SocketAddress, unread
 
 
 class SocketPatch:
     """In a `with`: socket calls of this process go through the interceptors. One at a time."""
 
-    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+    def __init__(self, interceptors: Sequence[Interceptor], classes: Sequence[type]) -> None:
         self._interceptors = tuple(interceptors)
+        self._classes = tuple(classes)
         self._by_cookie: dict[bytes, AcceptedConnection] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> SocketPatch:
         with ExitStack() as stack:
-            for kind in _CLASSES:
+            for kind in self._classes:
                 for name, make in _CALLS.items():
                     self._replace(stack, kind, name, make(self, getattr(kind, name)))
             self._stack = stack.pop_all()

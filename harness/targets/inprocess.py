@@ -5,86 +5,53 @@ The only target that needs gevent. Decides on which loop a server runs. Knows no
 
 from __future__ import annotations
 
-import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import gevent
+from gevent import _socket3  # type: ignore[attr-defined]
 from gevent.baseserver import BaseServer
 
-from harness.interception.faults import Faults
-from harness.interception.interceptor import Interceptor
-from harness.interception.loop import ControlledLoop
+from harness.interception.gevent_loop import ControlledLoop
 from harness.interception.sockets import SocketPatch
-from harness.language.steps import Fault
-from harness.stage.connection import Connection
 from harness.stage.fence import NeverIdle
-from harness.stage.kernel import SocketAddress
+from harness.stage.gevent_loop import GeventTime, VirtualLoop, fresh_world
+from harness.stage.kernel import RealSocket, SocketAddress
 from harness.stage.target import (
     ONLY,
     RunningServer,
     ServerSpec,
-    Target,
     TargetError,
     UnsupportedSpec,
     reachable,
     require_endpoints,
 )
-from harness.stage.virtual_time import ErrorLog, VirtualLoop, VirtualTime, fresh_world
+from harness.stage.virtual_time import ErrorLog
+from harness.targets.application import Application, ApplicationTarget
+
+# What a gevent server can hold: gevent's own class beneath its sockets, and the standard library's.
+_SOCKETS: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
 
 
-class InProcess(Target):
-    """What `factory(spec)` makes: a gevent server, or anything with start(), stop() and addresses by endpoint.
-
-    `interceptors` change what the server's sockets and loop do. `features` is what it has beyond what every such target
-    has, for scripts that say `needs:`.
-    """
-
-    def __init__(
-        self,
-        factory: Callable[[ServerSpec], Any],
-        *,
-        interceptors: Sequence[Interceptor] = (),
-        features: Iterable[str] = (),
-    ) -> None:
-        self._faults = next((one for one in interceptors if isinstance(one, Faults)), None)
-        self._factory = factory
-        self._interceptors = tuple(interceptors)
-        self._features = frozenset(features)
-
-    def intercepted_by(self, interceptor: Interceptor) -> InProcess:
-        """The same server for one play, with one more interceptor."""
-        interceptors = (*self._interceptors, interceptor)
-        return InProcess(self._factory, interceptors=interceptors, features=self._features)
-
-    def with_faults(self) -> InProcess:
-        return self.intercepted_by(Faults())
-
-    @property
-    def features(self) -> frozenset[str]:
-        own = {"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"}
-        return self._features | own
-
-    def __str__(self) -> str:
-        factory = self._factory
-        return f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__name__)}"
+class InProcess(ApplicationTarget):
+    """What `factory(spec)` makes: a gevent server, or anything with start(), stop() and addresses by endpoint."""
 
     @contextmanager
     def start(self, spec: ServerSpec, within_s: float) -> Iterator[RunningServer]:
         interceptors = self._interceptors
         make_loop = partial(ControlledLoop, interceptors) if interceptors else VirtualLoop
-        patch = SocketPatch(interceptors) if interceptors else nullcontext()
+        patch = SocketPatch(interceptors, _SOCKETS) if interceptors else nullcontext()
         with fresh_world(make_loop) as world, patch:
-            loop = VirtualTime(world, within_s)
+            loop = GeventTime(world, within_s)
             run = partial(self._run, loop, world.error_log)
             try:
                 app = self._started(replace(spec, clock=loop.clock), run)
                 try:
-                    server = _Application(app, loop, world.error_log, self._faults)
+                    server = Application(loop, _addresses(app), world.error_log.getvalue, self._faults)
                     if isinstance(app, BaseServer):
                         require_endpoints(spec, server.addresses)
                     try:
@@ -106,45 +73,11 @@ class InProcess(Target):
             raise TargetError(f"{self} does not start: {error!r}", traceback.format_exc()) from error
         return app
 
-    def _run(self, loop: VirtualTime, error_log: ErrorLog, work: Callable[[], Any]) -> Any:
+    def _run(self, loop: GeventTime, error_log: ErrorLog, work: Callable[[], Any]) -> Any:
         try:
             return loop.run(work)
         except NeverIdle as never_idle:
             raise TargetError(f"{self}: {never_idle}", error_log.getvalue()) from never_idle
-
-
-class _Application(RunningServer):
-    """A started application in this process."""
-
-    def __init__(self, app: Any, loop: VirtualTime, error_log: ErrorLog, faults: Faults | None) -> None:
-        super().__init__(loop, _addresses(app))
-        self._error_log = error_log
-        self._faults = faults
-        self._shown = False
-
-    def how_it_ended(self) -> str:
-        return "runs in this process"
-
-    def output(self) -> str:
-        self._shown = True
-        return self._error_log.getvalue()
-
-    def print_unshown_output(self) -> None:
-        """A traceback that no report has shown must not disappear with the stage."""
-        if not self._shown:
-            sys.stderr.write(self._error_log.getvalue())
-
-    def inject(self, fault: Fault, connection: Connection | None) -> None:
-        if self._faults is None:
-            super().inject(fault, connection)
-        else:
-            self._faults.inject(fault, connection)
-
-    def vanish(self, connection: Connection) -> None:
-        if self._faults is None:
-            super().vanish(connection)
-        else:
-            self._faults.vanish(connection)
 
 
 def _addresses(app: Any) -> Mapping[str, SocketAddress]:

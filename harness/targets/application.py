@@ -1,0 +1,94 @@
+"""What the servers in this process have in common, whichever loop they run on. Knows no loop and no server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from harness.interception.faults import Faults
+from harness.interception.interceptor import Interceptor
+from harness.language.steps import Fault
+from harness.stage.connection import Connection
+from harness.stage.event_loop import EventLoop
+from harness.stage.kernel import SocketAddress
+from harness.stage.target import RunningServer, Target
+
+_Self = TypeVar("_Self", bound="ApplicationTarget")
+
+
+class ApplicationTarget(Target):
+    """A server that a factory makes in this process.
+
+    `interceptors` change what the server's sockets and loop do. `features` is what it has beyond what every such target
+    has, for scripts that say `needs:`.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[..., Any],
+        *,
+        interceptors: Sequence[Interceptor] = (),
+        features: Iterable[str] = (),
+    ) -> None:
+        self._faults = next((one for one in interceptors if isinstance(one, Faults)), None)
+        self._factory = factory
+        self._interceptors = tuple(interceptors)
+        self._features = frozenset(features)
+
+    def intercepted_by(self: _Self, interceptor: Interceptor) -> _Self:
+        """The same server for one play, with one more interceptor."""
+        interceptors = (*self._interceptors, interceptor)
+        return type(self)(self._factory, interceptors=interceptors, features=self._features)
+
+    def with_faults(self: _Self) -> _Self:
+        return self.intercepted_by(Faults())
+
+    @property
+    def features(self) -> frozenset[str]:
+        own = {"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"}
+        return self._features | own
+
+    def __str__(self) -> str:
+        factory = self._factory
+        return f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__name__)}"
+
+
+class Application(RunningServer):
+    """A started server in this process. `read_log` returns what its loop has reported."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        addresses: Mapping[str, SocketAddress],
+        read_log: Callable[[], str],
+        faults: Faults | None,
+    ) -> None:
+        super().__init__(loop, addresses)
+        self._read_log = read_log
+        self._faults = faults
+        self._shown = False
+
+    def how_it_ended(self) -> str:
+        return "runs in this process"
+
+    def output(self) -> str:
+        self._shown = True
+        return self._read_log()
+
+    def print_unshown_output(self) -> None:
+        """A traceback that no report has shown must not disappear with the stage."""
+        if not self._shown:
+            sys.stderr.write(self._read_log())
+
+    def inject(self, fault: Fault, connection: Connection | None) -> None:
+        if self._faults is None:
+            super().inject(fault, connection)
+        else:
+            self._faults.inject(fault, connection)
+
+    def vanish(self, connection: Connection) -> None:
+        if self._faults is None:
+            super().vanish(connection)
+        else:
+            self._faults.vanish(connection)
