@@ -62,6 +62,10 @@ class RunningServer:
         """What it wrote last: its output and errors, or the tracebacks of its greenlets."""
         return ""
 
+    def errors(self) -> tuple[str, ...]:
+        """Each exception that nothing in the server has handled so far, as text, where that can be known."""
+        return ()
+
     def inject(self, fault: Fault, connection: Connection | None) -> None:
         """Let this happen to the server from now on."""
         raise UnsupportedSpec("this target does not support fault injection")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,6 +16,25 @@ from harness.stage.kernel import SocketAddress
 from harness.stage.target import RunningServer, Target
 
 _Self = TypeVar("_Self", bound="ApplicationTarget")
+
+
+def made_for_asyncio(factory: Callable[..., Any]) -> bool:
+    """Whether it can be seen that this makes an asyncio server: it is a coroutine function, or its result is used in an
+    `async with`."""
+    function = function_of(factory)
+    return (
+        inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+        or (inspect.isclass(function) and hasattr(function, "__aenter__"))
+    )
+
+
+def function_of(factory: Callable[..., Any]) -> Any:
+    """What is called in the end: beneath decorators, partials and objects that can be called."""
+    while hasattr(factory, "func"):
+        factory = factory.func
+    inner = inspect.unwrap(factory)
+    return inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner).__call__
 
 
 class ApplicationTarget(Target):

@@ -26,6 +26,7 @@ ENTRIES = [
     "harness.playing.pipeline",
     "harness.stage.stage",
     "harness.targets.address",
+    "harness.targets.asyncio_server",
     "harness.targets.choice",
     "harness.targets.command",
 ]

@@ -1,0 +1,55 @@
+"""A virtual asyncio loop under control: interceptors choose the order of what is ready, and can keep it from being ready.
+
+asyncio calls what was called soon in the order of the calls, and its own transports rely on that, so this order is kept.
+What a kernel decides is not: in which order sockets are ready, and in which turn. Knows no seeds and no servers.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Sequence
+
+from harness.interception.interceptor import Interceptor
+from harness.stage.asyncio_loop import AsyncioLoop, Ready
+
+_EVENTS = (selectors.EVENT_READ, selectors.EVENT_WRITE)
+
+
+class ControlledAsyncioLoop(AsyncioLoop):
+    """Sees what is ready in the order, and at the time, that its interceptors choose."""
+
+    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+        self._interceptors = tuple(interceptors)
+        self._delayed: dict[int, int] = {}
+        """For how many more turns each descriptor is held back."""
+        super().__init__()
+        for interceptor in self._interceptors:
+            interceptor.loop_created(self)
+
+    def recheck_blocked(self) -> None:
+        """Nothing to do: what is blocked stays ready, and is looked at in each turn."""
+
+    def selected(self, ready: Ready) -> Ready:
+        unblocked = [(key, events) for key, mask in ready if (events := self._unblocked(key.fd, mask))]
+        seen = [one for one in unblocked if not self._delays(one[0].fd)]
+        self.activity += len(unblocked)
+        return self._ordered(seen)
+
+    def _unblocked(self, fileno: int, mask: int) -> int:
+        return sum(event for event in _EVENTS if mask & event and not self._is_blocked(fileno, event))
+
+    def _is_blocked(self, fileno: int, event: int) -> bool:
+        return any(interceptor.is_blocked(fileno, event) for interceptor in self._interceptors)
+
+    def _delays(self, fileno: int) -> bool:
+        before = self._delayed.pop(fileno, None)
+        turns = max(one.delay() for one in self._interceptors) if before is None else before - 1
+        if turns > 0:
+            self._delayed[fileno] = turns
+        return turns > 0
+
+    def _ordered(self, ready: Ready) -> Ready:
+        out = []
+        while len(ready) > 1:
+            out.append(ready.pop(max(interceptor.choose(len(ready)) for interceptor in self._interceptors)))
+        return out + ready

@@ -1,0 +1,154 @@
+"""A program that makes and runs its event loop itself, such as `def main(): asyncio.run(serve())`, in a thread of its own.
+
+- Only one of the two threads runs at any time: the program's runs while a turn of its loop lasts, and waits in the
+  selector between two turns.
+- Whatever makes an event loop in that thread gets the loop of the stage. A program that asks for another kind of loop
+  is refused: its time cannot be virtual.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from harness.stage.asyncio_loop import AsyncioLoop
+from harness.stage.fence import NeverIdle
+
+_STANDARD = {"_UnixSelectorEventLoop", "SelectorEventLoop", "EventLoop", "new_event_loop"}
+
+
+class UnsupportedLoop(Exception):
+    """The program asks for an event loop whose time cannot be virtual."""
+
+
+class _Abandoned(SystemExit):
+    """Raised in the program's thread when the stage ends without it."""
+
+
+class ProgramThread:
+    """Runs `main()` on the loop of a stage."""
+
+    def __init__(self, main: Callable[[], Any], loop: AsyncioLoop, within_s: float) -> None:
+        self.app = None
+        self.holds = False
+        """Never: a program does not say when it has started."""
+        self.over = False
+        self.error: BaseException | None = None
+        """What it ended with, besides an orderly exit."""
+        self._main = main
+        self._loop = loop
+        self._within_s = within_s
+        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
+        self._in_turn = False
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name=f"program {main!r}", daemon=True)
+        self._thread.start()
+        loop.program = self
+
+    # In the thread of the stage
+
+    def turn(self) -> None:
+        if not self._in_turn:
+            self._in_turn = True
+            self._go.release()
+        if not self._back.acquire(timeout=self._within_s):
+            raise NeverIdle("", self._within_s, "did not return to its event loop")
+        self._in_turn = False
+
+    def stop(self) -> None:
+        """End it as Ctrl-C would: what it runs until complete is cancelled."""
+        if self.over:
+            return
+        if self._loop.main is not None and not self._loop.main.done():
+            self._loop.main.cancel()
+        else:
+            self._loop.stop()
+
+    def end(self) -> None:
+        """Let the thread end. One that does not return to its loop cannot be ended from outside; NeverIdle says so."""
+        self._abandoned = True
+        while not self.over:
+            self.turn()
+        self._thread.join()
+
+    # In the thread of the program
+
+    def _run(self) -> None:
+        self._go.acquire()
+        try:
+            if not self._abandoned:
+                with _making_loops(self._new_loop):
+                    asyncio.set_event_loop(self._loop)
+                    self._main()
+        except (_Abandoned, asyncio.CancelledError, KeyboardInterrupt):
+            pass
+        except SystemExit as exit:
+            self.error = exit if exit.code else None
+        except BaseException as error:
+            self.error = error
+            self._loop.call_exception_handler({"message": "the program ended", "exception": error})
+        finally:
+            asyncio.set_event_loop(None)
+            self.over = True
+            self._back.release()
+
+    def park(self) -> None:
+        if threading.current_thread() is self._thread:
+            self._back.release()
+            self._go.acquire()
+            if self._abandoned:
+                raise _Abandoned
+
+    def _new_loop(self, make: Callable[[], Any], wanted: str) -> Any:
+        """For whatever makes an event loop: in this thread it is the one of the stage."""
+        if threading.current_thread() is not self._thread:
+            return make()
+        module, _, name = wanted.rpartition(".")
+        if module.partition(".")[0] != "asyncio" or name not in _STANDARD:
+            raise UnsupportedLoop(
+                f"asks for {wanted}, whose time cannot be virtual; play it with --server, or let it use asyncio's own loop"
+            )
+        return self._loop
+
+
+@contextmanager
+def _making_loops(new_loop: Callable[[Callable[[], Any], str], Any]) -> Iterator[None]:
+    """While inside, `asyncio.run`, `asyncio.Runner` and `asyncio.new_event_loop` ask this for their loops."""
+    make = asyncio.new_event_loop
+
+    def made_by_policy() -> Any:
+        return new_loop(make, _policy_name())
+
+    with ExitStack() as stack:
+        modules: tuple[Any, ...] = (asyncio, asyncio.events)
+        for module in modules:
+            stack.callback(setattr, module, "new_event_loop", make)
+            module.new_event_loop = made_by_policy
+        if sys.version_info >= (3, 11):
+            original = asyncio.Runner.__init__
+
+            def create(runner: Any, *, debug: Any = None, loop_factory: Any = None) -> None:
+                wanted = loop_factory
+                if wanted is not None:
+                    loop_factory = lambda: new_loop(wanted, _name(wanted))  # noqa: E731
+                original(runner, debug=debug, loop_factory=loop_factory)
+
+            stack.callback(setattr, asyncio.Runner, "__init__", original)
+            asyncio.Runner.__init__ = create  # type: ignore[method-assign]
+        yield
+
+
+def _policy_name() -> str:
+    """What `asyncio.new_event_loop` would make, by the policy that is installed."""
+    # Asking in public is deprecated since Python 3.14, where policies are on their way out.
+    policy = getattr(asyncio.events, "_get_event_loop_policy", asyncio.get_event_loop_policy)()
+    own = type(policy).__module__.partition(".")[0] == "asyncio"
+    return "asyncio.new_event_loop" if own else _name(type(policy))
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}.{getattr(thing, '__name__', type(thing).__name__)}"
