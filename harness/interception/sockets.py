@@ -137,10 +137,13 @@ def _recv_into(patch: SocketPatch, original: _Call) -> _Call:
 def _send(patch: SocketPatch, original: _Call) -> _Call:
     def send(sock: Any, data: Any, flags: int = 0) -> Any:
         connection = patch.find(sock)
-        view = memoryview(data).cast("B")
-        if connection is None or not view:
+        size = memoryview(data).nbytes
+        if connection is None or not size:
             return original(sock, data, flags)
-        return original(sock, view[: patch.writable(sock, connection, len(view))], flags)
+        allowed = patch.writable(sock, connection, size)
+        # Released at once: while an error is handled its frames are kept, and a caller may want to clear its buffer.
+        with memoryview(data) as view, view.cast("B") as whole, whole[:allowed] as part:
+            return original(sock, part, flags)
 
     return send
 

@@ -84,6 +84,8 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         """What runs this loop itself, if anything does."""
         self.main: asyncio.Future[Any] | None = None
         """What that program runs until it is complete."""
+        self.ending = False
+        """Whether what is left is being cancelled."""
         self._patience_s = 0.0
         self._activity_before = 0
         self._jobs: set[asyncio.Future[Any]] = set()
@@ -181,6 +183,8 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
     # What goes wrong in the server's code
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self.ending and isinstance(context.get("exception"), asyncio.CancelledError):
+            return  # some versions of asyncio's own streams do not expect to be cancelled
         if not self._interrupted_by(context.get("exception")):
             super().call_exception_handler(context)
 
@@ -291,7 +295,8 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
             server.close()
         # Private: asyncio has no other way to find connections that their server has forgotten.
         for transport in list(getattr(self, "_transports", {}).values()):
-            transport.abort()
+            if transport.get_extra_info("socket").fileno() >= 0:
+                transport.abort()
         for child in self._children:
             child.close()
 
@@ -416,6 +421,7 @@ class AsyncioTime(VirtualTime):
     def end(self) -> None:
         """End what the server has left behind, as `asyncio.run` does, and close the loop."""
         loop = self._loop
+        loop.ending = True
         try:
             self._cancel_tasks()
             loop.abandon()

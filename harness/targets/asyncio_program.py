@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from harness.stage.asyncio_loop import AsyncioLoop
@@ -81,7 +82,7 @@ class ProgramThread:
         self._go.acquire()
         try:
             if not self._abandoned:
-                with _making_loops(self._new_loop):
+                with self._making_loops():
                     asyncio.set_event_loop(self._loop)
                     self._main()
         except (_Abandoned, asyncio.CancelledError, KeyboardInterrupt):
@@ -103,43 +104,51 @@ class ProgramThread:
             if self._abandoned:
                 raise _Abandoned
 
-    def _new_loop(self, make: Callable[[], Any], wanted: str) -> Any:
-        """For whatever makes an event loop: in this thread it is the one of the stage."""
+    # What makes event loops
+
+    @contextmanager
+    def _making_loops(self) -> Iterator[None]:
+        """While inside, whatever makes an event loop in this thread gets the one of the stage."""
+        make, set_loop = asyncio.new_event_loop, asyncio.set_event_loop
+
+        def new_event_loop() -> Any:
+            return self._instead_of(_policy_name(), make)
+
+        def set_event_loop(loop: Any) -> None:
+            if loop is not None and loop is not self._loop:
+                self._instead_of(_name(type(loop)), lambda: loop)
+            set_loop(loop)
+
+        with ExitStack() as stack:
+            modules: tuple[Any, ...] = (asyncio, asyncio.events)
+            for module in modules:
+                _replace(stack, module, new_event_loop)
+                _replace(stack, module, set_event_loop)
+            if sys.version_info >= (3, 11):
+                create = asyncio.Runner.__init__
+
+                def __init__(runner: Any, *, debug: Any = None, loop_factory: Any = None) -> None:
+                    factory = loop_factory and partial(self._instead_of, _name(loop_factory), loop_factory)
+                    create(runner, debug=debug, loop_factory=factory)
+
+                _replace(stack, asyncio.Runner, __init__)
+            yield
+
+    def _instead_of(self, name: str, make: Callable[[], Any]) -> Any:
+        """The loop for whatever wants one of this name: that of the stage in this thread, and its own in others."""
         if threading.current_thread() is not self._thread:
             return make()
-        module, _, name = wanted.rpartition(".")
-        if module.partition(".")[0] != "asyncio" or name not in _STANDARD:
+        if name.partition(".")[0] != "asyncio" or name.rpartition(".")[2] not in _STANDARD:
             raise UnsupportedLoop(
-                f"asks for {wanted}, whose time cannot be virtual; play it with --server, or let it use asyncio's own loop"
+                f"asks for {name}, whose time cannot be virtual; play it with --server, or let it use asyncio's own loop"
             )
         return self._loop
 
 
-@contextmanager
-def _making_loops(new_loop: Callable[[Callable[[], Any], str], Any]) -> Iterator[None]:
-    """While inside, `asyncio.run`, `asyncio.Runner` and `asyncio.new_event_loop` ask this for their loops."""
-    make = asyncio.new_event_loop
-
-    def made_by_policy() -> Any:
-        return new_loop(make, _policy_name())
-
-    with ExitStack() as stack:
-        modules: tuple[Any, ...] = (asyncio, asyncio.events)
-        for module in modules:
-            stack.callback(setattr, module, "new_event_loop", make)
-            module.new_event_loop = made_by_policy
-        if sys.version_info >= (3, 11):
-            original = asyncio.Runner.__init__
-
-            def create(runner: Any, *, debug: Any = None, loop_factory: Any = None) -> None:
-                wanted = loop_factory
-                if wanted is not None:
-                    loop_factory = lambda: new_loop(wanted, _name(wanted))  # noqa: E731
-                original(runner, debug=debug, loop_factory=loop_factory)
-
-            stack.callback(setattr, asyncio.Runner, "__init__", original)
-            asyncio.Runner.__init__ = create  # type: ignore[method-assign]
-        yield
+def _replace(stack: ExitStack, owner: Any, function: Callable[..., Any]) -> None:
+    """Replace the function of this name until the stack is left."""
+    stack.callback(setattr, owner, function.__name__, getattr(owner, function.__name__))
+    setattr(owner, function.__name__, function)
 
 
 def _policy_name() -> str:

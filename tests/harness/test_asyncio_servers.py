@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -53,6 +54,10 @@ carol< MSG alice hi
 
 @pytest.fixture(scope="module", autouse=True)
 def _only_new_objects_are_looked_at() -> Iterator[None]:
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.new_event_loop().close()  # the first loop of libuv opens descriptors for the whole process
     gc.collect()
     gc.freeze()
     yield
@@ -70,6 +75,9 @@ def _nothing_is_left_behind() -> Iterator[None]:
 
 
 def _remains() -> tuple[int, ...]:
+    for thread in threading.enumerate():
+        if thread.name.startswith(("asyncio", "waitpid")):
+            thread.join(10)  # it has done its work
     things = gc.get_objects()
     return (
         len(os.listdir("/proc/self/fd")),
@@ -249,9 +257,6 @@ def test_a_job_that_does_not_return_is_an_error() -> None:
         Stage(InProcessAsyncio(aio.late), within=0.3) as stage,
     ):
         stage.client("alice").send("STUCK")
-    for thread in threading.enumerate():
-        if thread.name.startswith("asyncio"):
-            thread.join()
 
 
 @pytest.mark.parametrize("way", ["uvloop.run", "policy"])

@@ -46,10 +46,14 @@ class Correct:
             await self.send(line, by)
 
     async def send(self, line: bytes, by: asyncio.StreamWriter) -> None:
-        for other in [one for one in self.writers if one is not by]:
-            other.write(line)
-            with contextlib.suppress(OSError):
-                await other.drain()
+        for other in self.listeners(by):
+            if not other.is_closing():
+                other.write(line)
+                with contextlib.suppress(OSError):
+                    await other.drain()
+
+    def listeners(self, by: asyncio.StreamWriter) -> list[asyncio.StreamWriter]:
+        return [one for one in self.writers if one is not by]
 
 
 class OneReadIsOneLine(Correct):
@@ -59,10 +63,14 @@ class OneReadIsOneLine(Correct):
 
 
 class ListenersDisagree(Correct):
-    """While one listener is slow, another speaker overtakes at the next."""
+    """Sends to the neighbours first, and while one of them is slow, another speaker overtakes at the next."""
 
     async def say(self, line: bytes, by: asyncio.StreamWriter) -> None:
         await self.send(line, by)
+
+    def listeners(self, by: asyncio.StreamWriter) -> list[asyncio.StreamWriter]:
+        here = self.writers.index(by) if by in self.writers else 0
+        return sorted(super().listeners(by), key=lambda one: abs(self.writers.index(one) - here))
 
 
 class LosesUpdates(Correct):
