@@ -22,6 +22,7 @@ import re
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
@@ -35,6 +36,7 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+_LEVEL_NAMES = {level: name for name, level in LEVELS.items()}
 
 _MOST_QUEUED = 10_000
 _MOST_WRITTEN_AT_ONCE = 1_000
@@ -52,34 +54,28 @@ class LogEvent(Enum):
     """The names of events in the log. They never change; docs/operations.md explains each."""
 
     LISTENING = "listening"
-    CLIENT_LIMIT_LOWERED = "client-limit-lowered"
+    CLIENT_LIMIT_LOWERED = "client-limit-lowered", logging.WARNING
     CONNECTED = "connected"
-    REFUSED = "refused"
+    REFUSED = "refused", logging.WARNING
     LOGIN = "login"
     DISCONNECTED = "disconnected"
-    FAULT = "fault"
-    ACCEPT_PAUSED = "accept-paused"
+    FAULT = "fault", logging.ERROR
+    ACCEPT_PAUSED = "accept-paused", logging.WARNING
     ACCEPT_RESUMED = "accept-resumed"
     MESSAGE = "message"
     STOPPING = "stopping"
     STOPPED = "stopped"
-    LOG_LOST = "log-lost"
-    LOG_SUPPRESSED = "log-suppressed"
+    LOG_LOST = "log-lost", logging.WARNING
+    LOG_SUPPRESSED = "log-suppressed", logging.WARNING
 
+    severity: int
+    """The level of the event, as a number of the standard library."""
 
-_SEVERITY = {
-    LogEvent.REFUSED: logging.WARNING,
-    LogEvent.CLIENT_LIMIT_LOWERED: logging.WARNING,
-    LogEvent.ACCEPT_PAUSED: logging.WARNING,
-    LogEvent.LOG_LOST: logging.WARNING,
-    LogEvent.LOG_SUPPRESSED: logging.WARNING,
-    LogEvent.FAULT: logging.ERROR,
-}
-
-
-def severity(event: LogEvent) -> int:
-    """The level of an event, as a number of the standard library."""
-    return _SEVERITY.get(event, logging.INFO)
+    def __new__(cls, name: str, severity: int = logging.INFO) -> LogEvent:
+        event = object.__new__(cls)
+        event._value_ = name
+        event.severity = severity
+        return event
 
 
 class Log(Protocol):
@@ -100,11 +96,11 @@ class StandardLog:
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Log an event at its level, as its name and `key=value` for each field."""
         if self.enabled(event):
-            self._logger.log(severity(event), "%s %s", event.value, fields_text(fields))
+            self._logger.log(event.severity, "%s %s", event.value, fields_text(fields))
 
     def enabled(self, event: LogEvent) -> bool:
         """True if the logger records events of this level."""
-        return self._logger.isEnabledFor(severity(event))
+        return self._logger.isEnabledFor(event.severity)
 
 
 to_logging = StandardLog()
@@ -112,12 +108,12 @@ to_logging = StandardLog()
 
 def fields_text(fields: dict[str, object]) -> str:
     """The fields as `key=value` on one line, quoted where a value would not read as one word."""
-    return " ".join(f"{key}={_value_text(value)}" for key, value in fields.items())
-
-
-def _value_text(value: object) -> str:
-    text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    values = list(map(str, fields.values()))
+    if not all(map(_PLAIN.fullmatch, values)):
+        values = [
+            value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False) for value in values
+        ]
+    return " ".join(map("{}={}".format, fields, values))
 
 
 # --- Limits per address ----------------------------------------------------------------------------------------------
@@ -143,7 +139,7 @@ class AddressLog:
 
     def __init__(self, log: Log, per_s: float, burst: int, clock: Clock) -> None:
         self._log = log
-        self._enabled = getattr(log, "enabled", None)
+        self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
         self._monotonic = clock.monotonic
         # A line moves the time at which its address has recovered by this much, and that time can be this far away.
         self._line_s = 1 / per_s if per_s else 0.0
@@ -161,23 +157,21 @@ class AddressLog:
 
     def of_address(self, origin: str, event: LogEvent, /, **fields: object) -> None:
         """Log an event of a client. `origin` is what counts as one address: an IPv4 address or an IPv6 /64."""
-        if not self._line_s:
-            self._log(event, **fields)
-            return
-        if self._enabled is not None and not self._enabled(event):
-            return
-        now = self._monotonic()
-        if self._silent:
-            self._report_recovered(now)
-        lines = self._addresses.get(origin) or self._remember(origin, now)
-        recovered_at = (lines.recovered_at if lines.recovered_at > now else now) + self._line_s
-        # A billionth of a second is nothing but rounding.
-        if lines.dropped or recovered_at - now > self._full_s + 1e-9:
-            lines.dropped += 1
-            self._silent[origin] = lines
-        else:
+        if self._line_s:
+            if not self._enabled(event):
+                return
+            now = self._monotonic()
+            if self._silent:
+                self._report_recovered(now)
+            lines = self._addresses.get(origin) or self._remember(origin, now)
+            recovered_at = (lines.recovered_at if lines.recovered_at > now else now) + self._line_s
+            # A billionth of a second is nothing but rounding.
+            if lines.dropped or recovered_at - now > self._full_s + 1e-9:
+                lines.dropped += 1
+                self._silent[origin] = lines
+                return
             lines.recovered_at = recovered_at
-            self._log(event, **fields)
+        self._log(event, **fields)
 
     def close(self) -> None:
         """Report everything that was dropped and has not been reported."""
@@ -313,7 +307,7 @@ class LineWriter(Generic[_Item]):
             return None
 
 
-_Record = tuple[float, int, LogEvent, dict[str, object]]
+_Record = tuple[float, LogEvent, dict[str, object]]
 
 
 class LogWriter(LineWriter[_Record]):
@@ -329,26 +323,22 @@ class LogWriter(LineWriter[_Record]):
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Queue an event. The thread formats many at a time, which is cheaper than formatting each as it comes."""
-        level = _SEVERITY.get(event, logging.INFO)
-        if level >= self._level:
-            self.put((self._clock.time(), level, event, fields))
+        if event.severity >= self._level:
+            self.put((self._clock.time(), event, fields))
 
     def enabled(self, event: LogEvent) -> bool:
         """True if events of this level are written."""
-        return _SEVERITY.get(event, logging.INFO) >= self._level
+        return event.severity >= self._level
 
     def _line(self, record: _Record) -> str:
-        time, level, event, fields = record
-        name = logging.getLevelName(level)
-        stamp = self._time_text(time)
+        time, event, fields = record
+        stamp, level = self._time_text(time), _LEVEL_NAMES[event.severity]
         if self._as_json:
-            return json.dumps(
-                {"time": stamp, "level": name.lower(), "event": event.value, **fields}, default=str
-            )
-        return f"{stamp} {name} {event.value} {fields_text(fields)}".rstrip()
+            return json.dumps({"time": stamp, "level": level, "event": event.value, **fields}, default=str)
+        return f"{stamp} {level.upper()} {event.value} {fields_text(fields)}".rstrip()
 
     def _lost_items(self, lost: int) -> list[_Record]:
-        return [(self._clock.time(), severity(LogEvent.LOG_LOST), LogEvent.LOG_LOST, {"events": lost})]
+        return [(self._clock.time(), LogEvent.LOG_LOST, {"events": lost})]
 
     def _time_text(self, time: float) -> str:
         second, millisecond = divmod(int(time * 1000), 1000)

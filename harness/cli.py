@@ -146,7 +146,7 @@ def _update(options: argparse.Namespace) -> ExitCode:
     target, how = target_choice(options).target(), play_options(options)
     outcomes = []
     for path in _chosen_files(options):
-        result = update(path, target, how)
+        result = update(path, target, how, ends=options.ends)
         outcomes.append(result.outcome)
         if result.diff:
             _print(*_diff_lines(result.diff))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.parser import parse
@@ -21,18 +22,12 @@ from harness.language.script import check, load
 from harness.language.steps import (
     EXPECTATION_STEPS,
     SENDING,
+    SETTINGS,
     ActionStep,
     AnyOrder,
     ExpectationStep,
-    FenceLine,
-    LineEnd,
-    Needs,
     Script,
-    Server,
-    Setting,
-    Title,
     Together,
-    Within,
 )
 from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import Outcome, Verdict
@@ -228,10 +223,7 @@ def _expanded(script: Script) -> tuple[_Turn, ...]:
 
 def _script_of(turns: Iterable[_Turn], like: Script) -> Script:
     """A script of these turns with the settings of another, parsed so that its steps have lines."""
-    settings: tuple[Setting | None, ...] = (
-        like.setting(Title), like.setting(Server), like.setting(Needs),
-        like.setting(FenceLine), like.setting(LineEnd), like.setting(Within),
-    )  # fmt: skip
+    settings: list[Any] = [like.setting(kind) for kind in SETTINGS]
     header = tuple(setting for setting in settings if setting is not None)
     body = tuple(step for turn in turns for step in (*turn.actions, *turn.expectations))
     return parse(render(Script(header, body)), like.file)
@@ -291,7 +283,7 @@ def _expectation_without(step: ExpectationStep, client: str) -> tuple[Expectatio
         if not left or (step.same_for and len(names) < 2):
             return ()  # what is received takes its place
         return (AnyOrder(left, names, line=step.line),)
-    return () if step.client == client else (step,)
+    return () if getattr(step, "client", "") == client else (step,)
 
 
 def _clients(action: ActionStep) -> tuple[str, ...]:

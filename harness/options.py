@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,11 +117,19 @@ OPTIONS = (
     Option("--listen", "where the clients connect", "record", "[HOST:]PORT", required=True),
     Option("-o", "the transcript to write", "record", "FILE", dest="output", type=Path, required=True),
     # How to play
-    Option("--fence", "a line and its answer, for scripts without `fence:`", f"{_PLAYS} record", "'PING -> PONG'"),
-    Option("--within", "the time limit of one step, for scripts without `within:` (5s)", _PLAYS, "5s"),
+    Option("--fence", "a line and its answer, or none, for scripts without `fence:`", f"{_PLAYS} record",
+           "'PING -> PONG'", pytest="--harness-fence", ini=True),
+    Option("--within", "the time limit of one step, for scripts without `within:` (5s)", _PLAYS, "5s",
+           pytest="--harness-within", ini=True),
+    Option("--settle", "how long nothing comes before a server counts as quiet, for scripts without `settle:` (100ms)",
+           _PLAYS, "100ms", pytest="--harness-settle", ini=True),
+    Option("--start", "how long a server command may take until it listens, for scripts without `start:` (10s)", _PLAYS,
+           "10s", pytest="--harness-start", ini=True),
     Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true"),
     Option("-v", "also list the scripts that pass", "play", dest="verbose", action="store_true"),
     Option("-j", "the number of processes (1)", "play audit explore compare", "N", dest="jobs", type=_positive, default=1),
+    Option("--ends", "also record ends of connections that the script does not say", "update", action="store_true",
+           pytest="--harness-update-ends"),
     # audit
     Option("--most", "play at most N mutations of each file", "audit", "N", type=_positive,
            pytest="--harness-audit-most"),
@@ -207,17 +215,32 @@ def target_choice(options: argparse.Namespace) -> TargetChoice:
 
 def play_options(options: argparse.Namespace) -> PlayOptions:
     """How to play scripts that do not say it themselves."""
-    from harness.language.forms import parse_duration
-    from harness.playing.pipeline import WITHIN_S, PlayOptions
+    return play_options_of(options.fence, options.within, options.settle, options.start)
 
-    within_s = parse_duration(options.within, 0) / 1_000_000 if options.within else WITHIN_S
-    return PlayOptions(fence_line(options), within_s)
+
+def play_options_of(
+    fence: str | None, within: str | None, settle: str | None, start: str | None
+) -> PlayOptions:
+    """The same from the texts of these options; LineError where one makes no sense."""
+    from harness.language.forms import header_line
+    from harness.language.steps import FenceLine, Settle, Start, Within
+    from harness.playing.pipeline import PlayOptions
+
+    made = PlayOptions()
+    texts = {"fence": fence, "within": within, "settle": settle, "start": start}
+    for key, text in texts.items():
+        match header_line(f"{key}: {text}") if text else None:
+            case FenceLine() as line:
+                made = replace(made, fence=line)
+            case Within(microseconds):
+                made = replace(made, within_s=microseconds / 1_000_000)
+            case Settle(microseconds):
+                made = replace(made, settle_s=microseconds / 1_000_000)
+            case Start(microseconds):
+                made = replace(made, start_s=microseconds / 1_000_000)
+    return made
 
 
 def fence_line(options: argparse.Namespace) -> FenceLine | None:
     """The fence of scripts that have none."""
-    from harness.language.forms import header_line
-    from harness.language.steps import FenceLine
-
-    fence = header_line(f"fence: {options.fence}", 0) if options.fence else None
-    return fence if isinstance(fence, FenceLine) else None
+    return play_options_of(options.fence, None, None, None).fence

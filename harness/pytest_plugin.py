@@ -22,6 +22,7 @@ from harness.options import add_pytest_options
 from harness.report.styled_text import Line, Span, Tone, ansi, count, plain
 
 if TYPE_CHECKING:
+    from harness.playing.pipeline import PlayOptions
     from harness.playing.verdict import Verdict
     from harness.stage.stage import Stage
     from harness.stage.target import Target
@@ -47,7 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, eol, within): the header of the `stage` fixture, as in a transcript",
+        "harness(server, fence, fence_after, unfenced, eol, within, settle, start): the header of the `stage` fixture, "
+        "as in a transcript",
     )
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
     if len(modes) > 1:
@@ -196,20 +198,35 @@ class FailureRepr:
 
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
     option = request.config.getoption
+    how = _play_options(request.config)
     if option("harness_audit"):
-        _audit(request.node.path, harness_target, option("harness_audit_most"))
+        _audit(request.node.path, harness_target, how, option("harness_audit_most"))
     elif option("harness_explore"):
-        _explore(request.node.path, harness_target, option("harness_explore"), option("harness_explore_seed"))
+        _explore(
+            request.node.path, harness_target, how, option("harness_explore"), option("harness_explore_seed")
+        )
     elif option("harness_update"):
-        _update(request, harness_target)
+        _update(request, harness_target, how)
     else:
-        _play(request, harness_target)
+        _play(request, harness_target, how)
 
 
-def _play(request: pytest.FixtureRequest, target: Target) -> None:
+def _play_options(config: pytest.Config) -> PlayOptions:
+    """How to play, from the options or else from the ini."""
+    from harness.language.problems import LineError
+    from harness.options import play_options_of
+
+    names = [f"harness_{name}" for name in ("fence", "within", "settle", "start")]
+    try:
+        return play_options_of(*(config.getoption(name) or config.getini(name) or None for name in names))
+    except LineError as error:
+        raise pytest.UsageError(f"harness: {error.message}; expected: {error.expected}") from None
+
+
+def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:
     from harness.playing.pipeline import play_file
 
-    verdict = play_file(request.node.path, target)
+    verdict = play_file(request.node.path, target, how)
     if request.config.getoption("harness_compare"):
         from harness.compare.compare import cell_of
 
@@ -231,7 +248,7 @@ def _finish(verdict: Verdict, refused: str = "") -> None:
         raise TranscriptFailed([*report(verdict), *note], summary(verdict))
 
 
-def _update(request: pytest.FixtureRequest, target: Target) -> None:
+def _update(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:
     from harness.update import single_writer, update
 
     config = request.config
@@ -239,31 +256,33 @@ def _update(request: pytest.FixtureRequest, target: Target) -> None:
     folder = Path(shared) if shared else config.stash[_writers_folder]
     path: Path = request.node.path
     with single_writer(folder, path, request.node.nodeid) as before_writing:
-        result: UpdateResult = update(path, target, before_writing=before_writing)
+        result: UpdateResult = update(
+            path, target, how, before_writing=before_writing, ends=config.getoption("harness_update_ends")
+        )
     if result.diff:
         request.node.add_report_section("call", _REWRITTEN, result.diff)
     else:
         _finish(result.verdict, result.refused)
 
 
-def _audit(path: Path, target: Target, most: int | None) -> None:
+def _audit(path: Path, target: Target, how: PlayOptions, most: int | None) -> None:
     from harness.audit.audit import Sample, audit_file, headline, report
     from harness.playing.verdict import Outcome
 
-    audited = audit_file(path, target, sample=Sample(most))
+    audited = audit_file(path, target, how, sample=Sample(most))
     if audited.outcome is Outcome.SKIPPED:
         pytest.skip(audited.unchanged.reason)
     if audited.outcome is not Outcome.PASSED:
         raise TranscriptFailed(report(audited), headline(audited))
 
 
-def _explore(path: Path, target: Target, runs: int, seed: int) -> None:
+def _explore(path: Path, target: Target, how: PlayOptions, runs: int, seed: int) -> None:
     from harness.explore import explorable, explore_file, headline, report
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError
 
     try:
-        explored = explore_file(path, explorable(target), range(seed, seed + runs))
+        explored = explore_file(path, explorable(target), range(seed, seed + runs), how)
     except UsageError as error:
         raise pytest.UsageError(f"--harness-explore: {error}") from None
     if explored.outcome is Outcome.SKIPPED:
@@ -337,7 +356,8 @@ def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[St
     from harness.playing.pipeline import stage_for
 
     marker = request.node.get_closest_marker("harness")
-    with stage_for(harness_target, marker.kwargs if marker else {}) as made:
+    how = _play_options(request.config)
+    with stage_for(harness_target, marker.kwargs if marker else {}, how) as made:
         request.node.stash[_stage_of_test] = made
         yield made
 

@@ -2,6 +2,7 @@
 
 - Only expectations are replaced, added or removed. Comments, layout and whatever matched stay byte for byte.
 - Every action of the script is still there afterwards, in the same order.
+- That a connection ended is not written unless the script says that it does, or whoever calls says so: it may be a crash.
 - The file is written as a whole, after the new text has passed, or not at all.
 - In a test run with several workers, each file has one writer.
 """
@@ -68,18 +69,23 @@ def update(
     target: Target,
     play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     before_writing: Callable[[], None] = lambda: None,
+    *,
+    ends: bool = False,
 ) -> UpdateResult:
-    """Play the file and rewrite its wrong expectations; `before_writing` can still raise UpdateRefused."""
+    """Play the file and rewrite its wrong expectations; `before_writing` can still raise UpdateRefused. `ends`: also write
+    down that connections ended where the script says nothing of that."""
     try:
         before = path.read_bytes()
         script = read(before, shown(path))
     except (ScriptError, OSError):
         return UpdateResult(play_file(path, target, play_options))
+    # What comes after the answers to a fence line would be written into a later turn than its own.
+    play_options = replace(play_options, trust_answers=False)
     verdict = play(script, target, play_options, keep_going=True)
     if verdict.outcome is not Outcome.FAILED:
         return UpdateResult(verdict)
     try:
-        text = rewritten(verdict)
+        text = rewritten(verdict, ends=ends)
         again = play(read(text.encode(), shown(path)), target, play_options)
         if not again.passed:
             raise UpdateRefused(
@@ -183,7 +189,7 @@ class _Edit:
         return self.replacement, tuple(self.before), tuple(self.after)
 
 
-def rewritten(verdict: Verdict) -> str:
+def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
     """The text of the script that would have passed, from a play that was kept going; or raise UpdateRefused."""
     script = verdict.script
     for failure in verdict.failures:
@@ -192,18 +198,20 @@ def rewritten(verdict: Verdict) -> str:
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
             case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.TIMED_OUT:
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
-            case FailureKind.SERVER_DIED | FailureKind.DISAGREED:
+            case (
+                FailureKind.SERVER_DIED | FailureKind.DISAGREED | FailureKind.RAISED | FailureKind.NOT_RAISED
+            ):
                 raise UpdateRefused(f"line {failure.line}: {headline(failure)}")
     plays: dict[int, list[_Edit]] = {}
     for turn in verdict.turns:
-        for line, edit in _edits(turn, verdict.eol, script).items():
+        for line, edit in _edits(turn, verdict.eol, script, ends).items():
             plays.setdefault(line, []).append(edit)
     text = _apply(script, _agreed(plays))
     require_nothing_lost(script, text)
     return text
 
 
-def _edits(turn: TurnReport, eol: bytes, script: Script) -> dict[int, _Edit]:
+def _edits(turn: TurnReport, eol: bytes, script: Script, ends: bool) -> dict[int, _Edit]:
     """The edits of the script's lines that this turn asks for: first of existing lines, then of what is added."""
     edits: dict[int, _Edit] = {}
     for client_turn in turn.client_turns:
@@ -215,11 +223,18 @@ def _edits(turn: TurnReport, eol: bytes, script: Script) -> dict[int, _Edit]:
         if client_turn.ending is not None:
             ended = f" {ending_text(client_turn)}" if client_turn.ended_now else ""
             right = client_turn.ended_as_expected
+            _require_own(client_turn.ending_file, script, client_turn.ending_line)
             _replace_line(edits, client_turn.ending_line, None if right else ended)
         elif client_turn.silence_line:
             lines = [entry.received for entry in client_turn.entries if entry.received is not None]
+            _require_own(client_turn.silence_file, script, client_turn.silence_line)
             _replace_line(edits, client_turn.silence_line, received_text(lines[0], eol) if lines else None)
     for client_turn in turn.client_turns:
+        if client_turn.ended_now and client_turn.ending is None and not ends:
+            raise UpdateRefused(
+                f"line {turn.last_line}: {client_turn.client} {ending_text(client_turn)}, which the script does not say; "
+                "if that is right, write it, or record such ends with --ends (pytest: --harness-update-ends)"
+            )
         _add_lines(client_turn, turn, eol, script, edits)
     return edits
 

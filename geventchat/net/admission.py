@@ -50,13 +50,12 @@ class Address:
     )
 
     def __init__(self, origin: str, loop: Loop, clock: Clock, limits: Limits) -> None:
-        now = clock.monotonic()
         self.origin = origin
         self.connections = 0
         self._clock = clock
-        self._connects = TokenBucket(limits.address_connections_per_s, limits.address_burst_connections, now)
-        self._logins = TokenBucket(limits.address_logins_per_s, limits.address_burst_logins, now)
-        self._traffic = TokenBucket(limits.address_bytes_per_s, limits.address_burst_bytes, now)
+        self._connects = TokenBucket(limits.address_connections_per_s, limits.address_burst_connections)
+        self._logins = TokenBucket(limits.address_logins_per_s, limits.address_burst_logins)
+        self._traffic = TokenBucket(limits.address_bytes_per_s, limits.address_burst_bytes)
         self.login_gate = Gate(loop, self._login_delay_s)
         self.traffic_gate = Gate(loop, self._traffic_delay_s)
 
@@ -68,9 +67,9 @@ class Address:
         """Count a login."""
         self._logins.charge(1, self._clock.monotonic())
 
-    def charge(self, cost: int) -> None:
+    def charge(self, cost: int, now: float) -> None:
         """Count bytes."""
-        self._traffic.charge(cost, self._clock.monotonic())
+        self._traffic.charge(cost, now)
 
     def recovered(self) -> bool:
         """True when nothing about this address needs to be remembered."""
@@ -98,7 +97,8 @@ class Admission:
 
     def enter(self, host: str) -> Address | NoticeReason:
         """Take a slot for one more client, or say why there is none."""
-        self._sweep()
+        if self._departed:
+            self._sweep()
         if self.connected >= self._limits.clients:
             return NoticeReason.SERVER_FULL
         origin = origin_of(host)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,7 @@ class Connection:
         "_closing",
         "_context",
         "_framing",
+        "_limited",
         "_lines",
         "_lingering",
         "_name",
@@ -137,9 +138,10 @@ class Connection:
         self._waiter = Waiter(context.loop, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
         self._reader = audience.dialect.reader()
-        # Made when the first line arrives: idle connections do without.
-        self._lines: TokenBucket | None = None
-        self._bytes: TokenBucket | None = None
+        limits = context.limits
+        self._limited = address is not None and limits.lines_per_s > 0
+        self._lines = TokenBucket(limits.lines_per_s, limits.burst_lines)
+        self._bytes = TokenBucket(limits.bytes_per_s, limits.burst_bytes)
         # All bytes charged so far, and how many bytes of answers are among them.
         self._spent = self._charged = 0
         self._address = address
@@ -207,15 +209,15 @@ class Connection:
                 if verdict:
                     sniffer = None
             now = self._context.clock.monotonic()
-            self._charge(len(chunk), now)
+            self._charge(max(len(chunk), _LEAST_LINE_COST * chunk.count(b"\n")), now)
             lines = 0
             pieces = self._pieces(chunk)
-            # The generator has the only reference to it: a client that is held back holds back one copy of its input.
+            # Those are the only references to it: a client that is held back holds back one copy of its input.
             del chunk
             for piece in pieces:
                 batch = self._framing.feed(piece)
                 lines += len(batch)
-                if batch and not self._handle_in_time(batch, len(piece)):
+                if batch and not self._handle_in_time(batch):
                     return CloseReason.QUIT
                 del batch
             if not lines:
@@ -225,60 +227,38 @@ class Connection:
             # Otherwise a client that says nothing more would keep its last chunk in memory.
             del pieces, piece
 
-    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
+    def _pieces(self, chunk: bytes) -> Iterable[bytes]:
         """Divide a chunk so that each piece is at most one batch."""
         limits = self._context.limits
         size, lines = limits.batch_bytes, limits.batch_lines
         if len(chunk) <= size and chunk.count(b"\n") <= lines:
-            yield chunk
-            return
-        at = 0
-        while at < len(chunk):
-            piece = chunk[at : at + size]
-            if piece.count(b"\n") > lines:
-                piece = piece[: len(piece) - len(piece.split(b"\n", lines)[-1])]
-            at += len(piece)
-            yield piece
+            return (chunk,)
+        return _divided(chunk, size, lines)
 
-    def _handle_in_time(self, lines: list[Line], size: int) -> bool:
+    def _handle_in_time(self, lines: list[Line]) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
-        waiter = self._waiter
-        now = waiter.active()
-        if not self._rated:
+        now = self._waiter.active()
+        if not self._limited:
             return self._handle(lines)
-        rate, _ = self._buckets(now)
-        while lines:
+        while True:
             self._wait_for_bytes(now)
-            granted = rate.take(len(lines), now)
+            granted = self._lines.take(len(lines), now)
             if granted:
-                share = size * granted // len(lines)
-                size -= share
-                self._charge(max(0, _LEAST_LINE_COST * granted - share), now)
                 if not self._handle(lines[:granted]):
                     return False
                 self._charge_answers(now)
                 lines = lines[granted:]
+                if not lines:
+                    return True
             else:
-                self._waiter.pause(rate.delay_s(1, now))
-            now = waiter.active()
-        return True
-
-    def _buckets(self, now: float) -> tuple[TokenBucket, TokenBucket]:
-        if self._lines is None or self._bytes is None:
-            limits = self._context.limits
-            self._lines = TokenBucket(limits.lines_per_s, limits.burst_lines, now)
-            self._bytes = TokenBucket(limits.bytes_per_s, limits.burst_bytes, now)
-        return self._lines, self._bytes
-
-    @property
-    def _rated(self) -> bool:
-        return self._context.limits.lines_per_s > 0
+                self._waiter.pause(self._lines.delay_s(1, now))
+            now = self._waiter.active()
 
     def _charge(self, cost: int, now: float) -> None:
-        if cost and self._rated and self._address is not None:
+        if self._limited and self._address is not None:
             self._spent += cost
-            self._buckets(now)[1].charge(cost, now)
-            self._address.charge(cost)
+            self._bytes.charge(cost, now)
+            self._address.charge(cost, now)
 
     def _charge_answers(self, now: float) -> None:
         answered = self._subscriber.answered
@@ -287,9 +267,9 @@ class Connection:
             self._charged = answered
 
     def _wait_for_bytes(self, now: float) -> None:
-        if not self._rated:
+        if not self._limited:
             return
-        delay_s = self._buckets(now)[1].delay_s(0, now)
+        delay_s = self._bytes.delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)
         # The first bytes of a connection are charged to its address but do not wait for it: however busy the others of
@@ -496,3 +476,14 @@ class Connection:
                 name=self._name,
                 reason=reason.value,
             )
+
+
+def _divided(chunk: bytes, size: int, lines: int) -> Iterator[bytes]:
+    """Pieces of at most this many bytes and lines."""
+    at = 0
+    while at < len(chunk):
+        piece = chunk[at : at + size]
+        if piece.count(b"\n") > lines:
+            piece = piece[: len(piece) - len(piece.split(b"\n", lines)[-1])]
+        at += len(piece)
+        yield piece

@@ -408,7 +408,8 @@ class Subscriber:
         return self._direct
 
     def _insert(self, frame: bytes) -> None:
-        offset = min(self.audience.size, self._stop)
+        size = self.audience.size
+        offset = size if size < self._stop else self._stop
         self.frame_bytes += len(frame)
         if self._splices:
             start, end, before = self._splices[-1]
@@ -430,9 +431,13 @@ class Subscriber:
         """Send as much as the socket takes; what is left."""
         at = 0
         try:
+            if len(pieces) == 1:
+                (piece,) = pieces
+                sent = self._send(piece)
+                return [] if sent == len(piece) else [memoryview(piece)[sent:]]
             while at < len(pieces):
                 some = pieces[at : at + _GATHER]
-                sent = self._send(some[0]) if len(some) == 1 else self._socket.sendmsg(some)
+                sent = self._socket.sendmsg(some)
                 for piece in some:
                     if sent < len(piece):
                         return [memoryview(piece)[sent:], *pieces[at + 1 :]]
@@ -518,10 +523,10 @@ class _DirectGates:
     __slots__ = ("_delivery", "_strangers", "_subscriber", "contacts", "strangers")
 
     def __init__(self, subscriber: Subscriber, delivery: Delivery) -> None:
-        limits, now = delivery.limits, delivery.clock.monotonic()
+        limits = delivery.limits
         self._subscriber = subscriber
         self._delivery = delivery
-        self._strangers = TokenBucket(limits.stranger_bytes_per_s, limits.stranger_burst_bytes, now)
+        self._strangers = TokenBucket(limits.stranger_bytes_per_s, limits.stranger_burst_bytes)
         self.contacts = Gate(delivery.loop, self._contact_delay_s)
         self.strangers = Gate(delivery.loop, self._stranger_delay_s)
 
@@ -594,7 +599,7 @@ class Delivery:
     def floor_bucket(self) -> TokenBucket:
         """What can be said to readers that are behind."""
         rate = self.limits.floor_bytes_per_s
-        return TokenBucket(rate, rate * _FLOOR_BURST_S, self.clock.monotonic())
+        return TokenBucket(rate, rate * _FLOOR_BURST_S)
 
     def turn_started(self, audience: Audience) -> None:
         """Something has been said to this audience."""
@@ -645,17 +650,16 @@ class Delivery:
             # Not another callback: the loop runs those before it looks at its sockets.
             self._again.start(self._flush)
             return
+        self._due = False
         try:
             turns = [audience.joined() for audience in self._changed]
         except MemoryError:
             # Nothing has been handed out yet, so the same turn can be tried again.
-            self._due = False
             self._flush_in(_RETRY_S)
             return
-        self._due = False
         changed, self._changed = self._changed, []
         spliced, self._spliced = self._spliced, []
-        now = self.clock.monotonic()
+        now = self.clock.monotonic() if changed else 0.0
         open_turns: dict[Audience, float] = {}
         for audience, turn in zip(changed, turns, strict=True):
             open_s = audience.stays_open_s(now)
@@ -666,9 +670,11 @@ class Delivery:
                 audience.end_turn(turn)
                 self._hand_out(audience, turn)
         for subscriber in spliced:
-            ended = subscriber.audience not in open_turns
-            if ended or not subscriber.can_wait:
-                self._deliver_turn(subscriber, ended)
+            if subscriber.audience not in open_turns:
+                self._deliver_turn(subscriber, ended=True)
+                continue
+            if not subscriber.can_wait:
+                self._deliver_turn(subscriber, ended=False)
             if subscriber.spliced:
                 self._spliced.append(subscriber)
         for audience in changed:

@@ -22,52 +22,44 @@ from geventchat.net.waiter import closing_watcher
 class TokenBucket:
     """Allows `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Pure.
 
-    More can be charged than there is; then the next one waits.
+    All it keeps is when it will be full again: each token that is taken puts that off by the time it takes to come
+    back. More can be charged than there is; then the next one waits.
     """
 
-    __slots__ = ("_burst", "_per_s", "_since", "_tokens")
+    __slots__ = ("_burst", "_full_at", "_per_s", "_token_s")
 
-    def __init__(self, per_s: float, burst: float, now: float) -> None:
+    def __init__(self, per_s: float, burst: float) -> None:
         self._per_s = per_s
-        self._burst = burst
-        self._tokens = burst
-        self._since = now
+        self._token_s = 1 / per_s if per_s else 0.0
+        self._burst = burst if per_s else math.inf
+        self._full_at = 0.0
 
     def take(self, wanted: int, now: float) -> int:
         """Take up to this many whole tokens; returns how many there were."""
-        if not self._per_s:
-            return wanted
-        self._refill(now)
-        # A billionth short of a token is a token; otherwise rounding could ask for a wait too short for any clock.
-        granted = max(0, min(wanted, int(self._tokens + 1e-9)))
-        self._tokens -= granted
+        full_at, there = self._full_at, self._burst
+        if full_at <= now:
+            full_at = now
+        else:
+            there -= (full_at - now) * self._per_s
+        # A millionth short of a token is a token; otherwise rounding could ask for a wait too short for any clock.
+        granted = wanted if wanted <= there else max(0, int(there + 1e-6))
+        self._full_at = full_at + granted * self._token_s
         return granted
 
     def charge(self, cost: float, now: float) -> None:
         """Take this many tokens, even if that leaves a debt."""
-        if self._per_s:
-            self._refill(now)
-            self._tokens -= cost
+        self._full_at = (self._full_at if self._full_at > now else now) + cost * self._token_s
 
     def delay_s(self, wanted: float, now: float) -> float:
         """How long until this many tokens are available."""
-        if not self._per_s:
+        if self._full_at <= now and wanted <= self._burst:
             return 0.0
-        self._refill(now)
-        missing = wanted - self._tokens
-        return missing / self._per_s if missing > 1e-9 else 0.0
+        delay_s = max(self._full_at - now, 0.0) + (wanted - self._burst) * self._token_s
+        return delay_s if delay_s > 1e-9 else 0.0
 
     def is_full(self, now: float) -> bool:
         """True when everything that was taken has come back."""
-        if not self._per_s:
-            return True
-        self._refill(now)
-        return self._tokens >= self._burst
-
-    def _refill(self, now: float) -> None:
-        if now > self._since:
-            self._tokens = min(self._burst, self._tokens + (now - self._since) * self._per_s)
-            self._since = now
+        return self._full_at <= now
 
 
 class Waits(Protocol):
@@ -93,8 +85,9 @@ class Gate:
 
     def is_open(self) -> bool:
         """True when something can be said now, by whoever was admitted or, with an empty queue, by anyone."""
-        nobody_waits = not self._waiting and self._admitting is None
-        return (self._passing or nobody_waits) and self._delay_s() <= 0
+        if (self._waiting or self._admitting is not None) and not self._passing:
+            return False
+        return self._delay_s() <= 0
 
     @contextmanager
     def admission(self, waiter: Waits, address: str) -> Iterator[None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path, PurePath
 
@@ -23,7 +23,7 @@ from harness.report.lanes import received_text
 from harness.report.styled_text import Line, Span, Tone, count
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
-from harness.stage.fence import SETTLE_S, Grade
+from harness.stage.fence import Grade
 from harness.stage.target import Target
 
 SHOWN = 3
@@ -114,6 +114,7 @@ def audit(
     if not unchanged.passed:
         return Audit(unchanged)
     found = mutations(unchanged)
+    play_options = replace(play_options, trust_answers=unchanged.overtaken is None)
     played = 0
     survivors: list[Survivor] = []
     unstable: list[Mutation] = []
@@ -240,8 +241,8 @@ def summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
     if settled:
         yield [
             Span(
-                f"silence is not proven in {count(settled, 'script')}: a line that comes more than {SETTLE_S:g} s late "
-                "would not be noticed; a fence line would prove it",
+                f"silence is not proven in {count(settled, 'script')}: a line that comes after the quiet moment at the end "
+                "of its turn counts for a later one",
                 Tone.WARNING,
             )
         ]

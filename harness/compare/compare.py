@@ -19,8 +19,8 @@ from harness.language.problems import ScriptError
 from harness.language.script import check
 from harness.language.steps import Comment, Include, Script
 from harness.playing.pipeline import PlayOptions, play_file
-from harness.playing.verdict import Outcome, Verdict
-from harness.report.text import headline, summary
+from harness.playing.verdict import Failure, Outcome, Verdict
+from harness.report.text import headline, place, summary
 from harness.stage.target import Target
 from harness.targets.choice import TargetChoice, UsageError
 
@@ -85,19 +85,35 @@ class Cell:
     """The tags of the line that was not met."""
     script_tags: tuple[str, ...] = ()
     """All tags of the script."""
+    place: str = ""
+    """Where the first difference is, with the line of the script that led there."""
+    own_line: int = 0
+    """The line of the script itself."""
     verdict: Verdict | None = field(default=None, compare=False, repr=False)
 
     def as_text(self) -> str:
         """The cell without its verdict, to be sent between processes that exchange text."""
         where = (self.file, self.title, self.server, self.outcome.value, self.where)
-        return json.dumps([*where, self.line, self.message, self.tags, self.script_tags])
+        return json.dumps(
+            [*where, self.line, self.message, self.tags, self.script_tags, self.place, self.own_line]
+        )
 
     @staticmethod
     def from_text(text: str) -> Cell:
         """Read a cell that `as_text` wrote."""
-        file, title, server, outcome, where, line, message, tags, script_tags = json.loads(text)
+        file, title, server, outcome, where, line, message, tags, script_tags, place, own = json.loads(text)
         return Cell(
-            file, title, server, Outcome(outcome), where, line, message, tuple(tags), tuple(script_tags)
+            file,
+            title,
+            server,
+            Outcome(outcome),
+            where,
+            line,
+            message,
+            tuple(tags),
+            tuple(script_tags),
+            place,
+            own,
         )
 
 
@@ -110,9 +126,11 @@ def cell_of(server: str, verdict: Verdict) -> Cell:
     except ScriptError:
         tags, script_tags = None, ()
     where, line, message, broken_tags = "", 0, "", tuple[str, ...]()
+    shown, own_line = "", 0
     if verdict.failures:
         first = verdict.failures[0]
         where, line, message = first.file, first.line, headline(first)
+        shown, own_line = place(first), _own_line(first, script.file)
         broken_tags = tags.at(where, line) if tags else ()
     elif verdict.outcome is Outcome.SKIPPED:
         message = verdict.reason.replace(verdict.target, server)
@@ -120,8 +138,14 @@ def cell_of(server: str, verdict: Verdict) -> Cell:
         message = summary(verdict)
     return Cell(
         script.file, script.title or "", server, verdict.outcome,
-        where, line, message, broken_tags, script_tags, verdict,
+        where, line, message, broken_tags, script_tags, shown, own_line, verdict,
     )  # fmt: skip
+
+
+def _own_line(failure: Failure, file: str) -> int:
+    """The line of the script in which the failure is, or which led there."""
+    sites = [site.line for site in failure.via if site.is_call and site.file == file]
+    return sites[0] if sites and failure.file != file else failure.line
 
 
 def compare(

@@ -101,7 +101,7 @@ def mark(cell: Cell | None) -> str:
         case Outcome.SKIPPED:
             return "-"
         case Outcome.FAILED:
-            return f"line {cell.line}"
+            return f"line {cell.own_line}"
         case Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
             return "error"
         case outcome:
@@ -113,7 +113,7 @@ def _tag_text(tags: Sequence[str]) -> str:
 
 
 def _where(cell: Cell) -> str:
-    return cell.file if cell.outcome in _ERRORS else f"{cell.where}:{cell.line}"
+    return cell.file if cell.outcome in _ERRORS else cell.place
 
 
 # --- for a terminal -----------------------------------------------------------------------------------------

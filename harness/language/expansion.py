@@ -2,8 +2,8 @@
 
 - Every step knows the file and line that it stands in, and the calls and repeats that led to it.
 - A definition sees its own parameters only; a repeat adds its counter to what its surroundings see.
-- Of several definitions that match a sentence, the one with the fewest parameters is meant: `X says hello` before
-  `X says TEXT`.
+- Of several definitions that match a sentence, the one with the most words of its own is meant: `X says hello to WHO`
+  before `X says TEXT`. Where two have the same number, neither is meant.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class CallSite:
     file: str
     line: int
     text: str
+    is_call: bool = True
+    """Otherwise it is a round of a repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,11 @@ def _arguments(define: Define, sentence: str) -> Mapping[str, str] | None:
     return values
 
 
+def _own_words(fitting: tuple[Define, Script, Mapping[str, str]]) -> int:
+    define, _, values = fitting
+    return len(define.words) - len(values)
+
+
 # --- expansion ----------------------------------------------------------------------------------------------
 
 
@@ -191,7 +198,7 @@ class _Expander:
             case Repeat(times, body, name):
                 for turn in range(1, times + 1):
                     values = {**scope.values, name: str(turn)} if name else scope.values
-                    site = CallSite(script.file, item.line, f"round {turn} of {times}")
+                    site = CallSite(script.file, item.line, f"round {turn} of {times}", is_call=False)
                     inner = replace(scope, values=values, via=(*scope.via, site))
                     for step in body:
                         yield from self.expand(step, script, inner)
@@ -222,7 +229,16 @@ class _Expander:
         ]
         if not fitting:
             raise Located(call, script).problem("unrecognised step", self._known(sentence))
-        define, home, values = min(fitting, key=lambda one: len(one[2]))
+        most = max(map(_own_words, fitting))
+        best = [one for one in fitting if _own_words(one) == most]
+        if len(best) > 1:
+            both = " and ".join(
+                f"`{' '.join(define.words)}` ({home.file}:{define.line})" for define, home, _ in best
+            )
+            raise Located(call, script).problem(
+                f"this can be {both}", "one definition that has more words of its own than the others"
+            )
+        define, home, values = best[0]
         if id(define) in scope.open_calls:
             raise Located(call, script).problem("this step calls itself", "a definition that ends")
         site = CallSite(script.file, call.line, sentence)

@@ -156,6 +156,7 @@ _FIELDS = {
     "ending": _enum(*steps.Ending),
     "accept": _enum(steps.SocketCall.ACCEPT),
     "call": _enum(steps.SocketCall.READ, steps.SocketCall.SEND),
+    "exception": Field(r"[A-Za-z_][A-Za-z0-9_]*", str, str, ("ValueError",)),
     "error": Field(r"\S+", _read_error, str, ("EPIPE",)),
     "count": Field(r"[0-9]+", _read_count, str, ("3",)),
     "amount": Field(r".+", _read_amount, _write_amount, ("1 byte",)),
@@ -278,6 +279,7 @@ _SENTENCE_FORMS = (
     Form("{call} {client} fails with {error}[ {times:count} times]", steps.CallFails, listed=False),
     Form("{call} {client} takes {most:amount}", steps.CallTakes, listed=False),
     Form("the clock jumps {microseconds:jump}", steps.ClockJumps, listed=False),
+    Form("the server raises {error:exception}", steps.Raises, listed=False),
     Form("{client} connects[ to {endpoint}]", steps.Connects),
     Form("{client} receives nothing", steps.ReceivesNothing),
     Form("{client} {ending}", steps.Ends),
@@ -417,13 +419,31 @@ def _read_needs(value: str) -> steps.Needs:
 
 
 def _read_fence(value: str) -> steps.FenceLine:
+    if value == _NO_FENCE:
+        return steps.FenceLine()
     question, arrow, answers = value.partition(" -> ")
     choices = tuple(answers.split(" | "))
     if not arrow or not question or not all(choice and choice == choice.strip() for choice in choices):
         raise LineError(
-            0, "a line without its answer", "fence: PING -> PONG   or   fence: PING -> PONG | ERR login first"
+            0,
+            "a line without its answer",
+            "fence: PING -> PONG   or   fence: PING -> PONG | ERR login first   or   fence: none",
         )
     return steps.FenceLine(question, choices)
+
+
+def _write_fence(fence: steps.FenceLine) -> str:
+    return f"{fence.question} -> {' | '.join(fence.answers)}" if fence.question else _NO_FENCE
+
+
+def _read_unfenced(value: str) -> steps.Unfenced:
+    names = tuple(value.split())
+    for name in names:
+        with columns_from(value.index(name)):
+            check_client(name)
+        if names.count(name) > 1:
+            raise LineError(value.rindex(name), f"{name} twice", "each client once")
+    return steps.Unfenced(names)
 
 
 def _read_eol(value: str) -> steps.LineEnd:
@@ -433,20 +453,29 @@ def _read_eol(value: str) -> steps.LineEnd:
         raise LineError(0, f"{value!r} is not a line end", "lf or crlf") from None
 
 
-def _read_within(value: str) -> steps.Within:
+def _some_time(value: str) -> int:
     microseconds = parse_duration(value)
     if microseconds == 0:
         raise LineError(0, "no time at all", "a duration above zero")
-    return steps.Within(microseconds)
+    return microseconds
 
 
+def _time_setting(kind: type) -> tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]:
+    return kind, lambda value: kind(_some_time(value)), lambda setting: render_duration(setting.microseconds)
+
+
+_NO_FENCE = "none"
 _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
     "title": (steps.Title, steps.Title, lambda title: title.text),
     "server": (steps.Server, _read_server, _write_server),
     "needs": (steps.Needs, _read_needs, lambda needs: " ".join(needs.features)),
-    "fence": (steps.FenceLine, _read_fence, lambda fence: f"{fence.question} -> {' | '.join(fence.answers)}"),
+    "fence": (steps.FenceLine, _read_fence, _write_fence),
+    "fence-after": (steps.FenceAfter, steps.FenceAfter, lambda after: after.beginning),
+    "unfenced": (steps.Unfenced, _read_unfenced, lambda unfenced: " ".join(unfenced.clients)),
     "eol": (steps.LineEnd, _read_eol, lambda end: end.eol.value),
-    "within": (steps.Within, _read_within, lambda within: render_duration(within.microseconds)),
+    "within": _time_setting(steps.Within),
+    "settle": _time_setting(steps.Settle),
+    "start": _time_setting(steps.Start),
 }
 _HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
 

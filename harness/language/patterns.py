@@ -226,3 +226,72 @@ def _compiled(pattern: Pattern, known: tuple[tuple[str, str], ...]) -> re.Patter
             seen.add(part.name)
             out.append(f"(?P<h_{part.name}>{part.accepts})")
     return re.compile("".join(out))
+
+
+# --- answers to fence lines ---------------------------------------------------------------------------------
+
+TOKEN = "${token}"
+"""In a fence line and its answers: a word that is new each time."""
+
+WILDCARD = "${_}"
+"""In an answer to a fence line: anything up to the end of the line."""
+
+_ANY_RUN, _INT_RUN = "any", "int"
+
+
+def could_match(pattern: Pattern, answer: str) -> bool:
+    """Whether a line exists that matches both the pattern and an answer with wildcards. A capture by a regular expression
+    counts as one that matches anything."""
+    ours = _runs(pattern.parts)
+    theirs = _runs(
+        tuple(
+            Capture(ANONYMOUS) if at % 2 else text for at, text in enumerate(_split_around(answer, WILDCARD))
+        )
+    )
+    todo, seen = [(0, 0)], set[tuple[int, int]]()
+    while todo:
+        i, j = todo.pop()
+        if (i, j) in seen:
+            continue
+        seen.add((i, j))
+        if i == len(ours) and j == len(theirs):
+            return True
+        one = ours[i] if i < len(ours) else ""
+        other = theirs[j] if j < len(theirs) else ""
+        if _is_run(one):
+            todo.append((i + 1, j))
+            if other and not _is_run(other) and _takes(one, other):
+                todo.append((i, j + 1))
+        if _is_run(other):
+            todo.append((i, j + 1))
+            if one and not _is_run(one) and _takes(other, one):
+                todo.append((i + 1, j))
+        if one and one == other and not _is_run(one):
+            todo.append((i + 1, j + 1))
+    return False
+
+
+def _split_around(text: str, word: str) -> list[str]:
+    out: list[str] = []
+    for piece in text.split(word):
+        out += [piece, word]
+    return out[:-1]
+
+
+def _runs(parts: tuple[Part, ...]) -> list[str]:
+    """Single characters, and the names of runs of characters."""
+    out: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            out.extend(part)
+        else:
+            out.append(_INT_RUN if part.kind is Kind.INT else _ANY_RUN)
+    return out
+
+
+def _is_run(token: str) -> bool:
+    return len(token) > 1
+
+
+def _takes(run: str, char: str) -> bool:
+    return char in "-0123456789" if run == _INT_RUN else char not in "\r\n"

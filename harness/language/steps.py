@@ -96,10 +96,24 @@ class Needs(_InFile):
 
 @dataclass(frozen=True, slots=True)
 class FenceLine(_InFile):
-    """A line that the server must answer, and the answers that count."""
+    """A line that the server must answer, and the answers that count. Without a line: no fence, whatever else says so."""
 
-    question: str
-    answers: tuple[str, ...]
+    question: str = ""
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FenceAfter(_InFile):
+    """How the line begins that a client sends before it is asked a fence line."""
+
+    beginning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfenced(_InFile):
+    """The clients that are never asked a fence line."""
+
+    clients: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,20 @@ class LineEnd(_InFile):
 @dataclass(frozen=True, slots=True)
 class Within(_InFile):
     """How long a single operation may take, in real time."""
+
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(_InFile):
+    """How long nothing must come before a server counts as quiet, in real time."""
+
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start(_InFile):
+    """How long the server may take until it listens, in real time."""
 
     microseconds: int
 
@@ -230,6 +258,13 @@ class Ends(_InFile):
     ending: Ending
 
 
+@dataclass(frozen=True, slots=True)
+class Raises(_InFile):
+    """The server's own code raises an exception of this class and does not handle it."""
+
+    error: str
+
+
 # --- layout, blocks, definitions ------------------------------------------------------------------------------
 
 
@@ -306,21 +341,25 @@ SENDING = (Send, SendBytes, SendPattern)
 RECEIVING = (Receive, ReceiveBytes, ReceivePattern)
 FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
-EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, AnyOrder)
+EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
 
-Setting = Title | Server | Needs | FenceLine | LineEnd | Within
+SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start)
+
+Setting = Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
 Fault = CallFails | CallTakes | ClockJumps
 ActionStep = Connects | Sending | Acts | Wait | Together | Fault
-ExpectationStep = Receiving | ReceivesNothing | Ends | AnyOrder
+ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder
 TogetherItem = Sending | Layout
 AnyOrderItem = Receiving | Layout
 Step = ActionStep | ExpectationStep | Repeat | Call | Layout
 Item = Step | Define | Include
 
-AnySetting = TypeVar("AnySetting", Title, Server, Needs, FenceLine, LineEnd, Within)
+AnySetting = TypeVar(
+    "AnySetting", Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start
+)
 
 
 @dataclass(frozen=True, slots=True)

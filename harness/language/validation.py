@@ -3,6 +3,7 @@
 - A turn is one or more actions, followed by everything that is then received.
 - A client exists from its first connect or send; it is open, half-closed or gone.
 - Nothing is received, sent or done on a connection that is gone, and no name is used before it is bound.
+- No line that the script expects can be taken for an answer to the fence line because of a wildcard in that answer.
 
 So a slip in a name (`alcie< OK`) is reported as the script's own mistake; no server is blamed for it.
 """
@@ -10,11 +11,13 @@ So a slip in a name (`alcie< OK`) is reported as the script's own mistake; no se
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from harness.language.escapes import unescape
 from harness.language.expansion import Expansion, Located
-from harness.language.patterns import ANONYMOUS
+from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
     ACTION_STEPS,
@@ -31,7 +34,11 @@ from harness.language.steps import (
     Connects,
     Ends,
     ExpectationStep,
+    FenceLine,
     Item,
+    Raises,
+    Receive,
+    ReceiveBytes,
     ReceivePattern,
     ReceivesNothing,
     Receiving,
@@ -39,6 +46,7 @@ from harness.language.steps import (
     Sending,
     SendPattern,
     Together,
+    Unfenced,
 )
 
 
@@ -68,6 +76,11 @@ class Plan:
                         return located
         return None
 
+    def first_raise(self) -> Located[ExpectationStep] | None:
+        """The first step that expects an exception of the server's own code."""
+        found = (one for turn in self.turns for one in turn.expectations if isinstance(one.step, Raises))
+        return next(found, None)
+
 
 def validate(expansion: Expansion) -> Plan:
     """Divide the steps into turns and check them; ScriptError where the script contradicts itself."""
@@ -88,7 +101,10 @@ def validate(expansion: Expansion) -> Plan:
             expectations.append(located)
     if actions or expectations:
         turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
-    return Plan(expansion.script, tuple(turns), tuple(checker.clients))
+    plan = Plan(expansion.script, tuple(turns), tuple(checker.clients))
+    _check_unfenced(plan)
+    check_fence(plan, plan.script.setting(FenceLine))
+    return plan
 
 
 def require_steps(plan: Plan) -> None:
@@ -101,6 +117,76 @@ def require_steps(plan: Plan) -> None:
         raise ScriptError(
             ScriptProblem(plan.script.file, line, column, "nothing happens in this script", "steps", text)
         )
+
+
+# --- the fence ----------------------------------------------------------------------------------------------
+
+
+def check_fence(plan: Plan, fence: FenceLine | None) -> None:
+    """Reject a fence whose answers could swallow a line that the script expects."""
+    unfenced = plan.script.setting(Unfenced)
+    exempt = unfenced.clients if unfenced else ()
+    swallowing = [answer for answer in fence.answers if _may_be_anything(answer)] if fence else []
+    for located in (one for turn in plan.turns for one in turn.expectations if swallowing):
+        for step, client in received_in(located.step):
+            for answer in swallowing:
+                if client not in exempt and looks_like(step, answer):
+                    raise located.problem(
+                        f"the fence answer `{answer}` would also match this line",
+                        "an answer that no expected line can be: a literal one, or one with ${token}",
+                        step=step,
+                    )
+
+
+def received_in(step: ExpectationStep) -> Iterator[tuple[Receiving, str]]:
+    """The receives of an expectation, each with its client."""
+    match step:
+        case AnyOrder(body, same_for):
+            for one in body:
+                if isinstance(one, RECEIVING):
+                    yield from ((one, client) for client in ((one.client,) if one.client else same_for))
+        case _ if isinstance(step, RECEIVING):
+            yield step, step.client
+
+
+def looks_like(step: Receiving, answer: str) -> bool:
+    """Whether the line that is expected here could be this answer to a fence line. One with a token is never expected."""
+    if TOKEN in answer:
+        return False
+    match step:
+        case Receive(_, text):
+            pattern = Pattern((text,))
+        case ReceiveBytes(_, data):
+            pattern = Pattern((data.decode("utf-8", "surrogateescape").rstrip("\r\n"),))
+        case ReceivePattern(_, pattern):
+            pass
+    return could_match(pattern, unescape(answer).decode("utf-8", "surrogateescape").rstrip("\r\n"))
+
+
+def _may_be_anything(answer: str) -> bool:
+    return WILDCARD in answer and TOKEN not in answer
+
+
+def _check_unfenced(plan: Plan) -> None:
+    """A name in this script's own `unfenced:` that no client has is misspelt."""
+    script = plan.script
+    unfenced = next((item for item in script.header if isinstance(item, Unfenced)), None)
+    if unfenced is None or not plan.clients:
+        return
+    for name in unfenced.clients:
+        if name not in plan.clients:
+            text = script.source[unfenced.line - 1] if 0 < unfenced.line <= len(script.source) else ""
+            known = ", ".join(plan.clients)
+            raise ScriptError(
+                ScriptProblem(
+                    script.file,
+                    unfenced.line,
+                    text.find(name) + 1,
+                    f"no client is called {name}",
+                    known,
+                    text,
+                )
+            )
 
 
 # --- the checks ---------------------------------------------------------------------------------------------

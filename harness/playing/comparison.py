@@ -18,6 +18,7 @@ from harness.language.steps import (
     RECEIVING,
     AnyOrder,
     Ends,
+    Raises,
     Receive,
     ReceiveBytes,
     ReceivePattern,
@@ -85,10 +86,13 @@ class TurnExpectations:
     lines: dict[str, list[Expectation]] = field(default_factory=dict)
     in_order: list[tuple[str, Expectation]] = field(default_factory=list)
     """The same for all clients together, in the order of the script."""
-    agreements: dict[int, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
-    """The line and the clients of each group whose order all its clients must share."""
-    silences: dict[str, int] = field(default_factory=dict)
-    ends: dict[str, tuple[Ends, int]] = field(default_factory=dict)
+    agreements: dict[int, tuple[str, int, tuple[str, ...]]] = field(default_factory=dict)
+    """The file, the line and the clients of each group whose order all its clients must share."""
+    silences: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """The file and line that says so, for each client."""
+    ends: dict[str, tuple[Ends, str, int]] = field(default_factory=dict)
+    raises: list[tuple[str, str, int]] = field(default_factory=list)
+    """The exceptions of the server's own code: class, file and line."""
 
     @classmethod
     def of(cls, turn: Turn) -> TurnExpectations:
@@ -103,11 +107,13 @@ class TurnExpectations:
                             for client in (one.client,) if one.client else same_for:
                                 out._add(client, item)
                     if same_for:
-                        out.agreements[group] = located.line, same_for
+                        out.agreements[group] = file, located.line, same_for
                 case ReceivesNothing(client):
-                    out.silences[client] = located.line
+                    out.silences[client] = file, located.line
+                case Raises(error):
+                    out.raises.append((error, file, located.line))
                 case Ends(client):
-                    out.ends[client] = located.step, located.line
+                    out.ends[client] = located.step, file, located.line
                 case step:
                     out._add(step.client, Expectation(step, file, located.line))
         return out

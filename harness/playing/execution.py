@@ -11,6 +11,7 @@ Nothing is judged here: a turn is only compared with what it expects, since late
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,7 @@ from harness.language.steps import (
     Ends,
     Fault,
     FenceLine,
+    ReceiveBytes,
     Send,
     SendBytes,
     Sending,
@@ -39,7 +41,7 @@ from harness.language.steps import (
     Together,
     Wait,
 )
-from harness.language.validation import Plan, Turn
+from harness.language.validation import Plan, Turn, looks_like, received_in
 from harness.playing.comparison import (
     Binding,
     Bindings,
@@ -57,19 +59,23 @@ from harness.playing.verdict import (
     FailureKind,
     Interruption,
     LateLine,
+    Overtaken,
     PerformedAction,
     TurnReport,
 )
 from harness.stage.connection import End, SocketTimeout
 from harness.stage.fence import FenceFailed, Grade, NoFenceAnswer
 from harness.stage.stage import Client, Stage
-from harness.stage.target import NoSuchConnection, TargetError, UnsupportedSpec
+from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
 
 _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
 
 LATE_S = 60.0
 """How much virtual time a failed run is given, to see whether a missing line was only late."""
+
+ExpectedError = tuple[str, str, int]
+"""The class of an exception, and the file and line that expect it."""
 
 InboxFilter = Callable[[int, Mapping[str, Client]], None]
 """Called at the end of each turn, with its number, before the turn is compared; may change the clients' inboxes."""
@@ -95,37 +101,88 @@ class Execution:
         self._bindings: dict[str, Binding] = {}
         self._performed: list[PerformedAction] = []
         self._current: LocatedAction | None = None
+        self.overtaken: Overtaken | None = None
+        """Set where something came that the answers to fence lines did not wait for: what was observed then counts for
+        little, and another play has to wait for quiet."""
         self._unfenced: list[Client] = []
+        self._sent_line = False
+        """Whether all that is not fenced is one whole line of one client."""
         self._closing: frozenset[str] = frozenset()
+        self._lookalikes: Counter[str] = Counter()
+        self._expected_lines: Counter[str] = Counter()
 
     def run(self) -> None:
         """Play every turn, or up to the first that is not as expected."""
         turns = self._plan.turns
         for turn, following in zip(turns, (*turns[1:], None), strict=True):
-            report = self._play(turn)
+            report = self._play(turn, last=following is None)
             self.turns.append(report)
+            if self.overtaken is not None:
+                return
             if report.interruption is not None:
                 return
             if not report.as_expected and self._inbox_filter is not None:
                 return  # what is missing was taken away, and will not come late
+            if not report.as_expected and self._stage.more_comes():
+                self.overtaken = Overtaken.AFTER_A_FAILURE
+                return
             if not report.as_expected and not self._keep_going:
                 self._look_for_late_lines(report, following)
                 return
 
-    def _play(self, turn: Turn) -> TurnReport:
+    def _play(self, turn: Turn, last: bool) -> TurnReport:
+        self._stage.take_fence_lines()
         interruption = self._attempt(turn)
         expected = TurnExpectations.of(turn)
         found = None
         if interruption is None:
             found = self._listen(expected)
+            if found is not None and self._stage.more_comes(last):
+                self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
+                found = self._match(expected)
             if self._inbox_filter is not None:
                 # After listening: what the filter takes away must not be waited for.
                 self._inbox_filter(turn.number, self._clients)
                 found = self._match(expected)
-        report = replace(self._report(turn, expected, found), interruption=interruption)
+        errors, raised, not_raised = self._errors(expected)
+        report = replace(
+            self._report(turn, expected, found),
+            errors=errors,
+            raised=raised,
+            not_raised=() if interruption else not_raised,
+            interruption=interruption,
+            fence_lines=self._stage.take_fence_lines(),
+        )
         if interruption is None and not report.as_expected and not self._stage.alive():
             report = replace(report, interruption=self._interruption(turn, FailureKind.SERVER_DIED))
         return report
+
+    def _errors(
+        self, expected: TurnExpectations
+    ) -> tuple[tuple[ServerError, ...], tuple[ExpectedError, ...], tuple[ExpectedError, ...]]:
+        """The exceptions that the turn does not expect, those that it does, and those that did not come."""
+        unexpected, raised, missing = list(self._stage.take_errors()), [], []
+        for one in expected.raises:
+            found = next((error for error in unexpected if error.kind == one[0]), None)
+            if found is None:
+                missing.append(one)
+            else:
+                unexpected.remove(found)
+                raised.append(one)
+        return tuple(unexpected), tuple(raised), tuple(missing)
+
+    def leave(self) -> None:
+        """Let the clients leave; what the server's code does not handle then belongs to the last turn. An OSError may be
+        due to all of them leaving at once, which the script does not say."""
+        self._stage.close_clients()
+        errors = tuple(error for error in self._stage.take_errors() if not error.from_the_system)
+        if errors:
+            self.turns[-1] = replace(self.turns[-1], errors=(*self.turns[-1].errors, *errors))
+
+    def _note_overtaken(self, how: Overtaken) -> None:
+        # A play with a filter is one of many, and is not played again: it goes on and waits for quiet.
+        if self._inbox_filter is None:
+            self.overtaken = how
 
     def _attempt(self, turn: Turn) -> Interruption | None:
         """Do everything that the turn does; when it returns, everything caused by it has been received."""
@@ -162,15 +219,53 @@ class Execution:
 
     def _act(self, turn: Turn) -> None:
         self._performed = []
+        self._expect_lookalikes(turn)
         for at, located in enumerate(turn.actions):
+            if self._unfenced and not self._continues(located):
+                self._fence_before_next()
             self._current = located
-            if self._unfenced and _acting([located]) != [client.name for client in self._unfenced]:
-                self._fence(self._unfenced)
             self._closing = _closing(turn, at)
             for name in self._closing & self._clients.keys():
                 self._clients[name].connection.expects_close = True
             self._do(located)
         self._fence([self._clients[name] for name in _acting(turn.actions) if name in self._clients])
+
+    def _expect_lookalikes(self, turn: Turn) -> None:
+        """Tell the connections how many lines this turn expects, and how many of them look like an answer to the fence
+        line."""
+        self._lookalikes, self._expected_lines = Counter(), Counter()
+        for located in turn.expectations if self._stage.fence_answers else ():
+            for step, name in received_in(located.step):
+                self._expected_lines[name] += step.data.count(b"\n") if isinstance(step, ReceiveBytes) else 1
+                self._lookalikes[name] += any(
+                    looks_like(step, answer) for answer in self._stage.fence_answers
+                )
+        for client in self._clients.values():
+            self._prepare(client)
+
+    def _prepare(self, client: Client) -> None:
+        client.connection.lookalikes = self._lookalikes[client.name]
+        client.connection.expected_lines = self._expected_lines[client.name]
+
+    def _continues(self, located: LocatedAction) -> bool:
+        """Whether this goes on with what was done before it, so that its effects need not be awaited first."""
+        match located.step:
+            case Send(client) | SendBytes(client) | SendPattern(client):
+                return not self._sent_line and [client] == [one.name for one in self._unfenced]
+            case Connects():
+                # Outside this process connects that follow one another are made at once.
+                return self._stage.grade is not Grade.EXACT and all(
+                    one.connection.nothing_sent for one in self._unfenced
+                )
+            case _:
+                return False
+
+    def _fence_before_next(self) -> None:
+        """What was done has been processed when this returns; of a line, what it causes to others may still come."""
+        if self._sent_line and self._stage.ask(self._unfenced[0]):
+            self._unfenced = []
+        else:
+            self._fence(self._unfenced)
 
     def _fence(self, actors: Iterable[Client]) -> None:
         self._stage.fence(tuple(actors))
@@ -213,9 +308,9 @@ class Execution:
         self._clients[name] = client
         self._departed.discard(name)
         client.connection.expects_close = name in self._closing
-        if self._stage.grade is Grade.EXACT:
-            # Elsewhere this would ask a client that has not yet said who it is.
-            self._unfenced.append(client)
+        self._prepare(client)
+        self._unfenced.append(client)
+        self._sent_line = False
 
     def _present(self, located: LocatedAction, name: str) -> Client:
         """The client, connected by its first send."""
@@ -231,10 +326,11 @@ class Execution:
             return  # the end of the turn reports that it lost the connection
         client.connection.expects_close = step.client in self._closing
         if isinstance(filled, Send):
-            client.send(filled.text)
+            client.post(self._wire(filled))
         else:
             client.send_bytes(filled.data)
-            self._unfenced = [client]
+        self._unfenced = [client]
+        self._sent_line = isinstance(filled, Send)
 
     def _send_together(self, located: LocatedAction, sends: list[Sending]) -> None:
         ready = [(self._present(located, send.client), self._filled(send)) for send in sends]
@@ -247,6 +343,7 @@ class Execution:
             if client.end is End.OPEN:
                 client.post(self._wire(filled))
         self._unfenced = list(dict.fromkeys(client for client, _ in ready))
+        self._sent_line = False
 
     def _filled(self, step: Sending) -> Send | SendBytes:
         if not isinstance(step, SendPattern):
@@ -282,6 +379,7 @@ class Execution:
         if action in (ConnectionAction.CLOSES, ConnectionAction.ABORTS, ConnectionAction.VANISHES):
             self._departed.add(client.name)
         self._unfenced = [client]
+        self._sent_line = False
 
     def _inject(self, located: LocatedAction, fault: Fault) -> None:
         name = None if isinstance(fault, ClockJumps) else fault.client
@@ -317,17 +415,27 @@ class Execution:
         while not (found and self._ends_as_expected(expected)) and time.monotonic() < until:
             if found is None and not self._may_still_come(expected):
                 return None
+            before = self._sizes()
             self._stage.wait(_POLL_S)
             waited = True
+            if self._stage.grade is Grade.ANSWERED and self._sizes() != before:
+                self._stage.distrust_answers()
+                self._note_overtaken(Overtaken.IN_A_TURN)
+                if self.overtaken is not None:
+                    return None
             found = self._match(expected)
         if waited and found:
             self._stage.fence(tuple(self._clients.values()))
             found = self._match(expected)
         return found
 
+    def _sizes(self) -> list[int]:
+        return [len(client.inbox) for client in self._clients.values()]
+
     def _ends_as_expected(self, expected: TurnExpectations) -> bool:
         return all(
-            self._clients[name].end in ACCEPTED_ENDS[ends.ending] for name, (ends, _) in expected.ends.items()
+            self._clients[name].end in ACCEPTED_ENDS[ends.ending]
+            for name, (ends, _, _) in expected.ends.items()
         )
 
     def _may_still_come(self, expected: TurnExpectations) -> bool:
@@ -355,9 +463,9 @@ class Execution:
         self._known = known
         self._bindings = newly_bound(known, self._bindings, expected.in_order)
         disagreed: tuple[str, ...] = ()
-        agreement_line = 0
+        agreement_file, agreement_line = "", 0
         if found is None and all(entry.matches for one in client_turns for entry in one.entries):
-            agreement_line, disagreed = next(iter(expected.agreements.values()), (0, ()))
+            agreement_file, agreement_line, disagreed = next(iter(expected.agreements.values()), ("", 0, ()))
         last = _last_step(turn)
         return TurnReport(
             turn.number,
@@ -367,6 +475,7 @@ class Execution:
             tuple(client_turns),
             self._stage.now(),
             disagreed,
+            agreement_file,
             agreement_line,
             tuple(self._bindings.values()),
         )
@@ -374,7 +483,8 @@ class Execution:
     def _client_turn(
         self, name: str, client: Client, entries: tuple[Entry, ...], expected: TurnExpectations
     ) -> ClientTurn:
-        ends, ending_line = expected.ends.get(name, (None, 0))
+        ends, ending_file, ending_line = expected.ends.get(name, (None, "", 0))
+        silence_file, silence_line = expected.silences.get(name, ("", 0))
         ended_now = client.end is not End.OPEN and name not in self._departed
         if ended_now or ends:
             self._departed.add(name)
@@ -383,8 +493,10 @@ class Execution:
             name,
             entries,
             tuple(now if entry.received is None else client.arrived_at(entry.offset) for entry in entries),
-            expected.silences.get(name, 0),
+            silence_file,
+            silence_line,
             ends.ending if ends else None,
+            ending_file,
             ending_line,
             client.end,
             ended_now,

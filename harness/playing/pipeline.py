@@ -17,12 +17,25 @@ from harness.language.expansion import expand
 from harness.language.forms import header_line
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.script import load
-from harness.language.steps import Eol, FenceLine, LineEnd, Needs, Script, Server, Setting, Within
-from harness.language.validation import Plan, require_steps, validate
+from harness.language.steps import (
+    Eol,
+    FenceAfter,
+    FenceLine,
+    LineEnd,
+    Needs,
+    Script,
+    Server,
+    Setting,
+    Settle,
+    Start,
+    Unfenced,
+    Within,
+)
+from harness.language.validation import Plan, check_fence, require_steps, validate
 from harness.playing.execution import Execution, InboxFilter
-from harness.playing.verdict import Outcome, Performance, TurnReport, Verdict, judge
+from harness.playing.verdict import Outcome, Overtaken, Performance, TurnReport, Verdict, judge
 from harness.stage.connection import End
-from harness.stage.fence import Fence
+from harness.stage.fence import SETTLE_S, Fence
 from harness.stage.stage import Stage
 from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec
 
@@ -38,6 +51,10 @@ class PlayOptions:
 
     fence: FenceLine | None = None
     within_s: float = WITHIN_S
+    settle_s: float = SETTLE_S
+    start_s: float | None = None
+    trust_answers: bool = True
+    """Whether the answers to fence lines count at first. They do not where it is known that lines come after them."""
 
 
 def play(
@@ -61,14 +78,33 @@ def play(
         missing = missing_features(script, target)
         if missing:
             return verdict(Outcome.SKIPPED, f"needs {', '.join(missing)}, which {target} lacks")
-        performance = perform(plan, target, play_options, keep_going, inbox_filter)
+        check_fence(plan, script.setting(FenceLine) or play_options.fence)
+        judged = judge(perform(plan, target, play_options, keep_going, inbox_filter))
+        if judged.overtaken:
+            judged = _played_again(judged, plan, target, play_options, keep_going)
     except ScriptError as error:
         return verdict(Outcome.SCRIPT_ERROR, str(error))
     except UnsupportedSpec as unsupported:
         return verdict(Outcome.SCRIPT_ERROR, str(_unsupported(script, unsupported)))
     except TargetError as broken:
         return verdict(Outcome.TARGET_ERROR, str(broken))
-    return replace(judge(performance), real_s=time.monotonic() - began)
+    return replace(judged, real_s=time.monotonic() - began)
+
+
+def _played_again(
+    first: Verdict, plan: Plan, target: Target, play_options: PlayOptions, keep_going: bool
+) -> Verdict:
+    """The verdict of a play that waits for quiet after each turn, and so knows which turn a line belongs to. Only where
+    it does not see what came at the end of the first play, that stays the failure."""
+    try:
+        again = judge(perform(plan, target, replace(play_options, trust_answers=False), keep_going))
+    except TargetError:
+        if first.overtaken is Overtaken.IN_A_TURN:
+            raise
+        return first  # it has ended the server
+    if first.overtaken is Overtaken.AT_THE_END and again.passed:
+        return first
+    return replace(again, overtaken=first.overtaken)
 
 
 def play_file(path: Path, target: Target, play_options: PlayOptions = PlayOptions()) -> Verdict:  # frozen
@@ -90,8 +126,11 @@ def perform(
     """Play the plan on a stage and record what was observed."""
     settings = _StageSettings.of_script(plan.script, play_options)
     with settings.stage(_with_faults(plan, target)) as stage:
+        if not play_options.trust_answers:
+            stage.distrust_answers()
         execution = Execution(plan, stage, keep_going, inbox_filter)
         execution.run()
+        execution.leave()
         turns = tuple(execution.turns)
         if _all_refused(turns):
             raise TargetError(f"connection refused by {target}")
@@ -106,6 +145,8 @@ def perform(
             settings.eol.wire,
             tuple(execution.late_lines),
             stage.server_output() if failed else "",
+            overtaken=execution.overtaken,
+            settle_s=settings.settle_s,
         )
 
 
@@ -127,14 +168,27 @@ def _all_refused(turns: tuple[TurnReport, ...]) -> bool:
 class _StageSettings:
     spec: ServerSpec = field(default_factory=ServerSpec)
     fence: Fence | None = None
+    fence_after: str = ""
+    unfenced: tuple[str, ...] = ()
     eol: Eol = Eol.LF
     within_s: float = WITHIN_S
+    settle_s: float = SETTLE_S
 
     @classmethod
     def of_script(cls, script: Script, play_options: PlayOptions) -> _StageSettings:
-        settings = cls(within_s=play_options.within_s)
-        found = [script.setting(Server), script.setting(LineEnd), script.setting(Within)]
-        for setting in (*found, script.setting(FenceLine) or play_options.fence):
+        spec = ServerSpec(start_s=play_options.start_s)
+        settings = cls(spec, within_s=play_options.within_s, settle_s=play_options.settle_s)
+        found: list[Setting | None] = [
+            script.setting(Server),
+            script.setting(FenceLine) or play_options.fence,
+            script.setting(FenceAfter),
+            script.setting(Unfenced),
+            script.setting(LineEnd),
+            script.setting(Within),
+            script.setting(Settle),
+            script.setting(Start),
+        ]
+        for setting in found:
             if setting is not None:
                 settings = settings.changed_by(setting)
         return settings
@@ -142,26 +196,44 @@ class _StageSettings:
     def changed_by(self, setting: Setting) -> _StageSettings:
         match setting:
             case Server(endpoints, options):
-                return replace(self, spec=ServerSpec(endpoints, options))
+                return replace(self, spec=replace(self.spec, endpoints=endpoints, options=options))
             case FenceLine(question, answers):
-                return replace(self, fence=Fence(question, answers))
+                return replace(self, fence=Fence(question, answers) if question else None)
+            case FenceAfter(beginning):
+                return replace(self, fence_after=beginning)
+            case Unfenced(clients):
+                return replace(self, unfenced=clients)
             case LineEnd(eol):
                 return replace(self, eol=eol)
             case Within(microseconds):
                 return replace(self, within_s=microseconds / 1_000_000)
+            case Settle(microseconds):
+                return replace(self, settle_s=microseconds / 1_000_000)
+            case Start(microseconds):
+                return replace(self, spec=replace(self.spec, start_s=microseconds / 1_000_000))
             case _:
                 raise ValueError(f"{type(setting).__name__} is not a setting of a stage")
 
     def stage(self, target: Target) -> Stage:
-        return Stage(target, self.spec, fence=self.fence, eol=self.eol.wire, within=self.within_s)
+        fence = self.fence
+        if fence is not None:
+            fence = replace(fence, after=self.fence_after, unfenced=frozenset(self.unfenced))
+        return Stage(
+            target, self.spec, fence=fence, eol=self.eol.wire, within=self.within_s, settle=self.settle_s
+        )
 
 
-def stage_for(target: Target, header: Mapping[str, str]) -> Stage:
-    """The stage on which a script with this header would be played: server, fence, eol and within."""
-    settings = _StageSettings()
-    for key, value in header.items():
-        settings = settings.changed_by(header_line(f"{key}: {value}"))
-    return settings.stage(target)
+def stage_for(
+    target: Target,
+    header: Mapping[str, str],
+    play_options: PlayOptions = PlayOptions(),  # frozen
+) -> Stage:
+    """The stage on which a script with this header would be played; `-` in a key may be written `_`."""
+    settings = tuple(
+        header_line(f"{key.replace('_', '-')}: {value}", number)
+        for number, (key, value) in enumerate(header.items(), 1)
+    )
+    return _StageSettings.of_script(Script(settings), play_options).stage(target)
 
 
 # --- what the script requires of the target -----------------------------------------------------------------
@@ -183,6 +255,12 @@ def missing_features(script: Script, target: Target) -> list[str]:
 
 def _with_faults(plan: Plan, target: Target) -> Target:
     """The target with fault injection, where the plan has faults."""
+    raises = plan.first_raise()
+    if raises is not None and "in-process" not in target.features:
+        raise raises.problem(
+            f"{target} does not show what its code raises",
+            "a server in this process; `needs: in-process` in the header skips the script elsewhere",
+        )
     fault = plan.first_fault()
     if fault is None:
         return target

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.language.expansion import CallSite
 from harness.language.steps import Ending, ReceivePattern, Script
 from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
 from harness.stage.connection import End
-from harness.stage.fence import Grade
+from harness.stage.fence import SETTLE_S, FenceLineSent, Grade
+from harness.stage.target import ServerError
 
 ACCEPTED_ENDS: Mapping[Ending, frozenset[End]] = {
     Ending.REFUSED: frozenset({End.REFUSED}),
@@ -39,6 +40,14 @@ class Outcome(enum.Enum):
     """There was nothing to play against: it did not start, or the address refuses connections."""
 
 
+class Overtaken(enum.Enum):
+    """How it was noticed that lines come after the answers to fence lines that should have come before."""
+
+    IN_A_TURN = "something came after the answers, in a turn that was not yet or already as expected"
+    AFTER_A_FAILURE = "something came after the answers, in the turn that failed"
+    AT_THE_END = "something came after the last turn had been as expected"
+
+
 class FailureKind(enum.Enum):
     """What a server did wrong, one kind for each way of reporting it."""
 
@@ -57,6 +66,8 @@ class FailureKind(enum.Enum):
     TIMED_OUT = "was kept waiting by the server"
     UNSENDABLE = "could not send the line"
     SERVER_DIED = "lost its server"
+    RAISED = "met an exception"
+    NOT_RAISED = "met no exception"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +90,11 @@ class ClientTurn:
     entries: tuple[Entry, ...] = ()
     times_s: tuple[float, ...] = ()
     """When each entry's first byte arrived; for one that was not received, when the turn ended."""
+    silence_file: str = ""
     silence_line: int = 0
     """The line of `receives nothing`, if the script says so here."""
     ending: Ending | None = None
+    ending_file: str = ""
     ending_line: int = 0
     end: End = End.OPEN
     ended_now: bool = False
@@ -123,16 +136,27 @@ class TurnReport:
     now_s: float
     disagreed: tuple[str, ...] = ()
     """The clients that had to receive one order and did not, though each of them received the right lines."""
+    agreement_file: str = ""
     agreement_line: int = 0
     bindings: tuple[Binding, ...] = ()
     """The values of captures at the end of the turn."""
     interruption: Interruption | None = None
+    errors: tuple[ServerError, ...] = ()
+    """Exceptions of the server's own code that the script does not expect."""
+    not_raised: tuple[tuple[str, str, int], ...] = ()
+    """The exceptions that it expects in vain: class, file and line."""
+    raised: tuple[tuple[str, str, int], ...] = ()
+    """Those that it expects and that came."""
+    fence_lines: tuple[FenceLineSent, ...] = ()
+    """What the harness itself sent to the server in this turn."""
 
     @property
     def as_expected(self) -> bool:
         return (
             self.interruption is None
             and not self.disagreed
+            and not self.errors
+            and not self.not_raised
             and all(client_turn.as_expected for client_turn in self.client_turns)
         )
 
@@ -164,6 +188,8 @@ class Performance:
     late_lines: tuple[LateLine, ...] = ()
     server_output: str = ""
     real_s: float = 0.0
+    overtaken: Overtaken | None = None
+    settle_s: float = SETTLE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +207,8 @@ class Failure:
     end: End | None = None
     at_s: float | None = None
     detail: str = ""
+    via: tuple[CallSite, ...] = ()
+    """The calls and repeats that led to the line, outermost first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +220,11 @@ class Verdict:
     target: str = ""
     grade: Grade | None = None
     fenced: bool = False
-    """Whether there was a fence line; where there was one and the grade is weak, a client's leaving has weakened it."""
+    """Whether there was a fence line; where there was one and the grade is weak, some client could not be asked, or the
+    answers were overtaken."""
+    overtaken: Overtaken | None = None
+    settle_s: float = SETTLE_S
+    """How long nothing had to come before the server counted as quiet."""
     virtual_time: bool = False
     clients: tuple[str, ...] = ()
     turns: tuple[TurnReport, ...] = ()
@@ -221,13 +253,19 @@ _FIRST = (FailureKind.LOST_CONNECTION, FailureKind.REFUSED_ENTRY, FailureKind.NO
 
 def judge(performance: Performance) -> Verdict:
     """The verdict on a performance."""
-    failures = tuple(failure for turn in performance.turns for failure in judge_turn(turn, performance.eol))
+    failures = tuple(
+        replace(failure, via=_call_sites(performance.plan, failure))
+        for turn in performance.turns
+        for failure in judge_turn(turn, performance.eol)
+    )
     return Verdict(
         performance.plan.script,
         Outcome.FAILED if failures else Outcome.PASSED,
         target=performance.target,
         grade=performance.grade,
         fenced=performance.fenced,
+        overtaken=performance.overtaken,
+        settle_s=performance.settle_s,
         virtual_time=performance.virtual_time,
         clients=performance.plan.clients,
         turns=performance.turns,
@@ -239,6 +277,15 @@ def judge(performance: Performance) -> Verdict:
     )
 
 
+def _call_sites(plan: Plan, failure: Failure) -> tuple[CallSite, ...]:
+    turn = plan.turns[failure.turn - 1]
+    for located in (*turn.actions, *turn.expectations):
+        lines = {located.line, *(one.line for one in getattr(located.step, "body", ()))}
+        if located.script.file == failure.file and failure.line in lines:
+            return located.via
+    return ()
+
+
 def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
     """Every client's first wrong line and wrong end in this turn, the most telling first."""
     if turn.interruption is not None:
@@ -246,16 +293,30 @@ def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
         return [
             Failure(why.kind, why.client, why.file, why.line, turn.number, at_s=why.at_s, detail=why.detail)
         ]
-    failures = []
+    failures = list(_failures_of_the_server(turn))
     if turn.disagreed:
         clients = " and ".join(turn.disagreed)
         failures.append(
             Failure(
-                FailureKind.DISAGREED, clients, turn.file, turn.agreement_line, turn.number, at_s=turn.now_s
+                FailureKind.DISAGREED,
+                clients,
+                turn.agreement_file,
+                turn.agreement_line,
+                turn.number,
+                at_s=turn.now_s,
             )
         )
     found = [failure for one in turn.client_turns for failure in _failures_of(turn, one, eol)]
     return failures + sorted(found, key=_weight)
+
+
+def _failures_of_the_server(turn: TurnReport) -> Iterator[Failure]:
+    where = turn.actions[-1] if turn.actions else None
+    file, line = (where.file, where.line) if where else (turn.file, turn.last_line)
+    for error in turn.errors:
+        yield Failure(FailureKind.RAISED, "", file, line, turn.number, at_s=turn.now_s, detail=error.text)
+    for kind, script, at in turn.not_raised:
+        yield Failure(FailureKind.NOT_RAISED, "", script, at, turn.number, at_s=turn.now_s, detail=kind)
 
 
 def _weight(failure: Failure) -> tuple[int, int]:
@@ -272,7 +333,7 @@ def _failures_of(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Itera
         yield Failure(
             kind,
             client_turn.client,
-            turn.file,
+            client_turn.ending_file or turn.file,
             client_turn.ending_line or turn.last_line,
             turn.number,
             ending=client_turn.ending,
@@ -292,8 +353,12 @@ def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes
         file, line = entry.expected.file, entry.expected.line
     else:
         # Where a line would stand that the script does not say: after what was received before it.
-        before = [one.expected.line for one in client_turn.entries[:at] if one.expected]
-        file, line = turn.file, client_turn.silence_line or (before[-1] if before else turn.last_line)
+        before = [one.expected for one in client_turn.entries[:at] if one.expected]
+        file, line = turn.file, turn.last_line
+        if client_turn.silence_line:
+            file, line = client_turn.silence_file, client_turn.silence_line
+        elif before:
+            file, line = before[-1].file, before[-1].line
     return Failure(
         kind,
         client_turn.client,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from harness.language.steps import Receive
 from harness.playing.comparison import Expectation
-from harness.playing.verdict import Failure, FailureKind, TurnReport, Verdict
+from harness.playing.verdict import Failure, FailureKind, Overtaken, TurnReport, Verdict
 from harness.report.lanes import END_WORDS
 from harness.stage.connection import End
 from harness.stage.fence import Grade
@@ -170,10 +170,40 @@ def _reset(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str
 
 def _exception(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     lines = verdict.server_output.splitlines()
-    if any(line.startswith("Traceback") for line in lines):
+    told = any(one.kind is FailureKind.RAISED for one in verdict.failures)
+    if not told and any(line.startswith("Traceback") for line in lines):
         errors = [line for line in lines if _EXCEPTION.match(line)]
         if errors:
             yield f"the server's code raised {errors[-1]}"
+
+
+def _fence_line_not_answered(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    client = failure.client
+    unanswered = any(one.client == client and one.answer is None for one in turn.fence_lines)
+    if unanswered and failure.kind in (FailureKind.LOST_CONNECTION, FailureKind.WRONG_END):
+        yield (
+            f"the connection ended when the harness had sent its fence line to {client}; if the server does not take it "
+            f"there, `fence-after: …`, `unfenced: {client}` or `fence: none` in the header keeps it away"
+        )
+
+
+def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if verdict.overtaken is Overtaken.AT_THE_END and verdict.grade is Grade.ANSWERED:
+        yield (
+            "this came after every turn had been as expected; played again with a quiet moment after each turn, "
+            "the script passed, so the server does not do the same each time"
+        )
+    elif verdict.overtaken:
+        yield (
+            "lines came after the server had answered the fence line, so its answers prove nothing; the script was "
+            "played again with a quiet moment after each turn, and the grade is `settled`"
+        )
+
+
+def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.kind is FailureKind.RAISED:
+        kind = failure.detail.partition(":")[0].rpartition(".")[2]
+        yield f"if the server may do this, expect `the server raises {kind}` in this turn"
 
 
 def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -183,8 +213,8 @@ def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[
         and failure.kind in (*_MISSING, FailureKind.EXTRA)
     ):
         yield (
-            "the run had no fence, so a slow answer counts for a later turn; "
-            "name a line that the server answers at once: `fence: PING -> PONG`"
+            "the run had no fence, so a slow answer counts for a later turn; name a line that the server answers at "
+            "once, `fence: PING -> PONG`, and the grade is `answered` if it delivers before it answers"
         )
 
 
@@ -201,5 +231,8 @@ _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _lost_connection,
     _reset,
     _exception,
+    _raised,
+    _fence_line_not_answered,
+    _overtaken,
     _no_fence,
 )

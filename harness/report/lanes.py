@@ -99,6 +99,11 @@ def rows(turn: TurnReport, eol: bytes) -> list[Row]:
     out.extend(Row(line, turn.now_s) for line in sorted(_expected_lines(turn)))
     for client_turn in turn.client_turns:
         _place(client_turn, turn, out, first, eol)
+    out.extend(Row(line, turn.now_s, common=f"the server raises {kind}") for kind, _, line in turn.raised)
+    out.extend(
+        Row(line, turn.now_s, common=f"- the server raises {kind}") for kind, _, line in turn.not_raised
+    )
+    out.extend(Row(0, turn.now_s, common=f"! the server raised {error.text}") for error in turn.errors)
     return out
 
 

@@ -20,13 +20,15 @@ from harness.report.styled_text import Line, Span, Tone, padded, width
 from harness.stage.connection import End
 from harness.stage.fence import Grade
 
-SERVER_OUTPUT_LINES = 12
+SERVER_OUTPUT_LINES = 24
 _LABEL_COLUMNS = 12
 _NOTHING_TO_PASTE = (
     FailureKind.SERVER_DIED,
     FailureKind.UNANSWERED,
     FailureKind.NEVER_IDLE,
     FailureKind.DISAGREED,
+    FailureKind.RAISED,
+    FailureKind.NOT_RAISED,
 )
 _GRADES = {
     Grade.EXACT: "exact: the server has nothing left to do",
@@ -61,17 +63,23 @@ def report(verdict: Verdict) -> Iterator[Line]:
 def _grade_note(verdict: Verdict) -> str:
     if verdict.grade is not Grade.SETTLED:
         return ""
+    if verdict.overtaken:
+        return (
+            "  (settled: lines came after the server had answered the fence line, so each turn was also given "
+            f"{verdict.settle_s:g} s of quiet)"
+        )
     if verdict.fenced:
-        return "  (settled: the effects of a client's leaving were waited for, not proven)"
-    return "  (settled: silence is not proven; a fence line would prove it)"
+        return "  (settled: where a client could not be asked, the harness waited for quiet)"
+    return "  (settled: silence is not proven; with a fence line the grade can be `answered`)"
 
 
 def _failed(verdict: Verdict) -> Iterator[Line]:
     first = verdict.failures[0]
-    yield failed_line(f"{first.file}:{first.line}", first)
+    yield failed_line(place(first), first)
     if verdict.script.title:
         yield [Span(f"  {verdict.script.title}", Tone.DIM)]
     yield from details(first, verdict)
+    yield from _fence_lines(first, verdict)
     for other in verdict.failures[1:]:
         yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
     yield []
@@ -113,6 +121,22 @@ def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:
     return next((turn for turn in verdict.turns if turn.number == failure.turn), None)
 
 
+# Failures in which a line that the client did not send itself can have had a part.
+_NOT_OF_FENCES = (FailureKind.MISSING, FailureKind.DISAGREED, FailureKind.SERVER_DIED)
+
+
+def _fence_lines(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """What the harness itself sent to the server for this client, where that can be part of the failure."""
+    turn = _turn_of(failure, verdict)
+    sent = [one for one in turn.fence_lines if one.client == failure.client] if turn else []
+    if not sent or (failure.kind in _NOT_OF_FENCES and all(one.answer is not None for one in sent)):
+        return
+    for line, answer in dict.fromkeys((one.line, one.answer) for one in sent):
+        said = render_bytes(line.rstrip(b"\r\n"))
+        then = f"answered `{render_bytes(answer.rstrip())}`" if answer is not None else "not answered"
+        yield pair("harness", f"sent the fence line `{said}` to {failure.client}, which was {then}", Tone.DIM)
+
+
 # --- one line -----------------------------------------------------------------------------------------------
 
 
@@ -123,15 +147,29 @@ def headline(failure: Failure) -> str:
             return "the server died"
         case FailureKind.NEVER_IDLE:
             return "the server never became idle"
+        case FailureKind.RAISED:
+            return f"the server raised {failure.detail.partition(':')[0]}"
+        case FailureKind.NOT_RAISED:
+            return f"the server did not raise {failure.detail}"
         case kind:
             return f"{failure.client} {kind.value}".lstrip()
+
+
+def place(failure: Failure) -> str:
+    """Where the failure is: its file and line, and the line of the script that led there."""
+    where = f"{failure.file}:{failure.line}"
+    calls = [site for site in failure.via if site.is_call]
+    rounds = [site.text for site in failure.via if not site.is_call]
+    if calls:
+        where += f" from {calls[0].file}:{calls[0].line}"
+    return f"{where} ({', '.join(rounds)})" if rounds else where
 
 
 def summary(verdict: Verdict) -> str:
     """The verdict in one line."""
     if verdict.failures:
         first = verdict.failures[0]
-        return f"{first.file}:{first.line} {headline(first)}"
+        return f"{place(first)} {headline(first)}"
     reason = verdict.reason.splitlines()
     return f"{verdict.outcome.value}: {reason[0] if reason else verdict.file}"
 
@@ -179,6 +217,12 @@ def details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
             yield pair("expected", "the server keeps running", Tone.WARNING)
             for line in failure.detail.splitlines()[:1]:
                 yield pair("actual", line, Tone.BAD)
+        case FailureKind.RAISED:
+            yield pair("expected", "no exception that the server does not handle", Tone.WARNING)
+            yield pair("actual", failure.detail, Tone.BAD)
+        case FailureKind.NOT_RAISED:
+            yield pair("expected", f"the server raises {failure.detail}", Tone.WARNING)
+            yield pair("actual", "no such exception", Tone.BAD)
         case FailureKind.DISAGREED:
             yield pair("expected", "the same order for all of them", Tone.WARNING)
             yield pair("actual", "the right lines, but in different orders", Tone.BAD, _grade(verdict))

@@ -18,13 +18,16 @@ import selectors
 import socket
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
+from harness.stage.connection import End
 from harness.stage.event_loop import Reader
 from harness.stage.fence import hides_traceback
+from harness.stage.target import ServerError
 from harness.stage.virtual_time import (
     IN_FLIGHT_POLL_S,
     START_MONOTONIC_S,
@@ -41,7 +44,8 @@ Ready = list[tuple[selectors.SelectorKey, int]]
 """What a selector returns: what is ready, and for which events."""
 
 _QUIET_TURNS = 2
-_MOST_FAILED_TASKS = 100
+_MOST_ERRORS = 1000
+_NEVER_RETRIEVED = "exception of a task that was never retrieved"
 _ROUNDS_OF_CANCELLING = 3
 
 
@@ -91,8 +95,8 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         self._jobs: set[asyncio.Future[Any]] = set()
         self._ending_threads = False
         self._children: list[asyncio.SubprocessTransport] = []
-        self._failed: list[asyncio.Task[Any]] = []
-        self._unhandled: list[str] = []
+        self._failed: list[weakref.ref[asyncio.Task[Any]]] = []
+        self._errors: list[ServerError] = []
         self._interruption: BaseException | None = None
         super().__init__(_Selector(self))
 
@@ -190,20 +194,18 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         message = context.get("message") or "unhandled exception in the event loop"
+        error = context.get("exception")
         details = (f"{key}: {context[key]!r}" for key in sorted(context.keys() - {"message", "exception"}))
-        text = _described(message, context.get("exception"), *details)
-        self._error_log.write(text)
+        self._error_log.write(_described(message, error, *details))
         # A failure to accept is reported, too, but asyncio itself handles it.
-        if "socket" not in context and len(self._unhandled) < _MOST_FAILED_TASKS:
-            self._unhandled.append(text)
+        if error is not None and "socket" not in context and len(self._errors) < _MOST_ERRORS:
+            self._errors.append(ServerError.of(error))
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled() or not _unretrieved(task) or self._interrupted_by(_exception_of(task)):
-            return
-        if len(self._failed) >= _MOST_FAILED_TASKS:
-            self._failed = [one for one in self._failed if _unretrieved(one)]
-        if len(self._failed) < _MOST_FAILED_TASKS:
-            self._failed.append(task)
+        if not task.cancelled() and _unretrieved(task) and not self._interrupted_by(_exception_of(task)):
+            # Weakly: asyncio reports the exception when the server drops the task.
+            self._failed = [one for one in self._failed if one() is not None]
+            self._failed.append(weakref.ref(task))
 
     def _interrupted_by(self, exception: BaseException | None) -> bool:
         """Whether a signal handler raised this, such as a test's time-out: asyncio would keep it as the server's own."""
@@ -216,20 +218,33 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         """Let the turn that runs end with this exception."""
         self._interruption = exception
 
-    def unhandled(self) -> tuple[str, ...]:
-        """Each exception that nothing in the server has handled so far, as text."""
-        return (*self._unhandled, *self._never_retrieved())
+    def take_errors(self, kept: bool) -> tuple[ServerError, ...]:
+        """What nothing in the server has handled since the last call. `kept`: also exceptions of tasks that the server
+        keeps; until the end it could still ask for them."""
+        if kept:
+            self._report_kept_tasks()
+        taken = tuple(self._errors)
+        self._errors.clear()
+        return taken
 
     def report(self) -> str:
         """Everything that was reported about the server, as text."""
-        return self._error_log.getvalue() + "".join(self._never_retrieved())
+        return self._error_log.getvalue() + "".join(
+            _described(_NEVER_RETRIEVED, _exception_of(task), f"task: {task!r}")
+            for task in self._kept_tasks()
+        )
 
-    def _never_retrieved(self) -> list[str]:
-        return [
-            _described("exception of a task that was never retrieved", _exception_of(task), f"task: {task!r}")
-            for task in self._failed
-            if _unretrieved(task)
-        ]
+    def _report_kept_tasks(self) -> None:
+        for task in self._kept_tasks():
+            exception = _exception_of(task)
+            self.default_exception_handler(
+                {"message": _NEVER_RETRIEVED, "exception": exception, "task": task}
+            )
+            task._log_traceback = False  # private; otherwise it would be reported again
+
+    def _kept_tasks(self) -> list[asyncio.Task[Any]]:
+        tasks = (one() for one in self._failed)
+        return [task for task in tasks if task is not None and _unretrieved(task)]
 
     # What the stage asks for
 
@@ -302,13 +317,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
 
     def end(self) -> None:
         """Close the loop."""
-        left = self._never_retrieved()
-        self._unhandled += left
-        self._error_log.write("".join(left))
-        for task in self._failed:
-            task._log_traceback = False  # private; it has been reported
-        # An exception keeps alive what its frames hold, such as connections.
-        self._failed.clear()
+        self._report_kept_tasks()
         self.servers.clear()
         super().close()
 
@@ -417,6 +426,11 @@ class AsyncioTime(VirtualTime):
     def run_until(self, done: Callable[[], bool]) -> None:
         """Let everything happen until this is so, moving time as far as that needs."""
         self._advance_until(done)
+
+    def take_errors(self) -> tuple[ServerError, ...]:
+        """What nothing in the server has handled since the last call; once all clients have left, all of it."""
+        over = bool(self._connections) and all(one.end is not End.OPEN for one in self._connections)
+        return self._loop.take_errors(kept=over)
 
     def end(self) -> None:
         """End what the server has left behind, as `asyncio.run` does, and close the loop."""

@@ -88,7 +88,13 @@ class Inbox(bytearray):
 
 class Connection:
     def __init__(
-        self, name: str, inbox: Inbox, loop: EventLoop, kernel: SocketDiagnostics, within_s: float
+        self,
+        name: str,
+        inbox: Inbox,
+        loop: EventLoop,
+        kernel: SocketDiagnostics,
+        within_s: float,
+        introduction: bytes = b"",
     ) -> None:
         self.name = name
         """The client's name."""
@@ -102,6 +108,12 @@ class Connection:
         """Whether the last byte sent did not end a line."""
         self.expects_close = False
         """Whether the server is expected to end the connection now: a fence then waits for that and asks nothing."""
+        self.introduced = False
+        """Whether this client has sent a whole line that begins with its introduction."""
+        self.lookalikes = 0
+        """How many of the lines that are expected could look like an answer to the fence line."""
+        self.expected_lines = 0
+        """How many lines are expected in all, besides those answers."""
         self._loop = loop
         self._kernel = kernel
         self._within_s = within_s
@@ -110,6 +122,8 @@ class Connection:
         self._buffer_bytes = 0
         self._probe: PeerProbe | None = None
         self._sent_bytes = 0
+        self._introduction = introduction
+        self._line_so_far = b""
         self._reset = False
         loop.register(self)
 
@@ -155,6 +169,16 @@ class Connection:
         view = memoryview(data)
         while view and self.writes:
             view = view[self._send(view) :]
+
+    def say(self, data: bytes) -> None:
+        """Send what the client itself says; a fence also writes, and that is not its words."""
+        if data:
+            self.mid_line = not data.endswith(b"\n")
+            if not self.introduced:
+                *lines, rest = (self._line_so_far + data).split(b"\n")
+                self.introduced = any(line.startswith(self._introduction) for line in lines)
+                self._line_so_far = rest[: len(self._introduction)]
+            self.write(data)
 
     def _send(self, view: memoryview) -> int:
         try:
@@ -234,6 +258,11 @@ class Connection:
     def answers(self) -> bool:
         """Whether a question can be put to the server here: in the middle of a line it would become part of it."""
         return self.end is End.OPEN and self.writes and self.reads and not self.mid_line
+
+    @property
+    def nothing_sent(self) -> bool:
+        """Whether this is a fresh connection."""
+        return self.end is End.OPEN and self.writes and self._sent_bytes == 0
 
     @property
     def unacknowledged(self) -> int:

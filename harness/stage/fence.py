@@ -1,8 +1,13 @@
 """How it is known that everything has happened: grades of proof, and a fence for each.
 
-- A fence returns once everything that the acting clients caused has been received by every client.
+- A fence returns once everything that the acting clients caused has been received by every client, as far as its grade
+  goes.
 - The exact fence asks the server's own loop; the answer fence asks the server with a line that it must answer; the
   quiet fence waits until nothing has come for a while.
+- An answer proves that the lines of that client before it have been handled, and that what the server had written to
+  that client has arrived. A server that delivers in another thread or task than the one that answers can write
+  afterwards, so an answer fence can be told to distrust the answers: it then waits for quiet as well.
+- Where a client cannot be asked, the answer fence waits for quiet, and its grade is that of a quiet fence.
 - A fence never asks on a connection that the server is expected to close: that would reset it.
 """
 
@@ -11,25 +16,28 @@ from __future__ import annotations
 import enum
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from harness.language.escapes import unescape
+from harness.language.patterns import TOKEN, WILDCARD
 from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 
 SETTLE_S = 0.1
-"""How long nothing must come before a server without a fence line counts as quiet."""
+"""How long nothing must come before a server counts as quiet, where the script does not say it."""
+
+MOMENTS = 20
+"""The part of that time for which nothing must come after the answers to a fence line, in each turn but the last: enough
+for a message that another thread or task of the server is just delivering."""
 
 HANG_UP_S = 0.003
 """How long a server that has read a line is given to close the connection, before it is asked a question."""
 
 POLL_S = 0.0002
-
-_TOKEN = "${token}"
-_ANYTHING = b"${_}"
 
 
 def hides_traceback(excinfo: Any) -> bool:
@@ -93,10 +101,14 @@ class Fence:
     `${token}` in either stands for a word that is new each time; with it an answer cannot be taken for another.
     `${_}` in an answer stands for anything up to the end of the line.
     Backslash escapes as in byte lines are decoded, for answers of more than one line.
+
+    A client is asked once it has itself sent a line that begins with `after`, and not at all if it is in `unfenced`.
     """
 
     question: str
     answers: tuple[str, ...]
+    after: str = ""
+    unfenced: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.question or not self.answers or not all(self.answers):
@@ -115,23 +127,43 @@ class Fence:
 
     def wire(self, token: str) -> bytes:
         """The question as it is sent, without a line end."""
-        return unescape(self.question.replace(_TOKEN, token))
+        return unescape(self.question.replace(TOKEN, token))
 
-    def find_answer(self, inbox: bytes | bytearray, start: int, token: str) -> tuple[int, int] | None:
-        """Where the first answer stands and how long it is: at the beginning of a line, or of what came after the
-        question. An answer is a line or, written with a line end in it, exactly those bytes."""
-        for found in self._pattern(token).finditer(inbox, start):
-            if found.start() == start or inbox[found.start() - 1] == 0x0A:
-                return found.start(), found.end() - found.start()
-        return None
+    def find_answers(self, inbox: bytes | bytearray, start: int, token: str) -> Iterator[tuple[int, int]]:
+        """Where each answer stands and how long it is: at the beginning of a line, or of what came after the question.
+        An answer is a line or, written with a line end in it, exactly those bytes."""
+        return _at_line_starts(self._pattern(token, self.answers), inbox, start)
 
-    def _pattern(self, token: str) -> re.Pattern[bytes]:
+    def find_own_answer(self, inbox: bytes | bytearray, start: int, token: str) -> tuple[int, int] | None:
+        """The same of an answer with a token, which cannot be anything else."""
+        own = [answer for answer in self.answers if TOKEN in answer]
+        return next(_at_line_starts(self._pattern(token, own), inbox, start), None) if own else None
+
+    def _pattern(self, token: str, answers: Iterable[str]) -> re.Pattern[bytes]:
         ways = []
-        for answer in self.answers:
-            wire = unescape(answer.replace(_TOKEN, token))
+        for answer in answers:
+            wire = unescape(answer.replace(TOKEN, token))
             end = b"" if b"\n" in wire else rb"\r?\n"
-            ways.append(rb"[^\r\n]*".join(map(re.escape, wire.split(_ANYTHING))) + end)
+            ways.append(rb"[^\r\n]*".join(map(re.escape, wire.split(WILDCARD.encode()))) + end)
         return re.compile(b"|".join(ways))
+
+
+def _at_line_starts(
+    pattern: re.Pattern[bytes], inbox: bytes | bytearray, start: int
+) -> Iterator[tuple[int, int]]:
+    for found in pattern.finditer(inbox, start):
+        if found.start() == start or inbox[found.start() - 1] == 0x0A:
+            yield found.start(), found.end() - found.start()
+
+
+@dataclass(slots=True)
+class FenceLineSent:
+    """A fence line that was sent to the server, and its answer, if there was one."""
+
+    client: str
+    line: bytes
+    at_s: float
+    answer: bytes | None = None
 
 
 Connections = Callable[[], Sequence[Connection]]
@@ -143,24 +175,36 @@ class QuietFence:
 
     grade = Grade.SETTLED
 
-    def __init__(self, loop: EventLoop, connections: Connections, within_s: float) -> None:
+    def __init__(self, loop: EventLoop, connections: Connections, within_s: float, settle_s: float) -> None:
         self._loop = loop
         self._connections = connections
         self._within_s = within_s
+        self._settle_s = settle_s
 
     def everything(self, actors: Iterable[Connection]) -> None:
         deadline = time.monotonic() + self._within_s
         before, since = self.state(), time.monotonic()
-        while (quiet := time.monotonic() - since) < SETTLE_S:
-            self._loop.pause(SETTLE_S - quiet)
+        while (quiet := time.monotonic() - since) < self._settle_s:
+            self._loop.pause(self._settle_s - quiet)
             now = self.state()
             if now != before:
                 before, since = now, time.monotonic()
             if time.monotonic() > deadline:
                 raise FenceFailed("", self._within_s, "was not quiet")
 
-    def one(self, connection: Connection) -> None:
-        self.everything((connection,))
+    def one(self, connection: Connection) -> bool:
+        return False
+
+    def more_within(self, seconds: float) -> bool:
+        """Whether anything comes within this time; if so, all of it has come, up to the next quiet."""
+        before, deadline = self.state(), time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._loop.pause(left)
+            if self.state() != before:
+                with suppress(FenceFailed):  # a server that is never quiet: enough has come to know
+                    self.everything(())
+                return True
+        return False
 
     def state(self) -> list[tuple[int, End]]:
         return [(len(one.inbox), one.end) for one in self._connections()]
@@ -184,67 +228,130 @@ class ExactFence:
             if self._quiet.state() == before:
                 return
 
-    def one(self, connection: Connection) -> None:
+    def one(self, connection: Connection) -> bool:
         self.everything((connection,))
+        return True
 
 
 class AnswerFence:
-    """The acting clients ask a question, then all others. True of servers that handle each client's lines in order."""
+    """The acting clients ask a question, then all others. True of servers that handle each client's lines in order and
+    have written to everyone what a line causes before they answer the next."""
 
     def __init__(
-        self, fence: Fence, eol: bytes, loop: EventLoop, connections: Connections, within_s: float
+        self,
+        fence: Fence,
+        eol: bytes,
+        loop: EventLoop,
+        connections: Connections,
+        within_s: float,
+        settle_s: float,
     ) -> None:
         self._fence = fence
         self._eol = eol
         self._loop = loop
         self._connections = connections
         self._within_s = within_s
+        self._settle_s = settle_s
         self._tokens = count(1)
-        self._quiet = QuietFence(loop, connections, within_s)
+        self._quiet = QuietFence(loop, connections, within_s, settle_s)
+        self._trusted = True
         self.grade = Grade.ANSWERED
+        self.sent: list[FenceLineSent] = []
+        """Since it was last emptied."""
+
+    def distrust(self) -> None:
+        """Answers prove nothing about this server: from here on wait for quiet as well."""
+        self._trusted = False
+        self.grade = Grade.SETTLED
 
     def everything(self, actors: Iterable[Connection]) -> None:
         actors = tuple(actors)
-        self._ask(actors)
-        unasked = [actor for actor in actors if not actor.answers]
-        self._ask([one for one in self._connections() if one not in actors])
-        if unasked:
-            # What a connection that ended caused is in no order with the answers to others.
+        proven = self._ask(actors)
+        others = [
+            one for one in self._connections() if one not in actors and one.end is End.OPEN and one.reads
+        ]
+        proven = self._ask(others, may_end=True) and proven
+        if not proven or not self._trusted:
+            # What a client caused that was not asked is in no order with the answers to others, and what is sent to it
+            # is in no order with anything.
             self.grade = Grade.SETTLED
             self._quiet.everything(())
 
-    def one(self, connection: Connection) -> None:
-        self._ask((connection,))
+    def one(self, connection: Connection) -> bool:
+        return self._ask((connection,)) and self._trusted
 
-    def _ask(self, connections: Iterable[Connection]) -> None:
-        asked = []
+    def _ask(self, connections: Iterable[Connection], may_end: bool = False) -> bool:
+        """Whether each of them was asked and has answered or, where it may, has ended."""
+        asked, proven = [], True
         for connection in connections:
             if connection.expects_close:
                 self._let_it_close(connection)
-            if connection.answers:
+            if self._can_be_asked(connection):
                 self._let_it_be_read(connection)
-            if connection.answers:
+            if self._can_be_asked(connection):
                 token = f"f{next(self._tokens)}"
-                start = len(connection.inbox)
-                connection.write(self._fence.wire(token) + self._eol)
-                asked.append((connection, start, token))
-        for connection, start, token in asked:
-            self._await(connection, start, token)
+                wire = self._fence.wire(token) + self._eol
+                sent = FenceLineSent(connection.name, wire, self._loop.now())
+                self.sent.append(sent)
+                asked.append((connection, len(connection.inbox), token, sent))
+                connection.write(wire)
+            elif not may_end or connection.end is End.OPEN:
+                proven = False
+        for connection, start, token, sent in asked:
+            sent.answer = self._await(connection, start, token)
+            if sent.answer is None and not may_end:
+                proven = False
+        return proven
 
-    def _await(self, connection: Connection, start: int, token: str) -> None:
+    def _can_be_asked(self, connection: Connection) -> bool:
+        unfenced = connection.name in self._fence.unfenced
+        return connection.answers and connection.introduced and not unfenced
+
+    def _await(self, connection: Connection, start: int, token: str) -> bytes | None:
+        """The answer, which is removed from the inbox; None if the connection has ended instead."""
         deadline = time.monotonic() + self._within_s
         while True:
-            found = self._fence.find_answer(connection.inbox, start, token)
+            seen = len(connection.inbox)
+            found = self._answer(connection, start, token)
             if found is not None:
-                connection.inbox.discard(*found)
-                return
+                return self._removed(connection, found)
             left = deadline - time.monotonic()
             if connection.end is not End.OPEN:
-                return
+                return None
             if left <= 0:
                 lines = bytes(connection.inbox[start:]).decode("utf-8", "backslashreplace").splitlines()
                 raise NoFenceAnswer(connection.name, self._within_s, self._fence, lines[-1] if lines else "")
-            self._loop.pause(left)
+            found = self._last_lookalike(connection, start, token)
+            if found is None:
+                self._loop.pause(left)
+                continue
+            # The answer, or a line that the script expects and that looks like it: only what comes next can tell.
+            self._quiet.everything(())
+            if len(connection.inbox) == seen:
+                self.grade = Grade.SETTLED
+                return self._removed(connection, found)
+
+    def _removed(self, connection: Connection, found: tuple[int, int]) -> bytes:
+        answer = bytes(connection.inbox[found[0] : sum(found)])
+        connection.inbox.discard(*found)
+        return answer
+
+    def _answer(self, connection: Connection, start: int, token: str) -> tuple[int, int] | None:
+        """Where the answer stands. Lines that look like it and are due to the script were asked for earlier, so they
+        come first."""
+        inbox = connection.inbox
+        own = self._fence.find_own_answer(inbox, start, token)
+        if own is not None or not connection.lookalikes:
+            return own or next(self._fence.find_answers(inbox, start, token), None)
+        found = list(self._fence.find_answers(inbox, 0, token))
+        all_came = len(found) > connection.lookalikes or inbox.count(b"\n") > connection.expected_lines
+        return found[-1] if found and found[-1][0] >= start and all_came else None
+
+    def _last_lookalike(self, connection: Connection, start: int, token: str) -> tuple[int, int] | None:
+        found = (
+            list(self._fence.find_answers(connection.inbox, start, token)) if connection.lookalikes else []
+        )
+        return found[-1] if found else None
 
     def _let_it_be_read(self, connection: Connection) -> None:
         """A question that reaches a server which has just closed makes its kernel reset the connection, and an orderly

@@ -21,6 +21,7 @@ import gevent.core  # type: ignore[import-not-found]  # it re-exports the loop o
 import greenlet
 from gevent import threadpool
 from gevent._hub_local import get_hub_if_exists, get_loop, set_hub, set_loop
+from gevent.baseserver import BaseServer
 from gevent.event import Event
 from gevent.exceptions import HubDestroyed
 from gevent.hub import Hub
@@ -30,6 +31,7 @@ from greenlet import GreenletExit
 
 from harness.stage.event_loop import Reader
 from harness.stage.fence import hides_traceback
+from harness.stage.target import ServerError
 from harness.stage.virtual_time import (
     IN_FLIGHT_POLL_S,
     START_TIME_S,
@@ -260,15 +262,28 @@ def _nothing() -> None:
 
 class _Hub(Hub):
     """A hub that passes on to the test what a signal handler raised, such as Ctrl-C or a test's time-out, in whichever
-    greenlet or callback that happened. A plain hub would print it and go on."""
+    greenlet or callback that happened. A plain hub would print it and go on.
+
+    It also remembers what nothing in the server has handled."""
+
+    errors: list[ServerError]
 
     def handle_error(self, context: Any, type: Any, value: Any, tb: Any) -> None:
         if issubclass(type, (Exception, Timeout, GreenletExit, HubDestroyed)):
+            if not issubclass(type, (*self.NOT_ERROR, HubDestroyed)) and not _tries_again(context, value):
+                self.errors.append(ServerError.of(value))
             super().handle_error(context, type, value, tb)
         else:
             # Not at once: the hub would be left in the middle of this, and could not be destroyed quietly.
             assert self.parent is not None
             self.loop.run_callback(self.parent.throw, type, value, tb)
+
+
+def _tries_again(context: Any, error: object) -> bool:
+    """Whether this is gevent's own server, which reports that it could not accept a connection and tries again."""
+    return (
+        isinstance(context, BaseServer) and isinstance(error, OSError) and not context.is_fatal_error(error)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +293,12 @@ class World:
     hub: Any
     loop: Any
     error_log: ErrorLog = field(default_factory=ErrorLog)
+
+    def take_errors(self) -> tuple[ServerError, ...]:
+        """The exceptions that nothing has handled since the last call."""
+        taken: tuple[ServerError, ...] = tuple(self.hub.errors)
+        self.hub.errors.clear()
+        return taken
 
     def end_greenlets(self) -> None:
         """End what the server left behind, now and in order: a greenlet that is merely dropped runs its `finally` some
@@ -302,6 +323,7 @@ def fresh_world(make_loop: Callable[[], OwnLoop] = VirtualLoop) -> Iterator[Worl
     loop = make_loop()
     hub = _Hub(loop)
     world = World(hub, loop)
+    hub.errors = []
     hub.exception_stream = world.error_log
     _install(hub, None)
     try:

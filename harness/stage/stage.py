@@ -15,18 +15,21 @@ from contextlib import ExitStack
 
 from harness.stage.connection import Connection, End, Inbox
 from harness.stage.fence import (
+    MOMENTS,
     POLL_S,
+    SETTLE_S,
     AnswerFence,
     ExactFence,
     Fence,
     FenceFailed,
+    FenceLineSent,
     Grade,
     NeverIdle,
     QuietFence,
     hides_traceback,
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics
-from harness.stage.target import RunningServer, ServerSpec, Target, TargetError, address_of
+from harness.stage.target import RunningServer, ServerError, ServerSpec, Target, TargetError, address_of
 
 __tracebackhide__ = hides_traceback
 _DYING_S = 0.05
@@ -39,7 +42,8 @@ class Unexpected(AssertionError):
 class Stage:
     """Use it in a `with`: the server runs inside, and everything has ended outside.
 
-    `within` bounds, in real seconds, how long a single operation may take.
+    `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing must come before
+    a server counts as quiet, where time is real.
     """
 
     def __init__(
@@ -50,9 +54,11 @@ class Stage:
         fence: Fence | None = None,
         eol: bytes = b"\n",
         within: float = 5.0,
+        settle: float = SETTLE_S,
     ) -> None:
         self.eol = eol
         self.within_s = within
+        self.settle_s = settle
         self._target = target
         self._spec = spec
         self._fence_line = fence
@@ -65,7 +71,7 @@ class Stage:
             self.server: RunningServer = stack.enter_context(self._target.start(self._spec, self.within_s))
             self.loop = self.server.loop
             self._fence = self._make_fence()
-            stack.callback(self._close_clients)
+            stack.callback(self.close_clients)
             self.loop.restart_time()
             self._stack = stack.pop_all()
         return self
@@ -74,14 +80,17 @@ class Stage:
         self._stack.close()
 
     def _make_fence(self) -> ExactFence | AnswerFence | QuietFence:
-        quiet = QuietFence(self.loop, self._connections, self.within_s)
+        self._quiet = QuietFence(self.loop, self._connections, self.within_s, self.settle_s)
         if self.loop.virtual:
-            return ExactFence(self.loop, quiet)
+            return ExactFence(self.loop, self._quiet)
         if self._fence_line is not None:
-            return AnswerFence(self._fence_line, self.eol, self.loop, self._connections, self.within_s)
-        return quiet
+            return AnswerFence(
+                self._fence_line, self.eol, self.loop, self._connections, self.within_s, self.settle_s
+            )
+        return self._quiet
 
-    def _close_clients(self) -> None:
+    def close_clients(self) -> None:
+        """Let all clients leave."""
         for client in self._clients.values():
             client.close()
         try:
@@ -104,7 +113,8 @@ class Stage:
         return tuple(self.client(name) for name in names)
 
     def new_connection(self, client: Client) -> Connection:
-        return Connection(client.name, client.inbox, self.loop, self._kernel, self.within_s)
+        introduction = self._fence_line.after.encode() if self._fence_line is not None else b""
+        return Connection(client.name, client.inbox, self.loop, self._kernel, self.within_s, introduction)
 
     def address(self, endpoint: str | None) -> SocketAddress:
         """Where clients connect to: by default the first endpoint that the script requires."""
@@ -125,8 +135,42 @@ class Stage:
 
     def fence_one(self, client: Client) -> None:
         """Return once the server has processed everything that this client sent."""
-        self._fence.one(client.connection)
+        if not self.ask(client):
+            self.fence((client,))
+
+    def ask(self, client: Client) -> bool:
+        """Whether it is known without waiting for quiet that the server has processed everything that this client sent;
+        it is known when this returns."""
+        known = self._fence.one(client.connection)
         self.require_alive()
+        return known
+
+    def more_comes(self, last: bool = True) -> bool:
+        """Where the grade is `answered`, wait for quiet, or between turns for a moment only. Whether something came that
+        the answers did not wait for; they then count for nothing from here on."""
+        if self.grade is not Grade.ANSWERED:
+            return False
+        more = self._quiet.more_within(self.settle_s if last else self.settle_s / MOMENTS)
+        if more:
+            self.distrust_answers()
+        return more
+
+    def distrust_answers(self) -> None:
+        """Lines came after the fence line was answered: from here on a fence waits for quiet as well."""
+        if isinstance(self._fence, AnswerFence):
+            self._fence.distrust()
+
+    @property
+    def fence_answers(self) -> tuple[str, ...]:
+        """The answers to the fence line; none where it is not used."""
+        return self._fence_line.answers if self._fence_line and isinstance(self._fence, AnswerFence) else ()
+
+    def take_fence_lines(self) -> tuple[FenceLineSent, ...]:
+        """The fence lines that were sent since the last call."""
+        if not isinstance(self._fence, AnswerFence):
+            return ()
+        sent, self._fence.sent = tuple(self._fence.sent), []
+        return sent
 
     def wait(self, seconds: float) -> None:
         """Let time pass: at once where it is virtual, really elsewhere. What is due earlier is received earlier."""
@@ -134,11 +178,14 @@ class Stage:
         self.require_alive()
 
     def settle(self) -> None:
-        """Fail if any client holds something that was not expected."""
+        """Fail if any client holds something that was not expected, or the server's code raised an exception."""
         self.fence(self._clients.values())
+        self.more_comes()
         for client in self._clients.values():
             if client.inbox:
                 raise self.unexpected(client, "nothing")
+        for error in self.take_errors():
+            raise Unexpected(f"the server raised {error.text}\n{self.server_output()}")
 
     def now(self) -> float:
         """Seconds since the stage was ready, in the server's time."""
@@ -155,6 +202,11 @@ class Stage:
     def server_output(self) -> str:
         """What the server wrote last: its output and errors, or the tracebacks of its greenlets."""
         return self.server.output()
+
+    def take_errors(self) -> tuple[ServerError, ...]:
+        """The exceptions that the server's own code did not handle since the last call, where that is known. Whoever
+        takes them expects them or reports them."""
+        return self.server.take_errors()
 
     def require_alive(self) -> None:
         """TargetError where the server has died."""
@@ -235,9 +287,7 @@ class Client:
             self._wait_until_read()
 
     def _write(self, data: bytes) -> None:
-        if data:
-            self.connection.mid_line = not data.endswith(b"\n")
-            self.connection.write(data)
+        self.connection.say(data)
 
     def _wait_until_read(self) -> None:
         """Return once the server has read everything that this client sent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -35,12 +36,31 @@ class NoSuchConnection(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerError:
+    """An exception that the server's own code raised and did not handle."""
+
+    kind: str
+    """The name of its class."""
+    text: str
+    """`ValueError: no such name`."""
+    from_the_system: bool
+    """Whether it is an OSError."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> ServerError:
+        text = traceback.format_exception_only(type(error), error)[-1].strip()
+        return cls(type(error).__name__, text, isinstance(error, OSError))
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     """What a script requires of its server, from its `server:` header, and the clock that the server must read."""
 
     endpoints: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=RealClock)
+    start_s: float | None = None
+    """How long the server may take until it listens; None: as long as the target allows."""
 
 
 class RunningServer:
@@ -62,8 +82,8 @@ class RunningServer:
         """What it wrote last: its output and errors, or the tracebacks of its greenlets."""
         return ""
 
-    def errors(self) -> tuple[str, ...]:
-        """Each exception that nothing in the server has handled so far, as text, where that can be known."""
+    def take_errors(self) -> tuple[ServerError, ...]:
+        """The exceptions that the server's code raised and did not handle since the last call, where that is known."""
         return ()
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:

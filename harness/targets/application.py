@@ -13,7 +13,7 @@ from harness.language.steps import Fault
 from harness.stage.connection import Connection
 from harness.stage.event_loop import EventLoop
 from harness.stage.kernel import SocketAddress
-from harness.stage.target import RunningServer, Target
+from harness.stage.target import RunningServer, ServerError, Target
 
 _Self = TypeVar("_Self", bound="ApplicationTarget")
 
@@ -75,17 +75,23 @@ class ApplicationTarget(Target):
 
 
 class Application(RunningServer):
-    """A started server in this process. `read_log` returns what its loop has reported."""
+    """A started server in this process.
+
+    `read_log` returns what its loop has reported, and `take_errors` the exceptions that nothing has handled since the last
+    call.
+    """
 
     def __init__(
         self,
         loop: EventLoop,
         addresses: Mapping[str, SocketAddress],
         read_log: Callable[[], str],
+        take_errors: Callable[[], tuple[ServerError, ...]],
         faults: Faults | None,
     ) -> None:
         super().__init__(loop, addresses)
         self._read_log = read_log
+        self._take_errors = take_errors
         self._faults = faults
         self._shown = False
 
@@ -100,6 +106,11 @@ class Application(RunningServer):
         """A traceback that no report has shown must not disappear with the stage."""
         if not self._shown:
             sys.stderr.write(self._read_log())
+
+    def take_errors(self) -> tuple[ServerError, ...]:
+        taken = self._take_errors()
+        self._shown = self._shown or bool(taken)  # whoever takes them reports them, or has expected them
+        return taken
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:
         if self._faults is None:

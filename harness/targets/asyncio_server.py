@@ -185,9 +185,8 @@ class _AsyncioApplication(Application):
     def __init__(
         self, hosted: _Held | ProgramThread, driver: AsyncioTime, loop: AsyncioLoop, faults: Faults | None
     ) -> None:
-        super().__init__(driver, _addresses(hosted.app, loop), loop.report, faults)
+        super().__init__(driver, _addresses(hosted.app, loop), loop.report, driver.take_errors, faults)
         self._hosted = hosted
-        self._loop = loop
 
     def alive(self, patience_s: float = 0.0) -> bool:
         return not self._hosted.over
@@ -195,9 +194,6 @@ class _AsyncioApplication(Application):
     def how_it_ended(self) -> str:
         error = self._hosted.error
         return "ended by itself" if error is None else f"ended with {error!r}"
-
-    def errors(self) -> tuple[str, ...]:
-        return self._loop.unhandled()
 
 
 def _names_endpoints(app: Any) -> bool:

@@ -109,7 +109,9 @@ class Command(Target):
                     ", ".join(self._options) or f"none, since the command contains no {{{option}=DEFAULT}}"
                 )
                 raise UnsupportedSpec(f"no option {option!r}; known: {known}")
-        process, addresses = self._listening({**self._options, **spec.options})
+        process, addresses = self._listening(
+            {**self._options, **spec.options}, spec.start_s or self._starts_within_s
+        )
         try:
             require_endpoints(spec, addresses)
             yield _CommandServer(process, addresses)
@@ -126,7 +128,9 @@ class Command(Target):
         self._kept = {options: kept for options, kept in self._kept.items() if kept[0] is not process}
         process.end()
 
-    def _listening(self, options: Mapping[str, str]) -> tuple[Process, Mapping[str, SocketAddress]]:
+    def _listening(
+        self, options: Mapping[str, str], within_s: float
+    ) -> tuple[Process, Mapping[str, SocketAddress]]:
         key = tuple(sorted(options.items()))
         if key in self._kept:
             return self._kept[key]
@@ -134,7 +138,7 @@ class Command(Target):
             ports = {endpoint: free_port() for endpoint in self._endpoints}
             process = Process(self._argv(ports, options), self._environment)
             try:
-                addresses = self._wait(process, ports)
+                addresses = self._wait(process, ports, within_s)
             except BaseException as error:
                 process.end()
                 # Between the choice of a port and the server's use of it another process may have taken it.
@@ -159,9 +163,11 @@ class Command(Target):
             return ["/bin/sh", "-c", text]
         return shlex.split(text)
 
-    def _wait(self, process: Process, ports: Mapping[str, int]) -> Mapping[str, SocketAddress]:
+    def _wait(
+        self, process: Process, ports: Mapping[str, int], within_s: float
+    ) -> Mapping[str, SocketAddress]:
         """Wait until it has written its ready line, where it has one, and listens on its ports."""
-        deadline = time.monotonic() + self._starts_within_s
+        deadline = time.monotonic() + within_s
         kernel = SocketDiagnostics()
         announced: Mapping[str, SocketAddress] | None = None if self._ready else {}
         try:
@@ -178,7 +184,7 @@ class Command(Target):
                 if not alive:
                     raise TargetError(f"{self} {process.how_it_ended()} before it listened", process.tail())
                 if time.monotonic() > deadline:
-                    raise TargetError(self._too_late(announced is None, ports), process.tail())
+                    raise TargetError(self._too_late(announced is None, ports, within_s), process.tail())
                 _sleep(_LOOK_S)
         finally:
             kernel.close()
@@ -195,12 +201,12 @@ class Command(Target):
                 return found
         return None
 
-    def _too_late(self, silent: bool, ports: Mapping[str, int]) -> str:
+    def _too_late(self, silent: bool, ports: Mapping[str, int], within_s: float) -> str:
         if silent and self._ready is READY:
             return (
                 f"{self} has no {{port}}: put it where the port belongs, or name the line in which the server tells its"
                 " port (--ready, in Python ready=);\n"
-                f"within {self._starts_within_s:g} s it wrote no line such as `listening on 127.0.0.1:4000`"
+                f"within {within_s:g} s it wrote no line such as `listening on 127.0.0.1:4000`"
                 " (is its output buffered?)"
             )
         did = (
@@ -208,7 +214,7 @@ class Command(Target):
             if silent and self._ready
             else f"did not listen on port {', '.join(map(str, ports.values()))}"
         )
-        return f"{self} {did} within {self._starts_within_s:g} s"
+        return f"{self} {did} within {within_s:g} s"
 
 
 class _CommandServer(RunningServer):

@@ -51,7 +51,9 @@ class InProcess(ApplicationTarget):
             try:
                 app = self._started(replace(spec, clock=loop.clock), run)
                 try:
-                    server = Application(loop, _addresses(app), world.error_log.getvalue, self._faults)
+                    server = Application(
+                        loop, _addresses(app), world.error_log.getvalue, world.take_errors, self._faults
+                    )
                     if isinstance(app, BaseServer):
                         require_endpoints(spec, server.addresses)
                     try:

@@ -309,7 +309,7 @@ def test_each_address_waits_for_at_most_one_of_every_other(events: list[tuple[st
 
 def test_a_token_bucket_and_a_gate_together_keep_the_rate():
     with virtual_time() as time:
-        bucket = TokenBucket(10, 20, time.clock.monotonic())
+        bucket = TokenBucket(10, 20)
 
         def play() -> list[float]:
             scene = Scene(time)

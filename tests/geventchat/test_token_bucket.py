@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +13,9 @@ BURSTS = st.integers(1, 500)
 
 
 def test_a_burst_is_granted_at_once_and_then_the_rate_holds():
-    bucket = TokenBucket(per_s=10, burst=5, now=100.0)
+    bucket = TokenBucket(per_s=10, burst=5)
     assert bucket.take(7, 100.0) == 5
-    assert bucket.delay_s(1, 100.0) == 0.1
+    assert bucket.delay_s(1, 100.0) == pytest.approx(0.1)
     assert bucket.take(2, 100.05) == 0
     assert bucket.take(2, 100.1) == 1
     assert bucket.take(1, 100.2) == 1
@@ -28,7 +29,7 @@ def test_a_burst_is_granted_at_once_and_then_the_rate_holds():
 )
 def test_the_rate_is_never_exceeded_and_the_announced_delay_is_enough(per_s, burst, requests):
     began = now = 50.0
-    bucket = TokenBucket(per_s, burst, now)
+    bucket = TokenBucket(per_s, burst)
     granted = 0
     for wanted, pause_s in requests:
         now += pause_s
@@ -58,7 +59,7 @@ def test_the_rate_is_never_exceeded_and_the_announced_delay_is_enough(per_s, bur
 )
 def test_what_is_charged_beyond_the_burst_has_to_be_waited_for(per_s, burst, charges):
     began = now = 50.0
-    bucket = TokenBucket(per_s, burst, now)
+    bucket = TokenBucket(per_s, burst)
     charged = 0.0
     for cost, pause_s in charges:
         now += pause_s
@@ -71,7 +72,7 @@ def test_what_is_charged_beyond_the_burst_has_to_be_waited_for(per_s, burst, cha
 
 @given(per_s=RATES, burst=BURSTS, cost=st.floats(0, 5_000), pause_s=st.floats(0, 100))
 def test_it_is_full_exactly_when_everything_has_come_back(per_s, burst, cost, pause_s):
-    bucket = TokenBucket(per_s, burst, 0.0)
+    bucket = TokenBucket(per_s, burst)
     assert bucket.is_full(0.0)
     bucket.charge(cost, 0.0)
     missing_s = cost / per_s
@@ -82,16 +83,8 @@ def test_it_is_full_exactly_when_everything_has_come_back(per_s, burst, cost, pa
 
 @given(wanted=st.integers(0, 10**9), cost=st.floats(0, 10**9))
 def test_without_a_rate_everything_is_granted_at_once(wanted, cost):
-    bucket = TokenBucket(0, 1, 0.0)
+    bucket = TokenBucket(0, 1)
     bucket.charge(cost, 0.0)
     assert bucket.take(wanted, 0.0) == wanted
     assert bucket.delay_s(wanted, 0.0) == 0.0
     assert bucket.is_full(0.0)
-
-
-def test_time_that_runs_backwards_takes_nothing_away():
-    bucket = TokenBucket(10, 5, 100.0)
-    assert bucket.take(2, 90.0) == 2
-    assert bucket.take(5, 100.0) == 3
-    assert bucket.take(1, 90.0) == 0
-    assert bucket.take(2, 100.2) == 2

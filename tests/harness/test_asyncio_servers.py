@@ -316,36 +316,50 @@ def test_a_correct_chat_passes_and_wrong_ones_do_not() -> None:
     [
         ("CRASH", "RuntimeError: this server crashes when asked to"),
         ("TASK-CRASH", "RuntimeError: this task crashes when asked to"),
-        ("CALLBACK-CRASH", "ValueError: invalid literal for int"),
+        ("CALLBACK-CRASH", "ValueError: invalid literal for int() with base 10: 'not a number'"),
     ],
 )
 def test_an_unhandled_exception_is_known_at_once(stage: Stage, way: str, what: str) -> None:
     alice = stage.client("alice")
     alice.connect()
-    assert stage.server.errors() == ()
+    assert stage.take_errors() == ()
     alice.send(way)
-    (error,) = stage.server.errors()
-    assert what in error
+    assert [error.text for error in stage.take_errors()] == [what]
+    assert stage.take_errors() == ()
     assert what in stage.server_output()
     alice.take(5)
+
+
+def test_a_script_fails_over_an_exception_unless_it_expects_it() -> None:
+    script = "alice> TASK-CRASH\nalice< done\n"
+    text = plain(report(played(script, aio.late)))
+    assert "RuntimeError: this task crashes when asked to" in text
+    assert played(script + "the server raises RuntimeError\n", aio.late).passed
+    assert not played(script + "the server raises ValueError\n", aio.late).passed
 
 
 def test_an_exception_that_the_server_handles_is_no_error(stage: Stage) -> None:
     alice = stage.client("alice")
     alice.send("HANDLED")
     alice.expect("done")
-    assert stage.server.errors() == ()
+    stage.settle()
     assert stage.server_output() == ""
 
 
+def test_an_exception_that_the_server_asks_for_later_is_no_error() -> None:
+    script = "alice> KEEP\nalice< done\nwait 5s\nalice> ASK\nalice< this task crashes when asked to\n"
+    assert played(script, aio.late).passed
+
+
+def test_an_exception_that_the_server_never_asks_for_is_an_error_in_the_end() -> None:
+    verdict = played("alice> KEEP\nalice< done\n", aio.late)
+    assert "RuntimeError: this task crashes when asked to" in plain(report(verdict))
+
+
 def test_an_exception_of_a_protocol_callback_is_an_error_and_ends_the_connection() -> None:
-    with Stage(InProcessAsyncio(aio.chat)) as stage:
-        alice = stage.client("alice")
-        alice.send("NONSENSE")
-        alice.expect_closed()
-        (error,) = stage.server.errors()
-        assert "unknown command 'NONSENSE'" in error
-        assert "unknown command 'NONSENSE'" in stage.server_output()
+    script = "alice> NONSENSE\nalice is disconnected\n"
+    assert "ValueError: unknown command 'NONSENSE'" in plain(report(played(script)))
+    assert played(script + "the server raises ValueError\n").passed
 
 
 @pytest.mark.parametrize("way", ["CRASH", "TASK-CRASH", "CALLBACK-CRASH"])

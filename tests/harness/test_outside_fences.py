@@ -171,7 +171,7 @@ def test_an_incomplete_fence_is_rejected(make: Callable[[], Fence], message: str
 def test_an_answer_is_found_at_the_beginning_of_a_line(
     answer: str, inbox: bytes, removed: bytes | None
 ) -> None:
-    found = Fence("?", (answer,)).find_answer(inbox, 0, "2")
+    found = next(Fence("?", (answer,)).find_answers(inbox, 0, "2"), None)
     assert (inbox[found[0] :][: found[1]] if found else None) == removed
 
 

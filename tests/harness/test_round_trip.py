@@ -28,10 +28,12 @@ from harness.language.steps import (
     Ending,
     Ends,
     Eol,
+    FenceAfter,
     FenceLine,
     Include,
     LineEnd,
     Needs,
+    Raises,
     Receive,
     ReceiveBytes,
     ReceivePattern,
@@ -42,9 +44,12 @@ from harness.language.steps import (
     SendBytes,
     SendPattern,
     Server,
+    Settle,
     SocketCall,
+    Start,
     Title,
     Together,
+    Unfenced,
     Wait,
     Within,
     is_literal,
@@ -94,6 +99,7 @@ plain = (
     | st.builds(Connects, names, st.none() | words)
     | st.builds(ReceivesNothing, names)
     | st.builds(Acts, names, st.sampled_from(ConnectionAction))
+    | st.builds(Raises, st.sampled_from(["ValueError", "_Odd1"]))
     | st.builds(Ends, names, st.sampled_from(Ending))
     | st.builds(Wait, microseconds)
     | st.builds(CallFails, st.just(SocketCall.ACCEPT), st.none(), errors, st.integers(1, 9))
@@ -137,8 +143,13 @@ settings = st.tuples(
     st.builds(FenceLine, words, st.lists(words, min_size=1, max_size=2).map(tuple)),
     st.builds(LineEnd, st.sampled_from(Eol)),
     st.builds(Within, st.integers(1, 60_000_000)),
+    st.builds(Settle, st.integers(1, 60_000_000)),
+    st.builds(Start, st.integers(1, 60_000_000)),
+    st.builds(FenceAfter, words),
+    st.builds(Unfenced, st.lists(names, min_size=1, unique=True).map(tuple)),
+    st.just(FenceLine()),
 )
-headers = settings.flatmap(lambda chosen: st.lists(st.sampled_from(chosen), unique_by=type, max_size=6)).map(
+headers = settings.flatmap(lambda chosen: st.lists(st.sampled_from(chosen), unique_by=type, max_size=9)).map(
     tuple
 )
 

@@ -18,7 +18,7 @@ FIRST = "alice> LOGIN alice\nalice< OK\nbob> LOGIN bob\nbob< OK\n"
 def updated(folder: Path, text: str, server=serve_correctly) -> tuple[UpdateResult, str]:
     path = folder / "a.chat"
     path.write_text(text)
-    done = update(path, InProcess(server))
+    done = update(path, InProcess(server), ends=True)
     return done, path.read_text()
 
 
@@ -30,10 +30,10 @@ def faulty(fault: str):
 def test_after_an_update_the_file_passes_or_is_unchanged(source, tmp_path):
     path = tmp_path / source.name
     path.write_bytes(source.read_bytes())
-    done = update(path, InProcess(serve))
+    done = update(path, InProcess(serve), ends=True)
     if done.refused:
         assert path.read_bytes() == source.read_bytes()
-        assert source.stem == "listeners-do-not-agree-on-an-order"
+        assert source.stem in ("listeners-do-not-agree-on-an-order", "the-server-crashes-over-a-line")
     else:
         assert done.diff
         assert play(load(path), InProcess(serve)).outcome is Outcome.PASSED
@@ -209,3 +209,22 @@ def test_links_and_file_modes_are_kept(tmp_path):
     assert link.is_symlink()
     assert real.read_text() == "alice> LOGIN alice\nalice< OK\n"
     assert real.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_end_that_the_script_does_not_say_is_recorded_only_when_told_to(tmp_path):
+    path = tmp_path / "s.chat"
+    path.write_text("alice> LOGIN alice\nalice< OK\nalice> QUIT\nalice receives nothing\n")
+    before = path.read_text()
+    done = update(path, InProcess(serve_correctly))
+    assert "line 4: alice is closed, which the script does not say" in done.refused
+    assert path.read_text() == before
+    assert "+alice is closed" in update(path, InProcess(serve_correctly), ends=True).diff
+
+
+def test_what_a_server_raises_is_never_recorded(tmp_path):
+    path = tmp_path / "s.chat"
+    path.write_text(
+        "server: fault=crashes\n\nalice> LOGIN alice\nalice< OK\nbob> LOGIN bob\nbob< OK\nalice> MSG hi\n"
+    )
+    done = update(path, InProcess(serve), ends=True)
+    assert done.refused == "line 7: the server raised KeyError"

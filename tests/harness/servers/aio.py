@@ -118,6 +118,11 @@ class Late:
             case ["CALLBACK-CRASH"]:
                 loop.call_soon(int, "not a number")
                 done()
+            case ["KEEP"]:
+                self.kept = asyncio.ensure_future(self.crash())
+                done()
+            case ["ASK"]:
+                writer.write(f"{self.kept.exception()}\n".encode())
             case ["HANDLED"]:
                 with contextlib.suppress(RuntimeError):
                     await asyncio.ensure_future(self.crash())

@@ -1,0 +1,140 @@
+"""A chat server that answers in one thread and delivers in others: PORT [OPTION…]. Each option is one way to be late.
+
+- `hub=MS`: what clients say goes through the queue of one hub thread, which delivers it so many milliseconds later.
+- `writers=MS`: each client has a queue and a thread that writes to it that late; PING is answered at once.
+- `departures=MS`: that a client has left is told so many milliseconds later.
+- `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
+- `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+
+class Hub:
+    def __init__(self, port: int, options: dict[str, str]) -> None:
+        self.options = options
+        self.lock = threading.Lock()
+        self.people: dict[str, Callable[[str], None]] = {}
+        self.work: queue.Queue[tuple[float, Callable[[], None]]] = queue.Queue()
+        self.listener = socket.create_server(("127.0.0.1", port))
+
+    def delay_s(self, option: str) -> float:
+        return float(self.options.get(option) or 0) / 1000
+
+    def serve(self) -> None:
+        threading.Thread(target=self.run, args=(self.work,), daemon=True).start()
+        while True:
+            sock, _ = self.listener.accept()
+            threading.Thread(target=self.converse, args=(sock,), daemon=True).start()
+
+    def run(self, work: queue.Queue[tuple[float, Callable[[], None]]]) -> None:
+        while True:
+            due, do = work.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            do()
+
+    def writer(self, sock: socket.socket) -> Callable[[str], None]:
+        def write(text: str) -> None:
+            try:
+                sock.sendall(text.encode() + b"\n")
+            except OSError:
+                pass
+
+        if "writers" not in self.options:
+            return write
+        own: queue.Queue[tuple[float, Callable[[], None]]] = queue.Queue()
+        threading.Thread(target=self.run, args=(own,), daemon=True).start()
+        return lambda text: own.put((time.monotonic() + self.delay_s("writers"), lambda: write(text)))
+
+    def converse(self, sock: socket.socket) -> None:
+        name, write = "", self.writer(sock)
+        with sock, sock.makefile("rb") as lines:
+            if "greets" in self.options:
+                sock.sendall(b"welcome\n")
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                verb, _, rest = line.decode().strip().partition(" ")
+                if verb == "LOGIN":
+                    with self.lock:
+                        taken = rest in self.people
+                        if not taken:
+                            name, self.people[rest] = rest, write
+                    sock.sendall(b"ERR username-taken\n" if taken else b"OK\n")
+                elif not name and "strict" in self.options:
+                    break
+                elif verb == "PING":
+                    sock.sendall(f"PONG {rest}".rstrip().encode() + b"\n")
+                elif verb == "MSG":
+                    self.tell_others(name, f"MSG {name} {rest}", self.delay_s("hub"))
+                    if "echoes" in self.options:
+                        sock.sendall(b"OK\n")
+                elif "errs" in self.options:
+                    sock.sendall(b"ERR unknown\n")
+        if name:
+            with self.lock:
+                del self.people[name]
+            self.tell_others(name, f"INFO {name} left", self.delay_s("departures"))
+
+    def tell_others(self, name: str, text: str, delay_s: float) -> None:
+        def deliver() -> None:
+            with self.lock:
+                others = [write for other, write in self.people.items() if other != name]
+            for write in others:
+                write(text)
+
+        if "hub" in self.options or delay_s:
+            self.work.put((time.monotonic() + delay_s, deliver))
+        else:
+            deliver()
+
+
+class Tasks:
+    """The same with asyncio: each client's queue is drained by a task of its own; the reader answers PING itself."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, asyncio.Queue[str]] = {}
+
+    async def serve(self, port: int) -> None:
+        async with await asyncio.start_server(self.converse, "127.0.0.1", port) as server:
+            await server.serve_forever()
+
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name, own = "", asyncio.Queue[str]()
+        task = asyncio.create_task(self.drain(own, writer))
+        while line := await reader.readline():
+            verb, _, rest = line.decode().strip().partition(" ")
+            if verb == "LOGIN":
+                name, self.queues[rest] = rest, own
+                writer.write(b"OK\n")
+            elif verb == "PING":
+                writer.write(b"PONG\n")
+            elif verb == "MSG":
+                for other, outgoing in self.queues.items():
+                    if other != name:
+                        outgoing.put_nowait(f"MSG {name} {rest}")
+        self.queues.pop(name, None)
+        task.cancel()
+        writer.close()
+
+    async def drain(self, own: asyncio.Queue[str], writer: asyncio.StreamWriter) -> None:
+        while True:
+            text = await own.get()
+            await asyncio.sleep(0.02)
+            writer.write(text.encode() + b"\n")
+
+
+if __name__ == "__main__":
+    chosen = dict(option.partition("=")[::2] for option in sys.argv[2:])
+    if "tasks" in chosen:
+        asyncio.run(Tasks().serve(int(sys.argv[1])))
+    else:
+        Hub(int(sys.argv[1]), chosen).serve()

@@ -1,0 +1,374 @@
+"""Verdicts on servers and scripts that tempt the harness to be wrong: late deliveries, invisible lines, lookalikes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.server import StreamServer
+
+from harness import (
+    Command,
+    Fence,
+    Grade,
+    InProcess,
+    Outcome,
+    PlayOptions,
+    ScriptError,
+    Stage,
+    Verdict,
+    check,
+    load,
+    parse,
+    play,
+)
+from harness.compare.compare import Cell, cell_of
+from harness.compare.report import mark
+from harness.language.forms import write_line
+from harness.language.steps import FenceLine
+from harness.playing.verdict import FailureKind
+from harness.report.styled_text import plain
+from harness.report.text import report, summary
+from harness.update import update
+
+HUB = Path(__file__).parent / "servers" / "hub.py"
+HEADER = "fence: PING -> PONG\nwithin: 2s\n\n"
+LOGINS = "ann> LOGIN ann\nann< OK\nbob> LOGIN bob\nbob< OK\n"
+
+
+def hub(*options: str) -> Command:
+    return Command([sys.executable, "-S", str(HUB), "{port}", *options])
+
+
+def played(steps: str, *options: str, header: str = HEADER) -> tuple[Verdict, str]:
+    verdict = play(parse(header + steps), hub(*options))
+    return verdict, plain(report(verdict))
+
+
+# --- answers that prove nothing -----------------------------------------------------------------------------
+
+LATE = ["hub=20", "writers=20", "tasks"]
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_line_that_comes_after_the_answers_fails_the_turn_that_caused_it(late: str) -> None:
+    verdict, text = played(LOGINS + "ann> MSG hi\nbob receives nothing\nann> MSG again\n", late)
+    assert verdict.outcome is Outcome.FAILED, text
+    first = verdict.failures[0]
+    assert (first.kind, first.client, first.line) == (FailureKind.EXTRA, "bob", 9)
+    assert verdict.grade is Grade.SETTLED
+    assert "hint  lines came after the server had answered the fence line" in text
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_line_that_is_a_turn_late_does_not_pass_there(late: str) -> None:
+    verdict, text = played(
+        LOGINS + "ann> MSG one\nbob receives nothing\nann> PING\nann< PONG\nbob< MSG ann one\n",
+        late,
+        header=f"settle: 1s\n{HEADER}",  # a busy machine can make a late line later
+    )
+    assert verdict.outcome is Outcome.FAILED, text
+    assert verdict.failures[0].line == 10
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_server_that_delivers_late_passes_a_script_that_is_right_but_is_not_graded_answered(
+    late: str,
+) -> None:
+    verdict, text = played(LOGINS + "ann> MSG one\nbob< MSG ann one\nbob> MSG two\nann< MSG bob two\n", late)
+    assert verdict.passed, text
+    assert verdict.grade is Grade.SETTLED
+    assert "(settled: lines came after the server had answered the fence line" in text
+
+
+def test_a_server_that_delivers_before_it_answers_is_graded_answered_and_played_once() -> None:
+    verdict, text = played(LOGINS + "ann> MSG one\nbob< MSG ann one\n")
+    assert verdict.passed, text
+    assert verdict.grade is Grade.ANSWERED
+    assert verdict.overtaken is None
+
+
+def test_a_conversation_in_python_is_settled_with_a_quiet_moment() -> None:
+    with Stage(hub("hub=20"), fence=Fence("PING", ("PONG",))) as stage:
+        ann, bob = stage.clients("ann", "bob")
+        for client in (ann, bob):
+            client.send(f"LOGIN {client.name}")
+            client.expect("OK")
+        ann.send("MSG hi")
+        with pytest.raises(AssertionError, match="bob received something unexpected"):
+            stage.settle()
+
+
+# --- what is not asked, and what it was asked ---------------------------------------------------------------
+
+
+def test_a_part_of_a_line_before_a_close_gives_the_same_verdict_each_time() -> None:
+    steps = LOGINS + "ann>> MSG hi\\nMSG h\nann closes\nbob< MSG ann hi\nbob< INFO ann left\n"
+    found = {played(steps, "echoes", header="fence: PING -> PONG\n\n")[0].outcome for _ in range(12)}
+    assert found == {Outcome.FAILED}  # ann receives an OK
+
+
+def test_what_a_client_does_after_it_has_left_waits_for_its_leaving() -> None:
+    steps = LOGINS + "ann closes\nann connects\nann> LOGIN ann\nann< OK\nbob< INFO ann left\n"
+    for _ in range(10):
+        verdict, text = played(steps)
+        assert verdict.passed, text
+
+
+def test_a_client_that_has_only_connected_is_not_asked() -> None:
+    verdict, text = played("ann connects\nann< welcome\n\nann> LOGIN ann\nann< OK\n", "greets", "strict")
+    assert verdict.passed, text
+    assert verdict.grade is Grade.SETTLED
+
+
+def test_a_fence_line_can_begin_after_the_login() -> None:
+    steps = "ann> HELLO\nann receives nothing\n\nann> LOGIN ann\nann< OK\n"
+    verdict, text = played(steps, header="fence: PING -> PONG\nfence-after: LOGIN\n\n")
+    assert verdict.passed, text
+    verdict, text = played("ann> HELLO\nann receives nothing\n", "strict")
+    assert verdict.outcome is Outcome.FAILED
+
+
+def test_the_report_shows_the_fence_line_that_a_server_hung_up_on() -> None:
+    program = (
+        "import socketserver, sys\n"
+        "class H(socketserver.StreamRequestHandler):\n"
+        "    def handle(self):\n"
+        "        for line in self.rfile:\n"
+        "            if line.startswith(b'PING'): return\n"
+        "            self.wfile.write(b'OK\\n')\n"
+        "socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
+    )
+    verdict = play(
+        parse("fence: PING -> PONG\n\nann> LOGIN ann\nann< OK\n"),
+        Command([sys.executable, "-S", "-c", program, "{port}"]),
+    )
+    text = plain(report(verdict))
+    assert verdict.failures[0].kind is FailureKind.LOST_CONNECTION
+    assert "  harness   sent the fence line `PING` to ann, which was not answered" in text
+    assert "`fence-after: …`, `unfenced: ann` or `fence: none`" in text
+
+
+def test_a_client_can_be_left_out_of_the_fence() -> None:
+    header = "fence: PING -> PONG\nunfenced: ann\n\n"
+    verdict, text = played("ann> HELLO\nann is closed\nbob> LOGIN bob\nbob< OK\n", "strict", header=header)
+    assert verdict.passed, text
+    assert verdict.grade is Grade.SETTLED
+
+
+def test_fence_none_wins_over_the_option() -> None:
+    script = parse("fence: none\n\nann> LOGIN ann\nann< OK\n")
+    verdict = play(script, hub(), PlayOptions(FenceLine("NOSUCH", ("PONG",))))
+    assert verdict.passed
+    assert verdict.grade is Grade.SETTLED
+
+
+# --- lines that look like answers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected", "wrong"),
+    [
+        ("PONG | ERR ${_}", "ann< ERR username-taken", True),
+        ("PONG | ERR ${_}", "ann<~ ERR ${why}", True),
+        ("PONG | ERR ${_}", "ann<~ ${n:int} ERR", False),
+        ("PONG | ERR ${_}", "ann<< ERR x\\n", True),
+        ("PONG | ERR ${_}", "in any order:\n    ann< x\n    ann< ERR x", True),
+        ("PONG ${token} | ERR ${_} ${token}", "ann< ERR username-taken", False),
+        ("PONG | ERR must-login-first", "ann< ERR must-login-first", False),
+        ("PONG", "ann<~ ${anything}", False),
+    ],
+)
+def test_a_wildcard_answer_that_could_swallow_an_expected_line_is_an_error(
+    answers: str, expected: str, wrong: bool
+) -> None:
+    script = parse(f"fence: PING -> {answers}\n\nann> LOGIN ann\n{expected}\n")
+    if not wrong:
+        check(script)
+        return
+    with pytest.raises(ScriptError, match=r"the fence answer `ERR \$\{_\}` would also match this line"):
+        check(script)
+
+
+def test_the_option_is_held_against_the_script_too() -> None:
+    script = parse("ann> LOGIN ann\nann< ERR username-taken\n")
+    verdict = play(script, hub(), PlayOptions(FenceLine("PING", ("PONG", "ERR ${_}"))))
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
+    assert "would also match this line" in verdict.reason
+
+
+@pytest.mark.parametrize("times", range(3))
+def test_literal_answers_are_counted_in_order(times: int) -> None:
+    steps = LOGINS + "ann> PING\nann> MSG hi\nann> PING\nann< PONG\nann< OK\nann< PONG\nbob< MSG ann hi\n"
+    verdict, text = played(steps, "echoes")
+    assert verdict.passed, text
+
+
+def test_an_expected_lookalike_that_is_alone_costs_nothing() -> None:
+    verdict, text = played("ann> PING\nann< PONG\n")
+    assert verdict.passed, text
+    assert verdict.grade is Grade.ANSWERED
+
+
+def test_a_missing_lookalike_is_missed() -> None:
+    verdict, text = played("ann> LOGIN ann\nann< OK\nann< PONG\n")
+    assert verdict.outcome is Outcome.FAILED, text
+    assert (verdict.failures[0].kind, verdict.failures[0].line) == (FailureKind.MISSING, 6)
+
+
+# --- exceptions of a server in this process -----------------------------------------------------------------
+
+
+class Raising(StreamServer):
+    """Answers each line with OK; `RAISE` raises, `LATER` raises when the client has left."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), self.converse)
+
+    def converse(self, sock: Any, _address: object) -> None:
+        seen = b""
+        with sock, sock.makefile("rb") as lines:
+            for line in lines:
+                seen = line
+                if line == b"SPAWN\n":
+                    gevent.spawn(self.fail)
+                if line == b"RAISE\n":
+                    self.fail()
+                sock.sendall(b"OK\n")
+        if seen == b"LATER\n":
+            self.fail()
+
+    def fail(self) -> None:
+        raise ValueError("a mistake of the server")
+
+
+def in_process(steps: str) -> tuple[Verdict, str]:
+    verdict = play(parse(steps), InProcess(lambda _spec: Raising()))
+    return verdict, plain(report(verdict))
+
+
+@pytest.mark.parametrize(
+    ("steps", "line"),
+    [
+        ("ann> SPAWN\nann< OK\nann> hi\nann< OK\n", 1),
+        ("ann> hi\nann< OK\nann> RAISE\nann is closed\n", 3),
+        ("ann> hi\nann< OK\nann> LATER\nann< OK\n", 3),
+        ("ann> LATER\nann< OK\nann closes\n", 3),
+    ],
+)
+def test_an_exception_that_nothing_handles_fails_the_turn_with_its_traceback(steps: str, line: int) -> None:
+    verdict, text = in_process(steps)
+    assert verdict.outcome is Outcome.FAILED
+    assert (verdict.failures[0].kind, verdict.failures[0].line) == (FailureKind.RAISED, line)
+    assert "the server raised ValueError" in text
+    assert "| Traceback (most recent call last)" in text
+    assert "expect `the server raises ValueError` in this turn" in text
+
+
+def test_an_exception_that_the_script_expects_passes_and_is_not_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    verdict, text = in_process("ann> SPAWN\nann< OK\nthe server raises ValueError\n")
+    assert verdict.passed, text
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["KeyError", "ValueError"])
+def test_an_exception_that_does_not_come_is_missing(kind: str) -> None:
+    verdict, text = in_process(f"ann> hi\nann< OK\nthe server raises {kind}\n")
+    assert verdict.outcome is Outcome.FAILED
+    assert f"FAILED <script>:3   the server did not raise {kind}" in text
+
+
+def test_a_server_elsewhere_cannot_be_expected_to_raise() -> None:
+    verdict, text = played("ann> LOGIN ann\nann< OK\nthe server raises ValueError\n")
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
+    assert "does not show what its code raises" in text
+
+
+def test_a_conversation_in_python_fails_with_the_exception() -> None:
+    with Stage(InProcess(lambda _spec: Raising())) as stage:
+        ann = stage.client("ann")
+        ann.send("SPAWN")
+        ann.expect("OK")
+        with pytest.raises(AssertionError, match=r"(?s)the server raised ValueError: a mistake.*Traceback"):
+            stage.settle()
+        ann.send("SPAWN")
+        ann.expect("OK")
+        assert [error.kind for error in stage.take_errors()] == ["ValueError"]
+        stage.settle()
+
+
+# --- where a failure is --------------------------------------------------------------------------------------
+
+COMMON = "define X logs in:\n    X>~ LOGIN ${X}\n    X< NO\n\ndefine X leaves:\n    X half-closes\n    X is reset\n"
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"),
+    [
+        ("include common.chat\n\nann logs in\n", "common.chat:3 from {}:3"),
+        ("include common.chat\n\nann> LOGIN ann\nann< OK\nann leaves\n", "common.chat:7 from {}:5"),
+        (
+            "repeat 2 as n:\n    ann>~ LOGIN ${n}\n    ann<~ OK\n    bob> hi\n    bob< x\n",
+            "{}:5 (round 1 of 2)",
+        ),
+    ],
+)
+def test_a_failure_inside_an_include_or_a_repeat_names_the_line_that_led_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: str, shown: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "common.chat").write_text(COMMON)
+    (tmp_path / "s.chat").write_text(steps)
+    verdict = play(load(Path("s.chat")), hub(), PlayOptions(within_s=0.3))
+    assert summary(verdict).startswith(shown.format("s.chat") + " ")
+    assert plain(report(verdict)).startswith(f"FAILED {shown.format('s.chat')}   ")
+    cell = Cell.from_text(cell_of("mine", verdict).as_text())
+    assert cell.place == shown.format("s.chat")
+    if "from" in shown:
+        assert mark(cell) == f"line {shown.rpartition(':')[2]}"
+
+
+def test_an_expected_end_in_an_included_file_is_not_rewritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "common.chat").write_text(COMMON)
+    text = "include common.chat\n\nann> LOGIN ann\nann< OK\n# five\n# six\n# seven\nann leaves\n"
+    (tmp_path / "s.chat").write_text(text)
+    done = update(Path("s.chat"), hub(), PlayOptions(within_s=0.3))
+    assert done.refused == "common.chat:7 is wrong, and included files are not rewritten"
+    assert (tmp_path / "s.chat").read_text() == text
+
+
+# --- which definition is meant -------------------------------------------------------------------------------
+
+
+def sent(steps: str) -> list[str]:
+    return [write_line(one.step) for turn in check(parse(steps)).turns for one in turn.actions]
+
+
+def test_the_definition_with_the_most_words_of_its_own_is_meant() -> None:
+    says = "define X says TEXT:\n    X>~ MSG ${TEXT}\n"
+    greets = "define X says hello to WHO:\n    X>~ HELLO ${WHO}\n"
+    for definitions in (says + greets, greets + says):
+        assert sent(f"{definitions}ann says hello to bob\n") == ["ann>~ HELLO bob"]
+        assert sent(f"{definitions}ann says hello you\n") == ["ann>~ MSG hello you"]
+    # Fewer parameters, and fewer words of its own: the other one is meant.
+    longer = "define X moves A to B and C:\n    X>~ MOVE ${A} ${B} ${C}\n"
+    shorter = "define X moves TEXT:\n    X>~ OTHER ${TEXT}\n"
+    assert sent(f"{shorter}{longer}ann moves 1 to 2 and 3\n") == ["ann>~ MOVE 1 2 3"]
+
+
+def test_two_definitions_that_fit_equally_well_are_an_error() -> None:
+    with pytest.raises(
+        ScriptError, match=r"this can be `X gives A now` \(<script>:1\) and `X gives now B`"
+    ) as error:
+        check(
+            parse("define X gives A now:\n    X> 1\ndefine X gives now B:\n    X> 2\n\nann gives now now\n")
+        )
+    assert error.value.problem.line == 6
