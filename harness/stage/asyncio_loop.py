@@ -20,7 +20,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, Protocol
 
@@ -47,6 +47,8 @@ _QUIET_TURNS = 2
 _MOST_ERRORS = 1000
 _NEVER_RETRIEVED = "exception of a task that was never retrieved"
 _ROUNDS_OF_CANCELLING = 3
+_LOOKS_AT_THREADS = 10
+_BETWEEN_LOOKS_S = 0.001
 
 
 class Program(Protocol):
@@ -54,7 +56,7 @@ class Program(Protocol):
 
     over: bool
 
-    def turn(self) -> None:
+    def turn(self, patience_s: float = 0.0) -> None:
         """Let the thread run until the loop asks its selector again, or until the program is over."""
 
     def park(self) -> None:
@@ -187,6 +189,8 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
     # What goes wrong in the server's code
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self.is_closed():
+            return  # a task that could not be ended, which has been reported, is garbage now
         if self.ending and isinstance(context.get("exception"), asyncio.CancelledError):
             return  # some versions of asyncio's own streams do not expect to be cancelled
         if not self._interrupted_by(context.get("exception")):
@@ -252,7 +256,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         """Run what is ready once. Wait for something first, where nothing is ready and patience is given."""
         self._patience_s = patience_s
         if self.program is not None and not self.program.over:
-            self.program.turn()
+            self.program.turn(patience_s)
         else:
             self.stop()  # before it runs: then it polls once, runs what is ready, and returns
             self.run_forever()
@@ -279,8 +283,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
 
     @property
     def children_alive(self) -> bool:
-        self._children = [child for child in self._children if child.get_returncode() is None]
-        return bool(self._children)
+        return any(child.get_returncode() is None for child in self._children)
 
     @property
     def next_due_us(self) -> int | None:
@@ -313,7 +316,14 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
             if transport.get_extra_info("socket").fileno() >= 0:
                 transport.abort()
         for child in self._children:
+            with suppress(ProcessLookupError):
+                child.kill()
+
+    def close_children(self) -> None:
+        """Close what was connected to subprocesses that have ended."""
+        for child in self._children:
             child.close()
+        self._children.clear()
 
     def end(self) -> None:
         """Close the loop."""
@@ -417,6 +427,15 @@ class AsyncioTime(VirtualTime):
         while not self._woken and (left := until - time.monotonic()) > 0:
             self._loop.turn(left)
 
+    def settle(self) -> bool:
+        while True:
+            self._settle()
+            before = self._loop.activity
+            if self._works_unseen():
+                return False
+            if self._loop.activity == before:
+                return True
+
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run something of the server's, moving time for it as far as it needs."""
         task = self._loop.create_task(work)
@@ -436,18 +455,21 @@ class AsyncioTime(VirtualTime):
         """End what the server has left behind, as `asyncio.run` does, and close the loop."""
         loop = self._loop
         loop.ending = True
-        try:
+        with ExitStack() as last:
+            last.callback(loop.end)
+            last.callback(self._end_connections)
             self._cancel_tasks()
-            loop.abandon()
-            with self._bounded():
-                while loop.children_alive:
-                    self._until_next_event()
-                self._run_until_idle()
             self.run(loop.shutdown_asyncgens())
             if not self._threads.any():
                 self.run(loop.shutdown_default_executor())
-        finally:
-            loop.end()
+
+    def _end_connections(self) -> None:
+        self._loop.abandon()
+        with self._bounded():
+            while self._loop.children_alive:
+                self._until_next_event()
+            self._loop.close_children()
+            self._run_until_idle()
 
     def _cancel_tasks(self) -> None:
         for _ in range(_ROUNDS_OF_CANCELLING):  # what ends can start something else, but not for ever
@@ -480,7 +502,15 @@ class AsyncioTime(VirtualTime):
         return self._loop.jobs_under_way
 
     def _works_unseen(self) -> bool:
-        return self._threads.any() or self._loop.children_alive
+        return self._loop.children_alive or self._threads_work()
+
+    def _threads_work(self) -> bool:
+        # A thread whose job is over needs a moment to become idle.
+        for _ in range(_LOOKS_AT_THREADS):
+            if not self._threads.any():
+                return False
+            time.sleep(_BETWEEN_LOOKS_S)
+        return True
 
     def _until_next_event(self) -> None:
         left = self._deadline - time.monotonic()

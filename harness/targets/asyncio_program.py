@@ -52,11 +52,11 @@ class ProgramThread:
 
     # In the thread of the stage
 
-    def turn(self) -> None:
+    def turn(self, patience_s: float = 0.0) -> None:
         if not self._in_turn:
             self._in_turn = True
             self._go.release()
-        if not self._back.acquire(timeout=self._within_s):
+        if not self._back.acquire(timeout=self._within_s + patience_s):
             raise NeverIdle("", self._within_s, "did not return to its event loop")
         self._in_turn = False
 
@@ -65,9 +65,9 @@ class ProgramThread:
         if self.over:
             return
         if self._loop.main is not None and not self._loop.main.done():
-            self._loop.main.cancel()
+            self._loop.call_soon_threadsafe(self._loop.main.cancel)
         else:
-            self._loop.stop()
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     def end(self) -> None:
         """Let the thread end. One that does not return to its loop cannot be ended from outside; NeverIdle says so."""

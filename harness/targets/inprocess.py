@@ -31,7 +31,7 @@ from harness.stage.target import (
     require_endpoints,
 )
 from harness.stage.virtual_time import ErrorLog
-from harness.targets.application import Application, ApplicationTarget
+from harness.targets.application import Application, ApplicationTarget, made_for_asyncio
 
 # What a gevent server can hold: gevent's own class beneath its sockets, and the standard library's.
 _SOCKETS: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
@@ -42,6 +42,10 @@ class InProcess(ApplicationTarget):
 
     @contextmanager
     def start(self, spec: ServerSpec, within_s: float) -> Iterator[RunningServer]:
+        if made_for_asyncio(self._factory):
+            raise TargetError(
+                f"{self} makes an asyncio server: InProcessAsyncio plays it, InProcess plays gevent servers"
+            )
         interceptors = self._interceptors
         make_loop = partial(ControlledLoop, interceptors) if interceptors else VirtualLoop
         patch = SocketPatch(interceptors, _SOCKETS) if interceptors else nullcontext()

@@ -72,6 +72,9 @@ class Late:
             case ["JOB"]:
                 await asyncio.to_thread(time.sleep, REAL_DELAY_S)
                 done()
+            case ["QUICK-JOB"]:
+                await asyncio.to_thread(int)
+                done()
             case ["OWN-POOL"]:
                 self.pool = self.pool or ThreadPoolExecutor(1)
                 await loop.run_in_executor(self.pool, time.sleep, REAL_DELAY_S)
