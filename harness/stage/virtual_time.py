@@ -48,7 +48,7 @@ _GIVE_UP_ON_KERNEL_S = 1.0
 
 
 class SteeredLoop(Protocol):
-    """A loop on which no time passes unless it is told to."""
+    """A loop whose time moves only when its caller moves it."""
 
     elapsed_us: int
     jumped_us: int
