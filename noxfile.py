@@ -1,4 +1,4 @@
-"""The project's checks, each in an environment of its own: `nox -l` lists them, `nox` runs lint, types and tests."""
+"""The project's checks, each in a separate environment: `nox -l` lists them, `nox` runs lint, types and tests."""
 
 from __future__ import annotations
 

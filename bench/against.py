@@ -1,9 +1,9 @@
 """Compare the server in this tree with the same server at another commit.
 
 The speed of a shared machine changes from second to second, by far more than the difference that matters. Both servers
-therefore run at the same time, on the same core, and work in turns of a fraction of a second, in alternating order.
+therefore run at the same time, on the same core, and work alternately, each for a fraction of a second.
 
-- A *pair* is one turn of each server. It yields one ratio of their costs.
+- A *pair* is one such period of each server. It yields one ratio of their costs.
 - A *round* starts both servers anew and takes the median ratio of its pairs. It differs from other rounds by what
   differs from one start of a server to the next, such as the layout of its memory.
 - A pair that other work disturbed is repeated. If most pairs of a round stay disturbed, the round uses all of them and
@@ -13,7 +13,7 @@ therefore run at the same time, on the same core, and work in turns of a fractio
   proves that the costs are, or are not, equal within the limit. The confidence is high because this is checked after
   every round.
 
-The other commit is exported to a temporary directory and started from there, so the two may differ in module layout.
+The other commit is exported to a temporary directory and started from there, so the two can differ in module layout.
 Both are started as `python -m geventchat` with the same options, which both must understand.
 """
 
@@ -42,7 +42,7 @@ from bench.tables import kilobytes, markdown, microseconds
 
 ROUNDS = 20
 DISTURBED = metrics.DISTURBED
-"""A pair is disturbed when one of its turns lost more than this share of its time to other work."""
+"""A pair is disturbed when one of its periods lost more than this share of its time to other work."""
 LIMIT = 1.05
 """A cost of up to this many times the cost at the other commit is called equal."""
 CONFIDENCE = 0.99
@@ -95,7 +95,7 @@ Answers = tuple[dict[str, Any], dict[str, Any]]
 
 
 def _pair(this: Session, other: Session, request: str, number: int) -> Answers:
-    """One turn of each server. The one that goes first alternates."""
+    """One period of each server. They take turns in going first."""
     if number % 2 == 0:
         first = this.request(request)
         return first, other.request(request)
@@ -108,7 +108,7 @@ def _undisturbed(answers: Answers) -> bool:
 
 
 class Traffic(Experiment):
-    """All clients log in; then each pair is a turn of messages."""
+    """All clients log in; then each pair exchanges messages for one period."""
 
     ATTEMPTS = 3
     """A round measures at most this many times the pairs that it needs."""
@@ -116,13 +116,13 @@ class Traffic(Experiment):
     def measure(self, this: Session, other: Session) -> dict[str, Round]:
         for session in (this, other):
             session.request(f"login {self.load.clients}")
-            session.request("traffic")  # the first turn is slower, because caches and buffers are empty
+            session.request("traffic")  # the first period is slower, because caches and buffers are empty
         calm: list[Costs] = []
         disturbed: list[Costs] = []
         for number in range(self.ATTEMPTS * self.pairs):
             answers = _pair(this, other, "traffic", number)
             if not all(answer["deliveries"] for answer in answers):
-                continue  # on a very busy machine a turn can pass before anything is delivered
+                continue  # on a very busy machine a period can pass before anything is delivered
             ours, theirs = (answer["server_cpu_s"] / answer["deliveries"] * 1e6 for answer in answers)
             (calm if _undisturbed(answers) else disturbed).append((ours, theirs))
             if len(calm) == self.pairs:
@@ -130,7 +130,7 @@ class Traffic(Experiment):
         for session in (this, other):
             session.request("fence")
         if not calm and not disturbed:
-            raise ComparisonFailed("the machine is too busy: no turn delivered a message")
+            raise ComparisonFailed("the machine is too busy: no period delivered a message")
         return {"cpu": round_of(calm, disturbed, self.pairs)}
 
 

@@ -14,7 +14,7 @@ FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror=format")
 
 
 class CompilationFailed(Exception):
-    """There is no C compiler, or it rejects the program."""
+    """No C compiler is installed, or it rejects the program."""
 
 
 def cache_folder() -> Path:
@@ -41,5 +41,5 @@ def compiled(name: str, sources: Sequence[Path]) -> Path:
         done = subprocess.run([command, *FLAGS, "-o", str(fresh), *c_files], capture_output=True, text=True)
         if done.returncode != 0:
             raise CompilationFailed(f"{name} does not compile:\n{done.stderr}")
-        fresh.replace(program)  # atomic, because other processes may compile the same program
+        fresh.replace(program)  # atomic, because other processes can compile the same program
     return program

@@ -79,7 +79,7 @@ def run(
     core: int | None,
     stop_server: Callable[[], None],
 ) -> dict[str, Any] | Failure:
-    """Load one server and return what was measured, or why there is no result.
+    """Load one server; return the measurements, or the reason for having none.
 
     `stop_server` is called while the clients are still connected. Otherwise thousands of clients would disconnect one
     by one, each departure announced to all others.

@@ -114,7 +114,7 @@ def measure_all(
     budget_s: float = math.inf,
     watch: Watch | None = None,
 ) -> Iterator[Run]:
-    """Every run in its turn. A disturbed run is repeated, and the least disturbed one counts, while time is left."""
+    """Every run, one after another. While time is left, a disturbed run is repeated, and the least disturbed one counts."""
     for index, planned_run in enumerate(planned):
         progress.show(index, planned_run)
         run = measure(planned_run, cores, watch)

@@ -57,7 +57,7 @@ class Server:
     """A C program, compiled on first use: `{program}` in the command."""
     chooses_port: bool = True
     joins: bool = False
-    """Joins the messages of one turn of its loop into one send per client."""
+    """Joins the messages of one iteration of its loop into one send per client."""
     sheds_stalled: bool = True
     """Continues when one client stops reading."""
     python: bool = True

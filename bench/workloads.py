@@ -52,7 +52,7 @@ class Workload:
         """About how long one run takes, with the start and the end of the server."""
         load = self.load
         traffic_s = load.warm_s + load.seconds if load.senders else 0.0
-        # A run waits for the messages in flight. That takes long where every delivery is a send of its own.
+        # A run waits for the messages in flight. That takes long for a server with a separate send for every delivery.
         rest_s = 0.0 if server.joins else load.senders * load.window * load.clients * _SEND_S
         return 0.6 + traffic_s + rest_s + load.idle_s + load.clients * _LOGIN_S
 

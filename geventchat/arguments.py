@@ -61,7 +61,7 @@ have no flag.
 
 
 def show(text: str) -> int:
-    """Print to standard output, now; returns the exit code. A reader that wants no more, such as `head`, is not an error."""
+    """Print and flush to standard output; returns the exit code. A closed pipe, as with `head`, is not an error."""
     if sys.stdout is None:
         return 0
     try:
@@ -80,7 +80,7 @@ def show(text: str) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with short error messages, whose options have to be written in full."""
+    """A parser with short error messages and without abbreviated options."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(
@@ -215,11 +215,11 @@ def _version() -> str:
         return "geventchat (not installed)\n"
 
 
-# --- What the table looks like ---------------------------------------------------------------------------------------
+# --- The table of settings as text ---------------------------------------------------------------------------------------
 
 
 def _default(row: Setting) -> str:
-    # On the command line, the address that is there by default is made of the port and the host.
+    # By default the only address is that of --port and --host, whose defaults are shown.
     return "" if row.kind is LISTENS else row.kind.show(row.default)
 
 

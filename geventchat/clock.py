@@ -1,4 +1,4 @@
-"""What time it is: handed in, so that a test can play with it. Nothing else reads a clock."""
+"""The time, passed in so that tests can replace it. Nothing else reads a clock."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Two readings of one time."""
+    """Two clocks that advance together."""
 
     def monotonic(self) -> float:
-        """Seconds that only ever grow, for what is due."""
+        """Seconds that never go back, for deadlines."""
 
     def time(self) -> float:
-        """Seconds since 1970, for what people see."""
+        """Seconds since 1970, for timestamps."""
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The clocks of this machine."""
 
     monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)

@@ -1,7 +1,7 @@
 """The server as a process: its ready lines, its log, its signals and its exit codes. Knows no protocol and no arguments.
 
 Invariants:
-- The ready lines and the log are written by threads. A reader that is stuck stops neither the chat nor its end.
+- Threads write the ready lines and the log. A stuck reader delays neither the chat nor its shutdown.
 - After the first signal the process ends within the shutdown time-out and one second, whatever is stuck.
 - A second SIGTERM or SIGINT ends it at once.
 """
@@ -36,7 +36,7 @@ _MOST_FLUSH_S = 2.0
 
 
 def run(config: Config, program: Program) -> int:
-    """Serve until a signal; returns the exit code."""
+    """Serve until a signal arrives; returns the exit code."""
     clock = SystemClock()
     signals = StopSignals(clock, config.shutdown_s + _GRACE_S)
     raise_descriptor_limit()
@@ -103,15 +103,15 @@ class StopSignals:
 
 
 def _spare_the_collector() -> None:
-    # Clients hold no reference cycles. Looking for some after every 700 new objects takes a tenth of the processor time of
-    # a login, and the objects of the program itself stay until its end.
+    # Clients hold no reference cycles. A collection after every 700 new objects takes a tenth of the CPU time of a login,
+    # and the objects of the program itself live until it exits.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
 
 
 def _descriptor(stream: TextIO | None) -> int:
-    # Without the stream, its number belongs to whatever is opened next, such as a socket.
+    # The number of a closed stream is reused by whatever is opened next, such as a socket.
     return os.open(os.devnull, os.O_WRONLY) if stream is None else stream.fileno()
 
 

@@ -20,7 +20,7 @@ from geventchat.settings import ConfigError, Group, Listen, Settings
 EXIT_UNHEALTHY = 1
 
 _QUESTION = b"QUIT\n"
-# A client that never logged in leaves unnoticed. A server that refuses a client for lack of room is at work.
+# A client that has not logged in leaves without a notice to others. A server that is full is healthy.
 _HEALTHY = {
     b"Goodbye!": "answers",
     b"ERR server-full": "answers, and is full",
@@ -137,7 +137,7 @@ def _settings_of_process(arguments: argparse.Namespace) -> Settings:
 
 
 def _find_server(first: int) -> tuple[int, list[str]]:
-    """The process that is a server and its arguments: this process, or else one that it started, such as by a shell script."""
+    """The process that is a server, and its arguments: `first`, or a descendant, such as that of a shell script."""
     waiting = [first]
     for pid in waiting:
         try:
@@ -181,7 +181,7 @@ def _server_arguments(words: Sequence[str]) -> list[str] | None:
 
 
 def _ask(address: Listen, timeout_s: float) -> str:
-    """What the server's answer means. Raises _Unhealthy."""
+    """Ask the server, and return its state. Raises _Unhealthy."""
     clock = SystemClock()
     deadline = clock.monotonic() + timeout_s
     answer = b""

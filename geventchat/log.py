@@ -45,7 +45,7 @@ _GATHER_S = 0.05
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 _POLL_MS = 250
-# How many remembered addresses are looked at for each new one.
+# Remembered addresses that are checked for expiry with each new one.
 _SWEEP = 2
 _PLAIN = re.compile(r"[^\s\"=]+")
 
@@ -79,7 +79,7 @@ class LogEvent(Enum):
 
 
 class Log(Protocol):
-    """Records an event and returns at once. May have a method `enabled(event)` that says whether it wants the event."""
+    """Records an event and returns at once. A method `enabled(event)`, if it has one, says whether it wants the event."""
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Record an event."""
@@ -120,7 +120,7 @@ def fields_text(fields: dict[str, object]) -> str:
 
 
 class _AddressLines:
-    """How far one address has used up its limit, and how many of its events have been dropped."""
+    """One address: how much of its limit is used up, and how many of its events were dropped."""
 
     __slots__ = ("dropped", "recovered_at")
 
@@ -130,23 +130,23 @@ class _AddressLines:
 
 
 class AddressLog:
-    """A server's log in which each address can write only so many lines: `burst` at once, `per_s` in the long run.
+    """A server's log with a limit on the lines of each address: `burst` at once, `per_s` in the long run.
 
-    An address that exceeds its limit is silent until it can write for a second again, or for its whole burst. Then one
-    `log-suppressed` says how many events were dropped. Without a timer, that line comes with the next event of any address,
-    or on close. `per_s` 0 means no limit.
+    Events of an address over its limit are dropped until it has recovered one second's worth, or its whole burst if that
+    is less. Then one `log-suppressed` says how many were dropped. It is written with the next event of any address, or on
+    close, so no timer is needed. `per_s` 0 means no limit.
     """
 
     def __init__(self, log: Log, per_s: float, burst: int, clock: Clock) -> None:
         self._log = log
         self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
         self._monotonic = clock.monotonic
-        # A line moves the time at which its address has recovered by this much, and that time can be this far away.
+        # Each line postpones the time at which its address has recovered; that time can be at most this far away.
         self._line_s = 1 / per_s if per_s else 0.0
         self._full_s = burst * self._line_s
         self._resume_s = self._full_s - min(burst, max(1.0, per_s)) * self._line_s
         self._addresses: dict[str, _AddressLines] = {}
-        # The addresses that are silent, the longest-silent first.
+        # The addresses whose events are dropped, the earliest first.
         self._silent: dict[str, _AddressLines] = {}
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
@@ -156,7 +156,7 @@ class AddressLog:
         self._log(event, **fields)
 
     def of_address(self, origin: str, event: LogEvent, /, **fields: object) -> None:
-        """Log an event of a client. `origin` is what counts as one address: an IPv4 address or an IPv6 /64."""
+        """Log an event of a client. `origin` is its address for the limit: an IPv4 address or an IPv6 /64."""
         if self._line_s:
             if not self._enabled(event):
                 return
@@ -165,7 +165,7 @@ class AddressLog:
                 self._report_recovered(now)
             lines = self._addresses.get(origin) or self._remember(origin, now)
             recovered_at = (lines.recovered_at if lines.recovered_at > now else now) + self._line_s
-            # A billionth of a second is nothing but rounding.
+            # A billionth of a second is a rounding error.
             if lines.dropped or recovered_at - now > self._full_s + 1e-9:
                 lines.dropped += 1
                 self._silent[origin] = lines
@@ -183,7 +183,7 @@ class AddressLog:
         return len(self._addresses)
 
     def _report_recovered(self, now: float) -> None:
-        # An address falls silent when it has used up everything, so those that fell silent first recover first.
+        # An address is dropped from once it has used up everything, so the earliest recovers first.
         while self._silent:
             origin, lines = next(iter(self._silent.items()))
             if lines.recovered_at - now > self._resume_s + 1e-9:
@@ -215,7 +215,7 @@ class LineWriter(Generic[_Item]):
     def __init__(self, descriptor: int, name: str, gather_s: float = 0.0) -> None:
         self._descriptor = descriptor
         self._gather_s = gather_s
-        # The thread takes items out while the caller appends, so this is always the same deque.
+        # Never replaced: the thread takes items out while the caller appends.
         self._queue: deque[_Item] = deque()
         self._lost = 0
         self._lost_lock = threading.Lock()
@@ -239,7 +239,7 @@ class LineWriter(Generic[_Item]):
             self._news.set()
 
     def close(self, within_s: float) -> bool:
-        """Write what is queued. False if that was not possible in this time."""
+        """Write what is queued; False if that was not possible within this time."""
         self._closing.set()
         self._news.set()
         self._thread.join(within_s)
@@ -251,7 +251,7 @@ class LineWriter(Generic[_Item]):
         return str(item)
 
     def _lost_items(self, lost: int) -> list[_Item]:
-        """What is written in place of this many lost items."""
+        """The item that is written in place of this many lost ones."""
         return []
 
     def _take_lost(self) -> list[_Item]:
@@ -265,7 +265,7 @@ class LineWriter(Generic[_Item]):
             self._news.wait()
             self._closing.wait(self._gather_s)
             self._news.clear()
-            # Looked at after the news and before the queue, so that neither the end nor an event before it is missed.
+            # Read after waiting and before the queue, so that neither the close nor an event before it is missed.
             closing = self._closing.is_set()
             while items := self._next_items():
                 text = "".join([f"{self._line(item)}\n" for item in items])
@@ -278,7 +278,7 @@ class LineWriter(Generic[_Item]):
         return [self._queue.popleft() for _ in range(count)] or self._take_lost()
 
     def _write(self, data: bytes) -> bool:
-        """Write all of it, whatever happens in between. False if the writer was closed before that worked."""
+        """Write all of it, and retry after errors; False if the writer was closed first."""
         rest = memoryview(data)
         pause_s = _FIRST_RETRY_S
         while rest:
@@ -303,7 +303,7 @@ class LineWriter(Generic[_Item]):
             poll.poll(_POLL_MS)
             return 0
         except OSError:
-            # A full disk can get room again, and a named pipe a new reader. A pipe without one costs a try every 5 s.
+            # A disk can get space again, and a named pipe a new reader. A pipe without one costs an attempt every 5 s.
             return None
 
 

@@ -1,4 +1,4 @@
-"""The server: one chat, its listeners and its connections; start, stop. Composes the parts and does nothing else."""
+"""The server: composes the chat, its listeners and its connections; starts and stops them."""
 
 from __future__ import annotations
 

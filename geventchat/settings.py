@@ -153,7 +153,7 @@ class Listen:
 
 
 def read_listen(text: str) -> Listen:
-    """Read DIALECT://HOST:PORT. The host may be missing (every interface), and so may the port (the dialect's default)."""
+    """Read DIALECT://HOST:PORT. The host can be missing (every interface), and so can the port (the dialect's default)."""
     dialect, separator, rest = text.partition("://")
     if not separator:
         raise ValueError(text)
@@ -432,7 +432,7 @@ class Limits(_Checked):
         65_536.0,
         BYTE_RATE,
         Group.ROOM_RATES,
-        "bytes per second that a room's speakers together may always send, however slow its readers are",
+        "bytes per second that all speakers of a room can send together, however slow its readers are",
     )
     login_s: float = setting(
         "login-timeout",
@@ -460,17 +460,17 @@ class Limits(_Checked):
     login_chunk_bytes: int = setting(
         None, 4_096, BYTES, Group.EMBEDDING, "most bytes read at a time from a client that has not logged in"
     )
-    turn_bytes: int = setting(
+    outgoing_bytes: int = setting(
         None,
         131_072,
         BYTES,
         Group.EMBEDDING,
-        "encoded bytes of one turn of the event loop, after which reading pauses until they are sent",
+        "encoded bytes that wait for the next flush, after which speakers wait until they are sent",
     )
-    batch_bytes: int = setting(
+    piece_bytes: int = setting(
         None, 8_192, BYTES, Group.EMBEDDING, "most bytes of one client's lines that are handled as one event"
     )
-    batch_lines: int = setting(
+    piece_lines: int = setting(
         None,
         64,
         integer(1, unit="lines"),
@@ -489,11 +489,11 @@ class Limits(_Checked):
         1_000,
         integer(0),
         Group.EMBEDDING,
-        "people that one person has written to and whom the server remembers; the oldest are forgotten",
+        "people the server remembers that one client has written to; the oldest are forgotten",
     )
 
     def without_rates(self) -> Limits:
-        """These limits as they apply: with 0 lines per second, the other limits that depend on the rate are 0 too.
+        """The effective limits: with 0 lines per second, the other limits that depend on the rate are 0 too.
 
         The server calls this once, when it starts, and uses the result everywhere.
         """

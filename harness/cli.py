@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.batch import ExitCode, Progress, exit_code, run_jobs, scripts_in
 from harness.options import add_files, add_options, fence_line, play_options, target_choice
-from harness.report.styled_text import Line, Span, Tone, count, for_stream
+from harness.report.styled_text import Line, Span, Tone, count, for_stream, terminal_columns
 
 if TYPE_CHECKING:
     from harness.explore import Finding
@@ -34,6 +34,10 @@ class _OutputClosed(Exception):
     """The reader of the output, such as `head`, has closed it."""
 
 
+class _OutputFailed(Exception):
+    """The output cannot be written: its disk is full."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
@@ -41,12 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(argv)
         finally:
             _write("", sys.stdout)  # what argparse has printed is still in the buffer
+    except _OutputFailed as failed:
+        print(f"harness: cannot write the output: {failed}", file=sys.stderr, flush=True)
+        _discard(sys.stdout)
+        return ExitCode.ERROR
     except _OutputClosed:
-        # The interpreter flushes both streams once more when it exits.
-        null = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(null, stream.fileno())
+        _discard(sys.stdout, sys.stderr)
         return _OUTPUT_CLOSED
+
+
+def _discard(*streams: TextIO) -> None:
+    """Let nothing be written any more: the interpreter flushes its streams once more when it exits."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(null, stream.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -75,6 +87,8 @@ def _write(text: str, stream: TextIO) -> None:
         stream.flush()
     except BrokenPipeError:
         raise _OutputClosed from None
+    except OSError as error:
+        raise _OutputFailed(error.strerror) from None
 
 
 def _print(*lines: Line) -> None:
@@ -135,7 +149,7 @@ def _play(options: argparse.Namespace) -> ExitCode:
 def _print_verdict(verdict: Verdict) -> None:
     from harness.report.text import report
 
-    lines = list(report(verdict))
+    lines = list(report(verdict, terminal_columns()))
     _print(*lines, *([[]] if len(lines) > 1 else []))
 
 

@@ -1,9 +1,10 @@
 """Generate conversations from a model of the protocol, play them, and shorten the first in which the server differs.
 
-- A model is pure Python: it says what a client can do next, and what everybody then receives. It never sees the server.
-- A conversation is decided by its seed, and is the list of choices that the model made from it. Replayed in another
-  state of the model, a choice that is no longer offered becomes the first option; so every part of a conversation is a
-  conversation, and shortening only removes moves and replaces choices by first options.
+- A model is pure Python: it offers the next moves of a client, and says what every client then receives. It never sees the
+  server.
+- A conversation is the list of choices that the model made with its seed. Replayed in another state of the model, a choice
+  that is no longer offered becomes the first option. Every part of a conversation is therefore a conversation, and
+  shortening only removes moves and replaces choices by first options.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Model(Protocol):
         ...
 
     def move(self, pick: Pick, /) -> Iterable[Step]:
-        """What one client does next, followed by everything that is received because of it; no steps at the end."""
+        """The next actions of one client, followed by everything received because of them; empty at the end."""
         ...
 
 

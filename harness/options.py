@@ -49,7 +49,7 @@ def _perturbations(text: str) -> frozenset[Perturbation]:
 
 
 def _of_kind(kind: str) -> Callable[[str], tuple[str, str]]:
-    """For options that are collected in one list, in their order on the command line."""
+    """The list in which several options are collected, in the order of the command line."""
     return lambda text: (kind, text)
 
 
@@ -75,7 +75,7 @@ class Option:
     ini: bool = False
 
     def arguments(self) -> dict[str, Any]:
-        """What argparse and pytest need to know besides the flag."""
+        """Arguments for argparse and pytest besides the flag."""
         if self.action == "store_true":
             return {"action": self.action, "help": self.help}
         return {
@@ -214,14 +214,14 @@ def target_choice(options: argparse.Namespace) -> TargetChoice:
 
 
 def play_options(options: argparse.Namespace) -> PlayOptions:
-    """How to play scripts that do not say it themselves."""
+    """The settings for scripts without their own."""
     return play_options_of(options.fence, options.within, options.settle, options.start)
 
 
 def play_options_of(
     fence: str | None, within: str | None, settle: str | None, start: str | None
 ) -> PlayOptions:
-    """The same from the texts of these options; LineError where one makes no sense."""
+    """The same from the texts of these options; LineError if one is invalid."""
     from harness.language.forms import header_line
     from harness.language.steps import FenceLine, Settle, Start, Within
     from harness.playing.pipeline import PlayOptions

@@ -3,7 +3,7 @@
 - Without `harness_files` in the ini nothing is collected, and no hook does anything for other tests.
 - Modules of the harness are imported when a transcript or a stage is used, so that other test runs do not pay for them.
 
-PYTEST_DONT_REWRITE: nothing is asserted here, and it must not matter who has imported this module first.
+PYTEST_DONT_REWRITE: this module has no assertions, and can be imported before pytest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.options import add_pytest_options
-from harness.report.styled_text import Line, Span, Tone, ansi, count, plain
+from harness.report.styled_text import Line, Span, Tone, ansi, count, plain, terminal_columns
 
 if TYPE_CHECKING:
     from harness.playing.pipeline import PlayOptions
@@ -66,7 +66,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """With xdist, all workers share the folder that records who has rewritten which file."""
+    """With xdist, all workers share the folder that records the writer of each file."""
     folder = node.config.stash.get(_writers_folder, None)
     if folder is not None:
         node.workerinput[_WRITERS] = str(folder)
@@ -151,7 +151,7 @@ class ChatItem(pytest.Function):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Without a target no transcript can be played, which is reported once and not for each of them."""
+    """Report a missing target once, not for each transcript."""
     config = session.config
     if config.option.collectonly or hasattr(config, "workerinput") or any(_target_options(config).values()):
         return
@@ -173,10 +173,14 @@ class TranscriptFailed(AssertionError):
 
 
 class _Crash:
-    """What pytest shows in its short summary."""
+    """The line in pytest's short summary."""
 
     def __init__(self, message: str) -> None:
         self.message = message
+
+    def __str__(self) -> str:
+        """What pytest shows with --tb=line."""
+        return self.message
 
 
 class FailureRepr:
@@ -245,7 +249,7 @@ def _finish(verdict: Verdict, refused: str = "") -> None:
         pytest.skip(verdict.reason)
     if not verdict.passed:
         note = [[], [Span(f"  not rewritten: {refused}", Tone.WARNING)]] if refused else []
-        raise TranscriptFailed([*report(verdict), *note], summary(verdict))
+        raise TranscriptFailed([*report(verdict, terminal_columns()), *note], summary(verdict))
 
 
 def _update(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:

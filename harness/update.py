@@ -1,8 +1,8 @@
 """Bring a script in line with its server: play it, rewrite the expectations that failed, play it again, then write it.
 
-- Only expectations are replaced, added or removed. Comments, layout and whatever matched stay byte for byte.
-- Every action of the script is still there afterwards, in the same order.
-- That a connection ended is not written unless the script says that it does, or whoever calls says so: it may be a crash.
+- Only expectations are replaced, added or removed. Comments, layout and expectations that matched stay byte for byte.
+- All actions of the script are kept, in the same order.
+- The end of a connection is recorded only if the script expects an end, or with `ends`: it could be a crash.
 - The file is written as a whole, after the new text has passed, or not at all.
 - In a test run with several workers, each file has one writer.
 """
@@ -54,7 +54,7 @@ class UpdateResult:
     verdict: Verdict
     """The verdict before the update."""
     diff: str = ""
-    """What was rewritten; empty if nothing was."""
+    """The diff; empty if nothing was rewritten."""
     refused: str = ""
     """Why the file was not rewritten although it failed."""
 
@@ -100,7 +100,7 @@ def update(
 
 
 def _changed(again: Verdict, before: str, text: str) -> str:
-    """What the two plays received in the first place where they differ, by the line of the file as it still is."""
+    """The first difference between the two plays, with its line in the unchanged file."""
     if not again.failures:
         return again.reason
     first = again.failures[0]
@@ -178,7 +178,7 @@ def single_writer(folder: Path, path: Path, writer: str) -> Iterator[Callable[[]
 
 @dataclass(slots=True)
 class _Edit:
-    """What one play of a line asks for."""
+    """The edit that one play of a line requires."""
 
     replacement: str | None = None
     """The text after the client's name, which stays: in a definition it is a parameter. None: keep, empty: remove."""
@@ -212,7 +212,7 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
 
 
 def _edits(turn: TurnReport, eol: bytes, script: Script, ends: bool) -> dict[int, _Edit]:
-    """The edits of the script's lines that this turn asks for: first of existing lines, then of what is added."""
+    """The edits that this turn requires: first of existing lines, then additions."""
     edits: dict[int, _Edit] = {}
     for client_turn in turn.client_turns:
         for entry in client_turn.entries:
@@ -240,7 +240,7 @@ def _edits(turn: TurnReport, eol: bytes, script: Script, ends: bool) -> dict[int
 
 
 def _replace_line(edits: dict[int, _Edit], line: int, replacement: str | None) -> None:
-    """Several clients can expect one line in one turn (`the same for`), and must then agree about it."""
+    """Require that clients that expect the same line in one turn (`the same for`) received the same."""
     edit = edits.setdefault(line, _Edit(replacement))
     if edit.replacement != replacement:
         raise UpdateRefused(f"line {line} is expected by several clients, which received different things")
@@ -274,7 +274,7 @@ def _require_own(file: str, script: Script, line: int) -> None:
 
 
 def _agreed(plays: Mapping[int, Sequence[_Edit]]) -> dict[int, _Edit]:
-    """A line in a repeat or a definition is played several times, and all plays must ask for the same edit."""
+    """Require the same edit from all plays of a line in a repeat or a definition."""
     out: dict[int, _Edit] = {}
     for line, edits in plays.items():
         if len({edit.key() for edit in edits}) > 1:
@@ -300,7 +300,7 @@ def _apply(script: Script, edits: Mapping[int, _Edit]) -> str:
         elif number not in removed and edit.replacement:
             out.append(indent + _NAME.match(row[len(indent) :])[0] + edit.replacement)  # type: ignore[index]
         if edit.after:
-            # Behind the head of a block means behind the block.
+            # After the head of a block means after the whole block.
             later.setdefault(block_ends.get(number, number), []).extend(indent + line for line in edit.after)
         out.extend(later.pop(number, ()))
     return "".join(f"{row}\n" for row in out)

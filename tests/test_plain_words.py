@@ -19,7 +19,9 @@ PRIVATE_NAMES = re.compile(
 # Sentences that read as if they had been translated.
 TRANSLATED = re.compile(
     r"\b(is told|are told|who is silent|so many of|is no more|is said once|that there is not|owed|owes|"
-    r"nothing of anyone|of their own accord|is nobody's|are nobody's|is let go)\b",
+    r"nothing of anyone|of their own accord|is nobody's|are nobody's|is let go|nobody else|nobody (can|waits|hears|reads)|"
+    r"anybody|everybody|is asked of|in the same breath|turns? of the (event )?loop|turn of its loop|"
+    r"is no (command|line|reason|setting|stranger|cutoff)|who logs in|leaves without a word)\b",
     re.IGNORECASE,
 )
 

@@ -68,7 +68,7 @@ typedef struct {
     uint32_t next[MAX_SENDERS]; /* number of the message expected next from each sender */
     char *carry;          /* start of a line whose end has not arrived */
     size_t carry_len, carry_cap;
-    uint64_t acknowledged; /* answers to its messages, on a connection that receives nothing else */
+    uint64_t acknowledged; /* answers to its messages, on a connection that receives only those */
     int answer_at;        /* offset in such an answer at the end of the last read */
 } Client;
 

@@ -4,7 +4,7 @@
  * With --on-request it instead answers each line of its input with one JSON object:
  *   login N   connect and log in N more clients; the first answer to `traffic` needs all --clients
  *   traffic   send messages for --warm and --seconds, until all of them have arrived
- *   fence     prove that the clients received everything and nothing else
+ *   fence     prove that the clients received exactly the expected lines
  *   memory    the resident memory of the server */
 #define _GNU_SOURCE
 #include "load.h"

@@ -1,6 +1,6 @@
 """A chat server on asyncio's protocols (no streams, no tasks): the fastest way asyncio has.
 
-A peer for the benchmark: the `line` dialect and nothing else. It knows neither geventchat nor the benchmark.
+A peer for the benchmark that speaks only the `line` dialect. It knows neither geventchat nor the benchmark.
 """
 
 from __future__ import annotations

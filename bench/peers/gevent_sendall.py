@@ -1,6 +1,6 @@
 """A chat server on gevent with a greenlet per client, which calls `sendall` for each receiver: the obvious design.
 
-A peer for the benchmark: the `line` dialect and nothing else. It knows neither geventchat nor the benchmark.
+A peer for the benchmark that speaks only the `line` dialect. It knows neither geventchat nor the benchmark.
 """
 
 from __future__ import annotations

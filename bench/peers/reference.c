@@ -1,12 +1,12 @@
 /* A chat server in C on epoll, one thread: what the design costs without an interpreter.
  *
- * A peer for the benchmark: the `line` dialect and nothing else. It knows neither geventchat nor the benchmark.
+ * A peer for the benchmark that speaks only the `line` dialect. It knows neither geventchat nor the benchmark.
  *
- * What one turn of the loop broadcasts is written once, into `turn`, and goes to each member in one send.
+ * What one iteration of the loop broadcasts is written once, into `batch`, and goes to each member in one send.
  *
- * - A member has received, or has pending in `out`, everything in `turn` before its `cursor`, except its own messages.
- * - Bytes for one client alone are appended to `out`, after the part of `turn` that precedes them.
- * - At the end of a turn, `out` and then the rest of `turn` are sent, every cursor is 0 again, and `turn` is empty. */
+ * - A member has received, or has pending in `out`, everything in `batch` before its `cursor`, except its own messages.
+ * - Bytes for one client alone are appended to `out`, after the part of `batch` that precedes them.
+ * - At the end of an iteration, `out` and then the rest of `batch` are sent, every cursor is 0 again, and `batch` is empty. */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <errno.h>
@@ -47,7 +47,7 @@ typedef struct {
 } Clients;
 
 static int epoll_fd;
-static Buffer turn;
+static Buffer batch;
 static Clients members, dirty, closed;
 static Client *buckets[BUCKETS];
 
@@ -82,15 +82,15 @@ static Client **slot(const char *name, size_t len) {
     return at;
 }
 
-/* Moves the part of the turn that this member has not received into its own buffer. */
+/* Moves the part of the batch that this member has not received into its own buffer. */
 static void catch_up(Client *c) {
     if (!c->name || c->leaving) return;
-    append(&c->out, turn.bytes + c->cursor, turn.len - c->cursor);
-    c->cursor = turn.len;
+    append(&c->out, batch.bytes + c->cursor, batch.len - c->cursor);
+    c->cursor = batch.len;
 }
 
 static void reply_bytes(Client *c, const char *bytes, size_t len) {
-    if (turn.len > c->cursor) catch_up(c);
+    if (batch.len > c->cursor) catch_up(c);
     append(&c->out, bytes, len);
     if (!c->dirty) {
         c->dirty = true;
@@ -100,22 +100,22 @@ static void reply_bytes(Client *c, const char *bytes, size_t len) {
 
 static void reply(Client *c, const char *text) { reply_bytes(c, text, strlen(text)); }
 
-/* Appends a line to the turn, for every member except the one that it comes from. */
+/* Appends a line to the batch, for every member except the one that it comes from. */
 static void broadcast(Client *from, const char *before, const char *text, size_t text_len) {
     bool receives = !from->leaving && !from->closed;
-    if (receives && turn.len > from->cursor) {
+    if (receives && batch.len > from->cursor) {
         catch_up(from);
         if (!from->dirty) {
             from->dirty = true;
             add(&dirty, from);
         }
     }
-    append(&turn, before, strlen(before));
-    append(&turn, from->name, from->name_len);
-    append(&turn, " ", 1);
-    append(&turn, text, text_len);
-    append(&turn, "\n", 1);
-    if (receives) from->cursor = turn.len;
+    append(&batch, before, strlen(before));
+    append(&batch, from->name, from->name_len);
+    append(&batch, " ", 1);
+    append(&batch, text, text_len);
+    append(&batch, "\n", 1);
+    if (receives) from->cursor = batch.len;
 }
 
 /* Ends the membership of a client and announces it. */
@@ -162,7 +162,7 @@ static void login(Client *c, const char *name, size_t len) {
         *at = c;
         c->index = members.len;
         add(&members, c);
-        c->cursor = turn.len;
+        c->cursor = batch.len;
     }
 }
 
@@ -271,11 +271,11 @@ static void send_pending(Client *c, const char *tail, size_t tail_len) {
     else want_write(c, left > 0);
 }
 
-/* Sends this turn to every client. A client that is dropped meanwhile is announced in the next round. */
+/* Sends this batch to every client. A client that is dropped meanwhile is announced in the next round. */
 static void end_turn(void) {
-    while (turn.len || dirty.len) {
-        Buffer sent = turn;
-        turn = (Buffer){0};
+    while (batch.len || dirty.len) {
+        Buffer sent = batch;
+        batch = (Buffer){0};
         Clients replied = dirty;
         dirty = (Clients){0};
         for (size_t i = 0; i < replied.len; i++) replied.items[i]->dirty = false;
@@ -289,10 +289,10 @@ static void end_turn(void) {
         for (size_t i = 0; i < replied.len; i++)
             if (replied.items[i]->out.len && !replied.items[i]->wants_write) send_pending(replied.items[i], "", 0);
         free(replied.items);
-        if (turn.len == 0) { /* reuse the memory */
-            free(turn.bytes);
+        if (batch.len == 0) { /* reuse the memory */
+            free(batch.bytes);
             sent.len = 0;
-            turn = sent;
+            batch = sent;
         } else free(sent.bytes);
     }
     while (closed.len) {

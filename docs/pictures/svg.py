@@ -90,7 +90,7 @@ def _window(window: Window) -> str:
 
 
 def _runs(screen: pyte.Screen, row: int) -> Iterator[tuple[int, list[Char]]]:
-    """Neighbouring cells of one look. A wide character, whose second cell is empty, is a run of its own."""
+    """Adjacent cells with the same attributes. A wide character, whose second cell is empty, is a separate run."""
     cells = [screen.buffer[row][column] for column in range(screen.columns)]
     start = 0
     while start < len(cells):

@@ -1,4 +1,4 @@
-"""Commands in, events out. Decides who can do what, and the one order in which everything happens.
+"""Commands in, events out. Decides which commands are allowed, and the one order of all events.
 
 Knows no bytes, no sockets and no event loop. It never waits: work that has to wait is returned as `Pending`.
 
@@ -54,12 +54,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """The client asked to leave and has left the chat; its connection is to be closed."""
+    """The client asked to leave and has left the chat; close its connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Too much is under way to those who would hear it: handle the same command again once the gate has admitted you."""
+    """The recipients cannot take more now: handle the same command again once the gate has admitted you."""
 
     gate: Gate
 
@@ -69,7 +69,7 @@ class Pending(Generic[T]):
     """Work that has to wait, to be done outside the chat.
 
     The client's greenlet runs `job`, which can block only that greenlet. `finish` is called with the
-    result, back in the chat, and checks again what may have changed meanwhile. If the client is gone by then,
+    result, back in the chat, and checks again what can have changed meanwhile. If the client is gone by then,
     `finish` is not called.
     """
 
@@ -110,8 +110,8 @@ class Chat:
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `contacts` is how many people each client is remembered to have written to. `observer` sees every message and
-        must not block.
+        `contacts` is the number of recipients remembered per client. `observer` sees every message and must not
+        block.
         """
         self.lobby = Room(LOBBY, new_gate)
         self._sessions: dict[str, Session] = {}
@@ -123,7 +123,7 @@ class Chat:
         return len(self._sessions)
 
     def handle(self, session: Session, command: Command) -> Result[object]:
-        """Carry out a command; the only way in for commands."""
+        """Handle a command. The only entry point for commands."""
         name = session.name
         if name is None:
             return self._handle_stranger(session, command)
@@ -151,9 +151,9 @@ class Chat:
         return DONE
 
     def leave(self, session: Session) -> None:
-        """The client is gone: its name is free at once, and the others hear of it once.
+        """Remove a client: its name is free at once, and the others are notified once.
 
-        Thousands can leave at the same moment. What the others cannot take then waits for `announce_departures`.
+        Thousands can leave at the same moment. Notices that the others cannot take wait for `announce_departures`.
         """
         name = session.name
         if name is not None:
@@ -162,11 +162,11 @@ class Chat:
             self.lobby.leave(name, session.subscriber, self._now_ms())
 
     def announce_departures(self) -> Gate | None:
-        """Tell the others who has left; the gate that has to admit the caller before the rest can be announced."""
+        """Announce pending departures; returns the gate that has to admit the caller before the rest, or None."""
         return None if self.lobby.announce_departures() else self.lobby.gate
 
     def close(self, session: Session) -> None:
-        """The server is stopping: remove the client without telling the others, who are about to go too."""
+        """Remove a client without a notice: the server is stopping, and the others are about to leave too."""
         name = session.name
         if name is not None:
             session.name = None

@@ -1,4 +1,4 @@
-"""What a client can ask for, as values. Does not know how a dialect spells it."""
+"""The commands of a client, as values. Does not know how a dialect spells them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Ask for a sign of life; the token comes back."""
+    """Ask for a Pong with the same token."""
 
     token: str
 

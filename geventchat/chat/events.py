@@ -1,4 +1,4 @@
-"""What a client can be sent, as values. Does not know how a dialect spells it.
+"""The events that clients receive, as values. Does not know how a dialect spells them.
 
 `Broadcast` events go to everyone in a room and are encoded once for all who share an encoding. `PrivateEvent`s are
 for one client. Times are milliseconds since 1970. Message ids count per room.
@@ -15,7 +15,7 @@ from geventchat.chat.commands import ParseError
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Somebody entered the room."""
+    """Someone entered the room."""
 
     room: str
     name: str
@@ -24,7 +24,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Somebody said one text, or several in a row with nothing in between.
+    """Someone said one text, or several in a row with nothing in between.
 
     The texts have consecutive ids, beginning with `first_id`.
     """
@@ -38,7 +38,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Somebody left the room, for whatever reason."""
+    """Someone left the room, for whatever reason."""
 
     room: str
     name: str
@@ -57,7 +57,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class DirectMessage:
-    """Somebody sent you a message that only you receive."""
+    """Someone sent you a message that only you receive."""
 
     sender: str
     recipient: str
@@ -113,14 +113,14 @@ class Rejection(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The command was refused or could not be parsed. `subject` is what it was about, where that helps."""
+    """The command was refused or could not be parsed. `subject` is the name or word at fault, where that helps."""
 
     reason: Rejection | ParseError
     subject: str = ""
 
 
 class NoticeReason(Enum):
-    """Why the server closes a connection; the value is what the log says."""
+    """Why the server closes a connection; the value is the word in the log."""
 
     IDLE = "idle"
     SERVER_FULL = "full"

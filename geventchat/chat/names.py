@@ -5,7 +5,7 @@ of RFC 5893), narrowed to letters, digits, marks and `_ - .`, to 20 characters, 
 row. Names that differ only in case or width share one key. The tests compare this with an independent
 implementation of the profile.
 
-Whatever is typed is measured before it is normalised: normalising a long run of combining marks takes quadratic time.
+Input is measured before it is normalised: normalising a long run of combining marks takes quadratic time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_MARKS = 4
 
 _PLAIN = re.compile(f"[A-Za-z0-9_.-]{{1,{MAX_LENGTH}}}")
 _KINDS = frozenset({"Ll", "Lu", "Lo", "Lm", "Nd", "Mn", "Mc"})
-# RFC 8264, 9.6: letters by category that are not allowed all the same, and a letter number that is.
+# RFC 8264, 9.6: letters that are excluded despite their category, and a letter number that is included.
 _NEVER = frozenset("\u0640\u07fa\u302e\u302f\u3031\u3032\u3033\u3034\u3035\u303b")
 _ALWAYS = frozenset("_-.\u3007")
 # Old Hangul jamo (RFC 8264, 9.9) and invisible code points (9.13) that their categories would let in.
@@ -89,7 +89,7 @@ def _allowed(shown: str) -> bool:
     return (
         all(_is_identifier(char) for char in shown)
         and not _INVISIBLE.search(shown)
-        # A mark at the beginning would combine with whatever is printed before the name.
+        # A leading mark would combine with the character printed before the name.
         and category(shown[0])[0] != "M"
         and not _stacked(shown)
         and _reads_one_way(shown)

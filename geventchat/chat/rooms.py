@@ -1,13 +1,12 @@
-"""A room: the people in it, the audiences that hear it, and the ids of its messages.
+"""A room: the people in it, its audiences, and the ids of its messages.
 
-Does not know what an audience or a subscriber is made of; both are handed in, and the room only says what happened
-and in which order.
+Audiences and subscribers are passed in as protocols; the room only tells them what happened, in order.
 
 Invariants:
 - `names` holds everyone in the room, in the order in which they entered.
 - `_audiences` holds each audience that at least one member belongs to, once.
-- A name in `_departures` is free: its holder has left, and the others have yet to hear of it. They hear of it before
-  anyone else enters under that name.
+- A name in `_departures` is free: its holder has left, and the others have not been notified yet. They are notified
+  before anyone else enters under that name.
 - ids grow by one per text.
 """
 
@@ -23,55 +22,55 @@ from geventchat.chat.names import Name
 
 
 class Gate(Protocol):
-    """Admits speakers as fast as those who listen can follow: one gate for each room, one queue at each gate."""
+    """Admits speakers as fast as their recipients can follow: one gate for each room, one queue at each gate."""
 
     def is_open(self) -> bool:
         """True when something can be said now."""
 
     def pump(self) -> None:
-        """Look whether somebody can be admitted now."""
+        """Admit the next one if the gate is open."""
 
     def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
-        """Wait for admission, outside the chat; what was refused can be said inside."""
+        """Wait for admission, outside the chat; inside, the command that was refused can be handled again."""
 
 
 class Subscriber(Protocol):
-    """One client. What it is sent alone arrives in order with what it hears in its audience."""
+    """One client. Its private events arrive in order with those of its audience."""
 
     @property
     def audience(self) -> Audience:
         """The audience this client belongs to while it is subscribed."""
 
     def subscribe(self) -> None:
-        """Hear the audience from now on."""
+        """Receive what the audience is sent, from now on."""
 
     def unsubscribe(self) -> None:
-        """Stop hearing the audience; what was said before is still delivered."""
+        """Stop receiving what the audience is sent; earlier events are still delivered."""
 
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
 
     def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
-        """Send a message from another client; `stranger` says that this client has never written to its sender."""
+        """Send a message from another client; `stranger` when this client has never written to its sender."""
 
     def direct_gate(self, stranger: bool) -> Gate:
         """The gate that a direct message to this client has to pass."""
 
 
 class Audience(Protocol):
-    """Everyone who hears the same bytes."""
+    """Everyone who receives the same bytes."""
 
     def delay_s(self) -> float:
-        """How long until something can be said: 0 for now, infinity for as long as the turn takes."""
+        """How long until something can be said: 0 for now, infinity until the next flush."""
 
     def attach(self, gate: Gate) -> None:
-        """Pump this gate whenever the delay may have become shorter."""
+        """Pump this gate whenever the delay can have become shorter."""
 
     def detach(self, gate: Gate) -> None:
         """Stop pumping this gate."""
 
     def publish(self, event: Broadcast, author: Subscriber | None) -> None:
-        """Deliver to everyone; whether a present author hears it too is up to the dialect."""
+        """Deliver to everyone; the dialect decides whether the author receives it too."""
 
 
 # Makes a gate that is open when the delay is 0.
@@ -79,7 +78,7 @@ GateFactory = Callable[[Callable[[], float]], Gate]
 
 
 class Room:
-    """The people who hear each other."""
+    """One room."""
 
     def __init__(self, name: str, new_gate: GateFactory) -> None:
         self.name = name
@@ -96,7 +95,7 @@ class Room:
         return self._names.values()
 
     def enter(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
-        """Add a member, who hears what is said from now on; the others hear of it."""
+        """Add a member, and tell everyone."""
         departure = self._departures.pop(name.key, None)
         if departure is not None:
             self._publish(departure, None)
@@ -117,13 +116,13 @@ class Room:
         return said
 
     def leave(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
-        """Remove a member; the others hear of it as soon as they can follow."""
+        """Remove a member; the others are notified as soon as they can follow."""
         self.remove(name, subscriber)
         self._departures[name.key] = Left(self.name, name.shown, time_ms)
         self.announce_departures()
 
     def announce_departures(self) -> bool:
-        """Tell the others who has left, in order; False when the gate closed before all were announced."""
+        """Announce departures in order; False when the gate closed before all were announced."""
         departures = self._departures
         while departures and self.gate.is_open():
             self._publish(departures.pop(next(iter(departures))), None)

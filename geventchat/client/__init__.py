@@ -1,5 +1,5 @@
 """The terminal client: `geventchat connect`.
 
-It is built on `geventchat.dialects` and `geventchat.chat`, and reaches a server through the wire alone. `session` decides,
-and knows neither sockets nor terminals nor clocks; `app` puts the parts together.
+It is built on `geventchat.dialects` and `geventchat.chat`, and talks to a server over the network only. `session` makes the
+decisions and knows no sockets, terminals or clocks; `app` puts the parts together.
 """

@@ -1,4 +1,4 @@
-"""Where to connect to: `HOST[:PORT]` as people write it. Pure; nothing is looked up here."""
+"""Where to connect to: `HOST[:PORT]` as people write it. Pure: resolves no names."""
 
 from __future__ import annotations
 

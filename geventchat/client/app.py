@@ -1,6 +1,6 @@
 """`geventchat connect`: its options, and the session put together for where it runs.
 
-The only module that looks at arguments, variables, terminals and signals.
+The only module that reads arguments, the environment, terminals and signals.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Program:
             await self._network.close()
 
     def handle(self, event: SessionEvent) -> None:
-        """Hand an event to the session, unless it has not begun or has ended."""
+        """Pass an event to the session while it runs."""
         if self._session is None or self._exit_code.done():
             return
         try:

@@ -1,9 +1,9 @@
-"""The connection: bytes out, lines in, and how it ended. Knows neither dialect nor terminal, and decides nothing.
+"""The connection: bytes out, lines in, and how it ended. Knows no dialect and no terminal, and makes no decisions.
 
 Invariants of Connection:
 - Connected is its first event and Disconnected its last.
+- Sending after Disconnected has no effect.
 - Each line is handled before more is read, so nothing queues up here.
-- After that, sending does nothing.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Network:
 
 
 def explain(address: Address, error: OSError | UnicodeError) -> str:
-    """Why there is no connection, in a sentence."""
+    """Why connecting failed, in a sentence."""
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         return f"Cannot look up {address.host} at the moment."
     if isinstance(error, socket.gaierror | UnicodeError):

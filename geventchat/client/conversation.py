@@ -1,10 +1,10 @@
-"""The time between a login and the end of its connection: what is typed and received becomes what is sent and shown.
+"""A logged-in connection: turns input into commands, and events into output.
 
-Pure but for the terminal it shows things on. All dialects look alike from here on.
+Pure except for the terminal that it shows things on. Independent of the dialect.
 
 Invariants:
 - Answers arrive in the order of the questions, so `_pings` holds one entry for each unanswered ping.
-- A client's own messages are shown once: when they arrive, or when they are sent where the server does not return them.
+- A client's own messages are shown once: when they arrive, or, if the server does not echo them, when they are sent.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from geventchat.exhaustive import assert_never
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The time of day, for people, and seconds that only ever grow."""
+    """The time of day, for people, and seconds that never go back, for durations."""
 
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
@@ -53,7 +53,7 @@ class Shown(Enum):
     """How many names of a roster are shown."""
 
     NOTHING = 0
-    # Somebody who joins a crowd still sees what is said there.
+    # Someone who joins a crowd still sees the conversation.
     SHORT = 30
     EVERYONE = None
 
@@ -98,7 +98,7 @@ class Conversation:
         self._send(self._codec.encode(Ping("")))
 
     def learn_users(self, welcome: Welcome, shown: Shown) -> None:
-        """Learn who is here, from the welcome or by asking."""
+        """Learn the names of those online, from the welcome or by a WHO."""
         if welcome.users:
             self._roster(tuple(welcome.users), shown)
         else:
@@ -150,7 +150,7 @@ class Conversation:
             case UnknownLine(text):
                 show(render.hint(text))
             case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
-                # The session handles what concerns the connection. Nothing asks for the server's own help.
+                # The session handles events of the connection. The client never requests the server's help.
                 pass
             case _:
                 assert_never(event)
@@ -203,7 +203,7 @@ class Conversation:
 
 
 def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
-    """Why the server did not do what it was asked, in a sentence; `subject` is the name that it refused."""
+    """An error of the server as a sentence; `subject` is the name that it refused."""
     match reason:
         case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
             return f"The server does not allow the name {subject}."

@@ -42,7 +42,7 @@ class HistoryFile:
         if line == self._last or not line.strip():
             return
         self._last = line
-        # One write per line to a file opened for appending, so that two clients do not mix their lines.
+        # One write per line to a file opened for appending, so that lines of two clients never mix.
         descriptor = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
         try:
             os.write(descriptor, f"{line}\n".encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""What a line of input means, and how it can be completed. Pure; knows neither dialect nor terminal."""
+"""Parses and completes lines of input. Pure: knows no dialect and no terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DIRECT_MESSAGE = "/dm"
 
 @dataclass(frozen=True, slots=True)
 class InvalidInput:
-    """The line is not a command; `message` says what would be."""
+    """The line is not a command; `message` says what to type instead."""
 
     message: str
 
@@ -60,14 +60,14 @@ def parse_input(line: str) -> Command | InvalidInput | None:
 
 
 def completions(before_cursor: str, users: Iterable[str]) -> tuple[str, list[str]]:
-    """The word before the cursor and what Tab can make of it, each with what belongs behind it."""
+    """The word before the cursor and its completions, each with the text that follows it."""
     head, _, word = before_cursor.rpartition(" ")
     words = head.split()
     if not words and word.startswith("/"):
         verbs = sorted([*_COMMANDS, f"{_DIRECT_MESSAGE} "])
         return word, [verb for verb in verbs if verb.startswith(word.lower())]
     if not word and words != [_DIRECT_MESSAGE]:
-        # Tab on an empty word would offer everyone. Only after /dm is that the question.
+        # Tab on an empty word would offer every name, which only helps after /dm.
         return word, []
     names = [name for name in users if name.casefold().startswith(word.casefold())]
     # A name at the beginning of a message addresses that person.

@@ -24,7 +24,7 @@ from geventchat.dialects.framing import Line as InputLine
 
 MAX_INPUT_LINE_BYTES = 1024 * 1024
 READ_BYTES = 64 * 1024
-# What a pipe that is ready for writing takes at once.
+# Bytes that a pipe accepts when it is ready for writing.
 PIPE_BYTES = 512
 
 
@@ -100,10 +100,10 @@ class PlainTerminal:
             try:
                 chunk = os.read(sys.stdin.fileno(), READ_BYTES)
             except OSError:
-                # The terminal has gone away, which is an end like any other.
+                # The terminal is gone: the same as the end of the input.
                 chunk = b""
             more = bool(chunk)
-            # The last line needs no end.
+            # The last line can lack a line ending.
             for line in framing.feed(chunk or b"\n"):
                 number += 1
                 self._deliver(_event(line, number))

@@ -1,8 +1,8 @@
-"""How everything looks in a terminal: lines of styled text, with or without colour. Pure.
+"""The output as lines of styled text, with or without colour. Pure.
 
 Invariants:
 - Everything that is shown passes through `paint` or `safe`.
-- Neither lets anything through that acts on a terminal.
+- Neither lets control characters through.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zlib import crc32
 from geventchat.chat.text import clean
 from geventchat.client.input import HELP
 
-# Longer texts exist, such as a list of thousands of users, but people do not read them.
+# A longer text, such as a list of thousands of users, is not worth reading.
 MAX_CHARACTERS = 8192
 
 
@@ -48,19 +48,19 @@ def paint(line: Line, *, colour: bool) -> str:
 
 
 def safe(text: str) -> str:
-    """The text without anything that acts on a terminal, and no longer than anyone reads."""
+    """The text without control characters, and cut to a readable length."""
     if len(text) > MAX_CHARACTERS:
         text = f"{text[:MAX_CHARACTERS]} … ({len(text) - MAX_CHARACTERS} characters more)"
     return clean(text)
 
 
 def name_style(name: str) -> Style:
-    """A colour that stays with a name, over sessions and machines."""
+    """The colour of a name, the same in every session and on every machine."""
     return _NAME_STYLES[crc32(name.casefold().encode("utf-8", "replace")) % len(_NAME_STYLES)]
 
 
 def message(at: datetime, name: str, text: str, *, own: bool = False, mention: bool = False) -> Line:
-    """Somebody said something to everyone."""
+    """A message to everyone."""
     name_part = (Style.BOLD if own else name_style(name), f"{name}:")
     return _time(at), name_part, (Style.MENTION if mention else Style.PLAIN, text)
 
@@ -81,7 +81,7 @@ def left(name: str) -> Line:
 
 
 def roster(names: Sequence[str], limit: int | None) -> Line:
-    """Who is here, by name up to the limit."""
+    """The names of those online, up to the limit."""
     shown = names[:limit]
     more = len(names) - len(shown)
     return (Style.BOLD, f"👥 {len(names)} here:"), (
@@ -103,22 +103,22 @@ def success(text: str) -> Line:
 
 
 def goodbye(name: str) -> Line:
-    """The session ends as it should."""
+    """The session ended normally."""
     return ((Style.PLAIN, f"👋 Goodbye, {name}!"),)
 
 
 def hint(text: str) -> Line:
-    """Something worth knowing."""
+    """Information."""
     return ((Style.FAINT, f"💡 {text}"),)
 
 
 def error(text: str) -> Line:
-    """Something that was asked for did not happen."""
+    """An error."""
     return ((Style.ERROR, f"❌ {text}"),)
 
 
 def offline(text: str) -> Line:
-    """News of a lost connection."""
+    """A warning about a lost connection."""
     return ((Style.ERROR, f"🔌 {text}"),)
 
 

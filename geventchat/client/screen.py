@@ -1,4 +1,4 @@
-"""A terminal with prompt_toolkit: an input line that stays whole while lines appear above it.
+"""A terminal with prompt_toolkit: an input line that stays intact while output appears above it.
 
 The only module that imports prompt_toolkit.
 """
@@ -41,8 +41,8 @@ class Screen:
         self._colour = colour
         self._history = history
         self._output = Vt100_Output.from_pty(sys.stdout, term=os.environ.get("TERM"))
-        # A terminal that is asked for its cursor's position answers into what is being typed, and a late answer misplaces
-        # the input line. Nothing here needs the position.
+        # A terminal that is asked for its cursor's position answers in the middle of the input, and a late answer
+        # misplaces the input line. Nothing here needs the position.
         self._output.enable_cpr = False
         self._pending: list[str] = []
         self._view: SessionView
@@ -95,12 +95,12 @@ class Screen:
             self._running.cancel()
         await asyncio.wait({self._running})
         if not self._running.cancelled() and not isinstance(self._running.exception(), EOFError | NoneType):
-            # A bug, and not a terminal that has gone away: do not exit as if all were well.
+            # A bug, not a closed terminal: do not exit as if all were well.
             self._running.result()
 
     def _print(self, text: str) -> None:
         if not self._pending:
-            # All lines of one turn of the loop redraw the input line once.
+            # All lines of one iteration of the loop redraw the input line once.
             asyncio.get_running_loop().call_soon(self._flush)
         self._pending.append(text)
 

@@ -1,7 +1,7 @@
 """A session as one state machine: ask, connect, log in, talk, lose the connection and restore it, leave.
 
-Knows no dialect's words, no sockets, no keys and no clock: these are handed in. Every event is handled completely before the
-next one.
+Knows no dialect's words, sockets, keys or clock: these are passed in. Every event is handled completely before the next
+one.
 
 States and what ends them:
 
@@ -63,8 +63,8 @@ LOGIN_TIMEOUT_S = 10.0
 QUOTED_CHARACTERS = 60
 MIN_KEEP_ALIVE_S = 1.0
 
-# How long leaving can take. A person wants to be gone; a script wants to know that everything was delivered, so its time
-# begins again with each line that the server sends.
+# How long leaving can take. A person wants to leave at once; a script wants every line delivered, so its deadline is
+# extended by each line that the server sends.
 INTERRUPTED_TIMEOUT_S = 1.0
 GOODBYE_TIMEOUT_S = 2.0
 SCRIPT_TIMEOUT_S = 30.0
@@ -110,12 +110,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Terminated:
-    """The system asks the program to stop (SIGTERM)."""
+    """SIGTERM: the system stops the program."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimerExpired:
-    """The time of the current state is up."""
+    """The timer of the current state has expired."""
 
 
 SessionEvent = ConnectionEvent | TerminalEvent | Terminated | TimerExpired
@@ -142,13 +142,13 @@ class Runtime(Protocol):
 
 
 class State(Enum):
-    """What the session is doing."""
+    """The states of a session."""
 
     ASKING = auto()
     CONNECTING = auto()
     LOGGING_IN = auto()
     ONLINE = auto()
-    # A lost connection: waiting for the next attempt, or for the person, whom the server thought idle.
+    # A lost connection: waiting for the next attempt, or for a key press after an idle time-out.
     BACKING_OFF = auto()
     PARKED = auto()
     LEAVING = auto()
@@ -156,7 +156,7 @@ class State(Enum):
 
 
 class InvalidAnswer(ValueError):
-    """The message says what is wrong with an answer."""
+    """An answer is not valid; the message says why."""
 
 
 class Session:
@@ -171,7 +171,7 @@ class Session:
         self._timer: Timer | None = None
         self._question = ""
         self._answer: Callable[[str], None] = self._answer_host
-        # Who and where.
+        # Name and address.
         self._dialect = DIALECTS[plan.dialect or "line"]
         self._dialect_known = plan.dialect is not None
         self._address: Address
@@ -194,7 +194,7 @@ class Session:
         self._lines_since_ping = 0
         self._exit_code = ExitCode.OK
 
-    # What a terminal looks at.
+    # For the terminal.
 
     @property
     def prompt(self) -> str:
@@ -321,7 +321,7 @@ class Session:
             case _, OutputClosed():
                 self._end(ExitCode.FAILED)
             case _:
-                # A connection that is being closed, or an attempt that was given up.
+                # A connection that is being closed, or an abandoned attempt.
                 pass
 
     # Questions.
@@ -401,7 +401,7 @@ class Session:
             case DisconnectNotice(reason=notice):
                 self._notice = notice
             case UnknownLine(text) | UnknownError(text) if not self._first_words:
-                # This tells a person what kind of server it is.
+                # Tells a person what kind of server this is.
                 self._first_words = f' The server said: "{text[:QUOTED_CHARACTERS]}".'
 
     def _correct_dialect(self, spoken: Dialect) -> None:
@@ -413,7 +413,7 @@ class Session:
 
     def _refuse_name(self, reason: Rejection | ParseError) -> None:
         if self._was_online and reason is Rejection.NAME_TAKEN:
-            # The server may not have noticed yet that the old connection is dead.
+            # The server has perhaps not noticed yet that the old connection is dead.
             self._attempt_failed(f"The name {self._name} is still in use on the server.")
             return
         self._show_error(rejection_text(reason, self._name))
@@ -493,7 +493,7 @@ class Session:
         self._backoff, self._last_news = backoff(), ""
         if self._notice is NoticeReason.IDLE:
             if self._keep_alive_s is None:
-                # A person who is away should not occupy the server.
+                # An absent user should not hold a connection.
                 self._terminal.show(render.offline(f"{lost} Press Enter to reconnect."))
                 self._enter(State.PARKED)
                 return
@@ -518,7 +518,7 @@ class Session:
         if news != self._last_news:
             self._last_news = news
             self._terminal.show(render.offline(news))
-        # Scattered, so that not everyone who lost the same server returns at the same moment.
+        # Jitter, so that clients of a restarted server do not all return at the same moment.
         self._enter(State.BACKING_OFF, pause_s * random.uniform(0.75, 1))
 
     def _perform_offline(self, text: str) -> None:
@@ -546,7 +546,7 @@ class Session:
         return self._exit_code is ExitCode.OK and not self._terminal.interactive
 
     def _leave(self, code: ExitCode) -> None:
-        """Log out, and wait for the answer: a server handles commands in order, so everything else is answered before."""
+        """Log out, and wait for the answer. A server handles commands in order, so everything sent before is answered first."""
         self._exit_code = code
         self._send(self._codec.encode(Quit()))
         if code is not ExitCode.OK:
@@ -584,7 +584,7 @@ class Session:
         if self._connection is not None:
             self._connection.send(data)
         if self._state is State.ONLINE:
-            # Only what is sent counts as activity, however much is received.
+            # Servers count only input from the client as activity.
             self._set_timer(self._keep_alive_s)
 
     def _drop_connection(self) -> None:
@@ -606,7 +606,7 @@ def backoff() -> Iterator[float]:
 
 
 def valid_name(typed: str) -> str:
-    """The name as everyone will see it. Raises InvalidAnswer."""
+    """The normalised name. Raises InvalidAnswer."""
     try:
         return parse_name(typed.strip()).shown
     except InvalidName:

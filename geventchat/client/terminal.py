@@ -1,4 +1,4 @@
-"""What the session and a terminal know of each other. `screen` and `plain` are the two terminals."""
+"""The interface between the session and a terminal. `screen` and `plain` are the two terminals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TerminalHandler = Callable[[TerminalEvent], None]
 
 
 class SessionView(Protocol):
-    """What a terminal looks at while a session runs."""
+    """The session, as a terminal sees it."""
 
     @property
     def prompt(self) -> str:
@@ -62,14 +62,14 @@ class SessionView(Protocol):
 
 
 class Terminal(Protocol):
-    """Where lines come from and events are shown.
+    """The source of input lines, and where output is shown.
 
     Events are handled before the call returns, so a terminal emits none while the session calls it.
     """
 
     @property
     def interactive(self) -> bool:
-        """True when a person sits there, who can be asked and waits for a lost connection to return."""
+        """True for a person, who can answer questions and wait for a reconnect; False for a script."""
 
     @property
     def echoes_input(self) -> bool:

@@ -3,7 +3,7 @@
 Invariants of every ClientCodec:
 - One codec serves one connection, in both directions: it learns its client's name from the login.
 - `decode` never raises, whatever a server sends.
-- What a dialect does not carry is NO_ROOM, NO_ID, NO_TIME, or an empty list of users in a Welcome.
+- A field that the dialect does not transmit is NO_ROOM, NO_ID, NO_TIME, or an empty list of users in a Welcome.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class UnknownError:
 
 @dataclass(frozen=True, slots=True)
 class UnknownLine:
-    """A line that means nothing in this dialect."""
+    """A line that this dialect does not define."""
 
     text: str
 
@@ -52,10 +52,10 @@ class ClientCodec(Protocol):
         """True when the server confirms each direct message to its sender."""
 
     def encode(self, command: Command) -> bytes:
-        """The bytes that ask for this command. Raises CannotEncode."""
+        """The bytes of a command. Raises CannotEncode."""
 
     def decode(self, line: bytes) -> ServerEvent | None:
-        """The event that this line completes; None when more lines follow, or when the line says nothing."""
+        """The event that this line completes; None when more lines follow, or when the line carries none."""
 
 
 def lines(*texts: str) -> bytes:

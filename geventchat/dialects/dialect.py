@@ -1,4 +1,4 @@
-"""What a dialect is: it reads lines as commands and encodes events as bytes. Knows no sockets and no gevent."""
+"""The interface of a dialect: it parses lines into commands and encodes events as bytes. Knows no sockets and no gevent."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Reader(Protocol):
     """Reads one connection's lines. A dialect in which a command can take several lines keeps its state here."""
 
     def read(self, line: bytes, logged_in: bool) -> Reading:
-        """What this line, which comes without its end, asks for; None when it asks for nothing.
+        """Parse a line without its ending; None when it holds no command.
 
-        A line that only says something is read as its text: the connection joins the texts of consecutive lines into
-        one `Say`, and making a command of each first would cost as much as reading it.
+        A plain message is returned as its text: the connection joins the texts of consecutive lines into one `Say`, and
+        creating a command for each first would cost as much as parsing it.
         """
 
 
 class Dialect(Protocol):
-    """One way to talk to the chat."""
+    """One protocol of the chat."""
 
     @property
     def name(self) -> str:
-        """The name by which operators and scripts know it."""
+        """The name on the command line and in scripts."""
 
     @property
     def port(self) -> int:
@@ -44,22 +44,22 @@ class Dialect(Protocol):
 
     @property
     def signatures(self) -> tuple[bytes, ...]:
-        """What the first answer of such a server begins with, in no other dialect."""
+        """How the first answer of such a server begins; unique to this dialect."""
 
     def reader(self) -> Reader:
-        """A reader for one connection. Dialects without state hand out the same one every time."""
+        """A reader for one connection; a dialect without state always returns the same one."""
 
     def encode(self, event: Broadcast) -> bytes:
-        """The bytes of an event for everyone who hears it; empty if the dialect does not show it."""
+        """The bytes of a broadcast event; empty if the dialect does not show it."""
 
     def echoes(self, event: Broadcast) -> bool:
         """True when the author of an event receives it, too."""
 
     def encode_private(self, event: PrivateEvent) -> bytes:
-        """The bytes of an event for one client; empty if the dialect does not show it."""
+        """The bytes of a private event; empty if the dialect does not show it."""
 
     def client(self) -> ClientCodec:
-        """The other half of the dialect, for one connection to a server."""
+        """The client half of the dialect, for one connection."""
 
 
 def prefixed(prefix: str, texts: Sequence[str]) -> bytes:
@@ -81,7 +81,7 @@ class TypedReader:
         self._parse = parse
 
     def read(self, line: bytes, logged_in: bool) -> Reading:
-        """What this line asks for."""
+        """Parse a line."""
         try:
             text = line.decode()
         except UnicodeDecodeError:

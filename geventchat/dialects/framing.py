@@ -2,7 +2,7 @@
 
 Invariants of LineFraming:
 - A line ends in a newline; one carriage return before it is dropped.
-- A line over the limit is discarded up to its end and leaves TOO_LONG in its place, so that it is answered in its turn.
+- A line over the limit is discarded up to its end and leaves TOO_LONG in its place, so that it is answered in order.
 - Never holds more than the limit and one byte.
 """
 
@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 
 
 class Marker(Enum):
-    """What stands in for a line that cannot be read."""
+    """The value in place of a line that was discarded."""
 
     TOO_LONG = "too long"
 
@@ -23,23 +23,23 @@ Line = bytes | Literal[Marker.TOO_LONG]
 
 
 class Framing(Protocol):
-    """How one connection's bytes are divided into lines, and lines wrapped for the wire."""
+    """Divides one connection's bytes into lines, and wraps lines for the wire."""
 
     def feed(self, chunk: bytes) -> list[Line]:
         """The lines that this chunk completes."""
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """The bytes that carry this payload to a client; pure, so that the result can be shared by many."""
+        """The bytes of this payload on the wire; pure, so that many clients can share the result."""
 
 
 class LineFraming:
-    """Cuts one client's bytes into lines, however they were divided into segments."""
+    """Cuts one client's bytes into lines, independently of their segments."""
 
     __slots__ = ("_limit", "_rest", "_skipping")
 
     def __init__(self, limit: int) -> None:
-        """`limit` is the most bytes a line can have, its end not counted."""
+        """`limit` is the most bytes a line can have, without its ending."""
         self._limit = limit
         self._rest = b""
         self._skipping = False

@@ -53,12 +53,12 @@ from geventchat.exhaustive import assert_never
 
 _INVALID = InvalidCommand(ParseError.NOT_JSON)
 
-# No request needs more digits; converting a longer number would only cost time.
+# No request needs more digits, and converting longer numbers takes time.
 _MAX_DIGITS = 100
 # No request needs more objects, arrays and members; parsing thousands of tiny ones costs twenty times as much as a
 # text.
 _MAX_VALUES = 200
-# Matches an unfinished string too: looking for the end of one from each of its quotes would take quadratic time.
+# Matches an unfinished string too: searching for its end from each quote would take quadratic time.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)')
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -80,7 +80,7 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-# The scanner and the string encoder themselves: decode() and encode() around them cost as much again for a short line.
+# The scanner and the string encoder themselves: calling decode() and encode() doubles the cost of a short line.
 _decoder = json.JSONDecoder(
     parse_constant=_no_constant, parse_int=_number, parse_float=_number, object_pairs_hook=_object_of
 )
@@ -112,7 +112,7 @@ class JsonReader:
     """Reads one object per line."""
 
     def read(self, line: bytes, logged_in: bool) -> Command | str | None:
-        """What this line asks for."""
+        """Parse a line."""
         try:
             text = line.decode()
         except UnicodeDecodeError:
@@ -193,11 +193,11 @@ class JsonDialect:
     _reader = JsonReader()
 
     def reader(self) -> Reader:
-        """The same reader for everyone: each line stands for itself."""
+        """The shared reader: lines are independent of each other."""
         return self._reader
 
     def encode(self, event: Broadcast) -> bytes:
-        """The bytes of an event for everyone who hears it."""
+        """The bytes of a broadcast event."""
         match event:
             case Said():
                 return _chat(event)
@@ -209,11 +209,11 @@ class JsonDialect:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
-        """Speakers hear themselves."""
+        """True: speakers receive their own messages."""
         return isinstance(event, Said)
 
     def encode_private(self, event: PrivateEvent) -> bytes:
-        """The bytes of an event for one client."""
+        """The bytes of a private event."""
         match event:
             case Welcome(name=name, users=users):
                 return _object(
@@ -243,7 +243,7 @@ class JsonDialect:
                 assert_never(event)
 
     def client(self) -> ClientCodec:
-        """The other half of the dialect, for one connection to a server."""
+        """The client half of the dialect, for one connection."""
         return JsonClient()
 
 
@@ -272,7 +272,7 @@ def _dm(message: DirectMessage) -> bytes:
     )
 
 
-# Where two reasons share a text, the later and more common one is meant.
+# Where two reasons share a text, the later one wins, because it is more common.
 _REASONS: dict[str, Rejection | ParseError] = {
     error_text(reason): reason for reason in (*Rejection, *ParseError)
 }
@@ -289,7 +289,7 @@ class JsonClient:
         self._name = ""
 
     def encode(self, command: Command) -> bytes:
-        """The bytes that ask for this command."""
+        """The bytes of a command."""
         match command:
             case Login(name):
                 self._name = name

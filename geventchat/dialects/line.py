@@ -1,4 +1,4 @@
-"""The `line` dialect: `LOGIN alice`, `MSG hi`, answers in capitals. Made for people with nc and for the smallest of bots."""
+"""The `line` dialect: `LOGIN alice`, `MSG hi`, answers in capitals. For people with nc and for simple bots."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
 
-# Arguments that a command has no use for are ignored: `WHO now`, `QUIT bye`.
+# Extra arguments are ignored: `WHO now`, `QUIT bye`.
 _VERBS: dict[str, Callable[[str], Command | str]] = {
     "LOGIN": Login,
     "MSG": visible,
@@ -124,11 +124,11 @@ class LineDialect:
     _reader = TypedReader(_parse)
 
     def reader(self) -> Reader:
-        """The same reader for everyone: each line stands for itself."""
+        """The shared reader: lines are independent of each other."""
         return self._reader
 
     def encode(self, event: Broadcast) -> bytes:
-        """The bytes of an event for everyone who hears it."""
+        """The bytes of a broadcast event."""
         match event:
             case Said():
                 return prefixed(f"MSG {event.name} ", event.texts)
@@ -140,15 +140,15 @@ class LineDialect:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
-        """Speakers do not hear themselves."""
+        """False: speakers do not receive their own messages."""
         return False
 
     def encode_private(self, event: PrivateEvent) -> bytes:
-        """The bytes of an event for one client."""
+        """The bytes of a private event."""
         return _private_text(event).encode()
 
     def client(self) -> ClientCodec:
-        """The other half of the dialect, for one connection to a server."""
+        """The client half of the dialect, for one connection."""
         return LineClient()
 
 
@@ -174,7 +174,7 @@ def _private_text(event: PrivateEvent) -> str:
             assert_never(event)
 
 
-# Where two reasons share a word, the later and more common one is meant.
+# Where two reasons share a word, the later one wins, because it is more common.
 _REASONS: dict[str, Rejection | ParseError] = {
     error_word(reason): reason for reason in (*Rejection, *ParseError)
 }
@@ -195,7 +195,7 @@ class LineClient:
         self._users: list[str] = []
 
     def encode(self, command: Command) -> bytes:
-        """The bytes that ask for this command."""
+        """The bytes of a command."""
         match command:
             case Login(name):
                 self._name = name

@@ -1,4 +1,4 @@
-"""The `slash` dialect: the first line is a name, everything after it is said, except commands, which begin with a slash."""
+"""The `slash` dialect: the first line is the name, later lines are messages, and commands begin with a slash."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             | Rejection.EMPTY_MESSAGE
             | ParseError.NOT_JSON
         ):
-            # The reader above never asks for anything that is refused like this.
+            # The reader above never makes a command that is refused for this reason.
             return "[error] Not possible."
         case _:
             assert_never(reason)
@@ -137,11 +137,11 @@ class SlashDialect:
     _reader = TypedReader(_parse)
 
     def reader(self) -> Reader:
-        """The same reader for everyone: each line stands for itself."""
+        """The shared reader: lines are independent of each other."""
         return self._reader
 
     def encode(self, event: Broadcast) -> bytes:
-        """The bytes of an event for everyone who hears it."""
+        """The bytes of a broadcast event."""
         match event:
             case Said():
                 return prefixed(f"{event.name}: ", event.texts)
@@ -153,15 +153,15 @@ class SlashDialect:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
-        """Newcomers see themselves enter."""
+        """True for joins: newcomers see their own."""
         return isinstance(event, Joined)
 
     def encode_private(self, event: PrivateEvent) -> bytes:
-        """The bytes of an event for one client."""
+        """The bytes of a private event."""
         return _private_text(event).encode()
 
     def client(self) -> ClientCodec:
-        """The other half of the dialect, for one connection to a server."""
+        """The client half of the dialect, for one connection."""
         return SlashClient()
 
 
@@ -193,7 +193,7 @@ def _error_pattern(reason: Rejection | ParseError) -> str:
     return re.escape(error_text(reason, "\0")).replace("\0", "(.*)")
 
 
-# Where two reasons share a text, the later and more common one is meant.
+# Where two reasons share a text, the later one wins, because it is more common.
 _ERROR_PATTERNS: dict[str, Rejection | ParseError] = {
     _error_pattern(reason): reason for reason in (*Rejection, *ParseError)
 }
@@ -222,7 +222,7 @@ class SlashClient:
         self._block: list[str] = []
 
     def encode(self, command: Command) -> bytes:
-        """The bytes that ask for this command."""
+        """The bytes of a command."""
         match command:
             case Login(name):
                 self._name = name

@@ -1,4 +1,4 @@
-"""Telnet's command sequences (RFC 854), removed from lines that are already cut, so that none can swallow an end. Pure."""
+"""Removes telnet's command sequences (RFC 854) from complete lines, so that none can swallow a line ending. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMING_MARK = b"\xff\xfb\x06"
 
 @dataclass(frozen=True, slots=True)
 class WithTimingMark:
-    """A line whose terminal waits for a timing mark, to be sent before the line is handled."""
+    """A line from a terminal that waits for a timing mark. Send the mark before the line is handled."""
 
     reading: Command | str | None
 

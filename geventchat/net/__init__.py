@@ -1,1 +1,1 @@
-"""Sockets: with the server and the command line the only part that imports gevent."""
+"""Sockets and greenlets. Only this package, the server and the daemon import gevent."""

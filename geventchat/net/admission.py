@@ -21,12 +21,12 @@ from geventchat.settings import Limits
 
 # Standard streams, the loop, the listeners, the log, a library that is imported late.
 _RESERVED_DESCRIPTORS = 64
-# How many departed addresses are looked at for each new connection.
+# Departed addresses that are checked for expiry with each new connection.
 _SWEEP = 2
 
 
 def origin_of(host: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one household is given."""
+    """The unit that limits per address count: an IPv4 address, or the /64 that contains an IPv6 address."""
     if ":" not in host:
         return host
     address = IPv6Address(host.partition("%")[0])
@@ -36,7 +36,7 @@ def origin_of(host: str) -> str:
 
 
 class Address:
-    """What all connections of one address share."""
+    """The shared limits of all connections from one address."""
 
     __slots__ = (
         "_clock",
@@ -60,7 +60,7 @@ class Address:
         self.traffic_gate = Gate(loop, self._traffic_delay_s)
 
     def connect(self) -> bool:
-        """Count one more connection; False if there have been too many lately."""
+        """Count one more connection; False if its rate is exceeded."""
         return self._connects.take(1, self._clock.monotonic()) == 1
 
     def charge_login(self) -> None:
@@ -96,7 +96,7 @@ class Admission:
         self.closing = 0
 
     def enter(self, host: str) -> Address | NoticeReason:
-        """Take a slot for one more client, or say why there is none."""
+        """Take a slot for one more client; returns the reason if it is refused."""
         if self._departed:
             self._sweep()
         if self.connected >= self._limits.clients:
@@ -121,14 +121,14 @@ class Admission:
             self._departed.append(address)
 
     def start_closing(self) -> bool:
-        """Ask to linger while the other side closes; a True answer is taken back by `end_closing`."""
+        """Reserve a place to linger in while the peer closes; True if there was one. `end_closing` frees it."""
         if self.closing >= self._limits.closing:
             return False
         self.closing += 1
         return True
 
     def end_closing(self) -> None:
-        """The connection has closed."""
+        """Free a place to linger in."""
         self.closing -= 1
 
     def _sweep(self) -> None:
@@ -144,12 +144,12 @@ class Admission:
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit on open files to the hard one, for the whole process: for a program's own start."""
+    """Raise the soft limit on open files to the hard one, for the whole process. Called once, by the program itself."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (ValueError, OSError):
-        return  # Some systems allow less than they say; the server looks at the limit in force when it starts.
+        return  # Some systems allow less than they report. The server reads the effective limit when it starts.
 
 
 def fit_to_descriptors(limits: Limits) -> Limits:

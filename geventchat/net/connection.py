@@ -3,12 +3,13 @@
 Does not write to the socket (delivery does), does not know what a line means (the dialect does), and waits
 only in its waiter.
 
-What a client can make the server do is limited here, in this order, before a line is parsed: its own lines and
-bytes per second, those of its address, and its answers that wait to be sent. What the others can take is the chat's
-to know: it answers Busy. Invariants:
-- At most `chunk_bytes` of input are held unparsed, and at most `batch_lines` of it as lines.
-- A client that is not read is slowed down and loses nothing, unless it hangs up: then what its limits admit at that
-  moment is handled.
+Before a line is parsed, these limits apply, in this order: the client's own lines and bytes per second, those of its
+address, and its answers that wait to be sent. The chat answers Busy when the recipients cannot take more.
+
+Invariants:
+- At most `chunk_bytes` of input are held unparsed, and at most `piece_lines` of it as lines.
+- A client that is over a limit is read later and loses nothing, unless it hangs up: then only the lines that its limits
+  admit at that moment are handled.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 _LEAST_LINE_COST = 32
 # Answers of fewer bytes are charged together with others.
 _LEAST_ANSWER_COST = 1_024
-# Nothing can be sent any more, or nothing is to be.
+# Reasons after which nothing is sent: nothing can be, or nothing should be.
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
 
@@ -66,7 +67,7 @@ class ServerContext:
 
 
 class Announcer:
-    """Tells those who are here of departures that had to wait."""
+    """Announces departures that had to wait at a gate."""
 
     def __init__(self, loop: Loop, chat: Chat) -> None:
         self._loop = loop
@@ -74,7 +75,7 @@ class Announcer:
         self._running = False
 
     def wake(self) -> None:
-        """Somebody has left."""
+        """Announce the departures that are pending."""
         if not self._running and self._chat.announce_departures() is not None:
             self._running = True
             gevent.spawn_raw(self._run)
@@ -133,7 +134,7 @@ class Connection:
         self._name = ""
         self._transport = transport
         self._context = context
-        self._subscriber = Subscriber(transport, audience, context.delivery, self._lost)
+        self._subscriber = Subscriber(transport, audience, context.delivery, self._on_lost)
         self._session = Session(self._subscriber)
         self._waiter = Waiter(context.loop, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
@@ -152,7 +153,7 @@ class Connection:
         self._readable: Any = context.loop.loop.io(transport.fileno(), _READ)
 
     def run(self, idle_s: float, idle_notice: DisconnectNotice | None) -> None:
-        """The whole conversation; the body of the client's greenlet. `idle_s` 0 means no idle time-out."""
+        """Serve the client until it leaves; the body of its greenlet. `idle_s` 0 means no idle time-out."""
         reason = CloseReason.FAULT
         try:
             self._waiter.start(idle_s, self._context.limits.login_s)
@@ -167,18 +168,18 @@ class Connection:
             self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
 
     def refuse(self, reason: NoticeReason) -> None:
-        """Send the reason for the refusal, and close; instead of `run`."""
+        """Send the reason for the refusal, and close. Called instead of `run`."""
         self._end(CloseReason.REFUSED, DisconnectNotice(reason, as_error=True))
 
     def shut_down(self) -> None:
-        """The server is stopping: say so, and close."""
+        """Tell the client that the server is stopping, and close."""
         if not self._closing and not self._waiter.ended:
             self._context.chat.close(self._session)
             self._subscriber.deliver(DisconnectNotice(NoticeReason.SHUTDOWN))
             self._waiter.interrupt(CloseReason.SHUTDOWN)
 
     def drop(self) -> None:
-        """There is no time left: close at once."""
+        """Close at once, without sending what is pending."""
         self._subscriber.close()
         self._waiter.interrupt(CloseReason.RESET)
 
@@ -188,8 +189,8 @@ class Connection:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
         sniffer: Sniffer | None = Sniffer(limits.line_bytes)
         while True:
-            # Waiting before each read, not only when there is nothing, is also how a client that never pauses lets
-            # everyone else have their turn.
+            # Waits before each read, not only when nothing is readable, so that a client that never pauses yields to
+            # the others.
             if self._subscriber.answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
             overdue = self._waiter.until_input(readable)
@@ -212,25 +213,25 @@ class Connection:
             self._charge(max(len(chunk), _LEAST_LINE_COST * chunk.count(b"\n")), now)
             lines = 0
             pieces = self._pieces(chunk)
-            # Those are the only references to it: a client that is held back holds back one copy of its input.
+            # The pieces are its only references, so that a client that waits keeps one copy of its input.
             del chunk
             for piece in pieces:
-                batch = self._framing.feed(piece)
-                lines += len(batch)
-                if batch and not self._handle_in_time(batch):
+                complete = self._framing.feed(piece)
+                lines += len(complete)
+                if complete and not self._handle_in_time(complete):
                     return CloseReason.QUIT
-                del batch
+                del complete
             if not lines:
                 if overdue:
                     return CloseReason.IDLE
                 self._wait_for_bytes(now)
-            # Otherwise a client that says nothing more would keep its last chunk in memory.
+            # Otherwise an idle client would keep its last chunk in memory.
             del pieces, piece
 
     def _pieces(self, chunk: bytes) -> Iterable[bytes]:
-        """Divide a chunk so that each piece is at most one batch."""
+        """Divide a chunk into pieces of at most `piece_bytes` and `piece_lines`."""
         limits = self._context.limits
-        size, lines = limits.batch_bytes, limits.batch_lines
+        size, lines = limits.piece_bytes, limits.piece_lines
         if len(chunk) <= size and chunk.count(b"\n") <= lines:
             return (chunk,)
         return _divided(chunk, size, lines)
@@ -272,8 +273,8 @@ class Connection:
         delay_s = self._bytes.delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)
-        # The first bytes of a connection are charged to its address but do not wait for it: however busy the others of
-        # that address are, a newcomer can log in.
+        # The first bytes of a connection are charged to its address but do not wait for it, so that a newcomer can log
+        # in however busy the address is.
         address = self._address
         if address is None or self._spent < self._context.limits.login_chunk_bytes:
             return
@@ -317,7 +318,7 @@ class Connection:
         return True
 
     def _do(self, command: Command) -> bool:
-        """Carry out one command, waiting where the chat says so; False when the client has left."""
+        """Run one command, waiting where the chat asks for it; False when the client has left."""
         if type(command) is Login and self._session.name is None:
             return self._log_in(command)
         return self._finish(command, self._context.chat.handle(self._session, command))
@@ -334,7 +335,7 @@ class Connection:
         left = not self._finish(command, self._context.chat.handle(self._session, command))
         if self._session.name is not None:
             self._name = self._session.name.shown
-            # What a login is answered with is not charged to its client: it can list everyone, and logins have a limit.
+            # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._charged = self._subscriber.answered
             self._waiter.logged_in()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
@@ -359,7 +360,7 @@ class Connection:
         return True
 
     def _pay_for_answers(self) -> None:
-        """Between two lines: what the first was answered with has to be sent, and paid for."""
+        """Between two lines: charge the answer to the first, and wait until it is paid for and sent."""
         limits, subscriber = self._context.limits, self._subscriber
         if subscriber.answer_bytes > limits.answer_bytes:
             self._wait_for_answers(pending=True)
@@ -370,7 +371,7 @@ class Connection:
             self._waiter.active()
 
     def _wait_for_answers(self, pending: bool) -> None:
-        """Wait until this client's own answers are sent: it asks faster than it reads."""
+        """Wait until this client, which asks faster than it reads, has been sent its answers."""
         subscriber = self._subscriber
         with closing_watcher(self._context.loop.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while subscriber.answer_bytes and not subscriber.closed:
@@ -380,7 +381,7 @@ class Connection:
 
     # --- The end -----------------------------------------------------------------------------------------------------
 
-    def _lost(self, reason: CloseReason, error: str) -> None:
+    def _on_lost(self, reason: CloseReason, error: str) -> None:
         if error:
             self._log_fault(error)
         self._waiter.interrupt(reason)
@@ -389,7 +390,7 @@ class Connection:
         self._context.log(LogEvent.FAULT, conn=self.number, name=self._name, error=error)
 
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
-        """Leave the chat, send what is pending, close. Whatever happens here, the socket ends up closed."""
+        """Leave the chat, send what is pending, close. The socket is closed even if this fails."""
         try:
             self._closing = True
             self._waiter.start_closing()
@@ -409,7 +410,7 @@ class Connection:
             self._close(reason)
 
     def _flush(self, reason: CloseReason) -> CloseReason:
-        """Send what is pending and the end of the stream, then wait a moment for the other side to end too."""
+        """Send what is pending and FIN, then wait a moment for the peer to close too."""
         limits = self._context.limits
         flush = Timeout(limits.flush_s)
         try:
@@ -442,7 +443,7 @@ class Connection:
                 self._waiter.until(writable)
 
     def _read_to_the_end(self) -> None:
-        # Closing while input is unread would be a reset, which can cost the peer its last lines.
+        # Closing with unread input would reset the connection, which can cost the peer its last lines.
         while True:
             self._waiter.until(self._readable)
             try:

@@ -1,30 +1,31 @@
 """What each client is sent: in order, bounded, and once per flush. Knows no dialect's words and no greenlets.
 
-A *turn* is everything that is said between two flushes. An `Audience` collects its own turn: each event is encoded
-once and appended once. What one client is sent is that sequence of bytes with its private frames in between, at the
-offsets where they were made, and with holes for what it does not hear. Such a place is a *splice*. At the end of
-the turn `Delivery` gives every subscriber its share, in one send.
+A *batch* is what is published to an audience between two flushes. An `Audience` encodes each event once and appends it
+once. One client receives that sequence of bytes, with its private frames inserted at the offsets where they were made,
+and with holes for the events that it does not receive. An insertion or a hole is a *splice*. At the flush `Delivery`
+sends every subscriber its share, in one send.
 
-States of a Subscriber, and what holds in each:
-- detached: in neither of its audience's dictionaries; it only gets private frames.
-- in sync:  subscribed, no splices in this turn, nothing backlogged. It is in `Audience.in_sync`, and all that a
-  turn does for it is one `send` of the shared bytes.
-- spliced:  it has splices in this turn. It is in `Delivery._spliced` once, and not in `in_sync`.
+Conditions of a Subscriber; several can hold at once:
+- subscribed: it receives the audience's batches. One that is not gets private frames only, and is in neither of the
+  audience's dictionaries.
+- spliced:    it has splices in this batch. It is in `Delivery._spliced` once, and not in `Audience.in_sync`.
 - backlogged: its socket did not take everything. It has a watcher, and is in `Audience.backlogged` if it is subscribed.
-- closed:   nothing is kept, nothing is sent.
+- in sync:    subscribed, and neither spliced nor backlogged. It is in `Audience.in_sync`, and a batch costs it one
+  `send` of the shared bytes.
+- closed:     nothing is kept and nothing is sent; none of the others holds.
 
-People who come and go in a large room are announced a few times per second, with everything that is said meanwhile:
-each such turn costs one send for every member. Until then their turn stays open. A client with private frames gets
-them at once, after what the turn has said so far, and the rest when the turn ends.
+In a large room, arrivals and departures are announced a few times per second, together with everything said meanwhile,
+because each batch costs one send per member. Until then the batch stays open. A client with private frames gets them at
+once, after what the batch holds so far, and the rest when the batch ends.
 
 Invariants:
-- Nothing here waits, and nothing one client is sent is reordered.
-- One client's failure never affects another: whatever goes wrong with one, a lack of memory included, ends that one
-  alone and later.
-- The bytes of a turn are shared by all who wait for them. Less than half of a turn is kept as a copy, so that the
-  memory a client holds on to is never more than twice the bytes it is counted with.
-- The bytes that wait for one client are at most `queue_bytes`, plus its own answers, counted until
-  the last answer of their turn is sent.
+- Nothing here waits, and the bytes for one client are never reordered.
+- One client's failure never affects another: any error, a lack of memory included, ends only the client that it
+  concerns, and only after the others have been sent the batch.
+- All clients that wait for a batch share its bytes. A remainder of less than half of a batch is copied, so the memory
+  that a client holds is never more than twice the bytes it is charged for.
+- The bytes that wait for one client are at most `queue_bytes`, plus its own answers, which are counted until the last
+  answer of their batch is sent.
 - Only this module writes to a client's socket until it is closed.
 """
 
@@ -53,22 +54,22 @@ from geventchat.settings import Limits
 
 _FOREVER = sys.maxsize
 _WRITE = 2
-# As many buffers as one call takes without a list that is expensive to build.
+# Buffers per sendmsg call: more would make the list expensive to build.
 _GATHER = 128
-# A turn of fewer bytes is not a flood: it goes out at once.
+# A batch of fewer bytes is not a flood: it is sent at once.
 _FLOOD_BYTES = 1_024
-# One more look for this many members: a look costs the loop about as much as two sends.
-_MEMBERS_PER_LOOK = 8
+# One extra poll of the event loop per this many members: a poll costs about as much as two sends.
+_MEMBERS_PER_POLL = 8
 # A reader is behind when this share of its queue is in use.
 _BEHIND_SHARE = 4
-# How long it takes to see whether a reader reads: TCP announces new room in large steps.
+# How long it takes to find out whether a client reads: TCP announces window space in large steps.
 _PROBE_S = 6.0
 # What can be said at once to readers that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
-# A turn in which people only come and go stays open for this long in a room with at least this many members.
+# A batch of arrivals and departures alone stays open for this long in a room with at least this many members.
 _PRESENCE_S = 0.1
 _PRESENCE_MEMBERS = 500
-# After a lack of memory, how long until the same turn is tried again.
+# How long after a MemoryError the same batch is tried again.
 _RETRY_S = 0.05
 
 Buffer = bytes | bytearray | memoryview
@@ -83,7 +84,7 @@ class Socket(Protocol):
 
 
 class Audience:
-    """Everyone who hears the same bytes: one dialect, one framing, one set of rooms."""
+    """Everyone who receives the same bytes: one dialect, one framing, one set of rooms."""
 
     __slots__ = (
         "_delivery",
@@ -91,13 +92,13 @@ class Audience:
         "_gates",
         "_wrap",
         "backlogged",
+        "batch_ended_at",
         "credit",
         "dialect",
         "in_sync",
+        "outgoing",
         "size",
         "slow_readers",
-        "turn",
-        "turn_ended_at",
         "urgent",
     )
 
@@ -107,28 +108,28 @@ class Audience:
         self._delivery = delivery
         self._frames: list[bytes] = []
         self.size = 0
-        # What is being handed out in this flush.
-        self.turn = memoryview(b"")
+        # The bytes that the current flush sends; empty between flushes.
+        self.outgoing = memoryview(b"")
         self.in_sync: dict[Subscriber, Callable[[bytes], int]] = {}
         self.backlogged: dict[Subscriber, None] = {}
-        # Members that are behind and keep reading; while there are any, speakers get no more than the floor rate.
+        # Members that are behind and keep reading. While this is not 0, speakers get no more than the floor rate.
         self.slow_readers = 0
         self.credit = delivery.floor_bucket()
-        self.turn_ended_at = 0.0
-        # Something has been said in this turn besides who came and went.
+        self.batch_ended_at = 0.0
+        # This batch holds more than arrivals and departures.
         self.urgent = False
         self._gates: list[rooms.Gate] = []
 
     def delay_s(self) -> float:
-        """How long until something can be said: as long as the turn takes, or until the floor rate allows it."""
-        if self.size >= self._delivery.turn_bytes:
+        """How long until something can be said: 0, until the floor rate allows it, or infinity while the batch is full."""
+        if self.size >= self._delivery.outgoing_bytes:
             return math.inf
         if self.slow_readers:
             return self.credit.delay_s(self.size, self._delivery.clock.monotonic())
         return 0.0
 
     def attach(self, gate: rooms.Gate) -> None:
-        """Pump this gate whenever the delay may have become shorter."""
+        """Pump this gate whenever the delay can have become shorter."""
         self._gates.append(gate)
 
     def detach(self, gate: rooms.Gate) -> None:
@@ -136,7 +137,7 @@ class Audience:
         self._gates.remove(gate)
 
     def pump(self) -> None:
-        """The delay may have become shorter."""
+        """Let the gates check the delay again: it can have become shorter."""
         for gate in self._gates:
             gate.pump()
 
@@ -146,7 +147,7 @@ class Audience:
         if not frame:
             return
         if not self._frames:
-            self._delivery.turn_started(self)
+            self._delivery.batch_started(self)
         if not self.urgent and not isinstance(event, Joined | Left):
             self.urgent = True
             self._delivery.arm()
@@ -157,25 +158,25 @@ class Audience:
             author.exclude(start, end)
 
     def joined(self) -> bytes:
-        """Everything said in this turn."""
+        """The bytes of this batch so far."""
         return self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
 
-    def end_turn(self, turn: bytes) -> None:
-        """The turn has ended and was this; the next one begins at offset zero."""
-        self._frames, self.size, self.turn = [], 0, memoryview(turn)
+    def end_batch(self, batch: bytes) -> None:
+        """Close this batch, whose bytes are passed in. The next one begins at offset zero."""
+        self._frames, self.size, self.outgoing = [], 0, memoryview(batch)
         self.urgent = False
-        self.turn_ended_at = self._delivery.clock.monotonic()
+        self.batch_ended_at = self._delivery.clock.monotonic()
 
     def stays_open_s(self, now: float) -> float:
-        """How much longer this turn stays open, if it is one that can."""
+        """How much longer this batch can stay open; 0 when it must be sent now."""
         members = len(self.in_sync) + len(self.backlogged)
-        if self.urgent or members < _PRESENCE_MEMBERS or self.size >= self._delivery.turn_bytes:
+        if self.urgent or members < _PRESENCE_MEMBERS or self.size >= self._delivery.outgoing_bytes:
             return 0.0
-        return max(0.0, self.turn_ended_at + _PRESENCE_S - now)
+        return max(0.0, self.batch_ended_at + _PRESENCE_S - now)
 
 
 class Subscriber:
-    """One client's share of what is said, and what it is sent alone."""
+    """One client's share of its audience's batches, and its private frames."""
 
     __slots__ = (
         "_answers_end",
@@ -184,7 +185,7 @@ class Subscriber:
         "_delivery",
         "_direct",
         "_lag",
-        "_lost",
+        "_on_lost",
         "_queued",
         "_send",
         "_sent",
@@ -206,32 +207,37 @@ class Subscriber:
         socket: Socket,
         audience: Audience,
         delivery: Delivery,
-        lost: Callable[[CloseReason, str], None],
+        on_lost: Callable[[CloseReason, str], None],
     ) -> None:
-        """`lost` is called once when nothing more can be sent, with the traceback after a fault."""
+        """`on_lost` is called once when nothing more can be sent, with the traceback after a fault."""
         self.audience = audience
         self.closed = False
         self._socket = socket
         self._send = socket.send
         self._delivery = delivery
-        self._lost = lost
-        # Which part of the turn is heard: nothing (0, 0), from the offset of the login, up to the offset of the
-        # departure.
+        self._on_lost = on_lost
+        # The part of the batch that this client receives: none (0, 0), from the offset of its login, or up to that of
+        # its departure.
         self._start = self._stop = 0
-        # (start, end, frame): at `start` insert the frame, and go on at `end`.
+        # (start, end, frame): at `start` insert the frame, then continue at `end`.
         self._splices: list[tuple[int, int, bytes | bytearray]] = []
-        # Frames made for this client alone in this turn.
+        # Bytes of private frames in this batch.
         self.frame_bytes = 0
         self._backlog: deque[Buffer] | None = None
         self.backlog_bytes = 0
         self._watcher: Any = None
-        # Bytes that have gone into and out of the backlog, ever.
+        # Total bytes that have gone into and out of the backlog.
         self._queued = self._sent = 0
-        # Bytes of answers that are waiting; of all answers ever; of those whose turn has ended; where the last of
-        # them ends.
+        # Bytes of answers that are waiting; of all answers so far; of those whose batch has been flushed; and the offset
+        # in the backlog at which the last of these ends.
         self.answer_bytes = self.answered = self._answers_flushed = self._answers_end = 0
         self._direct: _DirectGates | None = None
         self._lag: _Lag | None = None
+
+    @property
+    def subscribed(self) -> bool:
+        """True while this client receives what its audience is sent."""
+        return self._stop == _FOREVER
 
     @property
     def idle(self) -> bool:
@@ -240,13 +246,13 @@ class Subscriber:
 
     @property
     def spliced(self) -> bool:
-        """True when this turn is not just what the audience hears."""
+        """True when this client's share differs from what its audience receives."""
         return bool(self._splices)
 
     @property
     def can_wait(self) -> bool:
-        """True when this client needs nothing before the turn ends."""
-        return self._stop == _FOREVER and not self.frame_bytes
+        """True when nothing is due to this client before the batch ends."""
+        return not self.frame_bytes and self.subscribed
 
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
@@ -273,11 +279,11 @@ class Subscriber:
         return gates.strangers if stranger else gates.contacts
 
     def subscribe(self) -> None:
-        """Hear the audience from now on."""
+        """Receive what the audience is sent, from now on."""
         audience = self.audience
         self._start, self._stop = audience.size, _FOREVER
         if self._watcher is not None:
-            # Answers from before the login are still waiting; what is said from now on waits behind them.
+            # Answers from before the login still wait; later events queue up behind them.
             audience.backlogged[self] = None
         if audience.size:
             self._splice(self._start, self._start, b"")
@@ -285,7 +291,7 @@ class Subscriber:
             audience.in_sync[self] = self._send
 
     def unsubscribe(self) -> None:
-        """Stop hearing the audience; what was said before is still delivered."""
+        """Stop receiving what the audience is sent; earlier events are still delivered."""
         audience = self.audience
         size = audience.size
         self._stop = size
@@ -297,7 +303,7 @@ class Subscriber:
             audience.in_sync.pop(self, None)
 
     def exclude(self, start: int, end: int) -> None:
-        """Leave a hole. What one speaker says in a row makes one hole."""
+        """Leave a hole. Adjacent holes become one."""
         splices = self._splices
         if splices:
             last_start, last_end, frame = splices[-1]
@@ -307,27 +313,27 @@ class Subscriber:
         if end <= self._stop:
             self._splice(start, end, b"")
 
-    def deliver_turn(self, ended: bool) -> None:
-        """Send what the turn was for this client, or, if it has not ended, what it has been so far."""
+    def deliver_batch(self, ended: bool) -> None:
+        """Send this client's share of the batch, or, if the batch has not ended, of what it holds so far."""
         splices, self._splices = self._splices, []
         frame_bytes, self.frame_bytes = self.frame_bytes, 0
         if self.closed:
             return
-        turn, cursor, stop = self.audience.turn, self._start, self._stop
+        outgoing, cursor, stop = self.audience.outgoing, self._start, self._stop
         pieces: list[Buffer] = []
         for start, end, frame in splices:
             if start > cursor:
-                pieces.append(turn[cursor:start])
+                pieces.append(outgoing[cursor:start])
             if frame:
                 pieces.append(frame)
             if end > cursor:
                 cursor = end
-        if stop > cursor and cursor < len(turn):
-            pieces.append(turn[cursor:stop])
-        hears = stop == _FOREVER
-        self._start, self._stop = 0, _FOREVER if hears else 0
-        if hears and not ended:
-            self._start = len(turn)
+        if stop > cursor and cursor < len(outgoing):
+            pieces.append(outgoing[cursor:stop])
+        subscribed = stop == _FOREVER
+        self._start, self._stop = 0, _FOREVER if subscribed else 0
+        if subscribed and not ended:
+            self._start = len(outgoing)
             self._splices.append((self._start, self._start, b""))
         if not self._backlog:
             pieces = self._transmit(pieces)
@@ -337,13 +343,13 @@ class Subscriber:
             self._answers_flushed, self._answers_end = self.answered, self._queued
         if not self._backlog:
             self.answer_bytes = 0
-            if hears and not self._splices:
+            if subscribed and not self._splices:
                 self.audience.in_sync[self] = self._send
         if self._direct is not None:
-            self._direct.turn_ended(frame_bytes)
+            self._direct.batch_ended(frame_bytes)
 
     def enqueue(self, data: Buffer) -> None:
-        """The socket takes nothing now: keep this until it does. A client that is too far behind is abandoned."""
+        """Keep this until the socket takes it. Abandon the client if it is too far behind."""
         if self.closed:
             return
         if self.backlog_bytes - self.answer_bytes + len(data) > self._delivery.limits.queue_bytes:
@@ -354,19 +360,19 @@ class Subscriber:
         if self._watcher is None:
             self._watcher = self._delivery.loop.loop.io(self._socket.fileno(), _WRITE)
             self._watcher.start(self._writable)
-            if self._stop == _FOREVER:
+            if self.subscribed:
                 self.audience.backlogged[self] = None
         self._backlog.append(_own_or_shared(data))
         self.backlog_bytes += len(data)
         self._queued += len(data)
-        if self._lag is None and self._stop == _FOREVER and self.backlog_bytes > self._delivery.behind_bytes:
+        if self._lag is None and self.backlog_bytes > self._delivery.behind_bytes and self.subscribed:
             self._lag = _Lag(self._delivery.clock.monotonic(), self.taken)
             self._delivery.fell_behind(self)
             self._count_slow(True)
 
     @property
     def taken(self) -> int:
-        """How many bytes of the backlog, ever, have left this machine."""
+        """Total bytes of the backlog that have left this machine."""
         return self._sent - _unsent_by_kernel(self._socket)
 
     @property
@@ -375,7 +381,7 @@ class Subscriber:
         return self._lag is not None and self._lag.reads
 
     def probe(self, now: float) -> None:
-        """See whether this client, which is behind, keeps reading."""
+        """Check whether this client, which is behind, keeps reading."""
         lag = self._lag
         if lag is not None and now - lag.since >= _PROBE_S:
             taken = self.taken
@@ -386,14 +392,14 @@ class Subscriber:
                 lag.reads = reads
                 self._count_slow(reads)
 
-    def lose(self, reason: CloseReason, error: str) -> None:
-        """Nothing more can be sent: let go of everything."""
+    def connection_lost(self, reason: CloseReason, error: str) -> None:
+        """Close after a failure: nothing more can be sent."""
         if not self.closed:
             self.close()
-            self._lost(reason, error)
+            self._on_lost(reason, error)
 
     def close(self) -> None:
-        """Let go of the socket and drop what is pending."""
+        """Release the socket and drop what is pending."""
         self.closed = True
         self._unwatch()
         self._backlog = None
@@ -414,7 +420,7 @@ class Subscriber:
         if self._splices:
             start, end, before = self._splices[-1]
             if start == end == offset and before:
-                # One buffer for what stands side by side: thousands of tiny answers would cost more than they contain.
+                # Adjacent frames share a buffer: thousands of tiny answers would cost more memory than they contain.
                 joined = before if isinstance(before, bytearray) else bytearray(before)
                 joined += frame
                 self._splices[-1] = (start, end, joined)
@@ -428,7 +434,7 @@ class Subscriber:
         self._splices.append((start, end, frame))
 
     def _transmit(self, pieces: list[Buffer]) -> list[Buffer]:
-        """Send as much as the socket takes; what is left."""
+        """Send as much as the socket takes; return what is left."""
         at = 0
         try:
             if len(pieces) == 1:
@@ -458,7 +464,7 @@ class Subscriber:
                 self._progressed()
                 return
             except Exception as error:
-                self.lose(*_failure(error))
+                self.connection_lost(*_failure(error))
                 return
             self.backlog_bytes -= sent
             self._sent += sent
@@ -472,7 +478,7 @@ class Subscriber:
         self._backlog = None
         self._progressed()
         self._unwatch()
-        if self._stop == _FOREVER and not self._splices:
+        if self.subscribed and not self._splices:
             self.audience.in_sync[self] = self._send
 
     def _progressed(self) -> None:
@@ -506,7 +512,7 @@ class Subscriber:
 
 
 class _Lag:
-    """How a client that is behind has been reading since some moment."""
+    """Progress of a client that is behind, since the last probe."""
 
     __slots__ = ("reads", "since", "taken")
 
@@ -518,7 +524,7 @@ class _Lag:
 
 
 class _DirectGates:
-    """What direct messages to one client have to pass: one gate for people it has written to, one for strangers."""
+    """The gates for direct messages to one client: one for people it has written to, one for strangers."""
 
     __slots__ = ("_delivery", "_strangers", "_subscriber", "contacts", "strangers")
 
@@ -531,17 +537,17 @@ class _DirectGates:
         self.strangers = Gate(delivery.loop, self._stranger_delay_s)
 
     def charge_stranger(self, cost: int) -> None:
-        """Count what a stranger said."""
+        """Charge a stranger's message."""
         self._strangers.charge(cost, self._delivery.clock.monotonic())
 
-    def turn_ended(self, frame_bytes: int) -> None:
-        """Count what a turn brought this client, and look at who waits."""
+    def batch_ended(self, frame_bytes: int) -> None:
+        """Charge the private frames of a batch, and let waiting senders pass if they now can."""
         if self._subscriber.reads_slowly:
             self._subscriber.audience.credit.charge(frame_bytes, self._delivery.clock.monotonic())
         self.pump()
 
     def pump(self) -> None:
-        """Something has changed: look at who waits."""
+        """Let waiting senders pass if they now can."""
         self.contacts.pump()
         self.strangers.pump()
 
@@ -549,10 +555,10 @@ class _DirectGates:
         subscriber = self._subscriber
         if subscriber.closed:
             return 0.0
-        if subscriber.frame_bytes >= self._delivery.turn_bytes:
+        if subscriber.frame_bytes >= self._delivery.outgoing_bytes:
             return math.inf
         if subscriber.reads_slowly:
-            # What the room says and what is said to this client alone add up to the floor rate.
+            # The room's events and this client's private frames share the floor rate.
             audience = subscriber.audience
             said = audience.size + subscriber.frame_bytes
             return audience.credit.delay_s(said, self._delivery.clock.monotonic())
@@ -566,13 +572,12 @@ class _DirectGates:
 
 
 class Delivery:
-    """Hands out each turn, as a callback of the loop, after everything readable has been read and handled.
+    """Sends each batch, as a callback of the event loop, after everything readable has been read and handled.
 
-    So all that a turn says goes to each member in one send: the kernel's send costs the same for one message as for
-    fifty. Where several people talk without a pause, what one turn finds readable is only what had arrived by then;
-    the rest would cost everyone another send a moment later. So a turn that says much is held back for a few looks
-    at the loop, none of which waits, until it says as much as the one before: never longer than a fraction of what
-    handing it out takes.
+    So each member gets a batch in one send: the kernel's send costs the same for one message as for fifty. While
+    several people talk without a pause, one iteration of the loop reads only what has arrived by then, and the rest
+    would cost everyone another send a moment later. A large batch is therefore held back for a few non-blocking polls
+    of the loop, until it is as large as the one before. The polls take a fraction of the time that sending it takes.
     """
 
     def __init__(self, loop: Loop, clock: Clock, limits: Limits) -> None:
@@ -580,10 +585,10 @@ class Delivery:
         self.clock = clock
         self.limits = limits
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
-        self.turn_bytes = min(limits.turn_bytes, self.behind_bytes)
-        self._again: Any = loop.loop.timer(0)
-        self._later: Any = None
-        self._looks = 0
+        self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
+        self._poll_timer: Any = loop.loop.timer(0)
+        self._flush_timer: Any = None
+        self._extra_polls = 0
         self._last_said = 0
         self._due = False
         self._changed: list[Audience] = []
@@ -597,37 +602,37 @@ class Delivery:
         return Gate(self.loop, delay_s)
 
     def floor_bucket(self) -> TokenBucket:
-        """What can be said to readers that are behind."""
+        """A token bucket for what is sent to clients that are behind."""
         rate = self.limits.floor_bytes_per_s
         return TokenBucket(rate, rate * _FLOOR_BURST_S)
 
-    def turn_started(self, audience: Audience) -> None:
-        """Something has been said to this audience."""
+    def batch_started(self, audience: Audience) -> None:
+        """Flush this audience, which has published its first event since the last flush."""
         self._changed.append(audience)
         self.arm()
 
     def spliced(self, subscriber: Subscriber) -> None:
-        """This client's turn differs from its audience's."""
+        """Flush this client, whose share differs from what its audience receives."""
         self._spliced.append(subscriber)
         self.arm()
 
     def abandon(self, subscriber: Subscriber, reason: CloseReason, error: str = "") -> None:
-        """Nothing more can be sent to this client; it is closed once the turn has been handed to everybody else."""
+        """Close this client, to which nothing more can be sent, once everyone else has been sent the batch."""
         self._abandoned.append((subscriber, reason, error))
         self.arm()
 
     def fell_behind(self, subscriber: Subscriber) -> None:
-        """See from time to time whether this client keeps reading."""
+        """Probe this client from time to time."""
         self._behind[subscriber] = None
         self._start_probing()
 
     def caught_up(self, subscriber: Subscriber) -> None:
-        """This client is no longer behind."""
+        """Stop probing this client."""
         self._behind.pop(subscriber, None)
 
     def _start_probing(self) -> None:
         if self._behind and self._prober is None:
-            # A new one each time: the loop's timers do not start over.
+            # A new one each time: the loop's timers cannot be restarted.
             self._prober = self.loop.loop.timer(_PROBE_S / 6)
             self._prober.start(self._probe)
 
@@ -640,85 +645,85 @@ class Delivery:
         self._start_probing()
 
     def arm(self) -> None:
-        """See to it that the turn is handed out."""
+        """Schedule a flush."""
         if not self._due:
             self._due = True
             self.loop.loop.run_callback(self._flush)
 
     def _flush(self) -> None:
-        if self._worth_another_look():
-            # Not another callback: the loop runs those before it looks at its sockets.
-            self._again.start(self._flush)
+        if self._worth_another_poll():
+            # A timer, not a callback: the loop runs callbacks before it polls its sockets.
+            self._poll_timer.start(self._flush)
             return
         self._due = False
         try:
-            turns = [audience.joined() for audience in self._changed]
+            batches = [audience.joined() for audience in self._changed]
         except MemoryError:
-            # Nothing has been handed out yet, so the same turn can be tried again.
+            # Nothing has been sent yet, so the same batch can be tried again.
             self._flush_in(_RETRY_S)
             return
         changed, self._changed = self._changed, []
         spliced, self._spliced = self._spliced, []
         now = self.clock.monotonic() if changed else 0.0
-        open_turns: dict[Audience, float] = {}
-        for audience, turn in zip(changed, turns, strict=True):
+        open_batches: dict[Audience, float] = {}
+        for audience, batch in zip(changed, batches, strict=True):
             open_s = audience.stays_open_s(now)
             if open_s:
-                open_turns[audience] = open_s
-                audience.turn = memoryview(turn)
+                open_batches[audience] = open_s
+                audience.outgoing = memoryview(batch)
             else:
-                audience.end_turn(turn)
-                self._hand_out(audience, turn)
+                audience.end_batch(batch)
+                self._send_to_members(audience, batch)
         for subscriber in spliced:
-            if subscriber.audience not in open_turns:
-                self._deliver_turn(subscriber, ended=True)
+            if subscriber.audience not in open_batches:
+                self._deliver_batch(subscriber, ended=True)
                 continue
             if not subscriber.can_wait:
-                self._deliver_turn(subscriber, ended=False)
+                self._deliver_batch(subscriber, ended=False)
             if subscriber.spliced:
                 self._spliced.append(subscriber)
         for audience in changed:
-            audience.turn = memoryview(b"")
-            if audience not in open_turns:
+            audience.outgoing = memoryview(b"")
+            if audience not in open_batches:
                 audience.pump()
-        if open_turns:
-            self._changed[:0] = open_turns
-            self._flush_in(min(open_turns.values()))
+        if open_batches:
+            self._changed[:0] = open_batches
+            self._flush_in(min(open_batches.values()))
         abandoned, self._abandoned = self._abandoned, []
         for subscriber, reason, trace in abandoned:
-            subscriber.lose(reason, trace)
+            subscriber.connection_lost(reason, trace)
 
     def _flush_in(self, seconds: float) -> None:
-        if self._later is not None:
-            self._later.close()
-        self._later = self.loop.loop.timer(seconds)
-        self._later.start(self.arm)
+        if self._flush_timer is not None:
+            self._flush_timer.close()
+        self._flush_timer = self.loop.loop.timer(seconds)
+        self._flush_timer.start(self.arm)
 
-    def _worth_another_look(self) -> bool:
+    def _worth_another_poll(self) -> bool:
         said = members = 0
         for audience in self._changed:
-            if audience.size >= self.turn_bytes:
+            if audience.size >= self.outgoing_bytes:
                 return False
             said += audience.size
             members += len(audience.in_sync)
-        if _FLOOD_BYTES <= said < self._last_said and self._looks < members // _MEMBERS_PER_LOOK:
-            self._looks += 1
+        if _FLOOD_BYTES <= said < self._last_said and self._extra_polls < members // _MEMBERS_PER_POLL:
+            self._extra_polls += 1
             return True
-        self._looks = 0
+        self._extra_polls = 0
         self._last_said = said
         return False
 
-    def _hand_out(self, audience: Audience, turn: bytes) -> None:
+    def _send_to_members(self, audience: Audience, batch: bytes) -> None:
         if audience.slow_readers:
-            audience.credit.charge(len(turn), self.clock.monotonic())
-        whole = len(turn)
+            audience.credit.charge(len(batch), self.clock.monotonic())
+        whole = len(batch)
         short: list[tuple[Subscriber, int]] = []
         for subscriber in audience.backlogged:
             if not subscriber.spliced:
-                self._enqueue(subscriber, turn)
+                self._enqueue(subscriber, batch)
         for subscriber, send in audience.in_sync.items():
             try:
-                sent = send(turn)
+                sent = send(batch)
             except BlockingIOError:
                 sent = 0
             except Exception as error:
@@ -728,11 +733,11 @@ class Delivery:
                 short.append((subscriber, sent))
         for subscriber, sent in short:
             del audience.in_sync[subscriber]
-            self._enqueue(subscriber, audience.turn[sent:])
+            self._enqueue(subscriber, audience.outgoing[sent:])
 
-    def _deliver_turn(self, subscriber: Subscriber, ended: bool) -> None:
+    def _deliver_batch(self, subscriber: Subscriber, ended: bool) -> None:
         try:
-            subscriber.deliver_turn(ended)
+            subscriber.deliver_batch(ended)
         except Exception as error:
             self.abandon(subscriber, *_failure(error))
 
@@ -744,7 +749,7 @@ class Delivery:
 
 
 def _failure(error: Exception) -> tuple[CloseReason, str]:
-    """Why a client is abandoned: a lost connection is normal, anything else is a fault to be logged."""
+    """The reason to abandon a client: a lost connection is normal, any other error is a fault to be logged."""
     if isinstance(error, OSError):
         return CloseReason.RESET, ""
     try:
@@ -754,7 +759,7 @@ def _failure(error: Exception) -> tuple[CloseReason, str]:
 
 
 def _own_or_shared(data: Buffer) -> Buffer:
-    """What to keep: a view of shared bytes, unless most of them are not needed."""
+    """What to keep: the view of shared bytes, or a copy if the view uses less than half of them."""
     if isinstance(data, memoryview) and 2 * len(data) < len(data.obj):  # type: ignore[arg-type]
         return bytes(data)
     return data

@@ -2,7 +2,7 @@
 
 Invariants of Gate:
 - Clients that wait are admitted one at a time, one address after the other, so that a thousand clients of one
-  address delay another address by one turn.
+  address delay another address by one admission.
 - Waiting clients are never overtaken: while the queue is not empty, the gate is closed to all others.
 """
 
@@ -22,8 +22,8 @@ from geventchat.net.waiter import closing_watcher
 class TokenBucket:
     """Allows `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Pure.
 
-    All it keeps is when it will be full again: each token that is taken puts that off by the time it takes to come
-    back. More can be charged than there is; then the next one waits.
+    Its only state is the time at which it will be full again: each token taken postpones that by the time that one token
+    takes to return. Charging more tokens than there are leaves a debt, which the next caller waits for.
     """
 
     __slots__ = ("_burst", "_full_at", "_per_s", "_token_s")
@@ -35,14 +35,14 @@ class TokenBucket:
         self._full_at = 0.0
 
     def take(self, wanted: int, now: float) -> int:
-        """Take up to this many whole tokens; returns how many there were."""
-        full_at, there = self._full_at, self._burst
+        """Take up to this many whole tokens; returns how many were taken."""
+        full_at, available = self._full_at, self._burst
         if full_at <= now:
             full_at = now
         else:
-            there -= (full_at - now) * self._per_s
-        # A millionth short of a token is a token; otherwise rounding could ask for a wait too short for any clock.
-        granted = wanted if wanted <= there else max(0, int(there + 1e-6))
+            available -= (full_at - now) * self._per_s
+        # A token less a millionth counts as one; otherwise rounding could lead to a wait too short for any clock.
+        granted = wanted if wanted <= available else max(0, int(available + 1e-6))
         self._full_at = full_at + granted * self._token_s
         return granted
 
@@ -58,19 +58,19 @@ class TokenBucket:
         return delay_s if delay_s > 1e-9 else 0.0
 
     def is_full(self, now: float) -> bool:
-        """True when everything that was taken has come back."""
+        """True when the bucket is full again."""
         return self._full_at <= now
 
 
 class Waits(Protocol):
-    """Whoever waits at a gate."""
+    """Something that can wait at a gate."""
 
     def until_admitted(self, watcher: Any) -> None:
         """Wait until the watcher fires."""
 
 
 class Gate:
-    """Admits speakers as fast as `delay_s` allows: 0 when open, infinity when something else will call `pump`."""
+    """Admits speakers as fast as `delay_s` allows: 0 when open; infinity when `pump` will be called."""
 
     __slots__ = ("_admitting", "_delay_s", "_loop", "_passing", "_timer", "_waiting")
 
@@ -78,25 +78,25 @@ class Gate:
         self._loop = loop
         self._delay_s = delay_s
         self._waiting: dict[str, deque[Any]] = {}
-        # The one that has been woken and has not come through yet.
+        # The waiter that has been woken and has not entered yet.
         self._admitting: Any = None
         self._passing = False
         self._timer: Any = None
 
     def is_open(self) -> bool:
-        """True when something can be said now, by whoever was admitted or, with an empty queue, by anyone."""
+        """True when the admitted waiter, or, with an empty queue, anyone, can speak now."""
         if (self._waiting or self._admitting is not None) and not self._passing:
             return False
         return self._delay_s() <= 0
 
     @contextmanager
     def admission(self, waiter: Waits, address: str) -> Iterator[None]:
-        """Wait for admission. What is said inside must not wait."""
+        """Wait for admission. The body of the `with` must not wait."""
         with closing_watcher(self._loop.loop.async_()) as entry:
             self._waiting.setdefault(address, deque()).append(entry)
             try:
                 self.pump()
-                # An event that is sent before somebody waits for it is lost.
+                # An event that is sent before anyone waits for it is lost.
                 if self._admitting is not entry:
                     waiter.until_admitted(entry)
                 self._admitting = None
@@ -108,7 +108,7 @@ class Gate:
                 self.pump()
 
     def pump(self) -> None:
-        """Admit the next one if the gate is open, or see to it that somebody does when it is."""
+        """Admit the next waiter if the gate is open; otherwise set a timer for when it opens."""
         if not self._waiting or self._admitting is not None:
             return
         delay_s = self._delay_s()

@@ -1,4 +1,4 @@
-"""An address that accepts clients. Hands over a socket and the peer's host, and does not know what becomes of them."""
+"""An address that accepts clients. Passes on a socket and the peer's host, and knows nothing about connections."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from geventchat.settings import Listen
 _BACKLOG = 4_096
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_S = 0.5
+# How many clients are accepted in one iteration of the loop, when that many are waiting.
+_MOST_AT_ONCE = 100
 # Where an embedding program has patched the standard library, this is still the class without gevent.
 _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
 
 
 class CannotListen(OSError):
-    """An address cannot be listened on: which one, and why."""
+    """Listening on an address failed."""
 
     def __init__(self, listen: Listen, cause: OSError) -> None:
         where = f"{listen.host or '*'}:{listen.port}"
@@ -37,19 +39,21 @@ class CannotListen(OSError):
 
 
 class Listener(StreamServer):
-    """Accepts clients for one dialect. When the machine runs out of descriptors, it waits for one."""
+    """Accepts clients for one dialect. When the process runs out of descriptors, it pauses until one is free."""
 
     def __init__(self, listen: Listen, on_connect: Callable[[plain.socket, str], None], log: Log) -> None:
         self._on_connect = on_connect
         self._log = log
         self._retry: Any = None
         self._starved = False
+        # The iteration of the loop in which a client was accepted last.
+        self._iteration = 0
         super().__init__(_open(listen), self._on_connect)
 
     def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
         """Accept one client as a plain socket, which needs half the memory and time of a cooperative one.
 
-        Where gevent would print a traceback for each of a burst of errors, the log gets one line.
+        The log gets one line for a burst of errors, where gevent would print a traceback for each.
         """
         listening: Any = self.socket
         try:
@@ -66,12 +70,13 @@ class Listener(StreamServer):
         if self._starved:
             self._starved = False
             self._log(LogEvent.ACCEPT_RESUMED, listener=self.server_port)
+        self._adapt()
         sock = _Socket(listening.family, listening.type, listening.proto, fileno)
         sock.setblocking(False)
         return sock, address
 
     def do_handle(self, sock: plain.socket, address: Any) -> None:
-        """Hand the client over from the loop, so that its greenlet keeps nothing of the accept in memory."""
+        """Start the client from the loop, so that its greenlet does not keep the frames of the accept alive."""
         self._on_connect(sock, host_of(address[0]))
 
     @property
@@ -81,7 +86,7 @@ class Listener(StreamServer):
         return str(address[0]), int(address[1])
 
     def resume(self) -> None:
-        """A descriptor may be free again: try to accept."""
+        """Try to accept: a descriptor is perhaps free again."""
         if self._retry is not None:
             self._retry.close()
             self._retry = None
@@ -95,10 +100,18 @@ class Listener(StreamServer):
             self._retry = None
         super().close()
 
+    def _adapt(self) -> None:
+        """Try to accept several at once only while clients arrive in each iteration: a try in vain is expensive."""
+        iteration = getattr(self.loop, "iteration", 0)
+        if iteration != self._iteration:
+            storm = iteration == self._iteration + 1
+            self.max_accept = min(2 * self.max_accept, _MOST_AT_ONCE) if storm else 1
+            self._iteration = iteration
+
     def _pause(self, error: OSError) -> None:
         self.stop_accepting()
         if not self._starved:
-            # Once, however often it is tried: a log that fills up would be another problem.
+            # Logged once, not for each attempt, so that the log does not fill up.
             self._starved = True
             self._log(LogEvent.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
         self._retry = self.loop.timer(_RETRY_S)

@@ -1,7 +1,7 @@
 """Recognises a foreign protocol in the first bytes of a connection: an HTTP request or a TLS hello. Pure.
 
-A web page can make a visitor's browser send almost anything to any port, but not without a request line in front.
-Closing on that line, before anything behind it is read as a command, keeps web pages out of the chat.
+A web page can make a visitor's browser send almost anything to any port, but a request line always comes first. Closing on
+that line, before anything behind it is read as a command, keeps web pages out of the chat.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class ForeignProtocol(Enum):
-    """A protocol that is not ours; the value is what the log says."""
+    """A foreign protocol; the value is the word in the log."""
 
     HTTP = "http"
     TLS = "tls"
@@ -23,7 +23,7 @@ _LONG_REQUEST = re.compile(_TOKEN + rb" (?:/|\*|https?:)")
 
 
 class Sniffer:
-    """Looks at the first line of one connection until it is clear what it is."""
+    """Inspects the first line of one connection until the protocol is clear."""
 
     __slots__ = ("_head", "_limit")
 
@@ -33,12 +33,12 @@ class Sniffer:
         self._head = b""
 
     def feed(self, chunk: bytes) -> ForeignProtocol | bool:
-        """The foreign protocol, True when it is none, False while that is open and no line is complete."""
+        """The foreign protocol; True when it is none; False while undecided and no line is complete."""
         head = (self._head + chunk).lstrip(b"\r\n")
         line, end, _ = head.partition(b"\n")
         if line.startswith(b"\x16\x03"):
             return ForeignProtocol.TLS
-        # Only as much as there would be to look at if the line came byte by byte; otherwise its segments would decide.
+        # No more than if the line had come byte by byte; otherwise the result would depend on its segments.
         if _REQUEST.match(line[: self._limit + 1]):
             return ForeignProtocol.HTTP
         # A request line over the limit would be discarded as too long, and its headers and body read as commands.

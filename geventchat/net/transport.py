@@ -1,4 +1,4 @@
-"""The byte stream of one client: what is needed of it, and how a TCP connection is set up. Knows no lines."""
+"""The byte stream of one client: its interface, and the options of a TCP connection. Knows no lines."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Transport(Protocol):
 
 # The socket module has no name for it.
 _TCP_NOTSENT_LOWAT = 25
-# The kernel asks a silent peer for a sign of life after a minute, four times, 15 s apart, and gives up on one that
-# has taken nothing for two minutes. Quiet people notice nothing of it.
+# The kernel probes a silent peer after a minute, four times, 15 s apart, and gives up on one that has acknowledged
+# nothing for two minutes. A live peer answers the probes without its user noticing.
 TCP_OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000),
-    # The output of a turn is already joined; waiting for more would only delay it.
+    # Output is already sent in batches; waiting for more would only delay it.
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    # The kernel takes no more than it can send soon. Otherwise it would take megabytes for each client that does not
-    # read, and one that reads slowly would seem to stand still for seconds while they drain.
+    # The kernel accepts only what it can send soon. Otherwise it would buffer megabytes for each client that does not
+    # read, and a slow reader would seem to stand still for seconds while they drain.
     (socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, 131_072),
-    # telnet's Ctrl-C sends a byte out of band; in line it is found and removed like the rest of its sequence.
+    # telnet's Ctrl-C sends a byte out of band. In line, it is removed with the rest of its sequence.
     (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
 )
 

@@ -1,8 +1,8 @@
-"""Where a client's greenlet waits, and what can end its waiting. Does not know what a client says.
+"""Where a client's greenlet waits, and what can end the wait. Knows nothing of the protocol.
 
 Invariants of Waiter:
-- The greenlet waits here and nowhere else, so an idle time-out, a shutdown notice or a lost connection never
-  arrives in the middle of something.
+- The greenlet waits only here, so an idle time-out, a shutdown notice or a lost connection never interrupts a
+  command that is being handled.
 - The first reason to end the connection wins.
 - Idle time counts from the later of the last complete line's arrival and the handling of the last pending line.
   Bytes of an unfinished line are not activity, and input that has not been read yet is not silence.
@@ -29,14 +29,14 @@ from geventchat.clock import Clock
 T = TypeVar("T")
 
 _READ = 1
-# Closer to the deadline than a timer can be set.
+# The resolution of a timer.
 _SLACK_S = 1e-6
 # Where an embedding program has patched the standard library, this is still the real one.
 _epoll: Callable[[], select.epoll] = monkey.get_original("select", "epoll")
 
 
 class CloseReason(Enum):
-    """Why a connection ended; the value is what the log says."""
+    """Why a connection ended; the value is the word in the log."""
 
     QUIT = "quit"
     CLOSED = "closed"
@@ -61,8 +61,7 @@ class ConnectionEnded(Exception):
 class HangupWatch:
     """Notices that a peer hung up while its socket is not being read.
 
-    The loop's own watchers see a hang-up only as readable input, and would spin on input that is left unread on
-    purpose.
+    To the loop's own watchers a hang-up is readable input, and they would spin on input that is left unread on purpose.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -83,7 +82,7 @@ class HangupWatch:
             self._epoll.unregister(fileno)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching everything."""
         self._watcher.stop()
         self._watcher.close()
         self._epoll.close()
@@ -96,7 +95,7 @@ class HangupWatch:
 
 
 class Waiter:
-    """One greenlet's waiting, with one timer that activity does not set again."""
+    """The waits of one greenlet, with one timer, which activity does not restart."""
 
     __slots__ = (
         "_clock",
@@ -127,11 +126,11 @@ class Waiter:
 
     @property
     def ended(self) -> bool:
-        """True when something outside has ended the connection."""
+        """True after `interrupt`."""
         return self._ended is not None
 
     def start(self, idle_s: float, login_s: float) -> None:
-        """The greenlet that waits is the current one. It has `login_s` to log in; 0 stands for no limit in both."""
+        """Wait in the current greenlet from now on, with `login_s` to log in. 0 means no limit, for both."""
         self._greenlet = getcurrent()
         self._idle_s = idle_s
         if login_s:
@@ -144,7 +143,7 @@ class Waiter:
             self._stop_timer()
 
     def start_closing(self) -> None:
-        """From now on neither silence nor what led here ends the waiting."""
+        """From now on neither silence nor an earlier reason ends a wait."""
         self._greenlet = getcurrent()
         self._ended = None
         self._idle_s = 0.0
@@ -159,8 +158,8 @@ class Waiter:
     def until_input(self, watcher: Any) -> bool:
         """Wait until the client can be read.
 
-        True when the deadline has passed: what has arrived meanwhile is to be read, since this process can have
-        stood still, and if it does not complete a line the connection is over.
+        True when the deadline has passed. Input that has arrived must still be read, because this process can have
+        stood still; the connection ends if it does not complete a line.
         """
         while True:
             self._check()
@@ -177,7 +176,7 @@ class Waiter:
                 return False
 
     def until(self, watcher: Any) -> None:
-        """Wait until the watcher fires. The client is not idle meanwhile, but it has to log in in time."""
+        """Wait until the watcher fires. Idle time does not count, but the deadline for logging in does."""
         self._check()
         self._start_login_timer()
         try:
@@ -187,7 +186,7 @@ class Waiter:
             raise ConnectionEnded(CloseReason.IDLE) from None
 
     def until_output(self, watcher: Any, pending: bool) -> None:
-        """Wait until the client takes output. It is idle if it has no `pending` lines and nothing that is unread."""
+        """Wait until the client takes output. It counts as idle if it has no `pending` lines and no unread input."""
         while True:
             self._check()
             if self._timer is None and (due := self._due()) < math.inf:
@@ -205,12 +204,12 @@ class Waiter:
                 return
 
     def until_admitted(self, watcher: Any) -> None:
-        """Wait as `until` does while the client is held back; a peer that hangs up ends the connection."""
+        """Wait like `until`, for a client that is being delayed; a peer that hangs up ends the connection."""
         with self._hangups.watching(self._fileno, self._hang_up):
             self.until(watcher)
 
     def pause(self, seconds: float) -> None:
-        """Hold the client back for so long; a peer that hangs up ends the connection."""
+        """Delay the client by this long; a peer that hangs up ends the connection."""
         with closing_watcher(self._loop.loop.timer(seconds)) as timer:
             self.until_admitted(timer)
 
@@ -292,7 +291,7 @@ class Waiter:
 
 @contextmanager
 def closing_watcher(watcher: Any) -> Iterator[Any]:
-    """A watcher for one wait; it must not outlive the descriptor it watches."""
+    """Close the watcher after one wait: it must not outlive its descriptor."""
     try:
         yield watcher
     finally:

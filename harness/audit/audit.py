@@ -1,4 +1,4 @@
-"""Audit a script: play it unchanged, then once for each mutation, which it must notice; and report what it did not.
+"""Audit a script: play it unchanged, then once for each mutation; report those that it did not notice.
 
 Mutations are made between what was received and what is judged, so every kind of target can be audited.
 """
@@ -38,7 +38,7 @@ class Sample:
     seed: int = 0
 
     def of(self, found: tuple[Mutation, ...], file: str) -> tuple[Mutation, ...]:
-        """The selected mutations, which depend on nothing but the seed, the file's name and its mutations."""
+        """The selected mutations, which depend only on the seed, the file's name and its mutations."""
         if self.most is None or len(found) <= self.most:
             return found
         drawn = random.Random(f"{self.seed} {PurePath(file).name}").sample(range(len(found)), self.most)
@@ -63,7 +63,7 @@ class Audit:
     played: int = 0
     survivors: tuple[Survivor, ...] = ()
     unstable: tuple[Mutation, ...] = ()
-    """Nothing is known about these: in the replay the server did not send the line in that turn."""
+    """Mutations without a result: in the replay the server did not send the line in that turn."""
     target_error: Verdict | None = None
     """The target failed during the audit, which ended it."""
 
@@ -138,7 +138,7 @@ def audit(
 
 
 def report(audited: Audit) -> Iterator[Line]:
-    """Everything about one file; nothing if it noticed every mutation."""
+    """The report of one file; empty if it noticed every mutation."""
     if audited.target_error is not None:
         yield [Span("AUDIT STOPPED ", Tone.BAD), Span(audited.file, Tone.STRONG)]
         yield from verdict_report(audited.target_error)
@@ -160,7 +160,7 @@ def report(audited: Audit) -> Iterator[Line]:
 
 
 def headline(audited: Audit) -> str:
-    """What is wrong with this file, in one line."""
+    """The result of a file with a failure, in one line."""
     if not audited.conclusive:
         return verdict_summary(audited.target_error or audited.unchanged)
     if audited.survivors:
@@ -218,7 +218,7 @@ def _hint(mutation: Mutation) -> str:
 
 
 def summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
-    """The last lines of a run: the counts, and whatever limits what they prove."""
+    """The last lines of a run: the counts, and the limits of what they prove."""
     played = sum(one.played for one in audits)
     survivors = sum(len(one.survivors) for one in audits)
     unstable = sum(len(one.unstable) for one in audits)

@@ -22,13 +22,13 @@ from harness.stage.connection import End
 from harness.stage.stage import Client
 
 _ALTERED_WORD, _OTHER_ALTERED_WORD = b"??", b"!!"
-"""What a word becomes: two characters that no number, name or identifier contains."""
+"""The replacement of a word: two characters that no number, name or identifier contains."""
 
 _WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 
 
 class MutationKind(enum.Enum):
-    """What a server can do wrong about one line."""
+    """The kinds of mistakes about one line."""
 
     DROPPED = "dropped"
     DUPLICATED = "sent twice"
@@ -68,7 +68,7 @@ class Mutation:
 
     @property
     def text(self) -> str:
-        """What happens to the line."""
+        """The mistake, in words."""
         return self.kind.value.format(other=self.other)
 
 

@@ -80,7 +80,7 @@ class Cell:
     """The file of the first difference."""
     line: int = 0
     message: str = ""
-    """What is different there, or why the script was not played."""
+    """The difference, or the reason why the script was not played."""
     tags: tuple[str, ...] = ()
     """The tags of the line that was not met."""
     script_tags: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ def suites() -> list[str]:
 
 
 def suite_folder(path: Path) -> Path:
-    """The folder of `suite:NAME`, or any other path as it is; UsageError where there is no such suite."""
+    """The folder of `suite:NAME`, or any other path unchanged; UsageError for an unknown suite."""
     name = str(path)
     if not name.startswith(PREFIX):
         return path

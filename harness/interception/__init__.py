@@ -1,1 +1,1 @@
-"""What can be done to a server in this process from below: to its sockets and to its loop, by faults or by a seed."""
+"""Interference with a server in this process, below its sockets and its loop: faults, and schedules from a seed."""

@@ -1,7 +1,7 @@
 """A virtual asyncio loop under control: interceptors choose the order of what is ready, and can keep it from being ready.
 
 asyncio calls what was called soon in the order of the calls, and its own transports rely on that, so this order is kept.
-What a kernel decides is not: in which order sockets are ready, and in which turn. Knows no seeds and no servers.
+What a kernel decides is not: in which order sockets are ready, and in which iteration. Knows no seeds and no servers.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class ControlledAsyncioLoop(AsyncioLoop):
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
         self._interceptors = tuple(interceptors)
         self._delayed: dict[int, int] = {}
-        """For how many more turns each descriptor is held back."""
+        """For how many more iterations each descriptor is held back."""
         super().__init__()
         for interceptor in self._interceptors:
             interceptor.loop_created(self)
 
     def recheck_blocked(self) -> None:
-        """Nothing to do: what is blocked stays ready, and is looked at in each turn."""
+        """Do nothing: what is blocked stays ready, and is looked at in each iteration."""
 
     def selected(self, ready: Ready) -> Ready:
         unblocked = [(key, events) for key, mask in ready if (events := self._unblocked(key.fd, mask))]
@@ -46,10 +46,10 @@ class ControlledAsyncioLoop(AsyncioLoop):
 
     def _delays(self, fileno: int) -> bool:
         before = self._delayed.pop(fileno, None)
-        turns = self._drawn() if before is None else before - 1
-        if turns > 0:
-            self._delayed[fileno] = turns
-        return turns > 0
+        iterations = self._drawn() if before is None else before - 1
+        if iterations > 0:
+            self._delayed[fileno] = iterations
+        return iterations > 0
 
     def _drawn(self) -> int:
         return max(one.delay() for one in self._interceptors for _ in range(_DRAWS))

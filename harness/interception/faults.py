@@ -1,10 +1,10 @@
 """The faults that a script asks for, injected into a server in this process at that moment.
 
-- Everything behaves as a kernel would: a connection that failed for good stays lost, a socket that takes nothing is not
-  ready either, and a peer that vanished is detected by the same time-outs, in virtual time.
-- Faults of a client's connection concern the connection that it has when the step is played.
+- A fault behaves as it does in a kernel: a failed connection stays lost, a socket that takes nothing is not ready, and a
+  peer that vanished is detected by the same time-outs, in virtual time.
+- A fault of a client's connection affects the connection that the client has when the step is played.
 
-Knows steps, no scripts.
+Knows steps, but no scripts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.stage.target import NoSuchConnection
 
 _READ, _WRITE = 1, 2
 _ABORT = struct.pack("ii", 1, 0)
-# After one of these the connection is lost; any other error concerns a single call.
+# After one of these the connection is lost; any other error fails a single call.
 _FATAL = {
     errno.ECONNRESET,
     errno.EPIPE,
@@ -73,14 +73,14 @@ class _FaultyConnection:
 
 
 class Faults(Interceptor):
-    """Injects nothing until it is asked to."""
+    """The interceptor that injects faults on request."""
 
     def __init__(self) -> None:
         self._loop: Any = None
         self._accepts: deque[int] = deque()
         self._by_peer: dict[SocketAddress, _FaultyConnection] = {}
 
-    # What scripts ask for
+    # Called by scripts
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:
         """Let this happen from now on. The connection is that of the fault's client, if it names one."""
@@ -98,7 +98,7 @@ class Faults(Interceptor):
                 assert_never(fault)
 
     def vanish(self, connection: Connection) -> None:
-        """Let the client's machine disappear; the server is not told."""
+        """Let the client's machine disappear, without a FIN or a reset."""
         faulty = self._of(connection)
         faulty.vanished = connection.vanish()
         silence_s = _until_probes_fail(faulty.accepted.fileno)
@@ -111,7 +111,7 @@ class Faults(Interceptor):
             raise NoSuchConnection
         return found
 
-    # What the server meets
+    # Called by the interception
 
     def loop_created(self, loop: Any) -> None:
         self._loop = loop

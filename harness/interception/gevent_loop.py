@@ -1,7 +1,7 @@
-"""A virtual loop under control: interceptors choose the order of what is ready, and can keep a descriptor from being ready.
+"""A virtual loop under control: interceptors choose the order of ready callbacks, and can keep a descriptor from being ready.
 
-gevent keeps its own queue of callbacks and lets the backend call watchers as it finds them. Here both go through one
-list from which the next to run is chosen, each within the same turn of the loop unless it is delayed. Knows no seeds,
+gevent keeps its own queue of callbacks and lets the backend call watchers in any order. Here both go through one list,
+from which the next to run is chosen. Each runs within the same iteration of the loop unless it is delayed. Knows no seeds,
 no sockets and no servers.
 """
 
@@ -30,7 +30,7 @@ class _Ready:
         return self.callback is not None
 
     def __bool__(self) -> bool:
-        # gevent asks this to know whether it must schedule another: also true while this one runs.
+        # gevent reads this to decide whether to schedule another callback; true while this one runs, too.
         return self.args is not None
 
     def stop(self) -> None:
@@ -49,7 +49,7 @@ class _Ready:
 
 
 class _Watch:
-    """Takes the place of a gevent io watcher: same methods, but its callback joins the ready ones first."""
+    """Takes the place of a gevent io watcher: same methods, but its callback joins the ready list first."""
 
     __slots__ = ("_loop", "_passes_events", "_queued", "_watcher", "args", "blocked", "callback")
 
@@ -122,7 +122,7 @@ class ControlledLoop(VirtualLoop):
     """Runs what is ready in the order that its interceptors choose."""
 
     def __new__(cls, interceptors: Sequence[Interceptor]) -> ControlledLoop:
-        # gevent's loop reads its own arguments when it is made, and must not take the interceptors for one of them.
+        # gevent's loop reads its own arguments when it is made, and must not see the interceptors among them.
         made: ControlledLoop = super().__new__(cls)
         return made
 
@@ -151,7 +151,7 @@ class ControlledLoop(VirtualLoop):
         return any(interceptor.is_blocked(fileno, events) for interceptor in self._interceptors)
 
     def recheck_blocked(self) -> None:
-        """Watch everything again that was blocked."""
+        """Start all blocked watchers again."""
         for watch in list(self.blocked):
             watch.reopen()
 
@@ -164,22 +164,22 @@ class ControlledLoop(VirtualLoop):
             max(interceptor.choose(len(ready)) for interceptor in self._interceptors) if len(ready) > 1 else 0
         )
         one = ready.pop(at)
-        turns = max(interceptor.delay() for interceptor in self._interceptors)
-        if turns:
-            self._delay(one, turns)
+        iterations = max(interceptor.delay() for interceptor in self._interceptors)
+        if iterations:
+            self._delay(one, iterations)
         else:
             one.run()
 
-    def _delay(self, one: _Ready, turns: int) -> None:
-        # A timer of zero seconds: due in the loop's next turn, and until then the loop does not count as idle.
+    def _delay(self, one: _Ready, iterations: int) -> None:
+        # A timer of zero seconds: due in the loop's next iteration, and until then the loop does not count as idle.
         timer = self.real_timer(0.0)
         self._delaying.add(timer)
 
         def go_on() -> None:
             self._delaying.discard(timer)
             timer.close()
-            if turns > 1:
-                self._delay(one, turns - 1)
+            if iterations > 1:
+                self._delay(one, iterations - 1)
             else:
                 one.run()
 

@@ -1,7 +1,7 @@
-"""What an interceptor is: asked before each call of the server's sockets and at each choice of its loop.
+"""The interface of interceptors: called before each call of the server's sockets and at each choice of its loop.
 
-A schedule of exploration is one, the faults that a script asks for are another. Correct servers withstand both: whatever
-an interceptor does, a kernel could have done. Each is made for one play of one script.
+Schedules of `explore` and faults of a script are interceptors. A kernel could have done whatever an interceptor does, so a
+correct server withstands it. Each interceptor is made for one play of one script.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class InterceptedLoop(Protocol):
     """What an interceptor can ask of the server's loop."""
 
     jumped_us: int
-    """How far the time of day was set to another one, without time having passed."""
+    """How far the time of day was set forward or back."""
 
     def later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> Callable[[], None]:
         """Call back after this much virtual time; the function that is returned cancels it."""
@@ -59,7 +59,7 @@ class InterceptedLoop(Protocol):
 
 
 class Interceptor:
-    """Changes nothing; subclasses override what they interfere with."""
+    """Changes nothing; subclasses override the methods they need."""
 
     def loop_created(self, loop: InterceptedLoop) -> None:
         """The loop has been made; the server has not."""
@@ -68,18 +68,18 @@ class Interceptor:
         """The server has stopped, and its sockets are no longer intercepted."""
 
     def before_accept(self) -> None:
-        """The server is about to accept; may raise the OSError that the call fails with."""
+        """The server is about to accept. Can raise the OSError that the call fails with."""
 
     def accepted(self, connection: AcceptedConnection) -> None:
         """The server has accepted a connection."""
 
     def before_read(self, connection: AcceptedConnection, size: int) -> int:
-        """How many of the `size` bytes that are there the server reads at once. 0: none for now; of 0, nothing is there.
-        May raise the OSError that the call fails with."""
+        """How many of the `size` bytes that have arrived the server reads at once; 0: it would block. `size` is 0 when
+        nothing has arrived. Can raise the OSError that the call fails with."""
         return size
 
     def before_write(self, connection: AcceptedConnection, size: int) -> int:
-        """How many of `size` bytes the server writes at once; 0: none for now. May raise likewise."""
+        """How many of `size` bytes the server writes at once; 0: it would block. Can raise an OSError likewise."""
         return size
 
     def is_blocked(self, fileno: int, events: int) -> bool:
@@ -87,9 +87,9 @@ class Interceptor:
         return False
 
     def choose(self, ready: int) -> int:
-        """Which of this many callbacks that are ready runs next."""
+        """The index of the callback that runs next, out of this many that are ready."""
         return 0
 
     def delay(self) -> int:
-        """For how many turns of the loop a callback is held back before it runs."""
+        """For how many iterations of the loop a callback is held back before it runs."""
         return 0

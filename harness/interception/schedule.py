@@ -1,8 +1,8 @@
-"""One schedule, decided by its seed alone: what each socket call and each turn of the loop does differently.
+"""One schedule, decided by its seed alone: what each socket call and each iteration of the loop does differently.
 
-- Whatever it decides, a kernel or a loop could have decided too, so a correct server is not affected.
-- Each connection has random numbers of its own: what happens on one does not change what is decided on another.
-- Each connection is interfered with a bounded number of times, so that every run ends.
+- A kernel or a loop could have decided the same, so a correct server is not affected.
+- Each connection has a separate stream of random numbers: events on one do not change the decisions on another.
+- Each connection is perturbed a bounded number of times, so that every run ends.
 
 Knows no scripts and no servers.
 """
@@ -17,7 +17,7 @@ from random import Random
 from harness.interception.interceptor import AcceptedConnection, Interceptor
 
 _FEW = 400
-"""How often one connection is interfered with in one direction."""
+"""How many times one connection is perturbed in one direction."""
 
 
 class Perturbation(enum.Enum):
@@ -43,8 +43,8 @@ _DESCRIPTIONS = {
 }
 EVERY = frozenset(Perturbation)
 
-# How often each kind strikes under one seed. Some seeds leave a kind alone, some apply it always: a bug that needs one
-# kind often and another never is found neither by a mild mixture nor by everything at once.
+# How often each kind is applied under one seed. Some seeds never apply a kind, some always do: neither a mild mixture nor
+# everything at once would find a bug that needs one kind often and another never.
 _STRENGTHS = (0.0, 0.15, 0.5, 1.0)
 
 
@@ -139,7 +139,7 @@ class Schedule(Interceptor):
 
     def delay(self) -> int:
         strength = self._strength[Perturbation.ORDER]
-        # Rarely: each turn of the loop that something is delayed costs real time.
+        # Rarely: each iteration by which something is delayed costs real time.
         if not strength or self._delaying.random() >= strength * 0.1:
             return 0
         return self._delaying.randint(1, 3)

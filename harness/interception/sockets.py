@@ -1,8 +1,8 @@
-"""The server's sockets, made to ask the interceptors at each call.
+"""Patches the server's sockets to consult the interceptors at each call.
 
-While `SocketPatch` is entered, the socket classes that the server can hold ask first. Only sockets that were accepted here
-are intercepted; those of scripted clients, and those that a server opens itself, never are. gevent's TLS reads and writes
-below these classes and is not seen.
+While `SocketPatch` is entered, it replaces methods of the socket classes that the server can hold. Only sockets that were
+accepted here are intercepted, never those of scripted clients or those that a server opens itself. gevent's TLS reads and
+writes below these classes and is not intercepted.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SocketPatch:
             stack.callback(delattr, kind, name)
         setattr(kind, name, call)
 
-    # What the calls ask
+    # Called by the patched methods
 
     def find(self, sock: Any) -> AcceptedConnection | None:
         """The connection of this socket; None for one that was not accepted here, or is closed."""
@@ -74,7 +74,7 @@ class SocketPatch:
             interceptor.accepted(connection)
 
     def readable(self, sock: Any, connection: AcceptedConnection, size: int) -> int:
-        """How much the server reads."""
+        """The number of bytes that the server reads."""
         there = min(size, unread(sock.fileno()))
         allowed = there
         for interceptor in self._interceptors:
@@ -84,7 +84,7 @@ class SocketPatch:
         return allowed or _refuse(sock)
 
     def writable(self, sock: Any, connection: AcceptedConnection, size: int) -> int:
-        """How much the server writes."""
+        """The number of bytes that the server writes."""
         allowed = size
         for interceptor in self._interceptors:
             allowed = interceptor.before_write(connection, allowed)
@@ -92,7 +92,7 @@ class SocketPatch:
 
 
 def _refuse(sock: Any) -> int:
-    """Nothing for now; one byte where the caller waits inside the call."""
+    """Block the call; a caller that waits inside the call gets one byte."""
     if _socket.socket.gettimeout(sock) == 0.0:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return 1

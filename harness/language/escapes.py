@@ -13,7 +13,7 @@ _EXPECTED = "\\n, \\r, \\t, \\\\, \\xNN or visible text"
 
 
 def parse_bytes(text: str) -> bytes:
-    """Decode a `>>` or `<<` line; LineError where the text contains anything else than text and escapes."""
+    """Decode a `>>` or `<<` line; LineError where the line contains anything but text and escapes."""
     for piece in _PIECE.finditer(text):
         char = piece["char"]
         if char == "\\":

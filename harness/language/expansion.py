@@ -1,9 +1,9 @@
 """Script -> plain steps: repeats unrolled, definitions and includes substituted. Pure.
 
 - Every step knows the file and line that it stands in, and the calls and repeats that led to it.
-- A definition sees its own parameters only; a repeat adds its counter to what its surroundings see.
-- Of several definitions that match a sentence, the one with the most words of its own is meant: `X says hello to WHO`
-  before `X says TEXT`. Where two have the same number, neither is meant.
+- A definition sees only its own parameters; a repeat adds its counter to the enclosing scope.
+- If several definitions match a sentence, the one with the most words besides its parameters wins: `X says hello to WHO`
+  before `X says TEXT`. A tie is an error.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Expansion:
 
 
 def expand(script: Script) -> Expansion:
-    """Expand the script; ScriptError where a step is not known or a definition cannot be used."""
+    """Expand the script; ScriptError for an unknown step or a definition that cannot be used."""
     definitions = tuple(_definitions(script, own=True))
     for number, (define, home) in enumerate(definitions):
         _check_definition(Located(define, home), definitions[:number])

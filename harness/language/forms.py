@@ -1,10 +1,10 @@
-"""Every line of a transcript as one table of forms, which serves reading and writing alike.
+"""Every line of a transcript as one table of forms, for both parsing and rendering.
 
-- A form is a template such as `{client} connects[ to {endpoint}]`; what stands in brackets is optional.
+- A form is a template such as `{client} connects[ to {endpoint}]`; the part in brackets is optional.
 - A slot names an attribute of the step and, after a colon, the field that reads and writes it.
 - Columns of errors count from 0 within the line, without its indentation.
 
-Knows single lines only: blocks and indentation are the parser's, layout is the renderer's.
+Knows single lines only: the parser handles blocks and indentation, the renderer handles layout.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Field:
     write: Callable[[Any], str]
     examples: tuple[str, ...]
     values: tuple[Any, ...] = ()
-    """All of them, where they are few."""
+    """All possible values, where they are few."""
 
 
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>us|ms|s|m|h)")
@@ -174,7 +174,7 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class BlockHead:
-    """The first line of a block: what it makes, and all of its attributes but the body."""
+    """The first line of a block: the type of the block, and all of its attributes but the body."""
 
     kind: type
     values: Mapping[str, Any]
@@ -267,8 +267,8 @@ _KEYWORD_FORMS = (
     Form("define {words}:", steps.Define),
     Form("include {path}", steps.Include),
 )
-# The words of the faults are no words of the language: a client may be called `the`, and a defined step may begin with
-# any of them. Only a sentence that continues as a fault does is read as one.
+# The words of faults are not reserved: a client can be called `the`, and a defined step can begin with any of them. Only
+# a complete sentence of a fault is parsed as one.
 _SENTENCE_FORMS = (
     Form(
         "{call:accept} fails with {error}[ {times:count} times]",
@@ -534,7 +534,7 @@ def read_step(text: str, number: int) -> steps.Item | BlockHead:
 
 
 def _has_meaning(sentence: str) -> bool:
-    """Whether the language itself explains the sentence, so that it cannot be defined."""
+    """Whether the sentence is a step of the language, so that it cannot be defined."""
     try:
         return not isinstance(read_step(sentence, 0), steps.Call)
     except LineError:

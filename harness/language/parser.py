@@ -1,4 +1,4 @@
-"""Text -> Script: the header, indentation and blocks. What a single line says is in `forms`. Reads no files."""
+"""Text -> Script: the header, indentation and blocks. `forms` parses the single lines. Reads no files."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ _ADMITS: dict[type, tuple[tuple[type, ...], str, str]] = {
 
 
 def _refusal(read: _Read, block: type | None) -> tuple[str, str] | None:
-    """Why this cannot stand in such a block, and what was expected there; None where it can."""
+    """Why such a block cannot contain this, and what was expected; None if it can."""
     kind = read.kind if isinstance(read, BlockHead) else type(read)
     if block is not None and kind in (Define, Include):
         return f"{_described(kind)} inside a block", "definitions and includes at the left margin"

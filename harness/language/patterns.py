@@ -141,7 +141,7 @@ def _check_regex(regex: str, column: int) -> None:
         raise _error(column, "expected a regular expression between the slashes")
     try:
         with warnings.catch_warnings():
-            # What Python only warns about today it rejects in a later version.
+            # Python warns today about what a later version will reject.
             warnings.simplefilter("error")
             # In a group, as in the compiled pattern: a flag for the whole expression cannot stand there.
             compiled = re.compile(f"(?:{regex})")

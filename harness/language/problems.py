@@ -1,4 +1,4 @@
-"""What is wrong with a script, as values, and the one place that turns them into text and into an exception.
+"""The problems of a script, as values, and the one place that turns them into text and an exception.
 
 Knows no steps and no targets.
 """
@@ -27,7 +27,7 @@ class LineError(ValueError):
 
 @contextmanager
 def columns_from(column: int) -> Iterator[None]:
-    """Inside, a part of a longer text is read that begins at this column of it; errors are moved accordingly."""
+    """Shift the column of errors raised inside, where a part of a longer text is parsed."""
     try:
         yield
     except LineError as error:

@@ -1,4 +1,4 @@
-"""Scripts from files and text, and the plan of what will be played: the public functions of the language."""
+"""Loads scripts from files and text, and plans them: the public functions of the language."""
 
 from __future__ import annotations
 

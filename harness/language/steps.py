@@ -1,8 +1,8 @@
-"""Everything that a transcript can say, as frozen data: header settings, steps and the script itself.
+"""The contents of a transcript, as frozen data: header settings, steps and the script itself.
 
-Pure values. The text of each is in `forms`; a script can as well be built by hand, by the recorder or by a generator.
+Pure values. The text of each is in `forms`. The recorder and generators build scripts from these values directly.
 
-- `line` is the line of the file in which an item stands, 0 where it stands in none. It never takes part in comparisons.
+- `line` is the line of the item in its file, or 0. Comparisons ignore it.
 - A block has at least one step, and no blank line at its end.
 - A literal (`Send`, `Receive`) holds only visible text: no control characters, no white space at its end.
 """
@@ -187,7 +187,7 @@ class Wait(_InFile):
 
 @dataclass(frozen=True, slots=True)
 class CallFails(_InFile):
-    """The server's next calls of this kind fail. Only accepting concerns no client in particular."""
+    """The server's next calls of this kind fail. Only accepting has no client."""
 
     call: SocketCall
     client: str | None

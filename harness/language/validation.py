@@ -5,7 +5,7 @@
 - Nothing is received, sent or done on a connection that is gone, and no name is used before it is bound.
 - No line that the script expects can be taken for an answer to the fence line because of a wildcard in that answer.
 
-So a slip in a name (`alcie< OK`) is reported as the script's own mistake; no server is blamed for it.
+So a typo in a name (`alcie< OK`) is reported as an error of the script, not of the server.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Plan:
     clients: tuple[str, ...]
 
     def first_fault(self) -> Located[ActionStep] | None:
-        """The first step that only a server in this process can be subjected to."""
+        """The first step that needs a server in this process."""
         for turn in self.turns:
             for located in turn.actions:
                 match located.step:
@@ -108,7 +108,7 @@ def validate(expansion: Expansion) -> Plan:
 
 
 def require_steps(plan: Plan) -> None:
-    """Reject a script without any step: it would pass whatever the server does."""
+    """Reject a script without steps, which would pass with any server."""
     if not plan.turns:
         source = plan.script.source
         line = len(source) or 1

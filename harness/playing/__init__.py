@@ -1,1 +1,1 @@
-"""A script on a stage: played turn by turn, compared, judged. The only package that knows both."""
+"""Plays scripts on stages, turn by turn, and judges the result. The only package that knows both."""

@@ -1,6 +1,6 @@
-"""What a turn expects against what was received: whether everything matches, or how the two lie side by side.
+"""Compares what a turn expects with what was received: finds a complete match, or else the best alignment.
 
-- Within one client the order is exact; only inside one `in any order:` is it free.
+- The order within one client is exact, except inside an `in any order:`.
 - Every byte received must belong to an expectation.
 - A name is bound by the first line of the script that has it; afterwards only its value matches.
 
@@ -38,15 +38,15 @@ class Expectation:
     file: str
     line: int
     group: int | None = None
-    """The `in any order:` of the turn in which it stands, if any."""
+    """The `in any order:` that contains it, if any."""
 
     @property
     def text(self) -> str:
-        """What the script says after the client's name: `< OK`."""
+        """The text of the step after the client's name: `< OK`."""
         return write_line(self.step)[len(self.step.client) :]
 
     def match_end(self, data: bytes, start: int, known: Bindings, eol: bytes) -> tuple[int, Bindings] | None:
-        """Where this receive ends if it begins at `start` of the data, and what it binds; None where it does not."""
+        """The end of this receive if it begins at `start` of the data, and its bindings; None if it does not match."""
         match self.step:
             case Receive(_, text):
                 wire = text.encode() + eol
@@ -81,7 +81,7 @@ class Entry:
 
 @dataclass(slots=True)
 class TurnExpectations:
-    """Everything that one turn says is received, by client."""
+    """The expectations of one turn, by client."""
 
     lines: dict[str, list[Expectation]] = field(default_factory=dict)
     in_order: list[tuple[str, Expectation]] = field(default_factory=list)
@@ -137,7 +137,7 @@ class TurnMatch:
 def match_turn(
     expected: TurnExpectations, received: Mapping[str, bytes], known: Bindings, eol: bytes
 ) -> TurnMatch | None:
-    """The first way in which everything matches, or None."""
+    """The first complete match, or None."""
     if any(data for client, data in received.items() if client not in expected.lines):
         return None
     agreeing = frozenset(expected.agreements)
@@ -147,7 +147,7 @@ def match_turn(
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """A way through one client's items so far: all before `next` are matched, and of its group those in `used`."""
+    """A partial match of one client's items: all before `next` are matched, and in its group those in `used`."""
 
     known: Bindings
     offset: int = 0
@@ -184,7 +184,7 @@ def _agree(orders: dict[int, tuple[str, ...]], group: int, order: tuple[str, ...
 
 
 def _match_one(items: Sequence[Expectation], data: bytes, known: Bindings, eol: bytes) -> Iterator[_Path]:
-    """Every way in which one client's data is what its items say, no byte more. Usually there is one or none."""
+    """Every complete match of one client's data with its items; usually one or none."""
     stack = [_Path(known)]
     while stack:
         path = stack.pop()
@@ -233,7 +233,7 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
 def align(
     items: Sequence[Expectation], data: bytes, known: Bindings, eol: bytes
 ) -> tuple[tuple[Entry, ...], Bindings]:
-    """What was expected and what was received, aligned as well as possible; and the names bound on the way."""
+    """The best alignment of expected and received data, and the names that it binds."""
     entries: list[Entry] = []
     known = dict(known)
     offset = 0
@@ -255,7 +255,7 @@ def align(
 
 
 def _lines(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    """The lines received from this offset on, each with its end; the last one may have none."""
+    """The lines received from this offset on, each with its line ending; the last one can lack it."""
     while offset < len(data):
         end = data.find(b"\n", offset) + 1 or len(data)
         yield offset, data[offset:end]
@@ -286,7 +286,7 @@ def _in_received_order(
 def _aligned(
     items: list[Expectation], pieces: list[tuple[int, bytes]], known: Bindings, eol: bytes
 ) -> Iterator[Entry]:
-    """A longest common subsequence; what lies between its members is paired off in order."""
+    """A longest common subsequence; the items between its members are paired in order."""
     rows, columns = len(items), len(pieces)
     matches = [[item.accepts(piece, known, eol) for _, piece in pieces] for item in items]
     best = [[0] * (columns + 1) for _ in range(rows + 1)]

@@ -1,11 +1,11 @@
-"""A plan performed on a stage, turn by turn: actions are done and fenced, and what is received is recorded.
+"""Performs a plan on a stage, turn by turn: executes and fences actions, and records what is received.
 
-- An action is done once the server has processed the one before it, except where the script says `together`.
-- What was done without waiting for its effects is fenced before another client acts, and at the end of the turn.
-- A client whose connection the server is expected to close is asked nothing more: that would reset the connection.
+- An action starts when the server has processed the one before it, except inside `together`.
+- Actions whose effects were not waited for are fenced before another client acts, and at the end of the turn.
+- No fence line is sent on a connection that the server is expected to close: it would reset the connection.
 - Everything received in a turn is claimed at its end, whether it was expected or not.
 
-Nothing is judged here: a turn is only compared with what it expects, since later turns need what it bound.
+Nothing is judged here. A turn is only compared with what it expects, because later turns need its bindings.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
 
 LATE_S = 60.0
-"""How much virtual time a failed run is given, to see whether a missing line was only late."""
+"""The virtual time for which a failed run continues, to find out whether a missing line was only late."""
 
 ExpectedError = tuple[str, str, int]
 """The class of an exception, and the file and line that expect it."""
 
 InboxFilter = Callable[[int, Mapping[str, Client]], None]
-"""Called at the end of each turn, with its number, before the turn is compared; may change the clients' inboxes."""
+"""Called at the end of each turn, with its number, before the turn is compared; can change the clients' inboxes."""
 
 LocatedAction = Located[ActionStep]
 
@@ -96,7 +96,7 @@ class Execution:
         self._clients: dict[str, Client] = {}
         """Every client that has ever connected, in that order."""
         self._departed: set[str] = set()
-        """Clients whose end is not news: they left themselves, or an earlier turn reported it."""
+        """Clients whose end needs no report: they left themselves, or an earlier turn reported it."""
         self._known: Bindings = {}
         self._bindings: dict[str, Binding] = {}
         self._performed: list[PerformedAction] = []
@@ -112,7 +112,7 @@ class Execution:
         self._expected_lines: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Play every turn, or up to the first that is not as expected."""
+        """Play all turns, or up to the first that fails."""
         turns = self._plan.turns
         for turn, following in zip(turns, (*turns[1:], None), strict=True):
             report = self._play(turn, last=following is None)
@@ -141,7 +141,7 @@ class Execution:
                 self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
                 found = self._match(expected)
             if self._inbox_filter is not None:
-                # After listening: what the filter takes away must not be waited for.
+                # After listening, so that nothing waits for lines that the filter removes.
                 self._inbox_filter(turn.number, self._clients)
                 found = self._match(expected)
         errors, raised, not_raised = self._errors(expected)
@@ -185,7 +185,7 @@ class Execution:
             self.overtaken = how
 
     def _attempt(self, turn: Turn) -> Interruption | None:
-        """Do everything that the turn does; when it returns, everything caused by it has been received."""
+        """Execute the actions of a turn; returns when all their effects have been received."""
         try:
             self._act(turn)
         except FenceFailed as failed:
@@ -352,7 +352,7 @@ class Execution:
         try:
             return Send(step.client, text, line=step.line)
         except ValueError:
-            # A captured value can hold what a literal cannot; it is sent as it came.
+            # A captured value can hold what a literal cannot; it is sent as received.
             wire = text.encode("utf-8", "surrogateescape") + self._stage.eol
             return SendBytes(step.client, wire, line=step.line)
 
@@ -406,7 +406,7 @@ class Execution:
         return match_turn(expected, self._inboxes(), self._known, self._stage.eol)
 
     def _listen(self, expected: TurnExpectations) -> TurnMatch | None:
-        """The match. Where the fence is not exact, an expected line or end is given its time to come."""
+        """The match. If the fence is not exact, wait for expected lines and ends that are missing."""
         found = self._match(expected)
         if self._stage.grade is Grade.EXACT or (found and self._ends_as_expected(expected)):
             return found
@@ -505,7 +505,7 @@ class Execution:
     # --- afterwards -----------------------------------------------------------------------------------------
 
     def _look_for_late_lines(self, report: TurnReport, following: Turn | None) -> None:
-        """See whether a missing line only comes late. Whatever goes wrong from here on is of no interest."""
+        """Find out whether a missing line only comes late. Errors from here on are ignored."""
         if not any(
             entry.expected and not entry.matches for one in report.client_turns for entry in one.entries
         ):
@@ -557,7 +557,7 @@ def _closing(turn: Turn, at: int) -> frozenset[str]:
 
 
 def _last_step(turn: Turn) -> Located[Any]:
-    """The step after which a line would stand that this turn caused and the script does not say."""
+    """The step after which an unexpected line of this turn is shown."""
     located: list[Located[Any]] = [*turn.actions, *turn.expectations]
     own = [one for one in located if not one.via]
     return (own or located)[-1]

@@ -1,4 +1,4 @@
-"""The way of a script from a file to a verdict: read, expand, validate, perform, judge. Each stage takes what the one before
+"""The way of a script from a file to a verdict: read, expand, validate, perform, judge. Each phase takes what the one before
 returned, and a script passes each of them once.
 
 Also the settings of a stage, which a script's header and a test in Python choose alike.
@@ -47,7 +47,7 @@ _FEATURES = frozenset({"virtual-time", "in-process", "restart", "stderr", "prove
 
 @dataclass(frozen=True, slots=True)
 class PlayOptions:
-    """How scripts are played where they do not say it themselves."""
+    """Settings of a play for which the header of a script has no value."""
 
     fence: FenceLine | None = None
     within_s: float = WITHIN_S
@@ -274,7 +274,7 @@ def _with_faults(plan: Plan, target: Target) -> Target:
 
 
 def _unsupported(script: Script, unsupported: UnsupportedSpec) -> ScriptError:
-    """The problem that the target does not know an option or endpoint, at the word that requires it."""
+    """The problem of an option or endpoint that the target does not have, at the word that requires it."""
     server = script.setting(Server)
     quoted = re.search(r"'([^']+)'", str(unsupported))
     expected = "what this target knows"
@@ -295,7 +295,7 @@ def _header_error(script: Script, setting: Setting, word: str, message: str, exp
 
 
 def _home(script: Script, setting: Setting) -> Script | None:
-    """The script in whose header the setting stands: this one, or one that it includes."""
+    """The script whose header contains the setting: this one, or one that it includes."""
     if any(item is setting for item in script.header):
         return script
     return next((home for one in script.included() if (home := _home(one, setting))), None)

@@ -1,6 +1,6 @@
-"""What came of playing a script, as data, and the judgement on it: turns, lanes, failures.
+"""The result of a play, as data, and its judgement: turns, lanes, failures.
 
-- A turn is as expected when every client received exactly what the script says, and no connection ended otherwise.
+- A turn passes when every client received exactly what the script says, and no connection ended otherwise.
 - Of an interrupted turn only the interruption is a failure: a dead server explains everything else.
 - Judging only reads: the same performance always has the same verdict.
 
@@ -35,9 +35,9 @@ class Outcome(enum.Enum):
     FAILED = "failed"
     SKIPPED = "skipped"
     SCRIPT_ERROR = "script error"
-    """The script breaks the language or requires what the target does not know. Never the server's fault."""
+    """The script is invalid, or requires something that the target does not have. Never the server's fault."""
     TARGET_ERROR = "target error"
-    """There was nothing to play against: it did not start, or the address refuses connections."""
+    """The server did not start, or the address refuses connections."""
 
 
 class Overtaken(enum.Enum):
@@ -49,7 +49,7 @@ class Overtaken(enum.Enum):
 
 
 class FailureKind(enum.Enum):
-    """What a server did wrong, one kind for each way of reporting it."""
+    """Kinds of failures of a server; each is reported in a different way."""
 
     MISSING = "did not receive what was expected"
     EXTRA = "received something unexpected"
@@ -72,7 +72,7 @@ class FailureKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PerformedAction:
-    """One action as the script says it: `> MSG hi` in alice's lane. No client: a step of no client, such as a wait."""
+    """One action in the words of the script: `> MSG hi` in alice's lane. Without a client for steps such as a wait."""
 
     client: str | None
     text: str
@@ -114,7 +114,7 @@ class ClientTurn:
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """Why a turn, and the performance with it, could not go on: at which step, and for which client."""
+    """Why a turn, and with it the performance, was interrupted: at which step, and for which client."""
 
     kind: FailureKind
     client: str
@@ -166,7 +166,7 @@ class TurnReport:
 
 @dataclass(frozen=True, slots=True)
 class LateLine:
-    """A line that came when a failed run was observed a little longer: to which client, when, and after what."""
+    """A line that arrived while a failed run continued: for which client, when, and after which step."""
 
     client: str
     line: bytes
@@ -176,7 +176,7 @@ class LateLine:
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """Everything that was observed while a plan was played; nothing is judged yet."""
+    """Everything that was observed while a plan was played, before it is judged."""
 
     plan: Plan
     target: str
@@ -247,7 +247,7 @@ class Verdict:
 
 # --- judging ------------------------------------------------------------------------------------------------
 
-# What most likely caused the rest comes first: a lost connection, then a line that is wrong or missing.
+# The likely cause comes first: a lost connection, then a wrong or missing line.
 _FIRST = (FailureKind.LOST_CONNECTION, FailureKind.REFUSED_ENTRY, FailureKind.NOT_REFUSED)
 
 
@@ -347,12 +347,12 @@ def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes
     kind = _line_kind(client_turn, entry, eol)
     received = entry.received
     if kind is FailureKind.OUT_OF_ORDER and received is None:
-        # What came in its place is a line that is right elsewhere.
+        # The line in its place is expected elsewhere.
         received = next((one.received for one in client_turn.entries[at:] if one.received is not None), None)
     if entry.expected is not None:
         file, line = entry.expected.file, entry.expected.line
     else:
-        # Where a line would stand that the script does not say: after what was received before it.
+        # An unexpected line is shown after the lines received before it.
         before = [one.expected for one in client_turn.entries[:at] if one.expected]
         file, line = turn.file, turn.last_line
         if client_turn.silence_line:
@@ -374,7 +374,7 @@ def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes
 def _line_kind(client_turn: ClientTurn, entry: Entry, eol: bytes) -> FailureKind:
     if entry.expected is None:
         return FailureKind.EXTRA
-    # What a pattern would match elsewhere proves nothing: its names may be bound by now.
+    # A pattern that would match elsewhere proves nothing: its names can be bound by now.
     if not isinstance(entry.expected.step, ReceivePattern):
         for other in client_turn.entries:
             if not other.matches and other.received and entry.expected.accepts(other.received, {}, eol):

@@ -1,7 +1,7 @@
 """A proxy that records what passes through it as a transcript.
 
-- Clients' actions are queued and handed to the server one at a time; the next one waits until the server has been quiet.
-  So it is certain which action caused what, and a play of the transcript, turn by turn, has the same order.
+- Clients' actions are queued and forwarded one at a time; the next one waits until the server has been quiet. So the cause
+  of every line is certain, and a play of the transcript, turn by turn, has the same order.
 - What the server sends is passed on at once. It belongs to the action that is being handled, or, when the server had been
   quiet, to a `wait`.
 - The transcript is written whenever all clients have left, and at the end.
@@ -37,7 +37,7 @@ from harness.stage.kernel import PeerProbe, SocketDiagnostics, TcpState
 from harness.targets.choice import UsageError
 
 QUIET_S = 0.05
-"""How long the server must send nothing before the next action is handed to it; too short for a typist to notice."""
+"""How long the server must be quiet before the next action is forwarded; too short for a typist to notice."""
 
 MAX_TURN_S = 2.0
 """A server that is never quiet gets the next action after this time."""
@@ -124,7 +124,7 @@ class Recorder:
         self._fence = fence
         self._log: list[LoggedTurn] = []
         self._turn: LoggedTurn | None = None
-        """What is going on; None while the server is quiet."""
+        """The current turn; None while the server is quiet."""
         self._last_action = time.monotonic()
         self._connections: list[_Connection] = []
         self._diagnostics = SocketDiagnostics()
@@ -168,7 +168,7 @@ class Recorder:
             self._error.set_exception(error)
 
     def write(self) -> bool:
-        """Write what has happened so far; False if nothing has."""
+        """Write the transcript so far; False if it is empty."""
         if not self._log:
             return False
         script = transcript(self._log, f"recorded from {self._connect[0]}:{self._connect[1]}", self._fence)
@@ -183,7 +183,7 @@ class Recorder:
             new.unlink(missing_ok=True)
         return True
 
-    # From the clients to the server
+    # Clients to server
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -266,7 +266,7 @@ class Recorder:
         peer = PeerProbe(self._diagnostics, client.getsockname(), client.getpeername()).peer_state()
         return peer is not None and peer.owned and peer.state is not TcpState.CLOSE
 
-    # From the server to the clients
+    # Server to clients
 
     async def _read_server(self, connection: _Connection, server: socket.socket) -> None:
         while True:
@@ -306,7 +306,7 @@ class Recorder:
     # Turns
 
     def _current_turn(self) -> LoggedTurn:
-        """The turn that what is received now belongs to."""
+        """The turn to which received data belongs now."""
         if self._turn is None:
             now = time.monotonic()
             self._turn = self._log_turn(Waited(now - self._last_action))

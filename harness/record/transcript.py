@@ -1,6 +1,6 @@
 """A recorded session as a script that passes against the same server. Pure.
 
-The log has one `LoggedTurn` for each action of a client, with all that came of it.
+The log has one `LoggedTurn` for each action of a client, with all its effects.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from harness.language.steps import (
 )
 
 WAIT_MARGIN_S = 0.25
-"""How much longer than in the recording a play waits for what the server sends by itself."""
+"""How much longer than in the recording a play waits for unsolicited lines of the server."""
 
 SAME_LINE_S = 0.25
 """Pieces of a line that are sent within this time are one line, such as the text and the line end of `nc -C`."""
@@ -100,7 +100,7 @@ _INTRODUCTIONS = (
     re.compile(r"(?:user|helo|ehlo|hello)\s+:?(?P<name>\S+)", re.IGNORECASE),
 )
 _INTRODUCED_WITHIN_LINES = 5
-# A first line of one word is taken for a name, unless it is one of these commands.
+# A first line of one word counts as a name, unless it is one of these commands.
 _COMMANDS = frozenset(
     {"exit", "get", "help", "hello", "helo", "hi", "info", "list", "menu", "noop", "ping", "quit", "start"}
     | {"stats", "status", "stop", "test", "version", "who"}
@@ -108,7 +108,7 @@ _COMMANDS = frozenset(
 
 
 def names(log: Sequence[LoggedTurn]) -> dict[int, str]:
-    """A different name for each connection: what the client calls itself, or else `client1` and so on."""
+    """A unique name for each connection: the name with which the client logs in, or else `client1` and so on."""
     found: dict[int, str] = {}
     for turn in log:
         if isinstance(turn.action, Connected):
@@ -129,7 +129,7 @@ def _candidates(log: Sequence[LoggedTurn], number: int) -> Iterator[str]:
         if _is_name(word) and not word.isupper() and word.casefold() not in _COMMANDS:
             yield word
     yield f"client{number}"
-    # In case a client really calls itself client2.
+    # A client can really log in as client2.
     yield from (f"client{number}.{again}" for again in range(2, 1000))
 
 

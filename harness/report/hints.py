@@ -1,4 +1,4 @@
-"""The likely cause of a failure, where it is a common one. Pure: looks at the verdict alone."""
+"""Hints at common causes of failures. Pure: reads only the verdict."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def hints(verdict: Verdict) -> Iterator[str]:
 
 
 def _literal(failure: Failure) -> tuple[str, bytes] | None:
-    """The expected literal line and what was received instead."""
+    """The expected literal line and the bytes received in its place."""
     if failure.expected is None or failure.received is None or not isinstance(failure.expected.step, Receive):
         return None
     return failure.expected.step.text, failure.received
@@ -45,7 +45,7 @@ def _matches(expected: Expectation, received: bytes | None, turn: TurnReport, ve
     return found is not None and found[0] == len(received)
 
 
-# --- how the line looks -------------------------------------------------------------------------------------
+# --- the form of the line -------------------------------------------------------------------------------------
 
 
 def _line_end(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""A turn as a script shows it: its steps in the script's own words, and the clients side by side, one lane each.
+"""A turn as a table: its steps in the words of the script, and one column, a lane, for each client.
 
-A row is a line of the script, or a line that the script does not have. Received lines stand in the row of the step that
-expected them; an unexpected line stands in the next row in which its client has nothing.
+A row is a line of the script, or an unexpected line. Received lines are in the row of the step that expected them; an
+unexpected line is in the next row in which its client has nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from harness.language.renderer import render_item
 from harness.language.steps import as_receive
 from harness.playing.verdict import ACCEPTED_ENDS, ClientTurn, TurnReport, Verdict
-from harness.report.styled_text import Line, Span, Tone, padded, width
+from harness.report.styled_text import Line, Span, Tone, cut, padded, width
 from harness.stage.connection import End
 
 TURNS_SHOWN = 3
+NARROW_COLUMNS = 20
+"""Lanes are cut to this width before one is left out."""
 
 END_WORDS = {End.CLOSED: "is closed", End.RESET: "is reset", End.REFUSED: "is refused"}
 
@@ -78,7 +80,7 @@ class Cell:
 @dataclass(slots=True)
 class Row:
     line: int
-    """0: a line that the script does not have."""
+    """0 for an unexpected line."""
     at_s: float
     cells: dict[str, list[Cell]] = field(default_factory=dict)
     common: str = ""
@@ -166,18 +168,59 @@ def _free_row(client: str, start: int, when: float, out: list[Row]) -> int:
 # --- the table ----------------------------------------------------------------------------------------------
 
 
-def lanes(verdict: Verdict, turns: int = TURNS_SHOWN) -> Iterator[Line]:
-    """One column for each client: the turn that failed, or else the last one, and the turns before it."""
+def lanes(verdict: Verdict, turns: int = TURNS_SHOWN, columns: int | None = None) -> Iterator[Line]:
+    """One column for each client: the turn that failed, or else the last one, and the turns before it. Where they do not
+    fit, the clients that matter least are left out, and long lines are cut."""
     number = verdict.failures[0].turn if verdict.failures else len(verdict.turns)
     shown = [turn for turn in verdict.turns if number - turns < turn.number <= number]
     table = [(turn, rows(turn, verdict.eol)) for turn in shown]
-    names = _clients_in(shown, verdict.clients)
+    present = _clients_in(shown, verdict.clients)
     timed = verdict.virtual_time and any(row.at_s for _, found in table for row in found)
-    widths = {name: _column_width(name, [row for _, found in table for row in found]) for name in names}
+    widths = {name: _column_width(name, [row for _, found in table for row in found]) for name in present}
     head = "   line  " + ("time".ljust(10) if timed else "")
-    yield [Span(head, Tone.DIM), *(Span(padded(name, widths[name] + 3), Tone.STRONG) for name in names)]
+    room = None if columns is None else columns - width(head)
+    if room is not None:
+        widths = _fitting(widths, _by_importance(verdict, shown, present), room)
+    heads = (Span(padded(cut(name, size), size + 3), Tone.STRONG) for name, size in widths.items())
+    yield [Span(head, Tone.DIM), *heads]
     for turn, found in table:
-        yield from _rendered(found, widths, timed, failed=turn.number == number)
+        yield from _rendered(found, widths, timed, failed=turn.number == number, room=room)
+    left_out = [name for name in present if name not in widths]
+    if left_out:
+        yield [Span(f"{'':9}{_left_out(left_out, shown)}", Tone.DIM)]
+
+
+def _left_out(names: list[str], shown: list[TurnReport]) -> str:
+    wrong = sum(
+        any(not one.as_expected for turn in shown if (one := turn.client_turn(name))) for name in names
+    )
+    noun = "1 more client" if len(names) == 1 else f"{len(names)} more clients"
+    return f"{noun} not shown; {wrong or 'none'} of them with anything unexpected"
+
+
+def _by_importance(verdict: Verdict, shown: list[TurnReport], names: tuple[str, ...]) -> list[str]:
+    """The clients of the failures first, then those that act in that turn, then those that receive something in it."""
+    failed = {name for failure in verdict.failures for name in failure.client.split(" and ")}
+    last = shown[-1:]
+    acting = {action.client for turn in last for action in turn.actions}
+    wrong = {one.client for turn in last for one in turn.client_turns if not one.as_expected}
+    receiving = {one.client for turn in last for one in turn.client_turns if one.entries}
+    first = verdict.failures[0].client.split(" and ") if verdict.failures else []
+    ranks = (set(first), acting, failed, wrong, receiving)
+    return sorted(names, key=lambda name: [name not in rank for rank in ranks])
+
+
+def _fitting(widths: dict[str, int], by_importance: list[str], room: int) -> dict[str, int]:
+    """The widths of the columns that fit, in the order of the script."""
+    kept: list[str] = []
+    for name in by_importance:
+        if kept and sum(min(widths[one], NARROW_COLUMNS) + 3 for one in (*kept, name)) > room:
+            break
+        kept.append(name)
+    most = max(widths.values(), default=0)
+    while most > 1 and sum(min(widths[name], most) + 3 for name in kept) > room:
+        most -= 1
+    return {name: min(columns, most) for name, columns in widths.items() if name in kept}
 
 
 def _clients_in(turns: Iterable[TurnReport], script_order: tuple[str, ...]) -> tuple[str, ...]:
@@ -190,22 +233,26 @@ def _column_width(name: str, found: list[Row]) -> int:
     return max([width(name), *(width(str(cell)) for row in found for cell in row.cells.get(name, ()))])
 
 
-def _rendered(found: list[Row], widths: dict[str, int], timed: bool, failed: bool) -> Iterator[Line]:
+def _rendered(
+    found: list[Row], widths: dict[str, int], timed: bool, failed: bool, room: int | None
+) -> Iterator[Line]:
     for row in found:
-        for depth in range(max([1, *(len(cells) for cells in row.cells.values())])):
+        if row.cells and not row.cells.keys() & widths.keys():
+            continue
+        for depth in range(max([1, *(len(row.cells.get(name, ())) for name in widths)])):
             number = str(row.line) if row.line and not depth else ""
             line = [Span(f"{number:>7}  ", Tone.DIM)]
             if timed:
                 line.append(Span(_clock(row.at_s if not depth else None), Tone.DIM))
             if row.common:
-                yield [*line, Span(row.common, Tone.DIM)]
+                yield [*line, Span(row.common if room is None else cut(row.common, room), Tone.DIM)]
                 continue
             for name, columns in widths.items():
                 cells = row.cells.get(name, [])
                 cell = cells[depth] if depth < len(cells) else None
-                text = padded(str(cell) if cell else "", columns + 3)
+                text = padded(cut(str(cell), columns) if cell else "", columns + 3)
                 tone = _TONES[cell.mark] if cell else Tone.PLAIN
-                # Only the turn that failed is coloured green, so that the eye finds it.
+                # Green only in the turn that failed, so that it stands out.
                 line.append(Span(text, tone if failed or tone is not Tone.GOOD else Tone.PLAIN))
             yield line
 

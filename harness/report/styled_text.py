@@ -1,6 +1,6 @@
-"""Text whose colours are named after their meaning, written as plain text, for a terminal, or as HTML.
+"""Text whose colours are named after their meaning, rendered as plain text, for a terminal, or as HTML.
 
-Knows nothing of verdicts: each report decides what is good, bad or dim.
+Knows nothing of verdicts: reports decide what is good, bad or dim.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import enum
 import html
 import os
+import re
+import shutil
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -89,6 +91,65 @@ def _columns(char: str) -> int:
 def padded(text: str, columns: int) -> str:
     """The text, filled up with spaces to this many columns."""
     return text + " " * max(0, columns - width(text))
+
+
+def cut(text: str, columns: int) -> str:
+    """The text, or as much of its beginning as fits with an ellipsis."""
+    if width(text) <= columns:
+        return text
+    taken, used = [], 1
+    for char in text:
+        used += _columns(char)
+        if used > columns:
+            break
+        taken.append(char)
+    return "".join(taken) + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def wrapped(line: Line, columns: int | None) -> Iterator[Line]:
+    """The line, broken at spaces where it is wider than this; what follows stands below its last piece of text."""
+    if columns is None or width("".join(span.text for span in line)) <= columns:
+        yield line
+        return
+    row, filled = list[Span](), 0
+    indent = min(_hanging(line), columns // 2)
+    for span in line:
+        for word in re.findall(r" *[^ ]+ *$| *[^ ]+| +$", span.text):
+            while word:
+                room = columns - filled
+                if width(word) <= room:
+                    row.append(Span(word, span.tone))
+                    filled += width(word)
+                    break
+                if filled > indent and width(word.strip()) <= columns - indent:
+                    word = word.lstrip(" ")
+                else:
+                    piece = _beginning(word, room)
+                    row.append(Span(piece, span.tone))
+                    word = word[len(piece) :]
+                yield row
+                row, filled = [Span(" " * indent)], indent
+    yield row
+
+
+def _hanging(line: Line) -> int:
+    """Where the text of a labelled line begins."""
+    first = "".join(span.text for span in line[:1])
+    return width(first) if len(line) > 1 and first.startswith(" ") else 2
+
+
+def _beginning(text: str, columns: int) -> str:
+    used = 0
+    for at, char in enumerate(text):
+        used += _columns(char)
+        if used > columns:
+            return text[: max(at, 1)]
+    return text
+
+
+def terminal_columns() -> int:
+    """How wide a report may be: the terminal's width, or 120 where there is none."""
+    return max(40, shutil.get_terminal_size((120, 24)).columns)
 
 
 def count(number: int, noun: str) -> str:

@@ -1,6 +1,6 @@
-"""A verdict as styled lines: what failed and where, what was expected and received, the lanes, and hints.
+"""A verdict as styled lines: the failures, the expected and received data, the lanes, and hints.
 
-`report` says everything, `summary` is one line about a verdict, `headline` a few words about a failure, and
+`report` is the complete report, `summary` one line about a verdict, `headline` a few words about a failure, and
 `run_summary` the last line of a run.
 """
 
@@ -16,11 +16,12 @@ from harness.playing.comparison import Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, TurnReport, Verdict
 from harness.report.hints import hints
 from harness.report.lanes import END_WORDS, as_received, lanes, received_text
-from harness.report.styled_text import Line, Span, Tone, padded, width
+from harness.report.styled_text import Line, Span, Tone, cut, padded, width, wrapped
 from harness.stage.connection import End
 from harness.stage.fence import Grade
 
 SERVER_OUTPUT_LINES = 24
+ALSO_SHOWN = 8
 _LABEL_COLUMNS = 12
 _NOTHING_TO_PASTE = (
     FailureKind.SERVER_DIED,
@@ -37,25 +38,30 @@ _GRADES = {
 }
 
 
-def report(verdict: Verdict) -> Iterator[Line]:
-    """Everything about this verdict; a single line if the script passed or was skipped."""
+def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
+    """The complete report of this verdict; one line if the script passed or was skipped. Only lines to be pasted are wider
+    than `columns`."""
     match verdict.outcome:
         case Outcome.PASSED:
-            yield [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
+            passed = [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
+            yield from wrapped(passed, columns)
         case Outcome.SKIPPED:
             yield [Span("skipped ", Tone.WARNING), Span(f"{verdict.file}  {verdict.reason}")]
         case Outcome.SCRIPT_ERROR:
             yield [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
             yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
         case Outcome.TARGET_ERROR:
-            yield [
-                Span("TARGET ERROR ", Tone.BAD),
-                Span(verdict.file, Tone.STRONG),
-                Span(f"  {verdict.target}"),
-            ]
+            yield from wrapped(
+                [
+                    Span("TARGET ERROR ", Tone.BAD),
+                    Span(verdict.file, Tone.STRONG),
+                    Span(f"  {verdict.target}"),
+                ],
+                columns,
+            )
             yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
         case Outcome.FAILED:
-            yield from _failed(verdict)
+            yield from _failed(verdict, columns)
         case outcome:
             assert_never(outcome)
 
@@ -73,23 +79,32 @@ def _grade_note(verdict: Verdict) -> str:
     return "  (settled: silence is not proven; with a fence line the grade can be `answered`)"
 
 
-def _failed(verdict: Verdict) -> Iterator[Line]:
-    first = verdict.failures[0]
-    yield failed_line(place(first), first)
-    if verdict.script.title:
-        yield [Span(f"  {verdict.script.title}", Tone.DIM)]
-    yield from details(first, verdict)
-    yield from _fence_lines(first, verdict)
-    for other in verdict.failures[1:]:
-        yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
+def _failed(verdict: Verdict, columns: int | None) -> Iterator[Line]:
+    for line in _what_failed(verdict, columns):
+        yield from wrapped(line, columns)
     yield []
-    yield from lanes(verdict)
+    yield from lanes(verdict, columns=columns)
     found = list(hints(verdict))
     if found:
         yield []
-        yield from ([Span("  hint  ", Tone.HINT), Span(hint)] for hint in found)
+        for hint in found:
+            yield from wrapped([Span("  hint  ", Tone.HINT), Span(hint)], columns)
     yield from _pasteable(verdict)
-    yield from server_output(verdict)
+    for line in server_output(verdict):
+        yield from wrapped(line, columns)
+
+
+def _what_failed(verdict: Verdict, columns: int | None) -> Iterator[Line]:
+    first, *others = verdict.failures
+    yield failed_line(place(first), first)
+    if verdict.script.title:
+        yield [Span(f"  {verdict.script.title}", Tone.DIM)]
+    yield from details(first, verdict, columns)
+    yield from _fence_lines(first, verdict)
+    for other in others[:ALSO_SHOWN]:
+        yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
+    if len(others) > ALSO_SHOWN:
+        yield [Span(f"  and {len(others) - ALSO_SHOWN} more", Tone.DIM)]
 
 
 def failed_line(where: str, failure: Failure) -> Line:
@@ -121,8 +136,14 @@ def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:
     return next((turn for turn in verdict.turns if turn.number == failure.turn), None)
 
 
-# Failures in which a line that the client did not send itself can have had a part.
-_NOT_OF_FENCES = (FailureKind.MISSING, FailureKind.DISAGREED, FailureKind.SERVER_DIED)
+# Failures in which a fence line has no part once it has been answered.
+_NOT_OF_FENCES = (
+    FailureKind.MISSING,
+    FailureKind.DIFFERENT,
+    FailureKind.OUT_OF_ORDER,
+    FailureKind.DISAGREED,
+    FailureKind.SERVER_DIED,
+)
 
 
 def _fence_lines(failure: Failure, verdict: Verdict) -> Iterator[Line]:
@@ -141,7 +162,7 @@ def _fence_lines(failure: Failure, verdict: Verdict) -> Iterator[Line]:
 
 
 def headline(failure: Failure) -> str:
-    """Who failed to do what."""
+    """The failure in a few words: the client, and what it did not do."""
     match failure.kind:
         case FailureKind.SERVER_DIED:
             return "the server died"
@@ -205,8 +226,8 @@ def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
 # --- expected and received ----------------------------------------------------------------------------------
 
 
-def details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """What was expected and what happened instead."""
+def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
+    """The details of a failure: expected and actual."""
     match failure.kind:
         case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
             yield pair("reason", failure.detail, Tone.BAD)
@@ -227,7 +248,7 @@ def details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
             yield pair("expected", "the same order for all of them", Tone.WARNING)
             yield pair("actual", "the right lines, but in different orders", Tone.BAD, _grade(verdict))
         case FailureKind.MISSING | FailureKind.EXTRA | FailureKind.DIFFERENT | FailureKind.OUT_OF_ORDER:
-            yield from _line_details(failure, verdict)
+            yield from _line_details(failure, verdict, columns)
         case (
             FailureKind.STILL_OPEN
             | FailureKind.LOST_CONNECTION
@@ -256,26 +277,49 @@ def _grade(verdict: Verdict) -> str:
     return f"({_GRADES[verdict.grade]})" if verdict.grade else ""
 
 
-def _line_details(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> Iterator[Line]:
     received = None if failure.received is None else received_text(failure.received, verdict.eol)
     expected = None if failure.expected is None else failure.expected.text
     pattern = failure.expected is not None and isinstance(failure.expected.step, ReceivePattern)
     comparable = received is not None and expected is not None and not pattern
     if comparable and "<<" in ((received or "")[:2], (expected or "")[:2]):
-        # One of them cannot be written as a plain line, so both are shown as bytes.
+        # One of the two is not a valid plain line, so both are shown as bytes.
         received = f"<< {render_bytes(failure.received or b'')}"
         expected = f"<< {render_bytes(_wire(failure.expected, verdict.eol))}"
     at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
-    yield pair("received", _bare(received), Tone.BAD, at)
-    yield pair("expected", _bare(expected), Tone.WARNING, _grade(verdict))
+    one, other = _bare(received), _bare(expected)
+    differs = _first_difference(one, other) if comparable else 0
+    if columns is not None:
+        room = columns - _LABEL_COLUMNS
+        start = _window_start(one, other, differs, room)
+        before = _windowed(one[:differs], start, columns)
+        one, other = _windowed(one, start, room), _windowed(other, start, room)
+    else:
+        before = one[:differs]
+    grade = _grade(verdict)
+    apart = columns is not None and _LABEL_COLUMNS + width(other) + width(grade) + 6 > columns
+    yield pair("received", one, Tone.BAD, at)
+    yield pair("expected", other, Tone.WARNING, "" if apart else grade)
     yield from _conflicts(failure, verdict)
     if comparable:
-        column = _LABEL_COLUMNS + _first_difference(_bare(received), _bare(expected))
-        yield [Span(" " * column + "^", Tone.BAD)]
+        yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
+    if apart:
+        yield [Span(" " * _LABEL_COLUMNS), Span(grade, Tone.DIM)]
+
+
+def _window_start(one: str, other: str, differs: int, room: int) -> int:
+    """From which character on two lines are shown, so that the place where they differ is among those."""
+    if max(width(one), width(other)) <= room or differs < room * 2 // 3:
+        return 0
+    return differs - room // 3
+
+
+def _windowed(text: str, start: int, room: int) -> str:
+    return cut(f"\N{HORIZONTAL ELLIPSIS}{text[start:]}" if start else text, room)
 
 
 def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """A pattern can look as if it matched although a name in it is already bound to something else."""
+    """Notes on the names that are already bound: a pattern can seem to match although one of its names has another value."""
     turn = _turn_of(failure, verdict)
     if turn is None or failure.expected is None or failure.received is None:
         return
@@ -285,7 +329,7 @@ def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:
 
 
 def _bare(text: str | None) -> str:
-    """A plain line without its `<`, so that the two can be compared one above the other."""
+    """A plain line without its `<`, so that both can be compared one above the other."""
     if text is None:
         return "nothing"
     return text[2:] if text.startswith("< ") else "an empty line" if text == "<" else text
@@ -302,7 +346,6 @@ def _wire(expected: Expectation | None, eol: bytes) -> bytes:
 
 
 def _first_difference(one: str, other: str) -> int:
-    for at, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return width(one[:at])
-    return width(min(one, other, key=len))
+    """The number of characters at their beginning that are the same."""
+    same = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(same, min(len(one), len(other)))

@@ -1,7 +1,7 @@
 """Virtual time for asyncio servers in this process: a selector loop that never waits, and whose timers fire when told to.
 
 - Everything in asyncio that waits for time asks its loop, by `time` and `call_at`. Both are virtual here.
-- The loop is at rest after two turns in a row in which nothing was called soon and the selector returned nothing.
+- The loop is at rest after two iterations in a row in which nothing was called soon and the selector returned nothing.
 - Jobs of executors that were started through the loop are counted. Any other thread that works, and any subprocess that
   lives, is at work unseen.
 - What nobody handles in the server's code is kept: exceptions of callbacks and of tasks that nobody awaits.
@@ -43,7 +43,7 @@ __tracebackhide__ = hides_traceback
 Ready = list[tuple[selectors.SelectorKey, int]]
 """What a selector returns: what is ready, and for which events."""
 
-_QUIET_TURNS = 2
+_QUIET_ITERATIONS = 2
 _MOST_ERRORS = 1000
 _NEVER_RETRIEVED = "exception of a task that was never retrieved"
 _ROUNDS_OF_CANCELLING = 3
@@ -52,15 +52,15 @@ _BETWEEN_LOOKS_S = 0.001
 
 
 class Program(Protocol):
-    """Code that runs the loop in a thread of its own, one turn at a time."""
+    """Code that runs the loop in a thread of its own, one iteration at a time."""
 
     over: bool
 
-    def turn(self, patience_s: float = 0.0) -> None:
+    def iterate(self, patience_s: float = 0.0) -> None:
         """Let the thread run until the loop asks its selector again, or until the program is over."""
 
     def park(self) -> None:
-        """For the selector: wait for the next turn, if this is the program's thread."""
+        """For the selector: wait for the next iteration, if this is the program's thread."""
 
 
 class _Selector(selectors.DefaultSelector):
@@ -75,7 +75,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class AsyncioLoop(asyncio.SelectorEventLoop):
-    """A loop that runs turn by turn, and on which no time passes unless `fire_next` or `move_to` is called."""
+    """A loop that runs one iteration at a time, and on which no time passes unless `fire_next` or `move_to` is called."""
 
     def __init__(self) -> None:
         self.elapsed_us = 0
@@ -102,7 +102,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         self._interruption: BaseException | None = None
         super().__init__(_Selector(self))
 
-    # What asyncio and servers ask for. (mypy: a variadic callback can only be spelled since Python 3.11.)
+    # Called by asyncio and by servers. (mypy: a variadic callback can only be spelled since Python 3.11.)
 
     def time(self) -> float:
         return _seconds(self.elapsed_us)
@@ -174,7 +174,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return made
 
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
-        """Nothing to do: the signals of this process belong to whoever runs the test."""
+        """Do nothing: the signals of this process belong to whoever runs the test."""
 
     def remove_signal_handler(self, sig: int) -> bool:
         return False
@@ -219,7 +219,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return True
 
     def interrupt(self, exception: BaseException) -> None:
-        """Let the turn that runs end with this exception."""
+        """Let the iteration that runs end with this exception."""
         self._interruption = exception
 
     def take_errors(self, kept: bool) -> tuple[ServerError, ...]:
@@ -250,13 +250,13 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         tasks = (one() for one in self._failed)
         return [task for task in tasks if task is not None and _unretrieved(task)]
 
-    # What the stage asks for
+    # Called by the stage
 
-    def turn(self, patience_s: float = 0.0) -> None:
+    def iterate(self, patience_s: float = 0.0) -> None:
         """Run what is ready once. Wait for something first, where nothing is ready and patience is given."""
         self._patience_s = patience_s
         if self.program is not None and not self.program.over:
-            self.program.turn(patience_s)
+            self.program.iterate(patience_s)
         else:
             self.stop()  # before it runs: then it polls once, runs what is ready, and returns
             self.run_forever()
@@ -273,7 +273,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return self._patience_s if idle else 0.0
 
     def selected(self, ready: Ready) -> Ready:
-        """For its selector: of what is ready, what the loop sees in this turn."""
+        """For its selector: of what is ready, what the loop sees in this iteration."""
         self.activity += len(ready)
         return ready
 
@@ -294,7 +294,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
 
     def move_to(self, at_us: int) -> None:
         self.elapsed_us = max(self.elapsed_us, at_us)
-        # What is due is called by asyncio itself, in the next turn.
+        # What is due is called by asyncio itself, in the next iteration.
         while (due := self.next_due_us) is not None and due <= self.elapsed_us:
             self.timers.pop()
 
@@ -412,7 +412,7 @@ class AsyncioTime(VirtualTime):
         self._loop.add_writer(fileno, writable.append, True)
         try:
             while not writable and (left := until - time.monotonic()) > 0:
-                self._loop.turn(left)
+                self._loop.iterate(left)
         finally:
             self._loop.remove_writer(fileno)
         return bool(writable)
@@ -423,9 +423,9 @@ class AsyncioTime(VirtualTime):
     def pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         self._woken = False
-        self._loop.turn()
+        self._loop.iterate()
         while not self._woken and (left := until - time.monotonic()) > 0:
-            self._loop.turn(left)
+            self._loop.iterate(left)
 
     def settle(self) -> bool:
         while True:
@@ -491,9 +491,9 @@ class AsyncioTime(VirtualTime):
     def _run_until_idle(self) -> None:
         loop = self._loop
         quiet = 0
-        while quiet < _QUIET_TURNS:
+        while quiet < _QUIET_ITERATIONS:
             before = loop.activity
-            loop.turn()
+            loop.iterate()
             quiet = quiet + 1 if loop.activity == before else 0
             if time.monotonic() > self._deadline:
                 raise self._never_idle()
@@ -516,7 +516,7 @@ class AsyncioTime(VirtualTime):
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise self._never_idle()
-        self._loop.turn(left)
+        self._loop.iterate(left)
 
     def _tick(self) -> None:
         if time.monotonic() > self._deadline:

@@ -103,7 +103,7 @@ class Connection:
         self.reads = False
         self.writes = False
         self.sent_end = False
-        """Whether this side has told the other that it will write no more."""
+        """Whether this side has sent its FIN."""
         self.mid_line = False
         """Whether the last byte sent did not end a line."""
         self.expects_close = False
@@ -127,10 +127,10 @@ class Connection:
         self._reset = False
         loop.register(self)
 
-    # What a client does
+    # Called by clients
 
     def open(self, address: SocketAddress) -> None:
-        """Connect. A refusal is not an error but an end."""
+        """Connect. A refusal is an `end`, not an error."""
         family, *_, where = _getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0]
         self._socket = RealSocket(family, socket.SOCK_STREAM)
         self._socket.setblocking(False)
@@ -165,7 +165,7 @@ class Connection:
         self._reader.start(self._on_readable)
 
     def write(self, data: bytes) -> None:
-        """Send all of it. What can no longer be sent shows in how the connection ended."""
+        """Send all of it. If the connection is lost meanwhile, `end` says so."""
         view = memoryview(data)
         while view and self.writes:
             view = view[self._send(view) :]
@@ -205,7 +205,7 @@ class Connection:
                     raise
 
     def close(self) -> None:
-        """Close in an orderly way: what has arrived is read first, or the kernel would reset instead."""
+        """Close with a FIN. Reads what has arrived first, because otherwise the kernel would send a reset."""
         if self._socket is not None:
             if self.reads:
                 self._on_readable()
@@ -220,7 +220,7 @@ class Connection:
             self._dispose()
 
     def vanish(self) -> Any:
-        """Disappear without telling the server. The caller keeps the socket, for closing it would tell."""
+        """Disappear without a FIN or a reset. The caller keeps the socket open, because closing it would send one."""
         self._close_reader()
         kept, self._socket = self._socket, None
         self._finish(End.CLOSED)
@@ -229,7 +229,7 @@ class Connection:
         return kept
 
     def stop_reading(self) -> None:
-        """Read no more, with the smallest receive buffer there is, so that the server soon notices."""
+        """Stop reading, with the smallest receive buffer, so that the server soon notices."""
         if self._reader is not None and self.reads:
             self.reads = False
             self._reader.stop()
@@ -241,22 +241,22 @@ class Connection:
     def read_again(self) -> None:
         if self._reader is not None and not self.reads and self.end is End.OPEN:
             self.reads = True
-            # The kernel doubles what it is given, to leave room for its own bookkeeping.
+            # The kernel doubles this value, to leave room for its bookkeeping.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes // 2)
             if _TCP_WINDOW_CLAMP is not None:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, _WIDE_OPEN)
             self._reader.start(self._on_readable)
 
-    # What a fence asks
+    # Called by fences
 
     @property
     def local_address(self) -> SocketAddress:
-        """This side's address, as the server sees it; empty where there is no connection."""
+        """This side's address, as the server sees it; empty without a connection."""
         return tuple(self._socket.getsockname()) if self._socket is not None else ()
 
     @property
     def answers(self) -> bool:
-        """Whether a question can be put to the server here: in the middle of a line it would become part of it."""
+        """Whether a fence line can be sent here: in the middle of a line it would become part of it."""
         return self.end is End.OPEN and self.writes and self.reads and not self.mid_line
 
     @property
@@ -266,7 +266,7 @@ class Connection:
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes written here that the server's kernel has not confirmed; they may have arrived all the same."""
+        """Bytes written here that the server's kernel has not acknowledged, though they can have arrived."""
         return unacknowledged(self._socket.fileno()) if self._socket is not None else 0
 
     @property
@@ -274,7 +274,7 @@ class Connection:
         """Whether bytes written here have not yet arrived at the server's kernel, as far as can be known."""
         if self.unacknowledged == 0 or self._probe is None:
             return False
-        # A kernel may take 40 ms to confirm what it has long received.
+        # A kernel can take 40 ms to acknowledge what it has received.
         return self._probe.received() < self._sent_bytes
 
     @property
@@ -291,10 +291,10 @@ class Connection:
         return peer is None or peer.unread == 0
 
     def peer_state(self) -> PeerState | None:
-        """The server's side, even after this side was closed; None when nothing can be known of it."""
+        """The server's side, even after this side was closed; None if it is unknown."""
         return self._probe.peer_state() if self._probe is not None else GONE
 
-    # What happens
+    # Events
 
     def _on_readable(self) -> None:
         for _ in range(_CHUNKS_PER_EVENT):

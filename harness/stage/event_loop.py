@@ -1,7 +1,7 @@
-"""What drives the sockets of a stage and tells its time; and the loop for servers that run outside this process.
+"""The interface of a stage's event loop, and the loop for servers outside this process.
 
-- Everything happens in the thread of the test: sockets are read while a loop pauses, advances or waits to write.
-- `pause` returns as soon as anything was received or ended, or when its time is up.
+- Everything runs in the thread of the test: sockets are read while a loop pauses, advances or waits to write.
+- `pause` returns when anything was received or ended, or when its time is up.
 - The loop for servers inside this process is in `virtual_time`; nothing here needs gevent.
 """
 
@@ -20,7 +20,7 @@ _poll: Any = original("select", "poll")
 
 
 class Clock(Protocol):
-    """The time that a server reads; hand it in instead of calling the `time` module."""
+    """The clock of a server; pass it in instead of calling the `time` module."""
 
     def monotonic(self) -> float: ...
 
@@ -28,7 +28,7 @@ class Clock(Protocol):
 
 
 class RealClock:
-    """The machine's own time."""
+    """The clocks of this machine."""
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -38,7 +38,7 @@ class RealClock:
 
 
 class Reader(Protocol):
-    """Calls back whenever a socket is readable, while it is started."""
+    """While started, calls back when a socket is readable."""
 
     def start(self, callback: Callable[[], None], /) -> None: ...
 
@@ -51,7 +51,7 @@ class EventLoop(ABC):
     """Drives the sockets of one stage."""
 
     virtual = False
-    """Whether time is virtual, so that a silence is known and not waited for."""
+    """Whether time is virtual, so that silence needs no waiting."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -67,7 +67,7 @@ class EventLoop(ABC):
 
     @abstractmethod
     def register(self, connection: Any) -> None:
-        """A connection has been made; it may have bytes in flight until the stage ends."""
+        """Register a connection, which can have bytes in flight until the stage ends."""
 
     @abstractmethod
     def reader(self, fileno: int) -> Reader:
@@ -79,7 +79,7 @@ class EventLoop(ABC):
 
     @abstractmethod
     def wake(self) -> None:
-        """Something was received or ended: let `pause` return."""
+        """Let `pause` return: something was received or ended."""
 
     @abstractmethod
     def pause(self, seconds: float) -> None:
@@ -91,7 +91,7 @@ class EventLoop(ABC):
 
     @abstractmethod
     def settle(self) -> bool:
-        """Let everything happen that can happen now. False where only more time can tell whether it has."""
+        """Run until nothing more can happen at this instant; False if only waiting can tell."""
 
 
 class _PolledReader:
@@ -120,7 +120,7 @@ class RealTime(EventLoop):
         self._woken = False
 
     def register(self, connection: Any) -> None:
-        """Nothing to do: what is in flight elsewhere is asked of the kernel, connection by connection."""
+        """Do nothing: the kernel says what is in flight on each connection."""
 
     def reader(self, fileno: int) -> Reader:
         return _PolledReader(self, fileno)
@@ -180,7 +180,7 @@ class RealTime(EventLoop):
         """Wait for events once and read what can be read."""
         ready: dict[int, int] = dict(self._poll.poll(math.ceil(seconds * 1000)))
         for fileno, events in ready.items():
-            callback = self._callbacks.get(fileno)  # an earlier callback may have stopped this one
+            callback = self._callbacks.get(fileno)  # an earlier callback can have stopped this one
             if callback is not None and events & ~select.POLLOUT:
                 callback()
         return ready

@@ -1,4 +1,4 @@
-"""How it is known that everything has happened: grades of proof, and a fence for each.
+"""Fences, which prove that everything has happened, and the grades of that proof.
 
 - A fence returns once everything that the acting clients caused has been received by every client, as far as its grade
   goes.
@@ -35,14 +35,14 @@ MOMENTS = 20
 for a message that another thread or task of the server is just delivering."""
 
 HANG_UP_S = 0.003
-"""How long a server that has read a line is given to close the connection, before it is asked a question."""
+"""How long to wait, after a server has read a line, for it to close the connection, before a fence line is sent."""
 
 POLL_S = 0.0002
 
 
 def hides_traceback(excinfo: Any) -> bool:
-    """For pytest's `__tracebackhide__`: show the test's own line where the harness reports something about a server.
-    Mistakes of the harness itself stay visible."""
+    """For pytest's `__tracebackhide__`: show the line of the test when the harness reports a failure of the server.
+    Errors of the harness itself stay visible."""
     return type(excinfo.value).__module__.startswith("harness.")
 
 
@@ -50,7 +50,7 @@ __tracebackhide__ = hides_traceback
 
 
 class Grade(enum.IntEnum):
-    """How certain it is that nothing more comes; a lower one is weaker."""
+    """How certain it is that nothing more comes; a lower value is weaker."""
 
     SETTLED = 1
     ANSWERED = 2
@@ -70,11 +70,11 @@ class FenceFailed(Exception):
 
 
 class NeverIdle(FenceFailed):
-    """The server's own loop never becomes idle: it spins, or a thread of its pool does not return."""
+    """The server's loop never becomes idle: it spins, or a thread of its pool does not return."""
 
 
 class NoFenceAnswer(FenceFailed):
-    """The server did not answer a fence line with one of its answers; and what it said last instead, if anything."""
+    """The server did not answer a fence line; with the last line that it sent instead, if any."""
 
     def __init__(self, client: str, waited_s: float, fence: Fence, last_line: str) -> None:
         self.fence = fence
@@ -87,7 +87,7 @@ class NoFenceAnswer(FenceFailed):
     def explained(self, where: str = "") -> str:
         """All of it in one sentence; `where` follows the fence line."""
         answers = " or ".join(f"`{answer}`" for answer in self.fence.answers)
-        # It may also be an answer to what was sent before, so nothing more is claimed about it.
+        # It can also be an answer to an earlier line, so the report claims no more.
         last = f"what it said last is `{self.last_line}`" if self.last_line else "it said nothing more"
         return (
             f"the server did not answer the fence line `{self.fence.question}`{where} with {answers}; {last}"
@@ -171,7 +171,7 @@ Connections = Callable[[], Sequence[Connection]]
 
 
 class QuietFence:
-    """Nothing came for a while. Weak: what comes later is missed, and blamed on a later turn."""
+    """Nothing came for a while. Weak: a later line is missed, and attributed to a later turn."""
 
     grade = Grade.SETTLED
 
@@ -211,7 +211,7 @@ class QuietFence:
 
 
 class ExactFence:
-    """The server's loop has nothing left to do, and no byte is in flight."""
+    """The server's loop is idle, and no byte is in flight."""
 
     def __init__(self, loop: EventLoop, quiet: QuietFence) -> None:
         self._loop = loop
@@ -220,7 +220,7 @@ class ExactFence:
 
     def everything(self, actors: Iterable[Connection]) -> None:
         while not self._loop.settle():
-            # The loop does not see the server's own threads, so only time can tell.
+            # The loop does not see threads that the server starts, so only waiting can tell.
             self.grade = Grade.SETTLED
             self._quiet.everything(())
             before = self._quiet.state()

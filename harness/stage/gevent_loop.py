@@ -1,10 +1,10 @@
-"""Virtual time for gevent servers in this process: a hub and loop of their own whose timers fire when told to.
+"""Virtual time for gevent servers in this process: a separate hub and loop, whose timers fire on command.
 
-- Everything in gevent that waits for time asks its loop for a timer, so a loop that keeps those timers decides when they
-  are due. Timers that the test's own greenlet asks for, and the guards of the stage, are real.
+- Every wait for time in gevent is a timer of the loop, so a loop that keeps its timers decides when they are due. Timers of
+  the test's own greenlet, and the guards of the stage, are real.
 - The caller's hub is put back when a world ends, whatever happened inside.
 
-Only what serves gevent servers may import this module.
+Imported only by modules for gevent servers.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ class VirtualTimer:
 
 
 class OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type without stubs
-    """A gevent loop besides the default one, which belongs to whoever runs the test.
+    """A gevent loop besides the default one, which belongs to the test run.
 
-    The extension type decides in `__new__` whose loop it is, and takes the default one unless told there.
+    The extension type selects its loop in `__new__`, and takes the default one without an argument there.
     """
 
     def __new__(cls) -> Any:
@@ -156,8 +156,7 @@ class OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type with
 class VirtualLoop(OwnLoop):
     """A gevent loop on which no time passes unless `fire_next` or `move_to` is called.
 
-    It also knows what a look at the loop alone would miss: tasks handed to a thread pool, and which greenlets were ever
-    made to run on it.
+    It also tracks what a loop does not show: tasks in thread pools, and which greenlets have ever run on it.
     """
 
     def __init__(self) -> None:
@@ -167,7 +166,7 @@ class VirtualLoop(OwnLoop):
         self.timers: TimerHeap[VirtualTimer] = TimerHeap(lambda ticket, timer: timer.ticket == ticket)
         self._threaded: list[Any] = []
         self._virtual = True
-        # The greenlet that makes the loop is the test's: its sleeps and time-outs are guards, and those are real.
+        # The greenlet that makes the loop is the test's: its sleeps and time-outs are guards, which are real.
         # The server's code never runs in it.
         self._owner = greenlet.getcurrent()
         self.greenlets: weakref.WeakSet[greenlet.greenlet] = weakref.WeakSet()
@@ -175,7 +174,7 @@ class VirtualLoop(OwnLoop):
         self._keepalive = super().async_()
         self._keepalive.start(_nothing)
 
-    # What gevent asks for
+    # Called by gevent
 
     def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
         if not self._virtual or greenlet.getcurrent() is self._owner:
@@ -190,7 +189,7 @@ class VirtualLoop(OwnLoop):
         return START_TIME_S + self.elapsed_us / US
 
     def update(self) -> None:
-        """Nothing to do: virtual time is always up to date."""
+        """Do nothing: virtual time is always up to date."""
 
     update_now = update
 
@@ -213,7 +212,7 @@ class VirtualLoop(OwnLoop):
         timer.start(callback, *args)
         return timer.close
 
-    # What the stage asks for
+    # Called by the stage
 
     def let_real_time_pass(self) -> None:
         """Make all further timers real: for tearing down, where gevent itself sleeps until its threads are gone."""
@@ -241,7 +240,7 @@ class VirtualLoop(OwnLoop):
     def move_to(self, at_us: int) -> None:
         self.elapsed_us = max(self.elapsed_us, at_us)
 
-    # What the timers ask for
+    # Called by the timers
 
     def keep(self, timer: VirtualTimer, delay_us: int) -> int:
         """Put a timer into the heap; the ticket identifies its entry."""
@@ -261,10 +260,8 @@ def _nothing() -> None:
 
 
 class _Hub(Hub):
-    """A hub that passes on to the test what a signal handler raised, such as Ctrl-C or a test's time-out, in whichever
-    greenlet or callback that happened. A plain hub would print it and go on.
-
-    It also remembers what nothing in the server has handled."""
+    """A hub that re-raises in the test what a signal handler raised, such as Ctrl-C or a test's time-out, in any greenlet
+    or callback. A plain hub would print it and go on. It also collects the server's unhandled exceptions."""
 
     errors: list[ServerError]
 
@@ -301,10 +298,10 @@ class World:
         return taken
 
     def end_greenlets(self) -> None:
-        """End what the server left behind, now and in order: a greenlet that is merely dropped runs its `finally` some
-        time later, in the middle of another script."""
+        """Kill the greenlets that the server left behind, in order: one that is only dropped runs its `finally` later,
+        in the middle of another script."""
         current = gevent.getcurrent()
-        for _ in range(3):  # what ends may start something else, but not for ever
+        for _ in range(3):  # a greenlet that ends can start another, but not for ever
             left = [
                 g for g in list(self.loop.greenlets) if not g.dead and g is not current and g is not self.hub
             ]
@@ -339,8 +336,8 @@ def fresh_world(make_loop: Callable[[], OwnLoop] = VirtualLoop) -> Iterator[Worl
 
 
 def _end(hub: Any) -> None:
-    """A destroyed hub is still suspended where it last switched away, with everything that its script left on its
-    stack; nothing else would ever free that."""
+    """Free the stack of a destroyed hub, which is still suspended where it last switched away and holds references to
+    its script."""
     if hub and not hub.dead:
         hub.parent = greenlet.getcurrent()
         hub.throw(GreenletExit)
@@ -412,7 +409,7 @@ class GeventTime(VirtualTime):
             timer.close()
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """Run something of the server's that may block, moving time for it as far as it needs."""
+        """Run a function of the server that can block, and advance time as far as it needs."""
         outcome: list[Any] = []
         errors: list[BaseException] = []
 

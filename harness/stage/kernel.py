@@ -1,8 +1,8 @@
-"""What the kernel knows about a connection: how much is in flight, and how much the other side has not read.
+"""The kernel's view of a connection: how much is in flight, and how much the other side has not read.
 
-This is how a split write is proven split, and how a fence knows that no byte lies between two sockets. It asks the
-kernel's sock_diag interface, which also answers for sockets of other processes and for sockets already closed, as
-long as both ends are on this machine and in this network namespace. Linux only; elsewhere nothing is known.
+It proves that a split write was read in parts, and tells a fence that no byte is between two sockets. It uses the kernel's
+sock_diag interface, which covers sockets of other processes and sockets already closed, if both ends are on this machine
+and in this network namespace. Linux only; elsewhere nothing is known.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _INET_DIAG_INFO = 2
 _WITH_TCP_INFO = 1 << (_INET_DIAG_INFO - 1)
 _ATTRIBUTES_AT = 88
 _BYTES_RECEIVED_AT = 128
-"""Of tcpi_bytes_received in the kernel's struct tcp_info, which only ever grows at its end."""
+"""The offset of tcpi_bytes_received in the kernel's struct tcp_info, to which fields are only ever appended."""
 
 _ANY_COOKIE = b"\xff" * 8
 _KIND, _QUEUES, _INT = struct.Struct("=H"), struct.Struct("=IIII"), struct.Struct("=i")
@@ -80,7 +80,7 @@ GONE = PeerState(TcpState.CLOSE)
 
 
 class SocketDiagnostics:
-    """Asks the kernel about connections; None where it does not answer such questions."""
+    """Queries the kernel about connections; None where this is not supported."""
 
     def __init__(self) -> None:
         self._netlink: Any = None
@@ -112,7 +112,7 @@ class SocketDiagnostics:
 
 
 class PeerProbe:
-    """Looks at the server's side of one connection, even after either side has closed it."""
+    """Observes the server's side of one connection, even after either side has closed it."""
 
     def __init__(self, kernel: SocketDiagnostics, near: SocketAddress, far: SocketAddress) -> None:
         self._kernel = kernel
@@ -120,7 +120,7 @@ class PeerProbe:
         self._long_question = _question(far, near, _WITH_TCP_INFO)
 
     def peer_state(self) -> PeerState | None:
-        """GONE when the connection no longer exists, None when nothing can be known."""
+        """GONE when the connection no longer exists, None when it is unknown."""
         answer = self._kernel.query(self._question)
         if answer is None:
             return None
@@ -129,7 +129,7 @@ class PeerProbe:
         return GONE if found.state is TcpState.LISTEN else found
 
     def received(self) -> int:
-        """How many bytes have ever arrived at the server's kernel, acknowledged or not."""
+        """Total bytes that have arrived at the server's kernel, acknowledged or not."""
         answer = self._kernel.query(self._long_question) or b""
         at = _ATTRIBUTES_AT
         while at + 4 <= len(answer):
@@ -161,7 +161,7 @@ def _peer_state(answer: bytes) -> PeerState:
 
 
 def unacknowledged(fileno: int) -> int:
-    """How many bytes written to this socket the other side's kernel has not confirmed."""
+    """Bytes written to this socket that the other side's kernel has not acknowledged."""
     return _count(fileno, termios.TIOCOUTQ)
 
 

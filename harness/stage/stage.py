@@ -1,10 +1,10 @@
-"""The stage: a running server, its scripted clients, a fence and a clock together. Knows no scripts.
+"""The stage: a running server, its scripted clients, a fence and a clock. Knows no scripts.
 
-Conversations written in Python use it as it is; scripts are played on it.
+Tests in Python use it directly; `playing` plays scripts on it.
 
 - A client keeps its name and its inbox for as long as the stage stands; its connections come and go.
-- Whatever waits is bounded by `within`, in real seconds.
-- A server that has died is reported as that before anything else.
+- Every wait is bounded by `within`, in real seconds.
+- The death of the server is reported before any other failure.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _DYING_S = 0.05
 
 
 class Unexpected(AssertionError):
-    """A client received something other than what was expected."""
+    """A client received something unexpected."""
 
 
 class Stage:
-    """Use it in a `with`: the server runs inside, and everything has ended outside.
+    """A context manager: the server runs inside, and everything has ended on leaving.
 
     `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing must come before
     a server counts as quiet, where time is real.
@@ -104,7 +104,7 @@ class Stage:
     # Clients
 
     def client(self, name: str) -> Client:
-        """The client of that name, the same one each time; its first send connects it."""
+        """The client of this name, always the same one; its first send connects it."""
         if name not in self._clients:
             self._clients[name] = Client(name, self)
         return self._clients[name]
@@ -117,7 +117,7 @@ class Stage:
         return Connection(client.name, client.inbox, self.loop, self._kernel, self.within_s, introduction)
 
     def address(self, endpoint: str | None) -> SocketAddress:
-        """Where clients connect to: by default the first endpoint that the script requires."""
+        """The address of an endpoint; by default of the first that the script requires."""
         required = self._spec.endpoints
         return address_of(self.server.addresses, endpoint or (required[0] if required else None))
 
@@ -173,12 +173,12 @@ class Stage:
         return sent
 
     def wait(self, seconds: float) -> None:
-        """Let time pass: at once where it is virtual, really elsewhere. What is due earlier is received earlier."""
+        """Let time pass: instantly if it is virtual. What is due earlier is received earlier."""
         self.loop.advance(seconds)
         self.require_alive()
 
     def settle(self) -> None:
-        """Fail if any client holds something that was not expected, or the server's code raised an exception."""
+        """Fail if any client has received something that was not expected, or the server's code raised an exception."""
         self.fence(self._clients.values())
         self.more_comes()
         for client in self._clients.values():
@@ -194,13 +194,13 @@ class Stage:
     # The server
 
     def alive(self) -> bool:
-        """Whether the server lives. One that has just ended a connection is watched a moment longer: the kernel ends
-        the connections of a dying process before the process itself."""
+        """Whether the server runs. After the end of a connection it is observed for a moment, because the kernel closes
+        the connections of a dying process before the process ends."""
         ended = any(c.end in (End.CLOSED, End.RESET, End.REFUSED) for c in self._clients.values())
         return self.server.alive(_DYING_S if ended else 0.0)
 
     def server_output(self) -> str:
-        """What the server wrote last: its output and errors, or the tracebacks of its greenlets."""
+        """The server's latest output: standard output and error, or the tracebacks of its greenlets."""
         return self.server.output()
 
     def take_errors(self) -> tuple[ServerError, ...]:
@@ -209,7 +209,7 @@ class Stage:
         return self.server.take_errors()
 
     def require_alive(self) -> None:
-        """TargetError where the server has died."""
+        """Raise TargetError if the server has died."""
         if not self.server.alive():
             raise self._died()
 
@@ -244,7 +244,7 @@ class Client:
     def __repr__(self) -> str:
         return f"<Client {self.name}: {self.end.value}, {len(self.inbox)} bytes unclaimed>"
 
-    # Its connection
+    # The connection
 
     @property
     def connected(self) -> bool:
@@ -316,7 +316,7 @@ class Client:
     def read_again(self) -> None:
         self.connection.read_again()
 
-    # What it has received
+    # The inbox
 
     def take(self, size: int) -> bytes:
         """Claim the first bytes of the inbox."""
@@ -326,14 +326,14 @@ class Client:
         """When the byte at this offset of the inbox arrived, in stage time."""
         return self.inbox.arrived_at(offset)
 
-    # What it expects, for conversations written in Python
+    # Expectations, for tests in Python
 
     def expect(self, line: str) -> None:
-        """The next thing received is this line."""
+        """Expect this line next."""
         self.expect_bytes(line.encode() + self._stage.eol)
 
     def expect_bytes(self, data: bytes) -> None:
-        """The next thing received is exactly these bytes."""
+        """Expect exactly these bytes next."""
         deadline = time.monotonic() + self._stage.within_s
         while len(self.inbox) < len(data) and data.startswith(bytes(self.inbox)) and self.end is End.OPEN:
             if not self._more(deadline):
@@ -343,13 +343,13 @@ class Client:
         self.inbox.take(len(data))
 
     def expect_nothing(self) -> None:
-        """Nothing has been received, and nothing is under way."""
+        """Expect that nothing was received and nothing is in flight."""
         self._stage.fence_one(self)
         if self.inbox:
             raise self._stage.unexpected(self, "nothing")
 
     def expect_closed(self) -> None:
-        """The server has closed the connection in an orderly way, and nothing is left to read."""
+        """Expect that the server closed the connection with a FIN and nothing is left to read."""
         self.connection.expects_close = True
         self._stage.fence_one(self)
         deadline = time.monotonic() + self._stage.within_s
@@ -359,7 +359,7 @@ class Client:
             raise self._stage.unexpected(self, "a closed connection")
 
     def _more(self, deadline: float) -> bool:
-        """Let something more arrive; False once nothing will."""
+        """Wait for more data; False if nothing more will arrive."""
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return False

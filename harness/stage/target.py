@@ -1,4 +1,4 @@
-"""What a stage needs of a target: the server that it starts, for one script. Knows no kind of target."""
+"""The interface of targets: the server that one starts for one script. Knows no kind of target."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from harness.stage.event_loop import Clock, EventLoop, RealClock
 from harness.stage.kernel import SocketAddress
 
 ONLY = ""
-"""The name of the endpoint of a server that has just one."""
+"""The endpoint name of a server with a single endpoint."""
 
 
 class TargetError(Exception):
-    """The target is broken: it does not start, or it died. What it wrote last, if anything, is in the text."""
+    """The target did not start, or it died. The text includes its latest output."""
 
     def __init__(self, message: str, server_output: str = "") -> None:
         output = server_output.rstrip()
@@ -32,7 +32,7 @@ class UnsupportedSpec(Exception):
 
 
 class NoSuchConnection(Exception):
-    """The server has no connection of this client in which a fault could occur."""
+    """The client has no connection at the server in which a fault could occur."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class ServerError:
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """What a script requires of its server, from its `server:` header, and the clock that the server must read."""
+    """The requirements of a script, from its `server:` header, and the clock that the server must use."""
 
     endpoints: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
@@ -64,22 +64,22 @@ class ServerSpec:
 
 
 class RunningServer:
-    """A server that runs for one script, and the loop that drives its clients. As it is: a server far away."""
+    """A server that runs for one script, and the loop that drives its clients. The base class is a remote server."""
 
     def __init__(self, loop: EventLoop, addresses: Mapping[str, SocketAddress]) -> None:
         self.loop = loop
         self.addresses = addresses
-        """By endpoint; the first is for clients that name none."""
+        """Addresses by endpoint; the first is the default."""
 
     def alive(self, patience_s: float = 0.0) -> bool:
-        """Whether it lives. `patience_s`: how long to look, where there is reason to think that it is dying."""
+        """Whether it runs. `patience_s`: how long to keep checking, if it is perhaps dying."""
         return True
 
     def how_it_ended(self) -> str:
         return "cannot be observed"
 
     def output(self) -> str:
-        """What it wrote last: its output and errors, or the tracebacks of its greenlets."""
+        """Its latest output: standard output and error, or the tracebacks of its greenlets."""
         return ""
 
     def take_errors(self) -> tuple[ServerError, ...]:
@@ -87,11 +87,11 @@ class RunningServer:
         return ()
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:
-        """Let this happen to the server from now on."""
+        """Inject this fault into the server from now on."""
         raise UnsupportedSpec("this target does not support fault injection")
 
     def vanish(self, connection: Connection) -> None:
-        """Let this client disappear without telling the server."""
+        """Let this client disappear without a FIN or a reset."""
         raise UnsupportedSpec("this target does not support fault injection")
 
 
@@ -100,12 +100,12 @@ class Target(ABC):
 
     @property
     def features(self) -> frozenset[str]:
-        """What a script can name in `needs:`, such as virtual-time, in-process, restart, stderr, proven-split."""
+        """The features for `needs:` in scripts, such as virtual-time, in-process, restart, stderr, proven-split."""
         return frozenset()
 
     @abstractmethod
     def start(self, spec: ServerSpec, within_s: float) -> AbstractContextManager[RunningServer]:
-        """Start the server, or use the one that runs; on leaving, end what this script started."""
+        """Start the server, or use a running one; on leaving, stop what was started for this script."""
 
     def with_faults(self) -> Target | None:
         """The same target for one play, with fault injection; None where that is not possible."""
@@ -113,7 +113,7 @@ class Target(ABC):
 
 
 def address_of(addresses: Mapping[str, SocketAddress], endpoint: str | None) -> SocketAddress:
-    """The address of an endpoint; UnsupportedSpec where there is none of that name."""
+    """The address of an endpoint; UnsupportedSpec for an unknown name."""
     if endpoint is None:
         return next(iter(addresses.values()))
     if endpoint not in addresses:
@@ -135,6 +135,6 @@ def require_endpoints(spec: ServerSpec, addresses: Mapping[str, SocketAddress]) 
 
 
 def require_no_options(spec: ServerSpec, target: Target) -> None:
-    """For targets that cannot be configured."""
+    """Reject all options: for targets that cannot be configured."""
     for option in spec.options:
         raise UnsupportedSpec(f"no option {option!r}: {target} takes none")

@@ -32,7 +32,7 @@ START_TIME_S = 1_234_567_890
 """The instant at which virtual time begins, in seconds since 1970: a run shows the same timestamps every time."""
 
 START_MONOTONIC_S = 1_000
-"""Neither zero nor the time of day, so that a server that confuses its two clocks is noticed."""
+"""Neither zero nor the time of day, so that a server that confuses the two clocks fails."""
 
 SERVER_OUTPUT_CHARS = 64_000
 
@@ -41,7 +41,7 @@ IN_FLIGHT_POLL_S = 0.0001
 """How often it is looked whether bytes in flight have arrived."""
 
 _GIVE_UP_ON_KERNEL_S = 1.0
-"""How long the kernel may leave a connection half made or half ended before that counts as its final state."""
+"""How long the kernel can leave a connection half open or half closed before that counts as its final state."""
 
 
 # --- clocks and timers --------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ class SteeredLoop(Protocol):
 
     elapsed_us: int
     jumped_us: int
-    """How far the time of day was set to another one, without time having passed."""
+    """How far the time of day was set forward or back."""
 
     @property
     def next_due_us(self) -> int | None:
@@ -124,7 +124,7 @@ class TimerHeap(Generic[_Timer]):
 
 
 class ErrorLog(io.StringIO):
-    """What a loop reports about the server's code that failed; the beginning is kept, a flood is cut."""
+    """Collects what a loop reports about the server's code that failed: the first reports, up to a limit."""
 
     def write(self, text: str) -> int:
         if self.tell() < SERVER_OUTPUT_CHARS:
@@ -180,7 +180,7 @@ class VirtualTime(EventLoop):
         return not self._works_unseen()
 
     def _settle(self) -> None:
-        """Return once nothing is left to do and nothing in flight at the present virtual instant."""
+        """Run until the loop is idle and nothing is in flight at this virtual instant."""
         began = time.monotonic()
         left_before: list[tuple[int, int]] | None = None
         with self._bounded():
@@ -194,8 +194,7 @@ class VirtualTime(EventLoop):
                 if any(moving for moving, _, _ in seen):
                     self._tick()
                     continue
-                # What a server has not read although its loop was idle, and again after one more idle, it does not
-                # mean to read now.
+                # Input that the server has not read although its loop was idle twice is left unread on purpose.
                 left = [(peer, near) for _, peer, near in seen]
                 if left == left_before or not any(map(any, left)):
                     return
@@ -248,7 +247,7 @@ class VirtualTime(EventLoop):
 def _look(connection: Connection, patient: bool) -> tuple[bool, int, int]:
     """Whether anything is in flight on this connection, and what lies unread at the server and here.
 
-    The order of the looks matters: what is no longer in flight has arrived, and what has arrived is unread or read.
+    The order of the checks matters: what is no longer in flight has arrived, and what has arrived is unread or read.
     """
     outgoing = connection.unacknowledged
     peer = connection.peer_state()

@@ -1,4 +1,4 @@
-"""A server that already runs, wherever it is: one address, or several by endpoint. It is neither started nor ended."""
+"""A server that already runs anywhere: one address, or several by endpoint. It is neither started nor stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.stage.target import (
 class Address(Target):
     """`Address("127.0.0.1", 4000)`, or `Address({"line": ("127.0.0.1", 4000), "json": ("127.0.0.1", 12345)})`.
 
-    `features` is what the server has, for scripts that say `needs:`.
+    `features` are the features of the server, for `needs:` in scripts.
     """
 
     def __init__(

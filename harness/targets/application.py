@@ -40,8 +40,8 @@ def function_of(factory: Callable[..., Any]) -> Any:
 class ApplicationTarget(Target):
     """A server that a factory makes in this process.
 
-    `interceptors` change what the server's sockets and loop do. `features` is what it has beyond what every such target
-    has, for scripts that say `needs:`.
+    `interceptors` change the behaviour of the server's sockets and loop. `features` are its features beyond those of
+    every such target, for `needs:` in scripts.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Application(RunningServer):
         return self._read_log()
 
     def print_unshown_output(self) -> None:
-        """A traceback that no report has shown must not disappear with the stage."""
+        """Print a traceback that no report has shown, so that it does not disappear with the stage."""
         if not self._shown:
             sys.stderr.write(self._read_log())
 

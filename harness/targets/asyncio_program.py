@@ -1,7 +1,7 @@
 """A program that makes and runs its event loop itself, such as `def main(): asyncio.run(serve())`, in a thread of its own.
 
-- Only one of the two threads runs at any time: the program's runs while a turn of its loop lasts, and waits in the
-  selector between two turns.
+- Only one of the two threads runs at any time: the program's runs during an iteration of its loop, and waits in the
+  selector between two iterations.
 - Whatever makes an event loop in that thread gets the loop of the stage. A program that asks for another kind of loop
   is refused: its time cannot be virtual.
 """
@@ -44,7 +44,7 @@ class ProgramThread:
         self._loop = loop
         self._within_s = within_s
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
-        self._in_turn = False
+        self._in_iteration = False
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name=f"program {main!r}", daemon=True)
         self._thread.start()
@@ -52,13 +52,13 @@ class ProgramThread:
 
     # In the thread of the stage
 
-    def turn(self, patience_s: float = 0.0) -> None:
-        if not self._in_turn:
-            self._in_turn = True
+    def iterate(self, patience_s: float = 0.0) -> None:
+        if not self._in_iteration:
+            self._in_iteration = True
             self._go.release()
         if not self._back.acquire(timeout=self._within_s + patience_s):
             raise NeverIdle("", self._within_s, "did not return to its event loop")
-        self._in_turn = False
+        self._in_iteration = False
 
     def stop(self) -> None:
         """End it as Ctrl-C would: what it runs until complete is cancelled."""
@@ -73,7 +73,7 @@ class ProgramThread:
         """Let the thread end. One that does not return to its loop cannot be ended from outside; NeverIdle says so."""
         self._abandoned = True
         while not self.over:
-            self.turn()
+            self.iterate()
         self._thread.join()
 
     # In the thread of the program

@@ -1,4 +1,4 @@
-"""The target as options name it: a command, an address or a factory, as text. Imports each kind only where it is used."""
+"""The target as named by options: a command, an address or a factory, as text. Imports each kind only when it is used."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LOOPS = ("asyncio", "gevent")
 
 
 class UsageError(Exception):
-    """The command line or the configuration does not make sense; the message says why."""
+    """The command line or the configuration is invalid; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetChoice:
-    """The target as options name it; it can be sent to another process."""
+    """The target as named by options; picklable."""
 
     server: str | None = None
     connect: str | None = None
@@ -34,7 +34,7 @@ class TargetChoice:
     features: frozenset[str] = frozenset()
 
     def target(self) -> Target:
-        """The target itself."""
+        """Make the target."""
         if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:
             raise UsageError("name one target: a server command, an address or an app")
         if self.server is not None:

@@ -1,9 +1,9 @@
-"""A server started by a command, in any language: on a free port, used as soon as it listens, ended afterwards.
+"""A server started by a command, in any language: on a free port, used as soon as it listens, stopped afterwards.
 
-- The process and everything that it starts form one group, which is ended whatever happens, even if the test run itself
-  is killed: a watchdog, a shell that only waits for the other end of a pipe to close, then kills the group.
-- Whether the server listens is asked of the kernel: a connection made to find out would be a client that it sees.
-- What it writes is kept in a file that is cut when it grows too long.
+- The process and its descendants form one process group, which is always killed, even if the test run itself is killed:
+  a watchdog, a shell that waits for the other end of a pipe to close, then kills the group.
+- The kernel says whether the server listens: a test connection would be a client that the server sees.
+- The output of the server is kept in a file that is cut when it grows too long.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ READY = re.compile(r"(?::|\bport\s*[=:]?\s*)(?P<port>\d{2,5})\b", re.IGNORECASE)
 
 SERVER_OUTPUT_BYTES = 8_000
 OUTPUT_BYTES = 16_000_000
-"""What a server can write before the oldest is thrown away."""
+"""The size of the output at which its oldest part is dropped."""
 
 END_WITHIN_S = 2.0
 
@@ -68,7 +68,7 @@ class Command(Target):
     idle, or 60. Without any port the server chooses one itself and names it in a line of its standard output or error:
     `ready` is the pattern of that line, with a group `port` and perhaps one `endpoint`; the default is READY. Given both,
     the server is ready once it has written that line. `shared` keeps one server for all scripts. `features` is what it
-    has beyond what every such target has, for scripts that say `needs:`.
+    has beyond what every such target has, for `needs:` in scripts.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Command(Target):
                 addresses = self._wait(process, ports, within_s)
             except BaseException as error:
                 process.end()
-                # Between the choice of a port and the server's use of it another process may have taken it.
+                # Another process can have taken the port between its choice and the server's use of it.
                 taken = any(not _is_free(port) for port in ports.values())
                 if isinstance(error, TargetError) and taken and attempt < _TRIES:
                     continue
@@ -270,7 +270,7 @@ def _listens(kernel: SocketDiagnostics, port: int) -> SocketAddress | None:
 
 
 class Process:
-    """A server's process, in a group of its own."""
+    """A server's process, which leads its process group."""
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
         self.status: int | None = None
@@ -305,7 +305,7 @@ class Process:
         self._watchdog, self._leash = _watch(self.pid)
 
     def alive(self, patience_s: float = 0.0) -> bool:
-        """Whether it lives. `patience_s`: how long to look, where there is reason to think that it is dying."""
+        """Whether it runs. `patience_s`: how long to keep checking, if it is perhaps dying."""
         if self.status is None and self._exited(patience_s):
             self._reap()
         self._cut_output()
@@ -319,7 +319,7 @@ class Process:
         return f"exited with status {os.waitstatus_to_exitcode(self.status)}"
 
     def output(self, last_bytes: int = OUTPUT_BYTES) -> bytes:
-        """What it wrote last, to its standard output and error alike."""
+        """The end of its standard output and error, together."""
         size = self._size()
         start = max(0, size - last_bytes)
         return (self._cut + os.pread(self._output.fileno(), size - start, start))[-last_bytes:]
@@ -337,7 +337,7 @@ class Process:
         return os.fstat(self._output.fileno()).st_size
 
     def end(self) -> None:
-        """Ask it to end, wait for that, then kill what is left of its group. Has no effect the second time."""
+        """Terminate it, wait for its end, then kill the rest of its group. Idempotent."""
         if self._pidfd < 0:
             return
         if self.alive():
@@ -363,7 +363,7 @@ class Process:
         try:
             _, self.status = _waitpid(self.pid, 0)
         except ChildProcessError:
-            self.status = 0  # another SIGCHLD handler has taken the status; that it ended is certain
+            self.status = 0  # another SIGCHLD handler took the status; the process has ended
 
     def _signal(self, number: int) -> None:
         try:

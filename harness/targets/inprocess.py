@@ -1,6 +1,6 @@
-"""A gevent server in this very process, made by a factory: the target with virtual time, the exact fence and faults.
+"""A gevent server in this process, made by a factory: the target with virtual time, the exact fence and faults.
 
-The only target that needs gevent. Decides on which loop a server runs. Knows no server.
+The only target that needs gevent. Decides on which loop a server runs. Knows no particular server.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SOCKETS: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
 
 
 class InProcess(ApplicationTarget):
-    """What `factory(spec)` makes: a gevent server, or anything with start(), stop() and addresses by endpoint."""
+    """The server that `factory(spec)` makes: a gevent server, or any object with start(), stop() and addresses by endpoint."""
 
     @contextmanager
     def start(self, spec: ServerSpec, within_s: float) -> Iterator[RunningServer]:

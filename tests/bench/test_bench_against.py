@@ -73,7 +73,7 @@ def test_a_comparison_without_rounds_is_shown_as_such() -> None:
 
 
 class Answers:
-    """Stands for a session: records who is asked, and answers with prepared costs and disturbances."""
+    """A fake session: records its calls, and answers with prepared costs and disturbances."""
 
     def __init__(
         self, name: str, log: list[str], costs: Sequence[tuple[float, float]], kb: float = 1.0

@@ -142,7 +142,7 @@ def test_without_a_compiler_it_says_so(
     assert "load is a C program: install a C compiler" in errors
 
 
-def test_terminated_it_stops_its_processes_and_prints_what_it_measured() -> None:
+def test_sigterm_stops_its_processes_and_prints_its_results() -> None:
     chosen = ["--quick", "--servers", "asyncio", "--workloads", "one-at-a-time,paced-500"]
     bench = subprocess.Popen(
         [sys.executable, "-m", "bench", *chosen],

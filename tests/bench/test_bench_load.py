@@ -51,7 +51,7 @@ def test_every_dialect_and_a_mix_of_them_is_verified(dialects: tuple[str, ...]) 
     assert found["verified"] / found["messages"] >= receivers
 
 
-def test_at_a_pace_what_is_said_is_what_was_asked_for() -> None:
+def test_a_paced_run_sends_the_requested_rate() -> None:
     found = loaded(BY_KEY["asyncio"], Load(5, senders=2, rate=200, warm_s=0.05, seconds=0.5))
     assert isinstance(found, dict), found
     assert found["messages"] / found["wall_s"] == pytest.approx(200, rel=0.25)

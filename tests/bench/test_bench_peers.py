@@ -25,7 +25,7 @@ class Client:
         assert [self.file.readline().decode() for _ in lines] == [f"{line}\n" for line in lines]
 
     def receives_nothing_more(self) -> None:
-        """An answer to a new request comes next, so nothing else was sent before it."""
+        """The answer to a new request comes next, so the server sent nothing before it."""
         self.send("PING fence")
         self.receives("PONG fence")
 

@@ -129,7 +129,7 @@ def test_a_disturbed_run_is_repeated(
     assert len(made) == measured
 
 
-def test_a_server_names_what_is_not_installed() -> None:
+def test_a_server_names_the_missing_program() -> None:
     here = BY_KEY["asyncio"]
     assert here.missing is None
     assert replace(here, program="no-such-program").missing == "no-such-program"

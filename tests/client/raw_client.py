@@ -1,4 +1,4 @@
-"""A client of the line dialect: a socket, and nothing else."""
+"""A client of the line dialect, on a plain socket."""
 
 from __future__ import annotations
 

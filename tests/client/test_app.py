@@ -1,4 +1,4 @@
-"""The command line of the client, and what starting it costs."""
+"""The command line of the client, and the cost of starting it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.client.real_server import ROOT
 from tests.client.recorders import RecordingTerminal, TickingClock
 
 
-def test_the_options_are_what_was_asked_for() -> None:
+def test_the_options_are_the_requested_ones() -> None:
     options = parse_options(["[::1]:77", "--name", "al", "--dialect", "slash", "--no-bell", "--plain"])
     assert options == Options(Plan("::1", 77, "slash", "al", None), bell=False, plain=True)
     assert parse_options([]) == Options(Plan(None, None, None, None, None), bell=True, plain=False)

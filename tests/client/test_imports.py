@@ -1,4 +1,4 @@
-"""What the client can import: the dialects and the chat, nothing of the server, and prompt_toolkit in one place."""
+"""The imports of the client: the dialects and the chat, nothing of the server, and prompt_toolkit in one module."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ def test_the_session_needs_no_event_loop() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_module_says_what_it_is_for(path: Path) -> None:
+def test_every_module_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text("utf-8")))

@@ -1,13 +1,11 @@
-"""What is typed: commands, completion and addresses."""
+"""Lines of input: commands, completion and addresses."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geventchat.chat.commands import Help, Ping, Quit, Say, SendDirectMessage, Who
-from geventchat.client.address import Address, InvalidAddress, parse_port, split_address
+from geventchat.client.address import InvalidAddress, parse_port, split_address
 from geventchat.client.input import HELP, InvalidInput, completions, parse_input, split_lines
 
 
@@ -40,19 +38,6 @@ from geventchat.client.input import HELP, InvalidInput, completions, parse_input
 )
 def test_a_line_of_input_is_a_command(line: str, command: object) -> None:
     assert parse_input(line) == command
-
-
-@given(st.text())
-def test_a_second_slash_makes_a_message_of_any_text(text: str) -> None:
-    assert parse_input("//" + text) == Say(("/" + text.rstrip(),))
-
-
-@given(st.text())
-def test_any_input_can_be_parsed_line_by_line(text: str) -> None:
-    for line in split_lines(text):
-        assert "\n" not in line
-        assert "\r" not in line
-        parse_input(line)
 
 
 def test_the_lines_of_a_paste_are_separated_by_any_line_end() -> None:
@@ -116,8 +101,3 @@ def test_an_invalid_address_is_refused_with_a_sentence(text: str) -> None:
 def test_a_port_is_written_in_plain_digits(text: str) -> None:
     with pytest.raises(InvalidAddress):
         parse_port(text)
-
-
-@given(st.sampled_from(["localhost", "10.0.0.1", "::1", "2001:db8::7"]), st.integers(1, 65535))
-def test_a_shown_address_can_be_typed(host: str, port: int) -> None:
-    assert split_address(str(Address(host, port))) == (host, port)

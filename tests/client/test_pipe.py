@@ -29,6 +29,26 @@ DIALECTS = ("line", "json", "slash")
 STAMP = re.compile(rb"\[\d\d:\d\d:\d\d\]")
 
 
+def running_client(
+    server: RealServer, name: str, environment: dict[str, str], stdout: int = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
+    """A client whose input stays open."""
+    return subprocess.Popen(
+        client_argv([server.at("line"), "--name", name]),
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=ROOT,
+    )
+
+
+def say_hello(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"hello\n")
+    process.stdin.flush()
+
+
 def printed(output: bytes) -> list[str]:
     """The lines of the output with every time replaced by the same."""
     return STAMP.sub(b"[..:..:..]", output).decode().splitlines()
@@ -319,17 +339,8 @@ def test_a_signal_has_an_exit_code(
 ) -> None:
     carol = raw_client("carol")
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        with subprocess.Popen(
-            client_argv([server.at("line"), "--name", f"ci{code}"]),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd=ROOT,
-        ) as process:
-            assert process.stdin is not None
-            process.stdin.write(b"hello\n")
-            process.stdin.flush()
+        with running_client(server, f"ci{code}", environment) as process:
+            say_hello(process)
             carol.expect(f"MSG ci{code} hello")
             process.send_signal(number)
             carol.expect(f"INFO ci{code} disconnected")
@@ -342,17 +353,8 @@ def test_a_lost_connection_fails_a_script(
     server: RealServer, raw_client: LogIn, environment: dict[str, str]
 ) -> None:
     carol = raw_client("carol")
-    with subprocess.Popen(
-        client_argv([server.at("line"), "--name", "ci"]),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment,
-        cwd=ROOT,
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write(b"hello\n")
-        process.stdin.flush()
+    with running_client(server, "ci", environment) as process:
+        say_hello(process)
         carol.expect("MSG ci hello")
         server.kill()
         assert process.wait(timeout=20) == 1
@@ -365,19 +367,10 @@ def test_a_closed_output_ends_the_client_without_an_error_message(
 ) -> None:
     carol = raw_client("carol")
     reading, writing = os.pipe()
-    with subprocess.Popen(
-        client_argv([server.at("line"), "--name", "ci"]),
-        stdin=subprocess.PIPE,
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        env=environment,
-        cwd=ROOT,
-    ) as process:
+    with running_client(server, "ci", environment, stdout=writing) as process:
         os.close(writing)
         os.close(reading)
-        assert process.stdin is not None
-        process.stdin.write(b"hello\n")
-        process.stdin.flush()
+        say_hello(process)
         carol.expect("INFO ci disconnected")
         assert process.wait(timeout=20) == 1
         assert process.stderr is not None

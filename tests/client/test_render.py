@@ -1,14 +1,10 @@
-"""How everything looks, and that nothing a server sends acts on the terminal."""
+"""The rendering of every kind of line; control characters are replaced."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from unicodedata import category
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geventchat.client import render
 from geventchat.client.render import MAX_CHARACTERS, Line, Style, name_style, paint, safe
@@ -87,18 +83,3 @@ def test_control_characters_and_direction_overrides_are_replaced(text: str, show
 
 def test_a_very_long_text_is_cut_and_says_so() -> None:
     assert safe("x" * (MAX_CHARACTERS + 5)) == "x" * MAX_CHARACTERS + " … (5 characters more)"
-
-
-MAKERS: list[Callable[[str], Line]] = [
-    lambda text: render.message(AT, text, text),
-    lambda text: render.direct_message(AT, text, text, text),
-    lambda text: render.roster([text, text], 1),
-    *[render.joined, render.left, render.success, render.goodbye, render.hint, render.error, render.offline],
-]
-
-
-@given(st.sampled_from(MAKERS), st.text())
-def test_no_text_acts_on_the_terminal_or_fakes_a_second_line(make: Callable[[str], Line], text: str) -> None:
-    painted = paint(make(text), colour=False)
-    assert not any(category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in painted)
-    painted.encode("utf-8")

@@ -1,4 +1,4 @@
-"""geventchat keeps the suite of its own protocol, as a server that follows all three documents.
+"""geventchat passes the conformance suite of its protocol, as a server that follows all three documents.
 
 The documents differ in what an idle client is sent, and so do the scripts named after that: geventchat is configured for
 each of them.

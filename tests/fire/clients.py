@@ -27,6 +27,18 @@ class State(enum.Enum):
     """Closed by this client."""
 
 
+def receive(sock: socket.socket, received: bytearray) -> State:
+    """Read once from a non-blocking socket; returns the state of its connection."""
+    try:
+        data = sock.recv(_CHUNK_BYTES)
+    except BlockingIOError:
+        return State.OPEN
+    except OSError:
+        return State.RESET
+    received += data
+    return State.OPEN if data else State.FIN
+
+
 class Client:
     """One client. Keeps everything it receives; what the server does not take yet waits."""
 
@@ -77,17 +89,9 @@ class Client:
 
     def read(self) -> None:
         """Read what has arrived."""
-        try:
-            data = self.sock.recv(_CHUNK_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._end(State.RESET)
-            return
-        if data:
-            self.received += data
-        else:
-            self._end(State.FIN)
+        state = receive(self.sock, self.received)
+        if state is not State.OPEN:
+            self._end(state)
 
     def stop_reading(self) -> None:
         """From now on what the server sends stays in the kernel."""

@@ -72,7 +72,7 @@ def leftovers(simulation: Simulation) -> list[str]:
             set(admission._addresses.values()) - set(admission._departed)
         ),
         "closing connections": admission.closing,
-        "audiences with a turn": len(delivery._changed),
+        "audiences with a batch": len(delivery._changed),
         "spliced subscribers": len(delivery._spliced),
         "abandoned subscribers": len(delivery._abandoned),
         "subscribers that are behind": len(delivery._behind),
@@ -86,5 +86,5 @@ def leftovers(simulation: Simulation) -> list[str]:
         counts[f"{name}: slow readers"] = audience.slow_readers
         counts[f"{name}: gates"] = len(audience._gates)
         counts[f"{name}: frames"] = len(audience._frames)
-        counts[f"{name}: bytes"] = audience.size + len(audience.turn)
+        counts[f"{name}: bytes"] = audience.size + len(audience.outgoing)
     return [f"{count} {what}" for what, count in counts.items() if count]

@@ -59,7 +59,7 @@ def reconnects(clients: int, times: int) -> Logins:
                 "every login is answered",
                 lambda members=members: all(b"\n" in client.received for client in members),  # type: ignore[misc]
             )
-            # That the old ones have left can come between, but no name may still be taken.
+            # Notices about the old connections can come first, but no name can still be taken.
             refused = [client for client in members if b"ERR" in client.received]
             refused += [client for client in members if client.state is not State.OPEN]
             assert not refused, bytes(refused[0].received)

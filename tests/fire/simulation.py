@@ -20,10 +20,9 @@ from geventchat import Config, Server
 from geventchat.log import LogEvent
 from geventchat.net.connection import ServerContext
 from geventchat.net.delivery import Audience
-from tests.fire.clients import State
+from tests.fire.clients import State, receive
 from tests.geventchat.virtual_time import VirtualTime, virtual_time
 
-_CHUNK_BYTES = 262_144
 # Seconds of virtual time that one client's bytes can wait for the server.
 _MAX_WAITS = 300
 
@@ -110,17 +109,9 @@ class SimulatedClient:
 
     def read(self) -> None:
         """Read what has arrived."""
-        try:
-            data = self._sock.recv(_CHUNK_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._end(State.RESET)
-            return
-        if data:
-            self.received += data
-        else:
-            self._end(State.FIN)
+        state = receive(self._sock, self.received)
+        if state is not State.OPEN:
+            self._end(state)
 
     def _end(self, state: State) -> None:
         if self.state is State.OPEN:

@@ -1,4 +1,4 @@
-"""Clients that stop reading, on real sockets: they are dropped, nobody waits for them, and memory stays bounded."""
+"""Clients that stop reading, on real sockets: they are dropped, the others never wait for them, and memory stays bounded."""
 
 from __future__ import annotations
 

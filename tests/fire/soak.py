@@ -128,7 +128,7 @@ class _Checker:
         return int(START_TIME_S + self.simulation.now_us / _US)
 
     def advance_to(self, at_us: int) -> None:
-        """Let time pass; whoever is idle too long is disconnected at that very moment, not before and not after."""
+        """Let time pass; each idle client must be disconnected exactly at its deadline."""
         while self._timeouts and self._timeouts[0][0] < at_us:
             due_us, number = heapq.heappop(self._timeouts)
             self._time_out(due_us, self._slots[number])
@@ -161,7 +161,7 @@ class _Checker:
         self.room.leave(slot.connection[1], self.now_s)
 
     def gone(self, slot: _Slot, *, ended_by_server: bool) -> None:
-        """It is no longer connected."""
+        """Note that this client has disconnected."""
         client, _ = slot.connection
         assert not ended_by_server or client.state in (State.FIN, State.RESET), client.state
         slot.client = slot.member = None
@@ -182,7 +182,7 @@ class _Checker:
         self.gone(slot, ended_by_server=True)
 
     def compare(self) -> None:
-        """Everyone who reads has received what the model says and nothing else; finds who was dropped as slow."""
+        """Check that every client that reads has received exactly what the model says; note the clients dropped as slow."""
         self._find_dropped()
         for slot in self._slots:
             client, member = slot.client, slot.member
@@ -236,7 +236,7 @@ class _Checker:
             self.leave(slot)
 
     def _when_seen_leaving(self, member: Member) -> int:
-        """Of several dropped in one turn the model cannot know the order, only that it is the same for everyone."""
+        """The model cannot know the order of clients dropped in one batch, only that it is the same for everyone."""
         for slot in self._slots:
             client, other = slot.client, slot.member
             if client is not None and other is not None and client.reads and other.name is not None:

@@ -33,7 +33,7 @@ MAX_LINE = 64
 _CHAT_MAX_LINE = 4_096
 # What no client can be made to print: controls, bidirectional overrides and isolates, other line breaks.
 _UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
-# What nobody can make others print: what cannot be seen, or covers the lines above and below.
+# Characters that no output contains: invisible ones, and stacks of marks that cover the lines above and below.
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060-\u2064\u3164\ufeff]|[\u0300-\u036f]{5}")
 _TIME_S = 1_234_567_890
 
@@ -60,7 +60,7 @@ def lines_of(wire: bytes, limit: int) -> list[Line]:
 
 
 def conversation(dialect: Dialect) -> Callable[[bytes], None]:
-    """A whole conversation in one dialect, beside one listener in each: nobody is sent anything harmful."""
+    """A whole conversation in one dialect, with a listener in each: no client is sent anything harmful."""
 
     def converse(data: bytes) -> None:
         chat = Chat(lambda: float(_TIME_S), new_gate=lambda delay_s: _OpenGate(), contacts=3)
@@ -177,7 +177,7 @@ class _OpenGate:
     def pump(self) -> None: ...
 
     def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
-        raise AssertionError("an open gate admits nobody")
+        raise AssertionError("an open gate admits no client")
 
 
 def _line_count(event: Event, dialect: Dialect) -> int | None:

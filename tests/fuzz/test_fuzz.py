@@ -1,4 +1,4 @@
-"""The corpus passes everywhere; where a fuzzer is installed, it looks for more for a moment."""
+"""The corpus passes everywhere; an installed fuzzer also runs for a moment."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Clients of one chat over simulated sockets, beside a model that writes everything to everyone at once.
 
 The sockets and the kernel are simulated; the chat, the audiences, the subscribers, the gates, the waiters and the loop are
-the real ones, in virtual time. Requests are handled at once, several in one turn, unless the chat is busy: then the client
-waits at the gate in its own greenlet, as its connection would.
+the real ones, in virtual time. Requests are handled at once, several in one batch. If the chat is busy, the client waits at
+the gate in a greenlet, as its connection would.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.net import delivery as delivery_module
 from geventchat.net.connection import Announcer
-from geventchat.net.delivery import _FOREVER, Audience, Delivery, Subscriber
+from geventchat.net.delivery import Audience, Delivery, Subscriber
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter
 from geventchat.settings import Limits
 from harness.stage.gevent_loop import VirtualLoop, fresh_world
@@ -36,7 +36,7 @@ _FIRST_FILENO = 1_000_000
 _UNLIMITED = 10**9
 LIMITS = Limits(
     queue_bytes=1_024,
-    turn_bytes=200,
+    outgoing_bytes=200,
     floor_bytes_per_s=400,
     stranger_bytes_per_s=50,
     stranger_burst_bytes=100,
@@ -145,7 +145,7 @@ class Client(Member):
         super().__init__(SPELLINGS[dialect])
         self.number = number
         self.socket = SimulatedSocket(number, room)
-        self.subscriber = Subscriber(self.socket, audience, world.delivery, self._lost)
+        self.subscriber = Subscriber(self.socket, audience, world.delivery, self._on_lost)
         self.session = Session(self.subscriber)
         self.waiter = Waiter(world.time.hub, world.time.clock, world.hangups, self.socket.fileno())  # type: ignore[arg-type]
         self.waiting: gevent.Greenlet[..., None] | None = None
@@ -172,7 +172,7 @@ class Client(Member):
         if not pending:
             self.answer_bytes = 0
 
-    def _lost(self, reason: CloseReason, error: str) -> None:
+    def _on_lost(self, reason: CloseReason, error: str) -> None:
         assert self.lost is None, "lost twice"
         self.lost, self.lost_error = reason, error
         if self.waiting is not None:
@@ -282,10 +282,10 @@ class World:
         writer = self.writers.get(client.socket.fileno())
         if writer is not None and client.socket.room:
             self.time.hub.loop.run_callback(writer.fire)
-            self.turn()
+            self.flush()
 
-    def turn(self) -> None:
-        """Everything that can happen now happens: the turn ends and is handed out."""
+    def flush(self) -> None:
+        """Run until nothing more can happen at this instant: the batch ends and is sent."""
         self.time.run_until_idle()
 
     def advance(self, seconds: float) -> None:
@@ -383,13 +383,13 @@ class World:
         for audience in self.audiences.values():
             assert audience.size == sum(map(len, audience._frames))
             assert (audience in delivery._changed) == (audience.size > 0)
-            assert len(audience.turn) == 0
+            assert len(audience.outgoing) == 0
             assert audience.slow_readers == sum(s.reads_slowly for s in subscribers if s.audience is audience)
             if audience.size and not delivery._due:
                 # Only people who come and go in a large room can wait, and something sees to it that they do not for ever.
                 assert not audience.urgent
-                assert audience.size < delivery.turn_bytes
-                assert delivery._later is not None
+                assert audience.size < delivery.outgoing_bytes
+                assert delivery._flush_timer is not None
         if not delivery._due:
             assert all(s.audience in delivery._changed for s in delivery._spliced)
         assert set(delivery._behind) == {s for s in subscribers if s._lag is not None}
@@ -397,13 +397,13 @@ class World:
 
     def _check_received(self, client: Client) -> None:
         taken = bytes(client.socket.taken)
-        turn_ended = not self.delivery._due and not client.subscriber.audience.size
+        batch_ended = not self.delivery._due and not client.subscriber.audience.size
         assert client.expected.startswith(taken), (
             f"p{client.number} received {taken[-80:]!r}, expected {bytes(client.expected[: len(taken)])[-80:]!r}"
         )
         if client.lost is not None:
             assert client.subscriber.idle
-        elif turn_ended and client.subscriber.idle:
+        elif batch_ended and client.subscriber.idle:
             assert taken == client.expected, f"nothing is pending, and p{client.number} misses something"
 
     def check_end(self) -> None:
@@ -415,7 +415,7 @@ class World:
             self.advance(10)
             if not any(client.waiting for client in self.clients):
                 break
-        assert not any(client.waiting for client in self.clients), "somebody waits for ever"
+        assert not any(client.waiting for client in self.clients), "a client waits for ever"
         self.check()
         for client in self.clients:
             assert client.subscriber.idle
@@ -426,7 +426,7 @@ class World:
         self.check()
         for client in self.clients:
             client.subscriber.close()
-        # The timers of gates at which nobody waits any more run out.
+        # Let the timers of gates without waiters run out.
         self.advance(120)
         self.check()
         for audience in self.audiences.values():
@@ -457,9 +457,9 @@ def _answers_to(request: Request) -> int:
 def _check_state(s: Subscriber, delivery: Delivery) -> None:
     """The states of a Subscriber, and what holds in each."""
     audience = s.audience
-    subscribed = s._stop == _FOREVER and not s.closed
+    subscribed = s.subscribed and not s.closed
     in_sync = subscribed and not s._splices and not s._backlog
-    assert (s in audience.in_sync) == in_sync, "in sync exactly when there is nothing else to send"
+    assert (s in audience.in_sync) == in_sync, "in sync exactly when nothing else is pending"
     assert delivery._spliced.count(s) == bool(s._splices), "spliced exactly once"
     assert (s in audience.backlogged) == (subscribed and bool(s._backlog)), "backlogged exactly when it is"
     assert (s._watcher is not None) == bool(s._backlog), "a watcher exactly while there is a backlog"

@@ -1,4 +1,4 @@
-"""The program as a process of its own, as people run it."""
+"""The program as a separate process, as people run it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def port_of(line: str) -> int:
 
 
 def full_pipe() -> tuple[int, int]:
-    """A pipe that takes no more, because nobody reads it."""
+    """A pipe that is full, because it has no reader."""
     read, write = os.pipe()
     os.set_blocking(write, False)
     try:

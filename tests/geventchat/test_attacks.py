@@ -36,7 +36,7 @@ def test_the_memory_of_a_turn_does_not_grow_with_the_square_of_its_speakers():
                 client.send(wire.say("line", "x" * 4_085) * 16)
             load.run(0.5)
         load.run(5)
-        # Each holds a chunk, a piece of it and an unfinished line; the turns under way are shared.
+        # Each holds a chunk, a piece of it and an unfinished line; the batches under way are shared.
         promised = 300 * (CHUNK_BYTES + PIECE_BYTES + LINE_BYTES + CLIENT_BYTES) + 4 * TURN_BYTES
         assert target.peak_bytes - before < 1.2 * promised
         assert all(client.open for client in clients)
@@ -112,7 +112,7 @@ def test_readers_that_are_slow_in_two_dialects_do_not_silence_the_room():
         load.run(10)
         heard = speakers[0].received
         load.run(3)
-        assert speakers[0].received - heard > 65_536, "nobody hears anything any more"
+        assert speakers[0].received - heard > 65_536, "no message is delivered any more"
 
 
 def test_strangers_and_contacts_do_not_disconnect_whom_they_write_to():

@@ -1,4 +1,4 @@
-"""One client's connection from end to end: its limits, what it waits for, and how it ends; in virtual time."""
+"""One client's connection from start to end: its limits, its waits and its ends; in virtual time."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def finished(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return SlowChat.finished
 
 
-def test_a_job_delays_its_own_client_and_nobody_else(finished: list[str]):
+def test_a_job_delays_only_its_own_client(finished: list[str]):
     with simulate(config()) as simulation:
         alice, bob = log_in(simulation, "alice", "bob")
         alice.send_lines("MSG before", "PING x", "MSG after")
@@ -99,7 +99,7 @@ def test_a_job_delays_its_own_client_and_nobody_else(finished: list[str]):
         assert finished == ["x"]
 
 
-def test_what_finishes_a_job_can_ask_for_more(finished: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_the_finish_of_a_job_can_request_another(finished: list[str], monkeypatch: pytest.MonkeyPatch):
     def once_more(chat: SlowChat, session: Session, ping: Ping) -> Any:
         SlowChat.next_result = answer
         return Pending(lambda: gevent.sleep(2) or "second", lambda token: answer(chat, session, Ping(token)))
@@ -114,7 +114,7 @@ def test_what_finishes_a_job_can_ask_for_more(finished: list[str], monkeypatch: 
         assert taken(alice) == b"PONG second\n"
 
 
-def test_what_finishes_a_job_can_end_the_connection(finished: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_the_finish_of_a_job_can_end_the_connection(finished: list[str], monkeypatch: pytest.MonkeyPatch):
     def leave(chat: SlowChat, session: Session, ping: Ping) -> Leave:
         chat.leave(session)
         return LEAVE
@@ -235,7 +235,7 @@ def busy_chat(monkeypatch: pytest.MonkeyPatch) -> type[BusyChat]:
 
 
 @pytest.mark.parametrize("way", ["half-close", "close"])
-def test_a_client_that_hangs_up_at_a_gate_leaves_at_once_and_what_it_wanted_to_say_is_dropped(
+def test_a_client_that_hangs_up_at_a_gate_leaves_at_once_and_its_message_is_dropped(
     busy_chat: type[BusyChat], way: str
 ):
     with simulate(config()) as simulation:
@@ -349,7 +349,7 @@ def test_a_pasted_half_close_within_the_limits_arrives_whole():
         assert alice.state is State.FIN
 
 
-def test_a_reset_while_lines_wait_ends_within_a_turn_of_the_loop():
+def test_a_reset_while_lines_wait_ends_within_an_iteration_of_the_loop():
     with Server(config(lines_per_s=1, burst_lines=2)) as server:
         sock = socket.create_connection(server.addresses["line"])
         sock.sendall(b"LOGIN alice\n" + b"PING\n" * 10)
@@ -545,7 +545,7 @@ def test_lines_that_arrived_while_the_process_stood_still_are_handled():
         assert bob.received.endswith(b"INFO idle-timeout\n")
 
 
-def test_half_a_line_that_arrived_while_the_process_stood_still_is_no_activity():
+def test_half_a_line_that_arrived_while_the_process_stood_still_is_not_activity():
     with simulate(config(idle_s=60)) as simulation:
         (alice,) = log_in(simulation, "alice")
         simulation.advance(59)

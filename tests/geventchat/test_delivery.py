@@ -1,7 +1,6 @@
-"""What each client is sent, over random histories, against a model that writes everything to everyone at once.
+"""Delivery: shared bytes, holes, backlogs, gates and failures, one behaviour at a time.
 
-The fast path (one join for each turn, shared bytes, holes, backlogs, gates) has to come to the same bytes as the slow one,
-whoever joins, leaves, stalls, waits, fails or takes a byte at a time; and after each step delivery.py's invariants hold.
+`test_delivery_properties.py` compares whole histories with a model.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ from typing import Any
 
 import gevent
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from geventchat.chat.chat import Chat, Session
 from geventchat.chat.commands import Login
@@ -34,95 +31,12 @@ from geventchat.net.waiter import CloseReason
 from geventchat.settings import Limits
 from tests.geventchat.delivery_world import LIMITS, Client, SimulatedSocket, World, in_world
 
-MOST_CLIENTS = 8
-CLIENT = st.integers(0, MOST_CLIENTS - 1)
-TEXT = st.text("abc", min_size=1, max_size=20)
-LONG_TEXT = st.sampled_from(["d" * 90, "e" * 300, "f" * 700])
-CONNECT = st.tuples(
-    st.just("connect"),
-    st.sampled_from(sorted(DIALECTS)),
-    st.sampled_from([0, 7, 60, 500, 10**9, 10**9]),
-    st.sampled_from(["login", "login", "login_invalid"]),
-)
-STEPS = st.one_of(
-    CONNECT,
-    st.tuples(st.just("login"), CLIENT),
-    st.tuples(st.just("login_invalid"), CLIENT),
-    st.tuples(st.just("say"), CLIENT, TEXT),
-    st.tuples(st.just("say"), CLIENT, *[TEXT] * 3),
-    st.tuples(st.just("say"), CLIENT, LONG_TEXT),
-    st.tuples(st.just("send_direct"), CLIENT, CLIENT, st.one_of(TEXT, LONG_TEXT)),
-    st.tuples(st.just("send_direct"), CLIENT, CLIENT, TEXT),
-    st.tuples(st.just("ping"), CLIENT, st.one_of(st.just("x"), LONG_TEXT)),
-    st.tuples(st.just("who"), CLIENT),
-    st.tuples(st.just("quit"), CLIENT),
-    st.tuples(st.just("hang_up"), CLIENT, st.booleans()),
-    st.tuples(st.just("turn")),
-    st.tuples(st.just("turn")),
-    st.tuples(st.just("advance"), st.sampled_from([0.05, 0.5, 2.0, 10.0])),
-    st.tuples(st.just("make_room"), CLIENT, st.sampled_from([1, 13, 100, 500, 10**6])),
-    st.tuples(st.just("fail"), CLIENT, st.sampled_from([BrokenPipeError, MemoryError, ZeroDivisionError])),
-)
-HISTORIES = st.tuples(
-    st.lists(CONNECT, max_size=5),
-    st.one_of(st.lists(STEPS, max_size=80), st.lists(STEPS, min_size=30, max_size=80)),
-).map(lambda parts: parts[0] + parts[1])
-# A client that logs in while an answer from before its login is still waiting.
-ANSWERED_BEFORE_LOGIN = [("connect", "line", 0, "login_invalid"), ("turn",)]
-LOSS = {
-    BrokenPipeError: CloseReason.RESET,
-    MemoryError: CloseReason.FAULT,
-    ZeroDivisionError: CloseReason.FAULT,
-}
-
-
-def play(world: World, history: list[tuple]) -> None:
-    world.member()
-    for action, *details in history:
-        clients = [world.clients[item % len(world.clients)] for item in details if type(item) is int]
-        match action:
-            case "connect":
-                if len(world.clients) < MOST_CLIENTS:
-                    dialect, room, first = details
-                    getattr(world, first)(world.connect(dialect, room))
-            case "make_room":
-                world.make_room(clients[0], details[1])
-            case "fail":
-                clients[0].socket.error = clients[0].socket.error or details[1]()
-            case "hang_up":
-                world.hang_up(clients[0], details[1])
-            case "turn":
-                world.turn()
-            case "advance":
-                world.advance(details[0])
-            case _:
-                getattr(world, action)(*clients, *[item for item in details if type(item) is str])
-        world.check()
-    for client in world.clients:
-        if client.socket.error is not None and client.lost not in {None, CloseReason.SLOW}:
-            assert client.lost is LOSS[type(client.socket.error)]
-    world.check_end()
-
-
-@settings(max_examples=400)
-@given(history=HISTORIES, large_room=st.sampled_from([500, 3]))
-@example(
-    history=[*ANSWERED_BEFORE_LOGIN, ("login", 1), ("turn",), ("say", 0, "a"), ("turn",)], large_room=500
-)
-@example(
-    history=[*ANSWERED_BEFORE_LOGIN, ("say", 0, "a"), ("login", 1), ("say", 0, "b"), ("turn",)],
-    large_room=500,
-)
-def test_everyone_receives_what_the_model_says(history: list[tuple], large_room: int):
-    in_world(lambda world: play(world, history), large_room=large_room)
-
-
-ROOMY = replace(LIMITS, queue_bytes=100_000, turn_bytes=100_000, floor_bytes_per_s=0)
+ROOMY = replace(LIMITS, queue_bytes=100_000, outgoing_bytes=100_000, floor_bytes_per_s=0)
 
 
 def members(world: World, count: int, dialect: str = "line", room: int = 10**9) -> list[Client]:
     joined = [world.member(dialect, room) for _ in range(count)]
-    world.turn()
+    world.flush()
     return joined
 
 
@@ -148,7 +62,7 @@ def test_members_in_sync_are_sent_the_very_same_bytes():
             world.audiences["line"].in_sync[other.subscriber] = lambda data: sent.append(data) or len(data)
         world.say(talker, "one")
         world.say(talker, "two")
-        world.turn()
+        world.flush()
         assert sent == [b"MSG p0 one\nMSG p0 two\n"] * 3
         assert sent[0] is sent[1] is sent[2]
 
@@ -156,13 +70,13 @@ def test_members_in_sync_are_sent_the_very_same_bytes():
 
 
 @pytest.mark.parametrize("speakers", [1, 2, 3])
-def test_each_member_gets_one_send_however_many_messages_a_turn_has(speakers: int):
+def test_each_member_gets_one_send_however_many_messages_a_batch_has(speakers: int):
     def body(world: World) -> None:
         everyone = members(world, 5)
         before = [client.socket.sends for client in everyone]
         for number in range(50):
             world.say(everyone[number % speakers], f"{number}")
-        world.turn()
+        world.flush()
         sends = [client.socket.sends - count for client, count in zip(everyone, before, strict=True)]
         # A single speaker has nothing to receive.
         assert sends == [0 if speakers == 1 else 1, 1, 1, 1, 1]
@@ -171,49 +85,49 @@ def test_each_member_gets_one_send_however_many_messages_a_turn_has(speakers: in
     in_world(body, ROOMY)
 
 
-def test_a_flood_is_held_back_for_a_bounded_number_of_looks_and_talk_is_not():
+def test_a_flood_is_held_back_for_a_bounded_number_of_polls_and_talk_is_not():
     def body(world: World) -> None:
         talker, *_ = members(world, 33)
 
-        def looks_for(text: str) -> int:
+        def polls_for(text: str) -> int:
             world.say(talker, text)
-            looks, again = 0, world.delivery._again
+            polls, timer = 0, world.delivery._poll_timer
 
             class CountingTimer:
                 def start(self, callback: Callable[[], None]) -> None:
-                    nonlocal looks
-                    looks += 1
-                    again.start(callback)
+                    nonlocal polls
+                    polls += 1
+                    timer.start(callback)
 
-            world.delivery._again = CountingTimer()
-            world.turn()
-            world.delivery._again = again
+            world.delivery._poll_timer = CountingTimer()
+            world.flush()
+            world.delivery._poll_timer = timer
             world.check()
-            return looks
+            return polls
 
-        assert looks_for("x" * 5000) == 0, "the first flood has nothing to wait for"
-        assert looks_for("x" * 4000) == 4, "one look for eight members, while less has been said than before"
-        assert looks_for("x" * 4000) == 0, "as much as before is enough"
-        assert looks_for("x" * 100) == 0, "talk goes out at once"
+        assert polls_for("x" * 5000) == 0, "the first flood has nothing to wait for"
+        assert polls_for("x" * 4000) == 4, "one poll for eight members, while less has been said than before"
+        assert polls_for("x" * 4000) == 0, "as much as before is enough"
+        assert polls_for("x" * 100) == 0, "talk goes out at once"
 
     in_world(body, ROOMY)
 
 
-def test_a_full_turn_goes_out_without_another_look():
+def test_a_full_batch_is_sent_without_another_poll():
     def body(world: World) -> None:
         talker, *_ = members(world, 33)
         world.say(talker, "x" * 5000)
-        world.turn()
+        world.flush()
         world.say(talker, "x" * 4000)
-        world.delivery.turn_bytes = 4000
-        world.delivery._again = None
-        world.turn()
+        world.delivery.outgoing_bytes = 4000
+        world.delivery._poll_timer = None
+        world.flush()
         world.check()
 
     in_world(body, ROOMY)
 
 
-def test_a_turn_is_handed_out_by_a_real_loop_too():
+def test_a_batch_is_sent_by_a_real_loop_too():
     delivery = Delivery(gevent.get_hub(), SystemClock(), Limits())
     socket = SimulatedSocket(0)
     audience = Audience(DIALECTS["line"], LineFraming, delivery)
@@ -227,16 +141,16 @@ def test_a_turn_is_handed_out_by_a_real_loop_too():
 # --- The queue -------------------------------------------------------------------------------------------------------
 
 
-def test_a_client_is_dropped_at_the_queue_limit_and_nobody_else_is_affected():
+def test_a_client_is_dropped_at_the_queue_limit_without_affecting_others():
     def body(world: World) -> None:
         talker, other = members(world, 2)
         slow = world.member(room=3)
-        world.turn()
+        world.flush()
         number = 0
         while slow.lost is None:
             assert number < 200
             world.say(talker, f"{number:03d}")
-            world.turn()
+            world.flush()
             number += 1
             assert other.socket.taken == other.expected
             world.check()
@@ -255,13 +169,13 @@ def test_the_queue_limit_holds_when_nothing_is_queued(room: int):
         talker, slow = members(world, 2)
         slow.socket.room = room
         world.say(talker, "x" * (LIMITS.queue_bytes + room - len("MSG p0 \n")))
-        world.turn()
+        world.flush()
         assert slow.lost is None
         assert slow.subscriber.backlog_bytes == LIMITS.queue_bytes
         world.make_room(slow, 10**9)
         slow.socket.room = room
         world.say(talker, "x" * (LIMITS.queue_bytes + room - len("MSG p0 \n") + 1))
-        world.turn()
+        world.flush()
         assert slow.lost is CloseReason.SLOW
         world.check_end()
 
@@ -273,14 +187,14 @@ def test_an_answer_larger_than_the_queue_is_sent_and_leaves_the_queue_to_others(
         requester, talker, *_ = members(world, 200)
         requester.socket.room = 10
         world.who(requester)
-        world.turn()
+        world.flush()
         roster = len("".join(f"USER p{number}\n" for number in range(200)))
         assert requester.subscriber.backlog_bytes == roster - 10 > LIMITS.queue_bytes
         said = 0
         while requester.lost is None:
             world.say(talker, "x" * 93)
             said += len("MSG p1 " + "x" * 93 + "\n")
-            world.turn()
+            world.flush()
             assert (requester.lost is not None) == (said > LIMITS.queue_bytes)
         assert requester.lost is CloseReason.SLOW
         world.check()
@@ -293,7 +207,7 @@ def test_an_answer_larger_than_the_queue_arrives_whole():
         requester, *_ = members(world, 200)
         requester.socket.room = 10
         world.who(requester)
-        world.turn()
+        world.flush()
         while not requester.subscriber.idle:
             assert requester.lost is None
             world.make_room(requester, 100)
@@ -311,7 +225,7 @@ def test_thousands_of_tiny_answers_become_one_buffer():
         for _ in range(5_000):
             world.ping(client, "x")
         assert len(client.subscriber._splices) == 1
-        world.turn()
+        world.flush()
         assert len(backlog(client)) == 1
         assert kept_by([client]) == client.subscriber.backlog_bytes == 5_000 * len("PONG x\n")
         world.check_end()
@@ -319,7 +233,7 @@ def test_thousands_of_tiny_answers_become_one_buffer():
     in_world(body)
 
 
-def test_what_one_speaker_says_in_a_row_makes_one_hole():
+def test_consecutive_messages_of_one_speaker_make_one_hole():
     def body(world: World) -> None:
         talker, other = members(world, 2)
         for number in range(100):
@@ -328,7 +242,7 @@ def test_what_one_speaker_says_in_a_row_makes_one_hole():
         world.say(other, "in between")
         world.say(talker, "again")
         assert len(talker.subscriber._splices) == 2
-        world.turn()
+        world.flush()
         assert talker.socket.taken == talker.expected
         world.check_end()
 
@@ -338,14 +252,14 @@ def test_what_one_speaker_says_in_a_row_makes_one_hole():
 # --- Memory ----------------------------------------------------------------------------------------------------------
 
 
-def test_stalled_readers_share_one_turn():
+def test_stalled_readers_share_one_batch():
     def body(world: World) -> None:
         talker, *stalled = members(world, 101)
         for client in stalled:
             client.socket.room = 7
         for number in range(50):
             world.say(talker, f"{number:02d}" + "x" * 96)
-        world.turn()
+        world.flush()
         assert all(client.subscriber.backlog_bytes > 4_900 for client in stalled)
         assert kept_by(stalled) == 50 * len(f"MSG p0 00{'x' * 96}\n")
         world.check_end()
@@ -353,7 +267,7 @@ def test_stalled_readers_share_one_turn():
     in_world(body, ROOMY)
 
 
-def test_a_stalled_talker_shares_all_but_its_own_words():
+def test_a_stalled_speaker_shares_all_but_its_own_messages():
     def body(world: World) -> None:
         talker, other, *stalled = members(world, 5)
         for client in (talker, *stalled):
@@ -362,10 +276,10 @@ def test_a_stalled_talker_shares_all_but_its_own_words():
             world.say(other, f"{number}" + "x" * 100)
         world.say(talker, "mine")
         world.say(other, "y")
-        world.turn()
+        world.flush()
         first, second = backlog(talker)
         (whole,) = backlog(stalled[0])
-        assert first.obj is whole.obj, "most of the turn is shared"
+        assert first.obj is whole.obj, "most of the batch is shared"
         assert type(second) is bytes, "little of it is copied"
         assert len(first) + len(second) == len(whole) - len("MSG p0 mine\n")
         world.check_end()
@@ -373,14 +287,14 @@ def test_a_stalled_talker_shares_all_but_its_own_words():
     in_world(body, ROOMY)
 
 
-def test_slices_of_less_than_half_a_turn_are_copied():
+def test_slices_of_less_than_half_a_batch_are_copied():
     def body(world: World) -> None:
         talker, other = members(world, 2)
         talker.socket.room = 0
         for _ in range(20):
             world.say(other, "x" * 100)
             world.say(talker, "y" * 100)
-        world.turn()
+        world.flush()
         assert [type(piece) for piece in backlog(talker)] == [bytes] * 20
         assert kept_by([talker]) == talker.subscriber.backlog_bytes
         world.check_end()
@@ -388,12 +302,12 @@ def test_slices_of_less_than_half_a_turn_are_copied():
     in_world(body, ROOMY)
 
 
-def test_what_is_left_of_a_turn_is_copied_once_more_than_half_of_it_is_sent():
+def test_the_rest_of_a_batch_is_copied_once_more_than_half_of_it_is_sent():
     def body(world: World) -> None:
         talker, slow = members(world, 2)
         slow.socket.room = 0
         world.say(talker, "x" * 1_000)
-        world.turn()
+        world.flush()
         (whole,) = backlog(slow)
         for room, copied in ((400, False), (200, True)):
             world.make_room(slow, room)
@@ -410,9 +324,9 @@ def test_what_is_left_of_a_turn_is_copied_once_more_than_half_of_it_is_sent():
 
 
 def chat_goes_on(world: World, clients: list[Client]) -> None:
-    """Everyone who is still here receives everything."""
+    """Check that all remaining clients receive everything."""
     world.say(clients[0], "still here")
-    world.turn()
+    world.flush()
     world.check()
     for client in clients:
         assert client.socket.taken == client.expected
@@ -422,18 +336,18 @@ def chat_goes_on(world: World, clients: list[Client]) -> None:
 @pytest.mark.parametrize("error", [MemoryError("planted"), ZeroDivisionError("planted"), OSError("planted")])
 @pytest.mark.parametrize("spliced", [False, True], ids=["in sync", "spliced"])
 @pytest.mark.parametrize("room", [10**9, 0], ids=["sending", "backlogged"])
-def test_a_send_that_fails_ends_that_client_alone(error: Exception, spliced: bool, room: int):
+def test_a_send_that_fails_ends_only_that_client(error: Exception, spliced: bool, room: int):
     def body(world: World) -> None:
         talker, failing, *others = members(world, 6)
         failing.socket.room = room
         if not room:
             world.say(talker, "first")
-            world.turn()
+            world.flush()
         failing.socket.error = error
         if spliced:
             world.ping(failing)
         world.say(talker, "second")
-        world.turn()
+        world.flush()
         if not room:
             failing.socket.room = 1
             world.make_room(failing, 1)
@@ -448,7 +362,7 @@ def test_a_send_that_fails_ends_that_client_alone(error: Exception, spliced: boo
     in_world(body, ROOMY)
 
 
-def test_a_lack_of_memory_for_what_one_client_keeps_ends_that_client_alone(monkeypatch: pytest.MonkeyPatch):
+def test_a_lack_of_memory_for_one_clients_backlog_ends_only_that_client(monkeypatch: pytest.MonkeyPatch):
     own_or_shared = delivery_module._own_or_shared
 
     def body(world: World) -> None:
@@ -464,7 +378,7 @@ def test_a_lack_of_memory_for_what_one_client_keeps_ends_that_client_alone(monke
 
         monkeypatch.setattr(delivery_module, "_own_or_shared", starved)
         world.say(talker, "x" * 500)
-        world.turn()
+        world.flush()
         assert failing.lost is CloseReason.FAULT
         assert others[0].lost is None
         world.make_room(others[0], 10**9)
@@ -473,7 +387,7 @@ def test_a_lack_of_memory_for_what_one_client_keeps_ends_that_client_alone(monke
     in_world(body, ROOMY)
 
 
-def test_a_lack_of_memory_for_the_whole_turn_delays_it_and_loses_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_a_lack_of_memory_for_the_whole_batch_delays_it_and_loses_nothing(monkeypatch: pytest.MonkeyPatch):
     joined = Audience.joined
     failures = [MemoryError(), MemoryError()]
 
@@ -487,12 +401,12 @@ def test_a_lack_of_memory_for_the_whole_turn_delays_it_and_loses_nothing(monkeyp
         monkeypatch.setattr(Audience, "joined", starved)
         before = [bytes(client.socket.taken) for client in everyone]
         world.say(everyone[0], "one")
-        world.turn()
+        world.flush()
         assert [bytes(client.socket.taken) for client in everyone] == before
         assert len(failures) == 1
         world.advance(_RETRY_S)
         assert not failures
-        # What is said meanwhile belongs to the same turn.
+        # What is said meanwhile belongs to the same batch.
         world.say(everyone[2], "two")
         world.ping(everyone[4])
         world.advance(_RETRY_S)
@@ -509,10 +423,10 @@ def test_a_client_that_fails_is_reported_once():
         world.say(talker, "one")
         world.ping(failing)
         world.say(talker, "two")
-        world.turn()
+        world.flush()
         # `Client` asserts that it is lost only once.
         assert failing.lost is CloseReason.FAULT
-        failing.subscriber.lose(CloseReason.SLOW, "")
+        failing.subscriber.connection_lost(CloseReason.SLOW, "")
         failing.subscriber.close()
         assert failing.lost is CloseReason.FAULT
 
@@ -521,7 +435,7 @@ def test_a_client_that_fails_is_reported_once():
 
 # --- Slow readers ----------------------------------------------------------------------------------------------------
 
-SLOW = replace(LIMITS, queue_bytes=40_000, turn_bytes=5_000, floor_bytes_per_s=1_000)
+SLOW = replace(LIMITS, queue_bytes=40_000, outgoing_bytes=5_000, floor_bytes_per_s=1_000)
 LINE = "x" * 92
 LINE_BYTES = len(f"MSG p0 {LINE}\n")
 
@@ -530,7 +444,7 @@ def fall_behind(world: World, talker: Client, slow: Client) -> None:
     """Say as much as makes a client that takes nothing fall behind."""
     while not slow.subscriber.reads_slowly:
         assert world.say(talker, LINE)
-        world.turn()
+        world.flush()
 
 
 def say_for(world: World, talker: Client, seconds: float) -> int:
@@ -541,14 +455,14 @@ def say_for(world: World, talker: Client, seconds: float) -> int:
         if talker.waiting is None:
             world.say(talker, LINE)
             said += LINE_BYTES
-        world.turn()
+        world.flush()
         if talker.waiting is not None:
             world.advance(0.01)
         assert said < 200 * SLOW.floor_bytes_per_s
     return said
 
 
-def test_speakers_are_held_back_to_what_a_slow_reader_reads_and_it_is_not_dropped():
+def test_speakers_are_slowed_down_to_a_slow_readers_rate_and_it_is_not_dropped():
     def body(world: World) -> None:
         talker, slow, other = members(world, 3)
         slow.socket.room = 0
@@ -569,22 +483,22 @@ def test_speakers_are_held_back_to_what_a_slow_reader_reads_and_it_is_not_droppe
     in_world(body, SLOW)
 
 
-def test_a_slow_reader_that_has_left_holds_nobody_back():
+def test_a_slow_reader_that_has_left_does_not_slow_speakers():
     def body(world: World) -> None:
         talker, slow = members(world, 2)
         slow.socket.room = 0
         fall_behind(world, talker, slow)
         for _ in range(10):
             world.say(talker, LINE)
-            world.turn()
+            world.flush()
         assert talker.waiting is not None
         # What is pending for it is still sent, if it reads.
         world.leave(slow)
-        world.turn()
+        world.flush()
         assert talker.waiting is None
         for _ in range(100):
             assert world.say(talker, LINE)
-            world.turn()
+            world.flush()
         world.make_room(slow, 10**9)
         assert slow.socket.taken == slow.expected
         world.check_end()
@@ -603,7 +517,7 @@ def test_a_reader_that_stands_still_slows_speakers_only_until_that_is_seen():
         assert not stalled.subscriber.reads_slowly
         while stalled.lost is None:
             assert world.say(talker, LINE), "a reader that stands still is waited for"
-            world.turn()
+            world.flush()
         assert stalled.lost is CloseReason.SLOW
         world.check_end()
 
@@ -620,7 +534,7 @@ def test_a_stalled_reader_that_reads_again_is_waited_for_again():
         fallen_behind = slow.subscriber.backlog_bytes
         while slow.subscriber.backlog_bytes < fallen_behind + 20_000:
             world.say(talker, LINE)
-            world.turn()
+            world.flush()
         for _ in range(int(2 * _PROBE_S)):
             world.make_room(slow, int(SLOW.floor_bytes_per_s))
             world.advance(1)
@@ -628,7 +542,7 @@ def test_a_stalled_reader_that_reads_again_is_waited_for_again():
         world.say(talker, LINE)
         for _ in range(10):
             world.say(talker, LINE)
-            world.turn()
+            world.flush()
         assert talker.waiting is not None
         world.check_end()
 
@@ -645,7 +559,7 @@ def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
             if sender.waiting is None:
                 world.send_direct(sender, slow, LINE)
                 sent += len(f"DM p1 {LINE}\n")
-            world.turn()
+            world.flush()
             world.advance(0.01)
         assert sent <= SLOW.floor_bytes_per_s * (_PROBE_S + _FLOOR_BURST_S) + 200
         assert sent >= 0.8 * SLOW.floor_bytes_per_s * _PROBE_S
@@ -655,7 +569,7 @@ def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
 
 
 def test_strangers_share_one_rate_and_contacts_are_not_held_back_by_it():
-    limits = replace(LIMITS, queue_bytes=1_000_000, turn_bytes=100_000, contacts=100)
+    limits = replace(LIMITS, queue_bytes=1_000_000, outgoing_bytes=100_000, contacts=100)
 
     def body(world: World) -> None:
         reader, friend, *strangers = members(world, 12)
@@ -681,28 +595,28 @@ def test_strangers_share_one_rate_and_contacts_are_not_held_back_by_it():
     in_world(body, limits)
 
 
-def test_a_full_turn_closes_the_gate_until_it_is_handed_out():
+def test_a_full_batch_closes_the_gate_until_it_is_sent():
     def body(world: World) -> None:
         talker, other, *_ = members(world, 4)
         assert world.say(talker, "x" * 300)
-        assert not world.say(other, "waits"), "a turn is full"
+        assert not world.say(other, "waits"), "a batch is full"
         assert not world.login(world.connect()), "a login waits as well"
         assert world.ping(talker), "an answer does not wait"
-        world.turn()
+        world.flush()
         assert other.waiting is None
         world.check_end()
 
     in_world(body)
 
 
-def test_departures_that_do_not_fit_into_a_turn_wait_and_the_name_is_free_at_once():
+def test_departures_that_do_not_fit_into_a_batch_wait_and_the_name_is_free_at_once():
     def body(world: World) -> None:
         everyone = members(world, 30)
         for client in everyone[2:]:
             world.hang_up(client)
         assert len(world.chat.lobby.names) == len(world.chat) == 2
         assert world.chat.lobby._departures
-        world.turn()
+        world.flush()
         assert not world.chat.lobby._departures
         for client in everyone[:2]:
             assert client.socket.taken.count(b"disconnected\n") == 28
@@ -714,7 +628,7 @@ def test_departures_that_do_not_fit_into_a_turn_wait_and_the_name_is_free_at_onc
 # --- People who come and go in a large room --------------------------------------------------------------------------
 
 
-def test_people_who_come_and_go_in_a_large_room_are_announced_a_few_times_per_second():
+def test_arrivals_and_departures_in_a_large_room_are_announced_a_few_times_per_second():
     def body(world: World) -> None:
         everyone = members(world, 20, "slash")
         world.advance(1)
@@ -736,35 +650,35 @@ def test_people_who_come_and_go_in_a_large_room_are_announced_a_few_times_per_se
     in_world(body, ROOMY, large_room=5)
 
 
-def test_what_is_said_does_not_wait_for_who_comes_and_goes():
+def test_messages_do_not_wait_for_arrivals_and_departures():
     def body(world: World) -> None:
         talker, other, leaver, first = members(world, 4)
         world.hang_up(first)
-        world.turn()
+        world.flush()
         announced = b"OK\nINFO p3 disconnected\n"
         assert other.socket.taken == announced, "the first one is announced at once"
         world.hang_up(leaver)
-        world.turn()
+        world.flush()
         assert other.socket.taken == announced
         assert world.audiences["line"].size > 0
         world.say(talker, "now")
-        world.turn()
+        world.flush()
         assert other.socket.taken == announced + b"INFO p2 disconnected\nMSG p0 now\n"
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
 
 
-def test_what_is_said_in_a_dialect_that_echoes_does_not_wait_either():
+def test_messages_in_a_dialect_that_echoes_do_not_wait_either():
     def body(world: World) -> None:
         talker, other, leaver, first = members(world, 4, "json")
         world.hang_up(first)
-        world.turn()
+        world.flush()
         world.hang_up(leaver)
-        world.turn()
+        world.flush()
         assert world.audiences["json"].size > 0
         world.say(talker, "now")
-        world.turn()
+        world.flush()
         assert world.audiences["json"].size == 0
         assert other.socket.taken == other.expected
         assert talker.socket.taken == talker.expected
@@ -773,20 +687,20 @@ def test_what_is_said_in_a_dialect_that_echoes_does_not_wait_either():
     in_world(body, ROOMY, large_room=2)
 
 
-def test_a_private_answer_does_not_wait_and_comes_after_what_was_announced_before_it():
+def test_a_private_answer_does_not_wait_and_follows_earlier_announcements():
     def body(world: World) -> None:
         requester, other, *leavers, first = members(world, 7)
         world.hang_up(first)
-        world.turn()
+        world.flush()
         for leaver in leavers[:2]:
             world.hang_up(leaver)
         world.ping(requester, "x")
-        world.turn()
+        world.flush()
         announced = b"OK\nINFO p6 disconnected\nINFO p2 disconnected\nINFO p3 disconnected\n"
         assert requester.socket.taken == announced + b"PONG x\n"
         assert other.socket.taken == b"OK\nINFO p6 disconnected\n"
         world.hang_up(leavers[2])
-        world.turn()
+        world.flush()
         assert requester.socket.taken == announced + b"PONG x\n"
         world.advance(_PRESENCE_S)
         assert requester.socket.taken == announced + b"PONG x\nINFO p4 disconnected\n"
@@ -796,13 +710,13 @@ def test_a_private_answer_does_not_wait_and_comes_after_what_was_announced_befor
     in_world(body, ROOMY, large_room=2)
 
 
-def test_one_who_leaves_gets_everything_at_once():
+def test_a_client_that_leaves_gets_everything_at_once():
     def body(world: World) -> None:
         leaver, _, _, gone = members(world, 4)
         world.hang_up(gone)
-        world.turn()
+        world.flush()
         world.quit(leaver)
-        world.turn()
+        world.flush()
         assert leaver.socket.taken == b"OK\nINFO p3 disconnected\nGoodbye!\n"
         assert leaver.subscriber.idle
         world.check_end()
@@ -810,13 +724,13 @@ def test_one_who_leaves_gets_everything_at_once():
     in_world(body, ROOMY, large_room=2)
 
 
-def test_a_turn_that_is_full_does_not_stay_open():
+def test_a_full_batch_does_not_stay_open():
     def body(world: World) -> None:
         watcher, *leavers = members(world, 30)
         for leaver in leavers[:20]:
             world.hang_up(leaver)
-        world.turn()
-        assert watcher.socket.taken.count(b"disconnected") >= LIMITS.turn_bytes // len(
+        world.flush()
+        assert watcher.socket.taken.count(b"disconnected") >= LIMITS.outgoing_bytes // len(
             "INFO p10 disconnected\n"
         )
         world.check_end()

@@ -1,4 +1,4 @@
-"""What one client can make the server keep, or write to its log, is bounded whatever it sends."""
+"""Memory and log lines that one client can cost the server are bounded, whatever it sends."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tests.geventchat.model.dialects import DIALECTS
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_garbage_affects_nobody_else_and_leaves_nothing_behind(dialect: str) -> None:
+def test_garbage_does_not_affect_others_and_leaves_nothing_behind(dialect: str) -> None:
     run = send_garbage(3_400, seed=1, dialect=dialect)
     assert run.strings == sum(run.kinds.values()) == 3_400
     assert set(run.kinds) == set(KINDS)

@@ -1,4 +1,4 @@
-"""What a reader makes of bytes does not depend on how they are cut: whole, byte by byte, or anywhere."""
+"""The parsing of bytes does not depend on how they are cut: whole, byte by byte, or anywhere."""
 
 from __future__ import annotations
 

@@ -163,5 +163,5 @@ def test_the_search_for_cycles_finds_them():
 
 
 @EACH_MODULE
-def test_a_module_says_what_it_is_for(path: Path):
+def test_every_module_has_a_docstring(path: Path):
     assert ast.get_docstring(ast.parse(path.read_text())), "it has no docstring"

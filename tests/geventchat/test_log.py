@@ -1,4 +1,4 @@
-"""The log: whole lines in order, none lost without a trace, and never in the way of the server."""
+"""The log: whole lines in order, lost lines are counted, and the server never waits."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_a_line_that_a_full_disk_cut_in_the_middle_is_completed(tmp_path: Path):
     assert numbers(path.read_text()) == list(range(200))
 
 
-def test_a_closed_pipe_is_no_reason_to_fail_or_to_wait(pipe: Pipe):
+def test_a_closed_pipe_causes_neither_an_error_nor_a_wait(pipe: Pipe):
     pipe.reading.close()
     log = WatchedWriter(pipe.write)
     log(LogEvent.CONNECTED, conn=1)
@@ -301,7 +301,7 @@ def test_closing_does_not_wait_longer_than_it_is_told_to(pipe: Pipe):
     assert not log.close(0.01)
     log._thread.join(TIMEOUT_S)
     assert not log._thread.is_alive(), (
-        "the thread goes on writing to a descriptor that may be another file's by now"
+        "the thread still writes to a descriptor that can belong to another file by now"
     )
 
 
@@ -397,7 +397,7 @@ def test_an_address_within_its_rate_is_never_silent(per_s: float):
     assert recorded.take() == ["connected address=192.0.2.1"] * 1_000
 
 
-def test_what_was_dropped_is_reported_at_the_end_too():
+def test_dropped_events_are_reported_at_the_end_too():
     recorded = Recorded()
     log = AddressLog(recorded, 20.0, 1, ManualClock())
     connected(log, "192.0.2.1", 3)
@@ -422,7 +422,7 @@ def test_events_that_the_log_does_not_want_count_for_nothing():
     assert recorded.take() == ["refused reason=full"] * 2 + ["log-suppressed address=192.0.2.1 events=1"]
 
 
-def test_a_rate_of_zero_is_no_limit():
+def test_a_rate_of_zero_means_no_limit():
     recorded = Recorded()
     log = AddressLog(recorded, 0.0, 1, ManualClock())
     connected(log, "192.0.2.1", 1_000)

@@ -1,4 +1,4 @@
-"""The server against a second description of the chat, in random conversations: in order, and under random schedules."""
+"""The server compared with a model of the chat in random conversations, in order and under random schedules."""
 
 from __future__ import annotations
 

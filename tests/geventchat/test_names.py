@@ -1,41 +1,15 @@
-"""Names: which are allowed, how they are shown, when two are the same, and that no name is expensive to look at."""
+"""Names: which are allowed, how they are shown, when two are the same, and that no name is expensive to check."""
 
 from __future__ import annotations
 
-import sys
 import time
-import unicodedata
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from precis_i18n import get_profile
 
 from geventchat.chat.events import Rejection
-from geventchat.chat.names import MAX_LENGTH, InvalidName, key_of, parse_name
+from geventchat.chat.names import InvalidName, key_of, parse_name
 
-PROFILE = get_profile("UsernameCasePreserved")
-# What is left of the profile in a name: letters, digits, marks and four signs.
-KINDS = {"Ll", "Lu", "Lo", "Lm", "Nd", "Mn", "Mc"}
-SIGNS = "_-.\u3007"
 MAX_TYPED = 80
-MAX_MARKS = 4
-
-
-def by_reference(typed: str) -> str | None:
-    """What an independent implementation of RFC 8265 makes of it, narrowed as ours is; None if it refuses."""
-    if len(typed) > MAX_TYPED:
-        return None
-    try:
-        shown = PROFILE.enforce(typed)
-    except UnicodeEncodeError:
-        return None
-    if not 1 <= len(shown) <= MAX_LENGTH or unicodedata.category(shown[0])[0] == "M":
-        return None
-    if any(unicodedata.category(char) not in KINDS and char not in SIGNS for char in shown):
-        return None
-    marks = "".join("M" if unicodedata.category(char)[0] == "M" else "-" for char in shown)
-    return None if "M" * (MAX_MARKS + 1) in marks else shown
 
 
 def by_us(typed: str) -> str | None:
@@ -43,51 +17,6 @@ def by_us(typed: str) -> str | None:
         return parse_name(typed).shown
     except InvalidName:
         return None
-
-
-def test_every_code_point_is_allowed_exactly_where_the_profile_allows_it():
-    differ = []
-    for code in range(sys.maxunicode + 1):
-        typed = "a" + chr(code)
-        if unicodedata.category(chr(code)) in {"Cn", "Co"}:
-            # Unassigned or for private use: never allowed, and there are a million of them.
-            assert by_us(typed) is None
-        elif by_us(typed) != by_reference(typed):
-            differ.append(f"U+{code:04X} {unicodedata.name(chr(code), '?')}")
-    assert not differ
-
-
-TRICKY = st.sampled_from(
-    "aZ09_-.éÅß\u0301\u0308\u0344\u0323\u200d\u05d0\u0627\u0661\u06f1\u3007\uff21\uff76\uff9e\u0390\u1e9e\u212b "
-)
-TYPED = st.text(st.one_of(TRICKY, st.characters()), max_size=24)
-MARKED = st.text(st.sampled_from("aé\u0301\u0323\u0344"), max_size=90)
-
-
-@given(st.one_of(TYPED, MARKED))
-def test_names_agree_with_the_profile(typed: str):
-    assert by_us(typed) == by_reference(typed)
-
-
-@given(st.one_of(TYPED, MARKED))
-def test_a_name_is_allowed_as_it_is_shown_and_found_however_it_is_typed(typed: str):
-    try:
-        name = parse_name(typed)
-    except InvalidName:
-        return
-    assert parse_name(name.shown) == name
-    assert key_of(typed) == key_of(name.shown) == name.key
-    assert key_of(name.shown.upper()) == key_of(name.shown.lower()) or not name.shown.isascii()
-
-
-@given(st.one_of(TYPED, MARKED))
-def test_a_name_shows_at_most_four_marks_in_a_row(typed: str):
-    try:
-        shown = parse_name(typed).shown
-    except InvalidName:
-        return
-    kinds = "".join(unicodedata.category(char)[0] for char in shown)
-    assert "M" * (MAX_MARKS + 1) not in kinds
 
 
 @pytest.mark.parametrize(
@@ -147,7 +76,7 @@ def test_a_rejection_says_why(typed: str, reason: Rejection):
     assert rejected.value.reason is reason
 
 
-def test_length_counts_what_is_shown():
+def test_length_counts_the_shown_characters():
     assert parse_name("e\u0301" * 20).shown == "é" * 20
     assert parse_name("a" * 20).shown == "a" * 20
 
@@ -170,7 +99,7 @@ def test_more_than_eighty_code_points_are_not_normalised():
         parse_name(longest + "\u0345")
 
 
-def test_nobody_has_the_empty_key():
+def test_no_name_has_the_empty_key():
     for typed in ("", "a" * 81):
         assert key_of(typed) == ""
         with pytest.raises(InvalidName):

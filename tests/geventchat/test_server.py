@@ -1,4 +1,4 @@
-"""The server as a library, and how it stops: on the wire, through the harness's stage."""
+"""The server as a library, and how it stops: observed by clients on a stage of the harness."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_on_shutdown_everyone_gets_a_notice_and_no_news_of_others_leaving():
         assert factory.server.clients == 0
 
 
-def test_what_was_said_before_the_shutdown_arrives_before_the_notice():
+def test_messages_before_the_shutdown_arrive_before_the_notice():
     factory = RememberingFactory()
     with Stage(InProcess(factory)) as stage:
         alice, bob = stage.clients("alice", "bob")
@@ -248,7 +248,7 @@ def test_an_address_in_use_is_named_in_the_error_and_nothing_stays_open():
         assert other.addresses == {}
 
 
-def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_as_what_it_is():
+def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_in_its_own_notation():
     logged: list[object] = []
 
     def log(event, **fields):

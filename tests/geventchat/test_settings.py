@@ -1,4 +1,4 @@
-"""Where settings come from, what is refused, and what is generated from the one table of them."""
+"""Settings: their sources, the values that are refused, and the pages generated from their table."""
 
 from __future__ import annotations
 

@@ -1,12 +1,8 @@
-"""Requests of foreign protocols are recognised however they are cut, before a line behind them can be read."""
+"""Requests of foreign protocols are recognised before a line behind them can be read."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 
@@ -31,7 +27,6 @@ CHAT = [
     b"\x16\n",
     b"x" * 200 + b"\n",
 ]
-CUTS = st.lists(st.integers(0, 500), max_size=6)
 
 
 def verdict_on(chunks: list[bytes]) -> ForeignProtocol | bool:
@@ -48,24 +43,20 @@ def verdict_on(chunks: list[bytes]) -> ForeignProtocol | bool:
     return verdict
 
 
-def cut(data: bytes, offsets: list[int]) -> list[bytes]:
-    edges = [0, *sorted(offset % (len(data) + 1) for offset in offsets), len(data)]
-    return [data[start:end] for start, end in pairwise(edges)]
+def bytewise(data: bytes) -> list[bytes]:
+    return [data[at : at + 1] for at in range(len(data))]
 
 
-@pytest.mark.parametrize("data", HTTP)
-@given(cuts=CUTS)
-def test_an_http_request_is_recognised_however_it_is_cut(data: bytes, cuts: list[int]):
-    assert verdict_on(cut(data, cuts)) is ForeignProtocol.HTTP
+EXPECTED = [
+    *[(data, ForeignProtocol.HTTP) for data in HTTP],
+    *[(data, ForeignProtocol.TLS) for data in TLS],
+    *[(data, True) for data in CHAT],
+]
 
 
-@pytest.mark.parametrize("data", TLS)
-@given(cuts=CUTS)
-def test_a_tls_hello_is_recognised_however_it_is_cut(data: bytes, cuts: list[int]):
-    assert verdict_on(cut(data, cuts)) is ForeignProtocol.TLS
-
-
-@pytest.mark.parametrize("data", CHAT)
-@given(cuts=CUTS)
-def test_chat_is_let_through_however_it_is_cut(data: bytes, cuts: list[int]):
-    assert verdict_on(cut(data, cuts)) is True
+@pytest.mark.parametrize(("data", "verdict"), EXPECTED)
+def test_a_protocol_is_recognised_in_one_segment_and_byte_by_byte(
+    data: bytes, verdict: ForeignProtocol | bool
+):
+    assert verdict_on([data]) is verdict
+    assert verdict_on(bytewise(data)) is verdict

@@ -1,10 +1,8 @@
-"""Telnet's command sequences in a line that is already cut."""
+"""Telnet's command sequences in complete lines."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geventchat.dialects.telnet import wants_timing_mark, without_telnet
 
@@ -26,18 +24,6 @@ from geventchat.dialects.telnet import wants_timing_mark, without_telnet
 )
 def test_sequences_are_removed(line: bytes, typed: bytes):
     assert without_telnet(line) == typed
-
-
-@given(st.binary(max_size=64))
-def test_nothing_is_added_or_reordered(line: bytes):
-    rest = iter(line)
-    assert all(byte in rest for byte in without_telnet(line))
-
-
-@given(st.binary(max_size=64).filter(lambda line: b"\xff" not in line))
-def test_a_line_without_0xff_is_untouched(line: bytes):
-    assert without_telnet(line) == line
-    assert not wants_timing_mark(line)
 
 
 def test_a_timing_mark_is_wanted_where_it_is_asked_for():

@@ -1,4 +1,4 @@
-"""Where a client's greenlet waits, what ends its waiting, and which of two reasons counts; in virtual time."""
+"""The waiter: what ends a wait, and which of two reasons counts; in virtual time."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_without_an_idle_time_waiting_takes_for_ever(scene: Scene):
     waiting.kill(block=False)
 
 
-def test_what_arrived_while_the_process_stood_still_is_found(scene: Scene):
+def test_input_that_arrived_while_the_process_stood_still_is_read(scene: Scene):
     waiting = scene.wait(scene.until_input, idle_s=60)
     scene.time.advance(59)
     scene.ours.send(b"x")
@@ -335,7 +335,7 @@ def test_an_interruption_never_arrives_outside_a_wait(scene: Scene):
     assert result(waiting) == "undisturbed"
 
 
-def test_closing_forgets_what_led_to_it(scene: Scene):
+def test_closing_forgets_the_reason_for_it(scene: Scene):
     def close() -> object:
         scene.waiter.interrupt(CloseReason.SLOW)
         scene.waiter.start_closing()

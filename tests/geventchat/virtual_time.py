@@ -48,7 +48,7 @@ class VirtualTime:
         """Let time pass; each timer fires at its own instant."""
         self.run_until_idle()
         while (due := self._loop.next_due_us) is not None and due <= at_us:
-            # What is due at one instant is one turn of the loop, as it is in real time.
+            # Everything due at one instant runs in one iteration of the loop, as in real time.
             while self._loop.next_due_us == due:
                 self._loop.fire_next()
             self.run_until_idle()
@@ -78,7 +78,7 @@ class VirtualTime:
 
 @contextmanager
 def virtual_time() -> Iterator[VirtualTime]:
-    """A loop of its own for one test; fails if a greenlet on it died of an error."""
+    """A separate loop for one test; fails if a greenlet on it died of an error."""
     with fresh_world(VirtualLoop) as world:
         assert isinstance(world.loop, VirtualLoop)
         try:

@@ -151,7 +151,7 @@ _KINDS_OF_FAILURE = {
 
 
 @pytest.mark.parametrize("kind", MutationKind, ids=lambda kind: kind.name.lower())
-def test_each_kind_of_mutation_is_noticed_as_what_it_is(kind: MutationKind) -> None:
+def test_each_kind_of_mutation_is_noticed(kind: MutationKind) -> None:
     script = parse(THREE_CLIENTS)
     these = [one for one in mutations(passed(THREE_CLIENTS)) if one.kind is kind]
     assert these

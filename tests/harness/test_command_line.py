@@ -1,4 +1,4 @@
-"""`harness` as its users type it: what it prints, what it writes and how it exits."""
+"""The command `harness`: its output, its files and its exit codes."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
         (["play", "a.chat", "--server", "false {port}"], "exited with status 1 before it listened"),
     ],
 )
-def test_what_cannot_be_played_is_explained_and_exits_with_2(folder, capsys, arguments, message):
+def test_a_script_that_cannot_be_played_is_explained_and_exits_with_2(folder, capsys, arguments, message):
     if arguments[1] == "a.chat":
         write(folder, a=GOOD)
     assert main(arguments) == 2
@@ -216,6 +216,15 @@ def test_every_command_ends_quietly_if_its_output_is_closed(folder, arguments):
     _, errors = process.communicate(timeout=30)
     assert errors == b""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_output_that_cannot_be_written_is_an_error(folder):
+    write(folder, a=GOOD)
+    with open("/dev/full", "wb") as full:
+        process = harness("check", ".", folder=folder, stdout=full, stderr=subprocess.PIPE)
+        _, errors = process.communicate(timeout=30)
+    assert errors == b"harness: cannot write the output: No space left on device\n"
+    assert process.returncode == 2
 
 
 def test_the_help_imports_nothing_that_is_slow(folder):

@@ -1,4 +1,4 @@
-"""`geventchat-harness` is a distribution of its own: what it contains, and that it is importable from anywhere."""
+"""`geventchat-harness` is a separate distribution: its contents, and that it can be imported from anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation shows is true: its servers, scripts, models and reports are played, and its options exist."""
+"""The documentation is true: its servers, scripts, models and reports are played, and its options exist."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ ROOT = Path(__file__).parents[2]
 TARGETS = "targets.md"
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
 FENCE = FenceLine("PING", ("PONG",))
+
+
+@pytest.fixture(autouse=True)
+def columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages show what is printed where there is no terminal."""
+    monkeypatch.setenv("COLUMNS", "120")
 
 
 def page(name: str) -> str:
@@ -160,7 +166,7 @@ def output(folder: Path, command: str) -> str:
 
 
 @pytest.mark.parametrize("which", ["explore relay.chat", "generate --model"])
-def test_a_command_prints_what_is_shown(explored: Path, which: str) -> None:
+def test_a_command_prints_the_documented_output(explored: Path, which: str) -> None:
     command, shown = block(EXPLORE, f"$ harness {which}").split("\n", 1)
     assert output(explored, command.removeprefix("$ ")) == without_times(shown)
 

@@ -30,7 +30,7 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("way", ["POOL", "OWN-POOL", "SPAWN 0", "SPAWN 7", "QUEUE", "PIECES"])
-def test_what_takes_no_time_has_arrived_when_the_fence_returns(stage: Stage, way: str) -> None:
+def test_lines_that_take_no_time_have_arrived_when_the_fence_returns(stage: Stage, way: str) -> None:
     (alice,) = stage.clients("alice")
     alice.connect()
     alice.send(way)
@@ -40,7 +40,7 @@ def test_what_takes_no_time_has_arrived_when_the_fence_returns(stage: Stage, way
 
 
 @pytest.mark.parametrize("way", ["SLEEP 60", "TIMEOUT 60", "POOL-THEN-SLEEP 60"])
-def test_what_is_due_at_60_s_has_not_arrived_a_microsecond_before(stage: Stage, way: str) -> None:
+def test_a_line_due_at_60_s_has_not_arrived_a_microsecond_before(stage: Stage, way: str) -> None:
     alice = stage.client("alice")
     alice.send(way)
     stage.wait(59.999)
@@ -135,7 +135,7 @@ def test_settle_fails_for_an_unexpected_line(stage: Stage) -> None:
     bob.take(6)
 
 
-def test_a_wrong_line_is_reported_with_what_came_instead(stage: Stage) -> None:
+def test_a_wrong_line_is_reported_with_the_line_received_instead(stage: Stage) -> None:
     alice, bob = stage.clients("alice", "bob")
     bob.connect()
     alice.send("hello")

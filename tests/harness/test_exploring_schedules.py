@@ -152,7 +152,7 @@ def test_schedules_shorten_reads_and_writes_stall_them_and_reorder_the_loop() ->
 
 
 class Observer(Interceptor):
-    """Notes the connections it is asked about, and changes nothing."""
+    """Records the connections of its calls, and changes nothing."""
 
     def __init__(self) -> None:
         self.peers: set[object] = set()

@@ -1,4 +1,4 @@
-"""What a report says about each kind of failure, on servers with one deliberate mistake each.
+"""The report of each kind of failure, on servers with one deliberate mistake each.
 
 The golden files hold whole reports. `python -m tests.harness.test_failure_reports` writes them again; read the difference
 before you commit it.
@@ -16,7 +16,7 @@ from gevent.server import StreamServer
 
 from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, load, parse, play
 from harness.language.steps import Script
-from harness.report.styled_text import plain
+from harness.report.styled_text import Span, plain, width, wrapped
 from harness.report.text import report
 from tests.harness.servers.talk import serve, serve_correctly
 
@@ -59,7 +59,7 @@ def test_every_golden_file_has_its_script() -> None:
 
 
 def reported(text: str, answers: dict[str, str]) -> tuple[Verdict, str]:
-    """Play the script against a server that gives this answer to each line, whoever sends it."""
+    """Play the script against a server that gives this answer to every line."""
 
     def make(spec: object) -> StreamServer:
         def converse(sock: socket.socket, address: object) -> None:
@@ -138,6 +138,76 @@ def test_a_fence_line_that_gets_another_answer_is_reported_with_its_line_and_tha
     assert "`200 ok` or `200 fine`" in text
     assert "`500 what`" in text
     assert "(waited 0.3 s)" in text
+
+
+# --- within the width of a terminal -------------------------------------------------------------------------
+
+
+def widest(text: str) -> int:
+    shown = text.partition("  to accept what was received, paste:")[0]
+    return max(map(width, shown.splitlines()))
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_long_line_is_cut_around_the_first_difference(columns: int) -> None:
+    line = "x" * 500 + "good" + "y" * 500
+    verdict, _ = reported(f"ann> say\nann< {line}\n", {"say": line.replace("good", "evil")})
+    text = plain(report(verdict, columns))
+    assert widest(text) <= columns
+    received, expected, caret = text.splitlines()[1:4]
+    at = caret.index("^")
+    assert received[at : at + 4] == "evil"
+    assert expected[at : at + 4] == "good"
+    assert f"ann< {line.replace('good', 'evil')}" in text  # what is there to be pasted is whole
+
+
+def test_a_long_line_that_is_missing_is_cut_at_its_end() -> None:
+    verdict, _ = reported(f"ann> say\nann< ok\nann< {'long ' * 200}end\n", {"say": "ok"})
+    text = plain(report(verdict, 80))
+    assert widest(text) <= 80
+    assert "  expected  long long" in text
+
+
+def test_of_a_hundred_clients_those_that_matter_are_shown() -> None:
+    names = [f"client{n}" for n in range(100)]
+    logins = "".join(f"{name}> hi\n{name}< ok\n" for name in names)
+    says = "together:\n" + "".join(f"    {name}> hi\n" for name in names[:60])
+    heard = "".join(f"{name}< {'no' if name == 'client57' else 'ok'}\n" for name in names[:60])
+    verdict, _ = reported(logins + says + heard, {"hi": "ok"})
+    text = plain(report(verdict, 80))
+    assert widest(text) <= 80
+    head = next(line for line in text.splitlines() if line.startswith("   line"))
+    assert "client57" in head
+    shown = len(head.split()) - 1
+    assert shown >= 3
+    assert f"{100 - shown} more clients not shown; none of them with anything unexpected" in text
+    assert len(text.splitlines()) < 120
+
+
+def test_many_failures_of_one_turn_are_counted() -> None:
+    names = [f"c{n}" for n in range(30)]
+    verdict, _ = reported(
+        "together:\n" + "".join(f"    {name}> hi\n" for name in names) + "".join(f"{n}< no\n" for n in names),
+        {"hi": "ok"},
+    )
+    text = plain(report(verdict, 80))
+    assert text.count("  also line") == 8
+    assert "  and 21 more" in text
+    assert "of them with anything unexpected" in text
+    assert "none of them" not in text
+
+
+def test_hints_and_reasons_are_wrapped_below_themselves() -> None:
+    line = [Span("  hint  "), Span("one two three four five six seven eight nine ten eleven twelve")]
+    assert plain(wrapped(line, 30)).splitlines() == [
+        "  hint  one two three four",
+        "        five six seven eight",
+        "        nine ten eleven twelve",
+    ]
+    assert plain(wrapped([Span("  label  "), Span("x" * 40)], 30)).splitlines() == [
+        "  label  " + "x" * 21,
+        "         " + "x" * 19,
+    ]
 
 
 if __name__ == "__main__":

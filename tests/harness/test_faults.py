@@ -136,7 +136,7 @@ def test_a_blocked_send_delays_everything_without_a_busy_loop() -> None:
     )
 
 
-def test_a_blocked_read_delays_what_was_sent() -> None:
+def test_a_blocked_read_delays_the_lines_sent_to_it() -> None:
     require_pass(
         "bob> one\nbob< one\nreading from bob takes nothing\nbob> two\nbob receives nothing\n"
         "reading from bob takes all again\nbob< two\n"

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from harness import InProcess, Outcome, load, play, render
 from harness.cli import main
-from harness.generate import Pick, ServerDiffers, conversation, generate, state_machine
+from harness.generate import Pick, conversation, generate
 from harness.language.steps import Step, Wait
 from tests.harness.servers.fragile import forgetful, serve
 from tests.harness.servers.talkers import Talkers
@@ -35,7 +33,7 @@ def test_the_seed_alone_decides_the_conversation() -> None:
     )
 
 
-def test_a_difference_is_shortened_to_what_it_takes() -> None:
+def test_a_difference_is_shortened_to_the_moves_that_cause_it() -> None:
     made = generate(Talkers, InProcess(forgetful), range(1, 21))
     assert made.difference is not None
     assert made.outcome is Outcome.FAILED
@@ -107,26 +105,7 @@ def test_the_command_says_how_much_it_has_tried(tmp_path, capsys, monkeypatch) -
         ("tests.harness.servers.talkers:Nobody", "has no attribute 'Nobody'"),
     ],
 )
-def test_the_command_refuses_what_is_not_a_model(model: str, message: str, capsys, monkeypatch) -> None:
+def test_the_command_refuses_anything_but_a_model(model: str, message: str, capsys, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     assert main(["generate", "--model", model, *CORRECT]) == 2
     assert message in capsys.readouterr().err
-
-
-# --- hypothesis ---------------------------------------------------------------------------------------------
-
-FEW = settings(
-    max_examples=15,
-    stateful_step_count=20,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
-
-
-def test_a_model_can_be_a_state_machine_of_hypothesis() -> None:
-    run_state_machine_as_test(state_machine(Talkers, InProcess(serve)), settings=FEW)
-    with pytest.raises(ServerDiffers, match=r"FAILED conversation\.chat"):
-        run_state_machine_as_test(state_machine(Talkers, InProcess(forgetful)), settings=FEW)

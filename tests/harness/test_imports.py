@@ -1,4 +1,4 @@
-"""The harness's own architecture: which folder imports which, that nothing imports in a circle, and where gevent is needed."""
+"""The harness's own architecture: which folder imports which, no import cycles, and which modules need gevent."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def three(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("fence", [PING, TOKEN], ids=["plain", "with a token"])
-def test_what_a_slow_thread_delivers_has_arrived_when_the_fence_returns(fence: Fence) -> None:
+def test_lines_from_a_slow_thread_have_arrived_when_the_fence_returns(fence: Fence) -> None:
     with Stage(threaded("login-first"), fence=fence) as stage:
         alice, bob, carol = stage.clients("alice", "bob", "carol")
         three(stage)

@@ -33,9 +33,9 @@ from harness.language.patterns import fill, match, parse_pattern
         ("${x}", "(.*)", {"x": "(.*)"}, {}),
     ],
 )
-def test_what_matches_and_what_is_bound(pattern, text, known, bound):
+def test_matches_and_bindings(pattern, text, known, bound):
     assert match(parse_pattern(pattern), text, known) == bound
 
 
-def test_what_is_sent_is_filled_in():
+def test_captures_in_sent_lines_are_filled_in():
     assert fill(parse_pattern("GET ${id} for $$${n}"), {"id": "7", "n": "1"}) == "GET 7 for $1"

@@ -152,7 +152,7 @@ def test_being_refused_can_be_expected():
     assert fails(f"{ROOM}carol connects\ncarol is refused\n") == [(FailureKind.NOT_REFUSED, "carol", 6)]
 
 
-def test_what_a_client_does_to_its_connection_reaches_the_server():
+def test_a_clients_connection_actions_reach_the_server():
     def converse(sock):
         try:
             while data := sock.recv(100):

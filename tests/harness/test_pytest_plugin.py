@@ -111,6 +111,24 @@ def test_k_selects_by_file_and_x_stops(project):
     run(project, "-x").assert_outcomes(passed=1, failed=1)
 
 
+def test_one_line_for_each_failure_is_a_sentence(project):
+    write(project, good=GOOD, bad=BAD)
+    result = run(project, "--tb=line")
+    result.stdout.fnmatch_lines(["*bad.chat:* alice *"])
+    assert "object at 0x" not in result.stdout.str()
+
+
+def test_the_ini_and_the_options_say_how_to_play(project):
+    write(project, good=GOOD)
+    result = run(project, "--harness-settle", "soon")
+    assert "'soon' is not a duration" in result.stdout.str() + result.stderr.str()
+    result = run(project, "-o", "harness_start=0s")
+    assert "no time at all" in result.stdout.str() + result.stderr.str()
+    run(
+        project, "--harness-settle", "20ms", "-o", "harness_within=2s", "-o", "harness_fence=none"
+    ).assert_outcomes(passed=1)
+
+
 def test_lf_plays_the_last_failures(project):
     write(project, one=GOOD, two=BAD)
     plugin = ("-p", "harness.pytest_plugin")

@@ -151,7 +151,7 @@ def test_a_session_of_three_terminals_is_recorded_and_passes(
 
 
 @needs_nc
-def test_what_the_server_sends_by_itself_follows_a_wait(tmp_path: Path, terminals: list[Terminal]) -> None:
+def test_unsolicited_lines_follow_a_wait(tmp_path: Path, terminals: list[Terminal]) -> None:
     out = tmp_path / "session.chat"
     program = """
 import socket, sys, threading, time
@@ -306,7 +306,7 @@ def received(action: LoggedAction, **lines: bytes) -> LoggedTurn:
         ([], "client1"),
     ],
 )
-def test_a_client_is_named_after_what_it_calls_itself(sent: list[bytes], name: str) -> None:
+def test_a_client_is_named_after_its_login(sent: list[bytes], name: str) -> None:
     assert names(log_of(Connected(1), *(Sent(1, line) for line in sent))) == {1: name}
 
 

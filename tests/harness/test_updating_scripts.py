@@ -1,4 +1,4 @@
-"""An update rewrites the expectations that failed and nothing else, and it writes whole files or none."""
+"""An update rewrites only the expectations that failed, and it writes whole files or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the suite does where a package that only some tests need is not installed.
+"""The test suite without a package that only some tests need.
 
 Each test runs pytest on a made-up project with the conftest.py of this one.
 """

@@ -1,4 +1,4 @@
-"""The script that CI takes the test command from."""
+"""The script that extracts the test command for CI from README.md."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The chat as docs/protocols.md describes it, written a second time: who receives what, and nothing of how.
+"""A model of the chat, written from docs/protocols.md: who receives what, without any of the mechanism.
 
-It imports nothing from geventchat, so a mistake has to be made twice to go unnoticed. Used by the generated
+It imports nothing from geventchat, so only the same mistake in both would go unnoticed. Used by the generated
 conversations (test_model.py), by the property test of delivery and by the simulated weeks of tests/fire.
 """

@@ -40,7 +40,7 @@ class Member:
 
 
 class Room:
-    """Everyone who is logged in, by key, in login order."""
+    """All logged-in clients, by key, in login order."""
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
@@ -71,12 +71,12 @@ class Room:
         member.name = None
 
     def announce_departure(self, shown: str, now: int) -> None:
-        """Tell the others that somebody of this name left at `now`."""
+        """Tell the others that the client of this name left at `now`."""
         for other in self.members.values():
             other.receive(other.dialect.left(shown, now))
 
     def login_refusal(self, name: Name) -> Refusal | None:
-        """Why nobody can log in under this name now, if so."""
+        """The reason to refuse a login under this name now, or None."""
         if name.refusal is not None:
             return name.refusal
         return Refusal.NAME_TAKEN if name.key in self.members else None

@@ -2,7 +2,7 @@
 
 - `hub=MS`: what clients say goes through the queue of one hub thread, which delivers it so many milliseconds later.
 - `writers=MS`: each client has a queue and a thread that writes to it that late; PING is answered at once.
-- `departures=MS`: that a client has left is told so many milliseconds later.
+- `departures=MS`: the others hear of a departure that many milliseconds later.
 - `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
 - `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said.
 """

@@ -215,7 +215,7 @@ class Crashes(Chat):
 
 
 class Dies(Chat):
-    """Ends its process; only for a server with a process of its own."""
+    """Exits; only for a server in a separate process."""
 
     def deliver(self, to: str, text: str) -> None:
         print(f"fatal: no memory left for {to}", file=sys.stderr, flush=True)

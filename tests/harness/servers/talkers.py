@@ -1,4 +1,4 @@
-"""A model of `fragile.py`: what everybody receives when clients connect, talk and leave."""
+"""A model of `fragile.py`: what every client receives when clients connect, talk and leave."""
 
 from __future__ import annotations
 

@@ -1,0 +1,192 @@
+"""Any script, rendered and parsed, is the same script; and any text is a script or an error with its place."""
+
+from __future__ import annotations
+
+import errno
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.language import escapes
+from harness.language import patterns as patterns_module
+from harness.language.forms import parse_duration, render_duration
+from harness.language.patterns import Capture, Kind, Pattern
+from harness.language.script import parse, render
+from harness.language.steps import (
+    RESERVED,
+    Acts,
+    AnyOrder,
+    Blank,
+    CallFails,
+    CallTakes,
+    ClockJumps,
+    Comment,
+    ConnectionAction,
+    Connects,
+    Define,
+    Ending,
+    Ends,
+    Eol,
+    FenceAfter,
+    FenceLine,
+    Include,
+    LineEnd,
+    Needs,
+    Raises,
+    Receive,
+    ReceiveBytes,
+    ReceivePattern,
+    ReceivesNothing,
+    Repeat,
+    Script,
+    Send,
+    SendBytes,
+    SendPattern,
+    Server,
+    Settle,
+    SocketCall,
+    Start,
+    Title,
+    Together,
+    Unfenced,
+    Wait,
+    Within,
+    is_literal,
+)
+
+names = st.from_regex(r"[a-zé][a-z0-9_]{0,5}([.-][a-z0-9]{1,2})?", fullmatch=True).filter(
+    lambda n: n not in RESERVED
+)
+literals = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20).filter(is_literal)
+words = st.from_regex(r"[a-z0-9_.-]{1,8}", fullmatch=True)
+some_bytes = st.binary(min_size=1, max_size=12) | st.text(min_size=1, max_size=8).map(
+    lambda text: text.encode("utf-8", "replace")
+)
+regexes = st.sampled_from([r"[0-9]+", r"a/b", r"(?:x|y)", r"\$\{", r"\\", r"[}]", r"\w{3}"])
+captures = st.builds(
+    lambda name, kind, regex: Capture(name, kind, regex if kind is Kind.REGEX else ""),
+    st.sampled_from(["_", "x", "id", "N"]),
+    st.sampled_from(Kind),
+    regexes,
+)
+patterns = st.lists(literals | captures, max_size=5).map(lambda parts: Pattern(tuple(parts)))
+patterns = patterns.filter(lambda pattern: is_literal(patterns_module.render_pattern(pattern)))
+known_patterns = st.lists(literals | st.builds(Capture, st.just("known")), max_size=3).map(
+    lambda parts: Pattern(tuple(parts))
+)
+known_patterns = known_patterns.filter(lambda pattern: is_literal(patterns_module.render_pattern(pattern)))
+microseconds = st.integers(0, 10_000_000_000)
+
+receives = (
+    st.builds(Receive, names, literals)
+    | st.builds(ReceiveBytes, names, some_bytes)
+    | st.builds(ReceivePattern, names, patterns)
+)
+sends = (
+    st.builds(Send, names, literals)
+    | st.builds(SendBytes, names, some_bytes)
+    | st.builds(SendPattern, names, known_patterns)
+)
+comments = st.builds(Comment, literals)
+errors = st.sampled_from(sorted(errno.errorcode.values()))
+client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
+plain = (
+    sends
+    | receives
+    | comments
+    | st.builds(Blank)
+    | st.builds(Connects, names, st.none() | words)
+    | st.builds(ReceivesNothing, names)
+    | st.builds(Acts, names, st.sampled_from(ConnectionAction))
+    | st.builds(Raises, st.sampled_from(["ValueError", "_Odd1"]))
+    | st.builds(Ends, names, st.sampled_from(Ending))
+    | st.builds(Wait, microseconds)
+    | st.builds(CallFails, st.just(SocketCall.ACCEPT), st.none(), errors, st.integers(1, 9))
+    | st.builds(CallFails, client_calls, names, errors, st.integers(1, 9))
+    | st.builds(CallTakes, client_calls, names, st.none() | st.integers(0, 99))
+    | st.builds(ClockJumps, st.integers(-10_000_000_000, 10_000_000_000))
+)
+
+
+def block(items, needed):
+    """The body of a block: one step at least, and no blank line at its end."""
+    return st.tuples(st.lists(items, max_size=3), needed).map(lambda pair: (*pair[0], pair[1]))
+
+
+shared = st.builds(Receive, st.just(""), literals) | st.builds(ReceivePattern, st.just(""), patterns)
+blocks = (
+    st.builds(Together, block(sends | comments, sends))
+    | st.builds(AnyOrder, block(receives | comments, receives))
+    | st.builds(AnyOrder, block(shared | comments, shared), st.just(("b", "c")))
+)
+steps = st.recursive(
+    plain | blocks,
+    lambda inner: st.builds(
+        Repeat,
+        st.integers(1, 99),
+        block(inner, sends),
+        st.none() | st.just("n"),
+    ),
+    max_leaves=6,
+)
+heads = st.tuples(st.sampled_from(["X", "WHO"]), st.sampled_from(["logs", "leaves"]), words).filter(
+    lambda head: head[2] != "in"
+)
+items = steps | st.builds(Define, heads, block(plain, sends)) | st.builds(Include, words)
+settings = st.tuples(
+    st.builds(Title, literals.filter(lambda text: text and not text.startswith(" "))),
+    st.builds(
+        Server, st.lists(words, unique=True, max_size=2).map(tuple), st.dictionaries(words, words, max_size=2)
+    ).filter(lambda server: server.endpoints or server.options),
+    st.builds(Needs, st.lists(words, min_size=1, max_size=2).map(tuple)),
+    st.builds(FenceLine, words, st.lists(words, min_size=1, max_size=2).map(tuple)),
+    st.builds(LineEnd, st.sampled_from(Eol)),
+    st.builds(Within, st.integers(1, 60_000_000)),
+    st.builds(Settle, st.integers(1, 60_000_000)),
+    st.builds(Start, st.integers(1, 60_000_000)),
+    st.builds(FenceAfter, words),
+    st.builds(Unfenced, st.lists(names, min_size=1, unique=True).map(tuple)),
+    st.just(FenceLine()),
+)
+headers = settings.flatmap(lambda chosen: st.lists(st.sampled_from(chosen), unique_by=type, max_size=9)).map(
+    tuple
+)
+
+
+@given(headers, st.lists(items, max_size=6).map(tuple))
+def test_a_rendered_script_reads_back_as_itself(header, body):
+    script = Script(header, body)
+    if not header and body and isinstance(body[0], Comment):
+        # Comments above the first step belong to the body unless a header follows them.
+        script = Script((), (Blank(), *body))
+    text = render(script)
+    again = parse(text)
+    assert again == script
+    assert render(again) == text
+
+
+@given(st.binary())
+def test_bytes_read_back_as_themselves(data):
+    assert escapes.parse_bytes(escapes.render_bytes(data)) == data
+
+
+@given(st.text())
+def test_any_text_is_a_script_or_an_error_that_names_its_place(text):
+    from harness.language.problems import ScriptError
+
+    wrong = None
+    try:
+        script = parse(text, "any.chat")
+    except ScriptError as error:
+        wrong = error.problem
+    if wrong is None:
+        assert parse(render(script)) == script
+    else:
+        assert str(wrong).startswith(f"any.chat:{wrong.line}:{wrong.column}: ")
+        assert "^" in str(wrong)
+        assert wrong.expected
+
+
+@given(microseconds)
+def test_durations_read_back_to_the_microsecond(duration):
+    assert parse_duration(render_duration(duration), 0) == duration
