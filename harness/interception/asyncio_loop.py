@@ -1,7 +1,7 @@
 """A virtual asyncio loop under control: interceptors choose the order of what is ready, and can keep it from being ready.
 
-asyncio calls what was called soon in the order of the calls, and its own transports rely on that, so this order is kept.
-What a kernel decides is not: in which order sockets are ready, and in which iteration. Knows no seeds and no servers.
+asyncio guarantees the order of `call_soon`, and its own transports rely on it, so that order is kept. The kernel decides in
+which order sockets are ready, and in which iteration, so that can change. Knows no seeds and no servers.
 """
 
 from __future__ import annotations

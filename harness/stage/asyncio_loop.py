@@ -1,12 +1,11 @@
-"""Virtual time for asyncio servers in this process: a selector loop that never waits, and whose timers fire when told to.
+"""Virtual time for asyncio servers in this process: a selector loop that never waits, and whose timers fire on command.
 
-- Everything in asyncio that waits for time asks its loop, by `time` and `call_at`. Both are virtual here.
+- Every wait for time in asyncio goes through `time` and `call_at` of its loop. Both are virtual here.
 - The loop is at rest after two iterations in a row in which nothing was called soon and the selector returned nothing.
-- Jobs of executors that were started through the loop are counted. Any other thread that works, and any subprocess that
-  lives, is at work unseen.
-- What nobody handles in the server's code is kept: exceptions of callbacks and of tasks that nobody awaits.
+- The loop counts the jobs that it hands to executors. It cannot see other threads at work, or subprocesses.
+- It collects the server's unhandled exceptions: of callbacks, and of tasks that were never awaited.
 
-Needs no gevent. Uses asyncio's public interface, except where a comment names the exception.
+Needs no gevent. Uses the public interface of asyncio, except where a comment says "private".
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from harness.stage.virtual_time import (
 __tracebackhide__ = hides_traceback
 
 Ready = list[tuple[selectors.SelectorKey, int]]
-"""What a selector returns: what is ready, and for which events."""
+"""The result of a selector: which descriptors are ready, and for which events."""
 
 _QUIET_ITERATIONS = 2
 _MOST_ERRORS = 1000
@@ -64,7 +63,7 @@ class Program(Protocol):
 
 
 class _Selector(selectors.DefaultSelector):
-    """Asks its loop how long to wait, whatever the caller says."""
+    """Waits as long as its loop allows, whatever the caller asks for."""
 
     def __init__(self, loop: AsyncioLoop) -> None:
         super().__init__()
@@ -84,14 +83,14 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         """Grows whenever there is something to do."""
         self._error_log = ErrorLog()
         self.servers: list[asyncio.AbstractServer] = []
-        """What listens, in the order of creation."""
+        """Every server that was started on this loop, in the order of creation."""
         self.timers: TimerHeap[asyncio.TimerHandle] = TimerHeap(lambda _, timer: not timer.cancelled())
         self.program: Program | None = None
-        """What runs this loop itself, if anything does."""
+        """The program that runs this loop itself, if there is one."""
         self.main: asyncio.Future[Any] | None = None
-        """What that program runs until it is complete."""
+        """The future that this program runs until it is complete."""
         self.ending = False
-        """Whether what is left is being cancelled."""
+        """Whether the remaining tasks are being cancelled."""
         self._patience_s = 0.0
         self._activity_before = 0
         self._jobs: set[asyncio.Future[Any]] = set()
@@ -186,7 +185,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
     def close(self) -> None:
         """Nothing to do for a program: clients still read on this loop. The stage closes it, with `end`."""
 
-    # What goes wrong in the server's code
+    # Errors in the server's code
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self.is_closed():
@@ -223,8 +222,8 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         self._interruption = exception
 
     def take_errors(self, kept: bool) -> tuple[ServerError, ...]:
-        """What nothing in the server has handled since the last call. `kept`: also exceptions of tasks that the server
-        keeps; until the end it could still ask for them."""
+        """The unhandled exceptions since the last call. `kept`: including those of tasks that the server still holds, for
+        which it can ask until the end."""
         if kept:
             self._report_kept_tasks()
         taken = tuple(self._errors)
@@ -273,7 +272,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return self._patience_s if idle else 0.0
 
     def selected(self, ready: Ready) -> Ready:
-        """For its selector: of what is ready, what the loop sees in this iteration."""
+        """For its selector: the part of `ready` that the loop sees in this iteration."""
         self.activity += len(ready)
         return ready
 
@@ -308,7 +307,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return [one for one in sockets if one.family in (socket.AF_INET, socket.AF_INET6)]
 
     def abandon(self) -> None:
-        """End what has no task: servers, connections and subprocesses."""
+        """Close servers, abort connections and kill subprocesses."""
         for server in self.servers:
             server.close()
         # Private: asyncio has no other way to find connections that their server has forgotten.
@@ -320,7 +319,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
                 child.kill()
 
     def close_children(self) -> None:
-        """Close what was connected to subprocesses that have ended."""
+        """Close the pipes of subprocesses, which have ended."""
         for child in self._children:
             child.close()
         self._children.clear()
@@ -437,22 +436,22 @@ class AsyncioTime(VirtualTime):
                 return True
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run something of the server's, moving time for it as far as it needs."""
+        """Run a coroutine of the server, and advance time as far as it needs."""
         task = self._loop.create_task(work)
         self.run_until(task.done)
         return task.result()
 
     def run_until(self, done: Callable[[], bool]) -> None:
-        """Let everything happen until this is so, moving time as far as that needs."""
+        """Run the loop until this is true, and advance time as far as that needs."""
         self._advance_until(done)
 
     def take_errors(self) -> tuple[ServerError, ...]:
-        """What nothing in the server has handled since the last call; once all clients have left, all of it."""
+        """The unhandled exceptions since the last call; once all clients have left, those of held tasks, too."""
         over = bool(self._connections) and all(one.end is not End.OPEN for one in self._connections)
         return self._loop.take_errors(kept=over)
 
     def end(self) -> None:
-        """End what the server has left behind, as `asyncio.run` does, and close the loop."""
+        """Cancel the tasks that are left, as `asyncio.run` does, and close everything."""
         loop = self._loop
         loop.ending = True
         with ExitStack() as last:
@@ -472,7 +471,7 @@ class AsyncioTime(VirtualTime):
             self._run_until_idle()
 
     def _cancel_tasks(self) -> None:
-        for _ in range(_ROUNDS_OF_CANCELLING):  # what ends can start something else, but not for ever
+        for _ in range(_ROUNDS_OF_CANCELLING):  # a task that ends can start another, but not for ever
             left = asyncio.all_tasks(self._loop)
             if not left:
                 return

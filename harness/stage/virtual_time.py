@@ -4,7 +4,7 @@
   settled in between.
 - Settled means: the loop is idle, no job that it handed to a thread is unfinished, and no byte is in flight or unread
   between a client and the server. Threads that the server starts itself are not seen by any loop; `settle` says so.
-- What a loop must offer for this is `SteeredLoop`; `gevent_loop` and `asyncio_loop` each have one.
+- A loop must be a `SteeredLoop` for this; `gevent_loop` and `asyncio_loop` each have one.
 
 Knows no loop, no scripts and no targets.
 """
@@ -201,7 +201,7 @@ class VirtualTime(EventLoop):
                 left_before = left
 
     def _advance_until(self, done: Callable[[], bool]) -> None:
-        """Let everything happen until this is so, and move time for it as far as it needs."""
+        """Run the loop until this is true, and advance time as far as that needs."""
         while True:
             self._settle()
             if done():
@@ -233,7 +233,7 @@ class VirtualTime(EventLoop):
 
     @abstractmethod
     def _works_unseen(self) -> bool:
-        """Whether something is at work whose results no loop can foresee."""
+        """Whether threads or processes are at work that the loop cannot see."""
 
     @abstractmethod
     def _until_next_event(self) -> None:

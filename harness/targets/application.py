@@ -1,10 +1,11 @@
-"""What the servers in this process have in common, whichever loop they run on. Knows no loop and no server."""
+"""The common part of all servers in this process, on any loop. Knows no loop and no particular server."""
 
 from __future__ import annotations
 
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from harness.interception.faults import Faults
@@ -30,8 +31,8 @@ def made_for_asyncio(factory: Callable[..., Any]) -> bool:
 
 
 def function_of(factory: Callable[..., Any]) -> Any:
-    """What is called in the end: beneath decorators, partials and objects that can be called."""
-    while hasattr(factory, "func"):
+    """The function or class beneath decorators, partials and callable objects."""
+    while isinstance(factory, partial):
         factory = factory.func
     inner = inspect.unwrap(factory)
     return inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner).__call__

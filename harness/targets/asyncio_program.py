@@ -2,8 +2,8 @@
 
 - Only one of the two threads runs at any time: the program's runs during an iteration of its loop, and waits in the
   selector between two iterations.
-- Whatever makes an event loop in that thread gets the loop of the stage. A program that asks for another kind of loop
-  is refused: its time cannot be virtual.
+- Everything that makes an event loop in that thread gets the loop of the stage. A program that asks for another kind of
+  loop is refused, because its time cannot be virtual.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ProgramThread:
         """Never: a program does not say when it has started."""
         self.over = False
         self.error: BaseException | None = None
-        """What it ended with, besides an orderly exit."""
+        """The exception that ended it, besides an orderly exit."""
         self._main = main
         self._loop = loop
         self._within_s = within_s
@@ -61,7 +61,7 @@ class ProgramThread:
         self._in_iteration = False
 
     def stop(self) -> None:
-        """End it as Ctrl-C would: what it runs until complete is cancelled."""
+        """End it as Ctrl-C would: cancel the future that it runs until complete."""
         if self.over:
             return
         if self._loop.main is not None and not self._loop.main.done():
@@ -104,11 +104,11 @@ class ProgramThread:
             if self._abandoned:
                 raise _Abandoned
 
-    # What makes event loops
+    # Event loops
 
     @contextmanager
     def _making_loops(self) -> Iterator[None]:
-        """While inside, whatever makes an event loop in this thread gets the one of the stage."""
+        """While inside, everything that makes an event loop in this thread gets the one of the stage."""
         make, set_loop = asyncio.new_event_loop, asyncio.set_event_loop
 
         def new_event_loop() -> Any:
@@ -135,7 +135,7 @@ class ProgramThread:
             yield
 
     def _instead_of(self, name: str, make: Callable[[], Any]) -> Any:
-        """The loop for whatever wants one of this name: that of the stage in this thread, and its own in others."""
+        """The loop of the stage, in the program's thread; in others, the loop that was asked for by this name."""
         if threading.current_thread() is not self._thread:
             return make()
         if name.partition(".")[0] != "asyncio" or name.rpartition(".")[2] not in _STANDARD:
@@ -152,7 +152,7 @@ def _replace(stack: ExitStack, owner: Any, function: Callable[..., Any]) -> None
 
 
 def _policy_name() -> str:
-    """What `asyncio.new_event_loop` would make, by the policy that is installed."""
+    """The loop that `asyncio.new_event_loop` would make, by the policy that is installed."""
     # Asking in public is deprecated since Python 3.14, where policies are on their way out.
     policy = getattr(asyncio.events, "_get_event_loop_policy", asyncio.get_event_loop_policy)()
     own = type(policy).__module__.partition(".")[0] == "asyncio"

@@ -1,6 +1,6 @@
 """An asyncio server in this very process, made by a factory: virtual time, the exact fence and faults, without gevent.
 
-Decides what a factory is: what makes a server, a main coroutine, or a whole program. Knows no server.
+Decides whether a factory makes a server, is a main coroutine, or is a whole program. Knows no particular server.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _is_program(factory: Callable[..., Any]) -> bool:
 
 
 class InProcessAsyncio(ApplicationTarget):
-    """What the factory makes on an asyncio loop: a server, anything with close(), or an async context manager.
+    """The server that the factory makes on an asyncio loop: a server, any object with close(), or an async context manager.
 
     The factory can be a coroutine function. One without parameters can be the main coroutine of a program, which does not
     return; and a plain function without parameters is a program, which calls `asyncio.run` itself.
@@ -81,7 +81,7 @@ class InProcessAsyncio(ApplicationTarget):
                 yield server
                 self._stop(hosted, driver, loop)
             except BaseException:
-                # What is wrong has been found; that it does not end either is not news.
+                # The first error explains the others.
                 with suppress(TargetError):
                     self._end(program, driver)
                 raise
@@ -99,7 +99,7 @@ class InProcessAsyncio(ApplicationTarget):
 
     def _stop(self, hosted: _Held | ProgramThread, driver: AsyncioTime, loop: AsyncioLoop) -> None:
         if hosted.over:
-            return  # it has died, which has been reported
+            return  # it has died, and a report says so
         hosted.stop()
         with self._reporting(loop):
             driver.run_until(lambda: hosted.over)
@@ -107,7 +107,7 @@ class InProcessAsyncio(ApplicationTarget):
             raise self._failed("does not stop", hosted.error)
 
     def _end(self, program: ProgramThread | None, driver: AsyncioTime) -> None:
-        """End what is left."""
+        """End the program, the remaining tasks and the loop."""
         try:
             if program is not None:
                 program.end()
@@ -130,7 +130,7 @@ class InProcessAsyncio(ApplicationTarget):
 
 
 class _Held:
-    """A server and the one task that starts it, holds it and stops it: what enters an `async with` must also leave it."""
+    """A server and the one task that starts, holds and stops it, because the same task must enter and leave an `async with`."""
 
     def __init__(self, factory: Callable[..., Any], spec: ServerSpec, loop: AsyncioLoop) -> None:
         self.app: Any = None
