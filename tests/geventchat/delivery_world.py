@@ -25,7 +25,8 @@ from geventchat.net.connection import Announcer
 from geventchat.net.delivery import Audience, Delivery, Subscriber
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter
 from geventchat.settings import Limits
-from harness.stage.virtual_time import START_TIME_S, VirtualLoop, fresh_world
+from harness.stage.gevent_loop import VirtualLoop, fresh_world
+from harness.stage.virtual_time import START_TIME_S
 from tests.geventchat.model.dialects import DIALECTS as SPELLINGS
 from tests.geventchat.model.requests import DirectMessage, Login, Name, Ping, Quit, Refusal, Request, Say, Who
 from tests.geventchat.model.room import Member, Room, name_of, text_of
