@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from harness.interception.schedule import EVERY, Perturbation, Schedule
+from harness.language.loading import check, load
 from harness.language.parser import parse
 from harness.language.problems import ScriptError
 from harness.language.renderer import render
-from harness.language.script import check, load
 from harness.language.steps import (
     ActionStep,
     AnyOrder,

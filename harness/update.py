@@ -21,9 +21,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.language.expansion import expand
+from harness.language.loading import check, read, shown
 from harness.language.parser import parse
 from harness.language.problems import ScriptError
-from harness.language.script import check, read, shown
 from harness.language.steps import (
     ActionStep,
     AnyOrder,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from harness.language.expansion import expand
 from harness.language.forms import header_line
+from harness.language.loading import load
 from harness.language.problems import ScriptError, ScriptProblem
-from harness.language.script import load
 from harness.language.steps import (
     Eol,
     FenceAfter,

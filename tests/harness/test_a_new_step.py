@@ -33,7 +33,9 @@ def test_a_step_that_is_neither_an_action_nor_an_expectation_is_not_left_out():
         validate(EXPANSION)
 
 
-@pytest.mark.parametrize(("name", "union"), [("ActionStep", ActionStep), ("ExpectationStep", ExpectationStep)])
+@pytest.mark.parametrize(
+    ("name", "union"), [("ActionStep", ActionStep), ("ExpectationStep", ExpectationStep)]
+)
 def test_a_step_that_is_added_to_a_union_alone_is_not_left_unchecked(
     name: str, union: Any, monkeypatch: pytest.MonkeyPatch
 ):
