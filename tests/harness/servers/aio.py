@@ -20,6 +20,16 @@ REAL_DELAY_S = 0.03
 IDLE_S = 60
 
 
+class Lingering(ThreadPoolExecutor):
+    """Its threads are busy for a moment after their result has arrived."""
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        future = super().submit(time.sleep, 0.01)
+        # After asyncio's callback.
+        asyncio.get_running_loop().call_soon(future.add_done_callback, lambda _: time.sleep(0.003))
+        return future
+
+
 class Late:
     """Each command sends `done` in one way; any other line is sent to all others unchanged."""
 
@@ -72,6 +82,10 @@ class Late:
             case ["JOB"]:
                 await asyncio.to_thread(time.sleep, REAL_DELAY_S)
                 done()
+            case ["LINGER"]:
+                self.pool = self.pool or Lingering(1)
+                await loop.run_in_executor(self.pool, int)
+                done()
             case ["QUICK-JOB"]:
                 await asyncio.to_thread(int)
                 done()
@@ -100,6 +114,13 @@ class Late:
             case ["PROCESS"]:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-S", "-c", "print('done')", stdout=asyncio.subprocess.PIPE
+                )
+                output, _ = await process.communicate()
+                writer.write(output)
+            case ["SLOW-PROCESS"]:
+                code = "import time; time.sleep(0.4); print('done')"
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-S", "-c", code, stdout=asyncio.subprocess.PIPE
                 )
                 output, _ = await process.communicate()
                 writer.write(output)
