@@ -41,7 +41,7 @@ from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpe
 
 WITHIN_S = 5.0
 
-# What the targets that come with the harness have; others can have more.
+# The features of the harness's own targets; others can have more.
 _FEATURES = frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"})
 
 
