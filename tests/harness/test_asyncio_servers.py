@@ -529,10 +529,14 @@ def test_options_that_nothing_takes_are_refused() -> None:
         pass
 
 
-def test_an_asynchronous_factory_is_no_gevent_server() -> None:
+@pytest.mark.parametrize("factory", [aio.chat, aio.late])
+def test_an_asyncio_server_is_not_played_on_gevent(factory: Callable[..., Any]) -> None:
     from harness import InProcess
 
-    with pytest.raises(TargetError, match="InProcessAsyncio plays it"), Stage(InProcess(aio.chat)):
+    with (
+        pytest.raises(TargetError, match="use asyncio:MODULE:FACTORY or InProcessAsyncio"),
+        Stage(InProcess(factory)),
+    ):
         pass
 
 
