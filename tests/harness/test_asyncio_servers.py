@@ -601,6 +601,25 @@ def test_a_task_left_behind_runs_its_finally_before_the_stage_ends() -> None:
     assert ended == ["finally"]
 
 
+def test_a_server_that_never_becomes_idle_is_closed_all_the_same() -> None:
+    closed = aio.TwoEndpoints.closed
+
+    async def serve(spec: ServerSpec) -> aio.TwoEndpoints:
+        async def spin(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(writer):
+                while True:
+                    await asyncio.sleep(0)
+
+        return aio.TwoEndpoints({"only": await asyncio.start_server(spin, "127.0.0.1", 0)})
+
+    with (
+        pytest.raises(TargetError, match="never became idle"),
+        Stage(InProcessAsyncio(serve), within=0.2) as stage,
+    ):
+        stage.client("alice").connect()
+    assert aio.TwoEndpoints.closed == closed + 1
+
+
 def test_a_server_that_closes_nothing_leaves_nothing_behind() -> None:
     kept: list[Any] = []
 
