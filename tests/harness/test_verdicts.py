@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,30 @@ def test_the_report_shows_the_fence_line_that_a_server_hung_up_on() -> None:
     )
     text = plain(report(verdict))
     assert verdict.failures[0].kind is FailureKind.LOST_CONNECTION
-    assert "  harness   sent the fence line `PING` to ann, which was not answered" in text
+    assert "  harness   sent the fence line `PING` as ann, which was not answered" in text
     assert "`fence-after: …`, `unfenced: ann` or `fence: none`" in text
+
+
+def test_the_report_shows_a_fence_line_that_reaches_another_client() -> None:
+    program = (
+        "import socketserver, sys\n"
+        "clients = []\n"
+        "class H(socketserver.StreamRequestHandler):\n"
+        "    def handle(self):\n"
+        "        clients.append(self.wfile)\n"
+        "        for line in self.rfile:\n"
+        "            for other in clients:\n"
+        "                other.write(line if other is self.wfile else b'heard ' + line)\n"
+        "socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
+    )
+    verdict = play(
+        parse("fence: PING ${token} -> PING ${token}\n\nann> a\nann< a\nbob> b\nbob< b\nann< heard b\n"),
+        Command([sys.executable, "-S", "-c", program, "{port}"]),
+    )
+    assert verdict.outcome is Outcome.FAILED
+    assert re.search(
+        r"  harness   sent the fence line `PING f\d+` as bob, which was answered", plain(report(verdict))
+    )
 
 
 def test_a_client_can_be_left_out_of_the_fence() -> None:
@@ -320,6 +343,17 @@ def test_a_server_elsewhere_cannot_be_expected_to_raise() -> None:
     verdict, text = played("ann> LOGIN ann\nann< OK\nthe server raises ValueError\n")
     assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "does not show what its code raises" in text
+
+
+def test_a_server_that_raises_when_it_is_stopped_is_a_target_error() -> None:
+    class Unstoppable(Raising):
+        def stop(self, timeout: float | None = None) -> None:
+            super().stop(timeout)
+            self.fail()
+
+    verdict = play(parse("ann> hi\nann< OK\n"), InProcess(lambda _spec: Unstoppable()))
+    assert verdict.outcome is Outcome.TARGET_ERROR
+    assert "does not stop: ValueError('a mistake of the server')" in verdict.reason
 
 
 def test_a_conversation_in_python_fails_with_the_exception() -> None:
