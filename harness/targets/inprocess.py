@@ -64,7 +64,7 @@ class InProcess(ApplicationTarget):
                     finally:
                         server.print_unshown_output()
                 finally:
-                    run(app.stop)
+                    self._stop(app, run)
             finally:
                 world.end_greenlets()
 
@@ -84,6 +84,14 @@ class InProcess(ApplicationTarget):
         return TargetError(
             f"{self} makes an asyncio server, and was to be played on gevent; use asyncio:MODULE:FACTORY or InProcessAsyncio"
         )
+
+    def _stop(self, app: Any, run: Callable[[Callable[[], Any]], Any]) -> None:
+        try:
+            run(app.stop)
+        except (TargetError, gevent.Timeout):
+            raise
+        except Exception as error:
+            raise TargetError(f"{self} does not stop: {error!r}", traceback.format_exc()) from error
 
     def _run(self, loop: GeventTime, error_log: ErrorLog, work: Callable[[], Any]) -> Any:
         try:
