@@ -445,7 +445,10 @@ class Subscriber:
         self._splice(offset, offset, frame)
 
     def _splice(self, start: int, end: int, frame: bytes) -> None:
-        if not self._splices:
+        if self._splices:
+            # They can date from before the last flush, if the batch is still open.
+            self._delivery.arm()
+        else:
             self.audience.in_sync.pop(self, None)
             self._delivery.spliced(self)
         self._splices.append((start, end, frame))

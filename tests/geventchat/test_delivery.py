@@ -806,3 +806,39 @@ def test_a_full_batch_does_not_stay_open():
         world.check_end()
 
     in_world(body, replace(LIMITS, queue_bytes=4_096), large_room=2)
+
+
+def test_a_second_private_answer_does_not_wait_either():
+    def body(world: World) -> None:
+        requester, _, _, _, leaver, gone = members(world, 6)
+        world.hang_up(gone)
+        world.flush()
+        world.hang_up(leaver)
+        for token in ("1", "2", "3"):
+            world.ping(requester, token)
+            world.flush()
+            assert requester.socket.taken.endswith(f"PONG {token}\n".encode())
+        assert world.audiences["line"].size > 0
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)
+
+
+def test_a_client_that_was_answered_and_leaves_gets_everything_at_once():
+    def body(world: World) -> None:
+        leaver, silent, _, _, other, gone = members(world, 6)
+        world.hang_up(gone)
+        world.flush()
+        world.hang_up(other)
+        for client in (leaver, silent):
+            world.ping(client, "x")
+        world.flush()
+        world.quit(leaver)
+        world.hang_up(silent)
+        world.flush()
+        for client in (leaver, silent):
+            assert client.socket.taken == client.expected
+            assert client.subscriber.idle
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)
