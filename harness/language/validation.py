@@ -192,9 +192,13 @@ def _check_fence_after(plan: Plan) -> None:
 def _sent_in(step: ActionStep) -> Iterator[Sending]:
     match step:
         case Together(body):
-            yield from (one for one in body if isinstance(one, SENDING))
-        case _ if isinstance(step, SENDING):
+            yield from (one for one in body if isinstance(one, Sending))
+        case Send() | SendBytes() | SendPattern():
             yield step
+        case Connects() | Acts() | Wait() | CallFails() | CallTakes() | ClockJumps():
+            pass
+        case _:
+            assert_never(step)
 
 
 def _as_pattern(step: Sending | Receiving) -> Pattern:
