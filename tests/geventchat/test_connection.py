@@ -638,7 +638,7 @@ def test_a_client_that_reads_no_answers_is_not_read_until_it_does():
             sent += 1
             simulation.run_until_idle()
         connection = next(iter(simulation.server._connections.values()))
-        assert 10_000 < connection._subscriber.answer_bytes < 10_000 + 16_384 + 1_000
+        assert 10_000 < connection._subscriber.unsent_answer_bytes < 10_000 + 16_384 + 1_000
         client.resume_reading()
         simulation.run_until_idle()
         assert client.received == b"OK\n" + b"".join(b"PONG %06d\n" % n for n in range(sent))
