@@ -128,6 +128,11 @@ class Stage:
         """How certain it is that nothing more comes."""
         return self._fence.grade
 
+    @property
+    def answers_alone(self) -> bool:
+        """Whether the last fence returned because of answers, without waiting for quiet."""
+        return self._fence.answers_alone
+
     def fence(self, actors: Iterable[Client] = ()) -> None:
         """Return once everything that the acting clients caused has been received by every client."""
         self._fence.everything([actor.connection for actor in actors])
@@ -146,9 +151,9 @@ class Stage:
         return known
 
     def more_comes(self, last: bool = True) -> bool:
-        """Where the grade is `answered`, wait for quiet, or between turns for a moment only. Whether something came that
-        the answers did not wait for; they then count for nothing from here on."""
-        if self.grade is not Grade.ANSWERED:
+        """Where the last fence had answers only, wait for quiet, or between turns for a moment only. Whether something came
+        that the answers did not wait for; they then count for nothing from here on."""
+        if not self.answers_alone:
             return False
         more = self._quiet.more_within(self.settle_s if last else self.settle_s / MOMENTS)
         if more:
