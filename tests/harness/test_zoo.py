@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +28,7 @@ from tests.harness.zoo.measure import (
 )
 from tests.harness.zoo.scripts import SCRIPTS, Script, WrongPass
 
+ROOT = Path(__file__).parents[2]
 AT_ONCE = 64
 """Servers that are played with at a time: plays mostly wait."""
 RUNS = 8
@@ -164,6 +169,31 @@ def test_wrong_verdicts_are_found() -> None:
     require_noticed([late])
     with pytest.raises(AssertionError, match="leaving"):
         require_noticed([late, late, replace(late, passed=False)])
+
+
+def zoo(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.harness.zoo", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+
+
+def test_the_command_measures_and_writes_both_tables(tmp_path: Path) -> None:
+    data, tables = tmp_path / "zoo.json", tmp_path / "zoo.md"
+    words = ["--runs", "3", "--servers", "gevent greet=10 in", "--workers", "1", "--busy", "1"]
+    ran = zoo(*words, "--json", str(data), "--markdown", str(tables))
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert "3 of 3 plays" in ran.stderr
+    read = json.loads(data.read_text())
+    assert read["settings"]["busy"] == 1
+    assert sum(row["plays"] for row in read["rows"]) == 3
+    assert "| gevent greet=10 in process | clients are greeted after 10 ms | 0/" in tables.read_text()
+
+
+def test_the_command_names_what_it_cannot_do() -> None:
+    assert "no server's name contains nosuch" in zoo("--servers", "nosuch").stderr
+    for words in (["--busy", "-1"], ["--runs", "0"], ["--fences", "NOSUCH"]):
+        ran = zoo(*words)
+        assert ran.returncode == 2
+        assert "error: " in ran.stderr
 
 
 def test_scripts_are_named_once() -> None:
