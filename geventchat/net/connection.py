@@ -120,6 +120,7 @@ class Connection:
         "_spent",
         "_subscriber",
         "_transport",
+        "_unpaid",
         "_waiter",
         "host",
         "number",
@@ -150,6 +151,8 @@ class Connection:
         self._bytes = TokenBucket(context.byte_rate)
         # All bytes charged so far, and how many bytes of answers are among them.
         self._spent = self._charged = 0
+        # Bytes that its address owed too much to be charged for; paid when the address admits this client.
+        self._unpaid = 0
         self._address = address
         self._origin = origin_of(host) if address is None else address.origin
         self._lingering = address is None
@@ -273,7 +276,8 @@ class Connection:
         if self._address is not None:
             self._spent += cost
             self._bytes.charge(cost, now)
-            self._address.charge(cost, now)
+            if not self._address.charge(cost, now):
+                self._unpaid += cost
 
     def _charge_answers(self, now: float) -> None:
         answered = self._subscriber.answered
@@ -290,9 +294,10 @@ class Connection:
         address = self._address
         if address is None or self._spent < self._context.limits.login_chunk_bytes:
             return
-        if not address.traffic_gate.is_open():
+        if self._unpaid or not address.traffic_gate.is_open():
             with address.traffic_gate.admission(self._waiter, str(self.number)):
-                pass
+                address.charge(self._unpaid, self._context.clock.monotonic())
+                self._unpaid = 0
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 
