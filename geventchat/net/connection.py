@@ -410,6 +410,7 @@ class Connection:
 
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
         """Leave the chat, send what is pending, close. The socket is closed even if this fails."""
+        refused = reason is CloseReason.REFUSED
         try:
             self._closing = True
             self._waiter.start_closing()
@@ -427,6 +428,8 @@ class Connection:
             self._log_fault(self._context.delivery.failure(error)[1])
         finally:
             self._close(reason)
+            if not refused:
+                self._log_disconnected(reason)
 
     def _flush(self, reason: CloseReason) -> CloseReason:
         """Send what is pending and FIN, then wait a moment for the peer to close too."""
@@ -495,15 +498,16 @@ class Connection:
             self._readable.close()
             self._transport.close()
             self._on_closed(self)
-        if reason is not CloseReason.REFUSED:
-            self._context.log.of_address(
-                self._origin,
-                LogEvent.DISCONNECTED,
-                conn=self.number,
-                address=self.host,
-                name=self._name,
-                reason=reason.value,
-            )
+
+    def _log_disconnected(self, reason: CloseReason) -> None:
+        self._context.log.of_address(
+            self._origin,
+            LogEvent.DISCONNECTED,
+            conn=self.number,
+            address=self.host,
+            name=self._name,
+            reason=reason.value,
+        )
 
 
 def _divided(chunk: bytes, size: int, lines: int) -> Iterator[bytes]:

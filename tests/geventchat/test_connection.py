@@ -750,6 +750,23 @@ def test_a_client_that_goes_on_sending_while_it_is_disconnected_is_read_no_furth
         assert simulation.server.clients == (0 if way == "quit" else 1)
 
 
+@pytest.mark.parametrize("when", ["before it is told", "while it lingers"])
+def test_a_refused_client_that_breaks_off_is_not_logged_as_disconnected(when: str):
+    limits = {"clients_per_address": 1, "burst_bytes": 1_000, "linger_s": 1}
+    with simulate(config(**limits)) as simulation:
+        log_in(simulation, "alice")
+        client = simulation.connect()
+        client._push(memoryview(b"x" * 5_000))
+        if when == "while it lingers":
+            client.stop_reading()
+            simulation.run_until_idle()
+        client.close()
+        simulation.advance(1)
+        assert simulation.server.clients == 1
+        assert simulation.logged["refused"] == 1
+        assert simulation.logged["disconnected"] == 0
+
+
 # --- What is held, and what is handled at a time ---------------------------------------------------------------------
 
 
