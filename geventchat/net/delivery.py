@@ -693,7 +693,11 @@ class Delivery:
             batches = [audience.joined() for audience in self._changed]
             views = [memoryview(batch) for batch in batches]
             next_frames: list[list[bytes]] = [[] for _ in batches]
-            next_changed: list[Audience] = []
+            now = self.clock.monotonic() if batches else 0.0
+            open_batches = {
+                audience: open_s for audience in self._changed if (open_s := audience.stays_open_s(now))
+            }
+            next_changed = list(open_batches)
             next_spliced: list[Subscriber] = []
         except MemoryError:
             # Nothing has been sent yet, so the same batch can be tried again.
@@ -702,16 +706,13 @@ class Delivery:
             return
         changed, self._changed = self._changed, next_changed
         spliced, self._spliced = self._spliced, next_spliced
-        now = self.clock.monotonic() if changed else 0.0
-        open_batches: dict[Audience, float] = {}
         for audience, batch, view, frames in zip(changed, batches, views, next_frames, strict=True):
-            open_s = audience.stays_open_s(now)
-            if open_s:
-                open_batches[audience] = open_s
+            if audience in open_batches:
                 audience.outgoing = view
             else:
                 audience.end_batch(view, frames)
                 self._send_to_members(audience, batch)
+        waiting = 0
         for subscriber in spliced:
             if subscriber.audience not in open_batches:
                 self._deliver_batch(subscriber, ended=True)
@@ -719,13 +720,17 @@ class Delivery:
             if not subscriber.can_wait:
                 self._deliver_batch(subscriber, ended=False)
             if subscriber.spliced:
-                self._spliced.append(subscriber)
+                spliced[waiting] = subscriber
+                waiting += 1
+        if waiting:
+            # Nothing above splices anyone, and a list that grew here would need memory that there might not be.
+            del spliced[waiting:]
+            self._spliced = spliced
         for audience in changed:
             audience.outgoing = memoryview(b"")
             if audience not in open_batches:
                 audience.pump()
         if open_batches:
-            self._changed[:0] = open_batches
             self._flush_in(min(open_batches.values()))
         abandoned, self._abandoned = self._abandoned, []
         for subscriber, reason, trace in abandoned:

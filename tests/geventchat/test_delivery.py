@@ -842,3 +842,29 @@ def test_a_client_that_was_answered_and_leaves_gets_everything_at_once():
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
+
+
+def test_a_lack_of_memory_while_a_batch_is_open_loses_nothing(monkeypatch: pytest.MonkeyPatch):
+    stays_open_s = Audience.stays_open_s
+    failures: list[MemoryError] = []
+
+    def starved(self: Audience, now: float) -> float:
+        if failures:
+            raise failures.pop()
+        return stays_open_s(self, now)
+
+    def body(world: World) -> None:
+        *everyone, leaver, gone = members(world, 8)
+        world.hang_up(gone)
+        world.flush()
+        monkeypatch.setattr(Audience, "stays_open_s", starved)
+        failures.append(MemoryError())
+        world.ping(everyone[0])
+        world.hang_up(leaver)
+        world.flush()
+        assert not failures
+        world.advance(1)
+        assert all(client.socket.taken == client.expected for client in everyone)
+        chat_goes_on(world, everyone)
+
+    in_world(body, ROOMY, large_room=2)
