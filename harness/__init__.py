@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.language.loading import check as check
+    from harness.language.loading import load as load
+    from harness.language.loading import parse as parse
+    from harness.language.loading import render as render
     from harness.language.problems import ScriptError as ScriptError
-    from harness.language.script import check as check
-    from harness.language.script import load as load
-    from harness.language.script import parse as parse
-    from harness.language.script import render as render
     from harness.language.steps import Script as Script
     from harness.playing.pipeline import PlayOptions as PlayOptions
     from harness.playing.pipeline import play as play
@@ -53,11 +53,11 @@ _HOMES = {
     "TargetError": "stage.target",
     "UnsupportedSpec": "stage.target",
     "Verdict": "playing.verdict",
-    "check": "language.script",
-    "load": "language.script",
-    "parse": "language.script",
+    "check": "language.loading",
+    "load": "language.loading",
+    "parse": "language.loading",
     "play": "playing.pipeline",
-    "render": "language.script",
+    "render": "language.loading",
 }
 
 __all__ = sorted(_HOMES)

@@ -179,8 +179,8 @@ def _diff_lines(diff: str) -> Iterator[Line]:
 
 
 def _check(options: argparse.Namespace) -> ExitCode:
+    from harness.language.loading import check, load
     from harness.language.problems import ScriptError
-    from harness.language.script import check, load
 
     def problem(path: Path) -> str:
         try:
@@ -295,7 +295,7 @@ def _seeds(seeds: range) -> str:
 
 def _generate(options: argparse.Namespace) -> ExitCode:
     from harness.generate import free_path, generate, write_difference
-    from harness.language.script import shown
+    from harness.language.loading import shown
     from harness.playing.verdict import Outcome
     from harness.targets.choice import named
 

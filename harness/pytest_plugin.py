@@ -117,8 +117,8 @@ class ChatFile(pytest.Module):
         return module
 
     def collect(self) -> Iterator[pytest.Item]:
+        from harness.language.loading import is_library, load
         from harness.language.problems import ScriptError
-        from harness.language.script import is_library, load
 
         try:
             if is_library(load(self.path)):

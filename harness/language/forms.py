@@ -1,6 +1,7 @@
 """Every line of a transcript as one table of forms, for both parsing and rendering.
 
-- A form is a template such as `{client} connects[ to {endpoint}]`; the part in brackets is optional.
+- A form is a template such as `{client} connects[ to {endpoint}]`; the part in brackets is optional, and
+  a template can have only one such part.
 - A slot names an attribute of the step and, after a colon, the field that reads and writes it.
 - Columns of errors count from 0 within the line, without its indentation.
 

@@ -337,14 +337,7 @@ class Include(_InFile):
     script: Script | None = field(default=None, compare=False, repr=False)
 
 
-SENDING = (Send, SendBytes, SendPattern)
-RECEIVING = (Receive, ReceiveBytes, ReceivePattern)
-FAULTS = (CallFails, CallTakes, ClockJumps)
-ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
-EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
-
-SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start)
-
+# The one list of each kind: `isinstance` takes these unions, and `get_args` lists their members.
 Setting = Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
@@ -354,12 +347,11 @@ ActionStep = Connects | Sending | Acts | Wait | Together | Fault
 ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder
 TogetherItem = Sending | Layout
 AnyOrderItem = Receiving | Layout
-Step = ActionStep | ExpectationStep | Repeat | Call | Layout
+PlainStep = ActionStep | ExpectationStep
+Step = PlainStep | Repeat | Call | Layout
 Item = Step | Define | Include
 
-AnySetting = TypeVar(
-    "AnySetting", Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start
-)
+AnySetting = TypeVar("AnySetting", bound=Setting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from harness.cli import main
 from harness.compare.compare import Cell, ComparedServer, Tags, compare, compared_servers, split_name
 from harness.compare.report import Table, document, mark, markdown, text
 from harness.interception.interceptor import Interceptor
-from harness.language.script import load
+from harness.language.loading import load
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome
 from harness.report.styled_text import plain

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from harness.language import escapes
 from harness.language import patterns as patterns_module
 from harness.language.forms import parse_duration, render_duration
+from harness.language.loading import parse, render
 from harness.language.patterns import Capture, Kind, Pattern
-from harness.language.script import parse, render
 from harness.language.steps import (
     RESERVED,
     Acts,
