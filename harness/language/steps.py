@@ -89,6 +89,22 @@ class Server(_InFile):
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+class TargetKind(enum.Enum):
+    """How a target is named, as the options of the command line name it."""
+
+    SERVER = "server"
+    CONNECT = "connect"
+    APP = "app"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLine(_InFile):
+    """The server that the script is played against where the options name none."""
+
+    kind: TargetKind
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Needs(_InFile):
     features: tuple[str, ...]
@@ -343,9 +359,21 @@ FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
 EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
 
-SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start)
+SETTINGS = (Title, TargetLine, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start)
 
-Setting = Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start
+Setting = (
+    Title
+    | TargetLine
+    | Server
+    | Needs
+    | FenceLine
+    | FenceAfter
+    | Unfenced
+    | LineEnd
+    | Within
+    | Settle
+    | Start
+)
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
@@ -358,8 +386,9 @@ Step = ActionStep | ExpectationStep | Repeat | Call | Layout
 Item = Step | Define | Include
 
 AnySetting = TypeVar(
-    "AnySetting", Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start
-)
+    "AnySetting",
+    Title, TargetLine, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
