@@ -219,15 +219,16 @@ class Stage:
     def require_alive(self) -> None:
         """Raise TargetError if the server has died."""
         if not self.server.alive():
-            raise self._died()
+            raise self.died()
 
-    def _died(self) -> TargetError:
+    def died(self) -> TargetError:
+        """How the server ended."""
         return TargetError(f"{self._target} {self.server.how_it_ended()}", self.server_output())
 
     def unexpected(self, client: Client, expected: str) -> Exception:
         """The error for a client that was expected to receive this, such as `< OK`, or nothing."""
         if not self.alive():
-            return self._died()
+            return self.died()
         received = next(self.conversation.texts(bytes(client.inbox)), "")
         first = expected.split("\n")[0]
         wanted = f"`{first}`" if first.startswith("<") else "the end of its connection"
