@@ -144,6 +144,8 @@ def _play(options: argparse.Namespace) -> ExitCode:
     from harness.report import html, junit
     from harness.report.text import counts, run_summary
 
+    if options.repeat:
+        return _repeat(options)
     paths, began = _chosen_files(options), time.monotonic()
     progress = Progress(len(paths), sys.stderr)
     verdicts: list[Verdict] = []
@@ -162,6 +164,43 @@ def _play(options: argparse.Namespace) -> ExitCode:
     _save(options.html, lambda: html.document(verdicts, took_s))
     _say(run_summary(verdicts, took_s))
     return exit_code(verdict.outcome for verdict in verdicts)
+
+
+def _repeat(options: argparse.Namespace) -> ExitCode:
+    from harness.playing.pipeline import play_file
+    from harness.repeat import Repetition, report, run_summary
+    from harness.report import html, junit
+
+    paths, began = _chosen_files(options), time.monotonic()
+    progress = Progress(len(paths) * options.repeat, sys.stderr)
+    done: list[Repetition] = []
+    verdicts: list[Verdict] = []
+    kept = options.junit is not None or options.html is not None
+    plays = _run_on(
+        [path for path in paths for _ in range(options.repeat)],
+        options,
+        partial(play_file, play_options=play_options(options)),
+    )
+    number, stopped = 0, False
+    for number, verdict in enumerate(plays, 1):
+        if number % options.repeat == 1 or options.repeat == 1:
+            done.append(Repetition(verdict.file))
+        done[-1].add(verdict)
+        verdicts += [verdict] if kept else []
+        stopped = options.exitfirst and bool(done[-1].failed)
+        if stopped or number % options.repeat == 0:
+            progress.clear()
+            if options.verbose or done[-1].failed or done[-1].skipped:
+                _print(*report(done[-1], terminal_columns()), *([[]] if done[-1].failed else []))
+        progress.show(number, verdict.file)
+        if stopped:
+            break
+    progress.clear()
+    took_s = time.monotonic() - began
+    _save(options.junit, lambda: junit.document(verdicts, took_s))
+    _save(options.html, lambda: html.document(verdicts, took_s))
+    _say(run_summary(done, took_s))
+    return exit_code(one.outcome for one in done)
 
 
 def _print_verdict(verdict: Verdict) -> None:
@@ -308,7 +347,7 @@ def _seeds(seeds: range) -> str:
 
 
 def _generate(options: argparse.Namespace) -> ExitCode:
-    from harness.generate import free_path, generate, write_difference
+    from harness.generate import free_path, play_seed, shortened, write_difference
     from harness.language.script import shown
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError, named
@@ -320,20 +359,27 @@ def _generate(options: argparse.Namespace) -> ExitCode:
     choice = target_choice(options)
     if not choice.named:
         raise UsageError(f"name the server: {HOW_TO_NAME_ONE}")
-    target, began = choice.target(), time.monotonic()
-    made = generate(make_model, target, seeds, play_options(options), moves=options.moves, file=shown(path))
-    took = f"in {time.monotonic() - began:.2f} s"
-    if made.difference is None:
-        size = f"{count(made.conversations, 'conversation')} of up to {count(options.moves, 'move')}"
+    how, began = play_options(options), time.monotonic()
+    work = partial(play_seed, make_model=make_model, play_options=how, moves=options.moves, file=shown(path))
+    verdicts = run_jobs(work, seeds, choice.target, options.jobs)
+    played = next((pair for pair in zip(seeds, verdicts, strict=False) if not pair[1].passed), None)
+    if played is None:
+        size = f"{count(len(seeds), 'conversation')} of up to {count(options.moves, 'move')}"
+        took = f"in {time.monotonic() - began:.2f} s"
         _say(f"no difference from {options.model} in {size}, {_seeds(seeds)}, {took}")
-    else:
-        _print_verdict(made.difference)
-        if made.outcome is Outcome.FAILED:
-            write_difference(made.difference, path)
-            _say(
-                f"the server differs from {options.model} under seed {made.seed}, {took}; shortened to {shown(path)}"
-            )
-    return exit_code([made.outcome])
+        return ExitCode.PASSED
+    verdicts.close()
+    seed, verdict = played
+    if verdict.outcome is Outcome.FAILED:
+        verdict = shortened(
+            make_model, choice.target(), seed, verdict, how, moves=options.moves, file=shown(path)
+        )
+    _print_verdict(verdict)
+    if verdict.outcome is Outcome.FAILED:
+        write_difference(verdict, path)
+        took = f"in {time.monotonic() - began:.2f} s"
+        _say(f"the server differs from {options.model} under seed {seed}, {took}; shortened to {shown(path)}")
+    return exit_code([verdict.outcome])
 
 
 def _compare(options: argparse.Namespace) -> ExitCode:

@@ -146,8 +146,9 @@ OPTIONS = (
            dest="keyword", pytest_has="-k"),
     Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true", pytest_has="-x"),
     Option("-v", "also list the scripts that pass", "play", dest="verbose", action="store_true", pytest_has="-v"),
-    Option("-j", "the number of processes (1)", "play audit explore compare", "N", dest="jobs", type=_positive, default=1,
-           pytest_has="-n of pytest-xdist"),
+    Option("--repeat", "play each script N times and report which of them are flaky", "play", "N", type=_positive),
+    Option("-j", "the number of processes (1)", "play audit explore generate compare", "N", dest="jobs",
+           type=_positive, default=1, pytest_has="-n of pytest-xdist"),
     Option("--ends", "also record ends of connections that the script does not say", "update", action="store_true",
            pytest="--harness-update-ends"),
     # audit

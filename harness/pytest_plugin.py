@@ -264,6 +264,10 @@ def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> N
     __tracebackhide__ = True
     from harness.playing.pipeline import play_file
 
+    repeat = request.config.stash[_playing].repeat
+    if repeat:
+        _repeat(request, target, how, repeat)
+        return
     verdict = play_file(request.node.path, target, how)
     request.node.stash[_verdict] = verdict
     if request.config.getoption("harness_compare"):
@@ -273,6 +277,23 @@ def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> N
         name = next(name for name, one in targets.items() if one is target)
         request.node.user_properties.append((_CELL, cell_of(name, verdict).as_text()))
     _finish(verdict)
+
+
+def _repeat(request: pytest.FixtureRequest, target: Target, how: PlayOptions, times: int) -> None:
+    from harness.playing.pipeline import play_file
+    from harness.repeat import Repetition, report, summary
+
+    __tracebackhide__ = True
+    repeated = Repetition(request.node.nodeid)
+    for _ in range(times):
+        verdict = play_file(request.node.path, target, how)
+        if not repeated.failed:
+            request.node.stash[_verdict] = verdict
+        repeated.add(verdict)
+    if repeated.skipped is not None:
+        pytest.skip(repeated.skipped.reason)
+    if repeated.failed:
+        raise TranscriptFailed(report(repeated, terminal_columns()), summary(repeated))
 
 
 def _finish(verdict: Verdict, refused: str = "") -> None:

@@ -137,6 +137,13 @@ def test_the_tests_in_python_pass_and_fail_as_shown(pytester: pytest.Pytester):
     ]
 
 
+def test_the_flaky_script_has_the_report_that_is_shown(tmp_path: Path):
+    (tmp_path / "echo.py").write_text(block(TRANSCRIPTS, "if number % 5"))
+    (tmp_path / "echo.chat").write_text("title: an echo\n\na> hello\na< hello\n")
+    command, shown = block(TRANSCRIPTS, "--repeat 20").split("\n", 1)
+    assert output(tmp_path, command.removeprefix("$ ")) == without_times(shown)
+
+
 # --- audit-and-compare.md -----------------------------------------------------------------------------------
 
 SERVER = f"{sys.executable} chat.py {{port}}"
