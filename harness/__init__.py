@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from harness.playing.pipeline import play as play
     from harness.playing.verdict import Outcome as Outcome
     from harness.playing.verdict import Verdict as Verdict
+    from harness.stage.awaited import AsyncStage as AsyncStage
     from harness.stage.connection import End as End
     from harness.stage.event_loop import Clock as Clock
     from harness.stage.fence import Fence as Fence
     from harness.stage.fence import Grade as Grade
     from harness.stage.stage import Stage as Stage
+    from harness.stage.stage import Unexpected as Unexpected
     from harness.stage.target import ServerSpec as ServerSpec
     from harness.stage.target import Target as Target
     from harness.stage.target import TargetError as TargetError
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Address": "targets.address",
+    "AsyncStage": "stage.awaited",
     "Clock": "stage.event_loop",
     "Command": "targets.command",
     "End": "stage.connection",
@@ -51,6 +54,7 @@ _HOMES = {
     "Stage": "stage.stage",
     "Target": "stage.target",
     "TargetError": "stage.target",
+    "Unexpected": "stage.stage",
     "UnsupportedSpec": "stage.target",
     "Verdict": "playing.verdict",
     "check": "language.loading",

@@ -81,7 +81,7 @@ def explorable(target: Target) -> ApplicationTarget:
 
 def explore_file(
     path: Path,
-    target: ApplicationTarget,
+    target: Target,
     seeds: Iterable[int],
     play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     perturbations: frozenset[Perturbation] = EVERY,
@@ -91,7 +91,7 @@ def explore_file(
         script = load(path)
     except ScriptError:
         return Exploration(play_file(path, target, play_options), 0)
-    return explore(script, target, seeds, play_options, perturbations)
+    return explore(script, explorable(target), seeds, play_options, perturbations)
 
 
 def explore(

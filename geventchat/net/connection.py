@@ -93,6 +93,7 @@ class Connection:
         "_session",
         "_subscriber",
         "_transport",
+        "_uncharged_bytes",
         "_waiter",
         "host",
         "number",
@@ -125,6 +126,8 @@ class Connection:
         self._charged_bytes = 0
         # How many of the subscriber's `answered_bytes` have been dealt with: charged, or let off at the login.
         self._answers_charged = 0
+        # Bytes that its address had too much debt to be charged for; charged when the address lets this client pass.
+        self._uncharged_bytes = 0
         self._address = address
         self._origin = origin_of(host) if address is None else address.origin
         self._lingering = address is None
@@ -248,7 +251,8 @@ class Connection:
         if self._address is not None:
             self._charged_bytes += cost
             self._byte_bucket.charge(cost, now)
-            self._address.charge(cost, now)
+            if not self._address.charge(cost, now):
+                self._uncharged_bytes += cost
 
     def _charge_answers(self, now: float) -> None:
         answered_bytes = self._subscriber.answered_bytes
@@ -265,9 +269,10 @@ class Connection:
         address = self._address
         if address is None or self._charged_bytes < self._context.limits.login_chunk_bytes:
             return
-        if not address.traffic_gate.is_open():
+        if self._uncharged_bytes or not address.traffic_gate.is_open():
             with address.traffic_gate.passage(self._waiter, str(self.number)):
-                pass
+                address.charge(self._uncharged_bytes, self._context.clock.monotonic())
+                self._uncharged_bytes = 0
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 
@@ -379,6 +384,7 @@ class Connection:
 
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
         """Leave the chat, send what is pending, close. The socket is closed even if this fails."""
+        refused = reason is CloseReason.REFUSED
         try:
             self._closing = True
             self._waiter.start_closing()
@@ -396,6 +402,8 @@ class Connection:
             self._log_fault(self._context.delivery.failure(error)[1])
         finally:
             self._close(reason)
+            if not refused:
+                self._log_disconnected(reason)
 
     def _send_the_rest(self, reason: CloseReason) -> CloseReason:
         """Send what is pending and FIN, then wait a moment for the peer to close too."""
@@ -464,15 +472,16 @@ class Connection:
             self._readable.close()
             self._transport.close()
             self._on_closed(self)
-        if reason is not CloseReason.REFUSED:
-            self._context.log.of_address(
-                self._origin,
-                LogEvent.DISCONNECTED,
-                conn=self.number,
-                address=self.host,
-                name=self._name,
-                reason=reason.value,
-            )
+
+    def _log_disconnected(self, reason: CloseReason) -> None:
+        self._context.log.of_address(
+            self._origin,
+            LogEvent.DISCONNECTED,
+            conn=self.number,
+            address=self.host,
+            name=self._name,
+            reason=reason.value,
+        )
 
 
 def _divided(chunk: bytes, size: int, lines: int) -> Iterator[bytes]:

@@ -89,6 +89,22 @@ class Server(_InFile):
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+class TargetKind(enum.Enum):
+    """How a target is named, as the options of the command line name it."""
+
+    SERVER = "server"
+    CONNECT = "connect"
+    APP = "app"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLine(_InFile):
+    """The server that the script is played against where the options name none."""
+
+    kind: TargetKind
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Needs(_InFile):
     features: tuple[str, ...]
@@ -338,7 +354,19 @@ class Include(_InFile):
 
 
 # The one list of each kind: `isinstance` takes these unions, and `get_args` lists their members.
-Setting = Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start
+Setting = (
+    Title
+    | TargetLine
+    | Server
+    | Needs
+    | FenceLine
+    | FenceAfter
+    | Unfenced
+    | LineEnd
+    | Within
+    | Settle
+    | Start
+)
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern

@@ -451,7 +451,7 @@ class Execution:
             before = self._sizes()
             self._stage.wait(_POLL_S)
             waited = True
-            if self._stage.grade is Grade.ANSWERED and self._sizes() != before:
+            if self._stage.answers_alone and self._sizes() != before:
                 self._stage.distrust_answers()
                 self._note_overtaken(Overtaken.IN_A_TURN)
                 if self.overtaken is not None:

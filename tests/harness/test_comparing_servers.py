@@ -257,7 +257,7 @@ def test_pytest_plays_each_transcript_at_each_server_and_ends_with_the_table(
         "-p", "no:cacheprovider", "-p", "harness.pytest_plugin",
         "--harness-compare", f"fine={command} none",
         "--harness-compare", f"windows={command} crlf",
-        "--harness-features", "fine=roster",
+        "--harness-compare-features", "fine=roster",
     )  # fmt: skip
     result.assert_outcomes(passed=2, failed=1, skipped=1)
     result.stdout.fnmatch_lines(

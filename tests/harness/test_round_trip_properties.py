@@ -46,6 +46,8 @@ from harness.language.steps import (
     Settle,
     SocketCall,
     Start,
+    TargetKind,
+    TargetLine,
     Title,
     Together,
     Unfenced,
@@ -138,6 +140,9 @@ settings = st.tuples(
     st.builds(
         Server, st.lists(words, unique=True, max_size=2).map(tuple), st.dictionaries(words, words, max_size=2)
     ).filter(lambda server: server.endpoints or server.options),
+    st.builds(
+        TargetLine, st.sampled_from(TargetKind), literals.filter(lambda text: text == text.strip() != "")
+    ),
     st.builds(Needs, st.lists(words, min_size=1, max_size=2).map(tuple)),
     st.builds(FenceLine, words, st.lists(words, min_size=1, max_size=2).map(tuple)),
     st.builds(LineEnd, st.sampled_from(Eol)),
