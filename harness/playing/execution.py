@@ -43,10 +43,10 @@ from harness.language.steps import (
 from harness.language.validation import Plan, Turn, looks_like, received_in
 from harness.playing.comparison import (
     Binding,
-    Values,
     Entry,
     TurnExpectations,
     TurnMatch,
+    Values,
     align,
     bind_in_order,
     match_turn,
