@@ -346,9 +346,6 @@ class Subscriber:
             pieces.append(outgoing[cursor:stop])
         subscribed = stop == _FOREVER
         self._start, self._stop = 0, _FOREVER if subscribed else 0
-        if subscribed and not ended:
-            self._start = len(outgoing)
-            self._splices.append((self._start, self._start, b""))
         if not self._backlog:
             pieces = self._transmit(pieces)
         for piece in pieces:
@@ -357,8 +354,11 @@ class Subscriber:
             self._answers_flushed, self._answers_end = self.answered, self._queued
         if not self._backlog:
             self.answer_bytes = 0
-            if subscribed and not self._splices:
-                self.audience.in_sync[self] = self._send
+        if subscribed and not ended:
+            self._start = len(outgoing)
+            self._splices.append((self._start, self._start, b""))
+        elif subscribed and not self._backlog:
+            self.audience.in_sync[self] = self._send
         if self._direct is not None:
             self._direct.batch_ended(frame_bytes)
 
