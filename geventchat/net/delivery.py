@@ -124,7 +124,7 @@ class Audience:
         self.slow_readers = 0
         self.credit = delivery.floor_bucket()
         self.batch_ended_at = 0.0
-        # This batch holds more than arrivals and departures.
+        # This batch is full, or holds more than arrivals and departures.
         self.urgent = False
         # Members whose share differs from the others', and to whom nothing is due before the batch ends.
         self.waiting: dict[Subscriber, None] = {}
@@ -158,12 +158,12 @@ class Audience:
             return
         if not self._frames:
             self._delivery.batch_started(self)
-        if not self.urgent and not isinstance(event, Joined | Left):
-            self.urgent = True
-            self._delivery.arm()
         start = self.size
         self.size = end = start + len(frame)
         self._frames.append(frame)
+        if not self.urgent and (not isinstance(event, Joined | Left) or end >= self._delivery.outgoing_bytes):
+            self.urgent = True
+            self._delivery.arm()
         if isinstance(author, Subscriber) and author.audience is self and not self.dialect.echoes(event):
             author.exclude(start, end)
 
@@ -182,7 +182,7 @@ class Audience:
 
     def stays_open_s(self, now: float) -> float:
         """How much longer this batch can stay open; 0 when it must be sent now."""
-        if self.urgent or self.members < _PRESENCE_MEMBERS or self.size >= self._delivery.outgoing_bytes:
+        if self.urgent or self.members < _PRESENCE_MEMBERS:
             return 0.0
         return max(0.0, self.batch_ended_at + self.members * _PRESENCE_S_PER_MEMBER - now)
 
