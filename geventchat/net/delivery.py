@@ -632,7 +632,8 @@ class Delivery:
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
         rate = self.limits.floor_bytes_per_s
-        return TokenBucket(Rate(rate, rate * _FLOOR_BURST_S))
+        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
+        return TokenBucket(Rate(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes))
 
     def batch_started(self, audience: Audience) -> None:
         """Flush this audience, which has published its first event since the last flush."""

@@ -20,17 +20,19 @@ from geventchat.net.waiter import closing_watcher
 
 
 class Rate:
-    """How much is allowed: `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Shared by many buckets."""
+    """How much is allowed: `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Shared by many buckets.
+
+    Once a bucket is in debt by `debt`, which is a burst by default, nothing more is charged: otherwise one moment could
+    silence everyone who shares it for hours.
+    """
 
     __slots__ = ("burst", "most_owed_s", "per_s", "token_s")
 
-    def __init__(self, per_s: float, burst: float) -> None:
+    def __init__(self, per_s: float, burst: float, debt: float | None = None) -> None:
         self.per_s = per_s
         self.burst = burst if per_s else math.inf
         self.token_s = 1 / per_s if per_s else 0.0
-        # Once a bucket is in debt by a burst, nothing more is charged: otherwise one moment could silence everyone who
-        # shares it for hours.
-        self.most_owed_s = 2 * burst / per_s if per_s else math.inf
+        self.most_owed_s = (burst + (burst if debt is None else debt)) / per_s if per_s else math.inf
 
 
 class TokenBucket:

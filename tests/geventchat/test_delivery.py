@@ -616,6 +616,28 @@ def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
     in_world(body, replace(SLOW, stranger_bytes_per_s=0))
 
 
+def test_the_room_and_direct_messages_together_get_the_floor_rate():
+    def body(world: World) -> None:
+        talker, sender, slow = members(world, 3)
+        slow.socket.room = 0
+        fall_behind(world, talker, slow)
+        began, before = world.time.now_s, len(slow.expected)
+        while world.time.now_s - began < 60:
+            # The direct message first: the room's gate does not look at it.
+            world.send_direct(sender, slow, "d" * 900)
+            world.say(talker, "r" * 600)
+            world.flush()
+            world.advance(0.1)
+            world.make_room(slow, 120)
+            world.check()
+            assert slow.lost is None
+        said = len(slow.expected) - before
+        assert abs(said - 60 * 1_200) < 3 * SLOW.floor_bytes_per_s
+        world.check_end()
+
+    in_world(body, replace(SLOW, stranger_bytes_per_s=0))
+
+
 def test_direct_messages_to_many_readers_that_are_behind_do_not_silence_the_room():
     def body(world: World) -> None:
         talker, *others = members(world, 41)
@@ -626,14 +648,16 @@ def test_direct_messages_to_many_readers_that_are_behind_do_not_silence_the_room
         assert talker.subscriber.audience.slow_readers == len(slow)
         world.advance(_PROBE_S / 2)
         for sender, reader in zip(senders, slow, strict=True):
-            assert world.send_direct(sender, reader, LINE)
+            assert world.send_direct(sender, reader, "d" * 900)
         world.flush()
         world.say(talker, "can you hear me?")
-        world.advance(1)
+        # One batch and one charge, not twenty messages.
+        world.advance((1_000 + 1_000) / SLOW.floor_bytes_per_s)
         world.flush()
+        assert all(reader.subscriber.reads_slowly for reader in slow)
         assert talker.waiting is None, "the room has fallen silent"
 
-    in_world(body, replace(SLOW, stranger_bytes_per_s=0))
+    in_world(body, replace(SLOW, stranger_bytes_per_s=0, outgoing_bytes=1_000))
 
 
 def test_strangers_share_one_rate_and_contacts_are_not_held_back_by_it():
