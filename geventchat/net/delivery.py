@@ -74,6 +74,8 @@ _PRESENCE_MEMBERS = 500
 _PRESENCE_S_PER_MEMBER = 0.0002
 # A smaller piece that waits for one client alone is joined with its neighbours: an object would cost more than it contains.
 _SMALL_BYTES = 256
+# So is a piece that several can wait for, if it is smaller than this: perhaps only one of them does.
+_TINY_BYTES = 32
 # How long after a MemoryError the same batch is tried again.
 _RETRY_S = 0.05
 
@@ -379,7 +381,7 @@ class Subscriber:
             self._watcher.start(self._writable)
             if self.subscribed:
                 self.audience.backlogged[self] = None
-        if alone and len(data) < _SMALL_BYTES:
+        if len(data) < (_SMALL_BYTES if alone else _TINY_BYTES):
             last = self._backlog[-1] if self._backlog else None
             if type(last) is bytearray and len(last) < _SMALL_BYTES:
                 last += data

@@ -368,6 +368,24 @@ def test_tiny_pieces_do_not_cost_more_than_they_contain(turns: int):
     in_world(body, replace(ROOMY, outgoing_bytes=10**6))
 
 
+def test_tiny_batches_that_wait_for_one_client_do_not_cost_more_than_three_times_their_bytes():
+    def body(world: World) -> None:
+        talker, stalled = members(world, 2, "slash")
+        stalled.socket.room = 0
+        for size in (1, 25, 40):
+            before = sum(sys.getsizeof(piece) + 8 for piece in backlog(stalled))
+            bytes_before = stalled.subscriber.backlog_bytes
+            for _ in range(500):
+                world.say(talker, "z" * size)
+                world.flush()
+            kept = sum(sys.getsizeof(piece) + 8 for piece in backlog(stalled)) - before
+            assert kept < 3 * (stalled.subscriber.backlog_bytes - bytes_before)
+        world.make_room(stalled, 10**9)
+        world.check_end()
+
+    in_world(body, ROOMY)
+
+
 # --- Failures --------------------------------------------------------------------------------------------------------
 
 
