@@ -6,18 +6,20 @@ import math
 
 
 class Rate:
-    """How much is allowed: `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Shared by many buckets."""
+    """How much is allowed: `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Shared by many buckets.
+
+    Once a bucket is in debt by `debt`, which is a burst by default, nothing more is charged: otherwise one moment could
+    silence everyone who shares it for hours.
+    """
 
     __slots__ = ("burst", "longest_until_full_s", "per_s", "token_s")
 
-    def __init__(self, per_s: float, burst: float) -> None:
+    def __init__(self, per_s: float, burst: float, debt: float | None = None) -> None:
         self.per_s = per_s
         self.burst = burst if per_s else math.inf
         self.token_s = 1 / per_s if per_s else 0.0
-        # How long a bucket takes to be full again from the largest debt, which is one burst: a burst to pay back and a
-        # burst to fill up. Beyond it nothing is charged: otherwise one moment could silence everyone who shares the
-        # bucket for hours.
-        self.longest_until_full_s = 2 * burst / per_s if per_s else math.inf
+        # How long a bucket takes to be full again from the largest debt: the debt to pay back, and a burst to fill up.
+        self.longest_until_full_s = (burst + (burst if debt is None else debt)) / per_s if per_s else math.inf
 
 
 class TokenBucket:

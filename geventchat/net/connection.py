@@ -428,6 +428,8 @@ class Connection:
         try:
             with linger:
                 self._read_to_the_end()
+        except ConnectionEnded:
+            pass  # It has gone meanwhile, which is not why it was disconnected.
         except Timeout as fired:
             if fired is not linger:
                 raise

@@ -79,6 +79,8 @@ _PRESENCE_MEMBERS = 500
 _PRESENCE_S_PER_MEMBER = 0.0002
 # A smaller piece that waits for one client alone is joined with its neighbours: an object would cost more than it contains.
 _SMALL_BYTES = 256
+# So is a piece that several can wait for, if it is smaller than this: perhaps only one of them does.
+_TINY_BYTES = 32
 # How long after a MemoryError the same batch is tried again.
 _RETRY_S = 0.05
 
@@ -131,7 +133,7 @@ class Audience:
         self.floor = delivery.floor_bucket()
         # When the batch before this one was sent.
         self.batch_ended_at = 0.0
-        # This batch holds more than arrivals and departures.
+        # This batch is full, or holds more than arrivals and departures.
         self.urgent = False
         # Members whose share differs from the others', and to whom nothing is due before the batch ends.
         self.waiting: dict[Subscriber, None] = {}
@@ -165,12 +167,12 @@ class Audience:
             return
         if not self._frames:
             self._delivery.batch_started(self)
-        if not self.urgent and not isinstance(event, Joined | Left):
-            self.urgent = True
-            self._delivery.arm()
         start = self.batch_bytes
         self.batch_bytes = end = start + len(frame)
         self._frames.append(frame)
+        if not self.urgent and (not isinstance(event, Joined | Left) or end >= self._delivery.outgoing_bytes):
+            self.urgent = True
+            self._delivery.arm()
         if isinstance(author, Subscriber) and author.audience is self and not self.dialect.echoes(event):
             author.exclude(start, end)
 
@@ -190,8 +192,7 @@ class Audience:
 
     def stays_open_s(self, now: float) -> float:
         """How much longer this batch can stay open; 0 when it must be sent now."""
-        large = self.members >= _PRESENCE_MEMBERS
-        if self.urgent or not large or self.batch_bytes >= self._delivery.outgoing_bytes:
+        if self.urgent or self.members < _PRESENCE_MEMBERS:
             return 0.0
         return max(0.0, self.batch_ended_at + self.members * _PRESENCE_S_PER_MEMBER - now)
 
@@ -363,10 +364,6 @@ class Subscriber:
             pieces.append(outgoing[cursor:stop])
         subscribed = stop == _FOREVER
         self._start, self._stop = 0, _FOREVER if subscribed else 0
-        if subscribed and not ended:
-            # An empty splice: what follows in this batch is sent when it ends.
-            self._start = len(outgoing)
-            self._splices.append((self._start, self._start, b""))
         if not self._backlog:
             pieces = self._transmit(pieces)
         for piece in pieces:
@@ -375,8 +372,12 @@ class Subscriber:
             self._answers_flushed, self._answers_end = self.answered_bytes, self._queued
         if not self._backlog:
             self.unsent_answer_bytes = 0
-            if subscribed and not self._splices:
-                self.audience.in_sync[self] = self._send
+        if subscribed and not ended:
+            # An empty splice: what follows in this batch is sent when it ends.
+            self._start = len(outgoing)
+            self._splices.append((self._start, self._start, b""))
+        elif subscribed and not self._backlog:
+            self.audience.in_sync[self] = self._send
         if self._direct is not None:
             self._direct.batch_ended(private_bytes)
 
@@ -397,7 +398,7 @@ class Subscriber:
             self._watcher.start(self._writable)
             if self.subscribed:
                 self.audience.backlogged[self] = None
-        if alone and len(data) < _SMALL_BYTES:
+        if len(data) < (_SMALL_BYTES if alone else _TINY_BYTES):
             last = self._backlog[-1] if self._backlog else None
             if type(last) is bytearray and len(last) < _SMALL_BYTES:
                 last += data
@@ -650,7 +651,8 @@ class Delivery:
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
         rate = self.limits.floor_bytes_per_s
-        return TokenBucket(Rate(rate, rate * _FLOOR_BURST_S))
+        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
+        return TokenBucket(Rate(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes))
 
     def batch_started(self, audience: Audience) -> None:
         """Flush this audience, which has published its first event since the last flush."""

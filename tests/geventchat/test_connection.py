@@ -767,6 +767,20 @@ def test_a_refused_client_that_breaks_off_is_not_logged_as_disconnected(when: st
         assert simulation.logged["disconnected"] == 0
 
 
+def test_a_client_that_breaks_off_while_it_lingers_is_logged_with_the_first_reason():
+    with simulate(config(burst_bytes=1_000, linger_s=1)) as simulation:
+        (client,) = log_in(simulation, "alice")
+        client.stop_reading()
+        client.send_lines("QUIT")
+        simulation.run_until_idle()
+        client._push(memoryview(b"x" * 5_000))
+        simulation.run_until_idle()
+        client.close()
+        simulation.run_until_idle()
+        assert simulation.server.clients == 0
+        assert simulation.logged["quit"] == simulation.logged["disconnected"] == 1
+
+
 # --- What is held, and what is handled at a time ---------------------------------------------------------------------
 
 

@@ -368,6 +368,24 @@ def test_tiny_pieces_do_not_cost_more_than_they_contain(turns: int):
     in_world(body, replace(ROOMY, outgoing_bytes=10**6))
 
 
+def test_tiny_batches_that_wait_for_one_client_do_not_cost_more_than_three_times_their_bytes():
+    def body(world: World) -> None:
+        talker, stalled = members(world, 2, "slash")
+        stalled.socket.free_bytes = 0
+        for size in (1, 25, 40):
+            before = sum(sys.getsizeof(piece) + 8 for piece in backlog(stalled))
+            bytes_before = stalled.subscriber.backlog_bytes
+            for _ in range(500):
+                world.say(talker, "z" * size)
+                world.flush()
+            kept = sum(sys.getsizeof(piece) + 8 for piece in backlog(stalled)) - before
+            assert kept < 3 * (stalled.subscriber.backlog_bytes - bytes_before)
+        world.free_space(stalled, 10**9)
+        world.check_end()
+
+    in_world(body, ROOMY)
+
+
 # --- Failures --------------------------------------------------------------------------------------------------------
 
 
@@ -616,6 +634,28 @@ def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
     in_world(body, replace(SLOW, stranger_bytes_per_s=0))
 
 
+def test_the_room_and_direct_messages_together_get_the_floor_rate():
+    def body(world: World) -> None:
+        talker, sender, slow = members(world, 3)
+        slow.socket.free_bytes = 0
+        fall_behind(world, talker, slow)
+        began, before = world.time.now_s, len(slow.expected)
+        while world.time.now_s - began < 60:
+            # The direct message first: the room's gate does not look at it.
+            world.send_direct(sender, slow, "d" * 900)
+            world.say(talker, "r" * 600)
+            world.flush()
+            world.advance(0.1)
+            world.free_space(slow, 120)
+            world.check()
+            assert slow.lost is None
+        said = len(slow.expected) - before
+        assert abs(said - 60 * 1_200) < 3 * SLOW.floor_bytes_per_s
+        world.check_end()
+
+    in_world(body, replace(SLOW, stranger_bytes_per_s=0))
+
+
 def test_direct_messages_to_many_readers_that_are_behind_do_not_silence_the_room():
     def body(world: World) -> None:
         talker, *others = members(world, 41)
@@ -626,14 +666,16 @@ def test_direct_messages_to_many_readers_that_are_behind_do_not_silence_the_room
         assert talker.subscriber.audience.slow_readers == len(slow)
         world.advance(_PROBE_S / 2)
         for sender, reader in zip(senders, slow, strict=True):
-            assert world.send_direct(sender, reader, LINE)
+            assert world.send_direct(sender, reader, "d" * 900)
         world.flush()
         world.say(talker, "can you hear me?")
-        world.advance(1)
+        # One batch and one charge, not twenty messages.
+        world.advance((1_000 + 1_000) / SLOW.floor_bytes_per_s)
         world.flush()
+        assert all(reader.subscriber.reads_slowly for reader in slow)
         assert talker.waiting is None, "the room has fallen silent"
 
-    in_world(body, replace(SLOW, stranger_bytes_per_s=0))
+    in_world(body, replace(SLOW, stranger_bytes_per_s=0, outgoing_bytes=1_000))
 
 
 def test_strangers_share_one_rate_and_contacts_are_not_held_back_by_it():

@@ -46,6 +46,13 @@ HISTORIES = st.tuples(
     st.lists(CONNECT, max_size=5),
     st.one_of(st.lists(STEPS, max_size=80), st.lists(STEPS, min_size=30, max_size=80)),
 ).map(lambda parts: parts[0] + parts[1])
+# A client that cannot be sent what a batch holds that stays open.
+FAILS_IN_AN_OPEN_BATCH = [*[("connect", "json", 0, "login")] * 3, ("fail", 3, MemoryError)]
+# Departures that had to wait fill a batch that is open.
+FILLS_AN_OPEN_BATCH = [
+    *[("connect", "json", 0, "login")] * 6,
+    *[("quit", 0), ("flush",), ("connect", "json", 0, "login"), ("quit", 1), ("quit", 2)],
+]
 # A client that logs in while an answer from before its login is still waiting.
 ANSWERED_BEFORE_LOGIN = [("connect", "line", 0, "login_invalid"), ("flush",)]
 LOSS = {
@@ -85,6 +92,8 @@ def play(world: World, history: list[tuple]) -> None:
 
 @settings(max_examples=400)
 @given(history=HISTORIES, large_room=st.sampled_from([500, 3]))
+@example(history=FAILS_IN_AN_OPEN_BATCH, large_room=1)
+@example(history=FILLS_AN_OPEN_BATCH, large_room=1)
 @example(
     history=[*ANSWERED_BEFORE_LOGIN, ("login", 1), ("flush",), ("say", 0, "a"), ("flush",)], large_room=500
 )
