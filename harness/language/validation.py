@@ -16,14 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.language.escapes import unescape
+from harness.language.exhaustive import assert_never
 from harness.language.expansion import Expansion, Located
 from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
-    ACTION_STEPS,
-    EXPECTATION_STEPS,
-    RECEIVING,
-    SENDING,
     ActionStep,
     Acts,
     AnyOrder,
@@ -34,6 +31,7 @@ from harness.language.steps import (
     Connects,
     Ends,
     ExpectationStep,
+    FenceAfter,
     FenceLine,
     Item,
     Raises,
@@ -43,10 +41,13 @@ from harness.language.steps import (
     ReceivesNothing,
     Receiving,
     Script,
+    Send,
+    SendBytes,
     Sending,
     SendPattern,
     Together,
     Unfenced,
+    Wait,
 )
 
 
@@ -89,20 +90,23 @@ def validate(expansion: Expansion) -> Plan:
     actions: list[Any] = []
     expectations: list[Any] = []
     for located in expansion.steps:
-        if isinstance(located.step, ACTION_STEPS):
+        if isinstance(located.step, ActionStep):
             if expectations:
                 turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
                 actions, expectations = [], []
                 checker.next_turn()
-            checker.action(located)
+            checker.action(located.step, located)
             actions.append(located)
-        elif isinstance(located.step, EXPECTATION_STEPS):
-            checker.expectation(located)
+        elif isinstance(located.step, ExpectationStep):
+            checker.expectation(located.step, located)
             expectations.append(located)
+        else:
+            assert_never(located.step)
     if actions or expectations:
         turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
     plan = Plan(expansion.script, tuple(turns), tuple(checker.clients))
     _check_unfenced(plan)
+    _check_fence_after(plan)
     check_fence(plan, plan.script.setting(FenceLine))
     return plan
 
@@ -143,28 +147,68 @@ def received_in(step: ExpectationStep) -> Iterator[tuple[Receiving, str]]:
     match step:
         case AnyOrder(body, same_for):
             for one in body:
-                if isinstance(one, RECEIVING):
+                if isinstance(one, Receiving):
                     yield from ((one, client) for client in ((one.client,) if one.client else same_for))
-        case _ if isinstance(step, RECEIVING):
+        case Receive() | ReceiveBytes() | ReceivePattern():
             yield step, step.client
+        case ReceivesNothing() | Ends() | Raises():
+            pass
+        case _:
+            assert_never(step)
 
 
 def looks_like(step: Receiving, answer: str) -> bool:
     """Whether the line that is expected here could be this answer to a fence line. One with a token is never expected."""
     if TOKEN in answer:
         return False
-    match step:
-        case Receive(_, text):
-            pattern = Pattern((text,))
-        case ReceiveBytes(_, data):
-            pattern = Pattern((data.decode("utf-8", "surrogateescape").rstrip("\r\n"),))
-        case ReceivePattern(_, pattern):
-            pass
-    return could_match(pattern, unescape(answer).decode("utf-8", "surrogateescape").rstrip("\r\n"))
+    return could_match(_as_pattern(step), unescape(answer).decode("utf-8", "surrogateescape").rstrip("\r\n"))
 
 
 def _may_be_anything(answer: str) -> bool:
     return WILDCARD in answer and TOKEN not in answer
+
+
+def _check_fence_after(plan: Plan) -> None:
+    """A beginning in this script's own `fence-after:` that no sent line has is misspelt."""
+    script = plan.script
+    after = next((item for item in script.header if isinstance(item, FenceAfter)), None)
+    if after is None or not plan.turns:
+        return
+    sends = (send for turn in plan.turns for located in turn.actions for send in _sent_in(located.step))
+    if not any(could_match(_as_pattern(send), after.beginning + WILDCARD) for send in sends):
+        text = script.source[after.line - 1] if 0 < after.line <= len(script.source) else ""
+        raise ScriptError(
+            ScriptProblem(
+                script.file,
+                after.line,
+                text.find(": ") + 3,
+                f"no client sends a line that begins with {after.beginning!r}",
+                "the beginning of a line that clients send first, such as LOGIN",
+                text,
+            )
+        )
+
+
+def _sent_in(step: ActionStep) -> Iterator[Sending]:
+    match step:
+        case Together(body):
+            yield from (one for one in body if isinstance(one, Sending))
+        case Send() | SendBytes() | SendPattern():
+            yield step
+        case Connects() | Acts() | Wait() | CallFails() | CallTakes() | ClockJumps():
+            pass
+        case _:
+            assert_never(step)
+
+
+def _as_pattern(step: Sending | Receiving) -> Pattern:
+    match step:
+        case Send(_, text) | Receive(_, text):
+            return Pattern((text,))
+        case SendBytes(_, data) | ReceiveBytes(_, data):
+            return Pattern((data.decode("utf-8", "surrogateescape").rstrip("\r\n"),))
+        case SendPattern(_, pattern) | ReceivePattern(_, pattern):
+            return pattern
 
 
 def _check_unfenced(plan: Plan) -> None:
@@ -224,8 +268,8 @@ class _Checker:
         self._received.clear()
         self._silent.clear()
 
-    def action(self, located: Located[Any]) -> None:
-        match located.step:
+    def action(self, step: ActionStep, located: Located[Any]) -> None:
+        match step:
             case Connects(client):
                 state = self.clients.get(client)
                 if state is not None and state.connection is not _Connection.GONE:
@@ -236,7 +280,7 @@ class _Checker:
                 self.clients[client] = _State(_Connection.OPEN, located.line, "connected")
             case Together(body):
                 for send in body:
-                    if isinstance(send, SENDING):
+                    if isinstance(send, Sending):
                         self._send(located, send)
             case Acts(client, action):
                 self._require_connection(located, client)
@@ -244,16 +288,21 @@ class _Checker:
                     self.clients[client] = _State(_Connection.HALF_CLOSED, located.line, "half-closed")
                 elif action in _LEAVING:
                     self.clients[client] = _State(_Connection.GONE, located.line, _LEAVING[action])
-            case CallFails(_, str(client)) | CallTakes(_, client):
-                self._require_connection(located, client)
-            case step if isinstance(step, SENDING):
+            case CallFails(_, client) | CallTakes(_, client):
+                if client is not None:
+                    self._require_connection(located, client)
+            case Send() | SendBytes() | SendPattern():
                 self._send(located, step)
+            case Wait() | ClockJumps():
+                pass
+            case _:
+                assert_never(step)
 
-    def expectation(self, located: Located[Any]) -> None:
-        match located.step:
+    def expectation(self, step: ExpectationStep, located: Located[Any]) -> None:
+        match step:
             case AnyOrder(body, same_for):
                 for one in body:
-                    if isinstance(one, RECEIVING):
+                    if isinstance(one, Receiving):
                         for client in (one.client,) if one.client else same_for:
                             self._receive(located, one, client)
             case ReceivesNothing(client):
@@ -271,8 +320,12 @@ class _Checker:
                         f"{client} already {state.why} in line {state.since}", "a single end"
                     )
                 self.clients[client] = _State(_Connection.GONE, located.line, "lost the connection")
-            case step if isinstance(step, RECEIVING):
+            case Receive() | ReceiveBytes() | ReceivePattern():
                 self._receive(located, step, step.client)
+            case Raises():
+                pass
+            case _:
+                assert_never(step)
 
     def _send(self, located: Located[Any], step: Sending) -> None:
         state = self.clients.get(step.client)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, match
 from harness.language.steps import (
-    RECEIVING,
     AnyOrder,
     Ends,
     Raises,
@@ -102,7 +101,7 @@ class TurnExpectations:
             match located.step:
                 case AnyOrder(body, same_for):
                     for one in body:
-                        if isinstance(one, RECEIVING):
+                        if isinstance(one, Receiving):
                             item = Expectation(one, file, one.line or located.line, group)
                             for client in (one.client,) if one.client else same_for:
                                 out._add(client, item)

@@ -22,7 +22,6 @@ from harness.language.forms import write_line
 from harness.language.patterns import UnboundName, fill
 from harness.language.problems import ScriptError
 from harness.language.steps import (
-    SENDING,
     ActionStep,
     Acts,
     CallFails,
@@ -71,6 +70,9 @@ from harness.stage.target import NoSuchConnection, ServerError, TargetError, Uns
 _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
 
+WARM_UP_TURNS = 3
+"""How many turns are watched for longer, to see whether the server delivers before it answers a fence line."""
+
 LATE_S = 60.0
 """The virtual time for which a failed run continues, to find out whether a missing line was only late."""
 
@@ -108,6 +110,7 @@ class Execution:
         self._sent_line = False
         """Whether all that is not fenced is one whole line of one client."""
         self._closing: frozenset[str] = frozenset()
+        self._warm_up_turns = WARM_UP_TURNS
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
 
@@ -132,18 +135,12 @@ class Execution:
 
     def _play(self, turn: Turn, last: bool) -> TurnReport:
         self._stage.take_fence_lines()
-        interruption = self._attempt(turn)
         expected = TurnExpectations.of(turn)
-        found = None
-        if interruption is None:
-            found = self._listen(expected)
-            if found is not None and self._stage.more_comes(last):
-                self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
-                found = self._match(expected)
-            if self._inbox_filter is not None:
-                # After listening, so that nothing waits for lines that the filter removes.
-                self._inbox_filter(turn.number, self._clients)
-                found = self._match(expected)
+        interruption, found = self._attempt(turn, expected, last)
+        if interruption is None and self._inbox_filter is not None:
+            # After listening, so that nothing waits for lines that the filter removes.
+            self._inbox_filter(turn.number, self._clients)
+            found = self._match(expected)
         errors, raised, not_raised = self._errors(expected)
         report = replace(
             self._report(turn, expected, found),
@@ -154,7 +151,10 @@ class Execution:
             fence_lines=self._stage.take_fence_lines(),
         )
         if interruption is None and not report.as_expected and not self._stage.alive():
-            report = replace(report, interruption=self._interruption(turn, FailureKind.SERVER_DIED))
+            died = str(self._stage.died())
+            report = replace(
+                report, interruption=self._interruption(turn, FailureKind.SERVER_DIED, detail=died)
+            )
         return report
 
     def _errors(
@@ -175,32 +175,52 @@ class Execution:
         """Let the clients leave; what the server's code does not handle then belongs to the last turn. An OSError may be
         due to all of them leaving at once, which the script does not say."""
         self._stage.close_clients()
+        if self.overtaken is not None:
+            # The next play may meet the same server, which has to notice that its clients have left.
+            self._stage.loop.advance(self._stage.settle_s)
         errors = tuple(error for error in self._stage.take_errors() if not error.from_the_system)
-        if errors:
-            self.turns[-1] = replace(self.turns[-1], errors=(*self.turns[-1].errors, *errors))
+        if errors and self.turns[-1].as_expected:  # after a failure they explain nothing
+            self.turns[-1] = replace(self.turns[-1], errors=errors)
+
+    def _warms_up(self, turn: Turn) -> bool:
+        """Whether this turn is watched for longer: one of the first in which something could reach a client that does not
+        act, as long as nothing has. Once something has, and came before the answers, the server delivers first."""
+        acting = _acting(turn.actions)
+        watching = [one for one in self._clients.values() if one.name not in acting and one.connected]
+        if any(one.inbox for one in watching):
+            self._warm_up_turns = 0
+        if not watching or not self._warm_up_turns:
+            return False
+        self._warm_up_turns -= 1
+        return True
 
     def _note_overtaken(self, how: Overtaken) -> None:
         # A play with a filter is one of many, and is not played again: it goes on and waits for quiet.
         if self._inbox_filter is None:
             self.overtaken = how
 
-    def _attempt(self, turn: Turn) -> Interruption | None:
+    def _attempt(
+        self, turn: Turn, expected: TurnExpectations, last: bool
+    ) -> tuple[Interruption | None, TurnMatch | None]:
         """Execute the actions of a turn; returns when all their effects have been received."""
         try:
             self._act(turn)
+            found = self._listen(expected)
+            if found is not None and self._stage.more_comes(last or self._warms_up(turn)):
+                self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
+                found = self._match(expected)
+            return None, found
         except FenceFailed as failed:
             kind = FailureKind.UNANSWERED if isinstance(failed, NoFenceAnswer) else FailureKind.NEVER_IDLE
-            return self._interruption(turn, kind, failed.client, self._explained(failed))
+            return self._interruption(turn, kind, failed.client, self._explained(failed)), None
         except SocketTimeout as late:
-            return self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late))
+            return self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late)), None
         except UnboundName as unbound:
             # Only in a run that is kept going: the line that would have bound it was not received.
-            return self._interruption(
-                turn, FailureKind.UNSENDABLE, detail=f"${{{unbound.name}}} is not bound"
-            )
+            detail = f"${{{unbound.name}}} is not bound"
+            return self._interruption(turn, FailureKind.UNSENDABLE, detail=detail), None
         except TargetError as died:
-            return self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
-        return None
+            return self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died)), None
 
     def _explained(self, failed: FenceFailed) -> str:
         if not isinstance(failed, NoFenceAnswer):
@@ -277,7 +297,7 @@ class Execution:
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
                 self._connect(located, client, endpoint)
             case Together(body):
-                self._send_together(located, [send for send in body if isinstance(send, SENDING)])
+                self._send_together(located, [send for send in body if isinstance(send, Sending)])
             case Wait(microseconds):
                 self._note(located, None, write_line(located.step))
                 self._stage.wait(microseconds / 1_000_000)
@@ -285,17 +305,30 @@ class Execution:
                 self._note(located, None, write_line(located.step))
                 self._inject(located, located.step)
             case Acts(client, action):
-                self._note(located, client, action.value)
+                self._note(located, client, action.value, on_connection=action)
                 self._change(located, self._clients[client], action)
             case Send() | SendBytes() | SendPattern():
                 self._send(located, located.step)
             case _:
                 assert_never(located.step)
 
-    def _note(self, located: LocatedAction, client: str | None, text: str, line: int = 0) -> None:
+    def _note(
+        self,
+        located: LocatedAction,
+        client: str | None,
+        text: str,
+        line: int = 0,
+        on_connection: ConnectionAction | None = None,
+    ) -> None:
         self._performed.append(
             PerformedAction(
-                client, text, located.script.file, line or located.line, self._stage.now(), located.via
+                client,
+                text,
+                located.script.file,
+                line or located.line,
+                self._stage.now(),
+                located.via,
+                on_connection,
             )
         )
 
@@ -418,7 +451,7 @@ class Execution:
             before = self._sizes()
             self._stage.wait(_POLL_S)
             waited = True
-            if self._stage.grade is Grade.ANSWERED and self._sizes() != before:
+            if self._stage.answers_alone and self._sizes() != before:
                 self._stage.distrust_answers()
                 self._note_overtaken(Overtaken.IN_A_TURN)
                 if self.overtaken is not None:
@@ -541,7 +574,7 @@ def _acting(actions: Iterable[LocatedAction]) -> list[str]:
             case Wait() | CallFails() | CallTakes() | ClockJumps():
                 pass
             case Together(body):
-                names.update((send.client, None) for send in body if isinstance(send, SENDING))
+                names.update((send.client, None) for send in body if isinstance(send, Sending))
             case step:
                 names[step.client] = None
     return list(names)
