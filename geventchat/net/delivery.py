@@ -324,7 +324,8 @@ class Subscriber:
     def unsubscribe(self) -> None:
         """Stop receiving what the audience is sent; earlier events are still delivered."""
         audience = self.audience
-        audience.members -= 1
+        if self.subscribed:
+            audience.members -= 1
         size = audience.batch_bytes
         self._stop = size
         audience.backlogged.pop(self, None)
