@@ -120,7 +120,13 @@ def wrong_pass(script: str, server: str, fence: str, grade: str) -> WrongPass:
     [
         ("a turn late", "threads", "PING", "answered", WrongPass.NEVER),
         ("a turn late", "threads early", "PING", "answered", WrongPass.DELAYED),
-        ("a turn late", "threads deliver=10", "PING", "answered", WrongPass.EXPECTED),
+        ("a turn late", "threads deliver=10", "PING", "answered", WrongPass.DELAYED),
+        ("late in a crowd", "threads deliver=10", "PING", "answered", WrongPass.EXPECTED),
+        ("late in a crowd", "threads deliver=1", "PING", "answered", WrongPass.DELAYED),
+        ("late in a crowd", "threads deliver=10", "none", "settled", WrongPass.DELAYED),
+        ("late copy", "hub dup=2", "SYNC", "answered", WrongPass.DELAYED),
+        ("late copy", "threads dup=10", "SYNC", "answered", WrongPass.EXPECTED),
+        ("late copy", "threads", "PING", "answered", WrongPass.NEVER),
         ("a turn late", "threads deliver=150", "SYNC", "answered", WrongPass.NEVER),
         ("a turn late", "threads deliver=10", "none", "settled", WrongPass.DELAYED),
         ("silence", "threads deliver=10", "PING", "answered", WrongPass.DELAYED),
@@ -143,16 +149,16 @@ def test_the_tables_count_wrong_verdicts() -> None:
         must_fail = SCRIPT[script].must_fail(SERVER["threads deliver=10"])
         return Play("threads deliver=10", "PING", script, passed, must_fail, grade, 0.1)
 
-    played = [one("talk", True), one("talk", False), one("a turn late", True), one("silence", False)]
+    played = [one("talk", True), one("talk", False), one("late in a crowd", True), one("silence", False)]
     data = as_data(played, {"runs": 4})
     assert [(row["script"], row["wrong failures"], row["wrong passes"]) for row in data["rows"]] == [
         ("talk", 1, {}),
         ("silence", 0, {}),
-        ("a turn late", 0, {"expected": 1}),
+        ("late in a crowd", 0, {"expected": 1}),
     ]
     text = as_markdown(data)
     assert "| threads deliver=10 | messages come 10 ms later |  |  | 1/2 · 1/2 |  |" in text
-    assert f"| threads deliver=10 | PING | a turn late | 1/1 | {WrongPass.EXPECTED.value} |" in text
+    assert f"| threads deliver=10 | PING | late in a crowd | 1/1 | {WrongPass.EXPECTED.value} |" in text
     with pytest.raises(AssertionError, match="threads deliver=10, PING"):
         require_right(played)
 
