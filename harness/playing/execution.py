@@ -43,10 +43,10 @@ from harness.language.steps import (
 from harness.language.validation import Plan, Turn, looks_like, received_in
 from harness.playing.comparison import (
     Binding,
-    Bindings,
     Entry,
     TurnExpectations,
     TurnMatch,
+    Values,
     align,
     bind_in_order,
     match_turn,
@@ -99,7 +99,7 @@ class Execution:
         """Every client that has ever connected, in that order."""
         self._departed: set[str] = set()
         """Clients whose end needs no report: they left themselves, or an earlier turn reported it."""
-        self._known: Bindings = {}
+        self._known: Values = {}
         self._bindings: dict[str, Binding] = {}
         self._performed: list[PerformedAction] = []
         self._current: LocatedAction | None = None

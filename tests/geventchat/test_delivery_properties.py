@@ -39,7 +39,7 @@ STEPS = st.one_of(
     st.tuples(st.just("flush")),
     st.tuples(st.just("flush")),
     st.tuples(st.just("advance"), st.sampled_from([0.05, 0.5, 2.0, 10.0])),
-    st.tuples(st.just("make_room"), CLIENT, st.sampled_from([1, 13, 100, 500, 10**6])),
+    st.tuples(st.just("free_space"), CLIENT, st.sampled_from([1, 13, 100, 500, 10**6])),
     st.tuples(st.just("fail"), CLIENT, st.sampled_from([BrokenPipeError, MemoryError, ZeroDivisionError])),
 )
 HISTORIES = st.tuples(
@@ -69,10 +69,10 @@ def play(world: World, history: list[tuple]) -> None:
         match action:
             case "connect":
                 if len(world.clients) < MOST_CLIENTS:
-                    dialect, room, first = details
-                    getattr(world, first)(world.connect(dialect, room))
-            case "make_room":
-                world.make_room(clients[0], details[1])
+                    dialect, free_bytes, first = details
+                    getattr(world, first)(world.connect(dialect, free_bytes))
+            case "free_space":
+                world.free_space(clients[0], details[1])
             case "fail":
                 clients[0].socket.error = clients[0].socket.error or details[1]()
             case "hang_up":
