@@ -184,7 +184,10 @@ class Execution:
 
     def _warms_up(self, turn: Turn) -> bool:
         """Whether this turn is watched for longer: one of the first in which something could reach a client that does not
-        act, as long as nothing has. Once something has, and came before the answers, the server delivers first."""
+        act, as long as nothing has. Once something has, and came before the answers, the server delivers first. A turn that
+        waited for quiet says nothing about that."""
+        if not self._stage.answers_alone:
+            return False
         acting = _acting(turn.actions)
         watching = [one for one in self._clients.values() if one.name not in acting and one.connected]
         if any(one.inbox for one in watching):

@@ -3,22 +3,25 @@
 - The process and its descendants form one process group, which is always killed, even if the test run itself is killed:
   a watchdog, a shell that waits for the other end of a pipe to close, then kills the group.
 - The kernel says whether the server listens: a test connection would be a client that the server sees.
+- No other harness on this machine chooses the same port while the server runs.
 - The output of the server is kept in a file that is cut when it grows too long.
 """
 
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import random
 import re
 import select
 import shlex
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from textwrap import shorten
 from typing import Any
 
@@ -53,6 +56,7 @@ _TRIES = 3
 _SHOWN_CHARS = 120
 # Below the range from which the kernel takes the ports of outgoing connections, so that none of those is in the way.
 _PORTS = range(10_240, 32_768)
+_PORTS_TRIED = 200
 
 _poll: Any = original("select", "poll")
 _sleep: Any = original("time", "sleep")
@@ -135,8 +139,10 @@ class Command(Target):
         if key in self._kept:
             return self._kept[key]
         for attempt in range(1, _TRIES + 1):
-            ports = {endpoint: free_port() for endpoint in self._endpoints}
-            process = Process(self._argv(ports, options), self._environment)
+            with ExitStack() as claims:
+                ports = {endpoint: claims.enter_context(_claimed_port()) for endpoint in self._endpoints}
+                process = Process(self._argv(ports, options), self._environment)
+                process.on_end = claims.pop_all()
             try:
                 addresses = self._wait(process, ports, within_s)
             except BaseException as error:
@@ -241,12 +247,22 @@ def _named(match: re.Match[str]) -> tuple[str, SocketAddress] | None:
     return groups.get("endpoint") or ONLY, reachable((groups.get("host") or "127.0.0.1", int(port)))
 
 
-def free_port() -> int:
-    """A port that no process uses at this moment."""
-    for port in random.SystemRandom().sample(_PORTS, 200):
-        if _is_free(port):
-            return port
-    raise TargetError("no free port was found in 200 tries")
+@contextmanager
+def _claimed_port() -> Iterator[int]:
+    """A port that no process uses at this moment, and that no other harness on this machine chooses meanwhile. Two that
+    chose the same would both find a server that listens, and one of them another's."""
+    for port in random.SystemRandom().sample(_PORTS, min(_PORTS_TRIED, len(_PORTS))):
+        with RealSocket(socket.AF_UNIX, socket.SOCK_DGRAM) as claim:
+            try:
+                claim.bind(f"\0harness-port-{port}")  # an abstract name: it vanishes with the socket
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            if _is_free(port):
+                yield port
+                return
+    raise TargetError(f"no free port was found in {_PORTS_TRIED} tries")
 
 
 def _is_free(port: int) -> bool:
@@ -275,6 +291,8 @@ class Process:
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
         self.status: int | None = None
         """As from waitpid; None while it lives."""
+        self.on_end = ExitStack()
+        """What is released when the process has ended."""
         self._cut = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         devnull = os.open(os.devnull, os.O_RDWR)
@@ -353,6 +371,7 @@ class Process:
         os.close(self._pidfd)
         self._pidfd = -1
         self._output.close()
+        self.on_end.close()
 
     def _exited(self, within_s: float) -> bool:
         watch = _poll()

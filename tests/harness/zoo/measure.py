@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import Command, Outcome, parse, play
@@ -46,7 +46,7 @@ class Play:
     server: str
     fence: str
     script: str
-    passed: bool
+    outcome: Outcome
     must_fail: bool
     grade: str
     seconds: float
@@ -55,10 +55,16 @@ class Play:
 
     @property
     def wrong_failure(self) -> bool:
-        return not self.passed and not self.must_fail
+        """A script that was not played is one, too."""
+        return self.outcome is not (Outcome.FAILED if self.must_fail else Outcome.PASSED) and not self.passed
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome is Outcome.PASSED
 
     @property
     def wrong_pass(self) -> WrongPass | None:
+        """When this could be, if it is one."""
         if not self.passed or not self.must_fail:
             return None
         return SCRIPT[self.script].wrong_pass(SERVER[self.server], self.fence, self.grade)
@@ -110,18 +116,8 @@ def done(job: Job) -> list[Play]:
 
 def _play(server: str, fence: str, script: Script, verdict: Verdict) -> Play:
     must_fail = script.must_fail(SERVER[server])
-    passed = verdict.outcome is Outcome.PASSED
-    wrong = verdict.outcome not in (Outcome.PASSED, Outcome.FAILED) or (not passed and not must_fail)
-    return Play(
-        server,
-        fence,
-        script.name,
-        passed,
-        must_fail and verdict.outcome in (Outcome.PASSED, Outcome.FAILED),
-        str(verdict.grade),
-        verdict.real_s,
-        f"{verdict.outcome.value}\n{plain(report(verdict))}" if wrong else "",
-    )
+    found = Play(server, fence, script.name, verdict.outcome, must_fail, str(verdict.grade), verdict.real_s)
+    return replace(found, report=plain(report(verdict))) if found.wrong_failure else found
 
 
 def measured(executor: Executor, todo: Sequence[Job], progress: Callable[[int, int], None]) -> list[Play]:
