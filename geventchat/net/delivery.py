@@ -724,11 +724,23 @@ class Delivery:
             self._poll_timer.start(self._flush)
             return
         self._due = False
+        if self._changed:
+            self._flush_batches()
+        else:
+            spliced, self._spliced = self._spliced, []
+            for subscriber in spliced:
+                self._deliver_batch(subscriber, ended=True)
+        if self._abandoned:
+            abandoned, self._abandoned = self._abandoned, []
+            for subscriber, reason, trace in abandoned:
+                subscriber.connection_lost(reason, trace)
+
+    def _flush_batches(self) -> None:
         try:
             batches = [audience.joined() for audience in self._changed]
             views = [memoryview(batch) for batch in batches]
             next_frames: list[list[bytes]] = [[] for _ in batches]
-            now = self.clock.monotonic() if batches else 0.0
+            now = self.clock.monotonic()
             open_batches = {
                 audience: open_s for audience in self._changed if (open_s := audience.stays_open_s(now))
             }
@@ -758,9 +770,6 @@ class Delivery:
                 audience.pump()
         if open_batches:
             self._flush_in(min(open_batches.values()))
-        abandoned, self._abandoned = self._abandoned, []
-        for subscriber, reason, trace in abandoned:
-            subscriber.connection_lost(reason, trace)
 
     def _flush_in(self, seconds: float) -> None:
         if self._flush_timer is not None:
