@@ -89,6 +89,22 @@ class Server(_InFile):
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+class TargetKind(enum.Enum):
+    """How a target is named, as the options of the command line name it."""
+
+    SERVER = "server"
+    CONNECT = "connect"
+    APP = "app"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLine(_InFile):
+    """The server that the script is played against where the options name none."""
+
+    kind: TargetKind
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Needs(_InFile):
     features: tuple[str, ...]
@@ -337,15 +353,20 @@ class Include(_InFile):
     script: Script | None = field(default=None, compare=False, repr=False)
 
 
-SENDING = (Send, SendBytes, SendPattern)
-RECEIVING = (Receive, ReceiveBytes, ReceivePattern)
-FAULTS = (CallFails, CallTakes, ClockJumps)
-ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
-EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
-
-SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start)
-
-Setting = Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start
+# The one list of each kind: `isinstance` takes these unions, and `get_args` lists their members.
+Setting = (
+    Title
+    | TargetLine
+    | Server
+    | Needs
+    | FenceLine
+    | FenceAfter
+    | Unfenced
+    | LineEnd
+    | Within
+    | Settle
+    | Start
+)
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
@@ -354,12 +375,11 @@ ActionStep = Connects | Sending | Acts | Wait | Together | Fault
 ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder
 TogetherItem = Sending | Layout
 AnyOrderItem = Receiving | Layout
-Step = ActionStep | ExpectationStep | Repeat | Call | Layout
+PlainStep = ActionStep | ExpectationStep
+Step = PlainStep | Repeat | Call | Layout
 Item = Step | Define | Include
 
-AnySetting = TypeVar(
-    "AnySetting", Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start
-)
+AnySetting = TypeVar("AnySetting", bound=Setting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from harness.language.forms import write_line
 from harness.language.patterns import UnboundName, fill
 from harness.language.problems import ScriptError
 from harness.language.steps import (
-    SENDING,
     ActionStep,
     Acts,
     CallFails,
@@ -44,10 +43,10 @@ from harness.language.steps import (
 from harness.language.validation import Plan, Turn, looks_like, received_in
 from harness.playing.comparison import (
     Binding,
-    Bindings,
     Entry,
     TurnExpectations,
     TurnMatch,
+    Values,
     align,
     bind_in_order,
     match_turn,
@@ -100,7 +99,7 @@ class Execution:
         """Every client that has ever connected, in that order."""
         self._departed: set[str] = set()
         """Clients whose end needs no report: they left themselves, or an earlier turn reported it."""
-        self._known: Bindings = {}
+        self._known: Values = {}
         self._bindings: dict[str, Binding] = {}
         self._performed: list[PerformedAction] = []
         self._current: LocatedAction | None = None
@@ -301,7 +300,7 @@ class Execution:
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
                 self._connect(located, client, endpoint)
             case Together(body):
-                self._send_together(located, [send for send in body if isinstance(send, SENDING)])
+                self._send_together(located, [send for send in body if isinstance(send, Sending)])
             case Wait(microseconds):
                 self._note(located, None, write_line(located.step))
                 self._stage.wait(microseconds / 1_000_000)
@@ -309,17 +308,30 @@ class Execution:
                 self._note(located, None, write_line(located.step))
                 self._inject(located, located.step)
             case Acts(client, action):
-                self._note(located, client, action.value)
+                self._note(located, client, action.value, on_connection=action)
                 self._change(located, self._clients[client], action)
             case Send() | SendBytes() | SendPattern():
                 self._send(located, located.step)
             case _:
                 assert_never(located.step)
 
-    def _note(self, located: LocatedAction, client: str | None, text: str, line: int = 0) -> None:
+    def _note(
+        self,
+        located: LocatedAction,
+        client: str | None,
+        text: str,
+        line: int = 0,
+        on_connection: ConnectionAction | None = None,
+    ) -> None:
         self._performed.append(
             PerformedAction(
-                client, text, located.script.file, line or located.line, self._stage.now(), located.via
+                client,
+                text,
+                located.script.file,
+                line or located.line,
+                self._stage.now(),
+                located.via,
+                on_connection,
             )
         )
 
@@ -565,7 +577,7 @@ def _acting(actions: Iterable[LocatedAction]) -> list[str]:
             case Wait() | CallFails() | CallTakes() | ClockJumps():
                 pass
             case Together(body):
-                names.update((send.client, None) for send in body if isinstance(send, SENDING))
+                names.update((send.client, None) for send in body if isinstance(send, Sending))
             case step:
                 names[step.client] = None
     return list(names)

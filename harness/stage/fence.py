@@ -43,7 +43,7 @@ POLL_S = 0.0002
 def hides_traceback(excinfo: Any) -> bool:
     """For pytest's `__tracebackhide__`: show the line of the test when the harness reports a failure of the server.
     Errors of the harness itself stay visible."""
-    return type(excinfo.value).__module__.startswith("harness.")
+    return type(excinfo.value).__module__.partition(".")[0] == "harness"
 
 
 __tracebackhide__ = hides_traceback

@@ -116,7 +116,7 @@ def test_a_conversation_in_python_is_settled_with_a_quiet_moment() -> None:
             client.send(f"LOGIN {client.name}")
             client.expect("OK")
         ann.send("MSG hi")
-        with pytest.raises(AssertionError, match="bob received something unexpected"):
+        with pytest.raises(AssertionError, match="bob received `< MSG ann hi`, which was not expected"):
             stage.settle()
 
 
