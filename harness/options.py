@@ -125,6 +125,8 @@ OPTIONS = (
            _PLAYS, "100ms", pytest="--harness-settle", ini=True),
     Option("--start", "how long a server command may take until it listens, for scripts without `start:` (10s)", _PLAYS,
            "10s", pytest="--harness-start", ini=True),
+    Option("--time", "how many times faster time passes for a server command, for scripts without `time:` (x1)", _PLAYS,
+           "x100", pytest="--harness-time", ini=True),
     Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true"),
     Option("-v", "also list the scripts that pass", "play", dest="verbose", action="store_true"),
     Option("-j", "the number of processes (1)", "play audit explore compare", "N", dest="jobs", type=_positive, default=1),
@@ -215,19 +217,19 @@ def target_choice(options: argparse.Namespace) -> TargetChoice:
 
 def play_options(options: argparse.Namespace) -> PlayOptions:
     """The settings for scripts without their own."""
-    return play_options_of(options.fence, options.within, options.settle, options.start)
+    return play_options_of(options.fence, options.within, options.settle, options.start, options.time)
 
 
 def play_options_of(
-    fence: str | None, within: str | None, settle: str | None, start: str | None
+    fence: str | None, within: str | None, settle: str | None, start: str | None, time: str | None
 ) -> PlayOptions:
     """The same from the texts of these options; LineError if one is invalid."""
     from harness.language.forms import header_line
-    from harness.language.steps import FenceLine, Settle, Start, Within
+    from harness.language.steps import FenceLine, Settle, Start, TimeFactor, Within
     from harness.playing.pipeline import PlayOptions
 
     made = PlayOptions()
-    texts = {"fence": fence, "within": within, "settle": settle, "start": start}
+    texts = {"fence": fence, "within": within, "settle": settle, "start": start, "time": time}
     for key, text in texts.items():
         match header_line(f"{key}: {text}") if text else None:
             case FenceLine() as line:
@@ -238,9 +240,11 @@ def play_options_of(
                 made = replace(made, settle_s=microseconds / 1_000_000)
             case Start(microseconds):
                 made = replace(made, start_s=microseconds / 1_000_000)
+            case TimeFactor(factor):
+                made = replace(made, time_factor=factor)
     return made
 
 
 def fence_line(options: argparse.Namespace) -> FenceLine | None:
     """The fence of scripts that have none."""
-    return play_options_of(options.fence, None, None, None).fence
+    return play_options_of(options.fence, None, None, None, None).fence

@@ -48,8 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, fence_after, unfenced, eol, within, settle, start): the header of the `stage` fixture, "
-        "as in a transcript",
+        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time): the header of the `stage` "
+        "fixture, as in a transcript",
     )
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
     if len(modes) > 1:
@@ -220,7 +220,7 @@ def _play_options(config: pytest.Config) -> PlayOptions:
     from harness.language.problems import LineError
     from harness.options import play_options_of
 
-    names = [f"harness_{name}" for name in ("fence", "within", "settle", "start")]
+    names = [f"harness_{name}" for name in ("fence", "within", "settle", "start", "time")]
     try:
         return play_options_of(*(config.getoption(name) or config.getini(name) or None for name in names))
     except LineError as error:

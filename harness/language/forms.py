@@ -464,6 +464,15 @@ def _time_setting(kind: type) -> tuple[type, Callable[[str], steps.Setting], Cal
     return kind, lambda value: kind(_some_time(value)), lambda setting: render_duration(setting.microseconds)
 
 
+def _read_factor(value: str) -> steps.TimeFactor:
+    found = re.fullmatch(r"x([1-9][0-9]{0,3})", value)
+    if found is None or int(found[1]) > FASTEST:
+        raise LineError(0, f"{value!r} is not how many times faster time passes", f"x1 to x{FASTEST}")
+    return steps.TimeFactor(int(found[1]))
+
+
+FASTEST = 1000
+"""How many times faster time can pass: a timeout of poll, in whole milliseconds, is then a second for the server."""
 _NO_FENCE = "none"
 _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
     "title": (steps.Title, steps.Title, lambda title: title.text),
@@ -476,6 +485,7 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     "within": _time_setting(steps.Within),
     "settle": _time_setting(steps.Settle),
     "start": _time_setting(steps.Start),
+    "time": (steps.TimeFactor, _read_factor, lambda time: f"x{time.factor}"),
 }
 _HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
 

@@ -142,6 +142,13 @@ class Start(_InFile):
     microseconds: int
 
 
+@dataclass(frozen=True, slots=True)
+class TimeFactor(_InFile):
+    """How many times faster than real time the time of a server command passes."""
+
+    factor: int
+
+
 # --- actions ------------------------------------------------------------------------------------------------
 
 
@@ -343,9 +350,21 @@ FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
 EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
 
-SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start)
+SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start, TimeFactor)
 
-Setting = Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start
+Setting = (
+    Title
+    | Server
+    | Needs
+    | FenceLine
+    | FenceAfter
+    | Unfenced
+    | LineEnd
+    | Within
+    | Settle
+    | Start
+    | TimeFactor
+)
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
@@ -358,7 +377,18 @@ Step = ActionStep | ExpectationStep | Repeat | Call | Layout
 Item = Step | Define | Include
 
 AnySetting = TypeVar(
-    "AnySetting", Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start
+    "AnySetting",
+    Title,
+    Server,
+    Needs,
+    FenceLine,
+    FenceAfter,
+    Unfenced,
+    LineEnd,
+    Within,
+    Settle,
+    Start,
+    TimeFactor,
 )
 
 

@@ -416,7 +416,8 @@ class Execution:
             if found is None and not self._may_still_come(expected):
                 return None
             before = self._sizes()
-            self._stage.wait(_POLL_S)
+            self._stage.loop.advance(_POLL_S * self._stage.loop.factor)
+            self._stage.require_alive()
             waited = True
             if self._stage.grade is Grade.ANSWERED and self._sizes() != before:
                 self._stage.distrust_answers()

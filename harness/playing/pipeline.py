@@ -28,6 +28,7 @@ from harness.language.steps import (
     Setting,
     Settle,
     Start,
+    TimeFactor,
     Unfenced,
     Within,
 )
@@ -37,7 +38,7 @@ from harness.playing.verdict import Outcome, Overtaken, Performance, TurnReport,
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, Fence
 from harness.stage.stage import Stage
-from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec
+from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec, UnsupportedTime
 
 WITHIN_S = 5.0
 
@@ -53,6 +54,7 @@ class PlayOptions:
     within_s: float = WITHIN_S
     settle_s: float = SETTLE_S
     start_s: float | None = None
+    time_factor: int = 1
     trust_answers: bool = True
     """Whether the answers to fence lines count at first. They do not where it is known that lines come after them."""
 
@@ -130,6 +132,7 @@ def perform(
             stage.distrust_answers()
         execution = Execution(plan, stage, keep_going, inbox_filter)
         execution.run()
+        margin_s = stage.margin_s
         execution.leave()
         turns = tuple(execution.turns)
         if _all_refused(turns):
@@ -147,6 +150,8 @@ def perform(
             stage.server_output() if failed else "",
             overtaken=execution.overtaken,
             settle_s=settings.settle_s,
+            time_factor=stage.loop.factor,
+            margin_s=margin_s,
         )
 
 
@@ -176,7 +181,7 @@ class _StageSettings:
 
     @classmethod
     def of_script(cls, script: Script, play_options: PlayOptions) -> _StageSettings:
-        spec = ServerSpec(start_s=play_options.start_s)
+        spec = ServerSpec(start_s=play_options.start_s, time_factor=play_options.time_factor)
         settings = cls(spec, within_s=play_options.within_s, settle_s=play_options.settle_s)
         found: list[Setting | None] = [
             script.setting(Server),
@@ -187,6 +192,7 @@ class _StageSettings:
             script.setting(Within),
             script.setting(Settle),
             script.setting(Start),
+            script.setting(TimeFactor),
         ]
         for setting in found:
             if setting is not None:
@@ -211,6 +217,8 @@ class _StageSettings:
                 return replace(self, settle_s=microseconds / 1_000_000)
             case Start(microseconds):
                 return replace(self, spec=replace(self.spec, start_s=microseconds / 1_000_000))
+            case TimeFactor(factor):
+                return replace(self, spec=replace(self.spec, time_factor=factor))
             case _:
                 raise ValueError(f"{type(setting).__name__} is not a setting of a stage")
 
@@ -275,9 +283,10 @@ def _with_faults(plan: Plan, target: Target) -> Target:
 
 def _unsupported(script: Script, unsupported: UnsupportedSpec) -> ScriptError:
     """The problem of an option or endpoint that the target does not have, at the word that requires it."""
-    server = script.setting(Server)
+    fast = isinstance(unsupported, UnsupportedTime)
+    server = script.setting(TimeFactor) if fast else script.setting(Server)
     quoted = re.search(r"'([^']+)'", str(unsupported))
-    expected = "what this target knows"
+    expected = "a server command, or a server in this process" if fast else "what this target knows"
     if server is None:
         source = script.source[0] if script.source else ""
         column = len(source) - len(source.lstrip(" ")) + 1

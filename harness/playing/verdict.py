@@ -190,6 +190,8 @@ class Performance:
     real_s: float = 0.0
     overtaken: Overtaken | None = None
     settle_s: float = SETTLE_S
+    time_factor: int = 1
+    margin_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,10 @@ class Verdict:
     overtaken: Overtaken | None = None
     settle_s: float = SETTLE_S
     """How long nothing had to come before the server counted as quiet."""
+    time_factor: int = 1
+    """How many times faster than real time the server's time passed."""
+    margin_s: float = 0.0
+    """How much more time than the script says passed for the server, at most, where its time passed faster."""
     virtual_time: bool = False
     clients: tuple[str, ...] = ()
     turns: tuple[TurnReport, ...] = ()
@@ -266,6 +272,8 @@ def judge(performance: Performance) -> Verdict:
         fenced=performance.fenced,
         overtaken=performance.overtaken,
         settle_s=performance.settle_s,
+        time_factor=performance.time_factor,
+        margin_s=performance.margin_s,
         virtual_time=performance.virtual_time,
         clients=performance.plan.clients,
         turns=performance.turns,

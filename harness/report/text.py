@@ -67,6 +67,11 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
 
 
 def _grade_note(verdict: Verdict) -> str:
+    fast = f"  ({_fast_time(verdict)})" if verdict.time_factor > 1 else ""
+    return _settled_note(verdict) + fast
+
+
+def _settled_note(verdict: Verdict) -> str:
     if verdict.grade is not Grade.SETTLED:
         return ""
     if verdict.overtaken:
@@ -219,6 +224,11 @@ def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
         f"{grade} {number}" if len(grades) > 1 else f"{grade}"
         for grade, number in sorted(grades.items(), key=lambda one: one[0].name)
     )
+    fast = max(
+        (verdict for verdict in verdicts if verdict.time_factor > 1), key=lambda v: v.margin_s, default=None
+    )
+    if fast is not None:
+        proof += f", {_fast_time(fast)}"
     found = counts(verdict.outcome for verdict in verdicts)
     return f"{found} in {took_s:.2f} s" + (f" ({proof})" if proof else "")
 
@@ -274,7 +284,15 @@ def pair(label: str, text: str, tone: Tone = Tone.PLAIN, note: str = "") -> Line
 
 
 def _grade(verdict: Verdict) -> str:
-    return f"({_GRADES[verdict.grade]})" if verdict.grade else ""
+    if verdict.grade is None:
+        return ""
+    fast = f"; {_fast_time(verdict)}" if verdict.time_factor > 1 else ""
+    return f"({_GRADES[verdict.grade]}{fast})"
+
+
+def _fast_time(verdict: Verdict) -> str:
+    """How fast the server's time passed, and how much later the end of a turn can have been than the script says."""
+    return f"time x{verdict.time_factor}, up to {max(0.01, verdict.margin_s):.2f} s late"
 
 
 def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> Iterator[Line]:

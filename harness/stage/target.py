@@ -30,6 +30,10 @@ class UnsupportedSpec(Exception):
     """The target does not know an option or an endpoint that the script requires; the text names it."""
 
 
+class UnsupportedTime(UnsupportedSpec):
+    """The time of the target cannot pass faster."""
+
+
 class NoSuchConnection(Exception):
     """The client has no connection at the server in which a fault could occur."""
 
@@ -55,6 +59,8 @@ class ServerSpec:
     clock: Clock = field(default_factory=RealClock)
     start_s: float | None = None
     """How long the server may take until it listens; None: as long as the target allows."""
+    time_factor: int = 1
+    """How many times faster than real time the server's time passes; has no meaning where time is virtual."""
 
 
 class RunningServer:
@@ -129,6 +135,8 @@ def require_endpoints(spec: ServerSpec, addresses: Mapping[str, SocketAddress]) 
 
 
 def require_no_options(spec: ServerSpec, target: Target) -> None:
-    """Reject all options: for targets that cannot be configured."""
+    """Reject all options and faster time: for targets that cannot be configured."""
+    if spec.time_factor > 1:
+        raise UnsupportedTime(f"the time of {target} cannot pass faster: the harness does not start it")
     for option in spec.options:
         raise UnsupportedSpec(f"no option {option!r}: {target} takes none")

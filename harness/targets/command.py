@@ -4,6 +4,7 @@
   a watchdog, a shell that waits for the other end of a pipe to close, then kills the group.
 - The kernel says whether the server listens: a test connection would be a client that the server sees.
 - The output of the server is kept in a file that is cut when it grows too long.
+- Its time can pass faster than real time; `fast_time` knows how.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from harness.stage.target import (
     reachable,
     require_endpoints,
 )
+from harness.targets import fast_time
 
 READY = re.compile(r"(?::|\bport\s*[=:]?\s*)(?P<port>\d{2,5})\b", re.IGNORECASE)
 """The line in which a server names its port, unless another pattern is given: `… :4000` or `… port 4000`."""
@@ -59,6 +61,10 @@ _sleep: Any = original("time", "sleep")
 _spawn: Any = original("os", "posix_spawn")
 _spawnp: Any = original("os", "posix_spawnp")
 _waitpid: Any = original("os", "waitpid")
+
+
+_Kept = tuple[int, tuple[tuple[str, str], ...]]
+"""What tells shared servers apart: how fast their time passes, and their options."""
 
 
 class Command(Target):
@@ -91,7 +97,7 @@ class Command(Target):
         self._features = frozenset(features)
         self._starts_within_s = starts_within
         self._environment = {"PYTHONUNBUFFERED": "1", **(environment or {})}
-        self._kept: dict[tuple[tuple[str, str], ...], tuple[Process, Mapping[str, SocketAddress]]] = {}
+        self._kept: dict[_Kept, tuple[Process, Mapping[str, SocketAddress]]] = {}
 
     @property
     def features(self) -> frozenset[str]:
@@ -110,11 +116,11 @@ class Command(Target):
                 )
                 raise UnsupportedSpec(f"no option {option!r}; known: {known}")
         process, addresses = self._listening(
-            {**self._options, **spec.options}, spec.start_s or self._starts_within_s
+            {**self._options, **spec.options}, spec.start_s or self._starts_within_s, spec.time_factor
         )
         try:
             require_endpoints(spec, addresses)
-            yield _CommandServer(process, addresses)
+            yield _CommandServer(process, addresses, RealTime(spec.time_factor))
         finally:
             if not self._shared or not process.alive():
                 self._end(process)
@@ -129,16 +135,18 @@ class Command(Target):
         process.end()
 
     def _listening(
-        self, options: Mapping[str, str], within_s: float
+        self, options: Mapping[str, str], within_s: float, time_factor: int
     ) -> tuple[Process, Mapping[str, SocketAddress]]:
-        key = tuple(sorted(options.items()))
+        key = time_factor, tuple(sorted(options.items()))
         if key in self._kept:
             return self._kept[key]
         for attempt in range(1, _TRIES + 1):
             ports = {endpoint: free_port() for endpoint in self._endpoints}
-            process = Process(self._argv(ports, options), self._environment)
+            process = Process(self._argv(ports, options), self._environment, time_factor)
             try:
                 addresses = self._wait(process, ports, within_s)
+                if time_factor > 1:
+                    fast_time.require_reached(process.pid)
             except BaseException as error:
                 process.end()
                 # Another process can have taken the port between its choice and the server's use of it.
@@ -218,8 +226,8 @@ class Command(Target):
 
 
 class _CommandServer(RunningServer):
-    def __init__(self, process: Process, addresses: Mapping[str, SocketAddress]) -> None:
-        super().__init__(RealTime(), addresses)
+    def __init__(self, process: Process, addresses: Mapping[str, SocketAddress], loop: RealTime) -> None:
+        super().__init__(loop, addresses)
         self.process = process
 
     def alive(self, patience_s: float = 0.0) -> bool:
@@ -272,9 +280,12 @@ def _listens(kernel: SocketDiagnostics, port: int) -> SocketAddress | None:
 class Process:
     """A server's process, which leads its process group."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], time_factor: int = 1) -> None:
         self.status: int | None = None
         """As from waitpid; None while it lives."""
+        self._fast = time_factor > 1
+        if self._fast:
+            environment = {**environment, **fast_time.environment(time_factor)}
         self._cut = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         devnull = os.open(os.devnull, os.O_RDWR)
@@ -302,7 +313,9 @@ class Process:
             os.close(devnull)
             os.close(output)
         self._pidfd = os.pidfd_open(self.pid)
-        self._watchdog, self._leash = _watch(self.pid)
+        self._watchdog, self._leash = _watch(
+            self.pid, fast_time.shared_memory(self.pid) if self._fast else []
+        )
 
     def alive(self, patience_s: float = 0.0) -> bool:
         """Whether it runs. `patience_s`: how long to keep checking, if it is perhaps dying."""
@@ -340,6 +353,7 @@ class Process:
         """Terminate it, wait for its end, then kill the rest of its group. Idempotent."""
         if self._pidfd < 0:
             return
+        members = [self.pid, *fast_time.processes(self.pid)] if self._fast else []
         if self.alive():
             self._signal(signal.SIGTERM)
             if not self._exited(END_WITHIN_S):
@@ -347,6 +361,7 @@ class Process:
                 self._exited(END_WITHIN_S)
             self._reap()
         self._signal(signal.SIGKILL)
+        fast_time.remove_shared_memory(members)
         os.write(self._leash, b"\n")
         os.close(self._leash)
         _waitpid(self._watchdog, 0)
@@ -372,10 +387,12 @@ class Process:
             pass  # nothing is left of the group
 
 
-def _watch(group: int) -> tuple[int, int]:
-    """A shell that kills the group when this process is gone, and the end of the pipe that keeps it waiting."""
+def _watch(group: int, files: Sequence[str]) -> tuple[int, int]:
+    """A shell that kills the group, and removes its files, when this process is gone, and the end of the pipe that keeps
+    it waiting."""
     watched, leash = os.pipe()
-    script = f"read released || kill -s KILL -- -{group}"
+    removal = f"; rm -f {shlex.join(files)}" if files else ""
+    script = f"read released || {{ kill -s KILL -- -{group}{removal}; }}"
     try:
         watchdog: int = _spawn(
             "/bin/sh",

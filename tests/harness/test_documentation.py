@@ -19,9 +19,11 @@ from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.update import update
 from tests.app import serve
+from tests.foreign.installed import program
 
 ROOT = Path(__file__).parents[2]
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
+TARGETS = "targets.md"
 FENCE = FenceLine("PING", ("PONG",))
 
 
@@ -205,6 +207,19 @@ def test_every_kind_of_perturbation_is_documented() -> None:
     assert re.findall(r"^\| `(\w+)` \| ", page(EXPLORE), re.MULTILINE) == [
         kind.value for kind in Perturbation
     ]
+
+
+# --- targets.md ---------------------------------------------------------------------------------------------
+
+
+def test_the_minute_passes_in_a_second(tmp_path: Path, monkeypatch, capsys) -> None:
+    program("faketime", "faketime")
+    monkeypatch.chdir(tmp_path)
+    Path("minute.py").write_text(block(TARGETS, "import asyncio", "for a minute"))
+    Path("minute.chat").write_text(block(TARGETS, "title: whoever says nothing"))
+    assert main(["play", "minute.chat", "--server", f"{sys.executable} minute.py {{port}}"]) == 0
+    (shown,) = re.findall(r"^1 passed .*time x60.*$", page(TARGETS), re.MULTILINE)
+    assert without_times(capsys.readouterr().out) == without_times(shown) + "\n"
 
 
 # --- options ------------------------------------------------------------------------------------------------
