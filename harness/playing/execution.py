@@ -175,6 +175,9 @@ class Execution:
         """Let the clients leave; what the server's code does not handle then belongs to the last turn. An OSError may be
         due to all of them leaving at once, which the script does not say."""
         self._stage.close_clients()
+        if self.overtaken is not None:
+            # The next play may meet the same server, which has to notice that its clients have left.
+            self._stage.loop.advance(self._stage.settle_s)
         errors = tuple(error for error in self._stage.take_errors() if not error.from_the_system)
         if errors:
             self.turns[-1] = replace(self.turns[-1], errors=(*self.turns[-1].errors, *errors))

@@ -53,7 +53,7 @@ class SocketTimeout(Exception):
 
 
 class Inbox(bytearray):
-    """What one client has received and not yet claimed, in order, without the answers to fence lines."""
+    """Data that one client has received and not yet claimed, in order, without the answers to fence lines."""
 
     def __init__(self) -> None:
         super().__init__()

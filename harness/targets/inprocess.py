@@ -93,7 +93,7 @@ class InProcess(Target):
                     finally:
                         server.print_unshown_output()
                 finally:
-                    run(app.stop)
+                    self._stop(app, run)
             finally:
                 world.end_greenlets()
 
@@ -106,6 +106,14 @@ class InProcess(Target):
         except Exception as error:
             raise TargetError(f"{self} does not start: {error!r}", traceback.format_exc()) from error
         return app
+
+    def _stop(self, app: Any, run: Callable[[Callable[[], Any]], Any]) -> None:
+        try:
+            run(app.stop)
+        except (TargetError, gevent.Timeout):
+            raise
+        except Exception as error:
+            raise TargetError(f"{self} does not stop: {error!r}", traceback.format_exc()) from error
 
     def _run(self, loop: VirtualTime, error_log: ErrorLog, work: Callable[[], Any]) -> Any:
         try:

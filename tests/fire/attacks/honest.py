@@ -56,6 +56,8 @@ class HonestPair:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
+            # Ctrl-C is for the one who started all this, and that one ends it.
+            start_new_session=True,
             bufsize=0,
         )
         assert self._process.stdout is not None

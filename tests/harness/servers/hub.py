@@ -128,7 +128,7 @@ class Tasks:
     async def drain(self, own: asyncio.Queue[str], writer: asyncio.StreamWriter) -> None:
         while True:
             text = await own.get()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
             writer.write(text.encode() + b"\n")
 
 
