@@ -95,11 +95,12 @@ OPTIONS = (
     # The target
     Option("--server", "a server command; {port} becomes a free port", _TARGET, "CMD",
            is_target=True, pytest="--harness-server", ini=True),
-    Option("--connect", "a server that is already running", _TARGET, "HOST:PORT",
+    Option("--connect", "a server that is already running, or unix:/PATH", _TARGET, "HOST:PORT",
            is_target=True, pytest="--harness-connect", ini=True),
     Option("--app", "a gevent server in this process", _TARGET, "MODULE:FACTORY",
            is_target=True, pytest="--harness-app", ini=True),
-    Option("--ready", "the output line in which the server names its port, as group (?P<port>…)", _TARGET, "REGEX"),
+    Option("--ready", "an output line that says where the server listens, in a group (?P<port>…), (?P<path>…) or one named "
+           f"after an endpoint; {_NAMED}", _TARGET, "REGEX", default=[], action="append"),
     Option("--shared", "one server for all scripts, instead of one for each", _TARGET, action="store_true"),
     Option("--features", "features of the server; scripts that need others are skipped", _TARGET, "'ONE TWO'",
            default=""),
@@ -210,7 +211,7 @@ def target_choice(options: argparse.Namespace) -> TargetChoice:
         options.connect,
         options.app,
         options.shared,
-        options.ready,
+        tuple(options.ready),
         frozenset(options.features.split()),
     )
 

@@ -63,7 +63,7 @@ from harness.playing.verdict import (
     PerformedAction,
     TurnReport,
 )
-from harness.stage.connection import End, SocketTimeout
+from harness.stage.connection import End, SocketTimeout, UnsupportedAction
 from harness.stage.fence import FenceFailed, Grade, NoFenceAnswer
 from harness.stage.stage import Client, Stage
 from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
@@ -289,7 +289,10 @@ class Execution:
                 self._inject(located, located.step)
             case Acts(client, action):
                 self._note(located, client, action.value)
-                self._change(located, self._clients[client], action)
+                try:
+                    self._change(located, self._clients[client], action)
+                except UnsupportedAction as wrong:
+                    raise located.problem(str(wrong), f"`{client} closes`, or a target over TCP") from None
             case Send() | SendBytes() | SendPattern():
                 self._send(located, located.step)
             case _:

@@ -1,4 +1,4 @@
-"""One TCP connection of a scripted client: bytes out, bytes in, and how it ended.
+"""One connection of a scripted client, over TCP or a Unix socket: bytes out, bytes in, and how it ended.
 
 - Sockets are non-blocking and are read as soon as the loop runs.
 - The inbox belongs to the client and outlives its connections: nothing received is ever lost with one.
@@ -13,6 +13,7 @@ import enum
 import errno
 import socket
 import struct
+import time
 from bisect import bisect_right
 from typing import Any
 
@@ -24,6 +25,9 @@ from harness.stage.kernel import (
     RealSocket,
     SocketAddress,
     SocketDiagnostics,
+    UnixProbe,
+    address_text,
+    is_unix,
     original,
     unacknowledged,
     unread,
@@ -31,6 +35,7 @@ from harness.stage.kernel import (
 
 _CHUNK_BYTES = 65536
 _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the loop from running
+_BACKLOG_POLL_S = 0.001
 _ABORT = struct.pack("ii", 1, 0)
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _TCP_WINDOW_CLAMP = getattr(socket, "TCP_WINDOW_CLAMP", None)
@@ -50,6 +55,10 @@ class End(enum.Enum):
 
 class SocketTimeout(Exception):
     """The server did not accept a connection, or did not take what was sent, within the time allowed."""
+
+
+class UnsupportedAction(Exception):
+    """This cannot be done to a connection of this kind; the text says why."""
 
 
 class Inbox(bytearray):
@@ -120,7 +129,8 @@ class Connection:
         self._socket: Any = None
         self._reader: Reader | None = None
         self._buffer_bytes = 0
-        self._probe: PeerProbe | None = None
+        self._probe: PeerProbe | UnixProbe | None = None
+        self._is_tcp = True
         self._sent_bytes = 0
         self._introduction = introduction
         self._line_so_far = b""
@@ -131,30 +141,50 @@ class Connection:
 
     def open(self, address: SocketAddress) -> None:
         """Connect. A refusal is an `end`, not an error."""
-        family, *_, where = _getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0]
-        self._socket = RealSocket(family, socket.SOCK_STREAM)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = self._socket.connect_ex(where)
-        if code == errno.EINPROGRESS:
-            try:
-                self._wait_until_writable()
-            except SocketTimeout:
-                self._dispose()
-                raise
-            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._is_tcp = not is_unix(address)
+        try:
+            code = self._connect_tcp(address) if self._is_tcp else self._connect_unix(address)
+        except SocketTimeout:
+            self._dispose()
+            raise
         if code == 0:
             self._established()
-        elif code in (errno.ECONNREFUSED, errno.ECONNRESET):
+        elif code in (errno.ECONNREFUSED, errno.ECONNRESET) or (code == errno.ENOENT and not self._is_tcp):
             self._finish(End.REFUSED)
             self._dispose()
         else:
             self._dispose()
-            raise OSError(code, f"connect to {address[0]}:{address[1]}: {errno.errorcode.get(code, code)}")
+            raise OSError(code, f"connect to {address_text(address)}: {errno.errorcode.get(code, code)}")
+
+    def _connect_tcp(self, address: SocketAddress) -> int:
+        family, *_, where = _getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0]
+        self._socket = RealSocket(family, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        code = int(self._socket.connect_ex(where))
+        if code == errno.EINPROGRESS:
+            self._wait_until_writable()
+            code = int(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        return code
+
+    def _connect_unix(self, address: SocketAddress) -> int:
+        self._socket = RealSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        deadline = time.monotonic() + self._within_s
+        # A full backlog is an error at once, and no event says when there is room.
+        while (code := int(self._socket.connect_ex(address[0]))) == errno.EAGAIN:
+            if time.monotonic() > deadline:
+                raise SocketTimeout(f"not within {self._within_s:g} s")
+            self._loop.pause(_BACKLOG_POLL_S)
+        return code
 
     def _established(self) -> None:
         try:
-            self._probe = PeerProbe(self._kernel, self._socket.getsockname(), self._socket.getpeername())
+            self._probe = (
+                PeerProbe(self._kernel, self._socket.getsockname(), self._socket.getpeername())
+                if self._is_tcp
+                else UnixProbe(self._socket)
+            )
         except OSError as gone:
             # The server has already reset the connection; reading will tell.
             if gone.errno != errno.ENOTCONN:
@@ -213,7 +243,9 @@ class Connection:
             self._dispose()
 
     def abort(self) -> None:
-        """Close with a reset."""
+        """Close with a reset; UnsupportedAction on a Unix socket."""
+        if not self._is_tcp:
+            raise UnsupportedAction("a Unix socket cannot be reset")
         if self._socket is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             self._finish(End.CLOSED)
@@ -235,7 +267,7 @@ class Connection:
             self._reader.stop()
             self._buffer_bytes = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-            if _TCP_WINDOW_CLAMP is not None:
+            if _TCP_WINDOW_CLAMP is not None and self._is_tcp:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, 1)
 
     def read_again(self) -> None:
@@ -243,7 +275,7 @@ class Connection:
             self.reads = True
             # The kernel doubles this value, to leave room for its bookkeeping.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes // 2)
-            if _TCP_WINDOW_CLAMP is not None:
+            if _TCP_WINDOW_CLAMP is not None and self._is_tcp:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, _WIDE_OPEN)
             self._reader.start(self._on_readable)
 
@@ -252,7 +284,7 @@ class Connection:
     @property
     def local_address(self) -> SocketAddress:
         """This side's address, as the server sees it; empty without a connection."""
-        return tuple(self._socket.getsockname()) if self._socket is not None else ()
+        return tuple(self._socket.getsockname()) if self._socket is not None and self._is_tcp else ()
 
     @property
     def answers(self) -> bool:
@@ -315,7 +347,7 @@ class Connection:
     def _acknowledge_at_once(self) -> None:
         # A server without TCP_NODELAY holds its next bytes until the last ones are acknowledged, which the kernel
         # likes to delay by 40 ms. The option wears off, so it is set again after each read.
-        if _TCP_QUICKACK is not None:
+        if _TCP_QUICKACK is not None and self._is_tcp:
             try:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
             except OSError as gone:

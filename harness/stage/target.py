@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from harness.language.steps import Fault
 from harness.stage.connection import Connection
 from harness.stage.event_loop import Clock, EventLoop, RealClock
-from harness.stage.kernel import SocketAddress
+from harness.stage.kernel import SocketAddress, is_unix
 
 ONLY = ""
 """The endpoint name of a server with a single endpoint."""
@@ -124,6 +124,8 @@ def address_of(addresses: Mapping[str, SocketAddress], endpoint: str | None) -> 
 
 def reachable(address: SocketAddress) -> SocketAddress:
     """Where to connect to a server that listens there: all interfaces means this machine."""
+    if is_unix(address):
+        return address
     host, *rest = address
     return ({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), *rest)
 

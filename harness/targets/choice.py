@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from harness.stage.target import Target
+from harness.stage.kernel import UNIX, parse_unix
+from harness.stage.target import ONLY, Target
 from harness.targets.address import Address
 from harness.targets.command import Command
 
@@ -26,7 +28,7 @@ class TargetChoice:
     connect: str | None = None
     app: str | None = None
     shared: bool = False
-    ready: str | None = None
+    ready: tuple[str, ...] = ()
     features: frozenset[str] = frozenset()
 
     def target(self) -> Target:
@@ -34,7 +36,12 @@ class TargetChoice:
         if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:
             raise UsageError("name one target: a server command, an address or an app")
         if self.server is not None:
-            return Command(self.server, ready=self.ready, shared=self.shared, features=self.features)
+            try:
+                return Command(self.server, ready=self.ready, shared=self.shared, features=self.features)
+            except ValueError as wrong:
+                raise UsageError(str(wrong)) from None
+            except re.error as wrong:
+                raise UsageError(f"--ready {wrong.pattern!r}: {wrong}") from None
         if self.connect is not None:
             return _address(self.connect, self.features)
         return self._in_process(self.app or "")
@@ -50,11 +57,21 @@ class TargetChoice:
 
 
 def _address(text: str, features: frozenset[str]) -> Address:
-    """HOST:PORT, or NAME=HOST:PORT,NAME=HOST:PORT for a server of several endpoints."""
-    if "=" not in text:
-        return Address(*host_port(text), features=features)
+    """HOST:PORT or unix:/PATH, or NAME=HOST:PORT,NAME=unix:/PATH for a server of several endpoints."""
+    if text.startswith(UNIX) or "=" not in text:
+        return Address({ONLY: _place(text)}, features=features)
     endpoints = (one.partition("=") for one in text.split(","))
-    return Address({name: host_port(address) for name, _, address in endpoints}, features=features)
+    return Address({name: _place(address) for name, _, address in endpoints}, features=features)
+
+
+def _place(text: str) -> tuple[str, int] | str:
+    if not text.startswith(UNIX):
+        return host_port(text)
+    try:
+        parse_unix(text)
+    except ValueError as wrong:
+        raise UsageError(str(wrong)) from None
+    return text
 
 
 def host_port(text: str, lowest: int = 1) -> tuple[str, int]:

@@ -106,6 +106,51 @@ def test_several_endpoints_and_options_are_filled_in() -> None:
         pass
 
 
+TWO_LISTENERS = """
+    import socket, sys, time
+    doors = [socket.create_server(("127.0.0.1", int(port))) for port in sys.argv[1:3]]
+    for name, door in zip(("chat", "admin"), doors):
+        print(f"{name} on port {door.getsockname()[1]}", flush=True)
+    for name, door in zip(("chat", "admin"), doors):
+        door.accept()[0].sendall(f"this is {name}\\n".encode())
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ports", "ready"),
+    [
+        (("{port}", "{port:admin}"), None),
+        (("{port}", "{port:admin}"), ("chat on", "admin on")),
+        (("{port}", "0"), r"admin on port (?P<admin>\d+)"),
+        (("0", "0"), (r"chat on port (\d+)", r"admin on port (?P<admin>\d+)")),
+        (("0", "0"), (r"chat on port (?P<chat>\d+)", r"(?P<endpoint>admin) on port (?P<port>\d+)")),
+    ],
+    ids=["given", "given and ready lines", "one given, one said", "said", "said by name"],
+)
+def test_a_server_with_two_listeners_has_both(
+    ports: tuple[str, str], ready: str | tuple[str, ...] | None
+) -> None:
+    target = Command([sys.executable, "-S", "-c", textwrap.dedent(TWO_LISTENERS), *ports], ready=ready)
+    with Stage(target) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.connect()
+        alice.expect("this is chat")
+        bob.connect("admin")
+        bob.expect("this is admin")
+
+
+def test_a_ready_line_that_is_missing_is_named_with_all_of_them() -> None:
+    target = Command(
+        [sys.executable, "-S", "-c", textwrap.dedent(TWO_LISTENERS), "0", "0"],
+        ready=(r"chat on port (\d+)", r"web on port (?P<web>\d+)"),
+        starts_within=0.3,
+    )
+    message = r"wrote nothing that matches 'chat on .*' and 'web on .*' \(is its output buffered\?\)"
+    with pytest.raises(TargetError, match=message), Stage(target):
+        pass
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
