@@ -97,7 +97,7 @@ OPTIONS = (
            is_target=True, pytest="--harness-server", ini=True),
     Option("--connect", "a server that is already running, or unix:/PATH", _TARGET, "HOST:PORT",
            is_target=True, pytest="--harness-connect", ini=True),
-    Option("--app", "a gevent server in this process", _TARGET, "MODULE:FACTORY",
+    Option("--app", "a gevent or asyncio server in this process", _TARGET, "MODULE:FACTORY",
            is_target=True, pytest="--harness-app", ini=True),
     Option("--ready", "an output line that says where the server listens, in a group (?P<port>…), (?P<path>…) or one named "
            f"after an endpoint; {_NAMED}", _TARGET, "REGEX", default=[], action="append"),
@@ -109,7 +109,7 @@ OPTIONS = (
            dest="servers", type=_of_kind("server"), action="append"),
     Option("--connect", f"a server that is already running; {_NAMED}", "compare", "NAME=HOST:PORT",
            dest="servers", type=_of_kind("connect"), action="append"),
-    Option("--app", f"a gevent server in this process; {_NAMED}", "compare", "NAME=MODULE:FACTORY",
+    Option("--app", f"a gevent or asyncio server in this process; {_NAMED}", "compare", "NAME=MODULE:FACTORY",
            dest="servers", type=_of_kind("app"), action="append"),
     Option("--features", "features of that server; scripts that need others are skipped there", "compare",
            "NAME='ONE TWO'", default=[], action="append", pytest="--harness-features"),

@@ -168,10 +168,11 @@ class Connection:
         except OSError:
             reason = CloseReason.RESET
         except Exception as error:
+            text = self._context.delivery.failure(error)[1]
             if isinstance(error, MemoryError):
                 # What waits for this client is not sent any more: it takes the memory that is missing.
                 self._subscriber.close()
-            self._log_fault(self._context.delivery.failure(error)[1])
+            self._log_fault(text)
         finally:
             self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
 

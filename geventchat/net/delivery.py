@@ -14,8 +14,8 @@ Conditions of a Subscriber; several can hold at once:
   `send` of the shared bytes.
 - closed:     nothing is kept and nothing is sent; none of the others holds.
 
-In a large room, arrivals and departures are announced a few times per second, together with everything said meanwhile,
-because each batch costs one send per member. Until then the batch stays open. A client with private frames gets them at
+In a large room, arrivals and departures are announced together with the next message, or after a time that grows with
+the room: each batch costs one send per member. Until then the batch stays open. A client with private frames gets them at
 once, after what the batch holds so far, and the rest when the batch ends.
 
 Invariants:
@@ -67,9 +67,10 @@ _BEHIND_SHARE = 4
 _PROBE_S = 6.0
 # The burst for clients that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
-# A batch of arrivals and departures alone stays open for this long in a room with at least this many members.
-_PRESENCE_S = 0.1
+# In a room with at least this many members, a batch of arrivals and departures alone stays open for this long per member:
+# about forty times what it takes to send it, so that churn costs the others a fortieth of the time.
 _PRESENCE_MEMBERS = 500
+_PRESENCE_S_PER_MEMBER = 0.0002
 # A smaller piece that waits for one client alone is joined with its neighbours: an object would cost more than it contains.
 _SMALL_BYTES = 256
 # How long after a MemoryError the same batch is tried again.
@@ -164,9 +165,12 @@ class Audience:
         """The bytes of this batch so far."""
         return self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
 
-    def end_batch(self, batch: bytes) -> None:
-        """Close this batch, whose bytes are passed in. The next one begins at offset zero."""
-        self._frames, self.size, self.outgoing = [], 0, memoryview(batch)
+    def end_batch(self, batch: memoryview, frames: list[bytes]) -> None:
+        """Close this batch, which is passed in. The next one begins at offset zero, with these `frames`: none.
+
+        Allocates nothing: an audience that has frames and is not in the delivery's list would never be heard of again.
+        """
+        self._frames, self.size, self.outgoing = frames, 0, batch
         self.urgent = False
         self.batch_ended_at = self._delivery.clock.monotonic()
 
@@ -175,7 +179,7 @@ class Audience:
         members = len(self.in_sync) + len(self.backlogged)
         if self.urgent or members < _PRESENCE_MEMBERS or self.size >= self._delivery.outgoing_bytes:
             return 0.0
-        return max(0.0, self.batch_ended_at + _PRESENCE_S - now)
+        return max(0.0, self.batch_ended_at + members * _PRESENCE_S_PER_MEMBER - now)
 
 
 class Subscriber:
@@ -684,22 +688,26 @@ class Delivery:
         self._due = False
         try:
             batches = [audience.joined() for audience in self._changed]
+            views = [memoryview(batch) for batch in batches]
+            next_frames: list[list[bytes]] = [[] for _ in batches]
+            next_changed: list[Audience] = []
+            next_spliced: list[Subscriber] = []
         except MemoryError:
             # Nothing has been sent yet, so the same batch can be tried again.
             self.reserve.spend()
             self._flush_in(_RETRY_S)
             return
-        changed, self._changed = self._changed, []
-        spliced, self._spliced = self._spliced, []
+        changed, self._changed = self._changed, next_changed
+        spliced, self._spliced = self._spliced, next_spliced
         now = self.clock.monotonic() if changed else 0.0
         open_batches: dict[Audience, float] = {}
-        for audience, batch in zip(changed, batches, strict=True):
+        for audience, batch, view, frames in zip(changed, batches, views, next_frames, strict=True):
             open_s = audience.stays_open_s(now)
             if open_s:
                 open_batches[audience] = open_s
-                audience.outgoing = memoryview(batch)
+                audience.outgoing = view
             else:
-                audience.end_batch(batch)
+                audience.end_batch(view, frames)
                 self._send_to_members(audience, batch)
         for subscriber in spliced:
             if subscriber.audience not in open_batches:

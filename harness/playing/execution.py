@@ -71,6 +71,9 @@ from harness.stage.target import NoSuchConnection, ServerError, TargetError, Uns
 _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
 
+WARM_UP_TURNS = 3
+"""How many turns are watched for longer, to see whether the server delivers before it answers a fence line."""
+
 LATE_S = 60.0
 """The virtual time for which a failed run continues, to find out whether a missing line was only late."""
 
@@ -108,6 +111,7 @@ class Execution:
         self._sent_line = False
         """Whether all that is not fenced is one whole line of one client."""
         self._closing: frozenset[str] = frozenset()
+        self._warm_up_turns = WARM_UP_TURNS
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
 
@@ -132,18 +136,12 @@ class Execution:
 
     def _play(self, turn: Turn, last: bool) -> TurnReport:
         self._stage.take_fence_lines()
-        interruption = self._attempt(turn)
         expected = TurnExpectations.of(turn)
-        found = None
-        if interruption is None:
-            found = self._listen(expected)
-            if found is not None and self._stage.more_comes(last):
-                self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
-                found = self._match(expected)
-            if self._inbox_filter is not None:
-                # After listening, so that nothing waits for lines that the filter removes.
-                self._inbox_filter(turn.number, self._clients)
-                found = self._match(expected)
+        interruption, found = self._attempt(turn, expected, last)
+        if interruption is None and self._inbox_filter is not None:
+            # After listening, so that nothing waits for lines that the filter removes.
+            self._inbox_filter(turn.number, self._clients)
+            found = self._match(expected)
         errors, raised, not_raised = self._errors(expected)
         report = replace(
             self._report(turn, expected, found),
@@ -154,7 +152,10 @@ class Execution:
             fence_lines=self._stage.take_fence_lines(),
         )
         if interruption is None and not report.as_expected and not self._stage.alive():
-            report = replace(report, interruption=self._interruption(turn, FailureKind.SERVER_DIED))
+            died = str(self._stage.died())
+            report = replace(
+                report, interruption=self._interruption(turn, FailureKind.SERVER_DIED, detail=died)
+            )
         return report
 
     def _errors(
@@ -179,31 +180,48 @@ class Execution:
             # The next play may meet the same server, which has to notice that its clients have left.
             self._stage.loop.advance(self._stage.settle_s)
         errors = tuple(error for error in self._stage.take_errors() if not error.from_the_system)
-        if errors:
-            self.turns[-1] = replace(self.turns[-1], errors=(*self.turns[-1].errors, *errors))
+        if errors and self.turns[-1].as_expected:  # after a failure they explain nothing
+            self.turns[-1] = replace(self.turns[-1], errors=errors)
+
+    def _warms_up(self, turn: Turn) -> bool:
+        """Whether this turn is watched for longer: one of the first in which something could reach a client that does not
+        act, as long as nothing has. Once something has, and came before the answers, the server delivers first."""
+        acting = _acting(turn.actions)
+        watching = [one for one in self._clients.values() if one.name not in acting and one.connected]
+        if any(one.inbox for one in watching):
+            self._warm_up_turns = 0
+        if not watching or not self._warm_up_turns:
+            return False
+        self._warm_up_turns -= 1
+        return True
 
     def _note_overtaken(self, how: Overtaken) -> None:
         # A play with a filter is one of many, and is not played again: it goes on and waits for quiet.
         if self._inbox_filter is None:
             self.overtaken = how
 
-    def _attempt(self, turn: Turn) -> Interruption | None:
+    def _attempt(
+        self, turn: Turn, expected: TurnExpectations, last: bool
+    ) -> tuple[Interruption | None, TurnMatch | None]:
         """Execute the actions of a turn; returns when all their effects have been received."""
         try:
             self._act(turn)
+            found = self._listen(expected)
+            if found is not None and self._stage.more_comes(last or self._warms_up(turn)):
+                self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
+                found = self._match(expected)
+            return None, found
         except FenceFailed as failed:
             kind = FailureKind.UNANSWERED if isinstance(failed, NoFenceAnswer) else FailureKind.NEVER_IDLE
-            return self._interruption(turn, kind, failed.client, self._explained(failed))
+            return self._interruption(turn, kind, failed.client, self._explained(failed)), None
         except SocketTimeout as late:
-            return self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late))
+            return self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late)), None
         except UnboundName as unbound:
             # Only in a run that is kept going: the line that would have bound it was not received.
-            return self._interruption(
-                turn, FailureKind.UNSENDABLE, detail=f"${{{unbound.name}}} is not bound"
-            )
+            detail = f"${{{unbound.name}}} is not bound"
+            return self._interruption(turn, FailureKind.UNSENDABLE, detail=detail), None
         except TargetError as died:
-            return self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
-        return None
+            return self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died)), None
 
     def _explained(self, failed: FenceFailed) -> str:
         if not isinstance(failed, NoFenceAnswer):

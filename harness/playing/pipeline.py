@@ -276,7 +276,7 @@ def _with_faults(plan: Plan, target: Target) -> Target:
     if faulty is None:
         raise fault.problem(
             f"{target} does not support fault injection",
-            "a gevent server in this process; `needs: faults` in the header skips the script elsewhere",
+            "a server in this process; `needs: faults` in the header skips the script elsewhere",
         )
     return faulty
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -48,6 +49,11 @@ class ServerError:
     """`ValueError: no such name`."""
     from_the_system: bool
     """Whether it is an OSError."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> ServerError:
+        text = traceback.format_exception_only(type(error), error)[-1].strip()
+        return cls(type(error).__name__, text, isinstance(error, OSError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +128,11 @@ def address_of(addresses: Mapping[str, SocketAddress], endpoint: str | None) -> 
     return addresses[endpoint]
 
 
-def reachable(address: SocketAddress) -> SocketAddress:
-    """Where to connect to a server that listens there: all interfaces means this machine."""
+def reachable(address: SocketAddress | str) -> SocketAddress:
+    """Where to connect to a server that listens there: all interfaces means this machine. A text is the path of a Unix
+    socket, as `getsockname` has it."""
+    if isinstance(address, str):
+        return (address,)
     if is_unix(address):
         return address
     host, *rest = address
@@ -137,8 +146,6 @@ def require_endpoints(spec: ServerSpec, addresses: Mapping[str, SocketAddress]) 
 
 
 def require_no_options(spec: ServerSpec, target: Target) -> None:
-    """Reject all options and faster time: for targets that cannot be configured."""
-    if spec.time_factor > 1:
-        raise UnsupportedTime(f"the time of {target} cannot pass faster: the harness does not start it")
+    """Reject all options: for targets that cannot be configured."""
     for option in spec.options:
         raise UnsupportedSpec(f"no option {option!r}: {target} takes none")

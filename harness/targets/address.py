@@ -13,6 +13,7 @@ from harness.stage.target import (
     RunningServer,
     ServerSpec,
     Target,
+    UnsupportedTime,
     require_endpoints,
     require_no_options,
 )
@@ -55,5 +56,7 @@ class Address(Target):
     @contextmanager
     def start(self, spec: ServerSpec, within_s: float) -> Iterator[RunningServer]:
         require_no_options(spec, self)
+        if spec.time_factor > 1:
+            raise UnsupportedTime(f"the time of {self} cannot pass faster: the harness does not start it")
         require_endpoints(spec, self._addresses)
         yield RunningServer(RealTime(), self._addresses)

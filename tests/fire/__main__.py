@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fire import (
+    churn,
     costs,
     disconnects,
     exhaustion,
@@ -87,6 +88,20 @@ def _logins(args: argparse.Namespace) -> Figures:
 
 def _reconnects(args: argparse.Namespace) -> Figures:
     return asdict(logins.reconnects(args.clients, args.times))
+
+
+def _churn(args: argparse.Namespace) -> Figures:
+    run = churn.churn(args.listeners, args.rounds, args.window, args.rate, args.starved)
+    figures = {
+        **asdict(run),
+        "p99_rise": round(run.p99_rise, 2),
+        "busy_p99_rise": round(run.busy_p99_rise, 2),
+    }
+    # Where other programs disturb the measurement, only the processor time says anything.
+    rise = run.p99_rise if args.starved < 1 else run.busy_p99_rise
+    if rise >= args.bar:
+        raise AssertionError(f"p99 rose by {rise:.1f} ms: {figures}")
+    return figures
 
 
 def _costs(args: argparse.Namespace) -> Figures:
@@ -197,6 +212,17 @@ def main() -> int:
         seed=3,
     )
     scenario("exhaustion", _exhaustion, "no free descriptor; a full accept queue", clients=100, newcomers=200)
+    scenario(
+        "churn",
+        _churn,
+        "clients that come and go beside listeners; with --starved 1 in the server's processor time",
+        listeners=3_000,
+        rounds=5,
+        window=6.0,
+        rate=200.0,
+        starved=0.1,
+        bar=20.0,
+    )
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
     scenario(

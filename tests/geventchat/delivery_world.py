@@ -25,7 +25,8 @@ from geventchat.net.connection import Announcer
 from geventchat.net.delivery import Audience, Delivery, Subscriber
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter
 from geventchat.settings import Limits
-from harness.stage.virtual_time import START_TIME_S, VirtualLoop, fresh_world
+from harness.stage.gevent_loop import VirtualLoop, fresh_world
+from harness.stage.virtual_time import START_TIME_S
 from tests.geventchat.model.dialects import DIALECTS as SPELLINGS
 from tests.geventchat.model.requests import DirectMessage, Login, Name, Ping, Quit, Refusal, Request, Say, Who
 from tests.geventchat.model.room import Member, Room, name_of, text_of
@@ -482,6 +483,10 @@ def _whole(piece: Any) -> Any:
     return piece.obj if isinstance(piece, memoryview) else piece
 
 
+PRESENCE_S_PER_MEMBER = 0.005
+"""In the large rooms of tests, which have few members."""
+
+
 def in_world(
     body: Callable[[World], None], limits: Limits = LIMITS, *, large_room: int | None = None
 ) -> None:
@@ -491,6 +496,7 @@ def in_world(
         patch.setattr(delivery_module, "_unsent_by_kernel", lambda socket: 0)
         if large_room is not None:
             patch.setattr(delivery_module, "_PRESENCE_MEMBERS", large_room)
+            patch.setattr(delivery_module, "_PRESENCE_S_PER_MEMBER", PRESENCE_S_PER_MEMBER)
         with fresh_world(_Loop) as fresh:
             time = VirtualTime(fresh.hub, fresh.loop)
             gevent.spawn(lambda: body(World(time, limits))).get()

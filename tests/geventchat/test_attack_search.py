@@ -190,6 +190,10 @@ def test_each_bound_that_is_exceeded_is_named(measured: Measured, text: str):
     assert len(broken(measured)) == 1
 
 
+def test_a_starved_server_can_work_on_when_all_have_gone():
+    assert broken(replace(QUIET, cpu_after_per_s=0.9, starved_s=2.0)) == []
+
+
 def test_a_disconnection_is_not_the_fault_of_the_server_if_the_readers_could_not_run():
     (one,) = broken(replace(QUIET, disconnected=("reader-line (reset)",), readers_paused_s=2.0))
     assert not one.strict
@@ -278,6 +282,21 @@ def test_an_interrupted_search_keeps_what_it_has_found_and_hours_add_up(tmp_path
         assert totals["trials"] == runs
         assert totals["cpu_s"] >= 0
         assert plan.load(tmp_path / "memory.json") == HARMLESS
+
+
+def test_searches_at_the_same_time_add_to_the_same_totals(tmp_path: Path):
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from tests.fire.attacks.search import Search
+        from tests.geventchat.test_attack_search import HARMLESS, QUIET
+        say = lambda line: None
+        Search(lambda attack: QUIET, 1, {"harmless": HARMLESS}, Path(sys.argv[1]), say=say).run(60, 200)
+    """
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    running = [subprocess.Popen(command, cwd=play.ROOT) for _ in range(3)]
+    assert [one.wait() for one in running] == [0, 0, 0]
+    assert json.loads((tmp_path / search.TOTALS).read_text())[str(search.VERSION)]["trials"] == 600
 
 
 def test_what_was_kept_earlier_is_not_lost_before_it_has_been_tried_again(tmp_path: Path):

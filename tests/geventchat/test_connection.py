@@ -458,17 +458,18 @@ def test_a_newcomer_of_a_busy_address_can_log_in():
 
 
 def test_clients_that_come_and_go_do_not_silence_their_address_once_they_have_gone():
-    with simulate(config()) as simulation:
+    limits = {"address_bytes_per_s": 20_000, "address_burst_bytes": 100_000}
+    with simulate(config(**limits)) as simulation:
         alice, bob = log_in(simulation, "alice", "bob")
-        for _ in range(2_000):
+        for _ in range(500):
             client = simulation.connect()
-            client.send(b"x" * 4_000 + b"\n" + b"x" * 4_000)
+            client._push(memoryview(b"x" * 8_000))
             simulation.run_until_idle()
             client.close()
             simulation.advance(0.05)
-        # Both burst and debt have come back.
-        simulation.advance(2 * 1_048_576 / 65_536)
-        alice.send_lines("MSG " + "x" * 4_000, "MSG still here")
+        # They were charged two megabytes, and half a megabyte has come back.
+        simulation.advance(6)
+        alice.send_lines(*["MSG " + "x" * 3_000] * 3, "MSG still here")
         simulation.run_until_idle()
         assert bob.received.endswith(b"MSG alice still here\n")
 
@@ -691,6 +692,23 @@ def test_a_connection_beyond_the_slots_of_its_address_is_refused():
         simulation.run_until_idle()
         assert refused.received == b"ERR too-many-connections\n"
         assert refused.state is State.FIN
+
+
+@pytest.mark.parametrize("way", ["refused", "quit"])
+def test_a_client_that_does_not_close_its_side_lingers_for_a_second(way: str):
+    with simulate(config(clients_per_address=1, linger_s=1)) as simulation:
+        (client,) = log_in(simulation, "alice")
+        if way == "quit":
+            client.stop_reading()
+            client.send_lines("QUIT")
+        else:
+            client = simulation.connect()
+            client.stop_reading()
+        connection = connection_of(simulation, -1)
+        simulation.advance(0.9)
+        assert connection_of(simulation, -1) is connection
+        simulation.advance(0.1)
+        assert simulation.server.clients == (0 if way == "quit" else 1)
 
 
 @pytest.mark.parametrize("way", ["refused", "quit"])

@@ -222,6 +222,17 @@ def test_the_minute_passes_in_a_second(tmp_path: Path, monkeypatch, capsys) -> N
     assert without_times(capsys.readouterr().out) == without_times(shown) + "\n"
 
 
+def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
+    (tmp_path / "idle.py").write_text(block(TARGETS, "async def serve"))
+    (tmp_path / "idle.chat").write_text(block(TARGETS, "title: after a minute of silence"))
+    command = re.search(r"`harness (play idle\.chat[^`]*)`", page(TARGETS))
+    assert command is not None
+    assert "1 passed" in output(tmp_path, f"harness {command[1]}")
+    server = tmp_path / "idle.py"
+    server.write_text(server.read_text().replace("IDLE_S = 60", "IDLE_S = 59"))
+    assert "1 failed" in output(tmp_path, f"harness {command[1]}")
+
+
 # --- options ------------------------------------------------------------------------------------------------
 
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gevent.server import StreamServer
 
-from harness import Address, Command, Fence, InProcess, ServerSpec, Stage, TargetError, parse, play
+from harness import (
+    Address,
+    Command,
+    Fence,
+    InProcess,
+    InProcessAsyncio,
+    ServerSpec,
+    Stage,
+    Target,
+    TargetError,
+    parse,
+    play,
+)
 from harness.cli import main
 from harness.playing.verdict import Outcome
 from harness.report.styled_text import plain
@@ -198,7 +211,7 @@ def test_a_unix_socket_cannot_be_reset() -> None:
     assert verdict.reason.startswith("reset.chat:2:1: a Unix socket cannot be reset")
 
 
-def test_the_fence_is_exact_in_process(tmp_path: Path) -> None:
+def gevent_server(tmp_path: Path) -> InProcess:
     def serve(spec: ServerSpec) -> Any:
         people: list[Any] = []
 
@@ -215,10 +228,29 @@ def test_the_fence_is_exact_in_process(tmp_path: Path) -> None:
         sock.setblocking(False)
         return StreamServer(sock, talk)
 
-    script = (
-        re.sub(r"fence.*\n\n|bob> QUIT\nbob is closed\n", "", SCRIPT)
-        + "wait 1h\nbob half-closes\nbob is closed\n"
-    )
-    verdict = play(parse(script), InProcess(serve))
+    return InProcess(serve)
+
+
+def asyncio_server(tmp_path: Path) -> InProcessAsyncio:
+    people: list[asyncio.StreamWriter] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        people.append(writer)
+        while line := await reader.readline():
+            for other in people:
+                other.write(line)
+        people.remove(writer)
+        writer.close()
+
+    async def serve(spec: ServerSpec) -> asyncio.Server:
+        return await asyncio.start_unix_server(talk, str(tmp_path / "in-process"))
+
+    return InProcessAsyncio(serve)
+
+
+@pytest.mark.parametrize("target", [gevent_server, asyncio_server])
+def test_the_fence_is_exact_in_process(tmp_path: Path, target: Callable[[Path], Target]) -> None:
+    script = re.sub(r"fence.*\n\n|bob> QUIT\nbob is closed\n", "", SCRIPT)
+    verdict = play(parse(script + "wait 1h\nbob half-closes\nbob is closed\n"), target(tmp_path))
     assert verdict.passed, plain(report(verdict))
     assert verdict.grade is Grade.EXACT

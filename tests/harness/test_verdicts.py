@@ -275,6 +275,27 @@ def test_a_missing_lookalike_is_missed() -> None:
     assert (verdict.failures[0].kind, verdict.failures[0].line) == (FailureKind.MISSING, 6)
 
 
+# --- servers that end while something is awaited -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fence", ["fence: PING -> PONG\n", ""])
+def test_a_server_that_dies_while_a_line_is_awaited_is_a_failure_with_its_exit_status(fence: str) -> None:
+    steps = "ann> LOGIN ann\nann< OK\nann> DIE 150\nann< never\n"
+    for _ in range(3):
+        verdict, text = played(steps, header=f"{fence}within: 5s\n\n")
+        assert verdict.outcome is Outcome.FAILED, text
+        assert verdict.failures[0].kind is FailureKind.SERVER_DIED
+        assert "exited with status 7" in text
+
+
+def test_a_fence_line_that_is_no_longer_answered_is_a_failure_wherever_it_is_noticed() -> None:
+    steps = LOGINS + "ann> MUTE\nbob receives nothing\n"
+    verdict, text = played(steps, header="fence: PING -> PONG\nwithin: 300ms\n\n")
+    assert verdict.outcome is Outcome.FAILED, text
+    assert verdict.failures[0].kind is FailureKind.UNANSWERED
+    assert verdict.failures[0].line == 8
+
+
 # --- exceptions of a server in this process -----------------------------------------------------------------
 
 

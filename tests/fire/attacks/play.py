@@ -38,6 +38,7 @@ _BEFORE_STOP_S, _AFTER_STOP_S = 0.5, 1.0
 _SHORTEST_WINDOW_S = 0.3
 # What a stopped server finds when it goes on.
 _PIECES_WHILE_STOPPED = 8
+_GONE_S = 10.0
 # Newcomers, and those who claim a name.
 _COMING_AND_GOING = 8
 # A client whose socket takes nothing has at most this much to send.
@@ -65,7 +66,7 @@ class Measured:
     names_claimed: int
     names_taken: int
     tracebacks: int
-    # Of the attackers, after all of them have gone.
+    # Of the attackers, some time after all of them have gone.
     connections_left: int
     log_lines: int
     log_bytes_per_s: float
@@ -112,7 +113,7 @@ def play(attack: Attack, *options: str) -> Measured:
         target = stack.enter_context(Target(*options))
         target.reset_peak()
         witnesses = stack.enter_context(Witnesses(target.ports))
-        pair = stack.enter_context(HonestPair(target.address("line")))
+        pair = stack.enter_context(HonestPair(target.address("line"), target.pid))
         witnesses.wait_until_ready()
         load = stack.enter_context(Load())
         return _Trial(attack, target, witnesses, pair, load).run()
@@ -201,7 +202,11 @@ class _Trial:
             return self._dead()
         cpu_after_per_s = (target.cpu_s - cpu_before) / (time.monotonic() - rested)
         self._memory_bytes = max(self._memory_bytes, target.peak_bytes - target.start_bytes)
-        left = max(0, target.descriptors - self._descriptors - _COMING_AND_GOING)
+        # A server that was given too little of the processor gets more time.
+        load.run(_GONE_S, lambda: self._died or not self._connections_left)
+        if self._died:
+            return self._dead()
+        left = self._connections_left
         log_s, log = time.monotonic() - log_began, target.log()
         report = self._witnesses.report()
         return self._measured(
@@ -211,6 +216,10 @@ class _Trial:
     @property
     def _died(self) -> bool:
         return not self._target.alive
+
+    @property
+    def _connections_left(self) -> int:
+        return max(0, self._target.descriptors - self._descriptors - _COMING_AND_GOING)
 
     def _playing(self, number: int) -> _Playing:
         attack = self._attack

@@ -10,6 +10,7 @@ to what was measured. Invariants:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -17,8 +18,9 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -298,13 +300,14 @@ class Search:
         totals.cpu_s += cpu_s - self._cpu_s
         totals.seconds += now - self._began
         path = self._directory / TOTALS
-        all_totals = json.loads(path.read_text()) if path.exists() else {}
-        before = all_totals.setdefault(str(VERSION), {"trials": 0, "cpu_s": 0.0, "seconds": 0.0})
-        before["trials"] += trials
-        before["cpu_s"] = round(before["cpu_s"] + cpu_s - self._cpu_s, 1)
-        before["seconds"] = round(before["seconds"] + now - self._began, 1)
+        with _locked(self._directory):
+            all_totals = json.loads(path.read_text()) if path.exists() else {}
+            before = all_totals.setdefault(str(VERSION), {"trials": 0, "cpu_s": 0.0, "seconds": 0.0})
+            before["trials"] += trials
+            before["cpu_s"] = round(before["cpu_s"] + cpu_s - self._cpu_s, 1)
+            before["seconds"] = round(before["seconds"] + now - self._began, 1)
+            _replace(path, all_totals)
         self._cpu_s, self._began = cpu_s, now
-        _replace(path, all_totals)
 
 
 def summary(outcome: Outcome) -> str:
@@ -318,9 +321,20 @@ def summary(outcome: Outcome) -> str:
     return "\n".join(lines if outcome.findings else [*lines, "no bound was exceeded"])
 
 
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Several searches can add to the same totals."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _replace(path: Path, record: dict[str, Any]) -> None:
     """Write the file whole or not at all."""
-    temporary = path.with_suffix(".part")
+    temporary = path.with_suffix(f".{os.getpid()}.part")
     temporary.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(temporary, path)
 
