@@ -7,7 +7,7 @@ is also a key of pytest's ini file. Importing this must stay cheap: it happens i
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.interception.schedule import Perturbation
     from harness.language.steps import FenceLine
     from harness.playing.pipeline import PlayOptions
+    from harness.stage.transport import TlsTrust
     from harness.targets.choice import TargetChoice
 
 
@@ -128,6 +129,11 @@ OPTIONS = (
            "10s", pytest="--harness-start", ini=True),
     Option("--time", "how many times faster time passes for a server command, for scripts without `time:` (x1)", _PLAYS,
            "x100", pytest="--harness-time", ini=True),
+    Option("--transport", "tls, websocket, websocket /PATH or tls websocket, for scripts without `transport:` (tcp)", _PLAYS,
+           "tls", pytest="--harness-transport", ini=True),
+    Option("--tls-ca", "a file with the certificates that clients accept (those of the system)", _PLAYS, "FILE",
+           pytest="--harness-tls-ca", ini=True),
+    Option("--tls-insecure", "accept any certificate", _PLAYS, action="store_true", pytest="--harness-tls-insecure"),
     Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true"),
     Option("-v", "also list the scripts that pass", "play", dest="verbose", action="store_true"),
     Option("-j", "the number of processes (1)", "play audit explore compare", "N", dest="jobs", type=_positive, default=1),
@@ -218,19 +224,23 @@ def target_choice(options: argparse.Namespace) -> TargetChoice:
 
 def play_options(options: argparse.Namespace) -> PlayOptions:
     """The settings for scripts without their own."""
-    return play_options_of(options.fence, options.within, options.settle, options.start, options.time)
+    texts = {name: getattr(options, name) for name in PLAY_HEADERS}
+    return play_options_of(texts, options.tls_ca, options.tls_insecure)
+
+
+PLAY_HEADERS = ("fence", "within", "settle", "start", "time", "transport")
+"""The options that stand for headers of the same name."""
 
 
 def play_options_of(
-    fence: str | None, within: str | None, settle: str | None, start: str | None, time: str | None
+    texts: Mapping[str, str | None], tls_ca: str | None = None, tls_insecure: bool = False
 ) -> PlayOptions:
-    """The same from the texts of these options; LineError if one is invalid."""
+    """The same from the texts of options that stand for headers; LineError or UsageError if one is invalid."""
     from harness.language.forms import header_line
-    from harness.language.steps import FenceLine, Settle, Start, TimeFactor, Within
+    from harness.language.steps import DefaultTransport, FenceLine, Settle, Start, TimeFactor, Within
     from harness.playing.pipeline import PlayOptions
 
-    made = PlayOptions()
-    texts = {"fence": fence, "within": within, "settle": settle, "start": start, "time": time}
+    made = PlayOptions(tls=_trust(tls_ca, tls_insecure))
     for key, text in texts.items():
         match header_line(f"{key}: {text}") if text else None:
             case FenceLine() as line:
@@ -243,9 +253,28 @@ def play_options_of(
                 made = replace(made, start_s=microseconds / 1_000_000)
             case TimeFactor(factor):
                 made = replace(made, time_factor=factor)
+            case DefaultTransport(transport):
+                made = replace(made, transport=transport)
     return made
+
+
+def _trust(authorities: str | None, insecure: bool) -> TlsTrust:
+    from harness.stage.transport import TlsTrust
+    from harness.targets.choice import UsageError
+
+    if authorities and insecure:
+        raise UsageError("--tls-ca and --tls-insecure contradict each other")
+    trust = TlsTrust(authorities, insecure)
+    if authorities:
+        try:
+            trust.context()
+        except OSError as wrong:
+            raise UsageError(
+                f"--tls-ca {authorities}: no certificates can be read from it ({wrong})"
+            ) from None
+    return trust
 
 
 def fence_line(options: argparse.Namespace) -> FenceLine | None:
     """The fence of scripts that have none."""
-    return play_options_of(options.fence, None, None, None, None).fence
+    return play_options_of({"fence": options.fence}).fence

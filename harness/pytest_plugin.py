@@ -48,8 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time): the header of the `stage` "
-        "fixture, as in a transcript",
+        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time, transport): the header of the "
+        "`stage` fixture, as in a transcript",
     )
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
     if len(modes) > 1:
@@ -218,11 +218,17 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
 def _play_options(config: pytest.Config) -> PlayOptions:
     """How to play, from the options or else from the ini."""
     from harness.language.problems import LineError
-    from harness.options import play_options_of
+    from harness.options import PLAY_HEADERS, play_options_of
+    from harness.targets.choice import UsageError
 
-    names = [f"harness_{name}" for name in ("fence", "within", "settle", "start", "time")]
+    def given(name: str) -> str | None:
+        return config.getoption(f"harness_{name}") or config.getini(f"harness_{name}") or None
+
     try:
-        return play_options_of(*(config.getoption(name) or config.getini(name) or None for name in names))
+        texts = {name: given(name) for name in PLAY_HEADERS}
+        return play_options_of(texts, given("tls_ca"), config.getoption("harness_tls_insecure"))
+    except UsageError as wrong:
+        raise pytest.UsageError(f"harness: {wrong}") from None
     except LineError as error:
         raise pytest.UsageError(f"harness: {error.message}; expected: {error.expected}") from None
 

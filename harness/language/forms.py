@@ -149,9 +149,31 @@ def _read_words(text: str) -> tuple[str, ...]:
     return words
 
 
+_TRANSPORT = re.compile(r"tcp|(?P<tls>tls)|(?P<secure>tls )?(?P<websocket>websocket)(?: (?P<path>/[!-~]*))?")
+_TRANSPORTS = "tcp, tls, websocket, websocket /PATH, tls websocket, or tls websocket /PATH"
+
+
+def _read_transport(text: str) -> steps.Transport:
+    found = _TRANSPORT.fullmatch(text)
+    if found is None:
+        raise LineError(0, f"{text!r} is not a transport", _TRANSPORTS)
+    tls = bool(found["tls"] or found["secure"])
+    return steps.Transport(tls, bool(found["websocket"]), found["path"] or "/")
+
+
+def _write_transport(transport: steps.Transport) -> str:
+    words = ["tls"] * transport.tls + ["websocket"] * transport.websocket
+    if transport.websocket and transport.path != "/":
+        words.append(transport.path)
+    return " ".join(words) or "tcp"
+
+
 _FIELDS = {
     "client": Field(r"\S+", check_client, str, ("a",)),
     "endpoint": Field(r"\S+", str, str, ("ENDPOINT",)),
+    "transport": Field(r".+", _read_transport, _write_transport, ("tls", "websocket")),
+    "detail": Field(r"\S.*", str, str, ("1001",)),
+    "explained": _enum(steps.Ending.REFUSED, steps.Ending.CLOSED),
     "action": _enum(*steps.ConnectionAction),
     "ending": _enum(*steps.Ending),
     "accept": _enum(steps.SocketCall.ACCEPT),
@@ -221,11 +243,16 @@ class Form:
         return BlockHead(self.kind, values) if self._is_block else self.kind(**values, line=number)
 
     def accepts(self, item: Any) -> bool:
-        """Whether this form can write the item: two forms of one kind differ in an enumerated value."""
-        return type(item) is self.kind and all(
-            getattr(item, attribute) in field.values
-            for attribute, field in self._fields.items()
-            if field.values
+        """Whether this form can write the item: two forms of one kind differ in an enumerated value, or one leaves out what
+        the other says."""
+        if type(item) is not self.kind:
+            return False
+        values = {name: getattr(item, name) for name in self._defaults if name not in ("body", "line")}
+        return all(
+            (not self._fields[name].values or value in self._fields[name].values)
+            if name in self._fields
+            else value == self._implied.get(name, self._defaults[name])
+            for name, value in values.items()
         )
 
     def write(self, item: Any) -> str:
@@ -281,8 +308,10 @@ _SENTENCE_FORMS = (
     Form("the clock jumps {microseconds:jump}", steps.ClockJumps, listed=False),
     Form("the server raises {error:exception}", steps.Raises, listed=False),
     Form("{client} connects[ to {endpoint}]", steps.Connects),
+    Form("{client} connects[ to {endpoint}] with {transport}", steps.Connects),
     Form("{client} receives nothing", steps.ReceivesNothing),
     Form("{client} {ending}", steps.Ends),
+    Form("{client} {ending:explained} with {detail}", steps.Ends),
     Form("{client} {action}", steps.Acts),
 )
 _NEAR_MISSES = (
@@ -485,6 +514,11 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     "within": _time_setting(steps.Within),
     "settle": _time_setting(steps.Settle),
     "start": _time_setting(steps.Start),
+    "transport": (
+        steps.DefaultTransport,
+        lambda value: steps.DefaultTransport(_read_transport(value)),
+        lambda setting: _write_transport(setting.transport),
+    ),
     "time": (steps.TimeFactor, _read_factor, lambda time: f"x{time.factor}"),
 }
 _HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}

@@ -73,6 +73,16 @@ class Ending(enum.Enum):
     DISCONNECTED = "is disconnected"
 
 
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """What a connection is made of: TCP or a Unix socket, and perhaps TLS, a WebSocket, or both."""
+
+    tls: bool = False
+    websocket: bool = False
+    path: str = "/"
+    """Of the WebSocket, with its query."""
+
+
 # --- header settings ----------------------------------------------------------------------------------------
 
 
@@ -149,6 +159,13 @@ class TimeFactor(_InFile):
     factor: int
 
 
+@dataclass(frozen=True, slots=True)
+class DefaultTransport(_InFile):
+    """What connections are made of where a step does not say it."""
+
+    transport: Transport
+
+
 # --- actions ------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +173,7 @@ class TimeFactor(_InFile):
 class Connects(_InFile):
     client: str
     endpoint: str | None = None
+    transport: Transport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +281,8 @@ class ReceivesNothing(_InFile):
 class Ends(_InFile):
     client: str
     ending: Ending
+    detail: str = ""
+    """The code and the reason of a WebSocket's end, or the status with which a handshake was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +370,20 @@ FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
 EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
 
-SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start, TimeFactor)
+SETTINGS = (
+    Title,
+    Server,
+    Needs,
+    FenceLine,
+    FenceAfter,
+    Unfenced,
+    LineEnd,
+    Within,
+    Settle,
+    Start,
+    TimeFactor,
+    DefaultTransport,
+)
 
 Setting = (
     Title
@@ -364,6 +397,7 @@ Setting = (
     | Settle
     | Start
     | TimeFactor
+    | DefaultTransport
 )
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
@@ -389,6 +423,7 @@ AnySetting = TypeVar(
     Settle,
     Start,
     TimeFactor,
+    DefaultTransport,
 )
 
 

@@ -39,6 +39,7 @@ from harness.language.steps import (
     Sending,
     SendPattern,
     Together,
+    Transport,
     Wait,
 )
 from harness.language.validation import Plan, Turn, looks_like, received_in
@@ -54,7 +55,6 @@ from harness.playing.comparison import (
     newly_bound,
 )
 from harness.playing.verdict import (
-    ACCEPTED_ENDS,
     ClientTurn,
     FailureKind,
     Interruption,
@@ -62,11 +62,13 @@ from harness.playing.verdict import (
     Overtaken,
     PerformedAction,
     TurnReport,
+    accepts_end,
 )
 from harness.stage.connection import End, SocketTimeout, UnsupportedAction
 from harness.stage.fence import FenceFailed, Grade, NoFenceAnswer
 from harness.stage.stage import Client, Stage
 from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
+from harness.stage.transport import HandshakeFailed
 
 _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
@@ -216,6 +218,8 @@ class Execution:
             return self._interruption(turn, kind, failed.client, self._explained(failed)), None
         except SocketTimeout as late:
             return self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late)), None
+        except HandshakeFailed as refused:
+            return self._interruption(turn, FailureKind.NO_HANDSHAKE, detail=str(refused)), None
         except UnboundName as unbound:
             # Only in a run that is kept going: the line that would have bound it was not received.
             detail = f"${{{unbound.name}}} is not bound"
@@ -294,9 +298,9 @@ class Execution:
 
     def _do(self, located: LocatedAction) -> None:
         match located.step:
-            case Connects(client, endpoint):
+            case Connects(client, endpoint, transport):
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
-                self._connect(located, client, endpoint)
+                self._connect(located, client, endpoint, transport)
             case Together(body):
                 self._send_together(located, [send for send in body if isinstance(send, SENDING)])
             case Wait(microseconds):
@@ -323,10 +327,16 @@ class Execution:
             )
         )
 
-    def _connect(self, located: LocatedAction, name: str, endpoint: str | None = None) -> None:
+    def _connect(
+        self,
+        located: LocatedAction,
+        name: str,
+        endpoint: str | None = None,
+        transport: Transport | None = None,
+    ) -> None:
         client = self._stage.client(name)
         try:
-            client.connect(endpoint)
+            client.connect(endpoint, transport)
         except UnsupportedSpec as wrong:
             raise located.problem(str(wrong), "an endpoint of this target") from None
         self._clients[name] = client
@@ -459,7 +469,7 @@ class Execution:
 
     def _ends_as_expected(self, expected: TurnExpectations) -> bool:
         return all(
-            self._clients[name].end in ACCEPTED_ENDS[ends.ending]
+            accepts_end(ends.ending, ends.detail, self._clients[name].end, self._clients[name].end_detail)
             for name, (ends, _, _) in expected.ends.items()
         )
 
@@ -525,6 +535,8 @@ class Execution:
             ending_line,
             client.end,
             ended_now,
+            ends.detail if ends else "",
+            client.end_detail,
         )
 
     # --- afterwards -----------------------------------------------------------------------------------------
@@ -542,7 +554,7 @@ class Execution:
             if following is not None:
                 self._act(following)
                 self._collect_late_lines(a_turn_later=True)
-        except (TargetError, FenceFailed, SocketTimeout, ScriptError, UnboundName):
+        except (TargetError, FenceFailed, SocketTimeout, HandshakeFailed, ScriptError, UnboundName):
             return
 
     def _collect_late_lines(self, a_turn_later: bool) -> None:

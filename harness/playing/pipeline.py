@@ -18,6 +18,7 @@ from harness.language.forms import header_line
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.script import load
 from harness.language.steps import (
+    DefaultTransport,
     Eol,
     FenceAfter,
     FenceLine,
@@ -29,6 +30,7 @@ from harness.language.steps import (
     Settle,
     Start,
     TimeFactor,
+    Transport,
     Unfenced,
     Within,
 )
@@ -39,6 +41,7 @@ from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, Fence
 from harness.stage.stage import Stage
 from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec, UnsupportedTime
+from harness.stage.transport import TlsTrust
 
 WITHIN_S = 5.0
 
@@ -55,6 +58,8 @@ class PlayOptions:
     settle_s: float = SETTLE_S
     start_s: float | None = None
     time_factor: int = 1
+    transport: Transport = field(default_factory=Transport)
+    tls: TlsTrust = field(default_factory=TlsTrust)
     trust_answers: bool = True
     """Whether the answers to fence lines count at first. They do not where it is known that lines come after them."""
 
@@ -160,7 +165,7 @@ def _all_refused(turns: tuple[TurnReport, ...]) -> bool:
     client_turns = [one for turn in turns for one in turn.client_turns]
     return (
         bool(client_turns)
-        and all(one.end is End.REFUSED for one in client_turns)
+        and all(one.end is End.REFUSED and not one.end_detail for one in client_turns)
         and not all(turn.as_expected for turn in turns)
         and any(not one.as_expected for one in client_turns)
     )
@@ -178,11 +183,19 @@ class _StageSettings:
     eol: Eol = Eol.LF
     within_s: float = WITHIN_S
     settle_s: float = SETTLE_S
+    transport: Transport = field(default_factory=Transport)
+    tls: TlsTrust = field(default_factory=TlsTrust)
 
     @classmethod
     def of_script(cls, script: Script, play_options: PlayOptions) -> _StageSettings:
         spec = ServerSpec(start_s=play_options.start_s, time_factor=play_options.time_factor)
-        settings = cls(spec, within_s=play_options.within_s, settle_s=play_options.settle_s)
+        settings = cls(
+            spec,
+            within_s=play_options.within_s,
+            settle_s=play_options.settle_s,
+            transport=play_options.transport,
+            tls=play_options.tls,
+        )
         found: list[Setting | None] = [
             script.setting(Server),
             script.setting(FenceLine) or play_options.fence,
@@ -193,6 +206,7 @@ class _StageSettings:
             script.setting(Settle),
             script.setting(Start),
             script.setting(TimeFactor),
+            script.setting(DefaultTransport),
         ]
         for setting in found:
             if setting is not None:
@@ -217,6 +231,8 @@ class _StageSettings:
                 return replace(self, settle_s=microseconds / 1_000_000)
             case Start(microseconds):
                 return replace(self, spec=replace(self.spec, start_s=microseconds / 1_000_000))
+            case DefaultTransport(transport):
+                return replace(self, transport=transport)
             case TimeFactor(factor):
                 return replace(self, spec=replace(self.spec, time_factor=factor))
             case _:
@@ -227,7 +243,14 @@ class _StageSettings:
         if fence is not None:
             fence = replace(fence, after=self.fence_after, unfenced=frozenset(self.unfenced))
         return Stage(
-            target, self.spec, fence=fence, eol=self.eol.wire, within=self.within_s, settle=self.settle_s
+            target,
+            self.spec,
+            fence=fence,
+            eol=self.eol.wire,
+            within=self.within_s,
+            settle=self.settle_s,
+            transport=self.transport,
+            trust=self.tls,
         )
 
 

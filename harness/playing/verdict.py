@@ -30,6 +30,11 @@ ACCEPTED_ENDS: Mapping[Ending, frozenset[End]] = {
 """The real ends that each ending of the script accepts."""
 
 
+def accepts_end(ending: Ending, detail: str, end: End, end_detail: str) -> bool:
+    """Whether a connection ended as the script says. `is disconnected` accepts any detail."""
+    return end in ACCEPTED_ENDS[ending] and (ending is Ending.DISCONNECTED or detail == end_detail)
+
+
 class Outcome(enum.Enum):
     PASSED = "passed"
     FAILED = "failed"
@@ -64,6 +69,7 @@ class FailureKind(enum.Enum):
     UNANSWERED = "got no answer to the fence line"
     NEVER_IDLE = "never became idle"
     TIMED_OUT = "was kept waiting by the server"
+    NO_HANDSHAKE = "could not finish the handshake"
     UNSENDABLE = "could not send the line"
     SERVER_DIED = "lost its server"
     RAISED = "met an exception"
@@ -99,11 +105,16 @@ class ClientTurn:
     end: End = End.OPEN
     ended_now: bool = False
     """The connection ended in this turn, and not by an action of the client itself."""
+    ending_detail: str = ""
+    """The code that the script expects."""
+    end_detail: str = ""
 
     @property
     def ended_as_expected(self) -> bool:
         """Whether the connection ended as the script says."""
-        return self.ending is not None and self.end in ACCEPTED_ENDS[self.ending]
+        return self.ending is not None and accepts_end(
+            self.ending, self.ending_detail, self.end, self.end_detail
+        )
 
     @property
     def as_expected(self) -> bool:
@@ -206,7 +217,9 @@ class Failure:
     expected: Expectation | None = None
     received: bytes | None = None
     ending: Ending | None = None
+    ending_detail: str = ""
     end: End | None = None
+    end_detail: str = ""
     at_s: float | None = None
     detail: str = ""
     via: tuple[CallSite, ...] = ()
@@ -345,7 +358,9 @@ def _failures_of(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Itera
             client_turn.ending_line or turn.last_line,
             turn.number,
             ending=client_turn.ending,
+            ending_detail=client_turn.ending_detail,
             end=client_turn.end,
+            end_detail=client_turn.end_detail,
             at_s=turn.now_s,
         )
 
@@ -396,10 +411,10 @@ def _end_kind(client_turn: ClientTurn) -> FailureKind | None:
         if not client_turn.ended_now:
             return None
         return FailureKind.REFUSED_ENTRY if end is End.REFUSED else FailureKind.LOST_CONNECTION
-    if end in ACCEPTED_ENDS[expected]:
+    if client_turn.ended_as_expected:
         return None
-    if expected is Ending.REFUSED:
+    if expected is Ending.REFUSED and end is not End.REFUSED:
         return FailureKind.NOT_REFUSED
-    if end is End.REFUSED:
+    if end is End.REFUSED and expected is not Ending.REFUSED:
         return FailureKind.REFUSED_ENTRY
     return FailureKind.STILL_OPEN if end is End.OPEN else FailureKind.WRONG_END

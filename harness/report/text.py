@@ -15,7 +15,7 @@ from harness.language.steps import Receive, ReceiveBytes, ReceivePattern
 from harness.playing.comparison import Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, TurnReport, Verdict
 from harness.report.hints import hints
-from harness.report.lanes import END_WORDS, as_received, lanes, received_text
+from harness.report.lanes import END_WORDS, as_received, lanes, received_text, with_detail
 from harness.report.styled_text import Line, Span, Tone, cut, padded, width, wrapped
 from harness.stage.connection import End
 from harness.stage.fence import Grade
@@ -27,6 +27,7 @@ _NOTHING_TO_PASTE = (
     FailureKind.SERVER_DIED,
     FailureKind.UNANSWERED,
     FailureKind.NEVER_IDLE,
+    FailureKind.NO_HANDSHAKE,
     FailureKind.DISAGREED,
     FailureKind.RAISED,
     FailureKind.NOT_RAISED,
@@ -246,6 +247,9 @@ def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> I
     match failure.kind:
         case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
             yield pair("reason", failure.detail, Tone.BAD)
+        case FailureKind.NO_HANDSHAKE:
+            yield pair("expected", "a handshake", Tone.WARNING)
+            yield pair("actual", failure.detail, Tone.BAD)
         case FailureKind.TIMED_OUT:
             yield pair("expected", "the server accepts connections and reads", Tone.WARNING)
             yield pair("actual", failure.detail, Tone.BAD)
@@ -271,8 +275,10 @@ def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> I
             | FailureKind.NOT_REFUSED
             | FailureKind.REFUSED_ENTRY
         ):
-            expected = failure.ending.value if failure.ending else "is connected"
-            actual = END_WORDS.get(failure.end or End.OPEN, "is connected")
+            expected = (
+                with_detail(failure.ending.value, failure.ending_detail) if failure.ending else "is connected"
+            )
+            actual = with_detail(END_WORDS.get(failure.end or End.OPEN, "is connected"), failure.end_detail)
             yield pair("expected", f"{failure.client} {expected}", Tone.WARNING)
             yield pair("actual", f"{failure.client} {actual}", Tone.BAD, _grade(verdict))
         case kind:

@@ -12,9 +12,12 @@ Tests in Python use it directly; `playing` plays scripts on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import cache
+from typing import TYPE_CHECKING
 
+from harness.language.steps import Transport
 from harness.stage.connection import Connection, End, Inbox
 from harness.stage.fence import (
     MOMENTS,
@@ -30,8 +33,12 @@ from harness.stage.fence import (
     QuietFence,
     hides_traceback,
 )
-from harness.stage.kernel import SocketAddress, SocketDiagnostics
+from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
 from harness.stage.target import RunningServer, ServerError, ServerSpec, Target, TargetError, address_of
+from harness.stage.transport import Plain, TlsTrust
+
+if TYPE_CHECKING:
+    import ssl
 
 __tracebackhide__ = hides_traceback
 _DYING_S = 0.05
@@ -45,7 +52,8 @@ class Stage:
     """A context manager: the server runs inside, and everything has ended on leaving.
 
     `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing must come before
-    a server counts as quiet, where time is real.
+    a server counts as quiet, where time is real. `transport` is what connections are made of unless `connect` says
+    otherwise, and `trust` which certificates they accept.
     """
 
     def __init__(
@@ -57,6 +65,8 @@ class Stage:
         eol: bytes = b"\n",
         within: float = 5.0,
         settle: float = SETTLE_S,
+        transport: Transport = Transport(),  # noqa: B008  # frozen
+        trust: TlsTrust = TlsTrust(),  # noqa: B008  # frozen
     ) -> None:
         self.eol = eol
         self.within_s = within
@@ -64,6 +74,8 @@ class Stage:
         self._target = target
         self._spec = spec
         self._fence_line = fence
+        self._transport = transport
+        self._tls_context = cache(trust.context)
         self._clients: dict[str, Client] = {}
         self._waited_s = self._anchor_s = self._margin_s = 0.0
 
@@ -117,7 +129,13 @@ class Stage:
 
     def new_connection(self, client: Client) -> Connection:
         introduction = self._fence_line.after.encode() if self._fence_line is not None else b""
-        return Connection(client.name, client.inbox, self.loop, self._kernel, self.within_s, introduction)
+        return Connection(
+            client.name, client.inbox, self.loop, self._kernel, self.within_s, introduction, self.eol
+        )
+
+    def new_transport(self, transport: Transport | None, address: SocketAddress) -> Plain:
+        """What a new connection to this address is made of; by default what all connections of the stage are."""
+        return _made(transport or self._transport, address, self._tls_context)
 
     def address(self, endpoint: str | None) -> SocketAddress:
         """The address of an endpoint; by default of the first that the script requires."""
@@ -281,7 +299,12 @@ class Client:
     def end(self) -> End:
         return self.connection.end
 
-    def connect(self, endpoint: str | None = None) -> None:
+    @property
+    def end_detail(self) -> str:
+        """The code of a WebSocket's end, or the status of a refused handshake."""
+        return self.connection.end_detail
+
+    def connect(self, endpoint: str | None = None, transport: Transport | None = None) -> None:
         """Open a new connection. A refusal is not an error: `end` shows it."""
         address = self._stage.address(endpoint)
         self._stage.acts()
@@ -289,7 +312,7 @@ class Client:
             self.connection.close()
             self.connection = self._stage.new_connection(self)
             self._split = False
-        self.connection.open(address)
+        self.connection.open(address, self._stage.new_transport(transport, address))
 
     def send(self, line: str) -> None:
         """Send the line and return once the server has processed it."""
@@ -404,3 +427,21 @@ class Client:
         self._stage.loop.pause(left_s)
         self._stage.require_alive()
         return True
+
+
+def _made(transport: Transport, address: SocketAddress, context: Callable[[], ssl.SSLContext]) -> Plain:
+    """A new transport for one connection to this address."""
+    name, host = "localhost", "localhost"
+    if not is_unix(address):
+        name = address[0]
+        host = f"[{name}]:{address[1]}" if ":" in name else f"{name}:{address[1]}"
+    made = Plain()
+    if transport.websocket:
+        from harness.stage.websocket import WebSocket
+
+        made = WebSocket(host, transport.path)
+    if transport.tls:
+        from harness.stage.tls import Tls
+
+        made = Tls(context(), name, made)
+    return made

@@ -23,6 +23,7 @@ from harness.language.steps import (
     Comment,
     ConnectionAction,
     Connects,
+    DefaultTransport,
     Define,
     Ending,
     Ends,
@@ -49,6 +50,7 @@ from harness.language.steps import (
     TimeFactor,
     Title,
     Together,
+    Transport,
     Unfenced,
     Wait,
     Within,
@@ -91,16 +93,23 @@ sends = (
 comments = st.builds(Comment, literals)
 errors = st.sampled_from(sorted(errno.errorcode.values()))
 client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
+transports = st.builds(
+    lambda tls, websocket, path: Transport(tls, websocket, path if websocket else "/"),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["/", "/chat", "/a?b=c"]),
+)
 plain = (
     sends
     | receives
     | comments
     | st.builds(Blank)
-    | st.builds(Connects, names, st.none() | words)
+    | st.builds(Connects, names, st.none() | words, st.none() | transports)
     | st.builds(ReceivesNothing, names)
     | st.builds(Acts, names, st.sampled_from(ConnectionAction))
     | st.builds(Raises, st.sampled_from(["ValueError", "_Odd1"]))
     | st.builds(Ends, names, st.sampled_from(Ending))
+    | st.builds(Ends, names, st.sampled_from([Ending.CLOSED, Ending.REFUSED]), words)
     | st.builds(Wait, microseconds)
     | st.builds(CallFails, st.just(SocketCall.ACCEPT), st.none(), errors, st.integers(1, 9))
     | st.builds(CallFails, client_calls, names, errors, st.integers(1, 9))
@@ -146,6 +155,7 @@ settings = st.tuples(
     st.builds(Settle, st.integers(1, 60_000_000)),
     st.builds(Start, st.integers(1, 60_000_000)),
     st.builds(TimeFactor, st.integers(1, 1000)),
+    st.builds(DefaultTransport, transports),
     st.builds(FenceAfter, words),
     st.builds(Unfenced, st.lists(names, min_size=1, unique=True).map(tuple)),
     st.just(FenceLine()),
