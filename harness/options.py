@@ -100,6 +100,8 @@ OPTIONS = (
            is_target=True, pytest="--harness-connect", ini=True),
     Option("--app", "a gevent or asyncio server in this process", _TARGET, "MODULE:FACTORY",
            is_target=True, pytest="--harness-app", ini=True),
+    Option("--node", "a process of a server that has several; {port:b} becomes the port of node b; once for each node",
+           _TARGET, "NAME='CMD'", dest="nodes", action="append", is_target=True),
     Option("--ready", "an output line that says where the server listens, in a group (?P<port>…), (?P<path>…) or one named "
            f"after an endpoint; {_NAMED}", _TARGET, "REGEX", default=[], action="append"),
     Option("--shared", "one server for all scripts, instead of one for each", _TARGET, action="store_true"),
@@ -219,6 +221,7 @@ def target_choice(options: argparse.Namespace) -> TargetChoice:
         options.shared,
         tuple(options.ready),
         frozenset(options.features.split()),
+        tuple(options.nodes or ()),
     )
 
 

@@ -19,6 +19,7 @@ from harness.language.patterns import bind
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
     NAME,
+    NODE_STEPS,
     PARAMETER,
     RECEIVING,
     RESERVED,
@@ -48,6 +49,7 @@ from harness.language.steps import (
 
 StepType = TypeVar("StepType", covariant=True)
 _WITH_CLIENT = (CallFails, CallTakes, Connects, Acts, Ends, *RECEIVING, ReceivesNothing, *SENDING)
+_WITH_NAMES = (*_WITH_CLIENT, *NODE_STEPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +259,14 @@ class _Expander:
 
 def _bound(step: Step, script: Script, scope: _Scope):  # type: ignore[no-untyped-def]
     """The step with the scope's values in place of its parameters."""
-    if not scope.values or not isinstance(step, _WITH_CLIENT):
+    if not scope.values or not isinstance(step, _WITH_NAMES):
         return step
     if isinstance(step, (SendPattern, ReceivePattern)):
         step = replace(step, pattern=bind(step.pattern, scope.values))
     if isinstance(step, Connects) and step.endpoint is not None and step.endpoint in scope.values:
         step = replace(step, endpoint=scope.values[step.endpoint])
+    if isinstance(step, NODE_STEPS):
+        return replace(step, node=scope.values.get(step.node, step.node))
     if step.client is not None and step.client in scope.values:
         client = scope.values[step.client]
         if not NAME.fullmatch(client) or client in RESERVED:

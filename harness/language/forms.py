@@ -114,6 +114,10 @@ def _write_amount(most: int | None) -> str:
     return "nothing" if most == 0 else f"{most} byte{'' if most == 1 else 's'}"
 
 
+def _read_size(text: str) -> int:
+    return _read_count(text.split()[0])
+
+
 def _read_jump(text: str) -> int:
     back = text.startswith("back ")
     microseconds = parse_duration(text.removeprefix("back "), 5 if back else 0)
@@ -171,6 +175,10 @@ def _write_transport(transport: steps.Transport) -> str:
 _FIELDS = {
     "client": Field(r"\S+", check_client, str, ("a",)),
     "endpoint": Field(r"\S+", str, str, ("ENDPOINT",)),
+    "node": Field(r"[A-Za-z][A-Za-z0-9_]*", str, str, ("b",)),
+    "fate": _enum(*steps.NodeFate),
+    "change": _enum(*steps.LinkChange),
+    "size": Field(r"[0-9]+ bytes?", _read_size, _write_amount, ("1 byte",)),
     "transport": Field(r".+", _read_transport, _write_transport, ("tls", "websocket")),
     "detail": Field(r"\S.*", str, str, ("1001",)),
     "explained": _enum(steps.Ending.REFUSED, steps.Ending.CLOSED),
@@ -305,6 +313,10 @@ _SENTENCE_FORMS = (
     ),
     Form("{call} {client} fails with {error}[ {times:count} times]", steps.CallFails, listed=False),
     Form("{call} {client} takes {most:amount}", steps.CallTakes, listed=False),
+    Form("node {node} is {fate}", steps.NodeChanges, listed=False),
+    Form("the link of node {node} is {change}", steps.LinkChanges, listed=False),
+    Form("the link of node {node} is delayed {microseconds:duration}", steps.LinkDelays, listed=False),
+    Form("the link of node {node} is split into {size}", steps.LinkSplits, listed=False),
     Form("the clock jumps {microseconds:jump}", steps.ClockJumps, listed=False),
     Form("the server raises {error:exception}", steps.Raises, listed=False),
     Form("{client} connects[ to {endpoint}]", steps.Connects),
@@ -315,6 +327,16 @@ _SENTENCE_FORMS = (
     Form("{client} {action}", steps.Acts),
 )
 _NEAR_MISSES = (
+    (
+        re.compile(r"node \w+ is (?P<at>.+)"),
+        "this cannot happen to a node",
+        "killed, stopped, continued or started",
+    ),
+    (
+        re.compile(r"the link of node \w+ is (?P<at>.+)"),
+        "this cannot happen to a link",
+        "cut, blocked, restored, delayed 50ms, or split into 1 byte",
+    ),
     (
         re.compile(r"accepting (?P<at>\S+) (?:fails with|takes) .+"),
         "accepting concerns no client in particular",

@@ -64,6 +64,25 @@ class SocketCall(enum.Enum):
     SEND = "sending to"
 
 
+class NodeFate(enum.Enum):
+    """What happens to a process of the target."""
+
+    KILLED = "killed"
+    STOPPED = "stopped"
+    CONTINUED = "continued"
+    STARTED = "started"
+
+
+class LinkChange(enum.Enum):
+    """What happens to the link of a node as a whole."""
+
+    CUT = "cut"
+    """Its connections are reset, and each new one is closed."""
+    BLOCKED = "blocked"
+    """Nothing passes, and no connection ends."""
+    RESTORED = "restored"
+
+
 class Ending(enum.Enum):
     """How a script says that a connection ended."""
 
@@ -246,6 +265,38 @@ class ClockJumps(_InFile):
     microseconds: int
 
 
+@dataclass(frozen=True, slots=True)
+class NodeChanges(_InFile):
+    node: str
+    fate: NodeFate
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanges(_InFile):
+    node: str
+    change: LinkChange
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDelays(_InFile):
+    """Everything that arrives at the link from here on is passed on that much later."""
+
+    node: str
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSplits(_InFile):
+    """Everything that arrives at the link from here on is passed on in pieces of at most this size."""
+
+    node: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"nothing can be split into pieces of {self.size} bytes")
+
+
 # --- expectations -------------------------------------------------------------------------------------------
 
 
@@ -367,7 +418,9 @@ class Include(_InFile):
 SENDING = (Send, SendBytes, SendPattern)
 RECEIVING = (Receive, ReceiveBytes, ReceivePattern)
 FAULTS = (CallFails, CallTakes, ClockJumps)
-ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
+LINK_STEPS = (LinkChanges, LinkDelays, LinkSplits)
+NODE_STEPS = (NodeChanges, *LINK_STEPS)
+ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS, *NODE_STEPS)
 EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
 
 SETTINGS = (
@@ -403,7 +456,9 @@ Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
 Fault = CallFails | CallTakes | ClockJumps
-ActionStep = Connects | Sending | Acts | Wait | Together | Fault
+LinkStep = LinkChanges | LinkDelays | LinkSplits
+NodeStep = NodeChanges | LinkStep
+ActionStep = Connects | Sending | Acts | Wait | Together | Fault | NodeStep
 ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder
 TogetherItem = Sending | Layout
 AnyOrderItem = Receiving | Layout

@@ -22,6 +22,7 @@ from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
     ACTION_STEPS,
     EXPECTATION_STEPS,
+    NODE_STEPS,
     RECEIVING,
     SENDING,
     ActionStep,
@@ -37,6 +38,8 @@ from harness.language.steps import (
     FenceAfter,
     FenceLine,
     Item,
+    NodeChanges,
+    NodeFate,
     Raises,
     Receive,
     ReceiveBytes,
@@ -78,6 +81,11 @@ class Plan:
                     case CallFails() | CallTakes() | ClockJumps() | Acts(_, ConnectionAction.VANISHES):
                         return located
         return None
+
+    def first_node_step(self) -> Located[ActionStep] | None:
+        """The first step that needs a target of nodes."""
+        found = (one for turn in self.turns for one in turn.actions if isinstance(one.step, NODE_STEPS))
+        return next(found, None)
 
     def first_raise(self) -> Located[ExpectationStep] | None:
         """The first step that expects an exception of the server's own code."""
@@ -234,6 +242,15 @@ _LEAVING = {
 }
 
 
+_BEFORE = {
+    NodeFate.KILLED: (NodeFate.STARTED, NodeFate.STOPPED),
+    NodeFate.STOPPED: (NodeFate.STARTED,),
+    NodeFate.CONTINUED: (NodeFate.STOPPED,),
+    NodeFate.STARTED: (NodeFate.KILLED,),
+}
+"""What a node must be for something to happen to it."""
+
+
 class _Connection(enum.Enum):
     OPEN = enum.auto()
     HALF_CLOSED = enum.auto()
@@ -252,6 +269,7 @@ class _Checker:
 
     def __init__(self) -> None:
         self.clients: dict[str, _State] = {}
+        self._nodes: dict[str, NodeFate] = {}
         self._bound: set[str] = set()
         self._received: dict[str, int] = {}
         self._silent: dict[str, int] = {}
@@ -280,6 +298,12 @@ class _Checker:
                     self.clients[client] = _State(_Connection.HALF_CLOSED, located.line, "half-closed")
                 elif action in _LEAVING:
                     self.clients[client] = _State(_Connection.GONE, located.line, _LEAVING[action])
+            case NodeChanges(node, fate):
+                before = self._nodes.get(node, NodeFate.STARTED)
+                if before not in _BEFORE[fate]:
+                    known = " or ".join(f"`node {node} is {one.value}`" for one in _BEFORE[fate])
+                    raise located.problem(f"node {node} is {before.value} here", f"{known} before it")
+                self._nodes[node] = NodeFate.STARTED if fate is NodeFate.CONTINUED else fate
             case CallFails(_, str(client)) | CallTakes(_, client):
                 self._require_connection(located, client)
             case step if isinstance(step, SENDING):

@@ -33,6 +33,11 @@ from harness.language.steps import (
     Ends,
     Fault,
     FenceLine,
+    LinkChanges,
+    LinkDelays,
+    LinkSplits,
+    NodeChanges,
+    NodeStep,
     ReceiveBytes,
     Send,
     SendBytes,
@@ -309,6 +314,9 @@ class Execution:
             case CallFails() | CallTakes() | ClockJumps():
                 self._note(located, None, write_line(located.step))
                 self._inject(located, located.step)
+            case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
+                self._note(located, None, write_line(located.step))
+                self._change_part(located, located.step)
             case Acts(client, action):
                 self._note(located, client, action.value)
                 try:
@@ -413,6 +421,20 @@ class Execution:
         if action in (ConnectionAction.CLOSES, ConnectionAction.ABORTS, ConnectionAction.VANISHES):
             self._departed.add(client.name)
         self._unfenced = [client]
+        self._sent_line = False
+
+    def _change_part(self, located: LocatedAction, step: NodeStep) -> None:
+        """Change a node or its link."""
+        server = self._stage.server
+        try:
+            if isinstance(step, NodeChanges):
+                server.change_node(step)
+            else:
+                server.change_link(step)
+        except UnsupportedSpec as wrong:
+            raise located.problem(str(wrong), "a node of this target") from None
+        self._stage.acts()
+        self._unfenced = []
         self._sent_line = False
 
     def _inject(self, located: LocatedAction, fault: Fault) -> None:
@@ -576,6 +598,8 @@ def _acting(actions: Iterable[LocatedAction]) -> list[str]:
     for located in actions:
         match located.step:
             case Wait() | CallFails() | CallTakes() | ClockJumps():
+                pass
+            case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
                 pass
             case Together(body):
                 names.update((send.client, None) for send in body if isinstance(send, SENDING))

@@ -46,7 +46,7 @@ from harness.stage.transport import TlsTrust
 WITHIN_S = 5.0
 
 # The features of the harness's own targets; others can have more.
-_FEATURES = frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"})
+_FEATURES = frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults", "nodes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +291,12 @@ def _with_faults(plan: Plan, target: Target) -> Target:
         raise raises.problem(
             f"{target} does not show what its code raises",
             "a server in this process; `needs: in-process` in the header skips the script elsewhere",
+        )
+    part = plan.first_node_step()
+    if part is not None and "nodes" not in target.features:
+        raise part.problem(
+            f"{target} has no nodes",
+            "a target of nodes (--node NAME='CMD'); `needs: nodes` in the header skips the script elsewhere",
         )
     fault = plan.first_fault()
     if fault is None:

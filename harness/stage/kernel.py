@@ -10,10 +10,13 @@ from __future__ import annotations
 import enum
 import fcntl
 import importlib
+import signal
 import socket
 import struct
 import sys
 import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 
@@ -24,6 +27,16 @@ def original(module: str, name: str) -> Any:
     if monkey is not None:
         return monkey.get_original(module, name)
     return getattr(importlib.import_module(module), name)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold back the signals whose handlers raise, such as Ctrl-C, until what is done inside is complete."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 RealSocket: Any = original("socket", "socket")

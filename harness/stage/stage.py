@@ -95,10 +95,12 @@ class Stage:
         self._stack.close()
 
     def _make_fence(self) -> ExactFence | AnswerFence | QuietFence:
-        self._quiet = QuietFence(self.loop, self._connections, self.within_s, self.settle_s)
+        self._quiet = QuietFence(
+            self.loop, self._connections, self.within_s, self.settle_s, lambda: self.server.extra_quiet_s
+        )
         if self.loop.virtual:
             return ExactFence(self.loop, self._quiet)
-        if self._fence_line is not None:
+        if self._fence_line is not None and self.server.one_at_a_time:
             return AnswerFence(
                 self._fence_line, self.eol, self.loop, self._connections, self.within_s, self.settle_s
             )

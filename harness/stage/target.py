@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from harness.language.steps import Fault
+from harness.language.steps import Fault, LinkStep, NodeChanges
 from harness.stage.connection import Connection
 from harness.stage.event_loop import Clock, EventLoop, RealClock
 from harness.stage.kernel import SocketAddress, is_unix
@@ -91,6 +91,19 @@ class RunningServer:
     def take_errors(self) -> tuple[ServerError, ...]:
         """The exceptions that the server's code raised and did not handle since the last call, where that is known."""
         return ()
+
+    one_at_a_time = True
+    """Whether an answer to a fence line can prove anything: several processes deliver to each other in no order with it."""
+    extra_quiet_s: float = 0.0
+    """How much longer than usual nothing must come before this server counts as quiet, because of delays between its parts."""
+
+    def change_node(self, step: NodeChanges) -> None:
+        """Kill, stop, continue or start a process of the target."""
+        raise UnsupportedSpec("this target has no nodes")
+
+    def change_link(self, step: LinkStep) -> None:
+        """Cut, block, delay, split or restore what passes to a node."""
+        raise UnsupportedSpec("this target has no nodes")
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:
         """Inject this fault into the server from now on."""

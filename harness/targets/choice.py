@@ -34,9 +34,13 @@ class TargetChoice:
     shared: bool = False
     ready: tuple[str, ...] = ()
     features: frozenset[str] = frozenset()
+    nodes: tuple[str, ...] = ()
+    """NAME=COMMAND for each."""
 
     def target(self) -> Target:
         """Make the target."""
+        if self.nodes:
+            return self._of_nodes()
         if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:
             raise UsageError("name one target: a server command, an address or an app")
         if self.server is not None:
@@ -49,6 +53,21 @@ class TargetChoice:
         if self.connect is not None:
             return _address(self.connect, self.features)
         return self._in_process(self.app or "")
+
+    def _of_nodes(self) -> Target:
+        from harness.targets.nodes import Nodes
+
+        commands: dict[str, str] = {}
+        for text in self.nodes:
+            name, equals, command = text.partition("=")
+            if not equals or not command or name in commands:
+                why = f"node {name} twice" if name in commands else f"{text!r} names no node and its command"
+                raise UsageError(f"{why}; expected --node NAME='COMMAND {{port}}' for each")
+            commands[name] = command
+        try:
+            return Nodes(commands, features=self.features)
+        except ValueError as wrong:
+            raise UsageError(str(wrong)) from None
 
     def _in_process(self, name: str) -> Target:
         loop, rest = _loop_of(name)

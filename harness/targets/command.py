@@ -19,13 +19,13 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import shorten
 from typing import Any
 
 from harness.stage.event_loop import RealTime
-from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics, original
+from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics, original, signals_held
 from harness.stage.target import (
     ONLY,
     RunningServer,
@@ -50,9 +50,7 @@ OUTPUT_BYTES = 16_000_000
 
 END_WITHIN_S = 2.0
 
-_HOLE = re.compile(
-    r"\{(?P<kind>port|socket)(?::(?P<endpoint>\w+))?\}|\{(?P<option>\w+)=(?P<default>[^{}]*)\}"
-)
+HOLE = re.compile(r"\{(?P<kind>port|socket)(?::(?P<endpoint>\w+))?\}|\{(?P<option>\w+)=(?P<default>[^{}]*)\}")
 _SHELL = frozenset("|&;<>()$`*?~#\n")
 _ASSIGNMENT = re.compile(r"\w+=")
 _LOOPBACKS = ("127.0.0.1", "::1")
@@ -69,7 +67,7 @@ _spawnp: Any = original("os", "posix_spawnp")
 _waitpid: Any = original("os", "waitpid")
 
 
-_Place = int | str
+Place = int | str
 """A port of this machine, or the path of a Unix socket."""
 
 _Kept = tuple[int, tuple[tuple[str, str], ...]]
@@ -99,7 +97,7 @@ class Command(Target):
     ) -> None:
         self._command = command
         self._text = command if isinstance(command, str) else shlex.join(command)
-        holes = list(_HOLE.finditer(self._text))
+        holes = list(HOLE.finditer(self._text))
         self._kinds: dict[str, str] = {}
         """`port` or `socket`, by endpoint."""
         for hole in holes:
@@ -186,7 +184,7 @@ class Command(Target):
             return process, addresses
         raise AssertionError("the last try returns or raises")
 
-    def _places(self) -> tuple[Mapping[str, _Place], str]:
+    def _places(self) -> tuple[Mapping[str, Place], str]:
         """Where the server is to listen, by endpoint, and the folder of its Unix sockets, if there are any."""
         folder = tempfile.mkdtemp(prefix="harness-") if "socket" in self._kinds.values() else ""
         return {
@@ -194,19 +192,14 @@ class Command(Target):
             for endpoint, kind in self._kinds.items()
         }, folder
 
-    def _argv(self, places: Mapping[str, _Place], options: Mapping[str, str]) -> list[str]:
+    def _argv(self, places: Mapping[str, Place], options: Mapping[str, str]) -> list[str]:
         def fill(hole: re.Match[str]) -> str:
             return options[hole["option"]] if hole["option"] else str(places[hole["endpoint"] or ONLY])
 
-        if not isinstance(self._command, str):
-            return [_HOLE.sub(fill, word) for word in self._command]
-        text = _HOLE.sub(fill, self._command)
-        if _SHELL & set(text) or _ASSIGNMENT.match(text):
-            return ["/bin/sh", "-c", text]
-        return shlex.split(text)
+        return filled(self._command, fill)
 
     def _wait(
-        self, process: Process, places: Mapping[str, _Place], within_s: float
+        self, process: Process, places: Mapping[str, Place], within_s: float
     ) -> Mapping[str, SocketAddress]:
         """Wait until it has written its ready lines, where it has any, and listens where it should."""
         deadline = time.monotonic() + within_s
@@ -218,7 +211,7 @@ class Command(Target):
                 if announced is None:
                     announced = self._announced(process.output())
                 if announced is not None:
-                    listening = {name: _listens(kernel, place) for name, place in places.items()}
+                    listening = {name: listens(kernel, place) for name, place in places.items()}
                     found = {**listening, **announced}
                     known = {name: address for name, address in found.items() if address}
                     if len(known) == len(found):
@@ -250,7 +243,7 @@ class Command(Target):
             found.update(_named(match))
         return found or ({ONLY: None} if matches and self._kinds else None)
 
-    def _too_late(self, silent: bool, places: Mapping[str, _Place], within_s: float) -> str:
+    def _too_late(self, silent: bool, places: Mapping[str, Place], within_s: float) -> str:
         if silent and self._ready == (READY,):
             return (
                 f"{self} has no {{port}}: put it where the port belongs, or name the line in which the server tells its"
@@ -265,6 +258,16 @@ class Command(Target):
             where = (f"port {one}" if isinstance(one, int) else one for one in places.values())
             did = f"did not listen on {', '.join(where)}"
         return f"{self} {did} within {within_s:g} s"
+
+
+def filled(command: str | Sequence[str], fill: Callable[[re.Match[str]], str]) -> list[str]:
+    """The words of a command whose holes are filled; a text that needs a shell is given to one."""
+    if not isinstance(command, str):
+        return [HOLE.sub(fill, word) for word in command]
+    text = HOLE.sub(fill, command)
+    if _SHELL & set(text) or _ASSIGNMENT.match(text):
+        return ["/bin/sh", "-c", text]
+    return shlex.split(text)
 
 
 class _CommandServer(RunningServer):
@@ -312,7 +315,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _listens(kernel: SocketDiagnostics, place: _Place) -> SocketAddress | None:
+def listens(kernel: SocketDiagnostics, place: Place) -> SocketAddress | None:
     """The address on this machine at which a process listens on the port, or on the socket of this path."""
     if isinstance(place, str):
         return (place,) if kernel.listens((place,)) else None
@@ -349,27 +352,33 @@ class Process:
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
+        self.pid, self._pidfd = 0, -1
         try:
-            self.pid: int = _spawnp(
-                argv[0],
-                list(argv),
-                {**os.environ, **environment},
-                file_actions=actions,
-                setsid=True,
-                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
-                setsigmask=[],
-            )
+            with signals_held():
+                self.pid = _spawnp(
+                    argv[0],
+                    list(argv),
+                    {**os.environ, **environment},
+                    file_actions=actions,
+                    setsid=True,
+                    setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
+                    setsigmask=[],
+                )
+                files = fast_time.shared_memory(self.pid) if self._fast else []
+                self._watchdog, self._leash = _watch(self.pid, [*files, *([folder] if folder else ())])
+                self._pidfd = os.pidfd_open(self.pid)
         except OSError as error:
+            if self.pid:
+                self.signal(signal.SIGKILL)
+                self._reap()
             self._output.close()
             raise TargetError(f"cannot start {argv[0]!r}: {error.strerror}") from error
+        except BaseException:
+            self.end()  # a signal that was held back
+            raise
         finally:
             os.close(devnull)
             os.close(output)
-        self._pidfd = os.pidfd_open(self.pid)
-        self._watchdog, self._leash = _watch(
-            self.pid,
-            [*(fast_time.shared_memory(self.pid) if self._fast else ()), *([folder] if folder else ())],
-        )
 
     def alive(self, patience_s: float = 0.0) -> bool:
         """Whether it runs. `patience_s`: how long to keep checking, if it is perhaps dying."""
@@ -409,12 +418,12 @@ class Process:
             return
         members = [self.pid, *fast_time.processes(self.pid)] if self._fast else []
         if self.alive():
-            self._signal(signal.SIGTERM)
+            self.signal(signal.SIGTERM)
             if not self._exited(END_WITHIN_S):
-                self._signal(signal.SIGKILL)
+                self.signal(signal.SIGKILL)
                 self._exited(END_WITHIN_S)
             self._reap()
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         fast_time.remove_shared_memory(members)
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -436,7 +445,8 @@ class Process:
         except ChildProcessError:
             self.status = 0  # another SIGCHLD handler took the status; the process has ended
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole group."""
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -456,6 +466,7 @@ def _watch(group: int, files: Sequence[str]) -> tuple[int, int]:
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, watched, 0)],
             setsid=True,
+            setsigmask=[],
         )
     finally:
         os.close(watched)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -231,6 +232,16 @@ def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
     server = tmp_path / "idle.py"
     server.write_text(server.read_text().replace("IDLE_S = 60", "IDLE_S = 59"))
     assert "1 failed" in output(tmp_path, f"harness {command[1]}")
+
+
+def test_the_two_nodes_pass_their_transcript(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("node.py").write_text(block(TARGETS, "tell_the_other_node"))
+    Path("two.chat").write_text(block(TARGETS, "title: what is said while"))
+    command = (
+        block(TARGETS, "$ harness play two.chat").removeprefix("$ harness ").replace("python", sys.executable)
+    )
+    assert main(shlex.split(command)) == 0, capsys.readouterr().out
 
 
 # --- options ------------------------------------------------------------------------------------------------

@@ -32,7 +32,13 @@ from harness.language.steps import (
     FenceLine,
     Include,
     LineEnd,
+    LinkChange,
+    LinkChanges,
+    LinkDelays,
+    LinkSplits,
     Needs,
+    NodeChanges,
+    NodeFate,
     Raises,
     Receive,
     ReceiveBytes,
@@ -93,6 +99,7 @@ sends = (
 comments = st.builds(Comment, literals)
 errors = st.sampled_from(sorted(errno.errorcode.values()))
 client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
+node_names = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True)
 transports = st.builds(
     lambda tls, websocket, path: Transport(tls, websocket, path if websocket else "/"),
     st.booleans(),
@@ -114,6 +121,10 @@ plain = (
     | st.builds(CallFails, st.just(SocketCall.ACCEPT), st.none(), errors, st.integers(1, 9))
     | st.builds(CallFails, client_calls, names, errors, st.integers(1, 9))
     | st.builds(CallTakes, client_calls, names, st.none() | st.integers(0, 99))
+    | st.builds(NodeChanges, node_names, st.sampled_from(NodeFate))
+    | st.builds(LinkChanges, node_names, st.sampled_from(LinkChange))
+    | st.builds(LinkDelays, node_names, microseconds)
+    | st.builds(LinkSplits, node_names, st.integers(1, 9999))
     | st.builds(ClockJumps, st.integers(-10_000_000_000, 10_000_000_000))
 )
 

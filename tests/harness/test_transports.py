@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import Command, InProcessAsyncio, PlayOptions, ServerSpec, Stage, Verdict, parse, play
+from harness import Address, Command, InProcessAsyncio, PlayOptions, ServerSpec, Stage, Verdict, parse, play
 from harness.cli import main
 from harness.language.expansion import expand
 from harness.language.problems import ScriptError
@@ -140,6 +142,28 @@ def test_the_fence_is_exact_over_tls_and_websocket_in_process(certificate: str) 
     assert verdict.grade is Grade.EXACT
 
 
+def test_a_close_notify_is_the_end_whatever_its_connection_does(certificate: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    finished = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with context.wrap_socket(listener.accept()[0], server_side=True) as secure:
+            secure.recv(100)
+            with secure.unwrap():
+                finished.wait(10)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        target = Address(*listener.getsockname())
+        try:
+            passes("transport: tls\n\nalice> bye\nalice is closed\n", target, trusting(certificate))
+        finally:
+            finished.set()
+            server.join()
+
+
 # --- WebSocket ----------------------------------------------------------------------------------------------
 
 
@@ -152,6 +176,11 @@ def test_the_fence_line_is_answered_over_every_transport(certificate: str, words
     options = [f"tls={certificate}"] * ("tls" in words) + ["websocket"] * ("websocket" in words)
     script = f"{PING}transport: {words}\n\nalice> hi\nalice< hi\nbob> hi\nalice< hi\nbob< hi\n"
     assert passes(script, server(*options), trusting(certificate)).grade is Grade.ANSWERED
+
+
+def test_a_binary_message_is_whole_so_a_fence_line_can_follow() -> None:
+    script = f"{PING}transport: websocket\n\nalice> hi\nalice< hi\nalice>> \\x00\\xff\nalice< binary 00ff\n"
+    assert passes(script, server("websocket")).grade is Grade.ANSWERED
 
 
 @pytest.mark.parametrize("size", [125, 126, 65535, 65536, 200_000])
