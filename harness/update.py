@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.language.expansion import expand
+from harness.language.loading import check, read, shown
 from harness.language.parser import parse
 from harness.language.problems import ScriptError
-from harness.language.script import check, read, shown
 from harness.language.steps import (
-    ACTION_STEPS,
+    ActionStep,
     AnyOrder,
     Blank,
     Comment,
@@ -360,4 +360,4 @@ def _with_includes_of(script: Script, after: Script) -> Script:
 
 
 def _actions(script: Script) -> list[object]:
-    return [located.step for located in expand(script).steps if isinstance(located.step, ACTION_STEPS)]
+    return [located.step for located in expand(script).steps if isinstance(located.step, ActionStep)]

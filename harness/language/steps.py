@@ -118,6 +118,22 @@ class Server(_InFile):
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+class TargetKind(enum.Enum):
+    """How a target is named, as the options of the command line name it."""
+
+    SERVER = "server"
+    CONNECT = "connect"
+    APP = "app"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLine(_InFile):
+    """The server that the script is played against where the options name none."""
+
+    kind: TargetKind
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Needs(_InFile):
     features: tuple[str, ...]
@@ -415,31 +431,10 @@ class Include(_InFile):
     script: Script | None = field(default=None, compare=False, repr=False)
 
 
-SENDING = (Send, SendBytes, SendPattern)
-RECEIVING = (Receive, ReceiveBytes, ReceivePattern)
-FAULTS = (CallFails, CallTakes, ClockJumps)
-LINK_STEPS = (LinkChanges, LinkDelays, LinkSplits)
-NODE_STEPS = (NodeChanges, *LINK_STEPS)
-ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS, *NODE_STEPS)
-EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
-
-SETTINGS = (
-    Title,
-    Server,
-    Needs,
-    FenceLine,
-    FenceAfter,
-    Unfenced,
-    LineEnd,
-    Within,
-    Settle,
-    Start,
-    TimeFactor,
-    DefaultTransport,
-)
-
+# The one list of each kind: `isinstance` takes these unions, and `get_args` lists their members.
 Setting = (
     Title
+    | TargetLine
     | Server
     | Needs
     | FenceLine
@@ -462,24 +457,11 @@ ActionStep = Connects | Sending | Acts | Wait | Together | Fault | NodeStep
 ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder
 TogetherItem = Sending | Layout
 AnyOrderItem = Receiving | Layout
-Step = ActionStep | ExpectationStep | Repeat | Call | Layout
+PlainStep = ActionStep | ExpectationStep
+Step = PlainStep | Repeat | Call | Layout
 Item = Step | Define | Include
 
-AnySetting = TypeVar(
-    "AnySetting",
-    Title,
-    Server,
-    Needs,
-    FenceLine,
-    FenceAfter,
-    Unfenced,
-    LineEnd,
-    Within,
-    Settle,
-    Start,
-    TimeFactor,
-    DefaultTransport,
-)
+AnySetting = TypeVar("AnySetting", bound=Setting)
 
 
 @dataclass(frozen=True, slots=True)

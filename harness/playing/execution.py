@@ -22,7 +22,6 @@ from harness.language.forms import write_line
 from harness.language.patterns import UnboundName, fill
 from harness.language.problems import ScriptError
 from harness.language.steps import (
-    SENDING,
     ActionStep,
     Acts,
     CallFails,
@@ -50,10 +49,10 @@ from harness.language.steps import (
 from harness.language.validation import Plan, Turn, looks_like, received_in
 from harness.playing.comparison import (
     Binding,
-    Bindings,
     Entry,
     TurnExpectations,
     TurnMatch,
+    Values,
     align,
     bind_in_order,
     match_turn,
@@ -107,7 +106,7 @@ class Execution:
         """Every client that has ever connected, in that order."""
         self._departed: set[str] = set()
         """Clients whose end needs no report: they left themselves, or an earlier turn reported it."""
-        self._known: Bindings = {}
+        self._known: Values = {}
         self._bindings: dict[str, Binding] = {}
         self._performed: list[PerformedAction] = []
         self._current: LocatedAction | None = None
@@ -192,7 +191,10 @@ class Execution:
 
     def _warms_up(self, turn: Turn) -> bool:
         """Whether this turn is watched for longer: one of the first in which something could reach a client that does not
-        act, as long as nothing has. Once something has, and came before the answers, the server delivers first."""
+        act, as long as nothing has. Once something has, and came before the answers, the server delivers first. A turn that
+        waited for quiet says nothing about that."""
+        if not self._stage.answers_alone:
+            return False
         acting = _acting(turn.actions)
         watching = [one for one in self._clients.values() if one.name not in acting and one.connected]
         if any(one.inbox for one in watching):
@@ -307,7 +309,7 @@ class Execution:
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
                 self._connect(located, client, endpoint, transport)
             case Together(body):
-                self._send_together(located, [send for send in body if isinstance(send, SENDING)])
+                self._send_together(located, [send for send in body if isinstance(send, Sending)])
             case Wait(microseconds):
                 self._note(located, None, write_line(located.step))
                 self._stage.wait(microseconds / 1_000_000)
@@ -318,7 +320,7 @@ class Execution:
                 self._note(located, None, write_line(located.step))
                 self._change_part(located, located.step)
             case Acts(client, action):
-                self._note(located, client, action.value)
+                self._note(located, client, action.value, on_connection=action)
                 try:
                     self._change(located, self._clients[client], action)
                 except UnsupportedAction as wrong:
@@ -328,10 +330,23 @@ class Execution:
             case _:
                 assert_never(located.step)
 
-    def _note(self, located: LocatedAction, client: str | None, text: str, line: int = 0) -> None:
+    def _note(
+        self,
+        located: LocatedAction,
+        client: str | None,
+        text: str,
+        line: int = 0,
+        on_connection: ConnectionAction | None = None,
+    ) -> None:
         self._performed.append(
             PerformedAction(
-                client, text, located.script.file, line or located.line, self._stage.now(), located.via
+                client,
+                text,
+                located.script.file,
+                line or located.line,
+                self._stage.now(),
+                located.via,
+                on_connection,
             )
         )
 
@@ -475,7 +490,7 @@ class Execution:
             self._stage.loop.advance(_POLL_S * self._stage.loop.factor)
             self._stage.require_alive()
             waited = True
-            if self._stage.grade is Grade.ANSWERED and self._sizes() != before:
+            if self._stage.answers_alone and self._sizes() != before:
                 self._stage.distrust_answers()
                 self._note_overtaken(Overtaken.IN_A_TURN)
                 if self.overtaken is not None:
@@ -602,7 +617,7 @@ def _acting(actions: Iterable[LocatedAction]) -> list[str]:
             case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
                 pass
             case Together(body):
-                names.update((send.client, None) for send in body if isinstance(send, SENDING))
+                names.update((send.client, None) for send in body if isinstance(send, Sending))
             case step:
                 names[step.client] = None
     return list(names)

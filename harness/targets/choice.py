@@ -37,6 +37,11 @@ class TargetChoice:
     nodes: tuple[str, ...] = ()
     """NAME=COMMAND for each."""
 
+    @property
+    def named(self) -> bool:
+        """Whether it names a target at all."""
+        return any(choice is not None for choice in (self.server, self.connect, self.app)) or bool(self.nodes)
+
     def target(self) -> Target:
         """Make the target."""
         if self.nodes:

@@ -3,6 +3,7 @@
 - The process and its descendants form one process group, which is always killed, even if the test run itself is killed:
   a watchdog, a shell that waits for the other end of a pipe to close, then kills the group.
 - The kernel says whether the server listens: a test connection would be a client that the server sees.
+- No other harness on this machine chooses the same port while the server runs.
 - The output of the server is kept in a file that is cut when it grows too long.
 - Its time can pass faster than real time; `fast_time` knows how.
 """
@@ -10,6 +11,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import random
 import re
@@ -17,10 +19,11 @@ import select
 import shlex
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from textwrap import shorten
 from typing import Any
 
@@ -59,6 +62,7 @@ _TRIES = 3
 _SHOWN_CHARS = 120
 # Below the range from which the kernel takes the ports of outgoing connections, so that none of those is in the way.
 _PORTS = range(10_240, 32_768)
+_PORTS_TRIED = 200
 
 _poll: Any = original("select", "poll")
 _sleep: Any = original("time", "sleep")
@@ -160,13 +164,10 @@ class Command(Target):
         if key in self._kept:
             return self._kept[key]
         for attempt in range(1, _TRIES + 1):
-            places, folder = self._places()
-            try:
-                process = Process(self._argv(places, options), self._environment, time_factor, folder)
-            except BaseException:
-                if folder:
-                    os.rmdir(folder)
-                raise
+            with ExitStack() as claims:
+                places, folders = self._places(claims)
+                process = Process(self._argv(places, options), self._environment, time_factor, folders)
+                process.on_end = claims.pop_all()
             try:
                 addresses = self._wait(process, places, within_s)
                 if time_factor > 1:
@@ -184,13 +185,19 @@ class Command(Target):
             return process, addresses
         raise AssertionError("the last try returns or raises")
 
-    def _places(self) -> tuple[Mapping[str, Place], str]:
-        """Where the server is to listen, by endpoint, and the folder of its Unix sockets, if there are any."""
-        folder = tempfile.mkdtemp(prefix="harness-") if "socket" in self._kinds.values() else ""
-        return {
-            endpoint: free_port() if kind == "port" else f"{folder}/{endpoint or 'socket'}"
+    def _places(self, claims: ExitStack) -> tuple[Mapping[str, Place], Sequence[str]]:
+        """Where the server is to listen, by endpoint, for as long as these claims are held, and the folders for it."""
+        folder = ""
+        if "socket" in self._kinds.values():
+            folder = tempfile.mkdtemp(prefix="harness-")
+            claims.callback(shutil.rmtree, folder, ignore_errors=True)
+        places: dict[str, Place] = {
+            endpoint: claims.enter_context(claimed_port())
+            if kind == "port"
+            else f"{folder}/{endpoint or 'socket'}"
             for endpoint, kind in self._kinds.items()
-        }, folder
+        }
+        return places, [folder] if folder else []
 
     def _argv(self, places: Mapping[str, Place], options: Mapping[str, str]) -> list[str]:
         def fill(hole: re.Match[str]) -> str:
@@ -298,12 +305,22 @@ def _named(match: re.Match[str]) -> Iterator[tuple[str, SocketAddress]]:
             yield endpoint, (text,) if text.startswith("/") else reachable((where, int(text)))
 
 
-def free_port() -> int:
-    """A port that no process uses at this moment."""
-    for port in random.SystemRandom().sample(_PORTS, 200):
-        if _is_free(port):
-            return port
-    raise TargetError("no free port was found in 200 tries")
+@contextmanager
+def claimed_port() -> Iterator[int]:
+    """A port that no process uses at this moment, and that no other harness on this machine chooses meanwhile. Two that
+    chose the same would both find a server that listens, and one of them another's."""
+    for port in random.SystemRandom().sample(_PORTS, min(_PORTS_TRIED, len(_PORTS))):
+        with RealSocket(socket.AF_UNIX, socket.SOCK_DGRAM) as claim:
+            try:
+                claim.bind(f"\0harness-port-{port}")  # an abstract name: it vanishes with the socket
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            if _is_free(port):
+                yield port
+                return
+    raise TargetError(f"no free port was found in {_PORTS_TRIED} tries")
 
 
 def _is_free(port: int) -> bool:
@@ -333,15 +350,20 @@ class Process:
     """A server's process, which leads its process group."""
 
     def __init__(
-        self, argv: Sequence[str], environment: Mapping[str, str], time_factor: int = 1, folder: str = ""
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        time_factor: int = 1,
+        leftovers: Sequence[str] = (),
     ) -> None:
-        """`folder` is removed when the process has ended."""
+        """`leftovers` are files and folders that are removed also if the test run is killed."""
         self.status: int | None = None
         """As from waitpid; None while it lives."""
-        self._folder = folder
         self._fast = time_factor > 1
         if self._fast:
             environment = {**environment, **fast_time.environment(time_factor)}
+        self.on_end = ExitStack()
+        """What is released when the process has ended."""
         self._cut = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         devnull = os.open(os.devnull, os.O_RDWR)
@@ -365,7 +387,7 @@ class Process:
                     setsigmask=[],
                 )
                 files = fast_time.shared_memory(self.pid) if self._fast else []
-                self._watchdog, self._leash = _watch(self.pid, [*files, *([folder] if folder else ())])
+                self._watchdog, self._leash = _watch(self.pid, [*files, *leftovers])
                 self._pidfd = os.pidfd_open(self.pid)
         except OSError as error:
             if self.pid:
@@ -425,14 +447,13 @@ class Process:
             self._reap()
         self.signal(signal.SIGKILL)
         fast_time.remove_shared_memory(members)
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
         os.write(self._leash, b"\n")
         os.close(self._leash)
         _waitpid(self._watchdog, 0)
         os.close(self._pidfd)
         self._pidfd = -1
         self._output.close()
+        self.on_end.close()
 
     def _exited(self, within_s: float) -> bool:
         watch = _poll()

@@ -37,7 +37,7 @@ from harness.stage.target import (
     require_endpoints,
 )
 from harness.targets import fast_time
-from harness.targets.command import HOLE, Process, filled, free_port, listens
+from harness.targets.command import HOLE, Process, claimed_port, filled, listens
 from harness.targets.link import Link, Links
 
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -108,7 +108,7 @@ class Nodes(Target):
         with ExitStack() as stack:
             links = Links()
             stack.callback(links.close)
-            ports = {name: free_port() for name in self._commands}
+            ports = {name: stack.enter_context(claimed_port()) for name in self._commands}
             carried = {name: links.add(port) for name, port in ports.items()}
             nodes = {
                 name: _Node(

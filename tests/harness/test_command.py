@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec
+from harness.targets.command import claimed_port
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PYTHON = f"{shlex.quote(sys.executable)} -S"
@@ -34,6 +35,30 @@ def until_gone(pid: int) -> bool:
     while not gone(pid) and time.monotonic() < deadline:
         os.sched_yield()
     return gone(pid)
+
+
+def test_no_two_harnesses_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each would find a server that listens, and one of them the other's."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setattr("harness.targets.command._PORTS", range(port, port + 1))
+    other = (
+        "import sys; from harness import Command, Stage; import harness.targets.command as command\n"
+        f"command._PORTS = range({port}, {port + 1})\n"
+        "with Stage(Command([sys.executable, '-c', '', '{port}'])): pass\n"
+    )
+    # A program that never listens: the port is taken by the claim alone.
+    waits = Command([sys.executable, "-S", "-c", "input()", "{port}"], ready="never", starts_within=0.3)
+    with pytest.raises(TargetError, match="status 1 before it listened"):
+        talks(waits)
+    with claimed_port() as claimed:
+        assert claimed == port
+        with pytest.raises(TargetError, match="no free port"):
+            talks(waits)
+        ran = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+        assert "TargetError: no free port" in ran.stderr
+    talks(Command([sys.executable, "-S", str(SERVER), "{port}"]))
 
 
 def talks(target: Command | Address) -> None:

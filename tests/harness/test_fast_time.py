@@ -20,7 +20,7 @@ from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
 from harness.targets import fast_time
 from harness.targets.address import Address
-from harness.targets.command import free_port
+from harness.targets.command import claimed_port
 from tests.app import serve
 from tests.foreign.installed import program
 
@@ -244,7 +244,8 @@ def test_in_process_time_is_virtual_whatever_the_factor() -> None:
 
 
 def test_the_time_of_a_server_that_runs_already_cannot_pass_faster() -> None:
-    target = Address("127.0.0.1", free_port())
+    with claimed_port() as port:
+        target = Address("127.0.0.1", port)
     verdict = play(parse("title: t\ntime: x100\n\nalice connects\n", "fast.chat"), target)
     assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert verdict.reason.startswith("fast.chat:2:7: the time of 127.0.0.1:")

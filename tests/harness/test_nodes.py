@@ -387,7 +387,7 @@ def test_bytes_keep_their_order_in_both_directions(linked: Any) -> None:
 
 def test_a_link_holds_no_more_than_its_bound(linked: Any) -> None:
     near, far, link, links = linked
-    links.block(link)
+    links.delay(link, 60)
     near.setblocking(False)
     sent = idle = 0
     while idle < 50:
