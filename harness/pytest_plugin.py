@@ -59,8 +59,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, fence_after, unfenced, eol, within, settle, start): the header of the `stage` fixture, "
-        "as in a transcript",
+        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time, transport): the header of the "
+        "`stage` fixture, as in a transcript",
     )
     config.pluginmanager.register(_Coroutines())
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
@@ -253,9 +253,12 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
 def _play_options(config: pytest.Config) -> PlayOptions:
     """How to play, from the options or else from the ini."""
     from harness.language.problems import LineError
+    from harness.targets.choice import UsageError
 
     try:
         return play_options(config.stash[_playing])
+    except UsageError as wrong:
+        raise pytest.UsageError(f"harness: {wrong}") from None
     except LineError as error:
         raise pytest.UsageError(f"harness: {error.message}; expected: {error.expected}") from None
 
