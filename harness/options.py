@@ -142,6 +142,10 @@ OPTIONS = (
            _PLAYS, "100ms"),
     Option("--start", "how long a server command may take until it listens, for scripts without `start:` (10s)", _PLAYS,
            "10s"),
+    Option("--adapter", "how the server differs from the scripts on purpose: greeting, spelling, what to ignore",
+           _TARGET, "FILE", type=Path),
+    Option("--adapter", "the adapter of that server", "compare", "NAME=FILE", dest="adapters", default=[],
+           action="append", pytest="--harness-compare-adapter"),
     Option("-k", "only files whose path contains TEXT", "play update check audit explore compare", "TEXT",
            dest="keyword", pytest_has="-k"),
     Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true", pytest_has="-x"),
@@ -168,7 +172,9 @@ OPTIONS = (
     Option("-o", "the folder for a conversation that fails (.)", "generate", "DIR", dest="folder", type=Path,
            default=Path()),
     # Reports
-    Option("--junit", "write a JUnit report", "play", "FILE", type=Path, pytest_has="--junitxml"),
+    Option("--junit", "write a JUnit report", "play compare", "FILE", type=Path, pytest_has="--junitxml"),
+    Option("--baseline", "the known differences, which do not count", "compare", "FILE", type=Path),
+    Option("--write-baseline", "write the differences that were found as a baseline", "compare", "FILE", type=Path),
     Option("--markdown", "write the table as Markdown", "compare", "FILE", type=Path),
     Option("--html", "write a self-contained HTML page", "play compare", "FILE", type=Path),
     # Modes of the pytest plugin
@@ -255,7 +261,11 @@ def target_choice(options: argparse.Namespace) -> TargetChoice:
 
 def play_options(options: argparse.Namespace) -> PlayOptions:
     """The settings for scripts without their own."""
-    return play_options_of(options.fence, options.within, options.settle, options.start)
+    from harness.language.adapter import load_adapter
+
+    made = play_options_of(options.fence, options.within, options.settle, options.start)
+    adapter = getattr(options, "adapter", None)  # each server of a comparison has its own
+    return made if adapter is None else replace(made, adapter=load_adapter(adapter))
 
 
 def play_options_of(

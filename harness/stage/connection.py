@@ -28,6 +28,7 @@ from harness.stage.kernel import (
     unacknowledged,
     unread,
 )
+from harness.stage.translation import Translation
 
 _CHUNK_BYTES = 65536
 _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the loop from running
@@ -95,6 +96,7 @@ class Connection:
         kernel: SocketDiagnostics,
         within_s: float,
         introduction: bytes = b"",
+        translation: Translation | None = None,
     ) -> None:
         self.name = name
         """The client's name."""
@@ -123,6 +125,7 @@ class Connection:
         self._probe: PeerProbe | None = None
         self._sent_bytes = 0
         self._introduction = introduction
+        self._translation = translation
         self._line_so_far = b""
         self._reset = False
         loop.register(self)
@@ -173,6 +176,8 @@ class Connection:
     def say(self, data: bytes) -> None:
         """Send what the client itself says; a fence also writes, and that is not its words."""
         if data:
+            if self._translation is not None:
+                data = self._translation.outgoing(data, self.mid_line)
             self.mid_line = not data.endswith(b"\n")
             if not self.introduced:
                 *lines, rest = (self._line_so_far + data).split(b"\n")
@@ -308,8 +313,11 @@ class Connection:
             if not data:
                 self._finish(End.RESET if self._reset else End.CLOSED)
                 return
-            self.inbox.receive(data, self._loop.now())
-            self._loop.wake()
+            if self._translation is not None:
+                data = self._translation.incoming(data)
+            if data:
+                self.inbox.receive(data, self._loop.now())
+                self._loop.wake()
             self._acknowledge_at_once()
 
     def _acknowledge_at_once(self) -> None:
@@ -327,6 +335,9 @@ class Connection:
             self._reader.stop()
         if self.end in (End.NEVER, End.OPEN):
             self.end = end
+            rest = self._translation.rest() if self._translation is not None else b""
+            if rest:
+                self.inbox.receive(rest, self._loop.now())
             self._loop.wake()
         if end is End.RESET:
             self.writes = False

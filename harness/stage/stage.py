@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 
+from harness.language.adapter import Adapter
 from harness.language.patterns import fill, match, parse_pattern
 from harness.stage.connection import Connection, End, Inbox
 from harness.stage.conversation import Conversation
@@ -33,6 +34,7 @@ from harness.stage.fence import (
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics
 from harness.stage.target import RunningServer, ServerError, ServerSpec, Target, TargetError, address_of
+from harness.stage.translation import Translation
 
 __tracebackhide__ = hides_traceback
 _DYING_S = 0.05
@@ -60,8 +62,10 @@ class Stage:
         eol: bytes = b"\n",
         within: float = 5.0,
         settle: float = SETTLE_S,
+        adapter: Adapter | None = None,
     ) -> None:
         self.eol = eol
+        self._adapter = adapter
         self.within_s = within
         self.settle_s = settle
         self._target = target
@@ -122,7 +126,10 @@ class Stage:
 
     def new_connection(self, client: Client) -> Connection:
         introduction = self._fence_line.after.encode() if self._fence_line is not None else b""
-        return Connection(client.name, client.inbox, self.loop, self._kernel, self.within_s, introduction)
+        translation = Translation(self._adapter, self.eol) if self._adapter is not None else None
+        return Connection(
+            client.name, client.inbox, self.loop, self._kernel, self.within_s, introduction, translation
+        )
 
     def address(self, endpoint: str | None) -> SocketAddress:
         """The address of an endpoint; by default of the first that the script requires."""

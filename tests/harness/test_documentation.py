@@ -181,6 +181,16 @@ def test_the_loose_script_passes_the_mistake_and_the_literal_line_does_not(audit
     assert run("audit") == 0
 
 
+def test_the_adapted_server_has_the_report_that_is_shown(tmp_path: Path):
+    (tmp_path / "other.py").write_text(block(AUDIT, "/nick", "socketserver"))
+    (tmp_path / "other.adapter").write_text(block(AUDIT, "greets: Welcome to chat\n"))
+    command, shown = block(AUDIT, "--adapter other=other.adapter\n").split("\n", 1)
+    python = command.removeprefix("$ ").replace(
+        "'python other.py {port}'", f"{sys.executable}\xa0other.py\xa0{{port}}"
+    )
+    assert output(tmp_path, f"{python} --within 1s") == shown
+
+
 # --- explore-and-generate.md --------------------------------------------------------------------------------
 
 
@@ -195,7 +205,7 @@ def explored(tmp_path: Path) -> Path:
 
 def output(folder: Path, command: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", *command.split()]
+    words = [sys.executable, "-m", *(word.replace("\xa0", " ") for word in command.split(" "))]
     ran = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     assert not ran.stderr
     return without_times(ran.stdout)
