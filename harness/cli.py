@@ -384,6 +384,40 @@ def _generate(options: argparse.Namespace) -> ExitCode:
     return exit_code([verdict.outcome])
 
 
+def _laws(options: argparse.Namespace) -> ExitCode:
+    from harness.laws.traffic import Stopped, check_laws, report, silent, summary
+    from harness.stage.connection import SocketTimeout
+    from harness.stage.fence import FenceFailed
+    from harness.stage.target import TargetError, UnsupportedSpec
+    from harness.targets.choice import UsageError, named
+    from harness.targets.named import HOW_TO_NAME_ONE
+
+    make_model, choice = named(options.model, "model"), target_choice(options)
+    if not choice.named:
+        raise UsageError(f"name the server: {HOW_TO_NAME_ONE}")
+    try:
+        judged = check_laws(
+            make_model,
+            choice.target(),
+            play_options(options),
+            clients=options.clients,
+            seconds=options.seconds,
+            rate=options.rate,
+            seed=options.seed,
+        )
+    except (TargetError, UnsupportedSpec) as error:
+        _say(f"TARGET ERROR {error}")
+        return ExitCode.ERROR
+    except (FenceFailed, SocketTimeout, Stopped) as error:
+        _say(f"FAILED {error}")
+        return ExitCode.FAILED
+    _print(*report(judged))
+    _say(summary(judged, options.clients, options.seed))
+    if silent(judged):
+        raise UsageError(silent(judged))
+    return ExitCode.FAILED if judged.broken else ExitCode.PASSED
+
+
 def _compare(options: argparse.Namespace) -> ExitCode:
     from harness.compare import baseline
     from harness.compare.compare import Cell, compare, compared_servers
@@ -422,6 +456,7 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], ExitCode], str, bool]]
     "audit": (_audit, "find mistakes of a server that scripts would not notice", True),
     "explore": (_explore, "play scripts under many schedules (only with --app)", True),
     "generate": (_generate, "play conversations that a model of the protocol generates", False),
+    "laws": (_laws, "judge random traffic of many clients by laws, without predicting any byte", False),
     "compare": (_compare, "play scripts against several servers and write a table", True),
 }
 

@@ -105,7 +105,7 @@ class Option:
         }
 
 
-_TARGET = "play update audit explore generate"
+_TARGET = "play update audit explore generate laws"
 _PLAYS = f"{_TARGET} compare"
 _NAMED = "any number of times"
 
@@ -171,6 +171,13 @@ OPTIONS = (
     Option("--seed", "the seed of the first conversation (1)", "generate", "S", type=_whole, default=1),
     Option("-o", "the folder for a conversation that fails (.)", "generate", "DIR", dest="folder", type=Path,
            default=Path()),
+    # laws
+    Option("--model", "what makes a model", "laws", "MODULE:MODEL", required=True),
+    Option("--clients", "the number of clients (200)", "laws", "N", type=_positive, default=200),
+    Option("--seconds", "how long they talk, in the server's time (10)", "laws", "N", type=_positive, default=10),
+    Option("--rate", "how many messages they send per second, all together (100)", "laws", "N", type=_positive,
+           default=100),
+    Option("--seed", "who does what (1)", "laws", "S", type=_whole, default=1),
     # Reports
     Option("--junit", "write a JUnit report", "play compare", "FILE", type=Path, pytest_has="--junitxml"),
     Option("--baseline", "the known differences, which do not count", "compare", "FILE", type=Path),

@@ -14,6 +14,7 @@ from harness import Command, InProcess, PlayOptions, Verdict, parse, play
 from harness.cli import main
 from harness.interception.schedule import Perturbation
 from harness.language.steps import FenceLine
+from harness.laws.history import Law
 from harness.options import OPTIONS
 from harness.report.styled_text import plain
 from harness.report.text import report
@@ -199,6 +200,7 @@ def explored(tmp_path: Path) -> Path:
     (tmp_path / "relay.py").write_text(block(EXPLORE, "import StreamServer", "they say"))
     (tmp_path / "relay.chat").write_text(block(EXPLORE, "title: everyone else", "bob connects"))
     (tmp_path / "names.py").write_text(block(EXPLORE, "import StreamServer", "TAKEN"))
+    (tmp_path / "namelaws.py").write_text(block(EXPLORE, "class Names:"))
     (tmp_path / "talkers.py").write_text(block(EXPLORE, "class Talkers"))
     return tmp_path
 
@@ -211,10 +213,17 @@ def output(folder: Path, command: str) -> str:
     return without_times(ran.stdout)
 
 
-@pytest.mark.parametrize("which", ["explore relay.chat", "generate --model"])
+@pytest.mark.parametrize("which", ["explore relay.chat", "generate --model", "laws --model"])
 def test_a_command_prints_the_documented_output(explored: Path, which: str) -> None:
     command, shown = block(EXPLORE, f"$ harness {which}").split("\n", 1)
     assert output(explored, command.removeprefix("$ ")) == without_times(shown)
+
+
+def test_every_law_is_documented() -> None:
+    table = page(EXPLORE).split("| law | broken if |\n|---|---|\n")[1].split("\n\n")[0]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in table.splitlines()] == [
+        law.value for law in Law
+    ]
 
 
 def test_the_second_mistake_of_the_relay_has_the_cause_that_is_named(explored: Path) -> None:
@@ -272,7 +281,7 @@ def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
 
 
 def test_every_option_is_documented_on_the_page_of_its_command_or_as_one_of_play() -> None:
-    pages = {"audit": AUDIT, "compare": AUDIT, "explore": EXPLORE, "generate": EXPLORE}
+    pages = {"laws": EXPLORE, "audit": AUDIT, "compare": AUDIT, "explore": EXPLORE, "generate": EXPLORE}
     missing = {
         (command, row.flag)
         for row in OPTIONS
