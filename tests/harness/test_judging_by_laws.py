@@ -236,7 +236,7 @@ def mute(spec):
     return FAULTS["mute"][0]()
 
 
-class Deaf(LineChat):
+class Oblivious(LineChat):
     """Does not know the answer to its own login."""
 
     def read(self, line):
@@ -257,7 +257,7 @@ class Unfenced(LineChat):
             ["--model", "tests.harness.servers.lawless:FAULTS", "--connect", "127.0.0.1:1"],
             "it cannot be called",
         ),
-        (["--model", f"{__name__}:Deaf", "--app", f"{__name__}:mute"], "no client was granted a name"),
+        (["--model", f"{__name__}:Oblivious", "--app", f"{__name__}:mute"], "no client was granted a name"),
         (["--model", MODEL, "--app", f"{__name__}:mute"], "no message was received"),
         (["--model", f"{__name__}:Unfenced", "--app", f"{__name__}:mute"], "a line without its answer"),
     ],
