@@ -34,7 +34,7 @@ from harness.stage.kernel import (
     unacknowledged,
     unread,
 )
-from harness.stage.transport import HandshakeFailed, Plain, Violation
+from harness.stage.transport import HandshakeFailed, Plain, ProtocolError
 
 _CHUNK_BYTES = 65536
 _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the loop from running
@@ -398,7 +398,7 @@ class Connection:
                 self._handshake_failed = failed
                 self._finish(End.CLOSED)
                 return
-            except Violation as wrong:
+            except ProtocolError as wrong:
                 self.end_detail = f"violation: {wrong}"
                 self._finish(End.CLOSED)
                 self._dispose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from contextlib import suppress
 
-from harness.stage.transport import HandshakeFailed, Plain, Violation, first_line
+from harness.stage.transport import HandshakeFailed, Plain, ProtocolError, first_line
 
 _FIRST_BYTES = 80
 
@@ -72,7 +72,7 @@ class Tls(Plain):
             except ssl.SSLZeroReturnError:
                 piece = b""
             except ssl.SSLError as wrong:
-                raise Violation(f"TLS: {_reason(wrong)}") from None
+                raise ProtocolError(f"TLS: {_reason(wrong)}") from None
             if not piece:
                 # Many servers wait for the answer to this before they close the connection.
                 self.over = True

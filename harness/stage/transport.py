@@ -3,7 +3,7 @@
 - A transport turns what a client says into bytes for the socket, and bytes from the socket into what the client receives.
 - `receive` can leave bytes in `take_reply` that must be sent: a handshake, a pong, the answer to a Close frame.
 - Nothing is said before `ready`. A handshake that fails raises HandshakeFailed with what came instead.
-- What the server may not do after the handshake raises Violation.
+- What the server may not do after the handshake raises ProtocolError.
 
 TLS and WebSocket are in modules of their own, imported when a script uses them.
 """
@@ -29,7 +29,7 @@ class HandshakeFailed(Exception):
         self.status = status
 
 
-class Violation(Exception):
+class ProtocolError(Exception):
     """The server has sent what the protocol forbids; the text says what."""
 
 

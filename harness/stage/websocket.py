@@ -12,7 +12,7 @@ import hashlib
 import os
 import struct
 
-from harness.stage.transport import HandshakeFailed, Plain, Violation, first_line
+from harness.stage.transport import HandshakeFailed, Plain, ProtocolError, first_line
 
 _HEAD_BYTES = 65536
 _MESSAGE_BYTES = 64 * 1024 * 1024
@@ -133,13 +133,13 @@ class WebSocket(Plain):
         first, size, start = data[0], data[1], 2
         opcode, final = first & 0x0F, bool(first & _FIN)
         if first & 0x70:
-            raise Violation("a frame with a reserved bit")
+            raise ProtocolError("a frame with a reserved bit")
         if size & _MASKED:
-            raise Violation("a masked frame")
+            raise ProtocolError("a masked frame")
         if opcode not in (_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG):
-            raise Violation(f"a frame of the unknown kind {opcode}")
+            raise ProtocolError(f"a frame of the unknown kind {opcode}")
         if opcode >= _CLOSE and (not final or size > 125):
-            raise Violation("a control frame that is fragmented or longer than 125 bytes")
+            raise ProtocolError("a control frame that is fragmented or longer than 125 bytes")
         if size >= 126:
             wide = 2 if size == 126 else 8
             if len(data) < start + wide:
@@ -147,7 +147,7 @@ class WebSocket(Plain):
             size = int.from_bytes(data[start : start + wide], "big")
             start += wide
         if len(self._message) + size > _MESSAGE_BYTES:
-            raise Violation(f"a message of more than {_MESSAGE_BYTES} bytes")
+            raise ProtocolError(f"a message of more than {_MESSAGE_BYTES} bytes")
         if len(data) < start + size:
             return None
         payload = bytes(data[start : start + size])
@@ -156,7 +156,7 @@ class WebSocket(Plain):
 
     def _understand(self, opcode: int, final: bool, payload: bytes, eol: bytes) -> bytes:
         if self.ended:
-            raise Violation("a frame after the Close frame")
+            raise ProtocolError("a frame after the Close frame")
         match opcode:
             case 8:
                 self._close(payload)
@@ -168,7 +168,7 @@ class WebSocket(Plain):
             case 10:
                 return b""
         if (opcode == _CONTINUATION) is (self._opcode is None):
-            raise Violation(
+            raise ProtocolError(
                 "a continuation of no message" if self._opcode is None else "a message inside another one"
             )
         if self._opcode is None:
@@ -187,7 +187,7 @@ class WebSocket(Plain):
     def _close(self, payload: bytes) -> None:
         self.ended = True
         if len(payload) == 1:
-            raise Violation("a Close frame with half a code")
+            raise ProtocolError("a Close frame with half a code")
         code = int.from_bytes(payload[:2], "big") if payload else _NO_CODE
         reason = payload[2:]
         _require_utf8(reason)
@@ -217,4 +217,4 @@ def _require_utf8(text: bytes) -> None:
     try:
         text.decode()
     except UnicodeDecodeError:
-        raise Violation(f"text that is not UTF-8: {first_line(text)}") from None
+        raise ProtocolError(f"text that is not UTF-8: {first_line(text)}") from None
