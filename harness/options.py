@@ -106,7 +106,7 @@ class Option:
         }
 
 
-_TARGET = "play update audit explore generate"
+_TARGET = "play update audit explore generate laws"
 _PLAYS = f"{_TARGET} compare"
 _NAMED = "any number of times"
 
@@ -152,6 +152,10 @@ OPTIONS = (
            "tls"),
     Option("--tls-ca", "a file with the certificates that clients accept (those of the system)", _PLAYS, "FILE"),
     Option("--tls-insecure", "accept any certificate", _PLAYS, action="store_true"),
+    Option("--adapter", "how the server differs from the scripts on purpose: greeting, spelling, what to ignore",
+           _TARGET, "FILE", type=Path),
+    Option("--adapter", "the adapter of that server", "compare", "NAME=FILE", dest="adapters", default=[],
+           action="append", pytest="--harness-compare-adapter"),
     Option("-k", "only files whose path contains TEXT", "play update check audit explore compare", "TEXT",
            dest="keyword", pytest_has="-k"),
     Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true", pytest_has="-x"),
@@ -177,8 +181,17 @@ OPTIONS = (
     Option("--seed", "the seed of the first conversation (1)", "generate", "S", type=_whole, default=1),
     Option("-o", "the folder for a conversation that fails (.)", "generate", "DIR", dest="folder", type=Path,
            default=Path()),
+    # laws
+    Option("--model", "what makes a model", "laws", "MODULE:MODEL", required=True),
+    Option("--clients", "the number of clients (200)", "laws", "N", type=_positive, default=200),
+    Option("--seconds", "how long they talk, in the server's time (10)", "laws", "N", type=_positive, default=10),
+    Option("--rate", "how many messages they send per second, all together (100)", "laws", "N", type=_positive,
+           default=100),
+    Option("--seed", "who does what (1)", "laws", "S", type=_whole, default=1),
     # Reports
-    Option("--junit", "write a JUnit report", "play", "FILE", type=Path, pytest_has="--junitxml"),
+    Option("--junit", "write a JUnit report", "play compare", "FILE", type=Path, pytest_has="--junitxml"),
+    Option("--baseline", "the known differences, which do not count", "compare", "FILE", type=Path),
+    Option("--write-baseline", "write the differences that were found as a baseline", "compare", "FILE", type=Path),
     Option("--markdown", "write the table as Markdown", "compare", "FILE", type=Path),
     Option("--html", "write a self-contained HTML page", "play compare", "FILE", type=Path),
     # Modes of the pytest plugin
@@ -272,8 +285,12 @@ def target_choice(options: argparse.Namespace) -> TargetChoice:
 
 def play_options(options: argparse.Namespace) -> PlayOptions:
     """The settings for scripts without their own."""
+    from harness.language.adapter import load_adapter
+
     texts = {name: getattr(options, name) for name in PLAY_HEADERS}
-    return play_options_of(texts, options.tls_ca, options.tls_insecure)
+    made = play_options_of(texts, options.tls_ca, options.tls_insecure)
+    adapter = getattr(options, "adapter", None)  # each server of a comparison has its own
+    return made if adapter is None else replace(made, adapter=load_adapter(adapter))
 
 
 PLAY_HEADERS = ("fence", "within", "settle", "start", "time", "transport")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.language.adapter import Adapter
 from harness.language.expansion import expand
 from harness.language.forms import header_line
 from harness.language.loading import load
@@ -60,6 +61,8 @@ class PlayOptions:
     time_factor: int = 1
     transport: Transport = field(default_factory=Transport)
     tls: TlsTrust = field(default_factory=TlsTrust)
+    adapter: Adapter | None = None
+    """How the server differs from what scripts say, on purpose. Its settings replace those of scripts."""
     trust_answers: bool = True
     """Whether the answers to fence lines count at first. They do not where it is known that lines come after them."""
 
@@ -82,10 +85,12 @@ def play(
     try:
         plan = validate(expand(script))
         require_steps(plan)
-        missing = missing_features(script, target)
+        adapter = play_options.adapter
+        missing = missing_features(script, target, adapter.features if adapter else frozenset())
         if missing:
             return verdict(Outcome.SKIPPED, f"needs {', '.join(missing)}, which {target} lacks")
-        check_fence(plan, script.setting(FenceLine) or play_options.fence)
+        fence = adapter.fence if adapter else None
+        check_fence(plan, fence or script.setting(FenceLine) or play_options.fence)
         judged = judge(perform(plan, target, play_options, keep_going, inbox_filter))
         if judged.overtaken:
             judged = _played_again(judged, plan, target, play_options, keep_going)
@@ -114,13 +119,19 @@ def _played_again(
     return replace(again, overtaken=first.overtaken)
 
 
-def play_file(path: Path, target: Target, play_options: PlayOptions = PlayOptions()) -> Verdict:  # frozen
+def play_file(
+    path: Path,
+    target: Target,
+    play_options: PlayOptions = PlayOptions(),  # frozen
+    *,
+    keep_going: bool = False,
+) -> Verdict:
     """The verdict on one file; a file that cannot be read, or is not a script, is a verdict too."""
     try:
         script = load(path)
     except ScriptError as error:
         return Verdict(Script(file=str(path)), Outcome.SCRIPT_ERROR, target=str(target), reason=str(error))
-    return play(script, target, play_options)
+    return play(script, target, play_options, keep_going=keep_going)
 
 
 def perform(
@@ -184,6 +195,7 @@ class _StageSettings:
     settle_s: float = SETTLE_S
     transport: Transport = field(default_factory=Transport)
     tls: TlsTrust = field(default_factory=TlsTrust)
+    adapter: Adapter | None = None
 
     @classmethod
     def of_script(cls, script: Script, play_options: PlayOptions) -> _StageSettings:
@@ -194,6 +206,7 @@ class _StageSettings:
             settle_s=play_options.settle_s,
             transport=play_options.transport,
             tls=play_options.tls,
+            adapter=play_options.adapter,
         )
         found: list[Setting | None] = [
             script.setting(Server),
@@ -206,6 +219,7 @@ class _StageSettings:
             script.setting(Start),
             script.setting(TimeFactor),
             script.setting(DefaultTransport),
+            *(play_options.adapter.settings if play_options.adapter else ()),
         ]
         for setting in found:
             if setting is not None:
@@ -250,6 +264,7 @@ class _StageSettings:
             settle=self.settle_s,
             transport=self.transport,
             trust=self.tls,
+            adapter=self.adapter,
         )
 
 
@@ -269,13 +284,13 @@ def stage_for(
 # --- what the script requires of the target -----------------------------------------------------------------
 
 
-def missing_features(script: Script, target: Target) -> list[str]:
+def missing_features(script: Script, target: Target, more: frozenset[str] = frozenset()) -> list[str]:
     """The features that the script needs and the target lacks. ScriptError for a feature that is only misspelt: such a
     script would be skipped everywhere, for ever, without anyone noticing."""
     needs = script.setting(Needs)
     if needs is None:
         return []
-    missing = [feature for feature in needs.features if feature not in target.features]
+    missing = [feature for feature in needs.features if feature not in target.features | more]
     for feature in missing:
         near = difflib.get_close_matches(feature, _FEATURES | target.features, n=1, cutoff=0.8)
         if near and feature not in _FEATURES:

@@ -34,6 +34,7 @@ from harness.stage.kernel import (
     unacknowledged,
     unread,
 )
+from harness.stage.translation import Translation
 from harness.stage.transport import HandshakeFailed, Plain, ProtocolError
 
 _CHUNK_BYTES = 65536
@@ -110,6 +111,7 @@ class Connection:
         within_s: float,
         introduction: bytes = b"",
         eol: bytes = b"\n",
+        translation: Translation | None = None,
     ) -> None:
         self.name = name
         """The client's name."""
@@ -141,6 +143,7 @@ class Connection:
         self._is_tcp = True
         self._sent_bytes = 0
         self._introduction = introduction
+        self._translation = translation
         self._line_so_far = b""
         self._reset = False
         self._eol = eol
@@ -242,6 +245,8 @@ class Connection:
     def say(self, data: bytes) -> None:
         """Send what the client itself says; a fence also writes, and that is not its words."""
         if data:
+            if self._translation is not None:
+                data = self._translation.outgoing(data, self.mid_line)
             self.mid_line = not data.endswith(b"\n") and not self._transport.messages
             if not self.introduced:
                 *lines, rest = (self._line_so_far + data).split(b"\n")
@@ -403,6 +408,8 @@ class Connection:
                 self._finish(End.CLOSED)
                 self._dispose()
                 return
+            if self._translation is not None:
+                received = self._translation.incoming(received)
             if received:
                 self.inbox.receive(received, self._loop.now())
             self._loop.wake()
@@ -451,6 +458,9 @@ class Connection:
             self._reader.stop()
         if self.end in (End.NEVER, End.OPEN):
             self.end = end
+            rest = self._translation.rest() if self._translation is not None else b""
+            if rest:
+                self.inbox.receive(rest, self._loop.now())
             self._loop.wake()
         if end is End.RESET:
             self.writes = False

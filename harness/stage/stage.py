@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING
 
+from harness.language.adapter import Adapter
 from harness.language.patterns import fill, match, parse_pattern
 from harness.language.steps import Transport
 from harness.stage.connection import Connection, End, Inbox
@@ -38,6 +39,7 @@ from harness.stage.fence import (
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
 from harness.stage.target import RunningServer, ServerError, ServerSpec, Target, TargetError, address_of
+from harness.stage.translation import Translation
 from harness.stage.transport import Plain, TlsTrust
 
 if TYPE_CHECKING:
@@ -72,8 +74,10 @@ class Stage:
         settle: float = SETTLE_S,
         transport: Transport = Transport(),  # noqa: B008  # frozen
         trust: TlsTrust = TlsTrust(),  # noqa: B008  # frozen
+        adapter: Adapter | None = None,
     ) -> None:
         self.eol = eol
+        self._adapter = adapter
         self.within_s = within
         self.settle_s = settle
         self._target = target
@@ -139,8 +143,16 @@ class Stage:
 
     def new_connection(self, client: Client) -> Connection:
         introduction = self._fence_line.after.encode() if self._fence_line is not None else b""
+        translation = Translation(self._adapter, self.eol) if self._adapter is not None else None
         return Connection(
-            client.name, client.inbox, self.loop, self._kernel, self.within_s, introduction, self.eol
+            client.name,
+            client.inbox,
+            self.loop,
+            self._kernel,
+            self.within_s,
+            introduction,
+            self.eol,
+            translation,
         )
 
     def new_transport(self, transport: Transport | None, address: SocketAddress) -> Plain:
