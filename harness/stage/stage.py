@@ -112,7 +112,7 @@ class Stage:
         )
         if self.loop.virtual:
             return ExactFence(self.loop, self._quiet)
-        if self._fence_line is not None and self.server.one_at_a_time:
+        if self._fence_line is not None and self.server.answers_prove:
             return AnswerFence(
                 self._fence_line, self.eol, self.loop, self._connections, self.within_s, self.settle_s
             )

@@ -92,7 +92,7 @@ class RunningServer:
         """The exceptions that the server's code raised and did not handle since the last call, where that is known."""
         return ()
 
-    one_at_a_time = True
+    answers_prove = True
     """Whether an answer to a fence line can prove anything: several processes deliver to each other in no order with it."""
     extra_quiet_s: float = 0.0
     """How much longer than usual nothing must come before this server counts as quiet, because of delays between its parts."""

@@ -211,7 +211,7 @@ class _Node:
 
 
 class _NodesServer(RunningServer):
-    one_at_a_time = False
+    answers_prove = False
 
     def __init__(
         self,

@@ -165,9 +165,10 @@ def test_a_node_that_dies_by_itself_is_named_with_its_output() -> None:
 
 def test_a_fence_line_is_not_used_where_it_proves_nothing() -> None:
     fence = PlayOptions(FenceLine("PING", ("PONG",)))
-    verdict = play(parse(BOTH), two(), fence)
+    verdict = play(parse("alice> hello\nalice< hello\nalice> bye\nalice< bye\n"), two(), fence)
     assert verdict.passed
     assert verdict.grade is Grade.SETTLED
+    assert [turn.fence_lines for turn in verdict.turns] == [(), ()]
 
 
 # --- what is wrong ------------------------------------------------------------------------------------------
