@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.language.loading import check as check
+    from harness.language.loading import load as load
+    from harness.language.loading import parse as parse
+    from harness.language.loading import render as render
     from harness.language.problems import ScriptError as ScriptError
-    from harness.language.script import check as check
-    from harness.language.script import load as load
-    from harness.language.script import parse as parse
-    from harness.language.script import render as render
     from harness.language.steps import Script as Script
     from harness.playing.pipeline import PlayOptions as PlayOptions
     from harness.playing.pipeline import play as play
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from harness.targets.asyncio_server import InProcessAsyncio as InProcessAsyncio
     from harness.targets.command import Command as Command
     from harness.targets.inprocess import InProcess as InProcess
+    from harness.targets.nodes import Nodes as Nodes
 
 _HOMES = {
     "Address": "targets.address",
@@ -46,6 +47,7 @@ _HOMES = {
     "Grade": "stage.fence",
     "InProcess": "targets.inprocess",
     "InProcessAsyncio": "targets.asyncio_server",
+    "Nodes": "targets.nodes",
     "Outcome": "playing.verdict",
     "PlayOptions": "playing.pipeline",
     "Script": "language.steps",
@@ -57,11 +59,11 @@ _HOMES = {
     "Unexpected": "stage.stage",
     "UnsupportedSpec": "stage.target",
     "Verdict": "playing.verdict",
-    "check": "language.script",
-    "load": "language.script",
-    "parse": "language.script",
+    "check": "language.loading",
+    "load": "language.loading",
+    "parse": "language.loading",
     "play": "playing.pipeline",
-    "render": "language.script",
+    "render": "language.loading",
 }
 
 __all__ = sorted(_HOMES)

@@ -54,8 +54,8 @@ def scripts_in(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _is_library(path: Path) -> bool:
+    from harness.language.loading import is_library, load
     from harness.language.problems import ScriptError
-    from harness.language.script import is_library, load
 
     try:
         return is_library(load(path))

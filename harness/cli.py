@@ -240,8 +240,8 @@ def _diff_lines(diff: str) -> Iterator[Line]:
 
 
 def _check(options: argparse.Namespace) -> ExitCode:
+    from harness.language.loading import check, load
     from harness.language.problems import ScriptError
-    from harness.language.script import check, load
 
     def problem(path: Path) -> str:
         try:
@@ -350,7 +350,7 @@ def _seeds(seeds: range) -> str:
 
 def _generate(options: argparse.Namespace) -> ExitCode:
     from harness.generate import free_path, play_seed, shortened, write_difference
-    from harness.language.script import shown
+    from harness.language.loading import shown
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError, named
     from harness.targets.named import HOW_TO_NAME_ONE

@@ -12,21 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness.interception.schedule import EVERY, Perturbation, Schedule
+from harness.language.loading import check, load
 from harness.language.parser import parse
 from harness.language.problems import ScriptError
 from harness.language.renderer import render
-from harness.language.script import check, load
 from harness.language.steps import (
-    EXPECTATION_STEPS,
-    SENDING,
-    SETTINGS,
     ActionStep,
     AnyOrder,
     ExpectationStep,
     Script,
+    Sending,
+    Setting,
     Together,
 )
 from harness.playing.pipeline import PlayOptions, play, play_file
@@ -223,7 +222,7 @@ def _expanded(script: Script) -> tuple[_Turn, ...]:
 
 def _script_of(turns: Iterable[_Turn], like: Script) -> Script:
     """A script of these turns with the settings of another, parsed so that its steps have lines."""
-    settings: list[Any] = [like.setting(kind) for kind in SETTINGS]
+    settings: list[Any] = [like.setting(kind) for kind in get_args(Setting)]
     header = tuple(setting for setting in settings if setting is not None)
     body = tuple(step for turn in turns for step in (*turn.actions, *turn.expectations))
     return parse(render(Script(header, body)), like.file)
@@ -240,7 +239,7 @@ def _expecting_received(turns: Sequence[_Turn], verdict: Verdict) -> list[_Turn]
     for turn, played in zip(turns, verdict.turns, strict=False):
         if played.number in failed:
             text = "".join(f"{line}\n" for line in as_received(played, verdict.eol))
-            received = tuple(step for step in parse(text).body if isinstance(step, EXPECTATION_STEPS))
+            received = tuple(step for step in parse(text).body if isinstance(step, ExpectationStep))
             turn = replace(turn, expectations=received)
         out.append(turn)
     return out
@@ -288,7 +287,7 @@ def _expectation_without(step: ExpectationStep, client: str) -> tuple[Expectatio
 
 def _clients(action: ActionStep) -> tuple[str, ...]:
     if isinstance(action, Together):
-        return tuple(step.client for step in action.body if isinstance(step, SENDING))
+        return tuple(step.client for step in action.body if isinstance(step, Sending))
     client = getattr(action, "client", None)
     return (client,) if client else ()
 

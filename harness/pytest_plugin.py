@@ -62,8 +62,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, fence_after, unfenced, eol, within, settle, start): the header of the `stage` fixture, "
-        "as in a transcript",
+        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time, transport): the header of the "
+        "`stage` fixture, as in a transcript",
     )
     config.pluginmanager.register(_Coroutines())
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
@@ -142,8 +142,8 @@ class ChatFile(pytest.Module):
         return module
 
     def collect(self) -> Iterator[pytest.Item]:
+        from harness.language.loading import is_library, load
         from harness.language.problems import ScriptError
-        from harness.language.script import is_library, load
 
         try:
             if is_library(load(self.path)):
@@ -262,10 +262,11 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
 def _play_options(config: pytest.Config) -> PlayOptions:
     """How to play, from the options or else from the ini."""
     from harness.language.problems import LineError, ScriptError
+    from harness.targets.choice import UsageError
 
     try:
         return play_options(config.stash[_playing])
-    except ScriptError as error:
+    except (ScriptError, UsageError) as error:
         raise pytest.UsageError(f"harness: {error}") from None
     except LineError as error:
         raise pytest.UsageError(f"harness: {error.message}; expected: {error.expected}") from None

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.language.expansion import expand
+from harness.language.loading import check, read, shown
 from harness.language.parser import parse
 from harness.language.problems import ScriptError
-from harness.language.script import check, read, shown
 from harness.language.steps import (
-    ACTION_STEPS,
+    ActionStep,
     AnyOrder,
     Blank,
     Comment,
@@ -196,7 +196,12 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
         match failure.kind:
             case FailureKind.UNSENDABLE:
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
-            case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.TIMED_OUT:
+            case (
+                FailureKind.UNANSWERED
+                | FailureKind.NEVER_IDLE
+                | FailureKind.TIMED_OUT
+                | FailureKind.NO_HANDSHAKE
+            ):
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
             case (
                 FailureKind.SERVER_DIED | FailureKind.DISAGREED | FailureKind.RAISED | FailureKind.NOT_RAISED
@@ -355,4 +360,4 @@ def _with_includes_of(script: Script, after: Script) -> Script:
 
 
 def _actions(script: Script) -> list[object]:
-    return [located.step for located in expand(script).steps if isinstance(located.step, ACTION_STEPS)]
+    return [located.step for located in expand(script).steps if isinstance(located.step, ActionStep)]

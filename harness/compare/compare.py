@@ -16,8 +16,8 @@ from typing import Any
 
 from harness.batch import run_jobs
 from harness.language.adapter import Adapter, load_adapter
+from harness.language.loading import check
 from harness.language.problems import ScriptError
-from harness.language.script import check
 from harness.language.steps import Comment, Include, Script
 from harness.playing.pipeline import PlayOptions, play_file
 from harness.playing.verdict import Failure, FailureKind, Outcome, Verdict

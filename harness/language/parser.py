@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from harness.language.forms import BlockHead, header_line, read_step
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
-    RECEIVING,
-    SENDING,
     AnyOrder,
     Blank,
     Call,
@@ -20,7 +18,9 @@ from harness.language.steps import (
     Include,
     Item,
     Layout,
+    Receiving,
     Script,
+    Sending,
     Setting,
     Together,
 )
@@ -161,7 +161,7 @@ class _Parser:
             self._fail(line, 0, *refusal)
         self._at += 1
         if not isinstance(read, BlockHead):
-            if isinstance(read, RECEIVING) and not read.client and not self._in_same_for(line):
+            if isinstance(read, Receiving) and not read.client and not self._in_same_for(line):
                 self._fail(line, 0, "no client is named here", "the name of a client before the <")
             return read
         body = self._body(line, read.kind)
@@ -182,7 +182,7 @@ class _Parser:
 
     def _check_same_for(self, body: tuple[Item, ...], same_for: tuple[str, ...]) -> None:
         for item in body:
-            if same_for and isinstance(item, RECEIVING) and item.client and item.client not in same_for:
+            if same_for and isinstance(item, Receiving) and item.client and item.client not in same_for:
                 line = self._lines[item.line - 1]
                 self._fail(
                     line, 0, f"{item.client} is not among the clients that agree", " or ".join(same_for)
@@ -196,8 +196,8 @@ def _layout(line: _Line) -> Layout:
 # --- what a block refuses -----------------------------------------------------------------------------------
 
 _ADMITS: dict[type, tuple[tuple[type, ...], str, str]] = {
-    Together: (SENDING, "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
-    AnyOrder: (RECEIVING, "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
+    Together: (get_args(Sending), "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
+    AnyOrder: (get_args(Receiving), "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
 }
 
 
@@ -214,9 +214,9 @@ def _refusal(read: _Read, block: type | None) -> tuple[str, str] | None:
 
 
 def _described(kind: type) -> str:
-    if kind in SENDING:
+    if kind in get_args(Sending):
         return "a send"
-    if kind in RECEIVING:
+    if kind in get_args(Receiving):
         return "a receive"
     names = {Call: "a defined step", Define: "a define", Include: "an include"}
     return names.get(kind, "another kind of step")

@@ -16,14 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.language.escapes import unescape
+from harness.language.exhaustive import assert_never
 from harness.language.expansion import Expansion, Located
 from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
-    ACTION_STEPS,
-    EXPECTATION_STEPS,
-    RECEIVING,
-    SENDING,
     ActionStep,
     Acts,
     AnyOrder,
@@ -37,6 +34,12 @@ from harness.language.steps import (
     FenceAfter,
     FenceLine,
     Item,
+    LinkChanges,
+    LinkDelays,
+    LinkSplits,
+    NodeChanges,
+    NodeFate,
+    NodeStep,
     Raises,
     Receive,
     ReceiveBytes,
@@ -50,6 +53,7 @@ from harness.language.steps import (
     SendPattern,
     Together,
     Unfenced,
+    Wait,
 )
 
 
@@ -79,6 +83,11 @@ class Plan:
                         return located
         return None
 
+    def first_node_step(self) -> Located[ActionStep] | None:
+        """The first step that needs a target of nodes."""
+        found = (one for turn in self.turns for one in turn.actions if isinstance(one.step, NodeStep))
+        return next(found, None)
+
     def first_raise(self) -> Located[ExpectationStep] | None:
         """The first step that expects an exception of the server's own code."""
         found = (one for turn in self.turns for one in turn.expectations if isinstance(one.step, Raises))
@@ -92,16 +101,18 @@ def validate(expansion: Expansion) -> Plan:
     actions: list[Any] = []
     expectations: list[Any] = []
     for located in expansion.steps:
-        if isinstance(located.step, ACTION_STEPS):
+        if isinstance(located.step, ActionStep):
             if expectations:
                 turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
                 actions, expectations = [], []
                 checker.next_turn()
-            checker.action(located)
+            checker.action(located.step, located)
             actions.append(located)
-        elif isinstance(located.step, EXPECTATION_STEPS):
-            checker.expectation(located)
+        elif isinstance(located.step, ExpectationStep):
+            checker.expectation(located.step, located)
             expectations.append(located)
+        else:
+            assert_never(located.step)
     if actions or expectations:
         turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
     plan = Plan(expansion.script, tuple(turns), tuple(checker.clients))
@@ -147,10 +158,14 @@ def received_in(step: ExpectationStep) -> Iterator[tuple[Receiving, str]]:
     match step:
         case AnyOrder(body, same_for):
             for one in body:
-                if isinstance(one, RECEIVING):
+                if isinstance(one, Receiving):
                     yield from ((one, client) for client in ((one.client,) if one.client else same_for))
-        case _ if isinstance(step, RECEIVING):
+        case Receive() | ReceiveBytes() | ReceivePattern():
             yield step, step.client
+        case ReceivesNothing() | Ends() | Raises():
+            pass
+        case _:
+            assert_never(step)
 
 
 def looks_like(step: Receiving, answer: str) -> bool:
@@ -188,9 +203,15 @@ def _check_fence_after(plan: Plan) -> None:
 def _sent_in(step: ActionStep) -> Iterator[Sending]:
     match step:
         case Together(body):
-            yield from (one for one in body if isinstance(one, SENDING))
-        case _ if isinstance(step, SENDING):
+            yield from (one for one in body if isinstance(one, Sending))
+        case Send() | SendBytes() | SendPattern():
             yield step
+        case Connects() | Acts() | Wait() | CallFails() | CallTakes() | ClockJumps():
+            pass
+        case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
+            pass
+        case _:
+            assert_never(step)
 
 
 def _as_pattern(step: Sending | Receiving) -> Pattern:
@@ -234,6 +255,15 @@ _LEAVING = {
 }
 
 
+_BEFORE = {
+    NodeFate.KILLED: (NodeFate.STARTED, NodeFate.STOPPED),
+    NodeFate.STOPPED: (NodeFate.STARTED,),
+    NodeFate.CONTINUED: (NodeFate.STOPPED,),
+    NodeFate.STARTED: (NodeFate.KILLED,),
+}
+"""What a node must be for something to happen to it."""
+
+
 class _Connection(enum.Enum):
     OPEN = enum.auto()
     HALF_CLOSED = enum.auto()
@@ -252,6 +282,7 @@ class _Checker:
 
     def __init__(self) -> None:
         self.clients: dict[str, _State] = {}
+        self._nodes: dict[str, NodeFate] = {}
         self._bound: set[str] = set()
         self._received: dict[str, int] = {}
         self._silent: dict[str, int] = {}
@@ -260,8 +291,8 @@ class _Checker:
         self._received.clear()
         self._silent.clear()
 
-    def action(self, located: Located[Any]) -> None:
-        match located.step:
+    def action(self, step: ActionStep, located: Located[Any]) -> None:
+        match step:
             case Connects(client):
                 state = self.clients.get(client)
                 if state is not None and state.connection is not _Connection.GONE:
@@ -272,7 +303,7 @@ class _Checker:
                 self.clients[client] = _State(_Connection.OPEN, located.line, "connected")
             case Together(body):
                 for send in body:
-                    if isinstance(send, SENDING):
+                    if isinstance(send, Sending):
                         self._send(located, send)
             case Acts(client, action):
                 self._require_connection(located, client)
@@ -280,16 +311,27 @@ class _Checker:
                     self.clients[client] = _State(_Connection.HALF_CLOSED, located.line, "half-closed")
                 elif action in _LEAVING:
                     self.clients[client] = _State(_Connection.GONE, located.line, _LEAVING[action])
-            case CallFails(_, str(client)) | CallTakes(_, client):
-                self._require_connection(located, client)
-            case step if isinstance(step, SENDING):
+            case NodeChanges(node, fate):
+                before = self._nodes.get(node, NodeFate.STARTED)
+                if before not in _BEFORE[fate]:
+                    known = " or ".join(f"`node {node} is {one.value}`" for one in _BEFORE[fate])
+                    raise located.problem(f"node {node} is {before.value} here", f"{known} before it")
+                self._nodes[node] = NodeFate.STARTED if fate is NodeFate.CONTINUED else fate
+            case CallFails(_, client) | CallTakes(_, client):
+                if client is not None:
+                    self._require_connection(located, client)
+            case Send() | SendBytes() | SendPattern():
                 self._send(located, step)
+            case Wait() | ClockJumps() | LinkChanges() | LinkDelays() | LinkSplits():
+                pass
+            case _:
+                assert_never(step)
 
-    def expectation(self, located: Located[Any]) -> None:
-        match located.step:
+    def expectation(self, step: ExpectationStep, located: Located[Any]) -> None:
+        match step:
             case AnyOrder(body, same_for):
                 for one in body:
-                    if isinstance(one, RECEIVING):
+                    if isinstance(one, Receiving):
                         for client in (one.client,) if one.client else same_for:
                             self._receive(located, one, client)
             case ReceivesNothing(client):
@@ -307,8 +349,12 @@ class _Checker:
                         f"{client} already {state.why} in line {state.since}", "a single end"
                     )
                 self.clients[client] = _State(_Connection.GONE, located.line, "lost the connection")
-            case step if isinstance(step, RECEIVING):
+            case Receive() | ReceiveBytes() | ReceivePattern():
                 self._receive(located, step, step.client)
+            case Raises():
+                pass
+            case _:
+                assert_never(step)
 
     def _send(self, located: Located[Any], step: Sending) -> None:
         state = self.clients.get(step.client)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, match
 from harness.language.steps import (
-    RECEIVING,
     AnyOrder,
     Ends,
     Raises,
@@ -27,7 +26,8 @@ from harness.language.steps import (
 )
 from harness.language.validation import Turn
 
-Bindings = Mapping[str, str]
+Values = Mapping[str, str]
+"""The value of each name that is bound; a `Binding` also says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Expectation:
         """The text of the step after the client's name: `< OK`."""
         return write_line(self.step)[len(self.step.client) :]
 
-    def match_end(self, data: bytes, start: int, known: Bindings, eol: bytes) -> tuple[int, Bindings] | None:
+    def match_end(self, data: bytes, start: int, known: Values, eol: bytes) -> tuple[int, Values] | None:
         """The end of this receive if it begins at `start` of the data, and its bindings; None if it does not match."""
         match self.step:
             case Receive(_, text):
@@ -60,7 +60,7 @@ class Expectation:
                 bound = match(pattern, data[start:end].decode("utf-8", "surrogateescape"), known)
                 return None if bound is None else (end + len(eol), bound)
 
-    def accepts(self, piece: bytes, known: Bindings, eol: bytes) -> bool:
+    def accepts(self, piece: bytes, known: Values, eol: bytes) -> bool:
         """Whether this is exactly what is expected."""
         found = self.match_end(piece, 0, known, eol)
         return found is not None and found[0] == len(piece)
@@ -102,7 +102,7 @@ class TurnExpectations:
             match located.step:
                 case AnyOrder(body, same_for):
                     for one in body:
-                        if isinstance(one, RECEIVING):
+                        if isinstance(one, Receiving):
                             item = Expectation(one, file, one.line or located.line, group)
                             for client in (one.client,) if one.client else same_for:
                                 out._add(client, item)
@@ -130,12 +130,12 @@ class TurnExpectations:
 class TurnMatch:
     """A turn in which every client received exactly what was expected."""
 
-    bindings: Bindings
+    bindings: Values
     entries: Mapping[str, tuple[Entry, ...]]
 
 
 def match_turn(
-    expected: TurnExpectations, received: Mapping[str, bytes], known: Bindings, eol: bytes
+    expected: TurnExpectations, received: Mapping[str, bytes], known: Values, eol: bytes
 ) -> TurnMatch | None:
     """The first complete match, or None."""
     if any(data for client, data in received.items() if client not in expected.lines):
@@ -149,7 +149,7 @@ def match_turn(
 class _Path:
     """A partial match of one client's items: all before `next` are matched, and in its group those in `used`."""
 
-    known: Bindings
+    known: Values
     offset: int = 0
     next: int = 0
     entries: tuple[Entry, ...] = ()
@@ -183,7 +183,7 @@ def _agree(orders: dict[int, tuple[str, ...]], group: int, order: tuple[str, ...
     return [text for text in other if text in order] == [text for text in order if text in other]
 
 
-def _match_one(items: Sequence[Expectation], data: bytes, known: Bindings, eol: bytes) -> Iterator[_Path]:
+def _match_one(items: Sequence[Expectation], data: bytes, known: Values, eol: bytes) -> Iterator[_Path]:
     """Every complete match of one client's data with its items; usually one or none."""
     stack = [_Path(known)]
     while stack:
@@ -231,8 +231,8 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
 
 
 def align(
-    items: Sequence[Expectation], data: bytes, known: Bindings, eol: bytes
-) -> tuple[tuple[Entry, ...], Bindings]:
+    items: Sequence[Expectation], data: bytes, known: Values, eol: bytes
+) -> tuple[tuple[Entry, ...], Values]:
     """The best alignment of expected and received data, and the names that it binds."""
     entries: list[Entry] = []
     known = dict(known)
@@ -263,7 +263,7 @@ def _lines(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _in_received_order(
-    items: list[Expectation], pieces: list[tuple[int, bytes]], known: Bindings, eol: bytes
+    items: list[Expectation], pieces: list[tuple[int, bytes]], known: Values, eol: bytes
 ) -> list[Expectation]:
     """The items, with those of each free group in the order in which they were received, the missing ones last."""
     out: list[Expectation] = []
@@ -284,7 +284,7 @@ def _in_received_order(
 
 
 def _aligned(
-    items: list[Expectation], pieces: list[tuple[int, bytes]], known: Bindings, eol: bytes
+    items: list[Expectation], pieces: list[tuple[int, bytes]], known: Values, eol: bytes
 ) -> Iterator[Entry]:
     """A longest common subsequence; the items between its members are paired in order."""
     rows, columns = len(items), len(pieces)
@@ -332,8 +332,8 @@ class Binding:
 
 
 def bind_in_order(
-    expected: Iterable[tuple[str, Expectation]], received: Mapping[str, bytes], known: Bindings, eol: bytes
-) -> Bindings:
+    expected: Iterable[tuple[str, Expectation]], received: Mapping[str, bytes], known: Values, eol: bytes
+) -> Values:
     """The bindings of a partial match: each client's lines up to the first wrong or unordered one."""
     known, offsets, stuck = dict(known), dict.fromkeys(received, 0), set[str]()
     for client, item in expected:
@@ -349,7 +349,7 @@ def bind_in_order(
 
 
 def newly_bound(
-    known: Bindings, before: Mapping[str, Binding], expected: Iterable[tuple[str, Expectation]]
+    known: Values, before: Mapping[str, Binding], expected: Iterable[tuple[str, Expectation]]
 ) -> dict[str, Binding]:
     """The bindings before and those of this turn, each at the first line that has its name."""
     out = dict(before)

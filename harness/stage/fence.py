@@ -174,18 +174,28 @@ class QuietFence:
     """Nothing came for a while. Weak: a later line is missed, and attributed to a later turn."""
 
     grade = Grade.SETTLED
+    answers_alone = False
 
-    def __init__(self, loop: EventLoop, connections: Connections, within_s: float, settle_s: float) -> None:
+    def __init__(
+        self,
+        loop: EventLoop,
+        connections: Connections,
+        within_s: float,
+        settle_s: float,
+        extra_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._loop = loop
         self._connections = connections
         self._within_s = within_s
         self._settle_s = settle_s
+        self._extra_s = extra_s
 
     def everything(self, actors: Iterable[Connection]) -> None:
-        deadline = time.monotonic() + self._within_s
+        settle_s = self._settle_s + self._extra_s()
+        deadline = time.monotonic() + self._within_s + self._extra_s()
         before, since = self.state(), time.monotonic()
-        while (quiet := time.monotonic() - since) < self._settle_s:
-            self._loop.pause(self._settle_s - quiet)
+        while (quiet := time.monotonic() - since) < settle_s:
+            self._loop.pause(settle_s - quiet)
             now = self.state()
             if now != before:
                 before, since = now, time.monotonic()
@@ -212,6 +222,8 @@ class QuietFence:
 
 class ExactFence:
     """The server's loop is idle, and no byte is in flight."""
+
+    answers_alone = False
 
     def __init__(self, loop: EventLoop, quiet: QuietFence) -> None:
         self._loop = loop
@@ -256,12 +268,16 @@ class AnswerFence:
         self._quiet = QuietFence(loop, connections, within_s, settle_s)
         self._trusted = True
         self.grade = Grade.ANSWERED
+        self.answers_alone = False
+        """Whether the last fence returned because of answers, without waiting for quiet. The grade is that of the run:
+        one fence that waited does not make up for those that do not."""
         self.sent: list[FenceLineSent] = []
         """Since it was last emptied."""
 
     def distrust(self) -> None:
         """Answers prove nothing about this server: from here on wait for quiet as well."""
         self._trusted = False
+        self.answers_alone = False
         self.grade = Grade.SETTLED
 
     def everything(self, actors: Iterable[Connection]) -> None:
@@ -271,7 +287,8 @@ class AnswerFence:
             one for one in self._connections() if one not in actors and one.end is End.OPEN and one.reads
         ]
         proven = self._ask(others, may_end=True) and proven
-        if not proven or not self._trusted:
+        self.answers_alone = proven and self._trusted
+        if not self.answers_alone:
             # What a client caused that was not asked is in no order with the answers to others, and what is sent to it
             # is in no order with anything.
             self.grade = Grade.SETTLED

@@ -170,10 +170,12 @@ class _Held:
             return
         if isinstance(app, asyncio.AbstractServer):
             await app.start_serving()
-        await self._until_stopped(app)
-        closed = app.close() if hasattr(app, "close") else None
-        if inspect.isawaitable(closed):
-            await closed
+        try:
+            await self._until_stopped(app)
+        finally:
+            closed = app.close() if hasattr(app, "close") else None
+            if inspect.isawaitable(closed):
+                await closed
 
     async def _until_stopped(self, app: Any) -> None:
         self.app = app
@@ -205,7 +207,8 @@ def _addresses(app: Any, loop: AsyncioLoop) -> Mapping[str, SocketAddress]:
         found: Mapping[str, Any] = app.addresses
     else:
         sockets = getattr(app, "sockets", None) or loop.listening()
-        found = {ONLY: sockets[0].getsockname()[:2]} if sockets else {}
+        name = sockets[0].getsockname() if sockets else ()
+        found = {ONLY: name if isinstance(name, str) else name[:2]} if sockets else {}
     if not found:
-        raise TargetError(f"{app!r} has started but listens nowhere on TCP")
-    return {endpoint: reachable(tuple(address)) for endpoint, address in found.items()}
+        raise TargetError(f"{app!r} has started but listens nowhere")
+    return {endpoint: reachable(address) for endpoint, address in found.items()}

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.language.loading import load
 from harness.language.problems import ScriptError
-from harness.language.script import load
 from harness.language.steps import Script, TargetLine
 from harness.stage.target import RunningServer, ServerSpec, Target, TargetError
 from harness.targets.choice import TargetChoice, UsageError

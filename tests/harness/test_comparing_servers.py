@@ -17,7 +17,7 @@ from harness.compare.compare import Cell, ComparedServer, Tags, cell_of, compare
 from harness.compare.report import Table, document, mark, markdown, text
 from harness.interception.interceptor import Interceptor
 from harness.language.adapter import parse_adapter
-from harness.language.script import load
+from harness.language.loading import load
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome
 from harness.report.styled_text import plain

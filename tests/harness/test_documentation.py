@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,11 @@ from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.update import update
 from tests.app import serve
+from tests.foreign.installed import program
 
 ROOT = Path(__file__).parents[2]
-TARGETS = "targets.md"
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
+TARGETS = "targets.md"
 FENCE = FenceLine("PING", ("PONG",))
 
 
@@ -266,6 +268,16 @@ def test_every_kind_of_perturbation_is_documented() -> None:
 # --- targets.md ---------------------------------------------------------------------------------------------
 
 
+def test_the_minute_passes_in_a_second(tmp_path: Path, monkeypatch, capsys) -> None:
+    program("faketime", "faketime")
+    monkeypatch.chdir(tmp_path)
+    Path("minute.py").write_text(block(TARGETS, "import asyncio", "for a minute"))
+    Path("minute.chat").write_text(block(TARGETS, "title: whoever says nothing"))
+    assert main(["play", "minute.chat", "--server", f"{sys.executable} minute.py {{port}}"]) == 0
+    (shown,) = re.findall(r"^1 passed .*time x60.*$", page(TARGETS), re.MULTILINE)
+    assert without_times(capsys.readouterr().out) == without_times(shown) + "\n"
+
+
 def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
     (tmp_path / "idle.py").write_text(block(TARGETS, "async def serve"))
     (tmp_path / "idle.chat").write_text(block(TARGETS, "title: after a minute of silence"))
@@ -275,6 +287,16 @@ def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
     server = tmp_path / "idle.py"
     server.write_text(server.read_text().replace("IDLE_S = 60", "IDLE_S = 59"))
     assert "1 failed" in output(tmp_path, f"harness {command[1]}")
+
+
+def test_the_two_nodes_pass_their_transcript(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("node.py").write_text(block(TARGETS, "tell_the_other_node"))
+    Path("two.chat").write_text(block(TARGETS, "title: what is said while"))
+    command = (
+        block(TARGETS, "$ harness play two.chat").removeprefix("$ harness ").replace("python", sys.executable)
+    )
+    assert main(shlex.split(command)) == 0, capsys.readouterr().out
 
 
 # --- options ------------------------------------------------------------------------------------------------

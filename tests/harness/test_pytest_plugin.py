@@ -171,6 +171,7 @@ INI = {
     "--connect": "h:1",
     "--app": "a:b",
     "--shared": "true",
+    "--tls-insecure": "true",
     "--html": "page.html",
 }
 
@@ -183,7 +184,8 @@ def test_every_key_of_the_ini_is_what_the_option_is(bare):
     found = vars(from_pytest(bare.parseconfig("-p", "harness.pytest_plugin")))
     for row in rows:
         wanted = True if row.action == "store_true" else row.type(ini[row.flag])
-        assert found[row.dest or row.flag[2:]] == wanted
+        wanted = [wanted] if row.action == "append" else wanted
+        assert found[row.dest or row.flag[2:].replace("-", "_")] == wanted
     assert found.keys() <= vars(parsed_play("--server", "x")).keys()
 
     bare.makeini("[pytest]\n")
