@@ -22,6 +22,8 @@ CLIENTS, SECONDS, RATE = 200, 10.0, 100
 _TICK_S = 0.02
 _CONTESTED = 8
 """One of so many names is wanted by several clients."""
+_GRACE_S = 1.0
+"""How long a server may hold back what it delivers, besides what a fence waits for: some send in batches."""
 _PATIENCE_S = 2.0
 """How long a client waits for the answer to its login before it gives up."""
 
@@ -148,6 +150,7 @@ class _Traffic:
             self._due += self._rate * min(self._stage.now() - before, 5 * _TICK_S)
             for slot in self._slots:
                 self._receive(slot)
+        self._stage.wait(_GRACE_S)
         self._stage.fence([slot.client for slot in self._slots if slot.client is not None])
         self._stage.more_comes()
         for slot in self._slots:

@@ -291,6 +291,12 @@ def test_lines_in_pieces_and_several_lines_at_once_are_translated_line_by_line()
     assert translation.incoming(b"\xff\n") == b"\xff\n"
 
 
+def test_a_greeting_that_comes_too_late_is_received() -> None:
+    translation = Translation(parse_adapter("greets: hello\n"), b"\n")
+    assert translation.incoming(b"other\nhello\n") == b"other\nhello\n"
+    assert Translation(parse_adapter("greets: hello\n"), b"\n").incoming(b"hello\nhello\n") == b"hello\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -12,7 +12,7 @@ from harness.cli import main
 from harness.laws.history import Breach, History, Law, Session, breaches, shortest
 from harness.laws.traffic import Judgement, check_laws, report
 from harness.report.styled_text import plain
-from tests.harness.servers.lawless import FAULTS, LineChat, faulty, serve
+from tests.harness.servers.lawless import FAULTS, Late, LineChat, faulty, serve
 
 ROOT = Path(__file__).parents[2]
 MISTAKES = [name for name, (_, law) in FAULTS.items() if law is not None]
@@ -49,14 +49,28 @@ def test_the_same_seed_is_the_same_traffic() -> None:
     assert said(4) == said(4) != said(5)
 
 
-def test_a_command_is_judged_too() -> None:
+def command(kind: str) -> Command:
     program = (
-        "import sys; from gevent import socket; from tests.harness.servers.lawless import Doubles;"
-        "s = Doubles(); s.address = ('127.0.0.1', int(sys.argv[1])); s.serve_forever()"
+        f"import sys; from tests.harness.servers.lawless import {kind};"
+        f"s = {kind}(); s.address = ('127.0.0.1', int(sys.argv[1])); s.serve_forever()"
     )
-    target = Command([sys.executable, "-c", program, "{port}"])
-    found = check_laws(LineChat, target, clients=60, seconds=2, rate=200)
+    return Command([sys.executable, "-c", program, "{port}"])
+
+
+def test_a_command_is_judged_too() -> None:
+    found = check_laws(LineChat, command("Doubles"), clients=60, seconds=2, rate=200)
     assert set(found.broken) == {Law.DOUBLED}
+
+
+def test_a_server_may_deliver_late() -> None:
+    found = check_laws(LineChat, InProcess(lambda _spec: Late()), clients=20, seconds=2)
+    assert not found.broken, plain(report(found))
+
+
+def test_a_server_may_be_behind_when_the_talking_ends() -> None:
+    found = check_laws(LineChat, command("Slow"), clients=5, seconds=2, rate=100)
+    assert not found.broken, plain(report(found))
+    assert found.history.ended_s > 3.2
 
 
 # --- the judge ----------------------------------------------------------------------------------------------

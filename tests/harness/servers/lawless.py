@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from typing import ClassVar
 
+import gevent
 from gevent.server import StreamServer
 
 from harness import ServerSpec, UnsupportedSpec
@@ -129,6 +130,21 @@ class HangsUp(Chat):
 class Mute(Chat):
     def say(self, name: str, text: str) -> None:
         pass
+
+
+class Late(Chat):
+    """Right, but it delivers half a second later."""
+
+    def deliver(self, to: socket.socket, line: str, mistaken: bool) -> None:
+        gevent.spawn_later(0.5, self.send, to, line)
+
+
+class Slow(Chat):
+    """Right, but it takes a tenth of a second for each line of a client."""
+
+    def say(self, name: str, text: str) -> None:
+        gevent.sleep(0.1)
+        super().say(name, text)
 
 
 FAULTS: dict[str, tuple[type[Chat], Law | None]] = {
