@@ -29,14 +29,14 @@ _ANY_DIRECTION = re.compile(f"[{_INVISIBLE}]+")
 _LEFT_TO_RIGHT = re.compile(f"[{_INVISIBLE}{_DIRECTION_MARKS}]+")
 
 # Unicode's White_Space, which differs from what str.strip takes by default: that includes U+001C to U+001F.
-_WHITE = (
+WHITE_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 )
 
 # What shows nothing by itself, but belongs to texts that show something: joiners, jamo fillers, variation selectors and the
 # rest of Unicode's Default_Ignorable_Code_Point, and two symbols that are blank.
 _BLANK = re.compile(
-    f"[{_WHITE}{_INVISIBLE}{_DIRECTION_MARKS}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c\u200d\u2800\ufe00-\ufe0f"
+    f"[{WHITE_SPACE}{_INVISIBLE}{_DIRECTION_MARKS}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c\u200d\u2800\ufe00-\ufe0f"
     "\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0080-\U000e0fff]*"
 )
 
@@ -84,7 +84,7 @@ def clean_line(raw: str) -> str:
     # isprintable is one pass in C and true of nearly everything people type.
     if raw.isprintable():
         return raw.strip()
-    return _UNSAFE_CHARACTER.sub(_REPLACEMENT, raw.strip(_WHITE).replace("\t", " "))
+    return _UNSAFE_CHARACTER.sub(_REPLACEMENT, raw.strip(WHITE_SPACE).replace("\t", " "))
 
 
 def visible(line: str) -> str:
@@ -94,7 +94,7 @@ def visible(line: str) -> str:
     # Two fillers are letters by category, and so printable.
     if not line.isprintable() or "\u3164" in line or "\uffa0" in line:
         line = _without_invisible(line)
-    line = _without_stacks(line).strip(_WHITE)
+    line = _without_stacks(line).strip(WHITE_SPACE)
     return "" if _BLANK.fullmatch(line) else line
 
 

@@ -37,7 +37,7 @@ from geventchat.chat.events import (
     Said,
     Welcome,
 )
-from geventchat.chat.text import clean_line, visible
+from geventchat.chat.text import WHITE_SPACE, clean_line, visible
 from geventchat.dialects.codec import (
     NO_ID,
     NO_ROOM,
@@ -115,7 +115,7 @@ class JsonReader:
             text = line.decode()
         except UnicodeDecodeError:
             return InvalidCommand(ParseError.NOT_UTF8)
-        text = text.strip()
+        text = text.strip(WHITE_SPACE)
         if not text:
             return None
         if line.count(b",") + line.count(b"[") + line.count(b"{") > _MAX_VALUES and _too_many_values(line):

@@ -17,9 +17,11 @@ class ForeignProtocol(Enum):
     TLS = "tls"
 
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_REQUEST = re.compile(_TOKEN + rb" [^ ]+ +HTTP/[0-9]")
-_LONG_REQUEST = re.compile(_TOKEN + rb" (?:/|\*|https?:)")
+# The method can be any token: a page whose name was rebound to this host can choose it. The target cannot be chosen as
+# freely, and a name or a text seldom begins like one.
+_TARGET = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ (?:/|\*|https?:)"
+_REQUEST = re.compile(_TARGET + rb"[^ ]* +HTTP/[0-9]|CONNECT [^ ]+ +HTTP/[0-9]")
+_LONG_REQUEST = re.compile(_TARGET + rb"|CONNECT ")
 
 
 class Sniffer:

@@ -198,6 +198,8 @@ def test_who_receives_their_own_events_differs_between_dialects(name: str):
         b'{"type": "chat", "message": "a"}x',
         b'\xef\xbb\xbf{"type": "ping"}',
         b'{"type": "chat", "message": "tab\there"}',
+        b'\x1c{"type": "ping"}',
+        b"\x1c",
     ],
     ids=lambda line: line[:24].decode("latin-1"),
 )
@@ -289,6 +291,9 @@ def test_a_megabyte_of_spaces_asks_for_nothing(name: str):
         (b"WHO now", Who()),
         (b"quit", Quit()),
         (b"EXIT", Quit()),
+        # Letters of other scripts that upper() turns into I and S.
+        ("PıNG".encode(), InvalidCommand(ParseError.UNKNOWN_COMMAND)),
+        ("MſG hi".encode(), InvalidCommand(ParseError.UNKNOWN_COMMAND)),
         (b"", None),
         (b" \t ", None),
         (b"HELP", InvalidCommand(ParseError.UNKNOWN_COMMAND)),

@@ -15,8 +15,12 @@ HTTP = [
     b"\r\n\r\nOPTIONS * HTTP/1.1\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"LOGIN /alice HTTP/1.1\r\n",
+    b"msg /hi HTTP/1.1\r\n",
+    b"GET https://x/ HTTP/1.1\r\n",
+    b"CONNECT localhost:4000 HTTP/1.1\r\n",
     b"POST " + LONG + b" HTTP/1.1\r\n\r\nLOGIN evil\n",
     b"GET http://" + LONG + b" HTTP/1.1\r\n\r\nLOGIN evil\n",
+    b"CONNECT " + LONG + b" HTTP/1.1\r\n\r\nLOGIN evil\n",
 ]
 TLS = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\nLOGIN evil\n"]
 CHAT = [
@@ -24,6 +28,10 @@ CHAT = [
     b"\n\nhello\n",
     b'{"type": "join"}\n',
     b"GET /x\n",
+    b"LOGIN a HTTP/1.1\n",
+    b"MSG see GET / HTTP/1.1\n",
+    b"I use HTTP/2\n",
+    b"get / http/1.1\n",
     b"\x16\n",
     b"x" * 200 + b"\n",
 ]

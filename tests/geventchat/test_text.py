@@ -16,6 +16,32 @@ def is_mark(char: str) -> bool:
     return unicodedata.category(char)[0] == "M"
 
 
+# Unicode's Default_Ignorable_Code_Point, without the bidirectional controls, which are shown as U+FFFD.
+DEFAULT_IGNORABLE = (
+    "ad 34f 61c 115f-1160 17b4-17b5 180b-180f 200b-200f 2060-2065 206a-206f 3164 fe00-fe0f feff ffa0 fff0-fff8 "
+    "1bca0-1bca3 1d173-1d17a e0000-e0fff"
+)
+WHITE_SPACE = "9-d 20 85 a0 1680 2000-200a 2028-2029 202f 205f 3000"
+# Dropped for another reason, or blank without being ignorable: annotations, a Braille pattern, a note without a head.
+OTHERS = "fff9-fffb 2800 1d159"
+
+
+def characters(ranges: str) -> set[str]:
+    return {
+        chr(code)
+        for each in ranges.split()
+        for code in range(int(each.partition("-")[0], 16), int(each.rpartition("-")[2], 16) + 1)
+    }
+
+
+def test_a_text_is_empty_if_and_only_if_it_shows_nothing():
+    blank = characters(f"{DEFAULT_IGNORABLE} {WHITE_SPACE} {OTHERS}")
+    # The planes between them have ideographs alone.
+    assert {
+        char for char in map(chr, (*range(0x20000), *range(0xE0000, 0xE2000))) if not clean(char)
+    } == blank
+
+
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
