@@ -72,11 +72,14 @@ class LogEvent(Enum):
 
     severity: int
     """The level of the event, as a number of the standard library."""
+    heading: str
+    """The level and the name of the event, as a line of the log begins after its time."""
 
     def __new__(cls, name: str, severity: int = logging.INFO) -> LogEvent:
         event = object.__new__(cls)
         event._value_ = name
         event.severity = severity
+        event.heading = f"{_LEVEL_NAMES[severity].upper()} {name}"
         return event
 
 
@@ -362,10 +365,11 @@ class LogWriter(LineWriter[_Record]):
 
     def _line(self, record: _Record) -> str:
         time, event, fields = record
-        stamp, level = self._time_text(time), _LEVEL_NAMES[event.severity]
+        stamp = self._time_text(time)
         if self._as_json:
+            level = _LEVEL_NAMES[event.severity]
             return json.dumps({"time": stamp, "level": level, "event": event.value, **fields}, default=str)
-        return f"{stamp} {level.upper()} {event.value} {fields_text(fields)}".rstrip()
+        return f"{stamp} {event.heading} {fields_text(fields)}" if fields else f"{stamp} {event.heading}"
 
     def _lost_items(self, lost: int) -> list[_Record]:
         return [(self._clock.time(), LogEvent.LOG_LOST, {"events": lost})]

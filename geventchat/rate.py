@@ -37,11 +37,14 @@ class TokenBucket:
 
     def take(self, wanted: int, now: float) -> int:
         """Take up to this many whole tokens; returns how many there were."""
-        rate, full_at = self._rate, self._full_at
+        rate, full_at, there = self._rate, self._full_at, self._rate.burst
         if full_at <= now:
-            full_at, there = now, rate.burst
+            if wanted <= there:
+                self._full_at = now + wanted * rate.token_s
+                return wanted
+            full_at = now
         else:
-            there = rate.burst - (full_at - now) * rate.per_s
+            there -= (full_at - now) * rate.per_s
         # A millionth short of a token is a token; otherwise rounding could ask for a wait too short for any clock.
         granted = wanted if wanted <= there else max(0, int(there + 1e-6))
         self._full_at = full_at + granted * rate.token_s

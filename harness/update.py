@@ -196,7 +196,12 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
         match failure.kind:
             case FailureKind.UNSENDABLE:
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
-            case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.TIMED_OUT:
+            case (
+                FailureKind.UNANSWERED
+                | FailureKind.NEVER_IDLE
+                | FailureKind.TIMED_OUT
+                | FailureKind.NO_HANDSHAKE
+            ):
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
             case (
                 FailureKind.SERVER_DIED | FailureKind.DISAGREED | FailureKind.RAISED | FailureKind.NOT_RAISED

@@ -170,11 +170,16 @@ class Audience:
         start = self.batch_bytes
         self.batch_bytes = end = start + len(frame)
         self._frames.append(frame)
-        if not self.urgent and (not isinstance(event, Joined | Left) or end >= self._delivery.outgoing_bytes):
+        if not self.urgent and (not isinstance(event, Joined | Left) or self._is_full(end)):
             self.urgent = True
             self._delivery.arm()
         if isinstance(author, Subscriber) and author.audience is self and not self.dialect.echoes(event):
             author.exclude(start, end)
+
+    def _is_full(self, size: int) -> bool:
+        """True when nothing more can be said before a batch of this size is sent, however long one waits."""
+        delivery = self._delivery
+        return size >= (delivery.floor_burst if self.slow_readers else delivery.outgoing_bytes)
 
     def joined(self) -> bytes:
         """The bytes of this batch so far."""
@@ -634,6 +639,10 @@ class Delivery:
         self.reserve = MemoryReserve()
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
         self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
+        rate = limits.floor_bytes_per_s
+        self.floor_burst = min(rate * _FLOOR_BURST_S, self.outgoing_bytes) if rate else self.outgoing_bytes
+        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
+        self._floor = Rate(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes)
         self._poll_timer: Any = hub.loop.timer(0)
         self._flush_timer: Any = None
         self._extra_polls = 0
@@ -651,9 +660,7 @@ class Delivery:
 
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
-        rate = self.limits.floor_bytes_per_s
-        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
-        return TokenBucket(Rate(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes))
+        return TokenBucket(self._floor)
 
     def batch_started(self, audience: Audience) -> None:
         """Flush this audience, which has published its first event since the last flush."""
@@ -717,11 +724,23 @@ class Delivery:
             self._poll_timer.start(self._flush)
             return
         self._due = False
+        if self._changed:
+            self._flush_batches()
+        else:
+            spliced, self._spliced = self._spliced, []
+            for subscriber in spliced:
+                self._deliver_batch(subscriber, ended=True)
+        if self._abandoned:
+            abandoned, self._abandoned = self._abandoned, []
+            for subscriber, reason, trace in abandoned:
+                subscriber.connection_lost(reason, trace)
+
+    def _flush_batches(self) -> None:
         try:
             batches = [audience.joined() for audience in self._changed]
             views = [memoryview(batch) for batch in batches]
             next_frames: list[list[bytes]] = [[] for _ in batches]
-            now = self.clock.monotonic() if batches else 0.0
+            now = self.clock.monotonic()
             open_batches = {
                 audience: open_s for audience in self._changed if (open_s := audience.stays_open_s(now))
             }
@@ -751,9 +770,6 @@ class Delivery:
                 audience.pump()
         if open_batches:
             self._flush_in(min(open_batches.values()))
-        abandoned, self._abandoned = self._abandoned, []
-        for subscriber, reason, trace in abandoned:
-            subscriber.connection_lost(reason, trace)
 
     def _flush_in(self, seconds: float) -> None:
         if self._flush_timer is not None:

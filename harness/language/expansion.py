@@ -253,6 +253,8 @@ def _bound(step: Any, script: Script, scope: _Scope) -> Any:
         step = replace(step, pattern=bind(step.pattern, scope.values))
     if getattr(step, "endpoint", None) in scope.values:
         step = replace(step, endpoint=scope.values[step.endpoint])
+    if getattr(step, "node", None) in scope.values:
+        step = replace(step, node=scope.values[step.node])
     if getattr(step, "client", None) in scope.values:
         client = scope.values[step.client]
         if not NAME.fullmatch(client) or client in RESERVED:

@@ -32,12 +32,18 @@ from harness.language.steps import (
     Ends,
     Fault,
     FenceLine,
+    LinkChanges,
+    LinkDelays,
+    LinkSplits,
+    NodeChanges,
+    NodeStep,
     ReceiveBytes,
     Send,
     SendBytes,
     Sending,
     SendPattern,
     Together,
+    Transport,
     Wait,
 )
 from harness.language.validation import Plan, Turn, looks_like, received_in
@@ -53,7 +59,6 @@ from harness.playing.comparison import (
     newly_bound,
 )
 from harness.playing.verdict import (
-    ACCEPTED_ENDS,
     ClientTurn,
     FailureKind,
     Interruption,
@@ -61,11 +66,13 @@ from harness.playing.verdict import (
     Overtaken,
     PerformedAction,
     TurnReport,
+    accepts_end,
 )
-from harness.stage.connection import End, SocketTimeout
+from harness.stage.connection import End, SocketTimeout, UnsupportedAction
 from harness.stage.fence import FenceFailed, Grade, NoFenceAnswer
 from harness.stage.stage import Client, Stage
 from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
+from harness.stage.transport import HandshakeFailed
 
 _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
@@ -218,6 +225,8 @@ class Execution:
             return self._interruption(turn, kind, failed.client, self._explained(failed)), None
         except SocketTimeout as late:
             return self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late)), None
+        except HandshakeFailed as refused:
+            return self._interruption(turn, FailureKind.NO_HANDSHAKE, detail=str(refused)), None
         except UnboundName as unbound:
             # Only in a run that is kept going: the line that would have bound it was not received.
             detail = f"${{{unbound.name}}} is not bound"
@@ -296,9 +305,9 @@ class Execution:
 
     def _do(self, located: LocatedAction) -> None:
         match located.step:
-            case Connects(client, endpoint):
+            case Connects(client, endpoint, transport):
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
-                self._connect(located, client, endpoint)
+                self._connect(located, client, endpoint, transport)
             case Together(body):
                 self._send_together(located, [send for send in body if isinstance(send, Sending)])
             case Wait(microseconds):
@@ -307,9 +316,15 @@ class Execution:
             case CallFails() | CallTakes() | ClockJumps():
                 self._note(located, None, write_line(located.step))
                 self._inject(located, located.step)
+            case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
+                self._note(located, None, write_line(located.step))
+                self._change_part(located, located.step)
             case Acts(client, action):
                 self._note(located, client, action.value, on_connection=action)
-                self._change(located, self._clients[client], action)
+                try:
+                    self._change(located, self._clients[client], action)
+                except UnsupportedAction as wrong:
+                    raise located.problem(str(wrong), f"`{client} closes`, or a target over TCP") from None
             case Send() | SendBytes() | SendPattern():
                 self._send(located, located.step)
             case _:
@@ -335,10 +350,16 @@ class Execution:
             )
         )
 
-    def _connect(self, located: LocatedAction, name: str, endpoint: str | None = None) -> None:
+    def _connect(
+        self,
+        located: LocatedAction,
+        name: str,
+        endpoint: str | None = None,
+        transport: Transport | None = None,
+    ) -> None:
         client = self._stage.client(name)
         try:
-            client.connect(endpoint)
+            client.connect(endpoint, transport)
         except UnsupportedSpec as wrong:
             raise located.problem(str(wrong), "an endpoint of this target") from None
         self._clients[name] = client
@@ -417,6 +438,20 @@ class Execution:
         self._unfenced = [client]
         self._sent_line = False
 
+    def _change_part(self, located: LocatedAction, step: NodeStep) -> None:
+        """Change a node or its link."""
+        server = self._stage.server
+        try:
+            if isinstance(step, NodeChanges):
+                server.change_node(step)
+            else:
+                server.change_link(step)
+        except UnsupportedSpec as wrong:
+            raise located.problem(str(wrong), "a node of this target") from None
+        self._stage.acts()
+        self._unfenced = []
+        self._sent_line = False
+
     def _inject(self, located: LocatedAction, fault: Fault) -> None:
         name = None if isinstance(fault, ClockJumps) else fault.client
         client = self._clients[name] if name is not None else None
@@ -452,7 +487,8 @@ class Execution:
             if found is None and not self._may_still_come(expected):
                 return None
             before = self._sizes()
-            self._stage.wait(_POLL_S)
+            self._stage.loop.advance(_POLL_S * self._stage.loop.factor)
+            self._stage.require_alive()
             waited = True
             if self._stage.answers_alone and self._sizes() != before:
                 self._stage.distrust_answers()
@@ -470,7 +506,7 @@ class Execution:
 
     def _ends_as_expected(self, expected: TurnExpectations) -> bool:
         return all(
-            self._clients[name].end in ACCEPTED_ENDS[ends.ending]
+            accepts_end(ends.ending, ends.detail, self._clients[name].end, self._clients[name].end_detail)
             for name, (ends, _, _) in expected.ends.items()
         )
 
@@ -536,6 +572,8 @@ class Execution:
             ending_line,
             client.end,
             ended_now,
+            ends.detail if ends else "",
+            client.end_detail,
         )
 
     # --- afterwards -----------------------------------------------------------------------------------------
@@ -553,7 +591,7 @@ class Execution:
             if following is not None:
                 self._act(following)
                 self._collect_late_lines(a_turn_later=True)
-        except (TargetError, FenceFailed, SocketTimeout, ScriptError, UnboundName):
+        except (TargetError, FenceFailed, SocketTimeout, HandshakeFailed, ScriptError, UnboundName):
             return
 
     def _collect_late_lines(self, a_turn_later: bool) -> None:
@@ -575,6 +613,8 @@ def _acting(actions: Iterable[LocatedAction]) -> list[str]:
     for located in actions:
         match located.step:
             case Wait() | CallFails() | CallTakes() | ClockJumps():
+                pass
+            case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
                 pass
             case Together(body):
                 names.update((send.client, None) for send in body if isinstance(send, Sending))

@@ -939,3 +939,22 @@ def test_an_answer_costs_the_same_however_many_others_wait_for_the_end_of_the_ba
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
+
+
+def test_an_open_batch_does_not_use_up_the_floor_rate_and_wait():
+    def body(world: World) -> None:
+        talker, slow, *leavers = members(world, 60)
+        slow.socket.free_bytes = 0
+        fall_behind(world, talker, slow)
+        world.advance(1)
+        world.hang_up(leavers.pop())
+        world.flush()
+        world.advance(0.2)
+        for leaver in leavers[:14]:
+            world.hang_up(leaver)
+            world.flush()
+        # What is left of the burst is too little for one more, however long everyone waits.
+        assert world.audiences["line"].batch_bytes < SLOW.floor_bytes_per_s * _FLOOR_BURST_S
+        world.check_end()
+
+    in_world(body, SLOW, large_room=2)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec
-from harness.targets.command import _claimed_port
+from harness.targets.command import claimed_port
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PYTHON = f"{shlex.quote(sys.executable)} -S"
@@ -52,7 +52,7 @@ def test_no_two_harnesses_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) 
     waits = Command([sys.executable, "-S", "-c", "input()", "{port}"], ready="never", starts_within=0.3)
     with pytest.raises(TargetError, match="status 1 before it listened"):
         talks(waits)
-    with _claimed_port() as claimed:
+    with claimed_port() as claimed:
         assert claimed == port
         with pytest.raises(TargetError, match="no free port"):
             talks(waits)
@@ -128,6 +128,51 @@ def test_several_endpoints_and_options_are_filled_in() -> None:
         pytest.raises(UnsupportedSpec, match="no endpoint 'web'; known: line, json"),
         Stage(target, ServerSpec(("web",))),
     ):
+        pass
+
+
+TWO_LISTENERS = """
+    import socket, sys, time
+    doors = [socket.create_server(("127.0.0.1", int(port))) for port in sys.argv[1:3]]
+    for name, door in zip(("chat", "admin"), doors):
+        print(f"{name} on port {door.getsockname()[1]}", flush=True)
+    for name, door in zip(("chat", "admin"), doors):
+        door.accept()[0].sendall(f"this is {name}\\n".encode())
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ports", "ready"),
+    [
+        (("{port}", "{port:admin}"), None),
+        (("{port}", "{port:admin}"), ("chat on", "admin on")),
+        (("{port}", "0"), r"admin on port (?P<admin>\d+)"),
+        (("0", "0"), (r"chat on port (\d+)", r"admin on port (?P<admin>\d+)")),
+        (("0", "0"), (r"chat on port (?P<chat>\d+)", r"(?P<endpoint>admin) on port (?P<port>\d+)")),
+    ],
+    ids=["given", "given and ready lines", "one given, one said", "said", "said by name"],
+)
+def test_a_server_with_two_listeners_has_both(
+    ports: tuple[str, str], ready: str | tuple[str, ...] | None
+) -> None:
+    target = Command([sys.executable, "-S", "-c", textwrap.dedent(TWO_LISTENERS), *ports], ready=ready)
+    with Stage(target) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.connect()
+        alice.expect("this is chat")
+        bob.connect("admin")
+        bob.expect("this is admin")
+
+
+def test_a_ready_line_that_is_missing_is_named_with_all_of_them() -> None:
+    target = Command(
+        [sys.executable, "-S", "-c", textwrap.dedent(TWO_LISTENERS), "0", "0"],
+        ready=(r"chat on port (\d+)", r"web on port (?P<web>\d+)"),
+        starts_within=0.3,
+    )
+    message = r"wrote nothing that matches 'chat on .*' and 'web on .*' \(is its output buffered\?\)"
+    with pytest.raises(TargetError, match=message), Stage(target):
         pass
 
 

@@ -24,7 +24,7 @@ from harness.playing.verdict import Verdict
 from harness.report.styled_text import plain
 from harness.report.text import report
 from tests.harness.zoo import SERVERS, ZooServer
-from tests.harness.zoo.scripts import SCRIPTS, Script, WrongPass
+from tests.harness.zoo.scripts import FENCES, SCRIPTS, Script, WrongPass
 
 SCRIPT = {script.name: script for script in SCRIPTS}
 SERVER = {server.name: server for server in SERVERS}
@@ -191,24 +191,36 @@ def _order(key: tuple[str, str, str]) -> tuple[int, int, int]:
     server, fence, script = key
     return (
         list(SERVER).index(server),
-        ("exact", "SYNC", "PING", "none").index(fence),
+        list(FENCES).index(fence),
         list(SCRIPT).index(script),
     )
 
 
 def as_markdown(data: dict[str, Any]) -> str:
-    """A row for each server, and a row for each script that passed wrongly."""
+    """A row for each fence, one for each server, and one for each script that passed wrongly."""
     rows = data["rows"]
     lines = [
+        "| fence | had to pass | wrong failures | had to fail | wrong passes | of them where it can be |",
+        "|---|---|---|---|---|---|",
+        *(_sum(name, own) for name in FENCES if (own := [row for row in rows if row["fence"] == name])),
+        "",
         "| server | late or wrong in it | exact | SYNC | PING | settled |",
         "|---|---|---|---|---|---|",
     ]
     for server in dict.fromkeys(row["server"] for row in rows):
         own = [row for row in rows if row["server"] == server]
-        cells = [_cell([row for row in own if row["fence"] == f]) for f in ("exact", "SYNC", "PING", "none")]
+        cells = [_cell([row for row in own if row["fence"] == f]) for f in FENCES]
         lines.append(f"| {' | '.join([server, own[0]['where'], *cells])} |")
     lines += ["", *_wrong_passes(rows)]
     return "\n".join(lines) + "\n"
+
+
+def _sum(name: str, rows: Sequence[dict[str, Any]]) -> str:
+    failures, passes = sum(row["wrong failures"] for row in rows), Counter[str]()
+    for row in rows:
+        passes.update(row["wrong passes"])
+    right, wrong, expected = _plays(rows, "pass"), _plays(rows, "fail"), passes["expected"]
+    return f"| {name} | {right} | {failures} | {wrong} | {passes.total()} | {expected} |"
 
 
 def _cell(rows: Sequence[dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ MOMENT_MS, SETTLE_MS = 5.0, 100.0
 
 _EXPECTS = re.compile(r"in any order|\w+(<| receives | is closed)")
 
-FENCES = {"SYNC": "SYNC ${token} -> SYNCED ${token}", "PING": "PING -> PONG", "none": "none", "exact": ""}
+FENCES = {"exact": "", "SYNC": "SYNC ${token} -> SYNCED ${token}", "PING": "PING -> PONG", "none": "none"}
 """SYNC takes the way of messages. In process no fence line is sent."""
 
 
