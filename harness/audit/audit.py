@@ -23,6 +23,7 @@ from harness.report.lanes import received_text
 from harness.report.styled_text import Line, Span, Tone, count
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
+from harness.report.text import tolerated_text
 from harness.stage.fence import Grade
 from harness.stage.target import Target
 
@@ -234,6 +235,9 @@ def summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
     skipped = sum(one.possible - one.played for one in conclusive)
     if skipped:
         yield [Span(f"skipped because of --most: {skipped} of {skipped + played} mutations", Tone.WARNING)]
+    tolerated = tolerated_text(one.unchanged for one in conclusive)
+    if tolerated:
+        yield [Span(f"not audited, because the scripts do not notice it: {tolerated}", Tone.WARNING)]
     silent = [one.file for one in conclusive if not one.possible]
     if silent:
         yield [Span(f"nothing to mutate, because no client receives a line: {', '.join(silent)}", Tone.DIM)]

@@ -464,6 +464,18 @@ def _time_setting(kind: type) -> tuple[type, Callable[[str], steps.Setting], Cal
     return kind, lambda value: kind(_some_time(value)), lambda setting: render_duration(setting.microseconds)
 
 
+def _read_ignore(value: str) -> steps.Ignore:
+    pattern = parse_pattern(value)
+    for capture in pattern.captures:
+        if capture.name != ANONYMOUS:
+            raise LineError(
+                value.index("${" + capture.name),
+                "a line that is ignored binds nothing",
+                "${_}, ${_:int} or ${_:/re/}",
+            )
+    return steps.Ignore(pattern)
+
+
 _NO_FENCE = "none"
 _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
     "title": (steps.Title, steps.Title, lambda title: title.text),
@@ -476,23 +488,33 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     "within": _time_setting(steps.Within),
     "settle": _time_setting(steps.Settle),
     "start": _time_setting(steps.Start),
+    "ignore": (steps.Ignore, _read_ignore, lambda ignore: render_pattern(ignore.pattern)),
 }
+_FOR_A_CLIENT = ("ignore",)
+HEADER_LINE = re.compile(rf"(?:[a-z][a-z_-]*|(?:{'|'.join(_FOR_A_CLIENT)}) \S+):(?!$)")
+"""The beginning of a `key: value` line; some settings can be for one client: `ignore alice: …`."""
 _HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
 
 
 def header_line(text: str, number: int = 0) -> steps.Setting:
     """The setting of one `key: value` line."""
-    key, _, value = text.partition(":")
-    if key not in _HEADER:
-        raise LineError(0, f"unknown header {key!r}", ", ".join(f"{known}:" for known in _HEADER))
+    head, _, value = text.partition(":")
+    key, _, client = head.partition(" ")
+    if key not in _HEADER or (client and key not in _FOR_A_CLIENT):
+        raise LineError(0, f"unknown header {head!r}", ", ".join(f"{known}:" for known in _HEADER))
+    if client:
+        with columns_from(len(key) + 1):
+            check_client(client)
     if not value.startswith(" ") or value[1:2] in ("", " "):
-        raise LineError(len(key) + 1, "no value", f"one space, then the value: {key}: …")
+        raise LineError(len(head) + 1, "no value", f"one space, then the value: {head}: …")
     if not steps.is_literal(value):
         raise LineError(
-            len(key) + 1, "a control character, or white space at the end of the line", "visible text"
+            len(head) + 1, "a control character, or white space at the end of the line", "visible text"
         )
-    with columns_from(len(key) + 2):
-        return dataclasses.replace(_HEADER[key][1](value[1:]), line=number)
+    with columns_from(len(head) + 2):
+        setting = _HEADER[key][1](value[1:])
+    changes: dict[str, Any] = {"line": number, **({"client": client} if client else {})}
+    return dataclasses.replace(setting, **changes)
 
 
 # --- reading and writing a line -----------------------------------------------------------------------------
@@ -554,7 +576,8 @@ def write_line(item: steps.Item | steps.Setting) -> str:
             return _write_message(item)
         case _ if type(item) in _HEADER_KEYS:
             key = _HEADER_KEYS[type(item)]
-            return f"{key}: {_HEADER[key][2](item)}"
+            client = getattr(item, "client", None)
+            return f"{key}{f' {client}' if client else ''}: {_HEADER[key][2](item)}"
         case _:
             forms = (*_KEYWORD_FORMS, *_SENTENCE_FORMS)
             return next(form.write(item) for form in forms if form.accepts(item))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from harness.language.forms import BlockHead, header_line, read_step
+from harness.language.forms import HEADER_LINE, BlockHead, header_line, read_step
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
     RECEIVING,
+    REPEATABLE,
     SENDING,
     AnyOrder,
     Blank,
@@ -25,7 +25,6 @@ from harness.language.steps import (
     Together,
 )
 
-_HEADER = re.compile(r"([a-z][a-z_-]*):(?!$)")
 _Read = Item | BlockHead
 
 
@@ -95,7 +94,7 @@ class _Parser:
 
     def _header(self) -> tuple[Setting | Layout, ...]:
         first = next((line for line in self._lines if not line.layout), None)
-        if first is None or first.indent or not _HEADER.match(first.text):
+        if first is None or first.indent or not HEADER_LINE.match(first.text):
             return ()
         items: list[Setting | Layout] = []
         seen: dict[type, int] = {}
@@ -108,11 +107,11 @@ class _Parser:
         return tuple(items)
 
     def _setting(self, line: _Line, seen: dict[type, int]) -> Setting:
-        if line.indent or not _HEADER.match(line.text):
+        if line.indent or not HEADER_LINE.match(line.text):
             expected = "a blank line, which ends the header, or `key: value`"
             self._fail(line, 0, "a step right below the header", expected)
         setting: Setting = self._read(line, header_line)
-        if type(setting) in seen:
+        if type(setting) in seen and not isinstance(setting, REPEATABLE):
             self._fail(line, 0, f"already set in line {seen[type(setting)]}", "each header once")
         seen[type(setting)] = line.number
         return setting
@@ -151,7 +150,7 @@ class _Parser:
         return line.indent < indent
 
     def _step(self, line: _Line, block: type | None) -> Item:
-        if _HEADER.match(line.text):
+        if HEADER_LINE.match(line.text):
             self._fail(
                 line, 0, "a header below the header", "headers at the top, then a blank line, then steps"
             )

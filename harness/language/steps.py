@@ -142,6 +142,14 @@ class Start(_InFile):
     microseconds: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ignore(_InFile):
+    """Lines that are as if they had never come: to this client, or to all of them. There can be any number of these."""
+
+    pattern: Pattern
+    client: str | None = None
+
+
 # --- actions ------------------------------------------------------------------------------------------------
 
 
@@ -343,9 +351,12 @@ FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
 EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
 
-SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start)
+SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start, Ignore)
+REPEATABLE = (Ignore,)
 
-Setting = Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start
+Setting = (
+    Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start | Ignore
+)
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 Receiving = Receive | ReceiveBytes | ReceivePattern
@@ -358,7 +369,18 @@ Step = ActionStep | ExpectationStep | Repeat | Call | Layout
 Item = Step | Define | Include
 
 AnySetting = TypeVar(
-    "AnySetting", Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start
+    "AnySetting",
+    Title,
+    Server,
+    Needs,
+    FenceLine,
+    FenceAfter,
+    Unfenced,
+    LineEnd,
+    Within,
+    Settle,
+    Start,
+    Ignore,
 )
 
 
@@ -397,6 +419,12 @@ class Script:
             if found is not None:
                 return found
         return None
+
+    def settings(self, kind: type[AnySetting]) -> Iterator[tuple[AnySetting, Script]]:
+        """Every setting of this kind, of this script and then of those that it includes, with the script that has it."""
+        yield from ((item, self) for item in self.header if isinstance(item, kind))
+        for included in self.included():
+            yield from included.settings(kind)
 
     def included(self) -> Iterator[Script]:
         for item in self.body:

@@ -17,7 +17,8 @@ from typing import Any
 
 from harness.language.escapes import unescape
 from harness.language.expansion import Expansion, Located
-from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match
+from harness.language.forms import write_line
+from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match, match
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
     ACTION_STEPS,
@@ -35,6 +36,7 @@ from harness.language.steps import (
     Ends,
     ExpectationStep,
     FenceLine,
+    Ignore,
     Item,
     Raises,
     Receive,
@@ -45,6 +47,7 @@ from harness.language.steps import (
     Script,
     Sending,
     SendPattern,
+    Setting,
     Together,
     Unfenced,
 )
@@ -103,6 +106,7 @@ def validate(expansion: Expansion) -> Plan:
         turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
     plan = Plan(expansion.script, tuple(turns), tuple(checker.clients))
     _check_unfenced(plan)
+    _check_ignored(plan)
     check_fence(plan, plan.script.setting(FenceLine))
     return plan
 
@@ -126,6 +130,8 @@ def check_fence(plan: Plan, fence: FenceLine | None) -> None:
     """Reject a fence whose answers could swallow a line that the script expects."""
     unfenced = plan.script.setting(Unfenced)
     exempt = unfenced.clients if unfenced else ()
+    for answer in fence.answers if fence else ():
+        _check_ignored_answer(plan, answer)
     swallowing = [answer for answer in fence.answers if _may_be_anything(answer)] if fence else []
     for located in (one for turn in plan.turns for one in turn.expectations if swallowing):
         for step, client in received_in(located.step):
@@ -136,6 +142,30 @@ def check_fence(plan: Plan, fence: FenceLine | None) -> None:
                         "an answer that no expected line can be: a literal one, or one with ${token}",
                         step=step,
                     )
+
+
+def _check_ignored_answer(plan: Plan, answer: str) -> None:
+    """An answer that is ignored would be awaited in vain."""
+    wildcards = answer.replace(TOKEN, WILDCARD)
+    for ignore, home in plan.script.settings(Ignore):
+        if WILDCARD in wildcards:
+            taken = could_match(ignore.pattern, wildcards)
+        else:
+            taken = match(ignore.pattern, unescape(answer).decode("utf-8", "surrogateescape"), {}) is not None
+        if taken:
+            raise header_problem(
+                home, ignore, f"this would also ignore the fence answer `{answer}`", "a narrower pattern"
+            )
+
+
+def header_problem(
+    home: Script, setting: Setting, message: str, expected: str, word: str = ""
+) -> ScriptError:
+    """An error about a line of this script's header, or about one word of it."""
+    text = home.source[setting.line - 1] if 0 < setting.line <= len(home.source) else ""
+    return ScriptError(
+        ScriptProblem(home.file, setting.line, max(text.find(word), 0) + 1, message, expected, text)
+    )
 
 
 def received_in(step: ExpectationStep) -> Iterator[tuple[Receiving, str]]:
@@ -175,18 +205,29 @@ def _check_unfenced(plan: Plan) -> None:
         return
     for name in unfenced.clients:
         if name not in plan.clients:
-            text = script.source[unfenced.line - 1] if 0 < unfenced.line <= len(script.source) else ""
             known = ", ".join(plan.clients)
-            raise ScriptError(
-                ScriptProblem(
-                    script.file,
-                    unfenced.line,
-                    text.find(name) + 1,
-                    f"no client is called {name}",
-                    known,
-                    text,
-                )
-            )
+            raise header_problem(script, unfenced, f"no client is called {name}", known, name)
+
+
+def _check_ignored(plan: Plan) -> None:
+    """Reject rules of this script for clients that it does not have, and literal lines that a rule would take."""
+    script = plan.script
+    for ignore, home in script.settings(Ignore):
+        if home is script and plan.clients and ignore.client not in (None, *plan.clients):
+            name = str(ignore.client)
+            raise header_problem(script, ignore, f"no client is called {name}", ", ".join(plan.clients), name)
+        for located in (one for turn in plan.turns for one in turn.expectations):
+            for step, client in received_in(located.step):
+                if (
+                    isinstance(step, Receive)
+                    and ignore.client in (None, client)
+                    and match(ignore.pattern, step.text, {}) is not None
+                ):
+                    raise located.problem(
+                        f"`{write_line(ignore)}` ({home.file}:{ignore.line}) would take this line",
+                        "a narrower pattern there, or no such line here",
+                        step=step,
+                    )
 
 
 # --- the checks ---------------------------------------------------------------------------------------------

@@ -143,6 +143,8 @@ class Execution:
             if self._inbox_filter is not None:
                 # After listening, so that nothing waits for lines that the filter removes.
                 self._inbox_filter(turn.number, self._clients)
+                for client in self._clients.values():
+                    client.inbox.sift_again()
                 found = self._match(expected)
         errors, raised, not_raised = self._errors(expected)
         report = replace(
@@ -152,6 +154,7 @@ class Execution:
             not_raised=() if interruption else not_raised,
             interruption=interruption,
             fence_lines=self._stage.take_fence_lines(),
+            taken=self._stage.take_taken_lines(),
         )
         if interruption is None and not report.as_expected and not self._stage.alive():
             report = replace(report, interruption=self._interruption(turn, FailureKind.SERVER_DIED))

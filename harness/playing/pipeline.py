@@ -21,6 +21,7 @@ from harness.language.steps import (
     Eol,
     FenceAfter,
     FenceLine,
+    Ignore,
     LineEnd,
     Needs,
     Script,
@@ -36,6 +37,7 @@ from harness.playing.execution import Execution, InboxFilter
 from harness.playing.verdict import Outcome, Overtaken, Performance, TurnReport, Verdict, judge
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, Fence
+from harness.stage.rules import Rule
 from harness.stage.stage import Stage
 from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec
 
@@ -173,11 +175,15 @@ class _StageSettings:
     eol: Eol = Eol.LF
     within_s: float = WITHIN_S
     settle_s: float = SETTLE_S
+    rules: tuple[Rule, ...] = ()
 
     @classmethod
     def of_script(cls, script: Script, play_options: PlayOptions) -> _StageSettings:
         spec = ServerSpec(start_s=play_options.start_s)
-        settings = cls(spec, within_s=play_options.within_s, settle_s=play_options.settle_s)
+        rules = tuple(
+            Rule(one.pattern, one.client, home.file, one.line) for one, home in script.settings(Ignore)
+        )
+        settings = cls(spec, within_s=play_options.within_s, settle_s=play_options.settle_s, rules=rules)
         found: list[Setting | None] = [
             script.setting(Server),
             script.setting(FenceLine) or play_options.fence,
@@ -219,7 +225,13 @@ class _StageSettings:
         if fence is not None:
             fence = replace(fence, after=self.fence_after, unfenced=frozenset(self.unfenced))
         return Stage(
-            target, self.spec, fence=fence, eol=self.eol.wire, within=self.within_s, settle=self.settle_s
+            target,
+            self.spec,
+            fence=fence,
+            eol=self.eol.wire,
+            within=self.within_s,
+            settle=self.settle_s,
+            rules=self.rules,
         )
 
 

@@ -10,6 +10,7 @@ Knows no sockets and no layout of reports.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, FenceLineSent, Grade
+from harness.stage.rules import TakenLine
 from harness.stage.target import ServerError
 
 ACCEPTED_ENDS: Mapping[Ending, frozenset[End]] = {
@@ -46,6 +48,12 @@ class Overtaken(enum.Enum):
     IN_A_TURN = "something came after the answers, in a turn that was not yet or already as expected"
     AFTER_A_FAILURE = "something came after the answers, in the turn that failed"
     AT_THE_END = "something came after the last turn had been as expected"
+
+
+class Tolerated(enum.Enum):
+    """What a script lets a server do in more than one way: one of them, and several."""
+
+    IGNORED = "line ignored", "lines ignored"
 
 
 class FailureKind(enum.Enum):
@@ -149,6 +157,8 @@ class TurnReport:
     """Those that it expects and that came."""
     fence_lines: tuple[FenceLineSent, ...] = ()
     """What the harness itself sent to the server in this turn."""
+    taken: tuple[TakenLine, ...] = ()
+    """The lines that no expectation was compared with, because the script ignores them."""
 
     @property
     def as_expected(self) -> bool:
@@ -243,6 +253,14 @@ class Verdict:
     @property
     def file(self) -> str:
         return self.script.file
+
+    @property
+    def tolerated(self) -> Counter[Tolerated]:
+        """What was not compared with anything: it narrows what a pass proves, whatever the grade."""
+        found: Counter[Tolerated] = Counter()
+        for turn in self.turns:
+            found[Tolerated.IGNORED] += len(turn.taken)
+        return +found
 
 
 # --- judging ------------------------------------------------------------------------------------------------

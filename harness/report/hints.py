@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from harness.language.steps import Receive
+from harness.language.forms import write_line
+from harness.language.steps import Ignore, Receive
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import Failure, FailureKind, Overtaken, TurnReport, Verdict
 from harness.report.lanes import END_WORDS
@@ -113,6 +114,16 @@ def _sent_to_another(failure: Failure, turn: TurnReport, verdict: Verdict) -> It
             for entry in other.entries:
                 if not entry.matches and _matches(failure.expected, entry.received, turn, verdict):
                     yield f"{failure.client}'s line went to {other.client}"
+
+
+def _ignored(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.expected is None or failure.kind not in _MISSING:
+        return
+    for one in turn.taken:
+        if one.client == failure.client and _matches(failure.expected, one.data, turn, verdict):
+            rule = write_line(Ignore(one.rule.pattern, one.rule.client))
+            yield f"such a line came, but `{rule}` ({one.rule.file}:{one.rule.line}) takes it"
+            return
 
 
 def _late(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -224,6 +235,7 @@ _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _encoding,
     _looks_alike,
     _sent_to_another,
+    _ignored,
     _late,
     _duplicate,
     _echo,

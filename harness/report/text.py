@@ -13,10 +13,10 @@ from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
 from harness.language.steps import Receive, ReceiveBytes, ReceivePattern
 from harness.playing.comparison import Expectation, conflicting_bindings
-from harness.playing.verdict import Failure, FailureKind, Outcome, TurnReport, Verdict
+from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import hints
 from harness.report.lanes import END_WORDS, as_received, lanes, received_text
-from harness.report.styled_text import Line, Span, Tone, cut, padded, width, wrapped
+from harness.report.styled_text import Line, Span, Tone, count, cut, padded, width, wrapped
 from harness.stage.connection import End
 from harness.stage.fence import Grade
 
@@ -43,7 +43,12 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
     than `columns`."""
     match verdict.outcome:
         case Outcome.PASSED:
-            passed = [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
+            passed = [
+                Span("passed ", Tone.GOOD),
+                Span(verdict.file),
+                Span(_tolerance_note(verdict), Tone.WARNING),
+                Span(_grade_note(verdict), Tone.DIM),
+            ]
             yield from wrapped(passed, columns)
         case Outcome.SKIPPED:
             yield [Span("skipped ", Tone.WARNING), Span(f"{verdict.file}  {verdict.reason}")]
@@ -64,6 +69,17 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
             yield from _failed(verdict, columns)
         case outcome:
             assert_never(outcome)
+
+
+def tolerated_text(verdicts: Iterable[Verdict]) -> str:
+    """`3 lines ignored`: what these verdicts say nothing about; empty if nothing was tolerated."""
+    found = sum((verdict.tolerated for verdict in verdicts), Counter[Tolerated]())
+    return ", ".join(f"{found[one]} {one.value[found[one] > 1]}" for one in Tolerated if found[one])
+
+
+def _tolerance_note(verdict: Verdict) -> str:
+    text = tolerated_text([verdict])
+    return f", {text}" if text else ""
 
 
 def _grade_note(verdict: Verdict) -> str:
@@ -100,6 +116,7 @@ def _what_failed(verdict: Verdict, columns: int | None) -> Iterator[Line]:
     if verdict.script.title:
         yield [Span(f"  {verdict.script.title}", Tone.DIM)]
     yield from details(first, verdict, columns)
+    yield from _ignored(first, verdict)
     yield from _fence_lines(first, verdict)
     for other in others[:ALSO_SHOWN]:
         yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
@@ -130,6 +147,15 @@ def server_output(verdict: Verdict) -> Iterator[Line]:
         yield [Span("  server output", Tone.STRONG)]
         for line in verdict.server_output.rstrip().splitlines()[-SERVER_OUTPUT_LINES:]:
             yield [Span("  | ", Tone.DIM), Span("".join(c if c.isprintable() else "\ufffd" for c in line))]
+
+
+def _ignored(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """The lines that this client got in the failed turn and that the script ignores: one of them can be the missing one."""
+    turn = _turn_of(failure, verdict)
+    mine = [one for one in turn.taken if one.client == failure.client] if turn else []
+    if mine:
+        last = received_text(mine[-1].data, verdict.eol).removeprefix("< ")
+        yield pair("ignored", f"{count(len(mine), 'line')}, the last of them `{last}`", Tone.DIM)
 
 
 def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:
@@ -212,7 +238,7 @@ def counts(outcomes: Iterable[Outcome]) -> str:
 
 
 def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
-    """The counts, the time, and how the end of each turn was proven."""
+    """The counts, the time, how the end of each turn was proven, and what those that passed tolerated."""
     verdicts = list(verdicts)
     grades = Counter(verdict.grade for verdict in verdicts if verdict.grade is not None)
     proof = ", ".join(
@@ -220,7 +246,12 @@ def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
         for grade, number in sorted(grades.items(), key=lambda one: one[0].name)
     )
     found = counts(verdict.outcome for verdict in verdicts)
-    return f"{found} in {took_s:.2f} s" + (f" ({proof})" if proof else "")
+    tolerated = tolerated_text(verdict for verdict in verdicts if verdict.passed)
+    return (
+        f"{found} in {took_s:.2f} s"
+        + (f" ({proof})" if proof else "")
+        + (f"; {tolerated}" if tolerated else "")
+    )
 
 
 # --- expected and received ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import errno
 import socket
 import struct
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 from harness.stage.event_loop import EventLoop, Reader
@@ -53,28 +54,61 @@ class SocketTimeout(Exception):
 
 
 class Inbox(bytearray):
-    """What one client has received and not yet claimed, in order, without the answers to fence lines."""
+    """What one client has received and not yet claimed, in order, without the answers to fence lines and without the
+    lines that `takes` takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, takes: Callable[[bytes], bool] | None = None) -> None:
         super().__init__()
         self.arrivals: list[tuple[float, int]] = []
         """Pairs of stage time and the offset, counted over everything ever received, that arrived then."""
         self._claimed = 0
+        self._takes = takes
+        self._sifted = 0
+        """How many of its bytes are known to remain."""
+        self._continues = False
+        """Whether its first byte continues a line that has been claimed in part."""
 
     def receive(self, data: bytes, now_s: float) -> None:
-        self.arrivals.append((now_s, self._claimed + len(self)))
+        offset = self._claimed + len(self)
+        if self.arrivals and self.arrivals[-1][1] == offset:
+            self.arrivals.pop()  # what arrived then has been taken
+        self.arrivals.append((now_s, offset))
         self.extend(data)
+        self._sift()
+
+    def sift_again(self) -> None:
+        """Let `takes` take lines of everything that is here: it was changed from outside."""
+        self._sifted = 0
+        self._sift()
+
+    def _sift(self) -> None:
+        if self._takes is None:
+            return
+        while (end := self.find(b"\n", self._sifted) + 1) > 0:
+            start = self._sifted
+            whole = start > 0 or not self._continues
+            self._sifted = end
+            if whole and self._takes(bytes(self[start:end])):
+                self.discard(start, end - start)
 
     def take(self, size: int) -> bytes:
         """Claim the first bytes."""
         taken = bytes(self[:size])
         del self[:size]
         self._claimed += len(taken)
+        self._sifted = max(0, self._sifted - len(taken))
+        if taken:
+            self._continues = not taken.endswith(b"\n")
         return taken
 
+    def begin_anew(self) -> None:
+        """What comes from here on comes on another connection, so it continues no line of the one before."""
+        self._continues = bool(self) and self._continues
+
     def discard(self, start: int, size: int) -> None:
-        """Remove the answer to a fence line."""
+        """Remove the answer to a fence line, or a line that is not to be kept."""
         del self[start : start + size]
+        self._sifted -= max(0, min(size, self._sifted - start))
         begin = self._claimed + start
         self.arrivals = [
             (when, offset if offset <= begin else max(begin, offset - size)) for when, offset in self.arrivals

@@ -29,6 +29,7 @@ from harness.stage.fence import (
     hides_traceback,
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics
+from harness.stage.rules import Rule, Rules, TakenLine
 from harness.stage.target import RunningServer, ServerError, ServerSpec, Target, TargetError, address_of
 
 __tracebackhide__ = hides_traceback
@@ -43,7 +44,7 @@ class Stage:
     """A context manager: the server runs inside, and everything has ended on leaving.
 
     `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing must come before
-    a server counts as quiet, where time is real.
+    a server counts as quiet, where time is real. `rules` say which lines the clients ignore.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Stage:
         eol: bytes = b"\n",
         within: float = 5.0,
         settle: float = SETTLE_S,
+        rules: Iterable[Rule] = (),
     ) -> None:
         self.eol = eol
         self.within_s = within
@@ -62,6 +64,7 @@ class Stage:
         self._target = target
         self._spec = spec
         self._fence_line = fence
+        self.rules = Rules(rules, eol)
         self._clients: dict[str, Client] = {}
 
     def __enter__(self) -> Stage:
@@ -172,6 +175,11 @@ class Stage:
         sent, self._fence.sent = tuple(self._fence.sent), []
         return sent
 
+    def take_taken_lines(self) -> tuple[TakenLine, ...]:
+        """The lines that rules took since the last call."""
+        taken, self.rules.taken = tuple(self.rules.taken), []
+        return taken
+
     def wait(self, seconds: float) -> None:
         """Let time pass: instantly if it is virtual. What is due earlier is received earlier."""
         self.loop.advance(seconds)
@@ -236,7 +244,7 @@ class Client:
 
     def __init__(self, name: str, stage: Stage) -> None:
         self.name = name
-        self.inbox = Inbox()
+        self.inbox = Inbox(stage.rules.of(name))
         self._stage = stage
         self.connection = stage.new_connection(self)
         self._split = False
@@ -260,6 +268,7 @@ class Client:
         if self.end is not End.NEVER:
             self.connection.close()
             self.connection = self._stage.new_connection(self)
+            self.inbox.begin_anew()
             self._split = False
         self.connection.open(address)
 

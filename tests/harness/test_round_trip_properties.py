@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ from harness.language.steps import (
     Eol,
     FenceAfter,
     FenceLine,
+    Ignore,
     Include,
     LineEnd,
     Needs,
@@ -75,6 +77,10 @@ known_patterns = st.lists(literals | st.builds(Capture, st.just("known")), max_s
     lambda parts: Pattern(tuple(parts))
 )
 known_patterns = known_patterns.filter(lambda pattern: is_literal(patterns_module.render_pattern(pattern)))
+unbinding = st.lists(literals | captures.map(lambda one: replace(one, name="_")), min_size=1, max_size=3)
+rule_patterns = unbinding.map(lambda parts: Pattern(tuple(parts))).filter(
+    lambda pattern: (text := patterns_module.render_pattern(pattern)) and is_literal(text) and text[0] != " "
+)
 microseconds = st.integers(0, 10_000_000_000)
 
 receives = (
@@ -147,6 +153,7 @@ settings = st.tuples(
     st.builds(FenceAfter, words),
     st.builds(Unfenced, st.lists(names, min_size=1, unique=True).map(tuple)),
     st.just(FenceLine()),
+    st.builds(Ignore, rule_patterns, st.none() | names),
 )
 headers = settings.flatmap(lambda chosen: st.lists(st.sampled_from(chosen), unique_by=type, max_size=9)).map(
     tuple
