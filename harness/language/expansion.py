@@ -18,6 +18,7 @@ from harness.language.forms import VERBS, write_line
 from harness.language.patterns import bind
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
+    BLOCKS,
     NAME,
     PARAMETER,
     RECEIVING,
@@ -32,12 +33,15 @@ from harness.language.steps import (
     Comment,
     Connects,
     Define,
+    Either,
     Ends,
     Include,
     Item,
+    Or,
     Receive,
     ReceivePattern,
     ReceivesNothing,
+    ReceiveUntil,
     Repeat,
     Script,
     Send,
@@ -140,7 +144,7 @@ def _check_definition(located: Located[Define], before: tuple[_Definition, ...])
                 raise located.problem(
                     f"a literal means {name} itself, not its value",
                     f"{item.client}{arrow} with ${{{name}}}, or a parameter of another name",
-                    len(item.client) + 2 + item.text.index(name),
+                    len(write_line(item)) - len(item.text) + item.text.index(name),
                     item,
                 )
 
@@ -152,7 +156,7 @@ def _shape(define: Define) -> tuple[str, ...]:
 def _within(body: tuple[Item, ...]) -> Iterator[Item]:
     for item in body:
         yield item
-        if isinstance(item, (Together, AnyOrder, Repeat)):
+        if isinstance(item, BLOCKS):
             yield from _within(item.body)
 
 
@@ -207,6 +211,9 @@ class _Expander:
             case Together(body):
                 sends = [_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))]
                 yield Located(replace(item, body=tuple(sends)), script, scope.via)
+            case Either(body) | Or(body):
+                ways = [_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))]
+                yield Located(replace(item, body=tuple(ways)), script, scope.via)
             case AnyOrder(body, same_for):
                 receives = [
                     _bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))
@@ -259,7 +266,7 @@ def _bound(step: Step, script: Script, scope: _Scope):  # type: ignore[no-untype
     """The step with the scope's values in place of its parameters."""
     if not scope.values or not isinstance(step, _WITH_CLIENT):
         return step
-    if isinstance(step, (SendPattern, ReceivePattern)):
+    if isinstance(step, (SendPattern, ReceivePattern, ReceiveUntil)):
         step = replace(step, pattern=bind(step.pattern, scope.values))
     if isinstance(step, Connects) and step.endpoint is not None and step.endpoint in scope.values:
         step = replace(step, endpoint=scope.values[step.endpoint])

@@ -149,6 +149,49 @@ def _read_words(text: str) -> tuple[str, ...]:
     return words
 
 
+def _literal(bytes_form: str) -> Field:
+    def read(text: str) -> str:
+        for at, char in enumerate(text):
+            if unicodedata.category(char) == "Cc":
+                what = "a tab" if char == "\t" else f"the control character U+{ord(char):04X}"
+                raise LineError(
+                    at, f"{what} in a literal", f"visible text; {bytes_form} with \\t or \\xNN is exact"
+                )
+        if text != text.rstrip():
+            raise LineError(
+                len(text.rstrip()),
+                "white space at the end of a literal",
+                f"{bytes_form} with \\x20 for a space that is meant",
+            )
+        return text
+
+    return Field(r".*", read, str, ("text",))
+
+
+def _read_content(text: str) -> bytes:
+    if not text:
+        raise LineError(-1, "no bytes here", "at least one byte, such as \\n")
+    return parse_bytes(text)
+
+
+def _pattern(literal: Field, sent: bool) -> Field:
+    def read(text: str) -> Pattern:
+        pattern = parse_pattern(literal.read(text))
+        for capture in pattern.captures:
+            if sent and (capture.name == ANONYMOUS or capture.kind is not Kind.TEXT):
+                raise LineError(
+                    text.index("${" + capture.name),
+                    "what is sent must be known",
+                    "${x} with a name that is bound before",
+                )
+        return pattern
+
+    return Field(r".*", read, render_pattern, ("pattern",))
+
+
+_SENT, _RECEIVED = _literal("a>>"), _literal("a<<")
+_BYTES = Field(r".*", _read_content, render_bytes, ("bytes",))
+
 _FIELDS = {
     "client": Field(r"\S+", check_client, str, ("a",)),
     "endpoint": Field(r"\S+", str, str, ("ENDPOINT",)),
@@ -166,6 +209,7 @@ _FIELDS = {
     "clients": Field(r".+", _read_clients, " ".join, ("b c",)),
     "words": Field(r".+", _read_words, " ".join, ("X logs in",)),
     "path": Field(r".+", str.strip, str, ("FILE",)),
+    "awaited": dataclasses.replace(_pattern(_RECEIVED, sent=False), regex=r".+", examples=("PATTERN",)),
 }
 
 
@@ -282,6 +326,9 @@ _SENTENCE_FORMS = (
     Form("the server raises {error:exception}", steps.Raises, listed=False),
     Form("{client} connects[ to {endpoint}]", steps.Connects),
     Form("{client} receives nothing", steps.ReceivesNothing),
+    Form("{client} receives any lines until {pattern:awaited}", steps.ReceiveUntil),
+    Form("either:", steps.Either, listed=False),
+    Form("or:", steps.Or, listed=False),
     Form("{client} {ending}", steps.Ends),
     Form("{client} {action}", steps.Acts),
 )
@@ -302,48 +349,6 @@ _NEAR_MISSES = (
 # --- messages: the lines in which a client sends or receives ------------------------------------------------
 
 
-def _literal(bytes_form: str) -> Field:
-    def read(text: str) -> str:
-        for at, char in enumerate(text):
-            if unicodedata.category(char) == "Cc":
-                what = "a tab" if char == "\t" else f"the control character U+{ord(char):04X}"
-                raise LineError(
-                    at, f"{what} in a literal", f"visible text; {bytes_form} with \\t or \\xNN is exact"
-                )
-        if text != text.rstrip():
-            raise LineError(
-                len(text.rstrip()),
-                "white space at the end of a literal",
-                f"{bytes_form} with \\x20 for a space that is meant",
-            )
-        return text
-
-    return Field(r".*", read, str, ("text",))
-
-
-def _read_content(text: str) -> bytes:
-    if not text:
-        raise LineError(-1, "no bytes here", "at least one byte, such as \\n")
-    return parse_bytes(text)
-
-
-def _pattern(literal: Field, sent: bool) -> Field:
-    def read(text: str) -> Pattern:
-        pattern = parse_pattern(literal.read(text))
-        for capture in pattern.captures:
-            if sent and (capture.name == ANONYMOUS or capture.kind is not Kind.TEXT):
-                raise LineError(
-                    text.index("${" + capture.name),
-                    "what is sent must be known",
-                    "${x} with a name that is bound before",
-                )
-        return pattern
-
-    return Field(r".*", read, render_pattern, ("pattern",))
-
-
-_SENT, _RECEIVED = _literal("a>>"), _literal("a<<")
-_BYTES = Field(r".*", _read_content, render_bytes, ("bytes",))
 _MESSAGES: dict[str, tuple[type, str, Field]] = {
     ">": (steps.Send, "text", _SENT),
     "<": (steps.Receive, "text", _RECEIVED),
@@ -352,7 +357,8 @@ _MESSAGES: dict[str, tuple[type, str, Field]] = {
     ">~": (steps.SendPattern, "pattern", _pattern(_SENT, sent=True)),
     "<~": (steps.ReceivePattern, "pattern", _pattern(_RECEIVED, sent=False)),
 }
-_MESSAGE = re.compile(r"(?P<client>[^\s<>]*)(?P<arrow>>~|>>|>|<~|<<|<)")
+_OPTIONAL = "optional "
+_MESSAGE = re.compile(rf"(?P<optional>{_OPTIONAL})?(?P<client>[^\s<>]*)(?P<arrow>>~|>>|>|<~|<<|<)")
 _ARROWS = {kind: arrow for arrow, (kind, _, _) in _MESSAGES.items()}
 
 
@@ -362,8 +368,11 @@ def _read_message(text: str, number: int) -> steps.Item | None:
         return None
     client, arrow, rest = found["client"], found["arrow"], text[found.end() :]
     kind, attribute, field = _MESSAGES[arrow]
+    if found["optional"] and arrow[0] == ">":
+        raise LineError(0, "a send is never optional", "what can be missing is received: optional a< text")
     if client:
-        check_client(client)
+        with columns_from(found.start("client")):
+            check_client(client)
     if rest and not rest.startswith(" "):
         raise LineError(
             found.end(),
@@ -376,7 +385,8 @@ def _read_message(text: str, number: int) -> steps.Item | None:
         )
     with columns_from(found.end() + 1):
         content = field.read(rest[1:])
-    step: steps.Item = kind(client, **{attribute: content}, line=number)
+    optional = {"optional": True} if found["optional"] else {}
+    step: steps.Item = kind(client, **{attribute: content}, **optional, line=number)
     return step
 
 
@@ -384,7 +394,8 @@ def _write_message(step: Any) -> str:
     arrow = _ARROWS[type(step)]
     _, attribute, field = _MESSAGES[arrow]
     content = field.write(getattr(step, attribute))
-    return f"{step.client}{arrow} {content}" if content else f"{step.client}{arrow}"
+    head = f"{_OPTIONAL if getattr(step, 'optional', False) else ''}{step.client}{arrow}"
+    return f"{head} {content}" if content else head
 
 
 # --- the header ---------------------------------------------------------------------------------------------
@@ -523,7 +534,7 @@ VERBS = tuple(
     example.removeprefix("a ") for form in _SENTENCE_FORMS if form.listed for example in form.shown()
 )
 _KNOWN = (
-    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, "
+    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, optional a< text, either:, or:, "
     + ", ".join(f"a {verb}" for verb in VERBS)
     + ", "
     + ", ".join(example for form in _KEYWORD_FORMS for example in form.shown())

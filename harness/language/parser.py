@@ -10,6 +10,7 @@ from harness.language.forms import HEADER_LINE, BlockHead, header_line, read_ste
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
     RECEIVING,
+    RECEIVING_ONE,
     REPEATABLE,
     SENDING,
     AnyOrder,
@@ -17,9 +18,11 @@ from harness.language.steps import (
     Call,
     Comment,
     Define,
+    Either,
     Include,
     Item,
     Layout,
+    Or,
     Script,
     Setting,
     Together,
@@ -196,7 +199,9 @@ def _layout(line: _Line) -> Layout:
 
 _ADMITS: dict[type, tuple[tuple[type, ...], str, str]] = {
     Together: (SENDING, "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
-    AnyOrder: (RECEIVING, "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
+    AnyOrder: (RECEIVING_ONE, "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
+    Either: (RECEIVING, "inside either:", "receives: a< text, a<< bytes or a<~ pattern"),
+    Or: (RECEIVING, "inside or:", "receives: a< text, a<< bytes or a<~ pattern"),
 }
 
 

@@ -238,6 +238,7 @@ class Receive(_InFile):
 
     client: str
     text: str
+    optional: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_literal(self.text, "ReceiveBytes")
@@ -247,10 +248,20 @@ class Receive(_InFile):
 class ReceiveBytes(_InFile):
     client: str
     data: bytes
+    optional: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivePattern(_InFile):
+    client: str
+    pattern: Pattern
+    optional: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveUntil(_InFile):
+    """Any lines, up to and including the first that matches."""
+
     client: str
     pattern: Pattern
 
@@ -306,6 +317,26 @@ class AnyOrder(_InFile):
 
 
 @dataclass(frozen=True, slots=True)
+class Either(_InFile):
+    """The first of several ways in which a turn can go; those after it are each an `Or`."""
+
+    body: tuple[AlternativeItem, ...]
+
+    def __post_init__(self) -> None:
+        _require_steps(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Or(_InFile):
+    """Another way than the `Either` or `Or` that it follows."""
+
+    body: tuple[AlternativeItem, ...]
+
+    def __post_init__(self) -> None:
+        _require_steps(self.body)
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat(_InFile):
     times: int
     body: tuple[Step, ...]
@@ -346,10 +377,13 @@ class Include(_InFile):
 
 
 SENDING = (Send, SendBytes, SendPattern)
-RECEIVING = (Receive, ReceiveBytes, ReceivePattern)
+RECEIVING_ONE = (Receive, ReceiveBytes, ReceivePattern)
+RECEIVING = (*RECEIVING_ONE, ReceiveUntil)
+WAYS = (Either, Or)
+BLOCKS = (Together, AnyOrder, Either, Or, Repeat, Define)
 FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
-EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder)
+EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder, *WAYS)
 
 SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start, Ignore)
 REPEATABLE = (Ignore,)
@@ -359,12 +393,14 @@ Setting = (
 )
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
-Receiving = Receive | ReceiveBytes | ReceivePattern
+ReceivingOne = Receive | ReceiveBytes | ReceivePattern
+Receiving = ReceivingOne | ReceiveUntil
 Fault = CallFails | CallTakes | ClockJumps
 ActionStep = Connects | Sending | Acts | Wait | Together | Fault
-ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder
+ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Either | Or
 TogetherItem = Sending | Layout
-AnyOrderItem = Receiving | Layout
+AnyOrderItem = ReceivingOne | Layout
+AlternativeItem = Receiving | Layout
 Step = ActionStep | ExpectationStep | Repeat | Call | Layout
 Item = Step | Define | Include
 

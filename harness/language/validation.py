@@ -11,7 +11,7 @@ So a typo in a name (`alcie< OK`) is reported as an error of the script, not of 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from harness.language.steps import (
     EXPECTATION_STEPS,
     RECEIVING,
     SENDING,
+    WAYS,
     ActionStep,
     Acts,
     AnyOrder,
@@ -33,16 +34,19 @@ from harness.language.steps import (
     ClockJumps,
     ConnectionAction,
     Connects,
+    Either,
     Ends,
     ExpectationStep,
     FenceLine,
     Ignore,
     Item,
+    Or,
     Raises,
     Receive,
     ReceiveBytes,
     ReceivePattern,
     ReceivesNothing,
+    ReceiveUntil,
     Receiving,
     Script,
     Sending,
@@ -91,6 +95,7 @@ def validate(expansion: Expansion) -> Plan:
     turns: list[Turn] = []
     actions: list[Any] = []
     expectations: list[Any] = []
+    _check_ways(expansion.steps)
     for located in expansion.steps:
         if isinstance(located.step, ACTION_STEPS):
             if expectations:
@@ -109,6 +114,19 @@ def validate(expansion: Expansion) -> Plan:
     _check_ignored(plan)
     check_fence(plan, plan.script.setting(FenceLine))
     return plan
+
+
+def _check_ways(steps: Sequence[Located[Any]]) -> None:
+    """Require that each `or:` follows its `either:`, and that no `either:` stands alone."""
+    for at, located in enumerate(steps):
+        if isinstance(located.step, Or):
+            before = steps[at - 1] if at else None
+            if before is None or not isinstance(before.step, WAYS) or before.via != located.via:
+                raise located.problem("an or: without an either: above it", "either:")
+        elif isinstance(located.step, Either):
+            after = steps[at + 1] if at + 1 < len(steps) else None
+            if after is None or not isinstance(after.step, Or) or after.via != located.via:
+                raise located.problem("an either: without another way", "or: below it")
 
 
 def require_steps(plan: Plan) -> None:
@@ -171,6 +189,8 @@ def header_problem(
 def received_in(step: ExpectationStep) -> Iterator[tuple[Receiving, str]]:
     """The receives of an expectation, each with its client."""
     match step:
+        case Either(body) | Or(body):
+            yield from ((one, one.client) for one in body if isinstance(one, RECEIVING))
         case AnyOrder(body, same_for):
             for one in body:
                 if isinstance(one, RECEIVING):
@@ -188,7 +208,7 @@ def looks_like(step: Receiving, answer: str) -> bool:
             pattern = Pattern((text,))
         case ReceiveBytes(_, data):
             pattern = Pattern((data.decode("utf-8", "surrogateescape").rstrip("\r\n"),))
-        case ReceivePattern(_, pattern):
+        case ReceivePattern(_, pattern) | ReceiveUntil(_, pattern):
             pass
     return could_match(pattern, unescape(answer).decode("utf-8", "surrogateescape").rstrip("\r\n"))
 
@@ -258,6 +278,10 @@ class _Checker:
     def __init__(self) -> None:
         self.clients: dict[str, _State] = {}
         self._bound: set[str] = set()
+        self._perhaps: dict[str, int] = {}
+        """Names that only some ways of a turn bind, and the line that does."""
+        self._ways: list[set[str]] = []
+        """What each way of the present `either:` binds."""
         self._received: dict[str, int] = {}
         self._silent: dict[str, int] = {}
 
@@ -266,6 +290,7 @@ class _Checker:
         self._silent.clear()
 
     def action(self, located: Located[Any]) -> None:
+        self._end_ways()
         match located.step:
             case Connects(client):
                 state = self.clients.get(client)
@@ -291,7 +316,16 @@ class _Checker:
                 self._send(located, step)
 
     def expectation(self, located: Located[Any]) -> None:
+        if not isinstance(located.step, Or):
+            self._end_ways()
         match located.step:
+            case Either(body) | Or(body):
+                before, self._bound = self._bound, set(self._bound)
+                for one in body:
+                    if isinstance(one, RECEIVING):
+                        self._receive(located, one, one.client)
+                self._ways.append(self._bound - before)
+                self._bound = before
             case AnyOrder(body, same_for):
                 for one in body:
                     if isinstance(one, RECEIVING):
@@ -315,6 +349,12 @@ class _Checker:
             case step if isinstance(step, RECEIVING):
                 self._receive(located, step, step.client)
 
+    def _end_ways(self) -> None:
+        """After the last way of an `either:` only what each of them binds is bound."""
+        if self._ways:
+            self._bound |= set.intersection(*self._ways)
+            self._ways = []
+
     def _send(self, located: Located[Any], step: Sending) -> None:
         state = self.clients.get(step.client)
         if state is None:
@@ -327,6 +367,13 @@ class _Checker:
             )
         if isinstance(step, SendPattern):
             for capture in step.pattern.captures:
+                if capture.name not in self._bound and capture.name in self._perhaps:
+                    raise located.problem(
+                        f"${{{capture.name}}} is not bound where line {self._perhaps[capture.name]} is not received",
+                        "a line that is always received",
+                        len(step.client) + 3,
+                        step,
+                    )
                 if capture.name not in self._bound:
                     raise located.problem(
                         f"${{{capture.name}}} is not bound yet",
@@ -349,8 +396,11 @@ class _Checker:
                 step=step,
             )
         self._received[client] = step.line or located.line
-        if isinstance(step, ReceivePattern):
-            self._bound.update(one.name for one in step.pattern.captures if one.name != ANONYMOUS)
+        if isinstance(step, (ReceivePattern, ReceiveUntil)):
+            names = {one.name for one in step.pattern.captures if one.name != ANONYMOUS}
+            self._perhaps.update(dict.fromkeys(names, self._received[client]))
+            if not getattr(step, "optional", False):
+                self._bound |= names
 
     def _require_connection(self, located: Located[Any], client: str) -> None:
         state = self.clients.get(client)

@@ -30,10 +30,12 @@ from harness.language.steps import (
     ClockJumps,
     ConnectionAction,
     Connects,
+    Either,
     Ends,
     Fault,
     FenceLine,
     ReceiveBytes,
+    ReceiveUntil,
     Send,
     SendBytes,
     Sending,
@@ -46,11 +48,12 @@ from harness.playing.comparison import (
     Binding,
     Bindings,
     Entry,
+    TooManyWays,
     TurnExpectations,
     TurnMatch,
     align,
     bind_in_order,
-    match_turn,
+    match_any_way,
     newly_bound,
 )
 from harness.playing.verdict import (
@@ -70,6 +73,9 @@ from harness.stage.target import NoSuchConnection, ServerError, TargetError, Uns
 
 _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
+
+_ANY_NUMBER = 1 << 40
+"""More lines than a client receives."""
 
 LATE_S = 60.0
 """The virtual time for which a failed run continues, to find out whether a missing line was only late."""
@@ -133,19 +139,18 @@ class Execution:
     def _play(self, turn: Turn, last: bool) -> TurnReport:
         self._stage.take_fence_lines()
         interruption = self._attempt(turn)
-        expected = TurnExpectations.of(turn)
-        found = None
+        expected, found = TurnExpectations.of(turn), None
         if interruption is None:
-            found = self._listen(expected)
+            expected, found = self._listen(turn)
             if found is not None and self._stage.more_comes(last):
                 self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
-                found = self._match(expected)
+                expected, found = self._match(turn)
             if self._inbox_filter is not None:
                 # After listening, so that nothing waits for lines that the filter removes.
                 self._inbox_filter(turn.number, self._clients)
                 for client in self._clients.values():
                     client.inbox.sift_again()
-                found = self._match(expected)
+                expected, found = self._match(turn)
         errors, raised, not_raised = self._errors(expected)
         report = replace(
             self._report(turn, expected, found),
@@ -239,7 +244,13 @@ class Execution:
         self._lookalikes, self._expected_lines = Counter(), Counter()
         for located in turn.expectations if self._stage.fence_answers else ():
             for step, name in received_in(located.step):
-                self._expected_lines[name] += step.data.count(b"\n") if isinstance(step, ReceiveBytes) else 1
+                match step:
+                    case ReceiveBytes(_, data):
+                        self._expected_lines[name] += data.count(b"\n")
+                    case ReceiveUntil():
+                        self._expected_lines[name] += _ANY_NUMBER
+                    case _:
+                        self._expected_lines[name] += 1
                 self._lookalikes[name] += any(
                     looks_like(step, answer) for answer in self._stage.fence_answers
                 )
@@ -405,19 +416,25 @@ class Execution:
     def _inboxes(self) -> dict[str, bytes]:
         return {name: bytes(client.inbox) for name, client in self._clients.items()}
 
-    def _match(self, expected: TurnExpectations) -> TurnMatch | None:
-        return match_turn(expected, self._inboxes(), self._known, self._stage.eol)
+    def _match(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
+        try:
+            return match_any_way(turn, self._inboxes(), self._known, self._stage.eol)
+        except TooManyWays:
+            choice = next(one for one in turn.expectations if isinstance(one.step, Either))
+            raise choice.problem(
+                "the ways in which this turn can go have too many combinations", "fewer of them in one turn"
+            ) from None
 
-    def _listen(self, expected: TurnExpectations) -> TurnMatch | None:
+    def _listen(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
         """The match. If the fence is not exact, wait for expected lines and ends that are missing."""
-        found = self._match(expected)
+        expected, found = self._match(turn)
         if self._stage.grade is Grade.EXACT or (found and self._ends_as_expected(expected)):
-            return found
+            return expected, found
         until = time.monotonic() + self._stage.within_s
         waited = False
         while not (found and self._ends_as_expected(expected)) and time.monotonic() < until:
             if found is None and not self._may_still_come(expected):
-                return None
+                return expected, None
             before = self._sizes()
             self._stage.wait(_POLL_S)
             waited = True
@@ -425,12 +442,12 @@ class Execution:
                 self._stage.distrust_answers()
                 self._note_overtaken(Overtaken.IN_A_TURN)
                 if self.overtaken is not None:
-                    return None
-            found = self._match(expected)
+                    return expected, None
+            expected, found = self._match(turn)
         if waited and found:
             self._stage.fence(tuple(self._clients.values()))
-            found = self._match(expected)
-        return found
+            expected, found = self._match(turn)
+        return expected, found
 
     def _sizes(self) -> list[int]:
         return [len(client.inbox) for client in self._clients.values()]
@@ -481,6 +498,7 @@ class Execution:
             agreement_file,
             agreement_line,
             tuple(self._bindings.values()),
+            choices=sum(isinstance(one.step, Either) for one in turn.expectations),
         )
 
     def _client_turn(

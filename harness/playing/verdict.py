@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.language.expansion import CallSite
-from harness.language.steps import Ending, ReceivePattern, Script
+from harness.language.steps import Ending, ReceivePattern, ReceiveUntil, Script
 from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
 from harness.stage.connection import End
@@ -54,6 +54,9 @@ class Tolerated(enum.Enum):
     """What a script lets a server do in more than one way: one of them, and several."""
 
     IGNORED = "line ignored", "lines ignored"
+    ABSENT = "optional line absent", "optional lines absent"
+    ANY = "line of any text", "lines of any text"
+    CHOSEN = "choice between several ways", "choices between several ways"
 
 
 class FailureKind(enum.Enum):
@@ -157,6 +160,8 @@ class TurnReport:
     """Those that it expects and that came."""
     fence_lines: tuple[FenceLineSent, ...] = ()
     """What the harness itself sent to the server in this turn."""
+    choices: int = 0
+    """How often the script has several ways for it to go."""
     taken: tuple[TakenLine, ...] = ()
     """The lines that no expectation was compared with, because the script ignores them."""
 
@@ -259,7 +264,11 @@ class Verdict:
         """What was not compared with anything: it narrows what a pass proves, whatever the grade."""
         found: Counter[Tolerated] = Counter()
         for turn in self.turns:
+            entries = [entry for one in turn.client_turns for entry in one.entries]
             found[Tolerated.IGNORED] += len(turn.taken)
+            found[Tolerated.ABSENT] += sum(entry.absent for entry in entries)
+            found[Tolerated.ANY] += sum(entry.passed_over for entry in entries)
+            found[Tolerated.CHOSEN] += turn.choices
         return +found
 
 
@@ -393,7 +402,7 @@ def _line_kind(client_turn: ClientTurn, entry: Entry, eol: bytes) -> FailureKind
     if entry.expected is None:
         return FailureKind.EXTRA
     # A pattern that would match elsewhere proves nothing: its names can be bound by now.
-    if not isinstance(entry.expected.step, ReceivePattern):
+    if not isinstance(entry.expected.step, (ReceivePattern, ReceiveUntil)):
         for other in client_turn.entries:
             if not other.matches and other.received and entry.expected.accepts(other.received, {}, eol):
                 return FailureKind.OUT_OF_ORDER

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
-from harness.language.steps import Receive, ReceiveBytes, ReceivePattern
+from harness.language.steps import Receive, ReceiveBytes, ReceivePattern, ReceiveUntil
 from harness.playing.comparison import Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import hints
@@ -311,7 +311,9 @@ def _grade(verdict: Verdict) -> str:
 def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> Iterator[Line]:
     received = None if failure.received is None else received_text(failure.received, verdict.eol)
     expected = None if failure.expected is None else failure.expected.text
-    pattern = failure.expected is not None and isinstance(failure.expected.step, ReceivePattern)
+    pattern = failure.expected is not None and isinstance(
+        failure.expected.step, (ReceivePattern, ReceiveUntil)
+    )
     comparable = received is not None and expected is not None and not pattern
     if comparable and "<<" in ((received or "")[:2], (expected or "")[:2]):
         # One of the two is not a valid plain line, so both are shown as bytes.
@@ -331,9 +333,11 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     apart = columns is not None and _LABEL_COLUMNS + width(other) + width(grade) + 6 > columns
     yield pair("received", one, Tone.BAD, at)
     yield pair("expected", other, Tone.WARNING, "" if apart else grade)
+    yield from _passed_over(failure, verdict)
     yield from _conflicts(failure, verdict)
     if comparable:
         yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
+    yield from _other_ways(failure)
     if apart:
         yield [Span(" " * _LABEL_COLUMNS), Span(grade, Tone.DIM)]
 
@@ -347,6 +351,25 @@ def _window_start(one: str, other: str, differs: int, room: int) -> int:
 
 def _windowed(text: str, start: int, room: int) -> str:
     return cut(f"\N{HORIZONTAL ELLIPSIS}{text[start:]}" if start else text, room)
+
+
+def _other_ways(failure: Failure) -> Iterator[Line]:
+    """What an `either:` would have accepted as well."""
+    choice = failure.expected.choice if failure.expected is not None else None
+    if choice is not None:
+        yield pair("or", f"one of the {len(choice.ways) - 1} other ways of line {choice.line}", Tone.WARNING)
+
+
+def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """What came instead of the line until which any lines can come."""
+    turn = _turn_of(failure, verdict)
+    lane = turn.client_turn(failure.client) if turn else None
+    passed = (
+        [one for one in lane.entries if one.passed_over and one.expected == failure.expected] if lane else []
+    )
+    if passed:
+        last = received_text(passed[-1].received or b"", verdict.eol).removeprefix("< ")
+        yield pair("heard", f"{count(len(passed), 'line')}, the last of them `{last}`", Tone.BAD)
 
 
 def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:

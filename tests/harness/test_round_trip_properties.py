@@ -25,6 +25,7 @@ from harness.language.steps import (
     ConnectionAction,
     Connects,
     Define,
+    Either,
     Ending,
     Ends,
     Eol,
@@ -34,11 +35,13 @@ from harness.language.steps import (
     Include,
     LineEnd,
     Needs,
+    Or,
     Raises,
     Receive,
     ReceiveBytes,
     ReceivePattern,
     ReceivesNothing,
+    ReceiveUntil,
     Repeat,
     Script,
     Send,
@@ -84,9 +87,12 @@ rule_patterns = unbinding.map(lambda parts: Pattern(tuple(parts))).filter(
 microseconds = st.integers(0, 10_000_000_000)
 
 receives = (
-    st.builds(Receive, names, literals)
-    | st.builds(ReceiveBytes, names, some_bytes)
-    | st.builds(ReceivePattern, names, patterns)
+    st.builds(Receive, names, literals, optional=st.booleans())
+    | st.builds(ReceiveBytes, names, some_bytes, optional=st.booleans())
+    | st.builds(ReceivePattern, names, patterns, optional=st.booleans())
+)
+untils = st.builds(
+    ReceiveUntil, names, patterns.filter(lambda pattern: patterns_module.render_pattern(pattern))
 )
 sends = (
     st.builds(Send, names, literals)
@@ -99,6 +105,7 @@ client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
 plain = (
     sends
     | receives
+    | untils
     | comments
     | st.builds(Blank)
     | st.builds(Connects, names, st.none() | words)
@@ -119,9 +126,13 @@ def block(items, needed):
     return st.tuples(st.lists(items, max_size=3), needed).map(lambda pair: (*pair[0], pair[1]))
 
 
-shared = st.builds(Receive, st.just(""), literals) | st.builds(ReceivePattern, st.just(""), patterns)
+shared = st.builds(Receive, st.just(""), literals, optional=st.booleans()) | st.builds(
+    ReceivePattern, st.just(""), patterns
+)
 blocks = (
     st.builds(Together, block(sends | comments, sends))
+    | st.builds(Either, block(receives | untils | comments, receives))
+    | st.builds(Or, block(receives | untils | comments, untils))
     | st.builds(AnyOrder, block(receives | comments, receives))
     | st.builds(AnyOrder, block(shared | comments, shared), st.just(("b", "c")))
 )

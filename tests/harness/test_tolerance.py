@@ -10,10 +10,12 @@ import pytest
 from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, check, parse, play
 from harness.audit.audit import audit
 from harness.audit.audit import summary as audit_summary
+from harness.language.script import render
 from harness.report import html, junit
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
 from harness.stage.connection import Inbox
+from harness.update import update
 from tests.harness.servers.puppet import serve
 
 PUPPET = Path(__file__).parent / "servers" / "puppet.py"
@@ -158,3 +160,168 @@ def test_an_audit_counts_what_is_ignored_and_sees_it_as_the_script_does():
 )
 def test_a_rule_that_cannot_be_right_is_an_error(text, wrong):
     assert problem(text).startswith(wrong)
+
+
+# --- optional lines -----------------------------------------------------------------------------------------
+
+MOTD = "optional bob< motd\noptional bob<~ motd ${n:int}\nbob< hello\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "absent"),
+    [("hello", 2), ("motd | hello", 1), ("motd 7 | hello", 1), ("motd | motd 7 | hello", 0)],
+)
+def test_an_optional_line_can_be_missing_in_its_place(sent: str, absent: int) -> None:
+    note = f", {absent} optional line{'s' * (absent > 1)} absent" if absent else ""
+    assert passed(f"ann> bob: {sent}\n{MOTD}") == f"passed <script>{note}"
+
+
+def test_an_optional_line_in_another_place_is_unexpected() -> None:
+    text = failed(f"ann> bob: hello | motd\n{MOTD}")
+    assert "bob received something unexpected" in text
+    assert "received  motd" in text
+    assert "motd ${n:int}" not in text.partition("paste:")[0]
+    # What did not come and can be missing is kept in what is to be pasted.
+    assert text.partition("paste:\n")[2].splitlines()[:4] == [*MOTD.splitlines(), "bob< motd"]
+
+
+def test_optional_lines_at_the_end_of_a_turn_and_in_any_order() -> None:
+    free = "in any order:\n    bob< one\n    optional bob< two\n    bob< three\n    optional bob< four\n"
+    assert passed(
+        f"ann> bob: three | two | one\n{free}bob< end\n".replace("one\nin", "one | end\nin")
+    ).endswith(", 1 optional line absent")
+    assert passed("ann> ann: x\nann< x\noptional bob< hi\n").endswith(", 1 optional line absent")
+    assert "received  five" in failed(f"ann> bob: three | five | one\n{free}")
+
+
+def test_many_optional_lines_that_look_alike_take_no_time() -> None:
+    lines = "optional bob< x\n" * 60
+    assert "received  y" in failed(f"ann> bob: {' | '.join(['x'] * 30)} | y\n{lines}bob< z\n")
+
+
+def test_the_order_that_clients_agree_on_can_lack_an_optional_line() -> None:
+    same = "in any order, the same for ann bob:\n    < one\n    optional < two\n    < three\n"
+    assert passed(f"ann> ann: three | one\nann> bob: three | two | one\n{same}".replace("\nann> bob", "\nbob> bob")
+                  .replace("ann> ann", "together:\n    ann> ann").replace("bob> bob", "    bob> bob"),
+                  ).endswith(", 1 optional line absent")  # fmt: skip
+
+
+def test_an_audit_does_not_drop_an_optional_line_but_alters_it() -> None:
+    text = audited("ann> bob: motd | hello\noptional bob< motd\noptional bob< more\nbob< hello\n")
+    assert "notice it: 1 optional line absent, 1 optional line that can be missing" in text
+
+
+# --- any lines until ----------------------------------------------------------------------------------------
+
+UNTIL = "bob receives any lines until end ${n:int}\nbob< after\n"
+
+
+def test_any_lines_can_come_up_to_the_first_that_matches() -> None:
+    assert passed(f"ann> bob: a | end x | end 7 | after\n{UNTIL}ann>~ bob: ${{n}}\nbob< 7\n") == (
+        "passed <script>, 2 lines of any text"
+    )
+    assert passed(f"ann> bob: end 7 | after\n{UNTIL}") == "passed <script>"
+    assert "received something unexpected" in failed(f"ann> bob: a | end 7 | end 8 | after\n{UNTIL}")
+
+
+@pytest.mark.parametrize("target", [HERE, ELSEWHERE], ids=["here", "elsewhere"])
+def test_a_line_that_never_comes_fails_with_what_was_heard(target: InProcess | Command) -> None:
+    text = failed(
+        "ann> bob: a | b\nbob receives any lines until end\n", "within: 400ms\nfence: PING -> PONG\n", target
+    )
+    assert "bob did not receive what was expected" in text
+    assert "expected  receives any lines until end" in text
+    assert "heard     2 lines, the last of them `b`" in text
+    assert "- receives any lines until end" in text
+    assert "!" not in text
+
+
+def test_a_line_that_never_comes_is_not_updated_away(tmp_path: Path) -> None:
+    path = tmp_path / "u.chat"
+    path.write_text(f"{NAMES}ann> bob: a | b\nbob receives any lines until end\n")
+    assert update(path, HERE).refused == "line 4: bob received no line that matches"
+    path.write_text(f"{NAMES}ann> bob: a | end | x\noptional bob< no\nbob receives any lines until end\n")
+    assert update(path, HERE).diff.splitlines()[-1] == "+bob< x"
+
+
+def test_an_audit_does_not_change_lines_that_could_be_any() -> None:
+    text = audited("ann> bob: x | y | end\nbob< x\nbob receives any lines until end\nann> ann: hi\nann< hi\n")
+    assert "notice it: 1 line of any text" in text
+
+
+# --- either, or ---------------------------------------------------------------------------------------------
+
+WAYS = "either:\n    bob< yes\nor:\n    bob< no\n    ann<~ denied ${n:int}\nor:\n    ann< gone\n"
+
+
+def test_one_of_the_ways_has_to_be_the_way_for_all_clients() -> None:
+    assert passed(f"ann> bob: yes\n{WAYS}") == "passed <script>, 1 choice between several ways"
+    assert passed(f"ann> ann: gone\n{WAYS}")
+    both = "together:\n    ann> ann: denied 5\n    bob> bob: no\n"
+    assert passed(both + WAYS)
+    assert "received" in failed(both.replace("no", "yes") + WAYS)
+
+
+def test_the_failure_is_that_of_the_nearest_way_and_says_that_there_are_others() -> None:
+    text = failed(f"together:\n    ann> ann: denied 5\n    bob> bob: nope\n{WAYS}")
+    assert "received  nope\n  expected  no " in text
+    assert "or        one of the 2 other ways of line 6" in text
+
+
+def test_many_choices_in_one_turn_are_no_search() -> None:
+    ways = "".join(f"either:\n    ann< {n}\nor:\n    bob< {n}\n" for n in range(40))
+    left, right = " | ".join(map(str, range(0, 40, 2))), " | ".join(map(str, range(1, 40, 2)))
+    sent = f"together:\n    ann> ann: {left}\n    bob> bob: {right}\n"
+    assert passed(sent + ways) == "passed <script>, 40 choices between several ways"
+    assert "received" in failed(sent.replace("39", "x") + ways)
+
+
+def test_too_many_combinations_are_an_error_of_the_script() -> None:
+    ways = "either:\n    ann< x\nor:\n    bob< x\n" * 30
+    lines = " | ".join(["x"] * 15)
+    sent = f"together:\n    ann> ann: {lines}\n    bob> bob: {lines} | y\n"
+    assert passed(sent.replace(" | y", "") + ways)
+    verdict, text = played(f"{sent}ann< y\n{ways}")
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
+    assert "<script>:7:1: the ways in which this turn can go have too many combinations" in text
+
+
+def test_an_audit_leaves_out_a_line_at_another_client_that_may_have_it() -> None:
+    text = audited("ann> bob: x\neither:\n    ann< x\nor:\n    bob< x\nann> ann: hi\nann< hi\n")
+    assert "notice it: 1 choice between several ways" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("a> x\nor:\n    a< x\n", "s.chat:2:1: an or: without an either: above it"),
+        ("a> x\neither:\n    a< x\n", "s.chat:2:1: an either: without another way"),
+        ("a> x\neither:\n    a< x\na< y\nor:\n    a< x\n", "s.chat:2:1: an either: without another way"),
+        ("a> x\neither:\nor:\n    a< x\n", "s.chat:2:8: nothing is indented below this line"),
+        ("a> x\neither:\n    a> x\nor:\n    a< x\n", "s.chat:3:5: a send inside either:"),
+        ("a> x\neither\n", "s.chat:2:1: unrecognised step"),
+        ("optional a> x\n", "s.chat:1:1: a send is never optional"),
+        ("a> x\noptional 1< x\n", "s.chat:2:10: '1' is not a name"),
+        ("a> x\noptional a closes\n", "s.chat:2:1: unrecognised step"),
+        ("a> x\na receives any lines until ${x\n", "s.chat:2:31: expected }"),
+        ("a> x\na receives any lines until\n", "s.chat:2:1: unrecognised step"),
+        ("a> x\nin any order:\n    a receives any lines until x\n", "s.chat:3:5: "),
+        ("a> x\noptional a<~ ${x}\na>~ ${x}\n", "s.chat:3:5: ${x} is not bound where line 2 is not received"),
+        (
+            "a> x\neither:\n    a<~ ${x}\nor:\n    a< y\na>~ ${x}\n",
+            "s.chat:6:5: ${x} is not bound where line 3 is not received",
+        ),
+    ],
+)
+def test_a_way_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
+    assert problem(text).startswith(wrong)
+
+
+def test_what_each_way_binds_is_bound() -> None:
+    check(parse("a> x\neither:\n    a<~ x ${n}\nor:\n    a<~ y ${n}\na>~ ${n}\n"))
+
+
+def test_words_of_tolerance_are_names_and_literals_elsewhere() -> None:
+    text = "optional> x\noptional< y\neither> either: x\nor> x\nor< or:\n"
+    assert render(parse(text)) == text
+    assert check(parse(f"define X either:\n    X> a\n{text}".replace("either:", "eithers:"))).clients
