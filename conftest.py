@@ -1,4 +1,4 @@
-"""What the tests run against, how many examples they try, and what they skip where a package is missing."""
+"""The target of transcripts, the number of examples of property tests, and skips for missing packages."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _chosen(
 
 
 def _results_folder(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Path | None:
-    """Where the results go. Only a complete full run may replace the results under version control."""
+    """The folder of the results. Only a complete full run can replace the results under version control."""
     partial = args.servers or args.workloads or args.rounds or args.profile
     if args.results and (args.quick or partial) and args.results.resolve() == RESULTS.resolve():
         parser.error(f"only a complete full run may write to {RESULTS}")

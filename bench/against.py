@@ -293,7 +293,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 class Verdict(Enum):
-    """What the interval of the ratios proves about the limit."""
+    """Whether the interval of the ratios is within the limit."""
 
     WITHIN = f"within {LIMIT - 1:.0%}"
     WORSE = f"WORSE by more than {LIMIT - 1:.0%}"

@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import median
 
 from bench.machine import describe
-from harness import InProcess, Outcome, Script, Stage, load, parse, play
+from harness import InProcess, InProcessAsyncio, Outcome, Script, Stage, Target, load, parse, play
 from harness.batch import scripts_in
 from tests.app import serve
+from tests.harness.servers import aio, faulty
 
 TRANSCRIPTS = Path(__file__).parents[1] / "tests" / "transcripts"
 _NAMES = ("alice", "bob", "carol")
@@ -27,18 +28,30 @@ def twenty_lines() -> Script:
     return parse(f"{logins}{messages}alice> PING\nalice< PONG\n")
 
 
-def time_waits(tries: int) -> list[float]:
+def time_waits(target: Target, tries: int) -> list[float]:
     """`wait 60s`, with three clients connected."""
-    with Stage(InProcess(serve)) as stage:
+    with Stage(target) as stage:
         for client in stage.clients(*_NAMES):
             client.connect()
         stage.fence()
         return [_time(lambda: stage.wait(60)) for _ in range(tries)]
 
 
-def time_plays(scripts: Sequence[Script], tries: int) -> list[float]:
+def time_rounds(target: Target, rounds: int) -> list[float]:
+    """A line and its echo, which must have arrived by the time the line counts as processed."""
+
+    def once() -> None:
+        client.send("hi")
+        if client.take(100) != b"hi\n":
+            raise SystemExit(f"{target}: an answer was missed")
+
+    with Stage(target) as stage:
+        client = stage.client("alice")
+        return [_time(once) for _ in range(rounds)]
+
+
+def time_plays(target: Target, scripts: Sequence[Script], tries: int) -> list[float]:
     """All of these scripts, each with a new server."""
-    target = InProcess(serve)
 
     def once() -> None:
         for script in scripts:
@@ -60,17 +73,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--tries", type=int, default=20, metavar="N", help="runs of each short measurement (20)"
     )
-    tries = max(1, parser.parse_args(argv).tries)
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="lines that are echoed; no echo must be missed (2000)",
+    )
+    options = parser.parse_args(argv)
+    tries, rounds = max(1, options.tries), max(1, options.rounds)
+    gevent, asyncio = InProcess(serve), InProcessAsyncio(aio.chat)
     suite = [load(path) for path in scripts_in([TRANSCRIPTS])]
     rows = (
-        ("wait 60s, three clients", time_waits(tries)),
-        ("a transcript of 20 lines, three clients", time_plays([twenty_lines()], tries)),
-        (f"the {len(suite)} transcripts of this server", time_plays(suite, max(1, tries // 4))),
+        ("gevent: wait 60s, three clients", time_waits(gevent, tries)),
+        ("gevent: a line and its echo", time_rounds(InProcess(faulty.serve), rounds)),
+        ("gevent: a transcript of 20 lines, three clients", time_plays(gevent, [twenty_lines()], tries)),
+        (f"the {len(suite)} transcripts of this server", time_plays(gevent, suite, max(1, tries // 4))),
+        ("asyncio: wait 60s, three clients", time_waits(asyncio, tries)),
+        ("asyncio: a line and its echo", time_rounds(InProcessAsyncio(aio.main_coroutine), rounds)),
+        ("asyncio: a transcript of 20 lines, three clients", time_plays(asyncio, [twenty_lines()], tries)),
     )
     print(" ".join(f"{key} {value}" for key, value in describe().items()))
-    print(f"{'in process, in virtual time':44}{'median':>12}{'fastest':>12}{'tries':>7}")
+    print(f"{'in process, in virtual time':50}{'median':>12}{'fastest':>12}{'tries':>7}")
     for name, took in rows:
-        print(f"{name:44}{_shown(median(took)):>12}{_shown(min(took)):>12}{len(took):>7}")
+        print(f"{name:50}{_shown(median(took)):>12}{_shown(min(took)):>12}{len(took):>7}")
 
 
 def _shown(seconds: float) -> str:

@@ -31,7 +31,7 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the load generator does: how many clients, how many of them send, by a window or at a rate."""
+    """The load: the number of clients, how many of them send, and whether by a window or at a rate."""
 
     clients: int
     senders: int = 0

@@ -1,4 +1,4 @@
-"""Where a loaded server spends its time, sampled by py-spy. Only for servers written in Python."""
+"""Profiles a loaded server with py-spy. Only for servers written in Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server is required to achieve, each requirement a comparison of two metrics of the same benchmark.
+"""The requirements of the server, each a comparison of two metrics of the same benchmark.
 
 Pure arithmetic over `Results`. A requirement whose metrics are missing is neither met nor violated, and is shown so.
 """

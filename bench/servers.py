@@ -62,7 +62,7 @@ class Server:
     """Continues when one client stops reading."""
     python: bool = True
     folder: Path = ROOT
-    """Where the server runs and what it imports from."""
+    """The working directory of the server, from which it also imports."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,7 +70,7 @@ class Server:
 
     @property
     def missing(self) -> str | None:
-        """What the server needs and is not installed."""
+        """The missing program or package that the server needs, or nothing."""
         if self.source is not None and compiler() is None:
             return "a C compiler"
         if shutil.which(self.program) is None:

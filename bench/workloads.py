@@ -1,4 +1,4 @@
-"""What is measured: each workload, the servers that take part in it, and the number of rounds.
+"""The workloads: the servers that take part in each, and the number of rounds.
 
 It does not know how servers are started, nor what the measurements are used for.
 """

@@ -6,7 +6,7 @@ Invariants of LineWriter, and so of LogWriter:
 - The caller never waits, however slow, stuck, full or closed the descriptor is.
 - Lines are written whole and in order. An error in the middle of a line keeps the rest of it for the next attempt.
 - At most `_MOST_QUEUED` events wait. Later ones are dropped and counted, and `log-lost` says how many, in their place.
-- No error is final: writing is retried until it works or the writer is closed.
+- No error is final, nor is a lack of memory: writing is retried until it works or the writer is closed.
 
 Invariants of AddressLog:
 - Every event of an address is logged, or counted in the next `log-suppressed` of that address.
@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timezone
 from enum import Enum
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from geventchat.clock import Clock
@@ -217,6 +218,9 @@ class LineWriter(Generic[_Item]):
         self._gather_s = gather_s
         # Never replaced: the thread takes items out while the caller appends.
         self._queue: deque[_Item] = deque()
+        # What the thread has taken out and has not turned into text, and text that has not been written.
+        self._items: list[_Item] = []
+        self._rest = memoryview(b"")
         self._lost = 0
         self._lost_lock = threading.Lock()
         self._news = threading.Event()
@@ -228,13 +232,10 @@ class LineWriter(Generic[_Item]):
 
     def put(self, item: _Item) -> None:
         """Queue an item. Call this from one thread only."""
-        if len(self._queue) >= _MOST_QUEUED:
+        if len(self._queue) >= _MOST_QUEUED or not self._append(item):
             with self._lost_lock:
                 self._lost += 1
             return
-        if self._lost:
-            self._queue.extend(self._take_lost())
-        self._queue.append(item)
         if not self._news.is_set():
             self._news.set()
 
@@ -245,6 +246,16 @@ class LineWriter(Generic[_Item]):
         self._thread.join(within_s)
         self._abandoned = True
         return self._complete
+
+    def _append(self, item: _Item) -> bool:
+        """Append it, after what says how many were lost before it; False if there is no memory for it."""
+        try:
+            if self._lost:
+                self._queue.extend(self._take_lost())
+            self._queue.append(item)
+        except MemoryError:
+            return False
+        return True
 
     def _line(self, item: _Item) -> str:
         """Turn an item into a line, without its line ending."""
@@ -260,31 +271,53 @@ class LineWriter(Generic[_Item]):
         return self._lost_items(lost) if lost else []
 
     def _run(self) -> None:
+        starved = False
+        while not self._abandoned:
+            try:
+                if starved:
+                    # An event that is waited for would take more memory.
+                    select.select((), (), (), _FIRST_RETRY_S)
+                starved = True
+                self._complete = self._write_until_closed()
+            except MemoryError:
+                continue  # Where it was is in `_items` and `_rest`.
+            return
+
+    def _write_until_closed(self) -> bool:
         closing = False
         while not closing:
-            self._news.wait()
+            if not (self._items or self._rest):
+                self._news.wait()
             self._closing.wait(self._gather_s)
             self._news.clear()
             # Read after waiting and before the queue, so that neither the close nor an event before it is missed.
             closing = self._closing.is_set()
-            while items := self._next_items():
-                text = "".join([f"{self._line(item)}\n" for item in items])
-                if not self._write(text.encode(errors="backslashreplace")):
-                    return
-        self._complete = True
+            while self._rest or self._take_items():
+                if not self._rest:
+                    text = "".join([f"{self._line(item)}\n" for item in self._items])
+                    self._rest = memoryview(text.encode(errors="backslashreplace"))
+                    self._items = []
+                if not self._write_rest():
+                    return False
+        return True
 
-    def _next_items(self) -> list[_Item]:
-        count = min(len(self._queue), _MOST_WRITTEN_AT_ONCE)
-        return [self._queue.popleft() for _ in range(count)] or self._take_lost()
+    def _take_items(self) -> bool:
+        if not self._items:
+            # One call, so that nothing is appended meanwhile. Nothing is lost if it fails.
+            self._items = list(islice(self._queue, _MOST_WRITTEN_AT_ONCE))
+            for _ in self._items:
+                self._queue.popleft()
+            if not self._items:
+                self._items = self._take_lost()
+        return bool(self._items)
 
-    def _write(self, data: bytes) -> bool:
+    def _write_rest(self) -> bool:
         """Write all of it, and retry after errors; False if the writer was closed first."""
-        rest = memoryview(data)
         pause_s = _FIRST_RETRY_S
-        while rest:
-            written = self._try_to_write(rest)
+        while self._rest:
+            written = self._try_to_write(self._rest)
             if written:
-                rest = rest[written:]
+                self._rest = self._rest[written:]
                 pause_s = _FIRST_RETRY_S
             elif self._abandoned or (written is None and self._closing.is_set()):
                 return False

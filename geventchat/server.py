@@ -18,6 +18,7 @@ from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.connection import Announcer, Connection, ServerContext
 from geventchat.net.delivery import Audience, Delivery
+from geventchat.net.flow import Rate
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
 from geventchat.settings import Config, IdleNotice, Listen
@@ -75,6 +76,8 @@ class Server:
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
+            line_rate=Rate(limits.lines_per_s, limits.burst_lines),
+            byte_rate=Rate(limits.bytes_per_s, limits.burst_bytes),
             log=log,
         )
         self._address_log = log
@@ -159,24 +162,41 @@ class Server:
         self, audience: Audience, context: ServerContext, idle_s: float, sock: socket.socket, host: str
     ) -> None:
         self._numbers = number = self._numbers + 1
-        entered = context.admission.enter(host)
-        if isinstance(entered, NoticeReason):
+        admission, entered = context.admission, context.admission.enter(host)
+        refused = entered if isinstance(entered, NoticeReason) else None
+        address = None if isinstance(entered, NoticeReason) else entered
+        if refused is not None:
             context.log.of_address(
-                origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=entered.value
+                origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=refused.value
             )
-            if not context.admission.start_closing():
+            if not admission.start_closing():
                 sock.close()
                 return
-            connection = Connection(sock, host, number, audience, context, None, self._on_closed)
-            gevent.spawn_raw(connection.refuse, entered)
-        else:
-            context.log.of_address(
-                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=audience.dialect.name
-            )
-            connection = Connection(sock, host, number, audience, context, entered, self._on_closed)
-            gevent.spawn_raw(connection.run, idle_s, _IDLE_NOTICES[self.config.idle_notice])
-        self._connections[number] = connection
-        self._empty.clear()
+        try:
+            connection = Connection(sock, host, number, audience, context, address, self._on_closed)
+            self._connections[number] = connection
+            self._empty.clear()
+            if address is not None:
+                context.log.of_address(
+                    address.origin,
+                    LogEvent.CONNECTED,
+                    conn=number,
+                    address=host,
+                    dialect=audience.dialect.name,
+                )
+                gevent.spawn_raw(connection.run, idle_s, _IDLE_NOTICES[self.config.idle_notice])
+            elif refused is not None:
+                gevent.spawn_raw(connection.refuse, refused)
+        except MemoryError:
+            context.delivery.reserve.spend()
+            sock.close()
+            self._connections.pop(number, None)
+            if not self._connections:
+                self._empty.set()
+            if address is None:
+                admission.end_closing()
+            else:
+                admission.leave(address)
 
     def _on_closed(self, connection: Connection) -> None:
         del self._connections[connection.number]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.stage.target import TargetError as TargetError
     from harness.stage.target import UnsupportedSpec as UnsupportedSpec
     from harness.targets.address import Address as Address
+    from harness.targets.asyncio_server import InProcessAsyncio as InProcessAsyncio
     from harness.targets.command import Command as Command
     from harness.targets.inprocess import InProcess as InProcess
 
@@ -41,6 +42,7 @@ _HOMES = {
     "Fence": "stage.fence",
     "Grade": "stage.fence",
     "InProcess": "targets.inprocess",
+    "InProcessAsyncio": "targets.asyncio_server",
     "Outcome": "playing.verdict",
     "PlayOptions": "playing.pipeline",
     "Script": "language.steps",

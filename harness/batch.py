@@ -97,7 +97,7 @@ def run_jobs(
 
 
 class _Worker:
-    """What a worker process remembers between its jobs."""
+    """State of a worker process between its jobs."""
 
     work: Callable[..., object]
     make_context: Callable[[], object]

@@ -24,8 +24,8 @@ from harness.report.styled_text import Line, Span, Tone, count, for_stream, term
 if TYPE_CHECKING:
     from harness.explore import Finding
     from harness.playing.verdict import Verdict
+    from harness.targets.application import ApplicationTarget
     from harness.targets.choice import TargetChoice
-    from harness.targets.inprocess import InProcess
 
 _OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
@@ -271,7 +271,7 @@ def _explore(options: argparse.Namespace) -> ExitCode:
     return exit_code(outcomes)
 
 
-def _explorable_target(choice: TargetChoice) -> InProcess:
+def _explorable_target(choice: TargetChoice) -> ApplicationTarget:
     from harness.explore import explorable
 
     return explorable(choice.target())

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.parser import parse
@@ -40,10 +40,8 @@ from harness.report.text import details, failed_line, pair, server_output
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
 from harness.stage.target import Target
+from harness.targets.application import ApplicationTarget
 from harness.targets.choice import UsageError
-
-if TYPE_CHECKING:
-    from harness.targets.inprocess import InProcess
 
 TRIES = 300
 """The number of shorter scripts that are tried at most."""
@@ -76,19 +74,18 @@ class Exploration:
         return Outcome.FAILED if self.finding else self.baseline.outcome
 
 
-def explorable(target: Target) -> InProcess:
+def explorable(target: Target) -> ApplicationTarget:
     """The target, if its schedules can be controlled; otherwise raise UsageError."""
-    # By its method, because the class cannot be imported without gevent.
-    if not hasattr(target, "intercepted_by"):
+    if not isinstance(target, ApplicationTarget):
         raise UsageError(
-            f"cannot explore {target}: only a gevent server in this process can be scheduled (--app MODULE:FACTORY)"
+            f"cannot explore {target}: only a server in this process can be scheduled (--app MODULE:FACTORY)"
         )
-    return cast("InProcess", target)
+    return target
 
 
 def explore_file(
     path: Path,
-    target: InProcess,
+    target: ApplicationTarget,
     seeds: Iterable[int],
     play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     perturbations: frozenset[Perturbation] = EVERY,
@@ -103,7 +100,7 @@ def explore_file(
 
 def explore(
     script: Script,
-    target: InProcess,
+    target: ApplicationTarget,
     seeds: Iterable[int],
     play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     perturbations: frozenset[Perturbation] = EVERY,
@@ -122,7 +119,7 @@ def explore(
 
 def _finding(
     verdict: Verdict,
-    target: InProcess,
+    target: ApplicationTarget,
     seed: int,
     play_options: PlayOptions,
     perturbations: frozenset[Perturbation],

@@ -15,7 +15,7 @@ FONTS = "ui-monospace,DejaVu Sans Mono,Liberation Mono,Menlo,Consolas,monospace"
 
 BACKGROUND, FRAME, TITLE, FOREGROUND = "#16181d", "#2b2f38", "#9aa3b2", "#d7dae0"
 
-# What the emulator calls the sixteen colours.
+# The emulator's names of the sixteen colours.
 COLOURS = {
     "default": FOREGROUND,
     "black": "#3b4048",

@@ -33,6 +33,15 @@ _INVISIBLE = re.compile(
 )
 
 
+def _width(char: str) -> str:
+    how, _, codes = decomposition(char).partition(" ")
+    return "".join(chr(int(code, 16)) for code in codes.split()) if how in {"<wide>", "<narrow>"} else char
+
+
+# All wide and narrow forms are in one block, but for the space.
+_WIDTHS = {char: _width(char) for char in map(chr, (0x3000, *range(0xFF00, 0xFFF0)))}
+
+
 class InvalidName(Exception):
     """The name is not allowed."""
 
@@ -77,12 +86,7 @@ def _fold(shown: str) -> str:
 def _narrow(typed: str) -> str:
     if typed.isascii():
         return typed
-    return "".join(_width(char) for char in typed)
-
-
-def _width(char: str) -> str:
-    how, _, codes = decomposition(char).partition(" ")
-    return "".join(chr(int(code, 16)) for code in codes.split()) if how in {"<wide>", "<narrow>"} else char
+    return "".join([_WIDTHS.get(char, char) for char in typed])
 
 
 def _allowed(shown: str) -> bool:

@@ -6,7 +6,8 @@ Invariants:
 - `names` holds everyone in the room, in the order in which they entered.
 - `_audiences` holds each audience that at least one member belongs to, once.
 - A name in `_departures` is free: its holder has left, and the others have not been notified yet. They are notified
-  before anyone else enters under that name.
+  before anyone else enters under that name. Each arrival announces one of them, so `_departures` never holds more names
+  than the room has had members at one time.
 - ids grow by one per text.
 """
 
@@ -96,9 +97,10 @@ class Room:
 
     def enter(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
         """Add a member, and tell everyone."""
-        departure = self._departures.pop(name.key, None)
-        if departure is not None:
-            self._publish(departure, None)
+        departures = self._departures
+        if departures:
+            key = name.key if name.key in departures else next(iter(departures))
+            self._publish(departures.pop(key), None)
         self._names[name.key] = name.shown
         audience = subscriber.audience
         self._members[audience] += 1

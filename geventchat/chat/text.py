@@ -5,7 +5,6 @@ covers the lines above and below. Pure, and linear in the length of the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from unicodedata import category
 
 _REPLACEMENT = "\ufffd"
@@ -13,6 +12,7 @@ _REPLACEMENT = "\ufffd"
 # paragraph separators (some readers split lines at them), and lone surrogates, which JSON can smuggle in and UTF-8
 # cannot carry out.
 _UNSAFE = "\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 # Dropped: invisible characters that text does not need. Joiners stay, since emoji and several scripts need them.
 _INVISIBLE = (
     "\u00ad\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f"
@@ -23,32 +23,21 @@ _RIGHT_TO_LEFT = re.compile(
     "[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"
 )
 # The flags of England, Scotland and Wales are spelt with tag characters: a black flag, tags, a cancel tag.
-_FLAG = "\U0001f3f4[\U000e0020-\U000e007e]{1,6}\U000e007f"
+_FLAGS = re.compile("(\U0001f3f4[\U000e0020-\U000e007e]{1,6}\U000e007f)")
 
-_SUSPECT = re.compile(f"[\t{_UNSAFE}{_INVISIBLE}{_DIRECTION_MARKS}]")
-
-
-def _codes(char_class: str) -> Iterator[int]:
-    for first, last, single in re.findall("(.)-(.)|(.)", char_class, re.DOTALL):
-        yield from range(ord(first or single), ord(last or single) + 1)
-
-
-def _translation(dropped: str) -> dict[int, str | None]:
-    # str.translate is several times as fast as re.sub where every second character changes.
-    table: dict[int, str | None] = dict.fromkeys(_codes(_UNSAFE), _REPLACEMENT)
-    table.update(dict.fromkeys(_codes(dropped)))
-    table[ord("\t")] = " "
-    return table
-
-
-_SAFE = _translation("")
-_ANY_DIRECTION = _translation(_INVISIBLE)
-_LEFT_TO_RIGHT = _translation(_INVISIBLE + _DIRECTION_MARKS)
-_FLAGS = re.compile(f"({_FLAG})")
+_ANY_DIRECTION = re.compile(f"[{_INVISIBLE}]+")
+_LEFT_TO_RIGHT = re.compile(f"[{_INVISIBLE}{_DIRECTION_MARKS}]+")
 
 # Unicode's White_Space, which differs from what str.strip takes by default: that includes U+001C to U+001F.
 _WHITE = (
     "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+)
+
+# What shows nothing by itself, but belongs to texts that show something: joiners, jamo fillers, variation selectors and the
+# rest of Unicode's Default_Ignorable_Code_Point, and two symbols that are blank.
+_BLANK = re.compile(
+    f"[{_WHITE}{_INVISIBLE}{_DIRECTION_MARKS}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c\u200d\u2800\ufe00-\ufe0f"
+    "\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0080-\U000e0fff]*"
 )
 
 # More combining marks than this on one character would be drawn over other lines; no living script stacks as many.
@@ -68,17 +57,21 @@ def _marks(*blocks: tuple[int, int]) -> str:
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
 
 
-# Every block of the Basic Multilingual Plane that has marks; looking through all of Unicode would slow the start down.
+# Every block that has marks; looking through all of Unicode would slow the start down.
 _BASIC_MARKS = _marks((0x300, 0x20F0), (0x2CEF, 0x309A), (0xA66F, 0xABED), (0xFB1E, 0xFE2F))
 _ASTRAL_MARKS = _marks(
-    (0x101FD, 0x11FFF), (0x16AF0, 0x16FFF), (0x1BC9D, 0x1BC9E), (0x1CF00, 0x1EFFF), (0xE0100, 0xE01EF)
+    (0x101FD, 0x11FFF),
+    (0x13430, 0x1345F),
+    (0x16100, 0x16FFF),
+    (0x1BC9D, 0x1BC9E),
+    (0x1CF00, 0x1EFFF),
+    (0xE0100, 0xE01EF),
 )
-_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
-# A character class within the basic plane is one look into a table; with astral characters it is a search.
-_STACK = re.compile(f"([{_BASIC_MARKS}]{{{_MAX_MARKS}}})[{_BASIC_MARKS}]+")
-_ASTRAL_STACK = re.compile(
-    f"([{_BASIC_MARKS}{_ASTRAL_MARKS}]{{{_MAX_MARKS}}})[{_BASIC_MARKS}{_ASTRAL_MARKS}]+"
-)
+# The first class of both patterns is quick to look for. Within the basic plane a class is one look into a table; beyond it,
+# hundreds of ranges are compared one after the other, so that is done only where there can be a mark.
+_ASTRAL_MARK = re.compile(f"[\U000101fd-\U0001efff\U000e0100-\U000e01ef](?<=[{_ASTRAL_MARKS}])")
+# From the fifth mark of a stack on.
+_STACK = re.compile(f"[{_BASIC_MARKS}](?<=[{_BASIC_MARKS}]{{{_MAX_MARKS + 1}}})[{_BASIC_MARKS}]*")
 
 
 def clean(raw: str) -> str:
@@ -91,23 +84,36 @@ def clean_line(raw: str) -> str:
     # isprintable is one pass in C and true of nearly everything people type.
     if raw.isprintable():
         return raw.strip()
-    return raw.strip(_WHITE).translate(_SAFE)
+    return _UNSAFE_CHARACTER.sub(_REPLACEMENT, raw.strip(_WHITE).replace("\t", " "))
 
 
 def visible(line: str) -> str:
-    """What a clean line shows: without invisible characters and stacked marks."""
+    """What a clean line shows: without invisible characters and stacked marks; empty if that is nothing."""
     if line.isascii():
         return line
     # Two fillers are letters by category, and so printable.
-    if (not line.isprintable() or "\u3164" in line or "\uffa0" in line) and _SUSPECT.search(line):
-        line = _translate(line, _ANY_DIRECTION if _RIGHT_TO_LEFT.search(line) else _LEFT_TO_RIGHT)
-    stack = _ASTRAL_STACK if _ASTRAL.search(line) else _STACK
-    return stack.sub(r"\1", line).strip(_WHITE)
+    if not line.isprintable() or "\u3164" in line or "\uffa0" in line:
+        line = _without_invisible(line)
+    line = _without_stacks(line).strip(_WHITE)
+    return "" if _BLANK.fullmatch(line) else line
 
 
-def _translate(text: str, table: dict[int, str | None]) -> str:
-    if "\U0001f3f4" not in text:
-        return text.translate(table)
+def _without_invisible(line: str) -> str:
+    dropped = _ANY_DIRECTION if _RIGHT_TO_LEFT.search(line) else _LEFT_TO_RIGHT
+    if "\U0001f3f4" not in line:
+        return dropped.sub("", line)
     # Around the flags, which keep their tags.
-    pieces = _FLAGS.split(text)
-    return "".join([piece if at % 2 else piece.translate(table) for at, piece in enumerate(pieces)])
+    pieces = _FLAGS.split(line)
+    return "".join([piece if at % 2 else dropped.sub("", piece) for at, piece in enumerate(pieces)])
+
+
+def _without_stacks(line: str) -> str:
+    basic, astral_marks = _ASTRAL_MARK.subn("\u0300", line)
+    if not astral_marks:
+        return _STACK.sub("", line)
+    # Found with a basic mark in the place of each astral one.
+    kept, at = [], 0
+    for stack in _STACK.finditer(basic):
+        kept.append(line[at : stack.start()])
+        at = stack.end()
+    return "".join(kept) + line[at:]

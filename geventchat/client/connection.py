@@ -194,6 +194,6 @@ def _enable_keepalive(connected: socket.socket | None) -> None:
         return
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in TCP_KEEPALIVE.items():
-        # Not every system has all of these.
+        # Some systems lack some of these.
         if hasattr(socket, option):
             connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -76,7 +76,7 @@ class PlainTerminal:
             self._write(sys.stdout.fileno(), "\n")
 
     async def close(self) -> None:
-        """Nothing was changed, so nothing is restored."""
+        """Do nothing: the terminal was not changed."""
 
     def _write(self, target: int, text: str) -> None:
         if self._output_closed and target == sys.stdout.fileno():

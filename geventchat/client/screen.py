@@ -69,7 +69,7 @@ class Screen:
         self._prompt.app.invalidate()
 
     def request_line(self) -> None:
-        """Nothing to do: people type slower than servers read."""
+        """Do nothing: people type slower than servers read."""
 
     def show(self, line: Line) -> None:
         self._print(render.paint(line, colour=self._colour))
@@ -83,7 +83,7 @@ class Screen:
             self._output.flush()
 
     def end_input_line(self) -> None:
-        """Nothing to do: the input line handles Ctrl-C itself."""
+        """Do nothing: the input line handles Ctrl-C itself."""
 
     async def close(self) -> None:
         self._flush()

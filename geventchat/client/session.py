@@ -99,7 +99,7 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where to connect and as whom. What is missing is asked; a missing dialect is guessed."""
+    """The server and the name. The session asks for missing ones, and guesses a missing dialect."""
 
     host: str | None
     port: int | None
@@ -129,7 +129,7 @@ class Timer(Protocol):
 
 
 class Runtime(Protocol):
-    """What a session needs of the program around it. No event arrives before the call has returned."""
+    """The session's interface to its program. No event arrives before a call has returned."""
 
     def connect(self, address: Address) -> None:
         """Try to connect; the outcome is an event."""

@@ -3,12 +3,13 @@
 Invariants of Admission:
 - `connected` is the number of clients that hold a slot, and the sum of `connections` over all addresses.
 - An address is remembered while it has connections, and until its rates have recovered.
+- `_departed` holds each address that is remembered without connections once, the longest-departed first, and perhaps
+  some that are back.
 """
 
 from __future__ import annotations
 
 import resource
-from collections import deque
 from dataclasses import replace
 from ipaddress import IPv6Address
 
@@ -16,7 +17,7 @@ from gevent.hub import Hub as Loop
 
 from geventchat.chat.events import NoticeReason
 from geventchat.clock import Clock
-from geventchat.net.flow import Gate, TokenBucket
+from geventchat.net.flow import Gate, Rate, TokenBucket
 from geventchat.settings import Limits
 
 # Standard streams, the loop, the listeners, the log, a library that is imported late.
@@ -35,6 +36,15 @@ def origin_of(host: str) -> str:
     return str(IPv6Address(int(address) >> 64 << 64))
 
 
+class AddressRates:
+    """What each address is allowed."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.connects = Rate(limits.address_connections_per_s, limits.address_burst_connections)
+        self.logins = Rate(limits.address_logins_per_s, limits.address_burst_logins)
+        self.traffic = Rate(limits.address_bytes_per_s, limits.address_burst_bytes)
+
+
 class Address:
     """The shared limits of all connections from one address."""
 
@@ -49,13 +59,13 @@ class Address:
         "traffic_gate",
     )
 
-    def __init__(self, origin: str, loop: Loop, clock: Clock, limits: Limits) -> None:
+    def __init__(self, origin: str, loop: Loop, clock: Clock, rates: AddressRates) -> None:
         self.origin = origin
         self.connections = 0
         self._clock = clock
-        self._connects = TokenBucket(limits.address_connections_per_s, limits.address_burst_connections)
-        self._logins = TokenBucket(limits.address_logins_per_s, limits.address_burst_logins)
-        self._traffic = TokenBucket(limits.address_bytes_per_s, limits.address_burst_bytes)
+        self._connects = TokenBucket(rates.connects)
+        self._logins = TokenBucket(rates.logins)
+        self._traffic = TokenBucket(rates.traffic)
         self.login_gate = Gate(loop, self._login_delay_s)
         self.traffic_gate = Gate(loop, self._traffic_delay_s)
 
@@ -90,8 +100,9 @@ class Admission:
         self._loop = loop
         self._clock = clock
         self._limits = limits
+        self._rates = AddressRates(limits)
         self._addresses: dict[str, Address] = {}
-        self._departed: deque[Address] = deque()
+        self._departed: dict[str, Address] = {}
         self.connected = 0
         self.closing = 0
 
@@ -104,10 +115,10 @@ class Admission:
         origin = origin_of(host)
         address = self._addresses.get(origin)
         if address is None:
-            address = self._addresses[origin] = Address(origin, self._loop, self._clock, self._limits)
+            address = self._addresses[origin] = Address(origin, self._loop, self._clock, self._rates)
         if address.connections >= self._limits.clients_per_address:
             return NoticeReason.ADDRESS_FULL
-        if self._limits.lines_per_s and not address.connect():
+        if not address.connect():
             return NoticeReason.ADDRESS_FULL
         self.connected += 1
         address.connections += 1
@@ -118,7 +129,7 @@ class Admission:
         self.connected -= 1
         address.connections -= 1
         if not address.connections:
-            self._departed.append(address)
+            self._departed[address.origin] = address
 
     def start_closing(self) -> bool:
         """Reserve a place to linger in while the peer closes; True if there was one. `end_closing` frees it."""
@@ -133,14 +144,14 @@ class Admission:
 
     def _sweep(self) -> None:
         for _ in range(min(_SWEEP, len(self._departed))):
-            address = self._departed.popleft()
+            origin = next(iter(self._departed))
+            address = self._departed.pop(origin)
             if address.connections:
                 continue
             if address.recovered():
-                if self._addresses.get(address.origin) is address:
-                    del self._addresses[address.origin]
+                del self._addresses[origin]
             else:
-                self._departed.append(address)
+                self._departed[origin] = address
 
 
 def raise_descriptor_limit() -> None:

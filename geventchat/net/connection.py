@@ -15,7 +15,6 @@ Invariants:
 from __future__ import annotations
 
 import socket
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +33,7 @@ from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Address, Admission, origin_of
 from geventchat.net.delivery import Audience, Delivery, Subscriber
-from geventchat.net.flow import TokenBucket
+from geventchat.net.flow import Rate, TokenBucket
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
@@ -42,10 +41,14 @@ from geventchat.settings import Limits
 
 _READ, _WRITE = 1, 2
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
-# A line costs at least as much as this many bytes: tiny ones take longer to handle than their bytes suggest.
+# A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
+# their bytes suggest.
 _LEAST_LINE_COST = 32
 # Answers of fewer bytes are charged together with others.
 _LEAST_ANSWER_COST = 1_024
+# How often a client checks for free memory before it is disconnected, and how long it waits in between.
+_MEMORY_TRIES = 10
+_MEMORY_RETRY_S = 0.1
 # Reasons after which nothing is sent: nothing can be, or nothing should be.
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
@@ -53,7 +56,7 @@ _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseRe
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """What all connections of a server share."""
+    """The shared parts of all connections of a server."""
 
     chat: Chat
     announcer: Announcer
@@ -63,6 +66,8 @@ class ServerContext:
     hangups: HangupWatch
     clock: Clock
     limits: Limits
+    line_rate: Rate
+    byte_rate: Rate
     log: AddressLog
 
 
@@ -85,10 +90,13 @@ class Announcer:
         self._loop.wait(watcher)
 
     def _run(self) -> None:
-        while (gate := self._chat.announce_departures()) is not None:
-            with gate.admission(self, "departures"):
-                self._chat.announce_departures()
-        self._running = False
+        try:
+            while (gate := self._chat.announce_departures()) is not None:
+                with gate.admission(self, "departures"):
+                    self._chat.announce_departures()
+        finally:
+            # Whatever happens here, the next one who leaves wakes it again.
+            self._running = False
 
 
 class Connection:
@@ -101,7 +109,6 @@ class Connection:
         "_closing",
         "_context",
         "_framing",
-        "_limited",
         "_lines",
         "_lingering",
         "_name",
@@ -139,10 +146,8 @@ class Connection:
         self._waiter = Waiter(context.loop, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
         self._reader = audience.dialect.reader()
-        limits = context.limits
-        self._limited = address is not None and limits.lines_per_s > 0
-        self._lines = TokenBucket(limits.lines_per_s, limits.burst_lines)
-        self._bytes = TokenBucket(limits.bytes_per_s, limits.burst_bytes)
+        self._lines = TokenBucket(context.line_rate)
+        self._bytes = TokenBucket(context.byte_rate)
         # All bytes charged so far, and how many bytes of answers are among them.
         self._spent = self._charged = 0
         self._address = address
@@ -162,8 +167,12 @@ class Connection:
             reason = ended.reason
         except OSError:
             reason = CloseReason.RESET
-        except Exception:
-            self._log_fault(traceback.format_exc().rstrip())
+        except Exception as error:
+            text = self._context.delivery.failure(error)[1]
+            if isinstance(error, MemoryError):
+                # What waits for this client is not sent any more: it takes the memory that is missing.
+                self._subscriber.close()
+            self._log_fault(text)
         finally:
             self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
 
@@ -188,15 +197,18 @@ class Connection:
     def _serve(self) -> CloseReason:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
         sniffer: Sniffer | None = Sniffer(limits.line_bytes)
+        reserve = self._context.delivery.reserve
         while True:
+            if reserve.is_spent:
+                self._wait_for_memory()
             # Waits before each read, not only when nothing is readable, so that a client that never pauses yields to
             # the others.
             if self._subscriber.answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
             overdue = self._waiter.until_input(readable)
-            size = limits.chunk_bytes if self._name else limits.login_chunk_bytes
+            most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
             try:
-                chunk = recv(size)
+                chunk = recv(most)
             except BlockingIOError:
                 if overdue:
                     return CloseReason.IDLE
@@ -210,9 +222,12 @@ class Connection:
                 if verdict:
                     sniffer = None
             now = self._context.clock.monotonic()
-            self._charge(max(len(chunk), _LEAST_LINE_COST * chunk.count(b"\n")), now)
+            newlines = chunk.count(b"\n")
+            self._charge(max(len(chunk), _LEAST_LINE_COST * (newlines or 1)), now)
             lines = 0
-            pieces = self._pieces(chunk)
+            pieces: Iterable[bytes] = (chunk,)
+            if len(chunk) > limits.piece_bytes or newlines > limits.piece_lines:
+                pieces = _divided(chunk, limits.piece_bytes, limits.piece_lines)
             # The pieces are its only references, so that a client that waits keeps one copy of its input.
             del chunk
             for piece in pieces:
@@ -228,19 +243,18 @@ class Connection:
             # Otherwise an idle client would keep its last chunk in memory.
             del pieces, piece
 
-    def _pieces(self, chunk: bytes) -> Iterable[bytes]:
-        """Divide a chunk into pieces of at most `piece_bytes` and `piece_lines`."""
-        limits = self._context.limits
-        size, lines = limits.piece_bytes, limits.piece_lines
-        if len(chunk) <= size and chunk.count(b"\n") <= lines:
-            return (chunk,)
-        return _divided(chunk, size, lines)
+    def _wait_for_memory(self) -> None:
+        """Wait until memory is free. A client that has waited too long is disconnected, which frees its own."""
+        for _ in range(_MEMORY_TRIES):
+            if self._context.delivery.reserve.refill():
+                return
+            self._waiter.pause(_MEMORY_RETRY_S)
+        if not self._context.delivery.reserve.refill():
+            raise MemoryError("no memory to go on reading")
 
     def _handle_in_time(self, lines: list[Line]) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
         now = self._waiter.active()
-        if not self._limited:
-            return self._handle(lines)
         while True:
             self._wait_for_bytes(now)
             granted = self._lines.take(len(lines), now)
@@ -256,7 +270,7 @@ class Connection:
             now = self._waiter.active()
 
     def _charge(self, cost: int, now: float) -> None:
-        if self._limited and self._address is not None:
+        if self._address is not None:
             self._spent += cost
             self._bytes.charge(cost, now)
             self._address.charge(cost, now)
@@ -268,8 +282,6 @@ class Connection:
             self._charged = answered
 
     def _wait_for_bytes(self, now: float) -> None:
-        if not self._limited:
-            return
         delay_s = self._bytes.delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)
@@ -287,7 +299,7 @@ class Connection:
     def _handle(self, lines: list[Line]) -> bool:
         """Handle lines in order; False when the client has left."""
         session, read = self._session, self._reader.read
-        # Consecutive lines that only say something are one command: one event, one frame, one place in the order.
+        # Consecutive messages are one command: one event, one frame, one place in the order.
         said: list[str] = []
         logged_in = session.name is not None
         asked = False
@@ -387,7 +399,9 @@ class Connection:
         self._waiter.interrupt(reason)
 
     def _log_fault(self, error: str) -> None:
-        self._context.log(LogEvent.FAULT, conn=self.number, name=self._name, error=error)
+        self._context.log.of_address(
+            self._origin, LogEvent.FAULT, conn=self.number, name=self._name, error=error
+        )
 
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
         """Leave the chat, send what is pending, close. The socket is closed even if this fails."""
@@ -404,8 +418,8 @@ class Connection:
             pass  # Already closed by the peer.
         except ConnectionEnded as ended:
             reason = ended.reason
-        except Exception:
-            self._log_fault(traceback.format_exc().rstrip())
+        except Exception as error:
+            self._log_fault(self._context.delivery.failure(error)[1])
         finally:
             self._close(reason)
 
@@ -443,14 +457,20 @@ class Connection:
                 self._waiter.until(writable)
 
     def _read_to_the_end(self) -> None:
-        # Closing with unread input would reset the connection, which can cost the peer its last lines.
-        while True:
+        # Closing with unread input would reset the connection, which can cost the peer its last lines. A client that sends
+        # more than a burst meanwhile is not read any further, but has time to read.
+        limits = self._context.limits
+        left = limits.burst_bytes
+        while left > 0:
             self._waiter.until(self._readable)
             try:
-                if not self._transport.recv(self._context.limits.chunk_bytes):
-                    return
+                size = len(self._transport.recv(limits.chunk_bytes))
             except BlockingIOError:
                 continue
+            if not size:
+                return
+            left -= size
+        self._waiter.pause(limits.linger_s)
 
     def _free_slot(self) -> None:
         if self._address is not None:
@@ -462,12 +482,14 @@ class Connection:
 
     def _close(self, reason: CloseReason) -> None:
         self._free_slot()
-        self._subscriber.close()
-        self._readable.close()
-        if reason is CloseReason.SLOW:
-            abort(self._transport)
-        self._transport.close()
-        self._on_closed(self)
+        try:
+            self._subscriber.close()
+            if reason is CloseReason.SLOW:
+                abort(self._transport)
+        finally:
+            self._readable.close()
+            self._transport.close()
+            self._on_closed(self)
         if reason is not CloseReason.REFUSED:
             self._context.log.of_address(
                 self._origin,

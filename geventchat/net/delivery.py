@@ -1,4 +1,4 @@
-"""What each client is sent: in order, bounded, and once per flush. Knows no dialect's words and no greenlets.
+"""Output to every client: in order, bounded, and once per flush. Knows no dialect's words and no greenlets.
 
 A *batch* is what is published to an audience between two flushes. An `Audience` encodes each event once and appends it
 once. One client receives that sequence of bytes, with its private frames inserted at the offsets where they were made,
@@ -14,16 +14,16 @@ Conditions of a Subscriber; several can hold at once:
   `send` of the shared bytes.
 - closed:     nothing is kept and nothing is sent; none of the others holds.
 
-In a large room, arrivals and departures are announced a few times per second, together with everything said meanwhile,
-because each batch costs one send per member. Until then the batch stays open. A client with private frames gets them at
+In a large room, arrivals and departures are announced together with the next message, or after a time that grows with
+the room: each batch costs one send per member. Until then the batch stays open. A client with private frames gets them at
 once, after what the batch holds so far, and the rest when the batch ends.
 
 Invariants:
 - Nothing here waits, and the bytes for one client are never reordered.
 - One client's failure never affects another: any error, a lack of memory included, ends only the client that it
   concerns, and only after the others have been sent the batch.
-- All clients that wait for a batch share its bytes. A remainder of less than half of a batch is copied, so the memory
-  that a client holds is never more than twice the bytes it is charged for.
+- All clients that wait for a batch share its bytes. A remainder of less than half of a batch is copied, and small pieces
+  are joined, so the memory that a client holds is never more than three times the bytes it is charged for.
 - The bytes that wait for one client are at most `queue_bytes`, plus its own answers, which are counted until the last
   answer of their batch is sent.
 - Only this module writes to a client's socket until it is closed.
@@ -48,7 +48,8 @@ from geventchat.chat.events import Broadcast, DirectMessage, Joined, Left, Priva
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
-from geventchat.net.flow import Gate, TokenBucket
+from geventchat.net.flow import Gate, Rate, TokenBucket
+from geventchat.net.reserve import MemoryReserve
 from geventchat.net.waiter import CloseReason
 from geventchat.settings import Limits
 
@@ -64,11 +65,14 @@ _MEMBERS_PER_POLL = 8
 _BEHIND_SHARE = 4
 # How long it takes to find out whether a client reads: TCP announces window space in large steps.
 _PROBE_S = 6.0
-# What can be said at once to readers that are behind, in seconds of the floor rate.
+# The burst for clients that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
-# A batch of arrivals and departures alone stays open for this long in a room with at least this many members.
-_PRESENCE_S = 0.1
+# In a room with at least this many members, a batch of arrivals and departures alone stays open for this long per member:
+# about forty times what it takes to send it, so that churn costs the others a fortieth of the time.
 _PRESENCE_MEMBERS = 500
+_PRESENCE_S_PER_MEMBER = 0.0002
+# A smaller piece that waits for one client alone is joined with its neighbours: an object would cost more than it contains.
+_SMALL_BYTES = 256
 # How long after a MemoryError the same batch is tried again.
 _RETRY_S = 0.05
 
@@ -76,7 +80,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Socket(Protocol):
-    """What delivery needs of a transport: non-blocking, raising BlockingIOError when nothing more fits."""
+    """The part of a transport that delivery uses: non-blocking, raises BlockingIOError when nothing more fits."""
 
     def fileno(self) -> int: ...
     def send(self, data: Any, /) -> int: ...
@@ -161,9 +165,12 @@ class Audience:
         """The bytes of this batch so far."""
         return self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
 
-    def end_batch(self, batch: bytes) -> None:
-        """Close this batch, whose bytes are passed in. The next one begins at offset zero."""
-        self._frames, self.size, self.outgoing = [], 0, memoryview(batch)
+    def end_batch(self, batch: memoryview, frames: list[bytes]) -> None:
+        """Close this batch, which is passed in. The next one begins at offset zero, with these `frames`: none.
+
+        Allocates nothing: an audience that has frames and is not in the delivery's list would never be heard of again.
+        """
+        self._frames, self.size, self.outgoing = frames, 0, batch
         self.urgent = False
         self.batch_ended_at = self._delivery.clock.monotonic()
 
@@ -172,7 +179,7 @@ class Audience:
         members = len(self.in_sync) + len(self.backlogged)
         if self.urgent or members < _PRESENCE_MEMBERS or self.size >= self._delivery.outgoing_bytes:
             return 0.0
-        return max(0.0, self.batch_ended_at + _PRESENCE_S - now)
+        return max(0.0, self.batch_ended_at + members * _PRESENCE_S_PER_MEMBER - now)
 
 
 class Subscriber:
@@ -338,7 +345,7 @@ class Subscriber:
         if not self._backlog:
             pieces = self._transmit(pieces)
         for piece in pieces:
-            self.enqueue(piece)
+            self.enqueue(piece, alone=True)
         if self._answers_flushed != self.answered:
             self._answers_flushed, self._answers_end = self.answered, self._queued
         if not self._backlog:
@@ -348,8 +355,11 @@ class Subscriber:
         if self._direct is not None:
             self._direct.batch_ended(frame_bytes)
 
-    def enqueue(self, data: Buffer) -> None:
-        """Keep this until the socket takes it. Abandon the client if it is too far behind."""
+    def enqueue(self, data: Buffer, alone: bool = False) -> None:
+        """Keep this until the socket takes it. Abandon the client if it is too far behind.
+
+        `alone`: no other client waits for the same piece.
+        """
         if self.closed:
             return
         if self.backlog_bytes - self.answer_bytes + len(data) > self._delivery.limits.queue_bytes:
@@ -362,7 +372,14 @@ class Subscriber:
             self._watcher.start(self._writable)
             if self.subscribed:
                 self.audience.backlogged[self] = None
-        self._backlog.append(_own_or_shared(data))
+        if alone and len(data) < _SMALL_BYTES:
+            last = self._backlog[-1] if self._backlog else None
+            if type(last) is bytearray and len(last) < _SMALL_BYTES:
+                last += data
+            else:
+                self._backlog.append(bytearray(data))
+        else:
+            self._backlog.append(_own_or_shared(data))
         self.backlog_bytes += len(data)
         self._queued += len(data)
         if self._lag is None and self.backlog_bytes > self._delivery.behind_bytes and self.subscribed:
@@ -464,7 +481,7 @@ class Subscriber:
                 self._progressed()
                 return
             except Exception as error:
-                self.connection_lost(*_failure(error))
+                self.connection_lost(*self._delivery.failure(error))
                 return
             self.backlog_bytes -= sent
             self._sent += sent
@@ -532,7 +549,7 @@ class _DirectGates:
         limits = delivery.limits
         self._subscriber = subscriber
         self._delivery = delivery
-        self._strangers = TokenBucket(limits.stranger_bytes_per_s, limits.stranger_burst_bytes)
+        self._strangers = TokenBucket(Rate(limits.stranger_bytes_per_s, limits.stranger_burst_bytes))
         self.contacts = Gate(delivery.loop, self._contact_delay_s)
         self.strangers = Gate(delivery.loop, self._stranger_delay_s)
 
@@ -584,6 +601,7 @@ class Delivery:
         self.loop = loop
         self.clock = clock
         self.limits = limits
+        self.reserve = MemoryReserve()
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
         self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
         self._poll_timer: Any = loop.loop.timer(0)
@@ -604,7 +622,7 @@ class Delivery:
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
         rate = self.limits.floor_bytes_per_s
-        return TokenBucket(rate, rate * _FLOOR_BURST_S)
+        return TokenBucket(Rate(rate, rate * _FLOOR_BURST_S))
 
     def batch_started(self, audience: Audience) -> None:
         """Flush this audience, which has published its first event since the last flush."""
@@ -620,6 +638,17 @@ class Delivery:
         """Close this client, to which nothing more can be sent, once everyone else has been sent the batch."""
         self._abandoned.append((subscriber, reason, error))
         self.arm()
+
+    def failure(self, error: Exception) -> tuple[CloseReason, str]:
+        """Why a client is abandoned: a lost connection is normal, anything else is a fault to be logged."""
+        if isinstance(error, OSError):
+            return CloseReason.RESET, ""
+        if isinstance(error, MemoryError):
+            self.reserve.spend()
+        try:
+            return CloseReason.FAULT, "".join(traceback.format_exception(error)).rstrip()
+        except MemoryError:
+            return CloseReason.FAULT, "MemoryError"
 
     def fell_behind(self, subscriber: Subscriber) -> None:
         """Probe this client from time to time."""
@@ -647,8 +676,9 @@ class Delivery:
     def arm(self) -> None:
         """Schedule a flush."""
         if not self._due:
-            self._due = True
+            # If this fails, nothing is due: otherwise nothing would ever be handed out again.
             self.loop.loop.run_callback(self._flush)
+            self._due = True
 
     def _flush(self) -> None:
         if self._worth_another_poll():
@@ -658,21 +688,26 @@ class Delivery:
         self._due = False
         try:
             batches = [audience.joined() for audience in self._changed]
+            views = [memoryview(batch) for batch in batches]
+            next_frames: list[list[bytes]] = [[] for _ in batches]
+            next_changed: list[Audience] = []
+            next_spliced: list[Subscriber] = []
         except MemoryError:
             # Nothing has been sent yet, so the same batch can be tried again.
+            self.reserve.spend()
             self._flush_in(_RETRY_S)
             return
-        changed, self._changed = self._changed, []
-        spliced, self._spliced = self._spliced, []
+        changed, self._changed = self._changed, next_changed
+        spliced, self._spliced = self._spliced, next_spliced
         now = self.clock.monotonic() if changed else 0.0
         open_batches: dict[Audience, float] = {}
-        for audience, batch in zip(changed, batches, strict=True):
+        for audience, batch, view, frames in zip(changed, batches, views, next_frames, strict=True):
             open_s = audience.stays_open_s(now)
             if open_s:
                 open_batches[audience] = open_s
-                audience.outgoing = memoryview(batch)
+                audience.outgoing = view
             else:
-                audience.end_batch(batch)
+                audience.end_batch(view, frames)
                 self._send_to_members(audience, batch)
         for subscriber in spliced:
             if subscriber.audience not in open_batches:
@@ -727,7 +762,7 @@ class Delivery:
             except BlockingIOError:
                 sent = 0
             except Exception as error:
-                self.abandon(subscriber, *_failure(error))
+                self.abandon(subscriber, *self.failure(error))
                 continue
             if sent != whole:
                 short.append((subscriber, sent))
@@ -739,27 +774,17 @@ class Delivery:
         try:
             subscriber.deliver_batch(ended)
         except Exception as error:
-            self.abandon(subscriber, *_failure(error))
+            self.abandon(subscriber, *self.failure(error))
 
     def _enqueue(self, subscriber: Subscriber, data: Buffer) -> None:
         try:
             subscriber.enqueue(data)
         except Exception as error:
-            self.abandon(subscriber, *_failure(error))
-
-
-def _failure(error: Exception) -> tuple[CloseReason, str]:
-    """The reason to abandon a client: a lost connection is normal, any other error is a fault to be logged."""
-    if isinstance(error, OSError):
-        return CloseReason.RESET, ""
-    try:
-        return CloseReason.FAULT, "".join(traceback.format_exception(error)).rstrip()
-    except MemoryError:
-        return CloseReason.FAULT, "MemoryError"
+            self.abandon(subscriber, *self.failure(error))
 
 
 def _own_or_shared(data: Buffer) -> Buffer:
-    """What to keep: the view of shared bytes, or a copy if the view uses less than half of them."""
+    """The view of shared bytes, or a copy if the view uses less than half of them."""
     if isinstance(data, memoryview) and 2 * len(data) < len(data.obj):  # type: ignore[arg-type]
         return bytes(data)
     return data

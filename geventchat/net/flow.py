@@ -19,46 +19,63 @@ from gevent.hub import Hub as Loop
 from geventchat.net.waiter import closing_watcher
 
 
+class Rate:
+    """How much is allowed: `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Shared by many buckets."""
+
+    __slots__ = ("burst", "most_owed_s", "per_s", "token_s")
+
+    def __init__(self, per_s: float, burst: float) -> None:
+        self.per_s = per_s
+        self.burst = burst if per_s else math.inf
+        self.token_s = 1 / per_s if per_s else 0.0
+        # Once a bucket is in debt by a burst, nothing more is charged: otherwise one moment could silence everyone who
+        # shares it for hours.
+        self.most_owed_s = 2 * burst / per_s if per_s else math.inf
+
+
 class TokenBucket:
-    """Allows `burst` at once and `per_s` in the long run; `per_s` 0 means no limit. Pure.
+    """Tokens that are taken from a rate. Pure.
 
     Its only state is the time at which it will be full again: each token taken postpones that by the time that one token
     takes to return. Charging more tokens than there are leaves a debt, which the next caller waits for.
     """
 
-    __slots__ = ("_burst", "_full_at", "_per_s", "_token_s")
+    __slots__ = ("_full_at", "_rate")
 
-    def __init__(self, per_s: float, burst: float) -> None:
-        self._per_s = per_s
-        self._token_s = 1 / per_s if per_s else 0.0
-        self._burst = burst if per_s else math.inf
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
         self._full_at = 0.0
 
     def take(self, wanted: int, now: float) -> int:
-        """Take up to this many whole tokens; returns how many were taken."""
-        full_at, available = self._full_at, self._burst
+        """Take up to this many whole tokens; returns how many there were."""
+        rate, full_at = self._rate, self._full_at
         if full_at <= now:
-            full_at = now
+            full_at, there = now, rate.burst
         else:
-            available -= (full_at - now) * self._per_s
-        # A token less a millionth counts as one; otherwise rounding could lead to a wait too short for any clock.
-        granted = wanted if wanted <= available else max(0, int(available + 1e-6))
-        self._full_at = full_at + granted * self._token_s
+            there = rate.burst - (full_at - now) * rate.per_s
+        # A millionth short of a token is a token; otherwise rounding could ask for a wait too short for any clock.
+        granted = wanted if wanted <= there else max(0, int(there + 1e-6))
+        self._full_at = full_at + granted * rate.token_s
         return granted
 
     def charge(self, cost: float, now: float) -> None:
         """Take this many tokens, even if that leaves a debt."""
-        self._full_at = (self._full_at if self._full_at > now else now) + cost * self._token_s
+        rate, full_at = self._rate, self._full_at
+        if full_at < now:
+            full_at = now
+        if full_at - now < rate.most_owed_s:
+            self._full_at = full_at + cost * rate.token_s
 
     def delay_s(self, wanted: float, now: float) -> float:
         """How long until this many tokens are available."""
-        if self._full_at <= now and wanted <= self._burst:
+        rate, full_at = self._rate, self._full_at
+        if full_at <= now and wanted <= rate.burst:
             return 0.0
-        delay_s = max(self._full_at - now, 0.0) + (wanted - self._burst) * self._token_s
+        delay_s = max(full_at - now, 0.0) + (wanted - rate.burst) * rate.token_s
         return delay_s if delay_s > 1e-9 else 0.0
 
     def is_full(self, now: float) -> bool:
-        """True when the bucket is full again."""
+        """True when everything that was taken has come back."""
         return self._full_at <= now
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket as plain
 from collections.abc import Callable
 from ipaddress import IPv6Address
@@ -20,7 +21,7 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _RETRY_S = 0.5
 # How many clients are accepted in one iteration of the loop, when that many are waiting.
 _MOST_AT_ONCE = 100
-# Where an embedding program has patched the standard library, this is still the class without gevent.
+# The class without gevent, even if an embedding program has patched the standard library.
 _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
 
 
@@ -67,6 +68,9 @@ class Listener(StreamServer):
             if error.errno in {errno.ECONNABORTED, errno.EINTR, errno.EPROTO}:
                 return None
             raise
+        except MemoryError:
+            self._pause(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+            return None
         if self._starved:
             self._starved = False
             self._log(LogEvent.ACCEPT_RESUMED, listener=self.server_port)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 _READ = 1
 # The resolution of a timer.
 _SLACK_S = 1e-6
-# Where an embedding program has patched the standard library, this is still the real one.
+# The original, even if an embedding program has patched the standard library.
 _epoll: Callable[[], select.epoll] = monkey.get_original("select", "epoll")
 
 

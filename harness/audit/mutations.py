@@ -219,7 +219,7 @@ class Mutator:
         self.applied = False
         """Whether the line came that was to be mutated."""
         self.altered: bytes | None = None
-        """What an altered line became."""
+        """The altered line."""
 
     def __call__(self, turn: int, clients: Mapping[str, Client]) -> None:
         client = clients.get(self._mutation.client)

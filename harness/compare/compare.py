@@ -70,7 +70,7 @@ def compared_servers(
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one server did in one script."""
+    """The result of one server in one script."""
 
     file: str
     title: str

@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,6 @@ from harness.language.steps import CallFails, CallTakes, ClockJumps, Fault, Sock
 from harness.stage.connection import Connection
 from harness.stage.kernel import RealSocket, SocketAddress
 from harness.stage.target import NoSuchConnection
-from harness.stage.virtual_time import VirtualTimer
 
 _READ, _WRITE = 1, 2
 _ABORT = struct.pack("ii", 1, 0)
@@ -65,8 +65,8 @@ class _FaultyConnection:
     """The error that ended it, once one has."""
     vanished: Any = None
     """The client's own socket, kept open and unread."""
-    gives_up: Any = None
-    """The timer by which the server's kernel gives up on a silent peer."""
+    stop_giving_up: Callable[[], None] | None = None
+    """Cancels the timer by which the server's kernel gives up on a silent peer."""
 
     def calls(self, call: SocketCall) -> _Calls:
         return self.reads if call is SocketCall.READ else self.writes
@@ -138,7 +138,7 @@ class Faults(Interceptor):
         faulty = self._by_peer[_address(connection.peer)]
         if faulty.lost:
             raise _error(errno.EPIPE)
-        if faulty.vanished is not None and faulty.gives_up is not None:
+        if faulty.vanished is not None and faulty.stop_giving_up is not None:
             # From the first write on, the kernel waits for the acknowledgement and no longer probes.
             self._await_acknowledgement(faulty)
         return self._allowed(faulty, faulty.writes, size)
@@ -164,14 +164,12 @@ class Faults(Interceptor):
     def _await_acknowledgement(self, faulty: _FaultyConnection) -> None:
         limit_ms = _option(faulty.accepted.fileno, socket.IPPROTO_TCP, _TCP_USER_TIMEOUT)
         self._give_up_in(faulty, limit_ms / 1000 if limit_ms else _UNACKNOWLEDGED_S)
-        faulty.gives_up = None
+        faulty.stop_giving_up = None
 
     def _give_up_in(self, faulty: _FaultyConnection, seconds: float) -> None:
-        if faulty.gives_up is not None:
-            faulty.gives_up.close()
-        # Not `loop.timer`, which is a real timer in the test's own greenlet.
-        timer = faulty.gives_up = VirtualTimer(self._loop, round(seconds * 1_000_000), 0, True, 0)
-        timer.start(self._give_up, faulty)
+        if faulty.stop_giving_up is not None:
+            faulty.stop_giving_up()
+        faulty.stop_giving_up = self._loop.later(seconds, self._give_up, faulty)
 
     def _give_up(self, faulty: _FaultyConnection) -> None:
         faulty.lost = errno.ETIMEDOUT

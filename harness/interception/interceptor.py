@@ -7,8 +7,9 @@ correct server withstands it. Each interceptor is made for one play of one scrip
 from __future__ import annotations
 
 import _socket
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from harness.stage.kernel import SocketAddress
 
@@ -44,10 +45,23 @@ def cookie_of(sock: Any) -> bytes:
     return bytes(_socket.socket.getsockopt(sock, _socket.SOL_SOCKET, _SO_COOKIE, 8))
 
 
+class InterceptedLoop(Protocol):
+    """What an interceptor can ask of the server's loop."""
+
+    jumped_us: int
+    """How far the time of day was set forward or back."""
+
+    def later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> Callable[[], None]:
+        """Call back after this much virtual time; the function that is returned cancels it."""
+
+    def recheck_blocked(self) -> None:
+        """What counted as not ready may be ready now."""
+
+
 class Interceptor:
     """Changes nothing; subclasses override the methods they need."""
 
-    def loop_created(self, loop: Any) -> None:
+    def loop_created(self, loop: InterceptedLoop) -> None:
         """The loop has been made; the server has not."""
 
     def server_stopped(self) -> None:

@@ -21,7 +21,7 @@ _FEW = 400
 
 
 class Perturbation(enum.Enum):
-    """What a schedule does differently. The value is its name on the command line."""
+    """Kinds of perturbation. The value is the name on the command line."""
 
     READS = "reads"
     WRITES = "writes"
@@ -77,7 +77,7 @@ class Schedule(Interceptor):
         self._reads: dict[int, _Calls] = {}
         self._writes: dict[int, _Calls] = {}
 
-    # What sockets do
+    # Sockets
 
     def before_accept(self) -> None:
         if self._refuses(self._accepting, Perturbation.ACCEPTS, 6):
@@ -129,7 +129,7 @@ class Schedule(Interceptor):
         calls.left -= 1
         return True
 
-    # What the loop does
+    # The loop
 
     def choose(self, ready: int) -> int:
         strength = self._strength[Perturbation.ORDER]

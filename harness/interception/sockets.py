@@ -1,8 +1,8 @@
 """Patches the server's sockets to consult the interceptors at each call.
 
-While `SocketPatch` is entered, it replaces methods of the two socket classes that a gevent server can hold: the one that
-gevent's sockets wrap, and the standard library's. Only sockets that were accepted here are intercepted, never those of
-scripted clients or those that a server opens itself. TLS reads and writes below these classes and is not intercepted.
+While `SocketPatch` is entered, it replaces methods of the socket classes that the server can hold. Only sockets that were
+accepted here are intercepted, never those of scripted clients or those that a server opens itself. gevent's TLS reads and
+writes below these classes and is not intercepted.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from gevent import _socket3  # type: ignore[attr-defined]
-
 from harness.interception.interceptor import AcceptedConnection, Interceptor, cookie_of
-from harness.stage.kernel import RealSocket, SocketAddress, unread
-
-_CLASSES: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
+from harness.stage.kernel import SocketAddress, unread
 
 
 class SocketPatch:
     """In a `with`: socket calls of this process go through the interceptors. One at a time."""
 
-    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+    def __init__(self, interceptors: Sequence[Interceptor], classes: Sequence[type]) -> None:
         self._interceptors = tuple(interceptors)
+        self._classes = tuple(classes)
         self._by_cookie: dict[bytes, AcceptedConnection] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> SocketPatch:
         with ExitStack() as stack:
-            for kind in _CLASSES:
+            for kind in self._classes:
                 for name, make in _CALLS.items():
                     self._replace(stack, kind, name, make(self, getattr(kind, name)))
             self._stack = stack.pop_all()
@@ -140,10 +137,13 @@ def _recv_into(patch: SocketPatch, original: _Call) -> _Call:
 def _send(patch: SocketPatch, original: _Call) -> _Call:
     def send(sock: Any, data: Any, flags: int = 0) -> Any:
         connection = patch.find(sock)
-        view = memoryview(data).cast("B")
-        if connection is None or not view:
+        size = memoryview(data).nbytes
+        if connection is None or not size:
             return original(sock, data, flags)
-        return original(sock, view[: patch.writable(sock, connection, len(view))], flags)
+        allowed = patch.writable(sock, connection, size)
+        # Released at once: while an error is handled its frames are kept, and a caller may want to clear its buffer.
+        with memoryview(data) as view, view.cast("B") as whole, whole[:allowed] as part:
+            return original(sock, part, flags)
 
     return send
 

@@ -24,7 +24,7 @@ _INT = r"-?[0-9]+"
 
 
 class Kind(enum.Enum):
-    """What a capture matches."""
+    """The kinds of captures."""
 
     TEXT = "text"
     INT = "int"

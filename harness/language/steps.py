@@ -46,7 +46,7 @@ class Eol(enum.Enum):
 
 
 class ConnectionAction(enum.Enum):
-    """What a client does to its connection."""
+    """Actions of a client on its connection."""
 
     CLOSES = "closes"
     HALF_CLOSES = "half-closes"

@@ -523,7 +523,7 @@ class Binding:
 def bind_in_order(
     expected: Iterable[tuple[str, Expectation]], received: Mapping[str, bytes], known: Bindings, eol: bytes
 ) -> Bindings:
-    """What is bound where not everything matches: each client's lines up to the first that is wrong or in no order."""
+    """The bindings of a partial match: each client's lines up to the first wrong or unordered one."""
     known, offsets, stuck = dict(known), dict.fromkeys(received, 0), set[str]()
     for client, item in expected:
         found = None

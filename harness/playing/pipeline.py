@@ -43,7 +43,7 @@ from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpe
 
 WITHIN_S = 5.0
 
-# What the targets that come with the harness have; others can have more.
+# The features of the harness's own targets; others can have more.
 _FEATURES = frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"})
 
 
@@ -280,7 +280,7 @@ def _with_faults(plan: Plan, target: Target) -> Target:
     if faulty is None:
         raise fault.problem(
             f"{target} does not support fault injection",
-            "a gevent server in this process; `needs: faults` in the header skips the script elsewhere",
+            "a server in this process; `needs: faults` in the header skips the script elsewhere",
         )
     return faulty
 

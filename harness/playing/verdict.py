@@ -137,7 +137,7 @@ class Interruption:
 
 @dataclass(frozen=True, slots=True)
 class TurnReport:
-    """What was done in one turn, and what every client received."""
+    """The actions of one turn, and the data that every client received."""
 
     number: int
     file: str

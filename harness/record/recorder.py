@@ -42,6 +42,11 @@ QUIET_S = 0.05
 MAX_TURN_S = 2.0
 """A server that is never quiet gets the next action after this time."""
 
+LEAVES_WITHIN_S = 0.2
+"""How long a client that sends no more is watched, to see whether it is gone or only sends no more: the kernel of a dying
+process ends its connection before it gives up the socket."""
+
+_LOOK_S = 0.001
 _CHUNK_BYTES = 65536
 _ABORT = b"\x01\0\0\0\0\0\0\0"
 
@@ -115,6 +120,13 @@ class _Connection:
         self.server: socket.socket | None = None
         self.tasks: list[asyncio.Task[None]] = []
         self.ended = False
+        self.delivered_bytes = 0
+        self.read_bytes = 0
+        """How much of that the client is known to have read."""
+
+    @property
+    def read_everything(self) -> bool:
+        return self.read_bytes == self.delivered_bytes
 
 
 class Recorder:
@@ -215,7 +227,14 @@ class Recorder:
                 case Sent(_, data):
                     await self._loop.sock_sendall(server, data)
                 case Acted(_, ConnectionAction.HALF_CLOSES):
-                    server.shutdown(socket.SHUT_WR)
+                    gone = await self._is_gone(connection)
+                    if connection.ended:
+                        return  # the server has ended it meanwhile
+                    if gone:
+                        self._log[-1].action = Acted(connection.number, ConnectionAction.CLOSES)
+                        self._close(connection)
+                    else:
+                        server.shutdown(socket.SHUT_WR)
                 case Acted(_, left):
                     if left is ConnectionAction.ABORTS:
                         server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
@@ -252,19 +271,33 @@ class Recorder:
             try:
                 data = await self._loop.sock_recv(connection.client, _CHUNK_BYTES)
             except OSError:
-                act(ConnectionAction.ABORTS)
+                # A program that is killed, or that closes, with something unread resets its connection.
+                act(ConnectionAction.ABORTS if connection.read_everything else ConnectionAction.CLOSES)
                 return
             if not data:
-                still_reads = self._still_reads(connection.client)
-                act(ConnectionAction.HALF_CLOSES if still_reads else ConnectionAction.CLOSES)
+                act(ConnectionAction.HALF_CLOSES)  # or it is gone: that is decided when its turn comes
                 return
             for line in split_lines(data):
                 self._actions.put_nowait((connection, Sent(connection.number, line)))
 
-    def _still_reads(self, client: socket.socket) -> bool:
+    async def _is_gone(self, connection: _Connection) -> bool:
         """An end of stream looks the same whether the client still reads or is gone, but its kernel knows."""
-        peer = PeerProbe(self._diagnostics, client.getsockname(), client.getpeername()).peer_state()
-        return peer is not None and peer.owned and peer.state is not TcpState.CLOSE
+        until = time.monotonic() + LEAVES_WITHIN_S
+        probe = self._probe(connection)
+        while probe is not None and (peer := probe.peer_state()) is not None:
+            if not peer.owned or peer.state is TcpState.CLOSE:
+                return True
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(_LOOK_S)
+        return True
+
+    def _probe(self, connection: _Connection) -> PeerProbe | None:
+        client = connection.client
+        try:
+            return PeerProbe(self._diagnostics, client.getsockname(), client.getpeername())
+        except OSError:
+            return None  # it has been reset
 
     # Server to clients
 
@@ -280,10 +313,33 @@ class Recorder:
                 return
             self._current_turn().received.setdefault(connection.number, bytearray()).extend(data)
             self._received.set()
+            connection.delivered_bytes += len(data)
             try:
                 await self._loop.sock_sendall(connection.client, data)
             except OSError:
                 continue  # the client has just left; reading from it finds out how
+            self._start(self._note_what_is_read(connection, connection.delivered_bytes))
+
+    async def _note_what_is_read(self, connection: _Connection, delivered_bytes: int) -> None:
+        """Note when the client has read this much. It can be gone at any time, and then nobody knows."""
+        probe, wait_s = self._probe(connection), _LOOK_S
+        while probe is not None and delivered_bytes == connection.delivered_bytes and not connection.ended:
+            peer = probe.peer_state()
+            if peer is None:  # not on this machine
+                connection.read_bytes = delivered_bytes
+                return
+            if peer.state is TcpState.CLOSE:
+                return
+            # In this order: what has arrived is unread or read.
+            if (
+                probe.received() >= delivered_bytes
+                and (now := probe.peer_state()) is not None
+                and not now.unread
+            ):
+                connection.read_bytes = delivered_bytes
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, QUIET_S)
 
     def _end(self, connection: _Connection, ending: Ending) -> None:
         """The server has ended the connection."""

@@ -58,7 +58,7 @@ def ending_text(client_turn: ClientTurn) -> str:
 
 
 class Mark(enum.Enum):
-    """What a cell shows; the value is written before its text."""
+    """The kinds of cells; the value is written before the text."""
 
     DONE = ""
     RECEIVED = " "
@@ -89,7 +89,7 @@ class Row:
 
 
 def rows(turn: TurnReport, eol: bytes) -> list[Row]:
-    """What was done and received in this turn, in the order of the script's lines."""
+    """The rows of this turn, in the order of the script's lines."""
     out: list[Row] = []
     for action in turn.actions:
         row = Row(action.line, action.at_s)

@@ -1,1 +1,1 @@
-"""Where scripts are played: clients, connections, fences and time. Knows what a target is, but no kind of target."""
+"""The stage that scripts are played on: clients, connections, fences and time. Knows no kind of target."""

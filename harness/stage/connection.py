@@ -54,7 +54,7 @@ class SocketTimeout(Exception):
 
 
 class Inbox(bytearray):
-    """What one client has received and not yet claimed, in order, without the answers to fence lines and without the
+    """Data that one client has received and not yet claimed, in order, without the answers to fence lines and without the
     lines that `takes` takes."""
 
     def __init__(self, takes: Callable[[bytes], bool] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -44,6 +45,11 @@ class ServerError:
     """`ValueError: no such name`."""
     from_the_system: bool
     """Whether it is an OSError."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> ServerError:
+        text = traceback.format_exception_only(type(error), error)[-1].strip()
+        return cls(type(error).__name__, text, isinstance(error, OSError))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,11 @@ from typing import Any, cast
 
 from harness.stage.target import Target
 from harness.targets.address import Address
+from harness.targets.application import made_for_asyncio
 from harness.targets.command import Command
+
+LOOPS = ("asyncio", "gevent")
+"""What can stand before the name of a factory, where it cannot be seen on which loop its server runs."""
 
 
 class UsageError(Exception):
@@ -40,13 +44,28 @@ class TargetChoice:
         return self._in_process(self.app or "")
 
     def _in_process(self, name: str) -> Target:
+        loop, rest = _loop_of(name)
         try:
+            factory = named(rest, "factory")
+            if loop == "asyncio" or (not loop and made_for_asyncio(factory)):
+                from harness.targets.asyncio_server import InProcessAsyncio
+
+                return InProcessAsyncio(factory, features=self.features)
             from harness.targets.inprocess import InProcess
-        except ModuleNotFoundError as missing:
-            if missing.name != "gevent":
+        except (ModuleNotFoundError, UsageError) as error:
+            missing = error.__cause__ if isinstance(error, UsageError) else error
+            if not isinstance(missing, ModuleNotFoundError) or missing.name != "gevent":
                 raise
-            raise UsageError("servers in this process need gevent: pip install 'gevent>=26.9'") from missing
-        return InProcess(named(name, "factory"), features=self.features)
+            raise UsageError(
+                "gevent servers in this process need gevent: pip install 'gevent>=26.9'"
+            ) from missing
+        return InProcess(factory, features=self.features)
+
+
+def _loop_of(name: str) -> tuple[str, str]:
+    """The loop that is named before MODULE:FACTORY, if one is, and the rest."""
+    loop, _, rest = name.partition(":")
+    return (loop, rest) if loop in LOOPS and ":" in rest else ("", name)
 
 
 def _address(text: str, features: frozenset[str]) -> Address:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from bench import harness
+from harness import InProcessAsyncio, ServerSpec
 from harness.playing.pipeline import play
 from harness.targets.inprocess import InProcess
 from tests.app import serve
@@ -25,9 +27,21 @@ def test_it_prints_one_row_per_measurement_with_the_number_of_runs(
 ) -> None:
     (tmp_path / "one.chat").write_text("a> LOGIN a\na< OK\n")
     monkeypatch.setattr(harness, "TRANSCRIPTS", tmp_path)
-    harness.main(["--tries", "4"])
+    harness.main(["--tries", "4", "--rounds", "3"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [(row[0], row[-1]) for row in rows] == [("wait", "4"), ("a", "4"), ("the", "1")]
+    assert [(*row[:2], row[-1]) for row in rows] == [
+        ("gevent:", "wait", "4"), ("gevent:", "a", "3"), ("gevent:", "a", "4"), ("the", "1", "1"),
+        ("asyncio:", "wait", "4"), ("asyncio:", "a", "3"), ("asyncio:", "a", "4"),
+    ]  # fmt: skip
+
+
+async def _silent(_spec: ServerSpec) -> asyncio.Server:
+    return await asyncio.start_server(lambda reader, _: reader.read(), "127.0.0.1", 0)
+
+
+def test_a_missed_echo_ends_the_measurement() -> None:
+    with pytest.raises(SystemExit, match="an answer was missed"):
+        harness.time_rounds(InProcessAsyncio(_silent), 3)
 
 
 def test_a_failing_transcript_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class RecordingTerminal:
         self._shown: list[str] = []
 
     def shown(self) -> list[str]:
-        """What has been shown since the last call."""
+        """The lines shown since the last call."""
         shown, self._shown = self._shown, []
         return shown
 
@@ -70,7 +70,7 @@ class RecordingTransport(asyncio.Transport):
         self._sent = b""
 
     def sent(self) -> bytes:
-        """What has been sent since the last call."""
+        """The bytes sent since the last call."""
         sent, self._sent = self._sent, b""
         return sent
 

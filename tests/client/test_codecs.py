@@ -58,7 +58,7 @@ by_dialect = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
 
 
 def server_bytes(dialect: Dialect, event: Event) -> bytes:
-    """What a server sends, to the client that is logged in as alice."""
+    """The bytes of a server for the client that is logged in as alice."""
     if isinstance(event, Joined | Said | Left):
         return dialect.encode(event)
     data = dialect.encode_private(event)

@@ -39,7 +39,7 @@ class Talk:
         self._sent += data
 
     def sent(self) -> bytes:
-        """What has been sent since the last call."""
+        """The bytes sent since the last call."""
         sent, self._sent = self._sent, b""
         return sent
 

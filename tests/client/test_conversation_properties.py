@@ -1,4 +1,4 @@
-"""Nothing that a server sends in a conversation acts on the terminal."""
+"""Whatever a server sends, no control character reaches the terminal."""
 
 from __future__ import annotations
 

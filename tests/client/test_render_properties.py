@@ -1,4 +1,4 @@
-"""No text acts on the terminal, whichever kind of line shows it."""
+"""Whatever the text and the kind of line, no control character reaches the terminal."""
 
 from __future__ import annotations
 

@@ -6,14 +6,18 @@ Each is bounded, keeps to the loopback interface, and exits with code 1 if the s
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from tests.fire import (
+    churn,
+    costs,
     disconnects,
     exhaustion,
     garbage_clients,
@@ -23,6 +27,7 @@ from tests.fire import (
     slow_readers,
     soak,
 )
+from tests.fire.attacks import bounds, plan, play, search
 from tests.geventchat.model.dialects import DIALECTS
 
 _WEEK_HOURS = 168.0
@@ -85,6 +90,78 @@ def _reconnects(args: argparse.Namespace) -> Figures:
     return asdict(logins.reconnects(args.clients, args.times))
 
 
+def _churn(args: argparse.Namespace) -> Figures:
+    run = churn.churn(args.listeners, args.rounds, args.window, args.rate, args.starved)
+    figures = {
+        **asdict(run),
+        "p99_rise": round(run.p99_rise, 2),
+        "busy_p99_rise": round(run.busy_p99_rise, 2),
+    }
+    # Where other programs disturb the measurement, only the processor time says anything.
+    rise = run.p99_rise if args.starved < 1 else run.busy_p99_rise
+    if rise >= args.bar:
+        raise AssertionError(f"p99 rose by {rise:.1f} ms: {figures}")
+    return figures
+
+
+def _costs(args: argparse.Namespace) -> Figures:
+    return costs.costs(args.seconds, args.seed, args.keep)
+
+
+def _search(args: argparse.Namespace) -> int:
+    if args.jobs < 1:
+        raise ValueError(f"--jobs {args.jobs}: at least 1")
+    # A search that is ended from outside keeps what it has found, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    starts = {**search.attacks_in(args.into), **search.attacks_in(search.SEEDS)}
+    trial = play.play if args.jobs == 1 else play.play_elsewhere
+    searching = search.Search(trial, args.seed, starts, args.into, jobs=args.jobs, say=_say)
+    outcome = searching.run(args.seconds, args.trials)
+    _say(search.summary(outcome))
+    return 1 if outcome.findings else 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    attack = plan.from_json(json.load(sys.stdin)) if args.file == "-" else plan.load(Path(args.file))
+    measured = play.play(attack.short() if args.short else attack, *args.server_option)
+    exceeded = bounds.broken(measured)
+    if args.json:
+        print(json.dumps(play.to_json(measured)))
+        return 0
+    for name, figure in play.to_json(measured).items():
+        print(f"{name}: {figure}")
+    for one in exceeded:
+        print(f"EXCEEDED {one}")
+    return 1 if exceeded else 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _attack_parser(one: argparse.ArgumentParser) -> None:
+    commands = one.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    help = "search for attacks that cost the most; exits with 1 if a documented bound is exceeded"
+    searching = commands.add_parser("search", help=help, description=help)
+    searching.set_defaults(attack=_search)
+    searching.add_argument("--seconds", type=float, default=600.0, help="default: 600")
+    searching.add_argument("--seed", type=int, default=1, help="decides which attacks are tried; default: 1")
+    searching.add_argument("--trials", type=int, help="stop after this many attacks")
+    searching.add_argument("--jobs", type=int, default=1, help="trials at the same time; default: 1")
+    searching.add_argument(
+        "--into", type=Path, default=search.BEST, help="where the best attacks are kept; default: %(default)s"
+    )
+    help = "play one attack and print what it measured"
+    replaying = commands.add_parser("replay", help=help, description=help)
+    replaying.set_defaults(attack=_replay)
+    replaying.add_argument("file", metavar="FILE", help="an attack as JSON; - is the standard input")
+    replaying.add_argument("--short", action="store_true", help="in as little time as the tests")
+    replaying.add_argument("--json", action="store_true", help="print the figures as JSON, and exit with 0")
+    replaying.add_argument(
+        "--server-option", action="append", default=[], metavar="OPTION", help="an option for the server"
+    )
+
+
 def main() -> int:
     """Run one scenario and print what it measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.fire", description=__doc__)
@@ -135,10 +212,38 @@ def main() -> int:
         seed=3,
     )
     scenario("exhaustion", _exhaustion, "no free descriptor; a full accept queue", clients=100, newcomers=200)
+    scenario(
+        "churn",
+        _churn,
+        "clients that come and go beside listeners; with --starved 1 in the server's processor time",
+        listeners=3_000,
+        rounds=5,
+        window=6.0,
+        rate=200.0,
+        starved=0.1,
+        bar=20.0,
+    )
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
+    scenario(
+        "costs",
+        _costs,
+        "a search for the line that costs most beside a plain message",
+        seconds=60.0,
+        seed=1,
+        keep=False,
+    )
+
+    help = "attacks on a real server with default settings"
+    _attack_parser(scenarios.add_parser("attack", help=help, description=help))
 
     args = parser.parse_args()
+    if args.scenario == "attack":
+        try:
+            return int(args.attack(args))
+        except (AssertionError, OSError, ValueError) as error:
+            print(f"attack: {error}", file=sys.stderr)
+            return 2
     began = time.monotonic()
     try:
         figures = args.run(args)

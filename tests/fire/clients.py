@@ -60,7 +60,7 @@ class Client:
         return bytes(self.received).split(b"\n")[:-1]
 
     def find_next(self, words: bytes) -> bool:
-        """True when this was received after whatever was found before it."""
+        """True when this was received after the last match."""
         at = self.received.find(words, self._found)
         if at >= 0:
             self._found = at + len(words)
@@ -94,7 +94,7 @@ class Client:
             self._end(state)
 
     def stop_reading(self) -> None:
-        """From now on what the server sends stays in the kernel."""
+        """Stop reading: output of the server stays in the kernel."""
         self.reads = False
         self._pool.unregister(self)
 

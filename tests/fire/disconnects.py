@@ -188,7 +188,7 @@ class _Chat:
         self._pool.wait_until_found(self._members[:-1], self._order[-1] + b"\n")
 
     def roster(self) -> set[str]:
-        """Who is logged in, according to the server."""
+        """The names that are logged in, according to the server."""
         first = self._members[0]
         mark = len(first.received)
         first.send_lines("WHO", "PING all")

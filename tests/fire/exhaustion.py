@@ -51,7 +51,7 @@ def out_of_files(clients: int, newcomers: int) -> Recovery:
         recovered_s = time.monotonic() - freed
         # It must not spin while it waits; a whole processor would be as much as the time that has passed.
         assert server.cpu_s - before_cpu < max(0.5, 0.9 * (time.monotonic() - began))
-        wait_for("the log says that accepting goes on", lambda: bool(server.log_lines("accept-resumed")))
+        wait_for("the log says that accepting has resumed", lambda: bool(server.log_lines("accept-resumed")))
         assert len(server.log_lines("accept-paused")) == 1, "the log repeats itself"
         _chat(pool, old, "free descriptors again", 5)
         assert all(client.state is State.OPEN for client in old)

@@ -100,7 +100,7 @@ def _disconnect(simulation: Simulation, rng: random.Random, batch: list[Simulate
 
 
 def check_well_formed(wire: bytes) -> None:
-    """Whatever was sent, every answer is complete lines of text that cannot harm a terminal."""
+    """Check that every answer is complete lines of text without control characters."""
     # Only clients that asked for telnet's timing mark are sent it.
     text = wire.replace(b"\xff\xfb\x06", b"").decode()
     assert not text or text.endswith("\n"), text[-200:]
@@ -134,7 +134,7 @@ class _Members:
                 assert times == (0 if dialect == speaker != "json" else 1), (dialect, new[-300:])
 
     def check_and_close(self) -> None:
-        """What they received was well formed, and everyone who joined has left, once."""
+        """Check that all output was well formed, and that every join has one departure."""
         for client in self._clients.values():
             assert client.state is State.OPEN
             check_well_formed(bytes(client.received))

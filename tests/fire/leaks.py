@@ -1,4 +1,4 @@
-"""What a server must not keep once its clients are gone: in its own tables, the kernel's and the interpreter's."""
+"""Finds leaks of clients that are gone: in the server's tables, in the kernel and in the interpreter."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Census:
         self.found = found
 
     def growth_since(self, before: Census) -> list[str]:
-        """What there is more of now."""
+        """The objects whose number has grown."""
         return [
             f"{count - before.found[kind]} more of {kind}"
             for kind, count in self.found.items()
@@ -55,7 +55,7 @@ def baseline(simulation: Simulation) -> Census:
 
 
 def leftovers(simulation: Simulation) -> list[str]:
-    """What the server's own tables still hold; empty when all clients are forgotten."""
+    """The entries left in the server's tables; empty when all clients are forgotten."""
     server, context = simulation.server, simulation.context
     chat, admission, delivery = context.chat, context.admission, context.delivery
     lobby: Any = chat.lobby
@@ -69,7 +69,7 @@ def leftovers(simulation: Simulation) -> list[str]:
         "slots": admission.connected,
         "slots by address": sum(address.connections for address in admission._addresses.values()),
         "addresses that will not be forgotten": len(
-            set(admission._addresses.values()) - set(admission._departed)
+            set(admission._addresses.values()) - set(admission._departed.values())
         ),
         "closing connections": admission.closing,
         "audiences with a batch": len(delivery._changed),

@@ -1,4 +1,4 @@
-"""A real server in its own process, and what its operator can see: memory, descriptors, CPU, log, exit code.
+"""A real server in a separate process, as its operator sees it: memory, descriptors, CPU, log, exit code.
 
 Knows nothing of what clients send.
 """
@@ -94,7 +94,7 @@ class ServerProcess:
         return self._process.pid
 
     def address(self, dialect: str = "line") -> tuple[str, int]:
-        """Where it serves this dialect."""
+        """The address of this dialect."""
         return "127.0.0.1", self.ports[dialect]
 
     @property
@@ -113,7 +113,7 @@ class ServerProcess:
 
     @property
     def unread_bytes(self) -> int:
-        """What clients on this machine have sent and it has not read."""
+        """The bytes that clients on this machine have sent and the server has not read."""
         ports = {f"{port:04X}" for port in self.ports.values()}
         unread = 0
         with open(f"/proc/{self.pid}/net/tcp") as table:

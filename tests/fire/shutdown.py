@@ -34,7 +34,7 @@ def signal_in_traffic(clients: int, signum: signal.Signals, lines_before: int = 
             "the talk has begun", talk.until(lambda: members[0].received.count(b"\n") >= lines_before)
         )
         server.signal(signum)
-        # What the server has not read when it closes is what would turn an orderly end into a reset.
+        # Input that the server has not read when it closes would cause a reset instead of a FIN.
         talk.send(_LINES_AT_THE_END)
         pool.wait_for(
             "every connection has ended",

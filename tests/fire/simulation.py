@@ -82,12 +82,12 @@ class SimulatedClient:
             return None
 
     def stop_reading(self) -> None:
-        """From now on what the server sends stays in the kernel."""
+        """Stop reading: output of the server stays in the kernel."""
         self.reads = False
         self._simulation.unregister(self, self._sock)
 
     def resume_reading(self) -> None:
-        """Read what has arrived meanwhile, and what arrives."""
+        """Read from now on, including what has arrived meanwhile."""
         self.reads = True
         self._simulation.register(self, self._sock)
 
@@ -142,7 +142,7 @@ class Simulation(VirtualTime):
 
     @property
     def context(self) -> ServerContext:
-        """What the server's connections share."""
+        """The context that the server's connections share."""
         on_connect: Any = next(iter(self._on_connect.values()))
         context: ServerContext = on_connect.args[1]
         return context

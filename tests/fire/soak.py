@@ -362,7 +362,7 @@ class _Week:
         self._send(slot, "\r\n")
 
     def _half_a_line(self, slot: _Slot) -> None:
-        # Whatever is sent next completes it, so it has to be white space. It is not activity.
+        # The next line completes it, so it has to be white space. It is not activity.
         client, _ = slot.connection
         client.send(b"   ")
         self._simulation.run_until_idle()

@@ -1,4 +1,4 @@
-"""What is fuzzed: a function of bytes for each thing that reads them; it raises when something is wrong.
+"""The fuzz targets: one function of bytes for each parser, which raises when something is wrong.
 
 Pure: no sockets, no event loop and no fuzzer, so the corpus can be run wherever Python runs.
 """
@@ -31,7 +31,7 @@ from geventchat.net.sniffing import Sniffer
 
 MAX_LINE = 64
 _CHAT_MAX_LINE = 4_096
-# What no client can be made to print: controls, bidirectional overrides and isolates, other line breaks.
+# Characters that no client is sent: controls, bidirectional overrides and isolates, other line breaks.
 _UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 # Characters that no output contains: invisible ones, and stacks of marks that cover the lines above and below.
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060-\u2064\u3164\ufeff]|[\u0300-\u036f]{5}")
@@ -100,7 +100,7 @@ class _CheckedAudience:
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self._wire: list[bytes] = []
-        # What reaches others than the one who sent it.
+        # Events that reach other clients than their sender.
         self._shown: list[str] = []
 
     def delay_s(self) -> float:

@@ -25,7 +25,8 @@ from geventchat.net.connection import Announcer
 from geventchat.net.delivery import Audience, Delivery, Subscriber
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter
 from geventchat.settings import Limits
-from harness.stage.virtual_time import START_TIME_S, VirtualLoop, fresh_world
+from harness.stage.gevent_loop import VirtualLoop, fresh_world
+from harness.stage.virtual_time import START_TIME_S
 from tests.geventchat.model.dialects import DIALECTS as SPELLINGS
 from tests.geventchat.model.requests import DirectMessage, Login, Name, Ping, Quit, Refusal, Request, Say, Who
 from tests.geventchat.model.room import Member, Room, name_of, text_of
@@ -165,7 +166,7 @@ class Client(Member):
         self.answers_due = max(0, self.answers_due - 1)
 
     def check_queue(self, queue_bytes: int) -> None:
-        """What waits for it is at most the queue, plus its answers since nothing was pending."""
+        """Check that at most the queue, plus its answers since nothing was pending, waits for it."""
         pending = self.subscriber.backlog_bytes
         assert pending <= queue_bytes + self.answer_bytes, "more than the queue is pending"
         if not pending:
@@ -207,7 +208,7 @@ class World:
         }
         self.clients: list[Client] = []
         self.room = Room()
-        # Who has left, and of whom the others have not heard yet.
+        # Departures of which the others have not been notified yet.
         self._departures: dict[str, tuple[str, int]] = {}
 
     @property
@@ -338,7 +339,7 @@ class World:
     ) -> None:
         assert result is DONE or isinstance(result, Leave)
         if isinstance(command, commands.Login):
-            # Whoever had this name before is announced first.
+            # The departure of the name's previous holder is announced first.
             self.announce_in_model()
         for request in requests:
             client.answers_due = _answers_to(request)
@@ -370,7 +371,7 @@ class World:
         )
 
     def check(self) -> None:
-        """What delivery.py promises, and that everyone has received what the model says."""
+        """Check the invariants of delivery.py, and that every client has received what the model says."""
         delivery = self.delivery
         for client in self.clients:
             self._check_received(client)
@@ -454,7 +455,7 @@ def _answers_to(request: Request) -> int:
 
 
 def _check_state(s: Subscriber, delivery: Delivery) -> None:
-    """The states of a Subscriber, and what holds in each."""
+    """Check the conditions of a Subscriber."""
     audience = s.audience
     subscribed = s.subscribed and not s.closed
     in_sync = subscribed and not s._splices and not s._backlog
@@ -473,7 +474,7 @@ def _check_state(s: Subscriber, delivery: Delivery) -> None:
 
 
 def _check_memory(s: Subscriber) -> None:
-    """What a client's backlog keeps in memory is at most twice what it is counted with."""
+    """Check that a client's backlog holds at most twice the memory that it is charged for."""
     kept = {id(_whole(piece)): len(_whole(piece)) for piece in s._backlog or ()}
     assert sum(kept.values()) <= 2 * s.backlog_bytes, (sum(kept.values()), s.backlog_bytes)
 
@@ -482,15 +483,20 @@ def _whole(piece: Any) -> Any:
     return piece.obj if isinstance(piece, memoryview) else piece
 
 
+PRESENCE_S_PER_MEMBER = 0.005
+"""In the large rooms of tests, which have few members."""
+
+
 def in_world(
     body: Callable[[World], None], limits: Limits = LIMITS, *, large_room: int | None = None
 ) -> None:
     """Run a test in its own world. `large_room` is how many members make a room a large one."""
     with pytest.MonkeyPatch.context() as patch:
-        # What a simulated socket has taken has left the machine.
+        # Bytes that a simulated socket has taken have left the machine.
         patch.setattr(delivery_module, "_unsent_by_kernel", lambda socket: 0)
         if large_room is not None:
             patch.setattr(delivery_module, "_PRESENCE_MEMBERS", large_room)
+            patch.setattr(delivery_module, "_PRESENCE_S_PER_MEMBER", PRESENCE_S_PER_MEMBER)
         with fresh_world(_Loop) as fresh:
             time = VirtualTime(fresh.hub, fresh.loop)
             gevent.spawn(lambda: body(World(time, limits))).get()

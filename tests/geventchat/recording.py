@@ -1,4 +1,4 @@
-"""What the chat needs of the outside, for tests of the chat alone: an audience, subscribers and gates that record."""
+"""Test doubles for the chat: an audience, subscribers and gates that record."""
 
 from __future__ import annotations
 
@@ -81,6 +81,6 @@ class RecordingSubscriber:
         return self.stranger_gate if stranger else self.contact_gate
 
     def take(self) -> list[Event]:
-        """What it has received since it was last asked."""
+        """The events received since the last call."""
         taken, self.received = self.received, []
         return taken

@@ -1,4 +1,4 @@
-"""Who can connect: slots in total and per address, connection rates, closing connections, descriptors."""
+"""Admission: slots in total and per address, connection rates, closing connections, descriptors."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def entered(door: Admission, host: str) -> Address:
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
         ("2001:db8:1:2::1", "2001:db8:1:2::"),
         ("fe80::1%eth0", "fe80::"),
+        ("fe80::2%eth1", "fe80::"),
+        # Addresses into which a router translates IPv4 are not taken apart: all of them count as one.
+        ("::ffff:0:192.0.2.7", "::"),
+        ("::192.0.2.7", "::"),
+        ("64:ff9b::192.0.2.7", "64:ff9b::"),
         ("::1", "::"),
         ("", ""),
         ("a socket pair", "a socket pair"),
@@ -100,6 +105,31 @@ def test_an_address_is_forgotten_once_its_rates_have_recovered():
         clock.now += 1
     assert set(admitted._addresses) <= {"198.51.100.1", "203.0.113.1"}
     assert admitted._addresses["198.51.100.1"] is staying
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::{n:x}"])
+def test_an_address_that_comes_and_goes_is_remembered_once(host: str):
+    admitted = admission(address_burst_connections=60_000)
+    for n in range(60_000):
+        admitted.leave(entered(admitted, host.format(n=n)))
+    assert len(admitted._addresses) == len(admitted._departed) == 1
+
+
+def test_sixty_thousand_addresses_are_remembered_no_longer_than_their_rates_need():
+    clock = ManualClock()
+    admitted = admission(clock)
+    for n in range(60_000):
+        address = entered(admitted, f"2001:db8:0:{n:x}::1")
+        address.charge_login()
+        admitted.leave(address)
+        clock.now += 0.001
+        # A login has recovered after 0.2 s, and is found so within another 0.1 s.
+        assert len(admitted._addresses) == len(admitted._departed) <= 310
+    clock.now += 1
+    for _ in range(310):
+        admitted.leave(entered(admitted, "192.0.2.1"))
+        clock.now += 1
+    assert set(admitted._addresses) == {"192.0.2.1"}
 
 
 def test_an_address_that_comes_back_before_it_is_forgotten_keeps_its_rates():

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import pytest
 
+from geventchat import Limits
 from tests.fire.attacks import wire
+from tests.fire.attacks.bounds import worst_memory_bytes
 from tests.fire.attacks.load import Client, Load, addresses, repeated
 from tests.fire.attacks.target import Target
 
 MIB = 1 << 20
 MBIT_S = 125_000
-# What a client costs by itself, in bytes: its greenlet, its socket and its objects.
-CLIENT_BYTES = 16_384
-CHUNK_BYTES, PIECE_BYTES, LINE_BYTES, TURN_BYTES, QUEUE_BYTES = 16_384, 8_192, 4_096, 131_072, MIB
+LIMITS = Limits()
 
 
 def logged_in(
@@ -36,8 +36,8 @@ def test_the_memory_of_a_turn_does_not_grow_with_the_square_of_its_speakers():
                 client.send(wire.say("line", "x" * 4_085) * 16)
             load.run(0.5)
         load.run(5)
-        # Each holds a chunk, a piece of it and an unfinished line; the batches under way are shared.
-        promised = 300 * (CHUNK_BYTES + PIECE_BYTES + LINE_BYTES + CLIENT_BYTES) + 4 * TURN_BYTES
+        # Each holds a chunk, a piece of it and an unfinished line, and has no contacts; the batches under way are shared.
+        promised = worst_memory_bytes(LIMITS, 300, people=0, behind=0) + 4 * LIMITS.outgoing_bytes
         assert target.peak_bytes - before < 1.2 * promised
         assert all(client.open for client in clients)
 

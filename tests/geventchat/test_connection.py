@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import Any
 
 import gevent
@@ -454,6 +457,38 @@ def test_a_newcomer_of_a_busy_address_can_log_in():
         assert newcomer.received.startswith(b"OK\n")
 
 
+def test_clients_that_come_and_go_do_not_silence_their_address_once_they_have_gone():
+    limits = {"address_bytes_per_s": 20_000, "address_burst_bytes": 100_000}
+    with simulate(config(**limits)) as simulation:
+        alice, bob = log_in(simulation, "alice", "bob")
+        for _ in range(500):
+            client = simulation.connect()
+            client._push(memoryview(b"x" * 8_000))
+            simulation.run_until_idle()
+            client.close()
+            simulation.advance(0.05)
+        # They were charged two megabytes, and half a megabyte has come back.
+        simulation.advance(6)
+        alice.send_lines(*["MSG " + "x" * 3_000] * 3, "MSG still here")
+        simulation.run_until_idle()
+        assert bob.received.endswith(b"MSG alice still here\n")
+
+
+def test_a_read_that_completes_no_line_costs_as_much_as_a_line():
+    limits = {"bytes_per_s": 32, "burst_bytes": 3_200, "address_bytes_per_s": 0}
+    with simulate(config(**limits)) as simulation:
+        (alice,) = log_in(simulation, "alice")
+        simulation.advance(3_200)
+        for _ in range(150):
+            alice.send(b"x")
+            simulation.run_until_idle()
+        alice.send(b"\n")
+        simulation.run_until_idle()
+        assert alice.received == b""
+        simulation.advance(10)
+        assert alice.received.startswith(b"ERR")
+
+
 def test_logins_of_one_address_have_a_rate_and_those_of_another_do_not_wait_for_it():
     limits = {"address_logins_per_s": 1, "address_burst_logins": 2}
     with simulate(config(**limits)) as simulation:
@@ -657,3 +692,109 @@ def test_a_connection_beyond_the_slots_of_its_address_is_refused():
         simulation.run_until_idle()
         assert refused.received == b"ERR too-many-connections\n"
         assert refused.state is State.FIN
+
+
+@pytest.mark.parametrize("way", ["refused", "quit"])
+def test_a_client_that_does_not_close_its_side_lingers_for_a_second(way: str):
+    with simulate(config(clients_per_address=1, linger_s=1)) as simulation:
+        (client,) = log_in(simulation, "alice")
+        if way == "quit":
+            client.stop_reading()
+            client.send_lines("QUIT")
+        else:
+            client = simulation.connect()
+            client.stop_reading()
+        connection = connection_of(simulation, -1)
+        simulation.advance(0.9)
+        assert connection_of(simulation, -1) is connection
+        simulation.advance(0.1)
+        assert simulation.server.clients == (0 if way == "quit" else 1)
+
+
+@pytest.mark.parametrize("way", ["refused", "quit"])
+def test_a_client_that_goes_on_sending_while_it_is_disconnected_is_read_no_further_than_a_burst(way: str):
+    limits = {"clients_per_address": 1, "burst_bytes": 10_000, "chunk_bytes": 1_000, "linger_s": 1}
+    with simulate(config(**limits)) as simulation:
+        if way == "quit":
+            (client,) = log_in(simulation, "alice")
+            client.stop_reading()
+            client.send_lines("QUIT")
+        else:
+            log_in(simulation, "alice")
+            client = simulation.connect()
+            client.stop_reading()
+        connection = connection_of(simulation, -1)
+        client._push(memoryview(b"x" * 50_000))
+        simulation.run_until_idle()
+        assert 39_000 <= unread(connection._transport) <= 40_000
+        simulation.advance(0.9)
+        assert connection_of(simulation, -1) is connection, "it had no time to read"
+        simulation.advance(0.1)
+        assert simulation.server.clients == (0 if way == "quit" else 1)
+
+
+# --- What is held, and what is handled at a time ---------------------------------------------------------------------
+
+
+def connection_of(simulation: Simulation, index: int) -> Any:
+    return list(simulation.server._connections.values())[index]
+
+
+def unread(sock: socket.socket) -> int:
+    return int.from_bytes(ioctl(sock.fileno(), FIONREAD, bytes(4)), sys.byteorder)
+
+
+@pytest.mark.parametrize(("logged_in", "most"), [(True, 16_384), (False, 4_096)])
+def test_a_client_that_waits_for_its_rate_holds_one_chunk(logged_in: bool, most: int):
+    with simulate(config(bytes_per_s=1, burst_bytes=100)) as simulation:
+        client = log_in(simulation, "alice")[0] if logged_in else simulation.connect()
+        sock = connection_of(simulation, 0)._transport
+        client._push(memoryview(b"x" * 30_000))
+        simulation.run_until_idle()
+        assert unread(sock) == 30_000 - most
+
+
+@pytest.mark.parametrize("line", ["x", "x" * 500])
+def test_lines_are_handled_in_bounded_batches(line: str, monkeypatch: pytest.MonkeyPatch):
+    batches: list[tuple[int, int]] = []
+    handle = Chat.handle
+
+    def recording(self: Chat, session: Session, command: Command) -> Any:
+        if isinstance(command, Say):
+            batches.append((len(command.texts), sum(len(f"MSG {text}\n") for text in command.texts)))
+        return handle(self, session, command)
+
+    monkeypatch.setattr(Chat, "handle", recording)
+    with simulate(config(lines_per_s=0)) as simulation:
+        alice, bob = log_in(simulation, "alice", "bob")
+        alice.send_lines(*[f"MSG {line}"] * 2_000)
+        simulation.run_until_idle()
+        assert said(bob) == 2_000
+    assert all(lines <= 64 for lines, _ in batches)
+    # A batch can begin with the rest of a line that the batch before had begun.
+    assert all(size <= 8_192 + len(line) for _, size in batches)
+
+
+def test_blank_lines_are_lines_too():
+    with simulate(config(**RATED)) as simulation:
+        alice, bob = log_in(simulation, "alice", "bob")
+        alice.send_lines(*[""] * 50, "MSG hi")
+        simulation.run_until_idle()
+        assert said(bob) == 0
+        simulation.advance(4)
+        assert said(bob) == 1
+
+
+def test_faults_are_logged_within_the_limit_of_their_address(monkeypatch: pytest.MonkeyPatch):
+    def faulty(self: Chat, session: Session, command: Command) -> Any:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(Chat, "handle", faulty)
+    with simulate(config(address_burst_log_lines=30)) as simulation:
+        for _ in range(50):
+            client = simulation.connect()
+            client.send_lines("PING")
+            simulation.run_until_idle()
+        events = simulation.logged["connected"] + simulation.logged["disconnected"] + len(simulation.faults)
+        assert events == 30
+        simulation.faults.clear()

@@ -147,3 +147,10 @@ def test_any_json_is_a_command_or_invalid(value):
     assert isinstance(command, (str, *COMMANDS))
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         assert command == InvalidCommand(ParseError.NOT_JSON)
+
+
+@given(st.text(alphabet='\\",[{a', min_size=1, max_size=12))
+def test_no_escape_makes_a_text_look_like_values(text: str):
+    text *= 210
+    assert read("json", json.dumps({"type": "chat", "message": text}).encode()) == text
+    assert read("json", json.dumps({text: [0] * 210}).encode()) == InvalidCommand(ParseError.NOT_JSON)

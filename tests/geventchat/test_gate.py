@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
-from geventchat.net.flow import Gate, TokenBucket
+from geventchat.net.flow import Gate, Rate, TokenBucket
 from tests.geventchat.virtual_time import VirtualTime, virtual_time
 
 
@@ -251,7 +251,7 @@ def test_the_watchers_of_admitted_clients_are_closed(scene: Scene):
 
 def test_a_token_bucket_and_a_gate_together_keep_the_rate():
     with virtual_time() as time:
-        bucket = TokenBucket(10, 20)
+        bucket = TokenBucket(Rate(10, 20))
 
         def play() -> list[float]:
             scene = Scene(time)

@@ -122,3 +122,13 @@ def test_a_silent_removal_is_not_announced(scene: Scene):
     scene.room.remove(parse_name("bob"), bob)
     assert scene.room.announce_departures()
     assert alice.take() == []
+
+
+def test_departures_that_wait_are_never_more_than_there_have_been_members(scene: Scene):
+    scene.enter("alice", scene.first)
+    scene.gate.open = False
+    for n in range(100):
+        name = parse_name(f"guest{n}")
+        scene.room.leave(name, scene.enter(name.shown, scene.second), 0)
+    assert len(scene.room._departures) == 1
+    assert not scene.room.announce_departures()

@@ -19,12 +19,22 @@ INVISIBLE = {
     *map(chr, range(0xFFF9, 0xFFFC)),
 }
 TAGS = set(map(chr, range(0xE0000, 0xE0080)))
+# Show nothing by themselves, but stay in texts that show something.
+BLANK = {
+    *map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x200C, 0x200D, 0x2800, 0x1D159)),
+    *"\u180b\u180c\u180d\u180f",
+    *map(chr, range(0xFE00, 0xFE10)),
+    *map(chr, range(0xFFF0, 0xFFF9)),
+    *map(chr, range(0x1BCA0, 0x1BCA4)),
+    *map(chr, range(0x1D173, 0x1D17B)),
+    *map(chr, range(0xE0080, 0xE1000)),
+}
 # Plain characters, and every kind that is treated specially, side by side.
 SPECIAL = st.sampled_from(
     [
         *"a \t\n\x1b\x85\u00a0\u3000", *DIRECTION_MARKS, "\u202e", "\u2066", "\u2028", "\ud800", "\u200b", "\u2060", "\ufeff",
         "\u05d0", "\u0627", "\U00010a00", "\u0301", "\u0323", "\u0e38", "\U0001e8d0", "\u3099", "\U0001f3f4", "\U000e0067",
-        "\U000e007f", "\U0001f600", "\u200d", "\ufe0f",
+        "\U000e007f", "\U0001f600", "\u200d", "\ufe0f", "\u1160", "\u2800", "\U000e0100",
     ]
 )  # fmt: skip
 TEXTS = st.one_of(st.text(), st.text(SPECIAL, max_size=30), st.lists(SPECIAL, max_size=30).map("".join))
@@ -79,7 +89,16 @@ def test_a_clean_line_is_safe_but_keeps_invisible_characters(raw: str):
     assert kept == [char for char in line if char in INVISIBLE | TAGS or is_mark(char)]
 
 
-SAFE = st.characters(exclude_categories=["C", "Z", "M"], exclude_characters="\u3164\uffa0")
+@given(st.text(st.sampled_from(sorted(BLANK | INVISIBLE | TAGS | DIRECTION_MARKS | {" ", "\u3000"}))))
+def test_characters_that_show_nothing_are_no_text_by_themselves_and_can_be_part_of_one(raw: str):
+    assert clean(raw) == ""
+    assert clean(f"a{raw}b")[0] == "a"
+    kept = [char for char in raw if char in BLANK]
+    found = [char for char in clean(f"a{raw}b") if char in BLANK]
+    assert found == kept or any(map(is_mark, kept))
+
+
+SAFE = st.characters(exclude_categories=["C", "Z", "M"], exclude_characters=["\u3164", "\uffa0", *BLANK])
 
 
 @given(st.text(SAFE, min_size=1))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.net.flow import TokenBucket
+from geventchat.net.flow import Rate, TokenBucket
 
 
 def test_a_burst_is_granted_at_once_and_then_the_rate_holds():
-    bucket = TokenBucket(per_s=10, burst=5)
+    bucket = TokenBucket(Rate(per_s=10, burst=5))
     assert bucket.take(7, 100.0) == 5
     assert bucket.delay_s(1, 100.0) == pytest.approx(0.1)
     assert bucket.take(2, 100.05) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geventchat.net.flow import TokenBucket
+from geventchat.net.flow import Rate, TokenBucket
 
 RATES = st.floats(0.1, 1_000)
 BURSTS = st.integers(1, 500)
@@ -18,7 +18,7 @@ BURSTS = st.integers(1, 500)
 )
 def test_the_rate_is_never_exceeded_and_the_announced_delay_is_enough(per_s, burst, requests):
     began = now = 50.0
-    bucket = TokenBucket(per_s, burst)
+    bucket = TokenBucket(Rate(per_s, burst))
     granted = 0
     for wanted, pause_s in requests:
         now += pause_s
@@ -48,7 +48,7 @@ def test_the_rate_is_never_exceeded_and_the_announced_delay_is_enough(per_s, bur
 )
 def test_charges_beyond_the_burst_are_waited_for(per_s, burst, charges):
     began = now = 50.0
-    bucket = TokenBucket(per_s, burst)
+    bucket = TokenBucket(Rate(per_s, burst))
     charged = 0.0
     for cost, pause_s in charges:
         now += pause_s
@@ -61,7 +61,7 @@ def test_charges_beyond_the_burst_are_waited_for(per_s, burst, charges):
 
 @given(per_s=RATES, burst=BURSTS, cost=st.floats(0, 5_000), pause_s=st.floats(0, 100))
 def test_it_is_full_exactly_when_everything_has_come_back(per_s, burst, cost, pause_s):
-    bucket = TokenBucket(per_s, burst)
+    bucket = TokenBucket(Rate(per_s, burst))
     assert bucket.is_full(0.0)
     bucket.charge(cost, 0.0)
     missing_s = cost / per_s
@@ -72,8 +72,16 @@ def test_it_is_full_exactly_when_everything_has_come_back(per_s, burst, cost, pa
 
 @given(wanted=st.integers(0, 10**9), cost=st.floats(0, 10**9))
 def test_without_a_rate_everything_is_granted_at_once(wanted, cost):
-    bucket = TokenBucket(0, 1)
+    bucket = TokenBucket(Rate(0, 1))
     bucket.charge(cost, 0.0)
     assert bucket.take(wanted, 0.0) == wanted
     assert bucket.delay_s(wanted, 0.0) == 0.0
     assert bucket.is_full(0.0)
+
+
+@given(per_s=RATES, burst=BURSTS, charges=st.lists(st.floats(0, 1_000), max_size=50))
+def test_a_debt_is_never_more_than_the_burst_and_one_charge(per_s, burst, charges):
+    bucket = TokenBucket(Rate(per_s, burst))
+    for cost in charges:
+        bucket.charge(cost, 0.0)
+    assert bucket.delay_s(0, 0.0) <= (burst + max(charges, default=0.0)) / per_s + 1e-6

@@ -21,6 +21,7 @@ from harness.update import update
 from tests.app import serve
 
 ROOT = Path(__file__).parents[2]
+TARGETS = "targets.md"
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
 FENCE = FenceLine("PING", ("PONG",))
 
@@ -217,6 +218,20 @@ def test_every_kind_of_perturbation_is_documented() -> None:
     assert re.findall(r"^\| `(\w+)` \| ", page(EXPLORE), re.MULTILINE) == [
         kind.value for kind in Perturbation
     ]
+
+
+# --- targets.md ---------------------------------------------------------------------------------------------
+
+
+def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
+    (tmp_path / "idle.py").write_text(block(TARGETS, "async def serve"))
+    (tmp_path / "idle.chat").write_text(block(TARGETS, "title: after a minute of silence"))
+    command = re.search(r"`harness (play idle\.chat[^`]*)`", page(TARGETS))
+    assert command is not None
+    assert "1 passed" in output(tmp_path, f"harness {command[1]}")
+    server = tmp_path / "idle.py"
+    server.write_text(server.read_text().replace("IDLE_S = 60", "IDLE_S = 59"))
+    assert "1 failed" in output(tmp_path, f"harness {command[1]}")
 
 
 # --- options ------------------------------------------------------------------------------------------------

@@ -180,9 +180,7 @@ def test_the_socket_classes_are_restored_after_the_play() -> None:
 
 
 def test_a_target_outside_this_process_cannot_be_explored() -> None:
-    with pytest.raises(
-        UsageError, match=r"cannot explore 127\.0\.0\.1:1: only a gevent server in this process"
-    ):
+    with pytest.raises(UsageError, match=r"cannot explore 127\.0\.0\.1:1: only a server in this process"):
         explorable(Address("127.0.0.1", 1))
 
 
@@ -235,7 +233,7 @@ def test_two_processes_find_the_same(tmp_path, capsys, monkeypatch) -> None:
 def test_the_command_refuses_a_target_that_it_cannot_explore(tmp_path, capsys, processes) -> None:
     path = write(tmp_path, "")
     assert main(["explore", str(path), "--connect", "127.0.0.1:1", "-j", processes]) == 2
-    assert "only a gevent server in this process" in capsys.readouterr().err
+    assert "only a server in this process" in capsys.readouterr().err
 
 
 def test_the_command_refuses_an_unknown_kind_of_perturbation(tmp_path, capsys) -> None:

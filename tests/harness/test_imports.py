@@ -18,7 +18,7 @@ MODULES = {
 }
 DOCS = [ROOT / "docs" / "architecture.md"]
 GEVENT = ("gevent", "greenlet", "_greenlet")
-MAY_IMPORT_GEVENT = re.compile(r"harness\.(stage\.virtual_time|interception\..+|targets\.inprocess)")
+MAY_IMPORT_GEVENT = re.compile(r"harness\.(stage\.gevent_loop|interception\.gevent_loop|targets\.inprocess)")
 ENTRIES = [
     "harness",
     "harness.cli",
@@ -26,6 +26,7 @@ ENTRIES = [
     "harness.playing.pipeline",
     "harness.stage.stage",
     "harness.targets.address",
+    "harness.targets.asyncio_server",
     "harness.targets.choice",
     "harness.targets.command",
 ]

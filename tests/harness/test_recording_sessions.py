@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -231,6 +232,33 @@ def test_a_reset_by_a_client_is_recorded(tmp_path: Path) -> None:
         ended(proxy, signal.SIGINT)
     lines = out.read_text().splitlines()
     assert lines[lines.index("alice aborts") + 1] == "bob< INFO alice disconnected"
+
+
+@pytest.mark.parametrize("unread", [True, False], ids=["with something unread", "half-closed first"])
+def test_a_client_that_leaves_is_recorded_as_closing(tmp_path: Path, unread: bool) -> None:
+    """A program that is killed resets its connection if it has not read everything, and its kernel can say that it sends
+    no more well before it is gone."""
+    out = tmp_path / "session.chat"
+    with (
+        Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage,
+        recording(stage.address(None), out) as (port, proxy),
+    ):
+        alice, bob = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
+        with alice, bob:
+            for sock, name in ((alice, b"alice"), (bob, b"bob")):
+                sock.sendall(b"LOGIN " + name + b"\n")
+                assert sock.recv(100) == b"OK\n"
+            if unread:
+                alice.sendall(b"MSG hello\n")
+                assert bob.recv(100, socket.MSG_PEEK) == b"MSG alice hello\n"
+                bob.close()
+            else:
+                bob.shutdown(socket.SHUT_WR)
+                threading.Timer(0.03, bob.close).start()
+            assert alice.recv(100) == b"INFO bob disconnected\n"
+        ended(proxy, signal.SIGINT)
+    lines = out.read_text().splitlines()
+    assert lines[lines.index("bob closes") + 1] == "alice< INFO bob disconnected"
 
 
 def test_a_server_that_refuses_or_resets_a_connection_is_recorded(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Everything except servers in this process works where gevent is not installed."""
+"""Everything except gevent servers in this process works where gevent is not installed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CHAT = f"{sys.executable} -S {Path(__file__).parent / 'servers' / 'threaded.py'} {{port}}"
+ASYNCIO = "tests.harness.servers.aio:chat"
 GOOD = "fence: PING -> PONG\n\nalice> LOGIN alice\nalice< OK\n"
 LOOSE = "fence: PING -> PONG\n\nalice> LOGIN alice\nalice<~ ${_}\n"
 
@@ -54,7 +55,11 @@ def run(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess
         (["play", ".", "--connect", "127.0.0.1:1"], 2, "connection refused by 127.0.0.1:1"),
         (["audit", ".", "--server", CHAT], 1, "SURVIVED loose.chat:4"),
         (["compare", ".", "--server", f"one={CHAT}"], 0, "2 of 2"),
-        (["explore", ".", "--server", CHAT], 2, "only a gevent server in this process can be scheduled"),
+        (["explore", ".", "--server", CHAT], 2, "only a server in this process can be scheduled"),
+        (["play", ".", "--app", ASYNCIO], 0, "2 passed"),
+        (["play", ".", "--app", f"asyncio:{ASYNCIO}", "-j", "2"], 0, "2 passed"),
+        (["explore", ".", "--app", ASYNCIO], 0, "2 passed"),
+        (["compare", ".", "--app", f"one={ASYNCIO}"], 0, "2 of 2"),
     ],
 )
 def test_a_command_works(folder: Path, arguments: list[str], code: int, output: str) -> None:
@@ -63,10 +68,10 @@ def test_a_command_works(folder: Path, arguments: list[str], code: int, output: 
 
 
 @pytest.mark.parametrize("command", ["play", "explore"])
-def test_a_server_in_this_process_is_refused_with_advice(folder: Path, command: str) -> None:
+def test_a_gevent_server_in_this_process_is_refused_with_advice(folder: Path, command: str) -> None:
     ran = run(HARNESS, folder, command, ".", "--app", "tests.harness.servers.talk:serve")
     assert ran.returncode == 2
-    assert ran.stderr == "harness: servers in this process need gevent: pip install 'gevent>=26.9'\n"
+    assert ran.stderr == "harness: gevent servers in this process need gevent: pip install 'gevent>=26.9'\n"
 
 
 def test_the_recorder_works(folder: Path) -> None:
@@ -76,12 +81,13 @@ def test_the_recorder_works(folder: Path) -> None:
     assert run(code, folder).returncode == 0
 
 
-def test_pytest_plays_transcripts_and_gives_tests_a_stage(folder: Path) -> None:
+@pytest.mark.parametrize("target", [("--harness-server", CHAT), ("--harness-app", ASYNCIO)])
+def test_pytest_plays_transcripts_and_gives_tests_a_stage(folder: Path, target: tuple[str, str]) -> None:
     (folder / "pytest.ini").write_text("[pytest]\nharness_files = *.chat\nfilterwarnings = error\n")
     (folder / "test_chat.py").write_text(
         "def test_ping(stage):\n    alice = stage.client('alice')\n    alice.send('PING')\n    alice.expect('PONG')\n"
     )
-    options = ("-p", "harness.pytest_plugin", "-p", "no:cacheprovider", "--harness-server", CHAT)
+    options = ("-p", "harness.pytest_plugin", "-p", "no:cacheprovider", *target)
     ran = run(PYTEST, folder, *options)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "3 passed" in ran.stdout

@@ -1,5 +1,6 @@
 """Attacks on the documented bounds of the server, each bounded in count and time.
 
-A module is one family. An attack starts a server process of its own, plays its clients from this process, and returns what it
-measured. `python -m tests.fire attack NAME` runs the long forms.
+Parts: `target` is a server process, `load` many clients in one thread, `wire` what they send, `honest` and `witnesses` the
+people beside an attack. `plan` is an attack as a value, `actions` its bytes, `play` a trial of it, `bounds` what is promised,
+`variation` new attacks out of old ones, and `search` which to try next. `python -m tests.fire attack` searches and replays.
 """

@@ -292,12 +292,22 @@ class Load:
             raise AssertionError(f"not within {within_s:g} s: {what}")
 
     def turn(self, wait_s: float) -> None:
-        """One look at all sockets, which waits at most this long."""
+        """One look at all sockets, which waits at most this long, and everything that is due."""
         now = time.monotonic()
         if self._timers:
             wait_s = min(wait_s, max(0.0, self._timers[0][0] - now))
+        self.look(wait_s)
+        now = time.monotonic()
+        # What these actions ask for happens in the next turn, so that sockets are looked at in between.
+        for _ in range(len(self._timers)):
+            if self._timers[0][0] > now:
+                break
+            heapq.heappop(self._timers)[2]()
+
+    def look(self, wait_s: float) -> None:
+        """One look at all sockets, which waits at most this long."""
         if self._paced:
-            wait_s = min(wait_s, max(0.0, self._next_tick - now))
+            wait_s = min(wait_s, max(0.0, self._next_tick - time.monotonic()))
         for fileno, events in self._epoll.poll(wait_s, 4_096):
             client = self._clients.get(fileno)
             if client is None:
@@ -313,8 +323,6 @@ class Load:
             self._next_tick = now + _TICK_S
             for client in list(self._paced):
                 client.tick(now)
-        while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
 
     def pace(self, client: Client) -> None:
         """This client reads at a pace of its own."""

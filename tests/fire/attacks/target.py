@@ -39,6 +39,8 @@ class Target:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=ROOT,
+            # Ctrl-C is for the one who started all this, and that one ends it.
+            start_new_session=True,
         )
         self.pid = self._process.pid
         self.ports: dict[str, int] = {}

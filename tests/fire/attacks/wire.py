@@ -65,7 +65,8 @@ def quit_request(dialect: str) -> bytes:
     return {"line": b"QUIT\n", "json": b'{"type":"quit"}\n', "slash": b"/quit\n"}[dialect]
 
 
-_WELCOME = {"line": b"OK\n", "json": b'"welcome"', "slash": b"Connected!"}
+# What the answer to a login contains, if it succeeds.
+WELCOME = {"line": b"OK\n", "json": b'"welcome"', "slash": b"Connected!"}
 
 
 def wide_name(number: int) -> str:
@@ -85,7 +86,7 @@ def log_in_all(
     for client, name in zip(clients, names, strict=True):
         client.name = name
         client.send(login(dialect, name))
-    welcome = _WELCOME[dialect]
+    welcome = WELCOME[dialect]
 
     def done() -> bool:
         for client in list(waiting):

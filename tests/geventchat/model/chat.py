@@ -33,7 +33,7 @@ _PAUSES_US = (1 * _US, 10 * _US, 30 * _US, 59_999_000, 60 * _US, 3600 * _US)
 
 
 class Client(Member):
-    """One connection, and what it has sent of its next line."""
+    """One connection, and the part of its next line that it has sent."""
 
     def __init__(self, label: str, dialect: Dialect, now_us: int) -> None:
         super().__init__(dialect)
@@ -156,7 +156,7 @@ class Chat:
         self._disconnect(client, Ending.CLOSED if action is ConnectionAction.HALF_CLOSES else None)
 
     def _disconnect(self, client: Client, ending: Ending | None) -> None:
-        """`ending` is what the client sees of it; None if it does not look."""
+        """`ending` is the end that the client sees; None if it does not read."""
         del self._clients[client.label]
         self._gone.append(client)
         if ending is not None:

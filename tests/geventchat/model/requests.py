@@ -1,4 +1,4 @@
-"""What a client can ask for, however a dialect spells it, and the names and texts that tests use. Pure data."""
+"""The requests of clients, independent of dialects, and the names and texts that tests use. Pure data."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ Request = Login | Say | DirectMessage | Who | Ping | Help | Quit | Blank | Unkno
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line as it is sent, without its newline, and what it asks for."""
+    """A line as it is sent, without its newline, and its request."""
 
     wire: bytes
     request: Request

@@ -1,4 +1,4 @@
-"""Who is in the chat and what each of them must receive, to the byte. Spells nothing itself."""
+"""The clients in the chat and the bytes that each must receive. The dialects of the model encode them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Member:
         self.dialect = dialect
         self.name: Name | None = None
         self.expected = bytearray()
-        """What it must have received and has not been compared yet."""
+        """The bytes that it must have received since the last comparison."""
 
     def receive(self, text: str) -> None:
         self.expected += text.encode()

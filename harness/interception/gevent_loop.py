@@ -13,7 +13,7 @@ from typing import Any
 import greenlet
 
 from harness.interception.interceptor import Interceptor
-from harness.stage.virtual_time import VirtualLoop
+from harness.stage.gevent_loop import VirtualLoop
 
 
 class _Ready:

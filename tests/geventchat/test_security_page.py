@@ -1,0 +1,44 @@
+"""SECURITY.md states every bound, and each row names a test that exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from geventchat import Limits
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = [
+    [cell.strip() for cell in line.strip("|\n").split("|")]
+    for line in (ROOT / "SECURITY.md").read_text().splitlines()
+    if line.startswith("| ")
+]
+HEADER, *ROWS = TABLE
+
+
+def test_the_last_column_of_the_table_is_the_test():
+    assert HEADER == ["resource", "bound", "default", "at the bound", "test"]
+    assert len(ROWS) > 20
+    assert all(len(row) == len(HEADER) for row in ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_the_test_of_a_row_exists(row: list[str]):
+    match = re.fullmatch(r"`(\w+\.py)::(test_\w+)`", row[-1])
+    assert match, f"no test in the last column: {row}"
+    file = ROOT / "tests/geventchat" / match[1]
+    functions = {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
+    assert match[2] in functions, f"{match[1]} has no {match[2]}"
+
+
+@pytest.mark.parametrize("limit", [field.name for field in fields(Limits)])
+def test_every_limit_is_in_the_table_with_its_default(limit: str):
+    stating = [row for row in ROWS if f"`{limit}`" in row[1]]
+    assert stating, f"Limits.{limit} is in no row"
+    value = f"{getattr(Limits(), limit):,.0f}"
+    for row in stating:
+        assert re.search(rf"(?<![\d,]){value}(?![\d,])", row[2]), f"{limit} is {value}: {row[2]}"
