@@ -37,6 +37,7 @@ from harness.language.steps import (
     Either,
     Ends,
     ExpectationStep,
+    FenceAfter,
     FenceLine,
     Ignore,
     Item,
@@ -49,6 +50,8 @@ from harness.language.steps import (
     ReceiveUntil,
     Receiving,
     Script,
+    Send,
+    SendBytes,
     Sending,
     SendPattern,
     Setting,
@@ -111,6 +114,7 @@ def validate(expansion: Expansion) -> Plan:
         turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
     plan = Plan(expansion.script, tuple(turns), tuple(checker.clients))
     _check_unfenced(plan)
+    _check_fence_after(plan)
     _check_ignored(plan)
     check_fence(plan, plan.script.setting(FenceLine))
     return plan
@@ -203,18 +207,46 @@ def looks_like(step: Receiving, answer: str) -> bool:
     """Whether the line that is expected here could be this answer to a fence line. One with a token is never expected."""
     if TOKEN in answer:
         return False
-    match step:
-        case Receive(_, text):
-            pattern = Pattern((text,))
-        case ReceiveBytes(_, data):
-            pattern = Pattern((data.decode("utf-8", "surrogateescape").rstrip("\r\n"),))
-        case ReceivePattern(_, pattern) | ReceiveUntil(_, pattern):
-            pass
-    return could_match(pattern, unescape(answer).decode("utf-8", "surrogateescape").rstrip("\r\n"))
+    return could_match(_as_pattern(step), unescape(answer).decode("utf-8", "surrogateescape").rstrip("\r\n"))
 
 
 def _may_be_anything(answer: str) -> bool:
     return WILDCARD in answer and TOKEN not in answer
+
+
+def _check_fence_after(plan: Plan) -> None:
+    """A beginning in this script's own `fence-after:` that no sent line has is misspelt."""
+    script = plan.script
+    after = next((item for item in script.header if isinstance(item, FenceAfter)), None)
+    if after is None or not plan.turns:
+        return
+    sends = (send for turn in plan.turns for located in turn.actions for send in _sent_in(located.step))
+    if not any(could_match(_as_pattern(send), after.beginning + WILDCARD) for send in sends):
+        raise header_problem(
+            script,
+            after,
+            f"no client sends a line that begins with {after.beginning!r}",
+            "the beginning of a line that clients send first, such as LOGIN",
+            after.beginning,
+        )
+
+
+def _sent_in(step: ActionStep) -> Iterator[Sending]:
+    match step:
+        case Together(body):
+            yield from (one for one in body if isinstance(one, SENDING))
+        case _ if isinstance(step, SENDING):
+            yield step
+
+
+def _as_pattern(step: Sending | Receiving) -> Pattern:
+    match step:
+        case Send(_, text) | Receive(_, text):
+            return Pattern((text,))
+        case SendBytes(_, data) | ReceiveBytes(_, data):
+            return Pattern((data.decode("utf-8", "surrogateescape").rstrip("\r\n"),))
+        case SendPattern(_, pattern) | ReceivePattern(_, pattern) | ReceiveUntil(_, pattern):
+            return pattern
 
 
 def _check_unfenced(plan: Plan) -> None:

@@ -77,6 +77,9 @@ _POLL_S = 0.005
 _ANY_NUMBER = 1 << 40
 """More lines than a client receives."""
 
+WARM_UP_TURNS = 3
+"""How many turns are watched for longer, to see whether the server delivers before it answers a fence line."""
+
 LATE_S = 60.0
 """The virtual time for which a failed run continues, to find out whether a missing line was only late."""
 
@@ -114,6 +117,7 @@ class Execution:
         self._sent_line = False
         """Whether all that is not fenced is one whole line of one client."""
         self._closing: frozenset[str] = frozenset()
+        self._warm_up_turns = WARM_UP_TURNS
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
 
@@ -138,19 +142,13 @@ class Execution:
 
     def _play(self, turn: Turn, last: bool) -> TurnReport:
         self._stage.take_fence_lines()
-        interruption = self._attempt(turn)
-        expected, found = TurnExpectations.of(turn), None
-        if interruption is None:
-            expected, found = self._listen(turn)
-            if found is not None and self._stage.more_comes(last):
-                self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
-                expected, found = self._match(turn)
-            if self._inbox_filter is not None:
-                # After listening, so that nothing waits for lines that the filter removes.
-                self._inbox_filter(turn.number, self._clients)
-                for client in self._clients.values():
-                    client.inbox.sift_again()
-                expected, found = self._match(turn)
+        interruption, expected, found = self._attempt(turn, last)
+        if interruption is None and self._inbox_filter is not None:
+            # After listening, so that nothing waits for lines that the filter removes.
+            self._inbox_filter(turn.number, self._clients)
+            for client in self._clients.values():
+                client.inbox.sift_again()
+            expected, found = self._match(turn)
         errors, raised, not_raised = self._errors(expected)
         report = replace(
             self._report(turn, expected, found),
@@ -162,7 +160,10 @@ class Execution:
             taken=self._stage.take_taken_lines(),
         )
         if interruption is None and not report.as_expected and not self._stage.alive():
-            report = replace(report, interruption=self._interruption(turn, FailureKind.SERVER_DIED))
+            died = str(self._stage.died())
+            report = replace(
+                report, interruption=self._interruption(turn, FailureKind.SERVER_DIED, detail=died)
+            )
         return report
 
     def _errors(
@@ -183,32 +184,53 @@ class Execution:
         """Let the clients leave; what the server's code does not handle then belongs to the last turn. An OSError may be
         due to all of them leaving at once, which the script does not say."""
         self._stage.close_clients()
+        if self.overtaken is not None:
+            # The next play may meet the same server, which has to notice that its clients have left.
+            self._stage.loop.advance(self._stage.settle_s)
         errors = tuple(error for error in self._stage.take_errors() if not error.from_the_system)
-        if errors:
-            self.turns[-1] = replace(self.turns[-1], errors=(*self.turns[-1].errors, *errors))
+        if errors and self.turns[-1].as_expected:  # after a failure they explain nothing
+            self.turns[-1] = replace(self.turns[-1], errors=errors)
+
+    def _warms_up(self, turn: Turn) -> bool:
+        """Whether this turn is watched for longer: one of the first in which something could reach a client that does not
+        act, as long as nothing has. Once something has, and came before the answers, the server delivers first."""
+        acting = _acting(turn.actions)
+        watching = [one for one in self._clients.values() if one.name not in acting and one.connected]
+        if any(one.inbox for one in watching):
+            self._warm_up_turns = 0
+        if not watching or not self._warm_up_turns:
+            return False
+        self._warm_up_turns -= 1
+        return True
 
     def _note_overtaken(self, how: Overtaken) -> None:
         # A play with a filter is one of many, and is not played again: it goes on and waits for quiet.
         if self._inbox_filter is None:
             self.overtaken = how
 
-    def _attempt(self, turn: Turn) -> Interruption | None:
+    def _attempt(
+        self, turn: Turn, last: bool
+    ) -> tuple[Interruption | None, TurnExpectations, TurnMatch | None]:
         """Execute the actions of a turn; returns when all their effects have been received."""
         try:
             self._act(turn)
+            expected, found = self._listen(turn)
+            if found is not None and self._stage.more_comes(last or self._warms_up(turn)):
+                self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
+                expected, found = self._match(turn)
+            return None, expected, found
         except FenceFailed as failed:
             kind = FailureKind.UNANSWERED if isinstance(failed, NoFenceAnswer) else FailureKind.NEVER_IDLE
-            return self._interruption(turn, kind, failed.client, self._explained(failed))
+            interruption = self._interruption(turn, kind, failed.client, self._explained(failed))
         except SocketTimeout as late:
-            return self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late))
+            interruption = self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late))
         except UnboundName as unbound:
             # Only in a run that is kept going: the line that would have bound it was not received.
-            return self._interruption(
-                turn, FailureKind.UNSENDABLE, detail=f"${{{unbound.name}}} is not bound"
-            )
+            detail = f"${{{unbound.name}}} is not bound"
+            interruption = self._interruption(turn, FailureKind.UNSENDABLE, detail=detail)
         except TargetError as died:
-            return self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
-        return None
+            interruption = self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
+        return interruption, TurnExpectations.of(turn), None
 
     def _explained(self, failed: FenceFailed) -> str:
         if not isinstance(failed, NoFenceAnswer):

@@ -96,15 +96,15 @@ def play(
 def _played_again(
     first: Verdict, plan: Plan, target: Target, play_options: PlayOptions, keep_going: bool
 ) -> Verdict:
-    """The verdict of a play that waits for quiet after each turn, and so knows which turn a line belongs to. Only where
-    it does not see what came at the end of the first play, that stays the failure."""
+    """The verdict of a play that waits for quiet after each turn, and so knows which turn a line belongs to. A failure of
+    the first play stays one if the second does not show it."""
     try:
         again = judge(perform(plan, target, replace(play_options, trust_answers=False), keep_going))
     except TargetError:
         if first.overtaken is Overtaken.IN_A_TURN:
             raise
         return first  # it has ended the server
-    if first.overtaken is Overtaken.AT_THE_END and again.passed:
+    if first.overtaken is not Overtaken.IN_A_TURN and again.passed:
         return first
     return replace(again, overtaken=first.overtaken)
 

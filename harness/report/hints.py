@@ -199,10 +199,14 @@ def _fence_line_not_answered(failure: Failure, turn: TurnReport, verdict: Verdic
 
 
 def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
-    if verdict.overtaken is Overtaken.AT_THE_END and verdict.grade is Grade.ANSWERED:
+    if (
+        verdict.overtaken
+        and verdict.overtaken is not Overtaken.IN_A_TURN
+        and verdict.grade is not Grade.SETTLED
+    ):
         yield (
-            "this came after every turn had been as expected; played again with a quiet moment after each turn, "
-            "the script passed, so the server does not do the same each time"
+            f"{verdict.overtaken.value}; played again with a quiet moment after each turn, the script passed, so the "
+            "server does not do the same each time, or its answers to the fence line prove nothing: `fence: none`"
         )
     elif verdict.overtaken:
         yield (

@@ -173,15 +173,20 @@ _NOT_OF_FENCES = (
 
 
 def _fence_lines(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """What the harness itself sent to the server for this client, where that can be part of the failure."""
+    """The fence lines that the harness sent as this client, or that come back in what it received, if they can be part of
+    the failure."""
     turn = _turn_of(failure, verdict)
-    sent = [one for one in turn.fence_lines if one.client == failure.client] if turn else []
-    if not sent or (failure.kind in _NOT_OF_FENCES and all(one.answer is not None for one in sent)):
-        return
-    for line, answer in dict.fromkeys((one.line, one.answer) for one in sent):
-        said = render_bytes(line.rstrip(b"\r\n"))
+    shown = {}
+    for one in turn.fence_lines if turn else ():
+        line = one.line.rstrip(b"\r\n")
+        own = one.client == failure.client and (failure.kind not in _NOT_OF_FENCES or one.answer is None)
+        if own or (failure.received is not None and line in failure.received):
+            shown[one.client, line, one.answer] = one
+    for client, line, answer in shown:
         then = f"answered `{render_bytes(answer.rstrip())}`" if answer is not None else "not answered"
-        yield pair("harness", f"sent the fence line `{said}` to {failure.client}, which was {then}", Tone.DIM)
+        yield pair(
+            "harness", f"sent the fence line `{render_bytes(line)}` as {client}, which was {then}", Tone.DIM
+        )
 
 
 # --- one line -----------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ SETTLE_S = 0.1
 """How long nothing must come before a server counts as quiet, where the script does not say it."""
 
 MOMENTS = 20
-"""The part of that time for which nothing must come after the answers to a fence line, in each turn but the last: enough
+"""The part of that time for which nothing must come after the answers to a fence line, in most turns: enough
 for a message that another thread or task of the server is just delivering."""
 
 HANG_UP_S = 0.003

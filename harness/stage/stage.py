@@ -219,15 +219,16 @@ class Stage:
     def require_alive(self) -> None:
         """Raise TargetError if the server has died."""
         if not self.server.alive():
-            raise self._died()
+            raise self.died()
 
-    def _died(self) -> TargetError:
+    def died(self) -> TargetError:
+        """How the server ended."""
         return TargetError(f"{self._target} {self.server.how_it_ended()}", self.server_output())
 
     def unexpected(self, client: Client, expected: str) -> Exception:
         """The error for a client that received something else."""
         if not self.alive():
-            return self._died()
+            return self.died()
         lines = bytes(client.inbox).splitlines(keepends=True)
         shown = "\n              ".join(map(repr, lines)) or "nothing"
         ended = "" if client.end is End.OPEN else f"\n  {client.name} is {client.end.value}"

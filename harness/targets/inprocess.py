@@ -65,7 +65,7 @@ class InProcess(ApplicationTarget):
                     finally:
                         server.print_unshown_output()
                 finally:
-                    run(app.stop)
+                    self._stop(app, run)
             finally:
                 world.end_greenlets()
 
@@ -78,6 +78,14 @@ class InProcess(ApplicationTarget):
         except Exception as error:
             raise TargetError(f"{self} does not start: {error!r}", traceback.format_exc()) from error
         return app
+
+    def _stop(self, app: Any, run: Callable[[Callable[[], Any]], Any]) -> None:
+        try:
+            run(app.stop)
+        except (TargetError, gevent.Timeout):
+            raise
+        except Exception as error:
+            raise TargetError(f"{self} does not stop: {error!r}", traceback.format_exc()) from error
 
     def _run(self, loop: GeventTime, error_log: ErrorLog, work: Callable[[], Any]) -> Any:
         try:

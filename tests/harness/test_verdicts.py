@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from gevent.server import StreamServer
 
 from harness import (
+    Address,
     Command,
     Fence,
     Grade,
@@ -50,26 +52,25 @@ def played(steps: str, *options: str, header: str = HEADER) -> tuple[Verdict, st
 
 # --- answers that prove nothing -----------------------------------------------------------------------------
 
-LATE = ["hub=20", "writers=20", "tasks"]
+LATE = ["hub=200", "writers=200", "tasks"]  # later than any answer, also on a busy machine
+PATIENT = f"settle: 400ms\n{HEADER}"
 
 
 @pytest.mark.parametrize("late", LATE)
 def test_a_line_that_comes_after_the_answers_fails_the_turn_that_caused_it(late: str) -> None:
-    verdict, text = played(LOGINS + "ann> MSG hi\nbob receives nothing\nann> MSG again\n", late)
+    steps = LOGINS + "ann> MSG hi\nbob receives nothing\nann> MSG again\n"
+    verdict, text = played(steps, late, header=PATIENT)
     assert verdict.outcome is Outcome.FAILED, text
     first = verdict.failures[0]
-    assert (first.kind, first.client, first.line) == (FailureKind.EXTRA, "bob", 9)
+    assert (first.kind, first.client, first.line) == (FailureKind.EXTRA, "bob", 10)
     assert verdict.grade is Grade.SETTLED
     assert "hint  lines came after the server had answered the fence line" in text
 
 
-@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("late", [*LATE, "hub=5"])
 def test_a_line_that_is_a_turn_late_does_not_pass_there(late: str) -> None:
-    verdict, text = played(
-        LOGINS + "ann> MSG one\nbob receives nothing\nann> PING\nann< PONG\nbob< MSG ann one\n",
-        late,
-        header=f"settle: 1s\n{HEADER}",  # a busy machine can make a late line later
-    )
+    steps = LOGINS + "ann> MSG one\nbob receives nothing\nann> PING\nann< PONG\nbob< MSG ann one\n"
+    verdict, text = played(steps, late, header=PATIENT)
     assert verdict.outcome is Outcome.FAILED, text
     assert verdict.failures[0].line == 10
 
@@ -78,7 +79,8 @@ def test_a_line_that_is_a_turn_late_does_not_pass_there(late: str) -> None:
 def test_a_server_that_delivers_late_passes_a_script_that_is_right_but_is_not_graded_answered(
     late: str,
 ) -> None:
-    verdict, text = played(LOGINS + "ann> MSG one\nbob< MSG ann one\nbob> MSG two\nann< MSG bob two\n", late)
+    steps = LOGINS + "ann> MSG one\nbob< MSG ann one\nbob> MSG two\nann< MSG bob two\n"
+    verdict, text = played(steps, late, header=PATIENT)
     assert verdict.passed, text
     assert verdict.grade is Grade.SETTLED
     assert "(settled: lines came after the server had answered the fence line" in text
@@ -92,7 +94,7 @@ def test_a_server_that_delivers_before_it_answers_is_graded_answered_and_played_
 
 
 def test_a_conversation_in_python_is_settled_with_a_quiet_moment() -> None:
-    with Stage(hub("hub=20"), fence=Fence("PING", ("PONG",))) as stage:
+    with Stage(hub("hub=200"), fence=Fence("PING", ("PONG",)), settle=0.4) as stage:
         ann, bob = stage.clients("ann", "bob")
         for client in (ann, bob):
             client.send(f"LOGIN {client.name}")
@@ -148,8 +150,30 @@ def test_the_report_shows_the_fence_line_that_a_server_hung_up_on() -> None:
     )
     text = plain(report(verdict))
     assert verdict.failures[0].kind is FailureKind.LOST_CONNECTION
-    assert "  harness   sent the fence line `PING` to ann, which was not answered" in text
+    assert "  harness   sent the fence line `PING` as ann, which was not answered" in text
     assert "`fence-after: …`, `unfenced: ann` or `fence: none`" in text
+
+
+def test_the_report_shows_a_fence_line_that_reaches_another_client() -> None:
+    program = (
+        "import socketserver, sys\n"
+        "clients = []\n"
+        "class H(socketserver.StreamRequestHandler):\n"
+        "    def handle(self):\n"
+        "        clients.append(self.wfile)\n"
+        "        for line in self.rfile:\n"
+        "            for other in clients:\n"
+        "                other.write(line if other is self.wfile else b'heard ' + line)\n"
+        "socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
+    )
+    verdict = play(
+        parse("fence: PING ${token} -> PING ${token}\n\nann> a\nann< a\nbob> b\nbob< b\nann< heard b\n"),
+        Command([sys.executable, "-S", "-c", program, "{port}"]),
+    )
+    assert verdict.outcome is Outcome.FAILED
+    assert re.search(
+        r"  harness   sent the fence line `PING f\d+` as bob, which was answered", plain(report(verdict))
+    )
 
 
 def test_a_client_can_be_left_out_of_the_fence() -> None:
@@ -164,6 +188,38 @@ def test_fence_none_wins_over_the_option() -> None:
     verdict = play(script, hub(), PlayOptions(FenceLine("NOSUCH", ("PONG",))))
     assert verdict.passed
     assert verdict.grade is Grade.SETTLED
+
+
+@pytest.mark.parametrize(
+    ("header", "steps", "message"),
+    [
+        ("fence-after: LOGN", "ann> LOGIN ann", "no client sends a line that begins with 'LOGN'"),
+        ("unfenced: bbo", "bob> LOGIN bob", "no client is called bbo"),
+        ("unfenced: bob bob", "bob> LOGIN bob", "bob twice"),
+        ("settle: 0s", "bob> LOGIN bob", "no time at all"),
+    ],
+)
+def test_a_header_that_cannot_be_meant_is_an_error(header: str, steps: str, message: str) -> None:
+    with pytest.raises(ScriptError, match=message):
+        check(parse(f"{header}\n\n{steps}\n"))
+
+
+def test_a_fence_line_can_begin_after_a_line_with_captures_or_in_parts() -> None:
+    header = "fence: PING -> PONG\nfence-after: LOGIN\n\n"
+    steps = "ann>> LOG\nann>> IN ann\\n\nann< OK\n\ndefine X enters:\n    X>~ LOGIN ${X}\n    X< OK\n\nbob enters\n"
+    verdict, text = played(steps, header=header)
+    assert verdict.passed, text
+    last = verdict.turns[-1].fence_lines
+    assert {one.client for one in last} == {"ann", "bob"}
+
+
+def test_a_server_that_goes_on_running_is_played_again_once_the_clients_have_left() -> None:
+    steps = LOGINS + "ann> MSG one\nbob< MSG ann one\nbob> MSG two\nann< MSG bob two\n"
+    with Stage(hub("hub=200")) as stage:
+        host, port = stage.address(None)
+        verdict = play(parse(PATIENT + steps), Address(host, port))
+    assert verdict.passed, plain(report(verdict))
+    assert verdict.overtaken is not None
 
 
 # --- lines that look like answers ---------------------------------------------------------------------------
@@ -217,6 +273,27 @@ def test_a_missing_lookalike_is_missed() -> None:
     verdict, text = played("ann> LOGIN ann\nann< OK\nann< PONG\n")
     assert verdict.outcome is Outcome.FAILED, text
     assert (verdict.failures[0].kind, verdict.failures[0].line) == (FailureKind.MISSING, 6)
+
+
+# --- servers that end while something is awaited -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fence", ["fence: PING -> PONG\n", ""])
+def test_a_server_that_dies_while_a_line_is_awaited_is_a_failure_with_its_exit_status(fence: str) -> None:
+    steps = "ann> LOGIN ann\nann< OK\nann> DIE 150\nann< never\n"
+    for _ in range(3):
+        verdict, text = played(steps, header=f"{fence}within: 5s\n\n")
+        assert verdict.outcome is Outcome.FAILED, text
+        assert verdict.failures[0].kind is FailureKind.SERVER_DIED
+        assert "exited with status 7" in text
+
+
+def test_a_fence_line_that_is_no_longer_answered_is_a_failure_wherever_it_is_noticed() -> None:
+    steps = LOGINS + "ann> MUTE\nbob receives nothing\n"
+    verdict, text = played(steps, header="fence: PING -> PONG\nwithin: 300ms\n\n")
+    assert verdict.outcome is Outcome.FAILED, text
+    assert verdict.failures[0].kind is FailureKind.UNANSWERED
+    assert verdict.failures[0].line == 8
 
 
 # --- exceptions of a server in this process -----------------------------------------------------------------
@@ -287,6 +364,17 @@ def test_a_server_elsewhere_cannot_be_expected_to_raise() -> None:
     verdict, text = played("ann> LOGIN ann\nann< OK\nthe server raises ValueError\n")
     assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "does not show what its code raises" in text
+
+
+def test_a_server_that_raises_when_it_is_stopped_is_a_target_error() -> None:
+    class Unstoppable(Raising):
+        def stop(self, timeout: float | None = None) -> None:
+            super().stop(timeout)
+            self.fail()
+
+    verdict = play(parse("ann> hi\nann< OK\n"), InProcess(lambda _spec: Unstoppable()))
+    assert verdict.outcome is Outcome.TARGET_ERROR
+    assert "does not stop: ValueError('a mistake of the server')" in verdict.reason
 
 
 def test_a_conversation_in_python_fails_with_the_exception() -> None:

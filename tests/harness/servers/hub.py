@@ -4,12 +4,14 @@
 - `writers=MS`: each client has a queue and a thread that writes to it that late; PING is answered at once.
 - `departures=MS`: the others hear of a departure that many milliseconds later.
 - `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
+- `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
 - `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import socket
 import sys
@@ -71,6 +73,12 @@ class Hub:
                     sock.sendall(b"ERR username-taken\n" if taken else b"OK\n")
                 elif not name and "strict" in self.options:
                     break
+                elif verb == "DIE":
+                    threading.Timer(float(rest) / 1000, os._exit, (7,)).start()
+                elif verb == "MUTE":
+                    self.options["mute"] = ""
+                elif verb == "PING" and "mute" in self.options:
+                    pass
                 elif verb == "PING":
                     sock.sendall(f"PONG {rest}".rstrip().encode() + b"\n")
                 elif verb == "MSG":
@@ -128,7 +136,7 @@ class Tasks:
     async def drain(self, own: asyncio.Queue[str], writer: asyncio.StreamWriter) -> None:
         while True:
             text = await own.get()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
             writer.write(text.encode() + b"\n")
 
 
