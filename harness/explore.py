@@ -21,7 +21,7 @@ from harness.language.renderer import render
 from harness.language.script import check, load
 from harness.language.steps import (
     EXPECTATION_STEPS,
-    REPEATABLE,
+    RULES,
     SENDING,
     SETTINGS,
     ActionStep,
@@ -226,8 +226,8 @@ def _expanded(script: Script) -> tuple[_Turn, ...]:
 
 def _script_of(turns: Iterable[_Turn], like: Script) -> Script:
     """A script of these turns with the settings of another, parsed so that its steps have lines."""
-    settings: list[Any] = [like.setting(kind) for kind in SETTINGS if kind not in REPEATABLE]
-    settings += [setting for kind in REPEATABLE for setting, _ in like.settings(kind)]
+    settings: list[Any] = [like.setting(kind) for kind in SETTINGS if kind not in RULES]
+    settings += [rule for rule, _ in like.rules()]
     header = tuple(setting for setting in settings if setting is not None)
     body = tuple(step for turn in turns for step in (*turn.actions, *turn.expectations))
     return parse(render(Script(header, body)), like.file)

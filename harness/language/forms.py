@@ -487,6 +487,31 @@ def _read_ignore(value: str) -> steps.Ignore:
     return steps.Ignore(pattern)
 
 
+_ANSWERED_BY = " -> "
+
+
+def _read_reply(value: str) -> steps.Reply:
+    line, arrow, answer = value.partition(_ANSWERED_BY)
+    if not (arrow and line and answer):
+        raise LineError(0, "a line without its answer", "reply: PING ${t} -> PONG ${t}")
+    pattern = parse_pattern(line)
+    with columns_from(len(line) + len(arrow)):
+        said = _pattern(_SENT, sent=True).read(answer)
+        known = {capture.name for capture in pattern.captures}
+        for capture in said.captures:
+            if capture.name not in known:
+                raise LineError(
+                    answer.index("${" + capture.name),
+                    f"${{{capture.name}}} is not in the line that is answered",
+                    f"reply: PING ${{{capture.name}}} -> PONG ${{{capture.name}}}",
+                )
+    return steps.Reply(pattern, said)
+
+
+def _write_reply(reply: steps.Reply) -> str:
+    return f"{render_pattern(reply.pattern)}{_ANSWERED_BY}{render_pattern(reply.answer)}"
+
+
 _NO_FENCE = "none"
 _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
     "title": (steps.Title, steps.Title, lambda title: title.text),
@@ -499,9 +524,10 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     "within": _time_setting(steps.Within),
     "settle": _time_setting(steps.Settle),
     "start": _time_setting(steps.Start),
+    "reply": (steps.Reply, _read_reply, _write_reply),
     "ignore": (steps.Ignore, _read_ignore, lambda ignore: render_pattern(ignore.pattern)),
 }
-_FOR_A_CLIENT = ("ignore",)
+_FOR_A_CLIENT = ("ignore", "reply")
 HEADER_LINE = re.compile(rf"(?:[a-z][a-z_-]*|(?:{'|'.join(_FOR_A_CLIENT)}) \S+):(?!$)")
 """The beginning of a `key: value` line; some settings can be for one client: `ignore alice: …`."""
 _HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}

@@ -11,7 +11,7 @@ from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
     RECEIVING,
     RECEIVING_ONE,
-    REPEATABLE,
+    RULES,
     SENDING,
     AnyOrder,
     Blank,
@@ -114,7 +114,7 @@ class _Parser:
             expected = "a blank line, which ends the header, or `key: value`"
             self._fail(line, 0, "a step right below the header", expected)
         setting: Setting = self._read(line, header_line)
-        if type(setting) in seen and not isinstance(setting, REPEATABLE):
+        if type(setting) in seen and not isinstance(setting, RULES):
             self._fail(line, 0, f"already set in line {seen[type(setting)]}", "each header once")
         seen[type(setting)] = line.number
         return setting

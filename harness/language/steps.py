@@ -150,6 +150,15 @@ class Ignore(_InFile):
     client: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reply(_InFile):
+    """Lines that this client, or each, answers by itself; the script need not expect them. There can be any number of these."""
+
+    pattern: Pattern
+    answer: Pattern
+    client: str | None = None
+
+
 # --- actions ------------------------------------------------------------------------------------------------
 
 
@@ -385,11 +394,35 @@ FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
 EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder, *WAYS)
 
-SETTINGS = (Title, Server, Needs, FenceLine, FenceAfter, Unfenced, LineEnd, Within, Settle, Start, Ignore)
-REPEATABLE = (Ignore,)
+SETTINGS = (
+    Title,
+    Server,
+    Needs,
+    FenceLine,
+    FenceAfter,
+    Unfenced,
+    LineEnd,
+    Within,
+    Settle,
+    Start,
+    Ignore,
+    Reply,
+)
+RULES = (Ignore, Reply)
 
 Setting = (
-    Title | Server | Needs | FenceLine | FenceAfter | Unfenced | LineEnd | Within | Settle | Start | Ignore
+    Title
+    | Server
+    | Needs
+    | FenceLine
+    | FenceAfter
+    | Unfenced
+    | LineEnd
+    | Within
+    | Settle
+    | Start
+    | Ignore
+    | Reply
 )
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
@@ -417,6 +450,7 @@ AnySetting = TypeVar(
     Settle,
     Start,
     Ignore,
+    Reply,
 )
 
 
@@ -456,11 +490,12 @@ class Script:
                 return found
         return None
 
-    def settings(self, kind: type[AnySetting]) -> Iterator[tuple[AnySetting, Script]]:
-        """Every setting of this kind, of this script and then of those that it includes, with the script that has it."""
-        yield from ((item, self) for item in self.header if isinstance(item, kind))
+    def rules(self) -> Iterator[tuple[Ignore | Reply, Script]]:
+        """The rules for lines that need not be expected, of this script and then of those that it includes, each with the
+        script that has it."""
+        yield from ((item, self) for item in self.header if isinstance(item, RULES))
         for included in self.included():
-            yield from included.settings(kind)
+            yield from included.rules()
 
     def included(self) -> Iterator[Script]:
         for item in self.body:

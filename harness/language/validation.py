@@ -39,7 +39,6 @@ from harness.language.steps import (
     ExpectationStep,
     FenceAfter,
     FenceLine,
-    Ignore,
     Item,
     Or,
     Raises,
@@ -115,7 +114,7 @@ def validate(expansion: Expansion) -> Plan:
     plan = Plan(expansion.script, tuple(turns), tuple(checker.clients))
     _check_unfenced(plan)
     _check_fence_after(plan)
-    _check_ignored(plan)
+    _check_rules(plan)
     check_fence(plan, plan.script.setting(FenceLine))
     return plan
 
@@ -153,7 +152,7 @@ def check_fence(plan: Plan, fence: FenceLine | None) -> None:
     unfenced = plan.script.setting(Unfenced)
     exempt = unfenced.clients if unfenced else ()
     for answer in fence.answers if fence else ():
-        _check_ignored_answer(plan, answer)
+        _check_taken_answer(plan, answer)
     swallowing = [answer for answer in fence.answers if _may_be_anything(answer)] if fence else []
     for located in (one for turn in plan.turns for one in turn.expectations if swallowing):
         for step, client in received_in(located.step):
@@ -166,17 +165,17 @@ def check_fence(plan: Plan, fence: FenceLine | None) -> None:
                     )
 
 
-def _check_ignored_answer(plan: Plan, answer: str) -> None:
-    """An answer that is ignored would be awaited in vain."""
+def _check_taken_answer(plan: Plan, answer: str) -> None:
+    """An answer that a rule takes would be awaited in vain."""
     wildcards = answer.replace(TOKEN, WILDCARD)
-    for ignore, home in plan.script.settings(Ignore):
+    for rule, home in plan.script.rules():
         if WILDCARD in wildcards:
-            taken = could_match(ignore.pattern, wildcards)
+            taken = could_match(rule.pattern, wildcards)
         else:
-            taken = match(ignore.pattern, unescape(answer).decode("utf-8", "surrogateescape"), {}) is not None
+            taken = match(rule.pattern, unescape(answer).decode("utf-8", "surrogateescape"), {}) is not None
         if taken:
             raise header_problem(
-                home, ignore, f"this would also ignore the fence answer `{answer}`", "a narrower pattern"
+                home, rule, f"this would also take the fence answer `{answer}`", "a narrower pattern"
             )
 
 
@@ -261,22 +260,22 @@ def _check_unfenced(plan: Plan) -> None:
             raise header_problem(script, unfenced, f"no client is called {name}", known, name)
 
 
-def _check_ignored(plan: Plan) -> None:
+def _check_rules(plan: Plan) -> None:
     """Reject rules of this script for clients that it does not have, and literal lines that a rule would take."""
     script = plan.script
-    for ignore, home in script.settings(Ignore):
-        if home is script and plan.clients and ignore.client not in (None, *plan.clients):
-            name = str(ignore.client)
-            raise header_problem(script, ignore, f"no client is called {name}", ", ".join(plan.clients), name)
+    for rule, home in script.rules():
+        if home is script and plan.clients and rule.client not in (None, *plan.clients):
+            name = str(rule.client)
+            raise header_problem(script, rule, f"no client is called {name}", ", ".join(plan.clients), name)
         for located in (one for turn in plan.turns for one in turn.expectations):
             for step, client in received_in(located.step):
                 if (
                     isinstance(step, Receive)
-                    and ignore.client in (None, client)
-                    and match(ignore.pattern, step.text, {}) is not None
+                    and rule.client in (None, client)
+                    and match(rule.pattern, step.text, {}) is not None
                 ):
                     raise located.problem(
-                        f"`{write_line(ignore)}` ({home.file}:{ignore.line}) would take this line",
+                        f"`{write_line(rule)}` ({home.file}:{rule.line}) would take this line",
                         "a narrower pattern there, or no such line here",
                         step=step,
                     )

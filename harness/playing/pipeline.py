@@ -21,7 +21,6 @@ from harness.language.steps import (
     Eol,
     FenceAfter,
     FenceLine,
-    Ignore,
     LineEnd,
     Needs,
     Script,
@@ -175,14 +174,12 @@ class _StageSettings:
     eol: Eol = Eol.LF
     within_s: float = WITHIN_S
     settle_s: float = SETTLE_S
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[tuple[Rule, str], ...] = ()
 
     @classmethod
     def of_script(cls, script: Script, play_options: PlayOptions) -> _StageSettings:
         spec = ServerSpec(start_s=play_options.start_s)
-        rules = tuple(
-            Rule(one.pattern, one.client, home.file, one.line) for one, home in script.settings(Ignore)
-        )
+        rules = tuple((rule, home.file) for rule, home in script.rules())
         settings = cls(spec, within_s=play_options.within_s, settle_s=play_options.settle_s, rules=rules)
         found: list[Setting | None] = [
             script.setting(Server),

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.language.expansion import CallSite
-from harness.language.steps import Ending, ReceivePattern, ReceiveUntil, Script
+from harness.language.steps import Ending, Ignore, ReceivePattern, ReceiveUntil, Reply, Script
 from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
 from harness.stage.connection import End
@@ -54,6 +54,7 @@ class Tolerated(enum.Enum):
     """What a script lets a server do in more than one way: one of them, and several."""
 
     IGNORED = "line ignored", "lines ignored"
+    REPLIED = "line replied to", "lines replied to"
     ABSENT = "optional line absent", "optional lines absent"
     ANY = "line of any text", "lines of any text"
     CHOSEN = "choice between several ways", "choices between several ways"
@@ -163,7 +164,7 @@ class TurnReport:
     choices: int = 0
     """How often the script has several ways for it to go."""
     taken: tuple[TakenLine, ...] = ()
-    """The lines that no expectation was compared with, because the script ignores them."""
+    """The lines that no expectation was compared with, because a rule of the script took them."""
 
     @property
     def as_expected(self) -> bool:
@@ -265,7 +266,8 @@ class Verdict:
         found: Counter[Tolerated] = Counter()
         for turn in self.turns:
             entries = [entry for one in turn.client_turns for entry in one.entries]
-            found[Tolerated.IGNORED] += len(turn.taken)
+            found[Tolerated.IGNORED] += sum(isinstance(one.rule, Ignore) for one in turn.taken)
+            found[Tolerated.REPLIED] += sum(isinstance(one.rule, Reply) for one in turn.taken)
             found[Tolerated.ABSENT] += sum(entry.absent for entry in entries)
             found[Tolerated.ANY] += sum(entry.passed_over for entry in entries)
             found[Tolerated.CHOSEN] += turn.choices

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from harness.language.forms import write_line
-from harness.language.steps import Ignore, Receive
+from harness.language.steps import Receive
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import Failure, FailureKind, Overtaken, TurnReport, Verdict
 from harness.report.lanes import END_WORDS
@@ -116,13 +116,12 @@ def _sent_to_another(failure: Failure, turn: TurnReport, verdict: Verdict) -> It
                     yield f"{failure.client}'s line went to {other.client}"
 
 
-def _ignored(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+def _taken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     if failure.expected is None or failure.kind not in _MISSING:
         return
     for one in turn.taken:
         if one.client == failure.client and _matches(failure.expected, one.data, turn, verdict):
-            rule = write_line(Ignore(one.rule.pattern, one.rule.client))
-            yield f"such a line came, but `{rule}` ({one.rule.file}:{one.rule.line}) takes it"
+            yield f"such a line came, but `{write_line(one.rule)}` ({one.file}:{one.rule.line}) takes it"
             return
 
 
@@ -239,7 +238,7 @@ _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _encoding,
     _looks_alike,
     _sent_to_another,
-    _ignored,
+    _taken,
     _late,
     _duplicate,
     _echo,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
-from harness.language.steps import Receive, ReceiveBytes, ReceivePattern, ReceiveUntil
+from harness.language.steps import Ignore, Receive, ReceiveBytes, ReceivePattern, ReceiveUntil, Reply
 from harness.playing.comparison import Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import hints
@@ -116,7 +116,7 @@ def _what_failed(verdict: Verdict, columns: int | None) -> Iterator[Line]:
     if verdict.script.title:
         yield [Span(f"  {verdict.script.title}", Tone.DIM)]
     yield from details(first, verdict, columns)
-    yield from _ignored(first, verdict)
+    yield from _taken(first, verdict)
     yield from _fence_lines(first, verdict)
     for other in others[:ALSO_SHOWN]:
         yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
@@ -149,13 +149,19 @@ def server_output(verdict: Verdict) -> Iterator[Line]:
             yield [Span("  | ", Tone.DIM), Span("".join(c if c.isprintable() else "\ufffd" for c in line))]
 
 
-def _ignored(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """The lines that this client got in the failed turn and that the script ignores: one of them can be the missing one."""
+def _taken(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """The lines that rules took from this client in the failed turn: one of them can be the missing one."""
     turn = _turn_of(failure, verdict)
     mine = [one for one in turn.taken if one.client == failure.client] if turn else []
-    if mine:
-        last = received_text(mine[-1].data, verdict.eol).removeprefix("< ")
-        yield pair("ignored", f"{count(len(mine), 'line')}, the last of them `{last}`", Tone.DIM)
+    for label, kind in (("ignored", Ignore), ("replied", Reply)):
+        lines = [one for one in mine if isinstance(one.rule, kind)]
+        if lines:
+            last = received_text(lines[-1].data, verdict.eol).removeprefix("< ")
+            answer = (
+                received_text(lines[-1].answer, verdict.eol).removeprefix("< ") if lines[-1].answer else ""
+            )
+            by = f", by `{answer}`" if answer else ""
+            yield pair(label, f"{count(len(lines), 'line')}, the last of them `{last}`{by}", Tone.DIM)
 
 
 def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:

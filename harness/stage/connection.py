@@ -14,7 +14,6 @@ import errno
 import socket
 import struct
 from bisect import bisect_right
-from collections.abc import Callable
 from typing import Any
 
 from harness.stage.event_loop import EventLoop, Reader
@@ -29,6 +28,7 @@ from harness.stage.kernel import (
     unacknowledged,
     unread,
 )
+from harness.stage.rules import Sift
 
 _CHUNK_BYTES = 65536
 _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the loop from running
@@ -55,14 +55,16 @@ class SocketTimeout(Exception):
 
 class Inbox(bytearray):
     """Data that one client has received and not yet claimed, in order, without the answers to fence lines and without the
-    lines that `takes` takes."""
+    lines that a rule takes."""
 
-    def __init__(self, takes: Callable[[bytes], bool] | None = None) -> None:
+    def __init__(self, sift: Sift | None = None) -> None:
         super().__init__()
         self.arrivals: list[tuple[float, int]] = []
         """Pairs of stage time and the offset, counted over everything ever received, that arrived then."""
         self._claimed = 0
-        self._takes = takes
+        self._rules = sift
+        self.replies = bytearray()
+        """What rules have answered and has not been sent."""
         self._sifted = 0
         """How many of its bytes are known to remain."""
         self._continues = False
@@ -77,18 +79,21 @@ class Inbox(bytearray):
         self._sift()
 
     def sift_again(self) -> None:
-        """Let `takes` take lines of everything that is here: it was changed from outside."""
-        self._sifted = 0
+        """Apply the rules to everything that is here, which was changed from outside; nothing more is answered."""
+        self._sifted, answered = 0, len(self.replies)
         self._sift()
+        del self.replies[answered:]
 
     def _sift(self) -> None:
-        if self._takes is None:
+        if self._rules is None:
             return
         while (end := self.find(b"\n", self._sifted) + 1) > 0:
             start = self._sifted
             whole = start > 0 or not self._continues
             self._sifted = end
-            if whole and self._takes(bytes(self[start:end])):
+            answer = self._rules(bytes(self[start:end])) if whole else None
+            if answer is not None:
+                self.replies += answer
                 self.discard(start, end - start)
 
     def take(self, size: int) -> bytes:
@@ -104,6 +109,7 @@ class Inbox(bytearray):
     def begin_anew(self) -> None:
         """What comes from here on comes on another connection, so it continues no line of the one before."""
         self._continues = bool(self) and self._continues
+        self.replies.clear()
 
     def discard(self, start: int, size: int) -> None:
         """Remove the answer to a fence line, or a line that is not to be kept."""
@@ -158,6 +164,9 @@ class Connection:
         self._sent_bytes = 0
         self._introduction = introduction
         self._line_so_far = b""
+        self.replied_bytes = 0
+        """How much rules have made this client send."""
+        self._writing = False
         self._reset = False
         loop.register(self)
 
@@ -199,26 +208,53 @@ class Connection:
         self._reader.start(self._on_readable)
 
     def write(self, data: bytes) -> None:
-        """Send all of it. If the connection is lost meanwhile, `end` says so."""
+        """Send all of it, after the replies that wait. If the connection is lost meanwhile, `end` says so."""
+        if self._replies_wait:
+            data = self._take_replies() + data
         view = memoryview(data)
-        while view and self.writes:
-            view = view[self._send(view) :]
+        self._writing = True
+        try:
+            while view and self.writes:
+                view = view[self._send(view) :]
+        finally:
+            self._writing = False
 
     def say(self, data: bytes) -> None:
         """Send what the client itself says; a fence also writes, and that is not its words."""
         if data:
-            self.mid_line = not data.endswith(b"\n")
             if not self.introduced:
                 *lines, rest = (self._line_so_far + data).split(b"\n")
                 self.introduced = any(line.startswith(self._introduction) for line in lines)
                 self._line_so_far = rest[: len(self._introduction)]
             self.write(data)
+            self.mid_line = not data.endswith(b"\n")
+            self._reply()
 
-    def _send(self, view: memoryview) -> int:
+    @property
+    def _replies_wait(self) -> bool:
+        """Whether something can be answered now: not in the middle of a line."""
+        return bool(self.inbox.replies) and not self.mid_line
+
+    def _take_replies(self) -> bytes:
+        replies = bytes(self.inbox.replies)
+        self.inbox.replies.clear()
+        self.replied_bytes += len(replies)
+        return replies
+
+    def _reply(self) -> None:
+        """Send the replies that wait, as far as that is possible without waiting; the rest precedes what is sent next."""
+        if self._replies_wait and self.writes and not self._writing:
+            replies = self._take_replies()
+            sent = self._send(memoryview(replies), patient=False)
+            self.replied_bytes -= len(replies) - sent
+            self.inbox.replies[:0] = replies[sent:]
+
+    def _send(self, view: memoryview, patient: bool = True) -> int:
         try:
             sent = int(self._socket.send(view))
         except BlockingIOError:
-            self._wait_until_writable()
+            if patient:
+                self._wait_until_writable()
         except (BrokenPipeError, ConnectionResetError) as gone:
             self.writes = False
             # The kernel reports a reset once: reading would then find an orderly end.
@@ -343,6 +379,7 @@ class Connection:
                 self._finish(End.RESET if self._reset else End.CLOSED)
                 return
             self.inbox.receive(data, self._loop.now())
+            self._reply()
             self._loop.wake()
             self._acknowledge_at_once()
 

@@ -44,7 +44,7 @@ class Stage:
     """A context manager: the server runs inside, and everything has ended on leaving.
 
     `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing must come before
-    a server counts as quiet, where time is real. `rules` say which lines the clients ignore.
+    a server counts as quiet, where time is real. `rules`, each with its file, say which lines the clients ignore or answer.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Stage:
         eol: bytes = b"\n",
         within: float = 5.0,
         settle: float = SETTLE_S,
-        rules: Iterable[Rule] = (),
+        rules: Iterable[tuple[Rule, str]] = (),
     ) -> None:
         self.eol = eol
         self.within_s = within

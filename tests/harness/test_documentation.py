@@ -51,6 +51,7 @@ def without_times(text: str) -> str:
 
 TOLERANT = {
     "carol.chat": "what carol hears does not matter",
+    "parrot.chat": "bob is a parrot",
     "any.chat": "one suite for servers that greet or echo",
 }
 FIRST = ("title: everyone else", "alice> LOGIN alice")

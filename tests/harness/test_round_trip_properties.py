@@ -43,6 +43,7 @@ from harness.language.steps import (
     ReceivesNothing,
     ReceiveUntil,
     Repeat,
+    Reply,
     Script,
     Send,
     SendBytes,
@@ -84,6 +85,10 @@ unbinding = st.lists(literals | captures.map(lambda one: replace(one, name="_"))
 rule_patterns = unbinding.map(lambda parts: Pattern(tuple(parts))).filter(
     lambda pattern: (text := patterns_module.render_pattern(pattern)) and is_literal(text) and text[0] != " "
 )
+replied_patterns = rule_patterns.filter(
+    lambda pattern: " -> " not in patterns_module.render_pattern(pattern)
+).map(lambda pattern: Pattern((*pattern.parts, Capture("known"))))
+replies = known_patterns.filter(lambda pattern: pattern.parts)
 microseconds = st.integers(0, 10_000_000_000)
 
 receives = (
@@ -165,6 +170,7 @@ settings = st.tuples(
     st.builds(Unfenced, st.lists(names, min_size=1, unique=True).map(tuple)),
     st.just(FenceLine()),
     st.builds(Ignore, rule_patterns, st.none() | names),
+    st.builds(Reply, replied_patterns, replies, st.none() | names),
 )
 headers = settings.flatmap(lambda chosen: st.lists(st.sampled_from(chosen), unique_by=type, max_size=9)).map(
     tuple

@@ -15,6 +15,7 @@ from harness.report import html, junit
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
 from harness.stage.connection import Inbox
+from harness.stage.stage import Stage
 from harness.update import update
 from tests.harness.servers.puppet import serve
 
@@ -84,7 +85,7 @@ def test_a_pattern_takes_whole_lines_only():
 
 
 def test_the_rest_of_a_line_is_not_taken_for_a_line():
-    inbox = Inbox(lambda line: line == b"rest\n")
+    inbox = Inbox(lambda line: b"" if line == b"rest\n" else None)
     inbox.receive(b"the ", 0.0)
     assert inbox.take(4) == b"the "
     inbox.receive(b"rest\nrest\nmore\n", 1.0)
@@ -97,7 +98,7 @@ def test_the_rest_of_a_line_is_not_taken_for_a_line():
 
 
 def test_arrivals_do_not_grow_with_what_is_ignored():
-    inbox = Inbox(lambda line: True)
+    inbox = Inbox(lambda line: b"")
     for number in range(100):
         inbox.receive(b"x\n", float(number))
     assert len(inbox.arrivals) == 1
@@ -108,10 +109,6 @@ def test_lines_without_end_that_are_ignored_keep_no_fence_from_holding():
     verdict, text = played(steps, "ignore: TICK ${_:int}\n", ELSEWHERE)
     assert verdict.passed, text
     assert "lines ignored" in text
-    verdict, text = played(
-        steps, "ignore: TICK ${_:int}\nfence: PING -> PONG\nfence-after: PING\n", ELSEWHERE
-    )
-    assert verdict.passed, text
     fenced = "ignore: TICK ${_:int}\nfence: PING -> PONG\n"
     verdict, text = played(steps, fenced, ELSEWHERE)
     assert (verdict.passed, verdict.grade) == (True, Grade.ANSWERED), text
@@ -150,11 +147,11 @@ def test_an_audit_counts_what_is_ignored_and_sees_it_as_the_script_does():
         ("ignore: O${_}\n\na> x\na< OK\n", "s.chat:4:1: `ignore: O${_}` (s.chat:1) would take this line"),
         (
             "fence: PING -> PONG\nignore: P${_}\n\na> x\n",
-            "s.chat:2:1: this would also ignore the fence answer",
+            "s.chat:2:1: this would also take the fence answer",
         ),
         (
             "fence: P ${token} -> Q ${token}\nignore: Q ${_:int}\n\na> x\n",
-            "s.chat:2:1: this would also ignore",
+            "s.chat:2:1: this would also take",
         ),
     ],
 )
@@ -325,3 +322,99 @@ def test_words_of_tolerance_are_names_and_literals_elsewhere() -> None:
     text = "optional> x\noptional< y\neither> either: x\nor> x\nor< or:\n"
     assert render(parse(text)) == text
     assert check(parse(f"define X either:\n    X> a\n{text}".replace("either:", "eithers:"))).clients
+
+
+# --- replies ------------------------------------------------------------------------------------------------
+
+PONGS = "reply: PING ${t} -> PONG ${t}\n"
+LOG = "log> NAME log\n"
+
+
+@pytest.mark.parametrize("target", [HERE, ELSEWHERE], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("fence", ["", "fence: PING -> PONG\n"], ids=["quiet", "fenced"])
+def test_a_client_answers_by_itself_and_what_it_causes_belongs_to_the_turn(
+    target: InProcess | Command, fence: str
+) -> None:
+    steps = f"{LOG}ann> bob: PING 7 | hello | PING x y\nbob< hello\nlog< PONG 7\nlog< PONG x y\n"
+    text = passed(steps, PONGS + fence, target)
+    assert text.startswith("passed <script>, 2 lines replied to")
+
+
+def test_one_client_can_answer_what_another_must_not_receive() -> None:
+    header = "reply bob: PING ${t} -> PONG ${t}\nignore bob: PING ${_}\n"
+    assert passed(f"{LOG}ann> bob: PING 7\nlog< PONG 7\n", header) == "passed <script>, 1 line replied to"
+    text = failed(f"{LOG}ann> bob: PING 7\nann> ann: PING 8\nlog< PONG 7\n", header)
+    assert "ann received something unexpected" in text
+
+
+def test_a_reply_waits_until_the_line_that_the_client_is_sending_has_ended() -> None:
+    steps = f"{LOG}bob>> log: half\nann> bob: PING 7\nlog receives nothing\n"
+    steps += "bob>> \\x20a line\\n\nlog< half a line\nlog< PONG 7\n"
+    assert passed(steps, PONGS).endswith(", 1 line replied to")
+    assert "log did not receive" in failed(f"{LOG}bob half-closes\nann> bob: PING 7\nlog< PONG 7\n", PONGS)
+
+
+def test_replies_that_the_server_does_not_take_wait_and_keep_their_order() -> None:
+    class Full:
+        """A socket whose buffer takes four bytes at a time, and then none until it is read."""
+
+        def __init__(self) -> None:
+            self.taken, self.room = b"", 4
+
+        def send(self, view: memoryview) -> int:
+            if not self.room:
+                raise BlockingIOError
+            sent, self.room = min(len(view), self.room), 0
+            self.taken += bytes(view[:sent])
+            return sent
+
+    with Stage(HERE) as stage:
+        (ann,) = stage.clients("ann")
+        connection, full = ann.connection, Full()
+        connection.inbox.replies += b"PONG 1\n"
+        connection.writes, connection._socket = True, full
+        connection._reply()
+        assert full.taken == b"PONG"
+        connection._wait_until_writable = lambda: setattr(full, "room", 4)  # type: ignore[method-assign]
+        connection.say(b"MSG hi\n")
+        assert full.taken == b"PONG 1\nMSG hi\n"
+        connection._socket = None
+
+
+def test_replies_without_end_fail_the_turn() -> None:
+    header = "reply: PONG -> PING\nwithin: 500ms\n"
+    for target in (HERE, ELSEWHERE):
+        assert "never became idle" in failed("ann> PING\n", header, target)
+
+
+def test_an_audit_answers_no_line_that_only_it_has_made() -> None:
+    text = audited(f"{LOG}ann> bob: PING 7 | hi\nbob< hi\nlog< PONG 7\nann> ann: x\nann< x\n", PONGS)
+    assert "notice it: 1 line replied to" in text
+
+
+def test_a_missing_line_that_was_replied_to_is_named() -> None:
+    text = failed(f"{LOG}ann> bob: PING 7\nbob<~ PING ${{n}}\nlog< PONG 7\n", PONGS)
+    assert "replied   1 line, the last of them `PING 7`, by `PONG 7`" in text
+    assert "such a line came, but `reply: PING ${t} -> PONG ${t}` (<script>:1) takes it" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("reply: PING\n\na> x\n", "s.chat:1:8: a line without its answer"),
+        ("reply: PING -> PONG ${t}\n\na> x\n", "s.chat:1:21: ${t} is not in the line that is answered"),
+        ("reply: PING ${_} -> PONG ${_}\n\na> x\n", "s.chat:1:26: what is sent must be known"),
+        ("reply: PING ${t} -> PONG $t\n\na> x\n", "s.chat:1:26: a lone $"),
+        ("reply bob: A -> B\n\na> x\n", "s.chat:1:7: no client is called bob"),
+        (
+            "reply: O${x} -> B\n\na> x\na< OK\n",
+            "s.chat:4:1: `reply: O${x} -> B` (s.chat:1) would take this line",
+        ),
+        (
+            "fence: A -> PONG 1\nreply: PONG ${t} -> B\n\na> x\n",
+            "s.chat:2:1: this would also take the fence answer",
+        ),
+    ],
+)
+def test_a_reply_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
+    assert problem(text).startswith(wrong)
