@@ -43,7 +43,7 @@ from harness.report.lanes import ending_text, received_text
 from harness.report.text import headline
 from harness.stage.target import Target
 
-_NAME = re.compile(r"[^ <]*")
+_NAME = re.compile(r"one of [^<]*|[^ <]*")
 
 
 class UpdateRefused(Exception):

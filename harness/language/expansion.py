@@ -37,6 +37,7 @@ from harness.language.steps import (
     Ends,
     Include,
     Item,
+    OneOf,
     Or,
     Receive,
     ReceivePattern,
@@ -138,13 +139,14 @@ def _check_definition(located: Located[Define], before: tuple[_Definition, ...])
             raise located.problem(f"already defined in {home.file}:{other.line}", "another verb", 7)
     for name in define.parameters:
         for item in _within(define.body):
+            said = item.receive if isinstance(item, OneOf) else item
             # `X> LOGIN X` would send an X: a literal has no special meaning, so this is almost certainly a mistake.
-            if isinstance(item, (Send, Receive)) and re.search(rf"\b{name}\b", item.text):
-                arrow = ">~" if isinstance(item, Send) else "<~"
+            if isinstance(said, (Send, Receive)) and re.search(rf"\b{name}\b", said.text):
+                arrow = ">~" if isinstance(said, Send) else "<~"
                 raise located.problem(
                     f"a literal means {name} itself, not its value",
-                    f"{item.client}{arrow} with ${{{name}}}, or a parameter of another name",
-                    len(write_line(item)) - len(item.text) + item.text.index(name),
+                    f"{said.client}{arrow} with ${{{name}}}, or a parameter of another name",
+                    len(write_line(item)) - len(said.text) + said.text.index(name),
                     item,
                 )
 
@@ -214,6 +216,11 @@ class _Expander:
             case Either(body) | Or(body):
                 ways = [_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))]
                 yield Located(replace(item, body=tuple(ways)), script, scope.via)
+            case OneOf(clients, receive):
+                for at, name in enumerate(clients):
+                    kind = Or if at else Either
+                    way = _bound(replace(receive, client=name), script, scope)
+                    yield Located(kind((way,), line=item.line), script, scope.via)
             case AnyOrder(body, same_for):
                 receives = [
                     _bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))

@@ -124,12 +124,12 @@ def _write_jump(microseconds: int) -> str:
     return ("back " if microseconds < 0 else "") + render_duration(abs(microseconds))
 
 
-def _read_clients(text: str) -> tuple[str, ...]:
+def _read_clients(
+    text: str, why: str = "agreement", example: str = "in any order, the same for b c:"
+) -> tuple[str, ...]:
     names = tuple(text.split())
     if len(set(names)) < 2 or len(set(names)) != len(names):
-        raise LineError(
-            0, "agreement needs at least two different clients", "in any order, the same for b c:"
-        )
+        raise LineError(0, f"{why} needs at least two different clients", example)
     for name in names:
         with columns_from(text.index(name)):
             check_client(name)
@@ -359,10 +359,21 @@ _MESSAGES: dict[str, tuple[type, str, Field]] = {
 }
 _OPTIONAL = "optional "
 _MESSAGE = re.compile(rf"(?P<optional>{_OPTIONAL})?(?P<client>[^\s<>]*)(?P<arrow>>~|>>|>|<~|<<|<)")
+_ONE_OF = re.compile(r"one of (?P<clients>[^<>]+)(?=[<>])")
 _ARROWS = {kind: arrow for arrow, (kind, _, _) in _MESSAGES.items()}
 
 
 def _read_message(text: str, number: int) -> steps.Item | None:
+    several = _ONE_OF.match(text)
+    if several is not None:
+        at = several.end("clients")
+        with columns_from(several.start("clients")):
+            clients = _read_clients(several["clients"], "a choice", "one of b c< text")
+        if text[at] == ">":
+            raise LineError(at, "which client sends is never left open", "one of b c< text")
+        with columns_from(at):
+            receive: Any = _read_message(text[at:], number)
+        return steps.OneOf(clients, receive, line=number)
     found = _MESSAGE.match(text)
     if found is None:
         return None
@@ -560,7 +571,7 @@ VERBS = tuple(
     example.removeprefix("a ") for form in _SENTENCE_FORMS if form.listed for example in form.shown()
 )
 _KNOWN = (
-    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, optional a< text, either:, or:, "
+    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, optional a< text, one of a b< text, either:, or:, "
     + ", ".join(f"a {verb}" for verb in VERBS)
     + ", "
     + ", ".join(example for form in _KEYWORD_FORMS for example in form.shown())
@@ -609,6 +620,8 @@ def write_line(item: steps.Item | steps.Setting) -> str:
             return ""
         case steps.Call(sentence):
             return sentence
+        case steps.OneOf(clients, receive):
+            return f"one of {' '.join(clients)}{_write_message(receive)}"
         case _ if type(item) in _ARROWS:
             return _write_message(item)
         case _ if type(item) in _HEADER_KEYS:

@@ -276,6 +276,14 @@ class ReceiveUntil(_InFile):
 
 
 @dataclass(frozen=True, slots=True)
+class OneOf(_InFile):
+    """Exactly one of these clients receives this, the others do not; the client of the receive is empty."""
+
+    clients: tuple[str, ...]
+    receive: ReceivingOne
+
+
+@dataclass(frozen=True, slots=True)
 class ReceivesNothing(_InFile):
     client: str
 
@@ -434,7 +442,7 @@ ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Eithe
 TogetherItem = Sending | Layout
 AnyOrderItem = ReceivingOne | Layout
 AlternativeItem = Receiving | Layout
-Step = ActionStep | ExpectationStep | Repeat | Call | Layout
+Step = ActionStep | ExpectationStep | OneOf | Repeat | Call | Layout
 Item = Step | Define | Include
 
 AnySetting = TypeVar(

@@ -368,7 +368,9 @@ def _other_ways(failure: Failure) -> Iterator[Line]:
     """What an `either:` would have accepted as well."""
     choice = failure.expected.choice if failure.expected is not None else None
     if choice is not None:
-        yield pair("or", f"one of the {len(choice.ways) - 1} other ways of line {choice.line}", Tone.WARNING)
+        others = len(choice.ways) - 1
+        ways = "the other way" if others == 1 else f"one of the {others} other ways"
+        yield pair("or", f"{ways} of line {choice.line}", Tone.WARNING)
 
 
 def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:

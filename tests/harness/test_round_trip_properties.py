@@ -35,6 +35,7 @@ from harness.language.steps import (
     Include,
     LineEnd,
     Needs,
+    OneOf,
     Or,
     Raises,
     Receive,
@@ -134,6 +135,11 @@ def block(items, needed):
 shared = st.builds(Receive, st.just(""), literals, optional=st.booleans()) | st.builds(
     ReceivePattern, st.just(""), patterns
 )
+one_of = st.builds(
+    OneOf,
+    st.lists(names, min_size=2, max_size=3, unique=True).map(tuple),
+    shared.map(lambda step: replace(step, optional=False)),
+)
 blocks = (
     st.builds(Together, block(sends | comments, sends))
     | st.builds(Either, block(receives | untils | comments, receives))
@@ -142,7 +148,7 @@ blocks = (
     | st.builds(AnyOrder, block(shared | comments, shared), st.just(("b", "c")))
 )
 steps = st.recursive(
-    plain | blocks,
+    plain | one_of | blocks,
     lambda inner: st.builds(
         Repeat,
         st.integers(1, 99),

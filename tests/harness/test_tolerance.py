@@ -418,3 +418,70 @@ def test_a_missing_line_that_was_replied_to_is_named() -> None:
 )
 def test_a_reply_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
     assert problem(text).startswith(wrong)
+
+
+# --- one of several clients ---------------------------------------------------------------------------------
+
+TASKS = "one of ann bob< task 1\none of ann bob<~ task ${n:int}\none of ann bob<< x\\n\n"
+
+
+def test_exactly_one_of_several_clients_receives_a_line() -> None:
+    both = "together:\n    ann> ann: {}\n    bob> bob: {}\n"
+    text = passed(both.format("task 2", "task 1 | x") + TASKS)
+    assert text == "passed <script>, 3 choices between several ways"
+    assert passed(f"ann> bob: task 1 | task 2 | x\n{TASKS}")
+    text = failed(both.format("task 1", "task 1 | task 2 | x") + TASKS)
+    assert "received something unexpected" in text
+    text = failed(f"ann> bob: task 2 | x\n{TASKS}")
+    assert "did not receive what was expected" in text
+    assert "expected  task 1" in text
+    assert "or        the other way of line 4" in text
+
+
+def test_who_receives_a_task_is_a_parameter_too() -> None:
+    text = "define A B share TASK:\n    one of A B<~ ${TASK}\n\n"
+    verdict = play(parse(f"{text}{NAMES}ann> bob: do it\nann bob share do it\n"), HERE)
+    assert verdict.passed, plain(report(verdict))
+    assert problem(text.replace("<~ ${TASK}", "< TASK") + "a> x\n").startswith(
+        "s.chat:2:17: a literal means TASK"
+    )
+
+
+def test_thirty_workers_share_a_hundred_tasks() -> None:
+    names = [f"w{n}" for n in range(30)]
+    header = "".join(f"{name}> NAME {name}\n" for name in names)
+    lines = {name: [f"task {n}" for n in range(100) if n % 30 == at] for at, name in enumerate(names)}
+    sends = "together:\n" + "".join(
+        f"    {name}> {name}: {' | '.join(each)}\n" for name, each in lines.items()
+    )
+    tasks = "".join(f"one of {' '.join(names)}< task {n}\n" for n in range(100))
+    verdict = play(parse(header + sends + tasks), HERE)
+    assert verdict.passed, plain(report(verdict))
+
+
+def test_a_line_that_goes_to_one_of_several_is_updated_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "u.chat"
+    path.write_text(f"{NAMES}ann> bob: task 2\none of ann bob< task 1\n")
+    assert update(path, HERE).diff.splitlines()[-2:] == ["-one of ann bob< task 1", "+one of ann bob< task 2"]
+
+
+def test_an_audit_lets_another_of_them_have_the_line() -> None:
+    text = audited("ann> bob: x\none of ann bob< x\nann> ann: hi\nann< hi\n")
+    assert "notice it: 1 choice between several ways" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("a> x\none of a< x\n", "s.chat:2:8: a choice needs at least two different clients"),
+        ("a> x\none of a a< x\n", "s.chat:2:8: a choice needs at least two different clients"),
+        ("a> x\none of a 1< x\n", "s.chat:2:10: '1' is not a name for a client"),
+        ("a> x\none of a b< x\n", "s.chat:2:1: b has not connected yet"),
+        ("a> x\none of a b> x\n", "s.chat:2:11: which client sends is never left open"),
+        ("a> x\none of a b<x\n", "s.chat:2:12: no space after <"),
+        ("a> x\none of a b<~ ${\n", "s.chat:2:16: expected a name"),
+        ("a> x\nin any order:\n    one of a b< x\n", "s.chat:3:5: another kind of step inside in any order:"),
+    ],
+)
+def test_a_choice_of_clients_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
+    assert problem(text).startswith(wrong)
