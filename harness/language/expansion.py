@@ -1,5 +1,6 @@
 """Script -> plain steps: repeats unrolled, definitions and includes substituted. Pure.
 
+- A range of clients, `c1..c50`, stands for each of them in turn. A script has at most `MOST_STEPS` steps.
 - Every step knows the file and line that it stands in, and the calls and repeats that led to it.
 - A definition sees only its own parameters; a repeat adds its counter to the enclosing scope.
 - If several definitions match a sentence, the one with the most words besides its parameters wins: `X says hello to WHO`
@@ -10,19 +11,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from harness.language.forms import VERBS, write_line
+from harness.language.forms import VERBS, check_client, write_line
 from harness.language.patterns import bind
-from harness.language.problems import ScriptError, ScriptProblem
+from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
     BLOCKS,
-    NAME,
+    COUNTER,
     PARAMETER,
     RECEIVING,
-    RESERVED,
     SENDING,
     Acts,
     AnyOrder,
@@ -49,6 +49,8 @@ from harness.language.steps import (
     SendPattern,
     Step,
     Together,
+    client_names,
+    names_in,
 )
 
 StepType = TypeVar("StepType", covariant=True)
@@ -98,21 +100,26 @@ class Expansion:
     steps: tuple[Located[Step], ...]
 
 
+MOST_STEPS = 100_000
+
+
 def expand(script: Script) -> Expansion:
     """Expand the script; ScriptError for an unknown step or a definition that cannot be used."""
     definitions = tuple(_definitions(script, own=True))
     for number, (define, home) in enumerate(definitions):
         _check_definition(Located(define, home), definitions[:number])
     expander = _Expander(definitions)
-    return Expansion(
-        script,
-        tuple(
-            located
-            for item in script.body
-            if not isinstance(item, (Define, Include))
-            for located in expander.expand(item, script, _Scope({}))
-        ),
-    )
+    steps: list[Located[Step]] = []
+    for item in script.body:
+        if not isinstance(item, (Define, Include)):
+            for located in expander.expand(item, script, _Scope({})):
+                steps.append(located)
+                if len(steps) > MOST_STEPS:
+                    raise Located(item, script).problem(
+                        f"the script has more than {MOST_STEPS} steps with this",
+                        "fewer rounds, or fewer clients",
+                    )
+    return Expansion(script, tuple(steps))
 
 
 # --- definitions --------------------------------------------------------------------------------------------
@@ -211,31 +218,40 @@ class _Expander:
             case Call():
                 yield from self._call(item, script, scope)
             case Together(body):
-                sends = [_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))]
+                sends = _each_bound(body, script, scope)
                 yield Located(replace(item, body=tuple(sends)), script, scope.via)
             case Either(body) | Or(body):
-                ways = [_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))]
+                ways = _each_bound(body, script, scope)
                 yield Located(replace(item, body=tuple(ways)), script, scope.via)
             case OneOf(clients, receive):
-                for at, name in enumerate(clients):
+                ones = _each_bound([replace(receive, client=client) for client in clients], script, scope)
+                for at, way in enumerate(ones):
                     kind = Or if at else Either
-                    way = _bound(replace(receive, client=name), script, scope)
                     yield Located(kind((way,), line=item.line), script, scope.via)
             case AnyOrder(body, same_for):
-                receives = [
-                    _bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))
-                ]
-                names = tuple(scope.values.get(name, name) for name in same_for)
+                receives = _each_bound(body, script, scope)
+                names = names_in(_substituted(name, scope) for name in same_for)
                 yield Located(AnyOrder(tuple(receives), names, line=item.line), script, scope.via)
             case Define() | Include():
                 raise Located(item, script).problem(
                     "a definition inside a block", "definitions at the left margin"
                 )
             case _:
-                yield Located(_bound(item, script, scope), script, scope.via)
+                for step in _each_bound([item], script, scope):
+                    yield Located(step, script, scope.via)
 
     def _call(self, call: Call, script: Script, scope: _Scope) -> Iterator[Located[Step]]:
-        sentence = " ".join(scope.values.get(word, word) for word in call.sentence.split(" "))
+        subject, *words = call.sentence.split(" ")
+        subject = _substituted(subject, scope)
+        rest = [scope.values.get(word, word) for word in words]
+        try:
+            subjects = client_names(subject)
+        except ValueError:
+            subjects = (subject,)  # in a definition it can be a word of any kind
+        for one in subjects:
+            yield from self._call_one(call, " ".join((one, *rest)), script, scope)
+
+    def _call_one(self, call: Call, sentence: str, script: Script, scope: _Scope) -> Iterator[Located[Step]]:
         fitting = [
             (define, home, values)
             for define, home in self._definitions
@@ -269,20 +285,48 @@ class _Expander:
         return "a step of the language" + (f", or a defined one: {', '.join(own)}" if own else "")
 
 
-def _bound(step: Step, script: Script, scope: _Scope):  # type: ignore[no-untyped-def]
+def _each_bound(body: Iterable[Any], script: Script, scope: _Scope) -> list[Any]:
+    """The steps with the scope's values in place of its parameters, one for each client of a range."""
+    steps = (_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank)))
+    return [each for step in steps for each in _spread(step)]
+
+
+def _spread(step: Any) -> list[Any]:
+    client = getattr(step, "client", None)
+    if not client or ".." not in client:
+        return [step]
+    return [replace(step, client=name) for name in client_names(client)]
+
+
+def _substituted(client: str, scope: _Scope) -> str:
+    """The name of a client, with the values of the scope in place of a parameter and of counters in it."""
+    known = COUNTER.sub(lambda found: scope.values.get(found[1], found[0]), client)
+    return scope.values.get(known, known)
+
+
+def _bound(step: Any, script: Script, scope: _Scope) -> Any:
     """The step with the scope's values in place of its parameters."""
-    if not scope.values or not isinstance(step, _WITH_CLIENT):
+    if not isinstance(step, _WITH_CLIENT):
         return step
-    if isinstance(step, (SendPattern, ReceivePattern, ReceiveUntil)):
+    if scope.values and isinstance(step, (SendPattern, ReceivePattern, ReceiveUntil)):
         step = replace(step, pattern=bind(step.pattern, scope.values))
     if isinstance(step, Connects) and step.endpoint is not None and step.endpoint in scope.values:
         step = replace(step, endpoint=scope.values[step.endpoint])
-    if step.client is not None and step.client in scope.values:
-        client = scope.values[step.client]
-        if not NAME.fullmatch(client) or client in RESERVED:
+    if not step.client:
+        return step
+    client = _substituted(step.client, scope)
+    if client != step.client or COUNTER.search(client):
+        unknown = COUNTER.search(client)
+        if unknown is not None:
+            raise Located(step, script).problem(
+                f"{unknown[0]} is not a counter here", f"`repeat 3 as {unknown[1]}:` around it"
+            )
+        try:
+            check_client(client)
+        except LineError:
             where = scope.via[-1]
             raise Located(step, script).problem(
                 f"{step.client} is {client!r} here ({where.file}:{where.line})", "the name of a client"
-            )
+            ) from None
         step = replace(step, client=client)
     return step

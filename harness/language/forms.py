@@ -43,6 +43,7 @@ class Field:
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>us|ms|s|m|h)")
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
 _AMOUNT = re.compile(r"(?P<most>[0-9]+) bytes?|nothing|all again")
+_MOST_DIGITS = 9
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -74,10 +75,14 @@ def render_duration(microseconds: int) -> str:
 
 
 def check_client(client: str) -> str:
-    """The name itself; LineError where a client cannot be called that."""
+    """The name or the range itself; LineError where a client cannot be called that."""
     if client in steps.RESERVED:
         raise LineError(0, f"{client!r} is a word of the language", "another name for this client")
-    if not steps.NAME.fullmatch(client):
+    try:
+        first = steps.client_names(steps.COUNTER.sub("1", client))[0]
+    except ValueError as wrong:
+        raise LineError(0, str(wrong), "a range, the lower number first: c1..c50") from None
+    if not steps.NAME.fullmatch(first):
         raise LineError(
             0, f"{client!r} is not a name for a client", "a letter, then letters, digits, _ and single - or ."
         )
@@ -96,8 +101,8 @@ def _read_error(text: str) -> str:
 
 
 def _read_count(text: str) -> int:
-    if int(text) < 1:
-        raise LineError(0, f"a count of {text}", "a number from 1")
+    if len(text) > _MOST_DIGITS or int(text) < 1:
+        raise LineError(0, f"a count of {text[:_MOST_DIGITS]}", "a number from 1, of at most nine digits")
     return int(text)
 
 
@@ -127,13 +132,14 @@ def _write_jump(microseconds: int) -> str:
 def _read_clients(
     text: str, why: str = "agreement", example: str = "in any order, the same for b c:"
 ) -> tuple[str, ...]:
-    names = tuple(text.split())
+    clients = tuple(text.split())
+    for client in clients:
+        with columns_from(text.index(client)):
+            check_client(client)
+    names = steps.names_in(clients)
     if len(set(names)) < 2 or len(set(names)) != len(names):
         raise LineError(0, f"{why} needs at least two different clients", example)
-    for name in names:
-        with columns_from(text.index(name)):
-            check_client(name)
-    return names
+    return clients
 
 
 def _read_words(text: str) -> tuple[str, ...]:
@@ -463,7 +469,7 @@ def _read_unfenced(value: str) -> steps.Unfenced:
     for name in names:
         with columns_from(value.index(name)):
             check_client(name)
-        if names.count(name) > 1:
+        if steps.names_in(names).count(steps.client_names(name)[0]) > 1:
             raise LineError(value.rindex(name), f"{name} twice", "each client once")
     return steps.Unfenced(names)
 

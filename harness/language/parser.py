@@ -26,6 +26,8 @@ from harness.language.steps import (
     Script,
     Setting,
     Together,
+    client_names,
+    names_in,
 )
 
 _Read = Item | BlockHead
@@ -183,8 +185,14 @@ class _Parser:
         return head is not None and head.text.startswith("in any order, the same for")
 
     def _check_same_for(self, body: tuple[Item, ...], same_for: tuple[str, ...]) -> None:
+        agreeing = frozenset(names_in(same_for))
         for item in body:
-            if same_for and isinstance(item, RECEIVING) and item.client and item.client not in same_for:
+            if (
+                same_for
+                and isinstance(item, RECEIVING)
+                and item.client
+                and not agreeing.issuperset(client_names(item.client))
+            ):
                 line = self._lines[item.line - 1]
                 self._fail(
                     line, 0, f"{item.client} is not among the clients that agree", " or ".join(same_for)

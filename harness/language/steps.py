@@ -13,7 +13,7 @@ import enum
 import errno
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,6 +22,33 @@ from harness.language.patterns import Pattern
 NAME = re.compile(r"[^\W\d]\w*(?:[.-]\w+)*")
 PARAMETER = re.compile(r"[A-Z][A-Z0-9_]*")
 RESERVED = frozenset({"wait", "together", "repeat", "define", "include", "in"})
+
+
+MOST_IN_A_RANGE = 1000
+_RANGE = re.compile(r"(?P<stem>\S*?)(?P<first>[0-9]+)\.\.(?P<again>\S*?)(?P<last>[0-9]+)")
+COUNTER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""In the name of a client: a counter of a `repeat`, or a parameter."""
+
+
+def client_names(client: str) -> tuple[str, ...]:
+    """`c1..c3` as the three names; any other name as itself. ValueError, with the reason, for a range that is none."""
+    if ".." not in client:
+        return (client,)
+    found = _RANGE.fullmatch(client)
+    if found is None or found["stem"] != found["again"]:
+        raise ValueError(f"{client!r} is not a range of clients")
+    first, last = int(found["first"]), int(found["last"])
+    if last < first:
+        raise ValueError(f"{client} names nobody")
+    if last - first >= MOST_IN_A_RANGE:
+        raise ValueError(f"{client} names more than {MOST_IN_A_RANGE} clients")
+    digits = len(found["first"]) if found["first"].startswith("0") else 1
+    return tuple(f"{found['stem']}{number:0{digits}}" for number in range(first, last + 1))
+
+
+def names_in(clients: Iterable[str]) -> tuple[str, ...]:
+    """All names of a list of clients, in which ranges can stand."""
+    return tuple(name for client in clients for name in client_names(client))
 
 
 def is_literal(text: str) -> bool:

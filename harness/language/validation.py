@@ -56,6 +56,8 @@ from harness.language.steps import (
     Setting,
     Together,
     Unfenced,
+    client_names,
+    names_in,
 )
 
 
@@ -150,7 +152,7 @@ def require_steps(plan: Plan) -> None:
 def check_fence(plan: Plan, fence: FenceLine | None) -> None:
     """Reject a fence whose answers could swallow a line that the script expects."""
     unfenced = plan.script.setting(Unfenced)
-    exempt = unfenced.clients if unfenced else ()
+    exempt = names_in(unfenced.clients) if unfenced else ()
     for answer in fence.answers if fence else ():
         _check_taken_answer(plan, answer)
     swallowing = [answer for answer in fence.answers if _may_be_anything(answer)] if fence else []
@@ -254,7 +256,7 @@ def _check_unfenced(plan: Plan) -> None:
     unfenced = next((item for item in script.header if isinstance(item, Unfenced)), None)
     if unfenced is None or not plan.clients:
         return
-    for name in unfenced.clients:
+    for name in names_in(unfenced.clients):
         if name not in plan.clients:
             known = ", ".join(plan.clients)
             raise header_problem(script, unfenced, f"no client is called {name}", known, name)
@@ -264,14 +266,17 @@ def _check_rules(plan: Plan) -> None:
     """Reject rules of this script for clients that it does not have, and literal lines that a rule would take."""
     script = plan.script
     for rule, home in script.rules():
-        if home is script and plan.clients and rule.client not in (None, *plan.clients):
-            name = str(rule.client)
-            raise header_problem(script, rule, f"no client is called {name}", ", ".join(plan.clients), name)
+        names = None if rule.client is None else client_names(rule.client)
+        for name in names or ():
+            if home is script and plan.clients and name not in plan.clients:
+                raise header_problem(
+                    script, rule, f"no client is called {name}", ", ".join(plan.clients), name
+                )
         for located in (one for turn in plan.turns for one in turn.expectations):
             for step, client in received_in(located.step):
                 if (
                     isinstance(step, Receive)
-                    and rule.client in (None, client)
+                    and (names is None or client in names)
                     and match(rule.pattern, step.text, {}) is not None
                 ):
                     raise located.problem(

@@ -30,6 +30,7 @@ from harness.language.steps import (
     Start,
     Unfenced,
     Within,
+    names_in,
 )
 from harness.language.validation import Plan, check_fence, require_steps, validate
 from harness.playing.execution import Execution, InboxFilter
@@ -205,7 +206,7 @@ class _StageSettings:
             case FenceAfter(beginning):
                 return replace(self, fence_after=beginning)
             case Unfenced(clients):
-                return replace(self, unfenced=clients)
+                return replace(self, unfenced=names_in(clients))
             case LineEnd(eol):
                 return replace(self, eol=eol)
             case Within(microseconds):

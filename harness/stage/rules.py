@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from harness.language.patterns import fill, match
-from harness.language.steps import Ignore, Reply
+from harness.language.steps import Ignore, Reply, client_names
 
 Rule = Ignore | Reply
 
@@ -40,7 +40,11 @@ class Rules:
 
     def of(self, client: str) -> Sift | None:
         """What applies the rules to the lines of this client; None where there are none."""
-        mine = [(rule, file) for rule, file in self._rules if rule.client in (None, client)]
+        mine = [
+            (rule, file)
+            for rule, file in self._rules
+            if rule.client is None or client in client_names(rule.client)
+        ]
         return (lambda data: self._apply(client, mine, data)) if mine else None
 
     def _apply(self, client: str, rules: Iterable[tuple[Rule, str]], data: bytes) -> bytes | None:

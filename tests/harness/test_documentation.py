@@ -117,6 +117,11 @@ def test_the_tolerant_scripts_pass_as_shown(name, server):
     assert [*plain(report(verdict)).splitlines(), run_summary([verdict], 0.21)] == shown
 
 
+def test_many_clients_pass(server):
+    verdict = played(block(TRANSCRIPTS, "c1..c20 joins"), server)
+    assert verdict.passed, plain(report(verdict))
+
+
 def test_the_tasks_go_to_one_worker_each(server):
     verdict = played(block(TRANSCRIPTS, "title: every task"), server)
     assert verdict.passed, plain(report(verdict))

@@ -61,9 +61,10 @@ from harness.language.steps import (
     is_literal,
 )
 
-names = st.from_regex(r"[a-zé][a-z0-9_]{0,5}([.-][a-z0-9]{1,2})?", fullmatch=True).filter(
+single_names = st.from_regex(r"[a-zé][a-z0-9_]{0,5}([.-][a-z0-9]{1,2})?", fullmatch=True).filter(
     lambda n: n not in RESERVED
 )
+names = single_names | st.sampled_from(["c1..c5", "c01..c10", "a.b7..a.b7", "c${n}", "c${n}.x1"])
 literals = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20).filter(is_literal)
 words = st.from_regex(r"[a-z0-9_.-]{1,8}", fullmatch=True)
 some_bytes = st.binary(min_size=1, max_size=12) | st.text(min_size=1, max_size=8).map(
@@ -137,7 +138,7 @@ shared = st.builds(Receive, st.just(""), literals, optional=st.booleans()) | st.
 )
 one_of = st.builds(
     OneOf,
-    st.lists(names, min_size=2, max_size=3, unique=True).map(tuple),
+    st.lists(single_names, min_size=2, max_size=3, unique=True).map(tuple) | st.just(("c1..c3", "c7")),
     shared.map(lambda step: replace(step, optional=False)),
 )
 blocks = (
@@ -173,7 +174,7 @@ settings = st.tuples(
     st.builds(Settle, st.integers(1, 60_000_000)),
     st.builds(Start, st.integers(1, 60_000_000)),
     st.builds(FenceAfter, words),
-    st.builds(Unfenced, st.lists(names, min_size=1, unique=True).map(tuple)),
+    st.builds(Unfenced, st.lists(single_names, min_size=1, unique=True).map(tuple)),
     st.just(FenceLine()),
     st.builds(Ignore, rule_patterns, st.none() | names),
     st.builds(Reply, replied_patterns, replies, st.none() | names),
