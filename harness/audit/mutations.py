@@ -157,7 +157,7 @@ def _lines_of(client_turn: ClientTurn) -> Iterator[_Line]:
     at = 0
     for entry in entries:
         if entry.expected is not None:
-            starts.append((at, entry.expected, entry.passed_over))
+            starts.append((at, entry.expected, entry.passed_over or entry.unread))
         at += len(entry.received or b"")
     at = 0
     for data in split_lines(b"".join(one.received or b"" for one in entries)):

@@ -40,6 +40,7 @@ from harness.language.steps import (
     OneOf,
     Or,
     Receive,
+    ReceiveBody,
     ReceivePattern,
     ReceivesNothing,
     ReceiveUntil,
@@ -304,12 +305,21 @@ def _substituted(client: str, scope: _Scope) -> str:
     return scope.values.get(known, known)
 
 
+def _sized(step: ReceiveBody, size: str, script: Script) -> ReceiveBody:
+    """The body with the value of a parameter or counter as its size."""
+    if not (size.isascii() and size.isdigit()):
+        raise Located(step, script).problem(f"${{{step.size}}} is {size!r} here", "a number of bytes")
+    return replace(step, size=int(size))
+
+
 def _bound(step: Any, script: Script, scope: _Scope) -> Any:
     """The step with the scope's values in place of its parameters."""
     if not isinstance(step, _WITH_CLIENT):
         return step
     if scope.values and isinstance(step, (SendPattern, ReceivePattern, ReceiveUntil)):
         step = replace(step, pattern=bind(step.pattern, scope.values))
+    if isinstance(step, ReceiveBody) and step.size in scope.values:
+        step = _sized(step, scope.values[str(step.size)], script)
     if isinstance(step, Connects) and step.endpoint is not None and step.endpoint in scope.values:
         step = replace(step, endpoint=scope.values[step.endpoint])
     if not step.client:

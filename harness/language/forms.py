@@ -119,6 +119,16 @@ def _write_amount(most: int | None) -> str:
     return "nothing" if most == 0 else f"{most} byte{'' if most == 1 else 's'}"
 
 
+def _read_size(text: str) -> int | str:
+    return text[2:-1] if text.startswith("$") else _read_whole(text)
+
+
+def _read_whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise LineError(0, f"a number of {len(text)} digits", "at most nine digits")
+    return int(text)
+
+
 def _read_jump(text: str) -> int:
     back = text.startswith("back ")
     microseconds = parse_duration(text.removeprefix("back "), 5 if back else 0)
@@ -207,6 +217,13 @@ _FIELDS = {
     "call": _enum(steps.SocketCall.READ, steps.SocketCall.SEND),
     "exception": Field(r"[A-Za-z_][A-Za-z0-9_]*", str, str, ("ValueError",)),
     "error": Field(r"\S+", _read_error, str, ("EPIPE",)),
+    "size": Field(
+        r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|[0-9]+",
+        _read_size,
+        lambda size: f"${{{size}}}" if isinstance(size, str) else str(size),
+        ("${size}",),
+    ),
+    "content": dataclasses.replace(_BYTES, regex=r".+"),
     "count": Field(r"[0-9]+", _read_count, str, ("3",)),
     "amount": Field(r".+", _read_amount, _write_amount, ("1 byte",)),
     "jump": Field(r".+", _read_jump, _write_jump, ("1h",)),
@@ -333,6 +350,7 @@ _SENTENCE_FORMS = (
     Form("{client} connects[ to {endpoint}]", steps.Connects),
     Form("{client} receives nothing", steps.ReceivesNothing),
     Form("{client} receives any lines until {pattern:awaited}", steps.ReceiveUntil),
+    Form("{client} receives {size} bytes[: {content}]", steps.ReceiveBody),
     Form("either:", steps.Either, listed=False),
     Form("or:", steps.Or, listed=False),
     Form("{client} {ending}", steps.Ends),

@@ -303,6 +303,15 @@ class ReceiveUntil(_InFile):
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiveBody(_InFile):
+    """As many bytes as a number or a captured number says, of any content or of this one; no line end follows by itself."""
+
+    client: str
+    size: int | str
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OneOf(_InFile):
     """Exactly one of these clients receives this, the others do not; the client of the receive is empty."""
 
@@ -422,7 +431,7 @@ class Include(_InFile):
 
 SENDING = (Send, SendBytes, SendPattern)
 RECEIVING_ONE = (Receive, ReceiveBytes, ReceivePattern)
-RECEIVING = (*RECEIVING_ONE, ReceiveUntil)
+RECEIVING = (*RECEIVING_ONE, ReceiveUntil, ReceiveBody)
 WAYS = (Either, Or)
 BLOCKS = (Together, AnyOrder, Either, Or, Repeat, Define)
 FAULTS = (CallFails, CallTakes, ClockJumps)
@@ -462,7 +471,7 @@ Setting = (
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 ReceivingOne = Receive | ReceiveBytes | ReceivePattern
-Receiving = ReceivingOne | ReceiveUntil
+Receiving = ReceivingOne | ReceiveUntil | ReceiveBody
 Fault = CallFails | CallTakes | ClockJumps
 ActionStep = Connects | Sending | Acts | Wait | Together | Fault
 ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Either | Or

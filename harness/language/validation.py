@@ -43,6 +43,7 @@ from harness.language.steps import (
     Or,
     Raises,
     Receive,
+    ReceiveBody,
     ReceiveBytes,
     ReceivePattern,
     ReceivesNothing,
@@ -248,6 +249,8 @@ def _as_pattern(step: Sending | Receiving) -> Pattern:
             return Pattern((data.decode("utf-8", "surrogateescape").rstrip("\r\n"),))
         case SendPattern(_, pattern) | ReceivePattern(_, pattern) | ReceiveUntil(_, pattern):
             return pattern
+        case ReceiveBody(_, _, content):
+            return Pattern(((content or b"").decode("utf-8", "surrogateescape").rstrip("\r\n"),))
 
 
 def _check_unfenced(plan: Plan) -> None:
@@ -314,6 +317,8 @@ class _Checker:
     def __init__(self) -> None:
         self.clients: dict[str, _State] = {}
         self._bound: set[str] = set()
+        self._fresh: dict[str, str] = {}
+        """The client that bound a name in this turn."""
         self._perhaps: dict[str, int] = {}
         """Names that only some ways of a turn bind, and the line that does."""
         self._ways: list[set[str]] = []
@@ -323,6 +328,7 @@ class _Checker:
 
     def next_turn(self) -> None:
         self._received.clear()
+        self._fresh.clear()
         self._silent.clear()
 
     def action(self, located: Located[Any]) -> None:
@@ -432,11 +438,22 @@ class _Checker:
                 step=step,
             )
         self._received[client] = step.line or located.line
+        if isinstance(step, ReceiveBody) and isinstance(step.size, str):
+            self._check_size(located, step, step.size)
         if isinstance(step, (ReceivePattern, ReceiveUntil)):
             names = {one.name for one in step.pattern.captures if one.name != ANONYMOUS}
             self._perhaps.update(dict.fromkeys(names, self._received[client]))
+            self._fresh |= dict.fromkeys(names - self._bound, client)
             if not getattr(step, "optional", False):
                 self._bound |= names
+
+    def _check_size(self, located: Located[Any], step: ReceiveBody, name: str) -> None:
+        column, line = len(step.client) + len(" receives "), f"`{step.client}<~ … ${{{name}:int}}` above it"
+        if name not in self._bound:
+            raise located.problem(f"${{{name}}} is not bound yet", line, column, step)
+        if self._fresh.get(name, step.client) != step.client:
+            message = f"{self._fresh[name]} binds ${{{name}}} in this turn, in no order with what {step.client} receives"
+            raise located.problem(message, line, column, step)
 
     def _require_connection(self, located: Located[Any], client: str) -> None:
         state = self.clients.get(client)

@@ -27,6 +27,7 @@ from harness.language.steps import (
     Or,
     Raises,
     Receive,
+    ReceiveBody,
     ReceiveBytes,
     ReceivePattern,
     ReceivesNothing,
@@ -36,6 +37,9 @@ from harness.language.steps import (
 from harness.language.validation import Turn, received_in
 
 Bindings = Mapping[str, str]
+
+_MOST_DIGITS = 16
+"""A longer number is the size of no body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,11 @@ class Expectation:
                 return (start + len(wire), {}) if data.startswith(wire, start) else None
             case ReceiveBytes(_, wire):
                 return (start + len(wire), {}) if data.startswith(wire, start) else None
+            case ReceiveBody(_, size, content):
+                end = start + _number_of_bytes(size, known)
+                found = data[start:end]
+                right = start <= end <= len(data) and content in (None, found)
+                return (end, {}) if right else None
             case ReceivePattern(_, pattern) | ReceiveUntil(_, pattern):
                 end = data.find(eol, start)
                 if end < 0:
@@ -98,6 +107,14 @@ class Expectation:
         return found is not None and found[0] == len(piece)
 
 
+def _number_of_bytes(size: int | str, known: Bindings) -> int:
+    """The size of a body; negative where what was captured is none."""
+    if isinstance(size, int):
+        return size
+    text = known.get(size, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else -1 << 63
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One place in a client's lane: what was expected there, what was received there, or both."""
@@ -108,6 +125,12 @@ class Entry:
     matches: bool
     passed_over: bool = False
     """Received before what was expected, and of no matter."""
+
+    @property
+    def unread(self) -> bool:
+        """Whether this is a body whose content does not matter."""
+        step = self.expected.step if self.expected else None
+        return self.matches and isinstance(step, ReceiveBody) and step.content is None
 
     @property
     def absent(self) -> bool:

@@ -34,6 +34,7 @@ from harness.language.steps import (
     Ends,
     Fault,
     FenceLine,
+    ReceiveBody,
     ReceiveBytes,
     ReceiveUntil,
     Send,
@@ -269,7 +270,9 @@ class Execution:
                 match step:
                     case ReceiveBytes(_, data):
                         self._expected_lines[name] += data.count(b"\n")
-                    case ReceiveUntil():
+                    case ReceiveBody(_, _, bytes(content)):
+                        self._expected_lines[name] += content.count(b"\n")
+                    case ReceiveUntil() | ReceiveBody():
                         self._expected_lines[name] += _ANY_NUMBER
                     case _:
                         self._expected_lines[name] += 1

@@ -57,6 +57,7 @@ class Tolerated(enum.Enum):
     REPLIED = "line replied to", "lines replied to"
     ABSENT = "optional line absent", "optional lines absent"
     ANY = "line of any text", "lines of any text"
+    UNREAD = "body of any bytes", "bodies of any bytes"
     CHOSEN = "choice between several ways", "choices between several ways"
 
 
@@ -270,6 +271,7 @@ class Verdict:
             found[Tolerated.REPLIED] += sum(isinstance(one.rule, Reply) for one in turn.taken)
             found[Tolerated.ABSENT] += sum(entry.absent for entry in entries)
             found[Tolerated.ANY] += sum(entry.passed_over for entry in entries)
+            found[Tolerated.UNREAD] += sum(entry.unread for entry in entries)
             found[Tolerated.CHOSEN] += turn.choices
         return +found
 

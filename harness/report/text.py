@@ -11,7 +11,15 @@ from collections.abc import Iterable, Iterator
 
 from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
-from harness.language.steps import Ignore, Receive, ReceiveBytes, ReceivePattern, ReceiveUntil, Reply
+from harness.language.steps import (
+    Ignore,
+    Receive,
+    ReceiveBody,
+    ReceiveBytes,
+    ReceivePattern,
+    ReceiveUntil,
+    Reply,
+)
 from harness.playing.comparison import Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import hints
@@ -345,6 +353,7 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     yield pair("received", one, Tone.BAD, at)
     yield pair("expected", other, Tone.WARNING, "" if apart else grade)
     yield from _passed_over(failure, verdict)
+    yield from _size(failure, verdict)
     yield from _conflicts(failure, verdict)
     if comparable:
         yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
@@ -383,6 +392,22 @@ def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:
     if passed:
         last = received_text(passed[-1].received or b"", verdict.eol).removeprefix("< ")
         yield pair("heard", f"{count(len(passed), 'line')}, the last of them `{last}`", Tone.BAD)
+
+
+def _size(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """How large a missing body was said to be, and how much came."""
+    step, turn = failure.expected.step if failure.expected else None, _turn_of(failure, verdict)
+    if not isinstance(step, ReceiveBody) or turn is None:
+        return
+    lane = turn.client_turn(failure.client)
+    came = sum(len(one.received or b"") for one in lane.entries if not one.matches) if lane else 0
+    for one in turn.bindings:
+        if one.name == step.size:
+            yield pair(
+                "but",
+                f"${{{one.name}}} is `{one.value}` since line {one.line}, and {count(came, 'byte')} came",
+                Tone.BAD,
+            )
 
 
 def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:

@@ -19,6 +19,7 @@ from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
 from harness.update import update
 from tests.app import serve
+from tests.foreign import installed
 
 ROOT = Path(__file__).parents[2]
 TARGETS = "targets.md"
@@ -115,6 +116,13 @@ def test_the_tolerant_scripts_pass_as_shown(name, server):
     verdict = play(parse(block(TRANSCRIPTS, f"title: {title}"), name), server)
     shown = block(TRANSCRIPTS, command).splitlines()[1:]
     assert [*plain(report(verdict)).splitlines(), run_summary([verdict], 0.21)] == shown
+
+
+def test_the_sized_value_passes():
+    memcached = installed.program("memcached", "memcached")
+    server = Command([memcached, "-u", "nobody", "-l", "127.0.0.1", "-p", "{port}", "-U", "0", "-t", "1"])
+    verdict = play(parse(block(TRANSCRIPTS, "title: a value has as many bytes")), server)
+    assert verdict.passed, plain(report(verdict))
 
 
 def test_many_clients_pass(server):

@@ -39,6 +39,7 @@ from harness.language.steps import (
     Or,
     Raises,
     Receive,
+    ReceiveBody,
     ReceiveBytes,
     ReceivePattern,
     ReceivesNothing,
@@ -117,6 +118,7 @@ plain = (
     | st.builds(Blank)
     | st.builds(Connects, names, st.none() | words)
     | st.builds(ReceivesNothing, names)
+    | st.builds(ReceiveBody, names, st.integers(0, 999999999) | st.just("size"), st.none() | some_bytes)
     | st.builds(Acts, names, st.sampled_from(ConnectionAction))
     | st.builds(Raises, st.sampled_from(["ValueError", "_Odd1"]))
     | st.builds(Ends, names, st.sampled_from(Ending))

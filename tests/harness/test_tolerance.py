@@ -485,3 +485,65 @@ def test_an_audit_lets_another_of_them_have_the_line() -> None:
 )
 def test_a_choice_of_clients_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
     assert problem(text).startswith(wrong)
+
+
+# --- bodies of a known size ---------------------------------------------------------------------------------
+
+BODY = "ann<~ BODY ${size:int}\nann receives ${size} bytes: one\\ntwo\nann<\nann< end\n"
+
+
+def test_a_body_has_as_many_bytes_as_the_line_before_it_says() -> None:
+    assert passed(f"ann> ann: BODY 7 | one | two | end\n{BODY}") == "passed <script>"
+    assert passed("ann> ann: BODY 0 |  | end\n" + BODY.replace(": one\\ntwo", "")).endswith(
+        ", 1 body of any bytes"
+    )
+    assert passed("ann> ann: aé\\nb\nann receives 3 bytes\nann<< \\\\nb\\n\n").endswith(
+        ", 1 body of any bytes"
+    )
+    text = failed(f"ann> ann: BODY 6 | one | two | end\n{BODY}")
+    assert "ann received something else" in text
+    assert "but       ${size} is `6` since line 4, and 8 bytes came" in text
+    assert "received something else" in failed(f"ann> ann: BODY 7 | one | TWO | end\n{BODY}")
+
+
+@pytest.mark.parametrize("size", ["8", "9999999999999", "99999999999999999999999", "-1"])
+def test_a_body_that_does_not_come_is_a_failure(size: str) -> None:
+    header = "within: 300ms\nfence: PING -> PONG\n"
+    for target in (HERE, ELSEWHERE):
+        loose = BODY.replace(": one\\ntwo", "").replace("ann<\nann< end\n", "")
+        text = failed(f"ann> ann: BODY {size} | one\n{loose}", header, target)
+        assert "expected  receives ${size} bytes" in text
+        assert f"${{size}} is `{size}` since line 7, and 4 bytes came" in text
+
+
+def test_an_audit_does_not_change_a_body_of_any_bytes() -> None:
+    steps = "ann> ann: BODY 7 | on | to\nann<~ BODY ${size:int}\nann receives ${size} bytes\n"
+    text = audited(steps.replace("7", "6") + "ann> bob: x\nbob< x\n")
+    assert "notice it: 1 body of any bytes" in text
+    audited(
+        "ann> ann: BODY 7 | one | two\nann<~ BODY ${size:int}\nann receives ${size} bytes: one\\ntwo\nann<\n"
+    )
+
+
+def test_the_size_can_be_a_counter() -> None:
+    assert passed("repeat 2 as n:\n    ann>~ ann: ab${n}\n    ann receives ${n} bytes\n    optional ann<< b\n"
+                  "    ann receives any lines until ${_}\n").endswith("2 bodies of any bytes")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("a> x\na receives ${n} bytes\n", "s.chat:2:12: ${n} is not bound yet"),
+        (
+            "a> x\nb> x\nb<~ ${n}\na receives ${n} bytes\n",
+            "s.chat:4:12: b binds ${n} in this turn, in no order",
+        ),
+        ("a> x\noptional a<~ ${n}\na receives ${n} bytes\n", "s.chat:3:12: ${n} is not bound yet"),
+        ("a> x\na receives ten bytes\n", "s.chat:2:1: unrecognised step"),
+        ("a> x\na receives 5 bytes: \\q\n", "s.chat:2:21: unknown escape"),
+        ("a> x\na receives 9999999999 bytes\n", "s.chat:2:12: a number of 10 digits"),
+        ("define X gets N:\n    X receives ${N} bytes\n\na> x\na gets y\n", "s.chat:2:5: ${N} is 'y' here"),
+    ],
+)
+def test_a_body_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
+    assert problem(text).startswith(wrong)
