@@ -195,7 +195,7 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
     script = verdict.script
     for failure in verdict.failures:
         match failure.kind:
-            case FailureKind.UNSENDABLE:
+            case FailureKind.UNSENDABLE | FailureKind.NO_PORT:
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
             case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.TIMED_OUT:
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")

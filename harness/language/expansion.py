@@ -32,6 +32,7 @@ from harness.language.steps import (
     CallTakes,
     Comment,
     Connects,
+    ConnectsToPort,
     Define,
     Either,
     Ends,
@@ -55,7 +56,9 @@ from harness.language.steps import (
 )
 
 StepType = TypeVar("StepType", covariant=True)
-_WITH_CLIENT = (CallFails, CallTakes, Connects, Acts, Ends, *RECEIVING, ReceivesNothing, *SENDING)
+_WITH_CLIENT = (
+    CallFails, CallTakes, Connects, ConnectsToPort, Acts, Ends, *RECEIVING, ReceivesNothing, *SENDING,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,11 +308,14 @@ def _substituted(client: str, scope: _Scope) -> str:
     return scope.values.get(known, known)
 
 
-def _sized(step: ReceiveBody, size: str, script: Script) -> ReceiveBody:
-    """The body with the value of a parameter or counter as its size."""
-    if not (size.isascii() and size.isdigit()):
-        raise Located(step, script).problem(f"${{{step.size}}} is {size!r} here", "a number of bytes")
-    return replace(step, size=int(size))
+def _number(step: Any, value: int | str, script: Script, scope: _Scope) -> int | str:
+    """The value of a parameter or counter as a number; a captured one stays a name."""
+    known = scope.values.get(value) if isinstance(value, str) else None
+    if known is None:
+        return value
+    if not (known.isascii() and known.isdigit()):
+        raise Located(step, script).problem(f"${{{value}}} is {known!r} here", "a number")
+    return int(known)
 
 
 def _bound(step: Any, script: Script, scope: _Scope) -> Any:
@@ -318,8 +324,11 @@ def _bound(step: Any, script: Script, scope: _Scope) -> Any:
         return step
     if scope.values and isinstance(step, (SendPattern, ReceivePattern, ReceiveUntil)):
         step = replace(step, pattern=bind(step.pattern, scope.values))
-    if isinstance(step, ReceiveBody) and step.size in scope.values:
-        step = _sized(step, scope.values[str(step.size)], script)
+    if isinstance(step, ReceiveBody):
+        step = replace(step, size=_number(step, step.size, script, scope))
+    if isinstance(step, ConnectsToPort):
+        terms = (replace(one, value=_number(step, one.value, script, scope)) for one in step.port)
+        step = replace(step, port=tuple(terms))
     if isinstance(step, Connects) and step.endpoint is not None and step.endpoint in scope.values:
         step = replace(step, endpoint=scope.values[step.endpoint])
     if not step.client:

@@ -129,6 +129,28 @@ def _read_whole(text: str) -> int:
     return int(text)
 
 
+_ATOM = r"(?:\$\{[A-Za-z_][A-Za-z0-9_]*\}|[0-9]+)"
+_TERM = rf"(?:[0-9]+\*)?{_ATOM}"
+
+
+def _read_sum(text: str) -> tuple[steps.Term, ...]:
+    if not re.fullmatch(rf"{_TERM}(?:\+{_TERM})*", text):
+        raise LineError(0, f"{text!r} is not a port", "5000, ${p} or a sum such as 256*${a}+${b}")
+    terms = []
+    for term in text.split("+"):
+        times, star, value = term.rpartition("*")
+        terms.append(steps.Term(_read_size(value), _read_whole(times) if star else 1))
+    return tuple(terms)
+
+
+def _write_sum(terms: tuple[steps.Term, ...]) -> str:
+    return "+".join(f"{'' if one.times == 1 else f'{one.times}*'}{_write_size(one.value)}" for one in terms)
+
+
+def _write_size(size: int | str) -> str:
+    return f"${{{size}}}" if isinstance(size, str) else str(size)
+
+
 def _read_jump(text: str) -> int:
     back = text.startswith("back ")
     microseconds = parse_duration(text.removeprefix("back "), 5 if back else 0)
@@ -220,9 +242,10 @@ _FIELDS = {
     "size": Field(
         r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|[0-9]+",
         _read_size,
-        lambda size: f"${{{size}}}" if isinstance(size, str) else str(size),
+        _write_size,
         ("${size}",),
     ),
+    "sum": Field(r"\S+", _read_sum, _write_sum, ("${p}",)),
     "content": dataclasses.replace(_BYTES, regex=r".+"),
     "count": Field(r"[0-9]+", _read_count, str, ("3",)),
     "amount": Field(r".+", _read_amount, _write_amount, ("1 byte",)),
@@ -348,6 +371,7 @@ _SENTENCE_FORMS = (
     Form("the clock jumps {microseconds:jump}", steps.ClockJumps, listed=False),
     Form("the server raises {error:exception}", steps.Raises, listed=False),
     Form("{client} connects[ to {endpoint}]", steps.Connects),
+    Form("{client} connects to port {port:sum}", steps.ConnectsToPort),
     Form("{client} receives nothing", steps.ReceivesNothing),
     Form("{client} receives any lines until {pattern:awaited}", steps.ReceiveUntil),
     Form("{client} receives {size} bytes[: {content}]", steps.ReceiveBody),

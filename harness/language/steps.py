@@ -196,6 +196,27 @@ class Connects(_InFile):
 
 
 @dataclass(frozen=True, slots=True)
+class Term:
+    """A part of a sum: a number or the value of a capture, so many times."""
+
+    value: int | str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectsToPort(_InFile):
+    """Connects to the server's host, at the port that this sum is."""
+
+    client: str
+    port: tuple[Term, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The captures that it needs."""
+        return frozenset(term.value for term in self.port if isinstance(term.value, str))
+
+
+@dataclass(frozen=True, slots=True)
 class Send(_InFile):
     client: str
     text: str
@@ -435,7 +456,7 @@ RECEIVING = (*RECEIVING_ONE, ReceiveUntil, ReceiveBody)
 WAYS = (Either, Or)
 BLOCKS = (Together, AnyOrder, Either, Or, Repeat, Define)
 FAULTS = (CallFails, CallTakes, ClockJumps)
-ACTION_STEPS = (Connects, *SENDING, Acts, Wait, Together, *FAULTS)
+ACTION_STEPS = (Connects, ConnectsToPort, *SENDING, Acts, Wait, Together, *FAULTS)
 EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder, *WAYS)
 
 SETTINGS = (
@@ -473,7 +494,7 @@ Sending = Send | SendBytes | SendPattern
 ReceivingOne = Receive | ReceiveBytes | ReceivePattern
 Receiving = ReceivingOne | ReceiveUntil | ReceiveBody
 Fault = CallFails | CallTakes | ClockJumps
-ActionStep = Connects | Sending | Acts | Wait | Together | Fault
+ActionStep = Connects | ConnectsToPort | Sending | Acts | Wait | Together | Fault
 ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Either | Or
 TogetherItem = Sending | Layout
 AnyOrderItem = ReceivingOne | Layout

@@ -34,6 +34,7 @@ from harness.language.steps import (
     ClockJumps,
     ConnectionAction,
     Connects,
+    ConnectsToPort,
     Either,
     Ends,
     ExpectationStep,
@@ -334,7 +335,14 @@ class _Checker:
     def action(self, located: Located[Any]) -> None:
         self._end_ways()
         match located.step:
-            case Connects(client):
+            case Connects(client) | ConnectsToPort(client):
+                for name in sorted(getattr(located.step, "names", ())):
+                    if name not in self._bound:
+                        raise located.problem(
+                            f"${{{name}}} is not bound yet",
+                            f"a turn above with a line such as `a<~ … ${{{name}:int}}`",
+                            len(client) + len(" connects to port "),
+                        )
                 state = self.clients.get(client)
                 if state is not None and state.connection is not _Connection.GONE:
                     raise located.problem(

@@ -30,6 +30,7 @@ from harness.language.steps import (
     ClockJumps,
     ConnectionAction,
     Connects,
+    ConnectsToPort,
     Either,
     Ends,
     Fault,
@@ -41,6 +42,7 @@ from harness.language.steps import (
     SendBytes,
     Sending,
     SendPattern,
+    Term,
     Together,
     Wait,
 )
@@ -81,6 +83,8 @@ _ANY_NUMBER = 1 << 40
 WARM_UP_TURNS = 3
 """How many turns are watched for longer, to see whether the server delivers before it answers a fence line."""
 
+_PORT_DIGITS = 9
+
 LATE_S = 60.0
 """The virtual time for which a failed run continues, to find out whether a missing line was only late."""
 
@@ -91,6 +95,10 @@ InboxFilter = Callable[[int, Mapping[str, Client]], None]
 """Called at the end of each turn, with its number, before the turn is compared; can change the clients' inboxes."""
 
 LocatedAction = Located[ActionStep]
+
+
+class NoPort(Exception):
+    """The server named something that is not a port."""
 
 
 class Execution:
@@ -229,9 +237,16 @@ class Execution:
             # Only in a run that is kept going: the line that would have bound it was not received.
             detail = f"${{{unbound.name}}} is not bound"
             interruption = self._interruption(turn, FailureKind.UNSENDABLE, detail=detail)
+        except NoPort as wrong:
+            interruption = self._interruption(
+                turn, FailureKind.NO_PORT, self._acting_now(), detail=str(wrong)
+            )
         except TargetError as died:
             interruption = self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
         return interruption, TurnExpectations.of(turn), None
+
+    def _acting_now(self) -> str:
+        return getattr(self._current.step, "client", "") if self._current else ""
 
     def _explained(self, failed: FenceFailed) -> str:
         if not isinstance(failed, NoFenceAnswer):
@@ -291,7 +306,7 @@ class Execution:
         match located.step:
             case Send(client) | SendBytes(client) | SendPattern(client):
                 return not self._sent_line and [client] == [one.name for one in self._unfenced]
-            case Connects():
+            case Connects() | ConnectsToPort():
                 # Outside this process connects that follow one another are made at once.
                 return self._stage.grade is not Grade.EXACT and all(
                     one.connection.nothing_sent for one in self._unfenced
@@ -315,6 +330,9 @@ class Execution:
             case Connects(client, endpoint):
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
                 self._connect(located, client, endpoint)
+            case ConnectsToPort(client, port):
+                self._note(located, client, write_line(located.step)[len(client) + 1 :])
+                self._connect(located, client, port=self._port(port))
             case Together(body):
                 self._send_together(located, [send for send in body if isinstance(send, SENDING)])
             case Wait(microseconds):
@@ -338,10 +356,26 @@ class Execution:
             )
         )
 
-    def _connect(self, located: LocatedAction, name: str, endpoint: str | None = None) -> None:
+    def _port(self, terms: Iterable[Term]) -> int:
+        """The port that was captured; NoPort where it is none."""
+        total = 0
+        for term in terms:
+            text = str(term.value) if isinstance(term.value, int) else self._known.get(term.value)
+            if text is None:
+                raise UnboundName(str(term.value))
+            if not (text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS):
+                raise NoPort(f"${{{term.value}}} is `{text}`")
+            total += term.times * int(text)
+        if not 0 < total < 1 << 16:
+            raise NoPort(f"{total}, which is not from 1 to 65535")
+        return total
+
+    def _connect(
+        self, located: LocatedAction, name: str, endpoint: str | None = None, port: int | None = None
+    ) -> None:
         client = self._stage.client(name)
         try:
-            client.connect(endpoint)
+            client.connect(endpoint, port)
         except UnsupportedSpec as wrong:
             raise located.problem(str(wrong), "an endpoint of this target") from None
         self._clients[name] = client
@@ -563,7 +597,7 @@ class Execution:
             if following is not None:
                 self._act(following)
                 self._collect_late_lines(a_turn_later=True)
-        except (TargetError, FenceFailed, SocketTimeout, ScriptError, UnboundName):
+        except (TargetError, FenceFailed, SocketTimeout, ScriptError, UnboundName, NoPort):
             return
 
     def _collect_late_lines(self, a_turn_later: bool) -> None:

@@ -78,6 +78,7 @@ class FailureKind(enum.Enum):
     NEVER_IDLE = "never became idle"
     TIMED_OUT = "was kept waiting by the server"
     UNSENDABLE = "could not send the line"
+    NO_PORT = "cannot connect to what the server named"
     SERVER_DIED = "lost its server"
     RAISED = "met an exception"
     NOT_RAISED = "met no exception"

@@ -35,6 +35,7 @@ _NOTHING_TO_PASTE = (
     FailureKind.SERVER_DIED,
     FailureKind.UNANSWERED,
     FailureKind.NEVER_IDLE,
+    FailureKind.NO_PORT,
     FailureKind.DISAGREED,
     FailureKind.RAISED,
     FailureKind.NOT_RAISED,
@@ -281,6 +282,9 @@ def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> I
     match failure.kind:
         case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
             yield pair("reason", failure.detail, Tone.BAD)
+        case FailureKind.NO_PORT:
+            yield pair("expected", "a port of the server", Tone.WARNING)
+            yield pair("actual", failure.detail, Tone.BAD)
         case FailureKind.TIMED_OUT:
             yield pair("expected", "the server accepts connections and reads", Tone.WARNING)
             yield pair("actual", failure.detail, Tone.BAD)

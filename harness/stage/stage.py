@@ -263,9 +263,13 @@ class Client:
     def end(self) -> End:
         return self.connection.end
 
-    def connect(self, endpoint: str | None = None) -> None:
-        """Open a new connection. A refusal is not an error: `end` shows it."""
+    def connect(self, endpoint: str | None = None, port: int | None = None) -> None:
+        """Open a new connection, to an endpoint or to another port of the server's host. A refusal is not an error: `end`
+        shows it."""
         address = self._stage.address(endpoint)
+        if port is not None:
+            host, _, *rest = address
+            address = (host, port, *rest)
         if self.end is not End.NEVER:
             self.connection.close()
             self.connection = self._stage.new_connection(self)

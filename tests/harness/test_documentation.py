@@ -118,6 +118,12 @@ def test_the_tolerant_scripts_pass_as_shown(name, server):
     assert [*plain(report(verdict)).splitlines(), run_summary([verdict], 0.21)] == shown
 
 
+def test_the_data_connection_passes():
+    server = Command([sys.executable, "-S", str(ROOT / "tests/harness/servers/passive.py"), "{port}"])
+    verdict = play(parse(block(TRANSCRIPTS, "carol connects to port")), server)
+    assert verdict.passed, plain(report(verdict))
+
+
 def test_the_sized_value_passes():
     memcached = installed.program("memcached", "memcached")
     server = Command([memcached, "-u", "nobody", "-l", "127.0.0.1", "-p", "{port}", "-U", "0", "-t", "1"])

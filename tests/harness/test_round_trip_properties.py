@@ -24,6 +24,7 @@ from harness.language.steps import (
     Comment,
     ConnectionAction,
     Connects,
+    ConnectsToPort,
     Define,
     Either,
     Ending,
@@ -54,6 +55,7 @@ from harness.language.steps import (
     Settle,
     SocketCall,
     Start,
+    Term,
     Title,
     Together,
     Unfenced,
@@ -110,6 +112,7 @@ sends = (
 comments = st.builds(Comment, literals)
 errors = st.sampled_from(sorted(errno.errorcode.values()))
 client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
+terms = st.builds(Term, st.integers(0, 999) | st.just("p"), st.just(1) | st.integers(0, 999))
 plain = (
     sends
     | receives
@@ -118,6 +121,7 @@ plain = (
     | st.builds(Blank)
     | st.builds(Connects, names, st.none() | words)
     | st.builds(ReceivesNothing, names)
+    | st.builds(ConnectsToPort, names, st.lists(terms, min_size=1, max_size=3).map(tuple))
     | st.builds(ReceiveBody, names, st.integers(0, 999999999) | st.just("size"), st.none() | some_bytes)
     | st.builds(Acts, names, st.sampled_from(ConnectionAction))
     | st.builds(Raises, st.sampled_from(["ValueError", "_Odd1"]))
