@@ -200,7 +200,11 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
             case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.TIMED_OUT:
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
             case (
-                FailureKind.SERVER_DIED | FailureKind.DISAGREED | FailureKind.RAISED | FailureKind.NOT_RAISED
+                FailureKind.TOO_LATE
+                | FailureKind.SERVER_DIED
+                | FailureKind.DISAGREED
+                | FailureKind.RAISED
+                | FailureKind.NOT_RAISED
             ):
                 raise UpdateRefused(f"line {failure.line}: {headline(failure)}")
     plays: dict[int, list[_Edit]] = {}

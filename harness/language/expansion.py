@@ -37,6 +37,7 @@ from harness.language.steps import (
     Either,
     Ends,
     Include,
+    InTime,
     Item,
     OneOf,
     Or,
@@ -224,7 +225,7 @@ class _Expander:
             case Together(body):
                 sends = _each_bound(body, script, scope)
                 yield Located(replace(item, body=tuple(sends)), script, scope.via)
-            case Either(body) | Or(body):
+            case Either(body) | Or(body) | InTime(_, body):
                 ways = _each_bound(body, script, scope)
                 yield Located(replace(item, body=tuple(ways)), script, scope.via)
             case OneOf(clients, receive):

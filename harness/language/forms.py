@@ -119,6 +119,13 @@ def _write_amount(most: int | None) -> str:
     return "nothing" if most == 0 else f"{most} byte{'' if most == 1 else 's'}"
 
 
+def _some_time(value: str) -> int:
+    microseconds = parse_duration(value)
+    if microseconds == 0:
+        raise LineError(0, "no time at all", "a duration above zero")
+    return microseconds
+
+
 def _read_size(text: str) -> int | str:
     return text[2:-1] if text.startswith("$") else _read_whole(text)
 
@@ -251,6 +258,7 @@ _FIELDS = {
     "amount": Field(r".+", _read_amount, _write_amount, ("1 byte",)),
     "jump": Field(r".+", _read_jump, _write_jump, ("1h",)),
     "duration": Field(r".+", parse_duration, render_duration, ("60s",)),
+    "limit": Field(r"\S+", _some_time, render_duration, ("100ms",)),
     "word": Field(r"[A-Za-z][A-Za-z0-9_]*", str, str, ("n",)),
     "clients": Field(r".+", _read_clients, " ".join, ("b c",)),
     "words": Field(r".+", _read_words, " ".join, ("X logs in",)),
@@ -375,6 +383,7 @@ _SENTENCE_FORMS = (
     Form("{client} receives nothing", steps.ReceivesNothing),
     Form("{client} receives any lines until {pattern:awaited}", steps.ReceiveUntil),
     Form("{client} receives {size} bytes[: {content}]", steps.ReceiveBody),
+    Form("within {microseconds:limit}:", steps.InTime, listed=False),
     Form("either:", steps.Either, listed=False),
     Form("or:", steps.Or, listed=False),
     Form("{client} {ending}", steps.Ends),
@@ -523,13 +532,6 @@ def _read_eol(value: str) -> steps.LineEnd:
         raise LineError(0, f"{value!r} is not a line end", "lf or crlf") from None
 
 
-def _some_time(value: str) -> int:
-    microseconds = parse_duration(value)
-    if microseconds == 0:
-        raise LineError(0, "no time at all", "a duration above zero")
-    return microseconds
-
-
 def _time_setting(kind: type) -> tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]:
     return kind, lambda value: kind(_some_time(value)), lambda setting: render_duration(setting.microseconds)
 
@@ -619,7 +621,8 @@ VERBS = tuple(
     example.removeprefix("a ") for form in _SENTENCE_FORMS if form.listed for example in form.shown()
 )
 _KNOWN = (
-    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, optional a< text, one of a b< text, either:, or:, "
+    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, optional a< text, one of a b< text, "
+    "either:, or:, within 100ms:, "
     + ", ".join(f"a {verb}" for verb in VERBS)
     + ", "
     + ", ".join(example for form in _KEYWORD_FORMS for example in form.shown())

@@ -20,6 +20,7 @@ from harness.language.steps import (
     Define,
     Either,
     Include,
+    InTime,
     Item,
     Layout,
     Or,
@@ -209,6 +210,7 @@ _ADMITS: dict[type, tuple[tuple[type, ...], str, str]] = {
     Together: (SENDING, "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
     AnyOrder: (RECEIVING_ONE, "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
     Either: (RECEIVING, "inside either:", "receives: a< text, a<< bytes or a<~ pattern"),
+    InTime: (RECEIVING, "inside within:", "receives: a< text, a<< bytes or a<~ pattern"),
     Or: (RECEIVING, "inside or:", "receives: a< text, a<< bytes or a<~ pattern"),
 }
 

@@ -411,6 +411,17 @@ class Or(_InFile):
 
 
 @dataclass(frozen=True, slots=True)
+class InTime(_InFile):
+    """Each of these arrives within this time of the turn's only action."""
+
+    microseconds: int
+    body: tuple[AlternativeItem, ...]
+
+    def __post_init__(self) -> None:
+        _require_steps(self.body)
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat(_InFile):
     times: int
     body: tuple[Step, ...]
@@ -454,10 +465,10 @@ SENDING = (Send, SendBytes, SendPattern)
 RECEIVING_ONE = (Receive, ReceiveBytes, ReceivePattern)
 RECEIVING = (*RECEIVING_ONE, ReceiveUntil, ReceiveBody)
 WAYS = (Either, Or)
-BLOCKS = (Together, AnyOrder, Either, Or, Repeat, Define)
+BLOCKS = (Together, AnyOrder, Either, Or, InTime, Repeat, Define)
 FAULTS = (CallFails, CallTakes, ClockJumps)
 ACTION_STEPS = (Connects, ConnectsToPort, *SENDING, Acts, Wait, Together, *FAULTS)
-EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder, *WAYS)
+EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder, *WAYS, InTime)
 
 SETTINGS = (
     Title,
@@ -495,7 +506,7 @@ ReceivingOne = Receive | ReceiveBytes | ReceivePattern
 Receiving = ReceivingOne | ReceiveUntil | ReceiveBody
 Fault = CallFails | CallTakes | ClockJumps
 ActionStep = Connects | ConnectsToPort | Sending | Acts | Wait | Together | Fault
-ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Either | Or
+ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Either | Or | InTime
 TogetherItem = Sending | Layout
 AnyOrderItem = ReceivingOne | Layout
 AlternativeItem = Receiving | Layout

@@ -40,6 +40,7 @@ from harness.language.steps import (
     ExpectationStep,
     FenceAfter,
     FenceLine,
+    InTime,
     Item,
     Or,
     Raises,
@@ -58,6 +59,7 @@ from harness.language.steps import (
     Setting,
     Together,
     Unfenced,
+    Wait,
     client_names,
     names_in,
 )
@@ -118,6 +120,7 @@ def validate(expansion: Expansion) -> Plan:
     plan = Plan(expansion.script, tuple(turns), tuple(checker.clients))
     _check_unfenced(plan)
     _check_fence_after(plan)
+    _check_times(plan)
     _check_rules(plan)
     check_fence(plan, plan.script.setting(FenceLine))
     return plan
@@ -196,7 +199,7 @@ def header_problem(
 def received_in(step: ExpectationStep) -> Iterator[tuple[Receiving, str]]:
     """The receives of an expectation, each with its client."""
     match step:
-        case Either(body) | Or(body):
+        case Either(body) | Or(body) | InTime(_, body):
             yield from ((one, one.client) for one in body if isinstance(one, RECEIVING))
         case AnyOrder(body, same_for):
             for one in body:
@@ -264,6 +267,18 @@ def _check_unfenced(plan: Plan) -> None:
         if name not in plan.clients:
             known = ", ".join(plan.clients)
             raise header_problem(script, unfenced, f"no client is called {name}", known, name)
+
+
+def _check_times(plan: Plan) -> None:
+    """A time is measured from one action, after which the script can only wait."""
+    for turn in plan.turns:
+        more = [one for one in turn.actions[1:] if not isinstance(one.step, Wait)]
+        for located in turn.expectations:
+            if isinstance(located.step, InTime) and (more or not turn.actions):
+                raise located.problem(
+                    f"this turn has {len(more) + 1 if more else 'no'} actions to measure from",
+                    "a single action, or a together:, and after it nothing but wait",
+                )
 
 
 def _check_rules(plan: Plan) -> None:
@@ -381,6 +396,10 @@ class _Checker:
                     if isinstance(one, RECEIVING):
                         for client in (one.client,) if one.client else same_for:
                             self._receive(located, one, client)
+            case InTime(_, body):
+                for one in body:
+                    if isinstance(one, RECEIVING):
+                        self._receive(located, one, one.client)
             case ReceivesNothing(client):
                 self._require_presence(located, client)
                 if client in self._received:

@@ -24,6 +24,7 @@ from harness.language.steps import (
     AnyOrder,
     Either,
     Ends,
+    InTime,
     Or,
     Raises,
     Receive,
@@ -53,6 +54,8 @@ class Expectation:
     """The `in any order:` that contains it, if any."""
     choice: Choice | None = None
     """The `either:` that contains it, if any."""
+    limit_us: int | None = None
+    """The time of the `within` that contains it, if any."""
 
     @property
     def optional(self) -> bool:
@@ -183,6 +186,11 @@ class TurnExpectations:
                     for step in choice.ways[way]:
                         line = step.line or located.line
                         out._add(step.client, Expectation(step, file, line, choice=choice))
+                case InTime(limit, body):
+                    for one in body:
+                        if isinstance(one, RECEIVING):
+                            line = one.line or located.line
+                            out._add(one.client, Expectation(one, file, line, limit_us=limit))
                 case Or():
                     pass  # one of the ways of the choice before it
                 case AnyOrder(body, same_for):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -65,6 +65,7 @@ from harness.playing.verdict import (
     FailureKind,
     Interruption,
     LateLine,
+    Measured,
     Overtaken,
     PerformedAction,
     TurnReport,
@@ -538,6 +539,8 @@ class Execution:
                 entries, bound = align(expected.lines.get(name, ()), inboxes[name], known, eol)
                 known.update(bound)
             client_turns.append(self._client_turn(name, client, entries, expected))
+        measured = tuple(self._measured(client_turns))
+        for name, client in self._clients.items():
             client.take(len(inboxes[name]))
         self._known = known
         self._bindings = newly_bound(known, self._bindings, expected.in_order)
@@ -557,8 +560,19 @@ class Execution:
             agreement_file,
             agreement_line,
             tuple(self._bindings.values()),
+            measured=measured,
             choices=sum(isinstance(one.step, Either) for one in turn.expectations),
         )
+
+    def _measured(self, client_turns: Iterable[ClientTurn]) -> Iterator[Measured]:
+        """How long the lines took that have to come within a time."""
+        for one in client_turns if self._performed else ():
+            for entry in one.entries:
+                expected, received = entry.expected, entry.received
+                if expected is not None and expected.limit_us is not None and received and entry.matches:
+                    end = self._clients[one.client].arrived_at(entry.offset + len(received) - 1)
+                    took = round((end - self._performed[0].at_s) * 1_000_000)
+                    yield Measured(one.client, expected, received, max(0, took))
 
     def _client_turn(
         self, name: str, client: Client, entries: tuple[Entry, ...], expected: TurnExpectations

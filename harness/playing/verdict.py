@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.language.expansion import CallSite
+from harness.language.forms import render_duration
 from harness.language.steps import Ending, Ignore, ReceivePattern, ReceiveUntil, Reply, Script
 from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
@@ -67,6 +68,7 @@ class FailureKind(enum.Enum):
     MISSING = "did not receive what was expected"
     EXTRA = "received something unexpected"
     DIFFERENT = "received something else"
+    TOO_LATE = "received it too late"
     OUT_OF_ORDER = "received it in another order"
     DISAGREED = "did not receive the same order"
     STILL_OPEN = "is still connected"
@@ -163,6 +165,7 @@ class TurnReport:
     """Those that it expects and that came."""
     fence_lines: tuple[FenceLineSent, ...] = ()
     """What the harness itself sent to the server in this turn."""
+    measured: tuple[Measured, ...] = ()
     choices: int = 0
     """How often the script has several ways for it to go."""
     taken: tuple[TakenLine, ...] = ()
@@ -175,11 +178,26 @@ class TurnReport:
             and not self.disagreed
             and not self.errors
             and not self.not_raised
+            and all(one.in_time for one in self.measured)
             and all(client_turn.as_expected for client_turn in self.client_turns)
         )
 
     def client_turn(self, client: str) -> ClientTurn | None:
         return next((one for one in self.client_turns if one.client == client), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How long a line took that has to come within a time: from the action of the turn to its last byte."""
+
+    client: str
+    expected: Expectation
+    received: bytes
+    microseconds: int
+
+    @property
+    def in_time(self) -> bool:
+        return self.expected.limit_us is None or self.microseconds <= self.expected.limit_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +281,12 @@ class Verdict:
         return self.script.file
 
     @property
+    def slowest(self) -> Measured | None:
+        """Of the lines that had to come within a time, the one that came nearest to it or exceeded it most."""
+        measured = [one for turn in self.turns for one in turn.measured]
+        return max(measured, key=lambda one: one.microseconds / (one.expected.limit_us or 1), default=None)
+
+    @property
     def tolerated(self) -> Counter[Tolerated]:
         """What was not compared with anything: it narrows what a pass proves, whatever the grade."""
         found: Counter[Tolerated] = Counter()
@@ -339,7 +363,25 @@ def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
             )
         )
     found = [failure for one in turn.client_turns for failure in _failures_of(turn, one, eol)]
-    return failures + sorted(found, key=_weight)
+    return failures + sorted(found, key=_weight) + list(_too_late(turn))
+
+
+def _too_late(turn: TurnReport) -> Iterator[Failure]:
+    """The first line of each client that took too long."""
+    clients: set[str] = set()
+    for one in turn.measured:
+        if not one.in_time and one.client not in clients:
+            clients.add(one.client)
+            yield Failure(
+                FailureKind.TOO_LATE,
+                one.client,
+                one.expected.file,
+                one.expected.line,
+                turn.number,
+                expected=one.expected,
+                received=one.received,
+                detail=render_duration(one.microseconds),
+            )
 
 
 def _failures_of_the_server(turn: TurnReport) -> Iterator[Failure]:

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 from harness.language.exhaustive import assert_never
 from harness.playing.verdict import Outcome, Verdict
 from harness.report import styled_text
-from harness.report.text import headline, report, tolerated_text
+from harness.report.text import headline, passed_note, report
 
 # XML 1.0 cannot hold these characters, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -37,10 +37,10 @@ def _case(verdict: Verdict) -> str:
     kind = _attribute(verdict.script.title or name)
     match verdict.outcome:
         case Outcome.PASSED:
-            tolerated = tolerated_text([verdict])
-            if not tolerated:
+            note = passed_note(verdict)
+            if not note:
                 return f"{head}/>\n"
-            return f"{head}><system-out>passed, {escape(_clean(tolerated))}</system-out></testcase>\n"
+            return f"{head}><system-out>passed{escape(_clean(note))}</system-out></testcase>\n"
         case Outcome.SKIPPED:
             return f"{head}><skipped message={_attribute(verdict.reason)}/></testcase>\n"
         case Outcome.FAILED:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
+from harness.language.forms import render_duration
 from harness.language.steps import (
     Ignore,
     Receive,
@@ -36,6 +37,7 @@ _NOTHING_TO_PASTE = (
     FailureKind.UNANSWERED,
     FailureKind.NEVER_IDLE,
     FailureKind.NO_PORT,
+    FailureKind.TOO_LATE,
     FailureKind.DISAGREED,
     FailureKind.RAISED,
     FailureKind.NOT_RAISED,
@@ -56,6 +58,7 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
                 Span("passed ", Tone.GOOD),
                 Span(verdict.file),
                 Span(_tolerance_note(verdict), Tone.WARNING),
+                Span(_time_note(verdict), Tone.DIM),
                 Span(_grade_note(verdict), Tone.DIM),
             ]
             yield from wrapped(passed, columns)
@@ -86,9 +89,29 @@ def tolerated_text(verdicts: Iterable[Verdict]) -> str:
     return ", ".join(f"{found[one]} {one.value[found[one] > 1]}" for one in Tolerated if found[one])
 
 
+def _clock(verdict: Verdict) -> str:
+    """What a duration was measured on, and so what it contains."""
+    if verdict.virtual_time:
+        return "in virtual time, which is exact"
+    return "in real time, on the clock of this machine: it contains the network and the harness's own delay"
+
+
+def _time_note(verdict: Verdict) -> str:
+    slowest = verdict.slowest
+    if slowest is None:
+        return ""
+    took, limit = render_duration(slowest.microseconds), render_duration(slowest.expected.limit_us or 0)
+    return f"  (slowest: {took} of {limit}, {_clock(verdict)})"
+
+
 def _tolerance_note(verdict: Verdict) -> str:
     text = tolerated_text([verdict])
     return f", {text}" if text else ""
+
+
+def passed_note(verdict: Verdict) -> str:
+    """What a pass tolerated and measured, after the word `passed`; empty for most."""
+    return _tolerance_note(verdict) + _time_note(verdict)
 
 
 def _grade_note(verdict: Verdict) -> str:
@@ -282,6 +305,11 @@ def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> I
     match failure.kind:
         case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
             yield pair("reason", failure.detail, Tone.BAD)
+        case FailureKind.TOO_LATE:
+            limit = render_duration((failure.expected.limit_us if failure.expected else None) or 0)
+            yield pair("received", received_text(failure.received or b"", verdict.eol))
+            yield pair("expected", f"within {limit} of the action of the turn", Tone.WARNING)
+            yield pair("measured", f"{failure.detail}, {_clock(verdict)}", Tone.BAD)
         case FailureKind.NO_PORT:
             yield pair("expected", "a port of the server", Tone.WARNING)
             yield pair("actual", failure.detail, Tone.BAD)

@@ -124,6 +124,13 @@ def test_the_data_connection_passes():
     assert verdict.passed, plain(report(verdict))
 
 
+def test_the_message_arrives_in_time(server):
+    verdict = played(block(TRANSCRIPTS, "title: a message arrives at once"), server)
+    text = plain(report(verdict))
+    assert verdict.passed, text
+    assert re.search(r"\(slowest: [0-9.]+m?s of 2s, in real time, on the clock of this machine:", text)
+
+
 def test_the_sized_value_passes():
     memcached = installed.program("memcached", "memcached")
     server = Command([memcached, "-u", "nobody", "-l", "127.0.0.1", "-p", "{port}", "-U", "0", "-t", "1"])

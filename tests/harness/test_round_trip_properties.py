@@ -34,6 +34,7 @@ from harness.language.steps import (
     FenceLine,
     Ignore,
     Include,
+    InTime,
     LineEnd,
     Needs,
     OneOf,
@@ -149,6 +150,7 @@ one_of = st.builds(
 )
 blocks = (
     st.builds(Together, block(sends | comments, sends))
+    | st.builds(InTime, microseconds.filter(bool), block(receives | untils | comments, receives))
     | st.builds(Either, block(receives | untils | comments, receives))
     | st.builds(Or, block(receives | untils | comments, untils))
     | st.builds(AnyOrder, block(receives | comments, receives))

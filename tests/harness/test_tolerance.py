@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -546,4 +547,70 @@ def test_the_size_can_be_a_counter() -> None:
     ],
 )
 def test_a_body_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
+    assert problem(text).startswith(wrong)
+
+
+# --- time ---------------------------------------------------------------------------------------------------
+
+QUIET = "ann receives nothing\n"
+LATER = f"{QUIET}ann> LATER 50 bob: x\nwait 1s\nwithin {{}}:\n    bob< x\n"
+
+
+def test_in_virtual_time_a_limit_is_exact() -> None:
+    text = passed(LATER.format("50ms"))
+    assert text == "passed <script>  (slowest: 50ms of 50ms, in virtual time, which is exact)"
+    verdict, _ = played(LATER.format("50ms"))
+    assert f"<system-out>{text.replace(' <script>', '')}</system-out>" in junit.document([verdict], 1.0)
+    audited(LATER.format("50ms") + "ann> ann: y\nann< y\n")
+    text = failed(LATER.format("49.999ms") + "ann> ann: y\nann< y\n")
+    assert "FAILED <script>:7   bob received it too late" in text
+    assert "  received  < x\n  expected  within 49.999ms of the action of the turn\n" in text
+    assert "  measured  50ms, in virtual time, which is exact" in text
+
+
+def test_in_real_time_the_report_names_the_clock() -> None:
+    steps, header = LATER.replace("wait 1s\n", ""), "fence: PING -> PONG\n"
+    clock = "in real time, on the clock of this machine: it contains the network and the harness's own delay"
+    for fence in ("", header):
+        text = " ".join(passed(steps.format("4s"), fence, ELSEWHERE).split())
+        assert text.startswith("passed <script> (slowest: ")
+        assert f"of 4s, {clock})" in text
+        text = " ".join(failed(steps.format("20ms"), fence, ELSEWHERE).split())
+        found = re.search(rf"measured ([0-9.]+)ms, {clock}", text)
+        assert found
+        assert 50 <= float(found[1]) < 1000
+
+
+def test_a_line_that_does_not_come_at_all_is_missing() -> None:
+    text = failed(f"{QUIET}ann> LATER 50 bob: x\nwithin 60ms:\n    bob< x\n")
+    assert "bob did not receive what was expected" in text
+
+
+def test_a_time_is_measured_from_a_together_too() -> None:
+    steps = (
+        QUIET
+        + "together:\n    ann> LATER 50 bob: x\n    bob> LATER 20 ann: y\nwait 1s\nwithin 20ms:\n    ann< y\n    {}\n"
+    )
+    assert "bob received it too late" in failed(steps.format("bob< x"))
+    assert "slowest: 20ms of 20ms" in passed(steps.format("optional ann< z") + "bob< x\n")
+
+
+def test_what_came_too_late_is_not_updated_away(tmp_path: Path) -> None:
+    path = tmp_path / "u.chat"
+    path.write_text(NAMES + LATER.format("10ms"))
+    assert update(path, HERE).refused == "line 7: bob received it too late"
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("a> x\na> y\nwithin 1s:\n    a< x\n", "s.chat:3:1: this turn has 2 actions to measure from"),
+        ("a> x\nwithin 0s:\n    a< x\n", "s.chat:2:8: no time at all"),
+        ("a> x\nwithin soon:\n    a< x\n", "s.chat:2:8: 'soon' is not a duration"),
+        ("a> x\nwithin 1s:\na< x\n", "s.chat:2:11: nothing is indented below this line"),
+        ("a> x\nwithin 1s:\n    a closes\n", "s.chat:3:5: another kind of step inside within:"),
+        ("a> x\nwithin 1s\n", "s.chat:2:1: unrecognised step"),
+    ],
+)
+def test_a_time_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
     assert problem(text).startswith(wrong)

@@ -2,6 +2,7 @@
 
 - `NAME alice` names the connection; `PING` is answered with `PONG`; nothing else is answered.
 - `alice: one | two` sends these lines to alice; `alice! text` sends the text without a line end.
+- `LATER 50 alice: text` does so 50 ms later, and nothing else until then.
 - `TICK alice` sends her a line `TICK n` every 10 ms from then on.
 - A line of a client that begins with PONG is passed on to whoever named itself `log`.
 """
@@ -12,15 +13,16 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
 class Puppet:
     """What the server does with each line; the caller reads the lines and knows how to sleep."""
 
-    def __init__(self) -> None:
+    def __init__(self, sleep: Callable[[float], object] = time.sleep) -> None:
         self.clients: dict[str, Any] = {}
+        self.sleep = sleep
 
     def converse(self, sock: Any, lines: Iterable[str]) -> None:
         for line in lines:
@@ -37,6 +39,10 @@ class Puppet:
             threading.Thread(target=self.tick, args=(self.clients[rest],), daemon=True).start()
         elif verb == "PONG":
             yield "log", f"{line}\n".encode()
+        elif verb == "LATER":
+            milliseconds, _, then = rest.partition(" ")
+            self.sleep(int(milliseconds) / 1000)
+            yield from self.effects(sock, then)
         elif verb.endswith("!"):
             yield verb[:-1], rest.encode()
         elif verb.endswith(":"):
@@ -54,9 +60,10 @@ class Puppet:
 
 def serve(spec: Any) -> Any:
     """The same in this process, without TICK."""
+    import gevent
     from gevent.server import StreamServer
 
-    puppet = Puppet()
+    puppet = Puppet(gevent.sleep)
 
     def handle(sock: Any, _: object) -> None:
         with sock.makefile("r") as lines:
