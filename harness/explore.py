@@ -308,7 +308,7 @@ def report(explored: Exploration) -> Iterator[Line]:
     """Everything about one script; nothing if it passed."""
     if explored.finding is not None:
         yield from _finding_report(explored.finding)
-    elif explored.outcome not in (Outcome.PASSED, Outcome.SKIPPED):
+    elif not explored.outcome.expected:
         yield [Span("not explored, because it does not pass without perturbations:")]
         yield from verdict_report(explored.baseline)
 

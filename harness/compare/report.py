@@ -74,7 +74,7 @@ class Table:
             if cell.server == server and (tag is None or tag in cell.script_tags)
         ]
         passed = outcomes.count(Outcome.PASSED)
-        return Total(passed, passed + outcomes.count(Outcome.FAILED))
+        return Total(passed, passed + outcomes.count(Outcome.FAILED) + outcomes.count(Outcome.XPASSED))
 
     def total_rows(self) -> Iterator[tuple[str, list[str]]]:
         """The last rows of the table: a label and the totals of each server."""
@@ -84,11 +84,7 @@ class Table:
 
     def differences(self, server: str) -> tuple[Cell, ...]:
         """The scripts in which this server failed, or could not be played."""
-        return tuple(
-            cell
-            for cell in self.cells
-            if cell.server == server and cell.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
-        )
+        return tuple(cell for cell in self.cells if cell.server == server and not cell.outcome.expected)
 
 
 def mark(cell: Cell | None) -> str:
@@ -102,6 +98,10 @@ def mark(cell: Cell | None) -> str:
             return "-"
         case Outcome.FAILED:
             return f"line {cell.own_line}"
+        case Outcome.XFAILED:
+            return f"({cell.own_line})"
+        case Outcome.XPASSED:
+            return "passed"
         case Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
             return "error"
         case outcome:
@@ -198,7 +198,7 @@ def _escaped(text: str) -> str:
 
 
 def _markdown_cell(cell: Cell | None) -> str:
-    if cell is None or cell.outcome in (Outcome.PASSED, Outcome.SKIPPED):
+    if cell is None or cell.outcome.expected:
         return mark(cell)
     return f"**{mark(cell)}** {_escaped(_tag_text(cell.tags))}".rstrip()
 
@@ -246,7 +246,7 @@ def _html_cell(table: Table, cell: Cell | None) -> str:
     if cell is None:
         return "<td></td>"
     tone, words = TONES[cell.outcome], html.escape(mark(cell))
-    if cell.outcome in (Outcome.PASSED, Outcome.SKIPPED):
+    if cell.outcome.expected:
         return f'<td class="{tone}" title="{html.escape(cell.message)}">{words}</td>'
     tags = f" <small>{html.escape(_tag_text(cell.tags))}</small>" if cell.tags else ""
     return f'<td class="{tone}"><a href="#{_anchor(table, cell)}">{words}</a>{tags}</td>'

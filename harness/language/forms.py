@@ -497,6 +497,16 @@ def _read_needs(value: str) -> steps.Needs:
     return steps.Needs(tuple(value.split()))
 
 
+def _read_tags(value: str) -> steps.Tagged:
+    tags = tuple(value.split())
+    for tag in tags:
+        if not _WORD.fullmatch(tag):
+            raise LineError(value.index(tag), f"{tag!r} is not a tag", "words: smoke slow")
+        if tags.count(tag) > 1:
+            raise LineError(value.rindex(tag), f"{tag} twice", "each tag once")
+    return steps.Tagged(tags)
+
+
 def _read_fence(value: str) -> steps.FenceLine:
     if value == _NO_FENCE:
         return steps.FenceLine()
@@ -576,6 +586,9 @@ def _write_reply(reply: steps.Reply) -> str:
 _NO_FENCE = "none"
 _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
     "title": (steps.Title, steps.Title, lambda title: title.text),
+    "tags": (steps.Tagged, _read_tags, lambda tagged: " ".join(tagged.tags)),
+    "skip": (steps.Skip, steps.Skip, lambda skip: skip.reason),
+    "xfail": (steps.ExpectedToFail, steps.ExpectedToFail, lambda expected: expected.reason),
     "server": (steps.Server, _read_server, _write_server),
     "needs": (steps.Needs, _read_needs, lambda needs: " ".join(needs.features)),
     "fence": (steps.FenceLine, _read_fence, _write_fence),

@@ -117,6 +117,27 @@ class Server(_InFile):
 
 
 @dataclass(frozen=True, slots=True)
+class Tagged(_InFile):
+    """The words by which scripts are selected."""
+
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skip(_InFile):
+    """Why the script is not played."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedToFail(_InFile):
+    """Why it is known that the script fails."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Needs(_InFile):
     features: tuple[str, ...]
 
@@ -472,6 +493,9 @@ EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder, *WAYS,
 
 SETTINGS = (
     Title,
+    Tagged,
+    Skip,
+    ExpectedToFail,
     Server,
     Needs,
     FenceLine,
@@ -485,9 +509,14 @@ SETTINGS = (
     Reply,
 )
 RULES = (Ignore, Reply)
+OF_ONE_SCRIPT = (Title, Skip, ExpectedToFail)
+"""The settings of an included file that are for that file alone."""
 
 Setting = (
     Title
+    | Tagged
+    | Skip
+    | ExpectedToFail
     | Server
     | Needs
     | FenceLine
@@ -516,6 +545,9 @@ Item = Step | Define | Include
 AnySetting = TypeVar(
     "AnySetting",
     Title,
+    Tagged,
+    Skip,
+    ExpectedToFail,
     Server,
     Needs,
     FenceLine,
@@ -558,8 +590,8 @@ class Script:
         for item in self.header:
             if isinstance(item, kind):
                 return item
-        if kind is Title:
-            return None  # a title names one script; an included file's title is for that file alone
+        if kind in OF_ONE_SCRIPT:
+            return None
         for included in self.included():
             found = included.setting(kind)
             if found is not None:

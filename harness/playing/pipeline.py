@@ -19,6 +19,7 @@ from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.script import load
 from harness.language.steps import (
     Eol,
+    ExpectedToFail,
     FenceAfter,
     FenceLine,
     LineEnd,
@@ -27,6 +28,7 @@ from harness.language.steps import (
     Server,
     Setting,
     Settle,
+    Skip,
     Start,
     Unfenced,
     Within,
@@ -77,6 +79,9 @@ def play(
     try:
         plan = validate(expand(script))
         require_steps(plan)
+        skip = script.setting(Skip)
+        if skip is not None:
+            return verdict(Outcome.SKIPPED, skip.reason)
         missing = missing_features(script, target)
         if missing:
             return verdict(Outcome.SKIPPED, f"needs {', '.join(missing)}, which {target} lacks")
@@ -90,7 +95,16 @@ def play(
         return verdict(Outcome.SCRIPT_ERROR, str(_unsupported(script, unsupported)))
     except TargetError as broken:
         return verdict(Outcome.TARGET_ERROR, str(broken))
-    return replace(judged, real_s=time.monotonic() - began)
+    return replace(_as_known(judged), real_s=time.monotonic() - began)
+
+
+def _as_known(judged: Verdict) -> Verdict:
+    """The verdict, in the light of what the script says of itself."""
+    known = judged.script.setting(ExpectedToFail)
+    if known is None:
+        return judged
+    outcome = Outcome.XPASSED if judged.passed else Outcome.XFAILED
+    return replace(judged, outcome=outcome, reason=known.reason)
 
 
 def _played_again(

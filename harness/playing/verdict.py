@@ -36,11 +36,19 @@ ACCEPTED_ENDS: Mapping[Ending, frozenset[End]] = {
 class Outcome(enum.Enum):
     PASSED = "passed"
     FAILED = "failed"
+    XPASSED = "passed unexpectedly"
+    """The script passed, but says of itself that it fails."""
+    XFAILED = "failed as expected"
     SKIPPED = "skipped"
     SCRIPT_ERROR = "script error"
     """The script is invalid, or requires something that the target does not have. Never the server's fault."""
     TARGET_ERROR = "target error"
     """The server did not start, or the address refuses connections."""
+
+    @property
+    def expected(self) -> bool:
+        """Whether there is nothing to look at."""
+        return self in (Outcome.PASSED, Outcome.XFAILED, Outcome.SKIPPED)
 
 
 class Overtaken(enum.Enum):

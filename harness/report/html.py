@@ -10,10 +10,15 @@ from harness.report import styled_text
 from harness.report.lanes import lanes
 from harness.report.text import report, run_summary, tolerated_text
 
-_ORDER = (Outcome.FAILED, Outcome.TARGET_ERROR, Outcome.SCRIPT_ERROR, Outcome.SKIPPED, Outcome.PASSED)
+_ORDER = (
+    Outcome.FAILED, Outcome.XPASSED, Outcome.TARGET_ERROR, Outcome.SCRIPT_ERROR, Outcome.XFAILED, Outcome.SKIPPED,
+    Outcome.PASSED,
+)  # fmt: skip
 TONES = {
     Outcome.PASSED: "good",
     Outcome.FAILED: "bad",
+    Outcome.XPASSED: "bad",
+    Outcome.XFAILED: "dim",
     Outcome.SKIPPED: "dim",
     Outcome.SCRIPT_ERROR: "warning",
     Outcome.TARGET_ERROR: "warning",
@@ -86,4 +91,4 @@ def _section(verdict: Verdict) -> str:
         f'<span class="warning">{html.escape(tolerated_text([verdict]))}</span>'
         f'<span class="dim">{verdict.real_s * 1000:.1f} ms</span>'
     )
-    return details(summary, lines, opened=verdict.outcome not in (Outcome.PASSED, Outcome.SKIPPED))
+    return details(summary, lines, opened=not verdict.outcome.expected)

@@ -19,9 +19,11 @@ def document(verdicts: Sequence[Verdict], took_s: float) -> str:
     """The whole report."""
     number = {outcome: sum(one.outcome is outcome for one in verdicts) for outcome in Outcome}
     errors = number[Outcome.SCRIPT_ERROR] + number[Outcome.TARGET_ERROR]
+    failures = number[Outcome.FAILED] + number[Outcome.XPASSED]
+    skipped = number[Outcome.SKIPPED] + number[Outcome.XFAILED]
     suite = (
-        f'<testsuite name="harness" tests="{len(verdicts)}" failures="{number[Outcome.FAILED]}" '
-        f'errors="{errors}" skipped="{number[Outcome.SKIPPED]}" time="{took_s:.3f}">'
+        f'<testsuite name="harness" tests="{len(verdicts)}" failures="{failures}" '
+        f'errors="{errors}" skipped="{skipped}" time="{took_s:.3f}">'
     )
     cases = "".join(map(_case, verdicts))
     return (
@@ -43,6 +45,11 @@ def _case(verdict: Verdict) -> str:
             return f"{head}><system-out>passed{escape(_clean(note))}</system-out></testcase>\n"
         case Outcome.SKIPPED:
             return f"{head}><skipped message={_attribute(verdict.reason)}/></testcase>\n"
+        case Outcome.XFAILED:
+            known = f"{verdict.outcome.value}: {verdict.reason}"
+            return f"{head}><skipped message={_attribute(known)}/></testcase>\n"
+        case Outcome.XPASSED:
+            element, message = "failure", f"{verdict.outcome.value}: {verdict.reason}"
         case Outcome.FAILED:
             element, message = "failure", headline(verdict.failures[0])
         case Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:

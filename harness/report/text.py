@@ -64,6 +64,15 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
             yield from wrapped(passed, columns)
         case Outcome.SKIPPED:
             yield [Span("skipped ", Tone.WARNING), Span(f"{verdict.file}  {verdict.reason}")]
+        case Outcome.XFAILED:
+            failed = f"{verdict.file}  {verdict.reason}  ({summary(verdict)})"
+            yield from wrapped([Span("failed as expected ", Tone.WARNING), Span(failed)], columns)
+        case Outcome.XPASSED:
+            yield [
+                Span("PASSED UNEXPECTEDLY ", Tone.BAD),
+                Span(verdict.file, Tone.STRONG),
+                Span(f"   remove `xfail: {verdict.reason}`"),
+            ]
         case Outcome.SCRIPT_ERROR:
             yield [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
             yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
@@ -266,9 +275,11 @@ def summary(verdict: Verdict) -> str:
 
 _COUNTED = {
     Outcome.FAILED: ("failed", "failed"),
+    Outcome.XPASSED: ("passed unexpectedly", "passed unexpectedly"),
     Outcome.SCRIPT_ERROR: ("script error", "script errors"),
     Outcome.TARGET_ERROR: ("target error", "target errors"),
     Outcome.PASSED: ("passed", "passed"),
+    Outcome.XFAILED: ("failed as expected", "failed as expected"),
     Outcome.SKIPPED: ("skipped", "skipped"),
 }
 

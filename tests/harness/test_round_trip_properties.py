@@ -30,6 +30,7 @@ from harness.language.steps import (
     Ending,
     Ends,
     Eol,
+    ExpectedToFail,
     FenceAfter,
     FenceLine,
     Ignore,
@@ -54,8 +55,10 @@ from harness.language.steps import (
     SendPattern,
     Server,
     Settle,
+    Skip,
     SocketCall,
     Start,
+    Tagged,
     Term,
     Title,
     Together,
@@ -170,6 +173,7 @@ heads = st.tuples(st.sampled_from(["X", "WHO"]), st.sampled_from(["logs", "leave
     lambda head: head[2] != "in"
 )
 items = steps | st.builds(Define, heads, block(plain, sends)) | st.builds(Include, words)
+reasons = literals.filter(lambda text: text and not text.startswith(" "))
 settings = st.tuples(
     st.builds(Title, literals.filter(lambda text: text and not text.startswith(" "))),
     st.builds(
@@ -184,6 +188,9 @@ settings = st.tuples(
     st.builds(FenceAfter, words),
     st.builds(Unfenced, st.lists(single_names, min_size=1, unique=True).map(tuple)),
     st.just(FenceLine()),
+    st.builds(Tagged, st.lists(words, min_size=1, max_size=3, unique=True).map(tuple)),
+    st.builds(Skip, reasons),
+    st.builds(ExpectedToFail, reasons),
     st.builds(Ignore, rule_patterns, st.none() | names),
     st.builds(Reply, replied_patterns, replies, st.none() | names),
 )
