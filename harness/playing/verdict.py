@@ -52,9 +52,9 @@ class Outcome(enum.Enum):
 
 
 class Overtaken(enum.Enum):
-    """How it was noticed that lines come after the answers to fence lines that should have come before."""
+    """When something came that the answers to the fence lines did not wait for."""
 
-    IN_A_TURN = "something came after the answers, in a turn that was not yet or already as expected"
+    IN_A_TURN = "something came after the answers of a turn"
     AFTER_A_FAILURE = "something came after the answers, in the turn that failed"
     AT_THE_END = "something came after the last turn had been as expected"
 
