@@ -224,6 +224,7 @@ def _default(row: Setting) -> str:
 
 
 def effective(settings: Settings) -> str:
+    """The settings in force, each with its source: what `--check` prints."""
     width = max(map(len, SETTINGS))
     limits = settings.config.limits.without_rates()
     off = {

@@ -10,21 +10,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.language.loading import check as check
+    from harness.language.loading import load as load
+    from harness.language.loading import parse as parse
+    from harness.language.loading import render as render
     from harness.language.problems import ScriptError as ScriptError
-    from harness.language.script import check as check
-    from harness.language.script import load as load
-    from harness.language.script import parse as parse
-    from harness.language.script import render as render
     from harness.language.steps import Script as Script
     from harness.playing.pipeline import PlayOptions as PlayOptions
     from harness.playing.pipeline import play as play
     from harness.playing.verdict import Outcome as Outcome
     from harness.playing.verdict import Verdict as Verdict
+    from harness.stage.awaited import AsyncStage as AsyncStage
     from harness.stage.connection import End as End
     from harness.stage.event_loop import Clock as Clock
     from harness.stage.fence import Fence as Fence
     from harness.stage.fence import Grade as Grade
     from harness.stage.stage import Stage as Stage
+    from harness.stage.stage import Unexpected as Unexpected
     from harness.stage.target import ServerSpec as ServerSpec
     from harness.stage.target import Target as Target
     from harness.stage.target import TargetError as TargetError
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Address": "targets.address",
+    "AsyncStage": "stage.awaited",
     "Clock": "stage.event_loop",
     "Command": "targets.command",
     "End": "stage.connection",
@@ -51,13 +54,14 @@ _HOMES = {
     "Stage": "stage.stage",
     "Target": "stage.target",
     "TargetError": "stage.target",
+    "Unexpected": "stage.stage",
     "UnsupportedSpec": "stage.target",
     "Verdict": "playing.verdict",
-    "check": "language.script",
-    "load": "language.script",
-    "parse": "language.script",
+    "check": "language.loading",
+    "load": "language.loading",
+    "parse": "language.loading",
     "play": "playing.pipeline",
-    "render": "language.script",
+    "render": "language.loading",
 }
 
 __all__ = sorted(_HOMES)

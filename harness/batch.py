@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+import signal
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
@@ -56,8 +57,8 @@ def scripts_in(paths: Iterable[Path]) -> Iterator[Path]:
 
 def has_a_tag(path: Path, tags: frozenset[str]) -> bool:
     """Whether the script has one of these tags; a file that is not a script is reported when it is played."""
+    from harness.language.loading import load
     from harness.language.problems import ScriptError
-    from harness.language.script import load
     from harness.language.steps import Tagged
 
     try:
@@ -68,8 +69,8 @@ def has_a_tag(path: Path, tags: frozenset[str]) -> bool:
 
 
 def _is_library(path: Path) -> bool:
+    from harness.language.loading import is_library, load
     from harness.language.problems import ScriptError
-    from harness.language.script import is_library, load
 
     try:
         return is_library(load(path))
@@ -85,11 +86,11 @@ def run_jobs(
     jobs: Iterable[Job],
     make_context: Callable[[], Context],
     processes: int,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """The result of `work(job, context)` for each job, in order; each process makes one context.
 
-    With several processes, everything that is passed or returned must be picklable. Closing the iterator cancels the jobs
-    that have not begun.
+    With several processes, everything that is passed or returned must be picklable. Closing the iterator, or an exception
+    such as that of Ctrl-C, ends the processes at once.
     """
     if processes < 2:
         context = make_context()
@@ -101,14 +102,17 @@ def run_jobs(
 
     # Spawned, not forked: a forked process would share the epoll descriptor of a gevent hub with its parent.
     spawn = multiprocessing.get_context("spawn")
+    others = multiprocessing.active_children()
     with ProcessPoolExecutor(processes, spawn, _prepare, (work, make_context)) as pool:
         futures = [pool.submit(_work_on, job) for job in jobs]
         try:
             for future in futures:
                 yield cast("Result", future.result())
-        finally:
-            for future in futures:
-                future.cancel()
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                if worker not in others:
+                    worker.terminate()
+            raise
 
 
 class _Worker:
@@ -120,6 +124,8 @@ class _Worker:
 
 
 def _prepare(work: Callable[..., object], make_context: Callable[[], object]) -> None:
+    # Ctrl-C reaches all processes of a terminal; the one that reads it ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _Worker.work, _Worker.make_context, _Worker.contexts = work, make_context, []
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from harness.batch import ExitCode, Progress, exit_code, has_a_tag, run_jobs, scripts_in
 from harness.options import add_files, add_options, fence_line, play_options, target_choice
@@ -24,8 +24,10 @@ from harness.report.styled_text import Line, Span, Tone, count, for_stream, term
 if TYPE_CHECKING:
     from harness.explore import Finding
     from harness.playing.verdict import Verdict
-    from harness.targets.application import ApplicationTarget
-    from harness.targets.choice import TargetChoice
+    from harness.stage.target import Target
+    from harness.targets.named import Targets
+
+Result = TypeVar("Result")
 
 _OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
@@ -108,7 +110,7 @@ def _chosen_files(options: argparse.Namespace) -> list[Path]:
     from harness.targets.choice import UsageError
 
     keyword = (options.keyword or "").casefold()
-    tags = frozenset(options.tags)
+    tags = frozenset(options.tag.split())
     paths = [path for path in scripts_in(options.files) if keyword in str(path).casefold()]
     paths = [path for path in paths if not tags or has_a_tag(path, tags)]
     if not paths:
@@ -116,9 +118,25 @@ def _chosen_files(options: argparse.Namespace) -> list[Path]:
         raise UsageError(
             f"no *.chat file in {where}"
             + (f" with {options.keyword!r} in its path" if keyword else "")
-            + (f" with the tag {' or '.join(options.tags)}" if tags else "")
+            + (f" with the tag {' or '.join(options.tag.split())}" if tags else "")
         )
     return paths
+
+
+def _at_its_target(path: Path, targets: Targets, *, work: Callable[[Path, Target], Result]) -> Result:
+    """The work on one script at the target that the options or its header name; picklable."""
+    return work(path, targets.of(path))
+
+
+def _run_on(
+    paths: Sequence[Path], options: argparse.Namespace, work: Callable[[Path, Target], Result]
+) -> Iterator[Result]:
+    """The result of the work on each script."""
+    from harness.targets.named import Targets, require_targets
+
+    choice = target_choice(options)
+    require_targets(choice, paths)
+    return run_jobs(partial(_at_its_target, work=work), paths, partial(Targets, choice), options.jobs)
 
 
 # --- play, update, check, record ----------------------------------------------------------------------------
@@ -130,11 +148,13 @@ def _play(options: argparse.Namespace) -> ExitCode:
     from harness.report import html, junit
     from harness.report.text import counts, run_summary
 
+    if options.repeat:
+        return _repeat(options)
     paths, began = _chosen_files(options), time.monotonic()
     progress = Progress(len(paths), sys.stderr)
     verdicts: list[Verdict] = []
     work = partial(play_file, play_options=play_options(options))
-    for verdict in run_jobs(work, paths, target_choice(options).target, options.jobs):
+    for verdict in _run_on(paths, options, work):
         verdicts.append(verdict)
         progress.clear()
         if options.verbose or verdict.outcome is not Outcome.PASSED:
@@ -150,6 +170,43 @@ def _play(options: argparse.Namespace) -> ExitCode:
     return exit_code(verdict.outcome for verdict in verdicts)
 
 
+def _repeat(options: argparse.Namespace) -> ExitCode:
+    from harness.playing.pipeline import play_file
+    from harness.repeat import Repetition, report, run_summary
+    from harness.report import html, junit
+
+    paths, began = _chosen_files(options), time.monotonic()
+    progress = Progress(len(paths) * options.repeat, sys.stderr)
+    done: list[Repetition] = []
+    verdicts: list[Verdict] = []
+    kept = options.junit is not None or options.html is not None
+    plays = _run_on(
+        [path for path in paths for _ in range(options.repeat)],
+        options,
+        partial(play_file, play_options=play_options(options)),
+    )
+    number, stopped = 0, False
+    for number, verdict in enumerate(plays, 1):
+        if number % options.repeat == 1 or options.repeat == 1:
+            done.append(Repetition(verdict.file))
+        done[-1].add(verdict)
+        verdicts += [verdict] if kept else []
+        stopped = options.exitfirst and bool(done[-1].failed)
+        if stopped or number % options.repeat == 0:
+            progress.clear()
+            if options.verbose or done[-1].failed or done[-1].skipped:
+                _print(*report(done[-1], terminal_columns()), *([[]] if done[-1].failed else []))
+        progress.show(number, verdict.file)
+        if stopped:
+            break
+    progress.clear()
+    took_s = time.monotonic() - began
+    _save(options.junit, lambda: junit.document(verdicts, took_s))
+    _save(options.html, lambda: html.document(verdicts, took_s))
+    _say(run_summary(done, took_s))
+    return exit_code(one.outcome for one in done)
+
+
 def _print_verdict(verdict: Verdict) -> None:
     from harness.report.text import report
 
@@ -159,12 +216,14 @@ def _print_verdict(verdict: Verdict) -> None:
 
 def _update(options: argparse.Namespace) -> ExitCode:
     from harness.playing.verdict import Outcome
+    from harness.targets.named import Targets, require_targets
     from harness.update import update
 
-    target, how = target_choice(options).target(), play_options(options)
-    outcomes = []
-    for path in _chosen_files(options):
-        result = update(path, target, how, ends=options.ends)
+    paths, choice, how = _chosen_files(options), target_choice(options), play_options(options)
+    require_targets(choice, paths)
+    targets, outcomes = Targets(choice), []
+    for path in paths:
+        result = update(path, targets.of(path), how, ends=options.ends)
         outcomes.append(result.outcome)
         if result.diff:
             _print(*_diff_lines(result.diff))
@@ -183,8 +242,8 @@ def _diff_lines(diff: str) -> Iterator[Line]:
 
 
 def _check(options: argparse.Namespace) -> ExitCode:
+    from harness.language.loading import check, load
     from harness.language.problems import ScriptError
-    from harness.language.script import check, load
 
     def problem(path: Path) -> str:
         try:
@@ -236,7 +295,7 @@ def _audit(options: argparse.Namespace) -> ExitCode:
     work = partial(audit_file, play_options=play_options(options), sample=sample)
     if options.jobs == 1:
         work = partial(work, on_play=on_play)  # other processes cannot call it
-    for audited in run_jobs(work, paths, target_choice(options).target, options.jobs):
+    for audited in _run_on(paths, options, work):
         audits.append(audited)
         plays = max(plays, sum(one.played for one in audits))
         progress.clear()
@@ -259,7 +318,7 @@ def _explore(options: argparse.Namespace) -> ExitCode:
     work = partial(
         explore_file, seeds=seeds, play_options=play_options(options), perturbations=options.only or EVERY
     )
-    for explored in run_jobs(work, paths, partial(_explorable_target, target_choice(options)), options.jobs):
+    for explored in _run_on(paths, options, work):
         done.append(explored)
         progress.clear()
         lines = list(report(explored))
@@ -275,17 +334,11 @@ def _explore(options: argparse.Namespace) -> ExitCode:
     return exit_code(outcomes)
 
 
-def _explorable_target(choice: TargetChoice) -> ApplicationTarget:
-    from harness.explore import explorable
-
-    return explorable(choice.target())
-
-
 def _again(finding: Finding, options: argparse.Namespace) -> str:
     """The command that plays this schedule again."""
     from harness.explore import kinds
 
-    words = ["harness", "explore", finding.verdict.file, "--app", options.app]
+    words = ["harness", "explore", finding.verdict.file, *(["--app", options.app] if options.app else [])]
     if options.features:
         words += ["--features", options.features]
     if options.only:
@@ -298,28 +351,39 @@ def _seeds(seeds: range) -> str:
 
 
 def _generate(options: argparse.Namespace) -> ExitCode:
-    from harness.generate import free_path, generate, write_difference
-    from harness.language.script import shown
+    from harness.generate import free_path, play_seed, shortened, write_difference
+    from harness.language.loading import shown
     from harness.playing.verdict import Outcome
-    from harness.targets.choice import named
+    from harness.targets.choice import UsageError, named
+    from harness.targets.named import HOW_TO_NAME_ONE
 
     make_model = named(options.model, "model")
     path = free_path(options.folder, f"{options.model.rpartition(':')[2]}-{options.seed}")
     seeds = range(options.seed, options.seed + options.runs)
-    target, began = target_choice(options).target(), time.monotonic()
-    made = generate(make_model, target, seeds, play_options(options), moves=options.moves, file=shown(path))
-    took = f"in {time.monotonic() - began:.2f} s"
-    if made.difference is None:
-        size = f"{count(made.conversations, 'conversation')} of up to {count(options.moves, 'move')}"
+    choice = target_choice(options)
+    if not choice.named:
+        raise UsageError(f"name the server: {HOW_TO_NAME_ONE}")
+    how, began = play_options(options), time.monotonic()
+    work = partial(play_seed, make_model=make_model, play_options=how, moves=options.moves, file=shown(path))
+    verdicts = run_jobs(work, seeds, choice.target, options.jobs)
+    played = next((pair for pair in zip(seeds, verdicts, strict=False) if not pair[1].passed), None)
+    if played is None:
+        size = f"{count(len(seeds), 'conversation')} of up to {count(options.moves, 'move')}"
+        took = f"in {time.monotonic() - began:.2f} s"
         _say(f"no difference from {options.model} in {size}, {_seeds(seeds)}, {took}")
-    else:
-        _print_verdict(made.difference)
-        if made.outcome is Outcome.FAILED:
-            write_difference(made.difference, path)
-            _say(
-                f"the server differs from {options.model} under seed {made.seed}, {took}; shortened to {shown(path)}"
-            )
-    return exit_code([made.outcome])
+        return ExitCode.PASSED
+    verdicts.close()
+    seed, verdict = played
+    if verdict.outcome is Outcome.FAILED:
+        verdict = shortened(
+            make_model, choice.target(), seed, verdict, how, moves=options.moves, file=shown(path)
+        )
+    _print_verdict(verdict)
+    if verdict.outcome is Outcome.FAILED:
+        write_difference(verdict, path)
+        took = f"in {time.monotonic() - began:.2f} s"
+        _say(f"the server differs from {options.model} under seed {seed}, {took}; shortened to {shown(path)}")
+    return exit_code([verdict.outcome])
 
 
 def _compare(options: argparse.Namespace) -> ExitCode:

@@ -12,25 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness.interception.schedule import EVERY, Perturbation, Schedule
+from harness.language.loading import check, load
 from harness.language.parser import parse
 from harness.language.problems import ScriptError
 from harness.language.renderer import render
-from harness.language.script import check, load
 from harness.language.steps import (
-    EXPECTATION_STEPS,
-    RULES,
-    SENDING,
-    SETTINGS,
     ActionStep,
     AnyOrder,
     Either,
     ExpectationStep,
     InTime,
     Or,
+    Rule,
     Script,
+    Sending,
+    Setting,
     Together,
 )
 from harness.playing.pipeline import PlayOptions, play, play_file
@@ -86,7 +85,7 @@ def explorable(target: Target) -> ApplicationTarget:
 
 def explore_file(
     path: Path,
-    target: ApplicationTarget,
+    target: Target,
     seeds: Iterable[int],
     play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     perturbations: frozenset[Perturbation] = EVERY,
@@ -96,7 +95,7 @@ def explore_file(
         script = load(path)
     except ScriptError:
         return Exploration(play_file(path, target, play_options), 0)
-    return explore(script, target, seeds, play_options, perturbations)
+    return explore(script, explorable(target), seeds, play_options, perturbations)
 
 
 def explore(
@@ -227,8 +226,8 @@ def _expanded(script: Script) -> tuple[_Turn, ...]:
 
 def _script_of(turns: Iterable[_Turn], like: Script) -> Script:
     """A script of these turns with the settings of another, parsed so that its steps have lines."""
-    settings: list[Any] = [like.setting(kind) for kind in SETTINGS if kind not in RULES]
-    settings += [rule for rule, _ in like.rules()]
+    kinds = [kind for kind in get_args(Setting) if kind not in get_args(Rule)]
+    settings: list[Any] = [*map(like.setting, kinds), *(rule for rule, _ in like.rules())]
     header = tuple(setting for setting in settings if setting is not None)
     body = tuple(step for turn in turns for step in (*turn.actions, *turn.expectations))
     return parse(render(Script(header, body)), like.file)
@@ -245,7 +244,7 @@ def _expecting_received(turns: Sequence[_Turn], verdict: Verdict) -> list[_Turn]
     for turn, played in zip(turns, verdict.turns, strict=False):
         if played.number in failed:
             text = "".join(f"{line}\n" for line in as_received(played, verdict.eol))
-            received = tuple(step for step in parse(text).body if isinstance(step, EXPECTATION_STEPS))
+            received = tuple(step for step in parse(text).body if isinstance(step, ExpectationStep))
             turn = replace(turn, expectations=received)
         out.append(turn)
     return out
@@ -296,7 +295,7 @@ def _expectation_without(step: ExpectationStep, client: str) -> tuple[Expectatio
 
 def _clients(action: ActionStep) -> tuple[str, ...]:
     if isinstance(action, Together):
-        return tuple(step.client for step in action.body if isinstance(step, SENDING))
+        return tuple(step.client for step in action.body if isinstance(step, Sending))
     client = getattr(action, "client", None)
     return (client,) if client else ()
 

@@ -151,14 +151,38 @@ def generate(
     """Play the conversation of each seed, until server and model differ."""
     played = 0
     for played, seed in enumerate(seeds, 1):
-        drawn = _draw(make_model, seed, moves)
-        verdict = play(_replay(make_model, drawn, file), target, play_options)
+        verdict = play_seed(
+            seed, target, make_model=make_model, play_options=play_options, moves=moves, file=file
+        )
+        if verdict.outcome is Outcome.FAILED:
+            verdict = shortened(make_model, target, seed, verdict, play_options, moves=moves, file=file)
         if not verdict.passed:
-            shortening = _Shortening(make_model, target, play_options, file, drawn, verdict)
-            if verdict.outcome is Outcome.FAILED:
-                shortening.run()
-            return Generation(played, seed, shortening.verdict)
+            return Generation(played, seed, verdict)
     return Generation(played)
+
+
+def play_seed(
+    seed: int, target: Target, *, make_model: MakeModel, play_options: PlayOptions, moves: int, file: str
+) -> Verdict:
+    """The verdict on the conversation of this seed."""
+    return play(conversation(make_model, seed, moves, file), target, play_options)
+
+
+def shortened(
+    make_model: MakeModel,
+    target: Target,
+    seed: int,
+    verdict: Verdict,
+    play_options: PlayOptions,
+    *,
+    moves: int,
+    file: str,
+) -> Verdict:
+    """The verdict on the shortest conversation that still differs, from one that does."""
+    drawn = _draw(make_model, seed, moves)
+    shortening = _Shortening(make_model, target, play_options, file, drawn, verdict)
+    shortening.run()
+    return shortening.verdict
 
 
 class _Shortening:

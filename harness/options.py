@@ -1,7 +1,8 @@
 """The options of all commands and of the pytest plugin, in one table.
 
-A row with `commands` is an option of these commands; one with `pytest` is an option of the pytest plugin; one with `ini`
-is also a key of pytest's ini file. Importing this must stay cheap: it happens in every pytest run and for `--help`.
+A row with `commands` is an option of these commands. Every option of `play` is also an option of the pytest plugin and a key
+of pytest's ini file, unless pytest itself has it; a row with `pytest` is an option of the plugin besides these.
+Importing this must stay cheap: it happens in every pytest run and for `--help`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pytest
@@ -70,9 +71,26 @@ class Option:
     action: str = "store"
     required: bool = False
     is_target: bool = False
-    """Exactly one of these is required."""
+    """At most one of these can be given."""
     pytest: str = ""
-    ini: bool = False
+    """For an option of the plugin that does not follow from `play`."""
+    pytest_has: str = ""
+    """The option of pytest itself that does the same."""
+
+    @property
+    def of_playing(self) -> bool:
+        """Whether the pytest plugin has it because `play` has it."""
+        return "play" in self.commands.split() and not self.pytest_has
+
+    @property
+    def pytest_flag(self) -> str:
+        """Its name in the pytest plugin; empty if the plugin does not have it."""
+        return f"--harness-{self.flag.lstrip('-')}" if self.of_playing else self.pytest
+
+    @property
+    def ini_key(self) -> str:
+        """Its name in pytest's ini file; empty if it cannot be set there."""
+        return self.pytest_flag.lstrip("-").replace("-", "_") if self.of_playing else ""
 
     def arguments(self) -> dict[str, Any]:
         """Arguments for argparse and pytest besides the flag."""
@@ -94,11 +112,11 @@ _NAMED = "any number of times"
 OPTIONS = (
     # The target
     Option("--server", "a server command; {port} becomes a free port", _TARGET, "CMD",
-           is_target=True, pytest="--harness-server", ini=True),
+           is_target=True),
     Option("--connect", "a server that is already running", _TARGET, "HOST:PORT",
-           is_target=True, pytest="--harness-connect", ini=True),
+           is_target=True),
     Option("--app", "a gevent or asyncio server in this process", _TARGET, "MODULE:FACTORY",
-           is_target=True, pytest="--harness-app", ini=True),
+           is_target=True),
     Option("--ready", "the output line in which the server names its port, as group (?P<port>…)", _TARGET, "REGEX"),
     Option("--shared", "one server for all scripts, instead of one for each", _TARGET, action="store_true"),
     Option("--features", "features of the server; scripts that need others are skipped", _TARGET, "'ONE TWO'",
@@ -111,26 +129,28 @@ OPTIONS = (
     Option("--app", f"a gevent or asyncio server in this process; {_NAMED}", "compare", "NAME=MODULE:FACTORY",
            dest="servers", type=_of_kind("app"), action="append"),
     Option("--features", "features of that server; scripts that need others are skipped there", "compare",
-           "NAME='ONE TWO'", default=[], action="append", pytest="--harness-features"),
+           "NAME='ONE TWO'", default=[], action="append", pytest="--harness-compare-features"),
     # record
     Option("--connect", "the server", "record", "HOST:PORT", required=True),
     Option("--listen", "where the clients connect", "record", "[HOST:]PORT", required=True),
     Option("-o", "the transcript to write", "record", "FILE", dest="output", type=Path, required=True),
     # How to play
     Option("--fence", "a line and its answer, or none, for scripts without `fence:`", f"{_PLAYS} record",
-           "'PING -> PONG'", pytest="--harness-fence", ini=True),
-    Option("--within", "the time limit of one step, for scripts without `within:` (5s)", _PLAYS, "5s",
-           pytest="--harness-within", ini=True),
+           "'PING -> PONG'"),
+    Option("--within", "the time limit of one step, for scripts without `within:` (5s)", _PLAYS, "5s"),
     Option("--settle", "how long nothing comes before a server counts as quiet, for scripts without `settle:` (100ms)",
-           _PLAYS, "100ms", pytest="--harness-settle", ini=True),
+           _PLAYS, "100ms"),
     Option("--start", "how long a server command may take until it listens, for scripts without `start:` (10s)", _PLAYS,
-           "10s", pytest="--harness-start", ini=True),
-    Option("--tag", f"only scripts with this tag; {_NAMED}, for scripts with one of them",
-           "play update audit explore check compare", "TAG", dest="tags", default=[], action="append",
-           pytest="--harness-tag"),
-    Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true"),
-    Option("-v", "also list the scripts that pass", "play", dest="verbose", action="store_true"),
-    Option("-j", "the number of processes (1)", "play audit explore compare", "N", dest="jobs", type=_positive, default=1),
+           "10s"),
+    Option("--tag", "only scripts with this tag, or with one of several", "play update audit explore check compare",
+           "'ONE TWO'", default=""),
+    Option("-k", "only files whose path contains TEXT", "play update check audit explore compare", "TEXT",
+           dest="keyword", pytest_has="-k"),
+    Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true", pytest_has="-x"),
+    Option("-v", "also list the scripts that pass", "play", dest="verbose", action="store_true", pytest_has="-v"),
+    Option("--repeat", "play each script N times and report which of them are flaky", "play", "N", type=_positive),
+    Option("-j", "the number of processes (1)", "play audit explore generate compare", "N", dest="jobs",
+           type=_positive, default=1, pytest_has="-n of pytest-xdist"),
     Option("--ends", "also record ends of connections that the script does not say", "update", action="store_true",
            pytest="--harness-update-ends"),
     # audit
@@ -150,7 +170,7 @@ OPTIONS = (
     Option("-o", "the folder for a conversation that fails (.)", "generate", "DIR", dest="folder", type=Path,
            default=Path()),
     # Reports
-    Option("--junit", "write a JUnit report", "play", "FILE", type=Path),
+    Option("--junit", "write a JUnit report", "play", "FILE", type=Path, pytest_has="--junitxml"),
     Option("--markdown", "write the table as Markdown", "compare", "FILE", type=Path),
     Option("--html", "write a self-contained HTML page", "play compare", "FILE", type=Path),
     # Modes of the pytest plugin
@@ -167,9 +187,7 @@ OPTIONS = (
 def add_options(parser: argparse.ArgumentParser, command: str) -> None:
     """Add the options of this command."""
     rows = [row for row in OPTIONS if command in row.commands.split()]
-    targets = (
-        parser.add_mutually_exclusive_group(required=True) if any(row.is_target for row in rows) else None
-    )
+    targets = parser.add_mutually_exclusive_group() if any(row.is_target for row in rows) else None
     for row in rows:
         extra: dict[str, Any] = {"dest": row.dest} if row.dest else {}
         if row.required:
@@ -179,27 +197,48 @@ def add_options(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
-    """Add the scripts as arguments, and `-k`."""
+    """Add the scripts as arguments."""
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="scripts, folders of scripts, or suite:NAME"
     )
-    parser.add_argument("-k", dest="keyword", metavar="TEXT", help="only files whose path contains TEXT")
 
 
 def add_pytest_options(parser: pytest.Parser) -> None:
     """Add the options and the ini keys of the pytest plugin."""
     group = parser.getgroup("harness", "transcripts of line servers")
     for row in OPTIONS:
-        if row.pytest:
-            group.addoption(row.pytest, **row.arguments())
-        if row.ini:
-            parser.addini(row.pytest.removeprefix("--").replace("-", "_"), row.help)
+        if row.pytest_flag:
+            group.addoption(row.pytest_flag, **row.arguments())
+        if row.ini_key:
+            kind: Literal["bool", "string"] = "bool" if row.action == "store_true" else "string"
+            parser.addini(row.ini_key, row.help, kind)
     parser.addini(
         "harness_files", "the transcripts to collect: patterns relative to the root folder", "linelist"
     )
 
 
 # --- what they mean -----------------------------------------------------------------------------------------
+
+
+def from_pytest(config: pytest.Config) -> argparse.Namespace:
+    """The options of playing under the names that they have for `play`: from the command line of pytest, or else from its
+    ini. A target on the command line replaces those of the ini. ArgumentTypeError if a text of the ini is invalid."""
+    rows = [row for row in OPTIONS if row.of_playing]
+    given = {row.flag: config.getoption(row.ini_key) for row in rows}
+    target_given = any(given[row.flag] is not None for row in rows if row.is_target)
+    found = argparse.Namespace()
+    for row in rows:
+        value = given[row.flag]
+        if value in (row.default, False) and not (target_given and row.is_target):
+            text = config.getini(row.ini_key)
+            value = row.default if not text else row.type(text) if isinstance(text, str) else text
+        setattr(found, row.dest or row.flag.lstrip("-").replace("-", "_"), value)
+    return found
+
+
+def names_a_target(options: argparse.Namespace) -> bool:
+    """Whether the options name a target; the header of a script can as well."""
+    return any(getattr(options, row.flag.lstrip("-")) is not None for row in OPTIONS if row.is_target)
 
 
 def target_choice(options: argparse.Namespace) -> TargetChoice:

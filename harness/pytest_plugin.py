@@ -1,6 +1,7 @@
 """Transcripts as pytest items, and the fixtures `harness_target` and `stage`. The only module that imports pytest.
 
-- Without `harness_files` in the ini nothing is collected, and no hook does anything for other tests.
+- Nothing is collected but the transcripts that `harness_files` in the ini or the command line names, and no hook does
+  anything for other tests.
 - Modules of the harness are imported when a transcript or a stage is used, so that other test runs do not pay for them.
 
 PYTEST_DONT_REWRITE: this module has no assertions, and can be imported before pytest.
@@ -8,22 +9,29 @@ PYTEST_DONT_REWRITE: this module has no assertions, and can be imported before p
 
 from __future__ import annotations
 
+import argparse
+import base64
+import functools
+import inspect
+import pickle
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Generator, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from harness.options import add_pytest_options
+from harness.options import add_pytest_options, from_pytest, names_a_target, play_options, target_choice
 from harness.report.styled_text import Line, Span, Tone, ansi, count, plain, terminal_columns
 
 if TYPE_CHECKING:
     from harness.playing.pipeline import PlayOptions
     from harness.playing.verdict import Outcome, Verdict
+    from harness.stage.awaited import AsyncStage
     from harness.stage.stage import Stage
     from harness.stage.target import Target
     from harness.update import UpdateResult
@@ -31,12 +39,15 @@ if TYPE_CHECKING:
 _MODES = ("update", "audit", "explore", "compare")
 _HOW_TO_NAME_A_TARGET = (
     "name the server: --harness-server, --harness-connect or --harness-app, the same as an ini key "
-    "(harness_server …), or a fixture harness_target"
+    "(harness_server …), `target:` in the header of a transcript, or a fixture harness_target"
 )
 _REWRITTEN = "transcript rewritten"
 _WRITERS = "harness_update_writers"
+_VERDICT = "harness_verdict"
 _CELL = "harness_compare_cell"
 _stage_of_test: pytest.StashKey[Stage] = pytest.StashKey()
+_playing: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
+_verdict: pytest.StashKey[Verdict] = pytest.StashKey()
 _writers_folder: pytest.StashKey[Path] = pytest.StashKey()
 _compared_targets: pytest.StashKey[dict[str, Target]] = pytest.StashKey()
 
@@ -51,9 +62,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "harness(server, fence, fence_after, unfenced, eol, within, settle, start): the header of the `stage` fixture, "
         "as in a transcript",
     )
+    config.pluginmanager.register(_Coroutines())
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
     if len(modes) > 1:
         raise pytest.UsageError(f"use only one of {' and '.join(modes)}")
+    try:
+        config.stash[_playing] = from_pytest(config)
+    except argparse.ArgumentTypeError as error:
+        raise pytest.UsageError(f"harness: {error}") from None
+    if config.stash[_playing].html is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Page(config.stash[_playing].html))
     if config.getoption("harness_update") and not hasattr(config, "workerinput"):
         config.stash[_writers_folder] = Path(tempfile.mkdtemp(prefix="harness-update-"))
 
@@ -79,11 +97,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if file_path.suffix != ".chat":
         return None
     patterns: list[str] = parent.config.getini("harness_files")
-    try:
-        path = file_path.relative_to(parent.config.rootpath).as_posix()
-    except ValueError:
-        return None
-    if not any(fnmatch(path, pattern) for pattern in patterns):
+    root = parent.config.rootpath
+    path = file_path.relative_to(root).as_posix() if file_path.is_relative_to(root) else ""
+    if not (any(fnmatch(path, pattern) for pattern in patterns) or parent.session.isinitpath(file_path)):
         return None
     return ChatFile.from_parent(parent, path=file_path)
 
@@ -99,7 +115,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if _compared_targets not in metafunc.config.stash:
         try:
             servers = compared_servers(
-                [("server", text) for text in texts], metafunc.config.getoption("harness_features")
+                [("server", text) for text in texts], metafunc.config.getoption("harness_compare_features")
             )
         except UsageError as error:
             raise pytest.UsageError(f"--harness-compare: {error}") from None
@@ -110,7 +126,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the transcripts that have none of the tags that are asked for; other tests stay."""
-    tags = frozenset(config.getoption("harness_tag"))
+    tags = frozenset(str(config.getoption("harness_tag") or config.getini("harness_tag") or "").split())
     if tags:
         from harness.batch import has_a_tag
 
@@ -129,8 +145,8 @@ class ChatFile(pytest.Module):
         return module
 
     def collect(self) -> Iterator[pytest.Item]:
+        from harness.language.loading import is_library, load
         from harness.language.problems import ScriptError
-        from harness.language.script import is_library, load
 
         try:
             if is_library(load(self.path)):
@@ -151,9 +167,20 @@ class ChatFile(pytest.Module):
 class ChatItem(pytest.Function):
     """One transcript at one target."""
 
+    def names_its_target(self) -> bool:
+        """Whether the header names a target, or cannot be read, which the test will report."""
+        from harness.targets.choice import UsageError
+        from harness.targets.named import require_targets
+
+        try:
+            require_targets(target_choice(self.config.stash[_playing]), [self.path])
+        except UsageError:
+            return False
+        return True
+
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, TranscriptFailed):
-            return FailureRepr(excinfo.value)
+            return FailureRepr(excinfo.value, in_one_line=self.config.option.tbstyle == "line")
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -165,11 +192,15 @@ class ChatItem(pytest.Function):
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Report a missing target once, not for each transcript."""
     config = session.config
-    if config.option.collectonly or hasattr(config, "workerinput") or any(_target_options(config).values()):
+    if config.option.collectonly or hasattr(config, "workerinput"):
+        return
+    if names_a_target(config.stash[_playing]):
         return
     for item in session.items:
         fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-        if "harness_target" in fixtures and fixtures["harness_target"][-1].func.__module__ == __name__:
+        if "harness_target" not in fixtures or fixtures["harness_target"][-1].func.__module__ != __name__:
+            continue
+        if not (isinstance(item, ChatItem) and item.names_its_target()):
             raise pytest.UsageError(f"{item.nodeid} has no server; {_HOW_TO_NAME_A_TARGET}")
 
 
@@ -198,23 +229,27 @@ class _Crash:
 class FailureRepr:
     """The report as pytest shows it: coloured on a terminal, plain in files and between processes."""
 
-    def __init__(self, failed: TranscriptFailed) -> None:
-        self._lines = failed.lines
+    def __init__(self, failed: TranscriptFailed, in_one_line: bool) -> None:
+        self._lines = [] if in_one_line else failed.lines
         self.reprcrash = _Crash(str(failed))
 
     def toterminal(self, tw: Any) -> None:
-        tw.write(ansi(self._lines) if tw.hasmarkup else str(self))
+        tw.write(ansi(self._lines) if tw.hasmarkup else plain(self._lines))
 
     def __str__(self) -> str:
-        return plain(self._lines)
+        return plain(self._lines) or str(self.reprcrash)
 
 
 # --- playing ------------------------------------------------------------------------------------------------
 
 
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
+    from harness.targets.named import NoTarget, Targets
+
     option = request.config.getoption
     how = _play_options(request.config)
+    if isinstance(harness_target, NoTarget):
+        harness_target = Targets(target_choice(request.config.stash[_playing])).of(request.node.path)
     if option("harness_audit"):
         _audit(request.node.path, harness_target, how, option("harness_audit_most"))
     elif option("harness_explore"):
@@ -230,19 +265,23 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
 def _play_options(config: pytest.Config) -> PlayOptions:
     """How to play, from the options or else from the ini."""
     from harness.language.problems import LineError
-    from harness.options import play_options_of
 
-    names = [f"harness_{name}" for name in ("fence", "within", "settle", "start")]
     try:
-        return play_options_of(*(config.getoption(name) or config.getini(name) or None for name in names))
+        return play_options(config.stash[_playing])
     except LineError as error:
         raise pytest.UsageError(f"harness: {error.message}; expected: {error.expected}") from None
 
 
 def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:
+    __tracebackhide__ = True
     from harness.playing.pipeline import play_file
 
+    repeat = request.config.stash[_playing].repeat
+    if repeat:
+        _repeat(request, target, how, repeat)
+        return
     verdict = play_file(request.node.path, target, how)
+    request.node.stash[_verdict] = verdict
     if request.config.getoption("harness_compare"):
         from harness.compare.compare import cell_of
 
@@ -252,8 +291,26 @@ def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> N
     _finish(verdict)
 
 
+def _repeat(request: pytest.FixtureRequest, target: Target, how: PlayOptions, times: int) -> None:
+    from harness.playing.pipeline import play_file
+    from harness.repeat import Repetition, report, summary
+
+    __tracebackhide__ = True
+    repeated = Repetition(request.node.nodeid)
+    for _ in range(times):
+        verdict = play_file(request.node.path, target, how)
+        if not repeated.failed:
+            request.node.stash[_verdict] = verdict
+        repeated.add(verdict)
+    if repeated.skipped is not None:
+        pytest.skip(repeated.skipped.reason)
+    if repeated.failed:
+        raise TranscriptFailed(report(repeated, terminal_columns()), summary(repeated))
+
+
 def _finish(verdict: Verdict, refused: str = "") -> None:
     """Skip or fail the running test, unless the transcript passed."""
+    __tracebackhide__ = True  # for --pdb, which reads it here only
     from harness.report.text import report, summary
 
     _end_unplayed(verdict.outcome, verdict.reason)
@@ -300,17 +357,49 @@ def _audit(path: Path, target: Target, how: PlayOptions, most: int | None) -> No
 
 
 def _explore(path: Path, target: Target, how: PlayOptions, runs: int, seed: int) -> None:
-    from harness.explore import explorable, explore_file, headline, report
+    from harness.explore import explore_file, headline, report
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError
 
     try:
-        explored = explore_file(path, explorable(target), range(seed, seed + runs), how)
+        explored = explore_file(path, target, range(seed, seed + runs), how)
     except UsageError as error:
         raise pytest.UsageError(f"--harness-explore: {error}") from None
     _end_unplayed(explored.outcome, explored.baseline.reason)
     if explored.outcome is not Outcome.PASSED:
         raise TranscriptFailed(report(explored), headline(explored))
+
+
+# --- the page of a run ----------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.TestReport]:
+    """Give the report the verdict, where a page is wanted: reports also travel between processes, as text."""
+    report: pytest.TestReport = yield
+    verdict = item.stash.get(_verdict, None)
+    if report.when == "call" and verdict is not None and item.config.stash[_playing].html is not None:
+        report.__dict__[_VERDICT] = base64.b64encode(pickle.dumps(verdict)).decode()
+    return report
+
+
+class _Page:
+    """Writes the page when all tests have run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._verdicts: list[Verdict] = []
+        self._began = time.monotonic()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        text = report.__dict__.get(_VERDICT)
+        if text is not None:
+            self._verdicts.append(pickle.loads(base64.b64decode(text)))
+
+    def pytest_sessionfinish(self) -> None:
+        from harness.report.html import document
+
+        self._path.write_text(document(self._verdicts, time.monotonic() - self._began), encoding="utf-8")
 
 
 # --- at the end ---------------------------------------------------------------------------------------------
@@ -356,40 +445,109 @@ def _show_comparison(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def harness_target(pytestconfig: pytest.Config) -> Target:
     """The target of transcripts and stages: from the options, the ini, or a fixture that overrides this one."""
-    from harness.targets.choice import TargetChoice, UsageError
+    from harness.targets.choice import UsageError
+    from harness.targets.named import NoTarget
 
+    choice = target_choice(pytestconfig.stash[_playing])
     try:
-        return TargetChoice(**_target_options(pytestconfig)).target()
+        return choice.target() if choice.named else NoTarget()
     except UsageError as error:
         pytest.fail(f"{error}; {_HOW_TO_NAME_A_TARGET}", pytrace=False)
-
-
-def _target_options(config: pytest.Config) -> dict[str, Any]:
-    """The target in the options, or else in the ini."""
-    given = {name: config.getoption(f"harness_{name}") for name in ("server", "connect", "app")}
-    if any(given.values()):
-        return given
-    return {name: config.getini(f"harness_{name}") or None for name in given}
 
 
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[Stage]:
     """Clients at the target, for conversations written in Python."""
-    from harness.playing.pipeline import stage_for
-
-    marker = request.node.get_closest_marker("harness")
-    how = _play_options(request.config)
-    with stage_for(harness_target, marker.kwargs if marker else {}, how) as made:
+    with _stage_for(request, harness_target) as made:
         request.node.stash[_stage_of_test] = made
         yield made
 
 
+def _stage_for(request: pytest.FixtureRequest, target: Target) -> Stage:
+    from harness.playing.pipeline import stage_for
+    from harness.targets.named import NoTarget
+
+    if isinstance(target, NoTarget):
+        pytest.fail(f"no server; {_HOW_TO_NAME_A_TARGET}", pytrace=False)
+    marker = request.node.get_closest_marker("harness")
+    return stage_for(target, marker.kwargs if marker else {}, _play_options(request.config))
+
+
+@pytest.fixture
+def async_stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[AsyncStage]:
+    """The same for tests that are coroutines: every operation of its clients is awaited."""
+    from harness.stage.awaited import AsyncStage
+
+    test = request.node.obj
+    if not inspect.iscoroutinefunction(test):
+        pytest.fail("async_stage is for coroutines: `async def`; other tests use `stage`", pytrace=False)
+    with AsyncStage(_stage_for(request, harness_target)) as made:
+
+        @functools.wraps(test)
+        async def settled(*arguments: Any, **named: Any) -> None:
+            __tracebackhide__ = True
+            await test(*arguments, **named)
+            try:
+                await made.settle()
+            except Exception as error:
+                _fail_at_the_end(error)
+
+        request.node.obj = settled
+        yield made
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Settle the stage inside the test, so that an unexpected line fails the test and not its teardown."""
     __tracebackhide__ = True
-    result = yield
+    try:
+        result = yield
+    except Exception as error:
+        if not _is_of_the_server(error):
+            raise
+        raise error.with_traceback(_to_the_test(error.__traceback__)) from error.__cause__
     made = pyfuncitem.stash.get(_stage_of_test, None)
     if made is not None:
-        made.settle()
+        try:
+            made.settle()
+        except Exception as error:
+            _fail_at_the_end(error)
     return result
+
+
+def _is_of_the_server(error: Exception) -> bool:
+    """Whether the harness reports this; if it is itself wrong, all of the traceback matters."""
+    return type(error).__module__.partition(".")[0] == "harness"
+
+
+def _fail_at_the_end(error: Exception) -> NoReturn:
+    __tracebackhide__ = True
+    if not _is_of_the_server(error):
+        raise error
+    raise pytest.fail.Exception(f"at the end of the test: {error}", pytrace=False) from None
+
+
+def _to_the_test(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback up to the line of the test that used the stage: there a debugger begins."""
+    frames: list[TracebackType] = []
+    while trace is not None and not trace.tb_frame.f_globals["__name__"].startswith("harness.stage."):
+        frames.append(trace)
+        trace = trace.tb_next
+    kept: TracebackType | None = None
+    for one in reversed(frames):
+        kept = TracebackType(kept, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return kept
+
+
+class _Coroutines:
+    """Runs the tests that use `async_stage` where no other plugin runs coroutines."""
+
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> object | None:
+        test = pyfuncitem.obj
+        if "async_stage" not in pyfuncitem.fixturenames or not inspect.iscoroutinefunction(test):
+            return None
+        import asyncio  # costs other test runs ten milliseconds
+
+        names = pyfuncitem._fixtureinfo.argnames
+        asyncio.run(test(**{name: pyfuncitem.funcargs[name] for name in names}))
+        return True

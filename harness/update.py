@@ -21,14 +21,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.language.expansion import expand
+from harness.language.loading import check, read, shown
 from harness.language.parser import parse
 from harness.language.problems import ScriptError
-from harness.language.script import check, read, shown
 from harness.language.steps import (
-    ACTION_STEPS,
-    BLOCKS,
+    ActionStep,
     AnyOrder,
     Blank,
+    Block,
     Comment,
     Define,
     Include,
@@ -318,7 +318,7 @@ def _apply(script: Script, edits: Mapping[int, _Edit]) -> str:
 def _emptied(body: Iterable[Item], removed: set[int]) -> Iterator[int]:
     """The heads of blocks that lose all their steps; only a pure `in any order:` can go with them."""
     for item in body:
-        if not isinstance(item, BLOCKS):
+        if not isinstance(item, Block):
             continue
         steps = [inner for inner in item.body if not isinstance(inner, (Comment, Blank))]
         if isinstance(item, (Repeat, Define)):
@@ -331,14 +331,14 @@ def _emptied(body: Iterable[Item], removed: set[int]) -> Iterator[int]:
 
 def _block_ends(body: Iterable[Item]) -> Iterator[tuple[int, int]]:
     for item in body:
-        if isinstance(item, BLOCKS):
+        if isinstance(item, Block):
             yield item.line, _last_line(item)
             if isinstance(item, (Repeat, Define)):
                 yield from _block_ends(item.body)
 
 
 def _last_line(item: Item) -> int:
-    if isinstance(item, BLOCKS):
+    if isinstance(item, Block):
         return max(_last_line(inner) for inner in item.body)
     return item.line
 
@@ -364,4 +364,4 @@ def _with_includes_of(script: Script, after: Script) -> Script:
 
 
 def _actions(script: Script) -> list[object]:
-    return [located.step for located in expand(script).steps if isinstance(located.step, ACTION_STEPS)]
+    return [located.step for located in expand(script).steps if isinstance(located.step, ActionStep)]

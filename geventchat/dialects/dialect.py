@@ -73,7 +73,7 @@ def direct_message(rest: str) -> SendDirectMessage:
     return SendDirectMessage(to, visible(text.strip()))
 
 
-class TypedReader:
+class TerminalReader:
     """Reads lines that a person can have typed into nc or telnet."""
 
     def __init__(self, parse: Callable[[str, bool], Command | str | None]) -> None:
@@ -103,7 +103,7 @@ __all__ = [
     "Dialect",
     "Reader",
     "Reading",
-    "TypedReader",
+    "TerminalReader",
     "WithTimingMark",
     "direct_message",
     "prefixed",

@@ -210,8 +210,14 @@ class JsonDialect:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
-        """True: speakers receive their own messages."""
-        return isinstance(event, Said)
+        """True for messages: speakers receive their own."""
+        match event:
+            case Said():
+                return True
+            case Joined() | Left():
+                return False
+            case _:
+                assert_never(event)
 
     def encode_private(self, event: PrivateEvent) -> bytes:
         """The bytes of a private event."""

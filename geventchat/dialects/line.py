@@ -46,7 +46,7 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Reader, TypedReader, direct_message, prefixed
+from geventchat.dialects.dialect import Reader, TerminalReader, direct_message, prefixed
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
@@ -121,7 +121,7 @@ class LineDialect:
     idle_s = 60.0
     signatures = (b"ERR ", b"INFO ")
 
-    _reader = TypedReader(_parse)
+    _reader = TerminalReader(_parse)
 
     def reader(self) -> Reader:
         """The shared reader: lines are independent of each other."""
@@ -141,7 +141,11 @@ class LineDialect:
 
     def echoes(self, event: Broadcast) -> bool:
         """False: speakers do not receive their own messages."""
-        return False
+        match event:
+            case Said() | Joined() | Left():
+                return False
+            case _:
+                assert_never(event)
 
     def encode_private(self, event: PrivateEvent) -> bytes:
         """The bytes of a private event."""

@@ -47,7 +47,7 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Reader, TypedReader, direct_message, prefixed
+from geventchat.dialects.dialect import Reader, TerminalReader, direct_message, prefixed
 from geventchat.exhaustive import assert_never
 
 _COMMANDS: dict[str, Callable[[str], Command]] = {
@@ -134,7 +134,7 @@ class SlashDialect:
     idle_s = 0.0
     signatures = (b"[error] ", b"[join] ", b"[info] ")
 
-    _reader = TypedReader(_parse)
+    _reader = TerminalReader(_parse)
 
     def reader(self) -> Reader:
         """The shared reader: lines are independent of each other."""
@@ -154,7 +154,13 @@ class SlashDialect:
 
     def echoes(self, event: Broadcast) -> bool:
         """True for joins: newcomers see their own."""
-        return isinstance(event, Joined)
+        match event:
+            case Joined():
+                return True
+            case Said() | Left():
+                return False
+            case _:
+                assert_never(event)
 
     def encode_private(self, event: PrivateEvent) -> bytes:
         """The bytes of a private event."""

@@ -77,9 +77,9 @@ class Address:
         """Count a login."""
         self._logins.charge(1, self._clock.monotonic())
 
-    def charge(self, cost: int, now: float) -> None:
-        """Count bytes."""
-        self._traffic.charge(cost, now)
+    def charge(self, cost: int, now: float) -> bool:
+        """Count bytes; False if the address owes too much to be charged more."""
+        return self._traffic.charge(cost, now)
 
     def recovered(self) -> bool:
         """True when nothing about this address needs to be remembered."""

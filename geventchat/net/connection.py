@@ -120,6 +120,7 @@ class Connection:
         "_spent",
         "_subscriber",
         "_transport",
+        "_unpaid",
         "_waiter",
         "host",
         "number",
@@ -150,6 +151,8 @@ class Connection:
         self._bytes = TokenBucket(context.byte_rate)
         # All bytes charged so far, and how many bytes of answers are among them.
         self._spent = self._charged = 0
+        # Bytes that its address owed too much to be charged for; paid when the address admits this client.
+        self._unpaid = 0
         self._address = address
         self._origin = origin_of(host) if address is None else address.origin
         self._lingering = address is None
@@ -273,7 +276,8 @@ class Connection:
         if self._address is not None:
             self._spent += cost
             self._bytes.charge(cost, now)
-            self._address.charge(cost, now)
+            if not self._address.charge(cost, now):
+                self._unpaid += cost
 
     def _charge_answers(self, now: float) -> None:
         answered = self._subscriber.answered
@@ -290,9 +294,10 @@ class Connection:
         address = self._address
         if address is None or self._spent < self._context.limits.login_chunk_bytes:
             return
-        if not address.traffic_gate.is_open():
+        if self._unpaid or not address.traffic_gate.is_open():
             with address.traffic_gate.admission(self._waiter, str(self.number)):
-                pass
+                address.charge(self._unpaid, self._context.clock.monotonic())
+                self._unpaid = 0
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 
@@ -405,6 +410,7 @@ class Connection:
 
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
         """Leave the chat, send what is pending, close. The socket is closed even if this fails."""
+        refused = reason is CloseReason.REFUSED
         try:
             self._closing = True
             self._waiter.start_closing()
@@ -422,6 +428,8 @@ class Connection:
             self._log_fault(self._context.delivery.failure(error)[1])
         finally:
             self._close(reason)
+            if not refused:
+                self._log_disconnected(reason)
 
     def _flush(self, reason: CloseReason) -> CloseReason:
         """Send what is pending and FIN, then wait a moment for the peer to close too."""
@@ -490,15 +498,16 @@ class Connection:
             self._readable.close()
             self._transport.close()
             self._on_closed(self)
-        if reason is not CloseReason.REFUSED:
-            self._context.log.of_address(
-                self._origin,
-                LogEvent.DISCONNECTED,
-                conn=self.number,
-                address=self.host,
-                name=self._name,
-                reason=reason.value,
-            )
+
+    def _log_disconnected(self, reason: CloseReason) -> None:
+        self._context.log.of_address(
+            self._origin,
+            LogEvent.DISCONNECTED,
+            conn=self.number,
+            address=self.host,
+            name=self._name,
+            reason=reason.value,
+        )
 
 
 def _divided(chunk: bytes, size: int, lines: int) -> Iterator[bytes]:

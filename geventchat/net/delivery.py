@@ -8,7 +8,8 @@ sends every subscriber its share, in one send.
 Conditions of a Subscriber; several can hold at once:
 - subscribed: it receives the audience's batches. One that is not gets private frames only, and is in neither of the
   audience's dictionaries.
-- spliced:    it has splices in this batch. It is in `Delivery._spliced` once, and not in `Audience.in_sync`.
+- spliced:    it has splices in this batch. It is in `Delivery._spliced` once, or in `Audience.waiting` if nothing is due to
+              it before the batch ends, and not in `Audience.in_sync`.
 - backlogged: its socket did not take everything. It has a watcher, and is in `Audience.backlogged` if it is subscribed.
 - in sync:    subscribed, and neither spliced nor backlogged. It is in `Audience.in_sync`, and a batch costs it one
   `send` of the shared bytes.
@@ -100,10 +101,12 @@ class Audience:
         "credit",
         "dialect",
         "in_sync",
+        "members",
         "outgoing",
         "size",
         "slow_readers",
         "urgent",
+        "waiting",
     )
 
     def __init__(self, dialect: Dialect, framing: type[Framing], delivery: Delivery) -> None:
@@ -112,6 +115,7 @@ class Audience:
         self._delivery = delivery
         self._frames: list[bytes] = []
         self.size = 0
+        self.members = 0
         # The bytes that the current flush sends; empty between flushes.
         self.outgoing = memoryview(b"")
         self.in_sync: dict[Subscriber, Callable[[bytes], int]] = {}
@@ -122,6 +126,8 @@ class Audience:
         self.batch_ended_at = 0.0
         # This batch holds more than arrivals and departures.
         self.urgent = False
+        # Members whose share differs from the others', and to whom nothing is due before the batch ends.
+        self.waiting: dict[Subscriber, None] = {}
         self._gates: list[rooms.Gate] = []
 
     def delay_s(self) -> float:
@@ -176,10 +182,9 @@ class Audience:
 
     def stays_open_s(self, now: float) -> float:
         """How much longer this batch can stay open; 0 when it must be sent now."""
-        members = len(self.in_sync) + len(self.backlogged)
-        if self.urgent or members < _PRESENCE_MEMBERS or self.size >= self._delivery.outgoing_bytes:
+        if self.urgent or self.members < _PRESENCE_MEMBERS or self.size >= self._delivery.outgoing_bytes:
             return 0.0
-        return max(0.0, self.batch_ended_at + members * _PRESENCE_S_PER_MEMBER - now)
+        return max(0.0, self.batch_ended_at + self.members * _PRESENCE_S_PER_MEMBER - now)
 
 
 class Subscriber:
@@ -288,6 +293,7 @@ class Subscriber:
     def subscribe(self) -> None:
         """Receive what the audience is sent, from now on."""
         audience = self.audience
+        audience.members += 1
         self._start, self._stop = audience.size, _FOREVER
         if self._watcher is not None:
             # Answers from before the login still wait; later events queue up behind them.
@@ -300,11 +306,12 @@ class Subscriber:
     def unsubscribe(self) -> None:
         """Stop receiving what the audience is sent; earlier events are still delivered."""
         audience = self.audience
+        audience.members -= 1
         size = audience.size
         self._stop = size
         audience.backlogged.pop(self, None)
         self._end_lag()
-        if size and self._start < size:
+        if size and (self._start < size or self._splices):
             self._splice(size, size, b"")
         else:
             audience.in_sync.pop(self, None)
@@ -448,6 +455,9 @@ class Subscriber:
         if not self._splices:
             self.audience.in_sync.pop(self, None)
             self._delivery.spliced(self)
+        elif self in self.audience.waiting:
+            self._delivery.spliced(self)
+            del self.audience.waiting[self]
         self._splices.append((start, end, frame))
 
     def _transmit(self, pieces: list[Buffer]) -> list[Buffer]:
@@ -690,7 +700,11 @@ class Delivery:
             batches = [audience.joined() for audience in self._changed]
             views = [memoryview(batch) for batch in batches]
             next_frames: list[list[bytes]] = [[] for _ in batches]
-            next_changed: list[Audience] = []
+            now = self.clock.monotonic() if batches else 0.0
+            open_batches = {
+                audience: open_s for audience in self._changed if (open_s := audience.stays_open_s(now))
+            }
+            next_changed = list(open_batches)
             next_spliced: list[Subscriber] = []
         except MemoryError:
             # Nothing has been sent yet, so the same batch can be tried again.
@@ -699,30 +713,22 @@ class Delivery:
             return
         changed, self._changed = self._changed, next_changed
         spliced, self._spliced = self._spliced, next_spliced
-        now = self.clock.monotonic() if changed else 0.0
-        open_batches: dict[Audience, float] = {}
         for audience, batch, view, frames in zip(changed, batches, views, next_frames, strict=True):
-            open_s = audience.stays_open_s(now)
-            if open_s:
-                open_batches[audience] = open_s
+            if audience in open_batches:
                 audience.outgoing = view
             else:
                 audience.end_batch(view, frames)
                 self._send_to_members(audience, batch)
+                for subscriber in audience.waiting:
+                    self._deliver_batch(subscriber, ended=True)
+                audience.waiting.clear()
         for subscriber in spliced:
-            if subscriber.audience not in open_batches:
-                self._deliver_batch(subscriber, ended=True)
-                continue
-            if not subscriber.can_wait:
-                self._deliver_batch(subscriber, ended=False)
-            if subscriber.spliced:
-                self._spliced.append(subscriber)
+            self._deliver_batch(subscriber, ended=subscriber.audience not in open_batches)
         for audience in changed:
             audience.outgoing = memoryview(b"")
             if audience not in open_batches:
                 audience.pump()
         if open_batches:
-            self._changed[:0] = open_batches
             self._flush_in(min(open_batches.values()))
         abandoned, self._abandoned = self._abandoned, []
         for subscriber, reason, trace in abandoned:
@@ -772,7 +778,13 @@ class Delivery:
 
     def _deliver_batch(self, subscriber: Subscriber, ended: bool) -> None:
         try:
-            subscriber.deliver_batch(ended)
+            if ended:
+                subscriber.deliver_batch(True)
+                return
+            if not subscriber.can_wait:
+                subscriber.deliver_batch(False)
+            if subscriber.spliced:
+                subscriber.audience.waiting[subscriber] = None
         except Exception as error:
             self.abandon(subscriber, *self.failure(error))
 

@@ -58,13 +58,15 @@ class TokenBucket:
         self._full_at = full_at + granted * rate.token_s
         return granted
 
-    def charge(self, cost: float, now: float) -> None:
-        """Take this many tokens, even if that leaves a debt."""
+    def charge(self, cost: float, now: float) -> bool:
+        """Take this many tokens, even if that leaves a debt; False if there is too much debt to take any."""
         rate, full_at = self._rate, self._full_at
         if full_at < now:
             full_at = now
-        if full_at - now < rate.most_owed_s:
-            self._full_at = full_at + cost * rate.token_s
+        if full_at - now >= rate.most_owed_s:
+            return False
+        self._full_at = full_at + cost * rate.token_s
+        return True
 
     def delay_s(self, wanted: float, now: float) -> float:
         """How long until this many tokens are available."""

@@ -12,10 +12,10 @@ from itertools import groupby
 from pathlib import Path, PurePath
 
 from harness.audit.mutations import Mutation, MutationKind, Mutator, mutations, optional_lines
+from harness.language.loading import load
 from harness.language.patterns import ANONYMOUS
 from harness.language.patterns import Kind as CaptureKind
 from harness.language.problems import ScriptError
-from harness.language.script import load
 from harness.language.steps import ReceivePattern, ReceiveUntil, Script
 from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import Outcome, Verdict

@@ -94,9 +94,9 @@ def mutations(passed: Verdict) -> tuple[Mutation, ...]:
 def _not_reading_after(turn: TurnReport, before: frozenset[str]) -> frozenset[str]:
     now = set(before)
     for action in turn.actions:
-        if action.client is not None and action.text == ConnectionAction.STOPS_READING.value:
+        if action.client is not None and action.on_connection is ConnectionAction.STOPS_READING:
             now.add(action.client)
-        elif action.client is not None and action.text == ConnectionAction.READS_AGAIN.value:
+        elif action.client is not None and action.on_connection is ConnectionAction.READS_AGAIN:
             now.discard(action.client)
     return frozenset(now)
 

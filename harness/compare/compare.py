@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.batch import run_jobs
+from harness.language.loading import check
 from harness.language.problems import ScriptError
-from harness.language.script import check
 from harness.language.steps import Comment, Include, Script
 from harness.playing.pipeline import PlayOptions, play_file
 from harness.playing.verdict import Failure, Outcome, Verdict

@@ -141,9 +141,8 @@ def _send(patch: SocketPatch, original: _Call) -> _Call:
         if connection is None or not size:
             return original(sock, data, flags)
         allowed = patch.writable(sock, connection, size)
-        # Released at once: while an error is handled its frames are kept, and a caller may want to clear its buffer.
-        with memoryview(data) as view, view.cast("B") as whole, whole[:allowed] as part:
-            return original(sock, part, flags)
+        # No variable holds the view: the frames of an error are kept while asyncio handles it, and it clears its buffer then.
+        return original(sock, memoryview(data).cast("B")[:allowed], flags)
 
     return send
 

@@ -19,47 +19,33 @@ from harness.language.forms import VERBS, check_client, write_line
 from harness.language.patterns import bind
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
-    BLOCKS,
     COUNTER,
     PARAMETER,
-    RECEIVING,
-    SENDING,
-    Acts,
     AnyOrder,
     Blank,
+    Block,
     Call,
-    CallFails,
-    CallTakes,
     Comment,
-    Connects,
     ConnectsToPort,
     Define,
     Either,
-    Ends,
     Include,
     InTime,
     Item,
     OneOf,
     Or,
+    PlainStep,
     Receive,
     ReceiveBody,
-    ReceivePattern,
-    ReceivesNothing,
-    ReceiveUntil,
     Repeat,
     Script,
     Send,
-    SendPattern,
-    Step,
     Together,
     client_names,
     names_in,
 )
 
 StepType = TypeVar("StepType", covariant=True)
-_WITH_CLIENT = (
-    CallFails, CallTakes, Connects, ConnectsToPort, Acts, Ends, *RECEIVING, ReceivesNothing, *SENDING,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +88,7 @@ class Expansion:
     """A script and its plain steps, in the order in which they are played."""
 
     script: Script
-    steps: tuple[Located[Step], ...]
+    steps: tuple[Located[PlainStep], ...]
 
 
 MOST_STEPS = 100_000
@@ -114,7 +100,7 @@ def expand(script: Script) -> Expansion:
     for number, (define, home) in enumerate(definitions):
         _check_definition(Located(define, home), definitions[:number])
     expander = _Expander(definitions)
-    steps: list[Located[Step]] = []
+    steps: list[Located[PlainStep]] = []
     for item in script.body:
         if not isinstance(item, (Define, Include)):
             for located in expander.expand(item, script, _Scope({})):
@@ -170,7 +156,7 @@ def _shape(define: Define) -> tuple[str, ...]:
 def _within(body: tuple[Item, ...]) -> Iterator[Item]:
     for item in body:
         yield item
-        if isinstance(item, BLOCKS):
+        if isinstance(item, Block):
             yield from _within(item.body)
 
 
@@ -209,14 +195,14 @@ class _Expander:
     def __init__(self, definitions: tuple[_Definition, ...]) -> None:
         self._definitions = definitions
 
-    def expand(self, item: Item, script: Script, scope: _Scope) -> Iterator[Located[Step]]:
+    def expand(self, item: Item, script: Script, scope: _Scope) -> Iterator[Located[PlainStep]]:
         match item:
             case Comment() | Blank():
                 return
             case Repeat(times, body, name):
-                for turn in range(1, times + 1):
-                    values = {**scope.values, name: str(turn)} if name else scope.values
-                    site = CallSite(script.file, item.line, f"round {turn} of {times}", is_call=False)
+                for number in range(1, times + 1):
+                    values = {**scope.values, name: str(number)} if name else scope.values
+                    site = CallSite(script.file, item.line, f"round {number} of {times}", is_call=False)
                     inner = replace(scope, values=values, via=(*scope.via, site))
                     for step in body:
                         yield from self.expand(step, script, inner)
@@ -245,7 +231,7 @@ class _Expander:
                 for step in _each_bound([item], script, scope):
                     yield Located(step, script, scope.via)
 
-    def _call(self, call: Call, script: Script, scope: _Scope) -> Iterator[Located[Step]]:
+    def _call(self, call: Call, script: Script, scope: _Scope) -> Iterator[Located[PlainStep]]:
         subject, *words = call.sentence.split(" ")
         subject = _substituted(subject, scope)
         rest = [scope.values.get(word, word) for word in words]
@@ -256,7 +242,9 @@ class _Expander:
         for one in subjects:
             yield from self._call_one(call, " ".join((one, *rest)), script, scope)
 
-    def _call_one(self, call: Call, sentence: str, script: Script, scope: _Scope) -> Iterator[Located[Step]]:
+    def _call_one(
+        self, call: Call, sentence: str, script: Script, scope: _Scope
+    ) -> Iterator[Located[PlainStep]]:
         fitting = [
             (define, home, values)
             for define, home in self._definitions
@@ -320,19 +308,18 @@ def _number(step: Any, value: int | str, script: Script, scope: _Scope) -> int |
 
 
 def _bound(step: Any, script: Script, scope: _Scope) -> Any:
-    """The step with the scope's values in place of its parameters."""
-    if not isinstance(step, _WITH_CLIENT):
-        return step
-    if scope.values and isinstance(step, (SendPattern, ReceivePattern, ReceiveUntil)):
+    """The step with the scope's values in place of its parameters. They are found by the names of attributes, so that
+    no list has to name every kind of step: `client`, `endpoint` and `pattern` mean the same in all of them."""
+    if scope.values and hasattr(step, "pattern"):
         step = replace(step, pattern=bind(step.pattern, scope.values))
     if isinstance(step, ReceiveBody):
         step = replace(step, size=_number(step, step.size, script, scope))
     if isinstance(step, ConnectsToPort):
         terms = (replace(one, value=_number(step, one.value, script, scope)) for one in step.port)
         step = replace(step, port=tuple(terms))
-    if isinstance(step, Connects) and step.endpoint is not None and step.endpoint in scope.values:
+    if getattr(step, "endpoint", None) in scope.values:
         step = replace(step, endpoint=scope.values[step.endpoint])
-    if not step.client:
+    if not getattr(step, "client", None):
         return step
     client = _substituted(step.client, scope)
     if client != step.client or COUNTER.search(client):

@@ -1,6 +1,7 @@
 """Every line of a transcript as one table of forms, for both parsing and rendering.
 
-- A form is a template such as `{client} connects[ to {endpoint}]`; the part in brackets is optional.
+- A form is a template such as `{client} connects[ to {endpoint}]`; the part in brackets is optional, and
+  a template can have only one such part.
 - A slot names an attribute of the step and, after a colon, the field that reads and writes it.
 - Columns of errors count from 0 within the line, without its indentation.
 
@@ -490,6 +491,15 @@ def _write_server(server: steps.Server) -> str:
     return " ".join((*server.endpoints, *(f"{key}={value}" for key, value in server.options.items())))
 
 
+def _read_target(value: str) -> steps.TargetLine:
+    kind, _, text = value.partition(" ")
+    if kind not in {one.value for one in steps.TargetKind} or not text.strip():
+        raise LineError(
+            0, f"{value!r} does not name a target", "server COMMAND, connect HOST:PORT, or app MODULE:FACTORY"
+        )
+    return steps.TargetLine(steps.TargetKind(kind), text.lstrip())
+
+
 def _read_needs(value: str) -> steps.Needs:
     for word in value.split():
         if not _WORD.fullmatch(word):
@@ -589,6 +599,7 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     "tags": (steps.Tagged, _read_tags, lambda tagged: " ".join(tagged.tags)),
     "skip": (steps.Skip, steps.Skip, lambda skip: skip.reason),
     "xfail": (steps.ExpectedToFail, steps.ExpectedToFail, lambda expected: expected.reason),
+    "target": (steps.TargetLine, _read_target, lambda target: f"{target.kind.value} {target.text}"),
     "server": (steps.Server, _read_server, _write_server),
     "needs": (steps.Needs, _read_needs, lambda needs: " ".join(needs.features)),
     "fence": (steps.FenceLine, _read_fence, _write_fence),

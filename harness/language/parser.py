@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from harness.language.forms import HEADER_LINE, BlockHead, header_line, read_step
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
-    RECEIVING,
-    RECEIVING_ONE,
-    RULES,
-    SENDING,
     AnyOrder,
     Blank,
     Call,
@@ -24,7 +20,11 @@ from harness.language.steps import (
     Item,
     Layout,
     Or,
+    Receiving,
+    ReceivingOne,
+    Rule,
     Script,
+    Sending,
     Setting,
     Together,
     client_names,
@@ -117,7 +117,7 @@ class _Parser:
             expected = "a blank line, which ends the header, or `key: value`"
             self._fail(line, 0, "a step right below the header", expected)
         setting: Setting = self._read(line, header_line)
-        if type(setting) in seen and not isinstance(setting, RULES):
+        if type(setting) in seen and not isinstance(setting, Rule):
             self._fail(line, 0, f"already set in line {seen[type(setting)]}", "each header once")
         seen[type(setting)] = line.number
         return setting
@@ -166,7 +166,7 @@ class _Parser:
             self._fail(line, 0, *refusal)
         self._at += 1
         if not isinstance(read, BlockHead):
-            if isinstance(read, RECEIVING) and not read.client and not self._in_same_for(line):
+            if isinstance(read, Receiving) and not read.client and not self._in_same_for(line):
                 self._fail(line, 0, "no client is named here", "the name of a client before the <")
             return read
         body = self._body(line, read.kind)
@@ -190,7 +190,7 @@ class _Parser:
         for item in body:
             if (
                 same_for
-                and isinstance(item, RECEIVING)
+                and isinstance(item, Receiving)
                 and item.client
                 and not agreeing.issuperset(client_names(item.client))
             ):
@@ -207,11 +207,11 @@ def _layout(line: _Line) -> Layout:
 # --- what a block refuses -----------------------------------------------------------------------------------
 
 _ADMITS: dict[type, tuple[tuple[type, ...], str, str]] = {
-    Together: (SENDING, "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
-    AnyOrder: (RECEIVING_ONE, "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
-    Either: (RECEIVING, "inside either:", "receives: a< text, a<< bytes or a<~ pattern"),
-    InTime: (RECEIVING, "inside within:", "receives: a< text, a<< bytes or a<~ pattern"),
-    Or: (RECEIVING, "inside or:", "receives: a< text, a<< bytes or a<~ pattern"),
+    Together: (get_args(Sending), "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
+    AnyOrder: (get_args(ReceivingOne), "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
+    Either: (get_args(Receiving), "inside either:", "receives: a< text, a<< bytes or a<~ pattern"),
+    InTime: (get_args(Receiving), "inside within:", "receives: a< text, a<< bytes or a<~ pattern"),
+    Or: (get_args(Receiving), "inside or:", "receives: a< text, a<< bytes or a<~ pattern"),
 }
 
 
@@ -228,9 +228,9 @@ def _refusal(read: _Read, block: type | None) -> tuple[str, str] | None:
 
 
 def _described(kind: type) -> str:
-    if kind in SENDING:
+    if kind in get_args(Sending):
         return "a send"
-    if kind in RECEIVING:
+    if kind in get_args(Receiving):
         return "a receive"
     names = {Call: "a defined step", Define: "a define", Include: "an include"}
     return names.get(kind, "another kind of step")

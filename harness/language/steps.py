@@ -116,6 +116,22 @@ class Server(_InFile):
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+class TargetKind(enum.Enum):
+    """How a target is named, as the options of the command line name it."""
+
+    SERVER = "server"
+    CONNECT = "connect"
+    APP = "app"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLine(_InFile):
+    """The server that the script is played against where the options name none."""
+
+    kind: TargetKind
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Tagged(_InFile):
     """The words by which scripts are selected."""
@@ -482,41 +498,14 @@ class Include(_InFile):
     script: Script | None = field(default=None, compare=False, repr=False)
 
 
-SENDING = (Send, SendBytes, SendPattern)
-RECEIVING_ONE = (Receive, ReceiveBytes, ReceivePattern)
-RECEIVING = (*RECEIVING_ONE, ReceiveUntil, ReceiveBody)
-WAYS = (Either, Or)
-BLOCKS = (Together, AnyOrder, Either, Or, InTime, Repeat, Define)
-FAULTS = (CallFails, CallTakes, ClockJumps)
-ACTION_STEPS = (Connects, ConnectsToPort, *SENDING, Acts, Wait, Together, *FAULTS)
-EXPECTATION_STEPS = (*RECEIVING, ReceivesNothing, Ends, Raises, AnyOrder, *WAYS, InTime)
-
-SETTINGS = (
-    Title,
-    Tagged,
-    Skip,
-    ExpectedToFail,
-    Server,
-    Needs,
-    FenceLine,
-    FenceAfter,
-    Unfenced,
-    LineEnd,
-    Within,
-    Settle,
-    Start,
-    Ignore,
-    Reply,
-)
-RULES = (Ignore, Reply)
-OF_ONE_SCRIPT = (Title, Skip, ExpectedToFail)
-"""The settings of an included file that are for that file alone."""
-
+# The one list of each kind: `isinstance` takes these unions, and `get_args` lists their members.
+Rule = Ignore | Reply
 Setting = (
     Title
     | Tagged
     | Skip
     | ExpectedToFail
+    | TargetLine
     | Server
     | Needs
     | FenceLine
@@ -526,40 +515,28 @@ Setting = (
     | Within
     | Settle
     | Start
-    | Ignore
-    | Reply
+    | Rule
 )
+OF_ONE_SCRIPT = (Title, Skip, ExpectedToFail)
+"""The settings of an included file that are for that file alone."""
+
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
 ReceivingOne = Receive | ReceiveBytes | ReceivePattern
 Receiving = ReceivingOne | ReceiveUntil | ReceiveBody
 Fault = CallFails | CallTakes | ClockJumps
+Way = Either | Or
 ActionStep = Connects | ConnectsToPort | Sending | Acts | Wait | Together | Fault
-ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Either | Or | InTime
+ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Way | InTime
 TogetherItem = Sending | Layout
 AnyOrderItem = ReceivingOne | Layout
 AlternativeItem = Receiving | Layout
-Step = ActionStep | ExpectationStep | OneOf | Repeat | Call | Layout
+PlainStep = ActionStep | ExpectationStep
+Step = PlainStep | OneOf | Repeat | Call | Layout
 Item = Step | Define | Include
+Block = Together | AnyOrder | Way | InTime | Repeat | Define
 
-AnySetting = TypeVar(
-    "AnySetting",
-    Title,
-    Tagged,
-    Skip,
-    ExpectedToFail,
-    Server,
-    Needs,
-    FenceLine,
-    FenceAfter,
-    Unfenced,
-    LineEnd,
-    Within,
-    Settle,
-    Start,
-    Ignore,
-    Reply,
-)
+AnySetting = TypeVar("AnySetting", bound=Setting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -601,7 +578,7 @@ class Script:
     def rules(self) -> Iterator[tuple[Ignore | Reply, Script]]:
         """The rules for lines that need not be expected, of this script and then of those that it includes, each with the
         script that has it."""
-        yield from ((item, self) for item in self.header if isinstance(item, RULES))
+        yield from ((item, self) for item in self.header if isinstance(item, Rule))
         for included in self.included():
             yield from included.rules()
 

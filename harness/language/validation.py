@@ -16,16 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.language.escapes import unescape
+from harness.language.exhaustive import assert_never
 from harness.language.expansion import Expansion, Located
 from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match, match
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
-    ACTION_STEPS,
-    EXPECTATION_STEPS,
-    RECEIVING,
-    SENDING,
-    WAYS,
     ActionStep,
     Acts,
     AnyOrder,
@@ -60,6 +56,7 @@ from harness.language.steps import (
     Together,
     Unfenced,
     Wait,
+    Way,
     client_names,
     names_in,
 )
@@ -105,16 +102,18 @@ def validate(expansion: Expansion) -> Plan:
     expectations: list[Any] = []
     _check_ways(expansion.steps)
     for located in expansion.steps:
-        if isinstance(located.step, ACTION_STEPS):
+        if isinstance(located.step, ActionStep):
             if expectations:
                 turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
                 actions, expectations = [], []
                 checker.next_turn()
-            checker.action(located)
+            checker.action(located.step, located)
             actions.append(located)
-        elif isinstance(located.step, EXPECTATION_STEPS):
-            checker.expectation(located)
+        elif isinstance(located.step, ExpectationStep):
+            checker.expectation(located.step, located)
             expectations.append(located)
+        else:
+            assert_never(located.step)
     if actions or expectations:
         turns.append(Turn(len(turns) + 1, tuple(actions), tuple(expectations)))
     plan = Plan(expansion.script, tuple(turns), tuple(checker.clients))
@@ -131,7 +130,7 @@ def _check_ways(steps: Sequence[Located[Any]]) -> None:
     for at, located in enumerate(steps):
         if isinstance(located.step, Or):
             before = steps[at - 1] if at else None
-            if before is None or not isinstance(before.step, WAYS) or before.via != located.via:
+            if before is None or not isinstance(before.step, Way) or before.via != located.via:
                 raise located.problem("an or: without an either: above it", "either:")
         elif isinstance(located.step, Either):
             after = steps[at + 1] if at + 1 < len(steps) else None
@@ -200,13 +199,17 @@ def received_in(step: ExpectationStep) -> Iterator[tuple[Receiving, str]]:
     """The receives of an expectation, each with its client."""
     match step:
         case Either(body) | Or(body) | InTime(_, body):
-            yield from ((one, one.client) for one in body if isinstance(one, RECEIVING))
+            yield from ((one, one.client) for one in body if isinstance(one, Receiving))
         case AnyOrder(body, same_for):
             for one in body:
-                if isinstance(one, RECEIVING):
+                if isinstance(one, Receiving):
                     yield from ((one, client) for client in ((one.client,) if one.client else same_for))
-        case _ if isinstance(step, RECEIVING):
+        case Receive() | ReceiveBytes() | ReceivePattern() | ReceiveUntil() | ReceiveBody():
             yield step, step.client
+        case ReceivesNothing() | Ends() | Raises():
+            pass
+        case _:
+            assert_never(step)
 
 
 def looks_like(step: Receiving, answer: str) -> bool:
@@ -240,9 +243,13 @@ def _check_fence_after(plan: Plan) -> None:
 def _sent_in(step: ActionStep) -> Iterator[Sending]:
     match step:
         case Together(body):
-            yield from (one for one in body if isinstance(one, SENDING))
-        case _ if isinstance(step, SENDING):
+            yield from (one for one in body if isinstance(one, Sending))
+        case Send() | SendBytes() | SendPattern():
             yield step
+        case Connects() | ConnectsToPort() | Acts() | Wait() | CallFails() | CallTakes() | ClockJumps():
+            pass
+        case _:
+            assert_never(step)
 
 
 def _as_pattern(step: Sending | Receiving) -> Pattern:
@@ -347,11 +354,11 @@ class _Checker:
         self._fresh.clear()
         self._silent.clear()
 
-    def action(self, located: Located[Any]) -> None:
+    def action(self, step: ActionStep, located: Located[Any]) -> None:
         self._end_ways()
-        match located.step:
+        match step:
             case Connects(client) | ConnectsToPort(client):
-                for name in sorted(getattr(located.step, "names", ())):
+                for name in sorted(getattr(step, "names", ())):
                     if name not in self._bound:
                         raise located.problem(
                             f"${{{name}}} is not bound yet",
@@ -367,7 +374,7 @@ class _Checker:
                 self.clients[client] = _State(_Connection.OPEN, located.line, "connected")
             case Together(body):
                 for send in body:
-                    if isinstance(send, SENDING):
+                    if isinstance(send, Sending):
                         self._send(located, send)
             case Acts(client, action):
                 self._require_connection(located, client)
@@ -375,30 +382,35 @@ class _Checker:
                     self.clients[client] = _State(_Connection.HALF_CLOSED, located.line, "half-closed")
                 elif action in _LEAVING:
                     self.clients[client] = _State(_Connection.GONE, located.line, _LEAVING[action])
-            case CallFails(_, str(client)) | CallTakes(_, client):
-                self._require_connection(located, client)
-            case step if isinstance(step, SENDING):
+            case CallFails(_, client) | CallTakes(_, client):
+                if client is not None:
+                    self._require_connection(located, client)
+            case Send() | SendBytes() | SendPattern():
                 self._send(located, step)
+            case Wait() | ClockJumps():
+                pass
+            case _:
+                assert_never(step)
 
-    def expectation(self, located: Located[Any]) -> None:
-        if not isinstance(located.step, Or):
+    def expectation(self, step: ExpectationStep, located: Located[Any]) -> None:
+        if not isinstance(step, Or):
             self._end_ways()
-        match located.step:
+        match step:
             case Either(body) | Or(body):
                 before, self._bound = self._bound, set(self._bound)
                 for one in body:
-                    if isinstance(one, RECEIVING):
+                    if isinstance(one, Receiving):
                         self._receive(located, one, one.client)
                 self._ways.append(self._bound - before)
                 self._bound = before
             case AnyOrder(body, same_for):
                 for one in body:
-                    if isinstance(one, RECEIVING):
+                    if isinstance(one, Receiving):
                         for client in (one.client,) if one.client else same_for:
                             self._receive(located, one, client)
             case InTime(_, body):
                 for one in body:
-                    if isinstance(one, RECEIVING):
+                    if isinstance(one, Receiving):
                         self._receive(located, one, one.client)
             case ReceivesNothing(client):
                 self._require_presence(located, client)
@@ -415,8 +427,12 @@ class _Checker:
                         f"{client} already {state.why} in line {state.since}", "a single end"
                     )
                 self.clients[client] = _State(_Connection.GONE, located.line, "lost the connection")
-            case step if isinstance(step, RECEIVING):
+            case Receive() | ReceiveBytes() | ReceivePattern() | ReceiveUntil() | ReceiveBody():
                 self._receive(located, step, step.client)
+            case Raises():
+                pass
+            case _:
+                assert_never(step)
 
     def _end_ways(self) -> None:
         """After the last way of an `either:` only what each of them binds is bound."""

@@ -19,8 +19,6 @@ from itertools import takewhile
 from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, match
 from harness.language.steps import (
-    RECEIVING,
-    WAYS,
     AnyOrder,
     Either,
     Ends,
@@ -34,6 +32,7 @@ from harness.language.steps import (
     ReceivesNothing,
     ReceiveUntil,
     Receiving,
+    Way,
 )
 from harness.language.validation import Turn, received_in
 
@@ -188,14 +187,14 @@ class TurnExpectations:
                         out._add(step.client, Expectation(step, file, line, choice=choice))
                 case InTime(limit, body):
                     for one in body:
-                        if isinstance(one, RECEIVING):
+                        if isinstance(one, Receiving):
                             line = one.line or located.line
                             out._add(one.client, Expectation(one, file, line, limit_us=limit))
                 case Or():
                     pass  # one of the ways of the choice before it
                 case AnyOrder(body, same_for):
                     for one in body:
-                        if isinstance(one, RECEIVING):
+                        if isinstance(one, Receiving):
                             item = Expectation(one, file, one.line or located.line, group)
                             for client in (one.client,) if one.client else same_for:
                                 out._add(client, item)
@@ -222,7 +221,7 @@ def choices_of(turn: Turn) -> Iterator[Choice]:
     for at in heads:
         first = turn.expectations[at]
         ways = [first, *takewhile(lambda one: isinstance(one.step, Or), turn.expectations[at + 1 :])]
-        bodies = (tuple(x for x in getattr(way.step, "body", ()) if isinstance(x, RECEIVING)) for way in ways)
+        bodies = (tuple(x for x in getattr(way.step, "body", ()) if isinstance(x, Receiving)) for way in ways)
         yield Choice(first.script.file, first.line, tuple(bodies))
 
 
@@ -261,7 +260,7 @@ def _possible(
     lines = {client: [piece for _, piece in _lines(data, 0)] for client, data in received.items()}
     fixed = Counter[str]()
     for located in turn.expectations:
-        if not isinstance(located.step, WAYS):
+        if not isinstance(located.step, Way):
             fixed.update(client for step, client in received_in(located.step) if _needs_a_line(step))
 
     def came(step: Receiving) -> bool:

@@ -22,7 +22,6 @@ from harness.language.forms import write_line
 from harness.language.patterns import UnboundName, fill
 from harness.language.problems import ScriptError
 from harness.language.steps import (
-    SENDING,
     ActionStep,
     Acts,
     CallFails,
@@ -335,7 +334,7 @@ class Execution:
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
                 self._connect(located, client, port=self._port(port))
             case Together(body):
-                self._send_together(located, [send for send in body if isinstance(send, SENDING)])
+                self._send_together(located, [send for send in body if isinstance(send, Sending)])
             case Wait(microseconds):
                 self._note(located, None, write_line(located.step))
                 self._stage.wait(microseconds / 1_000_000)
@@ -343,17 +342,30 @@ class Execution:
                 self._note(located, None, write_line(located.step))
                 self._inject(located, located.step)
             case Acts(client, action):
-                self._note(located, client, action.value)
+                self._note(located, client, action.value, on_connection=action)
                 self._change(located, self._clients[client], action)
             case Send() | SendBytes() | SendPattern():
                 self._send(located, located.step)
             case _:
                 assert_never(located.step)
 
-    def _note(self, located: LocatedAction, client: str | None, text: str, line: int = 0) -> None:
+    def _note(
+        self,
+        located: LocatedAction,
+        client: str | None,
+        text: str,
+        line: int = 0,
+        on_connection: ConnectionAction | None = None,
+    ) -> None:
         self._performed.append(
             PerformedAction(
-                client, text, located.script.file, line or located.line, self._stage.now(), located.via
+                client,
+                text,
+                located.script.file,
+                line or located.line,
+                self._stage.now(),
+                located.via,
+                on_connection,
             )
         )
 
@@ -498,7 +510,7 @@ class Execution:
             before = self._sizes()
             self._stage.wait(_POLL_S)
             waited = True
-            if self._stage.grade is Grade.ANSWERED and self._sizes() != before:
+            if self._stage.answers_alone and self._sizes() != before:
                 self._stage.distrust_answers()
                 self._note_overtaken(Overtaken.IN_A_TURN)
                 if self.overtaken is not None:
@@ -635,7 +647,7 @@ def _acting(actions: Iterable[LocatedAction]) -> list[str]:
             case Wait() | CallFails() | CallTakes() | ClockJumps():
                 pass
             case Together(body):
-                names.update((send.client, None) for send in body if isinstance(send, SENDING))
+                names.update((send.client, None) for send in body if isinstance(send, Sending))
             case step:
                 names[step.client] = None
     return list(names)

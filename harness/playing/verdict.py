@@ -1,4 +1,4 @@
-"""The result of a play, as data, and its judgement: turns, lanes, failures.
+"""The result of a play, as data, and its judgement: turns, what each client received in them, and failures.
 
 - A turn passes when every client received exactly what the script says, and no connection ended otherwise.
 - Of an interrupted turn only the interruption is a failure: a dead server explains everything else.
@@ -16,7 +16,15 @@ from dataclasses import dataclass, replace
 
 from harness.language.expansion import CallSite
 from harness.language.forms import render_duration
-from harness.language.steps import Ending, Ignore, ReceivePattern, ReceiveUntil, Reply, Script
+from harness.language.steps import (
+    ConnectionAction,
+    Ending,
+    Ignore,
+    ReceivePattern,
+    ReceiveUntil,
+    Reply,
+    Script,
+)
 from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
 from harness.stage.connection import End
@@ -104,6 +112,8 @@ class PerformedAction:
     line: int
     at_s: float
     via: tuple[CallSite, ...] = ()
+    on_connection: ConnectionAction | None = None
+    """What the client did to its connection, if this is such an action."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +241,6 @@ class Performance:
     eol: bytes
     late_lines: tuple[LateLine, ...] = ()
     server_output: str = ""
-    real_s: float = 0.0
     overtaken: Overtaken | None = None
     settle_s: float = SETTLE_S
 
@@ -336,7 +345,6 @@ def judge(performance: Performance) -> Verdict:
         failures=failures,
         late_lines=performance.late_lines,
         server_output=performance.server_output if failures else "",
-        real_s=performance.real_s,
         eol=performance.eol,
     )
 

@@ -46,7 +46,7 @@ _QUIET_ITERATIONS = 2
 _MOST_ERRORS = 1000
 _NEVER_RETRIEVED = "exception of a task that was never retrieved"
 _ROUNDS_OF_CANCELLING = 3
-_LOOKS_AT_THREADS = 10
+_LOOKS_AT_THREADS = 100
 _BETWEEN_LOOKS_S = 0.001
 
 
@@ -356,6 +356,13 @@ def _described(message: str, exception: BaseException | None, *details: str) -> 
 _WORKER = concurrent.futures.thread._worker.__code__
 
 
+def _in_a_pool(frame: FrameType | None) -> bool:
+    """Whether this is a thread of an executor."""
+    while frame is not None and frame.f_code is not _WORKER:
+        frame = frame.f_back
+    return frame is not None
+
+
 def _idle_in_a_pool(frame: FrameType) -> bool:
     """Whether this is a thread of an executor that has nothing to do. Jobs of the loop are counted apart, and are over by
     the time of asking, so a thread that works does it for someone else."""
@@ -399,6 +406,7 @@ class AsyncioTime(VirtualTime):
         super().__init__(loop, within_s)
         self._loop = loop
         self._threads = ForeignThreads(_idle_in_a_pool)
+        self._own_threads = ForeignThreads(_in_a_pool)
         self._deadline = math.inf
         self._woken = False
 
@@ -504,10 +512,12 @@ class AsyncioTime(VirtualTime):
         return self._loop.children_alive or self._threads_work()
 
     def _threads_work(self) -> bool:
-        # A thread whose job is over needs a moment to become idle.
+        # A thread of an executor has returned its result a moment before it is idle.
         for _ in range(_LOOKS_AT_THREADS):
             if not self._threads.any():
                 return False
+            if self._own_threads.any():
+                return True
             time.sleep(_BETWEEN_LOOKS_S)
         return True
 

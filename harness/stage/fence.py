@@ -43,7 +43,7 @@ POLL_S = 0.0002
 def hides_traceback(excinfo: Any) -> bool:
     """For pytest's `__tracebackhide__`: show the line of the test when the harness reports a failure of the server.
     Errors of the harness itself stay visible."""
-    return type(excinfo.value).__module__.startswith("harness.")
+    return type(excinfo.value).__module__.partition(".")[0] == "harness"
 
 
 __tracebackhide__ = hides_traceback
@@ -180,6 +180,7 @@ class QuietFence:
     """Nothing came for a while. Weak: a later line is missed, and attributed to a later turn."""
 
     grade = Grade.SETTLED
+    answers_alone = False
 
     def __init__(self, loop: EventLoop, connections: Connections, within_s: float, settle_s: float) -> None:
         self._loop = loop
@@ -221,6 +222,8 @@ class QuietFence:
 
 class ExactFence:
     """The server's loop is idle, and no byte is in flight."""
+
+    answers_alone = False
 
     def __init__(self, loop: EventLoop, quiet: QuietFence) -> None:
         self._loop = loop
@@ -265,12 +268,16 @@ class AnswerFence:
         self._quiet = QuietFence(loop, connections, within_s, settle_s)
         self._trusted = True
         self.grade = Grade.ANSWERED
+        self.answers_alone = False
+        """Whether the last fence returned because of answers, without waiting for quiet. The grade is that of the run:
+        one fence that waited does not make up for those that do not."""
         self.sent: list[FenceLineSent] = []
         """Since it was last emptied."""
 
     def distrust(self) -> None:
         """Answers prove nothing about this server: from here on wait for quiet as well."""
         self._trusted = False
+        self.answers_alone = False
         self.grade = Grade.SETTLED
 
     def everything(self, actors: Iterable[Connection]) -> None:
@@ -292,7 +299,8 @@ class AnswerFence:
             one for one in self._connections() if one not in actors and one.end is End.OPEN and one.reads
         ]
         proven = self._ask(others, may_end=True) and proven
-        if not proven or not self._trusted:
+        self.answers_alone = proven and self._trusted
+        if not self.answers_alone:
             # What a client caused that was not asked is in no order with the answers to others, and what is sent to it
             # is in no order with anything.
             self.grade = Grade.SETTLED

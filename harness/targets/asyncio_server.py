@@ -170,10 +170,12 @@ class _Held:
             return
         if isinstance(app, asyncio.AbstractServer):
             await app.start_serving()
-        await self._until_stopped(app)
-        closed = app.close() if hasattr(app, "close") else None
-        if inspect.isawaitable(closed):
-            await closed
+        try:
+            await self._until_stopped(app)
+        finally:
+            closed = app.close() if hasattr(app, "close") else None
+            if inspect.isawaitable(closed):
+                await closed
 
     async def _until_stopped(self, app: Any) -> None:
         self.app = app

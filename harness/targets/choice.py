@@ -33,6 +33,11 @@ class TargetChoice:
     ready: str | None = None
     features: frozenset[str] = frozenset()
 
+    @property
+    def named(self) -> bool:
+        """Whether it names a target at all."""
+        return any(choice is not None for choice in (self.server, self.connect, self.app))
+
     def target(self) -> Target:
         """Make the target."""
         if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:

@@ -5,6 +5,7 @@ The only target that needs gevent. Decides on which loop a server runs. Knows no
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -43,9 +44,7 @@ class InProcess(ApplicationTarget):
     @contextmanager
     def start(self, spec: ServerSpec, within_s: float) -> Iterator[RunningServer]:
         if made_for_asyncio(self._factory):
-            raise TargetError(
-                f"{self} makes an asyncio server: InProcessAsyncio plays it, InProcess plays gevent servers"
-            )
+            raise self._not_for_gevent()
         interceptors = self._interceptors
         make_loop = partial(ControlledLoop, interceptors) if interceptors else VirtualLoop
         patch = SocketPatch(interceptors, _SOCKETS) if interceptors else nullcontext()
@@ -72,12 +71,19 @@ class InProcess(ApplicationTarget):
     def _started(self, spec: ServerSpec, run: Callable[[Callable[[], Any]], Any]) -> Any:
         try:
             app = run(lambda: self._factory(spec))
+            if hasattr(app, "__aenter__") or inspect.iscoroutinefunction(app.start):
+                raise self._not_for_gevent()
             run(app.start)
         except (UnsupportedSpec, TargetError, gevent.Timeout):
             raise
         except Exception as error:
             raise TargetError(f"{self} does not start: {error!r}", traceback.format_exc()) from error
         return app
+
+    def _not_for_gevent(self) -> TargetError:
+        return TargetError(
+            f"{self} makes an asyncio server, and was to be played on gevent; use asyncio:MODULE:FACTORY or InProcessAsyncio"
+        )
 
     def _stop(self, app: Any, run: Callable[[Callable[[], Any]], Any]) -> None:
         try:

@@ -384,6 +384,7 @@ class World:
             assert audience.size == sum(map(len, audience._frames))
             assert (audience in delivery._changed) == (audience.size > 0)
             assert len(audience.outgoing) == 0
+            assert audience.members == sum(s.subscribed for s in subscribers if s.audience is audience)
             assert audience.slow_readers == sum(s.reads_slowly for s in subscribers if s.audience is audience)
             if audience.size and not delivery._due:
                 # Only people who come and go in a large room can wait, and something sees to it that they do not for ever.
@@ -391,7 +392,9 @@ class World:
                 assert audience.size < delivery.outgoing_bytes
                 assert delivery._flush_timer is not None
         if not delivery._due:
-            assert all(s.audience in delivery._changed for s in delivery._spliced)
+            assert not delivery._spliced
+        assert all(s.can_wait or s.closed for audience in self.audiences.values() for s in audience.waiting)
+        assert all(audience.size for audience in self.audiences.values() if audience.waiting)
         assert set(delivery._behind) == {s for s in subscribers if s._lag is not None}
         assert not delivery._abandoned
 
@@ -460,7 +463,8 @@ def _check_state(s: Subscriber, delivery: Delivery) -> None:
     subscribed = s.subscribed and not s.closed
     in_sync = subscribed and not s._splices and not s._backlog
     assert (s in audience.in_sync) == in_sync, "in sync exactly when nothing else is pending"
-    assert delivery._spliced.count(s) == bool(s._splices), "spliced exactly once"
+    waits = s in audience.waiting
+    assert delivery._spliced.count(s) + waits == bool(s._splices), "spliced exactly once"
     assert (s in audience.backlogged) == (subscribed and bool(s._backlog)), "backlogged exactly when it is"
     assert (s._watcher is not None) == bool(s._backlog), "a watcher exactly while there is a backlog"
     backlog = list(s._backlog or ())

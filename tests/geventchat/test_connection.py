@@ -445,6 +445,23 @@ def test_clients_of_one_address_share_its_bytes_and_another_address_has_its_own(
         )
 
 
+def test_clients_of_one_address_that_talk_at_the_same_moment_get_no_more_than_its_bytes():
+    limits = {"address_bytes_per_s": 2_000, "address_burst_bytes": 8_000, "bytes_per_s": 0}
+    limits |= {"lines_per_s": 1e6, "burst_lines": 10**6, "login_chunk_bytes": 100}
+    with simulate(config(clients_per_address=100, **limits)) as simulation:
+        crowd = log_in(simulation, *[f"crowd{n}" for n in range(50)], host="192.0.2.1")
+        (listener,) = log_in(simulation, "listener", host="192.0.2.2")
+        simulation.advance(10)
+        for _ in range(2):
+            for client in crowd:
+                client.send_lines(*["MSG " + "x" * 95] * 40)
+            simulation.run_until_idle()
+            simulation.advance(20)
+        # The burst, what has come back, and one chunk; those that still wait can have paid a burst and a chunk already.
+        assert 100 * said(listener) <= 8_000 + 40 * 2_000 + 4_000
+        assert 100 * said(listener) >= 40 * 2_000 - 8_000 - 4_000
+
+
 def test_a_newcomer_of_a_busy_address_can_log_in():
     limits = {"address_bytes_per_s": 100, "address_burst_bytes": 1_000, "bytes_per_s": 0}
     with simulate(config(lines_per_s=1e6, burst_lines=10**6, **limits)) as simulation:
@@ -731,6 +748,23 @@ def test_a_client_that_goes_on_sending_while_it_is_disconnected_is_read_no_furth
         assert connection_of(simulation, -1) is connection, "it had no time to read"
         simulation.advance(0.1)
         assert simulation.server.clients == (0 if way == "quit" else 1)
+
+
+@pytest.mark.parametrize("when", ["before it is told", "while it lingers"])
+def test_a_refused_client_that_breaks_off_is_not_logged_as_disconnected(when: str):
+    limits = {"clients_per_address": 1, "burst_bytes": 1_000, "linger_s": 1}
+    with simulate(config(**limits)) as simulation:
+        log_in(simulation, "alice")
+        client = simulation.connect()
+        client._push(memoryview(b"x" * 5_000))
+        if when == "while it lingers":
+            client.stop_reading()
+            simulation.run_until_idle()
+        client.close()
+        simulation.advance(1)
+        assert simulation.server.clients == 1
+        assert simulation.logged["refused"] == 1
+        assert simulation.logged["disconnected"] == 0
 
 
 # --- What is held, and what is handled at a time ---------------------------------------------------------------------

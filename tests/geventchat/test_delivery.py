@@ -806,3 +806,94 @@ def test_a_full_batch_does_not_stay_open():
         world.check_end()
 
     in_world(body, replace(LIMITS, queue_bytes=4_096), large_room=2)
+
+
+def test_a_second_private_answer_does_not_wait_either():
+    def body(world: World) -> None:
+        requester, _, _, _, leaver, gone = members(world, 6)
+        world.hang_up(gone)
+        world.flush()
+        world.hang_up(leaver)
+        for token in ("1", "2", "3"):
+            world.ping(requester, token)
+            world.flush()
+            assert requester.socket.taken.endswith(f"PONG {token}\n".encode())
+        assert world.audiences["line"].size > 0
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)
+
+
+def test_a_client_that_was_answered_and_leaves_gets_everything_at_once():
+    def body(world: World) -> None:
+        leaver, silent, _, _, other, gone = members(world, 6)
+        world.hang_up(gone)
+        world.flush()
+        world.hang_up(other)
+        for client in (leaver, silent):
+            world.ping(client, "x")
+        world.flush()
+        assert world.audiences["line"].waiting
+        for client, leave in ((silent, world.hang_up), (leaver, world.quit)):
+            leave(client)
+            world.flush()
+            assert client.socket.taken == client.expected
+            assert client.subscriber.idle
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)
+
+
+def test_a_lack_of_memory_while_a_batch_is_open_loses_nothing(monkeypatch: pytest.MonkeyPatch):
+    stays_open_s = Audience.stays_open_s
+    failures: list[MemoryError] = []
+
+    def starved(self: Audience, now: float) -> float:
+        if failures:
+            raise failures.pop()
+        return stays_open_s(self, now)
+
+    def body(world: World) -> None:
+        *everyone, leaver, gone = members(world, 8)
+        world.hang_up(gone)
+        world.flush()
+        monkeypatch.setattr(Audience, "stays_open_s", starved)
+        failures.append(MemoryError())
+        world.ping(everyone[0])
+        world.hang_up(leaver)
+        world.flush()
+        assert not failures
+        world.advance(1)
+        assert all(client.socket.taken == client.expected for client in everyone)
+        chat_goes_on(world, everyone)
+
+    in_world(body, ROOMY, large_room=2)
+
+
+def test_an_answer_costs_the_same_however_many_others_wait_for_the_end_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    served: list[Subscriber] = []
+    deliver_batch = Delivery._deliver_batch
+
+    def counting(self: Delivery, subscriber: Subscriber, ended: bool) -> None:
+        served.append(subscriber)
+        deliver_batch(self, subscriber, ended)
+
+    def body(world: World) -> None:
+        *everyone, leaver, gone = members(world, 30)
+        world.hang_up(gone)
+        world.flush()
+        world.hang_up(leaver)
+        for client in everyone:
+            world.ping(client)
+        world.flush()
+        monkeypatch.setattr(Delivery, "_deliver_batch", counting)
+        world.ping(everyone[0])
+        world.flush()
+        assert served == [everyone[0].subscriber]
+        world.advance(1)
+        assert served[1:] == [client.subscriber for client in [*everyone[1:], everyone[0]]]
+        world.check_end()
+
+    in_world(body, ROOMY, large_room=2)

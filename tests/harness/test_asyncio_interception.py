@@ -58,6 +58,13 @@ def test_a_blocked_read_delays_what_was_sent() -> None:
     )
 
 
+def test_a_connection_is_lost_while_bytes_wait_for_it() -> None:
+    require_pass(
+        HELLO + "sending to a takes nothing\nbob> two\na receives nothing\n"
+        "sending to a fails with EPIPE\nsending to a takes all again\na is closed\nbob< lost: Broken pipe\n"
+    )
+
+
 def test_a_connection_lost_while_reading_is_lost_for_writing_too() -> None:
     require_pass(
         HELLO + "reading from bob fails with ECONNRESET\nbob> y\nbob is disconnected\n"

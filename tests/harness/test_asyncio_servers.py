@@ -102,7 +102,9 @@ def played(text: str, factory: Callable[..., Any] = aio.chat) -> Verdict:
 # --- the fence and time --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["JOB", "OWN-POOL", "SPAWN 0", "SPAWN 7", "QUEUE", "PIECES", "LATER 0"])
+@pytest.mark.parametrize(
+    "way", ["JOB", "OWN-POOL", "SPAWN 0", "SPAWN 7", "QUEUE", "PIECES", "LATER 0", "LINGER"]
+)
 def test_what_takes_no_time_has_arrived_when_the_fence_returns(stage: Stage, way: str) -> None:
     alice = stage.client("alice")
     alice.send(way)
@@ -161,7 +163,7 @@ def test_a_ticking_server_is_idle_between_two_ticks() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.sampled_from(["0", "1e-7", "0.25", "1e9", "inf"]), min_size=1, max_size=8))
+@given(st.lists(st.sampled_from(["0", "1e-7", "1.4e-6", "0.25", "1e9", "inf"]), min_size=1, max_size=8))
 def test_timers_fire_in_order_and_at_their_time(delays: list[str]) -> None:
     with Stage(InProcessAsyncio(aio.late)) as stage:
         alice = stage.client("alice")
@@ -170,7 +172,7 @@ def test_timers_fire_in_order_and_at_their_time(delays: list[str]) -> None:
         soon = sum(delay == "0" for delay in delays)
         assert bytes(alice.inbox) == b"done\n" * soon
         stage.wait(0.249_999)
-        soon += sum(delay == "1e-7" for delay in delays)
+        soon += sum(delay in ("1e-7", "1.4e-6") for delay in delays)
         assert bytes(alice.inbox) == b"done\n" * soon
         stage.wait(0.000_001)
         assert bytes(alice.inbox) == b"done\n" * (soon + delays.count("0.25"))
@@ -234,12 +236,18 @@ def test_a_thread_that_the_loop_does_not_know_lowers_the_grade(stage: Stage, way
     assert stage.grade is Grade.SETTLED
 
 
-@pytest.mark.parametrize("way", ["PROCESS", "CHILD"])
+@pytest.mark.parametrize("way", ["PROCESS", "SLOW-PROCESS", "CHILD"])
 def test_a_subprocess_lowers_the_grade(stage: Stage, way: str) -> None:
     alice = stage.client("alice")
     alice.send(way)
     alice.expect("done")
     assert stage.grade is Grade.SETTLED
+
+
+def test_a_script_waits_for_what_a_subprocess_causes() -> None:
+    verdict = played("alice> SLOW-PROCESS\nalice< done\n", aio.late)
+    assert verdict.passed, plain(report(verdict))
+    assert verdict.grade is Grade.SETTLED
 
 
 def test_a_loop_that_never_becomes_idle_is_an_error_after_a_bounded_time() -> None:
@@ -521,10 +529,14 @@ def test_options_that_nothing_takes_are_refused() -> None:
         pass
 
 
-def test_an_asynchronous_factory_is_no_gevent_server() -> None:
+@pytest.mark.parametrize("factory", [aio.chat, aio.late])
+def test_an_asyncio_server_is_not_played_on_gevent(factory: Callable[..., Any]) -> None:
     from harness import InProcess
 
-    with pytest.raises(TargetError, match="InProcessAsyncio plays it"), Stage(InProcess(aio.chat)):
+    with (
+        pytest.raises(TargetError, match="use asyncio:MODULE:FACTORY or InProcessAsyncio"),
+        Stage(InProcess(factory)),
+    ):
         pass
 
 
@@ -587,6 +599,25 @@ def test_a_task_left_behind_runs_its_finally_before_the_stage_ends() -> None:
     with Stage(InProcessAsyncio(serve)) as stage:
         stage.fence()
     assert ended == ["finally"]
+
+
+def test_a_server_that_never_becomes_idle_is_closed_all_the_same() -> None:
+    closed = aio.TwoEndpoints.closed
+
+    async def serve(spec: ServerSpec) -> aio.TwoEndpoints:
+        async def spin(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(writer):
+                while True:
+                    await asyncio.sleep(0)
+
+        return aio.TwoEndpoints({"only": await asyncio.start_server(spin, "127.0.0.1", 0)})
+
+    with (
+        pytest.raises(TargetError, match="never became idle"),
+        Stage(InProcessAsyncio(serve), within=0.2) as stage,
+    ):
+        stage.client("alice").connect()
+    assert aio.TwoEndpoints.closed == closed + 1
 
 
 def test_a_server_that_closes_nothing_leaves_nothing_behind() -> None:

@@ -88,6 +88,13 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
         (["play", "a.chat", "--connect", "127.0.0.1:1"], "connection refused by 127.0.0.1:1"),
         (["play", "a.chat", "--fence", "PING", *CORRECT], "a line without its answer"),
         (["play", "a.chat", "--within", "5", *CORRECT], "'5' is not a duration"),
+        (
+            ["play", "a.chat"],
+            "a.chat has no server; name it: --server 'COMMAND {port}', --connect HOST:PORT or --app",
+        ),
+        (["update", "a.chat"], "a.chat has no server; name it"),
+        (["generate", "--model", "os:path"], "os:path is not a model"),
+        (["generate", "--model", "builtins:dict"], "name the server: --server 'COMMAND {port}'"),
         (["play", "a.chat", "--server", "false {port}"], "exited with status 1 before it listened"),
     ],
 )
@@ -97,6 +104,45 @@ def test_a_script_that_cannot_be_played_is_explained_and_exits_with_2(folder, ca
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.out + captured.err
+
+
+TARGETED = "target: {}\n\n" + GOOD.partition("\n\n")[2]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_each_script_is_played_at_the_server_that_its_header_names(folder, capsys, monkeypatch, jobs):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    write(
+        folder,
+        one=TARGETED.format("app tests.harness.servers.talk:serve_correctly"),
+        two=TARGETED.format(f"server {sys.executable} -m tests.harness.servers.talk {{port}} none"),
+        three=TARGETED.format("connect 127.0.0.1:1"),
+        four="alice> tab\there\n",
+    )
+    assert main(["play", ".", "-v", "-j", jobs]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ") and line] == [
+        "SCRIPT ERROR four.chat",
+        "passed one.chat",
+        "TARGET ERROR three.chat  127.0.0.1:1",
+        "passed two.chat  (settled: silence is not proven; with a fence line the grade",
+        lines[-1],
+    ]
+    assert main(["play", ".", *CORRECT, "-j", jobs]) == 2
+    assert "1 script error, 3 passed" in capsys.readouterr().out
+
+
+def test_a_header_names_the_server_for_the_other_commands_too(folder, capsys):
+    target = TARGETED.format("app tests.harness.servers.talk:serve_correctly")
+    write(folder, a=target.replace("< OK", "< ?"))
+    assert main(["update", "a.chat"]) == 0
+    assert (folder / "a.chat").read_text() == target
+    assert main(["audit", "a.chat"]) == 0
+    assert main(["explore", "a.chat", "--runs", "2"]) == 0
+    write(folder, a=TARGETED.format("connect 127.0.0.1:1"))
+    capsys.readouterr()
+    assert main(["explore", "a.chat"]) == 2
+    assert "cannot explore 127.0.0.1:1" in capsys.readouterr().err
 
 
 def test_x_stops_at_the_first_failure_and_k_chooses(folder, capsys):
@@ -280,8 +326,7 @@ def test_scripts_are_selected_by_their_tags(folder, capsys):
     )
     write(folder, lib="tags: smoke\n\ndefine X waits:\n    X connects\n")
     for tags, number in ((["smoke"], 2), (["slow"], 2), (["smoke", "slow"], 3)):
-        options = [word for tag in tags for word in ("--tag", tag)]
-        assert main(["play", ".", *options, *CORRECT]) == 0
+        assert main(["play", ".", "--tag", " ".join(tags), *CORRECT]) == 0
         assert capsys.readouterr().out.startswith(f"{number} passed in")
     assert main(["check", ".", "--tag", "slow"]) == 0
     assert capsys.readouterr().out == "2 scripts are valid\n"

@@ -13,7 +13,7 @@ from harness.cli import main
 from harness.compare.compare import Cell, ComparedServer, Tags, compare, compared_servers, split_name
 from harness.compare.report import Table, document, mark, markdown, text
 from harness.interception.interceptor import Interceptor
-from harness.language.script import load
+from harness.language.loading import load
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome
 from harness.report.styled_text import plain
@@ -257,7 +257,7 @@ def test_pytest_plays_each_transcript_at_each_server_and_ends_with_the_table(
         "-p", "no:cacheprovider", "-p", "harness.pytest_plugin",
         "--harness-compare", f"fine={command} none",
         "--harness-compare", f"windows={command} crlf",
-        "--harness-features", "fine=roster",
+        "--harness-compare-features", "fine=roster",
     )  # fmt: skip
     result.assert_outcomes(passed=2, failed=1, skipped=1)
     result.stdout.fnmatch_lines(

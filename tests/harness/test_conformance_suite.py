@@ -12,7 +12,7 @@ from harness import Grade, Outcome
 from harness.batch import scripts_in
 from harness.compare.compare import Cell, ComparedServer, Tags, compare
 from harness.compare.report import mark
-from harness.language.script import check, load
+from harness.language.loading import check, load
 from harness.language.steps import FenceLine, ReceivesNothing
 from harness.playing.pipeline import PlayOptions
 from harness.targets.choice import TargetChoice

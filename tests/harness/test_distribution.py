@@ -48,7 +48,7 @@ def test_the_installed_distribution_has_the_command_and_the_plugin() -> None:
     assert points == {("console_scripts", "harness.cli:main"), ("pytest11", "harness.pytest_plugin")}
 
 
-@pytest.mark.parametrize("module", ["harness.language.script", "harness.cli", "harness.pytest_plugin"])
+@pytest.mark.parametrize("module", ["harness.language.loading", "harness.cli", "harness.pytest_plugin"])
 def test_it_is_importable_from_another_folder(tmp_path: Path, module: str) -> None:
     code = f"import {module}; from harness.conformance import suites; print(suites())"
     done = subprocess.run(

@@ -128,7 +128,7 @@ def test_the_message_arrives_in_time(server):
     verdict = played(block(TRANSCRIPTS, "title: a message arrives at once"), server)
     text = plain(report(verdict))
     assert verdict.passed, text
-    assert re.search(r"\(slowest: [0-9.]+m?s of 2s, in real time, on the clock of this machine:", text)
+    assert re.search(r"\(slowest: [0-9.]+[mu]?s of 2s, in real time, on the clock of this machine:", text)
 
 
 def test_the_sized_value_passes():
@@ -150,6 +150,42 @@ def test_the_tasks_go_to_one_worker_each(server):
 
 def test_the_captures_are_a_script():
     assert parse(block(TRANSCRIPTS, "alice<~ CREATED ${id:int}"))
+
+
+NUMBERS = r"""
+import pytest
+from gevent.server import StreamServer
+from harness import InProcess
+
+def converse(sock, _address):
+    for line in sock.makefile("rb"):
+        verb = line.split()[0]
+        sock.sendall({b"NEW": b"CREATED 1\n", b"LAST": b"LAST 1\n", b"LOGIN": b"OK\n"}.get(verb, b"ITEM 1 by alice\n"))
+
+@pytest.fixture
+def harness_target():
+    return InProcess(lambda spec: StreamServer(("127.0.0.1", 0), converse))
+"""
+
+
+def test_the_tests_in_python_pass_and_fail_as_shown(pytester: pytest.Pytester):
+    pytester.makeconftest(NUMBERS)
+    source = block(TRANSCRIPTS, "def test_ids")
+    pytester.makepyfile(test_ids=source, test_async=block(TRANSCRIPTS, "async def test_takeover"))
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=3)
+    pytester.makepyfile(test_ids=source.replace("by alice", "by bob"))
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "test_ids.py")
+    shown = block(TRANSCRIPTS, "harness.Unexpected: bob received")
+    assert [line.rstrip() for line in shown.splitlines()] == [
+        line.rstrip() for line in result.stdout.lines if line.startswith("E  ")
+    ]
+
+
+def test_the_flaky_script_has_the_report_that_is_shown(tmp_path: Path):
+    (tmp_path / "echo.py").write_text(block(TRANSCRIPTS, "if number % 5"))
+    (tmp_path / "echo.chat").write_text("title: an echo\n\na> hello\na< hello\n")
+    command, shown = block(TRANSCRIPTS, "--repeat 20").split("\n", 1)
+    assert output(tmp_path, command.removeprefix("$ ")) == without_times(shown)
 
 
 # --- audit-and-compare.md -----------------------------------------------------------------------------------
@@ -285,15 +321,15 @@ def test_every_option_is_documented_on_the_page_of_its_command_or_as_one_of_play
 
 def test_every_option_of_the_pytest_plugin_is_documented() -> None:
     pages = page(TRANSCRIPTS) + page(AUDIT) + page(EXPLORE)
-    missing = {row.pytest for row in OPTIONS if row.pytest and not re.search(rf"{row.pytest}\b", pages)}
-    assert missing == set()
-    keys = {row.pytest.removeprefix("--").replace("-", "_") for row in OPTIONS if row.ini}
-    assert {key for key in keys if key not in pages} == set()
+    flags = {row.pytest_flag for row in OPTIONS if row.pytest_flag}
+    assert {flag for flag in flags if not re.search(rf"{flag}\b(?!-)", pages)} == set()
+    keys = {row.ini_key for row in OPTIONS if row.ini_key}
+    assert {key for key in keys if not re.search(rf"\b{key}\b", pages)} == set()
 
 
 @pytest.mark.parametrize("name", [TRANSCRIPTS, AUDIT, EXPLORE])
 def test_every_option_in_the_documentation_exists(name: str) -> None:
-    known = {row.flag for row in OPTIONS} | {row.pytest for row in OPTIONS}
-    pytest_options = {"--lf", "--junitxml", "--port"}
+    known = {row.flag for row in OPTIONS} | {row.pytest_flag for row in OPTIONS}
+    pytest_options = {"--lf", "--junitxml", "--port", "--pdb", "--tb"}
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page(name)))
     assert mentioned - known - pytest_options == set()

@@ -130,7 +130,7 @@ def test_settle_fails_for_an_unexpected_line(stage: Stage) -> None:
     alice, bob = stage.clients("alice", "bob")
     bob.connect()
     alice.send("hello")
-    with pytest.raises(Unexpected, match=r"(?s)bob.*expected +nothing.*b'hello\\n'"):
+    with pytest.raises(Unexpected, match="bob received `< hello`, which was not expected"):
         stage.settle()
     bob.take(6)
 
@@ -139,7 +139,7 @@ def test_a_wrong_line_is_reported_with_the_line_received_instead(stage: Stage) -
     alice, bob = stage.clients("alice", "bob")
     bob.connect()
     alice.send("hello")
-    with pytest.raises(Unexpected, match=r"(?s)expected +b'hullo\\n'.*bob got +b'hello\\n'"):
+    with pytest.raises(Unexpected, match="bob received `< hello` instead of `< hullo`"):
         bob.expect("hullo")
     bob.expect("hello")
 

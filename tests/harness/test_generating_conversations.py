@@ -77,6 +77,20 @@ def test_the_command_writes_a_difference_as_a_transcript_that_a_correct_server_p
     assert play(script, InProcess(serve)).passed
 
 
+def test_two_processes_find_the_same_difference(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    written = []
+    for jobs in ("1", "2"):
+        folder = tmp_path / jobs
+        assert main(["generate", *MODEL, *FAULTY, "--runs", "20", "-o", str(folder), "-j", jobs]) == 1
+        (path,) = folder.iterdir()
+        written.append(path.read_text())
+    assert written[0] == written[1]
+    capsys.readouterr()
+    assert main(["generate", *MODEL, *CORRECT, "--runs", "4", "-o", str(tmp_path), "-j", "2"]) == 0
+    assert "in 4 conversations" in capsys.readouterr().out
+
+
 def test_the_command_does_not_overwrite_an_earlier_transcript(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     earlier = tmp_path / "Talkers-1.chat"

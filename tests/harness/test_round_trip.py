@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.language.forms import parse_duration
-from harness.language.script import parse, render
+from harness.language.loading import parse, render
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from harness.language import escapes
 from harness.language import patterns as patterns_module
 from harness.language.forms import parse_duration, render_duration
+from harness.language.loading import parse, render
 from harness.language.patterns import Capture, Kind, Pattern
-from harness.language.script import parse, render
 from harness.language.steps import (
     RESERVED,
     Acts,
@@ -59,6 +59,8 @@ from harness.language.steps import (
     SocketCall,
     Start,
     Tagged,
+    TargetKind,
+    TargetLine,
     Term,
     Title,
     Together,
@@ -179,6 +181,9 @@ settings = st.tuples(
     st.builds(
         Server, st.lists(words, unique=True, max_size=2).map(tuple), st.dictionaries(words, words, max_size=2)
     ).filter(lambda server: server.endpoints or server.options),
+    st.builds(
+        TargetLine, st.sampled_from(TargetKind), literals.filter(lambda text: text == text.strip() != "")
+    ),
     st.builds(Needs, st.lists(words, min_size=1, max_size=2).map(tuple)),
     st.builds(FenceLine, words, st.lists(words, min_size=1, max_size=2).map(tuple)),
     st.builds(LineEnd, st.sampled_from(Eol)),

@@ -11,7 +11,7 @@ import pytest
 from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, check, parse, play
 from harness.audit.audit import audit
 from harness.audit.audit import summary as audit_summary
-from harness.language.script import render
+from harness.language.loading import render
 from harness.report import html, junit
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary

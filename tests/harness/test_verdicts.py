@@ -86,6 +86,13 @@ def test_a_server_that_delivers_late_passes_a_script_that_is_right_but_is_not_gr
     assert "(settled: lines came after the server had answered the fence line" in text
 
 
+def test_answers_are_watched_after_a_turn_that_waited_for_quiet() -> None:
+    steps = LOGINS + "cat> LOGIN cat\ncat< OK\ncat closes\nann< INFO cat left\nbob< INFO cat left\n"
+    verdict, text = played(steps + "ann> MSG hi\nbob receives nothing\n", "hub=20")
+    assert verdict.outcome is Outcome.FAILED, text
+    assert (verdict.failures[0].kind, verdict.failures[0].client) == (FailureKind.EXTRA, "bob")
+
+
 def test_a_server_that_delivers_before_it_answers_is_graded_answered_and_played_once() -> None:
     verdict, text = played(LOGINS + "ann> MSG one\nbob< MSG ann one\n")
     assert verdict.passed, text
@@ -100,7 +107,7 @@ def test_a_conversation_in_python_is_settled_with_a_quiet_moment() -> None:
             client.send(f"LOGIN {client.name}")
             client.expect("OK")
         ann.send("MSG hi")
-        with pytest.raises(AssertionError, match="bob received something unexpected"):
+        with pytest.raises(AssertionError, match="bob received `< MSG ann hi`, which was not expected"):
             stage.settle()
 
 

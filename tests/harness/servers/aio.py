@@ -17,7 +17,19 @@ from typing import Any
 from harness import ServerSpec, UnsupportedSpec
 
 REAL_DELAY_S = 0.03
+LONG_DELAY_S = 0.5
+"""For what works unseen: it must still work when the fence looks, on a busy machine too."""
 IDLE_S = 60
+
+
+class Lingering(ThreadPoolExecutor):
+    """Its threads are busy for a moment after their result has arrived."""
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        future = super().submit(time.sleep, 0.01)
+        # After asyncio's callback.
+        asyncio.get_running_loop().call_soon(future.add_done_callback, lambda _: time.sleep(0.003))
+        return future
 
 
 class Late:
@@ -72,6 +84,10 @@ class Late:
             case ["JOB"]:
                 await asyncio.to_thread(time.sleep, REAL_DELAY_S)
                 done()
+            case ["LINGER"]:
+                self.pool = self.pool or Lingering(1)
+                await loop.run_in_executor(self.pool, int)
+                done()
             case ["QUICK-JOB"]:
                 await asyncio.to_thread(int)
                 done()
@@ -95,11 +111,18 @@ class Late:
                 self.in_a_thread(lambda: loop.call_soon_threadsafe(done))
             case ["SUBMIT"]:
                 self.pool = self.pool or ThreadPoolExecutor(1)
-                job = self.pool.submit(time.sleep, REAL_DELAY_S)
+                job = self.pool.submit(time.sleep, LONG_DELAY_S)
                 job.add_done_callback(lambda _: loop.call_soon_threadsafe(done))
             case ["PROCESS"]:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-S", "-c", "print('done')", stdout=asyncio.subprocess.PIPE
+                )
+                output, _ = await process.communicate()
+                writer.write(output)
+            case ["SLOW-PROCESS"]:
+                code = "import time; time.sleep(0.4); print('done')"
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-S", "-c", code, stdout=asyncio.subprocess.PIPE
                 )
                 output, _ = await process.communicate()
                 writer.write(output)
@@ -152,7 +175,7 @@ class Late:
 
     def in_a_thread(self, done: Callable[[], Any]) -> None:
         def work() -> None:
-            time.sleep(REAL_DELAY_S)
+            time.sleep(LONG_DELAY_S)
             done()
 
         threading.Thread(target=work, daemon=True).start()
