@@ -59,8 +59,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, fence_after, unfenced, eol, within, settle, start): the header of the `stage` fixture, "
-        "as in a transcript",
+        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, ignore, reply): the header of the "
+        "`stage` fixture, as in a transcript",
     )
     config.pluginmanager.register(_Coroutines())
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,9 @@ from harness.language.loading import render
 from harness.report import html, junit
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
-from harness.stage.connection import Inbox
+from harness.stage.connection import End, Inbox
+from harness.stage.event_loop import RealTime
+from harness.stage.fence import AnswerFence, Fence, FenceFailed
 from harness.stage.stage import Stage
 from harness.update import update
 from tests.harness.servers.puppet import serve
@@ -614,3 +618,55 @@ def test_what_came_too_late_is_not_updated_away(tmp_path: Path) -> None:
 )
 def test_a_time_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
     assert problem(text).startswith(wrong)
+
+
+def test_a_line_has_arrived_with_its_last_byte() -> None:
+    steps = (
+        QUIET + "together:\n    ann> bob! par\n    bob> LATER 50 bob: t\nwait 1s\nwithin {}:\n    bob< part\n"
+    )
+    assert "slowest: 50ms of 50ms" in passed(steps.format("50ms"))
+    assert "measured  50ms" in failed(steps.format("49ms"))
+
+
+# --- what only shows from inside ------------------------------------------------------------------------------
+
+
+def test_what_is_changed_from_outside_is_sifted_and_not_answered() -> None:
+    inbox = Inbox(lambda line: b"answer\n" if line == b"taken\n" else None)
+    inbox.receive(b"taken\n", 0.0)
+    inbox.extend(b"taken\nkept\n")
+    inbox.sift_again()
+    assert (bytes(inbox), bytes(inbox.replies)) == (b"kept\n", b"answer\n")
+
+
+def test_a_fence_asks_again_as_long_as_clients_reply() -> None:
+    class Replying:
+        end, replied_bytes, left = End.OPEN, 0, 2
+
+    def fence(connection: Any, within_s: float) -> tuple[AnswerFence, list[int]]:
+        made = AnswerFence(Fence("PING", ("PONG",)), b"\n", RealTime(), lambda: [connection], within_s, 0.1)
+        rounds: list[int] = []
+
+        def everything(actors: Iterable[Any]) -> None:
+            rounds.append(len(tuple(actors)))
+            connection.replied_bytes += connection.left > 0
+            connection.left -= 1
+
+        made._everything = everything  # type: ignore[method-assign]
+        return made, rounds
+
+    made, rounds = fence(Replying(), 5.0)
+    made.everything(())
+    assert rounds == [0, 1, 1]
+    endless = Replying()
+    endless.left = 1 << 60
+    with pytest.raises(FenceFailed, match="kept sending lines that are replied to"):
+        fence(endless, 0.05)[0].everything(())
+
+
+def test_a_task_that_nobody_receives_is_missing_however_many_there_are() -> None:
+    tasks = "one of ann bob< x\n" * 30
+    text = failed(
+        f"together:\n    ann> ann: {' | '.join('x' * 15)}\n    bob> bob: {' | '.join('x' * 14)}\n{tasks}"
+    )
+    assert "did not receive what was expected" in text
