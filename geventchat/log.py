@@ -29,6 +29,7 @@ from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from geventchat.clock import Clock
+from geventchat.rate import Rate, TokenBucket
 
 FORMATS = ("text", "json")
 LEVELS = {
@@ -71,11 +72,14 @@ class LogEvent(Enum):
 
     severity: int
     """The level of the event, as a number of the standard library."""
+    heading: str
+    """The level and the name of the event, as a line of the log begins after its time."""
 
     def __new__(cls, name: str, severity: int = logging.INFO) -> LogEvent:
         event = object.__new__(cls)
         event._value_ = name
         event.severity = severity
+        event.heading = f"{_LEVEL_NAMES[severity].upper()} {name}"
         return event
 
 
@@ -120,13 +124,13 @@ def fields_text(fields: dict[str, object]) -> str:
 # --- Limits per address ----------------------------------------------------------------------------------------------
 
 
-class _AddressLines:
+class _AddressLines(TokenBucket):
     """One address: how much of its limit is used up, and how many of its events were dropped."""
 
-    __slots__ = ("dropped", "recovered_at")
+    __slots__ = ("dropped",)
 
-    def __init__(self) -> None:
-        self.recovered_at = 0.0
+    def __init__(self, rate: Rate) -> None:
+        super().__init__(rate)
         self.dropped = 0
 
 
@@ -142,10 +146,9 @@ class AddressLog:
         self._log = log
         self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
         self._monotonic = clock.monotonic
-        # Each line postpones the time at which its address has recovered; that time can be at most this far away.
-        self._line_s = 1 / per_s if per_s else 0.0
-        self._full_s = burst * self._line_s
-        self._resume_s = self._full_s - min(burst, max(1.0, per_s)) * self._line_s
+        self._rate = Rate(per_s, burst)
+        # How many lines an address must have regained before its events are logged again.
+        self._regained = min(burst, max(1.0, per_s))
         self._addresses: dict[str, _AddressLines] = {}
         # The addresses whose events are dropped, the earliest first.
         self._silent: dict[str, _AddressLines] = {}
@@ -158,20 +161,17 @@ class AddressLog:
 
     def of_address(self, origin: str, event: LogEvent, /, **fields: object) -> None:
         """Log an event of a client. `origin` is its address for the limit: an IPv4 address or an IPv6 /64."""
-        if self._line_s:
+        if self._rate.per_s:
             if not self._enabled(event):
                 return
             now = self._monotonic()
             if self._silent:
                 self._report_recovered(now)
             lines = self._addresses.get(origin) or self._remember(origin, now)
-            recovered_at = (lines.recovered_at if lines.recovered_at > now else now) + self._line_s
-            # A billionth of a second is a rounding error.
-            if lines.dropped or recovered_at - now > self._full_s + 1e-9:
+            if lines.dropped or not lines.take(1, now):
                 lines.dropped += 1
                 self._silent[origin] = lines
                 return
-            lines.recovered_at = recovered_at
         self._log(event, **fields)
 
     def close(self) -> None:
@@ -187,7 +187,7 @@ class AddressLog:
         # An address is dropped from once it has used up everything, so the earliest recovers first.
         while self._silent:
             origin, lines = next(iter(self._silent.items()))
-            if lines.recovered_at - now > self._resume_s + 1e-9:
+            if lines.delay_s(self._regained, now):
                 return
             self._report(origin, lines)
 
@@ -199,9 +199,9 @@ class AddressLog:
     def _remember(self, origin: str, now: float) -> _AddressLines:
         for oldest in [known for known, _ in zip(self._addresses, range(_SWEEP), strict=False)]:
             lines = self._addresses.pop(oldest)
-            if lines.dropped or lines.recovered_at > now:
+            if lines.dropped or not lines.is_full(now):
                 self._addresses[oldest] = lines
-        lines = self._addresses[origin] = _AddressLines()
+        lines = self._addresses[origin] = _AddressLines(self._rate)
         return lines
 
 
@@ -365,10 +365,11 @@ class LogWriter(LineWriter[_Record]):
 
     def _line(self, record: _Record) -> str:
         time, event, fields = record
-        stamp, level = self._time_text(time), _LEVEL_NAMES[event.severity]
+        stamp = self._time_text(time)
         if self._as_json:
+            level = _LEVEL_NAMES[event.severity]
             return json.dumps({"time": stamp, "level": level, "event": event.value, **fields}, default=str)
-        return f"{stamp} {level.upper()} {event.value} {fields_text(fields)}".rstrip()
+        return f"{stamp} {event.heading} {fields_text(fields)}" if fields else f"{stamp} {event.heading}"
 
     def _lost_items(self, lost: int) -> list[_Record]:
         return [(self._clock.time(), LogEvent.LOG_LOST, {"events": lost})]

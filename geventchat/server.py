@@ -10,17 +10,19 @@ import gevent
 from gevent.event import Event
 
 from geventchat.chat.chat import Chat
-from geventchat.chat.events import DirectMessage, DisconnectNotice, NoticeReason, Said
+from geventchat.chat.events import DirectMessage, DisconnectNotice, Message, NoticeReason, Said
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
+from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
-from geventchat.net.connection import Announcer, Connection, ServerContext
+from geventchat.net.announcer import Announcer
+from geventchat.net.connection import Connection, ServerContext
 from geventchat.net.delivery import Audience, Delivery
-from geventchat.net.flow import Rate
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
+from geventchat.rate import Rate
 from geventchat.settings import Config, IdleNotice, Listen
 
 _IDLE_NOTICES = {
@@ -52,27 +54,27 @@ class Server:
         """Listen on every address, or on none and raise CannotListen."""
         if self._listeners:
             raise RuntimeError("the server has already been started")
-        loop = gevent.get_hub()
+        hub = gevent.get_hub()
         limits = fit_to_descriptors(self.config.limits.without_rates())
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
-        self._hangups = HangupWatch(loop)
+        self._hangups = HangupWatch(hub)
         log = AddressLog(
             self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
         )
-        delivery = Delivery(loop, self._clock, limits)
+        delivery = Delivery(hub, self._clock, limits)
         chat = Chat(
             self._clock.time,
             new_gate=delivery.new_gate,
-            contacts=limits.contacts,
+            max_contacts=limits.contacts,
             observer=self._log_message if self.config.log_messages else None,
         )
         context = ServerContext(
             chat=chat,
-            announcer=Announcer(loop, chat),
-            loop=loop,
+            announcer=Announcer(hub, chat),
+            hub=hub,
             delivery=delivery,
-            admission=Admission(loop, self._clock, limits),
+            admission=Admission(hub, self._clock, limits),
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
@@ -162,41 +164,56 @@ class Server:
         self, audience: Audience, context: ServerContext, idle_s: float, sock: socket.socket, host: str
     ) -> None:
         self._numbers = number = self._numbers + 1
-        admission, entered = context.admission, context.admission.enter(host)
-        refused = entered if isinstance(entered, NoticeReason) else None
-        address = None if isinstance(entered, NoticeReason) else entered
-        if refused is not None:
-            context.log.of_address(
-                origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=refused.value
-            )
-            if not admission.start_closing():
-                sock.close()
-                return
+        entered = context.admission.enter(host)
+        if isinstance(entered, NoticeReason):
+            self._refuse(audience, context, sock, host, number, entered)
+            return
         try:
-            connection = Connection(sock, host, number, audience, context, address, self._on_closed)
-            self._connections[number] = connection
-            self._empty.clear()
-            if address is not None:
-                context.log.of_address(
-                    address.origin,
-                    LogEvent.CONNECTED,
-                    conn=number,
-                    address=host,
-                    dialect=audience.dialect.name,
-                )
-                gevent.spawn_raw(connection.run, idle_s, _IDLE_NOTICES[self.config.idle_notice])
-            elif refused is not None:
-                gevent.spawn_raw(connection.refuse, refused)
+            connection = self._add(
+                Connection(sock, host, number, audience, context, entered, self._on_closed)
+            )
+            context.log.of_address(
+                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=audience.dialect.name
+            )
+            gevent.spawn_raw(connection.run, idle_s, _IDLE_NOTICES[self.config.idle_notice])
         except MemoryError:
-            context.delivery.reserve.spend()
+            self._give_up(context, sock, number)
+            context.admission.leave(entered)
+
+    def _refuse(
+        self,
+        audience: Audience,
+        context: ServerContext,
+        sock: socket.socket,
+        host: str,
+        number: int,
+        reason: NoticeReason,
+    ) -> None:
+        context.log.of_address(
+            origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=reason.value
+        )
+        if not context.admission.reserve_linger():
             sock.close()
-            self._connections.pop(number, None)
-            if not self._connections:
-                self._empty.set()
-            if address is None:
-                admission.end_closing()
-            else:
-                admission.leave(address)
+            return
+        try:
+            connection = self._add(Connection(sock, host, number, audience, context, None, self._on_closed))
+            gevent.spawn_raw(connection.refuse, reason)
+        except MemoryError:
+            self._give_up(context, sock, number)
+            context.admission.free_linger()
+
+    def _add(self, connection: Connection) -> Connection:
+        self._connections[connection.number] = connection
+        self._empty.clear()
+        return connection
+
+    def _give_up(self, context: ServerContext, sock: socket.socket, number: int) -> None:
+        """Close a client for which there is no memory."""
+        context.delivery.reserve.spend()
+        sock.close()
+        self._connections.pop(number, None)
+        if not self._connections:
+            self._empty.set()
 
     def _on_closed(self, connection: Connection) -> None:
         del self._connections[connection.number]
@@ -205,9 +222,12 @@ class Server:
         if not self._connections:
             self._empty.set()
 
-    def _log_message(self, event: Said | DirectMessage) -> None:
-        if isinstance(event, Said):
-            for text in event.texts:
-                self._log(LogEvent.MESSAGE, name=event.name, text=text)
-        else:
-            self._log(LogEvent.MESSAGE, name=event.sender, to=event.recipient, text=event.text)
+    def _log_message(self, event: Message) -> None:
+        match event:
+            case Said(name=name, texts=texts):
+                for text in texts:
+                    self._log(LogEvent.MESSAGE, name=name, text=text)
+            case DirectMessage(sender=sender, recipient=recipient, text=text):
+                self._log(LogEvent.MESSAGE, name=sender, to=recipient, text=text)
+            case _:
+                assert_never(event)

@@ -447,7 +447,7 @@ class Limits(_Checked):
     linger_s: float = setting(
         None, 1.0, SECONDS, Group.EMBEDDING, "time for a client to close its side of the connection as well"
     )
-    closing: int = setting(
+    lingering: int = setting(
         None,
         256,
         integer(0),

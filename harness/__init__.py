@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from harness.targets.asyncio_server import InProcessAsyncio as InProcessAsyncio
     from harness.targets.command import Command as Command
     from harness.targets.inprocess import InProcess as InProcess
+    from harness.targets.nodes import Nodes as Nodes
 
 _HOMES = {
     "Address": "targets.address",
@@ -46,6 +47,7 @@ _HOMES = {
     "Grade": "stage.fence",
     "InProcess": "targets.inprocess",
     "InProcessAsyncio": "targets.asyncio_server",
+    "Nodes": "targets.nodes",
     "Outcome": "playing.verdict",
     "PlayOptions": "playing.pipeline",
     "Script": "language.steps",

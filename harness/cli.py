@@ -65,11 +65,13 @@ def _discard(*streams: TextIO) -> None:
 
 def _run(argv: Sequence[str] | None) -> int:
     options = _parser().parse_args(argv)
-    from harness.language.problems import LineError
+    from harness.language.problems import LineError, ScriptError
     from harness.targets.choice import UsageError
 
     try:
         return int(options.run(options))
+    except ScriptError as error:
+        return _usage_error(str(error))
     except LineError as error:
         return _usage_error(f"{error.message}; expected: {error.expected}")
     except UsageError as error:
@@ -386,26 +388,65 @@ def _generate(options: argparse.Namespace) -> ExitCode:
     return exit_code([verdict.outcome])
 
 
+def _laws(options: argparse.Namespace) -> ExitCode:
+    from harness.laws.traffic import Stopped, check_laws, report, silent, summary
+    from harness.stage.connection import SocketTimeout
+    from harness.stage.fence import FenceFailed
+    from harness.stage.target import TargetError, UnsupportedSpec
+    from harness.targets.choice import UsageError, named
+    from harness.targets.named import HOW_TO_NAME_ONE
+
+    make_model, choice = named(options.model, "model"), target_choice(options)
+    if not choice.named:
+        raise UsageError(f"name the server: {HOW_TO_NAME_ONE}")
+    try:
+        judged = check_laws(
+            make_model,
+            choice.target(),
+            play_options(options),
+            clients=options.clients,
+            seconds=options.seconds,
+            rate=options.rate,
+            seed=options.seed,
+        )
+    except (TargetError, UnsupportedSpec) as error:
+        _say(f"TARGET ERROR {error}")
+        return ExitCode.ERROR
+    except (FenceFailed, SocketTimeout, Stopped) as error:
+        _say(f"FAILED {error}")
+        return ExitCode.FAILED
+    _print(*report(judged))
+    _say(summary(judged, options.clients, options.seed))
+    if silent(judged):
+        raise UsageError(silent(judged))
+    return ExitCode.FAILED if judged.broken else ExitCode.PASSED
+
+
 def _compare(options: argparse.Namespace) -> ExitCode:
+    from harness.compare import baseline
     from harness.compare.compare import Cell, compare, compared_servers
-    from harness.compare.report import Table, document, markdown, text
+    from harness.compare.report import Table, document, junit, markdown, text
     from harness.targets.choice import UsageError
 
     if not options.servers:
         raise UsageError("name the servers to compare: --server NAME='COMMAND {port}', for each of them")
-    servers = compared_servers(options.servers, options.features)
-    paths = _chosen_files(options)
+    servers = compared_servers(options.servers, options.features, options.adapters)
+    known = baseline.read(options.baseline) if options.baseline is not None else frozenset()
+    paths, began = _chosen_files(options), time.monotonic()
     progress = Progress(len(paths) * len(servers), sys.stderr)
     cells: list[Cell] = []
     for cell in compare(paths, servers, play_options(options), options.jobs):
         cells.append(cell)
         progress.show(len(cells), f"{cell.server}  {cell.file}")
     progress.clear()
-    table = Table(tuple(cells))
+    table = Table(tuple(cells), known)
     _save(options.markdown, lambda: markdown(table))
     _save(options.html, lambda: document(table))
-    _print(*text(table))
-    return exit_code(cell.outcome for cell in cells)
+    _save(options.junit, lambda: junit(table, time.monotonic() - began))
+    if options.write_baseline is not None:
+        baseline.write(options.write_baseline, table.entries())
+    _print(*text(table, terminal_columns()))
+    return exit_code(table.outcomes())
 
 
 # --- arguments ----------------------------------------------------------------------------------------------
@@ -419,6 +460,7 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], ExitCode], str, bool]]
     "audit": (_audit, "find mistakes of a server that scripts would not notice", True),
     "explore": (_explore, "play scripts under many schedules (only with --app)", True),
     "generate": (_generate, "play conversations that a model of the protocol generates", False),
+    "laws": (_laws, "judge random traffic of many clients by laws, without predicting any byte", False),
     "compare": (_compare, "play scripts against several servers and write a table", True),
 }
 

@@ -8,7 +8,7 @@ Importing this must stay cheap: it happens in every pytest run and for `--help`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.interception.schedule import Perturbation
     from harness.language.steps import FenceLine
     from harness.playing.pipeline import PlayOptions
+    from harness.stage.transport import TlsTrust
     from harness.targets.choice import TargetChoice
 
 
@@ -105,7 +106,7 @@ class Option:
         }
 
 
-_TARGET = "play update audit explore generate"
+_TARGET = "play update audit explore generate laws"
 _PLAYS = f"{_TARGET} compare"
 _NAMED = "any number of times"
 
@@ -113,11 +114,14 @@ OPTIONS = (
     # The target
     Option("--server", "a server command; {port} becomes a free port", _TARGET, "CMD",
            is_target=True),
-    Option("--connect", "a server that is already running", _TARGET, "HOST:PORT",
+    Option("--connect", "a server that is already running, or unix:/PATH", _TARGET, "HOST:PORT",
            is_target=True),
     Option("--app", "a gevent or asyncio server in this process", _TARGET, "MODULE:FACTORY",
            is_target=True),
-    Option("--ready", "the output line in which the server names its port, as group (?P<port>…)", _TARGET, "REGEX"),
+    Option("--node", "a process of a server that has several; {port:b} becomes the port of node b; once for each node",
+           _TARGET, "NAME='CMD'", action="append", is_target=True),
+    Option("--ready", "an output line that says where the server listens, in a group (?P<port>…), (?P<path>…) or one named "
+           f"after an endpoint; {_NAMED}", _TARGET, "REGEX", action="append"),
     Option("--shared", "one server for all scripts, instead of one for each", _TARGET, action="store_true"),
     Option("--features", "features of the server; scripts that need others are skipped", _TARGET, "'ONE TWO'",
            default=""),
@@ -144,6 +148,16 @@ OPTIONS = (
            "10s"),
     Option("--tag", "only scripts with this tag, or with one of several", "play update audit explore check compare",
            "'ONE TWO'", default=""),
+    Option("--time", "how many times faster time passes for a server command, for scripts without `time:` (x1)", _PLAYS,
+           "x100"),
+    Option("--transport", "tls, websocket, websocket /PATH or tls websocket, for scripts without `transport:` (tcp)", _PLAYS,
+           "tls"),
+    Option("--tls-ca", "a file with the certificates that clients accept (those of the system)", _PLAYS, "FILE"),
+    Option("--tls-insecure", "accept any certificate", _PLAYS, action="store_true"),
+    Option("--adapter", "how the server differs from the scripts on purpose: greeting, spelling, what to ignore",
+           _TARGET, "FILE", type=Path),
+    Option("--adapter", "the adapter of that server", "compare", "NAME=FILE", dest="adapters", default=[],
+           action="append", pytest="--harness-compare-adapter"),
     Option("-k", "only files whose path contains TEXT", "play update check audit explore compare", "TEXT",
            dest="keyword", pytest_has="-k"),
     Option("-x", "stop at the first failure", "play", dest="exitfirst", action="store_true", pytest_has="-x"),
@@ -169,8 +183,17 @@ OPTIONS = (
     Option("--seed", "the seed of the first conversation (1)", "generate", "S", type=_whole, default=1),
     Option("-o", "the folder for a conversation that fails (.)", "generate", "DIR", dest="folder", type=Path,
            default=Path()),
+    # laws
+    Option("--model", "what makes a model", "laws", "MODULE:MODEL", required=True),
+    Option("--clients", "the number of clients (200)", "laws", "N", type=_positive, default=200),
+    Option("--seconds", "how long they talk, in the server's time (10)", "laws", "N", type=_positive, default=10),
+    Option("--rate", "how many messages they send per second, all together (100)", "laws", "N", type=_positive,
+           default=100),
+    Option("--seed", "who does what (1)", "laws", "S", type=_whole, default=1),
     # Reports
-    Option("--junit", "write a JUnit report", "play", "FILE", type=Path, pytest_has="--junitxml"),
+    Option("--junit", "write a JUnit report", "play compare", "FILE", type=Path, pytest_has="--junitxml"),
+    Option("--baseline", "the known differences, which do not count", "compare", "FILE", type=Path),
+    Option("--write-baseline", "write the differences that were found as a baseline", "compare", "FILE", type=Path),
     Option("--markdown", "write the table as Markdown", "compare", "FILE", type=Path),
     Option("--html", "write a self-contained HTML page", "play compare", "FILE", type=Path),
     # Modes of the pytest plugin
@@ -203,6 +226,13 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_INI_KINDS: Mapping[str, Literal["bool", "string", "linelist"]] = {
+    "store": "string",
+    "store_true": "bool",
+    "append": "linelist",
+}
+
+
 def add_pytest_options(parser: pytest.Parser) -> None:
     """Add the options and the ini keys of the pytest plugin."""
     group = parser.getgroup("harness", "transcripts of line servers")
@@ -210,8 +240,7 @@ def add_pytest_options(parser: pytest.Parser) -> None:
         if row.pytest_flag:
             group.addoption(row.pytest_flag, **row.arguments())
         if row.ini_key:
-            kind: Literal["bool", "string"] = "bool" if row.action == "store_true" else "string"
-            parser.addini(row.ini_key, row.help, kind)
+            parser.addini(row.ini_key, row.help, _INI_KINDS[row.action])
     parser.addini(
         "harness_files", "the transcripts to collect: patterns relative to the root folder", "linelist"
     )
@@ -250,26 +279,35 @@ def target_choice(options: argparse.Namespace) -> TargetChoice:
         options.connect,
         options.app,
         options.shared,
-        options.ready,
+        tuple(options.ready or ()),
         frozenset(options.features.split()),
+        tuple(options.node or ()),
     )
 
 
 def play_options(options: argparse.Namespace) -> PlayOptions:
     """The settings for scripts without their own."""
-    return play_options_of(options.fence, options.within, options.settle, options.start)
+    from harness.language.adapter import load_adapter
+
+    texts = {name: getattr(options, name) for name in PLAY_HEADERS}
+    made = play_options_of(texts, options.tls_ca, options.tls_insecure)
+    adapter = getattr(options, "adapter", None)  # each server of a comparison has its own
+    return made if adapter is None else replace(made, adapter=load_adapter(adapter))
+
+
+PLAY_HEADERS = ("fence", "within", "settle", "start", "time", "transport")
+"""The options that stand for headers of the same name."""
 
 
 def play_options_of(
-    fence: str | None, within: str | None, settle: str | None, start: str | None
+    texts: Mapping[str, str | None], tls_ca: str | None = None, tls_insecure: bool = False
 ) -> PlayOptions:
-    """The same from the texts of these options; LineError if one is invalid."""
+    """The same from the texts of options that stand for headers; LineError or UsageError if one is invalid."""
     from harness.language.forms import header_line
-    from harness.language.steps import FenceLine, Settle, Start, Within
+    from harness.language.steps import DefaultTransport, FenceLine, Settle, Start, TimeFactor, Within
     from harness.playing.pipeline import PlayOptions
 
-    made = PlayOptions()
-    texts = {"fence": fence, "within": within, "settle": settle, "start": start}
+    made = PlayOptions(tls=_trust(tls_ca, tls_insecure))
     for key, text in texts.items():
         match header_line(f"{key}: {text}") if text else None:
             case FenceLine() as line:
@@ -280,9 +318,30 @@ def play_options_of(
                 made = replace(made, settle_s=microseconds / 1_000_000)
             case Start(microseconds):
                 made = replace(made, start_s=microseconds / 1_000_000)
+            case TimeFactor(factor):
+                made = replace(made, time_factor=factor)
+            case DefaultTransport(transport):
+                made = replace(made, transport=transport)
     return made
+
+
+def _trust(authorities: str | None, insecure: bool) -> TlsTrust:
+    from harness.stage.transport import TlsTrust
+    from harness.targets.choice import UsageError
+
+    if authorities and insecure:
+        raise UsageError("--tls-ca and --tls-insecure contradict each other")
+    trust = TlsTrust(authorities, insecure)
+    if authorities:
+        try:
+            trust.context()
+        except OSError as wrong:
+            raise UsageError(
+                f"--tls-ca {authorities}: no certificates can be read from it ({wrong})"
+            ) from None
+    return trust
 
 
 def fence_line(options: argparse.Namespace) -> FenceLine | None:
     """The fence of scripts that have none."""
-    return play_options_of(options.fence, None, None, None).fence
+    return play_options_of({"fence": options.fence}).fence

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -29,6 +30,7 @@ from harness.options import add_pytest_options, from_pytest, names_a_target, pla
 from harness.report.styled_text import Line, Span, Tone, ansi, count, plain, terminal_columns
 
 if TYPE_CHECKING:
+    from harness.language.adapter import Adapter
     from harness.playing.pipeline import PlayOptions
     from harness.playing.verdict import Outcome, Verdict
     from harness.stage.awaited import AsyncStage
@@ -50,6 +52,7 @@ _playing: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
 _verdict: pytest.StashKey[Verdict] = pytest.StashKey()
 _writers_folder: pytest.StashKey[Path] = pytest.StashKey()
 _compared_targets: pytest.StashKey[dict[str, Target]] = pytest.StashKey()
+_compared_adapters: pytest.StashKey[dict[str, Adapter | None]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,11 +62,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, ignore, reply): the header of the "
-        "`stage` fixture, as in a transcript",
+        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time, transport, ignore, reply): the header "
+        "of the `stage` fixture, as in a transcript",
     )
     config.pluginmanager.register(_Coroutines())
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
+    if config.getini("harness_repeat") or config.getoption("harness_repeat"):
+        modes.append("--harness-repeat")
     if len(modes) > 1:
         raise pytest.UsageError(f"use only one of {' and '.join(modes)}")
     try:
@@ -110,16 +115,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not texts or metafunc.function is not _transcript:
         return
     from harness.compare.compare import compared_servers
+    from harness.language.problems import ScriptError
     from harness.targets.choice import UsageError
 
     if _compared_targets not in metafunc.config.stash:
         try:
             servers = compared_servers(
-                [("server", text) for text in texts], metafunc.config.getoption("harness_compare_features")
+                [("server", text) for text in texts],
+                metafunc.config.getoption("harness_compare_features"),
+                metafunc.config.getoption("harness_compare_adapter"),
             )
-        except UsageError as error:
+        except (UsageError, ScriptError) as error:
             raise pytest.UsageError(f"--harness-compare: {error}") from None
         metafunc.config.stash[_compared_targets] = {one.name: one.choice.target() for one in servers}
+        metafunc.config.stash[_compared_adapters] = {one.name: one.adapter for one in servers}
     targets = metafunc.config.stash[_compared_targets]
     metafunc.parametrize("harness_target", list(targets.values()), ids=list(targets))
 
@@ -264,10 +273,13 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
 
 def _play_options(config: pytest.Config) -> PlayOptions:
     """How to play, from the options or else from the ini."""
-    from harness.language.problems import LineError
+    from harness.language.problems import LineError, ScriptError
+    from harness.targets.choice import UsageError
 
     try:
         return play_options(config.stash[_playing])
+    except (ScriptError, UsageError) as error:
+        raise pytest.UsageError(f"harness: {error}") from None
     except LineError as error:
         raise pytest.UsageError(f"harness: {error.message}; expected: {error.expected}") from None
 
@@ -280,13 +292,16 @@ def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> N
     if repeat:
         _repeat(request, target, how, repeat)
         return
-    verdict = play_file(request.node.path, target, how)
-    request.node.stash[_verdict] = verdict
+    name = ""
     if request.config.getoption("harness_compare"):
-        from harness.compare.compare import cell_of
-
         targets = request.config.stash[_compared_targets]
         name = next(name for name, one in targets.items() if one is target)
+        how = replace(how, adapter=request.config.stash[_compared_adapters][name])
+    verdict = play_file(request.node.path, target, how, keep_going=bool(name))
+    request.node.stash[_verdict] = verdict
+    if name:
+        from harness.compare.compare import cell_of
+
         request.node.user_properties.append((_CELL, cell_of(name, verdict).as_text()))
     _finish(verdict)
 

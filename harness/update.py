@@ -197,7 +197,12 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
         match failure.kind:
             case FailureKind.UNSENDABLE | FailureKind.NO_PORT:
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
-            case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.TIMED_OUT:
+            case (
+                FailureKind.UNANSWERED
+                | FailureKind.NEVER_IDLE
+                | FailureKind.TIMED_OUT
+                | FailureKind.NO_HANDSHAKE
+            ):
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
             case (
                 FailureKind.TOO_LATE

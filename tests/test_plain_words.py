@@ -1,9 +1,10 @@
-"""The project uses the field's words and plain English: a list of the private words and phrases that must not come back."""
+"""Plain English and the words of the field: a list of private words that must not come back, with what to write instead."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,51 @@ ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = {".py", ".md", ".toml", ".yml", ".c", ".h", ".js", ".sh", ".chat", ".service", ""}
 
 # Names that this code once had for things that the field has a word for.
-PRIVATE_NAMES = re.compile(
-    r"\b([Vv]igil|Surroundings|Stranger|Happening|Parting|Dismissed|Relayed|Helped|Violation|[Ff]oresight|[Uu]nfolding|"
-    r"[Dd]oings|Deed|Restless|Deaf|Whim|Sway\w*|[Ee]ntrants|Told|Manner|Outbox|Flusher)\b"
-)
+PRIVATE_NAMES = {
+    "[Vv]igil": "waiter",
+    "Surroundings": "ServerContext",
+    "Stranger": "ForeignProtocol",
+    "Happening": "LogEvent or SessionEvent",
+    "Parting": "NoticeReason",
+    "Dismissed": "DisconnectNotice",
+    "Relayed": "DirectMessageSent",
+    "Helped": "HelpText",
+    "Violation": "InvalidCommand",
+    "[Ff]oresight": "validation",
+    "[Uu]nfolding": "expansion",
+    "[Dd]oings": "steps",
+    "Deed": "ConnectionAction",
+    "Restless": "NeverIdle",
+    "Deaf": "OutputClosed",
+    "Whim": "Perturbation",
+    r"Sway\w*": "Interceptor",
+    "[Ee]ntrants": "servers",
+    "Told": "DirectMessage, or what else it is",
+    "Manner": "PlayOptions",
+    "Outbox": "Subscriber or Audience",
+    "Flusher": "Delivery",
+}
 # Sentences that read as if they had been translated.
-TRANSLATED = re.compile(
-    r"\b(is told|are told|who is silent|so many of|is no more|is said once|that there is not|owed|owes|"
-    r"nothing of anyone|of their own accord|is nobody's|are nobody's|is let go|nobody else|nobody (can|waits|hears|reads)|"
-    r"anybody|everybody|is asked of|in the same breath|turns? of the (event )?loop|turn of its loop|"
-    r"is no (command|line|reason|setting|stranger|cutoff)|who logs in|leaves without a word)\b",
-    re.IGNORECASE,
-)
+TRANSLATED = {
+    "(is|are) told": "gets, receives; is sent",
+    "who is silent": "a client that is idle",
+    "so many of": "this many",
+    "is no more": "is gone, is closed",
+    "is said once": "is given once",
+    "that there is not": "unknown",
+    "owe[ds]": "pending; has a debt",
+    "nothing of anyone": "nothing about the clients",
+    "of their own accord": "themselves",
+    "(is|are) nobody's": "belongs to no one",
+    "is let go": "is disconnected, is freed",
+    "nobody (can|waits|hears|reads)": "no client can, waits, …",
+    "is asked of": "is required of",
+    "in the same breath": "at once, in the same batch",
+    "turns? of (the (event )?|its )loop": "iteration of the event loop",
+    "is no (command|line|reason|setting|stranger|cutoff)": "is not a …",
+    "who logs in": "a client that logs in",
+    "leaves without a word": "leaves silently",
+}
 
 
 def files() -> list[str]:
@@ -35,13 +69,35 @@ def files() -> list[str]:
     return [name for name in listed.stdout.splitlines() if Path(name).suffix in SUFFIXES]
 
 
-@pytest.mark.parametrize("pattern", [PRIVATE_NAMES, TRANSLATED], ids=["private names", "translated English"])
-def test_words_that_must_not_come_back(pattern: re.Pattern[str]):
+def found_in(text: str, words: Mapping[str, str], ignore_case: bool) -> Iterator[str]:
+    """Each place of such a word, with what to write instead."""
+    flags = re.IGNORECASE if ignore_case else 0
+    any_word = re.compile(rf"\b(?:{'|'.join(words)})\b", flags)
+    for number, line in enumerate(text.splitlines(), 1):
+        for match in any_word.finditer(line):
+            [instead] = [words[word] for word in words if re.fullmatch(word, match[0], flags)]
+            yield f"{number}: {match[0]!r} (write: {instead}): {line.strip()[:100]}"
+
+
+@pytest.mark.parametrize(
+    ("words", "ignore_case"),
+    [(PRIVATE_NAMES, False), (TRANSLATED, True)],
+    ids=["private names", "translated English"],
+)
+def test_words_that_must_not_come_back(words: Mapping[str, str], ignore_case: bool):
     found = [
-        f"{name}:{number}: {match.group()}: {line.strip()[:100]}"
+        f"{name}:{place}"
         for name in files()
         if name != "tests/test_plain_words.py"
-        for number, line in enumerate((ROOT / name).read_text(errors="replace").splitlines(), 1)
-        for match in pattern.finditer(line)
+        for place in found_in((ROOT / name).read_text(errors="replace"), words, ignore_case)
     ]
     assert not found, "\n".join(found)
+
+
+def test_each_finding_says_what_to_write_instead():
+    assert list(found_in("a\nThe turn of the loop", TRANSLATED, True)) == [
+        "2: 'turn of the loop' (write: iteration of the event loop): The turn of the loop"
+    ]
+    assert list(found_in("class Vigil: swayed", PRIVATE_NAMES, False)) == [
+        "1: 'Vigil' (write: waiter): class Vigil: swayed"
+    ]

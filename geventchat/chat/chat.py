@@ -31,11 +31,11 @@ from geventchat.chat.events import (
     DirectMessageSent,
     Goodbye,
     HelpText,
+    Message,
     Pong,
     Rejected,
     Rejection,
     Roster,
-    Said,
     Welcome,
 )
 from geventchat.chat.names import InvalidName, Name, key_of, parse_name
@@ -59,7 +59,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The recipients cannot take more now: handle the same command again once the gate has admitted you."""
+    """The recipients cannot take more now: handle the same command again in a passage of the gate."""
 
     gate: Gate
 
@@ -79,6 +79,7 @@ class Pending(Generic[T]):
 
 Result = Done | Leave | Busy | Pending[T]
 
+# They hold nothing, so one of each is enough.
 DONE = Done()
 LEAVE = Leave()
 # Parse errors that are reported before login, too.
@@ -105,18 +106,18 @@ class Chat:
         time: Callable[[], float],
         *,
         new_gate: GateFactory,
-        contacts: int,
-        observer: Callable[[Said | DirectMessage], None] | None = None,
+        max_contacts: int,
+        observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `contacts` is the number of recipients remembered per client. `observer` sees every message and must not
+        `max_contacts` is the number of recipients remembered per client. `observer` sees every message and must not
         block.
         """
         self.lobby = Room(LOBBY, new_gate)
         self._sessions: dict[str, Session] = {}
         self._time = time
-        self._contacts = contacts
+        self._max_contacts = max_contacts
         self._observer = observer
 
     def __len__(self) -> int:
@@ -126,7 +127,7 @@ class Chat:
         """Handle a command. The only entry point for commands."""
         name = session.name
         if name is None:
-            return self._handle_stranger(session, command)
+            return self._handle_before_login(session, command)
         match command:
             case Say(texts):
                 return self._say(session, name, texts)
@@ -173,7 +174,7 @@ class Chat:
             del self._sessions[name.key]
             self.lobby.remove(name, session.subscriber)
 
-    def _handle_stranger(self, session: Session, command: Command) -> Result[object]:
+    def _handle_before_login(self, session: Session, command: Command) -> Result[object]:
         match command:
             case Login(typed):
                 return self._login(session, typed)
@@ -235,7 +236,7 @@ class Chat:
         contacts = session.contacts = session.contacts or {}
         contacts.pop(contact.key, None)
         contacts[contact.key] = None
-        if len(contacts) > self._contacts:
+        if len(contacts) > self._max_contacts:
             del contacts[next(iter(contacts))]
 
     def _now_ms(self) -> int:

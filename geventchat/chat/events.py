@@ -1,7 +1,8 @@
 """The events that clients receive, as values. Does not know how a dialect spells them.
 
 `Broadcast` events go to everyone in a room and are encoded once for all who share an encoding. `PrivateEvent`s are
-for one client. Times are milliseconds since 1970. Message ids count per room.
+for one client. A `Message` is what someone wrote, to a room or to one person. Times are milliseconds since 1970. Message
+ids count per room.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ class DisconnectNotice:
 
 
 Broadcast = Joined | Said | Left
+Message = Said | DirectMessage
 PrivateEvent = (
     Welcome
     | DirectMessage

@@ -23,16 +23,20 @@ from geventchat.chat.names import Name
 
 
 class Gate(Protocol):
-    """Admits speakers as fast as their recipients can follow: one gate for each room, one queue at each gate."""
+    """Lets commands pass as fast as their recipients can follow.
+
+    Each room has one, for what is said, for logins and for departures. Each recipient of direct messages has two of its
+    own, one for its contacts and one for strangers.
+    """
 
     def is_open(self) -> bool:
-        """True when something can be said now."""
+        """True when a command can pass now."""
 
     def pump(self) -> None:
-        """Admit the next one if the gate is open."""
+        """Let the next one pass if the gate is open."""
 
-    def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
-        """Wait for admission, outside the chat; inside, the command that was refused can be handled again."""
+    def passage(self, waiter: Any, queue: str) -> AbstractContextManager[None]:
+        """Wait outside the chat, in this queue; inside, the command that was refused can be handled again."""
 
 
 class Subscriber(Protocol):

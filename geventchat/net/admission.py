@@ -13,11 +13,12 @@ import resource
 from dataclasses import replace
 from ipaddress import IPv6Address
 
-from gevent.hub import Hub as Loop
+from gevent.hub import Hub
 
 from geventchat.chat.events import NoticeReason
 from geventchat.clock import Clock
-from geventchat.net.flow import Gate, Rate, TokenBucket
+from geventchat.net.gate import Gate
+from geventchat.rate import Rate, TokenBucket
 from geventchat.settings import Limits
 
 # Standard streams, the loop, the listeners, the log, a library that is imported late.
@@ -59,15 +60,15 @@ class Address:
         "traffic_gate",
     )
 
-    def __init__(self, origin: str, loop: Loop, clock: Clock, rates: AddressRates) -> None:
+    def __init__(self, origin: str, hub: Hub, clock: Clock, rates: AddressRates) -> None:
         self.origin = origin
         self.connections = 0
         self._clock = clock
         self._connects = TokenBucket(rates.connects)
         self._logins = TokenBucket(rates.logins)
         self._traffic = TokenBucket(rates.traffic)
-        self.login_gate = Gate(loop, self._login_delay_s)
-        self.traffic_gate = Gate(loop, self._traffic_delay_s)
+        self.login_gate = Gate(hub, self._login_delay_s)
+        self.traffic_gate = Gate(hub, self._traffic_delay_s)
 
     def connect(self) -> bool:
         """Count one more connection; False if its rate is exceeded."""
@@ -78,7 +79,7 @@ class Address:
         self._logins.charge(1, self._clock.monotonic())
 
     def charge(self, cost: int, now: float) -> bool:
-        """Count bytes; False if the address owes too much to be charged more."""
+        """Count bytes; False if the address has too much debt to be charged more."""
         return self._traffic.charge(cost, now)
 
     def recovered(self) -> bool:
@@ -96,15 +97,15 @@ class Address:
 class Admission:
     """Counts slots. A slot is free once its client has been sent everything, even if it still has to close."""
 
-    def __init__(self, loop: Loop, clock: Clock, limits: Limits) -> None:
-        self._loop = loop
+    def __init__(self, hub: Hub, clock: Clock, limits: Limits) -> None:
+        self._hub = hub
         self._clock = clock
         self._limits = limits
         self._rates = AddressRates(limits)
         self._addresses: dict[str, Address] = {}
         self._departed: dict[str, Address] = {}
         self.connected = 0
-        self.closing = 0
+        self.lingering = 0
 
     def enter(self, host: str) -> Address | NoticeReason:
         """Take a slot for one more client; returns the reason if it is refused."""
@@ -115,7 +116,7 @@ class Admission:
         origin = origin_of(host)
         address = self._addresses.get(origin)
         if address is None:
-            address = self._addresses[origin] = Address(origin, self._loop, self._clock, self._rates)
+            address = self._addresses[origin] = Address(origin, self._hub, self._clock, self._rates)
         if address.connections >= self._limits.clients_per_address:
             return NoticeReason.ADDRESS_FULL
         if not address.connect():
@@ -131,16 +132,16 @@ class Admission:
         if not address.connections:
             self._departed[address.origin] = address
 
-    def start_closing(self) -> bool:
-        """Reserve a place to linger in while the peer closes; True if there was one. `end_closing` frees it."""
-        if self.closing >= self._limits.closing:
+    def reserve_linger(self) -> bool:
+        """Reserve a place to linger in until the peer closes; True if there was one. `free_linger` frees it."""
+        if self.lingering >= self._limits.lingering:
             return False
-        self.closing += 1
+        self.lingering += 1
         return True
 
-    def end_closing(self) -> None:
+    def free_linger(self) -> None:
         """Free a place to linger in."""
-        self.closing -= 1
+        self.lingering -= 1
 
     def _sweep(self) -> None:
         for _ in range(min(_SWEEP, len(self._departed))):
@@ -166,9 +167,11 @@ def raise_descriptor_limit() -> None:
 def fit_to_descriptors(limits: Limits) -> Limits:
     """The limits with no more clients than there can be descriptors for."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or limits.clients + limits.closing + _RESERVED_DESCRIPTORS <= soft:
+    if soft == resource.RLIM_INFINITY or limits.clients + limits.lingering + _RESERVED_DESCRIPTORS <= soft:
         return limits
-    closing = min(limits.closing, soft // 16)
+    lingering = min(limits.lingering, soft // 16)
     return replace(
-        limits, clients=max(1, min(limits.clients, soft - _RESERVED_DESCRIPTORS - closing)), closing=closing
+        limits,
+        clients=max(1, min(limits.clients, soft - _RESERVED_DESCRIPTORS - lingering)),
+        lingering=lingering,
     )

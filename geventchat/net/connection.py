@@ -3,8 +3,9 @@
 Does not write to the socket (delivery does), does not know what a line means (the dialect does), and waits
 only in its waiter.
 
-Before a line is parsed, these limits apply, in this order: the client's own lines and bytes per second, those of its
-address, and its answers that wait to be sent. The chat answers Busy when the recipients cannot take more.
+Before a read, the client's answers that wait to be sent are a limit. Before a line is handled, these limits apply, in
+this order: the client's own bytes per second, the bytes per second of its address, and the client's own lines per
+second. The chat answers Busy when the recipients cannot take more.
 
 Invariants:
 - At most `chunk_bytes` of input are held unparsed, and at most `piece_lines` of it as lines.
@@ -19,11 +20,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import gevent
 from gevent import Timeout
-from gevent.hub import Hub as Loop
+from gevent.hub import Hub
 
-from geventchat.chat.chat import DONE, Busy, Chat, Done, Leave, Pending, Result, Session
+from geventchat.chat.chat import Busy, Chat, Done, Leave, Pending, Result, Session
 from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
 from geventchat.chat.events import DisconnectNotice, NoticeReason
 from geventchat.clock import Clock
@@ -32,11 +32,12 @@ from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Address, Admission, origin_of
+from geventchat.net.announcer import Announcer
 from geventchat.net.delivery import Audience, Delivery, Subscriber
-from geventchat.net.flow import Rate, TokenBucket
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
+from geventchat.rate import Rate, TokenBucket
 from geventchat.settings import Limits
 
 _READ, _WRITE = 1, 2
@@ -44,8 +45,8 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
 # their bytes suggest.
 _LEAST_LINE_COST = 32
-# Answers of fewer bytes are charged together with others.
-_LEAST_ANSWER_COST = 1_024
+# Once more bytes of answers than this have not been charged, they are charged before the next line is handled.
+_UNCHARGED_ANSWER_BYTES = 1_024
 # How often a client checks for free memory before it is disconnected, and how long it waits in between.
 _MEMORY_TRIES = 10
 _MEMORY_RETRY_S = 0.1
@@ -60,7 +61,7 @@ class ServerContext:
 
     chat: Chat
     announcer: Announcer
-    loop: Loop
+    hub: Hub
     delivery: Delivery
     admission: Admission
     hangups: HangupWatch
@@ -71,45 +72,18 @@ class ServerContext:
     log: AddressLog
 
 
-class Announcer:
-    """Announces departures that had to wait at a gate."""
-
-    def __init__(self, loop: Loop, chat: Chat) -> None:
-        self._loop = loop
-        self._chat = chat
-        self._running = False
-
-    def wake(self) -> None:
-        """Announce the departures that are pending."""
-        if not self._running and self._chat.announce_departures() is not None:
-            self._running = True
-            gevent.spawn_raw(self._run)
-
-    def until_admitted(self, watcher: Any) -> None:
-        """Wait at a gate."""
-        self._loop.wait(watcher)
-
-    def _run(self) -> None:
-        try:
-            while (gate := self._chat.announce_departures()) is not None:
-                with gate.admission(self, "departures"):
-                    self._chat.announce_departures()
-        finally:
-            # Whatever happens here, the next one who leaves wakes it again.
-            self._running = False
-
-
 class Connection:
     """One client, from accept to close."""
 
     __slots__ = (
         "_address",
-        "_bytes",
-        "_charged",
+        "_answers_charged",
+        "_byte_bucket",
+        "_charged_bytes",
         "_closing",
         "_context",
         "_framing",
-        "_lines",
+        "_line_bucket",
         "_lingering",
         "_name",
         "_on_closed",
@@ -117,10 +91,9 @@ class Connection:
         "_readable",
         "_reader",
         "_session",
-        "_spent",
         "_subscriber",
         "_transport",
-        "_unpaid",
+        "_uncharged_bytes",
         "_waiter",
         "host",
         "number",
@@ -144,21 +117,23 @@ class Connection:
         self._context = context
         self._subscriber = Subscriber(transport, audience, context.delivery, self._on_lost)
         self._session = Session(self._subscriber)
-        self._waiter = Waiter(context.loop, context.clock, context.hangups, transport.fileno())
+        self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
         self._reader = audience.dialect.reader()
-        self._lines = TokenBucket(context.line_rate)
-        self._bytes = TokenBucket(context.byte_rate)
-        # All bytes charged so far, and how many bytes of answers are among them.
-        self._spent = self._charged = 0
-        # Bytes that its address owed too much to be charged for; paid when the address admits this client.
-        self._unpaid = 0
+        self._line_bucket = TokenBucket(context.line_rate)
+        self._byte_bucket = TokenBucket(context.byte_rate)
+        # All bytes charged so far, of input and of answers.
+        self._charged_bytes = 0
+        # How many of the subscriber's `answered_bytes` have been dealt with: charged, or let off at the login.
+        self._answers_charged = 0
+        # Bytes that its address had too much debt to be charged for; charged when the address lets this client pass.
+        self._uncharged_bytes = 0
         self._address = address
         self._origin = origin_of(host) if address is None else address.origin
         self._lingering = address is None
         self._closing = address is None
         self._on_closed = on_closed
-        self._readable: Any = context.loop.loop.io(transport.fileno(), _READ)
+        self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
 
     def run(self, idle_s: float, idle_notice: DisconnectNotice | None) -> None:
         """Serve the client until it leaves; the body of its greenlet. `idle_s` 0 means no idle time-out."""
@@ -206,7 +181,7 @@ class Connection:
                 self._wait_for_memory()
             # Waits before each read, not only when nothing is readable, so that a client that never pauses yields to
             # the others.
-            if self._subscriber.answer_bytes > limits.answer_bytes:
+            if self._subscriber.unsent_answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
             overdue = self._waiter.until_input(readable)
             most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
@@ -236,7 +211,7 @@ class Connection:
             for piece in pieces:
                 complete = self._framing.feed(piece)
                 lines += len(complete)
-                if complete and not self._handle_in_time(complete):
+                if complete and not self._handle_within_limits(complete):
                     return CloseReason.QUIT
                 del complete
             if not lines:
@@ -255,12 +230,12 @@ class Connection:
         if not self._context.delivery.reserve.refill():
             raise MemoryError("no memory to go on reading")
 
-    def _handle_in_time(self, lines: list[Line]) -> bool:
+    def _handle_within_limits(self, lines: list[Line]) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
-        now = self._waiter.active()
+        now = self._waiter.note_activity()
         while True:
             self._wait_for_bytes(now)
-            granted = self._lines.take(len(lines), now)
+            granted = self._line_bucket.take(len(lines), now)
             if granted:
                 if not self._handle(lines[:granted]):
                     return False
@@ -269,35 +244,35 @@ class Connection:
                 if not lines:
                     return True
             else:
-                self._waiter.pause(self._lines.delay_s(1, now))
-            now = self._waiter.active()
+                self._waiter.pause(self._line_bucket.delay_s(1, now))
+            now = self._waiter.note_activity()
 
     def _charge(self, cost: int, now: float) -> None:
         if self._address is not None:
-            self._spent += cost
-            self._bytes.charge(cost, now)
+            self._charged_bytes += cost
+            self._byte_bucket.charge(cost, now)
             if not self._address.charge(cost, now):
-                self._unpaid += cost
+                self._uncharged_bytes += cost
 
     def _charge_answers(self, now: float) -> None:
-        answered = self._subscriber.answered
-        if answered > self._charged:
-            self._charge(answered - self._charged, now)
-            self._charged = answered
+        answered_bytes = self._subscriber.answered_bytes
+        if answered_bytes > self._answers_charged:
+            self._charge(answered_bytes - self._answers_charged, now)
+            self._answers_charged = answered_bytes
 
     def _wait_for_bytes(self, now: float) -> None:
-        delay_s = self._bytes.delay_s(0, now)
+        delay_s = self._byte_bucket.delay_s(0, now)
         if delay_s:
             self._waiter.pause(delay_s)
         # The first bytes of a connection are charged to its address but do not wait for it, so that a newcomer can log
         # in however busy the address is.
         address = self._address
-        if address is None or self._spent < self._context.limits.login_chunk_bytes:
+        if address is None or self._charged_bytes < self._context.limits.login_chunk_bytes:
             return
-        if self._unpaid or not address.traffic_gate.is_open():
-            with address.traffic_gate.admission(self._waiter, str(self.number)):
-                address.charge(self._unpaid, self._context.clock.monotonic())
-                self._unpaid = 0
+        if self._uncharged_bytes or not address.traffic_gate.is_open():
+            with address.traffic_gate.passage(self._waiter, str(self.number)):
+                address.charge(self._uncharged_bytes, self._context.clock.monotonic())
+                self._uncharged_bytes = 0
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 
@@ -344,57 +319,56 @@ class Connection:
         address = self._address
         if address is not None:
             if not address.login_gate.is_open():
-                with address.login_gate.admission(self._waiter, str(self.number)):
+                with address.login_gate.passage(self._waiter, str(self.number)):
                     address.charge_login()
-                self._waiter.active()
+                self._waiter.note_activity()
             else:
                 address.charge_login()
         left = not self._finish(command, self._context.chat.handle(self._session, command))
         if self._session.name is not None:
             self._name = self._session.name.shown
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
-            self._charged = self._subscriber.answered
+            self._answers_charged = self._subscriber.answered_bytes
             self._waiter.logged_in()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
         return not left
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
-        while result is not DONE:
+        while True:
             match result:
-                case Busy(gate):
-                    with gate.admission(self._waiter, self._origin):
-                        result = self._context.chat.handle(self._session, command)
-                    self._waiter.active()
-                case Pending(job, finish):
-                    result = finish(self._waiter.run(job))
-                    self._waiter.active()
-                case Leave():
-                    return False
                 case Done():
                     return True
+                case Leave():
+                    return False
+                case Busy(gate):
+                    with gate.passage(self._waiter, self._origin):
+                        result = self._context.chat.handle(self._session, command)
+                    self._waiter.note_activity()
+                case Pending(job, finish):
+                    result = finish(self._waiter.run(job))
+                    self._waiter.note_activity()
                 case _:
                     assert_never(result)
-        return True
 
     def _pay_for_answers(self) -> None:
         """Between two lines: charge the answer to the first, and wait until it is paid for and sent."""
         limits, subscriber = self._context.limits, self._subscriber
-        if subscriber.answer_bytes > limits.answer_bytes:
+        if subscriber.unsent_answer_bytes > limits.answer_bytes:
             self._wait_for_answers(pending=True)
-        if subscriber.answered - self._charged > _LEAST_ANSWER_COST:
+        if subscriber.answered_bytes - self._answers_charged > _UNCHARGED_ANSWER_BYTES:
             now = self._context.clock.monotonic()
             self._charge_answers(now)
             self._wait_for_bytes(now)
-            self._waiter.active()
+            self._waiter.note_activity()
 
     def _wait_for_answers(self, pending: bool) -> None:
         """Wait until this client, which asks faster than it reads, has been sent its answers."""
         subscriber = self._subscriber
-        with closing_watcher(self._context.loop.loop.io(self._transport.fileno(), _WRITE)) as writable:
-            while subscriber.answer_bytes and not subscriber.closed:
+        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while subscriber.unsent_answer_bytes and not subscriber.closed:
                 self._waiter.until_output(writable, pending)
         if pending:
-            self._waiter.active()
+            self._waiter.note_activity()
 
     # --- The end -----------------------------------------------------------------------------------------------------
 
@@ -419,7 +393,7 @@ class Connection:
             self._context.chat.leave(self._session)
             self._context.announcer.wake()
             if reason not in _CLOSE_AT_ONCE:
-                reason = self._flush(reason)
+                reason = self._send_the_rest(reason)
         except OSError:
             pass  # Already closed by the peer.
         except ConnectionEnded as ended:
@@ -431,22 +405,22 @@ class Connection:
             if not refused:
                 self._log_disconnected(reason)
 
-    def _flush(self, reason: CloseReason) -> CloseReason:
+    def _send_the_rest(self, reason: CloseReason) -> CloseReason:
         """Send what is pending and FIN, then wait a moment for the peer to close too."""
         limits = self._context.limits
-        flush = Timeout(limits.flush_s)
+        deadline = Timeout(limits.flush_s)
         try:
-            with flush:
+            with deadline:
                 self._wait_until_sent()
         except Timeout as fired:
-            if fired is not flush:
+            if fired is not deadline:
                 raise
             return CloseReason.SLOW
         if self._subscriber.closed:
             return reason if reason is CloseReason.FAULT else CloseReason.RESET
         if self._address is not None:
             self._free_slot()
-            self._lingering = self._context.admission.start_closing()
+            self._lingering = self._context.admission.reserve_linger()
             if not self._lingering:
                 return reason
         self._transport.shutdown(socket.SHUT_WR)
@@ -454,14 +428,16 @@ class Connection:
         try:
             with linger:
                 self._read_to_the_end()
+        except ConnectionEnded:
+            pass  # It has gone meanwhile, which is not why it was disconnected.
         except Timeout as fired:
             if fired is not linger:
                 raise
         return reason
 
     def _wait_until_sent(self) -> None:
-        with closing_watcher(self._context.loop.loop.io(self._transport.fileno(), _WRITE)) as writable:
-            while not self._subscriber.idle:
+        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while not self._subscriber.all_sent:
                 self._waiter.until(writable)
 
     def _read_to_the_end(self) -> None:
@@ -485,7 +461,7 @@ class Connection:
             self._context.admission.leave(self._address)
             self._address = None
         if self._lingering:
-            self._context.admission.end_closing()
+            self._context.admission.free_linger()
             self._lingering = False
 
     def _close(self, reason: CloseReason) -> None:

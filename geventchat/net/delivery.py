@@ -2,12 +2,13 @@
 
 A *batch* is what is published to an audience between two flushes. An `Audience` encodes each event once and appends it
 once. One client receives that sequence of bytes, with its private frames inserted at the offsets where they were made,
-and with holes for the events that it does not receive. An insertion or a hole is a *splice*. At the flush `Delivery`
-sends every subscriber its share, in one send.
+and with holes for the events that it does not receive. An insertion or a hole is a *splice*; an empty one, which inserts
+and leaves out nothing, marks where a client's share begins or ends. At the flush `Delivery` sends every subscriber its
+share, in one send.
 
 Conditions of a Subscriber; several can hold at once:
-- subscribed: it receives the audience's batches. One that is not gets private frames only, and is in neither of the
-  audience's dictionaries.
+- subscribed: it receives the audience's batches. One that is not gets private frames only, and is in none of the
+  audience's dictionaries: `in_sync`, `backlogged` and `waiting`.
 - spliced:    it has splices in this batch. It is in `Delivery._spliced` once, or in `Audience.waiting` if nothing is due to
               it before the batch ends, and not in `Audience.in_sync`.
 - backlogged: its socket did not take everything. It has a watcher, and is in `Audience.backlogged` if it is subscribed.
@@ -42,16 +43,17 @@ from itertools import islice
 from termios import TIOCOUTQ
 from typing import Any, Protocol
 
-from gevent.hub import Hub as Loop
+from gevent.hub import Hub
 
 from geventchat.chat import rooms
 from geventchat.chat.events import Broadcast, DirectMessage, Joined, Left, PrivateEvent
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
-from geventchat.net.flow import Gate, Rate, TokenBucket
+from geventchat.net.gate import Gate
 from geventchat.net.reserve import MemoryReserve
 from geventchat.net.waiter import CloseReason
+from geventchat.rate import Rate, TokenBucket
 from geventchat.settings import Limits
 
 _FOREVER = sys.maxsize
@@ -64,8 +66,11 @@ _FLOOD_BYTES = 1_024
 _MEMBERS_PER_POLL = 8
 # A reader is behind when this share of its queue is in use.
 _BEHIND_SHARE = 4
-# How long it takes to find out whether a client reads: TCP announces window space in large steps.
+# How long a client that is behind has to show progress: a reader can show none for several seconds, because TCP announces
+# window space in large steps.
 _PROBE_S = 6.0
+# How often the clients that are behind are looked at.
+_PROBE_INTERVAL_S = 1.0
 # The burst for clients that are behind, in seconds of the floor rate.
 _FLOOR_BURST_S = 0.25
 # In a room with at least this many members, a batch of arrivals and departures alone stays open for this long per member:
@@ -74,6 +79,8 @@ _PRESENCE_MEMBERS = 500
 _PRESENCE_S_PER_MEMBER = 0.0002
 # A smaller piece that waits for one client alone is joined with its neighbours: an object would cost more than it contains.
 _SMALL_BYTES = 256
+# So is a piece that several can wait for, if it is smaller than this: perhaps only one of them does.
+_TINY_BYTES = 32
 # How long after a MemoryError the same batch is tried again.
 _RETRY_S = 0.05
 
@@ -97,13 +104,13 @@ class Audience:
         "_gates",
         "_wrap",
         "backlogged",
+        "batch_bytes",
         "batch_ended_at",
-        "credit",
         "dialect",
+        "floor",
         "in_sync",
         "members",
         "outgoing",
-        "size",
         "slow_readers",
         "urgent",
         "waiting",
@@ -114,7 +121,8 @@ class Audience:
         self._wrap = framing.wrap
         self._delivery = delivery
         self._frames: list[bytes] = []
-        self.size = 0
+        # The bytes of this batch so far, which is the offset of what is published next.
+        self.batch_bytes = 0
         self.members = 0
         # The bytes that the current flush sends; empty between flushes.
         self.outgoing = memoryview(b"")
@@ -122,9 +130,10 @@ class Audience:
         self.backlogged: dict[Subscriber, None] = {}
         # Members that are behind and keep reading. While this is not 0, speakers get no more than the floor rate.
         self.slow_readers = 0
-        self.credit = delivery.floor_bucket()
+        self.floor = delivery.floor_bucket()
+        # When the batch before this one was sent.
         self.batch_ended_at = 0.0
-        # This batch holds more than arrivals and departures.
+        # This batch is full, or holds more than arrivals and departures.
         self.urgent = False
         # Members whose share differs from the others', and to whom nothing is due before the batch ends.
         self.waiting: dict[Subscriber, None] = {}
@@ -132,10 +141,10 @@ class Audience:
 
     def delay_s(self) -> float:
         """How long until something can be said: 0, until the floor rate allows it, or infinity while the batch is full."""
-        if self.size >= self._delivery.outgoing_bytes:
+        if self.batch_bytes >= self._delivery.outgoing_bytes:
             return math.inf
         if self.slow_readers:
-            return self.credit.delay_s(self.size, self._delivery.clock.monotonic())
+            return self.floor.delay_s(self.batch_bytes, self._delivery.clock.monotonic())
         return 0.0
 
     def attach(self, gate: rooms.Gate) -> None:
@@ -158,31 +167,37 @@ class Audience:
             return
         if not self._frames:
             self._delivery.batch_started(self)
-        if not self.urgent and not isinstance(event, Joined | Left):
+        start = self.batch_bytes
+        self.batch_bytes = end = start + len(frame)
+        self._frames.append(frame)
+        if not self.urgent and (not isinstance(event, Joined | Left) or self._is_full(end)):
             self.urgent = True
             self._delivery.arm()
-        start = self.size
-        self.size = end = start + len(frame)
-        self._frames.append(frame)
         if isinstance(author, Subscriber) and author.audience is self and not self.dialect.echoes(event):
             author.exclude(start, end)
+
+    def _is_full(self, size: int) -> bool:
+        """True when nothing more can be said before a batch of this size is sent, however long one waits."""
+        delivery = self._delivery
+        return size >= (delivery.floor_burst if self.slow_readers else delivery.outgoing_bytes)
 
     def joined(self) -> bytes:
         """The bytes of this batch so far."""
         return self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
 
     def end_batch(self, batch: memoryview, frames: list[bytes]) -> None:
-        """Close this batch, which is passed in. The next one begins at offset zero, with these `frames`: none.
+        """Close this batch, which is passed in. The next one begins at offset zero.
 
-        Allocates nothing: an audience that has frames and is not in the delivery's list would never be heard of again.
+        `frames` is an empty list that the caller allocated, so that this cannot run out of memory: an audience that has
+        frames and is not in the delivery's list would never be flushed again.
         """
-        self._frames, self.size, self.outgoing = frames, 0, batch
+        self._frames, self.batch_bytes, self.outgoing = frames, 0, batch
         self.urgent = False
         self.batch_ended_at = self._delivery.clock.monotonic()
 
     def stays_open_s(self, now: float) -> float:
         """How much longer this batch can stay open; 0 when it must be sent now."""
-        if self.urgent or self.members < _PRESENCE_MEMBERS or self.size >= self._delivery.outgoing_bytes:
+        if self.urgent or self.members < _PRESENCE_MEMBERS:
             return 0.0
         return max(0.0, self.batch_ended_at + self.members * _PRESENCE_S_PER_MEMBER - now)
 
@@ -206,12 +221,12 @@ class Subscriber:
         "_start",
         "_stop",
         "_watcher",
-        "answer_bytes",
-        "answered",
+        "answered_bytes",
         "audience",
         "backlog_bytes",
         "closed",
-        "frame_bytes",
+        "private_bytes",
+        "unsent_answer_bytes",
     )
 
     def __init__(
@@ -228,21 +243,29 @@ class Subscriber:
         self._send = socket.send
         self._delivery = delivery
         self._on_lost = on_lost
-        # The part of the batch that this client receives: none (0, 0), from the offset of its login, or up to that of
-        # its departure.
-        self._start = self._stop = 0
+        # The part of the batch that this client receives. None: 0 and 0. All: 0 and _FOREVER. It starts later after a
+        # login or after it has been sent the part before, and stops earlier after a departure.
+        self._start = 0
+        self._stop = 0
         # (start, end, frame): at `start` insert the frame, then continue at `end`.
         self._splices: list[tuple[int, int, bytes | bytearray]] = []
         # Bytes of private frames in this batch.
-        self.frame_bytes = 0
+        self.private_bytes = 0
         self._backlog: deque[Buffer] | None = None
         self.backlog_bytes = 0
         self._watcher: Any = None
-        # Total bytes that have gone into and out of the backlog.
-        self._queued = self._sent = 0
-        # Bytes of answers that are waiting; of all answers so far; of those whose batch has been flushed; and the offset
-        # in the backlog at which the last of these ends.
-        self.answer_bytes = self.answered = self._answers_flushed = self._answers_end = 0
+        # Bytes that have ever gone into the backlog.
+        self._queued = 0
+        # Bytes that have ever gone out of it.
+        self._sent = 0
+        # Bytes of answers that wait, counted until all of them are sent.
+        self.unsent_answer_bytes = 0
+        # Bytes of all answers so far.
+        self.answered_bytes = 0
+        # How many of these were made before the last flush.
+        self._answers_flushed = 0
+        # The value of `_sent` at which all of these are sent.
+        self._answers_end = 0
         self._direct: _DirectGates | None = None
         self._lag: _Lag | None = None
 
@@ -252,7 +275,7 @@ class Subscriber:
         return self._stop == _FOREVER
 
     @property
-    def idle(self) -> bool:
+    def all_sent(self) -> bool:
         """True when nothing is pending."""
         return self.closed or not (self._splices or self._backlog)
 
@@ -264,7 +287,7 @@ class Subscriber:
     @property
     def can_wait(self) -> bool:
         """True when nothing is due to this client before the batch ends."""
-        return not self.frame_bytes and self.subscribed
+        return not self.private_bytes and self.subscribed
 
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
@@ -274,8 +297,8 @@ class Subscriber:
 
     def answer(self, frame: bytes) -> None:
         """Send these bytes as an answer."""
-        self.answer_bytes += len(frame)
-        self.answered += len(frame)
+        self.unsent_answer_bytes += len(frame)
+        self.answered_bytes += len(frame)
         self._insert(frame)
 
     def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
@@ -294,11 +317,11 @@ class Subscriber:
         """Receive what the audience is sent, from now on."""
         audience = self.audience
         audience.members += 1
-        self._start, self._stop = audience.size, _FOREVER
+        self._start, self._stop = audience.batch_bytes, _FOREVER
         if self._watcher is not None:
             # Answers from before the login still wait; later events queue up behind them.
             audience.backlogged[self] = None
-        if audience.size:
+        if audience.batch_bytes:
             self._splice(self._start, self._start, b"")
         elif not self._splices and not self._backlog:
             audience.in_sync[self] = self._send
@@ -306,8 +329,9 @@ class Subscriber:
     def unsubscribe(self) -> None:
         """Stop receiving what the audience is sent; earlier events are still delivered."""
         audience = self.audience
-        audience.members -= 1
-        size = audience.size
+        if self.subscribed:
+            audience.members -= 1
+        size = audience.batch_bytes
         self._stop = size
         audience.backlogged.pop(self, None)
         self._end_lag()
@@ -330,7 +354,7 @@ class Subscriber:
     def deliver_batch(self, ended: bool) -> None:
         """Send this client's share of the batch, or, if the batch has not ended, of what it holds so far."""
         splices, self._splices = self._splices, []
-        frame_bytes, self.frame_bytes = self.frame_bytes, 0
+        private_bytes, self.private_bytes = self.private_bytes, 0
         if self.closed:
             return
         outgoing, cursor, stop = self.audience.outgoing, self._start, self._stop
@@ -346,21 +370,22 @@ class Subscriber:
             pieces.append(outgoing[cursor:stop])
         subscribed = stop == _FOREVER
         self._start, self._stop = 0, _FOREVER if subscribed else 0
-        if subscribed and not ended:
-            self._start = len(outgoing)
-            self._splices.append((self._start, self._start, b""))
         if not self._backlog:
             pieces = self._transmit(pieces)
         for piece in pieces:
             self.enqueue(piece, alone=True)
-        if self._answers_flushed != self.answered:
-            self._answers_flushed, self._answers_end = self.answered, self._queued
+        if self._answers_flushed != self.answered_bytes:
+            self._answers_flushed, self._answers_end = self.answered_bytes, self._queued
         if not self._backlog:
-            self.answer_bytes = 0
-            if subscribed and not self._splices:
-                self.audience.in_sync[self] = self._send
+            self.unsent_answer_bytes = 0
+        if subscribed and not ended:
+            # An empty splice: what follows in this batch is sent when it ends.
+            self._start = len(outgoing)
+            self._splices.append((self._start, self._start, b""))
+        elif subscribed and not self._backlog:
+            self.audience.in_sync[self] = self._send
         if self._direct is not None:
-            self._direct.batch_ended(frame_bytes)
+            self._direct.batch_ended(private_bytes)
 
     def enqueue(self, data: Buffer, alone: bool = False) -> None:
         """Keep this until the socket takes it. Abandon the client if it is too far behind.
@@ -369,17 +394,17 @@ class Subscriber:
         """
         if self.closed:
             return
-        if self.backlog_bytes - self.answer_bytes + len(data) > self._delivery.limits.queue_bytes:
+        if self.backlog_bytes - self.unsent_answer_bytes + len(data) > self._delivery.limits.queue_bytes:
             self._delivery.abandon(self, CloseReason.SLOW)
             return
         if self._backlog is None:
             self._backlog = deque()
         if self._watcher is None:
-            self._watcher = self._delivery.loop.loop.io(self._socket.fileno(), _WRITE)
+            self._watcher = self._delivery.hub.loop.io(self._socket.fileno(), _WRITE)
             self._watcher.start(self._writable)
             if self.subscribed:
                 self.audience.backlogged[self] = None
-        if alone and len(data) < _SMALL_BYTES:
+        if len(data) < (_SMALL_BYTES if alone else _TINY_BYTES):
             last = self._backlog[-1] if self._backlog else None
             if type(last) is bytearray and len(last) < _SMALL_BYTES:
                 last += data
@@ -427,7 +452,7 @@ class Subscriber:
         self.closed = True
         self._unwatch()
         self._backlog = None
-        self.backlog_bytes = self.answer_bytes = 0
+        self.backlog_bytes = self.unsent_answer_bytes = 0
         self.audience.in_sync.pop(self, None)
         if self._direct is not None:
             self._direct.pump()
@@ -438,9 +463,9 @@ class Subscriber:
         return self._direct
 
     def _insert(self, frame: bytes) -> None:
-        size = self.audience.size
+        size = self.audience.batch_bytes
         offset = size if size < self._stop else self._stop
-        self.frame_bytes += len(frame)
+        self.private_bytes += len(frame)
         if self._splices:
             start, end, before = self._splices[-1]
             if start == end == offset and before:
@@ -454,9 +479,9 @@ class Subscriber:
     def _splice(self, start: int, end: int, frame: bytes) -> None:
         if not self._splices:
             self.audience.in_sync.pop(self, None)
-            self._delivery.spliced(self)
+            self._delivery.schedule_share(self)
         elif self in self.audience.waiting:
-            self._delivery.spliced(self)
+            self._delivery.schedule_share(self)
             del self.audience.waiting[self]
         self._splices.append((start, end, frame))
 
@@ -509,8 +534,8 @@ class Subscriber:
             self.audience.in_sync[self] = self._send
 
     def _progressed(self) -> None:
-        if self._sent >= self._answers_end and self._answers_flushed == self.answered:
-            self.answer_bytes = 0
+        if self._sent >= self._answers_end and self._answers_flushed == self.answered_bytes:
+            self.unsent_answer_bytes = 0
         if self._lag is not None and self.backlog_bytes <= self._delivery.behind_bytes:
             self._end_lag()
 
@@ -560,17 +585,17 @@ class _DirectGates:
         self._subscriber = subscriber
         self._delivery = delivery
         self._strangers = TokenBucket(Rate(limits.stranger_bytes_per_s, limits.stranger_burst_bytes))
-        self.contacts = Gate(delivery.loop, self._contact_delay_s)
-        self.strangers = Gate(delivery.loop, self._stranger_delay_s)
+        self.contacts = Gate(delivery.hub, self._contact_delay_s)
+        self.strangers = Gate(delivery.hub, self._stranger_delay_s)
 
     def charge_stranger(self, cost: int) -> None:
         """Charge a stranger's message."""
         self._strangers.charge(cost, self._delivery.clock.monotonic())
 
-    def batch_ended(self, frame_bytes: int) -> None:
+    def batch_ended(self, private_bytes: int) -> None:
         """Charge the private frames of a batch, and let waiting senders pass if they now can."""
         if self._subscriber.reads_slowly:
-            self._subscriber.audience.credit.charge(frame_bytes, self._delivery.clock.monotonic())
+            self._subscriber.audience.floor.charge(private_bytes, self._delivery.clock.monotonic())
         self.pump()
 
     def pump(self) -> None:
@@ -582,13 +607,13 @@ class _DirectGates:
         subscriber = self._subscriber
         if subscriber.closed:
             return 0.0
-        if subscriber.frame_bytes >= self._delivery.outgoing_bytes:
+        if subscriber.private_bytes >= self._delivery.outgoing_bytes:
             return math.inf
         if subscriber.reads_slowly:
             # The room's events and this client's private frames share the floor rate.
             audience = subscriber.audience
-            said = audience.size + subscriber.frame_bytes
-            return audience.credit.delay_s(said, self._delivery.clock.monotonic())
+            both_bytes = audience.batch_bytes + subscriber.private_bytes
+            return audience.floor.delay_s(both_bytes, self._delivery.clock.monotonic())
         return 0.0
 
     def _stranger_delay_s(self) -> float:
@@ -607,17 +632,21 @@ class Delivery:
     of the loop, until it is as large as the one before. The polls take a fraction of the time that sending it takes.
     """
 
-    def __init__(self, loop: Loop, clock: Clock, limits: Limits) -> None:
-        self.loop = loop
+    def __init__(self, hub: Hub, clock: Clock, limits: Limits) -> None:
+        self.hub = hub
         self.clock = clock
         self.limits = limits
         self.reserve = MemoryReserve()
         self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
         self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
-        self._poll_timer: Any = loop.loop.timer(0)
+        rate = limits.floor_bytes_per_s
+        self.floor_burst = min(rate * _FLOOR_BURST_S, self.outgoing_bytes) if rate else self.outgoing_bytes
+        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
+        self._floor = Rate(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes)
+        self._poll_timer: Any = hub.loop.timer(0)
         self._flush_timer: Any = None
         self._extra_polls = 0
-        self._last_said = 0
+        self._last_flush_bytes = 0
         self._due = False
         self._changed: list[Audience] = []
         self._spliced: list[Subscriber] = []
@@ -627,19 +656,18 @@ class Delivery:
 
     def new_gate(self, delay_s: Callable[[], float]) -> Gate:
         """A gate that is open when the delay is 0."""
-        return Gate(self.loop, delay_s)
+        return Gate(self.hub, delay_s)
 
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
-        rate = self.limits.floor_bytes_per_s
-        return TokenBucket(Rate(rate, rate * _FLOOR_BURST_S))
+        return TokenBucket(self._floor)
 
     def batch_started(self, audience: Audience) -> None:
         """Flush this audience, which has published its first event since the last flush."""
         self._changed.append(audience)
         self.arm()
 
-    def spliced(self, subscriber: Subscriber) -> None:
+    def schedule_share(self, subscriber: Subscriber) -> None:
         """Flush this client, whose share differs from what its audience receives."""
         self._spliced.append(subscriber)
         self.arm()
@@ -672,7 +700,7 @@ class Delivery:
     def _start_probing(self) -> None:
         if self._behind and self._prober is None:
             # A new one each time: the loop's timers cannot be restarted.
-            self._prober = self.loop.loop.timer(_PROBE_S / 6)
+            self._prober = self.hub.loop.timer(_PROBE_INTERVAL_S)
             self._prober.start(self._probe)
 
     def _probe(self) -> None:
@@ -686,8 +714,8 @@ class Delivery:
     def arm(self) -> None:
         """Schedule a flush."""
         if not self._due:
-            # If this fails, nothing is due: otherwise nothing would ever be handed out again.
-            self.loop.loop.run_callback(self._flush)
+            self.hub.loop.run_callback(self._flush)
+            # Set only after the call: if it raises, a later `arm` must try again.
             self._due = True
 
     def _flush(self) -> None:
@@ -696,11 +724,23 @@ class Delivery:
             self._poll_timer.start(self._flush)
             return
         self._due = False
+        if self._changed:
+            self._flush_batches()
+        else:
+            spliced, self._spliced = self._spliced, []
+            for subscriber in spliced:
+                self._deliver_batch(subscriber, ended=True)
+        if self._abandoned:
+            abandoned, self._abandoned = self._abandoned, []
+            for subscriber, reason, trace in abandoned:
+                subscriber.connection_lost(reason, trace)
+
+    def _flush_batches(self) -> None:
         try:
             batches = [audience.joined() for audience in self._changed]
             views = [memoryview(batch) for batch in batches]
             next_frames: list[list[bytes]] = [[] for _ in batches]
-            now = self.clock.monotonic() if batches else 0.0
+            now = self.clock.monotonic()
             open_batches = {
                 audience: open_s for audience in self._changed if (open_s := audience.stays_open_s(now))
             }
@@ -730,33 +770,31 @@ class Delivery:
                 audience.pump()
         if open_batches:
             self._flush_in(min(open_batches.values()))
-        abandoned, self._abandoned = self._abandoned, []
-        for subscriber, reason, trace in abandoned:
-            subscriber.connection_lost(reason, trace)
 
     def _flush_in(self, seconds: float) -> None:
         if self._flush_timer is not None:
             self._flush_timer.close()
-        self._flush_timer = self.loop.loop.timer(seconds)
+        self._flush_timer = self.hub.loop.timer(seconds)
         self._flush_timer.start(self.arm)
 
     def _worth_another_poll(self) -> bool:
-        said = members = 0
+        flush_bytes = members = 0
         for audience in self._changed:
-            if audience.size >= self.outgoing_bytes:
+            if audience.batch_bytes >= self.outgoing_bytes:
                 return False
-            said += audience.size
+            flush_bytes += audience.batch_bytes
             members += len(audience.in_sync)
-        if _FLOOD_BYTES <= said < self._last_said and self._extra_polls < members // _MEMBERS_PER_POLL:
+        incomplete = _FLOOD_BYTES <= flush_bytes < self._last_flush_bytes
+        if incomplete and self._extra_polls < members // _MEMBERS_PER_POLL:
             self._extra_polls += 1
             return True
         self._extra_polls = 0
-        self._last_said = said
+        self._last_flush_bytes = flush_bytes
         return False
 
     def _send_to_members(self, audience: Audience, batch: bytes) -> None:
         if audience.slow_readers:
-            audience.credit.charge(len(batch), self.clock.monotonic())
+            audience.floor.charge(len(batch), self.clock.monotonic())
         whole = len(batch)
         short: list[tuple[Subscriber, int]] = []
         for subscriber in audience.backlogged:

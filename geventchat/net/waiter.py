@@ -21,7 +21,7 @@ from termios import FIONREAD
 from typing import Any, TypeVar
 
 from gevent import Timeout, monkey
-from gevent.hub import Hub as Loop
+from gevent.hub import Hub
 from greenlet import getcurrent
 
 from geventchat.clock import Clock
@@ -64,10 +64,10 @@ class HangupWatch:
     To the loop's own watchers a hang-up is readable input, and they would spin on input that is left unread on purpose.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._epoll = _epoll()
         self._callbacks: dict[int, Callable[[bool], None]] = {}
-        self._watcher: Any = loop.loop.io(self._epoll.fileno(), _READ)
+        self._watcher: Any = hub.loop.io(self._epoll.fileno(), _READ)
         self._watcher.start(self._look)
 
     @contextmanager
@@ -103,16 +103,16 @@ class Waiter:
         "_fileno",
         "_greenlet",
         "_hangups",
+        "_hub",
         "_idle_s",
         "_last_active",
         "_login_due",
-        "_loop",
         "_timer",
         "_waiting",
     )
 
-    def __init__(self, loop: Loop, clock: Clock, hangups: HangupWatch, fileno: int) -> None:
-        self._loop = loop
+    def __init__(self, hub: Hub, clock: Clock, hangups: HangupWatch, fileno: int) -> None:
+        self._hub = hub
         self._clock = clock
         self._hangups = hangups
         self._fileno = fileno
@@ -143,14 +143,17 @@ class Waiter:
             self._stop_timer()
 
     def start_closing(self) -> None:
-        """From now on neither silence nor an earlier reason ends a wait."""
+        """Forget why the connection ended, so that the current greenlet can wait until the rest is sent.
+
+        From now on neither silence nor the deadline for logging in ends a wait; another `interrupt` does.
+        """
         self._greenlet = getcurrent()
         self._ended = None
         self._idle_s = 0.0
         self._login_due = math.inf
         self._stop_timer()
 
-    def active(self) -> float:
+    def note_activity(self) -> float:
         """Note a complete line, and return the time."""
         self._last_active = now = self._clock.monotonic()
         return now
@@ -171,7 +174,7 @@ class Waiter:
             try:
                 self._switch(watcher)
             except Timeout as fired:
-                self._reraise_if_foreign(fired)
+                self._reraise_unless_own(fired)
             else:
                 return False
 
@@ -182,7 +185,7 @@ class Waiter:
         try:
             self._switch(watcher)
         except Timeout as fired:
-            self._reraise_if_foreign(fired)
+            self._reraise_unless_own(fired)
             raise ConnectionEnded(CloseReason.IDLE) from None
 
     def until_output(self, watcher: Any, pending: bool) -> None:
@@ -194,7 +197,7 @@ class Waiter:
             try:
                 self._switch(watcher)
             except Timeout as fired:
-                self._reraise_if_foreign(fired)
+                self._reraise_unless_own(fired)
                 now = self._clock.monotonic()
                 if self._due() - now < _SLACK_S:
                     if self._login_due - now < _SLACK_S or not (pending or self._has_unread()):
@@ -203,15 +206,15 @@ class Waiter:
             else:
                 return
 
-    def until_admitted(self, watcher: Any) -> None:
+    def until_passed(self, watcher: Any) -> None:
         """Wait like `until`, for a client that is being delayed; a peer that hangs up ends the connection."""
         with self._hangups.watching(self._fileno, self._hang_up):
             self.until(watcher)
 
     def pause(self, seconds: float) -> None:
         """Delay the client by this long; a peer that hangs up ends the connection."""
-        with closing_watcher(self._loop.loop.timer(seconds)) as timer:
-            self.until_admitted(timer)
+        with closing_watcher(self._hub.loop.timer(seconds)) as timer:
+            self.until_passed(timer)
 
     def run(self, job: Callable[[], T]) -> T:
         """Run a job that can block this greenlet. A reset abandons it, and so do a shutdown and the deadline for logging in."""
@@ -222,7 +225,7 @@ class Waiter:
             try:
                 result = job()
             except Timeout as fired:
-                self._reraise_if_foreign(fired)
+                self._reraise_unless_own(fired)
                 raise ConnectionEnded(CloseReason.IDLE) from None
             finally:
                 self._waiting = False
@@ -233,12 +236,12 @@ class Waiter:
         """End the connection, from the loop, since the caller can be in the middle of something."""
         if self._ended is None:
             self._ended = reason
-        self._loop.loop.run_callback(self._wake)
+        self._hub.loop.run_callback(self._wake)
 
     def _switch(self, watcher: Any) -> None:
         self._waiting = True
         try:
-            self._loop.wait(watcher)
+            self._hub.wait(watcher)
         finally:
             self._waiting = False
         # The loop can find input before it runs the callback of an `interrupt`.
@@ -267,7 +270,7 @@ class Waiter:
         idle_due = self._last_active + self._idle_s if self._idle_s else math.inf
         return min(idle_due, self._login_due)
 
-    def _reraise_if_foreign(self, fired: Timeout) -> None:
+    def _reraise_unless_own(self, fired: Timeout) -> None:
         if fired is not self._timer:
             raise fired
         self._stop_timer()

@@ -1,1 +1,1 @@
-"""One suite of scripts, many servers: a table of servers by scripts, with the first difference of each server."""
+"""One suite of scripts, many servers: a table of servers by scripts, and the causes of each server's differences."""

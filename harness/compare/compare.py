@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.batch import run_jobs
+from harness.language.adapter import Adapter, load_adapter
 from harness.language.loading import check
 from harness.language.problems import ScriptError
 from harness.language.steps import Comment, Include, Script
 from harness.playing.pipeline import PlayOptions, play_file
-from harness.playing.verdict import Failure, Outcome, Verdict
+from harness.playing.verdict import Failure, FailureKind, Outcome, Verdict
+from harness.report.lanes import received_text
 from harness.report.text import headline, place, summary
 from harness.stage.target import Target
 from harness.targets.choice import TargetChoice, UsageError
@@ -33,6 +35,7 @@ class ComparedServer:
 
     name: str
     choice: TargetChoice
+    adapter: Adapter | None = None
 
 
 def split_name(text: str) -> tuple[str, str]:
@@ -46,9 +49,10 @@ def split_name(text: str) -> tuple[str, str]:
 
 
 def compared_servers(
-    servers: Iterable[tuple[str, str]], features: Iterable[str]
+    servers: Iterable[tuple[str, str]], features: Iterable[str], adapters: Iterable[str] = ()
 ) -> tuple[ComparedServer, ...]:
-    """The servers of pairs such as `("connect", "mine=localhost:4000")`; features are written NAME='ONE TWO'."""
+    """The servers of pairs such as `("connect", "mine=localhost:4000")`; features are written NAME='ONE TWO', adapters
+    NAME=FILE."""
     choices: dict[str, TargetChoice] = {}
     for kind, text in servers:
         name, rest = split_name(text)
@@ -62,7 +66,95 @@ def compared_servers(
             raise UsageError(f"features for unknown server {name}; known: {', '.join(choices)}")
         added = frozenset(words.replace(",", " ").split())
         choices[name] = replace(choices[name], features=choices[name].features | added)
-    return tuple(ComparedServer(name, choice) for name, choice in choices.items())
+    adapted: dict[str, Adapter] = {}
+    for text in adapters:
+        name, file = split_name(text)
+        if name not in choices:
+            raise UsageError(f"an adapter for unknown server {name}; known: {', '.join(choices)}")
+        if name in adapted:
+            raise UsageError(f"two adapters for server {name}")
+        adapted[name] = load_adapter(file)
+    return tuple(ComparedServer(name, choice, adapted.get(name)) for name, choice in choices.items())
+
+
+# --- differences --------------------------------------------------------------------------------------------
+
+CLIENT, TEXT = "CLIENT", "TEXT"
+"""Stand for the name of any client and for a text that was sent, so that one cause reads the same in all scripts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One place of a script at which a server did something else."""
+
+    line: int
+    """The line of the script itself."""
+    cause: str
+    """What was heard, in words that are the same wherever the cause is."""
+    tags: tuple[str, ...] = ()
+
+
+def _differences(verdict: Verdict, tags: Tags | None) -> Iterator[Difference]:
+    for failure in verdict.failures:
+        found = tags.at(failure.file, failure.line) if tags else ()
+        yield Difference(_own_line(failure, verdict.script.file), cause_of(failure, verdict), found)
+
+
+def cause_of(failure: Failure, verdict: Verdict) -> str:
+    """The difference without the script in which it was found."""
+    # Only what the server and the script say: a client can be called `a`.
+    heard = expected = None
+    if failure.received is not None:
+        heard = _general(received_text(failure.received, verdict.eol), failure, verdict)
+    if failure.expected is not None:
+        expected = _general(failure.expected.text, failure, verdict)
+    if failure.kind in (FailureKind.EXTRA, FailureKind.DIFFERENT) and _is_greeting(failure, verdict):
+        cause = f"a greeting: `{heard}`"
+    elif failure.kind is FailureKind.OUT_OF_ORDER:
+        cause = f"another order: `{heard}` before `{expected}`"
+    elif heard is not None:
+        cause = f"heard `{heard}`" + (
+            f" instead of `{expected}`" if expected else ", and nothing was expected"
+        )
+    elif expected is not None:
+        cause = f"heard nothing instead of `{expected}`"
+    elif failure.ending is not None:
+        cause = f"the connection {failure.kind.value} where it {failure.ending.value}"
+    else:
+        cause = f"the client {failure.kind.value}" + (f": {failure.detail}" if failure.detail else "")
+    # One line, of one column, in a baseline.
+    return re.sub(r"[\t\r\n]+", " ", cause)
+
+
+def _general(line: str, failure: Failure, verdict: Verdict) -> str:
+    """The line without what the script happens to say: its clients, and the texts that they sent in this turn."""
+    turn = next((one for one in verdict.turns if one.number == failure.turn), None)
+    texts = set[str]()
+    for action in turn.actions if turn else ():
+        words = action.text.removeprefix("> ").split(" ", 2)
+        texts.update(action.text.partition(words[at - 1] + " ")[2] for at in range(1, len(words)))
+    for text in sorted(texts - {"", *verdict.clients}, key=len, reverse=True):
+        line = _replaced(text, TEXT, line)
+    for name in sorted(verdict.clients, key=len, reverse=True):
+        line = _replaced(name, CLIENT, line)
+    return line
+
+
+def _replaced(part: str, by: str, text: str) -> str:
+    return re.sub(rf"(?<![\w.-]){re.escape(part)}(?![\w.-])", by, text)
+
+
+def _is_greeting(failure: Failure, verdict: Verdict) -> bool:
+    """Whether it is the first that its client ever received, and comes before what was expected, not in its place."""
+    for turn in verdict.turns[: failure.turn]:
+        one = turn.client_turn(failure.client)
+        received = [entry.received for entry in one.entries if entry.received is not None] if one else []
+        if one is not None and received:
+            expected = sum(entry.expected is not None for entry in one.entries)
+            # Alone in a turn in which the client sent something, it can as well be an answer.
+            sent = any(one.text[:1] == ">" and one.client == failure.client for one in turn.actions)
+            return received[0] is failure.received and len(received) > max(expected, sent)
+    return False
 
 
 # --- cells --------------------------------------------------------------------------------------------------
@@ -89,19 +181,22 @@ class Cell:
     """Where the first difference is, with the line of the script that led there."""
     own_line: int = 0
     """The line of the script itself."""
+    differences: tuple[Difference, ...] = ()
+    """All that were found: a script is played on after the first."""
     verdict: Verdict | None = field(default=None, compare=False, repr=False)
 
     def as_text(self) -> str:
         """The cell without its verdict, to be sent between processes that exchange text."""
         where = (self.file, self.title, self.server, self.outcome.value, self.where)
-        return json.dumps(
-            [*where, self.line, self.message, self.tags, self.script_tags, self.place, self.own_line]
-        )
+        rest = (self.line, self.message, self.tags, self.script_tags, self.place, self.own_line)
+        return json.dumps([*where, *rest, [(one.line, one.cause, one.tags) for one in self.differences]])
 
     @staticmethod
     def from_text(text: str) -> Cell:
         """Read a cell that `as_text` wrote."""
-        file, title, server, outcome, where, line, message, tags, script_tags, place, own = json.loads(text)
+        (file, title, server, outcome, where, line, message, tags, script_tags, place, own, found) = (
+            json.loads(text)
+        )
         return Cell(
             file,
             title,
@@ -114,6 +209,7 @@ class Cell:
             tuple(script_tags),
             place,
             own,
+            tuple(Difference(at, cause, tuple(tagged)) for at, cause, tagged in found),
         )
 
 
@@ -140,7 +236,8 @@ def cell_of(server: str, verdict: Verdict) -> Cell:
         message = f"{message} ({verdict.outcome.value}: {verdict.reason})"
     return Cell(
         script.file, script.title or "", server, verdict.outcome,
-        where, line, message, broken_tags, script_tags, shown, own_line, verdict,
+        where, line, message, broken_tags, script_tags, shown, own_line,
+        tuple(_differences(verdict, tags)), verdict,
     )  # fmt: skip
 
 
@@ -155,9 +252,9 @@ def compare(
 ) -> Iterator[Cell]:
     """A cell for each script and server: one script with all servers, then the next script."""
     jobs = [(path, server.name) for path in paths for server in servers]
-    verdicts = run_jobs(
-        partial(_play, play_options=play_options), jobs, partial(_make_targets, tuple(servers)), processes
-    )
+    adapters = {server.name: server.adapter for server in servers}
+    work = partial(_play, play_options=play_options, adapters=adapters)
+    verdicts = run_jobs(work, jobs, partial(_make_targets, tuple(servers)), processes)
     for (_, name), verdict in zip(jobs, verdicts, strict=True):
         yield cell_of(name, verdict)
 
@@ -166,9 +263,14 @@ def _make_targets(servers: tuple[ComparedServer, ...]) -> dict[str, Target]:
     return {server.name: server.choice.target() for server in servers}
 
 
-def _play(job: tuple[Path, str], targets: Mapping[str, Target], play_options: PlayOptions) -> Verdict:
+def _play(
+    job: tuple[Path, str],
+    targets: Mapping[str, Target],
+    play_options: PlayOptions,
+    adapters: Mapping[str, Adapter | None],
+) -> Verdict:
     path, name = job
-    return play_file(path, targets[name], play_options)
+    return play_file(path, targets[name], replace(play_options, adapter=adapters[name]), keep_going=True)
 
 
 # --- tags ---------------------------------------------------------------------------------------------------

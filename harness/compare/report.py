@@ -1,4 +1,4 @@
-"""The table of a comparison: its rows, columns and totals, for a terminal, as Markdown and as an HTML page. Pure."""
+"""The table of a comparison: its rows, columns, totals and causes, for a terminal, as Markdown, HTML and JUnit. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.compare.compare import Cell
+from harness.compare.baseline import Known
+from harness.compare.compare import Cell, Difference
 from harness.language.exhaustive import assert_never
 from harness.playing.verdict import Outcome
 from harness.report.html import TONES, details, page
-from harness.report.styled_text import Line, Span, Tone, padded, plain, width
+from harness.report.junit import attribute, cleaned, suite
+from harness.report.styled_text import Line, Span, Tone, count, padded, plain, width, wrapped
 from harness.report.text import report
 
 _ERRORS = (Outcome.SCRIPT_ERROR, Outcome.TARGET_ERROR)
@@ -30,8 +32,22 @@ class Total:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """One cause, wherever one server has it."""
+
+    cause: str
+    places: tuple[tuple[Cell, Difference], ...]
+
+    @property
+    def scripts(self) -> int:
+        return len({cell.file for cell, _ in self.places})
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     cells: tuple[Cell, ...]
+    known: frozenset[Known] = frozenset()
+    """The differences that do not count."""
 
     @staticmethod
     def of_texts(texts: Iterable[str], servers: Sequence[str]) -> Table:
@@ -82,15 +98,52 @@ class Table:
             label = _PASSED_ROW if tag is None else f"with [{tag}]"
             yield label, [str(self.total(server, tag)) for server in self.servers]
 
+    def entry(self, cell: Cell, difference: Difference) -> Known:
+        """The difference as a baseline names it."""
+        return Known(cell.server, self.short_name(cell.file), difference.cause)
+
+    def is_known(self, cell: Cell) -> bool:
+        """Whether the server differs there in nothing new."""
+        return bool(cell.differences) and all(self.entry(cell, one) in self.known for one in cell.differences)
+
+    def entries(self) -> frozenset[Known]:
+        """All differences as a baseline names them."""
+        return frozenset(self.entry(cell, one) for cell in self.cells for one in cell.differences)
+
+    def gone(self) -> list[Known]:
+        """The known differences that no longer occur in the scripts that were played."""
+        played = {
+            (cell.server, self.short_name(cell.file))
+            for cell in self.cells
+            if cell.outcome in (Outcome.PASSED, Outcome.FAILED)
+        }
+        return sorted(one for one in self.known - self.entries() if (one.server, one.script) in played)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """What each cell counts as: what is known counts as passed."""
+        for cell in self.cells:
+            yield Outcome.PASSED if self.is_known(cell) else cell.outcome
+
+    def groups(self, server: str) -> list[Group]:
+        """The causes of this server's differences: those in most scripts first."""
+        found: dict[str, list[tuple[Cell, Difference]]] = {}
+        for cell in self.differences(server):
+            for one in cell.differences or (Difference(0, f"{cell.outcome.value}: {cell.message}"),):
+                found.setdefault(one.cause, []).append((cell, one))
+        groups = [Group(cause, tuple(places)) for cause, places in found.items()]
+        return sorted(groups, key=lambda group: -group.scripts)
+
     def differences(self, server: str) -> tuple[Cell, ...]:
         """The scripts in which this server failed, or could not be played."""
         return tuple(cell for cell in self.cells if cell.server == server and not cell.outcome.expected)
 
 
-def mark(cell: Cell | None) -> str:
+def mark(cell: Cell | None, known: bool = False) -> str:
     """The text of a cell."""
     if cell is None:
         return ""
+    if known:
+        return "known"
     match cell.outcome:
         case Outcome.PASSED:
             return "ok"
@@ -116,23 +169,53 @@ def _where(cell: Cell) -> str:
     return cell.file if cell.outcome in _ERRORS else cell.place
 
 
+def _heading_of(table: Table, server: str) -> str:
+    cells = table.differences(server)
+    of = table.total(server).played + sum(cell.outcome in _ERRORS for cell in cells)
+    scripts = f"{len(cells)} of {count(of, 'script')}"
+    return f"{server} differs in {scripts}: {count(len(table.groups(server)), 'cause')}"
+
+
+def _places(table: Table, group: Group) -> Iterator[str]:
+    """Where the cause is found, each script once, with the tags of its lines."""
+    by_script: dict[str, list[Difference]] = {}
+    for cell, difference in group.places:
+        by_script.setdefault(table.short_name(cell.file), []).append(difference)
+    for script, found in by_script.items():
+        lines = ",".join(dict.fromkeys(str(one.line) for one in found if one.line))
+        yield f"{script}:{lines}" if lines else script
+
+
+def _tags_of(group: Group) -> str:
+    return _tag_text(sorted({tag for _, one in group.places for tag in one.tags}))
+
+
 # --- for a terminal -----------------------------------------------------------------------------------------
 
 
-def text(table: Table) -> Iterator[Line]:
-    """The table, and the first difference of each server in each script."""
+def text(table: Table, columns: int | None = None) -> Iterator[Line]:
+    """The table, and for each server the causes of its differences with the scripts that have them."""
     yield from _grid(table)
     for server in table.servers:
-        found = table.differences(server)
-        if found:
+        groups = table.groups(server)
+        if groups:
             yield []
-            yield [Span(f"{server} first differs at", Tone.STRONG)]
-            for cell in found:
+            yield [Span(_heading_of(table, server), Tone.STRONG)]
+            for group in groups:
+                known = all(table.entry(cell, one) in table.known for cell, one in group.places)
                 yield [
-                    Span(f"  {_where(cell)}", Tone.WARNING if cell.outcome in _ERRORS else Tone.BAD),
-                    Span(f"  {cell.message}"),
-                    Span(f"  {_tag_text(cell.tags)}".rstrip(), Tone.DIM),
+                    Span(f"{group.scripts:>4}x  ", Tone.STRONG),
+                    Span(group.cause, Tone.DIM if known else Tone.BAD),
+                    Span("  (known)" if known else "", Tone.DIM),
+                    Span(f"  {_tags_of(group)}".rstrip(), Tone.DIM),
                 ]
+                yield from wrapped([Span("       "), Span(" ".join(_places(table, group)))], columns)
+    gone = table.gone()
+    if gone:
+        yield []
+        yield [Span("known, and no longer found: remove these from the baseline", Tone.WARNING)]
+        for one in gone:
+            yield [Span(f"  {one.server}  {one.script}  {one.cause}")]
 
 
 def _grid(table: Table) -> Iterator[Line]:
@@ -140,7 +223,7 @@ def _grid(table: Table) -> Iterator[Line]:
     totals = list(table.total_rows())
     first = max(width(label) for label, _ in (*rows, *totals)) + 2
     columns = [
-        max(width(server), *(width(mark(row[at])) for _, row in rows), len("00 of 00")) + 2
+        max(width(server), *(width(_mark(table, row[at])) for _, row in rows), len("00 of 00")) + 2
         for at, server in enumerate(table.servers)
     ]
     heads = zip(table.servers, columns, strict=True)
@@ -149,15 +232,19 @@ def _grid(table: Table) -> Iterator[Line]:
         marks = zip(row, columns, strict=True)
         yield [
             Span(padded(label, first)),
-            *(Span(padded(mark(cell), size), _tone(cell)) for cell, size in marks),
+            *(Span(padded(_mark(table, cell), size), _tone(table, cell)) for cell, size in marks),
         ]
     for label, values in totals:
         cells = zip((label, *values), (first, *columns), strict=True)
         yield [Span(padded(value, size), Tone.DIM) for value, size in cells]
 
 
-def _tone(cell: Cell | None) -> Tone:
-    return Tone(TONES[cell.outcome]) if cell else Tone.DIM
+def _mark(table: Table, cell: Cell | None) -> str:
+    return mark(cell, cell is not None and table.is_known(cell))
+
+
+def _tone(table: Table, cell: Cell | None) -> Tone:
+    return Tone.DIM if cell is None or table.is_known(cell) else Tone(TONES[cell.outcome])
 
 
 # --- Markdown -----------------------------------------------------------------------------------------------
@@ -177,14 +264,17 @@ def _markdown_lines(table: Table) -> Iterator[str]:
     yield _markdown_row(*["---"] * (len(table.servers) + 1))
     for file in table.files:
         name = f"`{table.short_name(file)}` {_escaped(table.title(file))}".rstrip()
-        yield _markdown_row(name, *map(_markdown_cell, table.row(file)))
+        yield _markdown_row(name, *(_markdown_cell(table, cell) for cell in table.row(file)))
     for label, values in table.total_rows():
         yield _markdown_row(_escaped(label), *values)
     for server in table.servers:
         found = table.differences(server)
         if found:
             yield ""
-            yield f"## Where {_escaped(server)} first differs"
+            yield f"## {_escaped(_heading_of(table, server))}"
+            yield ""
+            for group in table.groups(server):
+                yield f"- {group.scripts}x {_escaped(group.cause)}: {_escaped(' '.join(_places(table, group)))}"
             for cell in found:
                 yield from _markdown_difference(cell)
 
@@ -197,9 +287,9 @@ def _escaped(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text)
 
 
-def _markdown_cell(cell: Cell | None) -> str:
-    if cell is None or cell.outcome.expected:
-        return mark(cell)
+def _markdown_cell(table: Table, cell: Cell | None) -> str:
+    if cell is None or cell.outcome.expected or table.is_known(cell):
+        return _mark(table, cell)
     return f"**{mark(cell)}** {_escaped(_tag_text(cell.tags))}".rstrip()
 
 
@@ -230,7 +320,11 @@ def document(table: Table) -> str:
     for server in table.servers:
         found = table.differences(server)
         if found:
-            body += f"<h2>Where {html.escape(server)} first differs</h2>\n"
+            body += f"<h2>{html.escape(_heading_of(table, server))}</h2>\n<ul>\n"
+            for group in table.groups(server):
+                places = html.escape(" ".join(_places(table, group)))
+                body += f"<li>{group.scripts}x <strong>{html.escape(group.cause)}</strong> {places}</li>\n"
+            body += "</ul>\n"
             body += "".join(_html_difference(table, cell) for cell in found)
     return page(_HEADING, f"{len(table.files)} scripts, {len(table.servers)} servers", body)
 
@@ -245,7 +339,9 @@ def _html_row(table: Table, file: str) -> str:
 def _html_cell(table: Table, cell: Cell | None) -> str:
     if cell is None:
         return "<td></td>"
-    tone, words = TONES[cell.outcome], html.escape(mark(cell))
+    tone, words = TONES[cell.outcome], html.escape(_mark(table, cell))
+    if table.is_known(cell):
+        tone = "dim"
     if cell.outcome.expected:
         return f'<td class="{tone}" title="{html.escape(cell.message)}">{words}</td>'
     tags = f" <small>{html.escape(_tag_text(cell.tags))}</small>" if cell.tags else ""
@@ -263,3 +359,35 @@ def _html_difference(table: Table, cell: Cell) -> str:
     )
     lines = list(report(cell.verdict)) if cell.verdict is not None else []
     return details(summary, lines, opened=True, anchor=_anchor(table, cell))
+
+
+# --- JUnit --------------------------------------------------------------------------------------------------
+
+
+def junit(table: Table, took_s: float) -> str:
+    """A test case for each script and server; what is known counts as skipped."""
+    outcomes = [Outcome.SKIPPED if table.is_known(cell) else cell.outcome for cell in table.cells]
+    cases = (_junit_case(table, cell, outcome) for cell, outcome in zip(table.cells, outcomes, strict=True))
+    return suite("compare", outcomes, cases, took_s)
+
+
+def _junit_case(table: Table, cell: Cell, outcome: Outcome) -> str:
+    time_s = cell.verdict.real_s if cell.verdict is not None else 0.0
+    name = table.short_name(cell.file)
+    head = f'<testcase classname={attribute(cell.server)} name={attribute(name)} time="{time_s:.3f}"'
+    causes = "; ".join(dict.fromkeys(one.cause for one in cell.differences))
+    match outcome:
+        case Outcome.PASSED:
+            return f"{head}/>\n"
+        case Outcome.SKIPPED:
+            reason = f"known: {causes}" if causes else cell.message
+            return f"{head}><skipped message={attribute(reason)}/></testcase>\n"
+        case Outcome.XFAILED:
+            return f"{head}><skipped message={attribute(cell.message)}/></testcase>\n"
+        case Outcome.FAILED | Outcome.XPASSED | Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
+            element = "failure" if outcome in (Outcome.FAILED, Outcome.XPASSED) else "error"
+            lines = plain(report(cell.verdict)) if cell.verdict is not None else ""
+            message = attribute(causes or cell.message)
+            return f"{head}><{element} message={message}>{cleaned(lines)}</{element}></testcase>\n"
+        case unknown:
+            return assert_never(unknown)

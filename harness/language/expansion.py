@@ -319,6 +319,8 @@ def _bound(step: Any, script: Script, scope: _Scope) -> Any:
         step = replace(step, port=tuple(terms))
     if getattr(step, "endpoint", None) in scope.values:
         step = replace(step, endpoint=scope.values[step.endpoint])
+    if getattr(step, "node", None) in scope.values:
+        step = replace(step, node=scope.values[step.node])
     if not getattr(step, "client", None):
         return step
     client = _substituted(step.client, scope)

@@ -127,7 +127,7 @@ def _some_time(value: str) -> int:
     return microseconds
 
 
-def _read_size(text: str) -> int | str:
+def _read_body_size(text: str) -> int | str:
     return text[2:-1] if text.startswith("$") else _read_whole(text)
 
 
@@ -147,16 +147,22 @@ def _read_sum(text: str) -> tuple[steps.Term, ...]:
     terms = []
     for term in text.split("+"):
         times, star, value = term.rpartition("*")
-        terms.append(steps.Term(_read_size(value), _read_whole(times) if star else 1))
+        terms.append(steps.Term(_read_body_size(value), _read_whole(times) if star else 1))
     return tuple(terms)
 
 
 def _write_sum(terms: tuple[steps.Term, ...]) -> str:
-    return "+".join(f"{'' if one.times == 1 else f'{one.times}*'}{_write_size(one.value)}" for one in terms)
+    return "+".join(
+        f"{'' if one.times == 1 else f'{one.times}*'}{_write_body_size(one.value)}" for one in terms
+    )
 
 
-def _write_size(size: int | str) -> str:
+def _write_body_size(size: int | str) -> str:
     return f"${{{size}}}" if isinstance(size, str) else str(size)
+
+
+def _read_size(text: str) -> int:
+    return _read_count(text.split()[0])
 
 
 def _read_jump(text: str) -> int:
@@ -238,19 +244,45 @@ def _pattern(literal: Field, sent: bool) -> Field:
 _SENT, _RECEIVED = _literal("a>>"), _literal("a<<")
 _BYTES = Field(r".*", _read_content, render_bytes, ("bytes",))
 
+_TRANSPORT = re.compile(r"tcp|(?P<tls>tls)|(?P<secure>tls )?(?P<websocket>websocket)(?: (?P<path>/[!-~]*))?")
+_TRANSPORTS = "tcp, tls, websocket, websocket /PATH, tls websocket, or tls websocket /PATH"
+
+
+def _read_transport(text: str) -> steps.Transport:
+    found = _TRANSPORT.fullmatch(text)
+    if found is None:
+        raise LineError(0, f"{text!r} is not a transport", _TRANSPORTS)
+    tls = bool(found["tls"] or found["secure"])
+    return steps.Transport(tls, bool(found["websocket"]), found["path"] or "/")
+
+
+def _write_transport(transport: steps.Transport) -> str:
+    words = ["tls"] * transport.tls + ["websocket"] * transport.websocket
+    if transport.websocket and transport.path != "/":
+        words.append(transport.path)
+    return " ".join(words) or "tcp"
+
+
 _FIELDS = {
     "client": Field(r"\S+", check_client, str, ("a",)),
     "endpoint": Field(r"\S+", str, str, ("ENDPOINT",)),
+    "node": Field(r"[A-Za-z][A-Za-z0-9_]*", str, str, ("b",)),
+    "fate": _enum(*steps.NodeFate),
+    "change": _enum(*steps.LinkChange),
+    "size": Field(r"[0-9]+ bytes?", _read_size, _write_amount, ("1 byte",)),
+    "transport": Field(r".+", _read_transport, _write_transport, ("tls", "websocket")),
+    "detail": Field(r"\S.*", str, str, ("1001",)),
+    "explained": _enum(steps.Ending.REFUSED, steps.Ending.CLOSED),
     "action": _enum(*steps.ConnectionAction),
     "ending": _enum(*steps.Ending),
     "accept": _enum(steps.SocketCall.ACCEPT),
     "call": _enum(steps.SocketCall.READ, steps.SocketCall.SEND),
     "exception": Field(r"[A-Za-z_][A-Za-z0-9_]*", str, str, ("ValueError",)),
     "error": Field(r"\S+", _read_error, str, ("EPIPE",)),
-    "size": Field(
+    "body_size": Field(
         r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|[0-9]+",
-        _read_size,
-        _write_size,
+        _read_body_size,
+        _write_body_size,
         ("${size}",),
     ),
     "sum": Field(r"\S+", _read_sum, _write_sum, ("${p}",)),
@@ -320,11 +352,16 @@ class Form:
         return BlockHead(self.kind, values) if self._is_block else self.kind(**values, line=number)
 
     def accepts(self, item: Any) -> bool:
-        """Whether this form can write the item: two forms of one kind differ in an enumerated value."""
-        return type(item) is self.kind and all(
-            getattr(item, attribute) in field.values
-            for attribute, field in self._fields.items()
-            if field.values
+        """Whether this form can write the item: two forms of one kind differ in an enumerated value, or one leaves out what
+        the other says."""
+        if type(item) is not self.kind:
+            return False
+        values = {name: getattr(item, name) for name in self._defaults if name not in ("body", "line")}
+        return all(
+            (not self._fields[name].values or value in self._fields[name].values)
+            if name in self._fields
+            else value == self._implied.get(name, self._defaults[name])
+            for name, value in values.items()
         )
 
     def write(self, item: Any) -> str:
@@ -377,20 +414,36 @@ _SENTENCE_FORMS = (
     ),
     Form("{call} {client} fails with {error}[ {times:count} times]", steps.CallFails, listed=False),
     Form("{call} {client} takes {most:amount}", steps.CallTakes, listed=False),
+    Form("node {node} is {fate}", steps.NodeChanges, listed=False),
+    Form("the link of node {node} is {change}", steps.LinkChanges, listed=False),
+    Form("the link of node {node} is delayed {microseconds:duration}", steps.LinkDelays, listed=False),
+    Form("the link of node {node} is split into {size}", steps.LinkSplits, listed=False),
     Form("the clock jumps {microseconds:jump}", steps.ClockJumps, listed=False),
     Form("the server raises {error:exception}", steps.Raises, listed=False),
     Form("{client} connects[ to {endpoint}]", steps.Connects),
     Form("{client} connects to port {port:sum}", steps.ConnectsToPort),
+    Form("{client} connects[ to {endpoint}] with {transport}", steps.Connects),
     Form("{client} receives nothing", steps.ReceivesNothing),
     Form("{client} receives any lines until {pattern:awaited}", steps.ReceiveUntil),
-    Form("{client} receives {size} bytes[: {content}]", steps.ReceiveBody),
+    Form("{client} receives {size:body_size} bytes[: {content}]", steps.ReceiveBody),
     Form("within {microseconds:limit}:", steps.InTime, listed=False),
     Form("either:", steps.Either, listed=False),
     Form("or:", steps.Or, listed=False),
     Form("{client} {ending}", steps.Ends),
+    Form("{client} {ending:explained} with {detail}", steps.Ends),
     Form("{client} {action}", steps.Acts),
 )
 _NEAR_MISSES = (
+    (
+        re.compile(r"node \w+ is (?P<at>.+)"),
+        "this cannot happen to a node",
+        "killed, stopped, continued or started",
+    ),
+    (
+        re.compile(r"the link of node \w+ is (?P<at>.+)"),
+        "this cannot happen to a link",
+        "cut, blocked, restored, delayed 50ms, or split into 1 byte",
+    ),
     (
         re.compile(r"accepting (?P<at>\S+) (?:fails with|takes) .+"),
         "accepting concerns no client in particular",
@@ -593,6 +646,15 @@ def _write_reply(reply: steps.Reply) -> str:
     return f"{render_pattern(reply.pattern)}{_ANSWERED_BY}{render_pattern(reply.answer)}"
 
 
+def _read_factor(value: str) -> steps.TimeFactor:
+    found = re.fullmatch(r"x([1-9][0-9]{0,3})", value)
+    if found is None or int(found[1]) > FASTEST:
+        raise LineError(0, f"{value!r} is not how many times faster time passes", f"x1 to x{FASTEST}")
+    return steps.TimeFactor(int(found[1]))
+
+
+FASTEST = 1000
+"""How many times faster time can pass: a timeout of poll, in whole milliseconds, is then a second for the server."""
 _NO_FENCE = "none"
 _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
     "title": (steps.Title, steps.Title, lambda title: title.text),
@@ -611,6 +673,12 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     "start": _time_setting(steps.Start),
     "reply": (steps.Reply, _read_reply, _write_reply),
     "ignore": (steps.Ignore, _read_ignore, lambda ignore: render_pattern(ignore.pattern)),
+    "transport": (
+        steps.DefaultTransport,
+        lambda value: steps.DefaultTransport(_read_transport(value)),
+        lambda setting: _write_transport(setting.transport),
+    ),
+    "time": (steps.TimeFactor, _read_factor, lambda time: f"x{time.factor}"),
 }
 _FOR_A_CLIENT = ("ignore", "reply")
 HEADER_LINE = re.compile(rf"(?:[a-z][a-z_-]*|(?:{'|'.join(_FOR_A_CLIENT)}) \S+):(?!$)")

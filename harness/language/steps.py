@@ -91,6 +91,25 @@ class SocketCall(enum.Enum):
     SEND = "sending to"
 
 
+class NodeFate(enum.Enum):
+    """What happens to a process of the target."""
+
+    KILLED = "killed"
+    STOPPED = "stopped"
+    CONTINUED = "continued"
+    STARTED = "started"
+
+
+class LinkChange(enum.Enum):
+    """What happens to the link of a node as a whole."""
+
+    CUT = "cut"
+    """Its connections are reset, and each new one is closed."""
+    BLOCKED = "blocked"
+    """Nothing passes, and no connection ends."""
+    RESTORED = "restored"
+
+
 class Ending(enum.Enum):
     """How a script says that a connection ended."""
 
@@ -98,6 +117,16 @@ class Ending(enum.Enum):
     CLOSED = "is closed"
     RESET = "is reset"
     DISCONNECTED = "is disconnected"
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """What a connection is made of: TCP or a Unix socket, and perhaps TLS, a WebSocket, or both."""
+
+    tls: bool = False
+    websocket: bool = False
+    path: str = "/"
+    """Of the WebSocket, with its query."""
 
 
 # --- header settings ----------------------------------------------------------------------------------------
@@ -223,6 +252,20 @@ class Reply(_InFile):
     client: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TimeFactor(_InFile):
+    """How many times faster than real time the time of a server command passes."""
+
+    factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultTransport(_InFile):
+    """What connections are made of where a step does not say it."""
+
+    transport: Transport
+
+
 # --- actions ------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +273,7 @@ class Reply(_InFile):
 class Connects(_InFile):
     client: str
     endpoint: str | None = None
+    transport: Transport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +367,38 @@ class ClockJumps(_InFile):
     microseconds: int
 
 
+@dataclass(frozen=True, slots=True)
+class NodeChanges(_InFile):
+    node: str
+    fate: NodeFate
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanges(_InFile):
+    node: str
+    change: LinkChange
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDelays(_InFile):
+    """Everything that arrives at the link from here on is passed on that much later."""
+
+    node: str
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSplits(_InFile):
+    """Everything that arrives at the link from here on is passed on in pieces of at most this size."""
+
+    node: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"nothing can be split into pieces of {self.size} bytes")
+
+
 # --- expectations -------------------------------------------------------------------------------------------
 
 
@@ -386,6 +462,8 @@ class ReceivesNothing(_InFile):
 class Ends(_InFile):
     client: str
     ending: Ending
+    detail: str = ""
+    """The code and the reason of a WebSocket's end, or the status with which a handshake was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,6 +593,8 @@ Setting = (
     | Within
     | Settle
     | Start
+    | TimeFactor
+    | DefaultTransport
     | Rule
 )
 OF_ONE_SCRIPT = (Title, Skip, ExpectedToFail)
@@ -526,7 +606,9 @@ ReceivingOne = Receive | ReceiveBytes | ReceivePattern
 Receiving = ReceivingOne | ReceiveUntil | ReceiveBody
 Fault = CallFails | CallTakes | ClockJumps
 Way = Either | Or
-ActionStep = Connects | ConnectsToPort | Sending | Acts | Wait | Together | Fault
+LinkStep = LinkChanges | LinkDelays | LinkSplits
+NodeStep = NodeChanges | LinkStep
+ActionStep = Connects | ConnectsToPort | Sending | Acts | Wait | Together | Fault | NodeStep
 ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Way | InTime
 TogetherItem = Sending | Layout
 AnyOrderItem = ReceivingOne | Layout

@@ -38,6 +38,12 @@ from harness.language.steps import (
     FenceLine,
     InTime,
     Item,
+    LinkChanges,
+    LinkDelays,
+    LinkSplits,
+    NodeChanges,
+    NodeFate,
+    NodeStep,
     Or,
     Raises,
     Receive,
@@ -87,6 +93,11 @@ class Plan:
                     case CallFails() | CallTakes() | ClockJumps() | Acts(_, ConnectionAction.VANISHES):
                         return located
         return None
+
+    def first_node_step(self) -> Located[ActionStep] | None:
+        """The first step that needs a target of nodes."""
+        found = (one for turn in self.turns for one in turn.actions if isinstance(one.step, NodeStep))
+        return next(found, None)
 
     def first_raise(self) -> Located[ExpectationStep] | None:
         """The first step that expects an exception of the server's own code."""
@@ -248,6 +259,8 @@ def _sent_in(step: ActionStep) -> Iterator[Sending]:
             yield step
         case Connects() | ConnectsToPort() | Acts() | Wait() | CallFails() | CallTakes() | ClockJumps():
             pass
+        case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
+            pass
         case _:
             assert_never(step)
 
@@ -321,6 +334,15 @@ _LEAVING = {
 }
 
 
+_BEFORE = {
+    NodeFate.KILLED: (NodeFate.STARTED, NodeFate.STOPPED),
+    NodeFate.STOPPED: (NodeFate.STARTED,),
+    NodeFate.CONTINUED: (NodeFate.STOPPED,),
+    NodeFate.STARTED: (NodeFate.KILLED,),
+}
+"""What a node must be for something to happen to it."""
+
+
 class _Connection(enum.Enum):
     OPEN = enum.auto()
     HALF_CLOSED = enum.auto()
@@ -339,6 +361,7 @@ class _Checker:
 
     def __init__(self) -> None:
         self.clients: dict[str, _State] = {}
+        self._nodes: dict[str, NodeFate] = {}
         self._bound: set[str] = set()
         self._fresh: dict[str, str] = {}
         """The client that bound a name in this turn."""
@@ -382,12 +405,18 @@ class _Checker:
                     self.clients[client] = _State(_Connection.HALF_CLOSED, located.line, "half-closed")
                 elif action in _LEAVING:
                     self.clients[client] = _State(_Connection.GONE, located.line, _LEAVING[action])
+            case NodeChanges(node, fate):
+                before = self._nodes.get(node, NodeFate.STARTED)
+                if before not in _BEFORE[fate]:
+                    known = " or ".join(f"`node {node} is {one.value}`" for one in _BEFORE[fate])
+                    raise located.problem(f"node {node} is {before.value} here", f"{known} before it")
+                self._nodes[node] = NodeFate.STARTED if fate is NodeFate.CONTINUED else fate
             case CallFails(_, client) | CallTakes(_, client):
                 if client is not None:
                     self._require_connection(located, client)
             case Send() | SendBytes() | SendPattern():
                 self._send(located, step)
-            case Wait() | ClockJumps():
+            case Wait() | ClockJumps() | LinkChanges() | LinkDelays() | LinkSplits():
                 pass
             case _:
                 assert_never(step)

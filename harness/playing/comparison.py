@@ -36,7 +36,8 @@ from harness.language.steps import (
 )
 from harness.language.validation import Turn, received_in
 
-Bindings = Mapping[str, str]
+Values = Mapping[str, str]
+"""The value of each name that is bound; a `Binding` also says where."""
 
 _MOST_DIGITS = 16
 """A longer number is the size of no body."""
@@ -69,7 +70,7 @@ class Expectation:
         """The step as this client's line of a script."""
         return write_line(replace(self.step, client=client))
 
-    def match_end(self, data: bytes, start: int, known: Bindings, eol: bytes) -> tuple[int, Bindings] | None:
+    def match_end(self, data: bytes, start: int, known: Values, eol: bytes) -> tuple[int, Values] | None:
         """The end of this receive if it begins at `start` of the data, and its bindings; None if it does not match."""
         match self.step:
             case Receive(_, text):
@@ -90,8 +91,8 @@ class Expectation:
                 return None if bound is None else (end + len(eol), bound)
 
     def find(
-        self, data: bytes, start: int, known: Bindings, eol: bytes
-    ) -> tuple[Sequence[Entry], int, Bindings] | None:
+        self, data: bytes, start: int, known: Values, eol: bytes
+    ) -> tuple[Sequence[Entry], int, Values] | None:
         """The entries of this receive from `start` of the data on, with the lines that it passes over, the end of the
         last, and its bindings; None if it does not come."""
         passed: list[Entry] = []
@@ -103,13 +104,13 @@ class Expectation:
             start = end
         return [*passed, Entry(self, data[start : found[0]], start, matches=True)], *found
 
-    def accepts(self, piece: bytes, known: Bindings, eol: bytes) -> bool:
+    def accepts(self, piece: bytes, known: Values, eol: bytes) -> bool:
         """Whether this is exactly what is expected."""
         found = self.match_end(piece, 0, known, eol)
         return found is not None and found[0] == len(piece)
 
 
-def _number_of_bytes(size: int | str, known: Bindings) -> int:
+def _number_of_bytes(size: int | str, known: Values) -> int:
     """The size of a body; negative where what was captured is none."""
     if isinstance(size, int):
         return size
@@ -236,7 +237,7 @@ class TooManyWays(Exception):
 
 
 def match_any_way(
-    turn: Turn, received: Mapping[str, bytes], known: Bindings, eol: bytes
+    turn: Turn, received: Mapping[str, bytes], known: Values, eol: bytes
 ) -> tuple[TurnExpectations, TurnMatch | None]:
     """The ways with which everything matches, and the match; or else the ways with which most does."""
     choices = list(choices_of(turn))
@@ -254,7 +255,7 @@ def match_any_way(
 
 
 def _possible(
-    turn: Turn, choices: Sequence[Choice], received: Mapping[str, bytes], known: Bindings, eol: bytes
+    turn: Turn, choices: Sequence[Choice], received: Mapping[str, bytes], known: Values, eol: bytes
 ) -> Iterator[tuple[int, ...]]:
     """The combinations of ways in which each client was sent every line that it needs, and enough of them."""
     lines = {client: [piece for _, piece in _lines(data, 0)] for client, data in received.items()}
@@ -297,7 +298,7 @@ def _needs_a_line(step: Receiving) -> bool:
 
 
 def _nearest(
-    turn: Turn, choices: Sequence[Choice], received: Mapping[str, bytes], known: Bindings, eol: bytes
+    turn: Turn, choices: Sequence[Choice], received: Mapping[str, bytes], known: Values, eol: bytes
 ) -> TurnExpectations:
     """The expectations with the ways that leave the least unmatched, found one choice after the other."""
 
@@ -322,12 +323,12 @@ def _nearest(
 class TurnMatch:
     """A turn in which every client received exactly what was expected."""
 
-    bindings: Bindings
+    bindings: Values
     entries: Mapping[str, tuple[Entry, ...]]
 
 
 def match_turn(
-    expected: TurnExpectations, received: Mapping[str, bytes], known: Bindings, eol: bytes
+    expected: TurnExpectations, received: Mapping[str, bytes], known: Values, eol: bytes
 ) -> TurnMatch | None:
     """The first complete match, or None."""
     if any(data for client, data in received.items() if client not in expected.lines):
@@ -341,7 +342,7 @@ def match_turn(
 class _Path:
     """A partial match of one client's items: all before `next` are matched, and in its group those in `used`."""
 
-    known: Bindings
+    known: Values
     offset: int = 0
     next: int = 0
     entries: tuple[Entry, ...] = ()
@@ -375,7 +376,7 @@ def _agree(orders: dict[int, tuple[str, ...]], group: int, order: tuple[str, ...
     return [text for text in other if text in order] == [text for text in order if text in other]
 
 
-def _match_one(items: Sequence[Expectation], data: bytes, known: Bindings, eol: bytes) -> Iterator[_Path]:
+def _match_one(items: Sequence[Expectation], data: bytes, known: Values, eol: bytes) -> Iterator[_Path]:
     """Every complete match of one client's data with its items; usually one or none."""
     stack = [_Path(known)]
     optional = any(item.optional for item in items)
@@ -438,8 +439,8 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
 
 
 def align(
-    items: Sequence[Expectation], data: bytes, known: Bindings, eol: bytes
-) -> tuple[tuple[Entry, ...], Bindings]:
+    items: Sequence[Expectation], data: bytes, known: Values, eol: bytes
+) -> tuple[tuple[Entry, ...], Values]:
     """The best alignment of expected and received data, and the names that it binds."""
     entries: list[Entry] = []
     known = dict(known)
@@ -471,7 +472,7 @@ def _lines(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _in_received_order(
-    items: list[Expectation], pieces: list[tuple[int, bytes]], known: Bindings, eol: bytes
+    items: list[Expectation], pieces: list[tuple[int, bytes]], known: Values, eol: bytes
 ) -> list[Expectation]:
     """The items, with those of each free group in the order in which they were received, the missing ones last."""
     out: list[Expectation] = []
@@ -492,7 +493,7 @@ def _in_received_order(
 
 
 def _aligned(
-    items: list[Expectation], pieces: list[tuple[int, bytes]], known: Bindings, eol: bytes
+    items: list[Expectation], pieces: list[tuple[int, bytes]], known: Values, eol: bytes
 ) -> Iterator[Entry]:
     """A longest common subsequence; the items between its members are paired in order."""
     rows, columns = len(items), len(pieces)
@@ -551,8 +552,8 @@ class Binding:
 
 
 def bind_in_order(
-    expected: Iterable[tuple[str, Expectation]], received: Mapping[str, bytes], known: Bindings, eol: bytes
-) -> Bindings:
+    expected: Iterable[tuple[str, Expectation]], received: Mapping[str, bytes], known: Values, eol: bytes
+) -> Values:
     """The bindings of a partial match: each client's lines up to the first wrong or unordered one."""
     known, offsets, stuck = dict(known), dict.fromkeys(received, 0), set[str]()
     for client, item in expected:
@@ -568,7 +569,7 @@ def bind_in_order(
 
 
 def newly_bound(
-    known: Bindings, before: Mapping[str, Binding], expected: Iterable[tuple[str, Expectation]]
+    known: Values, before: Mapping[str, Binding], expected: Iterable[tuple[str, Expectation]]
 ) -> dict[str, Binding]:
     """The bindings before and those of this turn, each at the first line that has its name."""
     out = dict(before)

@@ -34,6 +34,11 @@ from harness.language.steps import (
     Ends,
     Fault,
     FenceLine,
+    LinkChanges,
+    LinkDelays,
+    LinkSplits,
+    NodeChanges,
+    NodeStep,
     ReceiveBody,
     ReceiveBytes,
     ReceiveUntil,
@@ -43,23 +48,23 @@ from harness.language.steps import (
     SendPattern,
     Term,
     Together,
+    Transport,
     Wait,
 )
 from harness.language.validation import Plan, Turn, looks_like, received_in
 from harness.playing.comparison import (
     Binding,
-    Bindings,
     Entry,
     TooManyWays,
     TurnExpectations,
     TurnMatch,
+    Values,
     align,
     bind_in_order,
     match_any_way,
     newly_bound,
 )
 from harness.playing.verdict import (
-    ACCEPTED_ENDS,
     ClientTurn,
     FailureKind,
     Interruption,
@@ -68,11 +73,13 @@ from harness.playing.verdict import (
     Overtaken,
     PerformedAction,
     TurnReport,
+    accepts_end,
 )
-from harness.stage.connection import End, SocketTimeout
+from harness.stage.connection import End, SocketTimeout, UnsupportedAction
 from harness.stage.fence import FenceFailed, Grade, NoFenceAnswer
 from harness.stage.stage import Client, Stage
 from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
+from harness.stage.transport import HandshakeFailed
 
 _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
@@ -115,7 +122,7 @@ class Execution:
         """Every client that has ever connected, in that order."""
         self._departed: set[str] = set()
         """Clients whose end needs no report: they left themselves, or an earlier turn reported it."""
-        self._known: Bindings = {}
+        self._known: Values = {}
         self._bindings: dict[str, Binding] = {}
         self._performed: list[PerformedAction] = []
         self._current: LocatedAction | None = None
@@ -202,7 +209,10 @@ class Execution:
 
     def _warms_up(self, turn: Turn) -> bool:
         """Whether this turn is watched for longer: one of the first in which something could reach a client that does not
-        act, as long as nothing has. Once something has, and came before the answers, the server delivers first."""
+        act, as long as nothing has. Once something has, and came before the answers, the server delivers first. A turn that
+        waited for quiet says nothing about that."""
+        if not self._stage.answers_alone:
+            return False
         acting = _acting(turn.actions)
         watching = [one for one in self._clients.values() if one.name not in acting and one.connected]
         if any(one.inbox for one in watching):
@@ -233,6 +243,8 @@ class Execution:
             interruption = self._interruption(turn, kind, failed.client, self._explained(failed))
         except SocketTimeout as late:
             interruption = self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late))
+        except HandshakeFailed as refused:
+            interruption = self._interruption(turn, FailureKind.NO_HANDSHAKE, detail=str(refused))
         except UnboundName as unbound:
             # Only in a run that is kept going: the line that would have bound it was not received.
             detail = f"${{{unbound.name}}} is not bound"
@@ -327,9 +339,9 @@ class Execution:
 
     def _do(self, located: LocatedAction) -> None:
         match located.step:
-            case Connects(client, endpoint):
+            case Connects(client, endpoint, transport):
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
-                self._connect(located, client, endpoint)
+                self._connect(located, client, endpoint, transport)
             case ConnectsToPort(client, port):
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
                 self._connect(located, client, port=self._port(port))
@@ -341,9 +353,15 @@ class Execution:
             case CallFails() | CallTakes() | ClockJumps():
                 self._note(located, None, write_line(located.step))
                 self._inject(located, located.step)
+            case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
+                self._note(located, None, write_line(located.step))
+                self._change_part(located, located.step)
             case Acts(client, action):
                 self._note(located, client, action.value, on_connection=action)
-                self._change(located, self._clients[client], action)
+                try:
+                    self._change(located, self._clients[client], action)
+                except UnsupportedAction as wrong:
+                    raise located.problem(str(wrong), f"`{client} closes`, or a target over TCP") from None
             case Send() | SendBytes() | SendPattern():
                 self._send(located, located.step)
             case _:
@@ -384,11 +402,16 @@ class Execution:
         return total
 
     def _connect(
-        self, located: LocatedAction, name: str, endpoint: str | None = None, port: int | None = None
+        self,
+        located: LocatedAction,
+        name: str,
+        endpoint: str | None = None,
+        transport: Transport | None = None,
+        port: int | None = None,
     ) -> None:
         client = self._stage.client(name)
         try:
-            client.connect(endpoint, port)
+            client.connect(endpoint, transport, port)
         except UnsupportedSpec as wrong:
             raise located.problem(str(wrong), "an endpoint of this target") from None
         self._clients[name] = client
@@ -467,6 +490,20 @@ class Execution:
         self._unfenced = [client]
         self._sent_line = False
 
+    def _change_part(self, located: LocatedAction, step: NodeStep) -> None:
+        """Change a node or its link."""
+        server = self._stage.server
+        try:
+            if isinstance(step, NodeChanges):
+                server.change_node(step)
+            else:
+                server.change_link(step)
+        except UnsupportedSpec as wrong:
+            raise located.problem(str(wrong), "a node of this target") from None
+        self._stage.acts()
+        self._unfenced = []
+        self._sent_line = False
+
     def _inject(self, located: LocatedAction, fault: Fault) -> None:
         name = None if isinstance(fault, ClockJumps) else fault.client
         client = self._clients[name] if name is not None else None
@@ -508,7 +545,8 @@ class Execution:
             if found is None and not self._may_still_come(expected):
                 return expected, None
             before = self._sizes()
-            self._stage.wait(_POLL_S)
+            self._stage.loop.advance(_POLL_S * self._stage.loop.factor)
+            self._stage.require_alive()
             waited = True
             if self._stage.answers_alone and self._sizes() != before:
                 self._stage.distrust_answers()
@@ -526,7 +564,7 @@ class Execution:
 
     def _ends_as_expected(self, expected: TurnExpectations) -> bool:
         return all(
-            self._clients[name].end in ACCEPTED_ENDS[ends.ending]
+            accepts_end(ends.ending, ends.detail, self._clients[name].end, self._clients[name].end_detail)
             for name, (ends, _, _) in expected.ends.items()
         )
 
@@ -606,6 +644,8 @@ class Execution:
             ending_line,
             client.end,
             ended_now,
+            ends.detail if ends else "",
+            client.end_detail,
         )
 
     # --- afterwards -----------------------------------------------------------------------------------------
@@ -623,7 +663,7 @@ class Execution:
             if following is not None:
                 self._act(following)
                 self._collect_late_lines(a_turn_later=True)
-        except (TargetError, FenceFailed, SocketTimeout, ScriptError, UnboundName, NoPort):
+        except (TargetError, FenceFailed, SocketTimeout, HandshakeFailed, ScriptError, UnboundName, NoPort):
             return
 
     def _collect_late_lines(self, a_turn_later: bool) -> None:
@@ -645,6 +685,8 @@ def _acting(actions: Iterable[LocatedAction]) -> list[str]:
     for located in actions:
         match located.step:
             case Wait() | CallFails() | CallTakes() | ClockJumps():
+                pass
+            case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
                 pass
             case Together(body):
                 names.update((send.client, None) for send in body if isinstance(send, Sending))

@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.language.adapter import Adapter
 from harness.language.expansion import expand
 from harness.language.forms import header_line
 from harness.language.loading import load
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
+    DefaultTransport,
     Eol,
     ExpectedToFail,
     FenceAfter,
@@ -30,6 +32,8 @@ from harness.language.steps import (
     Settle,
     Skip,
     Start,
+    TimeFactor,
+    Transport,
     Unfenced,
     Within,
     names_in,
@@ -41,12 +45,13 @@ from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, Fence
 from harness.stage.rules import Rule
 from harness.stage.stage import Stage
-from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec
+from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec, UnsupportedTime
+from harness.stage.transport import TlsTrust
 
 WITHIN_S = 5.0
 
 # The features of the harness's own targets; others can have more.
-_FEATURES = frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults"})
+_FEATURES = frozenset({"virtual-time", "in-process", "restart", "stderr", "proven-split", "faults", "nodes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,11 @@ class PlayOptions:
     within_s: float = WITHIN_S
     settle_s: float = SETTLE_S
     start_s: float | None = None
+    time_factor: int = 1
+    transport: Transport = field(default_factory=Transport)
+    tls: TlsTrust = field(default_factory=TlsTrust)
+    adapter: Adapter | None = None
+    """How the server differs from what scripts say, on purpose. Its settings replace those of scripts."""
     trust_answers: bool = True
     """Whether the answers to fence lines count at first. They do not where it is known that lines come after them."""
 
@@ -82,10 +92,12 @@ def play(
         skip = script.setting(Skip)
         if skip is not None:
             return verdict(Outcome.SKIPPED, skip.reason)
-        missing = missing_features(script, target)
+        adapter = play_options.adapter
+        missing = missing_features(script, target, adapter.features if adapter else frozenset())
         if missing:
             return verdict(Outcome.SKIPPED, f"needs {', '.join(missing)}, which {target} lacks")
-        check_fence(plan, script.setting(FenceLine) or play_options.fence)
+        fence = adapter.fence if adapter else None
+        check_fence(plan, fence or script.setting(FenceLine) or play_options.fence)
         judged = judge(perform(plan, target, play_options, keep_going, inbox_filter))
         if judged.overtaken:
             judged = _played_again(judged, plan, target, play_options, keep_going)
@@ -123,13 +135,19 @@ def _played_again(
     return replace(again, overtaken=first.overtaken)
 
 
-def play_file(path: Path, target: Target, play_options: PlayOptions = PlayOptions()) -> Verdict:  # frozen
+def play_file(
+    path: Path,
+    target: Target,
+    play_options: PlayOptions = PlayOptions(),  # frozen
+    *,
+    keep_going: bool = False,
+) -> Verdict:
     """The verdict on one file; a file that cannot be read, or is not a script, is a verdict too."""
     try:
         script = load(path)
     except ScriptError as error:
         return Verdict(Script(file=str(path)), Outcome.SCRIPT_ERROR, target=str(target), reason=str(error))
-    return play(script, target, play_options)
+    return play(script, target, play_options, keep_going=keep_going)
 
 
 def perform(
@@ -146,6 +164,7 @@ def perform(
             stage.distrust_answers()
         execution = Execution(plan, stage, keep_going, inbox_filter)
         execution.run()
+        margin_s = stage.margin_s
         execution.leave()
         turns = tuple(execution.turns)
         if _all_refused(turns):
@@ -163,6 +182,8 @@ def perform(
             stage.server_output() if failed else "",
             overtaken=execution.overtaken,
             settle_s=settings.settle_s,
+            time_factor=stage.loop.factor,
+            margin_s=margin_s,
         )
 
 
@@ -171,7 +192,7 @@ def _all_refused(turns: tuple[TurnReport, ...]) -> bool:
     client_turns = [one for turn in turns for one in turn.client_turns]
     return (
         bool(client_turns)
-        and all(one.end is End.REFUSED for one in client_turns)
+        and all(one.end is End.REFUSED and not one.end_detail for one in client_turns)
         and any(not one.as_expected for one in client_turns)
     )
 
@@ -189,12 +210,22 @@ class _StageSettings:
     within_s: float = WITHIN_S
     settle_s: float = SETTLE_S
     rules: tuple[tuple[Rule, str], ...] = ()
+    transport: Transport = field(default_factory=Transport)
+    tls: TlsTrust = field(default_factory=TlsTrust)
+    adapter: Adapter | None = None
 
     @classmethod
     def of_script(cls, script: Script, play_options: PlayOptions) -> _StageSettings:
-        spec = ServerSpec(start_s=play_options.start_s)
-        rules = tuple((rule, home.file) for rule, home in script.rules())
-        settings = cls(spec, within_s=play_options.within_s, settle_s=play_options.settle_s, rules=rules)
+        spec = ServerSpec(start_s=play_options.start_s, time_factor=play_options.time_factor)
+        settings = cls(
+            spec,
+            within_s=play_options.within_s,
+            settle_s=play_options.settle_s,
+            transport=play_options.transport,
+            tls=play_options.tls,
+            adapter=play_options.adapter,
+            rules=tuple((rule, home.file) for rule, home in script.rules()),
+        )
         found: list[Setting | None] = [
             script.setting(Server),
             script.setting(FenceLine) or play_options.fence,
@@ -204,6 +235,9 @@ class _StageSettings:
             script.setting(Within),
             script.setting(Settle),
             script.setting(Start),
+            script.setting(TimeFactor),
+            script.setting(DefaultTransport),
+            *(play_options.adapter.settings if play_options.adapter else ()),
         ]
         for setting in found:
             if setting is not None:
@@ -228,6 +262,10 @@ class _StageSettings:
                 return replace(self, settle_s=microseconds / 1_000_000)
             case Start(microseconds):
                 return replace(self, spec=replace(self.spec, start_s=microseconds / 1_000_000))
+            case DefaultTransport(transport):
+                return replace(self, transport=transport)
+            case TimeFactor(factor):
+                return replace(self, spec=replace(self.spec, time_factor=factor))
             case _:
                 raise ValueError(f"{type(setting).__name__} is not a setting of a stage")
 
@@ -243,6 +281,9 @@ class _StageSettings:
             within=self.within_s,
             settle=self.settle_s,
             rules=self.rules,
+            transport=self.transport,
+            trust=self.tls,
+            adapter=self.adapter,
         )
 
 
@@ -262,13 +303,13 @@ def stage_for(
 # --- what the script requires of the target -----------------------------------------------------------------
 
 
-def missing_features(script: Script, target: Target) -> list[str]:
+def missing_features(script: Script, target: Target, more: frozenset[str] = frozenset()) -> list[str]:
     """The features that the script needs and the target lacks. ScriptError for a feature that is only misspelt: such a
     script would be skipped everywhere, for ever, without anyone noticing."""
     needs = script.setting(Needs)
     if needs is None:
         return []
-    missing = [feature for feature in needs.features if feature not in target.features]
+    missing = [feature for feature in needs.features if feature not in target.features | more]
     for feature in missing:
         near = difflib.get_close_matches(feature, _FEATURES | target.features, n=1, cutoff=0.8)
         if near and feature not in _FEATURES:
@@ -284,6 +325,12 @@ def _with_faults(plan: Plan, target: Target) -> Target:
             f"{target} does not show what its code raises",
             "a server in this process; `needs: in-process` in the header skips the script elsewhere",
         )
+    part = plan.first_node_step()
+    if part is not None and "nodes" not in target.features:
+        raise part.problem(
+            f"{target} has no nodes",
+            "a target of nodes (--node NAME='CMD'); `needs: nodes` in the header skips the script elsewhere",
+        )
     fault = plan.first_fault()
     if fault is None:
         return target
@@ -298,9 +345,10 @@ def _with_faults(plan: Plan, target: Target) -> Target:
 
 def _unsupported(script: Script, unsupported: UnsupportedSpec) -> ScriptError:
     """The problem of an option or endpoint that the target does not have, at the word that requires it."""
-    server = script.setting(Server)
+    fast = isinstance(unsupported, UnsupportedTime)
+    server = script.setting(TimeFactor) if fast else script.setting(Server)
     quoted = re.search(r"'([^']+)'", str(unsupported))
-    expected = "what this target knows"
+    expected = "a server command, or a server in this process" if fast else "what this target knows"
     if server is None:
         source = script.source[0] if script.source else ""
         column = len(source) - len(source.lstrip(" ")) + 1

@@ -41,6 +41,11 @@ ACCEPTED_ENDS: Mapping[Ending, frozenset[End]] = {
 """The real ends that each ending of the script accepts."""
 
 
+def accepts_end(ending: Ending, detail: str, end: End, end_detail: str) -> bool:
+    """Whether a connection ended as the script says. `is disconnected` accepts any detail."""
+    return end in ACCEPTED_ENDS[ending] and (ending is Ending.DISCONNECTED or detail == end_detail)
+
+
 class Outcome(enum.Enum):
     PASSED = "passed"
     FAILED = "failed"
@@ -95,6 +100,7 @@ class FailureKind(enum.Enum):
     UNANSWERED = "got no answer to the fence line"
     NEVER_IDLE = "never became idle"
     TIMED_OUT = "was kept waiting by the server"
+    NO_HANDSHAKE = "could not finish the handshake"
     UNSENDABLE = "could not send the line"
     NO_PORT = "cannot connect to what the server named"
     SERVER_DIED = "lost its server"
@@ -133,11 +139,16 @@ class ClientTurn:
     end: End = End.OPEN
     ended_now: bool = False
     """The connection ended in this turn, and not by an action of the client itself."""
+    ending_detail: str = ""
+    """The code that the script expects."""
+    end_detail: str = ""
 
     @property
     def ended_as_expected(self) -> bool:
         """Whether the connection ended as the script says."""
-        return self.ending is not None and self.end in ACCEPTED_ENDS[self.ending]
+        return self.ending is not None and accepts_end(
+            self.ending, self.ending_detail, self.end, self.end_detail
+        )
 
     @property
     def as_expected(self) -> bool:
@@ -243,6 +254,8 @@ class Performance:
     server_output: str = ""
     overtaken: Overtaken | None = None
     settle_s: float = SETTLE_S
+    time_factor: int = 1
+    margin_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +270,9 @@ class Failure:
     expected: Expectation | None = None
     received: bytes | None = None
     ending: Ending | None = None
+    ending_detail: str = ""
     end: End | None = None
+    end_detail: str = ""
     at_s: float | None = None
     detail: str = ""
     via: tuple[CallSite, ...] = ()
@@ -278,6 +293,10 @@ class Verdict:
     overtaken: Overtaken | None = None
     settle_s: float = SETTLE_S
     """How long nothing had to come before the server counted as quiet."""
+    time_factor: int = 1
+    """How many times faster than real time the server's time passed."""
+    margin_s: float = 0.0
+    """How much more time than the script says passed for the server, at most, where its time passed faster."""
     virtual_time: bool = False
     clients: tuple[str, ...] = ()
     turns: tuple[TurnReport, ...] = ()
@@ -339,6 +358,8 @@ def judge(performance: Performance) -> Verdict:
         fenced=performance.fenced,
         overtaken=performance.overtaken,
         settle_s=performance.settle_s,
+        time_factor=performance.time_factor,
+        margin_s=performance.margin_s,
         virtual_time=performance.virtual_time,
         clients=performance.plan.clients,
         turns=performance.turns,
@@ -427,7 +448,9 @@ def _failures_of(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Itera
             client_turn.ending_line or turn.last_line,
             turn.number,
             ending=client_turn.ending,
+            ending_detail=client_turn.ending_detail,
             end=client_turn.end,
+            end_detail=client_turn.end_detail,
             at_s=turn.now_s,
         )
 
@@ -478,10 +501,10 @@ def _end_kind(client_turn: ClientTurn) -> FailureKind | None:
         if not client_turn.ended_now:
             return None
         return FailureKind.REFUSED_ENTRY if end is End.REFUSED else FailureKind.LOST_CONNECTION
-    if end in ACCEPTED_ENDS[expected]:
+    if client_turn.ended_as_expected:
         return None
-    if expected is Ending.REFUSED:
+    if expected is Ending.REFUSED and end is not End.REFUSED:
         return FailureKind.NOT_REFUSED
-    if end is End.REFUSED:
+    if end is End.REFUSED and expected is not Ending.REFUSED:
         return FailureKind.REFUSED_ENTRY
     return FailureKind.STILL_OPEN if end is End.OPEN else FailureKind.WRONG_END

@@ -9,7 +9,7 @@ from harness.language.forms import write_line
 from harness.language.steps import Receive
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import Failure, FailureKind, Overtaken, TurnReport, Verdict
-from harness.report.lanes import END_WORDS
+from harness.report.lanes import END_WORDS, with_detail
 from harness.stage.connection import End
 from harness.stage.fence import Grade
 
@@ -166,7 +166,8 @@ def _lost_connection(failure: Failure, turn: TurnReport, verdict: Verdict) -> It
         sent = [one for one in turn.actions if one.client == failure.client and one.text.startswith(">")]
         if len(sent) > 1:
             yield f"{failure.client} sent {len(sent)} times in this turn; what followed the end was not handled"
-        ending = END_WORDS.get(failure.end or End.CLOSED, "is disconnected")
+        words = END_WORDS.get(failure.end or End.CLOSED, "is disconnected")
+        ending = with_detail(words, failure.end_detail)
         yield f"if the server may do this, expect `{failure.client} {ending}` in this turn"
 
 

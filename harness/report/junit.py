@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from harness.language.exhaustive import assert_never
@@ -17,26 +17,31 @@ _FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def document(verdicts: Sequence[Verdict], took_s: float) -> str:
     """The whole report."""
-    number = {outcome: sum(one.outcome is outcome for one in verdicts) for outcome in Outcome}
+    return suite("harness", [one.outcome for one in verdicts], map(_case, verdicts), took_s)
+
+
+def suite(name: str, outcomes: Sequence[Outcome], cases: Iterable[str], took_s: float) -> str:
+    """A document of one suite of these cases."""
+    number = {outcome: sum(one is outcome for one in outcomes) for outcome in Outcome}
     errors = number[Outcome.SCRIPT_ERROR] + number[Outcome.TARGET_ERROR]
     failures = number[Outcome.FAILED] + number[Outcome.XPASSED]
     skipped = number[Outcome.SKIPPED] + number[Outcome.XFAILED]
-    suite = (
-        f'<testsuite name="harness" tests="{len(verdicts)}" failures="{failures}" '
+    head = (
+        f'<testsuite name="{name}" tests="{len(outcomes)}" failures="{failures}" '
         f'errors="{errors}" skipped="{skipped}" time="{took_s:.3f}">'
     )
-    cases = "".join(map(_case, verdicts))
     return (
-        f'<?xml version="1.0" encoding="utf-8"?>\n<testsuites>\n{suite}\n{cases}</testsuite>\n</testsuites>\n'
+        f'<?xml version="1.0" encoding="utf-8"?>\n<testsuites>\n{head}\n{"".join(cases)}</testsuite>\n'
+        "</testsuites>\n"
     )
 
 
 def _case(verdict: Verdict) -> str:
     folder, _, name = verdict.file.rpartition("/")
     head = (
-        f'<testcase classname={_attribute(folder or ".")} name={_attribute(name)} time="{verdict.real_s:.3f}"'
+        f'<testcase classname={attribute(folder or ".")} name={attribute(name)} time="{verdict.real_s:.3f}"'
     )
-    kind = _attribute(verdict.script.title or name)
+    kind = attribute(verdict.script.title or name)
     match verdict.outcome:
         case Outcome.PASSED:
             note = passed_note(verdict)
@@ -44,10 +49,10 @@ def _case(verdict: Verdict) -> str:
                 return f"{head}/>\n"
             return f"{head}><system-out>passed{escape(_clean(note))}</system-out></testcase>\n"
         case Outcome.SKIPPED:
-            return f"{head}><skipped message={_attribute(verdict.reason)}/></testcase>\n"
+            return f"{head}><skipped message={attribute(verdict.reason)}/></testcase>\n"
         case Outcome.XFAILED:
             known = f"{verdict.outcome.value}: {verdict.reason}"
-            return f"{head}><skipped message={_attribute(known)}/></testcase>\n"
+            return f"{head}><skipped message={attribute(known)}/></testcase>\n"
         case Outcome.XPASSED:
             element, message = "failure", f"{verdict.outcome.value}: {verdict.reason}"
         case Outcome.FAILED:
@@ -56,12 +61,18 @@ def _case(verdict: Verdict) -> str:
             element, message = "error", verdict.outcome.value
         case outcome:
             assert_never(outcome)
-    text = escape(_clean(styled_text.plain(report(verdict))))
-    return f"{head}><{element} message={_attribute(message)} type={kind}>{text}</{element}></testcase>\n"
+    text = cleaned(styled_text.plain(report(verdict)))
+    return f"{head}><{element} message={attribute(message)} type={kind}>{text}</{element}></testcase>\n"
 
 
-def _attribute(text: str) -> str:
+def attribute(text: str) -> str:
+    """The value of an attribute, with its quotes."""
     return quoteattr(_clean(text))
+
+
+def cleaned(text: str) -> str:
+    """The content of an element."""
+    return escape(_clean(text))
 
 
 def _clean(text: str) -> str:

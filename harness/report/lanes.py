@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from harness.language.renderer import render_item
 from harness.language.steps import as_receive
-from harness.playing.verdict import ACCEPTED_ENDS, ClientTurn, TurnReport, Verdict
+from harness.playing.verdict import ClientTurn, TurnReport, Verdict
 from harness.report.styled_text import Line, Span, Tone, cut, padded, width
 from harness.stage.connection import End
 
@@ -49,9 +49,14 @@ def as_received(turn: TurnReport, eol: bytes) -> list[str]:
 
 def ending_text(client_turn: ClientTurn) -> str:
     """The step that expects how this connection ended, without the client's name."""
-    if client_turn.ending is not None and client_turn.end in ACCEPTED_ENDS[client_turn.ending]:
-        return client_turn.ending.value
-    return END_WORDS[client_turn.end]
+    if client_turn.ending is not None and client_turn.ended_as_expected:
+        return with_detail(client_turn.ending.value, client_turn.ending_detail)
+    return with_detail(END_WORDS[client_turn.end], client_turn.end_detail)
+
+
+def with_detail(words: str, detail: str) -> str:
+    """`is closed with 1001`."""
+    return f"{words} with {detail}" if detail else words
 
 
 # --- rows ---------------------------------------------------------------------------------------------------
@@ -145,9 +150,9 @@ def _place(client_turn: ClientTurn, turn: TurnReport, out: list[Row], first: int
 def _end_cells(client_turn: ClientTurn) -> Iterator[Cell]:
     if client_turn.ending is not None and not client_turn.ended_as_expected:
         if client_turn.ended_now or client_turn.end is End.OPEN:
-            yield Cell(Mark.MISSING, client_turn.ending.value)
+            yield Cell(Mark.MISSING, with_detail(client_turn.ending.value, client_turn.ending_detail))
             still_open = client_turn.end is End.OPEN
-            yield Cell(Mark.WRONG, "is still connected" if still_open else END_WORDS[client_turn.end])
+            yield Cell(Mark.WRONG, "is still connected" if still_open else ending_text(client_turn))
     elif client_turn.ended_now:
         yield Cell(Mark.RECEIVED if client_turn.ending else Mark.WRONG, ending_text(client_turn))
 

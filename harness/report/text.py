@@ -24,7 +24,7 @@ from harness.language.steps import (
 from harness.playing.comparison import Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import hints
-from harness.report.lanes import END_WORDS, as_received, lanes, received_text
+from harness.report.lanes import END_WORDS, as_received, lanes, received_text, with_detail
 from harness.report.styled_text import Line, Span, Tone, count, cut, padded, width, wrapped
 from harness.stage.connection import End
 from harness.stage.fence import Grade
@@ -38,6 +38,7 @@ _NOTHING_TO_PASTE = (
     FailureKind.NEVER_IDLE,
     FailureKind.NO_PORT,
     FailureKind.TOO_LATE,
+    FailureKind.NO_HANDSHAKE,
     FailureKind.DISAGREED,
     FailureKind.RAISED,
     FailureKind.NOT_RAISED,
@@ -124,6 +125,11 @@ def passed_note(verdict: Verdict) -> str:
 
 
 def _grade_note(verdict: Verdict) -> str:
+    fast = f"  ({_fast_time(verdict)})" if verdict.time_factor > 1 else ""
+    return _settled_note(verdict) + fast
+
+
+def _settled_note(verdict: Verdict) -> str:
     if verdict.grade is not Grade.SETTLED:
         return ""
     if verdict.overtaken:
@@ -299,6 +305,11 @@ def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
         f"{grade} {number}" if len(grades) > 1 else f"{grade}"
         for grade, number in sorted(grades.items(), key=lambda one: one[0].name)
     )
+    fast = max(
+        (verdict for verdict in verdicts if verdict.time_factor > 1), key=lambda v: v.margin_s, default=None
+    )
+    if fast is not None:
+        proof += f", {_fast_time(fast)}"
     found = counts(verdict.outcome for verdict in verdicts)
     tolerated = tolerated_text(verdict for verdict in verdicts if verdict.passed)
     return (
@@ -316,6 +327,9 @@ def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> I
     match failure.kind:
         case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
             yield pair("reason", failure.detail, Tone.BAD)
+        case FailureKind.NO_HANDSHAKE:
+            yield pair("expected", "a handshake", Tone.WARNING)
+            yield pair("actual", failure.detail, Tone.BAD)
         case FailureKind.TOO_LATE:
             limit = render_duration((failure.expected.limit_us if failure.expected else None) or 0)
             yield pair("received", received_text(failure.received or b"", verdict.eol))
@@ -349,8 +363,10 @@ def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> I
             | FailureKind.NOT_REFUSED
             | FailureKind.REFUSED_ENTRY
         ):
-            expected = failure.ending.value if failure.ending else "is connected"
-            actual = END_WORDS.get(failure.end or End.OPEN, "is connected")
+            expected = (
+                with_detail(failure.ending.value, failure.ending_detail) if failure.ending else "is connected"
+            )
+            actual = with_detail(END_WORDS.get(failure.end or End.OPEN, "is connected"), failure.end_detail)
             yield pair("expected", f"{failure.client} {expected}", Tone.WARNING)
             yield pair("actual", f"{failure.client} {actual}", Tone.BAD, _grade(verdict))
         case kind:
@@ -367,7 +383,15 @@ def pair(label: str, text: str, tone: Tone = Tone.PLAIN, note: str = "") -> Line
 
 
 def _grade(verdict: Verdict) -> str:
-    return f"({_GRADES[verdict.grade]})" if verdict.grade else ""
+    if verdict.grade is None:
+        return ""
+    fast = f"; {_fast_time(verdict)}" if verdict.time_factor > 1 else ""
+    return f"({_GRADES[verdict.grade]}{fast})"
+
+
+def _fast_time(verdict: Verdict) -> str:
+    """How fast the server's time passed, and how much later the end of a turn can have been than the script says."""
+    return f"time x{verdict.time_factor}, up to {max(0.01, verdict.margin_s):.2f} s late"
 
 
 def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> Iterator[Line]:

@@ -302,9 +302,9 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return self.call_later(seconds, callback, *args).cancel
 
     def listening(self) -> list[socket.socket]:
-        """The TCP sockets on which its servers accept connections."""
+        """The sockets, TCP and Unix, on which its servers accept connections."""
         sockets = [one for server in self.servers for one in getattr(server, "sockets", ())]
-        return [one for one in sockets if one.family in (socket.AF_INET, socket.AF_INET6)]
+        return [one for one in sockets if one.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)]
 
     def abandon(self) -> None:
         """Close servers, abort connections and kill subprocesses."""

@@ -31,7 +31,11 @@ class AsyncStage:
         self._clients: dict[str, AsyncClient] = {}
 
     async def __aenter__(self) -> AsyncStage:
-        await self.run(self.open)
+        try:
+            await self.run(self.open)
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -41,7 +45,11 @@ class AsyncStage:
             self._thread.shutdown()
 
     def __enter__(self) -> AsyncStage:
-        self._thread.submit(self.open).result()
+        try:
+            self._thread.submit(self.open).result()
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

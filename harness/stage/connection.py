@@ -1,4 +1,6 @@
-"""One TCP connection of a scripted client: bytes out, bytes in, and how it ended.
+"""One connection of a scripted client, over TCP or a Unix socket: bytes out, bytes in, and how it ended.
+
+What lies between the socket and the inbox is a `Plain` or another transport.
 
 - Sockets are non-blocking and are read as soon as the loop runs.
 - The inbox belongs to the client and outlives its connections: nothing received is ever lost with one.
@@ -13,6 +15,7 @@ import enum
 import errno
 import socket
 import struct
+import time
 from bisect import bisect_right
 from typing import Any
 
@@ -24,14 +27,22 @@ from harness.stage.kernel import (
     RealSocket,
     SocketAddress,
     SocketDiagnostics,
+    UnixProbe,
+    address_text,
+    is_unix,
     original,
     unacknowledged,
     unread,
 )
 from harness.stage.rules import Sift
+from harness.stage.translation import Translation
+from harness.stage.transport import HandshakeFailed, Plain, Violation
 
 _CHUNK_BYTES = 65536
 _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the loop from running
+_BACKLOG_POLL_S = 0.001
+_FAREWELL_S = 1.0
+"""How long to wait for the server to answer a Close frame."""
 _ABORT = struct.pack("ii", 1, 0)
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _TCP_WINDOW_CLAMP = getattr(socket, "TCP_WINDOW_CLAMP", None)
@@ -51,6 +62,10 @@ class End(enum.Enum):
 
 class SocketTimeout(Exception):
     """The server did not accept a connection, or did not take what was sent, within the time allowed."""
+
+
+class UnsupportedAction(Exception):
+    """This cannot be done to a connection of this kind; the text says why."""
 
 
 class Inbox(bytearray):
@@ -135,11 +150,15 @@ class Connection:
         kernel: SocketDiagnostics,
         within_s: float,
         introduction: bytes = b"",
+        eol: bytes = b"\n",
+        translation: Translation | None = None,
     ) -> None:
         self.name = name
         """The client's name."""
         self.inbox = inbox
         self.end = End.NEVER
+        self.end_detail = ""
+        """What is known of the end besides: a WebSocket's code, the status of a refused handshake, what was violated."""
         self.reads = False
         self.writes = False
         self.sent_end = False
@@ -160,44 +179,72 @@ class Connection:
         self._socket: Any = None
         self._reader: Reader | None = None
         self._buffer_bytes = 0
-        self._probe: PeerProbe | None = None
+        self._probe: PeerProbe | UnixProbe | None = None
+        self._is_tcp = True
         self._sent_bytes = 0
         self._introduction = introduction
+        self._translation = translation
         self._line_so_far = b""
         self.replied_bytes = 0
         """How much rules have made this client send."""
         self._writing = False
         self._reset = False
+        self._eol = eol
+        self._transport = Plain()
+        self._unsent = bytearray()
+        """Replies of the transport that the socket has not taken yet."""
+        self._handshake_failed: HandshakeFailed | None = None
         loop.register(self)
 
     # Called by clients
 
-    def open(self, address: SocketAddress) -> None:
-        """Connect. A refusal is an `end`, not an error."""
-        family, *_, where = _getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0]
-        self._socket = RealSocket(family, socket.SOCK_STREAM)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = self._socket.connect_ex(where)
-        if code == errno.EINPROGRESS:
-            try:
-                self._wait_until_writable()
-            except SocketTimeout:
-                self._dispose()
-                raise
-            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    def open(self, address: SocketAddress, transport: Plain | None = None) -> None:
+        """Connect. A refusal is an `end`, not an error; a handshake in which something else came is HandshakeFailed."""
+        self._transport = transport or Plain()
+        self._is_tcp = not is_unix(address)
+        try:
+            code = self._connect_tcp(address) if self._is_tcp else self._connect_unix(address)
+        except SocketTimeout:
+            self._dispose()
+            raise
         if code == 0:
             self._established()
-        elif code in (errno.ECONNREFUSED, errno.ECONNRESET):
+        elif code in (errno.ECONNREFUSED, errno.ECONNRESET) or (code == errno.ENOENT and not self._is_tcp):
             self._finish(End.REFUSED)
             self._dispose()
         else:
             self._dispose()
-            raise OSError(code, f"connect to {address[0]}:{address[1]}: {errno.errorcode.get(code, code)}")
+            raise OSError(code, f"connect to {address_text(address)}: {errno.errorcode.get(code, code)}")
+
+    def _connect_tcp(self, address: SocketAddress) -> int:
+        family, *_, where = _getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0]
+        self._socket = RealSocket(family, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        code = int(self._socket.connect_ex(where))
+        if code == errno.EINPROGRESS:
+            self._wait_until_writable()
+            code = int(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        return code
+
+    def _connect_unix(self, address: SocketAddress) -> int:
+        self._socket = RealSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        deadline = time.monotonic() + self._within_s
+        # A full backlog is an error at once, and no event says when there is room.
+        while (code := int(self._socket.connect_ex(address[0]))) == errno.EAGAIN:
+            if time.monotonic() > deadline:
+                raise SocketTimeout(f"not within {self._within_s:g} s")
+            self._loop.pause(_BACKLOG_POLL_S)
+        return code
 
     def _established(self) -> None:
         try:
-            self._probe = PeerProbe(self._kernel, self._socket.getsockname(), self._socket.getpeername())
+            self._probe = (
+                PeerProbe(self._kernel, self._socket.getsockname(), self._socket.getpeername())
+                if self._is_tcp
+                else UnixProbe(self._socket)
+            )
         except OSError as gone:
             # The server has already reset the connection; reading will tell.
             if gone.errno != errno.ENOTCONN:
@@ -206,12 +253,37 @@ class Connection:
         self._acknowledge_at_once()
         self._reader = self._loop.reader(self._socket.fileno())
         self._reader.start(self._on_readable)
+        if not self._transport.ready:
+            self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        deadline = time.monotonic() + self._within_s
+        try:
+            self._write_wire(self._transport.begin())
+            while not self._transport.ready and self.end is End.OPEN:
+                if (left := deadline - time.monotonic()) <= 0:
+                    raise SocketTimeout(f"the handshake was not over within {self._within_s:g} s")
+                self._loop.pause(left)
+            if self._handshake_failed is not None:
+                raise self._handshake_failed
+            if self.end is End.RESET and not self._transport.ready:
+                raise HandshakeFailed("the server reset the connection during the handshake")
+        except (HandshakeFailed, SocketTimeout) as wrong:
+            self._finish(End.CLOSED)
+            self._dispose()
+            if not isinstance(wrong, HandshakeFailed) or not wrong.status:
+                raise
+            self.end, self.end_detail = End.REFUSED, wrong.status
 
     def write(self, data: bytes) -> None:
-        """Send all of it, after the replies that wait. If the connection is lost meanwhile, `end` says so."""
-        if self._replies_wait:
-            data = self._take_replies() + data
-        view = memoryview(data)
+        """Send all of it. If the connection is lost meanwhile, `end` says so."""
+        self._write_wire(self._transport.send(data, self._eol) if self.writes else b"")
+        if self.writes:
+            self._reply()
+
+    def _write_wire(self, data: bytes) -> None:
+        view = memoryview(bytes(self._unsent) + data)
+        self._unsent.clear()
         self._writing = True
         try:
             while view and self.writes:
@@ -222,13 +294,16 @@ class Connection:
     def say(self, data: bytes) -> None:
         """Send what the client itself says; a fence also writes, and that is not its words."""
         if data:
+            if self.writes:
+                self._reply()  # what waited precedes it
+            if self._translation is not None:
+                data = self._translation.outgoing(data, self.mid_line)
+            self.mid_line = not data.endswith(b"\n") and not self._transport.messages
             if not self.introduced:
                 *lines, rest = (self._line_so_far + data).split(b"\n")
                 self.introduced = any(line.startswith(self._introduction) for line in lines)
                 self._line_so_far = rest[: len(self._introduction)]
             self.write(data)
-            self.mid_line = not data.endswith(b"\n")
-            self._reply()
 
     @property
     def _replies_wait(self) -> bool:
@@ -239,22 +314,13 @@ class Connection:
         replies = bytes(self.inbox.replies)
         self.inbox.replies.clear()
         self.replied_bytes += len(replies)
-        return replies
+        return self._translation.outgoing(replies, False) if self._translation is not None else replies
 
-    def _reply(self) -> None:
-        """Send the replies that wait, as far as that is possible without waiting; the rest precedes what is sent next."""
-        if self._replies_wait and self.writes and not self._writing:
-            replies = self._take_replies()
-            sent = self._send(memoryview(replies), patient=False)
-            self.replied_bytes -= len(replies) - sent
-            self.inbox.replies[:0] = replies[sent:]
-
-    def _send(self, view: memoryview, patient: bool = True) -> int:
+    def _send(self, view: memoryview) -> int:
         try:
             sent = int(self._socket.send(view))
         except BlockingIOError:
-            if patient:
-                self._wait_until_writable()
+            self._wait_until_writable()
         except (BrokenPipeError, ConnectionResetError) as gone:
             self.writes = False
             # The kernel reports a reset once: reading would then find an orderly end.
@@ -266,7 +332,10 @@ class Connection:
 
     def half_close(self) -> None:
         if self.writes:
+            self._write_wire(self._transport.end())
             self.writes = False
+            if self._transport.messages:
+                return  # the server closes the connection once it has answered
             self.sent_end = True
             try:
                 self._socket.shutdown(socket.SHUT_WR)
@@ -277,13 +346,26 @@ class Connection:
     def close(self) -> None:
         """Close with a FIN. Reads what has arrived first, because otherwise the kernel would send a reset."""
         if self._socket is not None:
-            if self.reads:
+            if self.reads and self.end is End.OPEN:
                 self._on_readable()
+            self._say_farewell()
             self._finish(End.CLOSED)
             self._dispose()
 
+    def _say_farewell(self) -> None:
+        """Say that nothing more comes, and where the server has to answer that, let it."""
+        if self.end is End.OPEN and self.writes:
+            self._write_wire(self._transport.end())
+        deadline = time.monotonic() + _FAREWELL_S
+        while self._transport.messages and self.reads and self.end is End.OPEN:
+            if (left := deadline - time.monotonic()) <= 0:
+                return
+            self._loop.pause(left)
+
     def abort(self) -> None:
-        """Close with a reset."""
+        """Close with a reset; UnsupportedAction on a Unix socket."""
+        if not self._is_tcp:
+            raise UnsupportedAction("a Unix socket cannot be reset")
         if self._socket is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             self._finish(End.CLOSED)
@@ -305,7 +387,7 @@ class Connection:
             self._reader.stop()
             self._buffer_bytes = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-            if _TCP_WINDOW_CLAMP is not None:
+            if _TCP_WINDOW_CLAMP is not None and self._is_tcp:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, 1)
 
     def read_again(self) -> None:
@@ -313,7 +395,7 @@ class Connection:
             self.reads = True
             # The kernel doubles this value, to leave room for its bookkeeping.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes // 2)
-            if _TCP_WINDOW_CLAMP is not None:
+            if _TCP_WINDOW_CLAMP is not None and self._is_tcp:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, _WIDE_OPEN)
             self._reader.start(self._on_readable)
 
@@ -322,7 +404,7 @@ class Connection:
     @property
     def local_address(self) -> SocketAddress:
         """This side's address, as the server sees it; empty without a connection."""
-        return tuple(self._socket.getsockname()) if self._socket is not None else ()
+        return tuple(self._socket.getsockname()) if self._socket is not None and self._is_tcp else ()
 
     @property
     def answers(self) -> bool:
@@ -373,20 +455,65 @@ class Connection:
             except BlockingIOError:
                 return
             except OSError:
-                self._finish(End.RESET)
+                self._reset, data = True, b""
+            try:
+                if not data:
+                    self._lost()
+                    return
+                received = self._transport.receive(data, self._eol)
+            except HandshakeFailed as failed:
+                self._handshake_failed = failed
+                self._finish(End.CLOSED)
                 return
-            if not data:
-                self._finish(End.RESET if self._reset else End.CLOSED)
+            except Violation as wrong:
+                self.end_detail = f"violation: {wrong}"
+                self._finish(End.CLOSED)
+                self._dispose()
                 return
-            self.inbox.receive(data, self._loop.now())
-            self._reply()
+            if self._translation is not None:
+                received = self._translation.incoming(received)
+            if received:
+                self.inbox.receive(received, self._loop.now())
             self._loop.wake()
+            self._reply()
+            if self._transport.over:
+                self.writes = False
+                self._lost()
+                return
             self._acknowledge_at_once()
+
+    def _lost(self) -> None:
+        """The server has closed the connection, or reset it."""
+        reset = self._reset and not self._transport.ended
+        if not reset:
+            self._transport.closed()
+            self.end_detail = self._transport.end_detail
+        self._finish(End.RESET if reset else End.CLOSED)
+
+    def _reply(self) -> None:
+        """Send what the transport and the rules have to answer, as far as the socket takes it: this must not wait. What is
+        left precedes what is sent next."""
+        self._unsent += self._transport.take_reply()
+        if self._writing:
+            return
+        if self._replies_wait and self.writes:
+            self._unsent += self._transport.send(self._take_replies(), self._eol)
+        while self._unsent:
+            try:
+                sent = int(self._socket.send(self._unsent))
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError) as gone:
+                self.writes = False
+                self._reset = self._reset or isinstance(gone, ConnectionResetError)
+                return
+            del self._unsent[:sent]
+            self._sent_bytes += sent
 
     def _acknowledge_at_once(self) -> None:
         # A server without TCP_NODELAY holds its next bytes until the last ones are acknowledged, which the kernel
         # likes to delay by 40 ms. The option wears off, so it is set again after each read.
-        if _TCP_QUICKACK is not None:
+        if _TCP_QUICKACK is not None and self._is_tcp:
             try:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
             except OSError as gone:
@@ -398,6 +525,9 @@ class Connection:
             self._reader.stop()
         if self.end in (End.NEVER, End.OPEN):
             self.end = end
+            rest = self._translation.rest() if self._translation is not None else b""
+            if rest:
+                self.inbox.receive(rest, self._loop.now())
             self._loop.wake()
         if end is End.RESET:
             self.writes = False

@@ -28,10 +28,13 @@ class Clock(Protocol):
 
 
 class RealClock:
-    """The clocks of this machine."""
+    """The clocks of this machine, or of a server whose time passes `factor` times faster."""
+
+    def __init__(self, factor: int = 1) -> None:
+        self._factor = factor
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.monotonic() * self._factor
 
     def time(self) -> float:
         return time.time()
@@ -53,8 +56,10 @@ class EventLoop(ABC):
     virtual = False
     """Whether time is virtual, so that silence needs no waiting."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, factor: int = 1) -> None:
         self.clock = clock
+        self.factor = factor
+        """How many seconds of the server's time pass in one second of real time, where time is not virtual."""
         self._started_s = clock.monotonic()
 
     def now(self) -> float:
@@ -111,8 +116,8 @@ class _PolledReader:
 class RealTime(EventLoop):
     """Plain sockets and a poll, for servers in other processes or on other machines."""
 
-    def __init__(self) -> None:
-        super().__init__(RealClock())
+    def __init__(self, factor: int = 1) -> None:
+        super().__init__(RealClock(factor), factor)
         self._poll = _poll()
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._watched: set[int] = set()
@@ -169,7 +174,7 @@ class RealTime(EventLoop):
             self._turn(left)
 
     def advance(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds / self.factor
         while (left := deadline - time.monotonic()) > 0:
             self._turn(left)
 

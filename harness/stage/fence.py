@@ -182,17 +182,26 @@ class QuietFence:
     grade = Grade.SETTLED
     answers_alone = False
 
-    def __init__(self, loop: EventLoop, connections: Connections, within_s: float, settle_s: float) -> None:
+    def __init__(
+        self,
+        loop: EventLoop,
+        connections: Connections,
+        within_s: float,
+        settle_s: float,
+        extra_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._loop = loop
         self._connections = connections
         self._within_s = within_s
         self._settle_s = settle_s
+        self._extra_s = extra_s
 
     def everything(self, actors: Iterable[Connection]) -> None:
-        deadline = time.monotonic() + self._within_s
+        settle_s = self._settle_s + self._extra_s()
+        deadline = time.monotonic() + self._within_s + self._extra_s()
         before, since = self._activity(), time.monotonic()
-        while (quiet := time.monotonic() - since) < self._settle_s:
-            self._loop.pause(self._settle_s - quiet)
+        while (quiet := time.monotonic() - since) < settle_s:
+            self._loop.pause(settle_s - quiet)
             now = self._activity()
             if now != before:
                 before, since = now, time.monotonic()

@@ -10,10 +10,13 @@ from __future__ import annotations
 import enum
 import fcntl
 import importlib
+import signal
 import socket
 import struct
 import sys
 import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 
@@ -26,11 +29,23 @@ def original(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold back the signals whose handlers raise, such as Ctrl-C, until what is done inside is complete."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 RealSocket: Any = original("socket", "socket")
 
 _SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLMSG_ERROR = 2
+_ACCEPTS = 0x10000
+"""A listening Unix socket: __SO_ACCEPTCON."""
 _NLM_F_REQUEST = 1
 _INET_DIAG_INFO = 2
 _WITH_TCP_INFO = 1 << (_INET_DIAG_INFO - 1)
@@ -43,6 +58,31 @@ _KIND, _QUEUES, _INT = struct.Struct("=H"), struct.Struct("=IIII"), struct.Struc
 _ROOM = bytes(4)
 
 SocketAddress = tuple[Any, ...]
+"""As the `socket` module has it for TCP; the path alone, in a tuple, for a Unix socket."""
+
+UNIX = "unix:"
+
+
+def is_unix(address: SocketAddress) -> bool:
+    return len(address) == 1
+
+
+def address_text(address: SocketAddress) -> str:
+    """HOST:PORT or unix:/PATH."""
+    return f"{UNIX}{address[0]}" if is_unix(address) else f"{address[0]}:{address[1]}"
+
+
+def parse_unix(text: str) -> SocketAddress:
+    """The address of unix:/PATH; ValueError where this is none."""
+    path = text.removeprefix(UNIX)
+    if not text.startswith(UNIX) or not path.startswith("/"):
+        raise ValueError(f"{text!r} is not a Unix socket; expected unix:/PATH")
+    if len(path.encode()) > UNIX_PATH_BYTES:
+        raise ValueError(f"{path!r} is longer than the {UNIX_PATH_BYTES} bytes of a Unix socket's path")
+    return (path,)
+
+
+UNIX_PATH_BYTES = 107
 
 
 class TcpState(enum.IntEnum):
@@ -92,6 +132,8 @@ class SocketDiagnostics:
 
     def listens(self, address: SocketAddress) -> bool:
         """Whether a process on this machine listens there."""
+        if is_unix(address):
+            return _listens_at_path(address[0])
         answer = self.query(_question(address, ("::" if ":" in address[0] else "0.0.0.0", 0), 0))
         return answer is not None and _peer_state(answer).state is TcpState.LISTEN
 
@@ -109,6 +151,35 @@ class SocketDiagnostics:
         if self._netlink is not None:
             self._netlink.close()
             self._netlink = None
+
+
+def _listens_at_path(path: str) -> bool:
+    """Whether a process listens on this Unix socket, from the kernel's list of them."""
+    try:
+        with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as lines:
+            for line in lines:
+                fields = line.rstrip("\n").split(maxsplit=7)
+                if len(fields) == 8 and fields[7] == path and int(fields[3], 16) & _ACCEPTS:
+                    return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+class UnixProbe:
+    """Observes how much of what was written to a Unix socket the server has not read. Nothing is ever in flight on one."""
+
+    def __init__(self, sock: Any) -> None:
+        self._socket = sock
+
+    def peer_state(self) -> PeerState | None:
+        if self._socket.fileno() < 0:
+            return GONE
+        # A state in which no fence waits for an end of stream to arrive: it is there at once.
+        return PeerState(TcpState.CLOSE_WAIT, unread=unacknowledged(self._socket.fileno()))
+
+    def received(self) -> int:
+        return sys.maxsize
 
 
 class PeerProbe:

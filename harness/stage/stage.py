@@ -5,16 +5,22 @@ Tests in Python use it directly; `playing` plays scripts on it.
 - A client keeps its name and its inbox for as long as the stage stands; its connections come and go.
 - Every wait is bounded by `within`, in real seconds.
 - The death of the server is reported before any other failure.
+- Where the server's time passes faster, a wait counts from the last action or the end of the last wait, so that the
+  moments in between, which are long for the server, do not add up.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import cache
+from typing import TYPE_CHECKING
 
+from harness.language.adapter import Adapter
 from harness.language.patterns import fill, match, parse_pattern
+from harness.language.steps import Transport
 from harness.stage.connection import Connection, End, Inbox
 from harness.stage.conversation import Conversation
 from harness.stage.fence import (
@@ -31,9 +37,22 @@ from harness.stage.fence import (
     QuietFence,
     hides_traceback,
 )
-from harness.stage.kernel import SocketAddress, SocketDiagnostics
+from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
 from harness.stage.rules import Rule, Rules, TakenLine
-from harness.stage.target import RunningServer, ServerError, ServerSpec, Target, TargetError, address_of
+from harness.stage.target import (
+    RunningServer,
+    ServerError,
+    ServerSpec,
+    Target,
+    TargetError,
+    UnsupportedSpec,
+    address_of,
+)
+from harness.stage.translation import Translation
+from harness.stage.transport import Plain, TlsTrust
+
+if TYPE_CHECKING:
+    import ssl
 
 __tracebackhide__ = hides_traceback
 _DYING_S = 0.05
@@ -49,7 +68,9 @@ class Stage:
     """A context manager: the server runs inside, and everything has ended on leaving.
 
     `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing must come before
-    a server counts as quiet, where time is real. `rules`, each with its file, say which lines the clients ignore or answer.
+    a server counts as quiet, where time is real. `transport` is what connections are made of unless `connect` says
+    otherwise, and `trust` which certificates they accept. `rules`,
+    each with its file, say which lines the clients ignore or answer.
     """
 
     def __init__(
@@ -61,16 +82,23 @@ class Stage:
         eol: bytes = b"\n",
         within: float = 5.0,
         settle: float = SETTLE_S,
+        transport: Transport = Transport(),  # noqa: B008  # frozen
+        trust: TlsTrust = TlsTrust(),  # noqa: B008  # frozen
+        adapter: Adapter | None = None,
         rules: Iterable[tuple[Rule, str]] = (),
     ) -> None:
         self.eol = eol
+        self._adapter = adapter
         self.within_s = within
         self.settle_s = settle
         self._target = target
         self._spec = spec
         self._fence_line = fence
         self.rules = Rules(rules, eol)
+        self._transport = transport
+        self._tls_context = cache(trust.context)
         self._clients: dict[str, Client] = {}
+        self._waited_s = self._anchor_s = self._margin_s = 0.0
         self.conversation = Conversation(eol)
         self.captures: dict[str, str] = {}
         """The values of the names that patterns have bound."""
@@ -91,10 +119,12 @@ class Stage:
         self._stack.close()
 
     def _make_fence(self) -> ExactFence | AnswerFence | QuietFence:
-        self._quiet = QuietFence(self.loop, self._connections, self.within_s, self.settle_s)
+        self._quiet = QuietFence(
+            self.loop, self._connections, self.within_s, self.settle_s, lambda: self.server.extra_quiet_s
+        )
         if self.loop.virtual:
             return ExactFence(self.loop, self._quiet)
-        if self._fence_line is not None:
+        if self._fence_line is not None and self.server.one_at_a_time:
             return AnswerFence(
                 self._fence_line, self.eol, self.loop, self._connections, self.within_s, self.settle_s
             )
@@ -125,7 +155,21 @@ class Stage:
 
     def new_connection(self, client: Client) -> Connection:
         introduction = self._fence_line.after.encode() if self._fence_line is not None else b""
-        return Connection(client.name, client.inbox, self.loop, self._kernel, self.within_s, introduction)
+        translation = Translation(self._adapter, self.eol) if self._adapter is not None else None
+        return Connection(
+            client.name,
+            client.inbox,
+            self.loop,
+            self._kernel,
+            self.within_s,
+            introduction,
+            self.eol,
+            translation,
+        )
+
+    def new_transport(self, transport: Transport | None, address: SocketAddress) -> Plain:
+        """What a new connection to this address is made of; by default what all connections of the stage are."""
+        return _made(transport or self._transport, address, self._tls_context)
 
     def address(self, endpoint: str | None) -> SocketAddress:
         """The address of an endpoint; by default of the first that the script requires."""
@@ -166,7 +210,9 @@ class Stage:
         that the answers did not wait for; they then count for nothing from here on."""
         if not self.answers_alone:
             return False
-        more = self._quiet.more_within(self.settle_s if last else self.settle_s / MOMENTS)
+        # Where time passes faster, the next thing may be due within `settle`.
+        long = last and self.loop.factor == 1
+        more = self._quiet.more_within(self.settle_s if long else self.settle_s / MOMENTS)
         if more:
             self.distrust_answers()
         return more
@@ -195,8 +241,29 @@ class Stage:
 
     def wait(self, seconds: float) -> None:
         """Let time pass: instantly if it is virtual. What is due earlier is received earlier."""
+        if self.loop.factor > 1:
+            self._note_margin()
+            self._waited_s += seconds
+            self._anchor_s += seconds
+            seconds = max(0.0, self._anchor_s - self.now())
         self.loop.advance(seconds)
         self.require_alive()
+
+    def acts(self) -> None:
+        """Note that a client acts now: the next wait counts from here."""
+        if self.loop.factor > 1:
+            self._note_margin()
+            self._anchor_s = self.now()
+
+    @property
+    def margin_s(self) -> float:
+        """How much more time has passed for the server than the script says, at most, where its time passes faster."""
+        if self.loop.factor > 1:
+            self._note_margin()
+        return self._margin_s
+
+    def _note_margin(self) -> None:
+        self._margin_s = max(self._margin_s, self.now() - self._waited_s)
 
     def settle(self) -> None:
         """Fail if any client has received something that was not expected, or the server's code raised an exception."""
@@ -289,13 +356,23 @@ class Client:
     def end(self) -> End:
         return self.connection.end
 
-    def connect(self, endpoint: str | None = None, port: int | None = None) -> None:
+    @property
+    def end_detail(self) -> str:
+        """The code of a WebSocket's end, or the status of a refused handshake."""
+        return self.connection.end_detail
+
+    def connect(
+        self, endpoint: str | None = None, transport: Transport | None = None, port: int | None = None
+    ) -> None:
         """Open a new connection, to an endpoint or to another port of the server's host. A refusal is not an error: `end`
         shows it."""
         address = self._stage.address(endpoint)
         if port is not None:
+            if is_unix(address):
+                raise UnsupportedSpec("a server at a Unix socket has no ports")
             host, _, *rest = address
             address = (host, port, *rest)
+        self._stage.acts()
         if self.end is not End.NEVER:
             self.connection.close()
             self.connection = self._stage.new_connection(self)
@@ -303,7 +380,7 @@ class Client:
             self._split = False
         self.left = False
         self._stage.conversation.note(self.name, f"connects to {endpoint}" if endpoint else "connects")
-        self.connection.open(address)
+        self.connection.open(address, self._stage.new_transport(transport, address))
 
     def send(self, line: str) -> None:
         """Send the line and return once the server has processed it."""
@@ -333,6 +410,7 @@ class Client:
             self._wait_until_read()
 
     def _write(self, data: bytes) -> None:
+        self._stage.acts()
         self._stage.conversation.note_sent(self.name, data)
         self.connection.say(data)
 
@@ -369,6 +447,7 @@ class Client:
         self.connection.read_again()
 
     def _note(self, action: str) -> None:
+        self._stage.acts()
         if self.end is End.OPEN:
             self.left = self.left or action in ("closes", "aborts")
             self._stage.conversation.note(self.name, action)
@@ -473,3 +552,21 @@ class Client:
         self._stage.loop.pause(left_s)
         self._stage.require_alive()
         return True
+
+
+def _made(transport: Transport, address: SocketAddress, context: Callable[[], ssl.SSLContext]) -> Plain:
+    """A new transport for one connection to this address."""
+    name, host = "localhost", "localhost"
+    if not is_unix(address):
+        name = address[0]
+        host = f"[{name}]:{address[1]}" if ":" in name else f"{name}:{address[1]}"
+    made = Plain()
+    if transport.websocket:
+        from harness.stage.websocket import WebSocket
+
+        made = WebSocket(host, transport.path)
+    if transport.tls:
+        from harness.stage.tls import Tls
+
+        made = Tls(context(), name, made)
+    return made

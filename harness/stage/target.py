@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from harness.language.steps import Fault
+from harness.language.steps import Fault, LinkStep, NodeChanges
 from harness.stage.connection import Connection
 from harness.stage.event_loop import Clock, EventLoop, RealClock
-from harness.stage.kernel import SocketAddress
+from harness.stage.kernel import SocketAddress, is_unix
 
 ONLY = ""
 """The endpoint name of a server with a single endpoint."""
@@ -29,6 +29,10 @@ class TargetError(Exception):
 
 class UnsupportedSpec(Exception):
     """The target does not know an option or an endpoint that the script requires; the text names it."""
+
+
+class UnsupportedTime(UnsupportedSpec):
+    """The time of the target cannot pass faster."""
 
 
 class NoSuchConnection(Exception):
@@ -61,6 +65,8 @@ class ServerSpec:
     clock: Clock = field(default_factory=RealClock)
     start_s: float | None = None
     """How long the server may take until it listens; None: as long as the target allows."""
+    time_factor: int = 1
+    """How many times faster than real time the server's time passes; has no meaning where time is virtual."""
 
 
 class RunningServer:
@@ -85,6 +91,19 @@ class RunningServer:
     def take_errors(self) -> tuple[ServerError, ...]:
         """The exceptions that the server's code raised and did not handle since the last call, where that is known."""
         return ()
+
+    one_at_a_time = True
+    """Whether an answer to a fence line can prove anything: several processes deliver to each other in no order with it."""
+    extra_quiet_s: float = 0.0
+    """How much longer than usual nothing must come before this server counts as quiet, because of delays between its parts."""
+
+    def change_node(self, step: NodeChanges) -> None:
+        """Kill, stop, continue or start a process of the target."""
+        raise UnsupportedSpec("this target has no nodes")
+
+    def change_link(self, step: LinkStep) -> None:
+        """Cut, block, delay, split or restore what passes to a node."""
+        raise UnsupportedSpec("this target has no nodes")
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:
         """Inject this fault into the server from now on."""
@@ -122,8 +141,13 @@ def address_of(addresses: Mapping[str, SocketAddress], endpoint: str | None) -> 
     return addresses[endpoint]
 
 
-def reachable(address: SocketAddress) -> SocketAddress:
-    """Where to connect to a server that listens there: all interfaces means this machine."""
+def reachable(address: SocketAddress | str) -> SocketAddress:
+    """Where to connect to a server that listens there: all interfaces means this machine. A text is the path of a Unix
+    socket, as `getsockname` has it."""
+    if isinstance(address, str):
+        return (address,)
+    if is_unix(address):
+        return address
     host, *rest = address
     return ({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), *rest)
 

@@ -207,7 +207,8 @@ def _addresses(app: Any, loop: AsyncioLoop) -> Mapping[str, SocketAddress]:
         found: Mapping[str, Any] = app.addresses
     else:
         sockets = getattr(app, "sockets", None) or loop.listening()
-        found = {ONLY: sockets[0].getsockname()[:2]} if sockets else {}
+        name = sockets[0].getsockname() if sockets else ()
+        found = {ONLY: name if isinstance(name, str) else name[:2]} if sockets else {}
     if not found:
-        raise TargetError(f"{app!r} has started but listens nowhere on TCP")
-    return {endpoint: reachable(tuple(address)) for endpoint, address in found.items()}
+        raise TargetError(f"{app!r} has started but listens nowhere")
+    return {endpoint: reachable(address) for endpoint, address in found.items()}

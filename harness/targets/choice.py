@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from harness.stage.target import Target
+from harness.stage.kernel import UNIX, parse_unix
+from harness.stage.target import ONLY, Target
 from harness.targets.address import Address
 from harness.targets.application import made_for_asyncio
 from harness.targets.command import Command
@@ -30,23 +32,47 @@ class TargetChoice:
     connect: str | None = None
     app: str | None = None
     shared: bool = False
-    ready: str | None = None
+    ready: tuple[str, ...] = ()
     features: frozenset[str] = frozenset()
+    nodes: tuple[str, ...] = ()
+    """NAME=COMMAND for each."""
 
     @property
     def named(self) -> bool:
         """Whether it names a target at all."""
-        return any(choice is not None for choice in (self.server, self.connect, self.app))
+        return any(choice is not None for choice in (self.server, self.connect, self.app)) or bool(self.nodes)
 
     def target(self) -> Target:
         """Make the target."""
+        if self.nodes:
+            return self._of_nodes()
         if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:
             raise UsageError("name one target: a server command, an address or an app")
         if self.server is not None:
-            return Command(self.server, ready=self.ready, shared=self.shared, features=self.features)
+            try:
+                return Command(self.server, ready=self.ready, shared=self.shared, features=self.features)
+            except ValueError as wrong:
+                raise UsageError(str(wrong)) from None
+            except re.error as wrong:
+                raise UsageError(f"--ready {wrong.pattern!r}: {wrong}") from None
         if self.connect is not None:
             return _address(self.connect, self.features)
         return self._in_process(self.app or "")
+
+    def _of_nodes(self) -> Target:
+        from harness.targets.nodes import Nodes
+
+        commands: dict[str, str] = {}
+        for text in self.nodes:
+            name, equals, command = text.partition("=")
+            if not equals or not command or name in commands:
+                why = f"node {name} twice" if name in commands else f"{text!r} names no node and its command"
+                raise UsageError(f"{why}; expected --node NAME='COMMAND {{port}}' for each")
+            commands[name] = command
+        try:
+            return Nodes(commands, features=self.features)
+        except ValueError as wrong:
+            raise UsageError(str(wrong)) from None
 
     def _in_process(self, name: str) -> Target:
         loop, rest = _loop_of(name)
@@ -74,11 +100,21 @@ def _loop_of(name: str) -> tuple[str, str]:
 
 
 def _address(text: str, features: frozenset[str]) -> Address:
-    """HOST:PORT, or NAME=HOST:PORT,NAME=HOST:PORT for a server of several endpoints."""
-    if "=" not in text:
-        return Address(*host_port(text), features=features)
+    """HOST:PORT or unix:/PATH, or NAME=HOST:PORT,NAME=unix:/PATH for a server of several endpoints."""
+    if text.startswith(UNIX) or "=" not in text:
+        return Address({ONLY: _place(text)}, features=features)
     endpoints = (one.partition("=") for one in text.split(","))
-    return Address({name: host_port(address) for name, _, address in endpoints}, features=features)
+    return Address({name: _place(address) for name, _, address in endpoints}, features=features)
+
+
+def _place(text: str) -> tuple[str, int] | str:
+    if not text.startswith(UNIX):
+        return host_port(text)
+    try:
+        parse_unix(text)
+    except ValueError as wrong:
+        raise UsageError(str(wrong)) from None
+    return text
 
 
 def host_port(text: str, lowest: int = 1) -> tuple[str, int]:

@@ -1,29 +1,34 @@
-"""A server started by a command, in any language: on a free port, used as soon as it listens, stopped afterwards.
+"""A server started by a command, in any language: on free ports or Unix sockets, used as soon as it listens, then stopped.
 
 - The process and its descendants form one process group, which is always killed, even if the test run itself is killed:
   a watchdog, a shell that waits for the other end of a pipe to close, then kills the group.
 - The kernel says whether the server listens: a test connection would be a client that the server sees.
+- No other harness on this machine chooses the same port while the server runs.
 - The output of the server is kept in a file that is cut when it grows too long.
+- Its time can pass faster than real time; `fast_time` knows how.
 """
 
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import random
 import re
 import select
 import shlex
+import shutil
 import signal
+import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from textwrap import shorten
 from typing import Any
 
 from harness.stage.event_loop import RealTime
-from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics, original
+from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics, original, signals_held
 from harness.stage.target import (
     ONLY,
     RunningServer,
@@ -34,9 +39,13 @@ from harness.stage.target import (
     reachable,
     require_endpoints,
 )
+from harness.targets import fast_time
 
-READY = re.compile(r"(?::|\bport\s*[=:]?\s*)(?P<port>\d{2,5})\b", re.IGNORECASE)
-"""The line in which a server names its port, unless another pattern is given: `… :4000` or `… port 4000`."""
+READY = re.compile(r"\bunix:(?P<path>/\S+)|(?::|\bport\s*[=:]?\s*)(?P<port>\d{2,5})\b", re.IGNORECASE)
+"""The line in which a server says where it listens, unless another pattern is given: `… :4000`, `… port 4000` or
+`… unix:/run/chat.sock`."""
+
+_PARTS_OF_AN_ADDRESS = frozenset({"port", "host", "path", "endpoint"})
 
 SERVER_OUTPUT_BYTES = 8_000
 OUTPUT_BYTES = 16_000_000
@@ -44,7 +53,7 @@ OUTPUT_BYTES = 16_000_000
 
 END_WITHIN_S = 2.0
 
-_HOLE = re.compile(r"\{port(?::(?P<endpoint>\w+))?\}|\{(?P<option>\w+)=(?P<default>[^{}]*)\}")
+HOLE = re.compile(r"\{(?P<kind>port|socket)(?::(?P<endpoint>\w+))?\}|\{(?P<option>\w+)=(?P<default>[^{}]*)\}")
 _SHELL = frozenset("|&;<>()$`*?~#\n")
 _ASSIGNMENT = re.compile(r"\w+=")
 _LOOPBACKS = ("127.0.0.1", "::1")
@@ -53,6 +62,7 @@ _TRIES = 3
 _SHOWN_CHARS = 120
 # Below the range from which the kernel takes the ports of outgoing connections, so that none of those is in the way.
 _PORTS = range(10_240, 32_768)
+_PORTS_TRIED = 200
 
 _poll: Any = original("select", "poll")
 _sleep: Any = original("time", "sleep")
@@ -61,21 +71,29 @@ _spawnp: Any = original("os", "posix_spawnp")
 _waitpid: Any = original("os", "waitpid")
 
 
+Place = int | str
+"""A port of this machine, or the path of a Unix socket."""
+
+_Kept = tuple[int, tuple[tuple[str, str], ...]]
+"""What tells shared servers apart: how fast their time passes, and their options."""
+
+
 class Command(Target):
     """A command line, as one string or as a list.
 
-    In it `{port}` becomes a free port, `{port:json}` that of the endpoint json, and `{idle=60}` the script's option
-    idle, or 60. Without any port the server chooses one itself and names it in a line of its standard output or error:
-    `ready` is the pattern of that line, with a group `port` and perhaps one `endpoint`; the default is READY. Given both,
-    the server is ready once it has written that line. `shared` keeps one server for all scripts. `features` is what it
-    has beyond what every such target has, for `needs:` in scripts.
+    In it `{port}` becomes a free port, `{port:json}` that of the endpoint json, `{socket}` or `{socket:json}` the path of
+    a Unix socket, and `{idle=60}` the script's option idle, or 60. Without any of the first the server chooses itself
+    where it listens and says so in a line of its standard output or error: `ready` is the pattern of that line; the
+    default is READY. It has a group `port`, or `path`, and perhaps `host` and `endpoint`; or groups that are named after
+    endpoints. Several patterns are several lines. Given both, the server is ready once it has written the lines. `shared`
+    keeps one server for all scripts. `features` is what it has beyond what every such target has, for `needs:` in scripts.
     """
 
     def __init__(
         self,
         command: str | Sequence[str],
         *,
-        ready: str | None = None,
+        ready: str | Sequence[str] | None = None,
         shared: bool = False,
         starts_within: float = 10.0,
         environment: Mapping[str, str] | None = None,
@@ -83,15 +101,26 @@ class Command(Target):
     ) -> None:
         self._command = command
         self._text = command if isinstance(command, str) else shlex.join(command)
-        holes = list(_HOLE.finditer(self._text))
-        self._endpoints = tuple(dict.fromkeys(h["endpoint"] or ONLY for h in holes if not h["option"]))
+        holes = list(HOLE.finditer(self._text))
+        self._kinds: dict[str, str] = {}
+        """`port` or `socket`, by endpoint."""
+        for hole in holes:
+            if (
+                hole["kind"]
+                and self._kinds.setdefault(hole["endpoint"] or ONLY, hole["kind"]) != hole["kind"]
+            ):
+                name = hole["endpoint"] or "the only endpoint"
+                raise ValueError(
+                    f"{self} gives {name} a port and a socket; name one of them: {{socket:NAME}}"
+                )
         self._options = {h["option"]: h["default"] for h in holes if h["option"]}
-        self._ready = re.compile(ready) if ready else None if self._endpoints else READY
+        patterns = (ready,) if isinstance(ready, str) else tuple(ready or ())
+        self._ready = tuple(map(re.compile, patterns)) or (() if self._kinds else (READY,))
         self._shared = shared
         self._features = frozenset(features)
         self._starts_within_s = starts_within
         self._environment = {"PYTHONUNBUFFERED": "1", **(environment or {})}
-        self._kept: dict[tuple[tuple[str, str], ...], tuple[Process, Mapping[str, SocketAddress]]] = {}
+        self._kept: dict[_Kept, tuple[Process, Mapping[str, SocketAddress]]] = {}
 
     @property
     def features(self) -> frozenset[str]:
@@ -110,11 +139,11 @@ class Command(Target):
                 )
                 raise UnsupportedSpec(f"no option {option!r}; known: {known}")
         process, addresses = self._listening(
-            {**self._options, **spec.options}, spec.start_s or self._starts_within_s
+            {**self._options, **spec.options}, spec.start_s or self._starts_within_s, spec.time_factor
         )
         try:
             require_endpoints(spec, addresses)
-            yield _CommandServer(process, addresses)
+            yield _CommandServer(process, addresses, RealTime(spec.time_factor))
         finally:
             if not self._shared or not process.alive():
                 self._end(process)
@@ -129,20 +158,24 @@ class Command(Target):
         process.end()
 
     def _listening(
-        self, options: Mapping[str, str], within_s: float
+        self, options: Mapping[str, str], within_s: float, time_factor: int
     ) -> tuple[Process, Mapping[str, SocketAddress]]:
-        key = tuple(sorted(options.items()))
+        key = time_factor, tuple(sorted(options.items()))
         if key in self._kept:
             return self._kept[key]
         for attempt in range(1, _TRIES + 1):
-            ports = {endpoint: free_port() for endpoint in self._endpoints}
-            process = Process(self._argv(ports, options), self._environment)
+            with ExitStack() as claims:
+                places, folders = self._places(claims)
+                process = Process(self._argv(places, options), self._environment, time_factor, folders)
+                process.on_end = claims.pop_all()
             try:
-                addresses = self._wait(process, ports, within_s)
+                addresses = self._wait(process, places, within_s)
+                if time_factor > 1:
+                    fast_time.require_reached(process.pid)
             except BaseException as error:
                 process.end()
                 # Another process can have taken the port between its choice and the server's use of it.
-                taken = any(not _is_free(port) for port in ports.values())
+                taken = any(isinstance(port, int) and not _is_free(port) for port in places.values())
                 if isinstance(error, TargetError) and taken and attempt < _TRIES:
                     continue
                 raise
@@ -152,21 +185,30 @@ class Command(Target):
             return process, addresses
         raise AssertionError("the last try returns or raises")
 
-    def _argv(self, ports: Mapping[str, int], options: Mapping[str, str]) -> list[str]:
-        def fill(hole: re.Match[str]) -> str:
-            return options[hole["option"]] if hole["option"] else str(ports[hole["endpoint"] or ONLY])
+    def _places(self, claims: ExitStack) -> tuple[Mapping[str, Place], Sequence[str]]:
+        """Where the server is to listen, by endpoint, for as long as these claims are held, and the folders for it."""
+        folder = ""
+        if "socket" in self._kinds.values():
+            folder = tempfile.mkdtemp(prefix="harness-")
+            claims.callback(shutil.rmtree, folder, ignore_errors=True)
+        places: dict[str, Place] = {
+            endpoint: claims.enter_context(claimed_port())
+            if kind == "port"
+            else f"{folder}/{endpoint or 'socket'}"
+            for endpoint, kind in self._kinds.items()
+        }
+        return places, [folder] if folder else []
 
-        if not isinstance(self._command, str):
-            return [_HOLE.sub(fill, word) for word in self._command]
-        text = _HOLE.sub(fill, self._command)
-        if _SHELL & set(text) or _ASSIGNMENT.match(text):
-            return ["/bin/sh", "-c", text]
-        return shlex.split(text)
+    def _argv(self, places: Mapping[str, Place], options: Mapping[str, str]) -> list[str]:
+        def fill(hole: re.Match[str]) -> str:
+            return options[hole["option"]] if hole["option"] else str(places[hole["endpoint"] or ONLY])
+
+        return filled(self._command, fill)
 
     def _wait(
-        self, process: Process, ports: Mapping[str, int], within_s: float
+        self, process: Process, places: Mapping[str, Place], within_s: float
     ) -> Mapping[str, SocketAddress]:
-        """Wait until it has written its ready line, where it has one, and listens on its ports."""
+        """Wait until it has written its ready lines, where it has any, and listens where it should."""
         deadline = time.monotonic() + within_s
         kernel = SocketDiagnostics()
         announced: Mapping[str, SocketAddress] | None = None if self._ready else {}
@@ -176,50 +218,68 @@ class Command(Target):
                 if announced is None:
                     announced = self._announced(process.output())
                 if announced is not None:
-                    listening = {name: _listens(kernel, port) for name, port in ports.items()}
-                    found = {**announced, **listening}
+                    listening = {name: listens(kernel, place) for name, place in places.items()}
+                    found = {**listening, **announced}
                     known = {name: address for name, address in found.items() if address}
                     if len(known) == len(found):
                         return known
                 if not alive:
                     raise TargetError(f"{self} {process.how_it_ended()} before it listened", process.tail())
                 if time.monotonic() > deadline:
-                    raise TargetError(self._too_late(announced is None, ports, within_s), process.tail())
+                    raise TargetError(self._too_late(announced is None, places, within_s), process.tail())
                 _sleep(_LOOK_S)
         finally:
             kernel.close()
 
     def _announced(self, output: bytes) -> Mapping[str, SocketAddress] | None:
-        """The addresses in the ready line, or nothing where the command named the ports; None before that line."""
-        assert self._ready is not None
-        for line in output.decode("utf-8", "replace").splitlines(keepends=True):
-            matches = list(self._ready.finditer(line)) if line.endswith("\n") else []
-            if matches and self._endpoints:
-                return {}
-            found = dict(filter(None, map(_named, matches)))
-            if found:
-                return found
-        return None
+        """The addresses in the ready lines besides those that the command names; None before all of them are written."""
+        lines = output.decode("utf-8", "replace").splitlines(keepends=True)
+        announced: dict[str, SocketAddress | None] = {}
+        for pattern in self._ready:
+            found = next(filter(None, (self._in_line(pattern, line) for line in lines)), None)
+            if found is None:
+                return None
+            announced.update(found)
+        return {name: address for name, address in announced.items() if address and name not in self._kinds}
 
-    def _too_late(self, silent: bool, ports: Mapping[str, int], within_s: float) -> str:
-        if silent and self._ready is READY:
+    def _in_line(self, pattern: re.Pattern[str], line: str) -> Mapping[str, SocketAddress | None] | None:
+        """The addresses that this line names, if it is a ready line. It need not name any where the command does."""
+        matches = list(pattern.finditer(line)) if line.endswith("\n") else []
+        found: dict[str, SocketAddress | None] = {}
+        for match in matches:
+            found.update(_named(match))
+        return found or ({ONLY: None} if matches and self._kinds else None)
+
+    def _too_late(self, silent: bool, places: Mapping[str, Place], within_s: float) -> str:
+        if silent and self._ready == (READY,):
             return (
                 f"{self} has no {{port}}: put it where the port belongs, or name the line in which the server tells its"
                 " port (--ready, in Python ready=);\n"
                 f"within {within_s:g} s it wrote no line such as `listening on 127.0.0.1:4000`"
                 " (is its output buffered?)"
             )
-        did = (
-            f"wrote nothing that matches {self._ready.pattern!r} (is its output buffered?)"
-            if silent and self._ready
-            else f"did not listen on port {', '.join(map(str, ports.values()))}"
-        )
+        if silent:
+            patterns = " and ".join(repr(pattern.pattern) for pattern in self._ready)
+            did = f"wrote nothing that matches {patterns} (is its output buffered?)"
+        else:
+            where = (f"port {one}" if isinstance(one, int) else one for one in places.values())
+            did = f"did not listen on {', '.join(where)}"
         return f"{self} {did} within {within_s:g} s"
 
 
+def filled(command: str | Sequence[str], fill: Callable[[re.Match[str]], str]) -> list[str]:
+    """The words of a command whose holes are filled; a text that needs a shell is given to one."""
+    if not isinstance(command, str):
+        return [HOLE.sub(fill, word) for word in command]
+    text = HOLE.sub(fill, command)
+    if _SHELL & set(text) or _ASSIGNMENT.match(text):
+        return ["/bin/sh", "-c", text]
+    return shlex.split(text)
+
+
 class _CommandServer(RunningServer):
-    def __init__(self, process: Process, addresses: Mapping[str, SocketAddress]) -> None:
-        super().__init__(RealTime(), addresses)
+    def __init__(self, process: Process, addresses: Mapping[str, SocketAddress], loop: RealTime) -> None:
+        super().__init__(loop, addresses)
         self.process = process
 
     def alive(self, patience_s: float = 0.0) -> bool:
@@ -232,21 +292,35 @@ class _CommandServer(RunningServer):
         return self.process.tail()
 
 
-def _named(match: re.Match[str]) -> tuple[str, SocketAddress] | None:
-    """The endpoint and the address that a ready line names."""
+def _named(match: re.Match[str]) -> Iterator[tuple[str, SocketAddress]]:
+    """The endpoints that a ready line names, with their addresses."""
     groups = match.groupdict()
-    port = groups["port"] if "port" in groups else match[1] if match.re.groups else None
-    if port is None:
-        return None
-    return groups.get("endpoint") or ONLY, reachable((groups.get("host") or "127.0.0.1", int(port)))
+    own = {name: text for name, text in groups.items() if name not in _PARTS_OF_AN_ADDRESS}
+    if not own:
+        positional = match[1] if match.re.groups and not groups else None
+        own = {groups.get("endpoint") or ONLY: groups.get("path") or groups.get("port") or positional}
+    for endpoint, text in own.items():
+        if text is not None:
+            where = groups.get("host") or "127.0.0.1"
+            yield endpoint, (text,) if text.startswith("/") else reachable((where, int(text)))
 
 
-def free_port() -> int:
-    """A port that no process uses at this moment."""
-    for port in random.SystemRandom().sample(_PORTS, 200):
-        if _is_free(port):
-            return port
-    raise TargetError("no free port was found in 200 tries")
+@contextmanager
+def claimed_port() -> Iterator[int]:
+    """A port that no process uses at this moment, and that no other harness on this machine chooses meanwhile. Two that
+    chose the same would both find a server that listens, and one of them another's."""
+    for port in random.SystemRandom().sample(_PORTS, min(_PORTS_TRIED, len(_PORTS))):
+        with RealSocket(socket.AF_UNIX, socket.SOCK_DGRAM) as claim:
+            try:
+                claim.bind(f"\0harness-port-{port}")  # an abstract name: it vanishes with the socket
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            if _is_free(port):
+                yield port
+                return
+    raise TargetError(f"no free port was found in {_PORTS_TRIED} tries")
 
 
 def _is_free(port: int) -> bool:
@@ -258,8 +332,11 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _listens(kernel: SocketDiagnostics, port: int) -> SocketAddress | None:
-    """The address on this machine at which a process listens on the port."""
+def listens(kernel: SocketDiagnostics, place: Place) -> SocketAddress | None:
+    """The address on this machine at which a process listens on the port, or on the socket of this path."""
+    if isinstance(place, str):
+        return (place,) if kernel.listens((place,)) else None
+    port = place
     for host in _LOOPBACKS:
         if kernel.listens((host, port)):
             return (host, port)
@@ -272,9 +349,21 @@ def _listens(kernel: SocketDiagnostics, port: int) -> SocketAddress | None:
 class Process:
     """A server's process, which leads its process group."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        time_factor: int = 1,
+        leftovers: Sequence[str] = (),
+    ) -> None:
+        """`leftovers` are files and folders that are removed also if the test run is killed."""
         self.status: int | None = None
         """As from waitpid; None while it lives."""
+        self._fast = time_factor > 1
+        if self._fast:
+            environment = {**environment, **fast_time.environment(time_factor)}
+        self.on_end = ExitStack()
+        """What is released when the process has ended."""
         self._cut = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         devnull = os.open(os.devnull, os.O_RDWR)
@@ -285,24 +374,33 @@ class Process:
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
+        self.pid, self._pidfd = 0, -1
         try:
-            self.pid: int = _spawnp(
-                argv[0],
-                list(argv),
-                {**os.environ, **environment},
-                file_actions=actions,
-                setsid=True,
-                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
-                setsigmask=[],
-            )
+            with signals_held():
+                self.pid = _spawnp(
+                    argv[0],
+                    list(argv),
+                    {**os.environ, **environment},
+                    file_actions=actions,
+                    setsid=True,
+                    setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
+                    setsigmask=[],
+                )
+                files = fast_time.shared_memory(self.pid) if self._fast else []
+                self._watchdog, self._leash = _watch(self.pid, [*files, *leftovers])
+                self._pidfd = os.pidfd_open(self.pid)
         except OSError as error:
+            if self.pid:
+                self.signal(signal.SIGKILL)
+                self._reap()
             self._output.close()
             raise TargetError(f"cannot start {argv[0]!r}: {error.strerror}") from error
+        except BaseException:
+            self.end()  # a signal that was held back
+            raise
         finally:
             os.close(devnull)
             os.close(output)
-        self._pidfd = os.pidfd_open(self.pid)
-        self._watchdog, self._leash = _watch(self.pid)
 
     def alive(self, patience_s: float = 0.0) -> bool:
         """Whether it runs. `patience_s`: how long to keep checking, if it is perhaps dying."""
@@ -340,19 +438,22 @@ class Process:
         """Terminate it, wait for its end, then kill the rest of its group. Idempotent."""
         if self._pidfd < 0:
             return
+        members = [self.pid, *fast_time.processes(self.pid)] if self._fast else []
         if self.alive():
-            self._signal(signal.SIGTERM)
+            self.signal(signal.SIGTERM)
             if not self._exited(END_WITHIN_S):
-                self._signal(signal.SIGKILL)
+                self.signal(signal.SIGKILL)
                 self._exited(END_WITHIN_S)
             self._reap()
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+        fast_time.remove_shared_memory(members)
         os.write(self._leash, b"\n")
         os.close(self._leash)
         _waitpid(self._watchdog, 0)
         os.close(self._pidfd)
         self._pidfd = -1
         self._output.close()
+        self.on_end.close()
 
     def _exited(self, within_s: float) -> bool:
         watch = _poll()
@@ -365,17 +466,20 @@ class Process:
         except ChildProcessError:
             self.status = 0  # another SIGCHLD handler took the status; the process has ended
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole group."""
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
             pass  # nothing is left of the group
 
 
-def _watch(group: int) -> tuple[int, int]:
-    """A shell that kills the group when this process is gone, and the end of the pipe that keeps it waiting."""
+def _watch(group: int, files: Sequence[str]) -> tuple[int, int]:
+    """A shell that kills the group, and removes its files, when this process is gone, and the end of the pipe that keeps
+    it waiting."""
     watched, leash = os.pipe()
-    script = f"read released || kill -s KILL -- -{group}"
+    removal = f"; rm -rf {shlex.join(files)}" if files else ""
+    script = f"read released || {{ kill -s KILL -- -{group}{removal}; }}"
     try:
         watchdog: int = _spawn(
             "/bin/sh",
@@ -383,6 +487,7 @@ def _watch(group: int) -> tuple[int, int]:
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, watched, 0)],
             setsid=True,
+            setsigmask=[],
         )
     finally:
         os.close(watched)

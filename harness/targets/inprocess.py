@@ -104,4 +104,4 @@ def _addresses(app: Any) -> Mapping[str, SocketAddress]:
     found: Mapping[str, Any] = {ONLY: app.address} if isinstance(app, BaseServer) else app.addresses
     if not found:
         raise TargetError(f"{app!r} has started but listens nowhere: its addresses are empty")
-    return {endpoint: reachable(tuple(address)) for endpoint, address in found.items()}
+    return {endpoint: reachable(address) for endpoint, address in found.items()}

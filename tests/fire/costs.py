@@ -57,7 +57,7 @@ class _Gate:
     def pump(self) -> None:
         pass
 
-    def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
+    def passage(self, waiter: Any, queue: str) -> AbstractContextManager[None]:
         raise AssertionError("the gate is open")
 
 
@@ -107,7 +107,7 @@ class Client:
     """One client of a chat with a listener in each dialect; after each line it is logged in, or not, as it was before."""
 
     def __init__(self, dialect: str, logged_in: bool) -> None:
-        self._chat = Chat(time.time, new_gate=lambda delay_s: _Gate(), contacts=Limits().contacts)
+        self._chat = Chat(time.time, new_gate=lambda delay_s: _Gate(), max_contacts=Limits().contacts)
         audiences = {name: _Audience(spoken) for name, spoken in DIALECTS.items()}
         for name, audience in audiences.items():
             self._chat.handle(Session(_Subscriber(audience)), Login(f"{name}-listener"))

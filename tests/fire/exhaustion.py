@@ -82,7 +82,7 @@ def lowered_client_limit(files: int, newcomers: int) -> int:
             client = pool.connect(server.address())
             client.send_lines(f"LOGIN p{n}")
             clients.append(client)
-            # One after the other: of a crowd, those beyond `closing` would be closed without a notice.
+            # One after the other: of a crowd, those beyond `lingering` would be closed without a notice.
             pool.wait_for("it is served or refused", lambda client=client: bool(client.received))  # type: ignore[misc]
         refused = [client for client in clients if client.received == b"ERR server-full\n"]
         served = [client for client in clients if client.received == b"OK\n"]

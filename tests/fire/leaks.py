@@ -14,9 +14,10 @@ from geventchat.chat.chat import Session
 from geventchat.dialects.framing import LineFraming
 from geventchat.net.connection import Connection
 from geventchat.net.delivery import Subscriber
-from geventchat.net.flow import Gate, TokenBucket
+from geventchat.net.gate import Gate
 from geventchat.net.sniffing import Sniffer
 from geventchat.net.waiter import Waiter
+from geventchat.rate import TokenBucket
 from tests.fire.simulation import Simulation
 
 _PER_CLIENT = (Connection, Subscriber, Session, Waiter, LineFraming, TokenBucket, Gate, Sniffer, Timeout)
@@ -71,7 +72,7 @@ def leftovers(simulation: Simulation) -> list[str]:
         "addresses that will not be forgotten": len(
             set(admission._addresses.values()) - set(admission._departed.values())
         ),
-        "closing connections": admission.closing,
+        "lingering connections": admission.lingering,
         "audiences with a batch": len(delivery._changed),
         "spliced subscribers": len(delivery._spliced),
         "abandoned subscribers": len(delivery._abandoned),
@@ -86,5 +87,5 @@ def leftovers(simulation: Simulation) -> list[str]:
         counts[f"{name}: slow readers"] = audience.slow_readers
         counts[f"{name}: gates"] = len(audience._gates)
         counts[f"{name}: frames"] = len(audience._frames)
-        counts[f"{name}: bytes"] = audience.size + len(audience.outgoing)
+        counts[f"{name}: bytes"] = audience.batch_bytes + len(audience.outgoing)
     return [f"{count} {what}" for what, count in counts.items() if count]

@@ -63,7 +63,7 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
     """A whole conversation in one dialect, with a listener in each: no client is sent anything harmful."""
 
     def converse(data: bytes) -> None:
-        chat = Chat(lambda: float(_TIME_S), new_gate=lambda delay_s: _OpenGate(), contacts=3)
+        chat = Chat(lambda: float(_TIME_S), new_gate=lambda delay_s: _OpenGate(), max_contacts=3)
         audiences = {name: _CheckedAudience(each) for name, each in DIALECTS.items()}
         listeners = [Session(_CheckedSubscriber(audience)) for audience in audiences.values()]
         for n, listener in enumerate(listeners):
@@ -176,7 +176,7 @@ class _OpenGate:
 
     def pump(self) -> None: ...
 
-    def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
+    def passage(self, waiter: Any, queue: str) -> AbstractContextManager[None]:
         raise AssertionError("an open gate admits no client")
 
 

@@ -21,7 +21,7 @@ from geventchat.chat.rooms import Gate, GateFactory
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.net import delivery as delivery_module
-from geventchat.net.connection import Announcer
+from geventchat.net.announcer import Announcer
 from geventchat.net.delivery import Audience, Delivery, Subscriber
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter
 from geventchat.settings import Limits
@@ -81,10 +81,10 @@ class _Watcher:
 
 @dataclass(eq=False)
 class SimulatedSocket:
-    """Takes as many bytes as it has room for."""
+    """Takes as many bytes as it has free."""
 
     number: int
-    room: int = _UNLIMITED
+    free_bytes: int = _UNLIMITED
     error: BaseException | None = None
     taken: bytearray = field(default_factory=bytearray)
     sends: int = 0
@@ -100,10 +100,10 @@ class SimulatedSocket:
         self.sends += 1
         if self.error is not None:
             raise self.error
-        if not self.room:
+        if not self.free_bytes:
             raise BlockingIOError
-        data = b"".join(buffers)[: self.room]
-        self.room -= len(data)
+        data = b"".join(buffers)[: self.free_bytes]
+        self.free_bytes -= len(data)
         self.taken += data
         return len(data)
 
@@ -141,10 +141,10 @@ class _Hangups:
 class Client(Member):
     """One client, and its double in the model."""
 
-    def __init__(self, number: int, dialect: str, room: int, audience: Audience, world: World) -> None:
+    def __init__(self, number: int, dialect: str, free_bytes: int, audience: Audience, world: World) -> None:
         super().__init__(SPELLINGS[dialect])
         self.number = number
-        self.socket = SimulatedSocket(number, room)
+        self.socket = SimulatedSocket(number, free_bytes)
         self.subscriber = Subscriber(self.socket, audience, world.delivery, self._on_lost)
         self.session = Session(self.subscriber)
         self.waiter = Waiter(world.time.hub, world.time.clock, world.hangups, self.socket.fileno())  # type: ignore[arg-type]
@@ -185,7 +185,7 @@ class _ObservedChat(Chat):
     """A chat that tells the model when a departure has been announced."""
 
     def __init__(self, world: World, time: Callable[[], float], new_gate: GateFactory, contacts: int) -> None:
-        super().__init__(time, new_gate=new_gate, contacts=contacts)
+        super().__init__(time, new_gate=new_gate, max_contacts=contacts)
         self._world = world
 
     def announce_departures(self) -> Gate | None:
@@ -218,13 +218,13 @@ class World:
 
     # --- What clients do. Each returns True when the chat has done it at once. --------------------------------------
 
-    def connect(self, dialect: str = "line", room: int = _UNLIMITED) -> Client:
-        client = Client(len(self.clients), dialect, room, self.audiences[dialect], self)
+    def connect(self, dialect: str = "line", free_bytes: int = _UNLIMITED) -> Client:
+        client = Client(len(self.clients), dialect, free_bytes, self.audiences[dialect], self)
         self.clients.append(client)
         return client
 
-    def member(self, dialect: str = "line", room: int = _UNLIMITED) -> Client:
-        client = self.connect(dialect, room)
+    def member(self, dialect: str = "line", free_bytes: int = _UNLIMITED) -> Client:
+        client = self.connect(dialect, free_bytes)
         assert self.login(client)
         return client
 
@@ -276,11 +276,11 @@ class World:
             self.announce_in_model()
             self.announcer.wake()
 
-    def make_room(self, client: Client, room: int) -> None:
+    def free_space(self, client: Client, free_bytes: int) -> None:
         """The socket takes more bytes now."""
-        client.socket.room += room
+        client.socket.free_bytes += free_bytes
         writer = self.writers.get(client.socket.fileno())
-        if writer is not None and client.socket.room:
+        if writer is not None and client.socket.free_bytes:
             self.time.hub.loop.run_callback(writer.fire)
             self.flush()
 
@@ -323,7 +323,7 @@ class World:
         client.waiter.start(0, 0)
         try:
             while isinstance(result, Busy):
-                with result.gate.admission(client.waiter, f"address {client.number % 3}"):
+                with result.gate.passage(client.waiter, f"address {client.number % 3}"):
                     result = self.chat.handle(client.session, command)
                     if not isinstance(result, Busy):
                         self._apply(client, command, result, requests)
@@ -364,10 +364,10 @@ class World:
             [(dict(client.session.contacts or {}), client.session.name) for client in self.clients],
             list(self.chat.lobby._departures),
             [
-                (list(s._splices), s.answered, s.frame_bytes, s.backlog_bytes, s._start, s._stop)
+                (list(s._splices), s.answered_bytes, s.private_bytes, s.backlog_bytes, s._start, s._stop)
                 for s in (client.subscriber for client in self.clients)
             ],
-            [(a.size, len(a.in_sync), len(a.backlogged)) for a in self.audiences.values()],
+            [(a.batch_bytes, len(a.in_sync), len(a.backlogged)) for a in self.audiences.values()],
         )
 
     def check(self) -> None:
@@ -381,38 +381,38 @@ class World:
                 client.check_queue(delivery.limits.queue_bytes)
         subscribers = [client.subscriber for client in self.clients]
         for audience in self.audiences.values():
-            assert audience.size == sum(map(len, audience._frames))
-            assert (audience in delivery._changed) == (audience.size > 0)
+            assert audience.batch_bytes == sum(map(len, audience._frames))
+            assert (audience in delivery._changed) == (audience.batch_bytes > 0)
             assert len(audience.outgoing) == 0
             assert audience.members == sum(s.subscribed for s in subscribers if s.audience is audience)
             assert audience.slow_readers == sum(s.reads_slowly for s in subscribers if s.audience is audience)
-            if audience.size and not delivery._due:
+            if audience.batch_bytes and not delivery._due:
                 # Only people who come and go in a large room can wait, and something sees to it that they do not for ever.
                 assert not audience.urgent
-                assert audience.size < delivery.outgoing_bytes
+                assert audience.batch_bytes < delivery.outgoing_bytes
                 assert delivery._flush_timer is not None
         if not delivery._due:
             assert not delivery._spliced
         assert all(s.can_wait or s.closed for audience in self.audiences.values() for s in audience.waiting)
-        assert all(audience.size for audience in self.audiences.values() if audience.waiting)
+        assert all(audience.batch_bytes for audience in self.audiences.values() if audience.waiting)
         assert set(delivery._behind) == {s for s in subscribers if s._lag is not None}
         assert not delivery._abandoned
 
     def _check_received(self, client: Client) -> None:
         taken = bytes(client.socket.taken)
-        batch_ended = not self.delivery._due and not client.subscriber.audience.size
+        batch_ended = not self.delivery._due and not client.subscriber.audience.batch_bytes
         assert client.expected.startswith(taken), (
             f"p{client.number} received {taken[-80:]!r}, expected {bytes(client.expected[: len(taken)])[-80:]!r}"
         )
         if client.lost is not None:
-            assert client.subscriber.idle
-        elif batch_ended and client.subscriber.idle:
+            assert client.subscriber.all_sent
+        elif batch_ended and client.subscriber.all_sent:
             assert taken == client.expected, f"nothing is pending, and p{client.number} misses something"
 
     def check_end(self) -> None:
         """Let everyone read and everything happen that waits for it; then everyone leaves, and nothing is left."""
         for client in self.clients:
-            self.make_room(client, _UNLIMITED)
+            self.free_space(client, _UNLIMITED)
         for _ in range(100):
             self.check()
             self.advance(10)
@@ -421,7 +421,7 @@ class World:
         assert not any(client.waiting for client in self.clients), "a client waits for ever"
         self.check()
         for client in self.clients:
-            assert client.subscriber.idle
+            assert client.subscriber.all_sent
             assert client.lost is not None or client.socket.taken == client.expected
         for client in self.clients:
             self.leave(client)
@@ -471,7 +471,7 @@ def _check_state(s: Subscriber, delivery: Delivery) -> None:
     assert s.backlog_bytes == sum(map(len, backlog))
     assert all(backlog), "an empty piece"
     assert s.closed or s._queued - s._sent == s.backlog_bytes
-    assert s.answer_bytes == 0 or not s.idle or s.closed
+    assert s.unsent_answer_bytes == 0 or not s.all_sent or s.closed
     assert s._lag is None or (subscribed and s.backlog_bytes > delivery.behind_bytes)
     if s.closed:
         assert not backlog

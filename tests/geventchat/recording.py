@@ -22,7 +22,7 @@ class SwitchedGate:
     def pump(self) -> None:
         self.pumped += 1
 
-    def admission(self, waiter: Any, address: str) -> AbstractContextManager[None]:
+    def passage(self, waiter: Any, queue: str) -> AbstractContextManager[None]:
         raise AssertionError("the chat never waits")
 
 

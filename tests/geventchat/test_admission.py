@@ -1,4 +1,4 @@
-"""Admission: slots in total and per address, connection rates, closing connections, descriptors."""
+"""Admission: slots in total and per address, connection rates, connections that linger, descriptors."""
 
 from __future__ import annotations
 
@@ -142,17 +142,17 @@ def test_an_address_that_comes_back_before_it_is_forgotten_keeps_its_rates():
     assert admitted.enter("192.0.2.1") is NoticeReason.ADDRESS_FULL
 
 
-def test_the_number_of_closing_connections_is_bounded():
-    admitted = admission(closing=1)
-    assert admitted.start_closing()
-    assert not admitted.start_closing()
-    admitted.end_closing()
-    assert admitted.start_closing()
+def test_the_number_of_lingering_connections_is_bounded():
+    admitted = admission(lingering=1)
+    assert admitted.reserve_linger()
+    assert not admitted.reserve_linger()
+    admitted.free_linger()
+    assert admitted.reserve_linger()
 
 
 def test_fewer_clients_are_allowed_where_descriptors_are_few(monkeypatch: pytest.MonkeyPatch):
-    limits = Limits(clients=1_000, closing=100)
-    for soft, clients, closing in (
+    limits = Limits(clients=1_000, lingering=100)
+    for soft, clients, lingering in (
         (resource.RLIM_INFINITY, 1_000, 100),
         (1_164, 1_000, 100),
         (1_163, 1_027, 72),
@@ -162,4 +162,4 @@ def test_fewer_clients_are_allowed_where_descriptors_are_few(monkeypatch: pytest
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
         fitted = fit_to_descriptors(limits)
         assert fitted.clients == min(1_000, clients)
-        assert fitted.closing == closing
+        assert fitted.lingering == lingering

@@ -47,7 +47,7 @@ class Scene:
         self.chat = Chat(
             lambda: NOW_S,
             new_gate=lambda delay_s: self.gate,
-            contacts=contacts,
+            max_contacts=contacts,
             observer=self.observed.append,
         )
         self.audience = RecordingAudience()

@@ -655,7 +655,7 @@ def test_a_client_that_reads_no_answers_is_not_read_until_it_does():
             sent += 1
             simulation.run_until_idle()
         connection = next(iter(simulation.server._connections.values()))
-        assert 10_000 < connection._subscriber.answer_bytes < 10_000 + 16_384 + 1_000
+        assert 10_000 < connection._subscriber.unsent_answer_bytes < 10_000 + 16_384 + 1_000
         client.resume_reading()
         simulation.run_until_idle()
         assert client.received == b"OK\n" + b"".join(b"PONG %06d\n" % n for n in range(sent))
@@ -750,7 +750,7 @@ def test_a_client_that_goes_on_sending_while_it_is_disconnected_is_read_no_furth
         assert simulation.server.clients == (0 if way == "quit" else 1)
 
 
-@pytest.mark.parametrize("when", ["before it is told", "while it lingers"])
+@pytest.mark.parametrize("when", ["before it gets the reason", "while it lingers"])
 def test_a_refused_client_that_breaks_off_is_not_logged_as_disconnected(when: str):
     limits = {"clients_per_address": 1, "burst_bytes": 1_000, "linger_s": 1}
     with simulate(config(**limits)) as simulation:
@@ -765,6 +765,20 @@ def test_a_refused_client_that_breaks_off_is_not_logged_as_disconnected(when: st
         assert simulation.server.clients == 1
         assert simulation.logged["refused"] == 1
         assert simulation.logged["disconnected"] == 0
+
+
+def test_a_client_that_breaks_off_while_it_lingers_is_logged_with_the_first_reason():
+    with simulate(config(burst_bytes=1_000, linger_s=1)) as simulation:
+        (client,) = log_in(simulation, "alice")
+        client.stop_reading()
+        client.send_lines("QUIT")
+        simulation.run_until_idle()
+        client._push(memoryview(b"x" * 5_000))
+        simulation.run_until_idle()
+        client.close()
+        simulation.run_until_idle()
+        assert simulation.server.clients == 0
+        assert simulation.logged["quit"] == simulation.logged["disconnected"] == 1
 
 
 # --- What is held, and what is handled at a time ---------------------------------------------------------------------

@@ -41,8 +41,8 @@ from tests.geventchat.delivery_world import (
 ROOMY = replace(LIMITS, queue_bytes=100_000, outgoing_bytes=100_000, floor_bytes_per_s=0)
 
 
-def members(world: World, count: int, dialect: str = "line", room: int = 10**9) -> list[Client]:
-    joined = [world.member(dialect, room) for _ in range(count)]
+def members(world: World, count: int, dialect: str = "line", free_bytes: int = 10**9) -> list[Client]:
+    joined = [world.member(dialect, free_bytes) for _ in range(count)]
     world.flush()
     return joined
 
@@ -139,7 +139,7 @@ def test_a_batch_is_sent_by_a_real_loop_too():
     socket = SimulatedSocket(0)
     audience = Audience(DIALECTS["line"], LineFraming, delivery)
     subscriber = Subscriber(socket, audience, delivery, lambda reason, error: None)
-    Chat(lambda: 0.0, new_gate=delivery.new_gate, contacts=1).handle(Session(subscriber), Login("alice"))
+    Chat(lambda: 0.0, new_gate=delivery.new_gate, max_contacts=1).handle(Session(subscriber), Login("alice"))
     assert not socket.taken
     gevent.idle()
     assert bytes(socket.taken) == b"OK\n"
@@ -151,7 +151,7 @@ def test_a_batch_is_sent_by_a_real_loop_too():
 def test_a_client_is_dropped_at_the_queue_limit_without_affecting_others():
     def body(world: World) -> None:
         talker, other = members(world, 2)
-        slow = world.member(room=3)
+        slow = world.member(free_bytes=3)
         world.flush()
         number = 0
         while slow.lost is None:
@@ -170,18 +170,18 @@ def test_a_client_is_dropped_at_the_queue_limit_without_affecting_others():
     in_world(body, replace(LIMITS, floor_bytes_per_s=0))
 
 
-@pytest.mark.parametrize("room", [0, 5])
-def test_the_queue_limit_holds_when_nothing_is_queued(room: int):
+@pytest.mark.parametrize("free_bytes", [0, 5])
+def test_the_queue_limit_holds_when_nothing_is_queued(free_bytes: int):
     def body(world: World) -> None:
         talker, slow = members(world, 2)
-        slow.socket.room = room
-        world.say(talker, "x" * (LIMITS.queue_bytes + room - len("MSG p0 \n")))
+        slow.socket.free_bytes = free_bytes
+        world.say(talker, "x" * (LIMITS.queue_bytes + free_bytes - len("MSG p0 \n")))
         world.flush()
         assert slow.lost is None
         assert slow.subscriber.backlog_bytes == LIMITS.queue_bytes
-        world.make_room(slow, 10**9)
-        slow.socket.room = room
-        world.say(talker, "x" * (LIMITS.queue_bytes + room - len("MSG p0 \n") + 1))
+        world.free_space(slow, 10**9)
+        slow.socket.free_bytes = free_bytes
+        world.say(talker, "x" * (LIMITS.queue_bytes + free_bytes - len("MSG p0 \n") + 1))
         world.flush()
         assert slow.lost is CloseReason.SLOW
         world.check_end()
@@ -192,7 +192,7 @@ def test_the_queue_limit_holds_when_nothing_is_queued(room: int):
 def test_an_answer_larger_than_the_queue_is_sent_and_leaves_the_queue_to_others():
     def body(world: World) -> None:
         requester, talker, *_ = members(world, 200)
-        requester.socket.room = 10
+        requester.socket.free_bytes = 10
         world.who(requester)
         world.flush()
         roster = len("".join(f"USER p{number}\n" for number in range(200)))
@@ -212,15 +212,15 @@ def test_an_answer_larger_than_the_queue_is_sent_and_leaves_the_queue_to_others(
 def test_an_answer_larger_than_the_queue_arrives_whole():
     def body(world: World) -> None:
         requester, *_ = members(world, 200)
-        requester.socket.room = 10
+        requester.socket.free_bytes = 10
         world.who(requester)
         world.flush()
-        while not requester.subscriber.idle:
+        while not requester.subscriber.all_sent:
             assert requester.lost is None
-            world.make_room(requester, 100)
+            world.free_space(requester, 100)
             world.check()
         assert requester.socket.taken == requester.expected
-        assert requester.subscriber.answer_bytes == 0
+        assert requester.subscriber.unsent_answer_bytes == 0
 
     in_world(body)
 
@@ -228,12 +228,12 @@ def test_an_answer_larger_than_the_queue_arrives_whole():
 def test_what_waits_is_never_more_than_the_queue_and_the_answers():
     def body(world: World) -> None:
         requester, talker, *_ = members(world, 200)
-        requester.socket.room = 10
+        requester.socket.free_bytes = 10
         world.who(requester)
         world.flush()
-        answer = requester.subscriber.answer_bytes
+        answer = requester.subscriber.unsent_answer_bytes
         # Nearly all of the answer has been sent; until all of it has, it leaves its place to what others say.
-        world.make_room(requester, answer - 100)
+        world.free_space(requester, answer - 100)
         most = 0
         while requester.lost is None:
             most = max(most, requester.subscriber.backlog_bytes)
@@ -248,7 +248,7 @@ def test_what_waits_is_never_more_than_the_queue_and_the_answers():
 def test_thousands_of_tiny_answers_become_one_buffer():
     def body(world: World) -> None:
         (client,) = members(world, 1)
-        client.socket.room = 0
+        client.socket.free_bytes = 0
         for _ in range(5_000):
             world.ping(client, "x")
         assert len(client.subscriber._splices) == 1
@@ -283,7 +283,7 @@ def test_stalled_readers_share_one_batch():
     def body(world: World) -> None:
         talker, *stalled = members(world, 101)
         for client in stalled:
-            client.socket.room = 7
+            client.socket.free_bytes = 7
         for number in range(50):
             world.say(talker, f"{number:02d}" + "x" * 96)
         world.flush()
@@ -298,7 +298,7 @@ def test_a_stalled_speaker_shares_all_but_its_own_messages():
     def body(world: World) -> None:
         talker, other, *stalled = members(world, 5)
         for client in (talker, *stalled):
-            client.socket.room = 0
+            client.socket.free_bytes = 0
         for number in range(10):
             world.say(other, f"{number}" + "x" * 100)
         world.say(talker, "mine")
@@ -317,7 +317,7 @@ def test_a_stalled_speaker_shares_all_but_its_own_messages():
 def test_slices_of_less_than_half_a_batch_are_copied():
     def body(world: World) -> None:
         talker, other = members(world, 2)
-        talker.socket.room = 0
+        talker.socket.free_bytes = 0
         for _ in range(20):
             world.say(other, "x" * 300)
             world.say(talker, "y" * 300)
@@ -332,12 +332,12 @@ def test_slices_of_less_than_half_a_batch_are_copied():
 def test_the_rest_of_a_batch_is_copied_once_more_than_half_of_it_is_sent():
     def body(world: World) -> None:
         talker, slow = members(world, 2)
-        slow.socket.room = 0
+        slow.socket.free_bytes = 0
         world.say(talker, "x" * 1_000)
         world.flush()
         (whole,) = backlog(slow)
-        for room, copied in ((400, False), (200, True)):
-            world.make_room(slow, room)
+        for free_bytes, copied in ((400, False), (200, True)):
+            world.free_space(slow, free_bytes)
             (rest,) = backlog(slow)
             assert isinstance(rest, bytes) == copied
             assert kept_by([slow]) <= 2 * slow.subscriber.backlog_bytes
@@ -351,7 +351,7 @@ def test_the_rest_of_a_batch_is_copied_once_more_than_half_of_it_is_sent():
 def test_tiny_pieces_do_not_cost_more_than_they_contain(turns: int):
     def body(world: World) -> None:
         talker, other = members(world, 2)
-        talker.socket.room = 0
+        talker.socket.free_bytes = 0
         for number in range(1_000):
             world.say(other, "x")
             world.ping(talker, "y")
@@ -362,10 +362,28 @@ def test_tiny_pieces_do_not_cost_more_than_they_contain(turns: int):
         pieces = backlog(talker)
         kept = sum(sys.getsizeof(piece) + 8 for piece in pieces)
         assert kept < 2 * talker.subscriber.backlog_bytes
-        world.make_room(talker, 10**9)
+        world.free_space(talker, 10**9)
         world.check_end()
 
     in_world(body, replace(ROOMY, outgoing_bytes=10**6))
+
+
+def test_tiny_batches_that_wait_for_one_client_do_not_cost_more_than_three_times_their_bytes():
+    def body(world: World) -> None:
+        talker, stalled = members(world, 2, "slash")
+        stalled.socket.free_bytes = 0
+        for size in (1, 25, 40):
+            before = sum(sys.getsizeof(piece) + 8 for piece in backlog(stalled))
+            bytes_before = stalled.subscriber.backlog_bytes
+            for _ in range(500):
+                world.say(talker, "z" * size)
+                world.flush()
+            kept = sum(sys.getsizeof(piece) + 8 for piece in backlog(stalled)) - before
+            assert kept < 3 * (stalled.subscriber.backlog_bytes - bytes_before)
+        world.free_space(stalled, 10**9)
+        world.check_end()
+
+    in_world(body, ROOMY)
 
 
 # --- Failures --------------------------------------------------------------------------------------------------------
@@ -383,12 +401,12 @@ def chat_goes_on(world: World, clients: list[Client]) -> None:
 
 @pytest.mark.parametrize("error", [MemoryError("planted"), ZeroDivisionError("planted"), OSError("planted")])
 @pytest.mark.parametrize("spliced", [False, True], ids=["in sync", "spliced"])
-@pytest.mark.parametrize("room", [10**9, 0], ids=["sending", "backlogged"])
-def test_a_send_that_fails_ends_only_that_client(error: Exception, spliced: bool, room: int):
+@pytest.mark.parametrize("free_bytes", [10**9, 0], ids=["sending", "backlogged"])
+def test_a_send_that_fails_ends_only_that_client(error: Exception, spliced: bool, free_bytes: int):
     def body(world: World) -> None:
         talker, failing, *others = members(world, 6)
-        failing.socket.room = room
-        if not room:
+        failing.socket.free_bytes = free_bytes
+        if not free_bytes:
             world.say(talker, "first")
             world.flush()
         failing.socket.error = error
@@ -396,9 +414,9 @@ def test_a_send_that_fails_ends_only_that_client(error: Exception, spliced: bool
             world.ping(failing)
         world.say(talker, "second")
         world.flush()
-        if not room:
-            failing.socket.room = 1
-            world.make_room(failing, 1)
+        if not free_bytes:
+            failing.socket.free_bytes = 1
+            world.free_space(failing, 1)
         if isinstance(error, OSError):
             assert (failing.lost, failing.lost_error) == (CloseReason.RESET, "")
         else:
@@ -415,7 +433,7 @@ def test_a_lack_of_memory_for_one_clients_backlog_ends_only_that_client(monkeypa
 
     def body(world: World) -> None:
         talker, failing, *others = members(world, 6)
-        failing.socket.room = others[0].socket.room = 100
+        failing.socket.free_bytes = others[0].socket.free_bytes = 100
         fail_for = len("MSG p0 " + "x" * 500 + "\n") - 100
         left = iter([MemoryError("planted")])
 
@@ -429,7 +447,7 @@ def test_a_lack_of_memory_for_one_clients_backlog_ends_only_that_client(monkeypa
         world.flush()
         assert failing.lost is CloseReason.FAULT
         assert others[0].lost is None
-        world.make_room(others[0], 10**9)
+        world.free_space(others[0], 10**9)
         chat_goes_on(world, [talker, *others])
 
     in_world(body, ROOMY)
@@ -513,13 +531,13 @@ def say_for(world: World, talker: Client, seconds: float) -> int:
 def test_speakers_are_slowed_down_to_a_slow_readers_rate_and_it_is_not_dropped():
     def body(world: World) -> None:
         talker, slow, other = members(world, 3)
-        slow.socket.room = 0
+        slow.socket.free_bytes = 0
         fall_behind(world, talker, slow)
         began, said, read = world.time.now_s, 0, 0
         while world.time.now_s - began < 30:
             said += say_for(world, talker, 0.1)
             # A little faster than the floor rate; exactly as fast could be measured as slower.
-            world.make_room(slow, 120)
+            world.free_space(slow, 120)
             read += 120
             world.check()
         assert slow.lost is None
@@ -534,7 +552,7 @@ def test_speakers_are_slowed_down_to_a_slow_readers_rate_and_it_is_not_dropped()
 def test_a_slow_reader_that_has_left_does_not_slow_speakers():
     def body(world: World) -> None:
         talker, slow = members(world, 2)
-        slow.socket.room = 0
+        slow.socket.free_bytes = 0
         fall_behind(world, talker, slow)
         for _ in range(10):
             world.say(talker, LINE)
@@ -547,7 +565,7 @@ def test_a_slow_reader_that_has_left_does_not_slow_speakers():
         for _ in range(100):
             assert world.say(talker, LINE)
             world.flush()
-        world.make_room(slow, 10**9)
+        world.free_space(slow, 10**9)
         assert slow.socket.taken == slow.expected
         world.check_end()
 
@@ -557,7 +575,7 @@ def test_a_slow_reader_that_has_left_does_not_slow_speakers():
 def test_a_reader_that_stands_still_slows_speakers_only_until_that_is_seen():
     def body(world: World) -> None:
         talker, stalled = members(world, 2)
-        stalled.socket.room = 0
+        stalled.socket.free_bytes = 0
         fall_behind(world, talker, stalled)
         said = say_for(world, talker, _PROBE_S - 0.1)
         assert said <= SLOW.floor_bytes_per_s * (_PROBE_S + _FLOOR_BURST_S) + LINE_BYTES
@@ -575,7 +593,7 @@ def test_a_reader_that_stands_still_slows_speakers_only_until_that_is_seen():
 def test_a_stalled_reader_that_reads_again_is_waited_for_again():
     def body(world: World) -> None:
         talker, slow = members(world, 2)
-        slow.socket.room = 0
+        slow.socket.free_bytes = 0
         fall_behind(world, talker, slow)
         world.advance(2 * _PROBE_S)
         assert not slow.subscriber.reads_slowly
@@ -584,7 +602,7 @@ def test_a_stalled_reader_that_reads_again_is_waited_for_again():
             world.say(talker, LINE)
             world.flush()
         for _ in range(int(2 * _PROBE_S)):
-            world.make_room(slow, int(SLOW.floor_bytes_per_s))
+            world.free_space(slow, int(SLOW.floor_bytes_per_s))
             world.advance(1)
         assert slow.subscriber.reads_slowly
         world.say(talker, LINE)
@@ -600,7 +618,7 @@ def test_a_stalled_reader_that_reads_again_is_waited_for_again():
 def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
     def body(world: World) -> None:
         talker, sender, slow = members(world, 3)
-        slow.socket.room = 0
+        slow.socket.free_bytes = 0
         fall_behind(world, talker, slow)
         began, sent = world.time.now_s, 0
         while world.time.now_s - began < _PROBE_S - 0.1:
@@ -616,24 +634,48 @@ def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
     in_world(body, replace(SLOW, stranger_bytes_per_s=0))
 
 
+def test_the_room_and_direct_messages_together_get_the_floor_rate():
+    def body(world: World) -> None:
+        talker, sender, slow = members(world, 3)
+        slow.socket.free_bytes = 0
+        fall_behind(world, talker, slow)
+        began, before = world.time.now_s, len(slow.expected)
+        while world.time.now_s - began < 60:
+            # The direct message first: the room's gate does not look at it.
+            world.send_direct(sender, slow, "d" * 900)
+            world.say(talker, "r" * 600)
+            world.flush()
+            world.advance(0.1)
+            world.free_space(slow, 120)
+            world.check()
+            assert slow.lost is None
+        said = len(slow.expected) - before
+        assert abs(said - 60 * 1_200) < 3 * SLOW.floor_bytes_per_s
+        world.check_end()
+
+    in_world(body, replace(SLOW, stranger_bytes_per_s=0))
+
+
 def test_direct_messages_to_many_readers_that_are_behind_do_not_silence_the_room():
     def body(world: World) -> None:
         talker, *others = members(world, 41)
         senders, slow = others[:20], others[20:]
         for reader in slow:
-            reader.socket.room = 0
+            reader.socket.free_bytes = 0
         fall_behind(world, talker, slow[0])
         assert talker.subscriber.audience.slow_readers == len(slow)
         world.advance(_PROBE_S / 2)
         for sender, reader in zip(senders, slow, strict=True):
-            assert world.send_direct(sender, reader, LINE)
+            assert world.send_direct(sender, reader, "d" * 900)
         world.flush()
         world.say(talker, "can you hear me?")
-        world.advance(1)
+        # One batch and one charge, not twenty messages.
+        world.advance((1_000 + 1_000) / SLOW.floor_bytes_per_s)
         world.flush()
+        assert all(reader.subscriber.reads_slowly for reader in slow)
         assert talker.waiting is None, "the room has fallen silent"
 
-    in_world(body, replace(SLOW, stranger_bytes_per_s=0))
+    in_world(body, replace(SLOW, stranger_bytes_per_s=0, outgoing_bytes=1_000))
 
 
 def test_strangers_share_one_rate_and_contacts_are_not_held_back_by_it():
@@ -730,7 +772,7 @@ def test_messages_do_not_wait_for_arrivals_and_departures():
         world.hang_up(leaver)
         world.flush()
         assert other.socket.taken == announced
-        assert world.audiences["line"].size > 0
+        assert world.audiences["line"].batch_bytes > 0
         world.say(talker, "now")
         world.flush()
         assert other.socket.taken == announced + b"INFO p2 disconnected\nMSG p0 now\n"
@@ -746,10 +788,10 @@ def test_messages_in_a_dialect_that_echoes_do_not_wait_either():
         world.flush()
         world.hang_up(leaver)
         world.flush()
-        assert world.audiences["json"].size > 0
+        assert world.audiences["json"].batch_bytes > 0
         world.say(talker, "now")
         world.flush()
-        assert world.audiences["json"].size == 0
+        assert world.audiences["json"].batch_bytes == 0
         assert other.socket.taken == other.expected
         assert talker.socket.taken == talker.expected
         world.check_end()
@@ -788,7 +830,7 @@ def test_a_client_that_leaves_gets_everything_at_once():
         world.quit(leaver)
         world.flush()
         assert leaver.socket.taken == b"OK\nINFO p3 disconnected\nGoodbye!\n"
-        assert leaver.subscriber.idle
+        assert leaver.subscriber.all_sent
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
@@ -818,7 +860,7 @@ def test_a_second_private_answer_does_not_wait_either():
             world.ping(requester, token)
             world.flush()
             assert requester.socket.taken.endswith(f"PONG {token}\n".encode())
-        assert world.audiences["line"].size > 0
+        assert world.audiences["line"].batch_bytes > 0
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
@@ -838,7 +880,7 @@ def test_a_client_that_was_answered_and_leaves_gets_everything_at_once():
             leave(client)
             world.flush()
             assert client.socket.taken == client.expected
-            assert client.subscriber.idle
+            assert client.subscriber.all_sent
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
@@ -897,3 +939,22 @@ def test_an_answer_costs_the_same_however_many_others_wait_for_the_end_of_the_ba
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
+
+
+def test_an_open_batch_does_not_use_up_the_floor_rate_and_wait():
+    def body(world: World) -> None:
+        talker, slow, *leavers = members(world, 60)
+        slow.socket.free_bytes = 0
+        fall_behind(world, talker, slow)
+        world.advance(1)
+        world.hang_up(leavers.pop())
+        world.flush()
+        world.advance(0.2)
+        for leaver in leavers[:14]:
+            world.hang_up(leaver)
+            world.flush()
+        # What is left of the burst is too little for one more, however long everyone waits.
+        assert world.audiences["line"].batch_bytes < SLOW.floor_bytes_per_s * _FLOOR_BURST_S
+        world.check_end()
+
+    in_world(body, SLOW, large_room=2)

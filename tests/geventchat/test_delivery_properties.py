@@ -39,13 +39,20 @@ STEPS = st.one_of(
     st.tuples(st.just("flush")),
     st.tuples(st.just("flush")),
     st.tuples(st.just("advance"), st.sampled_from([0.05, 0.5, 2.0, 10.0])),
-    st.tuples(st.just("make_room"), CLIENT, st.sampled_from([1, 13, 100, 500, 10**6])),
+    st.tuples(st.just("free_space"), CLIENT, st.sampled_from([1, 13, 100, 500, 10**6])),
     st.tuples(st.just("fail"), CLIENT, st.sampled_from([BrokenPipeError, MemoryError, ZeroDivisionError])),
 )
 HISTORIES = st.tuples(
     st.lists(CONNECT, max_size=5),
     st.one_of(st.lists(STEPS, max_size=80), st.lists(STEPS, min_size=30, max_size=80)),
 ).map(lambda parts: parts[0] + parts[1])
+# A client that cannot be sent what a batch holds that stays open.
+FAILS_IN_AN_OPEN_BATCH = [*[("connect", "json", 0, "login")] * 3, ("fail", 3, MemoryError)]
+# Departures that had to wait fill a batch that is open.
+FILLS_AN_OPEN_BATCH = [
+    *[("connect", "json", 0, "login")] * 6,
+    *[("quit", 0), ("flush",), ("connect", "json", 0, "login"), ("quit", 1), ("quit", 2)],
+]
 # A client that logs in while an answer from before its login is still waiting.
 ANSWERED_BEFORE_LOGIN = [("connect", "line", 0, "login_invalid"), ("flush",)]
 LOSS = {
@@ -62,10 +69,10 @@ def play(world: World, history: list[tuple]) -> None:
         match action:
             case "connect":
                 if len(world.clients) < MOST_CLIENTS:
-                    dialect, room, first = details
-                    getattr(world, first)(world.connect(dialect, room))
-            case "make_room":
-                world.make_room(clients[0], details[1])
+                    dialect, free_bytes, first = details
+                    getattr(world, first)(world.connect(dialect, free_bytes))
+            case "free_space":
+                world.free_space(clients[0], details[1])
             case "fail":
                 clients[0].socket.error = clients[0].socket.error or details[1]()
             case "hang_up":
@@ -85,6 +92,8 @@ def play(world: World, history: list[tuple]) -> None:
 
 @settings(max_examples=400)
 @given(history=HISTORIES, large_room=st.sampled_from([500, 3]))
+@example(history=FAILS_IN_AN_OPEN_BATCH, large_room=1)
+@example(history=FILLS_AN_OPEN_BATCH, large_room=1)
 @example(
     history=[*ANSWERED_BEFORE_LOGIN, ("login", 1), ("flush",), ("say", 0, "a"), ("flush",)], large_room=500
 )

@@ -9,7 +9,8 @@ from typing import Any
 import gevent
 import pytest
 
-from geventchat.net.flow import Gate, Rate, TokenBucket
+from geventchat.net.gate import Gate
+from geventchat.rate import Rate, TokenBucket
 from tests.geventchat.virtual_time import VirtualTime, virtual_time
 
 
@@ -27,7 +28,7 @@ class Scene:
         self.asked += 1
         return self.delay_s
 
-    def until_admitted(self, watcher: Any) -> None:
+    def until_passed(self, watcher: Any) -> None:
         """Wait as a connection would."""
         self.time.hub.wait(watcher)
 
@@ -35,7 +36,7 @@ class Scene:
         """Somebody waits at the gate."""
 
         def body() -> None:
-            with self.gate.admission(self, address):
+            with self.gate.passage(self, address):
                 assert self.gate.is_open() == (self.delay_s <= 0)
                 self.passed.append(name)
 
@@ -50,7 +51,7 @@ class Scene:
         self.time.run_until_idle()
 
     def is_empty(self) -> bool:
-        return not self.gate._waiting and self.gate._admitting is None and not self.gate._passing
+        return not self.gate._waiting and self.gate._admitted is None and not self.gate._passing
 
 
 class ClosingList(list):
@@ -181,7 +182,7 @@ def test_a_waiter_that_dies_passes_its_admission_on(scene: Scene, admitted: bool
     scene.delay_s = 0.0
     if admitted:
         scene.gate.pump()
-        assert scene.gate._admitting is not None
+        assert scene.gate._admitted is not None
     dying.kill(block=False)
     scene.time.run_until_idle()
     assert dying.ready()
@@ -199,7 +200,7 @@ def test_the_last_of_an_address_that_dies_leaves_nothing(scene: Scene):
 
 def test_an_error_inside_passes_the_admission_on(scene: Scene):
     def fail() -> None:
-        with pytest.raises(ZeroDivisionError), scene.gate.admission(scene, "a"):
+        with pytest.raises(ZeroDivisionError), scene.gate.passage(scene, "a"):
             raise ZeroDivisionError
 
     failing = gevent.spawn(fail)
@@ -214,7 +215,7 @@ def test_an_error_inside_passes_the_admission_on(scene: Scene):
 def test_a_waiter_that_is_refused_inside_waits_again_at_the_end_of_its_address(scene: Scene):
     def twice() -> None:
         for attempt in (1, 2):
-            with scene.gate.admission(scene, "a"):
+            with scene.gate.passage(scene, "a"):
                 scene.passed.append(f"a{attempt}")
 
     gevent.spawn(twice)
@@ -260,7 +261,7 @@ def test_a_token_bucket_and_a_gate_together_keep_the_rate():
 
             def speak() -> None:
                 while True:
-                    with scene.gate.admission(scene, "a"):
+                    with scene.gate.passage(scene, "a"):
                         bucket.charge(1, time.clock.monotonic())
                         times.append(time.now_s)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
+
+from geventchat.dialects import DIALECTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "geventchat"
@@ -47,27 +50,46 @@ def geventchat_modules(*parts: str) -> list[str]:
     return [f"geventchat.{part}" for part in parts]
 
 
+def strays(paths: list[Path], *allowed: str) -> list[str]:
+    """The imports of other parts of geventchat than these."""
+    prefixes = geventchat_modules(*allowed)
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in paths
+        for name in sorted(imported(path))
+        if name.split(".")[0] == "geventchat"
+        and not any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+    ]
+
+
 def test_chat_imports_no_other_part_of_the_server_and_cannot_wait():
-    outside = geventchat_modules("dialects", "net", "services", "client", "server", "cli", "settings", "log")
-    assert not offenders(inside("chat"), *SOCKETS, *outside)
+    assert not offenders(inside("chat"), *SOCKETS)
+    assert not strays(inside("chat"), "chat", "exhaustive")
 
 
 def test_dialects_import_chat_alone_and_cannot_wait():
-    outside = geventchat_modules("net", "services", "client", "server", "cli", "settings", "log")
-    assert not offenders(inside("dialects"), *SOCKETS, *outside)
+    assert not offenders(inside("dialects"), *SOCKETS)
+    assert not strays(inside("dialects"), "dialects", "chat", "exhaustive")
 
 
 def test_a_dialect_imports_no_other_dialect():
-    names = ("line", "json", "slash")
-    for name in names:
-        others = geventchat_modules(*(f"dialects.{other}" for other in names if other != name))
-        assert not offenders(inside(f"dialects/{name}.py"), *others)
+    modules = {name: inspect.getmodule(type(dialect)).__name__ for name, dialect in DIALECTS.items()}
+    for name, module in modules.items():
+        others = [other for other in modules.values() if other != module]
+        path = ROOT / (module.replace(".", "/") + ".py")
+        assert len(others) == len(DIALECTS) - 1, f"{name} shares its module with another dialect"
+        assert not offenders([path], *others)
 
 
 def test_net_imports_nothing_that_composes_it():
-    assert not offenders(
-        inside("net"), *geventchat_modules("server", "daemon", "cli", "health", "client", "services")
-    )
+    allowed = ("net", "dialects.dialect", "dialects.framing", "chat")
+    assert not strays(inside("net"), *allowed, "clock", "exhaustive", "log", "rate", "settings")
+
+
+def test_rates_and_the_log_know_nothing_of_the_server():
+    assert not strays(inside("rate.py", "exhaustive.py", "clock.py"))
+    assert not offenders(inside("rate.py"), *SOCKETS)
+    assert not strays(inside("log.py"), "clock", "rate")
 
 
 def test_only_the_daemon_imports_the_server():
@@ -75,10 +97,10 @@ def test_only_the_daemon_imports_the_server():
     assert not offenders(others, *geventchat_modules("server"))
 
 
-def test_settings_import_no_sockets():
-    assert not offenders(
-        inside("settings.py"), *SOCKETS, *geventchat_modules("net", "server", "daemon", "cli")
-    )
+def test_settings_and_arguments_import_no_sockets():
+    assert not offenders(inside("settings.py", "arguments.py"), *SOCKETS)
+    assert not strays(inside("settings.py"), "dialects", "log")
+    assert not strays(inside("arguments.py"), "settings")
 
 
 def test_only_net_server_and_daemon_import_gevent():
@@ -87,8 +109,7 @@ def test_only_net_server_and_daemon_import_gevent():
 
 
 def test_the_client_uses_chat_and_dialects_but_no_part_of_the_server():
-    server_parts = geventchat_modules("net", "services", "server", "daemon", "cli", "settings", "log")
-    assert not offenders(inside("client"), "gevent", *server_parts)
+    assert not strays(inside("client"), "client", "dialects", "chat", "exhaustive")
 
 
 def test_the_server_does_not_import_the_harness():

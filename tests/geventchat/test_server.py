@@ -98,7 +98,7 @@ def test_a_client_that_does_not_read_is_dropped_at_the_deadline_and_stop_returns
         for _ in range(8):
             alice.send("MSG " + "x" * 4000)
         connection = list(factory.server._connections.values())[1]
-        while connection._subscriber.idle:
+        while connection._subscriber.all_sent:
             alice.send("MSG " + "x" * 4000)
         stopping = gevent.spawn(factory.server.stop, 3)
         stage.fence()

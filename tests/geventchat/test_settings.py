@@ -164,7 +164,7 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
         (lambda: Limits(lines_per_s=-1), "lines_per_s: -1 is not a number of lines per second, at least 0"),
         (lambda: Limits(login_s=float("nan")), "login_s: nan is not a number of seconds, at least 0"),
         (lambda: Limits(flush_s="10"), "flush_s: '10' is not a number of seconds, at least 0"),
-        (lambda: Limits(closing=-1), "closing: -1 is not a whole number of at least 0"),
+        (lambda: Limits(lingering=-1), "lingering: -1 is not a whole number of at least 0"),
         (lambda: Config(idle_s=-1.0), "idle_s: -1.0 is not a number of seconds, at least 0"),
         (lambda: Config(idle_notice="info"), "idle_notice: 'info' is not info, err or none"),
         (lambda: Config(log_messages="no"), "log_messages: 'no' is not yes or no"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.net.flow import Rate, TokenBucket
+from geventchat.rate import Rate, TokenBucket
 
 
 def test_a_burst_is_granted_at_once_and_then_the_rate_holds():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geventchat.net.flow import Rate, TokenBucket
+from geventchat.rate import Rate, TokenBucket
 
 RATES = st.floats(0.1, 1_000)
 BURSTS = st.integers(1, 500)

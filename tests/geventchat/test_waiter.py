@@ -106,7 +106,7 @@ def test_activity_moves_the_deadline(scene: Scene):
     waiting = scene.wait(scene.until_input, idle_s=60)
     for _ in range(10):
         scene.time.advance(50)
-        scene.waiter.active()
+        scene.waiter.note_activity()
     scene.time.advance(59)
     assert result(waiting) is None
     scene.time.advance(1)
@@ -118,7 +118,7 @@ def test_one_timer_serves_many_waits(scene: Scene):
         for _ in range(100):
             assert scene.until_input() is False
             scene.theirs.recv(100)
-            scene.waiter.active()
+            scene.waiter.note_activity()
             assert scene.time.timers == 1
         return scene.until_input()
 
@@ -153,7 +153,7 @@ def test_input_that_arrived_while_the_process_stood_still_is_read(scene: Scene):
 def test_a_client_that_is_held_back_is_not_idle(scene: Scene):
     def held_back() -> object:
         scene.waiter.pause(300)
-        scene.waiter.active()
+        scene.waiter.note_activity()
         return scene.until_input()
 
     waiting = scene.wait(held_back, idle_s=60)
@@ -207,7 +207,7 @@ def waits(scene: Scene) -> dict[str, Callable[[], object]]:
         "until_output with lines pending": lambda: scene.until_never(
             lambda never: scene.waiter.until_output(never, True)
         ),
-        "until_admitted": lambda: scene.until_never(scene.waiter.until_admitted),
+        "until_passed": lambda: scene.until_never(scene.waiter.until_passed),
         "pause": lambda: scene.waiter.pause(10_000),
         "run": lambda: scene.waiter.run(lambda: gevent.sleep(10_000)),
     }
@@ -215,7 +215,7 @@ def waits(scene: Scene) -> dict[str, Callable[[], object]]:
 
 WAYS = [
     *("until_input", "until", "until_output", "until_output with lines pending"),
-    *("until_admitted", "pause", "run"),
+    *("until_passed", "pause", "run"),
 ]
 EACH_WAIT = pytest.mark.parametrize("way", WAYS)
 
@@ -224,7 +224,7 @@ EACH_WAIT = pytest.mark.parametrize("way", WAYS)
 def test_a_client_has_to_log_in_in_time_whatever_it_waits_for(scene: Scene, way: str):
     waiting = scene.wait(waits(scene)[way], login_s=60)
     scene.time.advance(30)
-    scene.waiter.active()
+    scene.waiter.note_activity()
     scene.time.advance(29.999999)
     assert result(waiting) is None
     scene.time.advance(0.000001)
@@ -385,7 +385,7 @@ RESETS = pytest.mark.parametrize("reset", [False, True], ids=["end of stream", "
 
 @RESETS
 @pytest.mark.parametrize("unread", [b"", b"unread\n" * 100], ids=["nothing unread", "input unread"])
-@pytest.mark.parametrize("way", ["until_admitted", "pause"])
+@pytest.mark.parametrize("way", ["until_passed", "pause"])
 def test_a_hang_up_ends_a_wait_in_which_nothing_is_read(
     tcp_scene: Scene, way: str, reset: bool, unread: bytes
 ):

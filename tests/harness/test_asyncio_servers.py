@@ -482,7 +482,7 @@ def _blocks() -> None:
     ("factory", "message"),
     [
         (_fails, r"(?s)_fails does not start: RuntimeError\('no database'\).*Traceback.*no database"),
-        (_listens_nowhere, "None has started but listens nowhere on TCP"),
+        (_listens_nowhere, "None has started but listens nowhere"),
         (_stubborn, "waits for something that cannot come, while starting or stopping"),
         (_never_starts, "waits for something that cannot come, while starting or stopping"),
         (_DoesNotStop, r"_DoesNotStop does not stop: RuntimeError\('no way to stop'\)"),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec
+from harness.targets.command import claimed_port
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PYTHON = f"{shlex.quote(sys.executable)} -S"
@@ -34,6 +35,30 @@ def until_gone(pid: int) -> bool:
     while not gone(pid) and time.monotonic() < deadline:
         os.sched_yield()
     return gone(pid)
+
+
+def test_no_two_harnesses_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each would find a server that listens, and one of them the other's."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setattr("harness.targets.command._PORTS", range(port, port + 1))
+    other = (
+        "import sys; from harness import Command, Stage; import harness.targets.command as command\n"
+        f"command._PORTS = range({port}, {port + 1})\n"
+        "with Stage(Command([sys.executable, '-c', '', '{port}'])): pass\n"
+    )
+    # A program that never listens: the port is taken by the claim alone.
+    waits = Command([sys.executable, "-S", "-c", "input()", "{port}"], ready="never", starts_within=0.3)
+    with pytest.raises(TargetError, match="status 1 before it listened"):
+        talks(waits)
+    with claimed_port() as claimed:
+        assert claimed == port
+        with pytest.raises(TargetError, match="no free port"):
+            talks(waits)
+        ran = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+        assert "TargetError: no free port" in ran.stderr
+    talks(Command([sys.executable, "-S", str(SERVER), "{port}"]))
 
 
 def talks(target: Command | Address) -> None:
@@ -103,6 +128,51 @@ def test_several_endpoints_and_options_are_filled_in() -> None:
         pytest.raises(UnsupportedSpec, match="no endpoint 'web'; known: line, json"),
         Stage(target, ServerSpec(("web",))),
     ):
+        pass
+
+
+TWO_LISTENERS = """
+    import socket, sys, time
+    doors = [socket.create_server(("127.0.0.1", int(port))) for port in sys.argv[1:3]]
+    for name, door in zip(("chat", "admin"), doors):
+        print(f"{name} on port {door.getsockname()[1]}", flush=True)
+    for name, door in zip(("chat", "admin"), doors):
+        door.accept()[0].sendall(f"this is {name}\\n".encode())
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ports", "ready"),
+    [
+        (("{port}", "{port:admin}"), None),
+        (("{port}", "{port:admin}"), ("chat on", "admin on")),
+        (("{port}", "0"), r"admin on port (?P<admin>\d+)"),
+        (("0", "0"), (r"chat on port (\d+)", r"admin on port (?P<admin>\d+)")),
+        (("0", "0"), (r"chat on port (?P<chat>\d+)", r"(?P<endpoint>admin) on port (?P<port>\d+)")),
+    ],
+    ids=["given", "given and ready lines", "one given, one said", "said", "said by name"],
+)
+def test_a_server_with_two_listeners_has_both(
+    ports: tuple[str, str], ready: str | tuple[str, ...] | None
+) -> None:
+    target = Command([sys.executable, "-S", "-c", textwrap.dedent(TWO_LISTENERS), *ports], ready=ready)
+    with Stage(target) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.connect()
+        alice.expect("this is chat")
+        bob.connect("admin")
+        bob.expect("this is admin")
+
+
+def test_a_ready_line_that_is_missing_is_named_with_all_of_them() -> None:
+    target = Command(
+        [sys.executable, "-S", "-c", textwrap.dedent(TWO_LISTENERS), "0", "0"],
+        ready=(r"chat on port (\d+)", r"web on port (?P<web>\d+)"),
+        starts_within=0.3,
+    )
+    message = r"wrote nothing that matches 'chat on .*' and 'web on .*' \(is its output buffered\?\)"
+    with pytest.raises(TargetError, match=message), Stage(target):
         pass
 
 

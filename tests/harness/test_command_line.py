@@ -85,6 +85,11 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
         (["play", "a.chat", "--app", "os:path"], "os:path is not a factory"),
         (["play", "a.chat", "--app", "os"], "expected MODULE:FACTORY"),
         (["play", "a.chat", "--connect", "nonsense"], "expected HOST:PORT"),
+        (
+            ["play", "a.chat", "--server", "x", "--ready", "("],
+            "--ready '(': missing ), unterminated subpattern",
+        ),
+        (["play", "a.chat", "--server", "x {port} {socket}"], "gives the only endpoint a port and a socket"),
         (["play", "a.chat", "--connect", "127.0.0.1:1"], "connection refused by 127.0.0.1:1"),
         (["play", "a.chat", "--fence", "PING", *CORRECT], "a line without its answer"),
         (["play", "a.chat", "--within", "5", *CORRECT], "'5' is not a duration"),

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from gevent.server import StreamServer
 
-from harness import InProcess, ServerSpec, parse
+from harness import InProcess, ScriptError, ServerSpec, parse, play
 from harness.cli import main
-from harness.compare.compare import Cell, ComparedServer, Tags, compare, compared_servers, split_name
+from harness.compare.compare import Cell, ComparedServer, Tags, cell_of, compare, compared_servers, split_name
 from harness.compare.report import Table, document, mark, markdown, text
 from harness.interception.interceptor import Interceptor
+from harness.language.adapter import parse_adapter
 from harness.language.loading import load
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome
 from harness.report.styled_text import plain
+from harness.stage.translation import Translation
 from harness.targets.choice import TargetChoice, UsageError
 from tests.harness.servers.talk import FAULTS
 
@@ -127,15 +132,23 @@ def test_a_difference_has_the_tags_of_its_line(table: Table) -> None:
     ]
 
 
-def test_the_text_has_the_table_and_every_first_difference(table: Table) -> None:
+def test_the_text_has_the_table_and_the_causes_of_each_server(table: Table) -> None:
     shown = plain(text(table))
     lines = shown.splitlines()
     assert lines[0].split() == ["correct", "drops", "crlf", "broken"]
     assert lines[2].split() == ["msg.chat", "ok", "line", "9", "line", "4", "error"]
-    assert "drops first differs at" in shown
-    assert "msg.chat:9  bob did not receive what was expected  [first second]" in shown
+    assert (
+        "drops differs in 1 of 2 scripts: 1 cause\n"
+        "   1x  heard nothing instead of `< MSG CLIENT TEXT`  [first second]\n       msg.chat:9\n" in shown
+    )
+    assert (
+        "crlf differs in 2 of 2 scripts: 2 causes\n   2x  heard `<< OK\\r\\n` instead of `< OK`  [first]\n"
+        in shown
+    )
+    assert "       login.chat:5 msg.chat:4,6\n" in shown
+    assert "broken differs in 2 of 2 scripts: 1 cause\n   2x  target error: " in shown
     assert "no licence" in shown
-    assert "correct first differs at" not in shown
+    assert "correct differs" not in shown
 
 
 def test_the_markdown_is_a_table_whatever_the_scripts_contain(table: Table) -> None:
@@ -149,6 +162,7 @@ def test_the_markdown_is_a_table_whatever_the_scripts_contain(table: Table) -> N
 def test_the_page_is_self_contained(table: Table) -> None:
     page = document(table)
     assert not re.search(r"https?:|src=|<script|<link|@import|url\(", page)
+    assert "<li>1x <strong>heard nothing instead of `&lt; MSG CLIENT TEXT`</strong> msg.chat:9</li>" in page
     assert "others receive &lt;it&gt;" in page
     assert "<it>" not in page
     anchors = re.findall(r'href="#([^"]+)"', page)
@@ -168,6 +182,211 @@ def test_files_are_named_without_the_folders_that_all_share() -> None:
     assert table_of("a/b/x.chat", "a/b/y.chat").short_name("a/b/x.chat") == "x.chat"
     assert table_of("a/b/x.chat", "a/c/y.chat").short_name("a/c/y.chat") == "c/y.chat"
     assert table_of("x.chat", "a/y.chat").short_name("a/y.chat") == "a/y.chat"
+
+
+# --- causes -------------------------------------------------------------------------------------------------
+
+
+def causes(script: str, say: Callable[[Any, str], None], **how: Any) -> list[str]:
+    """The causes for which a server that answers each line like this differs from the script."""
+
+    def converse(sock: Any, _address: object) -> None:
+        say(sock, "")
+        for line in sock.makefile("rb"):
+            say(sock, line.decode().rstrip())
+
+    target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), converse))
+    verdict = play(parse(script, "x.chat"), target, PlayOptions(**how), keep_going=True)
+    return [one.cause for one in cell_of("s", verdict).differences]
+
+
+def greets(sock: Any, line: str) -> None:
+    sock.sendall(f"{line.upper() or 'welcome'}\n".encode())
+
+
+def test_a_line_before_what_is_expected_is_a_greeting() -> None:
+    assert causes("a> hi\na< HI\nb connects\na> me\na< ME\n", greets) == [
+        "a greeting: `< welcome`",
+        "a greeting: `< welcome`",
+    ]
+    # In the place of what was expected it is only wrong.
+    assert causes("a connects\na< hello\na> x\na< X\na> y\na< Z\n", greets) == [
+        "heard `< welcome` instead of `< hello`",
+        "heard `< Y` instead of `< Z`",
+    ]
+
+
+def test_a_cause_is_the_same_whatever_clients_are_called_and_say() -> None:
+    def echoes(sock: Any, line: str) -> None:
+        if line:
+            sock.sendall(f"a said {line.partition(' ')[2]}\n".encode())
+
+    one = causes("a> MSG hello there\n", echoes)
+    other = causes("a> MSG two\tspaces\n".replace("\t", "  "), echoes)
+    assert one == other == ["heard `< CLIENT said TEXT`, and nothing was expected"]
+
+
+def test_the_end_of_a_connection_is_a_cause() -> None:
+    def hangs_up(sock: Any, line: str) -> None:
+        if line:
+            sock.shutdown(2)
+
+    assert causes("a> x\na is reset\n", hangs_up) == [
+        "the connection lost the connection in another way where it is reset"
+    ]
+    assert causes("a> x\na< y\n", hangs_up)[-1] == "heard nothing instead of `< y`"
+
+
+# --- adapters -----------------------------------------------------------------------------------------------
+
+FOREIGN = """
+greets: ${_}come
+prompts: >\\x20
+sends: SAY ${text} => speak ${text}
+receives: SPEAK ${text} => you: ${text}
+ignores: WEATHER ${_}
+"""
+
+
+def foreign(sock: Any, line: str) -> None:
+    sock.sendall(b"> > WEATHER fine\n" if line else b"")
+    greets(sock, line)
+
+
+def test_an_adapter_translates_both_directions() -> None:
+    script = "a> SAY hi there\na< you: HI THERE\na> other\na< OTHER\nb connects\nb receives nothing\n"
+    adapted = parse_adapter(FOREIGN.replace("\\\\", "\\"))
+    assert causes(script, foreign, adapter=adapted) == []
+    assert len(causes(script, foreign)) == 3
+
+
+def test_a_connection_without_the_promised_greeting_differs() -> None:
+    adapter = parse_adapter("greets: ${_}come\ngreets: again\n")
+    assert causes("a> hi\na< HI\n", greets, adapter=adapter) == []
+    adapter = parse_adapter("greets: hello\n")
+    assert causes("a> hi\na< HI\n", greets, adapter=adapter) == ["a greeting: `< welcome`"]
+
+
+def test_what_is_not_a_line_is_received_when_the_connection_ends() -> None:
+    def unfinished(sock: Any, line: str) -> None:
+        if line:
+            sock.sendall(b"half")
+            sock.shutdown(1)
+
+    assert (
+        causes("a>> x\\n\na<< half\na is closed\n", unfinished, adapter=parse_adapter("ignores: no\n")) == []
+    )
+
+
+def test_lines_in_pieces_and_several_lines_at_once_are_translated_line_by_line() -> None:
+    translation = Translation(parse_adapter("receives: a${x} => b${x}\nsends: b${x} => a${x}\n"), b"\n")
+    assert [translation.incoming(piece) for piece in (b"a", b"1\nc", b"\na2\na3\n")] == [
+        b"",
+        b"b1\n",
+        b"c\nb2\nb3\n",
+    ]
+    assert translation.outgoing(b"b1\nc\n", False) == b"a1\nc\n"
+    assert translation.outgoing(b"b1", False) == b"b1"
+    assert translation.outgoing(b"b1\n", True) == b"b1\n"
+    assert translation.incoming(b"\xff\n") == b"\xff\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("greets\n", "x:1:1: this says nothing"),
+        ("# fine\n\ngreet: x\n", "x:3:1: unknown key 'greet'"),
+        ("eol: lf\neol: crlf\n", "x:2:1: eol is already set in line 1"),
+        ("eol: cr\n", "x:1:6: 'cr' is not a line end"),
+        ("sends: LOGIN ${name}\n", "x:1:8: one spelling and not two"),
+        ("sends: LOGIN ${name} => NICK ${nick}\n", "x:1:25: ${nick} is not bound on the left"),
+        ("receives: ${ => x\n", "x:1:13: expected a name here"),
+        ("prompts: >\\q\n", "x:1:11: unknown escape"),
+        (
+            "ignores: ${_}\nfence: PING -> PONG\n",
+            "x:2:1: the answer 'PONG' is also spelled differently or ignored",
+        ),
+        ("title: x\n", "unknown key 'title'"),
+    ],
+)
+def test_a_mistake_in_an_adapter_is_reported_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(ScriptError) as failed:
+        parse_adapter(text, "x")
+    assert message in str(failed.value)
+
+
+def test_the_settings_of_an_adapter_replace_those_of_a_script(suite: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "crlf.adapter").write_text("eol: crlf\nfeatures: roster\n")
+    adapter = str(tmp_path / "crlf.adapter")
+    assert main(["compare", str(suite), *app("crlf"), "--adapter", f"crlf={adapter}"]) == 0
+    assert "3 of 3" in capsys.readouterr().out
+    assert main(["play", str(suite), "--app", f"{__name__}:crlf", "--adapter", adapter]) == 0
+    assert main(["play", str(suite), "--app", f"{__name__}:crlf"]) == 1
+    (tmp_path / "crlf.adapter").write_text("eol: cr\n")
+    capsys.readouterr()
+    assert main(["play", str(suite), "--app", f"{__name__}:crlf", "--adapter", adapter]) == 2
+    assert "crlf.adapter:1:6: 'cr' is not a line end" in capsys.readouterr().err
+    assert main(["compare", str(suite), *app("crlf"), "--adapter", f"crlf={tmp_path}/none"]) == 2
+    assert "No such file" in capsys.readouterr().err
+    assert main(["compare", str(suite), *app("crlf"), "--adapter", f"other={adapter}"]) == 2
+    assert "an adapter for unknown server other; known: crlf" in capsys.readouterr().err
+    twice = ["--adapter", f"crlf={tmp_path}/ok", "--adapter", f"crlf={tmp_path}/ok"]
+    (tmp_path / "ok").write_text("eol: crlf\n")
+    assert main(["compare", str(suite), *app("crlf"), *twice]) == 2
+    assert "two adapters for server crlf" in capsys.readouterr().err
+
+
+# --- the baseline -------------------------------------------------------------------------------------------
+
+
+def test_known_differences_do_not_count_and_new_ones_do(suite: Path, tmp_path: Path, capsys) -> None:
+    known = tmp_path / "known.txt"
+    both = [*app("drops"), *app("crlf")]
+    assert main(["compare", str(suite), *both, "--write-baseline", str(known)]) == 1
+    assert "drops\tmsg.chat\theard nothing instead of `< MSG CLIENT TEXT`\n" in known.read_text()
+    capsys.readouterr()
+    junit = tmp_path / "j.xml"
+    assert main(["compare", str(suite), *both, "--baseline", str(known), "--junit", str(junit)]) == 0
+    shown = capsys.readouterr().out
+    assert "login.chat     ok        known" in shown
+    assert "(known)" in shown
+    assert 'tests="6" failures="0" errors="0" skipped="5"' in junit.read_text()
+    # A line above moves nothing, and a new difference counts.
+    script = suite / "msg.chat"
+    script.write_text(script.read_text().replace("alice> LOGIN", "# above\n\nalice> LOGIN"))
+    assert main(["compare", str(suite), *both, "--baseline", str(known)]) == 0
+    script.write_text(script.read_text() + "alice> WHO\nalice< NOBODY\n")
+    assert main(["compare", str(suite), *both, "--baseline", str(known), "--junit", str(junit)]) == 1
+    assert '<failure message="' in junit.read_text()
+
+
+def test_a_known_difference_that_is_gone_is_reported(suite: Path, tmp_path: Path, capsys) -> None:
+    known = tmp_path / "known.txt"
+    known.write_text("# mine\ncorrect\tlogin.chat\theard `< x`\nother\tlogin.chat\theard `< x`\n")
+    assert main(["compare", str(suite), *app("correct"), "--baseline", str(known)]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "known, and no longer found: remove these from the baseline\n  correct  login.chat  heard `< x`\n"
+        in shown
+    )
+    assert "other" not in shown
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "--write-baseline writes one"),
+        ("drops\tmsg.chat\n", "known.txt:1: expected a server, a script and a cause, separated by tabs"),
+    ],
+)
+def test_a_baseline_that_cannot_be_read_is_an_error(
+    suite: Path, tmp_path: Path, capsys, content, message
+) -> None:
+    known = tmp_path / "known.txt"
+    if content is not None:
+        known.write_text(content)
+    assert main(["compare", str(suite), *app("correct"), "--baseline", str(known)]) == 2
+    assert message in capsys.readouterr().err
 
 
 # --- servers ------------------------------------------------------------------------------------------------
@@ -252,12 +471,15 @@ def test_pytest_plays_each_transcript_at_each_server_and_ends_with_the_table(
     pytester.makeini("[pytest]\nharness_files = *.chat\nfilterwarnings = error\n")
     (pytester.path / "login.chat").write_text(SUITE["login"].replace("\n\n", "\nwithin: 1s\n\n", 1))
     (pytester.path / "who.chat").write_text(SUITE["who"])
+    adapter = pytester.path / "crlf.adapter"
+    adapter.write_text("sends: LOGIN ${name} => WHO\neol: crlf\n")
     command = f"{sys.executable} -m tests.harness.servers.talk {{port}}"
     result = pytester.runpytest_inprocess(
         "-p", "no:cacheprovider", "-p", "harness.pytest_plugin",
         "--harness-compare", f"fine={command} none",
         "--harness-compare", f"windows={command} crlf",
         "--harness-compare-features", "fine=roster",
+        "--harness-compare-adapter", f"windows={adapter}",
     )  # fmt: skip
     result.assert_outcomes(passed=2, failed=1, skipped=1)
     result.stdout.fnmatch_lines(

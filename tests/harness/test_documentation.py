@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +15,17 @@ from harness import Command, InProcess, PlayOptions, Verdict, parse, play
 from harness.cli import main
 from harness.interception.schedule import Perturbation
 from harness.language.steps import FenceLine
+from harness.laws.history import Law
 from harness.options import OPTIONS
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
 from harness.update import update
 from tests.app import serve
-from tests.foreign import installed
+from tests.foreign.installed import program
 
 ROOT = Path(__file__).parents[2]
-TARGETS = "targets.md"
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
+TARGETS = "targets.md"
 FENCE = FenceLine("PING", ("PONG",))
 
 
@@ -132,7 +134,7 @@ def test_the_message_arrives_in_time(server):
 
 
 def test_the_sized_value_passes():
-    memcached = installed.program("memcached", "memcached")
+    memcached = program("memcached", "memcached")
     server = Command([memcached, "-u", "nobody", "-l", "127.0.0.1", "-p", "{port}", "-U", "0", "-t", "1"])
     verdict = play(parse(block(TRANSCRIPTS, "title: a value has as many bytes")), server)
     assert verdict.passed, plain(report(verdict))
@@ -225,6 +227,16 @@ def test_the_loose_script_passes_the_mistake_and_the_literal_line_does_not(audit
     assert run("audit") == 0
 
 
+def test_the_adapted_server_has_the_report_that_is_shown(tmp_path: Path):
+    (tmp_path / "other.py").write_text(block(AUDIT, "/nick", "socketserver"))
+    (tmp_path / "other.adapter").write_text(block(AUDIT, "greets: Welcome to chat\n"))
+    command, shown = block(AUDIT, "--adapter other=other.adapter\n").split("\n", 1)
+    python = command.removeprefix("$ ").replace(
+        "'python other.py {port}'", f"{sys.executable}\xa0other.py\xa0{{port}}"
+    )
+    assert output(tmp_path, f"{python} --within 1s") == shown
+
+
 # --- explore-and-generate.md --------------------------------------------------------------------------------
 
 
@@ -233,22 +245,30 @@ def explored(tmp_path: Path) -> Path:
     (tmp_path / "relay.py").write_text(block(EXPLORE, "import StreamServer", "they say"))
     (tmp_path / "relay.chat").write_text(block(EXPLORE, "title: everyone else", "bob connects"))
     (tmp_path / "names.py").write_text(block(EXPLORE, "import StreamServer", "TAKEN"))
+    (tmp_path / "namelaws.py").write_text(block(EXPLORE, "class Names:"))
     (tmp_path / "talkers.py").write_text(block(EXPLORE, "class Talkers"))
     return tmp_path
 
 
 def output(folder: Path, command: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", *command.split()]
+    words = [sys.executable, "-m", *(word.replace("\xa0", " ") for word in command.split(" "))]
     ran = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     assert not ran.stderr
     return without_times(ran.stdout)
 
 
-@pytest.mark.parametrize("which", ["explore relay.chat", "generate --model"])
+@pytest.mark.parametrize("which", ["explore relay.chat", "generate --model", "laws --model"])
 def test_a_command_prints_the_documented_output(explored: Path, which: str) -> None:
     command, shown = block(EXPLORE, f"$ harness {which}").split("\n", 1)
     assert output(explored, command.removeprefix("$ ")) == without_times(shown)
+
+
+def test_every_law_is_documented() -> None:
+    table = page(EXPLORE).split("| law | broken if |\n|---|---|\n")[1].split("\n\n")[0]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in table.splitlines()] == [
+        law.value for law in Law
+    ]
 
 
 def test_the_second_mistake_of_the_relay_has_the_cause_that_is_named(explored: Path) -> None:
@@ -291,6 +311,16 @@ def test_every_kind_of_perturbation_is_documented() -> None:
 # --- targets.md ---------------------------------------------------------------------------------------------
 
 
+def test_the_minute_passes_in_a_second(tmp_path: Path, monkeypatch, capsys) -> None:
+    program("faketime", "faketime")
+    monkeypatch.chdir(tmp_path)
+    Path("minute.py").write_text(block(TARGETS, "import asyncio", "for a minute"))
+    Path("minute.chat").write_text(block(TARGETS, "title: whoever says nothing"))
+    assert main(["play", "minute.chat", "--server", f"{sys.executable} minute.py {{port}}"]) == 0
+    (shown,) = re.findall(r"^1 passed .*time x60.*$", page(TARGETS), re.MULTILINE)
+    assert without_times(capsys.readouterr().out) == without_times(shown) + "\n"
+
+
 def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
     (tmp_path / "idle.py").write_text(block(TARGETS, "async def serve"))
     (tmp_path / "idle.chat").write_text(block(TARGETS, "title: after a minute of silence"))
@@ -302,11 +332,21 @@ def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
     assert "1 failed" in output(tmp_path, f"harness {command[1]}")
 
 
+def test_the_two_nodes_pass_their_transcript(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("node.py").write_text(block(TARGETS, "tell_the_other_node"))
+    Path("two.chat").write_text(block(TARGETS, "title: what is said while"))
+    command = (
+        block(TARGETS, "$ harness play two.chat").removeprefix("$ harness ").replace("python", sys.executable)
+    )
+    assert main(shlex.split(command)) == 0, capsys.readouterr().out
+
+
 # --- options ------------------------------------------------------------------------------------------------
 
 
 def test_every_option_is_documented_on_the_page_of_its_command_or_as_one_of_play() -> None:
-    pages = {"audit": AUDIT, "compare": AUDIT, "explore": EXPLORE, "generate": EXPLORE}
+    pages = {"laws": EXPLORE, "audit": AUDIT, "compare": AUDIT, "explore": EXPLORE, "generate": EXPLORE}
     missing = {
         (command, row.flag)
         for row in OPTIONS

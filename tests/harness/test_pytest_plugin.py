@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 import harness.targets.choice
 import harness.update  # noqa: F401
 import tests.harness.servers.talk  # noqa: F401
+from harness import Address, AsyncStage, Command, End, Grade, Stage, TargetError, Unexpected
 from harness.options import OPTIONS, add_options, from_pytest
 
 GOOD = "title: a login is answered\n\nalice> LOGIN alice\nalice< OK\n"
@@ -168,6 +171,7 @@ INI = {
     "--connect": "h:1",
     "--app": "a:b",
     "--shared": "true",
+    "--tls-insecure": "true",
     "--html": "page.html",
 }
 
@@ -180,7 +184,8 @@ def test_every_key_of_the_ini_is_what_the_option_is(bare):
     found = vars(from_pytest(bare.parseconfig("-p", "harness.pytest_plugin")))
     for row in rows:
         wanted = True if row.action == "store_true" else row.type(ini[row.flag])
-        assert found[row.dest or row.flag[2:]] == wanted
+        wanted = [wanted] if row.action == "append" else wanted
+        assert found[row.dest or row.flag[2:].replace("-", "_")] == wanted
     assert found.keys() <= vars(parsed_play("--server", "x")).keys()
 
     bare.makeini("[pytest]\n")
@@ -452,6 +457,44 @@ def test_coroutines_await_a_stage(project):
     assert "awaited.py" not in text
     assert "at the end of the test: alice received `< OK`, which was not expected" in text
     assert "async_stage is for coroutines: `async def`; other tests use `stage`" in text
+
+
+def test_a_server_on_the_loop_of_the_test_is_played_from_its_own_thread():
+    async def conversation():
+        async def shout(reader, writer):
+            try:
+                while line := await reader.readline():
+                    writer.write(line.upper())
+            finally:
+                writer.close()
+
+        async with await asyncio.start_server(shout, "127.0.0.1", 0) as server:
+            target = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+            async with AsyncStage(Stage(target, settle=0.02)) as stage:
+                alice = stage.client("alice")
+                await alice.send("hello")
+                assert await alice.receive_line() == "HELLO"
+                await alice.post(b"again\n")
+                with pytest.raises(Unexpected, match="alice received `< AGAIN`, which was not expected"):
+                    await stage.settle()
+                assert (stage.grade, alice.end) == (Grade.SETTLED, End.OPEN)
+
+    asyncio.run(conversation())
+
+
+def test_a_stage_whose_server_does_not_start_leaves_no_thread():
+    async def conversation():
+        async with AsyncStage(Stage(Command("false {port}"))):
+            pass
+
+    with pytest.raises(TargetError, match="exited with status 1"):
+        asyncio.run(conversation())
+    with pytest.raises(TargetError, match="exited with status 1"), AsyncStage(Stage(Command("false {port}"))):
+        pass
+    for thread in threading.enumerate():
+        if thread.name.startswith("stage"):
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("kind", ["stage", "async_stage"])

@@ -25,6 +25,7 @@ from harness.language.steps import (
     ConnectionAction,
     Connects,
     ConnectsToPort,
+    DefaultTransport,
     Define,
     Either,
     Ending,
@@ -37,7 +38,13 @@ from harness.language.steps import (
     Include,
     InTime,
     LineEnd,
+    LinkChange,
+    LinkChanges,
+    LinkDelays,
+    LinkSplits,
     Needs,
+    NodeChanges,
+    NodeFate,
     OneOf,
     Or,
     Raises,
@@ -62,8 +69,10 @@ from harness.language.steps import (
     TargetKind,
     TargetLine,
     Term,
+    TimeFactor,
     Title,
     Together,
+    Transport,
     Unfenced,
     Wait,
     Within,
@@ -119,23 +128,35 @@ comments = st.builds(Comment, literals)
 errors = st.sampled_from(sorted(errno.errorcode.values()))
 client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
 terms = st.builds(Term, st.integers(0, 999) | st.just("p"), st.just(1) | st.integers(0, 999))
+node_names = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True)
+transports = st.builds(
+    lambda tls, websocket, path: Transport(tls, websocket, path if websocket else "/"),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["/", "/chat", "/a?b=c"]),
+)
 plain = (
     sends
     | receives
     | untils
     | comments
     | st.builds(Blank)
-    | st.builds(Connects, names, st.none() | words)
+    | st.builds(Connects, names, st.none() | words, st.none() | transports)
     | st.builds(ReceivesNothing, names)
     | st.builds(ConnectsToPort, names, st.lists(terms, min_size=1, max_size=3).map(tuple))
     | st.builds(ReceiveBody, names, st.integers(0, 999999999) | st.just("size"), st.none() | some_bytes)
     | st.builds(Acts, names, st.sampled_from(ConnectionAction))
     | st.builds(Raises, st.sampled_from(["ValueError", "_Odd1"]))
     | st.builds(Ends, names, st.sampled_from(Ending))
+    | st.builds(Ends, names, st.sampled_from([Ending.CLOSED, Ending.REFUSED]), words)
     | st.builds(Wait, microseconds)
     | st.builds(CallFails, st.just(SocketCall.ACCEPT), st.none(), errors, st.integers(1, 9))
     | st.builds(CallFails, client_calls, names, errors, st.integers(1, 9))
     | st.builds(CallTakes, client_calls, names, st.none() | st.integers(0, 99))
+    | st.builds(NodeChanges, node_names, st.sampled_from(NodeFate))
+    | st.builds(LinkChanges, node_names, st.sampled_from(LinkChange))
+    | st.builds(LinkDelays, node_names, microseconds)
+    | st.builds(LinkSplits, node_names, st.integers(1, 9999))
     | st.builds(ClockJumps, st.integers(-10_000_000_000, 10_000_000_000))
 )
 
@@ -190,6 +211,8 @@ settings = st.tuples(
     st.builds(Within, st.integers(1, 60_000_000)),
     st.builds(Settle, st.integers(1, 60_000_000)),
     st.builds(Start, st.integers(1, 60_000_000)),
+    st.builds(TimeFactor, st.integers(1, 1000)),
+    st.builds(DefaultTransport, transports),
     st.builds(FenceAfter, words),
     st.builds(Unfenced, st.lists(single_names, min_size=1, unique=True).map(tuple)),
     st.just(FenceLine()),

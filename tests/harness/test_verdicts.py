@@ -93,6 +93,15 @@ def test_answers_are_watched_after_a_turn_that_waited_for_quiet() -> None:
     assert (verdict.failures[0].kind, verdict.failures[0].client) == (FailureKind.EXTRA, "bob")
 
 
+def test_what_came_while_the_harness_waited_for_quiet_does_not_end_its_watching() -> None:
+    steps = LOGINS + "cat> LOGIN cat\ncat< OK\ncat closes\nann< INFO cat left\nbob< INFO cat left\n"
+    late = "ann> MSG hi\nbob receives nothing\nann> HELLO\nann< ERR unknown\nbob< MSG ann hi\n"
+    for _ in range(6):
+        verdict, text = played(steps + late, "hub=12", "errs")
+        assert verdict.outcome is Outcome.FAILED, text
+        assert (verdict.failures[0].kind, verdict.failures[0].client) == (FailureKind.EXTRA, "bob")
+
+
 def test_a_server_that_delivers_before_it_answers_is_graded_answered_and_played_once() -> None:
     verdict, text = played(LOGINS + "ann> MSG one\nbob< MSG ann one\n")
     assert verdict.passed, text

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import check, parse
+from harness import Outcome, check, parse
 from tests.harness.zoo import SERVERS, ZooServer, build
 from tests.harness.zoo.measure import (
     SCRIPT,
@@ -120,7 +120,13 @@ def wrong_pass(script: str, server: str, fence: str, grade: str) -> WrongPass:
     [
         ("a turn late", "threads", "PING", "answered", WrongPass.NEVER),
         ("a turn late", "threads early", "PING", "answered", WrongPass.DELAYED),
-        ("a turn late", "threads deliver=10", "PING", "answered", WrongPass.EXPECTED),
+        ("a turn late", "threads deliver=10", "PING", "answered", WrongPass.DELAYED),
+        ("late in a crowd", "threads deliver=10", "PING", "answered", WrongPass.EXPECTED),
+        ("late in a crowd", "threads deliver=1", "PING", "answered", WrongPass.DELAYED),
+        ("late in a crowd", "threads deliver=10", "none", "settled", WrongPass.DELAYED),
+        ("late copy", "hub dup=2", "SYNC", "answered", WrongPass.DELAYED),
+        ("late copy", "threads dup=10", "SYNC", "answered", WrongPass.EXPECTED),
+        ("late copy", "threads", "PING", "answered", WrongPass.NEVER),
         ("a turn late", "threads deliver=150", "SYNC", "answered", WrongPass.NEVER),
         ("a turn late", "threads deliver=10", "none", "settled", WrongPass.DELAYED),
         ("silence", "threads deliver=10", "PING", "answered", WrongPass.DELAYED),
@@ -139,36 +145,43 @@ def test_when_a_script_can_pass_wrongly(
 
 
 def test_the_tables_count_wrong_verdicts() -> None:
-    def one(script: str, passed: bool, grade: str = "answered") -> Play:
+    def one(script: str, outcome: Outcome) -> Play:
         must_fail = SCRIPT[script].must_fail(SERVER["threads deliver=10"])
-        return Play("threads deliver=10", "PING", script, passed, must_fail, grade, 0.1)
+        return Play("threads deliver=10", "PING", script, outcome, must_fail, "answered", 0.1)
 
-    played = [one("talk", True), one("talk", False), one("a turn late", True), one("silence", False)]
+    played = [
+        one("talk", Outcome.PASSED),
+        one("talk", Outcome.FAILED),
+        one("late in a crowd", Outcome.PASSED),
+        one("silence", Outcome.FAILED),
+        one("silence", Outcome.TARGET_ERROR),
+    ]
     data = as_data(played, {"runs": 4})
     assert [(row["script"], row["wrong failures"], row["wrong passes"]) for row in data["rows"]] == [
         ("talk", 1, {}),
-        ("silence", 0, {}),
-        ("a turn late", 0, {"expected": 1}),
+        ("silence", 1, {}),
+        ("late in a crowd", 0, {"expected": 1}),
     ]
     text = as_markdown(data)
-    assert "| threads deliver=10 | messages come 10 ms later |  |  | 1/2 · 1/2 |  |" in text
-    assert f"| threads deliver=10 | PING | a turn late | 1/1 | {WrongPass.EXPECTED.value} |" in text
+    assert "| PING | 2 | 2 | 3 | 1 | 1 |" in text
+    assert "| threads deliver=10 | messages come 10 ms later |  |  | 2/2 · 1/3 |  |" in text
+    assert f"| threads deliver=10 | PING | late in a crowd | 1/1 | {WrongPass.EXPECTED.value} |" in text
     with pytest.raises(AssertionError, match="threads deliver=10, PING"):
         require_right(played)
 
 
 def test_wrong_verdicts_are_found() -> None:
-    right = Play("threads", "PING", "talk", passed=False, must_fail=False, grade="answered", seconds=0.1)
-    wrong = Play("threads", "PING", "silence", passed=True, must_fail=True, grade="answered", seconds=0.1)
+    right = Play("threads", "PING", "talk", Outcome.FAILED, must_fail=False, grade="answered", seconds=0.1)
+    wrong = Play("threads", "PING", "silence", Outcome.PASSED, must_fail=True, grade="answered", seconds=0.1)
     assert right.wrong_failure
     assert wrong.wrong_pass is WrongPass.NEVER
     for play in (right, wrong):
         with pytest.raises(AssertionError, match="threads, PING"):
             require_right([play])
-    late = Play("c dup=10", "PING", "leaving", passed=True, must_fail=True, grade="settled", seconds=0.1)
+    late = Play("c dup=10", "PING", "leaving", Outcome.PASSED, must_fail=True, grade="settled", seconds=0.1)
     require_noticed([late])
     with pytest.raises(AssertionError, match="leaving"):
-        require_noticed([late, late, replace(late, passed=False)])
+        require_noticed([late, late, replace(late, outcome=Outcome.FAILED)])
 
 
 def zoo(*words: str) -> subprocess.CompletedProcess[str]:

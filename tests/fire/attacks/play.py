@@ -19,7 +19,7 @@ from typing import Any
 from geventchat import Limits
 from tests.fire.attacks import actions, bounds, plan, wire
 from tests.fire.attacks.honest import HonestPair
-from tests.fire.attacks.load import Client, Load, addresses
+from tests.fire.attacks.load import Client, Load, addresses, unfinished
 from tests.fire.attacks.plan import Attack, Group
 from tests.fire.attacks.target import ROOT, Target
 from tests.fire.attacks.witnesses import NAMES, Report, Witnesses
@@ -219,7 +219,8 @@ class _Trial:
 
     @property
     def _connections_left(self) -> int:
-        return max(0, self._target.descriptors - self._descriptors - _COMING_AND_GOING)
+        left = self._target.descriptors - self._descriptors - _COMING_AND_GOING
+        return max(0, left - unfinished(self._target.ports.values())) if left > 0 else 0
 
     def _playing(self, number: int) -> _Playing:
         attack = self._attack

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from subprocess import run
 
-from harness import Command, InProcess, Target
+from harness import Command, InProcess, InProcessAsyncio, Target
 
 FOLDER = Path(__file__).parent
 WRONG = frozenset({"echo", "dup", "partdup", "stranger", "drop", "reverse"})
@@ -76,6 +77,9 @@ ARCHITECTURES = {
     ),
 }  # fmt: skip
 
+_IN_PROCESS = {"gevent": "green", "tasks": "tasks", "protocol": "protocol"}
+"""The modules with a factory."""
+
 _BUILDS = {
     "gcc": ("gcc", "-O1", "-o", "{built}/epoll", _file("epoll.c")),
     "rustc": ("rustc", "-O", "-o", "{built}/channels", _file("channels.rs")),
@@ -130,10 +134,10 @@ class ZooServer:
     def target(self, built: str) -> Target:
         """The server as a target that is started once; `built` is the folder with what was compiled."""
         if self.in_process:
-            from tests.harness.zoo.servers.green import server
-
             options = dict(option.partition("=")[::2] for option in self.options)
-            return InProcess(lambda _spec: server(0, options))
+            module = import_module(f"{__name__}.servers.{_IN_PROCESS[self.kind]}")
+            kind = InProcess if self.kind == "gevent" else InProcessAsyncio
+            return kind(lambda _spec: module.server(0, options))
         words = [word.replace("{built}", built) for word in (*self.architecture.words, *self.options)]
         return Command(words, shared=True, environment=dict(self.architecture.environment), starts_within=60)
 
@@ -145,7 +149,7 @@ def build(servers: list[ZooServer], built: str) -> None:
 
 
 def _servers() -> list[ZooServer]:
-    table = {
+    outside = {
         "threads": "| early | deliver=1 | deliver=10 | deliver=150 | dup=10 | partdup=10 | echo=0 | stranger=10 | drop=10",
         "socketserver": "| tick=20 | batch=5 | dup=0",
         "hub": "| early | early deliver=10 | dup=2 | reverse=2 | part=10",
@@ -163,13 +167,18 @@ def _servers() -> list[ZooServer]:
         "rust": "| early | deliver=10 | dup=10",
         "java": "| early | dup=10",
     }
-    outside = [
-        ZooServer(kind, tuple(options.split())) for kind, row in table.items() for options in row.split("|")
-    ]
-    inside = "| early | deliver=10 | early deliver=10 | batch=5 | part=10 | dup=10 | early dup=0 | echo=0 | partdup=10"
-    inside += "| stranger=0 | drop=10 | reverse=2 | greet=10"
-    return outside + [
-        replace(ZooServer("gevent", tuple(options.split())), in_process=True) for options in inside.split("|")
+    inside = {
+        "gevent": "| early | deliver=10 | early deliver=10 | batch=5 | part=10 | dup=10 | early dup=0 | echo=0 | partdup=10"
+        "| stranger=0 | drop=10 | reverse=2 | greet=10",
+        "tasks": "| early | early deliver=20 | dup=10 | drop=10",
+        "protocol": "| deliver=150 | echo=10 | partdup=0 | greet=10",
+    }
+    return [
+        ZooServer(kind, tuple(options.split())) for kind, row in outside.items() for options in row.split("|")
+    ] + [
+        ZooServer(kind, tuple(options.split()), in_process=True)
+        for kind, row in inside.items()
+        for options in row.split("|")
     ]
 
 

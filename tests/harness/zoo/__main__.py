@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tests.harness.zoo import SERVERS, build
 from tests.harness.zoo.measure import as_data, as_markdown, busy, jobs, measured
+from tests.harness.zoo.scripts import FENCES
 
-AT_ONCE = 60
+AT_ONCE = 66
 """Runs in one job: some of each script, and few enough that the processes end together."""
 
 
@@ -25,9 +26,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--servers", nargs="+", default=[""], help="only servers whose names contain one of these"
     )
-    parser.add_argument(
-        "--fences", default="SYNC PING none exact", help="only these of SYNC, PING, none, exact"
-    )
+    parser.add_argument("--fences", nargs="+", choices=FENCES, default=list(FENCES), help="only these")
     parser.add_argument("--seed", type=int, default=1, help="which scripts are played in which order (1)")
     parser.add_argument("--busy", type=int, default=0, help="processes that compete for the processors (0)")
     parser.add_argument("--workers", type=int, default=8, help="processes that play (8)")

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import Command, Outcome, parse, play
@@ -24,7 +24,7 @@ from harness.playing.verdict import Verdict
 from harness.report.styled_text import plain
 from harness.report.text import report
 from tests.harness.zoo import SERVERS, ZooServer
-from tests.harness.zoo.scripts import SCRIPTS, Script, WrongPass
+from tests.harness.zoo.scripts import FENCES, SCRIPTS, Script, WrongPass
 
 SCRIPT = {script.name: script for script in SCRIPTS}
 SERVER = {server.name: server for server in SERVERS}
@@ -46,7 +46,7 @@ class Play:
     server: str
     fence: str
     script: str
-    passed: bool
+    outcome: Outcome
     must_fail: bool
     grade: str
     seconds: float
@@ -55,10 +55,16 @@ class Play:
 
     @property
     def wrong_failure(self) -> bool:
-        return not self.passed and not self.must_fail
+        """A script that was not played is one, too."""
+        return self.outcome is not (Outcome.FAILED if self.must_fail else Outcome.PASSED) and not self.passed
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome is Outcome.PASSED
 
     @property
     def wrong_pass(self) -> WrongPass | None:
+        """When this could be, if it is one."""
         if not self.passed or not self.must_fail:
             return None
         return SCRIPT[self.script].wrong_pass(SERVER[self.server], self.fence, self.grade)
@@ -110,18 +116,8 @@ def done(job: Job) -> list[Play]:
 
 def _play(server: str, fence: str, script: Script, verdict: Verdict) -> Play:
     must_fail = script.must_fail(SERVER[server])
-    passed = verdict.outcome is Outcome.PASSED
-    wrong = verdict.outcome not in (Outcome.PASSED, Outcome.FAILED) or (not passed and not must_fail)
-    return Play(
-        server,
-        fence,
-        script.name,
-        passed,
-        must_fail and verdict.outcome in (Outcome.PASSED, Outcome.FAILED),
-        str(verdict.grade),
-        verdict.real_s,
-        f"{verdict.outcome.value}\n{plain(report(verdict))}" if wrong else "",
-    )
+    found = Play(server, fence, script.name, verdict.outcome, must_fail, str(verdict.grade), verdict.real_s)
+    return replace(found, report=plain(report(verdict))) if found.wrong_failure else found
 
 
 def measured(executor: Executor, todo: Sequence[Job], progress: Callable[[int, int], None]) -> list[Play]:
@@ -195,24 +191,36 @@ def _order(key: tuple[str, str, str]) -> tuple[int, int, int]:
     server, fence, script = key
     return (
         list(SERVER).index(server),
-        ("exact", "SYNC", "PING", "none").index(fence),
+        list(FENCES).index(fence),
         list(SCRIPT).index(script),
     )
 
 
 def as_markdown(data: dict[str, Any]) -> str:
-    """A row for each server, and a row for each script that passed wrongly."""
+    """A row for each fence, one for each server, and one for each script that passed wrongly."""
     rows = data["rows"]
     lines = [
+        "| fence | had to pass | wrong failures | had to fail | wrong passes | of them where it can be |",
+        "|---|---|---|---|---|---|",
+        *(_sum(name, own) for name in FENCES if (own := [row for row in rows if row["fence"] == name])),
+        "",
         "| server | late or wrong in it | exact | SYNC | PING | settled |",
         "|---|---|---|---|---|---|",
     ]
     for server in dict.fromkeys(row["server"] for row in rows):
         own = [row for row in rows if row["server"] == server]
-        cells = [_cell([row for row in own if row["fence"] == f]) for f in ("exact", "SYNC", "PING", "none")]
+        cells = [_cell([row for row in own if row["fence"] == f]) for f in FENCES]
         lines.append(f"| {' | '.join([server, own[0]['where'], *cells])} |")
     lines += ["", *_wrong_passes(rows)]
     return "\n".join(lines) + "\n"
+
+
+def _sum(name: str, rows: Sequence[dict[str, Any]]) -> str:
+    failures, passes = sum(row["wrong failures"] for row in rows), Counter[str]()
+    for row in rows:
+        passes.update(row["wrong passes"])
+    right, wrong, expected = _plays(rows, "pass"), _plays(rows, "fail"), passes["expected"]
+    return f"| {name} | {right} | {failures} | {wrong} | {passes.total()} | {expected} |"
 
 
 def _cell(rows: Sequence[dict[str, Any]]) -> str:

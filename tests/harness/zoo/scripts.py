@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from tests.harness.zoo import BEHIND, ZooServer
 
 MOMENT_MS, SETTLE_MS = 5.0, 100.0
-"""The default windows of the harness, in which a late line is noticed."""
+"""How long the harness waits after the answers of most turns, and after the others and where there are none."""
 
 _EXPECTS = re.compile(r"in any order|\w+(<| receives | is closed)")
 
-FENCES = {"SYNC": "SYNC ${token} -> SYNCED ${token}", "PING": "PING -> PONG", "none": "none", "exact": ""}
+FENCES = {"exact": "", "SYNC": "SYNC ${token} -> SYNCED ${token}", "PING": "PING -> PONG", "none": "none"}
 """SYNC takes the way of messages. In process no fence line is sent."""
 
 
@@ -30,15 +30,15 @@ class WrongPass(enum.Enum):
 
 @dataclass(frozen=True)
 class Script:
-    """`breaks`: the flaws under which it must fail. `asks`: what it demands that no server does; `late`: only in one turn, and
-    the opposite in the next."""
+    """`breaks`: the flaws under which it must fail. `asks`: what it demands that no server does; `unwatched`: in a turn after
+    which the harness waits a moment only."""
 
     name: str
     steps: str
     clients: tuple[str, ...] = ("ann", "bob", "carol")
     breaks: frozenset[str] = frozenset({"dup", "echo"})
     asks: str = ""
-    late: bool = False
+    unwatched: bool = False
     header: str = ""
 
     def must_fail(self, server: ZooServer) -> bool:
@@ -76,14 +76,18 @@ class Script:
         """When it can pass with this grade, although it must fail."""
         late_ms = self.late_ms(server)
         # Nothing comes late: something never comes, or comes in the wrong order.
-        never_right = self.asks == "a missing line" or (not self.asks and server.flaw in ("drop", "reverse"))
+        never_right = (
+            self.asks == "a missing line"
+            or (self.asks == "a late copy" and server.flaw != "dup")
+            or (not self.asks and server.flaw in ("drop", "reverse"))
+        )
         behind = server.flaw in BEHIND or server.flaw == "batch" or not late_ms
         ordered = (fence == "SYNC" and behind) or (fence == "PING" and not late_ms and not server.early)
         if grade == "exact" or never_right or (grade == "answered" and ordered):
             return WrongPass.NEVER
         # In a run that is settled because a client could not be asked, the turn in question can be answered.
         asked = fence != "none" and self.asks != "silent leaving"
-        window_ms = MOMENT_MS if self.late and asked else SETTLE_MS
+        window_ms = MOMENT_MS if self.unwatched and asked else SETTLE_MS
         return WrongPass.DELAYED if late_ms < window_ms else WrongPass.EXPECTED
 
     def text(self, server: ZooServer, fence: str, room: str) -> str:
@@ -192,7 +196,6 @@ SCRIPTS = [
         "ann> MSG one\nbob receives nothing\n\nann> HELLO\nann< HI\nbob< MSG ann one",
         clients=("ann", "bob"),
         asks="silence",
-        late=True,
     ),
     Script("silent leaving", "ann closes\nbob receives nothing", clients=("ann", "bob"), asks="silent leaving"),
     Script(
@@ -200,14 +203,27 @@ SCRIPTS = [
         "ann closes\nbob receives nothing\n\nbob> HELLO\nin any order:\n    bob< HI\n    bob< INFO ann left",
         clients=("ann", "bob"),
         asks="silent leaving",
-        late=True,
     ),
     Script(
         "late after leaving",
         "ann closes\nbob< INFO ann left\ncarol< INFO ann left\n\nbob> MSG one\ncarol receives nothing\n\n"
         "bob> HELLO\nbob< HI\ncarol< MSG bob one",
         asks="silence",
-        late=True,
+    ),
+    Script(
+        "late in a crowd",
+        "ann> MSG one\nbob receives nothing\n\nann> HELLO\nann< HI\n"
+        "in any order:\n    bob< MSG ann one\n    carol< MSG ann one\n    dave< MSG ann one\n    eve< MSG ann one",
+        clients=("ann", "bob", "carol", "dave", "eve"),
+        asks="silence",
+        unwatched=True,
+    ),
+    Script(
+        "late copy",
+        "ann> MSG one\nbob< MSG ann one\n\nann> HELLO\nann< HI\nbob< MSG ann one",
+        clients=("ann", "bob"),
+        asks="a late copy",
+        unwatched=True,
     ),
     Script("unaware", "ann> HELLO\nann< HI", clients=("ann",), asks="no greeting"),
 ]  # fmt: skip

@@ -1,4 +1,6 @@
-"""asyncio protocols: one loop reads and writes, and nothing is queued."""
+"""asyncio protocols: one loop reads and writes, and nothing is queued.
+
+Also a factory for the harness, which runs the server in its own process."""
 
 from __future__ import annotations
 
@@ -37,8 +39,7 @@ class Protocol(asyncio.Protocol, Person):
         self.transport.close()
 
 
-async def serve() -> None:
-    port, options = arguments()
+async def server(port: int, options: dict[str, str]) -> asyncio.Server:
     timers = LoopTimers()
 
     def deliver(delay_s: float, action: Action) -> None:
@@ -49,10 +50,13 @@ async def serve() -> None:
 
     chat = Chat(options, deliver)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Protocol(chat), "127.0.0.1", port, backlog=64)
-    async with server:
-        await server.serve_forever()
+    return await loop.create_server(lambda: Protocol(chat), "127.0.0.1", port, backlog=64)
+
+
+async def main() -> None:
+    async with await server(*arguments()) as started:
+        await started.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(main())

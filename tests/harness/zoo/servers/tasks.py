@@ -1,5 +1,7 @@
 """asyncio streams: a task reads from each client, another drains its queue of messages. With `early` answers do not go
-through that queue."""
+through that queue.
+
+Also a factory for the harness, which runs the server in its own process."""
 
 from __future__ import annotations
 
@@ -82,12 +84,14 @@ class Tasks:
         person.close()
 
 
-async def serve() -> None:
-    port, options = arguments()
-    server = await asyncio.start_server(Tasks(options).converse, "127.0.0.1", port, backlog=64)
-    async with server:
-        await server.serve_forever()
+async def server(port: int, options: dict[str, str]) -> asyncio.Server:
+    return await asyncio.start_server(Tasks(options).converse, "127.0.0.1", port, backlog=64)
+
+
+async def main() -> None:
+    async with await server(*arguments()) as started:
+        await started.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(main())

@@ -1,0 +1,95 @@
+"""What lies between a socket and the lines of a client: nothing, TLS, WebSocket, or WebSocket inside TLS. Sans-I/O.
+
+- A transport turns what a client says into bytes for the socket, and bytes from the socket into what the client receives.
+- `receive` can leave bytes in `take_reply` that must be sent: a handshake, a pong, the answer to a Close frame.
+- Nothing is said before `ready`. A handshake that fails raises HandshakeFailed with what came instead.
+- What the server may not do after the handshake raises Violation.
+
+TLS and WebSocket are in modules of their own, imported when a script uses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.language.escapes import render_bytes
+
+if TYPE_CHECKING:
+    import ssl
+
+_SHOWN_BYTES = 80
+
+
+class HandshakeFailed(Exception):
+    """The handshake failed. With a `status`, the server has refused it; else something else came, or nothing."""
+
+    def __init__(self, message: str, status: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Violation(Exception):
+    """The server has sent what the protocol forbids; the text says what."""
+
+
+class Plain:
+    """Bytes pass unchanged."""
+
+    ready = True
+    messages = False
+    """Whether what is said stays in messages, so that nothing can become part of a line that is not finished."""
+    ended = False
+    """Whether the other side has said that it sends no more. However its connection ends after that, it is an orderly end."""
+    over = False
+    """Whether that has ended the connection as well, so that its socket need not be watched any longer."""
+    end_detail = ""
+    """What the other side has said about the end, where its protocol has words for it and the end was not an ordinary one."""
+
+    def begin(self) -> bytes:
+        """The first bytes to send."""
+        return b""
+
+    def send(self, data: bytes, eol: bytes) -> bytes:
+        """What a client says, as bytes for the socket."""
+        return data
+
+    def receive(self, data: bytes, eol: bytes) -> bytes:
+        """What has arrived at the socket, as the client receives it."""
+        return data
+
+    def take_reply(self) -> bytes:
+        """Bytes that must be sent because of what was received."""
+        return b""
+
+    def end(self) -> bytes:
+        """Say that nothing more will be sent."""
+        return b""
+
+    def closed(self) -> None:
+        """The server has closed the connection; HandshakeFailed if the handshake was not over."""
+
+
+def first_line(data: bytes | bytearray) -> str:
+    """The first line of what came, for a report."""
+    line = bytes(data[:_SHOWN_BYTES]).split(b"\n")[0].rstrip(b"\r")
+    return f"`{render_bytes(line)}`"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsTrust:
+    """Which certificates a client accepts: those of the system, those that a file signs, or any."""
+
+    authorities: str | None = None
+    """A file of certificates in PEM."""
+    insecure: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """OSError (ssl.SSLError is one) where the file holds no certificates."""
+        import ssl
+
+        made = ssl.create_default_context(cafile=self.authorities)
+        if self.insecure:
+            made.check_hostname = False
+            made.verify_mode = ssl.CERT_NONE
+        return made

@@ -1,0 +1,269 @@
+"""Random traffic is judged by laws: a right server breaks none, each planted mistake is found, the judge is never unfair."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import Command, InProcess
+from harness.cli import main
+from harness.laws.history import Breach, History, Law, Session, breaches, shortest
+from harness.laws.traffic import Judgement, check_laws, report
+from harness.report.styled_text import plain
+from tests.harness.servers.lawless import FAULTS, LineChat, faulty, serve
+
+ROOT = Path(__file__).parents[2]
+MISTAKES = [name for name, (_, law) in FAULTS.items() if law is not None]
+
+
+def judged(fault: str, seed: int = 1) -> Judgement:
+    return check_laws(faulty(fault), InProcess(serve), clients=60, seconds=2, rate=300, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_right_server_breaks_no_law(seed: int) -> None:
+    found = judged("none", seed)
+    assert not found.broken, plain(report(found))
+    history = found.history
+    assert history.heard > 20_000
+    assert len(history.sessions) > 65  # some have left and come back
+    assert {session.stayed for session in history.sessions} == {True, False}
+    assert max(len(session.said) for session in history.sessions) > 20
+
+
+@pytest.mark.parametrize("fault", MISTAKES)
+def test_each_planted_mistake_breaks_its_law(fault: str) -> None:
+    found = judged(fault)
+    assert FAULTS[fault][1] in found.broken, plain(report(found))
+    _, breach = found.broken[FAULTS[fault][1]]
+    assert 1 <= len(breach.evidence) <= 7
+
+
+def test_the_same_seed_is_the_same_traffic() -> None:
+    def said(seed: int) -> list[tuple[float, str]]:
+        found = check_laws(LineChat, InProcess(serve), clients=10, seconds=1, seed=seed)
+        return [line for session in found.history.sessions for line in session.said]
+
+    assert said(4) == said(4) != said(5)
+
+
+def test_a_command_is_judged_too() -> None:
+    program = (
+        "import sys; from gevent import socket; from tests.harness.servers.lawless import Doubles;"
+        "s = Doubles(); s.address = ('127.0.0.1', int(sys.argv[1])); s.serve_forever()"
+    )
+    target = Command([sys.executable, "-c", program, "{port}"])
+    found = check_laws(LineChat, target, clients=60, seconds=2, rate=200)
+    assert set(found.broken) == {Law.DOUBLED}
+
+
+# --- the judge ----------------------------------------------------------------------------------------------
+
+
+def talking(*, left_s: float | None = None) -> tuple[History, Session, Session, Session]:
+    """A history in which ann says three things at 2, 3 and 4, to bob and to cat, who came at 1."""
+    history = History(ended_s=10.0)
+    ann, bob, cat = (history.session() for _ in range(3))
+    for name, session in (("ann", ann), ("bob", bob), ("cat", cat)):
+        session.granted, session.grant_line = (1.0, name), "OK"
+    ann.said = [(2.0, "MSG 0.0"), (3.0, "MSG 0.1"), (4.0, "MSG 0.2")]
+    if left_s is not None:
+        ann.left_s = left_s
+    for session in (bob, cat):
+        hear(session, 0, 1, 2)
+    return history, ann, bob, cat
+
+
+def hear(session: Session, *serials: int) -> None:
+    session.heard = [(5.0 + at, 0, serial, "ann", f"MSG ann 0.{serial}") for at, serial in enumerate(serials)]
+
+
+def found(history: History) -> list[tuple[Law, str]]:
+    return [(one.law, one.what) for one in breaches(history)]
+
+
+def test_whoever_receives_everything_breaks_nothing() -> None:
+    assert found(talking()[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("serials", "expected"),
+    [
+        ((0, 2), [(Law.LOST, "c1 never received a message of c0")]),
+        ((0, 1), [(Law.LOST, "c1 never received a message of c0")]),
+        ((0, 1, 2, 1), [(Law.DOUBLED, "c1 received a message of c0 twice")]),
+        ((1, 0, 2), [(Law.REORDERED, "c1 received two messages of c0 in the wrong order")]),
+    ],
+)
+def test_what_one_client_receives_is_compared_with_what_was_said(serials, expected) -> None:
+    history, _, bob, _ = talking()
+    hear(bob, *serials)
+    assert found(history) == expected
+
+
+def test_what_was_said_before_a_client_came_is_not_due_to_it() -> None:
+    history, _, bob, _ = talking()
+    bob.granted = (3.0, "bob")  # told so at the moment in which the second was sent
+    hear(bob, 2)
+    assert found(history) == []
+    hear(bob, 0, 1, 2)  # nor forbidden
+    assert found(history) == []
+
+
+def test_what_a_client_said_last_before_it_left_need_not_arrive_but_at_all_or_at_none() -> None:
+    history, _, bob, cat = talking(left_s=4.5)
+    hear(bob, 0, 1)
+    hear(cat, 0, 1)
+    assert found(history) == []
+    hear(cat, 0, 1, 2)
+    assert found(history) == [(Law.LOST, "c1 never received a message of c0")]
+
+
+def test_whoever_leaves_need_not_receive_the_last_messages_but_has_no_gap() -> None:
+    history, _, bob, _ = talking()
+    bob.left_s = 6.0
+    hear(bob, 0)
+    assert found(history) == []
+    hear(bob, 0, 2)
+    assert found(history) == [(Law.LOST, "c1 never received a message of c0")]
+
+
+def test_a_client_without_a_name_receives_nothing_that_is_due() -> None:
+    history, _, bob, _ = talking()
+    bob.granted = None
+    bob.heard = []
+    assert found(history) == []
+
+
+def test_a_name_that_was_given_back_can_be_given_again() -> None:
+    history, _, bob, cat = talking()
+    bob.left_s, cat.granted = 6.0, (6.5, "bob")
+    assert found(history) == []
+    cat.granted = (5.5, "bob")  # bob has begun to leave only afterwards
+    assert (Law.HOLDERS, "c1 and c2 both had the name bob for 0.500 s") in found(history)
+    bob.left_s = float("inf")
+    bob.ended_s, bob.last_s = 7.0, 5.2  # the server may have taken it away at 5.3
+    assert Law.HOLDERS not in {law for law, _ in found(history)}
+
+
+def test_only_the_laws_of_the_model_are_judged() -> None:
+    history, _, bob, _ = talking()
+    hear(bob, 0, 0, 2)
+    assert {one.law for one in breaches(history)} == {Law.DOUBLED, Law.LOST}
+    assert {one.law for one in breaches(history, frozenset({Law.LOST}))} == {Law.LOST}
+    assert list(breaches(history, frozenset())) == []
+
+
+def test_the_shortest_evidence_is_named() -> None:
+    history, _, bob, cat = talking()
+    hear(bob, 0, 2)
+    hear(cat, 1, 2)
+    ((law, (number, breach)),) = shortest(breaches(history)).items()
+    assert (law, number) == (Law.LOST, 2)
+    assert isinstance(breach, Breach)
+    assert breach.what == "c2 never received a message of c0"
+    assert [(one.session, one.text) for one in breach.evidence] == [
+        (2, "< OK"),
+        (0, "> MSG 0.0"),
+        (0, "> MSG 0.1"),
+        (2, "< MSG ann 0.1"),
+        (1, "< MSG ann 0.0"),
+    ]
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+MODEL = "tests.harness.servers.lawless:LineChat"
+SHORT = ["--clients", "20", "--seconds", "1", "--rate", "200"]
+
+
+def test_the_command_says_what_it_has_judged(capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    app = ["--app", "tests.harness.servers.lawless:serve"]
+    assert main(["laws", "--model", MODEL, *app, *SHORT, "--seed", "7"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("no law was broken: ")
+    assert " of 20 clients, " in shown
+    assert shown.endswith(", seed 7\n")
+
+
+def test_the_command_shows_the_evidence(capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    app = ["--app", f"{__name__}:hangs_up"]
+    assert main(["laws", "--model", MODEL, *app, *SHORT]) == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("BROKEN clients stay connected until they leave  ")
+    assert "is disconnected" in shown
+    assert "\n1 law broken: " in shown
+
+
+def hangs_up(spec):
+    server = serve(spec)
+    server.deliveries = 4_000  # the mistake is 1,000 deliveries away
+    server.__class__ = FAULTS["hangs-up"][0]
+    return server
+
+
+DIES = """
+import socketserver, sys, os, threading
+said = []
+class Client(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            said.append(line)
+            if len(said) > 60:
+                os._exit(3)
+            self.wfile.write(b"OK\\n")
+class Server(socketserver.ThreadingTCPServer):
+    request_queue_size = 100
+Server(("127.0.0.1", int(sys.argv[1])), Client).serve_forever()
+"""
+
+
+def test_a_server_that_dies_has_failed(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "dies.py").write_text(DIES)
+    assert (
+        main(["laws", "--model", MODEL, "--server", f"{sys.executable} {tmp_path}/dies.py {{port}}", *SHORT])
+        == 1
+    )
+    assert "exited with status 3" in capsys.readouterr().out
+
+
+def mute(spec):
+    return FAULTS["mute"][0]()
+
+
+class Oblivious(LineChat):
+    """Does not know the answer to its own login."""
+
+    def read(self, line):
+        return None
+
+
+class Unfenced(LineChat):
+    header = {"fence": "PING"}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", MODEL], "name the server: --server"),
+        (["--model", MODEL, "--connect", "127.0.0.1:1"], "TARGET ERROR connection refused"),
+        (["--model", MODEL, "--server", "false {port}"], "TARGET ERROR"),
+        (
+            ["--model", "tests.harness.servers.lawless:FAULTS", "--connect", "127.0.0.1:1"],
+            "it cannot be called",
+        ),
+        (["--model", f"{__name__}:Oblivious", "--app", f"{__name__}:mute"], "no client was granted a name"),
+        (["--model", MODEL, "--app", f"{__name__}:mute"], "no message was received"),
+        (["--model", f"{__name__}:Unfenced", "--app", f"{__name__}:mute"], "a line without its answer"),
+    ],
+)
+def test_a_run_that_proves_nothing_is_an_error(words, message, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["laws", *words, *SHORT]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.out + captured.err

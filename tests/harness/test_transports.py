@@ -1,0 +1,342 @@
+"""Clients over TLS and WebSocket: what passes, what a handshake or a frame that is wrong says, and which fences hold."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Address, Command, InProcessAsyncio, PlayOptions, ServerSpec, Stage, Verdict, parse, play
+from harness.cli import main
+from harness.language.expansion import expand
+from harness.language.problems import ScriptError
+from harness.language.steps import Transport
+from harness.playing.verdict import FailureKind, Outcome
+from harness.report.styled_text import plain
+from harness.report.text import report
+from harness.stage.fence import Fence, Grade
+from harness.stage.transport import TlsTrust
+from harness.stage.websocket import WebSocket
+from tests.harness.servers import streams
+
+SERVER = Path(__file__).parent / "servers" / "streams.py"
+ROOT = Path(__file__).parents[2]
+PING = "fence: PING ${token} -> PONG ${token}\n"
+TALK = """
+alice> hello there
+alice< hello there
+bob< hello there
+bob> Grüße
+alice< Grüße
+bob< Grüße
+bob> QUIT
+bob is closed
+alice> all alone
+alice< all alone
+"""
+DEFAULT = "\nalice connects\nbob connects\n" + TALK
+BOTH = "\nalice connects with {0}\nbob connects with {0}\n" + TALK
+
+
+def server(*options: str) -> Command:
+    return Command([sys.executable, str(SERVER), "{port}", *options], environment={"PYTHONPATH": str(ROOT)})
+
+
+def certificate_for(address: str, folder: Path) -> str:
+    """A file with a key and a certificate for this address that signs itself."""
+    openssl = shutil.which("openssl") or pytest.skip("openssl is not installed")
+    command = (
+        f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=harness -addext subjectAltName=IP:{address} "
+        f"-addext keyUsage=critical,digitalSignature,keyCertSign -keyout {folder}/key -out {folder}/certificate"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_text((folder / "key").read_text() + (folder / "certificate").read_text())
+    return str(both)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return certificate_for("127.0.0.1", tmp_path_factory.mktemp("certificate"))
+
+
+def trusting(certificate: str) -> PlayOptions:
+    return PlayOptions(tls=TlsTrust(certificate), within_s=2)
+
+
+def played(script: str, target: Any, options: PlayOptions = PlayOptions(within_s=2)) -> Verdict:  # noqa: B008
+    return play(parse(script.lstrip(), "talk.chat"), target, options)
+
+
+def passes(script: str, target: Any, options: PlayOptions = PlayOptions(within_s=2)) -> Verdict:  # noqa: B008
+    verdict = played(script, target, options)
+    assert verdict.passed, plain(report(verdict)) + verdict.reason
+    return verdict
+
+
+def fails(script: str, target: Any, options: PlayOptions = PlayOptions(within_s=2)) -> str:  # noqa: B008
+    verdict = played(script, target, options)
+    assert verdict.outcome is Outcome.FAILED, verdict.reason
+    return plain(report(verdict))
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", ["tls", "tls websocket", "tls websocket /chat"])
+def test_clients_talk_over_tls(certificate: str, words: str) -> None:
+    target = server(f"tls={certificate}", *words.split()[1:2])
+    passes(PING + BOTH.format(words), target, trusting(certificate))
+    passes(f"{PING}transport: {words}\n{DEFAULT}", target, trusting(certificate))
+
+
+def test_a_certificate_is_checked_unless_told_otherwise(certificate: str) -> None:
+    target = server(f"tls={certificate}")
+    text = fails("alice connects with tls\n", target)
+    assert "could not finish the handshake" in text
+    assert "the server's certificate is not accepted: self-signed certificate" in text
+    passes(BOTH.format("tls"), target, PlayOptions(tls=TlsTrust(insecure=True)))
+
+
+def test_a_certificate_for_another_address_is_not_accepted(tmp_path: Path) -> None:
+    other = certificate_for("127.0.0.2", tmp_path)
+    text = fails("alice connects with tls\n", server(f"tls={other}"), trusting(other))
+    assert "IP address mismatch, certificate is not valid for '127.0.0.1'" in text
+
+
+def test_a_server_without_tls_is_shown_with_what_it_said() -> None:
+    text = fails("alice connects with tls\n", server("websocket", "banner"))
+    assert "the TLS handshake failed: wrong version number; it began with `220 welcome`" in text
+    text = fails("alice connects with tls\n", server("websocket", "leaves"))
+    assert "the server closed the connection during the TLS handshake" in text
+
+
+def test_lines_in_the_middle_of_a_line_are_halves_over_tls_too(certificate: str) -> None:
+    script = "alice connects with tls\nalice>> hel\nalice receives nothing\nalice>> lo\\n\nalice< hello\n"
+    passes(PING + "\n" + script, server(f"tls={certificate}"), trusting(certificate))
+
+
+def test_a_client_can_half_close_over_tls(certificate: str) -> None:
+    target = server(f"tls={certificate}")
+    passes("alice connects with tls\nalice half-closes\nalice is closed\n", target, trusting(certificate))
+
+
+def test_the_fence_is_exact_over_tls_and_websocket_in_process(certificate: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    async def serve(spec: ServerSpec) -> Any:
+        import asyncio
+
+        chat = streams.Server({"websocket": ""})
+        return await asyncio.start_server(chat.accept, "127.0.0.1", 0, ssl=context)
+
+    verdict = passes(BOTH.format("tls websocket"), InProcessAsyncio(serve), trusting(certificate))
+    assert verdict.grade is Grade.EXACT
+
+
+def test_a_close_notify_is_the_end_whatever_its_connection_does(certificate: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    finished = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with context.wrap_socket(listener.accept()[0], server_side=True) as secure:
+            secure.recv(100)
+            with secure.unwrap():
+                finished.wait(10)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        target = Address(*listener.getsockname())
+        try:
+            passes("transport: tls\n\nalice> bye\nalice is closed\n", target, trusting(certificate))
+        finally:
+            finished.set()
+            server.join()
+
+
+# --- WebSocket ----------------------------------------------------------------------------------------------
+
+
+def test_clients_talk_over_websockets() -> None:
+    passes(PING + BOTH.format("websocket"), server("websocket"))
+
+
+@pytest.mark.parametrize("words", ["tls", "websocket", "tls websocket"])
+def test_the_fence_line_is_answered_over_every_transport(certificate: str, words: str) -> None:
+    options = [f"tls={certificate}"] * ("tls" in words) + ["websocket"] * ("websocket" in words)
+    script = f"{PING}transport: {words}\n\nalice> hi\nalice< hi\nbob> hi\nalice< hi\nbob< hi\n"
+    assert passes(script, server(*options), trusting(certificate)).grade is Grade.ANSWERED
+
+
+def test_a_binary_message_is_whole_so_a_fence_line_can_follow() -> None:
+    script = f"{PING}transport: websocket\n\nalice> hi\nalice< hi\nalice>> \\x00\\xff\nalice< binary 00ff\n"
+    assert passes(script, server("websocket")).grade is Grade.ANSWERED
+
+
+@pytest.mark.parametrize("size", [125, 126, 65535, 65536, 200_000])
+def test_messages_of_every_size_pass(size: int) -> None:
+    text = "x" * size
+    passes(f"transport: websocket\n\nalice> {text}\nalice< {text}\n", server("websocket"))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "alice> FRAGMENT fragments\nalice< fragments\nalice< pong between\n",
+        "alice> PINGS\nalice< pong 0\nalice< pong 1\nalice< pong 2\n",
+        "alice> BINARY \\x00\\xff\nalice<< \\x00\\xff\n",
+        "alice>> \\x00\\xff\nalice< binary 00ff\n",
+        "alice>> two\\nlines\\n\nalice< two\nalice< lines\n",
+        "alice> CLOSE 1000\nalice is closed\n",
+        "alice> CLOSE\nalice is closed\n",
+        "alice> CLOSE 1001\nalice is closed with 1001\n",
+        "alice> CLOSE 1008 not here\nalice is closed with 1008 not here\n",
+        "alice> CLOSE 1008 not here\nalice is disconnected\n",
+        "alice> VANISH\nalice is closed with 1006\n",
+        "alice connects\nalice half-closes\nalice is closed\n",
+        "alice connects with websocket /missing\nalice is refused with 404\n",
+        "alice connects with websocket\nbob connects with websocket\nbob closes\nalice> hi\nalice< hi\n",
+    ],
+)
+def test_what_a_websocket_can_do_is_a_line_of_a_transcript(script: str) -> None:
+    passes(f"transport: websocket\n\n{script}", server("websocket"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "violation"),
+    [
+        (r"\x81\x81abcd!", "a masked frame"),
+        (r"\xc1\x01a", "a frame with a reserved bit"),
+        (r"\x83\x01a", "a frame of the unknown kind 3"),
+        (r"\x09\x00", "a control frame that is fragmented or longer than 125 bytes"),
+        (r"\x80\x01a", "a continuation of no message"),
+        (r"\x01\x01a\x81\x01b", "a message inside another one"),
+        (r"\x81\x01\xff", r"text that is not UTF-8: `\xff`"),
+        (r"\x88\x01a", "a Close frame with half a code"),
+        (r"\x88\x02\x03\xe8\x81\x01a", "a frame after the Close frame"),
+        (r"\x81\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", "a message of more than 67108864 bytes"),
+    ],
+)
+def test_a_frame_that_is_forbidden_ends_the_connection_and_is_named(raw: str, violation: str) -> None:
+    text = fails(f"transport: websocket\n\nalice> RAW {raw}\n", server("websocket"))
+    assert f"alice is closed with violation: {violation}" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "came"),
+    [
+        (
+            "garbage",
+            "the server did not answer the WebSocket handshake with HTTP, but `ERR unknown command GET`",
+        ),
+        ("hang-up", "closed the connection during the WebSocket handshake; it had sent nothing"),
+        ("mute", "the handshake was not over within 0.5 s"),
+        ("accept=x", "`sec-websocket-accept` is `x`; expected `"),
+        ("upgrade=h2c", "`upgrade` is `h2c`; expected `websocket`"),
+        (
+            "header=Sec-WebSocket-Protocol: chat",
+            "chose `sec-websocket-protocol: chat`, which was not offered",
+        ),
+        ("header=Sec-WebSocket-Extensions: x", "chose `sec-websocket-extensions: x`, which was not offered"),
+    ],
+)
+def test_a_handshake_that_is_wrong_says_what_came(option: str, came: str) -> None:
+    text = fails("alice connects with websocket\n", server("websocket", option), PlayOptions(within_s=0.5))
+    assert " ".join(came.split()) in " ".join(text.split())
+
+
+def test_a_refused_handshake_is_a_refusal_with_its_status() -> None:
+    target = server("websocket", "status=403 Forbidden")
+    passes("alice connects with websocket\nalice is refused with 403\n", target)
+    text = fails("alice connects with websocket\n", target)
+    assert "alice is refused with 403" in text
+    text = fails("alice connects with websocket\nalice is refused with 401\n", target)
+    assert "expected  alice is refused with 401" in text
+    assert "actual    alice is refused with 403" in text
+
+
+def test_an_end_with_another_code_is_shown_with_both() -> None:
+    verdict = played("transport: websocket\n\nalice> CLOSE 1011 oh\nalice is closed\n", server("websocket"))
+    assert verdict.failures[0].kind is FailureKind.WRONG_END
+    text = plain(report(verdict))
+    assert "expected  alice is closed\n" in text
+    assert "actual    alice is closed with 1011 oh" in text
+    assert "\nalice is closed with 1011 oh\n" in text, "to be pasted"
+
+
+def test_the_handshake_accepts_the_example_of_the_standard() -> None:
+    made = WebSocket("server.example.com", "/chat")
+    made._key = "dGhlIHNhbXBsZSBub25jZQ=="
+    made.begin()
+    answer = (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+    # The unmasked examples of section 5.7, in pieces of one byte.
+    frames = bytes.fromhex("810548656c6c6f010348656c80026c6f890548656c6c6f")
+    heard = b"".join(made.receive(bytes([byte]), b"\n") for byte in answer + frames)
+    assert heard == b"Hello\nHello\n"
+    pong = made.take_reply()
+    assert pong[:2] == b"\x8a\x85"
+    assert bytes(byte ^ pong[2 + at % 4] for at, byte in enumerate(pong[6:])) == b"Hello"
+
+
+def test_clients_in_python_choose_their_transport() -> None:
+    with Stage(server("websocket"), fence=Fence("PING ${token}", ("PONG ${token}",))) as stage:
+        alice = stage.client("alice")
+        alice.connect(transport=Transport(websocket=True))
+        alice.send("hello")
+        alice.expect("hello")
+        alice.post(b"CLOSE 1001\n")
+        alice.connection.expects_close = True
+        stage.fence()
+        assert (alice.end.value, alice.end_detail) == ("closed", "1001")
+
+
+# --- scripts and options that are wrong ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("alice connects with tsl\n", "'tsl' is not a transport"),
+        ("alice connects with websocket chat\n", "'websocket chat' is not a transport"),
+        ("alice connects with tls /chat\n", "'tls /chat' is not a transport"),
+        ("transport: carrier pigeon\n\nalice connects\n", "'carrier pigeon' is not a transport"),
+        ("alice is reset with 1001\n", "unrecognised step"),
+    ],
+)
+def test_a_transport_that_does_not_exist_is_an_error(script: str, message: str) -> None:
+    with pytest.raises(ScriptError, match=message):
+        expand(parse(script))
+
+
+def test_options_choose_the_transport_and_the_certificates(
+    certificate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    path = tmp_path / "talk.chat"
+    path.write_text(PING + DEFAULT)
+    command = ["play", str(path), "--server", f"{sys.executable} {SERVER} {{port}} tls={certificate}"]
+    assert main([*command, "--transport", "tls", "--tls-ca", certificate]) == 0
+    assert main([*command, "--transport", "tls", "--tls-insecure"]) == 0
+    assert main([*command, "--transport", "tls"]) == 1
+    capsys.readouterr()
+    for wrong, message in (
+        (["--transport", "pigeon"], "'pigeon' is not a transport"),
+        (["--tls-ca", str(path)], "no certificates can be read from it"),
+        (["--tls-ca", "/no/such/file"], "--tls-ca /no/such/file: no certificates can be read from it"),
+        (["--tls-ca", certificate, "--tls-insecure"], "--tls-ca and --tls-insecure contradict each other"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert message in capsys.readouterr().err
