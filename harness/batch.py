@@ -32,7 +32,9 @@ def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
     codes = {
         Outcome.PASSED: ExitCode.PASSED,
         Outcome.SKIPPED: ExitCode.PASSED,
+        Outcome.XFAILED: ExitCode.PASSED,
         Outcome.FAILED: ExitCode.FAILED,
+        Outcome.XPASSED: ExitCode.FAILED,
         Outcome.SCRIPT_ERROR: ExitCode.ERROR,
         Outcome.TARGET_ERROR: ExitCode.ERROR,
     }
@@ -51,6 +53,19 @@ def scripts_in(paths: Iterable[Path]) -> Iterator[Path]:
             yield from (file for file in sorted(path.rglob("*.chat")) if not _is_library(file))
         else:
             yield path
+
+
+def has_a_tag(path: Path, tags: frozenset[str]) -> bool:
+    """Whether the script has one of these tags; a file that is not a script is reported when it is played."""
+    from harness.language.loading import load
+    from harness.language.problems import ScriptError
+    from harness.language.steps import Tagged
+
+    try:
+        found = load(path).setting(Tagged)
+    except ScriptError:
+        return True
+    return found is not None and not tags.isdisjoint(found.tags)
 
 
 def _is_library(path: Path) -> bool:

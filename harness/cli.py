@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from harness.batch import ExitCode, Progress, exit_code, run_jobs, scripts_in
+from harness.batch import ExitCode, Progress, exit_code, has_a_tag, run_jobs, scripts_in
 from harness.options import add_files, add_options, fence_line, play_options, target_choice
 from harness.report.styled_text import Line, Span, Tone, count, for_stream, terminal_columns
 
@@ -112,11 +112,15 @@ def _chosen_files(options: argparse.Namespace) -> list[Path]:
     from harness.targets.choice import UsageError
 
     keyword = (options.keyword or "").casefold()
+    tags = frozenset(options.tag.split())
     paths = [path for path in scripts_in(options.files) if keyword in str(path).casefold()]
+    paths = [path for path in paths if not tags or has_a_tag(path, tags)]
     if not paths:
         where = " ".join(map(str, options.files))
         raise UsageError(
-            f"no *.chat file in {where}" + (f" with {options.keyword!r} in its path" if keyword else "")
+            f"no *.chat file in {where}"
+            + (f" with {options.keyword!r} in its path" if keyword else "")
+            + (f" with the tag {' or '.join(options.tag.split())}" if tags else "")
         )
     return paths
 

@@ -22,7 +22,11 @@ from harness.language.renderer import render
 from harness.language.steps import (
     ActionStep,
     AnyOrder,
+    Either,
     ExpectationStep,
+    InTime,
+    Or,
+    Rule,
     Script,
     Sending,
     Setting,
@@ -222,7 +226,8 @@ def _expanded(script: Script) -> tuple[_Turn, ...]:
 
 def _script_of(turns: Iterable[_Turn], like: Script) -> Script:
     """A script of these turns with the settings of another, parsed so that its steps have lines."""
-    settings: list[Any] = [like.setting(kind) for kind in get_args(Setting)]
+    kinds = [kind for kind in get_args(Setting) if kind not in get_args(Rule)]
+    settings: list[Any] = [*map(like.setting, kinds), *(rule for rule, _ in like.rules())]
     header = tuple(setting for setting in settings if setting is not None)
     body = tuple(step for turn in turns for step in (*turn.actions, *turn.expectations))
     return parse(render(Script(header, body)), like.file)
@@ -276,6 +281,9 @@ def _action_without(action: ActionStep, client: str) -> tuple[ActionStep, ...]:
 
 
 def _expectation_without(step: ExpectationStep, client: str) -> tuple[ExpectationStep, ...]:
+    if isinstance(step, (Either, Or, InTime)):
+        body = tuple(one for one in step.body if getattr(one, "client", "") != client)
+        return (replace(step, body=body),) if body else ()
     if isinstance(step, AnyOrder):
         names = tuple(name for name in step.same_for if name != client)
         left = tuple(one for one in step.body if getattr(one, "client", "") != client)
@@ -299,7 +307,7 @@ def report(explored: Exploration) -> Iterator[Line]:
     """Everything about one script; nothing if it passed."""
     if explored.finding is not None:
         yield from _finding_report(explored.finding)
-    elif explored.outcome not in (Outcome.PASSED, Outcome.SKIPPED):
+    elif not explored.outcome.expected:
         yield [Span("not explored, because it does not pass without perturbations:")]
         yield from verdict_report(explored.baseline)
 

@@ -146,6 +146,8 @@ OPTIONS = (
            _PLAYS, "100ms"),
     Option("--start", "how long a server command may take until it listens, for scripts without `start:` (10s)", _PLAYS,
            "10s"),
+    Option("--tag", "only scripts with this tag, or with one of several", "play update audit explore check compare",
+           "'ONE TWO'", default=""),
     Option("--time", "how many times faster time passes for a server command, for scripts without `time:` (x1)", _PLAYS,
            "x100"),
     Option("--transport", "tls, websocket, websocket /PATH or tls websocket, for scripts without `transport:` (tcp)", _PLAYS,

@@ -32,7 +32,7 @@ from harness.report.styled_text import Line, Span, Tone, ansi, count, plain, ter
 if TYPE_CHECKING:
     from harness.language.adapter import Adapter
     from harness.playing.pipeline import PlayOptions
-    from harness.playing.verdict import Verdict
+    from harness.playing.verdict import Outcome, Verdict
     from harness.stage.awaited import AsyncStage
     from harness.stage.stage import Stage
     from harness.stage.target import Target
@@ -62,8 +62,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time, transport): the header of the "
-        "`stage` fixture, as in a transcript",
+        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time, transport, ignore, reply): the header "
+        "of the `stage` fixture, as in a transcript",
     )
     config.pluginmanager.register(_Coroutines())
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
@@ -131,6 +131,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.config.stash[_compared_adapters] = {one.name: one.adapter for one in servers}
     targets = metafunc.config.stash[_compared_targets]
     metafunc.parametrize("harness_target", list(targets.values()), ids=list(targets))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the transcripts that have none of the tags that are asked for; other tests stay."""
+    tags = frozenset(str(config.getoption("harness_tag") or config.getini("harness_tag") or "").split())
+    if tags:
+        from harness.batch import has_a_tag
+
+        left_out = [one for one in items if isinstance(one, ChatItem) and not has_a_tag(one.path, tags)]
+        if left_out:
+            items[:] = [one for one in items if one not in left_out]
+            config.hook.pytest_deselected(items=left_out)
 
 
 class ChatFile(pytest.Module):
@@ -314,14 +326,22 @@ def _repeat(request: pytest.FixtureRequest, target: Target, how: PlayOptions, ti
 def _finish(verdict: Verdict, refused: str = "") -> None:
     """Skip or fail the running test, unless the transcript passed."""
     __tracebackhide__ = True  # for --pdb, which reads it here only
-    from harness.playing.verdict import Outcome
     from harness.report.text import report, summary
 
-    if verdict.outcome is Outcome.SKIPPED:
-        pytest.skip(verdict.reason)
+    _end_unplayed(verdict.outcome, verdict.reason)
     if not verdict.passed:
         note = [[], [Span(f"  not rewritten: {refused}", Tone.WARNING)]] if refused else []
         raise TranscriptFailed([*report(verdict, terminal_columns()), *note], summary(verdict))
+
+
+def _end_unplayed(outcome: Outcome, reason: str) -> None:
+    """Skip the running test, or fail it as expected, where that is the outcome."""
+    from harness.playing.verdict import Outcome
+
+    if outcome is Outcome.SKIPPED:
+        pytest.skip(reason)
+    if outcome is Outcome.XFAILED:
+        pytest.xfail(reason)
 
 
 def _update(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:
@@ -346,8 +366,7 @@ def _audit(path: Path, target: Target, how: PlayOptions, most: int | None) -> No
     from harness.playing.verdict import Outcome
 
     audited = audit_file(path, target, how, sample=Sample(most))
-    if audited.outcome is Outcome.SKIPPED:
-        pytest.skip(audited.unchanged.reason)
+    _end_unplayed(audited.outcome, audited.unchanged.reason)
     if audited.outcome is not Outcome.PASSED:
         raise TranscriptFailed(report(audited), headline(audited))
 
@@ -361,8 +380,7 @@ def _explore(path: Path, target: Target, how: PlayOptions, runs: int, seed: int)
         explored = explore_file(path, target, range(seed, seed + runs), how)
     except UsageError as error:
         raise pytest.UsageError(f"--harness-explore: {error}") from None
-    if explored.outcome is Outcome.SKIPPED:
-        pytest.skip(explored.baseline.reason)
+    _end_unplayed(explored.outcome, explored.baseline.reason)
     if explored.outcome is not Outcome.PASSED:
         raise TranscriptFailed(report(explored), headline(explored))
 

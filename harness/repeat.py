@@ -22,7 +22,7 @@ class Cause:
 
 @dataclass(slots=True)
 class Repetition:
-    """The plays of one script so far."""
+    """The plays of one script so far. One that failed as expected counts as passed."""
 
     file: str
     plays: int = 0
@@ -33,7 +33,7 @@ class Repetition:
     def add(self, verdict: Verdict) -> None:
         """Count one more play."""
         self.plays += 1
-        if verdict.passed:
+        if verdict.outcome in (Outcome.PASSED, Outcome.XFAILED):
             self.passed += 1
         elif verdict.outcome is Outcome.SKIPPED:
             self.skipped = verdict
@@ -54,7 +54,7 @@ class Repetition:
     def outcome(self) -> Outcome:
         """The worst of its plays."""
         worst = {cause.first.outcome for cause in self.causes.values()}
-        for outcome in (Outcome.SCRIPT_ERROR, Outcome.TARGET_ERROR, Outcome.FAILED):
+        for outcome in (Outcome.SCRIPT_ERROR, Outcome.TARGET_ERROR, Outcome.FAILED, Outcome.XPASSED):
             if outcome in worst:
                 return outcome
         return Outcome.SKIPPED if self.skipped is not None else Outcome.PASSED

@@ -28,13 +28,14 @@ from harness.language.steps import (
     ActionStep,
     AnyOrder,
     Blank,
+    Block,
     Comment,
     Define,
     Include,
     Item,
+    ReceiveUntil,
     Repeat,
     Script,
-    Together,
 )
 from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import ClientTurn, FailureKind, Outcome, TurnReport, Verdict
@@ -42,7 +43,7 @@ from harness.report.lanes import ending_text, received_text
 from harness.report.text import headline
 from harness.stage.target import Target
 
-_NAME = re.compile(r"[^ <]*")
+_NAME = re.compile(r"one of [^<]*|[^ <]*")
 
 
 class UpdateRefused(Exception):
@@ -194,7 +195,7 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
     script = verdict.script
     for failure in verdict.failures:
         match failure.kind:
-            case FailureKind.UNSENDABLE:
+            case FailureKind.UNSENDABLE | FailureKind.NO_PORT:
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
             case (
                 FailureKind.UNANSWERED
@@ -204,7 +205,11 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
             ):
                 raise UpdateRefused(f"line {failure.line}: {failure.detail}")
             case (
-                FailureKind.SERVER_DIED | FailureKind.DISAGREED | FailureKind.RAISED | FailureKind.NOT_RAISED
+                FailureKind.TOO_LATE
+                | FailureKind.SERVER_DIED
+                | FailureKind.DISAGREED
+                | FailureKind.RAISED
+                | FailureKind.NOT_RAISED
             ):
                 raise UpdateRefused(f"line {failure.line}: {headline(failure)}")
     plays: dict[int, list[_Edit]] = {}
@@ -221,7 +226,11 @@ def _edits(turn: TurnReport, eol: bytes, script: Script, ends: bool) -> dict[int
     edits: dict[int, _Edit] = {}
     for client_turn in turn.client_turns:
         for entry in client_turn.entries:
-            if entry.expected is not None:
+            if entry.expected is not None and not entry.passed_over:
+                if isinstance(entry.expected.step, ReceiveUntil) and not entry.matches:
+                    raise UpdateRefused(
+                        f"line {entry.expected.line}: {client_turn.client} received no line that matches"
+                    )
                 _require_own(entry.expected.file, script, entry.expected.line)
                 received = "" if entry.received is None else received_text(entry.received, eol)
                 _replace_line(edits, entry.expected.line, None if entry.matches else received)
@@ -314,7 +323,7 @@ def _apply(script: Script, edits: Mapping[int, _Edit]) -> str:
 def _emptied(body: Iterable[Item], removed: set[int]) -> Iterator[int]:
     """The heads of blocks that lose all their steps; only a pure `in any order:` can go with them."""
     for item in body:
-        if not isinstance(item, (Together, AnyOrder, Repeat, Define)):
+        if not isinstance(item, Block):
             continue
         steps = [inner for inner in item.body if not isinstance(inner, (Comment, Blank))]
         if isinstance(item, (Repeat, Define)):
@@ -327,14 +336,14 @@ def _emptied(body: Iterable[Item], removed: set[int]) -> Iterator[int]:
 
 def _block_ends(body: Iterable[Item]) -> Iterator[tuple[int, int]]:
     for item in body:
-        if isinstance(item, (Together, AnyOrder, Repeat, Define)):
+        if isinstance(item, Block):
             yield item.line, _last_line(item)
             if isinstance(item, (Repeat, Define)):
                 yield from _block_ends(item.body)
 
 
 def _last_line(item: Item) -> int:
-    if isinstance(item, (Together, AnyOrder, Repeat, Define)):
+    if isinstance(item, Block):
         return max(_last_line(inner) for inner in item.body)
     return item.line
 

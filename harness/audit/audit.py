@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path, PurePath
 
-from harness.audit.mutations import Mutation, MutationKind, Mutator, mutations
+from harness.audit.mutations import Mutation, MutationKind, Mutator, mutations, optional_lines
 from harness.language.loading import load
 from harness.language.patterns import ANONYMOUS
 from harness.language.patterns import Kind as CaptureKind
 from harness.language.problems import ScriptError
-from harness.language.steps import ReceivePattern, Script
+from harness.language.steps import ReceivePattern, ReceiveUntil, Script
 from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.lanes import received_text
 from harness.report.styled_text import Line, Span, Tone, count
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
+from harness.report.text import tolerated_text
 from harness.stage.fence import Grade
 from harness.stage.target import Target
 
@@ -180,7 +181,7 @@ def _survivors_of_line(where: str, survivors: list[Survivor], eol: bytes) -> Ite
         Span(where, Tone.STRONG),
         Span(f"   {count(len(survivors), 'mutation')} of this line would not be noticed"),
     ]
-    yield _pair("script", f"{first.client}{first.expected.text}", Tone.WARNING)
+    yield _pair("script", first.expected.line_for(first.client), Tone.WARNING)
     yield _pair("received", _shown(first.data, eol))
     for survivor in survivors[:SHOWN]:
         if survivor.mutation.kind is MutationKind.ALTERED and survivor.altered is not None:
@@ -204,7 +205,7 @@ def _shown(data: bytes, eol: bytes) -> str:
 
 
 def _hint(mutation: Mutation) -> str:
-    if not isinstance(mutation.expected.step, ReceivePattern):
+    if not isinstance(mutation.expected.step, (ReceivePattern, ReceiveUntil)):
         return ""
     names = [one.name for one in mutation.expected.step.pattern.captures if one.kind is CaptureKind.TEXT]
     if ANONYMOUS in names:
@@ -234,6 +235,12 @@ def summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
     skipped = sum(one.possible - one.played for one in conclusive)
     if skipped:
         yield [Span(f"skipped because of --most: {skipped} of {skipped + played} mutations", Tone.WARNING)]
+    tolerated = tolerated_text(one.unchanged for one in conclusive)
+    optional = sum(optional_lines(one.unchanged) for one in conclusive)
+    if optional:
+        tolerated += f"{', ' if tolerated else ''}{count(optional, 'optional line')} that can be missing"
+    if tolerated:
+        yield [Span(f"not audited, because the scripts do not notice it: {tolerated}", Tone.WARNING)]
     silent = [one.file for one in conclusive if not one.possible]
     if silent:
         yield [Span(f"nothing to mutate, because no client receives a line: {', '.join(silent)}", Tone.DIM)]

@@ -3,7 +3,8 @@
 - `mutations` is pure: the same passed verdict gives the same mutations in the same order.
 - A mutation changes one line that one client receives in one turn.
 - Invisible mutations are left out: equal lines that change places, lines whose order is free, and lines for clients that
-  have left or do not read.
+  have left or do not read. So is what a script tolerates: an optional line that is missing, a line that could be any
+  other, a second copy before `any lines until`, a line of an `either:` that another of its clients receives instead.
 - `Mutator` changes the inboxes at the end of each turn, after the fence: nothing waits for a line that it takes away.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.language.exhaustive import assert_never
-from harness.language.steps import ConnectionAction, ReceivePattern
+from harness.language.steps import ConnectionAction, ReceivePattern, ReceiveUntil
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
 from harness.stage.connection import End
@@ -104,6 +105,13 @@ def _not_reading_after(turn: TurnReport, before: frozenset[str]) -> frozenset[st
 class _Line:
     data: bytes
     expected: Expectation
+    of_any_text: bool = False
+
+
+def optional_lines(passed: Verdict) -> int:
+    """The number of lines that were received and could have been missing."""
+    entries = (entry for turn in passed.turns for one in turn.client_turns for entry in one.entries)
+    return sum(1 for one in entries if one.received and one.expected and one.expected.optional)
 
 
 def _of_client(
@@ -117,16 +125,22 @@ def _of_client(
                 kind, turn.number, client_turn.client, index, line.data, line.expected, other, alteration,  # noqa: B023
             )  # fmt: skip
 
-        yield mutation(MutationKind.DROPPED)
-        yield mutation(MutationKind.DUPLICATED)
+        if line.of_any_text:
+            continue
+        if not line.expected.optional:
+            yield mutation(MutationKind.DROPPED)
+        if index + 1 == len(lines) or not isinstance(lines[index + 1].expected.step, ReceiveUntil):
+            yield mutation(MutationKind.DUPLICATED)
         for alteration in _alterations(line, eol):
             yield mutation(MutationKind.ALTERED, alteration=alteration)
         if index + 1 < len(lines) and not _order_is_free(line, lines[index + 1]):
             yield mutation(MutationKind.SWAPPED)
         if can_delay:
             yield mutation(MutationKind.DELAYED)
-        if others:
-            yield mutation(MutationKind.MISDIRECTED, others[0])
+        choice = line.expected.choice
+        to = [other for other in others if choice is None or other not in choice.clients]
+        if to:
+            yield mutation(MutationKind.MISDIRECTED, to[0])
         for other in others:
             yield mutation(MutationKind.LEAKED, other)
 
@@ -138,15 +152,16 @@ def split_lines(data: bytes) -> list[bytes]:
 
 def _lines_of(client_turn: ClientTurn) -> Iterator[_Line]:
     """The lines that the client received; one that is expected in several pieces belongs to the piece that begins it."""
-    entries = [(one.expected, one.received) for one in client_turn.entries if one.expected and one.received]
-    starts: list[tuple[int, Expectation]] = []
+    entries = [one for one in client_turn.entries if one.expected and one.received]
+    starts: list[tuple[int, Expectation, bool]] = []
     at = 0
-    for expected, received in entries:
-        starts.append((at, expected))
-        at += len(received)
+    for entry in entries:
+        if entry.expected is not None:
+            starts.append((at, entry.expected, entry.passed_over or entry.unread))
+        at += len(entry.received or b"")
     at = 0
-    for data in split_lines(b"".join(received for _, received in entries)):
-        yield _Line(data, [expected for start, expected in starts if start <= at][-1])
+    for data in split_lines(b"".join(one.received or b"" for one in entries)):
+        yield _Line(data, *[piece[1:] for piece in starts if piece[0] <= at][-1])
         at += len(data)
 
 
@@ -185,7 +200,7 @@ def _altered_word(found: re.Match[bytes]) -> Alteration:
 
 def _accepted(line: _Line, alteration: Alteration, eol: bytes) -> bool:
     """Whether a pattern without any bindings matches the altered line; with bindings it can only match less."""
-    if not isinstance(line.expected.step, ReceivePattern):
+    if not isinstance(line.expected.step, (ReceivePattern, ReceiveUntil)):
         return False
     data = alteration.of(line.data)
     found = line.expected.match_end(data, 0, {}, eol)

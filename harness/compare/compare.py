@@ -232,6 +232,8 @@ def cell_of(server: str, verdict: Verdict) -> Cell:
         message = verdict.reason.replace(verdict.target, server)
     elif not verdict.passed:
         message = summary(verdict)
+    if verdict.outcome is Outcome.XFAILED:
+        message = f"{message} ({verdict.outcome.value}: {verdict.reason})"
     return Cell(
         script.file, script.title or "", server, verdict.outcome,
         where, line, message, broken_tags, script_tags, shown, own_line,

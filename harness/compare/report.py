@@ -90,7 +90,7 @@ class Table:
             if cell.server == server and (tag is None or tag in cell.script_tags)
         ]
         passed = outcomes.count(Outcome.PASSED)
-        return Total(passed, passed + outcomes.count(Outcome.FAILED))
+        return Total(passed, passed + outcomes.count(Outcome.FAILED) + outcomes.count(Outcome.XPASSED))
 
     def total_rows(self) -> Iterator[tuple[str, list[str]]]:
         """The last rows of the table: a label and the totals of each server."""
@@ -135,11 +135,7 @@ class Table:
 
     def differences(self, server: str) -> tuple[Cell, ...]:
         """The scripts in which this server failed, or could not be played."""
-        return tuple(
-            cell
-            for cell in self.cells
-            if cell.server == server and cell.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
-        )
+        return tuple(cell for cell in self.cells if cell.server == server and not cell.outcome.expected)
 
 
 def mark(cell: Cell | None, known: bool = False) -> str:
@@ -155,6 +151,10 @@ def mark(cell: Cell | None, known: bool = False) -> str:
             return "-"
         case Outcome.FAILED:
             return f"line {cell.own_line}"
+        case Outcome.XFAILED:
+            return f"({cell.own_line})"
+        case Outcome.XPASSED:
+            return "passed"
         case Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
             return "error"
         case outcome:
@@ -288,7 +288,7 @@ def _escaped(text: str) -> str:
 
 
 def _markdown_cell(table: Table, cell: Cell | None) -> str:
-    if cell is None or cell.outcome in (Outcome.PASSED, Outcome.SKIPPED) or table.is_known(cell):
+    if cell is None or cell.outcome.expected or table.is_known(cell):
         return _mark(table, cell)
     return f"**{mark(cell)}** {_escaped(_tag_text(cell.tags))}".rstrip()
 
@@ -342,7 +342,7 @@ def _html_cell(table: Table, cell: Cell | None) -> str:
     tone, words = TONES[cell.outcome], html.escape(_mark(table, cell))
     if table.is_known(cell):
         tone = "dim"
-    if cell.outcome in (Outcome.PASSED, Outcome.SKIPPED):
+    if cell.outcome.expected:
         return f'<td class="{tone}" title="{html.escape(cell.message)}">{words}</td>'
     tags = f" <small>{html.escape(_tag_text(cell.tags))}</small>" if cell.tags else ""
     return f'<td class="{tone}"><a href="#{_anchor(table, cell)}">{words}</a>{tags}</td>'
@@ -382,8 +382,10 @@ def _junit_case(table: Table, cell: Cell, outcome: Outcome) -> str:
         case Outcome.SKIPPED:
             reason = f"known: {causes}" if causes else cell.message
             return f"{head}><skipped message={attribute(reason)}/></testcase>\n"
-        case Outcome.FAILED | Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
-            element = "failure" if outcome is Outcome.FAILED else "error"
+        case Outcome.XFAILED:
+            return f"{head}><skipped message={attribute(cell.message)}/></testcase>\n"
+        case Outcome.FAILED | Outcome.XPASSED | Outcome.SCRIPT_ERROR | Outcome.TARGET_ERROR:
+            element = "failure" if outcome in (Outcome.FAILED, Outcome.XPASSED) else "error"
             lines = plain(report(cell.verdict)) if cell.verdict is not None else ""
             message = attribute(causes or cell.message)
             return f"{head}><{element} message={message}>{cleaned(lines)}</{element}></testcase>\n"

@@ -1,5 +1,6 @@
 """Script -> plain steps: repeats unrolled, definitions and includes substituted. Pure.
 
+- A range of clients, `c1..c50`, stands for each of them in turn. A script has at most `MOST_STEPS` steps.
 - Every step knows the file and line that it stands in, and the calls and repeats that led to it.
 - A definition sees only its own parameters; a repeat adds its counter to the enclosing scope.
 - If several definitions match a sentence, the one with the most words besides its parameters wins: `X says hello to WHO`
@@ -10,30 +11,38 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from harness.language.forms import VERBS, write_line
+from harness.language.forms import VERBS, check_client, write_line
 from harness.language.patterns import bind
-from harness.language.problems import ScriptError, ScriptProblem
+from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
-    NAME,
+    COUNTER,
     PARAMETER,
-    RESERVED,
     AnyOrder,
     Blank,
+    Block,
     Call,
     Comment,
+    ConnectsToPort,
     Define,
+    Either,
     Include,
+    InTime,
     Item,
+    OneOf,
+    Or,
     PlainStep,
     Receive,
+    ReceiveBody,
     Repeat,
     Script,
     Send,
     Together,
+    client_names,
+    names_in,
 )
 
 StepType = TypeVar("StepType", covariant=True)
@@ -82,21 +91,26 @@ class Expansion:
     steps: tuple[Located[PlainStep], ...]
 
 
+MOST_STEPS = 100_000
+
+
 def expand(script: Script) -> Expansion:
     """Expand the script; ScriptError for an unknown step or a definition that cannot be used."""
     definitions = tuple(_definitions(script, own=True))
     for number, (define, home) in enumerate(definitions):
         _check_definition(Located(define, home), definitions[:number])
     expander = _Expander(definitions)
-    return Expansion(
-        script,
-        tuple(
-            located
-            for item in script.body
-            if not isinstance(item, (Define, Include))
-            for located in expander.expand(item, script, _Scope({}))
-        ),
-    )
+    steps: list[Located[PlainStep]] = []
+    for item in script.body:
+        if not isinstance(item, (Define, Include)):
+            for located in expander.expand(item, script, _Scope({})):
+                steps.append(located)
+                if len(steps) > MOST_STEPS:
+                    raise Located(item, script).problem(
+                        f"the script has more than {MOST_STEPS} steps with this",
+                        "fewer rounds, or fewer clients",
+                    )
+    return Expansion(script, tuple(steps))
 
 
 # --- definitions --------------------------------------------------------------------------------------------
@@ -123,13 +137,14 @@ def _check_definition(located: Located[Define], before: tuple[_Definition, ...])
             raise located.problem(f"already defined in {home.file}:{other.line}", "another verb", 7)
     for name in define.parameters:
         for item in _within(define.body):
+            said = item.receive if isinstance(item, OneOf) else item
             # `X> LOGIN X` would send an X: a literal has no special meaning, so this is almost certainly a mistake.
-            if isinstance(item, (Send, Receive)) and re.search(rf"\b{name}\b", item.text):
-                arrow = ">~" if isinstance(item, Send) else "<~"
+            if isinstance(said, (Send, Receive)) and re.search(rf"\b{name}\b", said.text):
+                arrow = ">~" if isinstance(said, Send) else "<~"
                 raise located.problem(
                     f"a literal means {name} itself, not its value",
-                    f"{item.client}{arrow} with ${{{name}}}, or a parameter of another name",
-                    len(item.client) + 2 + item.text.index(name),
+                    f"{said.client}{arrow} with ${{{name}}}, or a parameter of another name",
+                    len(write_line(item)) - len(said.text) + said.text.index(name),
                     item,
                 )
 
@@ -141,7 +156,7 @@ def _shape(define: Define) -> tuple[str, ...]:
 def _within(body: tuple[Item, ...]) -> Iterator[Item]:
     for item in body:
         yield item
-        if isinstance(item, (Together, AnyOrder, Repeat)):
+        if isinstance(item, Block):
             yield from _within(item.body)
 
 
@@ -194,23 +209,42 @@ class _Expander:
             case Call():
                 yield from self._call(item, script, scope)
             case Together(body):
-                sends = [_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))]
+                sends = _each_bound(body, script, scope)
                 yield Located(replace(item, body=tuple(sends)), script, scope.via)
+            case Either(body) | Or(body) | InTime(_, body):
+                ways = _each_bound(body, script, scope)
+                yield Located(replace(item, body=tuple(ways)), script, scope.via)
+            case OneOf(clients, receive):
+                ones = _each_bound([replace(receive, client=client) for client in clients], script, scope)
+                for at, way in enumerate(ones):
+                    kind = Or if at else Either
+                    yield Located(kind((way,), line=item.line), script, scope.via)
             case AnyOrder(body, same_for):
-                receives = [
-                    _bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank))
-                ]
-                names = tuple(scope.values.get(name, name) for name in same_for)
+                receives = _each_bound(body, script, scope)
+                names = names_in(_substituted(name, scope) for name in same_for)
                 yield Located(AnyOrder(tuple(receives), names, line=item.line), script, scope.via)
             case Define() | Include():
                 raise Located(item, script).problem(
                     "a definition inside a block", "definitions at the left margin"
                 )
             case _:
-                yield Located(_bound(item, script, scope), script, scope.via)
+                for step in _each_bound([item], script, scope):
+                    yield Located(step, script, scope.via)
 
     def _call(self, call: Call, script: Script, scope: _Scope) -> Iterator[Located[PlainStep]]:
-        sentence = " ".join(scope.values.get(word, word) for word in call.sentence.split(" "))
+        subject, *words = call.sentence.split(" ")
+        subject = _substituted(subject, scope)
+        rest = [scope.values.get(word, word) for word in words]
+        try:
+            subjects = client_names(subject)
+        except ValueError:
+            subjects = (subject,)  # in a definition it can be a word of any kind
+        for one in subjects:
+            yield from self._call_one(call, " ".join((one, *rest)), script, scope)
+
+    def _call_one(
+        self, call: Call, sentence: str, script: Script, scope: _Scope
+    ) -> Iterator[Located[PlainStep]]:
         fitting = [
             (define, home, values)
             for define, home in self._definitions
@@ -244,23 +278,64 @@ class _Expander:
         return "a step of the language" + (f", or a defined one: {', '.join(own)}" if own else "")
 
 
+def _each_bound(body: Iterable[Any], script: Script, scope: _Scope) -> list[Any]:
+    """The steps with the scope's values in place of its parameters, one for each client of a range."""
+    steps = (_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank)))
+    return [each for step in steps for each in _spread(step)]
+
+
+def _spread(step: Any) -> list[Any]:
+    client = getattr(step, "client", None)
+    if not client or ".." not in client:
+        return [step]
+    return [replace(step, client=name) for name in client_names(client)]
+
+
+def _substituted(client: str, scope: _Scope) -> str:
+    """The name of a client, with the values of the scope in place of a parameter and of counters in it."""
+    known = COUNTER.sub(lambda found: scope.values.get(found[1], found[0]), client)
+    return scope.values.get(known, known)
+
+
+def _number(step: Any, value: int | str, script: Script, scope: _Scope) -> int | str:
+    """The value of a parameter or counter as a number; a captured one stays a name."""
+    known = scope.values.get(value) if isinstance(value, str) else None
+    if known is None:
+        return value
+    if not (known.isascii() and known.isdigit()):
+        raise Located(step, script).problem(f"${{{value}}} is {known!r} here", "a number")
+    return int(known)
+
+
 def _bound(step: Any, script: Script, scope: _Scope) -> Any:
     """The step with the scope's values in place of its parameters. They are found by the names of attributes, so that
     no list has to name every kind of step: `client`, `endpoint` and `pattern` mean the same in all of them."""
-    if not scope.values:
-        return step
-    if hasattr(step, "pattern"):
+    if scope.values and hasattr(step, "pattern"):
         step = replace(step, pattern=bind(step.pattern, scope.values))
+    if isinstance(step, ReceiveBody):
+        step = replace(step, size=_number(step, step.size, script, scope))
+    if isinstance(step, ConnectsToPort):
+        terms = (replace(one, value=_number(step, one.value, script, scope)) for one in step.port)
+        step = replace(step, port=tuple(terms))
     if getattr(step, "endpoint", None) in scope.values:
         step = replace(step, endpoint=scope.values[step.endpoint])
     if getattr(step, "node", None) in scope.values:
         step = replace(step, node=scope.values[step.node])
-    if getattr(step, "client", None) in scope.values:
-        client = scope.values[step.client]
-        if not NAME.fullmatch(client) or client in RESERVED:
+    if not getattr(step, "client", None):
+        return step
+    client = _substituted(step.client, scope)
+    if client != step.client or COUNTER.search(client):
+        unknown = COUNTER.search(client)
+        if unknown is not None:
+            raise Located(step, script).problem(
+                f"{unknown[0]} is not a counter here", f"`repeat 3 as {unknown[1]}:` around it"
+            )
+        try:
+            check_client(client)
+        except LineError:
             where = scope.via[-1]
             raise Located(step, script).problem(
                 f"{step.client} is {client!r} here ({where.file}:{where.line})", "the name of a client"
-            )
+            ) from None
         step = replace(step, client=client)
     return step

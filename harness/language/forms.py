@@ -44,6 +44,7 @@ class Field:
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>us|ms|s|m|h)")
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
 _AMOUNT = re.compile(r"(?P<most>[0-9]+) bytes?|nothing|all again")
+_MOST_DIGITS = 9
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -75,10 +76,14 @@ def render_duration(microseconds: int) -> str:
 
 
 def check_client(client: str) -> str:
-    """The name itself; LineError where a client cannot be called that."""
+    """The name or the range itself; LineError where a client cannot be called that."""
     if client in steps.RESERVED:
         raise LineError(0, f"{client!r} is a word of the language", "another name for this client")
-    if not steps.NAME.fullmatch(client):
+    try:
+        first = steps.client_names(steps.COUNTER.sub("1", client))[0]
+    except ValueError as wrong:
+        raise LineError(0, str(wrong), "a range, the lower number first: c1..c50") from None
+    if not steps.NAME.fullmatch(first):
         raise LineError(
             0, f"{client!r} is not a name for a client", "a letter, then letters, digits, _ and single - or ."
         )
@@ -97,8 +102,8 @@ def _read_error(text: str) -> str:
 
 
 def _read_count(text: str) -> int:
-    if int(text) < 1:
-        raise LineError(0, f"a count of {text}", "a number from 1")
+    if len(text) > _MOST_DIGITS or int(text) < 1:
+        raise LineError(0, f"a count of {text[:_MOST_DIGITS]}", "a number from 1, of at most nine digits")
     return int(text)
 
 
@@ -115,6 +120,47 @@ def _write_amount(most: int | None) -> str:
     return "nothing" if most == 0 else f"{most} byte{'' if most == 1 else 's'}"
 
 
+def _some_time(value: str) -> int:
+    microseconds = parse_duration(value)
+    if microseconds == 0:
+        raise LineError(0, "no time at all", "a duration above zero")
+    return microseconds
+
+
+def _read_body_size(text: str) -> int | str:
+    return text[2:-1] if text.startswith("$") else _read_whole(text)
+
+
+def _read_whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise LineError(0, f"a number of {len(text)} digits", "at most nine digits")
+    return int(text)
+
+
+_ATOM = r"(?:\$\{[A-Za-z_][A-Za-z0-9_]*\}|[0-9]+)"
+_TERM = rf"(?:[0-9]+\*)?{_ATOM}"
+
+
+def _read_sum(text: str) -> tuple[steps.Term, ...]:
+    if not re.fullmatch(rf"{_TERM}(?:\+{_TERM})*", text):
+        raise LineError(0, f"{text!r} is not a port", "5000, ${p} or a sum such as 256*${a}+${b}")
+    terms = []
+    for term in text.split("+"):
+        times, star, value = term.rpartition("*")
+        terms.append(steps.Term(_read_body_size(value), _read_whole(times) if star else 1))
+    return tuple(terms)
+
+
+def _write_sum(terms: tuple[steps.Term, ...]) -> str:
+    return "+".join(
+        f"{'' if one.times == 1 else f'{one.times}*'}{_write_body_size(one.value)}" for one in terms
+    )
+
+
+def _write_body_size(size: int | str) -> str:
+    return f"${{{size}}}" if isinstance(size, str) else str(size)
+
+
 def _read_size(text: str) -> int:
     return _read_count(text.split()[0])
 
@@ -129,16 +175,17 @@ def _write_jump(microseconds: int) -> str:
     return ("back " if microseconds < 0 else "") + render_duration(abs(microseconds))
 
 
-def _read_clients(text: str) -> tuple[str, ...]:
-    names = tuple(text.split())
+def _read_clients(
+    text: str, why: str = "agreement", example: str = "in any order, the same for b c:"
+) -> tuple[str, ...]:
+    clients = tuple(text.split())
+    for client in clients:
+        with columns_from(text.index(client)):
+            check_client(client)
+    names = steps.names_in(clients)
     if len(set(names)) < 2 or len(set(names)) != len(names):
-        raise LineError(
-            0, "agreement needs at least two different clients", "in any order, the same for b c:"
-        )
-    for name in names:
-        with columns_from(text.index(name)):
-            check_client(name)
-    return names
+        raise LineError(0, f"{why} needs at least two different clients", example)
+    return clients
 
 
 def _read_words(text: str) -> tuple[str, ...]:
@@ -153,6 +200,49 @@ def _read_words(text: str) -> tuple[str, ...]:
         raise LineError(0, "this is already a step of the language", "a new verb: define X logs in:")
     return words
 
+
+def _literal(bytes_form: str) -> Field:
+    def read(text: str) -> str:
+        for at, char in enumerate(text):
+            if unicodedata.category(char) == "Cc":
+                what = "a tab" if char == "\t" else f"the control character U+{ord(char):04X}"
+                raise LineError(
+                    at, f"{what} in a literal", f"visible text; {bytes_form} with \\t or \\xNN is exact"
+                )
+        if text != text.rstrip():
+            raise LineError(
+                len(text.rstrip()),
+                "white space at the end of a literal",
+                f"{bytes_form} with \\x20 for a space that is meant",
+            )
+        return text
+
+    return Field(r".*", read, str, ("text",))
+
+
+def _read_content(text: str) -> bytes:
+    if not text:
+        raise LineError(-1, "no bytes here", "at least one byte, such as \\n")
+    return parse_bytes(text)
+
+
+def _pattern(literal: Field, sent: bool) -> Field:
+    def read(text: str) -> Pattern:
+        pattern = parse_pattern(literal.read(text))
+        for capture in pattern.captures:
+            if sent and (capture.name == ANONYMOUS or capture.kind is not Kind.TEXT):
+                raise LineError(
+                    text.index("${" + capture.name),
+                    "what is sent must be known",
+                    "${x} with a name that is bound before",
+                )
+        return pattern
+
+    return Field(r".*", read, render_pattern, ("pattern",))
+
+
+_SENT, _RECEIVED = _literal("a>>"), _literal("a<<")
+_BYTES = Field(r".*", _read_content, render_bytes, ("bytes",))
 
 _TRANSPORT = re.compile(r"tcp|(?P<tls>tls)|(?P<secure>tls )?(?P<websocket>websocket)(?: (?P<path>/[!-~]*))?")
 _TRANSPORTS = "tcp, tls, websocket, websocket /PATH, tls websocket, or tls websocket /PATH"
@@ -189,14 +279,24 @@ _FIELDS = {
     "call": _enum(steps.SocketCall.READ, steps.SocketCall.SEND),
     "exception": Field(r"[A-Za-z_][A-Za-z0-9_]*", str, str, ("ValueError",)),
     "error": Field(r"\S+", _read_error, str, ("EPIPE",)),
+    "body_size": Field(
+        r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|[0-9]+",
+        _read_body_size,
+        _write_body_size,
+        ("${size}",),
+    ),
+    "sum": Field(r"\S+", _read_sum, _write_sum, ("${p}",)),
+    "content": dataclasses.replace(_BYTES, regex=r".+"),
     "count": Field(r"[0-9]+", _read_count, str, ("3",)),
     "amount": Field(r".+", _read_amount, _write_amount, ("1 byte",)),
     "jump": Field(r".+", _read_jump, _write_jump, ("1h",)),
     "duration": Field(r".+", parse_duration, render_duration, ("60s",)),
+    "limit": Field(r"\S+", _some_time, render_duration, ("100ms",)),
     "word": Field(r"[A-Za-z][A-Za-z0-9_]*", str, str, ("n",)),
     "clients": Field(r".+", _read_clients, " ".join, ("b c",)),
     "words": Field(r".+", _read_words, " ".join, ("X logs in",)),
     "path": Field(r".+", str.strip, str, ("FILE",)),
+    "awaited": dataclasses.replace(_pattern(_RECEIVED, sent=False), regex=r".+", examples=("PATTERN",)),
 }
 
 
@@ -321,8 +421,14 @@ _SENTENCE_FORMS = (
     Form("the clock jumps {microseconds:jump}", steps.ClockJumps, listed=False),
     Form("the server raises {error:exception}", steps.Raises, listed=False),
     Form("{client} connects[ to {endpoint}]", steps.Connects),
+    Form("{client} connects to port {port:sum}", steps.ConnectsToPort),
     Form("{client} connects[ to {endpoint}] with {transport}", steps.Connects),
     Form("{client} receives nothing", steps.ReceivesNothing),
+    Form("{client} receives any lines until {pattern:awaited}", steps.ReceiveUntil),
+    Form("{client} receives {size:body_size} bytes[: {content}]", steps.ReceiveBody),
+    Form("within {microseconds:limit}:", steps.InTime, listed=False),
+    Form("either:", steps.Either, listed=False),
+    Form("or:", steps.Or, listed=False),
     Form("{client} {ending}", steps.Ends),
     Form("{client} {ending:explained} with {detail}", steps.Ends),
     Form("{client} {action}", steps.Acts),
@@ -354,48 +460,6 @@ _NEAR_MISSES = (
 # --- messages: the lines in which a client sends or receives ------------------------------------------------
 
 
-def _literal(bytes_form: str) -> Field:
-    def read(text: str) -> str:
-        for at, char in enumerate(text):
-            if unicodedata.category(char) == "Cc":
-                what = "a tab" if char == "\t" else f"the control character U+{ord(char):04X}"
-                raise LineError(
-                    at, f"{what} in a literal", f"visible text; {bytes_form} with \\t or \\xNN is exact"
-                )
-        if text != text.rstrip():
-            raise LineError(
-                len(text.rstrip()),
-                "white space at the end of a literal",
-                f"{bytes_form} with \\x20 for a space that is meant",
-            )
-        return text
-
-    return Field(r".*", read, str, ("text",))
-
-
-def _read_content(text: str) -> bytes:
-    if not text:
-        raise LineError(-1, "no bytes here", "at least one byte, such as \\n")
-    return parse_bytes(text)
-
-
-def _pattern(literal: Field, sent: bool) -> Field:
-    def read(text: str) -> Pattern:
-        pattern = parse_pattern(literal.read(text))
-        for capture in pattern.captures:
-            if sent and (capture.name == ANONYMOUS or capture.kind is not Kind.TEXT):
-                raise LineError(
-                    text.index("${" + capture.name),
-                    "what is sent must be known",
-                    "${x} with a name that is bound before",
-                )
-        return pattern
-
-    return Field(r".*", read, render_pattern, ("pattern",))
-
-
-_SENT, _RECEIVED = _literal("a>>"), _literal("a<<")
-_BYTES = Field(r".*", _read_content, render_bytes, ("bytes",))
 _MESSAGES: dict[str, tuple[type, str, Field]] = {
     ">": (steps.Send, "text", _SENT),
     "<": (steps.Receive, "text", _RECEIVED),
@@ -404,18 +468,33 @@ _MESSAGES: dict[str, tuple[type, str, Field]] = {
     ">~": (steps.SendPattern, "pattern", _pattern(_SENT, sent=True)),
     "<~": (steps.ReceivePattern, "pattern", _pattern(_RECEIVED, sent=False)),
 }
-_MESSAGE = re.compile(r"(?P<client>[^\s<>]*)(?P<arrow>>~|>>|>|<~|<<|<)")
+_OPTIONAL = "optional "
+_MESSAGE = re.compile(rf"(?P<optional>{_OPTIONAL})?(?P<client>[^\s<>]*)(?P<arrow>>~|>>|>|<~|<<|<)")
+_ONE_OF = re.compile(r"one of (?P<clients>[^<>]+)(?=[<>])")
 _ARROWS = {kind: arrow for arrow, (kind, _, _) in _MESSAGES.items()}
 
 
 def _read_message(text: str, number: int) -> steps.Item | None:
+    several = _ONE_OF.match(text)
+    if several is not None:
+        at = several.end("clients")
+        with columns_from(several.start("clients")):
+            clients = _read_clients(several["clients"], "a choice", "one of b c< text")
+        if text[at] == ">":
+            raise LineError(at, "which client sends is never left open", "one of b c< text")
+        with columns_from(at):
+            receive: Any = _read_message(text[at:], number)
+        return steps.OneOf(clients, receive, line=number)
     found = _MESSAGE.match(text)
     if found is None:
         return None
     client, arrow, rest = found["client"], found["arrow"], text[found.end() :]
     kind, attribute, field = _MESSAGES[arrow]
+    if found["optional"] and arrow[0] == ">":
+        raise LineError(0, "a send is never optional", "what can be missing is received: optional a< text")
     if client:
-        check_client(client)
+        with columns_from(found.start("client")):
+            check_client(client)
     if rest and not rest.startswith(" "):
         raise LineError(
             found.end(),
@@ -428,7 +507,8 @@ def _read_message(text: str, number: int) -> steps.Item | None:
         )
     with columns_from(found.end() + 1):
         content = field.read(rest[1:])
-    step: steps.Item = kind(client, **{attribute: content}, line=number)
+    optional = {"optional": True} if found["optional"] else {}
+    step: steps.Item = kind(client, **{attribute: content}, **optional, line=number)
     return step
 
 
@@ -436,7 +516,8 @@ def _write_message(step: Any) -> str:
     arrow = _ARROWS[type(step)]
     _, attribute, field = _MESSAGES[arrow]
     content = field.write(getattr(step, attribute))
-    return f"{step.client}{arrow} {content}" if content else f"{step.client}{arrow}"
+    head = f"{_OPTIONAL if getattr(step, 'optional', False) else ''}{step.client}{arrow}"
+    return f"{head} {content}" if content else head
 
 
 # --- the header ---------------------------------------------------------------------------------------------
@@ -479,6 +560,16 @@ def _read_needs(value: str) -> steps.Needs:
     return steps.Needs(tuple(value.split()))
 
 
+def _read_tags(value: str) -> steps.Tagged:
+    tags = tuple(value.split())
+    for tag in tags:
+        if not _WORD.fullmatch(tag):
+            raise LineError(value.index(tag), f"{tag!r} is not a tag", "words: smoke slow")
+        if tags.count(tag) > 1:
+            raise LineError(value.rindex(tag), f"{tag} twice", "each tag once")
+    return steps.Tagged(tags)
+
+
 def _read_fence(value: str) -> steps.FenceLine:
     if value == _NO_FENCE:
         return steps.FenceLine()
@@ -502,7 +593,7 @@ def _read_unfenced(value: str) -> steps.Unfenced:
     for name in names:
         with columns_from(value.index(name)):
             check_client(name)
-        if names.count(name) > 1:
+        if steps.names_in(names).count(steps.client_names(name)[0]) > 1:
             raise LineError(value.rindex(name), f"{name} twice", "each client once")
     return steps.Unfenced(names)
 
@@ -514,15 +605,45 @@ def _read_eol(value: str) -> steps.LineEnd:
         raise LineError(0, f"{value!r} is not a line end", "lf or crlf") from None
 
 
-def _some_time(value: str) -> int:
-    microseconds = parse_duration(value)
-    if microseconds == 0:
-        raise LineError(0, "no time at all", "a duration above zero")
-    return microseconds
-
-
 def _time_setting(kind: type) -> tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]:
     return kind, lambda value: kind(_some_time(value)), lambda setting: render_duration(setting.microseconds)
+
+
+def _read_ignore(value: str) -> steps.Ignore:
+    pattern = parse_pattern(value)
+    for capture in pattern.captures:
+        if capture.name != ANONYMOUS:
+            raise LineError(
+                value.index("${" + capture.name),
+                "a line that is ignored binds nothing",
+                "${_}, ${_:int} or ${_:/re/}",
+            )
+    return steps.Ignore(pattern)
+
+
+_ANSWERED_BY = " -> "
+
+
+def _read_reply(value: str) -> steps.Reply:
+    line, arrow, answer = value.partition(_ANSWERED_BY)
+    if not (arrow and line and answer):
+        raise LineError(0, "a line without its answer", "reply: PING ${t} -> PONG ${t}")
+    pattern = parse_pattern(line)
+    with columns_from(len(line) + len(arrow)):
+        said = _pattern(_SENT, sent=True).read(answer)
+        known = {capture.name for capture in pattern.captures}
+        for capture in said.captures:
+            if capture.name not in known:
+                raise LineError(
+                    answer.index("${" + capture.name),
+                    f"${{{capture.name}}} is not in the line that is answered",
+                    f"reply: PING ${{{capture.name}}} -> PONG ${{{capture.name}}}",
+                )
+    return steps.Reply(pattern, said)
+
+
+def _write_reply(reply: steps.Reply) -> str:
+    return f"{render_pattern(reply.pattern)}{_ANSWERED_BY}{render_pattern(reply.answer)}"
 
 
 def _read_factor(value: str) -> steps.TimeFactor:
@@ -537,6 +658,9 @@ FASTEST = 1000
 _NO_FENCE = "none"
 _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
     "title": (steps.Title, steps.Title, lambda title: title.text),
+    "tags": (steps.Tagged, _read_tags, lambda tagged: " ".join(tagged.tags)),
+    "skip": (steps.Skip, steps.Skip, lambda skip: skip.reason),
+    "xfail": (steps.ExpectedToFail, steps.ExpectedToFail, lambda expected: expected.reason),
     "target": (steps.TargetLine, _read_target, lambda target: f"{target.kind.value} {target.text}"),
     "server": (steps.Server, _read_server, _write_server),
     "needs": (steps.Needs, _read_needs, lambda needs: " ".join(needs.features)),
@@ -547,6 +671,8 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     "within": _time_setting(steps.Within),
     "settle": _time_setting(steps.Settle),
     "start": _time_setting(steps.Start),
+    "reply": (steps.Reply, _read_reply, _write_reply),
+    "ignore": (steps.Ignore, _read_ignore, lambda ignore: render_pattern(ignore.pattern)),
     "transport": (
         steps.DefaultTransport,
         lambda value: steps.DefaultTransport(_read_transport(value)),
@@ -554,22 +680,31 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     ),
     "time": (steps.TimeFactor, _read_factor, lambda time: f"x{time.factor}"),
 }
+_FOR_A_CLIENT = ("ignore", "reply")
+HEADER_LINE = re.compile(rf"(?:[a-z][a-z_-]*|(?:{'|'.join(_FOR_A_CLIENT)}) \S+):(?!$)")
+"""The beginning of a `key: value` line; some settings can be for one client: `ignore alice: …`."""
 _HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
 
 
 def header_line(text: str, number: int = 0) -> steps.Setting:
     """The setting of one `key: value` line."""
-    key, _, value = text.partition(":")
-    if key not in _HEADER:
-        raise LineError(0, f"unknown header {key!r}", ", ".join(f"{known}:" for known in _HEADER))
+    head, _, value = text.partition(":")
+    key, _, client = head.partition(" ")
+    if key not in _HEADER or (client and key not in _FOR_A_CLIENT):
+        raise LineError(0, f"unknown header {head!r}", ", ".join(f"{known}:" for known in _HEADER))
+    if client:
+        with columns_from(len(key) + 1):
+            check_client(client)
     if not value.startswith(" ") or value[1:2] in ("", " "):
-        raise LineError(len(key) + 1, "no value", f"one space, then the value: {key}: …")
+        raise LineError(len(head) + 1, "no value", f"one space, then the value: {head}: …")
     if not steps.is_literal(value):
         raise LineError(
-            len(key) + 1, "a control character, or white space at the end of the line", "visible text"
+            len(head) + 1, "a control character, or white space at the end of the line", "visible text"
         )
-    with columns_from(len(key) + 2):
-        return dataclasses.replace(_HEADER[key][1](value[1:]), line=number)
+    with columns_from(len(head) + 2):
+        setting = _HEADER[key][1](value[1:])
+    changes: dict[str, Any] = {"line": number, **({"client": client} if client else {})}
+    return dataclasses.replace(setting, **changes)
 
 
 # --- reading and writing a line -----------------------------------------------------------------------------
@@ -578,7 +713,8 @@ VERBS = tuple(
     example.removeprefix("a ") for form in _SENTENCE_FORMS if form.listed for example in form.shown()
 )
 _KNOWN = (
-    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, "
+    "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, optional a< text, one of a b< text, "
+    "either:, or:, within 100ms:, "
     + ", ".join(f"a {verb}" for verb in VERBS)
     + ", "
     + ", ".join(example for form in _KEYWORD_FORMS for example in form.shown())
@@ -627,11 +763,14 @@ def write_line(item: steps.Item | steps.Setting) -> str:
             return ""
         case steps.Call(sentence):
             return sentence
+        case steps.OneOf(clients, receive):
+            return f"one of {' '.join(clients)}{_write_message(receive)}"
         case _ if type(item) in _ARROWS:
             return _write_message(item)
         case _ if type(item) in _HEADER_KEYS:
             key = _HEADER_KEYS[type(item)]
-            return f"{key}: {_HEADER[key][2](item)}"
+            client = getattr(item, "client", None)
+            return f"{key}{f' {client}' if client else ''}: {_HEADER[key][2](item)}"
         case _:
             forms = (*_KEYWORD_FORMS, *_SENTENCE_FORMS)
             return next(form.write(item) for form in forms if form.accepts(item))

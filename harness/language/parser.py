@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
 
-from harness.language.forms import BlockHead, header_line, read_step
+from harness.language.forms import HEADER_LINE, BlockHead, header_line, read_step
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
     AnyOrder,
@@ -15,17 +14,23 @@ from harness.language.steps import (
     Call,
     Comment,
     Define,
+    Either,
     Include,
+    InTime,
     Item,
     Layout,
+    Or,
     Receiving,
+    ReceivingOne,
+    Rule,
     Script,
     Sending,
     Setting,
     Together,
+    client_names,
+    names_in,
 )
 
-_HEADER = re.compile(r"([a-z][a-z_-]*):(?!$)")
 _Read = Item | BlockHead
 
 
@@ -95,7 +100,7 @@ class _Parser:
 
     def _header(self) -> tuple[Setting | Layout, ...]:
         first = next((line for line in self._lines if not line.layout), None)
-        if first is None or first.indent or not _HEADER.match(first.text):
+        if first is None or first.indent or not HEADER_LINE.match(first.text):
             return ()
         items: list[Setting | Layout] = []
         seen: dict[type, int] = {}
@@ -108,11 +113,11 @@ class _Parser:
         return tuple(items)
 
     def _setting(self, line: _Line, seen: dict[type, int]) -> Setting:
-        if line.indent or not _HEADER.match(line.text):
+        if line.indent or not HEADER_LINE.match(line.text):
             expected = "a blank line, which ends the header, or `key: value`"
             self._fail(line, 0, "a step right below the header", expected)
         setting: Setting = self._read(line, header_line)
-        if type(setting) in seen:
+        if type(setting) in seen and not isinstance(setting, Rule):
             self._fail(line, 0, f"already set in line {seen[type(setting)]}", "each header once")
         seen[type(setting)] = line.number
         return setting
@@ -151,7 +156,7 @@ class _Parser:
         return line.indent < indent
 
     def _step(self, line: _Line, block: type | None) -> Item:
-        if _HEADER.match(line.text):
+        if HEADER_LINE.match(line.text):
             self._fail(
                 line, 0, "a header below the header", "headers at the top, then a blank line, then steps"
             )
@@ -181,8 +186,14 @@ class _Parser:
         return head is not None and head.text.startswith("in any order, the same for")
 
     def _check_same_for(self, body: tuple[Item, ...], same_for: tuple[str, ...]) -> None:
+        agreeing = frozenset(names_in(same_for))
         for item in body:
-            if same_for and isinstance(item, Receiving) and item.client and item.client not in same_for:
+            if (
+                same_for
+                and isinstance(item, Receiving)
+                and item.client
+                and not agreeing.issuperset(client_names(item.client))
+            ):
                 line = self._lines[item.line - 1]
                 self._fail(
                     line, 0, f"{item.client} is not among the clients that agree", " or ".join(same_for)
@@ -197,7 +208,10 @@ def _layout(line: _Line) -> Layout:
 
 _ADMITS: dict[type, tuple[tuple[type, ...], str, str]] = {
     Together: (get_args(Sending), "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
-    AnyOrder: (get_args(Receiving), "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
+    AnyOrder: (get_args(ReceivingOne), "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
+    Either: (get_args(Receiving), "inside either:", "receives: a< text, a<< bytes or a<~ pattern"),
+    InTime: (get_args(Receiving), "inside within:", "receives: a< text, a<< bytes or a<~ pattern"),
+    Or: (get_args(Receiving), "inside or:", "receives: a< text, a<< bytes or a<~ pattern"),
 }
 
 

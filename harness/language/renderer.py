@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.language.forms import write_line
-from harness.language.steps import AnyOrder, Define, Item, Repeat, Script, Together
+from harness.language.steps import Block, Item, Script
 
 _INDENT = "    "
 
@@ -23,7 +23,7 @@ def render(script: Script) -> str:
 def render_item(item: Item) -> Iterator[str]:
     """The lines of one step; of a block, with everything in it."""
     yield write_line(item)
-    if isinstance(item, (Together, AnyOrder, Repeat, Define)):
+    if isinstance(item, Block):
         for inner in item.body:
             for line in render_item(inner):
                 yield _INDENT + line if line else ""

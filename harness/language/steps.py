@@ -13,7 +13,7 @@ import enum
 import errno
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,6 +22,33 @@ from harness.language.patterns import Pattern
 NAME = re.compile(r"[^\W\d]\w*(?:[.-]\w+)*")
 PARAMETER = re.compile(r"[A-Z][A-Z0-9_]*")
 RESERVED = frozenset({"wait", "together", "repeat", "define", "include", "in"})
+
+
+MOST_IN_A_RANGE = 1000
+_RANGE = re.compile(r"(?P<stem>\S*?)(?P<first>[0-9]+)\.\.(?P<again>\S*?)(?P<last>[0-9]+)")
+COUNTER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""In the name of a client: a counter of a `repeat`, or a parameter."""
+
+
+def client_names(client: str) -> tuple[str, ...]:
+    """`c1..c3` as the three names; any other name as itself. ValueError, with the reason, for a range that is none."""
+    if ".." not in client:
+        return (client,)
+    found = _RANGE.fullmatch(client)
+    if found is None or found["stem"] != found["again"]:
+        raise ValueError(f"{client!r} is not a range of clients")
+    first, last = int(found["first"]), int(found["last"])
+    if last < first:
+        raise ValueError(f"{client} names nobody")
+    if last - first >= MOST_IN_A_RANGE:
+        raise ValueError(f"{client} names more than {MOST_IN_A_RANGE} clients")
+    digits = len(found["first"]) if found["first"].startswith("0") else 1
+    return tuple(f"{found['stem']}{number:0{digits}}" for number in range(first, last + 1))
+
+
+def names_in(clients: Iterable[str]) -> tuple[str, ...]:
+    """All names of a list of clients, in which ranges can stand."""
+    return tuple(name for client in clients for name in client_names(client))
 
 
 def is_literal(text: str) -> bool:
@@ -135,6 +162,27 @@ class TargetLine(_InFile):
 
 
 @dataclass(frozen=True, slots=True)
+class Tagged(_InFile):
+    """The words by which scripts are selected."""
+
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skip(_InFile):
+    """Why the script is not played."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedToFail(_InFile):
+    """Why it is known that the script fails."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Needs(_InFile):
     features: tuple[str, ...]
 
@@ -188,6 +236,23 @@ class Start(_InFile):
 
 
 @dataclass(frozen=True, slots=True)
+class Ignore(_InFile):
+    """Lines that are as if they had never come: to this client, or to all of them. There can be any number of these."""
+
+    pattern: Pattern
+    client: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(_InFile):
+    """Lines that this client, or each, answers by itself; the script need not expect them. There can be any number of these."""
+
+    pattern: Pattern
+    answer: Pattern
+    client: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TimeFactor(_InFile):
     """How many times faster than real time the time of a server command passes."""
 
@@ -209,6 +274,27 @@ class Connects(_InFile):
     client: str
     endpoint: str | None = None
     transport: Transport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A part of a sum: a number or the value of a capture, so many times."""
+
+    value: int | str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectsToPort(_InFile):
+    """Connects to the server's host, at the port that this sum is."""
+
+    client: str
+    port: tuple[Term, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The captures that it needs."""
+        return frozenset(term.value for term in self.port if isinstance(term.value, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +408,7 @@ class Receive(_InFile):
 
     client: str
     text: str
+    optional: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_literal(self.text, "ReceiveBytes")
@@ -331,12 +418,39 @@ class Receive(_InFile):
 class ReceiveBytes(_InFile):
     client: str
     data: bytes
+    optional: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivePattern(_InFile):
     client: str
     pattern: Pattern
+    optional: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveUntil(_InFile):
+    """Any lines, up to and including the first that matches."""
+
+    client: str
+    pattern: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveBody(_InFile):
+    """As many bytes as a number or a captured number says, of any content or of this one; no line end follows by itself."""
+
+    client: str
+    size: int | str
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf(_InFile):
+    """Exactly one of these clients receives this, the others do not; the client of the receive is empty."""
+
+    clients: tuple[str, ...]
+    receive: ReceivingOne
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +506,37 @@ class AnyOrder(_InFile):
 
 
 @dataclass(frozen=True, slots=True)
+class Either(_InFile):
+    """The first of several ways in which a turn can go; those after it are each an `Or`."""
+
+    body: tuple[AlternativeItem, ...]
+
+    def __post_init__(self) -> None:
+        _require_steps(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Or(_InFile):
+    """Another way than the `Either` or `Or` that it follows."""
+
+    body: tuple[AlternativeItem, ...]
+
+    def __post_init__(self) -> None:
+        _require_steps(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class InTime(_InFile):
+    """Each of these arrives within this time of the turn's only action."""
+
+    microseconds: int
+    body: tuple[AlternativeItem, ...]
+
+    def __post_init__(self) -> None:
+        _require_steps(self.body)
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat(_InFile):
     times: int
     body: tuple[Step, ...]
@@ -432,8 +577,12 @@ class Include(_InFile):
 
 
 # The one list of each kind: `isinstance` takes these unions, and `get_args` lists their members.
+Rule = Ignore | Reply
 Setting = (
     Title
+    | Tagged
+    | Skip
+    | ExpectedToFail
     | TargetLine
     | Server
     | Needs
@@ -446,20 +595,28 @@ Setting = (
     | Start
     | TimeFactor
     | DefaultTransport
+    | Rule
 )
+OF_ONE_SCRIPT = (Title, Skip, ExpectedToFail)
+"""The settings of an included file that are for that file alone."""
+
 Layout = Comment | Blank
 Sending = Send | SendBytes | SendPattern
-Receiving = Receive | ReceiveBytes | ReceivePattern
+ReceivingOne = Receive | ReceiveBytes | ReceivePattern
+Receiving = ReceivingOne | ReceiveUntil | ReceiveBody
 Fault = CallFails | CallTakes | ClockJumps
+Way = Either | Or
 LinkStep = LinkChanges | LinkDelays | LinkSplits
 NodeStep = NodeChanges | LinkStep
-ActionStep = Connects | Sending | Acts | Wait | Together | Fault | NodeStep
-ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder
+ActionStep = Connects | ConnectsToPort | Sending | Acts | Wait | Together | Fault | NodeStep
+ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Way | InTime
 TogetherItem = Sending | Layout
-AnyOrderItem = Receiving | Layout
+AnyOrderItem = ReceivingOne | Layout
+AlternativeItem = Receiving | Layout
 PlainStep = ActionStep | ExpectationStep
-Step = PlainStep | Repeat | Call | Layout
+Step = PlainStep | OneOf | Repeat | Call | Layout
 Item = Step | Define | Include
+Block = Together | AnyOrder | Way | InTime | Repeat | Define
 
 AnySetting = TypeVar("AnySetting", bound=Setting)
 
@@ -492,13 +649,20 @@ class Script:
         for item in self.header:
             if isinstance(item, kind):
                 return item
-        if kind is Title:
-            return None  # a title names one script; an included file's title is for that file alone
+        if kind in OF_ONE_SCRIPT:
+            return None
         for included in self.included():
             found = included.setting(kind)
             if found is not None:
                 return found
         return None
+
+    def rules(self) -> Iterator[tuple[Ignore | Reply, Script]]:
+        """The rules for lines that need not be expected, of this script and then of those that it includes, each with the
+        script that has it."""
+        yield from ((item, self) for item in self.header if isinstance(item, Rule))
+        for included in self.included():
+            yield from included.rules()
 
     def included(self) -> Iterator[Script]:
         for item in self.body:

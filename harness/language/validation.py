@@ -11,14 +11,15 @@ So a typo in a name (`alcie< OK`) is reported as an error of the script, not of 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.language.escapes import unescape
 from harness.language.exhaustive import assert_never
 from harness.language.expansion import Expansion, Located
-from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match
+from harness.language.forms import write_line
+from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match, match
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
     ActionStep,
@@ -29,10 +30,13 @@ from harness.language.steps import (
     ClockJumps,
     ConnectionAction,
     Connects,
+    ConnectsToPort,
+    Either,
     Ends,
     ExpectationStep,
     FenceAfter,
     FenceLine,
+    InTime,
     Item,
     LinkChanges,
     LinkDelays,
@@ -40,20 +44,27 @@ from harness.language.steps import (
     NodeChanges,
     NodeFate,
     NodeStep,
+    Or,
     Raises,
     Receive,
+    ReceiveBody,
     ReceiveBytes,
     ReceivePattern,
     ReceivesNothing,
+    ReceiveUntil,
     Receiving,
     Script,
     Send,
     SendBytes,
     Sending,
     SendPattern,
+    Setting,
     Together,
     Unfenced,
     Wait,
+    Way,
+    client_names,
+    names_in,
 )
 
 
@@ -100,6 +111,7 @@ def validate(expansion: Expansion) -> Plan:
     turns: list[Turn] = []
     actions: list[Any] = []
     expectations: list[Any] = []
+    _check_ways(expansion.steps)
     for located in expansion.steps:
         if isinstance(located.step, ActionStep):
             if expectations:
@@ -118,8 +130,23 @@ def validate(expansion: Expansion) -> Plan:
     plan = Plan(expansion.script, tuple(turns), tuple(checker.clients))
     _check_unfenced(plan)
     _check_fence_after(plan)
+    _check_times(plan)
+    _check_rules(plan)
     check_fence(plan, plan.script.setting(FenceLine))
     return plan
+
+
+def _check_ways(steps: Sequence[Located[Any]]) -> None:
+    """Require that each `or:` follows its `either:`, and that no `either:` stands alone."""
+    for at, located in enumerate(steps):
+        if isinstance(located.step, Or):
+            before = steps[at - 1] if at else None
+            if before is None or not isinstance(before.step, Way) or before.via != located.via:
+                raise located.problem("an or: without an either: above it", "either:")
+        elif isinstance(located.step, Either):
+            after = steps[at + 1] if at + 1 < len(steps) else None
+            if after is None or not isinstance(after.step, Or) or after.via != located.via:
+                raise located.problem("an either: without another way", "or: below it")
 
 
 def require_steps(plan: Plan) -> None:
@@ -140,7 +167,9 @@ def require_steps(plan: Plan) -> None:
 def check_fence(plan: Plan, fence: FenceLine | None) -> None:
     """Reject a fence whose answers could swallow a line that the script expects."""
     unfenced = plan.script.setting(Unfenced)
-    exempt = unfenced.clients if unfenced else ()
+    exempt = names_in(unfenced.clients) if unfenced else ()
+    for answer in fence.answers if fence else ():
+        _check_taken_answer(plan, answer)
     swallowing = [answer for answer in fence.answers if _may_be_anything(answer)] if fence else []
     for located in (one for turn in plan.turns for one in turn.expectations if swallowing):
         for step, client in received_in(located.step):
@@ -153,14 +182,40 @@ def check_fence(plan: Plan, fence: FenceLine | None) -> None:
                     )
 
 
+def _check_taken_answer(plan: Plan, answer: str) -> None:
+    """An answer that a rule takes would be awaited in vain."""
+    wildcards = answer.replace(TOKEN, WILDCARD)
+    for rule, home in plan.script.rules():
+        if WILDCARD in wildcards:
+            taken = could_match(rule.pattern, wildcards)
+        else:
+            taken = match(rule.pattern, unescape(answer).decode("utf-8", "surrogateescape"), {}) is not None
+        if taken:
+            raise header_problem(
+                home, rule, f"this would also take the fence answer `{answer}`", "a narrower pattern"
+            )
+
+
+def header_problem(
+    home: Script, setting: Setting, message: str, expected: str, word: str = ""
+) -> ScriptError:
+    """An error about a line of this script's header, or about one word of it."""
+    text = home.source[setting.line - 1] if 0 < setting.line <= len(home.source) else ""
+    return ScriptError(
+        ScriptProblem(home.file, setting.line, max(text.find(word), 0) + 1, message, expected, text)
+    )
+
+
 def received_in(step: ExpectationStep) -> Iterator[tuple[Receiving, str]]:
     """The receives of an expectation, each with its client."""
     match step:
+        case Either(body) | Or(body) | InTime(_, body):
+            yield from ((one, one.client) for one in body if isinstance(one, Receiving))
         case AnyOrder(body, same_for):
             for one in body:
                 if isinstance(one, Receiving):
                     yield from ((one, client) for client in ((one.client,) if one.client else same_for))
-        case Receive() | ReceiveBytes() | ReceivePattern():
+        case Receive() | ReceiveBytes() | ReceivePattern() | ReceiveUntil() | ReceiveBody():
             yield step, step.client
         case ReceivesNothing() | Ends() | Raises():
             pass
@@ -187,16 +242,12 @@ def _check_fence_after(plan: Plan) -> None:
         return
     sends = (send for turn in plan.turns for located in turn.actions for send in _sent_in(located.step))
     if not any(could_match(_as_pattern(send), after.beginning + WILDCARD) for send in sends):
-        text = script.source[after.line - 1] if 0 < after.line <= len(script.source) else ""
-        raise ScriptError(
-            ScriptProblem(
-                script.file,
-                after.line,
-                text.find(": ") + 3,
-                f"no client sends a line that begins with {after.beginning!r}",
-                "the beginning of a line that clients send first, such as LOGIN",
-                text,
-            )
+        raise header_problem(
+            script,
+            after,
+            f"no client sends a line that begins with {after.beginning!r}",
+            "the beginning of a line that clients send first, such as LOGIN",
+            after.beginning,
         )
 
 
@@ -206,7 +257,7 @@ def _sent_in(step: ActionStep) -> Iterator[Sending]:
             yield from (one for one in body if isinstance(one, Sending))
         case Send() | SendBytes() | SendPattern():
             yield step
-        case Connects() | Acts() | Wait() | CallFails() | CallTakes() | ClockJumps():
+        case Connects() | ConnectsToPort() | Acts() | Wait() | CallFails() | CallTakes() | ClockJumps():
             pass
         case NodeChanges() | LinkChanges() | LinkDelays() | LinkSplits():
             pass
@@ -220,8 +271,10 @@ def _as_pattern(step: Sending | Receiving) -> Pattern:
             return Pattern((text,))
         case SendBytes(_, data) | ReceiveBytes(_, data):
             return Pattern((data.decode("utf-8", "surrogateescape").rstrip("\r\n"),))
-        case SendPattern(_, pattern) | ReceivePattern(_, pattern):
+        case SendPattern(_, pattern) | ReceivePattern(_, pattern) | ReceiveUntil(_, pattern):
             return pattern
+        case ReceiveBody(_, _, content):
+            return Pattern(((content or b"").decode("utf-8", "surrogateescape").rstrip("\r\n"),))
 
 
 def _check_unfenced(plan: Plan) -> None:
@@ -230,20 +283,46 @@ def _check_unfenced(plan: Plan) -> None:
     unfenced = next((item for item in script.header if isinstance(item, Unfenced)), None)
     if unfenced is None or not plan.clients:
         return
-    for name in unfenced.clients:
+    for name in names_in(unfenced.clients):
         if name not in plan.clients:
-            text = script.source[unfenced.line - 1] if 0 < unfenced.line <= len(script.source) else ""
             known = ", ".join(plan.clients)
-            raise ScriptError(
-                ScriptProblem(
-                    script.file,
-                    unfenced.line,
-                    text.find(name) + 1,
-                    f"no client is called {name}",
-                    known,
-                    text,
+            raise header_problem(script, unfenced, f"no client is called {name}", known, name)
+
+
+def _check_times(plan: Plan) -> None:
+    """A time is measured from one action, after which the script can only wait."""
+    for turn in plan.turns:
+        more = [one for one in turn.actions[1:] if not isinstance(one.step, Wait)]
+        for located in turn.expectations:
+            if isinstance(located.step, InTime) and (more or not turn.actions):
+                raise located.problem(
+                    f"this turn has {len(more) + 1 if more else 'no'} actions to measure from",
+                    "a single action, or a together:, and after it nothing but wait",
                 )
-            )
+
+
+def _check_rules(plan: Plan) -> None:
+    """Reject rules of this script for clients that it does not have, and literal lines that a rule would take."""
+    script = plan.script
+    for rule, home in script.rules():
+        names = None if rule.client is None else client_names(rule.client)
+        for name in names or ():
+            if home is script and plan.clients and name not in plan.clients:
+                raise header_problem(
+                    script, rule, f"no client is called {name}", ", ".join(plan.clients), name
+                )
+        for located in (one for turn in plan.turns for one in turn.expectations):
+            for step, client in received_in(located.step):
+                if (
+                    isinstance(step, Receive)
+                    and (names is None or client in names)
+                    and match(rule.pattern, step.text, {}) is not None
+                ):
+                    raise located.problem(
+                        f"`{write_line(rule)}` ({home.file}:{rule.line}) would take this line",
+                        "a narrower pattern there, or no such line here",
+                        step=step,
+                    )
 
 
 # --- the checks ---------------------------------------------------------------------------------------------
@@ -284,16 +363,31 @@ class _Checker:
         self.clients: dict[str, _State] = {}
         self._nodes: dict[str, NodeFate] = {}
         self._bound: set[str] = set()
+        self._fresh: dict[str, str] = {}
+        """The client that bound a name in this turn."""
+        self._perhaps: dict[str, int] = {}
+        """Names that only some ways of a turn bind, and the line that does."""
+        self._ways: list[set[str]] = []
+        """What each way of the present `either:` binds."""
         self._received: dict[str, int] = {}
         self._silent: dict[str, int] = {}
 
     def next_turn(self) -> None:
         self._received.clear()
+        self._fresh.clear()
         self._silent.clear()
 
     def action(self, step: ActionStep, located: Located[Any]) -> None:
+        self._end_ways()
         match step:
-            case Connects(client):
+            case Connects(client) | ConnectsToPort(client):
+                for name in sorted(getattr(step, "names", ())):
+                    if name not in self._bound:
+                        raise located.problem(
+                            f"${{{name}}} is not bound yet",
+                            f"a turn above with a line such as `a<~ … ${{{name}:int}}`",
+                            len(client) + len(" connects to port "),
+                        )
                 state = self.clients.get(client)
                 if state is not None and state.connection is not _Connection.GONE:
                     raise located.problem(
@@ -328,12 +422,25 @@ class _Checker:
                 assert_never(step)
 
     def expectation(self, step: ExpectationStep, located: Located[Any]) -> None:
+        if not isinstance(step, Or):
+            self._end_ways()
         match step:
+            case Either(body) | Or(body):
+                before, self._bound = self._bound, set(self._bound)
+                for one in body:
+                    if isinstance(one, Receiving):
+                        self._receive(located, one, one.client)
+                self._ways.append(self._bound - before)
+                self._bound = before
             case AnyOrder(body, same_for):
                 for one in body:
                     if isinstance(one, Receiving):
                         for client in (one.client,) if one.client else same_for:
                             self._receive(located, one, client)
+            case InTime(_, body):
+                for one in body:
+                    if isinstance(one, Receiving):
+                        self._receive(located, one, one.client)
             case ReceivesNothing(client):
                 self._require_presence(located, client)
                 if client in self._received:
@@ -349,12 +456,18 @@ class _Checker:
                         f"{client} already {state.why} in line {state.since}", "a single end"
                     )
                 self.clients[client] = _State(_Connection.GONE, located.line, "lost the connection")
-            case Receive() | ReceiveBytes() | ReceivePattern():
+            case Receive() | ReceiveBytes() | ReceivePattern() | ReceiveUntil() | ReceiveBody():
                 self._receive(located, step, step.client)
             case Raises():
                 pass
             case _:
                 assert_never(step)
+
+    def _end_ways(self) -> None:
+        """After the last way of an `either:` only what each of them binds is bound."""
+        if self._ways:
+            self._bound |= set.intersection(*self._ways)
+            self._ways = []
 
     def _send(self, located: Located[Any], step: Sending) -> None:
         state = self.clients.get(step.client)
@@ -368,6 +481,13 @@ class _Checker:
             )
         if isinstance(step, SendPattern):
             for capture in step.pattern.captures:
+                if capture.name not in self._bound and capture.name in self._perhaps:
+                    raise located.problem(
+                        f"${{{capture.name}}} is not bound where line {self._perhaps[capture.name]} is not received",
+                        "a line that is always received",
+                        len(step.client) + 3,
+                        step,
+                    )
                 if capture.name not in self._bound:
                     raise located.problem(
                         f"${{{capture.name}}} is not bound yet",
@@ -390,8 +510,22 @@ class _Checker:
                 step=step,
             )
         self._received[client] = step.line or located.line
-        if isinstance(step, ReceivePattern):
-            self._bound.update(one.name for one in step.pattern.captures if one.name != ANONYMOUS)
+        if isinstance(step, ReceiveBody) and isinstance(step.size, str):
+            self._check_size(located, step, step.size)
+        if isinstance(step, (ReceivePattern, ReceiveUntil)):
+            names = {one.name for one in step.pattern.captures if one.name != ANONYMOUS}
+            self._perhaps.update(dict.fromkeys(names, self._received[client]))
+            self._fresh |= dict.fromkeys(names - self._bound, client)
+            if not getattr(step, "optional", False):
+                self._bound |= names
+
+    def _check_size(self, located: Located[Any], step: ReceiveBody, name: str) -> None:
+        column, line = len(step.client) + len(" receives "), f"`{step.client}<~ … ${{{name}:int}}` above it"
+        if name not in self._bound:
+            raise located.problem(f"${{{name}}} is not bound yet", line, column, step)
+        if self._fresh.get(name, step.client) != step.client:
+            message = f"{self._fresh[name]} binds ${{{name}}} in this turn, in no order with what {step.client} receives"
+            raise located.problem(message, line, column, step)
 
     def _require_connection(self, located: Located[Any], client: str) -> None:
         state = self.clients.get(client)

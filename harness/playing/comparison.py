@@ -1,7 +1,9 @@
 """Compares what a turn expects with what was received: finds a complete match, or else the best alignment.
 
 - The order within one client is exact, except inside an `in any order:`.
-- Every byte received must belong to an expectation.
+- Every byte received must belong to an expectation; an optional one can be without bytes.
+- Of the ways of an `either:` one counts, the same for all clients: the first with which everything matches, or else the
+  one with which most does.
 - A name is bound by the first line of the script that has it; afterwards only its value matches.
 
 Pure: bytes and steps in, entries and bindings out.
@@ -9,25 +11,36 @@ Pure: bytes and steps in, entries and bindings out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, match
 from harness.language.steps import (
     AnyOrder,
+    Either,
     Ends,
+    InTime,
+    Or,
     Raises,
     Receive,
+    ReceiveBody,
     ReceiveBytes,
     ReceivePattern,
     ReceivesNothing,
+    ReceiveUntil,
     Receiving,
+    Way,
 )
-from harness.language.validation import Turn
+from harness.language.validation import Turn, received_in
 
 Values = Mapping[str, str]
 """The value of each name that is bound; a `Binding` also says where."""
+
+_MOST_DIGITS = 16
+"""A longer number is the size of no body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +52,23 @@ class Expectation:
     line: int
     group: int | None = None
     """The `in any order:` that contains it, if any."""
+    choice: Choice | None = None
+    """The `either:` that contains it, if any."""
+    limit_us: int | None = None
+    """The time of the `within` that contains it, if any."""
+
+    @property
+    def optional(self) -> bool:
+        return getattr(self.step, "optional", False)
 
     @property
     def text(self) -> str:
         """The text of the step after the client's name: `< OK`."""
-        return write_line(self.step)[len(self.step.client) :]
+        return write_line(self.step).removeprefix("optional ")[len(self.step.client) :].lstrip()
+
+    def line_for(self, client: str) -> str:
+        """The step as this client's line of a script."""
+        return write_line(replace(self.step, client=client))
 
     def match_end(self, data: bytes, start: int, known: Values, eol: bytes) -> tuple[int, Values] | None:
         """The end of this receive if it begins at `start` of the data, and its bindings; None if it does not match."""
@@ -53,17 +78,44 @@ class Expectation:
                 return (start + len(wire), {}) if data.startswith(wire, start) else None
             case ReceiveBytes(_, wire):
                 return (start + len(wire), {}) if data.startswith(wire, start) else None
-            case ReceivePattern(_, pattern):
+            case ReceiveBody(_, size, content):
+                end = start + _number_of_bytes(size, known)
+                found = data[start:end]
+                right = start <= end <= len(data) and content in (None, found)
+                return (end, {}) if right else None
+            case ReceivePattern(_, pattern) | ReceiveUntil(_, pattern):
                 end = data.find(eol, start)
                 if end < 0:
                     return None
                 bound = match(pattern, data[start:end].decode("utf-8", "surrogateescape"), known)
                 return None if bound is None else (end + len(eol), bound)
 
+    def find(
+        self, data: bytes, start: int, known: Values, eol: bytes
+    ) -> tuple[Sequence[Entry], int, Values] | None:
+        """The entries of this receive from `start` of the data on, with the lines that it passes over, the end of the
+        last, and its bindings; None if it does not come."""
+        passed: list[Entry] = []
+        while (found := self.match_end(data, start, known, eol)) is None:
+            end = data.find(b"\n", start) + 1
+            if not isinstance(self.step, ReceiveUntil) or not end:
+                return None
+            passed.append(Entry(self, data[start:end], start, matches=True, passed_over=True))
+            start = end
+        return [*passed, Entry(self, data[start : found[0]], start, matches=True)], *found
+
     def accepts(self, piece: bytes, known: Values, eol: bytes) -> bool:
         """Whether this is exactly what is expected."""
         found = self.match_end(piece, 0, known, eol)
         return found is not None and found[0] == len(piece)
+
+
+def _number_of_bytes(size: int | str, known: Values) -> int:
+    """The size of a body; negative where what was captured is none."""
+    if isinstance(size, int):
+        return size
+    text = known.get(size, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else -1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +126,32 @@ class Entry:
     received: bytes | None
     offset: int
     matches: bool
+    passed_over: bool = False
+    """Received before what was expected, and of no matter."""
+
+    @property
+    def unread(self) -> bool:
+        """Whether this is a body whose content does not matter."""
+        step = self.expected.step if self.expected else None
+        return self.matches and isinstance(step, ReceiveBody) and step.content is None
+
+    @property
+    def absent(self) -> bool:
+        """Whether this is an optional line that was not received."""
+        return self.matches and self.received is None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One `either:` of a turn, and its ways."""
+
+    file: str
+    line: int
+    ways: tuple[tuple[Receiving, ...], ...]
+
+    @property
+    def clients(self) -> frozenset[str]:
+        return frozenset(step.client for way in self.ways for step in way)
 
 
 # --- what one turn expects ----------------------------------------------------------------------------------
@@ -95,11 +173,26 @@ class TurnExpectations:
     """The exceptions of the server's own code: class, file and line."""
 
     @classmethod
-    def of(cls, turn: Turn) -> TurnExpectations:
+    def of(cls, turn: Turn, chosen: Iterable[int] = ()) -> TurnExpectations:
+        """The expectations with the chosen way of each `either:`, by default the first."""
         out = cls()
+        choices = list(choices_of(turn))
+        chosen = list(chosen) or [0] * len(choices)
         for group, located in enumerate(turn.expectations):
             file = located.script.file
             match located.step:
+                case Either():
+                    choice, way = choices.pop(0), chosen.pop(0)
+                    for step in choice.ways[way]:
+                        line = step.line or located.line
+                        out._add(step.client, Expectation(step, file, line, choice=choice))
+                case InTime(limit, body):
+                    for one in body:
+                        if isinstance(one, Receiving):
+                            line = one.line or located.line
+                            out._add(one.client, Expectation(one, file, line, limit_us=limit))
+                case Or():
+                    pass  # one of the ways of the choice before it
                 case AnyOrder(body, same_for):
                     for one in body:
                         if isinstance(one, Receiving):
@@ -121,6 +214,106 @@ class TurnExpectations:
     def _add(self, client: str, item: Expectation) -> None:
         self.lines.setdefault(client, []).append(item)
         self.in_order.append((client, item))
+
+
+def choices_of(turn: Turn) -> Iterator[Choice]:
+    """Every `either:` of the turn, in order."""
+    heads = [at for at, one in enumerate(turn.expectations) if isinstance(one.step, Either)]
+    for at in heads:
+        first = turn.expectations[at]
+        ways = [first, *takewhile(lambda one: isinstance(one.step, Or), turn.expectations[at + 1 :])]
+        bodies = (tuple(x for x in getattr(way.step, "body", ()) if isinstance(x, Receiving)) for way in ways)
+        yield Choice(first.script.file, first.line, tuple(bodies))
+
+
+# --- ways ---------------------------------------------------------------------------------------------------
+
+MOST_TRIED = 2000
+"""How many combinations of ways are compared with what one turn received."""
+
+
+class TooManyWays(Exception):
+    """There are more combinations of ways in this turn than are tried."""
+
+
+def match_any_way(
+    turn: Turn, received: Mapping[str, bytes], known: Values, eol: bytes
+) -> tuple[TurnExpectations, TurnMatch | None]:
+    """The ways with which everything matches, and the match; or else the ways with which most does."""
+    choices = list(choices_of(turn))
+    if not choices:
+        expected = TurnExpectations.of(turn)
+        return expected, match_turn(expected, received, known, eol)
+    for tried, chosen in enumerate(_possible(turn, choices, received, known, eol)):
+        if tried == MOST_TRIED:
+            raise TooManyWays
+        expected = TurnExpectations.of(turn, chosen)
+        found = match_turn(expected, received, known, eol)
+        if found is not None:
+            return expected, found
+    return _nearest(turn, choices, received, known, eol), None
+
+
+def _possible(
+    turn: Turn, choices: Sequence[Choice], received: Mapping[str, bytes], known: Values, eol: bytes
+) -> Iterator[tuple[int, ...]]:
+    """The combinations of ways in which each client was sent every line that it needs, and enough of them."""
+    lines = {client: [piece for _, piece in _lines(data, 0)] for client, data in received.items()}
+    fixed = Counter[str]()
+    for located in turn.expectations:
+        if not isinstance(located.step, Way):
+            fixed.update(client for step, client in received_in(located.step) if _needs_a_line(step))
+
+    def came(step: Receiving) -> bool:
+        # With the names as they were before the turn: one that it binds matches anything here.
+        item = Expectation(step, "", 0)
+        return not _needs_a_line(step) or any(
+            item.accepts(one, known, eol) for one in lines.get(step.client, ())
+        )
+
+    came_in = [[all(map(came, way)) for way in choice.ways] for choice in choices]
+
+    least = sum(min(sum(map(_needs_a_line, way)) for way in choice.ways) for choice in choices)
+    if fixed.total() + least > sum(map(len, lines.values())):
+        return
+    stack: list[tuple[tuple[int, ...], Counter[str]]] = [((), fixed)]
+    for _ in range(MOST_TRIED * len(choices)):
+        if not stack:
+            return
+        chosen, needed = stack.pop()
+        at = len(chosen)
+        if at == len(choices):
+            yield chosen
+            continue
+        for number, way in reversed([*enumerate(choices[at].ways)]):
+            then = needed + Counter(step.client for step in way if _needs_a_line(step))
+            enough = all(then[step.client] <= len(lines.get(step.client, ())) for step in way)
+            if came_in[at][number] and enough:
+                stack.append(((*chosen, number), then))
+    raise TooManyWays
+
+
+def _needs_a_line(step: Receiving) -> bool:
+    return isinstance(step, (Receive, ReceivePattern)) and not step.optional
+
+
+def _nearest(
+    turn: Turn, choices: Sequence[Choice], received: Mapping[str, bytes], known: Values, eol: bytes
+) -> TurnExpectations:
+    """The expectations with the ways that leave the least unmatched, found one choice after the other."""
+
+    def unmatched(chosen: Sequence[int]) -> int:
+        lines = TurnExpectations.of(turn, chosen).lines
+        clients = dict.fromkeys([*lines, *received])
+        aligned = (align(lines.get(one, ()), received.get(one, b""), known, eol)[0] for one in clients)
+        return sum(not entry.matches for entries in aligned for entry in entries)
+
+    chosen = [0] * len(choices)
+    for at, choice in enumerate(choices):
+        chosen[at] = min(
+            range(len(choice.ways)), key=lambda way: unmatched([*chosen[:at], way, *chosen[at + 1 :]])
+        )
+    return TurnExpectations.of(turn, chosen)
 
 
 # --- where everything matches -------------------------------------------------------------------------------
@@ -186,8 +379,21 @@ def _agree(orders: dict[int, tuple[str, ...]], group: int, order: tuple[str, ...
 def _match_one(items: Sequence[Expectation], data: bytes, known: Values, eol: bytes) -> Iterator[_Path]:
     """Every complete match of one client's data with its items; usually one or none."""
     stack = [_Path(known)]
+    optional = any(item.optional for item in items)
+    seen: set[object] = set()
     while stack:
         path = stack.pop()
+        if optional:
+            # Many optional lines can lead to the same place in many ways, all of which go on alike.
+            key = (
+                path.next,
+                path.offset,
+                path.used,
+                *map(frozenset, (path.known.items(), path.orders.items())),
+            )
+            if key in seen:
+                continue
+            seen.add(key)
         if path.next == len(items):
             if path.offset == len(data):
                 yield path
@@ -197,9 +403,8 @@ def _match_one(items: Sequence[Expectation], data: bytes, known: Values, eol: by
 
 def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) -> Iterator[_Path]:
     group = items[path.next].group
-    candidates = [path.next]
+    candidates, end = [path.next], path.next + 1
     if group is not None:
-        end = path.next
         while end < len(items) and items[end].group == group:
             end += 1
         candidates = [at for at in range(path.next, end) if at not in path.used]
@@ -210,12 +415,12 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
         if key in tried:
             continue
         tried.add(key)
-        found = item.match_end(data, path.offset, path.known, eol)
+        found = item.find(data, path.offset, path.known, eol)
         if found is None:
             continue
-        stop, bound = found
+        new, stop, bound = found
         known = {**path.known, **bound} if bound else path.known
-        entries = (*path.entries, Entry(item, data[path.offset : stop], path.offset, matches=True))
+        entries = (*path.entries, *new)
         used, onward, orders = path.used, path.next + 1, path.orders
         if group is not None:
             used = used | {at}
@@ -225,6 +430,9 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
                 onward += 1
             used = frozenset(one for one in used if one >= onward)
         yield _Path(known, stop, onward, entries, used, orders)
+    if all(items[at].optional for at in candidates):
+        absent = (Entry(items[at], None, path.offset, matches=True) for at in candidates)
+        yield replace(path, next=end, entries=(*path.entries, *absent), used=frozenset())
 
 
 # --- where it does not --------------------------------------------------------------------------------------
@@ -238,16 +446,17 @@ def align(
     known = dict(known)
     offset = 0
     left = list(items)
-    while left and left[0].group is None:
-        found = left[0].match_end(data, offset, known, eol)
-        if found is None:
+    while left and left[0].group is None and not left[0].optional:
+        run = left[0].find(data, offset, known, eol)
+        if run is None:
             break
-        entries.append(Entry(left.pop(0), data[offset : found[0]], offset, matches=True))
-        known.update(found[1])
-        offset = found[0]
+        new, offset, bound = run
+        entries.extend(new)
+        known.update(bound)
+        del left[0]
     pieces = list(_lines(data, offset))
     for entry in _aligned(_in_received_order(left, pieces, known, eol), pieces, known, eol):
-        if entry.matches and entry.expected is not None and entry.received is not None:
+        if entry.matches and entry.expected and entry.received is not None and not entry.passed_over:
             found = entry.expected.match_end(entry.received, 0, known, eol)
             known.update(found[1] if found else {})
         entries.append(entry)
@@ -298,7 +507,7 @@ def _aligned(
     extra: list[tuple[int, bytes]] = []
     while i < rows or j < columns:
         if i < rows and j < columns and matches[i][j]:
-            yield from _paired(missing, extra)
+            yield from _paired(missing, extra, items[i])
             missing, extra = [], []
             yield Entry(items[i], pieces[j][1], pieces[j][0], matches=True)
             i, j = i + 1, j + 1
@@ -308,10 +517,21 @@ def _aligned(
         else:
             extra.append(pieces[j])
             j += 1
-    yield from _paired(missing, extra)
+    yield from _paired(missing, extra, missing[-1] if missing else None)
 
 
-def _paired(missing: list[Expectation], extra: list[tuple[int, bytes]]) -> Iterator[Entry]:
+def _paired(
+    missing: list[Expectation], extra: list[tuple[int, bytes]], following: Expectation | None
+) -> Iterator[Entry]:
+    """What did not come with what came instead. Optional lines are not missing, and nothing that comes before `any lines
+    until` is too much."""
+    yield from (Entry(item, None, -1, matches=True) for item in missing if item.optional)
+    missing = [item for item in missing if not item.optional]
+    if following is not None and isinstance(following.step, ReceiveUntil):
+        yield from (
+            Entry(following, piece, offset, matches=True, passed_over=True) for offset, piece in extra
+        )
+        extra = []
     for at in range(max(len(missing), len(extra))):
         item = missing[at] if at < len(missing) else None
         offset, piece = extra[at] if at < len(extra) else (-1, None)
@@ -339,12 +559,12 @@ def bind_in_order(
     for client, item in expected:
         found = None
         if client not in stuck and item.group is None:
-            found = item.match_end(received.get(client, b""), offsets.get(client, 0), known, eol)
-        if found is None:
+            found = item.find(received.get(client, b""), offsets.get(client, 0), known, eol)
+        if found is not None:
+            offsets[client] = found[1]
+            known.update(found[2])
+        elif not item.optional:
             stuck.add(client)
-        else:
-            offsets[client] = found[0]
-            known.update(found[1])
     return known
 
 
@@ -354,7 +574,7 @@ def newly_bound(
     """The bindings before and those of this turn, each at the first line that has its name."""
     out = dict(before)
     for _, item in expected:
-        if isinstance(item.step, ReceivePattern):
+        if isinstance(item.step, (ReceivePattern, ReceiveUntil)):
             for capture in item.step.pattern.captures:
                 if capture.name in known and capture.name not in out:
                     out[capture.name] = Binding(capture.name, known[capture.name], item.file, item.line)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,8 @@ from harness.language.steps import (
     ClockJumps,
     ConnectionAction,
     Connects,
+    ConnectsToPort,
+    Either,
     Ends,
     Fault,
     FenceLine,
@@ -37,11 +39,14 @@ from harness.language.steps import (
     LinkSplits,
     NodeChanges,
     NodeStep,
+    ReceiveBody,
     ReceiveBytes,
+    ReceiveUntil,
     Send,
     SendBytes,
     Sending,
     SendPattern,
+    Term,
     Together,
     Transport,
     Wait,
@@ -50,12 +55,13 @@ from harness.language.validation import Plan, Turn, looks_like, received_in
 from harness.playing.comparison import (
     Binding,
     Entry,
+    TooManyWays,
     TurnExpectations,
     TurnMatch,
     Values,
     align,
     bind_in_order,
-    match_turn,
+    match_any_way,
     newly_bound,
 )
 from harness.playing.verdict import (
@@ -63,6 +69,7 @@ from harness.playing.verdict import (
     FailureKind,
     Interruption,
     LateLine,
+    Measured,
     Overtaken,
     PerformedAction,
     TurnReport,
@@ -77,8 +84,13 @@ from harness.stage.transport import HandshakeFailed
 _POLL_S = 0.005
 """How often a line is looked for that an inexact fence did not wait for."""
 
+_ANY_NUMBER = 1 << 40
+"""More lines than a client receives."""
+
 WARM_UP_TURNS = 3
 """How many turns are watched for longer, to see whether the server delivers before it answers a fence line."""
+
+_PORT_DIGITS = 9
 
 LATE_S = 60.0
 """The virtual time for which a failed run continues, to find out whether a missing line was only late."""
@@ -90,6 +102,10 @@ InboxFilter = Callable[[int, Mapping[str, Client]], None]
 """Called at the end of each turn, with its number, before the turn is compared; can change the clients' inboxes."""
 
 LocatedAction = Located[ActionStep]
+
+
+class NoPort(Exception):
+    """The server named something that is not a port."""
 
 
 class Execution:
@@ -142,12 +158,13 @@ class Execution:
 
     def _play(self, turn: Turn, last: bool) -> TurnReport:
         self._stage.take_fence_lines()
-        expected = TurnExpectations.of(turn)
-        interruption, found = self._attempt(turn, expected, last)
+        interruption, expected, found = self._attempt(turn, last)
         if interruption is None and self._inbox_filter is not None:
             # After listening, so that nothing waits for lines that the filter removes.
             self._inbox_filter(turn.number, self._clients)
-            found = self._match(expected)
+            for client in self._clients.values():
+                client.inbox.sift_again()
+            expected, found = self._match(turn)
         errors, raised, not_raised = self._errors(expected)
         report = replace(
             self._report(turn, expected, found),
@@ -156,6 +173,7 @@ class Execution:
             not_raised=() if interruption else not_raised,
             interruption=interruption,
             fence_lines=self._stage.take_fence_lines(),
+            taken=self._stage.take_taken_lines(),
         )
         if interruption is None and not report.as_expected and not self._stage.alive():
             died = str(self._stage.died())
@@ -210,29 +228,37 @@ class Execution:
             self.overtaken = how
 
     def _attempt(
-        self, turn: Turn, expected: TurnExpectations, last: bool
-    ) -> tuple[Interruption | None, TurnMatch | None]:
+        self, turn: Turn, last: bool
+    ) -> tuple[Interruption | None, TurnExpectations, TurnMatch | None]:
         """Execute the actions of a turn; returns when all their effects have been received."""
         try:
             self._act(turn)
-            found = self._listen(expected)
+            expected, found = self._listen(turn)
             if found is not None and self._stage.more_comes(last or self._warms_up(turn)):
                 self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
-                found = self._match(expected)
-            return None, found
+                expected, found = self._match(turn)
+            return None, expected, found
         except FenceFailed as failed:
             kind = FailureKind.UNANSWERED if isinstance(failed, NoFenceAnswer) else FailureKind.NEVER_IDLE
-            return self._interruption(turn, kind, failed.client, self._explained(failed)), None
+            interruption = self._interruption(turn, kind, failed.client, self._explained(failed))
         except SocketTimeout as late:
-            return self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late)), None
+            interruption = self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late))
         except HandshakeFailed as refused:
-            return self._interruption(turn, FailureKind.NO_HANDSHAKE, detail=str(refused)), None
+            interruption = self._interruption(turn, FailureKind.NO_HANDSHAKE, detail=str(refused))
         except UnboundName as unbound:
             # Only in a run that is kept going: the line that would have bound it was not received.
             detail = f"${{{unbound.name}}} is not bound"
-            return self._interruption(turn, FailureKind.UNSENDABLE, detail=detail), None
+            interruption = self._interruption(turn, FailureKind.UNSENDABLE, detail=detail)
+        except NoPort as wrong:
+            interruption = self._interruption(
+                turn, FailureKind.NO_PORT, self._acting_now(), detail=str(wrong)
+            )
         except TargetError as died:
-            return self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died)), None
+            interruption = self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
+        return interruption, TurnExpectations.of(turn), None
+
+    def _acting_now(self) -> str:
+        return getattr(self._current.step, "client", "") if self._current else ""
 
     def _explained(self, failed: FenceFailed) -> str:
         if not isinstance(failed, NoFenceAnswer):
@@ -268,7 +294,15 @@ class Execution:
         self._lookalikes, self._expected_lines = Counter(), Counter()
         for located in turn.expectations if self._stage.fence_answers else ():
             for step, name in received_in(located.step):
-                self._expected_lines[name] += step.data.count(b"\n") if isinstance(step, ReceiveBytes) else 1
+                match step:
+                    case ReceiveBytes(_, data):
+                        self._expected_lines[name] += data.count(b"\n")
+                    case ReceiveBody(_, _, bytes(content)):
+                        self._expected_lines[name] += content.count(b"\n")
+                    case ReceiveUntil() | ReceiveBody():
+                        self._expected_lines[name] += _ANY_NUMBER
+                    case _:
+                        self._expected_lines[name] += 1
                 self._lookalikes[name] += any(
                     looks_like(step, answer) for answer in self._stage.fence_answers
                 )
@@ -284,7 +318,7 @@ class Execution:
         match located.step:
             case Send(client) | SendBytes(client) | SendPattern(client):
                 return not self._sent_line and [client] == [one.name for one in self._unfenced]
-            case Connects():
+            case Connects() | ConnectsToPort():
                 # Outside this process connects that follow one another are made at once.
                 return self._stage.grade is not Grade.EXACT and all(
                     one.connection.nothing_sent for one in self._unfenced
@@ -308,6 +342,9 @@ class Execution:
             case Connects(client, endpoint, transport):
                 self._note(located, client, write_line(located.step)[len(client) + 1 :])
                 self._connect(located, client, endpoint, transport)
+            case ConnectsToPort(client, port):
+                self._note(located, client, write_line(located.step)[len(client) + 1 :])
+                self._connect(located, client, port=self._port(port))
             case Together(body):
                 self._send_together(located, [send for send in body if isinstance(send, Sending)])
             case Wait(microseconds):
@@ -350,16 +387,31 @@ class Execution:
             )
         )
 
+    def _port(self, terms: Iterable[Term]) -> int:
+        """The port that was captured; NoPort where it is none."""
+        total = 0
+        for term in terms:
+            text = str(term.value) if isinstance(term.value, int) else self._known.get(term.value)
+            if text is None:
+                raise UnboundName(str(term.value))
+            if not (text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS):
+                raise NoPort(f"${{{term.value}}} is `{text}`")
+            total += term.times * int(text)
+        if not 0 < total < 1 << 16:
+            raise NoPort(f"{total}, which is not from 1 to 65535")
+        return total
+
     def _connect(
         self,
         located: LocatedAction,
         name: str,
         endpoint: str | None = None,
         transport: Transport | None = None,
+        port: int | None = None,
     ) -> None:
         client = self._stage.client(name)
         try:
-            client.connect(endpoint, transport)
+            client.connect(endpoint, transport, port)
         except UnsupportedSpec as wrong:
             raise located.problem(str(wrong), "an endpoint of this target") from None
         self._clients[name] = client
@@ -473,19 +525,25 @@ class Execution:
     def _inboxes(self) -> dict[str, bytes]:
         return {name: bytes(client.inbox) for name, client in self._clients.items()}
 
-    def _match(self, expected: TurnExpectations) -> TurnMatch | None:
-        return match_turn(expected, self._inboxes(), self._known, self._stage.eol)
+    def _match(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
+        try:
+            return match_any_way(turn, self._inboxes(), self._known, self._stage.eol)
+        except TooManyWays:
+            choice = next(one for one in turn.expectations if isinstance(one.step, Either))
+            raise choice.problem(
+                "the ways in which this turn can go have too many combinations", "fewer of them in one turn"
+            ) from None
 
-    def _listen(self, expected: TurnExpectations) -> TurnMatch | None:
+    def _listen(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
         """The match. If the fence is not exact, wait for expected lines and ends that are missing."""
-        found = self._match(expected)
+        expected, found = self._match(turn)
         if self._stage.grade is Grade.EXACT or (found and self._ends_as_expected(expected)):
-            return found
+            return expected, found
         until = time.monotonic() + self._stage.within_s
         waited = False
         while not (found and self._ends_as_expected(expected)) and time.monotonic() < until:
             if found is None and not self._may_still_come(expected):
-                return None
+                return expected, None
             before = self._sizes()
             self._stage.loop.advance(_POLL_S * self._stage.loop.factor)
             self._stage.require_alive()
@@ -494,12 +552,12 @@ class Execution:
                 self._stage.distrust_answers()
                 self._note_overtaken(Overtaken.IN_A_TURN)
                 if self.overtaken is not None:
-                    return None
-            found = self._match(expected)
+                    return expected, None
+            expected, found = self._match(turn)
         if waited and found:
             self._stage.fence(tuple(self._clients.values()))
-            found = self._match(expected)
-        return found
+            expected, found = self._match(turn)
+        return expected, found
 
     def _sizes(self) -> list[int]:
         return [len(client.inbox) for client in self._clients.values()]
@@ -531,6 +589,8 @@ class Execution:
                 entries, bound = align(expected.lines.get(name, ()), inboxes[name], known, eol)
                 known.update(bound)
             client_turns.append(self._client_turn(name, client, entries, expected))
+        measured = tuple(self._measured(client_turns))
+        for name, client in self._clients.items():
             client.take(len(inboxes[name]))
         self._known = known
         self._bindings = newly_bound(known, self._bindings, expected.in_order)
@@ -550,7 +610,19 @@ class Execution:
             agreement_file,
             agreement_line,
             tuple(self._bindings.values()),
+            measured=measured,
+            choices=sum(isinstance(one.step, Either) for one in turn.expectations),
         )
+
+    def _measured(self, client_turns: Iterable[ClientTurn]) -> Iterator[Measured]:
+        """How long the lines took that have to come within a time."""
+        for one in client_turns if self._performed else ():
+            for entry in one.entries:
+                expected, received = entry.expected, entry.received
+                if expected is not None and expected.limit_us is not None and received and entry.matches:
+                    end = self._clients[one.client].arrived_at(entry.offset + len(received) - 1)
+                    took = round((end - self._performed[0].at_s) * 1_000_000)
+                    yield Measured(one.client, expected, received, max(0, took))
 
     def _client_turn(
         self, name: str, client: Client, entries: tuple[Entry, ...], expected: TurnExpectations
@@ -591,7 +663,7 @@ class Execution:
             if following is not None:
                 self._act(following)
                 self._collect_late_lines(a_turn_later=True)
-        except (TargetError, FenceFailed, SocketTimeout, HandshakeFailed, ScriptError, UnboundName):
+        except (TargetError, FenceFailed, SocketTimeout, HandshakeFailed, ScriptError, UnboundName, NoPort):
             return
 
     def _collect_late_lines(self, a_turn_later: bool) -> None:

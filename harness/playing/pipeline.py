@@ -21,6 +21,7 @@ from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.steps import (
     DefaultTransport,
     Eol,
+    ExpectedToFail,
     FenceAfter,
     FenceLine,
     LineEnd,
@@ -29,17 +30,20 @@ from harness.language.steps import (
     Server,
     Setting,
     Settle,
+    Skip,
     Start,
     TimeFactor,
     Transport,
     Unfenced,
     Within,
+    names_in,
 )
 from harness.language.validation import Plan, check_fence, require_steps, validate
 from harness.playing.execution import Execution, InboxFilter
 from harness.playing.verdict import Outcome, Overtaken, Performance, TurnReport, Verdict, judge
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, Fence
+from harness.stage.rules import Rule
 from harness.stage.stage import Stage
 from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec, UnsupportedTime
 from harness.stage.transport import TlsTrust
@@ -85,6 +89,9 @@ def play(
     try:
         plan = validate(expand(script))
         require_steps(plan)
+        skip = script.setting(Skip)
+        if skip is not None:
+            return verdict(Outcome.SKIPPED, skip.reason)
         adapter = play_options.adapter
         missing = missing_features(script, target, adapter.features if adapter else frozenset())
         if missing:
@@ -100,7 +107,16 @@ def play(
         return verdict(Outcome.SCRIPT_ERROR, str(_unsupported(script, unsupported)))
     except TargetError as broken:
         return verdict(Outcome.TARGET_ERROR, str(broken))
-    return replace(judged, real_s=time.monotonic() - began)
+    return replace(_as_known(judged), real_s=time.monotonic() - began)
+
+
+def _as_known(judged: Verdict) -> Verdict:
+    """The verdict, in the light of what the script says of itself."""
+    known = judged.script.setting(ExpectedToFail)
+    if known is None:
+        return judged
+    outcome = Outcome.XPASSED if judged.passed else Outcome.XFAILED
+    return replace(judged, outcome=outcome, reason=known.reason)
 
 
 def _played_again(
@@ -193,6 +209,7 @@ class _StageSettings:
     eol: Eol = Eol.LF
     within_s: float = WITHIN_S
     settle_s: float = SETTLE_S
+    rules: tuple[tuple[Rule, str], ...] = ()
     transport: Transport = field(default_factory=Transport)
     tls: TlsTrust = field(default_factory=TlsTrust)
     adapter: Adapter | None = None
@@ -207,6 +224,7 @@ class _StageSettings:
             transport=play_options.transport,
             tls=play_options.tls,
             adapter=play_options.adapter,
+            rules=tuple((rule, home.file) for rule, home in script.rules()),
         )
         found: list[Setting | None] = [
             script.setting(Server),
@@ -235,7 +253,7 @@ class _StageSettings:
             case FenceAfter(beginning):
                 return replace(self, fence_after=beginning)
             case Unfenced(clients):
-                return replace(self, unfenced=clients)
+                return replace(self, unfenced=names_in(clients))
             case LineEnd(eol):
                 return replace(self, eol=eol)
             case Within(microseconds):
@@ -262,6 +280,7 @@ class _StageSettings:
             eol=self.eol.wire,
             within=self.within_s,
             settle=self.settle_s,
+            rules=self.rules,
             transport=self.transport,
             trust=self.tls,
             adapter=self.adapter,

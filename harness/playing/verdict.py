@@ -10,15 +10,26 @@ Knows no sockets and no layout of reports.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.language.expansion import CallSite
-from harness.language.steps import ConnectionAction, Ending, ReceivePattern, Script
+from harness.language.forms import render_duration
+from harness.language.steps import (
+    ConnectionAction,
+    Ending,
+    Ignore,
+    ReceivePattern,
+    ReceiveUntil,
+    Reply,
+    Script,
+)
 from harness.language.validation import Plan
 from harness.playing.comparison import Binding, Entry, Expectation
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, FenceLineSent, Grade
+from harness.stage.rules import TakenLine
 from harness.stage.target import ServerError
 
 ACCEPTED_ENDS: Mapping[Ending, frozenset[End]] = {
@@ -38,11 +49,19 @@ def accepts_end(ending: Ending, detail: str, end: End, end_detail: str) -> bool:
 class Outcome(enum.Enum):
     PASSED = "passed"
     FAILED = "failed"
+    XPASSED = "passed unexpectedly"
+    """The script passed, but says of itself that it fails."""
+    XFAILED = "failed as expected"
     SKIPPED = "skipped"
     SCRIPT_ERROR = "script error"
     """The script is invalid, or requires something that the target does not have. Never the server's fault."""
     TARGET_ERROR = "target error"
     """The server did not start, or the address refuses connections."""
+
+    @property
+    def expected(self) -> bool:
+        """Whether there is nothing to look at."""
+        return self in (Outcome.PASSED, Outcome.XFAILED, Outcome.SKIPPED)
 
 
 class Overtaken(enum.Enum):
@@ -53,12 +72,24 @@ class Overtaken(enum.Enum):
     AT_THE_END = "something came after the last turn had been as expected"
 
 
+class Tolerated(enum.Enum):
+    """What a script lets a server do in more than one way: one of them, and several."""
+
+    IGNORED = "line ignored", "lines ignored"
+    REPLIED = "line replied to", "lines replied to"
+    ABSENT = "optional line absent", "optional lines absent"
+    ANY = "line of any text", "lines of any text"
+    UNREAD = "body of any bytes", "bodies of any bytes"
+    CHOSEN = "choice between several ways", "choices between several ways"
+
+
 class FailureKind(enum.Enum):
     """Kinds of failures of a server; each is reported in a different way."""
 
     MISSING = "did not receive what was expected"
     EXTRA = "received something unexpected"
     DIFFERENT = "received something else"
+    TOO_LATE = "received it too late"
     OUT_OF_ORDER = "received it in another order"
     DISAGREED = "did not receive the same order"
     STILL_OPEN = "is still connected"
@@ -71,6 +102,7 @@ class FailureKind(enum.Enum):
     TIMED_OUT = "was kept waiting by the server"
     NO_HANDSHAKE = "could not finish the handshake"
     UNSENDABLE = "could not send the line"
+    NO_PORT = "cannot connect to what the server named"
     SERVER_DIED = "lost its server"
     RAISED = "met an exception"
     NOT_RAISED = "met no exception"
@@ -162,6 +194,11 @@ class TurnReport:
     """Those that it expects and that came."""
     fence_lines: tuple[FenceLineSent, ...] = ()
     """What the harness itself sent to the server in this turn."""
+    measured: tuple[Measured, ...] = ()
+    choices: int = 0
+    """How often the script has several ways for it to go."""
+    taken: tuple[TakenLine, ...] = ()
+    """The lines that no expectation was compared with, because a rule of the script took them."""
 
     @property
     def as_expected(self) -> bool:
@@ -170,11 +207,26 @@ class TurnReport:
             and not self.disagreed
             and not self.errors
             and not self.not_raised
+            and all(one.in_time for one in self.measured)
             and all(client_turn.as_expected for client_turn in self.client_turns)
         )
 
     def client_turn(self, client: str) -> ClientTurn | None:
         return next((one for one in self.client_turns if one.client == client), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How long a line took that has to come within a time: from the action of the turn to its last byte."""
+
+    client: str
+    expected: Expectation
+    received: bytes
+    microseconds: int
+
+    @property
+    def in_time(self) -> bool:
+        return self.expected.limit_us is None or self.microseconds <= self.expected.limit_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +316,26 @@ class Verdict:
     def file(self) -> str:
         return self.script.file
 
+    @property
+    def slowest(self) -> Measured | None:
+        """Of the lines that had to come within a time, the one that came nearest to it or exceeded it most."""
+        measured = [one for turn in self.turns for one in turn.measured]
+        return max(measured, key=lambda one: one.microseconds / (one.expected.limit_us or 1), default=None)
+
+    @property
+    def tolerated(self) -> Counter[Tolerated]:
+        """What was not compared with anything: it narrows what a pass proves, whatever the grade."""
+        found: Counter[Tolerated] = Counter()
+        for turn in self.turns:
+            entries = [entry for one in turn.client_turns for entry in one.entries]
+            found[Tolerated.IGNORED] += sum(isinstance(one.rule, Ignore) for one in turn.taken)
+            found[Tolerated.REPLIED] += sum(isinstance(one.rule, Reply) for one in turn.taken)
+            found[Tolerated.ABSENT] += sum(entry.absent for entry in entries)
+            found[Tolerated.ANY] += sum(entry.passed_over for entry in entries)
+            found[Tolerated.UNREAD] += sum(entry.unread for entry in entries)
+            found[Tolerated.CHOSEN] += turn.choices
+        return +found
+
 
 # --- judging ------------------------------------------------------------------------------------------------
 
@@ -328,7 +400,25 @@ def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
             )
         )
     found = [failure for one in turn.client_turns for failure in _failures_of(turn, one, eol)]
-    return failures + sorted(found, key=_weight)
+    return failures + sorted(found, key=_weight) + list(_too_late(turn))
+
+
+def _too_late(turn: TurnReport) -> Iterator[Failure]:
+    """The first line of each client that took too long."""
+    clients: set[str] = set()
+    for one in turn.measured:
+        if not one.in_time and one.client not in clients:
+            clients.add(one.client)
+            yield Failure(
+                FailureKind.TOO_LATE,
+                one.client,
+                one.expected.file,
+                one.expected.line,
+                turn.number,
+                expected=one.expected,
+                received=one.received,
+                detail=render_duration(one.microseconds),
+            )
 
 
 def _failures_of_the_server(turn: TurnReport) -> Iterator[Failure]:
@@ -398,7 +488,7 @@ def _line_kind(client_turn: ClientTurn, entry: Entry, eol: bytes) -> FailureKind
     if entry.expected is None:
         return FailureKind.EXTRA
     # A pattern that would match elsewhere proves nothing: its names can be bound by now.
-    if not isinstance(entry.expected.step, ReceivePattern):
+    if not isinstance(entry.expected.step, (ReceivePattern, ReceiveUntil)):
         for other in client_turn.entries:
             if not other.matches and other.received and entry.expected.accepts(other.received, {}, eol):
                 return FailureKind.OUT_OF_ORDER

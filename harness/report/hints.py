@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from harness.language.forms import write_line
 from harness.language.steps import Receive
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import Failure, FailureKind, Overtaken, TurnReport, Verdict
@@ -113,6 +114,15 @@ def _sent_to_another(failure: Failure, turn: TurnReport, verdict: Verdict) -> It
             for entry in other.entries:
                 if not entry.matches and _matches(failure.expected, entry.received, turn, verdict):
                     yield f"{failure.client}'s line went to {other.client}"
+
+
+def _taken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    if failure.expected is None or failure.kind not in _MISSING:
+        return
+    for one in turn.taken:
+        if one.client == failure.client and _matches(failure.expected, one.data, turn, verdict):
+            yield f"such a line came, but `{write_line(one.rule)}` ({one.file}:{one.rule.line}) takes it"
+            return
 
 
 def _late(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -229,6 +239,7 @@ _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _encoding,
     _looks_alike,
     _sent_to_another,
+    _taken,
     _late,
     _duplicate,
     _echo,

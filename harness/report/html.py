@@ -8,12 +8,17 @@ from collections.abc import Iterable, Sequence
 from harness.playing.verdict import Outcome, Verdict
 from harness.report import styled_text
 from harness.report.lanes import lanes
-from harness.report.text import counts, report
+from harness.report.text import report, run_summary, tolerated_text
 
-_ORDER = (Outcome.FAILED, Outcome.TARGET_ERROR, Outcome.SCRIPT_ERROR, Outcome.SKIPPED, Outcome.PASSED)
+_ORDER = (
+    Outcome.FAILED, Outcome.XPASSED, Outcome.TARGET_ERROR, Outcome.SCRIPT_ERROR, Outcome.XFAILED, Outcome.SKIPPED,
+    Outcome.PASSED,
+)  # fmt: skip
 TONES = {
     Outcome.PASSED: "good",
     Outcome.FAILED: "bad",
+    Outcome.XPASSED: "bad",
+    Outcome.XFAILED: "dim",
     Outcome.SKIPPED: "dim",
     Outcome.SCRIPT_ERROR: "warning",
     Outcome.TARGET_ERROR: "warning",
@@ -72,7 +77,7 @@ def document(verdicts: Sequence[Verdict], took_s: float) -> str:
     ordered = sorted(verdicts, key=lambda verdict: _ORDER.index(verdict.outcome))
     numbers = {one: sum(verdict.outcome is one for verdict in verdicts) for one in _ORDER}
     bar = "".join(f'<i class="{TONES[one]}" style="flex: {number}"></i>' for one, number in numbers.items())
-    summary = f"{counts(verdict.outcome for verdict in verdicts)} in {took_s:.2f} s"
+    summary = run_summary(verdicts, took_s)
     return page("Transcripts", summary, f'<div class="bar">{bar}</div>\n{"".join(map(_section, ordered))}')
 
 
@@ -83,6 +88,7 @@ def _section(verdict: Verdict) -> str:
     summary = (
         f'<b class="{TONES[verdict.outcome]}">{verdict.outcome.value}</b>'
         f"<strong>{html.escape(verdict.file)}</strong> {html.escape(verdict.script.title or '')}"
+        f'<span class="warning">{html.escape(tolerated_text([verdict]))}</span>'
         f'<span class="dim">{verdict.real_s * 1000:.1f} ms</span>'
     )
-    return details(summary, lines, opened=verdict.outcome not in (Outcome.PASSED, Outcome.SKIPPED))
+    return details(summary, lines, opened=not verdict.outcome.expected)

@@ -38,7 +38,8 @@ def as_received(turn: TurnReport, eol: bytes) -> list[str]:
         name = client_turn.client
         for entry in client_turn.entries:
             if entry.matches and entry.expected is not None:
-                out.append(f"{name}{entry.expected.text}")
+                if not entry.passed_over:
+                    out.append(entry.expected.line_for(name))
             elif entry.received is not None:
                 out.append(f"{name}{received_text(entry.received, eol)}")
         if client_turn.ended_now:

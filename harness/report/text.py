@@ -11,12 +11,21 @@ from collections.abc import Iterable, Iterator
 
 from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
-from harness.language.steps import Receive, ReceiveBytes, ReceivePattern
+from harness.language.forms import render_duration
+from harness.language.steps import (
+    Ignore,
+    Receive,
+    ReceiveBody,
+    ReceiveBytes,
+    ReceivePattern,
+    ReceiveUntil,
+    Reply,
+)
 from harness.playing.comparison import Expectation, conflicting_bindings
-from harness.playing.verdict import Failure, FailureKind, Outcome, TurnReport, Verdict
+from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import hints
 from harness.report.lanes import END_WORDS, as_received, lanes, received_text, with_detail
-from harness.report.styled_text import Line, Span, Tone, cut, padded, width, wrapped
+from harness.report.styled_text import Line, Span, Tone, count, cut, padded, width, wrapped
 from harness.stage.connection import End
 from harness.stage.fence import Grade
 
@@ -27,6 +36,8 @@ _NOTHING_TO_PASTE = (
     FailureKind.SERVER_DIED,
     FailureKind.UNANSWERED,
     FailureKind.NEVER_IDLE,
+    FailureKind.NO_PORT,
+    FailureKind.TOO_LATE,
     FailureKind.NO_HANDSHAKE,
     FailureKind.DISAGREED,
     FailureKind.RAISED,
@@ -44,10 +55,25 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
     than `columns`."""
     match verdict.outcome:
         case Outcome.PASSED:
-            passed = [Span("passed ", Tone.GOOD), Span(verdict.file), Span(_grade_note(verdict), Tone.DIM)]
+            passed = [
+                Span("passed ", Tone.GOOD),
+                Span(verdict.file),
+                Span(_tolerance_note(verdict), Tone.WARNING),
+                Span(_time_note(verdict), Tone.DIM),
+                Span(_grade_note(verdict), Tone.DIM),
+            ]
             yield from wrapped(passed, columns)
         case Outcome.SKIPPED:
             yield [Span("skipped ", Tone.WARNING), Span(f"{verdict.file}  {verdict.reason}")]
+        case Outcome.XFAILED:
+            failed = f"{verdict.file}  {verdict.reason}  ({summary(verdict)})"
+            yield from wrapped([Span("failed as expected ", Tone.WARNING), Span(failed)], columns)
+        case Outcome.XPASSED:
+            yield [
+                Span("PASSED UNEXPECTEDLY ", Tone.BAD),
+                Span(verdict.file, Tone.STRONG),
+                Span(f"   remove `xfail: {verdict.reason}`"),
+            ]
         case Outcome.SCRIPT_ERROR:
             yield [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
             yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
@@ -65,6 +91,37 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
             yield from _failed(verdict, columns)
         case outcome:
             assert_never(outcome)
+
+
+def tolerated_text(verdicts: Iterable[Verdict]) -> str:
+    """`3 lines ignored`: what these verdicts say nothing about; empty if nothing was tolerated."""
+    found = sum((verdict.tolerated for verdict in verdicts), Counter[Tolerated]())
+    return ", ".join(f"{found[one]} {one.value[found[one] > 1]}" for one in Tolerated if found[one])
+
+
+def _clock(verdict: Verdict) -> str:
+    """What a duration was measured on, and so what it contains."""
+    if verdict.virtual_time:
+        return "in virtual time, which is exact"
+    return "in real time, on the clock of this machine: it contains the network and the harness's own delay"
+
+
+def _time_note(verdict: Verdict) -> str:
+    slowest = verdict.slowest
+    if slowest is None:
+        return ""
+    took, limit = render_duration(slowest.microseconds), render_duration(slowest.expected.limit_us or 0)
+    return f"  (slowest: {took} of {limit}, {_clock(verdict)})"
+
+
+def _tolerance_note(verdict: Verdict) -> str:
+    text = tolerated_text([verdict])
+    return f", {text}" if text else ""
+
+
+def passed_note(verdict: Verdict) -> str:
+    """What a pass tolerated and measured, after the word `passed`; empty for most."""
+    return _tolerance_note(verdict) + _time_note(verdict)
 
 
 def _grade_note(verdict: Verdict) -> str:
@@ -106,6 +163,7 @@ def _what_failed(verdict: Verdict, columns: int | None) -> Iterator[Line]:
     if verdict.script.title:
         yield [Span(f"  {verdict.script.title}", Tone.DIM)]
     yield from details(first, verdict, columns)
+    yield from _taken(first, verdict)
     yield from _fence_lines(first, verdict)
     for other in others[:ALSO_SHOWN]:
         yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
@@ -136,6 +194,21 @@ def server_output(verdict: Verdict) -> Iterator[Line]:
         yield [Span("  server output", Tone.STRONG)]
         for line in verdict.server_output.rstrip().splitlines()[-SERVER_OUTPUT_LINES:]:
             yield [Span("  | ", Tone.DIM), Span("".join(c if c.isprintable() else "\ufffd" for c in line))]
+
+
+def _taken(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """The lines that rules took from this client in the failed turn: one of them can be the missing one."""
+    turn = _turn_of(failure, verdict)
+    mine = [one for one in turn.taken if one.client == failure.client] if turn else []
+    for label, kind in (("ignored", Ignore), ("replied", Reply)):
+        lines = [one for one in mine if isinstance(one.rule, kind)]
+        if lines:
+            last = received_text(lines[-1].data, verdict.eol).removeprefix("< ")
+            answer = (
+                received_text(lines[-1].answer, verdict.eol).removeprefix("< ") if lines[-1].answer else ""
+            )
+            by = f", by `{answer}`" if answer else ""
+            yield pair(label, f"{count(len(lines), 'line')}, the last of them `{last}`{by}", Tone.DIM)
 
 
 def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:
@@ -208,9 +281,11 @@ def summary(verdict: Verdict) -> str:
 
 _COUNTED = {
     Outcome.FAILED: ("failed", "failed"),
+    Outcome.XPASSED: ("passed unexpectedly", "passed unexpectedly"),
     Outcome.SCRIPT_ERROR: ("script error", "script errors"),
     Outcome.TARGET_ERROR: ("target error", "target errors"),
     Outcome.PASSED: ("passed", "passed"),
+    Outcome.XFAILED: ("failed as expected", "failed as expected"),
     Outcome.SKIPPED: ("skipped", "skipped"),
 }
 
@@ -223,7 +298,7 @@ def counts(outcomes: Iterable[Outcome]) -> str:
 
 
 def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
-    """The counts, the time, and how the end of each turn was proven."""
+    """The counts, the time, how the end of each turn was proven, and what those that passed tolerated."""
     verdicts = list(verdicts)
     grades = Counter(verdict.grade for verdict in verdicts if verdict.grade is not None)
     proof = ", ".join(
@@ -236,7 +311,12 @@ def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
     if fast is not None:
         proof += f", {_fast_time(fast)}"
     found = counts(verdict.outcome for verdict in verdicts)
-    return f"{found} in {took_s:.2f} s" + (f" ({proof})" if proof else "")
+    tolerated = tolerated_text(verdict for verdict in verdicts if verdict.passed)
+    return (
+        f"{found} in {took_s:.2f} s"
+        + (f" ({proof})" if proof else "")
+        + (f"; {tolerated}" if tolerated else "")
+    )
 
 
 # --- expected and received ----------------------------------------------------------------------------------
@@ -249,6 +329,14 @@ def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> I
             yield pair("reason", failure.detail, Tone.BAD)
         case FailureKind.NO_HANDSHAKE:
             yield pair("expected", "a handshake", Tone.WARNING)
+            yield pair("actual", failure.detail, Tone.BAD)
+        case FailureKind.TOO_LATE:
+            limit = render_duration((failure.expected.limit_us if failure.expected else None) or 0)
+            yield pair("received", received_text(failure.received or b"", verdict.eol))
+            yield pair("expected", f"within {limit} of the action of the turn", Tone.WARNING)
+            yield pair("measured", f"{failure.detail}, {_clock(verdict)}", Tone.BAD)
+        case FailureKind.NO_PORT:
+            yield pair("expected", "a port of the server", Tone.WARNING)
             yield pair("actual", failure.detail, Tone.BAD)
         case FailureKind.TIMED_OUT:
             yield pair("expected", "the server accepts connections and reads", Tone.WARNING)
@@ -309,7 +397,9 @@ def _fast_time(verdict: Verdict) -> str:
 def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> Iterator[Line]:
     received = None if failure.received is None else received_text(failure.received, verdict.eol)
     expected = None if failure.expected is None else failure.expected.text
-    pattern = failure.expected is not None and isinstance(failure.expected.step, ReceivePattern)
+    pattern = failure.expected is not None and isinstance(
+        failure.expected.step, (ReceivePattern, ReceiveUntil)
+    )
     comparable = received is not None and expected is not None and not pattern
     if comparable and "<<" in ((received or "")[:2], (expected or "")[:2]):
         # One of the two is not a valid plain line, so both are shown as bytes.
@@ -329,9 +419,12 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     apart = columns is not None and _LABEL_COLUMNS + width(other) + width(grade) + 6 > columns
     yield pair("received", one, Tone.BAD, at)
     yield pair("expected", other, Tone.WARNING, "" if apart else grade)
+    yield from _passed_over(failure, verdict)
+    yield from _size(failure, verdict)
     yield from _conflicts(failure, verdict)
     if comparable:
         yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
+    yield from _other_ways(failure)
     if apart:
         yield [Span(" " * _LABEL_COLUMNS), Span(grade, Tone.DIM)]
 
@@ -345,6 +438,43 @@ def _window_start(one: str, other: str, differs: int, room: int) -> int:
 
 def _windowed(text: str, start: int, room: int) -> str:
     return cut(f"\N{HORIZONTAL ELLIPSIS}{text[start:]}" if start else text, room)
+
+
+def _other_ways(failure: Failure) -> Iterator[Line]:
+    """What an `either:` would have accepted as well."""
+    choice = failure.expected.choice if failure.expected is not None else None
+    if choice is not None:
+        others = len(choice.ways) - 1
+        ways = "the other way" if others == 1 else f"one of the {others} other ways"
+        yield pair("or", f"{ways} of line {choice.line}", Tone.WARNING)
+
+
+def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """What came instead of the line until which any lines can come."""
+    turn = _turn_of(failure, verdict)
+    lane = turn.client_turn(failure.client) if turn else None
+    passed = (
+        [one for one in lane.entries if one.passed_over and one.expected == failure.expected] if lane else []
+    )
+    if passed:
+        last = received_text(passed[-1].received or b"", verdict.eol).removeprefix("< ")
+        yield pair("heard", f"{count(len(passed), 'line')}, the last of them `{last}`", Tone.BAD)
+
+
+def _size(failure: Failure, verdict: Verdict) -> Iterator[Line]:
+    """How large a missing body was said to be, and how much came."""
+    step, turn = failure.expected.step if failure.expected else None, _turn_of(failure, verdict)
+    if not isinstance(step, ReceiveBody) or turn is None:
+        return
+    lane = turn.client_turn(failure.client)
+    came = sum(len(one.received or b"") for one in lane.entries if not one.matches) if lane else 0
+    for one in turn.bindings:
+        if one.name == step.size:
+            yield pair(
+                "but",
+                f"${{{one.name}}} is `{one.value}` since line {one.line}, and {count(came, 'byte')} came",
+                Tone.BAD,
+            )
 
 
 def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:

@@ -34,6 +34,7 @@ from harness.stage.kernel import (
     unacknowledged,
     unread,
 )
+from harness.stage.rules import Sift
 from harness.stage.translation import Translation
 from harness.stage.transport import HandshakeFailed, Plain, ProtocolError
 
@@ -68,28 +69,67 @@ class UnsupportedAction(Exception):
 
 
 class Inbox(bytearray):
-    """Data that one client has received and not yet claimed, in order, without the answers to fence lines."""
+    """Data that one client has received and not yet claimed, in order, without the answers to fence lines and without the
+    lines that a rule takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, sift: Sift | None = None) -> None:
         super().__init__()
         self.arrivals: list[tuple[float, int]] = []
         """Pairs of stage time and the offset, counted over everything ever received, that arrived then."""
         self._claimed = 0
+        self._rules = sift
+        self.replies = bytearray()
+        """What rules have answered and has not been sent."""
+        self._sifted = 0
+        """How many of its bytes are known to remain."""
+        self._continues = False
+        """Whether its first byte continues a line that has been claimed in part."""
 
     def receive(self, data: bytes, now_s: float) -> None:
-        self.arrivals.append((now_s, self._claimed + len(self)))
+        offset = self._claimed + len(self)
+        if self.arrivals and self.arrivals[-1][1] == offset:
+            self.arrivals.pop()  # what arrived then has been taken
+        self.arrivals.append((now_s, offset))
         self.extend(data)
+        self._sift()
+
+    def sift_again(self) -> None:
+        """Apply the rules to everything that is here, which was changed from outside; nothing more is answered."""
+        self._sifted, answered = 0, len(self.replies)
+        self._sift()
+        del self.replies[answered:]
+
+    def _sift(self) -> None:
+        if self._rules is None:
+            return
+        while (end := self.find(b"\n", self._sifted) + 1) > 0:
+            start = self._sifted
+            whole = start > 0 or not self._continues
+            self._sifted = end
+            answer = self._rules(bytes(self[start:end])) if whole else None
+            if answer is not None:
+                self.replies += answer
+                self.discard(start, end - start)
 
     def take(self, size: int) -> bytes:
         """Claim the first bytes."""
         taken = bytes(self[:size])
         del self[:size]
         self._claimed += len(taken)
+        self._sifted = max(0, self._sifted - len(taken))
+        if taken:
+            self._continues = not taken.endswith(b"\n")
         return taken
 
+    def begin_anew(self) -> None:
+        """What comes from here on comes on another connection, so it continues no line of the one before."""
+        self._continues = bool(self) and self._continues
+        self.replies.clear()
+
     def discard(self, start: int, size: int) -> None:
-        """Remove the answer to a fence line."""
+        """Remove the answer to a fence line, or a line that is not to be kept."""
         del self[start : start + size]
+        self._sifted -= max(0, min(size, self._sifted - start))
         begin = self._claimed + start
         self.arrivals = [
             (when, offset if offset <= begin else max(begin, offset - size)) for when, offset in self.arrivals
@@ -145,6 +185,9 @@ class Connection:
         self._introduction = introduction
         self._translation = translation
         self._line_so_far = b""
+        self.replied_bytes = 0
+        """How much rules have made this client send."""
+        self._writing = False
         self._reset = False
         self._eol = eol
         self._transport = Plain()
@@ -235,16 +278,24 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Send all of it. If the connection is lost meanwhile, `end` says so."""
         self._write_wire(self._transport.send(data, self._eol) if self.writes else b"")
+        if self.writes:
+            self._reply()
 
     def _write_wire(self, data: bytes) -> None:
         view = memoryview(bytes(self._unsent) + data)
         self._unsent.clear()
-        while view and self.writes:
-            view = view[self._send(view) :]
+        self._writing = True
+        try:
+            while view and self.writes:
+                view = view[self._send(view) :]
+        finally:
+            self._writing = False
 
     def say(self, data: bytes) -> None:
         """Send what the client itself says; a fence also writes, and that is not its words."""
         if data:
+            if self.writes:
+                self._reply()  # what waited precedes it
             if self._translation is not None:
                 data = self._translation.outgoing(data, self.mid_line)
             self.mid_line = not data.endswith(b"\n") and not self._transport.messages
@@ -253,6 +304,17 @@ class Connection:
                 self.introduced = any(line.startswith(self._introduction) for line in lines)
                 self._line_so_far = rest[: len(self._introduction)]
             self.write(data)
+
+    @property
+    def _replies_wait(self) -> bool:
+        """Whether something can be answered now: not in the middle of a line."""
+        return bool(self.inbox.replies) and not self.mid_line
+
+    def _take_replies(self) -> bytes:
+        replies = bytes(self.inbox.replies)
+        self.inbox.replies.clear()
+        self.replied_bytes += len(replies)
+        return self._translation.outgoing(replies, False) if self._translation is not None else replies
 
     def _send(self, view: memoryview) -> int:
         try:
@@ -429,8 +491,13 @@ class Connection:
         self._finish(End.RESET if reset else End.CLOSED)
 
     def _reply(self) -> None:
-        """Send what the transport has to answer, as far as the socket takes it: this must not wait."""
+        """Send what the transport and the rules have to answer, as far as the socket takes it: this must not wait. What is
+        left precedes what is sent next."""
         self._unsent += self._transport.take_reply()
+        if self._writing:
+            return
+        if self._replies_wait and self.writes:
+            self._unsent += self._transport.send(self._take_replies(), self._eol)
         while self._unsent:
             try:
                 sent = int(self._socket.send(self._unsent))

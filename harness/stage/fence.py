@@ -170,6 +170,12 @@ Connections = Callable[[], Sequence[Connection]]
 """The present connection of every client."""
 
 
+def replied_bytes(connections: Connections) -> int:
+    """How much the clients have answered by themselves: a new action, whose effects are in no order with what was asked
+    before."""
+    return sum(one.replied_bytes for one in connections())
+
+
 class QuietFence:
     """Nothing came for a while. Weak: a later line is missed, and attributed to a later turn."""
 
@@ -193,10 +199,10 @@ class QuietFence:
     def everything(self, actors: Iterable[Connection]) -> None:
         settle_s = self._settle_s + self._extra_s()
         deadline = time.monotonic() + self._within_s + self._extra_s()
-        before, since = self.state(), time.monotonic()
+        before, since = self._activity(), time.monotonic()
         while (quiet := time.monotonic() - since) < settle_s:
             self._loop.pause(settle_s - quiet)
-            now = self.state()
+            now = self._activity()
             if now != before:
                 before, since = now, time.monotonic()
             if time.monotonic() > deadline:
@@ -215,6 +221,9 @@ class QuietFence:
                     self.everything(())
                 return True
         return False
+
+    def _activity(self) -> tuple[list[tuple[int, End]], int]:
+        return self.state(), replied_bytes(self._connections)
 
     def state(self) -> list[tuple[int, End]]:
         return [(len(one.inbox), one.end) for one in self._connections()]
@@ -281,6 +290,18 @@ class AnswerFence:
         self.grade = Grade.SETTLED
 
     def everything(self, actors: Iterable[Connection]) -> None:
+        deadline = time.monotonic() + self._within_s
+        replied = replied_bytes(self._connections)
+        self._everything(actors)
+        while (now := replied_bytes(self._connections)) != replied:
+            if time.monotonic() > deadline:
+                raise FenceFailed(
+                    "", self._within_s, "was not quiet: it kept sending lines that are replied to"
+                )
+            replied = now
+            self._everything(one for one in self._connections() if one.end is End.OPEN)
+
+    def _everything(self, actors: Iterable[Connection]) -> None:
         actors = tuple(actors)
         proven = self._ask(actors)
         others = [

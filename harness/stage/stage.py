@@ -38,7 +38,16 @@ from harness.stage.fence import (
     hides_traceback,
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
-from harness.stage.target import RunningServer, ServerError, ServerSpec, Target, TargetError, address_of
+from harness.stage.rules import Rule, Rules, TakenLine
+from harness.stage.target import (
+    RunningServer,
+    ServerError,
+    ServerSpec,
+    Target,
+    TargetError,
+    UnsupportedSpec,
+    address_of,
+)
 from harness.stage.translation import Translation
 from harness.stage.transport import Plain, TlsTrust
 
@@ -60,7 +69,8 @@ class Stage:
 
     `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing must come before
     a server counts as quiet, where time is real. `transport` is what connections are made of unless `connect` says
-    otherwise, and `trust` which certificates they accept.
+    otherwise, and `trust` which certificates they accept. `rules`,
+    each with its file, say which lines the clients ignore or answer.
     """
 
     def __init__(
@@ -75,6 +85,7 @@ class Stage:
         transport: Transport = Transport(),  # noqa: B008  # frozen
         trust: TlsTrust = TlsTrust(),  # noqa: B008  # frozen
         adapter: Adapter | None = None,
+        rules: Iterable[tuple[Rule, str]] = (),
     ) -> None:
         self.eol = eol
         self._adapter = adapter
@@ -83,6 +94,7 @@ class Stage:
         self._target = target
         self._spec = spec
         self._fence_line = fence
+        self.rules = Rules(rules, eol)
         self._transport = transport
         self._tls_context = cache(trust.context)
         self._clients: dict[str, Client] = {}
@@ -222,6 +234,11 @@ class Stage:
         sent, self._fence.sent = tuple(self._fence.sent), []
         return sent
 
+    def take_taken_lines(self) -> tuple[TakenLine, ...]:
+        """The lines that rules took since the last call."""
+        taken, self.rules.taken = tuple(self.rules.taken), []
+        return taken
+
     def wait(self, seconds: float) -> None:
         """Let time pass: instantly if it is virtual. What is due earlier is received earlier."""
         if self.loop.factor > 1:
@@ -319,7 +336,7 @@ class Client:
 
     def __init__(self, name: str, stage: Stage) -> None:
         self.name = name
-        self.inbox = Inbox()
+        self.inbox = Inbox(stage.rules.of(name))
         self._stage = stage
         self.connection = stage.new_connection(self)
         self._split = False
@@ -344,13 +361,22 @@ class Client:
         """The code of a WebSocket's end, or the status of a refused handshake."""
         return self.connection.end_detail
 
-    def connect(self, endpoint: str | None = None, transport: Transport | None = None) -> None:
-        """Open a new connection. A refusal is not an error: `end` shows it."""
+    def connect(
+        self, endpoint: str | None = None, transport: Transport | None = None, port: int | None = None
+    ) -> None:
+        """Open a new connection, to an endpoint or to another port of the server's host. A refusal is not an error: `end`
+        shows it."""
         address = self._stage.address(endpoint)
+        if port is not None:
+            if is_unix(address):
+                raise UnsupportedSpec("a server at a Unix socket has no ports")
+            host, _, *rest = address
+            address = (host, port, *rest)
         self._stage.acts()
         if self.end is not End.NEVER:
             self.connection.close()
             self.connection = self._stage.new_connection(self)
+            self.inbox.begin_anew()
             self._split = False
         self.left = False
         self._stage.conversation.note(self.name, f"connects to {endpoint}" if endpoint else "connects")

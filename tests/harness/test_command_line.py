@@ -316,3 +316,87 @@ def test_a_terminal_gets_colours_and_progress(folder):
     assert "\x1b[1;31mFAILED " in text
     assert "1/2  1 failed  a.chat\r\x1b[K" in text
     assert "\x1b[1;31m" not in on_a_terminal("play", ".", *CORRECT, folder=folder, NO_COLOR="1")
+
+
+# --- tags, and what a script says of itself -----------------------------------------------------------------
+
+
+def test_scripts_are_selected_by_their_tags(folder, capsys):
+    write(
+        folder,
+        a=f"tags: smoke slow\n{GOOD}",
+        b=f"tags: slow\n{GOOD}",
+        c=GOOD,
+        d="include lib.chat\n\nalice> LOGIN alice\nalice< OK\n",
+    )
+    write(folder, lib="tags: smoke\n\ndefine X waits:\n    X connects\n")
+    for tags, number in ((["smoke"], 2), (["slow"], 2), (["smoke", "slow"], 3)):
+        assert main(["play", ".", "--tag", " ".join(tags), *CORRECT]) == 0
+        assert capsys.readouterr().out.startswith(f"{number} passed in")
+    assert main(["check", ".", "--tag", "slow"]) == 0
+    assert capsys.readouterr().out == "2 scripts are valid\n"
+    assert main(["play", ".", "--tag", "fast", *CORRECT]) == 2
+    assert "no *.chat file in . with the tag fast" in capsys.readouterr().err
+
+
+def test_a_script_that_cannot_be_read_has_every_tag(folder, capsys):
+    write(folder, a="tags: smoke,slow\n\na> x\n", b="tags: x x\n\na> x\n")
+    assert main(["play", ".", "--tag", "slow", *CORRECT]) == 2
+    text = capsys.readouterr().out
+    assert "a.chat:1:7: 'smoke,slow' is not a tag" in text
+    assert "b.chat:1:9: x twice" in text
+
+
+def test_a_skipped_script_is_checked_but_not_played(folder, capsys):
+    write(folder, a=f"skip: not yet\n\n{BAD}")
+    assert main(["play", "a.chat", *CORRECT]) == 0
+    assert capsys.readouterr().out.startswith("skipped a.chat  not yet\n1 skipped in")
+    write(folder, a="skip: not yet\n\nalice< OK\n")
+    assert main(["play", "a.chat", *CORRECT]) == 2
+
+
+def test_a_script_that_is_known_to_fail_passes_only_unexpectedly(folder, capsys):
+    write(folder, known=f"xfail: ticket 7\n\n{BAD}")
+    files = ["--junit", "j.xml", "--html", "h.html"]
+    assert main(["play", "known.chat", *files, *CORRECT]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    failed = "failed as expected known.chat ticket 7 (known.chat:4 alice received something else)"
+    assert text.startswith(f"{failed} 1 failed as expected in")
+    suite = ET.parse("j.xml").getroot()[0]
+    assert (suite.get("failures"), suite.get("skipped")) == ("0", "1")
+    assert suite[0][0].get("message") == "failed as expected: ticket 7"
+    assert "failed as expected" in Path("h.html").read_text()
+
+    write(folder, known=f"xfail: ticket 7\n{GOOD}")
+    assert main(["play", "known.chat", *files, *CORRECT]) == 1
+    text = capsys.readouterr().out
+    assert text.startswith(
+        "PASSED UNEXPECTEDLY known.chat   remove `xfail: ticket 7`\n1 passed unexpectedly in"
+    )
+    suite = ET.parse("j.xml").getroot()[0]
+    assert (suite.get("failures"), suite.get("skipped")) == ("1", "0")
+    assert suite[0][0].get("message") == "passed unexpectedly: ticket 7"
+
+    write(folder, known="xfail: ticket 7\n\nalice conects\n")
+    assert main(["play", "known.chat", *CORRECT]) == 2
+
+
+def test_what_an_included_file_says_of_itself_is_for_that_file_alone(folder, capsys):
+    write(
+        folder,
+        lib="xfail: no\nskip: no\n\ndefine X waits:\n    X connects\n",
+        a=f"include lib.chat\n\n{GOOD.partition(chr(10) * 2)[2]}",
+    )
+    assert main(["play", "a.chat", *CORRECT]) == 0
+    assert capsys.readouterr().out.startswith("1 passed in")
+
+
+def test_a_comparison_marks_what_is_known(folder, capsys):
+    write(folder, known=f"xfail: ticket 7\n\n{BAD}", fixed=f"xfail: ticket 8\n{GOOD}")
+    app = f"one={CORRECT[1]}"
+    assert main(["compare", ".", "--app", app]) == 1
+    text = capsys.readouterr().out
+    assert re.search(r"known.chat +\(4\)", text)
+    assert re.search(r"fixed.chat +passed", text)
+    assert "passed unexpectedly: ticket 8" in text
+    assert re.search(r"passed +0 of 1", text)

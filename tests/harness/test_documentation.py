@@ -18,7 +18,7 @@ from harness.language.steps import FenceLine
 from harness.laws.history import Law
 from harness.options import OPTIONS
 from harness.report.styled_text import plain
-from harness.report.text import report
+from harness.report.text import report, run_summary
 from harness.update import update
 from tests.app import serve
 from tests.foreign.installed import program
@@ -52,6 +52,11 @@ def without_times(text: str) -> str:
 
 # --- transcripts.md -----------------------------------------------------------------------------------------
 
+TOLERANT = {
+    "carol.chat": "what carol hears does not matter",
+    "parrot.chat": "bob is a parrot",
+    "any.chat": "one suite for servers that greet or echo",
+}
 FIRST = ("title: everyone else", "alice> LOGIN alice")
 
 
@@ -104,6 +109,44 @@ def test_the_definitions_and_the_free_order_pass(server):
 def test_the_recorded_session_passes(server):
     text = block(TRANSCRIPTS, "title: recorded from").replace("127.0.0.1:4000", "somewhere")
     verdict = played(text, server)
+    assert verdict.passed, plain(report(verdict))
+
+
+@pytest.mark.parametrize("name", TOLERANT)
+def test_the_tolerant_scripts_pass_as_shown(name, server):
+    command, title = f"harness play -v {name}", TOLERANT[name]
+    verdict = play(parse(block(TRANSCRIPTS, f"title: {title}"), name), server)
+    shown = block(TRANSCRIPTS, command).splitlines()[1:]
+    assert [*plain(report(verdict)).splitlines(), run_summary([verdict], 0.21)] == shown
+
+
+def test_the_data_connection_passes():
+    server = Command([sys.executable, "-S", str(ROOT / "tests/harness/servers/passive.py"), "{port}"])
+    verdict = play(parse(block(TRANSCRIPTS, "carol connects to port")), server)
+    assert verdict.passed, plain(report(verdict))
+
+
+def test_the_message_arrives_in_time(server):
+    verdict = played(block(TRANSCRIPTS, "title: a message arrives at once"), server)
+    text = plain(report(verdict))
+    assert verdict.passed, text
+    assert re.search(r"\(slowest: [0-9.]+[mu]?s of 2s, in real time, on the clock of this machine:", text)
+
+
+def test_the_sized_value_passes():
+    memcached = program("memcached", "memcached")
+    server = Command([memcached, "-u", "nobody", "-l", "127.0.0.1", "-p", "{port}", "-U", "0", "-t", "1"])
+    verdict = play(parse(block(TRANSCRIPTS, "title: a value has as many bytes")), server)
+    assert verdict.passed, plain(report(verdict))
+
+
+def test_many_clients_pass(server):
+    verdict = played(block(TRANSCRIPTS, "c1..c20 joins"), server)
+    assert verdict.passed, plain(report(verdict))
+
+
+def test_the_tasks_go_to_one_worker_each(server):
+    verdict = played(block(TRANSCRIPTS, "title: every task"), server)
     assert verdict.passed, plain(report(verdict))
 
 

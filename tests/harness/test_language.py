@@ -7,7 +7,22 @@ from dataclasses import replace
 import pytest
 
 from harness import ScriptError, check, load, parse
-from harness.language.steps import Receive, ReceiveBytes, Send, Together, as_receive
+from harness.language.expansion import expand
+from harness.language.patterns import Pattern
+from harness.language.steps import (
+    Acts,
+    AnyOrder,
+    ConnectionAction,
+    Connects,
+    Either,
+    Or,
+    Receive,
+    ReceiveBytes,
+    Send,
+    SendPattern,
+    Together,
+    as_receive,
+)
 
 WRONG = [
     # text, line, column, message, expected
@@ -85,6 +100,39 @@ WRONG = [
     ("a> x\na< y\na receives nothing\n", 3, 1, "a receives something in line 2", "one of the two"),
     ("a> x\na receives nothing\na< y\n", 3, 1, "according to line 2", "one of the two"),
     ("include x.chat\n", 1, 1, "this include has not been read", "load()"),
+    ("a connects to port ${p}\n", 1, 20, "${p} is not bound yet", "a turn above"),
+    (
+        "a> x\na<~ ${p}\na connects to port ${p}\n",
+        3,
+        1,
+        "a has been connected since line 1",
+        "another client",
+    ),
+    ("a connects to port 2*3*4\n", 1, 20, "'2*3*4' is not a port", "256*${a}+${b}"),
+    ("a connects to port ${p\n", 1, 20, "'${p' is not a port", "a sum"),
+    ("define X at N:\n    X connects to port ${N}\n\na at y\n", 2, 5, "${N} is 'y' here", "a number"),
+    ("c5..c1> x\n", 1, 1, "c5..c1 names nobody", "the lower number first"),
+    ("c1..d5> x\n", 1, 1, "'c1..d5' is not a range of clients", "c1..c50"),
+    ("1..5> x\n", 1, 1, "not a name for a client", "a letter"),
+    ("c1..c1001> x\n", 1, 1, "names more than 1000 clients", "c1..c50"),
+    ("c1> x\nc1..c2< x\n", 2, 1, "c2 has not connected yet", "c1"),
+    ("a> x\nin any order, the same for c1..c1:\n    < x\n", 2, 28, "two different clients", "b c"),
+    (
+        "a> x\nin any order, the same for c1..c3:\n    c2..c4< x\n",
+        3,
+        5,
+        "c2..c4 is not among the clients",
+        "c1..c3",
+    ),
+    ("unfenced: c1..c3 c3..c4\n\nc1> x\n", 1, 18, "c3..c4 twice", "once"),
+    ("unfenced: c1..c3\n\nc1..c2> x\n", 1, 15, "no client is called c3", "c1, c2"),
+    ("ignore c1..c3: x\n\nc1..c2> x\n", 1, 12, "no client is called c3", "c1, c2"),
+    ("ignore c1..c2: x\n\nc1..c3> x\nc1..c3< x\n", 4, 1, "would take this line", "narrower"),
+    ("c${n}> x\n", 1, 1, "${n} is not a counter here", "`repeat 3 as n:`"),
+    ("repeat 2 as n:\n    c${m}> x\n", 2, 5, "${m} is not a counter here", "`repeat 3 as m:`"),
+    ("repeat 2 as n:\n    c${n>> x\n", 2, 5, "'c${n' is not a name", "a letter"),
+    ("repeat 1000:\n    repeat 101:\n        a> x\n", 1, 1, "more than 100000 steps", "fewer rounds"),
+    ("repeat 9999999999:\n    a> x\n", 1, 8, "a count of 999999999", "nine digits"),
 ]
 
 
@@ -197,3 +245,47 @@ def test_a_step_that_cannot_be_written_cannot_be_created():
         Send("a", "tab\there")
     with pytest.raises(ValueError, match="at least one step"):
         Together(())
+
+
+# --- many clients -------------------------------------------------------------------------------------------
+
+
+def steps_of(text: str) -> list[object]:
+    return [located.step for located in expand(parse(text)).steps]
+
+
+def test_a_range_stands_for_each_of_its_clients():
+    assert steps_of("c09..c11> hi\n") == [Send("c09", "hi"), Send("c10", "hi"), Send("c11", "hi")]
+    assert steps_of("a.b1..a.b2 connects\n") == [Connects("a.b1"), Connects("a.b2")]
+    together = steps_of("together:\n    c1..c2> hi\n    d> ho\n")
+    assert together == [Together((Send("c1", "hi"), Send("c2", "hi"), Send("d", "ho")))]
+    assert steps_of("one of c1..c2 d< x\n") == [
+        Either((Receive("c1", "x"),)), Or((Receive("c2", "x"),)), Or((Receive("d", "x"),)),
+    ]  # fmt: skip
+    assert steps_of("in any order, the same for c1..c2:\n    < x\n    c1..c2< y\n") == [
+        AnyOrder((Receive("", "x"), Receive("c1", "y"), Receive("c2", "y")), ("c1", "c2"))
+    ]
+
+
+def test_a_defined_step_is_called_for_each_client_of_a_range():
+    text = "define X logs in:\n    X>~ LOGIN ${X}\n    X< OK\n\nc1..c2 logs in\n"
+    c1, c2 = Pattern(("LOGIN c1",)), Pattern(("LOGIN c2",))
+    assert steps_of(text) == [
+        SendPattern("c1", c1),
+        Receive("c1", "OK"),
+        SendPattern("c2", c2),
+        Receive("c2", "OK"),
+    ]
+    text = "define X tells Y:\n    X> hi\n    Y< hi\n\na tells c1..c2\n"
+    assert steps_of(text) == [Send("a", "hi"), Receive("c1", "hi"), Receive("c2", "hi")]
+    # A word of a sentence that only looks like one is left as it is.
+    text = "define X says TEXT:\n    X>~ ${TEXT}\n\na says see a1..a5\n"
+    assert steps_of(text) == [SendPattern("a", Pattern(("see a1..a5",)))]
+
+
+def test_a_counter_can_be_a_part_of_a_name():
+    text = "repeat 2 as n:\n    c${n}> hi\n    c${n} leaves\n\ndefine X leaves:\n    X closes\n"
+    closes = ConnectionAction.CLOSES
+    assert steps_of(text) == [Send("c1", "hi"), Acts("c1", closes), Send("c2", "hi"), Acts("c2", closes)]
+    text = "repeat 3 as n:\n    c1..c${n}> hi\n"
+    assert [step.client for step in steps_of(text)] == ["c1", "c1", "c2", "c1", "c2", "c3"]

@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 import time
+from pathlib import Path
 
 import gevent
 import pytest
@@ -298,3 +299,59 @@ def test_a_missing_line_is_awaited_where_time_is_real():
         "socketserver.TCPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
     )
     assert play(parse("a> x\na< x\na> y\na< y\n"), Command([sys.executable, "-c", slow, "{port}"])).passed
+
+
+# --- ports that the server names ------------------------------------------------------------------------------
+
+PASSIVE = "a> PASV\na<~ 227 ${_}(127,0,0,1,${high:/[^,]+/},${low})\n"
+LIST = f"{PASSIVE}d connects to port 256*${{high}}+${{low}}\na> LIST\na< 150 here it comes\n"
+DATA = "d< one.txt\nd< two.txt\nd is closed\na< 226 done\n"
+
+
+def passive(*numbers: str) -> Command:
+    path = Path(__file__).parent / "servers" / "passive.py"
+    return Command([sys.executable, "-S", str(path), "{port}", *numbers])
+
+
+def test_a_client_connects_to_a_port_that_the_server_names():
+    for header in ("", "fence: NOOP -> 200 ok\n\n"):
+        verdict = play(parse(header + LIST + DATA), passive())
+        assert verdict.passed, styled_text.plain(report(verdict))
+
+
+def test_a_server_in_this_process_can_name_a_port_too():
+    def converse(sock):
+        other = StreamServer(("127.0.0.1", 0), lambda data, _: data.sendall(b"here\n"))
+        other.start()
+        sock.sendall(b"%d\n" % other.server_port)
+        sock.recv(10)
+        other.stop()
+
+    steps = "a connects\na<~ ${p:int}\nd connects to port ${p}\nd< here\nd is closed\n"
+    assert passes(steps, converse).grade is Grade.EXACT
+
+
+@pytest.mark.parametrize(
+    ("numbers", "detail"),
+    [
+        ("0,0", "0, which is not from 1 to 65535"),
+        ("256,0", "65536, which is not from 1 to 65535"),
+        ("x,1", "${high} is `x`"),
+        ("9999999999,1", "${high} is `9999999999`"),
+    ],
+)
+def test_a_port_that_is_none_is_a_failure_of_the_server(numbers, detail):
+    verdict = play(parse(LIST), passive(numbers))
+    text = styled_text.plain(report(verdict))
+    assert [(one.kind, one.client, one.line) for one in verdict.failures] == [(FailureKind.NO_PORT, "d", 3)]
+    assert "d cannot connect to what the server named" in text
+    assert f"actual    {detail}" in text
+
+
+def test_a_port_at_which_nobody_listens_refuses():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        high, low = divmod(closed.getsockname()[1], 256)
+    steps = f"{PASSIVE}d connects to port 256*${{high}}+${{low}}\n"
+    verdict = play(parse(steps), passive(f"{high},{low}"))
+    assert [(one.kind, one.client) for one in verdict.failures] == [(FailureKind.REFUSED_ENTRY, "d")]
+    assert play(parse(f"{steps}d is refused\n"), passive(f"{high},{low}")).passed

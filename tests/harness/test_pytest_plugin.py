@@ -312,6 +312,32 @@ def test_a_missing_feature_is_a_skip_with_its_reason(project):
     assert "needs quantum, which tests.harness.servers.talk:serve lacks" in result.stdout.str()
 
 
+def test_a_script_can_be_skipped_or_expected_to_fail(project):
+    write(
+        project,
+        later=f"skip: not now\n{GOOD}",
+        known=f"xfail: ticket 7\n\n{BAD}",
+        fixed=f"xfail: ticket 8\n{GOOD}",
+    )
+    result = run(project, "-rfEsx")
+    result.assert_outcomes(skipped=1, xfailed=1, failed=1)
+    text = result.stdout.str()
+    assert "not now" in text
+    assert "XFAIL chats/known.chat::known - ticket 7" in text
+    assert "PASSED UNEXPECTEDLY chats/fixed.chat   remove `xfail: ticket 8`" in text
+    for mode in ("--harness-audit", "--harness-explore=1", "--harness-update"):
+        run(project, mode).assert_outcomes(skipped=1, xfailed=1, failed=1)
+    assert "xfail: ticket 7" in (project.path / "chats" / "known.chat").read_text()
+
+
+def test_transcripts_are_selected_by_their_tags(project):
+    project.makepyfile(test_other="def test_other():\n    pass\n")
+    write(project, a=f"tags: smoke slow\n{GOOD}", b=f"tags: slow\n{GOOD}", c=GOOD)
+    run(project, "--harness-tag", "smoke").assert_outcomes(passed=2, deselected=2)
+    run(project, "--harness-tag", "smoke slow").assert_outcomes(passed=3, deselected=1)
+    run(project).assert_outcomes(passed=4)
+
+
 @pytest.mark.parametrize("where", ["option", "ini"])
 def test_the_target_is_named_by_an_option_or_the_ini(project, where):
     project.makeconftest("")

@@ -197,3 +197,12 @@ def test_an_interrupt_ends_all_processes_at_once(tmp_path, words):
     while any(running(int(path.name.partition("-")[2])) for path in started):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_failure_that_is_expected_counts_as_a_pass(folder, capsys):
+    (folder / "echo.chat").write_text("xfail: ticket 7\n\na> hello\na< goodbye\n")
+    code, lines = played(capsys, "echo.chat", "--repeat", "3", *FLAKY)
+    assert (code, lines[0].split(" in ")[0]) == (0, "1 always passed")
+    (folder / "echo.chat").write_text("xfail: ticket 7\n\na> hello\na< hello\n")
+    code, lines = played(capsys, "echo.chat", "--repeat", "1", *FLAKY)
+    assert code == 1

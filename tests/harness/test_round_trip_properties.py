@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,14 +24,19 @@ from harness.language.steps import (
     Comment,
     ConnectionAction,
     Connects,
+    ConnectsToPort,
     DefaultTransport,
     Define,
+    Either,
     Ending,
     Ends,
     Eol,
+    ExpectedToFail,
     FenceAfter,
     FenceLine,
+    Ignore,
     Include,
+    InTime,
     LineEnd,
     LinkChange,
     LinkChanges,
@@ -39,22 +45,30 @@ from harness.language.steps import (
     Needs,
     NodeChanges,
     NodeFate,
+    OneOf,
+    Or,
     Raises,
     Receive,
+    ReceiveBody,
     ReceiveBytes,
     ReceivePattern,
     ReceivesNothing,
+    ReceiveUntil,
     Repeat,
+    Reply,
     Script,
     Send,
     SendBytes,
     SendPattern,
     Server,
     Settle,
+    Skip,
     SocketCall,
     Start,
+    Tagged,
     TargetKind,
     TargetLine,
+    Term,
     TimeFactor,
     Title,
     Together,
@@ -65,9 +79,10 @@ from harness.language.steps import (
     is_literal,
 )
 
-names = st.from_regex(r"[a-zé][a-z0-9_]{0,5}([.-][a-z0-9]{1,2})?", fullmatch=True).filter(
+single_names = st.from_regex(r"[a-zé][a-z0-9_]{0,5}([.-][a-z0-9]{1,2})?", fullmatch=True).filter(
     lambda n: n not in RESERVED
 )
+names = single_names | st.sampled_from(["c1..c5", "c01..c10", "a.b7..a.b7", "c${n}", "c${n}.x1"])
 literals = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20).filter(is_literal)
 words = st.from_regex(r"[a-z0-9_.-]{1,8}", fullmatch=True)
 some_bytes = st.binary(min_size=1, max_size=12) | st.text(min_size=1, max_size=8).map(
@@ -86,12 +101,23 @@ known_patterns = st.lists(literals | st.builds(Capture, st.just("known")), max_s
     lambda parts: Pattern(tuple(parts))
 )
 known_patterns = known_patterns.filter(lambda pattern: is_literal(patterns_module.render_pattern(pattern)))
+unbinding = st.lists(literals | captures.map(lambda one: replace(one, name="_")), min_size=1, max_size=3)
+rule_patterns = unbinding.map(lambda parts: Pattern(tuple(parts))).filter(
+    lambda pattern: (text := patterns_module.render_pattern(pattern)) and is_literal(text) and text[0] != " "
+)
+replied_patterns = rule_patterns.filter(
+    lambda pattern: " -> " not in patterns_module.render_pattern(pattern)
+).map(lambda pattern: Pattern((*pattern.parts, Capture("known"))))
+replies = known_patterns.filter(lambda pattern: pattern.parts)
 microseconds = st.integers(0, 10_000_000_000)
 
 receives = (
-    st.builds(Receive, names, literals)
-    | st.builds(ReceiveBytes, names, some_bytes)
-    | st.builds(ReceivePattern, names, patterns)
+    st.builds(Receive, names, literals, optional=st.booleans())
+    | st.builds(ReceiveBytes, names, some_bytes, optional=st.booleans())
+    | st.builds(ReceivePattern, names, patterns, optional=st.booleans())
+)
+untils = st.builds(
+    ReceiveUntil, names, patterns.filter(lambda pattern: patterns_module.render_pattern(pattern))
 )
 sends = (
     st.builds(Send, names, literals)
@@ -101,6 +127,7 @@ sends = (
 comments = st.builds(Comment, literals)
 errors = st.sampled_from(sorted(errno.errorcode.values()))
 client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
+terms = st.builds(Term, st.integers(0, 999) | st.just("p"), st.just(1) | st.integers(0, 999))
 node_names = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True)
 transports = st.builds(
     lambda tls, websocket, path: Transport(tls, websocket, path if websocket else "/"),
@@ -111,10 +138,13 @@ transports = st.builds(
 plain = (
     sends
     | receives
+    | untils
     | comments
     | st.builds(Blank)
     | st.builds(Connects, names, st.none() | words, st.none() | transports)
     | st.builds(ReceivesNothing, names)
+    | st.builds(ConnectsToPort, names, st.lists(terms, min_size=1, max_size=3).map(tuple))
+    | st.builds(ReceiveBody, names, st.integers(0, 999999999) | st.just("size"), st.none() | some_bytes)
     | st.builds(Acts, names, st.sampled_from(ConnectionAction))
     | st.builds(Raises, st.sampled_from(["ValueError", "_Odd1"]))
     | st.builds(Ends, names, st.sampled_from(Ending))
@@ -136,14 +166,24 @@ def block(items, needed):
     return st.tuples(st.lists(items, max_size=3), needed).map(lambda pair: (*pair[0], pair[1]))
 
 
-shared = st.builds(Receive, st.just(""), literals) | st.builds(ReceivePattern, st.just(""), patterns)
+shared = st.builds(Receive, st.just(""), literals, optional=st.booleans()) | st.builds(
+    ReceivePattern, st.just(""), patterns
+)
+one_of = st.builds(
+    OneOf,
+    st.lists(single_names, min_size=2, max_size=3, unique=True).map(tuple) | st.just(("c1..c3", "c7")),
+    shared.map(lambda step: replace(step, optional=False)),
+)
 blocks = (
     st.builds(Together, block(sends | comments, sends))
+    | st.builds(InTime, microseconds.filter(bool), block(receives | untils | comments, receives))
+    | st.builds(Either, block(receives | untils | comments, receives))
+    | st.builds(Or, block(receives | untils | comments, untils))
     | st.builds(AnyOrder, block(receives | comments, receives))
     | st.builds(AnyOrder, block(shared | comments, shared), st.just(("b", "c")))
 )
 steps = st.recursive(
-    plain | blocks,
+    plain | one_of | blocks,
     lambda inner: st.builds(
         Repeat,
         st.integers(1, 99),
@@ -156,6 +196,7 @@ heads = st.tuples(st.sampled_from(["X", "WHO"]), st.sampled_from(["logs", "leave
     lambda head: head[2] != "in"
 )
 items = steps | st.builds(Define, heads, block(plain, sends)) | st.builds(Include, words)
+reasons = literals.filter(lambda text: text and not text.startswith(" "))
 settings = st.tuples(
     st.builds(Title, literals.filter(lambda text: text and not text.startswith(" "))),
     st.builds(
@@ -173,8 +214,13 @@ settings = st.tuples(
     st.builds(TimeFactor, st.integers(1, 1000)),
     st.builds(DefaultTransport, transports),
     st.builds(FenceAfter, words),
-    st.builds(Unfenced, st.lists(names, min_size=1, unique=True).map(tuple)),
+    st.builds(Unfenced, st.lists(single_names, min_size=1, unique=True).map(tuple)),
     st.just(FenceLine()),
+    st.builds(Tagged, st.lists(words, min_size=1, max_size=3, unique=True).map(tuple)),
+    st.builds(Skip, reasons),
+    st.builds(ExpectedToFail, reasons),
+    st.builds(Ignore, rule_patterns, st.none() | names),
+    st.builds(Reply, replied_patterns, replies, st.none() | names),
 )
 headers = settings.flatmap(lambda chosen: st.lists(st.sampled_from(chosen), unique_by=type, max_size=9)).map(
     tuple
