@@ -248,7 +248,7 @@ class LineWriter(Generic[_Item]):
         return self._complete
 
     def _append(self, item: _Item) -> bool:
-        """Append it, after what says how many were lost before it; False if there is no memory for it."""
+        """Append it, after the item that counts those lost before it; False if memory is lacking."""
         try:
             if self._lost:
                 self._queue.extend(self._take_lost())

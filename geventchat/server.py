@@ -208,7 +208,7 @@ class Server:
         return connection
 
     def _give_up(self, context: ServerContext, sock: socket.socket, number: int) -> None:
-        """Close a client for which there is no memory."""
+        """Close a client that the server has no memory for."""
         context.delivery.reserve.spend()
         sock.close()
         self._connections.pop(number, None)

@@ -66,7 +66,7 @@ _VERBS: dict[str, Callable[[str], Command | str]] = {
 def _parse(text: str, logged_in: bool) -> Command | str | None:
     verb, _, rest = text.partition(" ")
     command = _VERBS.get(verb)
-    # In other scripts upper() finds letters that nobody takes for these: a dotless i, a long s.
+    # upper() also maps letters of other scripts to these, such as a dotless i and a long s.
     if not command and verb.isascii():
         command = _VERBS.get(verb.upper())
     if command:

@@ -1,4 +1,4 @@
-"""Announces the departures that had to wait at the room's gate, in a greenlet of its own while there are any."""
+"""Announces the departures that had to wait at the room's gate, in a separate greenlet while any are waiting."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Memory set aside for the moment when there is none left: with it, those who asked for too much can be disconnected.
 
 Without it, the next allocation that fails can be one that gevent does not survive: it cannot switch to another greenlet,
-and the process ends. While it is spent, nobody is read. Costs address space only: the pages are never written to.
+and the process ends. While it is spent, no client is read. Costs address space only: the pages are never written to.
 """
 
 from __future__ import annotations

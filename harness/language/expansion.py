@@ -259,7 +259,7 @@ class _Expander:
                 f"`{' '.join(define.words)}` ({home.file}:{define.line})" for define, home, _ in best
             )
             raise Located(call, script).problem(
-                f"this can be {both}", "one definition that has more words of its own than the others"
+                f"this can be {both}", "one definition with more literal words than the others"
             )
         define, home, values = best[0]
         if id(define) in scope.open_calls:

@@ -39,7 +39,7 @@ def client_names(client: str) -> tuple[str, ...]:
         raise ValueError(f"{client!r} is not a range of clients")
     first, last = int(found["first"]), int(found["last"])
     if last < first:
-        raise ValueError(f"{client} names nobody")
+        raise ValueError(f"{client} is an empty range")
     if last - first >= MOST_IN_A_RANGE:
         raise ValueError(f"{client} names more than {MOST_IN_A_RANGE} clients")
     digits = len(found["first"]) if found["first"].startswith("0") else 1
@@ -278,7 +278,7 @@ class Connects(_InFile):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A part of a sum: a number or the value of a capture, so many times."""
+    """A part of a sum: a number or the value of a capture, times a factor."""
 
     value: int | str
     times: int = 1

@@ -21,7 +21,7 @@ from harness.stage.target import Target, TargetError
 CLIENTS, SECONDS, RATE = 200, 10.0, 100
 _TICK_S = 0.02
 _CONTESTED = 8
-"""One of so many names is wanted by several clients."""
+"""One name in this many is wanted by several clients."""
 _GRACE_S = 1.0
 """How long a server may hold back what it delivers, besides what a fence waits for: some send in batches."""
 _PATIENCE_S = 2.0

@@ -188,7 +188,7 @@ def perform(
 
 
 def _all_refused(turns: tuple[TurnReport, ...]) -> bool:
-    """Whether every connection was refused, and one of them against what the script says: there is no server."""
+    """Whether every connection was refused, and one of them against what the script says: the server does not run."""
     client_turns = [one for turn in turns for one in turn.client_turns]
     return (
         bool(client_turns)

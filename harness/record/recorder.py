@@ -321,7 +321,7 @@ class Recorder:
             self._start(self._note_what_is_read(connection, connection.delivered_bytes))
 
     async def _note_what_is_read(self, connection: _Connection, delivered_bytes: int) -> None:
-        """Note when the client has read this much. It can be gone at any time, and then nobody knows."""
+        """Note when the client has read this much. It can disappear at any time, and then this is unknown."""
         probe, wait_s = self._probe(connection), _LOOK_S
         while probe is not None and delivered_bytes == connection.delivered_bytes and not connection.ended:
             peer = probe.peer_state()

@@ -51,7 +51,7 @@ _BETWEEN_LOOKS_S = 0.001
 
 
 class Program(Protocol):
-    """Code that runs the loop in a thread of its own, one iteration at a time."""
+    """Code that runs the loop in a separate thread, one iteration at a time."""
 
     over: bool
 
@@ -141,7 +141,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return future
 
     async def shutdown_default_executor(self, *args: Any) -> None:
-        self._ending_threads = True  # a thread of its own waits for them
+        self._ending_threads = True  # a separate thread waits for them
         try:
             await super().shutdown_default_executor(*args)
         finally:

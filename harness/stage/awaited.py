@@ -1,6 +1,6 @@
 """A stage for tests that are coroutines: the same clients, whose operations are awaited.
 
-- The stage runs in one thread of its own, so a server on the test's own event loop can answer meanwhile.
+- The stage runs in a separate thread, so a server on the test's own event loop can answer meanwhile.
 - A cancelled operation goes on in that thread until its time limit; the next one waits for it.
 """
 

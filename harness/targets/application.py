@@ -31,7 +31,7 @@ def made_for_asyncio(factory: Callable[..., Any]) -> bool:
 
 
 def function_of(factory: Callable[..., Any]) -> Any:
-    """The function or class beneath decorators, partials and callable objects."""
+    """The function or class inside decorators, partials and callable objects."""
     while isinstance(factory, partial):
         factory = factory.func
     inner = inspect.unwrap(factory)

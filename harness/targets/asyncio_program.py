@@ -1,4 +1,4 @@
-"""A program that makes and runs its event loop itself, such as `def main(): asyncio.run(serve())`, in a thread of its own.
+"""A program that makes and runs its event loop itself, such as `def main(): asyncio.run(serve())`, in a separate thread.
 
 - Only one of the two threads runs at any time: the program's runs during an iteration of its loop, and waits in the
   selector between two iterations.

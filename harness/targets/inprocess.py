@@ -34,7 +34,7 @@ from harness.stage.target import (
 from harness.stage.virtual_time import ErrorLog
 from harness.targets.application import Application, ApplicationTarget, made_for_asyncio
 
-# What a gevent server can hold: gevent's own class beneath its sockets, and the standard library's.
+# What a gevent server can hold: gevent's class that its sockets wrap, and the standard library's.
 _SOCKETS: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
 
 

@@ -1,6 +1,6 @@
 """Links: proxies of TCP connections to the nodes of a target, which can delay, split, hold or cut what passes.
 
-- One thread carries all links of a target, with sockets and a poll of its own; it ends with `close`.
+- One thread carries all links of a target, with its own sockets and poll; it ends with `close`.
 - What passes keeps its order. A link reads no further while it holds LINK_BYTES in one direction.
 - A delay counts from the moment the bytes arrive at the link; a change counts for what arrives after it.
 - A cut link resets its connections, and closes every new one at once; so does any link whose node refuses connections. A
@@ -131,7 +131,7 @@ class Links:
             _start_thread(self._run, ())
 
     def add(self, port: int) -> Link:
-        """A link to this port of this machine, on a port of its own."""
+        """A link to this port of this machine, on a new port."""
         listener = RealSocket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.bind(("127.0.0.1", 0))

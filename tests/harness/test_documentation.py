@@ -31,7 +31,7 @@ FENCE = FenceLine("PING", ("PONG",))
 
 @pytest.fixture(autouse=True)
 def columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pages show what is printed where there is no terminal."""
+    """The pages show the output without a terminal."""
     monkeypatch.setenv("COLUMNS", "120")
 
 

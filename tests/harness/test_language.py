@@ -111,7 +111,7 @@ WRONG = [
     ("a connects to port 2*3*4\n", 1, 20, "'2*3*4' is not a port", "256*${a}+${b}"),
     ("a connects to port ${p\n", 1, 20, "'${p' is not a port", "a sum"),
     ("define X at N:\n    X connects to port ${N}\n\na at y\n", 2, 5, "${N} is 'y' here", "a number"),
-    ("c5..c1> x\n", 1, 1, "c5..c1 names nobody", "the lower number first"),
+    ("c5..c1> x\n", 1, 1, "c5..c1 is an empty range", "the lower number first"),
     ("c1..d5> x\n", 1, 1, "'c1..d5' is not a range of clients", "c1..c50"),
     ("1..5> x\n", 1, 1, "not a name for a client", "a letter"),
     ("c1..c1001> x\n", 1, 1, "names more than 1000 clients", "c1..c50"),

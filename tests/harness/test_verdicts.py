@@ -462,7 +462,7 @@ def test_the_definition_with_the_most_words_of_its_own_is_meant() -> None:
     for definitions in (says + greets, greets + says):
         assert sent(f"{definitions}ann says hello to bob\n") == ["ann>~ HELLO bob"]
         assert sent(f"{definitions}ann says hello you\n") == ["ann>~ MSG hello you"]
-    # Fewer parameters, and fewer words of its own: the other one is meant.
+    # Fewer parameters and fewer literal words: the other one is meant.
     longer = "define X moves A to B and C:\n    X>~ MOVE ${A} ${B} ${C}\n"
     shorter = "define X moves TEXT:\n    X>~ OTHER ${TEXT}\n"
     assert sent(f"{shorter}{longer}ann moves 1 to 2 and 3\n") == ["ann>~ MOVE 1 2 3"]

@@ -98,7 +98,7 @@ def broken(measured: Measured, limits: Limits | None = None) -> list[Broken]:
             Broken(
                 "who keeps reading is not disconnected",
                 ", ".join(measured.disconnected),
-                "nobody",
+                "none",
                 strict=measured.readers_paused_s < STARVED_S,
             )
         )

@@ -328,7 +328,7 @@ class Load:
                 client.tick(now)
 
     def pace(self, client: Client) -> None:
-        """This client reads at a pace of its own."""
+        """This client reads at its own pace."""
         self._paced[client] = None
 
     def unpace(self, client: Client) -> None:

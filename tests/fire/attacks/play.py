@@ -120,7 +120,7 @@ def play(attack: Attack, *options: str) -> Measured:
 
 
 def play_elsewhere(attack: Attack) -> Measured:
-    """Play the attack once, with its load in a process of its own: for several trials at a time."""
+    """Play the attack once, with its load in a separate process: for several trials at a time."""
     command = [sys.executable, "-m", "tests.fire", "attack", "replay", "--json", "-"]
     done = subprocess.run(
         command,

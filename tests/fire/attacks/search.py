@@ -177,7 +177,7 @@ class Search:
         if self._starts:
             attack = next(iter(self._starts))
             return ("given", self._starts.pop(attack)), attack
-        # Random numbers of its own for each trial: what one trial uses does not shift the others.
+        # Separate random numbers for each trial, so that the draws of one do not shift the others.
         rng = random.Random(f"{self._seed}:{self._chosen}")
         way = max(self._ways, key=lambda way: rng.betavariate(*self._ways[way]))
         objective, how = way

@@ -96,7 +96,7 @@ class LosesUpdates(Correct):
 
 
 class Careless:
-    """Sockets of its own, and it ignores how much a send has taken."""
+    """Its own sockets, and it ignores how much a send has taken."""
 
     def __init__(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))

@@ -1,6 +1,6 @@
 """A chat server that answers in one thread and delivers in others: PORT [OPTION…]. Each option is one way to be late.
 
-- `hub=MS`: what clients say goes through the queue of one hub thread, which delivers it so many milliseconds later.
+- `hub=MS`: what clients say goes through the queue of one hub thread, which delivers it this many milliseconds later.
 - `writers=MS`: each client has a queue and a thread that writes to it that late; PING is answered at once.
 - `departures=MS`: the others hear of a departure that many milliseconds later.
 - `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
@@ -106,7 +106,7 @@ class Hub:
 
 
 class Tasks:
-    """The same with asyncio: each client's queue is drained by a task of its own; the reader answers PING itself."""
+    """The same with asyncio: each client's queue is drained by its own task; the reader answers PING itself."""
 
     def __init__(self) -> None:
         self.queues: dict[str, asyncio.Queue[str]] = {}

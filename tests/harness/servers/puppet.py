@@ -1,8 +1,8 @@
 """A server that does what its clients tell it, so that a transcript can have it misbehave: as a command, PORT.
 
-- `NAME alice` names the connection; `PING` is answered with `PONG`; nothing else is answered.
+- `NAME alice` names the connection; `PING` is answered with `PONG`; other lines are not answered.
 - `alice: one | two` sends these lines to alice; `alice! text` sends the text without a line end.
-- `LATER 50 alice: text` does so 50 ms later, and nothing else until then.
+- `LATER 50 alice: text` does so 50 ms later, and blocks until then.
 - `TICK alice` sends her a line `TICK n` every 10 ms from then on.
 - A line of a client that begins with PONG is passed on to whoever named itself `log`.
 """

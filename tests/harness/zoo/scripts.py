@@ -1,6 +1,6 @@
 """The scripts that the servers of the zoo are played with, and what the verdict on each must be.
 
-Everyone in a script is in a room of its own, so one server can serve any number of plays.
+Each play of a script has its own room, so one server can serve any number of plays.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ not go that way, except that to SYNC.
 
 Late, but right in what they say:
 
-- `deliver`: messages come so many milliseconds later. `tick`: at the next tick of a timer. `part`: departures are
+- `deliver`: messages come this many milliseconds later. `tick`: at the next tick of a timer. `part`: departures are
   announced later. `greet`: a client is greeted later. `batch`: everything written to one client is collected that long.
 
 Wrong:
