@@ -27,6 +27,7 @@ from harness.targets.choice import TargetChoice, UsageError
 from tests.harness.servers.talk import FAULTS
 
 ROOT = Path(__file__).parents[2]
+THREADED = ROOT / "tests" / "conformance" / "servers" / "threaded.py"
 
 
 def drops(spec: ServerSpec) -> object:
@@ -247,7 +248,7 @@ def test_an_error_that_many_scripts_have_is_one_cause(
 ) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.chat").write_text("server: json\n\na> x\n")
-    assert main(["compare", str(tmp_path), "--server", "s=sleep {port:line}"]) == 2
+    assert main(["compare", str(tmp_path), "--server", f"s={sys.executable} {THREADED} {{port:line}}"]) == 2
     told = capsys.readouterr().out
     assert "s differs in 2 of 2 scripts: 1 cause\n" in told
     assert "2x  script error: no endpoint 'json'; known: line\n       one.chat:1 two.chat:1\n" in told
