@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -79,8 +80,13 @@ def compared_servers(
 
 # --- differences --------------------------------------------------------------------------------------------
 
-CLIENT, TEXT = "CLIENT", "TEXT"
-"""Stand for the name of any client and for a text that was sent, so that one cause reads the same in all scripts."""
+CLIENT, TEXT, TIME = "CLIENT", "TEXT", "TIME"
+"""Stand for the name of any client, a text that was sent and the time of day, so that one cause reads the same in all
+scripts and runs."""
+
+# Seconds or milliseconds since 1970.
+_TIMESTAMP = re.compile(r"(?<![\d.])(\d{10})(?:\d{3})?(?![\d.])")
+_RECENT_S = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ def cause_of(failure: Failure, verdict: Verdict) -> str:
 
 
 def _general(line: str, failure: Failure, verdict: Verdict) -> str:
-    """The line without what the script happens to say: its clients, and the texts that they sent in this turn."""
+    """The line without what happens to be in it: clients, the texts that they sent in this turn, and the time of day."""
     turn = next((one for one in verdict.turns if one.number == failure.turn), None)
     texts = set[str]()
     for action in turn.actions if turn else ():
@@ -137,7 +143,8 @@ def _general(line: str, failure: Failure, verdict: Verdict) -> str:
         line = _replaced(text, TEXT, line)
     for name in sorted(verdict.clients, key=len, reverse=True):
         line = _replaced(name, CLIENT, line)
-    return line
+    now = time.time()
+    return _TIMESTAMP.sub(lambda found: TIME if abs(int(found[1]) - now) < _RECENT_S else found[0], line)
 
 
 def _replaced(part: str, by: str, text: str) -> str:

@@ -128,7 +128,7 @@ class Table:
         """The causes of this server's differences: those in most scripts first."""
         found: dict[str, list[tuple[Cell, Difference]]] = {}
         for cell in self.differences(server):
-            for one in cell.differences or (Difference(0, f"{cell.outcome.value}: {cell.message}"),):
+            for one in cell.differences or (_error_in(cell),):
                 found.setdefault(one.cause, []).append((cell, one))
         groups = [Group(cause, tuple(places)) for cause, places in found.items()]
         return sorted(groups, key=lambda group: -group.scripts)
@@ -136,6 +136,16 @@ class Table:
     def differences(self, server: str) -> tuple[Cell, ...]:
         """The scripts in which this server failed, or could not be played."""
         return tuple(cell for cell in self.cells if cell.server == server and not cell.outcome.expected)
+
+
+def _error_in(cell: Cell) -> Difference:
+    """The error of a script or server without its place, so that all scripts with the same one are one cause."""
+    found = re.match(rf"(.*?: ){re.escape(cell.file)}:(\d+)(?::\d+)?: ", cell.message)
+    return (
+        Difference(int(found[2]), found[1] + cell.message[found.end() :])
+        if found
+        else Difference(0, cell.message)
+    )
 
 
 def mark(cell: Cell | None, known: bool = False) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from harness.targets.choice import TargetChoice, UsageError
 from tests.harness.servers.talk import FAULTS
 
 ROOT = Path(__file__).parents[2]
+THREADED = ROOT / "tests" / "conformance" / "servers" / "threaded.py"
 
 
 def drops(spec: ServerSpec) -> object:
@@ -224,6 +226,32 @@ def test_a_cause_is_the_same_whatever_clients_are_called_and_say() -> None:
     one = causes("a> MSG hello there\n", echoes)
     other = causes("a> MSG two\tspaces\n".replace("\t", "  "), echoes)
     assert one == other == ["heard `< CLIENT said TEXT`, and nothing was expected"]
+
+
+def test_a_cause_is_the_same_at_any_time() -> None:
+    def tells_the_time(sock: Any, line: str) -> None:
+        if line:
+            sock.sendall(f"{int(time.time()) - age} {time.time_ns() // 1_000_000} 5555555555\n".encode())
+
+    age = 0
+    now = causes("a> time\n", tells_the_time)
+    age = 900
+    assert (
+        now
+        == causes("a> time\n", tells_the_time)
+        == ["heard `< TIME TIME 5555555555`, and nothing was expected"]
+    )
+
+
+def test_an_error_that_many_scripts_have_is_one_cause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.chat").write_text("server: json\n\na> x\n")
+    assert main(["compare", str(tmp_path), "--server", f"s={sys.executable} {THREADED} {{port:line}}"]) == 2
+    told = capsys.readouterr().out
+    assert "s differs in 2 of 2 scripts: 1 cause\n" in told
+    assert "2x  script error: no endpoint 'json'; known: line\n       one.chat:1 two.chat:1\n" in told
 
 
 def test_the_end_of_a_connection_is_a_cause() -> None:
