@@ -40,6 +40,10 @@ TOOLS = {"python": "", "c": "gcc", "node": "node", "perl": "perl"}
 """What the servers of the short form need. Rust and Java take too long to build or to start."""
 
 
+# On a busy machine the plays take several times as long, and the first test that needs them waits for all of them.
+pytestmark = pytest.mark.timeout(600)
+
+
 def short(servers: list[ZooServer], built: str) -> list[Job]:
     """A few dozen plays of each server. Their numbers are the seeds, so that together they play all scripts with all
     fences."""
