@@ -26,6 +26,7 @@ import socket
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from itertools import count
 
@@ -33,7 +34,7 @@ Action = Callable[[], None]
 Deliver = Callable[[float, Action], None]
 
 
-class Person:
+class Person(ABC):
     """One client. `send` delivers a message to it, `answer` answers its own line."""
 
     def __init__(self) -> None:
@@ -43,14 +44,14 @@ class Person:
         self.closing = False
         self.pending = b""
 
-    def send(self, data: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def send(self, data: bytes) -> None: ...
 
     def answer(self, data: bytes) -> None:
         self.send(data)
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
 
 class SocketPerson(Person):
