@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +22,7 @@ from harness.language.loading import check
 from harness.language.problems import ScriptError
 from harness.language.steps import Comment, Include, Script
 from harness.playing.pipeline import PlayOptions, play_file
-from harness.playing.verdict import Failure, FailureKind, Outcome, Verdict
+from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, Verdict
 from harness.report.lanes import received_text
 from harness.report.text import headline, place, summary
 from harness.stage.target import Target
@@ -190,18 +191,21 @@ class Cell:
     """The line of the script itself."""
     differences: tuple[Difference, ...] = ()
     """All that were found: a script is played on after the first."""
+    tolerated: Mapping[Tolerated, int] = field(default_factory=Counter)
+    """What the script or the adapter tolerated, if it passed."""
     verdict: Verdict | None = field(default=None, compare=False, repr=False)
 
     def as_text(self) -> str:
         """The cell without its verdict, to be sent between processes that exchange text."""
         where = (self.file, self.title, self.server, self.outcome.value, self.where)
         rest = (self.line, self.message, self.tags, self.script_tags, self.place, self.own_line)
-        return json.dumps([*where, *rest, [(one.line, one.cause, one.tags) for one in self.differences]])
+        found = [(one.line, one.cause, one.tags) for one in self.differences]
+        return json.dumps([*where, *rest, found, {one.name: n for one, n in self.tolerated.items()}])
 
     @staticmethod
     def from_text(text: str) -> Cell:
         """Read a cell that `as_text` wrote."""
-        (file, title, server, outcome, where, line, message, tags, script_tags, place, own, found) = (
+        (file, title, server, outcome, where, line, message, tags, script_tags, place, own, found, more) = (
             json.loads(text)
         )
         return Cell(
@@ -217,6 +221,7 @@ class Cell:
             place,
             own,
             tuple(Difference(at, cause, tuple(tagged)) for at, cause, tagged in found),
+            Counter({Tolerated[name]: number for name, number in more.items()}),
         )
 
 
@@ -244,7 +249,7 @@ def cell_of(server: str, verdict: Verdict) -> Cell:
     return Cell(
         script.file, script.title or "", server, verdict.outcome,
         where, line, message, broken_tags, script_tags, shown, own_line,
-        tuple(_differences(verdict, tags)), verdict,
+        tuple(_differences(verdict, tags)), verdict.tolerated if verdict.passed else Counter(), verdict,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from harness.language.steps import (
     FenceLine,
     LineEnd,
     Needs,
+    Rule,
     Script,
     Server,
     Setting,
@@ -43,7 +44,6 @@ from harness.playing.execution import Execution, InboxFilter
 from harness.playing.verdict import Outcome, Overtaken, Performance, TurnReport, Verdict, judge
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, Fence
-from harness.stage.rules import Rule
 from harness.stage.stage import Stage
 from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec, UnsupportedTime
 from harness.stage.transport import TlsTrust

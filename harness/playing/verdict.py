@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from harness.language.adapter import Greeting, Prompt, Spelling
 from harness.language.expansion import CallSite
 from harness.language.forms import render_duration
 from harness.language.steps import (
@@ -73,14 +74,26 @@ class Overtaken(enum.Enum):
 
 
 class Tolerated(enum.Enum):
-    """What a script lets a server do in more than one way: one of them, and several."""
+    """What a script or an adapter lets a server do in more than one way: one of them, and several."""
 
     IGNORED = "line ignored", "lines ignored"
     REPLIED = "line replied to", "lines replied to"
+    GREETED = "greeting removed", "greetings removed"
+    PROMPTED = "prompt removed", "prompts removed"
+    RESPELLED = "line respelled", "lines respelled"
     ABSENT = "optional line absent", "optional lines absent"
     ANY = "line of any text", "lines of any text"
     UNREAD = "body of any bytes", "bodies of any bytes"
     CHOSEN = "choice between several ways", "choices between several ways"
+
+
+_TAKEN_BY: Mapping[type, Tolerated] = {
+    Ignore: Tolerated.IGNORED,
+    Reply: Tolerated.REPLIED,
+    Greeting: Tolerated.GREETED,
+    Prompt: Tolerated.PROMPTED,
+    Spelling: Tolerated.RESPELLED,
+}
 
 
 class FailureKind(enum.Enum):
@@ -198,7 +211,7 @@ class TurnReport:
     choices: int = 0
     """How often the script has several ways for it to go."""
     taken: tuple[TakenLine, ...] = ()
-    """The lines that no expectation was compared with, because a rule of the script took them."""
+    """What no expectation was compared with as it came, because of a rule or an adapter."""
 
     @property
     def as_expected(self) -> bool:
@@ -328,8 +341,7 @@ class Verdict:
         found: Counter[Tolerated] = Counter()
         for turn in self.turns:
             entries = [entry for one in turn.client_turns for entry in one.entries]
-            found[Tolerated.IGNORED] += sum(isinstance(one.rule, Ignore) for one in turn.taken)
-            found[Tolerated.REPLIED] += sum(isinstance(one.rule, Reply) for one in turn.taken)
+            found.update(_TAKEN_BY[type(one.rule)] for one in turn.taken)
             found[Tolerated.ABSENT] += sum(entry.absent for entry in entries)
             found[Tolerated.ANY] += sum(entry.passed_over for entry in entries)
             found[Tolerated.UNREAD] += sum(entry.unread for entry in entries)

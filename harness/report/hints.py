@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from harness.language.adapter import Spelling
 from harness.language.forms import write_line
-from harness.language.steps import Receive
+from harness.language.steps import Receive, Rule
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import Failure, FailureKind, Overtaken, TurnReport, Verdict
 from harness.report.lanes import END_WORDS, with_detail
@@ -121,7 +122,9 @@ def _taken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str
         return
     for one in turn.taken:
         if one.client == failure.client and _matches(failure.expected, one.data, turn, verdict):
-            yield f"such a line came, but `{write_line(one.rule)}` ({one.file}:{one.rule.line}) takes it"
+            rule = write_line(one.rule) if isinstance(one.rule, Rule) else str(one.rule)
+            takes = "respells it" if isinstance(one.rule, Spelling) else "takes it"
+            yield f"such a line came, but `{rule}` ({one.file}:{one.rule.line}) {takes}"
             return
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from harness.language.adapter import Greeting, Prompt, Spelling
 from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
 from harness.language.forms import render_duration
@@ -28,6 +29,7 @@ from harness.report.lanes import END_WORDS, as_received, lanes, received_text, w
 from harness.report.styled_text import Line, Span, Tone, count, cut, padded, width, wrapped
 from harness.stage.connection import End
 from harness.stage.fence import Grade
+from harness.stage.rules import TakenLine
 
 SERVER_OUTPUT_LINES = 24
 ALSO_SHOWN = 8
@@ -95,7 +97,11 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
 
 def tolerated_text(verdicts: Iterable[Verdict]) -> str:
     """`3 lines ignored`: what these verdicts say nothing about; empty if nothing was tolerated."""
-    found = sum((verdict.tolerated for verdict in verdicts), Counter[Tolerated]())
+    return counted(sum((verdict.tolerated for verdict in verdicts), Counter[Tolerated]()))
+
+
+def counted(found: Counter[Tolerated]) -> str:
+    """`3 lines ignored, 1 prompt removed`."""
     return ", ".join(f"{found[one]} {one.value[found[one] > 1]}" for one in Tolerated if found[one])
 
 
@@ -197,18 +203,34 @@ def server_output(verdict: Verdict) -> Iterator[Line]:
 
 
 def _taken(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """The lines that rules took from this client in the failed turn: one of them can be the missing one."""
+    """What rules and an adapter took from this client in the failed turn: it can be the missing line."""
     turn = _turn_of(failure, verdict)
-    mine = [one for one in turn.taken if one.client == failure.client] if turn else []
-    for label, kind in (("ignored", Ignore), ("replied", Reply)):
-        lines = [one for one in mine if isinstance(one.rule, kind)]
-        if lines:
-            last = received_text(lines[-1].data, verdict.eol).removeprefix("< ")
-            answer = (
-                received_text(lines[-1].answer, verdict.eol).removeprefix("< ") if lines[-1].answer else ""
-            )
-            by = f", by `{answer}`" if answer else ""
-            yield pair(label, f"{count(len(lines), 'line')}, the last of them `{last}`{by}", Tone.DIM)
+    by_label: dict[str, list[TakenLine]] = {}
+    for one in turn.taken if turn else ():
+        if one.client == failure.client:
+            by_label.setdefault(_taken_label(one), []).append(one)
+    for label, lines in by_label.items():
+        last, noun = lines[-1], "prompt" if isinstance(lines[-1].rule, Prompt) else "line"
+        by = {Reply: ", by", Spelling: ", as"}.get(type(last.rule))
+        shown, instead = (
+            received_text(data, verdict.eol).removeprefix("< ") for data in (last.data, last.instead)
+        )
+        text = f"{count(len(lines), noun)}, the last of them `{shown}`"
+        yield pair(label, f"{text}{by} `{instead}`" if by else text, Tone.DIM)
+
+
+def _taken_label(taken: TakenLine) -> str:
+    match taken.rule:
+        case Ignore():
+            return "ignored"
+        case Reply():
+            return "replied"
+        case Greeting():
+            return "greeting"
+        case Prompt():
+            return "prompt"
+        case Spelling(sent=sent):
+            return "sent" if sent else "respelled"
 
 
 def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:

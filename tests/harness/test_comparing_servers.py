@@ -272,7 +272,7 @@ greets: ${_}come
 prompts: >\\x20
 sends: SAY ${text} => speak ${text}
 receives: SPEAK ${text} => you: ${text}
-ignores: WEATHER ${_}
+ignore: WEATHER ${_}
 """
 
 
@@ -302,12 +302,42 @@ def test_what_is_not_a_line_is_received_when_the_connection_ends() -> None:
             sock.shutdown(1)
 
     assert (
-        causes("a>> x\\n\na<< half\na is closed\n", unfinished, adapter=parse_adapter("ignores: no\n")) == []
+        causes("a>> x\\n\na<< half\na is closed\n", unfinished, adapter=parse_adapter("ignore: no\n")) == []
     )
 
 
+def welcoming(spec: ServerSpec) -> object:
+    def talk(sock: Any, _address: object) -> None:
+        sock.sendall(b"welcome\n")
+        for line in sock.makefile("rb"):
+            sock.sendall(b"fine, " + line)
+
+    return StreamServer(("127.0.0.1", 0), talk)
+
+
+def test_the_table_says_what_the_scripts_that_passed_tolerated(tmp_path: Path) -> None:
+    (tmp_path / "hi.chat").write_text("ignore bob: ${_}\n\nann> hi\nann< hi\nbob> x\n")
+    adapter = parse_adapter("greets: welcome\nreceives: fine, ${text} => ${text}\n")
+    choice = TargetChoice(app=f"{__name__}:welcoming")
+    servers = [ComparedServer("plain", choice), ComparedServer("adapted", choice, adapter)]
+    cells = list(compare([tmp_path / "hi.chat"], servers, PlayOptions(), 1))
+    told = "adapted passed with 1 line ignored, 2 greetings removed, 2 lines respelled"
+    for table in (
+        Table(tuple(cells)),
+        Table.of_texts([one.as_text() for one in cells], ["plain", "adapted"]),
+    ):
+        shown = plain(text(table)).splitlines()
+        assert [line for line in shown if " passed with " in line] == [told]
+        assert f"\n{told}\n" in markdown(table)
+        assert f'<p class="warning">{told}</p>' in document(table)
+
+
+def translated_by(adapter: str) -> Translation:
+    return Translation(parse_adapter(adapter), b"\n", "a", lambda taken: None)
+
+
 def test_lines_in_pieces_and_several_lines_at_once_are_translated_line_by_line() -> None:
-    translation = Translation(parse_adapter("receives: a${x} => b${x}\nsends: b${x} => a${x}\n"), b"\n")
+    translation = translated_by("receives: a${x} => b${x}\nsends: b${x} => a${x}\n")
     assert [translation.incoming(piece) for piece in (b"a", b"1\nc", b"\na2\na3\n")] == [
         b"",
         b"b1\n",
@@ -320,9 +350,9 @@ def test_lines_in_pieces_and_several_lines_at_once_are_translated_line_by_line()
 
 
 def test_a_greeting_that_comes_too_late_is_received() -> None:
-    translation = Translation(parse_adapter("greets: hello\n"), b"\n")
+    translation = translated_by("greets: hello\n")
     assert translation.incoming(b"other\nhello\n") == b"other\nhello\n"
-    assert Translation(parse_adapter("greets: hello\n"), b"\n").incoming(b"hello\nhello\n") == b"hello\n"
+    assert translated_by("greets: hello\n").incoming(b"hello\nhello\n") == b"hello\n"
 
 
 @pytest.mark.parametrize(
@@ -337,10 +367,13 @@ def test_a_greeting_that_comes_too_late_is_received() -> None:
         ("receives: ${ => x\n", "x:1:13: expected a name here"),
         ("prompts: >\\q\n", "x:1:11: unknown escape"),
         (
-            "ignores: ${_}\nfence: PING -> PONG\n",
+            "ignore: ${_}\nfence: PING -> PONG\n",
             "x:2:1: the answer 'PONG' is also spelled differently or ignored",
         ),
         ("title: x\n", "unknown key 'title'"),
+        ("ignores: x\n", "expected: perhaps ignore"),
+        ("ignore: NOTICE ${x}\n", "x:1:16: a line that is ignored binds nothing"),
+        ("ignore 1a: x\n", "x:1:8: '1a' is not a name for a client"),
     ],
 )
 def test_a_mistake_in_an_adapter_is_reported_with_its_place(text: str, message: str) -> None:

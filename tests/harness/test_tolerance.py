@@ -13,7 +13,9 @@ import pytest
 from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, check, parse, play
 from harness.audit.audit import audit
 from harness.audit.audit import summary as audit_summary
+from harness.language.adapter import parse_adapter
 from harness.language.loading import render
+from harness.playing.pipeline import PlayOptions
 from harness.report import html, junit
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
@@ -138,6 +140,60 @@ def test_an_audit_counts_what_is_ignored_and_sees_it_as_the_script_does():
     assert "not audited, because the scripts do not notice it: 1 line ignored" in text
     found = audit(parse(f"ignore ann: hi\n\n{NAMES}ann> bob: hi\nbob< hi\n"), HERE)
     assert [one.mutation.text for one in found.survivors] == ["also sent to ann"]
+
+
+# --- what an adapter removes and respells -------------------------------------------------------------------
+
+ADAPTER = parse_adapter(
+    """ignore: NOTICE ${_}
+ignore ann: TICK ${_:int}
+prompts: >\\x20
+receives: you are ${_} => hello
+sends: GREET ${name} => ${name}: you are ${name}
+""",
+    "x.adapter",
+)
+
+
+def adapted(steps: str, header: str = "") -> tuple[Verdict, str]:
+    script = parse(f"{header}\n{NAMES}{steps}" if header else NAMES + steps)
+    verdict = play(script, HERE, PlayOptions(adapter=ADAPTER))
+    return verdict, plain(report(verdict)).strip()
+
+
+def test_what_an_adapter_ignores_is_counted_like_what_a_script_ignores() -> None:
+    steps = "ann> bob: NOTICE 1 | hi | OTHER 2\nbob< hi\n"
+    verdict, text = adapted(steps, "ignore: OTHER ${_}\n")
+    assert verdict.passed
+    assert text == "passed <script>, 2 lines ignored"
+    found = audit(parse(f"ignore: OTHER ${{_}}\n\n{NAMES}{steps}"), HERE, PlayOptions(adapter=ADAPTER))
+    assert "not audited, because the scripts do not notice it: 2 lines ignored" in plain(
+        audit_summary([found], 0.0)
+    )
+
+
+def test_what_an_adapter_ignores_for_one_client_another_receives() -> None:
+    assert adapted("ann> ann: TICK 1\n")[1] == "passed <script>, 1 line ignored"
+    assert "bob received something unexpected" in adapted("ann> bob: TICK 1\n")[1]
+
+
+def test_prompts_and_lines_in_other_words_are_counted_in_both_directions() -> None:
+    _, text = adapted("ann> bob: > hi\nbob< hi\nann> GREET bob\nbob< hello\n")
+    assert text == "passed <script>, 1 prompt removed, 2 lines respelled"
+
+
+def test_a_failure_shows_what_an_adapter_took() -> None:
+    verdict, text = adapted("ann> GREET ann\nann< you are ann\n")
+    assert verdict.outcome is Outcome.FAILED
+    assert "  sent      1 line, the last of them `GREET ann`, as `ann: you are ann`\n" in text
+    assert "  respelled 1 line, the last of them `you are ann`, as `hello`\n" in text
+    hint = "such a line came, but `receives: you are ${_} => hello` (x.adapter:4) respells it"
+    assert hint in text
+    _, text = adapted("ann> bob: NOTICE 7\nbob<~ NOTICE ${n}\n")
+    assert "  ignored   1 line, the last of them `NOTICE 7`\n" in text
+    assert "such a line came, but `ignore: NOTICE ${_}` (x.adapter:1) takes it" in text
+    _, text = adapted("ann> bob: > x\nbob< y\n")
+    assert "  prompt    1 prompt, the last of them `<< >\\x20`\n" in text
 
 
 @pytest.mark.parametrize(
