@@ -106,6 +106,16 @@ def test_a_loop_that_never_becomes_idle_is_an_error_after_a_bounded_time() -> No
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("wait", [lambda stage: stage.loop.pause(0.2), lambda stage: gevent.sleep(0.2)])
+def test_what_a_test_computes_is_not_counted_by_the_guards_that_follow(stage: Stage, wait) -> None:
+    busy_until = time.monotonic() + 0.3
+    while time.monotonic() < busy_until:
+        pass
+    began = time.monotonic()
+    wait(stage)
+    assert time.monotonic() - began > 0.19
+
+
 def test_a_pool_thread_that_does_not_return_is_an_error() -> None:
     with Stage(InProcess(serve), within=0.3) as stage:
         with pytest.raises(FenceFailed, match="had a thread at work that did not return"):
