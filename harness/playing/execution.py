@@ -61,6 +61,7 @@ from harness.playing.comparison import (
     Values,
     align,
     bind_in_order,
+    choices_of,
     match_any_way,
     newly_bound,
 )
@@ -133,6 +134,7 @@ class Execution:
         self._sent_line = False
         """Whether all that is not fenced is one whole line of one client."""
         self._closing: frozenset[str] = frozenset()
+        self._perhaps_closing: frozenset[str] = frozenset()
         self._warm_up_turns = WARM_UP_TURNS
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
@@ -282,9 +284,11 @@ class Execution:
             if self._unfenced and not self._continues(located):
                 self._fence_before_next()
             self._current = located
-            self._closing = _closing(turn, at)
+            self._closing, self._perhaps_closing = _closing(turn, at)
             for name in self._closing & self._clients.keys():
                 self._clients[name].connection.expects_close = True
+            for name, client in self._clients.items():
+                client.connection.may_close = name in self._perhaps_closing
             self._do(located)
         self._fence([self._clients[name] for name in _acting(turn.actions) if name in self._clients])
 
@@ -417,6 +421,7 @@ class Execution:
         self._clients[name] = client
         self._departed.discard(name)
         client.connection.expects_close = name in self._closing
+        client.connection.may_close = name in self._perhaps_closing
         self._prepare(client)
         self._unfenced.append(client)
         self._sent_line = False
@@ -527,7 +532,9 @@ class Execution:
 
     def _match(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
         try:
-            return match_any_way(turn, self._inboxes(), self._known, self._stage.eol)
+            return match_any_way(
+                turn, self._inboxes(), self._known, self._stage.eol, self._number_of_wrong_ends
+            )
         except TooManyWays:
             choice = next(one for one in turn.expectations if isinstance(one.step, Either))
             raise choice.problem(
@@ -565,6 +572,17 @@ class Execution:
     def _ends_as_expected(self, expected: TurnExpectations) -> bool:
         return all(
             accepts_end(ends.ending, ends.detail, self._clients[name].end, self._clients[name].end_detail)
+            for name, (ends, _, _) in expected.ends.items()
+        )
+
+    def _number_of_wrong_ends(self, expected: TurnExpectations) -> int:
+        ended = {
+            name
+            for name, client in self._clients.items()
+            if client.end is not End.OPEN and name not in self._departed
+        }
+        return len(ended - expected.ends.keys()) + sum(
+            not accepts_end(ends.ending, ends.detail, self._clients[name].end, self._clients[name].end_detail)
             for name, (ends, _, _) in expected.ends.items()
         )
 
@@ -611,7 +629,7 @@ class Execution:
             agreement_line,
             tuple(self._bindings.values()),
             measured=measured,
-            choices=sum(isinstance(one.step, Either) for one in turn.expectations),
+            choices=tuple(choices_of(turn)),
         )
 
     def _measured(self, client_turns: Iterable[ClientTurn]) -> Iterator[Measured]:
@@ -695,13 +713,18 @@ def _acting(actions: Iterable[LocatedAction]) -> list[str]:
     return list(names)
 
 
-def _closing(turn: Turn, at: int) -> frozenset[str]:
-    """The clients whose connections the server is expected to close from this action on: from the client's own last
-    action of the turn, or else from the last of all."""
+def _closing(turn: Turn, at: int) -> tuple[frozenset[str], frozenset[str]]:
+    """The clients whose connections the server is expected to close from this action on, and those whose it may close: from
+    the client's own last action of the turn, or else from the last of all."""
     left = turn.actions[at + 1 :]
     ending = {located.step.client for located in turn.expectations if isinstance(located.step, Ends)}
+    perhaps = set[str]().union(*(choice.ending for choice in choices_of(turn)))
     acting, still_acting = _acting(turn.actions), _acting(left)
-    return frozenset(name for name in ending if (name not in still_acting if name in acting else not left))
+
+    def from_here(names: Iterable[str]) -> frozenset[str]:
+        return frozenset(name for name in names if (name not in still_acting if name in acting else not left))
+
+    return from_here(ending), from_here(perhaps)
 
 
 def _last_step(turn: Turn) -> Located[Any]:

@@ -27,7 +27,7 @@ from harness.language.steps import (
     Script,
 )
 from harness.language.validation import Plan
-from harness.playing.comparison import Binding, Entry, Expectation
+from harness.playing.comparison import Binding, Choice, Entry, Expectation
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, FenceLineSent, Grade
 from harness.stage.rules import TakenLine
@@ -208,8 +208,8 @@ class TurnReport:
     fence_lines: tuple[FenceLineSent, ...] = ()
     """What the harness itself sent to the server in this turn."""
     measured: tuple[Measured, ...] = ()
-    choices: int = 0
-    """How often the script has several ways for it to go."""
+    choices: tuple[Choice, ...] = ()
+    """Where the script has several ways for it to go."""
     taken: tuple[TakenLine, ...] = ()
     """What no expectation was compared with as it came, because of a rule or an adapter."""
 
@@ -345,7 +345,7 @@ class Verdict:
             found[Tolerated.ABSENT] += sum(entry.absent for entry in entries)
             found[Tolerated.ANY] += sum(entry.passed_over for entry in entries)
             found[Tolerated.UNREAD] += sum(entry.unread for entry in entries)
-            found[Tolerated.CHOSEN] += turn.choices
+            found[Tolerated.CHOSEN] += len(turn.choices)
         return +found
 
 

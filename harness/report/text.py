@@ -22,7 +22,7 @@ from harness.language.steps import (
     ReceiveUntil,
     Reply,
 )
-from harness.playing.comparison import Expectation, conflicting_bindings
+from harness.playing.comparison import Choice, Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import hints
 from harness.report.lanes import END_WORDS, as_received, lanes, received_text, with_detail
@@ -391,6 +391,10 @@ def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> I
             actual = with_detail(END_WORDS.get(failure.end or End.OPEN, "is connected"), failure.end_detail)
             yield pair("expected", f"{failure.client} {expected}", Tone.WARNING)
             yield pair("actual", f"{failure.client} {actual}", Tone.BAD, _grade(verdict))
+            turn = _turn_of(failure, verdict)
+            for choice in turn.choices if turn else ():
+                if failure.client in choice.ending:
+                    yield _other_ways(choice)
         case kind:
             assert_never(kind)
 
@@ -446,7 +450,8 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     yield from _conflicts(failure, verdict)
     if comparable:
         yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
-    yield from _other_ways(failure)
+    if failure.expected is not None and failure.expected.choice is not None:
+        yield _other_ways(failure.expected.choice)
     if apart:
         yield [Span(" " * _LABEL_COLUMNS), Span(grade, Tone.DIM)]
 
@@ -462,13 +467,11 @@ def _windowed(text: str, start: int, room: int) -> str:
     return cut(f"\N{HORIZONTAL ELLIPSIS}{text[start:]}" if start else text, room)
 
 
-def _other_ways(failure: Failure) -> Iterator[Line]:
+def _other_ways(choice: Choice) -> Line:
     """What an `either:` would have accepted as well."""
-    choice = failure.expected.choice if failure.expected is not None else None
-    if choice is not None:
-        others = len(choice.ways) - 1
-        ways = "the other way" if others == 1 else f"one of the {others} other ways"
-        yield pair("or", f"{ways} of line {choice.line}", Tone.WARNING)
+    others = len(choice.ways) - 1
+    ways = "the other way" if others == 1 else f"one of the {others} other ways"
+    return pair("or", f"{ways} of line {choice.line}", Tone.WARNING)
 
 
 def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:

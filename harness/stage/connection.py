@@ -167,6 +167,9 @@ class Connection:
         """Whether the last byte sent did not end a line."""
         self.expects_close = False
         """Whether the server is expected to end the connection now: a fence then waits for that and asks nothing."""
+        self.may_close = False
+        """Whether the server may end the connection now, or not: a fence then asks nothing, for a question that reaches a
+        server which has just closed resets the connection."""
         self.introduced = False
         """Whether this client has sent a whole line that begins with its introduction."""
         self.lookalikes = 0
@@ -409,7 +412,9 @@ class Connection:
     @property
     def answers(self) -> bool:
         """Whether a fence line can be sent here: in the middle of a line it would become part of it."""
-        return self.end is End.OPEN and self.writes and self.reads and not self.mid_line
+        return (
+            self.end is End.OPEN and self.writes and self.reads and not self.mid_line and not self.may_close
+        )
 
     @property
     def nothing_sent(self) -> bool:

@@ -145,6 +145,13 @@ def test_many_clients_pass(server):
     assert verdict.passed, plain(report(verdict))
 
 
+def test_a_connection_ends_in_one_way_only(server):
+    text = block(TRANSCRIPTS, "title: a name that is taken")
+    verdict = played(text, server)
+    assert verdict.passed, plain(report(verdict))
+    assert not played(text.replace("bob< OK\nor", "bob< NO\nor"), server).passed
+
+
 def test_the_tasks_go_to_one_worker_each(server):
     verdict = played(block(TRANSCRIPTS, "title: every task"), server)
     assert verdict.passed, plain(report(verdict))
