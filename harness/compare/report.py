@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from harness.compare.baseline import Known
 from harness.compare.compare import Cell, Difference
+from harness.language.columns import width
 from harness.language.exhaustive import assert_never
 from harness.playing.verdict import Outcome, Tolerated
 from harness.report.html import TONES, details, page
 from harness.report.junit import attribute, cleaned, suite
-from harness.report.styled_text import Line, Span, Tone, count, padded, plain, width, wrapped
+from harness.report.styled_text import Line, Span, Tone, count, padded, plain, wrapped
 from harness.report.text import counted, report
 
 _ERRORS = (Outcome.SCRIPT_ERROR, Outcome.TARGET_ERROR)

@@ -122,7 +122,7 @@ def parse_adapter(text: str, file: str = "<adapter>") -> Adapter:
         try:
             key, colon, value = line.partition(": ")
             if not colon or not value.strip():
-                raise LineError(0, "this says nothing", f"`KEY: VALUE` with one of {', '.join(_KEYS)}")
+                raise LineError(0, "not a key and its value", f"KEY: VALUE, with one of {', '.join(_KEYS)}")
             if key in seen and key.split(" ")[0] not in _LISTS:
                 raise LineError(0, f"{key} is already set in line {seen[key]}", "each setting once")
             seen[key] = number
@@ -166,7 +166,7 @@ def _with(adapter: Adapter, key: str, value: str, number: int) -> Adapter:
 def _read_spelling(value: str, sent: bool, number: int) -> Spelling:
     left, arrow, right = value.partition(_ARROW)
     if not arrow or not left or not right:
-        raise LineError(0, "one spelling and not two", "a line, => and the same line in other words")
+        raise LineError(0, "only one spelling", "a line, => and the same line in other words")
     pattern = parse_pattern(left)
     known = {capture.name for capture in pattern.captures} - {ANONYMOUS}
     with columns_from(len(left) + len(_ARROW)):

@@ -143,7 +143,9 @@ def _check_ways(steps: Sequence[Located[Any]]) -> None:
         if isinstance(located.step, Or):
             before = steps[at - 1] if at else None
             if before is None or not isinstance(before.step, Way) or before.via != located.via:
-                raise located.problem("an or: without an either: above it", "either:")
+                raise located.problem(
+                    "an or: without an either: above it", "`either:` and its steps right above it"
+                )
         elif isinstance(located.step, Either):
             after = steps[at + 1] if at + 1 < len(steps) else None
             if after is None or not isinstance(after.step, Or) or after.via != located.via:
@@ -286,8 +288,11 @@ def _check_unfenced(plan: Plan) -> None:
         return
     for name in names_in(unfenced.clients):
         if name not in plan.clients:
-            known = ", ".join(plan.clients)
-            raise header_problem(script, unfenced, f"no client is called {name}", known, name)
+            raise header_problem(script, unfenced, f"no client is called {name}", _one_of(plan.clients), name)
+
+
+def _one_of(clients: Sequence[str]) -> str:
+    return f"a client of this script: {', '.join(clients)}"
 
 
 def _check_times(plan: Plan) -> None:
@@ -309,9 +314,7 @@ def _check_rules(plan: Plan) -> None:
         names = None if rule.client is None else client_names(rule.client)
         for name in names or ():
             if home is script and plan.clients and name not in plan.clients:
-                raise header_problem(
-                    script, rule, f"no client is called {name}", ", ".join(plan.clients), name
-                )
+                raise header_problem(script, rule, f"no client is called {name}", _one_of(plan.clients), name)
         for located in (one for turn in plan.turns for one in turn.expectations):
             for step, client in received_in(located.step):
                 if (

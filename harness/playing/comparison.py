@@ -152,6 +152,12 @@ class Choice:
     ways: tuple[tuple[InOneWay, ...], ...]
 
     @property
+    def one_of(self) -> tuple[str, ...]:
+        """The clients of `one of a b c<`, which is a choice of one line."""
+        alone = [way[0] for way in self.ways if len(way) == 1 and way[0].line == self.line]
+        return tuple(step.client for step in alone) if self.line and len(alone) == len(self.ways) else ()
+
+    @property
     def receiving(self) -> frozenset[str]:
         """The clients that receive something in one of the ways."""
         return frozenset(step.client for way in self.ways for step in way if isinstance(step, Receiving))

@@ -77,8 +77,8 @@ from harness.playing.verdict import (
     accepts_end,
 )
 from harness.stage.connection import End, SocketTimeout, UnsupportedAction
-from harness.stage.fence import FenceFailed, Grade, NoFenceAnswer
-from harness.stage.stage import Client, Stage
+from harness.stage.fence import FenceFailed, Grade, NeverIdle, NoFenceAnswer
+from harness.stage.stage import Client, NotRead, Stage
 from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
 from harness.stage.transport import HandshakeFailed
 
@@ -241,16 +241,20 @@ class Execution:
                 expected, found = self._match(turn)
             return None, expected, found
         except FenceFailed as failed:
-            kind = FailureKind.UNANSWERED if isinstance(failed, NoFenceAnswer) else FailureKind.NEVER_IDLE
+            kind = _kind_of(failed)
             interruption = self._interruption(turn, kind, failed.client, self._explained(failed))
         except SocketTimeout as late:
-            interruption = self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late))
+            interruption = self._interruption(
+                turn, FailureKind.TIMED_OUT, self._acting_now(), detail=str(late)
+            )
         except HandshakeFailed as refused:
-            interruption = self._interruption(turn, FailureKind.NO_HANDSHAKE, detail=str(refused))
+            interruption = self._interruption(
+                turn, FailureKind.NO_HANDSHAKE, self._acting_now(), detail=str(refused)
+            )
         except UnboundName as unbound:
-            # Only in a run that is kept going: the line that would have bound it was not received.
-            detail = f"${{{unbound.name}}} is not bound"
-            interruption = self._interruption(turn, FailureKind.UNSENDABLE, detail=detail)
+            # Only in a run that is kept going.
+            detail = f"${{{unbound.name}}} is not bound, because no line came that binds it"
+            interruption = self._interruption(turn, FailureKind.UNSENDABLE, self._acting_now(), detail=detail)
         except NoPort as wrong:
             interruption = self._interruption(
                 turn, FailureKind.NO_PORT, self._acting_now(), detail=str(wrong)
@@ -429,7 +433,11 @@ class Execution:
     def _present(self, located: LocatedAction, name: str) -> Client:
         """The client, connected by its first send."""
         if name not in self._clients:
-            self._connect(located, name)
+            try:
+                self._connect(located, name)
+            except (HandshakeFailed, SocketTimeout):
+                self._note(located, name, "connects")
+                raise
         return self._clients[name]
 
     def _send(self, located: LocatedAction, step: Sending) -> None:
@@ -691,6 +699,18 @@ class Execution:
                 self.late_lines.append(LateLine(name, piece, client.arrived_at(at), a_turn_later))
                 at += len(piece)
             client.take(len(data))
+
+
+def _kind_of(failed: FenceFailed) -> FailureKind:
+    match failed:
+        case NoFenceAnswer():
+            return FailureKind.UNANSWERED
+        case NotRead():
+            return FailureKind.NOT_READ
+        case NeverIdle():
+            return FailureKind.NEVER_IDLE
+        case _:
+            return FailureKind.NEVER_QUIET
 
 
 def _text(step: Send | SendBytes) -> str:

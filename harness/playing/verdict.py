@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from harness.language.adapter import Greeting, Prompt, Spelling
 from harness.language.expansion import CallSite
 from harness.language.forms import render_duration
+from harness.language.problems import ScriptProblem
 from harness.language.steps import (
     ConnectionAction,
     Ending,
@@ -112,6 +113,8 @@ class FailureKind(enum.Enum):
     REFUSED_ENTRY = "was refused"
     UNANSWERED = "got no answer to the fence line"
     NEVER_IDLE = "never became idle"
+    NEVER_QUIET = "was never quiet"
+    NOT_READ = "sent bytes that the server did not read"
     TIMED_OUT = "was kept waiting by the server"
     NO_HANDSHAKE = "could not finish the handshake"
     UNSENDABLE = "could not send the line"
@@ -317,6 +320,8 @@ class Verdict:
     late_lines: tuple[LateLine, ...] = ()
     reason: str = ""
     """Why it was skipped, or what is wrong with the script or the target."""
+    problem: ScriptProblem | None = None
+    """What is wrong with the script, where it is not the target."""
     server_output: str = ""
     real_s: float = 0.0
     eol: bytes = b"\n"

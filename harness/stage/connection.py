@@ -43,6 +43,7 @@ _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the lo
 _BACKLOG_POLL_S = 0.001
 _FAREWELL_S = 1.0
 """How long to wait for the server to answer a Close frame."""
+_NOT_ACCEPTED = "the connection was not accepted"
 _ABORT = struct.pack("ii", 1, 0)
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _TCP_WINDOW_CLAMP = getattr(socket, "TCP_WINDOW_CLAMP", None)
@@ -226,7 +227,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = int(self._socket.connect_ex(where))
         if code == errno.EINPROGRESS:
-            self._wait_until_writable()
+            self._wait_until_writable(_NOT_ACCEPTED)
             code = int(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         return code
 
@@ -237,7 +238,7 @@ class Connection:
         # A full backlog is an error at once, and no event says when there is room.
         while (code := int(self._socket.connect_ex(address[0]))) == errno.EAGAIN:
             if time.monotonic() > deadline:
-                raise SocketTimeout(f"not within {self._within_s:g} s")
+                raise SocketTimeout(f"{_NOT_ACCEPTED} within {self._within_s:g} s")
             self._loop.pause(_BACKLOG_POLL_S)
         return code
 
@@ -323,7 +324,7 @@ class Connection:
         try:
             sent = int(self._socket.send(view))
         except BlockingIOError:
-            self._wait_until_writable()
+            self._wait_until_writable(f"{self.name} sent more than the server read")
         except (BrokenPipeError, ConnectionResetError) as gone:
             self.writes = False
             # The kernel reports a reset once: reading would then find an orderly end.
@@ -550,6 +551,6 @@ class Connection:
             self._reader.close()
             self._reader = None
 
-    def _wait_until_writable(self) -> None:
+    def _wait_until_writable(self, otherwise: str) -> None:
         if not self._loop.wait_writable(self._socket.fileno(), self._within_s):
-            raise SocketTimeout(f"not within {self._within_s:g} s")
+            raise SocketTimeout(f"{otherwise} within {self._within_s:g} s")

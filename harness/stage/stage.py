@@ -64,6 +64,19 @@ class Unexpected(AssertionError):
     __module__ = "harness"  # its public home, and short in a summary
 
 
+class NotRead(FenceFailed):
+    """The server did not read what was sent before a split write."""
+
+    def __init__(self, client: str, within_s: float, virtual: bool) -> None:
+        super().__init__(client, within_s, "sent bytes that the server did not read")
+        self.why = (
+            "it is idle, and has not read them" if virtual else f"it did not read them within {within_s:g} s"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.client} sent bytes before these, and the server has to read them first; {self.why}"
+
+
 class Stage:
     """A context manager: the server runs inside, and everything has ended on leaving.
 
@@ -429,8 +442,7 @@ class Client:
         deadline = time.monotonic() + self._stage.within_s
         while connection.end is End.OPEN and connection.writes and not connection.read_by_server:
             if loop.virtual or time.monotonic() > deadline:
-                waited_s = 0.0 if loop.virtual else self._stage.within_s
-                raise FenceFailed(self.name, waited_s, "sent bytes that the server did not read")
+                raise NotRead(self.name, self._stage.within_s, loop.virtual)
             loop.pause(POLL_S)
 
     def close(self) -> None:

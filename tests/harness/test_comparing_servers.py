@@ -358,11 +358,11 @@ def test_a_greeting_that_comes_too_late_is_received() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("greets\n", "x:1:1: this says nothing"),
+        ("greets\n", "x:1:1: not a key and its value"),
         ("# fine\n\ngreet: x\n", "x:3:1: unknown key 'greet'"),
         ("eol: lf\neol: crlf\n", "x:2:1: eol is already set in line 1"),
         ("eol: cr\n", "x:1:6: 'cr' is not a line end"),
-        ("sends: LOGIN ${name}\n", "x:1:8: one spelling and not two"),
+        ("sends: LOGIN ${name}\n", "x:1:8: only one spelling"),
         ("sends: LOGIN ${name} => NICK ${nick}\n", "x:1:25: ${nick} is not bound on the left"),
         ("receives: ${ => x\n", "x:1:13: expected a name here"),
         ("prompts: >\\q\n", "x:1:11: unknown escape"),

@@ -119,7 +119,7 @@ def test_lines_without_end_that_are_ignored_keep_no_fence_from_holding():
     fenced = "ignore: TICK ${_:int}\nfence: PING -> PONG\n"
     verdict, text = played(steps, fenced, ELSEWHERE)
     assert (verdict.passed, verdict.grade) == (True, Grade.ANSWERED), text
-    assert "never became idle" in failed(steps, "within: 500ms\n", ELSEWHERE)
+    assert "the server was never quiet" in failed(steps, "within: 500ms\n", ELSEWHERE)
 
 
 def test_a_missing_line_that_was_ignored_is_named():
@@ -445,7 +445,7 @@ def test_a_send_in_one_way_names_the_rule_that_answers_instead(received: str, se
     assert (
         "s.chat:8:5: a send in one way only: what clients do does not depend on what the server does" in text
     )
-    assert f"expected: {reply} in the header, for what only some servers ask" in text
+    assert f"expected: {reply} in the header,\n                for what only some servers ask" in text
 
 
 def test_what_each_way_binds_is_bound() -> None:
@@ -576,7 +576,7 @@ def test_replies_that_the_server_does_not_take_wait_and_keep_their_order() -> No
         connection.writes, connection._socket = True, full
         connection._reply()
         assert full.taken == b"PONG"
-        connection._wait_until_writable = lambda: setattr(full, "room", 4)  # type: ignore[method-assign]
+        connection._wait_until_writable = lambda otherwise: setattr(full, "room", 4)  # type: ignore[method-assign]
         connection.say(b"MSG hi\n")
         assert full.taken == b"PONG 1\nMSG hi\n"
         connection._socket = None
@@ -585,7 +585,12 @@ def test_replies_that_the_server_does_not_take_wait_and_keep_their_order() -> No
 def test_replies_without_end_fail_the_turn() -> None:
     header = "reply: PONG -> PING\nwithin: 500ms\n"
     for target in (HERE, ELSEWHERE):
-        assert "never became idle" in failed("ann> PING\n", header, target)
+        text = failed("ann> PING\n", header, target)
+        assert f"the server {'never became idle' if target is HERE else 'was never quiet'}\n" in text
+        assert (
+            "hint  the server answers what `reply: PONG -> PING` makes clients say, and so on without end"
+            in text
+        )
 
 
 def test_an_audit_answers_no_line_that_only_it_has_made() -> None:
@@ -636,7 +641,7 @@ def test_exactly_one_of_several_clients_receives_a_line() -> None:
     text = failed(f"ann> bob: task 2 | x\n{TASKS}")
     assert "did not receive what was expected" in text
     assert "expected  task 1" in text
-    assert "or        the other way of line 4" in text
+    assert "or        ann receives it" in text
 
 
 def test_who_receives_a_task_is_a_parameter_too() -> None:
@@ -764,7 +769,7 @@ def test_in_virtual_time_a_limit_is_exact() -> None:
     audited(LATER.format("50ms") + "ann> ann: y\nann< y\n")
     text = failed(LATER.format("49.999ms") + "ann> ann: y\nann< y\n")
     assert "FAILED <script>:7   bob received it too late" in text
-    assert "  received  < x\n  expected  within 49.999ms of the action of the turn\n" in text
+    assert "  received  x\n  expected  within 49.999ms of the action of the turn\n" in text
     assert "  measured  50ms, in virtual time, which is exact" in text
 
 
