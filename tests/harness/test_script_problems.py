@@ -1,6 +1,6 @@
 """Every problem of a script or an adapter, as its reader sees it: where it is, the line, what is wrong and what is right.
 
-`golden/problems.txt` holds what each of the scripts below is told. `python -m tests.harness.test_script_problems` writes it
+`golden/problems.txt` holds the problem of each script below. `python -m tests.harness.test_script_problems` writes it
 again; read the difference before you commit it.
 """
 
