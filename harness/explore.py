@@ -282,7 +282,7 @@ def _action_without(action: ActionStep, client: str) -> tuple[ActionStep, ...]:
 
 def _expectation_without(step: ExpectationStep, client: str) -> tuple[ExpectationStep, ...]:
     if isinstance(step, (Either, Or, InTime)):
-        body = tuple(one for one in step.body if getattr(one, "client", "") != client)
+        body: tuple[Any, ...] = tuple(one for one in step.body if getattr(one, "client", "") != client)
         return (replace(step, body=body),) if body else ()
     if isinstance(step, AnyOrder):
         names = tuple(name for name in step.same_for if name != client)

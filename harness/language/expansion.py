@@ -275,7 +275,9 @@ class _Expander:
         if near:
             return f"perhaps `{client} {near[0]}`"
         own = [f"`{' '.join(define.words)}`" for define, _ in self._definitions]
-        return "a step of the language" + (f", or a defined one: {', '.join(own)}" if own else "")
+        if own:
+            return f"a step of the language, or a defined one: {', '.join(own)}"
+        return f"{', '.join(VERBS)}, or a step that a `define` names"
 
 
 def _each_bound(body: Iterable[Any], script: Script, scope: _Scope) -> list[Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from harness.language.adapter import Adapter
 from harness.language.patterns import fill, match, parse_pattern
-from harness.language.steps import Transport
+from harness.language.steps import Rule, Transport
 from harness.stage.connection import Connection, End, Inbox
 from harness.stage.conversation import Conversation
 from harness.stage.fence import (
@@ -38,7 +38,7 @@ from harness.stage.fence import (
     hides_traceback,
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
-from harness.stage.rules import Rule, Rules, TakenLine
+from harness.stage.rules import Rules, TakenLine
 from harness.stage.target import (
     RunningServer,
     ServerError,
@@ -62,6 +62,19 @@ class Unexpected(AssertionError):
     """A client received something unexpected."""
 
     __module__ = "harness"  # its public home, and short in a summary
+
+
+class NotRead(FenceFailed):
+    """The server did not read what was sent before a split write."""
+
+    def __init__(self, client: str, within_s: float, virtual: bool) -> None:
+        super().__init__(client, within_s, "sent bytes that the server did not read")
+        self.why = (
+            "it is idle, and has not read them" if virtual else f"it did not read them within {within_s:g} s"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.client} sent bytes before these, and the server has to read them first; {self.why}"
 
 
 class Stage:
@@ -94,7 +107,8 @@ class Stage:
         self._target = target
         self._spec = spec
         self._fence_line = fence
-        self.rules = Rules(rules, eol)
+        self._taken: list[TakenLine] = []
+        self.rules = Rules(rules, eol, self._take)
         self._transport = transport
         self._tls_context = cache(trust.context)
         self._clients: dict[str, Client] = {}
@@ -155,7 +169,11 @@ class Stage:
 
     def new_connection(self, client: Client) -> Connection:
         introduction = self._fence_line.after.encode() if self._fence_line is not None else b""
-        translation = Translation(self._adapter, self.eol) if self._adapter is not None else None
+        translation = (
+            Translation(self._adapter, self.eol, client.name, self._take)
+            if self._adapter is not None
+            else None
+        )
         return Connection(
             client.name,
             client.inbox,
@@ -235,9 +253,12 @@ class Stage:
         return sent
 
     def take_taken_lines(self) -> tuple[TakenLine, ...]:
-        """The lines that rules took since the last call."""
-        taken, self.rules.taken = tuple(self.rules.taken), []
+        """What rules took and an adapter changed since the last call."""
+        taken, self._taken = tuple(self._taken), []
         return taken
+
+    def _take(self, taken: TakenLine) -> None:
+        self._taken.append(taken)
 
     def wait(self, seconds: float) -> None:
         """Let time pass: instantly if it is virtual. What is due earlier is received earlier."""
@@ -421,8 +442,7 @@ class Client:
         deadline = time.monotonic() + self._stage.within_s
         while connection.end is End.OPEN and connection.writes and not connection.read_by_server:
             if loop.virtual or time.monotonic() > deadline:
-                waited_s = 0.0 if loop.virtual else self._stage.within_s
-                raise FenceFailed(self.name, waited_s, "sent bytes that the server did not read")
+                raise NotRead(self.name, self._stage.within_s, loop.virtual)
             loop.pause(POLL_S)
 
     def close(self) -> None:

@@ -145,6 +145,13 @@ def test_many_clients_pass(server):
     assert verdict.passed, plain(report(verdict))
 
 
+def test_a_connection_ends_in_one_way_only(server):
+    text = block(TRANSCRIPTS, "title: a name that is taken")
+    verdict = played(text, server)
+    assert verdict.passed, plain(report(verdict))
+    assert not played(text.replace("bob< OK\nor", "bob< NO\nor"), server).passed
+
+
 def test_the_tasks_go_to_one_worker_each(server):
     verdict = played(block(TRANSCRIPTS, "title: every task"), server)
     assert verdict.passed, plain(report(verdict))
@@ -235,6 +242,17 @@ def test_the_adapted_server_has_the_report_that_is_shown(tmp_path: Path):
         "'python other.py {port}'", f"{sys.executable}\xa0other.py\xa0{{port}}"
     )
     assert output(tmp_path, f"{python} --within 1s") == shown
+
+
+def test_what_an_adapter_changed_is_counted_as_shown(tmp_path: Path):
+    (tmp_path / "other.py").write_text(block(AUDIT, "/nick", "socketserver"))
+    (tmp_path / "other.adapter").write_text(block(AUDIT, "greets: Welcome to chat\n"))
+    (tmp_path / "hello.chat").write_text(block(AUDIT, "title: bob hears what alice says\n"))
+    command, shown = block(AUDIT, "$ harness play -v hello.chat").split("\n", 1)
+    python = command.removeprefix("$ ").replace(
+        "'python other.py {port}'", f"{sys.executable}\xa0other.py\xa0{{port}}"
+    )
+    assert output(tmp_path, python) == without_times(shown)
 
 
 # --- explore-and-generate.md --------------------------------------------------------------------------------
