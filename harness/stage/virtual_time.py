@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import io
+import os
 import sys
 import time
 from abc import abstractmethod
@@ -158,7 +159,7 @@ class VirtualTime(EventLoop):
     virtual = True
 
     def __init__(self, loop: SteeredLoop, within_s: float) -> None:
-        super().__init__(VirtualClock(loop))
+        super().__init__(VirtualClock(loop), processes=lambda: (os.getpid(),))
         self._time = loop
         self._within_s = within_s
         self._connections: list[Connection] = []

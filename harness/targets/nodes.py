@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import shlex
 import signal
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from textwrap import shorten
@@ -125,7 +124,8 @@ class Nodes(Target):
                 node.start()
             for node in nodes.values():
                 node.wait(within_s)
-            server = _NodesServer(nodes, links, carried, RealTime(spec.time_factor), within_s)
+            loop = RealTime(spec.time_factor, lambda: [node.process.pid for node in nodes.values()])
+            server = _NodesServer(nodes, links, carried, loop, within_s)
             require_endpoints(spec, server.addresses)
             yield server
 
@@ -166,7 +166,7 @@ class _Node:
 
     def wait(self, within_s: float) -> None:
         """Wait until it listens."""
-        deadline, kernel = time.monotonic() + within_s, SocketDiagnostics()
+        limit, kernel = self.process.limits.limit(within_s), SocketDiagnostics()
         try:
             while True:
                 alive = self.process.alive()
@@ -179,7 +179,7 @@ class _Node:
                         f"node {self.name} {self.process.how_it_ended()} before it listened",
                         self.process.tail(),
                     )
-                if time.monotonic() > deadline:
+                if limit.over:
                     raise TargetError(
                         f"node {self.name} did not listen on port {self.port} within {within_s:g} s",
                         self.process.tail(),
