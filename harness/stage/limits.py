@@ -10,29 +10,28 @@ Knows processes by their number, and no servers.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-LOOK_S = 0.02
+from harness.stage.threads import is_runnable, threads_of, times, waited_s
+
+LOOK_S = 0.05
 """How long a wait pauses at most before it looks at the clock again, unless looking at very many threads takes long."""
 
 _LOOKING_SHARE = 0.05
 _LOOKS_AT_ONCE = 2
 _MOST_STRETCHED = 20
 
-_MOST_BYTES = 65536
-
 Processes = Callable[[], Iterable[int]]
 """The processes of a server at this moment, without their descendants."""
 
 
 @dataclass(slots=True)
-class _Thread:
+class _Seen:
+    """A thread at the last look."""
+
     times: bytes
-    """How long it has run, how long it has waited to run, and how often it was run."""
-    waited_s: float
     noticed_s: float = 0.0
     """How much of its present wait, which the kernel adds when it is over, has been noticed."""
 
@@ -42,7 +41,7 @@ class LimitClock:
 
     def __init__(self, processes: Processes = tuple) -> None:
         self._processes = processes
-        self._threads: dict[str, _Thread] = {}
+        self._threads: dict[str, _Seen] = {}
         self._looked_s = time.monotonic()
         self._stood_still_s = self._left_over_s = 0.0
         self.look_s = LOOK_S
@@ -65,29 +64,21 @@ class LimitClock:
 
     def _waited_s(self, gap_s: float) -> float:
         """How much of the time since the last look the server has waited for a processor."""
-        before, self._threads = self._threads, dict(self._look())
-        waited_s = self._left_over_s
-        for task, thread in self._threads.items():
-            if (earlier := before.get(task)) is None:
+        before, self._threads = self._threads, {}
+        waited = self._left_over_s
+        for thread in threads_of(self._processes()):
+            now = self._threads[thread] = _Seen(times(thread))
+            earlier = before.get(thread)
+            if earlier is None or not earlier.times or not now.times:
                 continue
-            if thread.times != earlier.times:
-                waited_s += max(0.0, thread.waited_s - earlier.waited_s - earlier.noticed_s)
-            elif _is_runnable(task):
-                waited_s += gap_s
-                thread.noticed_s = earlier.noticed_s + gap_s
+            if now.times != earlier.times:
+                waited += max(0.0, waited_s(now.times) - waited_s(earlier.times) - earlier.noticed_s)
+            elif is_runnable(thread):
+                waited += gap_s
+                now.noticed_s = earlier.noticed_s + gap_s
         # A wait that is over now can have begun before the last look.
-        self._left_over_s = min(max(0.0, waited_s - gap_s), gap_s)
-        return min(waited_s, gap_s)
-
-    def _look(self) -> Iterator[tuple[str, _Thread]]:
-        pending = list(self._processes())
-        while pending:
-            process = pending.pop()
-            for task in _tasks(process):
-                pending += map(int, _read(f"{task}/children").split())
-                times = _read(f"{task}/schedstat")
-                if times:
-                    yield task, _Thread(times, int(times.split()[1]) / 1e9)
+        self._left_over_s = min(max(0.0, waited - gap_s), self.look_s)
+        return min(waited, gap_s)
 
 
 class Limit:
@@ -112,29 +103,3 @@ class Limit:
     def pause_s(self) -> float:
         """How long to pause before the next look."""
         return min(self.left_s, self._clock.look_s)
-
-
-def _tasks(process: int) -> list[str]:
-    folder = f"/proc/{process}/task"
-    try:
-        return [f"{folder}/{task}" for task in os.listdir(folder)]
-    except OSError:
-        return []  # it has ended, or this is not Linux
-
-
-def _is_runnable(task: str) -> bool:
-    return _read(f"{task}/stat").rpartition(b")")[2].startswith(b" R")
-
-
-def _read(path: str) -> bytes:
-    # Several times as fast as a file object.
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        return os.read(file, _MOST_BYTES)
-    except OSError:
-        return b""  # it has just ended
-    finally:
-        os.close(file)

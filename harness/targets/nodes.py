@@ -35,8 +35,9 @@ from harness.stage.target import (
     UnsupportedSpec,
     require_endpoints,
 )
+from harness.stage.threads import is_halted, threads_of
 from harness.targets import fast_time
-from harness.targets.command import HOLE, Process, claimed_port, filled, listens
+from harness.targets.command import END_WITHIN_S, HOLE, Process, claimed_port, filled, listens
 from harness.targets.link import Link, Links
 
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -192,12 +193,20 @@ class _Node:
 
     def kill(self) -> None:
         self.is_killed = True
-        self.process.signal(signal.SIGKILL)
-        self.process.alive(patience_s=2.0)
+        self._signal_and_wait(signal.SIGKILL)
+        self.process.alive(END_WITHIN_S)
 
     def stop(self) -> None:
         self._stopped = True
-        self.process.signal(signal.SIGSTOP)
+        self._signal_and_wait(signal.SIGSTOP)
+
+    def _signal_and_wait(self, what: signal.Signals) -> None:
+        """Send it a signal after which it does no more, and wait until it does no more: on a busy machine one thread can
+        run on before another has taken the signal."""
+        threads, limit = list(threads_of((self.process.pid,))), self.process.limits.limit(END_WITHIN_S)
+        self.process.signal(what)
+        while not all(map(is_halted, threads)) and not limit.over:
+            _sleep(_LOOK_S)
 
     def go_on(self) -> None:
         self._stopped = False

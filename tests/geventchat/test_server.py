@@ -16,6 +16,7 @@ from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Ping
 from harness import InProcess, ServerSpec, Stage
 from tests.app import serve
+from tests.patience import HANG_S
 
 
 class RememberingFactory:
@@ -136,7 +137,7 @@ def test_a_client_that_is_dropped_does_not_linger():
         connection = next(iter(server._connections.values()))
         connection.shut_down()
         connection.drop()
-        assert server._empty.wait(20)
+        assert server._empty.wait(HANG_S)
         client.close()
 
 
@@ -324,4 +325,4 @@ def test_a_fault_ends_one_connection_and_is_logged(monkeypatch: pytest.MonkeyPat
 
 def test_importing_the_package_patches_nothing():
     program = "import geventchat; from gevent import monkey; assert not monkey.saved, monkey.saved"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=HANG_S)
