@@ -10,7 +10,6 @@ Nothing is judged here. A turn is only compared with what it expects, because la
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -554,9 +553,8 @@ class Execution:
         expected, found = self._match(turn)
         if self._stage.grade is Grade.EXACT or (found and self._ends_as_expected(expected)):
             return expected, found
-        until = time.monotonic() + self._stage.within_s
-        waited = False
-        while not (found and self._ends_as_expected(expected)) and time.monotonic() < until:
+        limit, waited = self._stage.limit(), False
+        while not (found and self._ends_as_expected(expected)) and not limit.over:
             if found is None and not self._may_still_come(expected):
                 return expected, None
             before = self._sizes()

@@ -15,7 +15,6 @@ import enum
 import errno
 import socket
 import struct
-import time
 from bisect import bisect_right
 from typing import Any
 
@@ -234,10 +233,10 @@ class Connection:
     def _connect_unix(self, address: SocketAddress) -> int:
         self._socket = RealSocket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.setblocking(False)
-        deadline = time.monotonic() + self._within_s
+        limit = self._loop.limits.limit(self._within_s)
         # A full backlog is an error at once, and no event says when there is room.
         while (code := int(self._socket.connect_ex(address[0]))) == errno.EAGAIN:
-            if time.monotonic() > deadline:
+            if limit.over:
                 raise SocketTimeout(f"{_NOT_ACCEPTED} within {self._within_s:g} s")
             self._loop.pause(_BACKLOG_POLL_S)
         return code
@@ -261,13 +260,13 @@ class Connection:
             self._shake_hands()
 
     def _shake_hands(self) -> None:
-        deadline = time.monotonic() + self._within_s
+        limit = self._loop.limits.limit(self._within_s)
         try:
             self._write_wire(self._transport.begin())
             while not self._transport.ready and self.end is End.OPEN:
-                if (left := deadline - time.monotonic()) <= 0:
+                if limit.over:
                     raise SocketTimeout(f"the handshake was not over within {self._within_s:g} s")
-                self._loop.pause(left)
+                self._loop.pause(limit.pause_s)
             if self._handshake_failed is not None:
                 raise self._handshake_failed
             if self.end is End.RESET and not self._transport.ready:
@@ -360,11 +359,9 @@ class Connection:
         """Say that nothing more comes, and where the server has to answer that, let it."""
         if self.end is End.OPEN and self.writes:
             self._write_wire(self._transport.end())
-        deadline = time.monotonic() + _FAREWELL_S
-        while self._transport.messages and self.reads and self.end is End.OPEN:
-            if (left := deadline - time.monotonic()) <= 0:
-                return
-            self._loop.pause(left)
+        limit = self._loop.limits.limit(_FAREWELL_S)
+        while self._transport.messages and self.reads and self.end is End.OPEN and not limit.over:
+            self._loop.pause(limit.pause_s)
 
     def abort(self) -> None:
         """Close with a reset; UnsupportedAction on a Unix socket."""

@@ -3,7 +3,7 @@
 Tests in Python use it directly; `playing` plays scripts on it.
 
 - A client keeps its name and its inbox for as long as the stage stands; its connections come and go.
-- Every wait is bounded by `within`, in real seconds.
+- Every wait is bounded by `within`, in real seconds in which the machine ran the server: see `limits`.
 - The death of the server is reported before any other failure.
 - Where the server's time passes faster, a wait counts from the last action or the end of the last wait, so that the
   moments in between, which are long for the server, do not add up.
@@ -12,7 +12,6 @@ Tests in Python use it directly; `playing` plays scripts on it.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import cache
@@ -38,6 +37,7 @@ from harness.stage.fence import (
     hides_traceback,
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
+from harness.stage.limits import Limit
 from harness.stage.rules import Rules, TakenLine
 from harness.stage.target import (
     RunningServer,
@@ -300,6 +300,10 @@ class Stage:
         """Seconds since the stage was ready, in the server's time."""
         return self.loop.now()
 
+    def limit(self) -> Limit:
+        """How long an operation that begins now can take."""
+        return self.loop.limits.limit(self.within_s)
+
     # The server
 
     def alive(self) -> bool:
@@ -439,9 +443,9 @@ class Client:
         """Return once the server has read everything that this client sent."""
         loop, connection = self._stage.loop, self.connection
         loop.settle()
-        deadline = time.monotonic() + self._stage.within_s
+        limit = self._stage.limit()
         while connection.end is End.OPEN and connection.writes and not connection.read_by_server:
-            if loop.virtual or time.monotonic() > deadline:
+            if loop.virtual or limit.over:
                 raise NotRead(self.name, self._stage.within_s, loop.virtual)
             loop.pause(POLL_S)
 
@@ -516,8 +520,8 @@ class Client:
 
     def _next_line(self, wanted: str, claim: bool = True) -> str:
         """The next line, as soon as all of it has come."""
-        eol, deadline = self._stage.eol, time.monotonic() + self._stage.within_s
-        while self.inbox.find(eol) < 0 and self.end is End.OPEN and self._more(deadline):
+        eol, limit = self._stage.eol, self._stage.limit()
+        while self.inbox.find(eol) < 0 and self.end is End.OPEN and self._more(limit):
             pass
         line, found, _ = bytes(self.inbox).partition(eol)
         if not found:
@@ -534,9 +538,9 @@ class Client:
 
     def expect_bytes(self, data: bytes) -> None:
         """Expect exactly these bytes next."""
-        deadline = time.monotonic() + self._stage.within_s
+        limit = self._stage.limit()
         while len(self.inbox) < len(data) and data.startswith(bytes(self.inbox)) and self.end is End.OPEN:
-            if not self._more(deadline):
+            if not self._more(limit):
                 break
         if not self.inbox.startswith(data):
             raise self._stage.unexpected(self, "\n".join(self._stage.conversation.texts(data)))
@@ -552,24 +556,23 @@ class Client:
         """Expect that the server closed the connection with a FIN and nothing is left to read."""
         self.connection.expects_close = True
         self._stage.fence_one(self)
-        deadline = time.monotonic() + self._stage.within_s
-        while self.end is End.OPEN and self._more(deadline):
+        limit = self._stage.limit()
+        while self.end is End.OPEN and self._more(limit):
             pass
         if self.inbox or self.end is not End.CLOSED:
             raise self._stage.unexpected(self, "is closed")
         self._stage.conversation.note(self.name, "is closed")
         self.left = True
 
-    def _more(self, deadline: float) -> bool:
+    def _more(self, limit: Limit) -> bool:
         """Wait for more data; False if nothing more will arrive."""
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
+        if limit.over:
             return False
         if self._stage.loop.virtual and self._stage.grade is Grade.EXACT:
             before = len(self.inbox), self.end
             self._stage.fence_one(self)
             return (len(self.inbox), self.end) != before
-        self._stage.loop.pause(left_s)
+        self._stage.loop.pause(limit.pause_s)
         self._stage.require_alive()
         return True
 

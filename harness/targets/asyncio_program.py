@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 
 from harness.stage.asyncio_loop import AsyncioLoop
 from harness.stage.fence import NeverIdle
+from harness.stage.limits import LimitClock
 
 _STANDARD = {"_UnixSelectorEventLoop", "SelectorEventLoop", "EventLoop", "new_event_loop"}
 
@@ -43,6 +45,7 @@ class ProgramThread:
         self._main = main
         self._loop = loop
         self._within_s = within_s
+        self._limits = LimitClock(lambda: (os.getpid(),))
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self._in_iteration = False
         self._abandoned = False
@@ -56,8 +59,10 @@ class ProgramThread:
         if not self._in_iteration:
             self._in_iteration = True
             self._go.release()
-        if not self._back.acquire(timeout=self._within_s + patience_s):
-            raise NeverIdle("", self._within_s, "did not return to its event loop")
+        limit = self._limits.limit(self._within_s + patience_s)
+        while not self._back.acquire(timeout=limit.pause_s):
+            if limit.over:
+                raise NeverIdle("", self._within_s, "did not return to its event loop")
         self._in_iteration = False
 
     def stop(self) -> None:

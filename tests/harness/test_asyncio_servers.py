@@ -37,6 +37,7 @@ from harness.stage.fence import FenceFailed, NeverIdle
 from harness.targets.application import made_for_asyncio
 from harness.targets.choice import TargetChoice
 from tests.harness.servers import aio
+from tests.patience import HANG_S
 
 CHAT = """\
 alice> LOGIN alice
@@ -68,17 +69,17 @@ def _only_new_objects_are_looked_at() -> Iterator[None]:
 def _nothing_is_left_behind() -> Iterator[None]:
     """No task, socket, loop or thread outlives its play; what is unclosed would warn while it is collected."""
     gc.collect()
-    before = _remains()
+    before, threads = _remains(), frozenset(threading.enumerate())
     yield
     for _ in range(2):  # what is finalized by the first is collected by the second
         gc.collect()
+    for thread in threading.enumerate():
+        if thread not in threads:
+            thread.join(HANG_S)  # it has done its work
     assert _remains() <= before
 
 
 def _remains() -> tuple[int, ...]:
-    for thread in threading.enumerate():
-        if thread.name.startswith(("asyncio", "waitpid")):
-            thread.join(10)  # it has done its work
     things = gc.get_objects()
     return (
         len(os.listdir("/proc/self/fd")),
@@ -440,7 +441,7 @@ class _DoesNotStop:
 
 
 def _blocks() -> None:
-    time.sleep(0.5)
+    time.sleep(3)
 
 
 @pytest.mark.parametrize(
@@ -617,7 +618,7 @@ with Stage(InProcessAsyncio(chat)):
 def test_a_monkey_patched_program_is_told_to_play_asyncio_servers_elsewhere() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", MONKEY], cwd=root, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", MONKEY], cwd=root, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert "TargetError" in done.stderr
     assert "cannot be played where gevent has replaced the standard library's sockets" in done.stderr

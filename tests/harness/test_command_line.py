@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -264,7 +265,7 @@ def test_every_command_ends_quietly_if_its_output_is_closed(folder, arguments):
     os.close(reader)
     process = harness(*arguments, folder=folder, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=HANG_S)
     assert errors == b""
     assert process.returncode == 128 + signal.SIGPIPE
 
@@ -273,7 +274,7 @@ def test_output_that_cannot_be_written_is_an_error(folder):
     write(folder, a=GOOD)
     with open("/dev/full", "wb") as full:
         process = harness("check", ".", folder=folder, stdout=full, stderr=subprocess.PIPE)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=HANG_S)
     assert errors == b"harness: cannot write the output: No space left on device\n"
     assert process.returncode == 2
 

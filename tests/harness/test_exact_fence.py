@@ -21,6 +21,7 @@ from harness import Address, Grade, InProcess, ServerSpec, Stage, TargetError, U
 from harness.stage.fence import FenceFailed, NeverIdle
 from harness.stage.stage import Unexpected
 from tests.harness.servers.late import serve
+from tests.patience import HANG_S
 
 
 @pytest.fixture
@@ -346,5 +347,5 @@ print("fine")
 def test_stages_work_in_a_monkey_patched_program() -> None:
     threaded = str(Path(__file__).parent / "servers" / "threaded.py")
     command = [sys.executable, "-W", "error", "-c", PATCHED, "-S", threaded]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert (done.stdout, done.stderr) == ("fine\n", "")

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from harness.report.text import report
 from harness.stage.fence import Grade
 from harness.targets.link import LINK_BYTES, Links
 from tests.harness.test_command import gone
+from tests.patience import HANG_S, until
 
 RELAY = f"{sys.executable} -S {Path(__file__).parent / 'servers' / 'relay.py'}"
 BOTH = "alice connects to a\nbob connects to b\nalice> hello\nalice< hello\nbob< hello\n\n"
@@ -321,13 +321,6 @@ def running(mark: str) -> int:
     return found
 
 
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        os.sched_yield()
-    return condition()
-
-
 def test_ctrl_c_ends_all_nodes(tmp_path: Path) -> None:
     (tmp_path / "long.chat").write_text("alice> hello\nalice< hello\nwait 1h\n")
     mark = tmp_path.as_posix()
@@ -337,7 +330,7 @@ def test_ctrl_c_ends_all_nodes(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         assert until(lambda: running(mark) >= 2)
         run.send_signal(signal.SIGINT)
-        run.communicate(timeout=20)
+        run.communicate(timeout=HANG_S)
     assert until(lambda: running(mark) == 0)
 
 
@@ -352,8 +345,8 @@ def linked() -> Any:
         link = links.add(listener.getsockname()[1])
         near = socket.create_connection(link.address)
         far, _ = listener.accept()
-        near.settimeout(5)
-        far.settimeout(5)
+        near.settimeout(HANG_S)
+        far.settimeout(HANG_S)
         with near, far:
             yield near, far, link, links
     links.close()

@@ -1,0 +1,160 @@
+"""Limits in time on a machine that is too busy to run the server, and on one that is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness import Command, Fence, Stage, parse, play
+from harness.playing.verdict import FailureKind
+from harness.stage.limits import LOOK_S, LimitClock
+
+BUSY = 4
+"""How many programs compete for the processor of the server."""
+
+ONE_PROCESSOR = "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+SPIN = f"{ONE_PROCESSOR}import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass\n"
+IDLE = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
+SLEEP = f"{ONE_PROCESSOR}import time\ntime.sleep(60)"
+
+
+@contextmanager
+def program(source: str, count: int = 1) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Programs that end with the test."""
+    with ExitStack() as stack:
+        started = []
+        for _ in range(count):
+            one = subprocess.Popen([sys.executable, "-S", "-c", source])
+            stack.callback(one.wait)
+            stack.callback(one.kill)
+            started.append(one)
+        yield started
+
+
+def share(server: subprocess.Popen[bytes], seconds: float) -> float:
+    """How much of the time counts while this server runs for so long; what does not count without it is left out."""
+    clock, without = LimitClock(lambda: (server.pid,)), LimitClock()
+    began_s, began_without_s, until_s = clock.now(), without.now(), time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        time.sleep(LOOK_S)
+        clock.now()
+        without.now()
+    return (clock.now() - began_s) / (without.now() - began_without_s)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(LOOK_S)
+
+
+def test_the_clock_stands_still_while_the_server_waits_for_a_processor() -> None:
+    with program(SPIN) as (server,), program(SPIN, BUSY):
+        until(lambda: share(server, 0.2) < 0.5)  # once all of them run
+        assert share(server, 1.0) < 0.6
+
+
+def test_the_clock_runs_for_a_server_that_waits_for_anything_else() -> None:
+    with program(SLEEP) as (server,), program(SPIN, BUSY):
+        until(lambda: share(server, 0.2) > 0.99)  # once it sleeps
+
+
+def test_the_processes_that_a_server_has_started_belong_to_it() -> None:
+    shell = f"import subprocess, sys\nsubprocess.run([sys.executable, '-S', '-c', {SPIN!r}])"
+    with program(shell) as (server,), program(SPIN, BUSY):
+        until(lambda: Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text() != "")
+        until(lambda: share(server, 1.0) < 0.6)
+
+
+def test_time_in_which_nobody_looked_counts_as_one_look() -> None:
+    clock = LimitClock()
+    began_s = clock.now()
+    time.sleep(0.5)
+    assert clock.now() - began_s < 0.5 / 2
+
+
+def test_a_limit_ends_after_twenty_times_as_long_whatever_happens() -> None:
+    with program(IDLE + SPIN) as (server,), program(SPIN):
+        clock = LimitClock(lambda: (server.pid,))
+        until(lambda: share(server, 0.2) < 0.1)
+        began, limit = time.monotonic(), clock.limit(0.05)
+        counted_s = clock.now()
+        while not limit.over:
+            time.sleep(limit.pause_s)
+        assert time.monotonic() - began >= 20 * 0.05
+        assert clock.now() - counted_s < 0.05
+
+
+def test_a_process_that_is_gone_is_no_reason_to_wait() -> None:
+    with program("") as (server,):
+        server.wait()
+        assert share(server, 0.2) > 0.99
+
+
+def test_looking_at_many_threads_takes_a_small_part_of_the_time() -> None:
+    source = """
+        import threading, time
+        for _ in range(300):
+            threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        time.sleep(60)
+    """
+    with program(textwrap.dedent(source)) as (server,):
+        until(lambda: len(os.listdir(f"/proc/{server.pid}/task")) > 300)
+        clock = LimitClock(lambda: (server.pid,))
+        time.sleep(2 * LOOK_S)
+        clock.now()
+        limit = clock.limit(60)
+        assert limit.pause_s > LOOK_S
+        began_s, spent_s = time.monotonic(), time.thread_time()
+        for _ in range(5):
+            time.sleep(limit.pause_s)
+            clock.now()
+        assert time.thread_time() - spent_s < 0.2 * (time.monotonic() - began_s)
+
+
+# --- servers that do not get a processor --------------------------------------------------------------------
+
+SLOW = """
+    import os, socket, sys, time
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    def works(seconds):
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+    works(0.2)
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+    while True:
+        sock, _ = listener.accept()
+        for line in sock.makefile("rb"):
+            works(0.2)
+            sock.sendall(line)
+"""
+
+
+@pytest.fixture
+def slow() -> Iterator[Command]:
+    """A server that needs a fifth of a second to start, and for each line, and gets a fifth of a processor."""
+    with program(SPIN, BUSY):
+        yield Command([sys.executable, "-S", "-c", textwrap.dedent(SLOW), "{port}"], starts_within=1)
+
+
+def test_a_busy_machine_fails_no_start_and_no_answer(slow: Command) -> None:
+    with Stage(slow, fence=Fence("PING", ("PING",)), within=1) as stage:
+        alice = stage.client("alice")
+        began = time.monotonic()
+        alice.send("hello")
+        alice.expect("hello")
+        assert time.monotonic() - began > 1
+
+
+def test_a_server_is_not_quiet_while_it_waits_for_a_processor(slow: Command) -> None:
+    verdict = play(parse("settle: 300ms\n\nalice> hello\nalice receives nothing\n"), slow)
+    assert verdict.failures, "the answer came after 0.2 s in which the server ran"
+    assert verdict.failures[0].kind is FailureKind.EXTRA
