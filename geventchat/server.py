@@ -19,7 +19,7 @@ from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
 from geventchat.net.connection import Connection, ServerContext
-from geventchat.net.delivery import Audience, Delivery
+from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
@@ -66,12 +66,12 @@ class Server:
         chat = Chat(
             self._clock.time,
             new_gate=delivery.new_gate,
-            max_contacts=limits.contacts,
+            announce_later=Announcer(hub).announce,
+            limits=limits.chat,
             observer=self._log_message if self.config.log_messages else None,
         )
         context = ServerContext(
             chat=chat,
-            announcer=Announcer(hub, chat),
             hub=hub,
             delivery=delivery,
             admission=Admission(hub, self._clock, limits),
@@ -84,15 +84,13 @@ class Server:
         )
         self._address_log = log
         self._stopping = False
-        audiences: dict[str, Audience] = {}
+        encodings: dict[str, Encoding] = {}
         try:
             for listen in self.config.listen:
                 dialect = DIALECTS[listen.dialect]
-                audience = audiences.setdefault(
-                    listen.dialect, Audience(dialect, LineFraming, context.delivery)
-                )
+                encoding = encodings.setdefault(listen.dialect, Encoding(dialect, LineFraming))
                 idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
-                on_connect = partial(self._on_connect, audience, context, idle_s)
+                on_connect = partial(self._on_connect, encoding, context, idle_s)
                 self._listeners.append((listen, Listener(listen, on_connect, self._log)))
             for listen, listener in self._listeners:
                 listener.start()
@@ -161,19 +159,19 @@ class Server:
         self._listeners.clear()
 
     def _on_connect(
-        self, audience: Audience, context: ServerContext, idle_s: float, sock: socket.socket, host: str
+        self, encoding: Encoding, context: ServerContext, idle_s: float, sock: socket.socket, host: str
     ) -> None:
         self._numbers = number = self._numbers + 1
         entered = context.admission.enter(host)
         if isinstance(entered, NoticeReason):
-            self._refuse(audience, context, sock, host, number, entered)
+            self._refuse(encoding, context, sock, host, number, entered)
             return
         try:
             connection = self._add(
-                Connection(sock, host, number, audience, context, entered, self._on_closed)
+                Connection(sock, host, number, encoding, context, entered, self._on_closed)
             )
             context.log.of_address(
-                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=audience.dialect.name
+                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=encoding.dialect.name
             )
             gevent.spawn_raw(connection.run, idle_s, _IDLE_NOTICES[self.config.idle_notice])
         except MemoryError:
@@ -182,7 +180,7 @@ class Server:
 
     def _refuse(
         self,
-        audience: Audience,
+        encoding: Encoding,
         context: ServerContext,
         sock: socket.socket,
         host: str,
@@ -196,7 +194,7 @@ class Server:
             sock.close()
             return
         try:
-            connection = self._add(Connection(sock, host, number, audience, context, None, self._on_closed))
+            connection = self._add(Connection(sock, host, number, encoding, context, None, self._on_closed))
             gevent.spawn_raw(connection.refuse, reason)
         except MemoryError:
             self._give_up(context, sock, number)

@@ -21,6 +21,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from geventchat.chat.limits import ChatLimits
 from geventchat.dialects import DIALECTS
 from geventchat.log import FORMATS, LEVELS
 
@@ -484,6 +485,22 @@ class Limits(_Checked):
         Group.EMBEDDING,
         "bytes of a client's own answers that can wait before the server stops reading from it",
     )
+    rooms: int = setting(
+        "max-rooms", 10_000, integer(1, unit="rooms"), Group.SIZES, "rooms that can exist at one time"
+    )
+    rooms_per_client: int = setting(
+        "max-rooms-per-client",
+        50,
+        integer(1, unit="rooms"),
+        Group.SIZES,
+        "rooms that one client can be in, if its dialect allows more than one",
+    )
+    topic_characters: int = setting(
+        None, 300, integer(1, unit="characters"), Group.EMBEDDING, "longest topic of a room"
+    )
+    empty_room_s: float = setting(
+        "empty-room-timeout", 600.0, SECONDS, Group.TIMES, "how long a room that nobody is in is kept"
+    )
     contacts: int = setting(
         None,
         1_000,
@@ -491,6 +508,11 @@ class Limits(_Checked):
         Group.EMBEDDING,
         "people the server remembers that one client has written to; the oldest are forgotten",
     )
+
+    @property
+    def chat(self) -> ChatLimits:
+        """The limits on what the chat keeps."""
+        return ChatLimits(**{one.name: getattr(self, one.name) for one in fields(ChatLimits)})
 
     def without_rates(self) -> Limits:
         """The effective limits: with 0 lines per second, the other limits that depend on the rate are 0 too.

@@ -4,45 +4,61 @@ Knows no bytes, no sockets and no event loop. It never waits: work that has to w
 
 Invariants:
 - `_sessions` holds every session that is logged in, by the key of its name, in login order.
-- A session with a name is in `_sessions` and in the lobby; one without is in neither.
+- A session with a name is in `_sessions` and in its rooms, one that can be in one room at a time in exactly one; a session
+  without a name is in none.
+- Everyone whose name is in a room is logged in and hears the room.
 - A command that returns `Busy` has changed nothing and can be handled again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from geventchat.chat.commands import (
+    AskTopic,
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
+    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
+    Action,
+    Departure,
     DirectMessage,
     DirectMessageSent,
+    Entered,
     Goodbye,
     HelpText,
+    LeftRoom,
     Message,
     Pong,
     Rejected,
     Rejection,
+    RoomList,
+    RoomListing,
     Roster,
+    Topic,
+    TopicChanged,
     Welcome,
 )
-from geventchat.chat.names import InvalidName, Name, key_of, parse_name
+from geventchat.chat.limits import ChatLimits
+from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, GateFactory, Room, Subscriber
 from geventchat.exhaustive import assert_never
-
-LOBBY = "lobby"
 
 T = TypeVar("T")
 
@@ -89,36 +105,85 @@ _ALWAYS_REPORTED = frozenset({ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseErr
 class Session:
     """One client in the chat."""
 
-    __slots__ = ("contacts", "name", "subscriber")
+    __slots__ = ("contacts", "name", "room", "rooms", "subscriber")
 
     def __init__(self, subscriber: Subscriber) -> None:
         self.subscriber = subscriber
         self.name: Name | None = None
+        # The room that is meant where none is named; None if the client is in no room, or in several.
+        self.room: Room | None = None
+        # All of them, for a client that can be in many; None for one that can be in one at a time.
+        self.rooms: dict[str, Room] | None = None
         # The keys of the people this client has written to, the latest last.
         self.contacts: dict[str, None] | None = None
 
+    def all_rooms(self) -> Collection[Room]:
+        """The rooms that this client is in."""
+        if self.rooms is not None:
+            return self.rooms.values()
+        return () if self.room is None else (self.room,)
+
+    def find_room(self, key: str) -> Room | None:
+        """The room with this key, if the client is in it."""
+        if self.rooms is not None:
+            return self.rooms.get(key)
+        return self.room if self.room is not None and self.room.key == key else None
+
+    def go_to(self, room: Room) -> None:
+        """Be in this room, too; or in this room instead, for a client that can be in one at a time."""
+        if self.rooms is None:
+            self.room = room
+            self.subscriber.hear(room.alone)
+        else:
+            self.rooms[room.key] = room
+            self._hear_all(self.rooms)
+
+    def go_out_of(self, room: Room) -> None:
+        """Be in this room no longer. Only for a client that can be in many."""
+        assert self.rooms is not None
+        del self.rooms[room.key]
+        self._hear_all(self.rooms)
+
+    def go(self) -> None:
+        """Be in no room, and hear nothing more."""
+        self.name = self.room = None
+        if self.rooms is not None:
+            self.rooms.clear()
+        self.subscriber.hear(None)
+
+    def _hear_all(self, rooms: dict[str, Room]) -> None:
+        self.room = next(iter(rooms.values())) if len(rooms) == 1 else None
+        self.subscriber.hear(frozenset(rooms.values()))
+
 
 class Chat:
-    """The lobby and everyone in it."""
+    """The rooms and everyone in them."""
 
     def __init__(
         self,
         time: Callable[[], float],
         *,
         new_gate: GateFactory,
-        max_contacts: int,
+        announce_later: Callable[[Room], None],
+        limits: ChatLimits,
         observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `max_contacts` is the number of recipients remembered per client. `observer` sees every message and must not
-        block.
+        `announce_later` is told of each room whose gate has to admit the announcement of a departure. `observer` sees every
+        message. Neither can block.
         """
-        self.lobby = Room(LOBBY, new_gate)
+        self.rooms = Rooms(new_gate, limits)
         self._sessions: dict[str, Session] = {}
         self._time = time
-        self._max_contacts = max_contacts
+        self._limits = limits
+        self._announce_later = announce_later
         self._observer = observer
+
+    @property
+    def lobby(self) -> Room:
+        """The room that always exists."""
+        return self.rooms.lobby
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -129,14 +194,24 @@ class Chat:
         if name is None:
             return self._handle_before_login(session, command)
         match command:
-            case Say(texts):
-                return self._say(session, name, texts)
+            case Say(texts, typed):
+                return self._say(session, name, typed, texts)
             case SendDirectMessage(to, text):
                 return self._send_direct(session, name, to, text)
             case Ping(token):
                 session.subscriber.deliver(Pong(token))
-            case Who():
-                session.subscriber.deliver(Roster(self.lobby.names))
+            case Who(typed):
+                return self._in_room(session, typed, _list_people)
+            case EnterRoom():
+                return self._enter(session, name, command)
+            case LeaveRoom(typed):
+                return self._leave_room(session, name, typed)
+            case ListRooms():
+                session.subscriber.deliver(RoomList(self._listings(session)))
+            case AskTopic(typed):
+                return self._in_room(session, typed, _tell_topic)
+            case SetTopic(topic, typed):
+                return self._set_topic(session, name, typed, topic)
             case Help():
                 session.subscriber.deliver(HelpText())
             case InvalidCommand(error, subject):
@@ -154,25 +229,21 @@ class Chat:
     def leave(self, session: Session) -> None:
         """Remove a client: its name is free at once, and the others are notified once.
 
-        Thousands can leave at the same moment. Notices that the others cannot take wait for `announce_departures`.
+        Thousands can leave at the same moment. Notices that the others cannot take now are left to `announce_later`.
         """
         name = session.name
         if name is not None:
-            session.name = None
-            del self._sessions[name.key]
-            self.lobby.leave(name, session.subscriber, self._now_ms())
-
-    def announce_departures(self) -> Gate | None:
-        """Announce pending departures; returns the gate that has to admit the caller before the rest, or None."""
-        return None if self.lobby.announce_departures() else self.lobby.gate
+            now_ms = self._now_ms()
+            for room in self._remove(session, name):
+                self._announce_departure(room, name, Departure.DISCONNECTED, now_ms)
 
     def close(self, session: Session) -> None:
         """Remove a client without a notice: the server is stopping, and the others are about to leave too."""
         name = session.name
         if name is not None:
-            session.name = None
-            del self._sessions[name.key]
-            self.lobby.remove(name, session.subscriber)
+            self._remove(session, name)
+
+    # --- Coming and going --------------------------------------------------------------------------------------------
 
     def _handle_before_login(self, session: Session, command: Command) -> Result[object]:
         match command:
@@ -198,16 +269,132 @@ class Chat:
         session.name = name
         self._sessions[name.key] = session
         now_ms = self._now_ms()
-        self.lobby.enter(name, session.subscriber, now_ms)
-        session.subscriber.deliver(Welcome(LOBBY, name.shown, self.lobby.names, now_ms))
+        self._arrive(session, name, self.lobby, now_ms)
+        session.subscriber.deliver(Welcome(self.lobby.name, name.shown, self.lobby.names, now_ms))
         return DONE
 
-    def _say(self, session: Session, name: Name, texts: Sequence[str]) -> Result[object]:
-        if not all(texts):
-            return _reject(session, Rejection.EMPTY_MESSAGE)
+    def _arrive(self, session: Session, name: Name, room: Room, now_ms: int) -> None:
+        room.make_way(name)
+        room.add(name)
+        self.rooms.entered(room)
+        session.go_to(room)
+        room.joined(name, session.subscriber, now_ms)
+
+    def _remove(self, session: Session, name: Name) -> Collection[Room]:
+        """Remove a client from the chat silently; returns the rooms that it was in."""
+        rooms = list(session.all_rooms())
+        del self._sessions[name.key]
+        for room in rooms:
+            room.remove(name)
+        session.go()
+        for room in rooms:
+            self.rooms.left(room, self._time())
+        return rooms
+
+    def _announce_departure(self, room: Room, name: Name, how: Departure, now_ms: int) -> None:
+        if not room.departed(name, how, now_ms):
+            self._announce_later(room)
+
+    def _enter(self, session: Session, name: Name, command: EnterRoom) -> Result[object]:
+        try:
+            room_name = parse_room_name(command.room)
+        except InvalidName:
+            return _reject(session, Rejection.ROOM_NAME_INVALID, command.room)
+        room = self.rooms.find(room_name.key)
+        if room is None or session.find_room(room.key) is None:
+            if session.rooms is not None and len(session.rooms) >= self._limits.rooms_per_client:
+                return _reject(session, Rejection.TOO_MANY_ROOMS, command.room)
+            if room is not None and not room.gate.is_open():
+                return Busy(room.gate)
+            room = room or self.rooms.create(room_name)
+            if room is None:
+                return _reject(session, Rejection.TOO_MANY_ROOMS, command.room)
+            self._move(session, name, room)
+        session.subscriber.deliver(Entered(room.name, room.names, room.topic))
+        return DONE
+
+    def _move(self, session: Session, name: Name, room: Room) -> None:
+        now_ms = self._now_ms()
+        left = session.room if session.rooms is None else None
+        if left is not None:
+            left.remove(name)
+        self._arrive(session, name, room, now_ms)
+        if left is not None:
+            self.rooms.left(left, self._time())
+            self._announce_departure(left, name, Departure.LEFT, now_ms)
+
+    def _leave_room(self, session: Session, name: Name, typed: str) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject(session, room, typed)
+        if session.rooms is not None:
+            room.remove(name)
+            session.go_out_of(room)
+            self.rooms.left(room, self._time())
+            self._announce_departure(room, name, Departure.LEFT, self._now_ms())
+            session.subscriber.deliver(LeftRoom(room.name))
+            return DONE
+        if room is self.lobby:
+            return _reject(session, Rejection.ALREADY_IN_LOBBY)
         if not self.lobby.gate.is_open():
             return Busy(self.lobby.gate)
-        said = self.lobby.say(name, texts, session.subscriber, self._now_ms())
+        self._move(session, name, self.lobby)
+        session.subscriber.deliver(LeftRoom(room.name, self.lobby.name))
+        return DONE
+
+    # --- Rooms -------------------------------------------------------------------------------------------------------
+
+    def _room_of(self, session: Session, typed: str) -> Room | Rejection:
+        """The room that a client means, which must be one that it is in."""
+        if not typed:
+            # One that is in several has to name one; one that is in none has none to name.
+            return session.room or Rejection.ROOM_NAME_INVALID
+        try:
+            key = parse_room_name(typed).key
+        except InvalidName:
+            return Rejection.ROOM_NAME_INVALID
+        room = session.find_room(key)
+        if room is not None:
+            return room
+        return Rejection.NO_SUCH_ROOM if self.rooms.find(key) is None else Rejection.NOT_IN_ROOM
+
+    def _in_room(
+        self, session: Session, typed: str, action: Callable[[Session, Room], None]
+    ) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject(session, room, typed)
+        action(session, room)
+        return DONE
+
+    def _listings(self, session: Session) -> list[RoomListing]:
+        return [RoomListing(room.name, len(room.names), room.topic) for room in self.rooms]
+
+    def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject(session, room, typed)
+        if len(topic) > self._limits.topic_characters:
+            return _reject(session, Rejection.TOPIC_TOO_LONG)
+        if not room.gate.is_open():
+            return Busy(room.gate)
+        if topic != room.topic:
+            room.topic = topic
+            room.publish(TopicChanged(room.name, name.shown, topic, self._now_ms()), session.subscriber)
+        session.subscriber.deliver(Accepted(Action.TOPIC_SET, room.name, topic))
+        return DONE
+
+    # --- Messages ----------------------------------------------------------------------------------------------------
+
+    def _say(self, session: Session, name: Name, typed: str, texts: Sequence[str]) -> Result[object]:
+        room = session.room if not typed else self._room_of(session, typed)
+        if room is None or isinstance(room, Rejection):
+            return _reject(session, room or Rejection.ROOM_NAME_INVALID, typed)
+        if not all(texts):
+            return _reject(session, Rejection.EMPTY_MESSAGE)
+        if not room.gate.is_open():
+            return Busy(room.gate)
+        said = room.say(name, texts, session.subscriber, self._now_ms())
         if self._observer is not None:
             self._observer(said)
         return DONE
@@ -236,11 +423,19 @@ class Chat:
         contacts = session.contacts = session.contacts or {}
         contacts.pop(contact.key, None)
         contacts[contact.key] = None
-        if len(contacts) > self._max_contacts:
+        if len(contacts) > self._limits.contacts:
             del contacts[next(iter(contacts))]
 
     def _now_ms(self) -> int:
         return int(self._time() * 1000)
+
+
+def _list_people(session: Session, room: Room) -> None:
+    session.subscriber.deliver(Roster(room.names, room.name))
+
+
+def _tell_topic(session: Session, room: Room) -> None:
+    session.subscriber.deliver(Topic(room.name, room.topic))
 
 
 def _reject(session: Session, reason: Rejection | ParseError, subject: str = "") -> Done:

@@ -1,4 +1,7 @@
-"""The commands of a client, as values. Does not know how a dialect spells them."""
+"""The commands of a client, as values. Does not know how a dialect spells them.
+
+A room is given as it was typed; an empty one means the room that the client is in.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ class Say:
     """Say these texts, one after the other, to everyone in the room. The chat refuses an empty text."""
 
     texts: Sequence[str]
+    room: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,43 @@ class SendDirectMessage:
 @dataclass(frozen=True, slots=True)
 class Who:
     """List the people in the room."""
+
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnterRoom:
+    """Enter a room. A client that can be in one room at a time leaves the one it is in."""
+
+    room: str
+    room_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRoom:
+    """Leave a room. A client that can be in one room at a time is in the lobby then."""
+
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRooms:
+    """List the rooms that the client can see."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskTopic:
+    """What is the room's topic?"""
+
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetTopic:
+    """Change the room's topic; an empty one removes it."""
+
+    topic: str
+    room: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +109,5 @@ class InvalidCommand:
     subject: str = ""
 
 
-Command = Login | Say | SendDirectMessage | Who | Ping | Help | Quit | InvalidCommand
+RoomCommand = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic
+Command = Login | Say | SendDirectMessage | Who | Ping | Help | Quit | RoomCommand | InvalidCommand

@@ -37,12 +37,30 @@ class Said:
     time_ms: int
 
 
+class Departure(Enum):
+    """How someone left a room."""
+
+    DISCONNECTED = auto()
+    LEFT = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Someone left the room, for whatever reason."""
+    """Someone left the room."""
 
     room: str
     name: str
+    time_ms: int
+    how: Departure = Departure.DISCONNECTED
+
+
+@dataclass(frozen=True, slots=True)
+class TopicChanged:
+    """Someone changed the topic of the room; an empty one is none."""
+
+    room: str
+    name: str
+    topic: str
     time_ms: int
 
 
@@ -76,9 +94,69 @@ class DirectMessageSent:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """The people in the room, in login order. `users` is a live view: read it while encoding, never keep it."""
+    """The people in the room, in the order in which they entered.
+
+    `users` is a live view: read it while encoding, never keep it.
+    """
 
     users: Collection[str]
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """You are in this room now. `users` is a live view: read it while encoding, never keep it."""
+
+    room: str
+    users: Collection[str]
+    topic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftRoom:
+    """You have left this room. `now_in` is the room you are in now, for a client that is in one at a time."""
+
+    room: str
+    now_in: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomListing:
+    """A room that you can see, and how many people are in it."""
+
+    room: str
+    people: int
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomList:
+    """The rooms that you can see, the lobby first."""
+
+    rooms: Collection[RoomListing]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """The topic of a room; empty if there is none."""
+
+    room: str
+    topic: str
+
+
+class Action(Enum):
+    """What has been done at a client's request, where nothing else tells it so."""
+
+    TOPIC_SET = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The command has been carried out. `subject` is the person or text that it was about."""
+
+    action: Action
+    room: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +188,12 @@ class Rejection(Enum):
     NO_RECIPIENT = auto()
     EMPTY_DIRECT_MESSAGE = auto()
     USER_NOT_FOUND = auto()
+    ROOM_NAME_INVALID = auto()
+    NO_SUCH_ROOM = auto()
+    NOT_IN_ROOM = auto()
+    ALREADY_IN_LOBBY = auto()
+    TOO_MANY_ROOMS = auto()
+    TOPIC_TOO_LONG = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +221,18 @@ class DisconnectNotice:
     as_error: bool = False
 
 
-Broadcast = Joined | Said | Left
+Broadcast = Joined | Said | Left | TopicChanged
 Message = Said | DirectMessage
 PrivateEvent = (
     Welcome
     | DirectMessage
     | DirectMessageSent
     | Roster
+    | Entered
+    | LeftRoom
+    | RoomList
+    | Topic
+    | Accepted
     | Pong
     | HelpText
     | Goodbye

@@ -18,18 +18,24 @@ from enum import Enum
 
 from geventchat.chat.commands import Command, Help, ParseError, Ping, Say, SendDirectMessage, Who
 from geventchat.chat.events import (
+    Accepted,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Goodbye,
     HelpText,
     Joined,
     Left,
+    LeftRoom,
     Pong,
     Rejected,
     Rejection,
+    RoomList,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
     Welcome,
 )
 from geventchat.chat.names import key_of
@@ -152,6 +158,9 @@ class Conversation:
             case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
                 # The session handles events of the connection. The client never requests the server's help.
                 pass
+            case Entered() | LeftRoom() | RoomList() | Topic() | TopicChanged() | Accepted():
+                # Nothing that this client sends is answered by one of these, and no codec makes a TopicChanged.
+                pass
             case _:
                 assert_never(event)
 
@@ -219,6 +228,18 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
             return "The message has no recipient."
         case Rejection.USER_NOT_FOUND:
             return "No such user. /users lists everyone online."
+        case Rejection.ROOM_NAME_INVALID:
+            return f"The server does not allow the room name {subject}."
+        case Rejection.NO_SUCH_ROOM:
+            return "No such room."
+        case Rejection.NOT_IN_ROOM:
+            return "You are not in that room."
+        case Rejection.ALREADY_IN_LOBBY:
+            return "You are in the lobby already."
+        case Rejection.TOO_MANY_ROOMS:
+            return "There are too many rooms."
+        case Rejection.TOPIC_TOO_LONG:
+            return "The topic is too long for the server."
         case ParseError.TOO_LONG:
             return "The message is too long for the server and was not delivered."
         case ParseError.NOT_UTF8:

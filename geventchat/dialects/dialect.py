@@ -16,8 +16,11 @@ _NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
 Reading = Command | str | WithTimingMark | None
 
 
-class Reader(Protocol):
-    """Reads one connection's lines. A dialect in which a command can take several lines keeps its state here."""
+class Interpreter(Protocol):
+    """One connection's half of a dialect: reads its lines, and encodes what is for its client alone.
+
+    A dialect in which a command can take several lines, or in which an answer refers to its request, keeps its state here.
+    """
 
     def read(self, line: bytes, logged_in: bool) -> Reading:
         """Parse a line without its ending; None when it holds no command.
@@ -25,6 +28,9 @@ class Reader(Protocol):
         A plain message is returned as its text: the connection joins the texts of consecutive lines into one `Say`, and
         creating a command for each first would cost as much as parsing it.
         """
+
+    def encode_private(self, event: PrivateEvent) -> bytes:
+        """The bytes of a private event; empty if the dialect does not show it."""
 
 
 class Dialect(Protocol):
@@ -46,17 +52,14 @@ class Dialect(Protocol):
     def signatures(self) -> tuple[bytes, ...]:
         """How the first answer of such a server begins; unique to this dialect."""
 
-    def reader(self) -> Reader:
-        """A reader for one connection; a dialect without state always returns the same one."""
+    def interpreter(self) -> Interpreter:
+        """An interpreter for one connection; a dialect without state is its own."""
 
     def encode(self, event: Broadcast) -> bytes:
         """The bytes of a broadcast event; empty if the dialect does not show it."""
 
     def echoes(self, event: Broadcast) -> bool:
         """True when the author of an event receives it, too."""
-
-    def encode_private(self, event: PrivateEvent) -> bytes:
-        """The bytes of a private event; empty if the dialect does not show it."""
 
     def client(self) -> ClientCodec:
         """The client half of the dialect, for one connection."""
@@ -101,7 +104,7 @@ class TerminalReader:
 __all__ = [
     "TIMING_MARK",
     "Dialect",
-    "Reader",
+    "Interpreter",
     "Reading",
     "TerminalReader",
     "WithTimingMark",

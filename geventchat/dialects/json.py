@@ -8,33 +8,44 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from geventchat.chat.commands import (
+    AskTopic,
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
+    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
     Broadcast,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Goodbye,
     HelpText,
     Joined,
     Left,
+    LeftRoom,
     NoticeReason,
     Pong,
     PrivateEvent,
     Rejected,
     Rejection,
+    RoomList,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
     Welcome,
 )
 from geventchat.chat.text import WHITE_SPACE, clean_line, visible
@@ -48,7 +59,7 @@ from geventchat.dialects.codec import (
     UnknownError,
     UnknownLine,
 )
-from geventchat.dialects.dialect import Reader
+from geventchat.dialects.dialect import Interpreter
 from geventchat.exhaustive import assert_never
 
 _INVALID = InvalidCommand(ParseError.NOT_JSON)
@@ -106,33 +117,6 @@ _TYPES: dict[str, Callable[[dict[str, Any]], Command | str]] = {
 }
 
 
-class JsonReader:
-    """Reads one object per line."""
-
-    def read(self, line: bytes, logged_in: bool) -> Command | str | None:
-        """Parse a line."""
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            return InvalidCommand(ParseError.NOT_UTF8)
-        text = text.strip(WHITE_SPACE)
-        if not text:
-            return None
-        if line.count(b",") + line.count(b"[") + line.count(b"{") > _MAX_VALUES and _too_many_values(line):
-            return _INVALID
-        try:
-            request, end = _scan(text, 0)
-            if type(request) is not dict or end != len(text):
-                return _INVALID
-            kind = request.get("type")
-            if type(kind) is not str:
-                return _INVALID
-            command = _TYPES.get(kind)
-            return command(request) if command else InvalidCommand(ParseError.UNKNOWN_COMMAND)
-        except (ValueError, TypeError, StopIteration, RecursionError):
-            return _INVALID
-
-
 def _too_many_values(line: bytes) -> bool:
     # Without its escapes, every second piece between quotes is inside a string, an unfinished one too. A backslash outside
     # a string would be misread, but no JSON has one, and nothing behind it is parsed.
@@ -156,6 +140,18 @@ def error_text(reason: Rejection | ParseError) -> str:
             return "Empty message"
         case Rejection.NO_RECIPIENT | Rejection.USER_NOT_FOUND:
             return "User not found"
+        case Rejection.ROOM_NAME_INVALID:
+            return "Invalid room name"
+        case Rejection.NO_SUCH_ROOM:
+            return "No such room"
+        case Rejection.NOT_IN_ROOM:
+            return "Not in the room"
+        case Rejection.ALREADY_IN_LOBBY:
+            return "Already in the lobby"
+        case Rejection.TOO_MANY_ROOMS:
+            return "Too many rooms"
+        case Rejection.TOPIC_TOO_LONG:
+            return "Topic too long"
         case ParseError.TOO_LONG:
             return "Line too long"
         case ParseError.NOT_UTF8:
@@ -191,11 +187,32 @@ class JsonDialect:
     idle_s = 0.0
     signatures = (b'{"', b"{ ")
 
-    _reader = JsonReader()
+    def interpreter(self) -> Interpreter:
+        """Itself: lines are independent of each other."""
+        return self
 
-    def reader(self) -> Reader:
-        """The shared reader: lines are independent of each other."""
-        return self._reader
+    def read(self, line: bytes, logged_in: bool) -> Command | str | None:
+        """Parse a line."""
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            return InvalidCommand(ParseError.NOT_UTF8)
+        text = text.strip(WHITE_SPACE)
+        if not text:
+            return None
+        if line.count(b",") + line.count(b"[") + line.count(b"{") > _MAX_VALUES and _too_many_values(line):
+            return _INVALID
+        try:
+            request, end = _scan(text, 0)
+            if type(request) is not dict or end != len(text):
+                return _INVALID
+            kind = request.get("type")
+            if type(kind) is not str:
+                return _INVALID
+            command = _TYPES.get(kind)
+            return command(request) if command else InvalidCommand(ParseError.UNKNOWN_COMMAND)
+        except (ValueError, TypeError, StopIteration, RecursionError):
+            return _INVALID
 
     def encode(self, event: Broadcast) -> bytes:
         """The bytes of a broadcast event."""
@@ -206,6 +223,8 @@ class JsonDialect:
                 return _presence("user_joined", name, f"{name} joined the chat", event.time_ms)
             case Left(name=name):
                 return _presence("user_left", name, f"{name} left the chat", event.time_ms)
+            case TopicChanged():
+                return b""
             case _:
                 assert_never(event)
 
@@ -214,7 +233,7 @@ class JsonDialect:
         match event:
             case Said():
                 return True
-            case Joined() | Left():
+            case Joined() | Left() | TopicChanged():
                 return False
             case _:
                 assert_never(event)
@@ -238,7 +257,8 @@ class JsonDialect:
                 return _object(type="users", users=list(users))
             case Pong(token):
                 return _object(type="pong", token=token) if token else _object(type="pong")
-            case HelpText():
+            case HelpText() | Entered() | LeftRoom() | RoomList() | Topic() | Accepted():
+                # Answers to commands that this version does not have.
                 return b""
             case Goodbye():
                 return _object(type="goodbye")
@@ -311,6 +331,8 @@ class JsonClient:
                 return _object(type="ping", token=token) if token else _object(type="ping")
             case Quit():
                 return _object(type="quit")
+            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic():
+                raise CannotEncode("This version of the json dialect knows no rooms.")
             case Help() | InvalidCommand():
                 raise CannotEncode("The json dialect has no such command.")
             case _:

@@ -5,33 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from geventchat.chat.commands import (
+    AskTopic,
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
+    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
     Broadcast,
+    Departure,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Goodbye,
     HelpText,
     Joined,
     Left,
+    LeftRoom,
     NoticeReason,
     Pong,
     PrivateEvent,
     Rejected,
     Rejection,
+    RoomList,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
     Welcome,
 )
 from geventchat.chat.text import visible
@@ -46,7 +58,7 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Reader, TerminalReader, direct_message, prefixed
+from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
@@ -57,10 +69,19 @@ _VERBS: dict[str, Callable[[str], Command | str]] = {
     "MSG": visible,
     "WHO": lambda _: Who(),
     "DM": direct_message,
+    "JOIN": lambda rest: _enter(rest),
+    "LEAVE": lambda _: LeaveRoom(),
+    "ROOMS": lambda _: ListRooms(),
+    "TOPIC": lambda rest: SetTopic(topic) if (topic := visible(rest)) else AskTopic(),
     "PING": Ping,
     "QUIT": lambda _: Quit(),
     "EXIT": lambda _: Quit(),
 }
+
+
+def _enter(rest: str) -> EnterRoom:
+    room, _, key = rest.partition(" ")
+    return EnterRoom(room, key.strip())
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -91,6 +112,18 @@ def error_word(reason: Rejection | ParseError) -> str:
             return "invalid-dm-format"
         case Rejection.USER_NOT_FOUND:
             return "user-not-found"
+        case Rejection.ROOM_NAME_INVALID:
+            return "invalid-room-name"
+        case Rejection.NO_SUCH_ROOM:
+            return "no-such-room"
+        case Rejection.NOT_IN_ROOM:
+            return "not-in-room"
+        case Rejection.ALREADY_IN_LOBBY:
+            return "already-in-lobby"
+        case Rejection.TOO_MANY_ROOMS:
+            return "too-many-rooms"
+        case Rejection.TOPIC_TOO_LONG:
+            return "topic-too-long"
         case ParseError.TOO_LONG:
             return "line-too-long"
         case ParseError.NOT_UTF8:
@@ -116,6 +149,21 @@ def notice_word(reason: NoticeReason) -> str:
             assert_never(reason)
 
 
+def departure_word(how: Departure) -> str:
+    """The word behind `INFO` and the name of someone who is gone."""
+    match how:
+        case Departure.DISCONNECTED:
+            return "disconnected"
+        case Departure.LEFT:
+            return "left"
+        case _:
+            assert_never(how)
+
+
+def _topic(topic: str) -> str:
+    return f"TOPIC {topic}\n" if topic else "TOPIC\n"
+
+
 class LineDialect:
     """The `line` dialect."""
 
@@ -124,11 +172,11 @@ class LineDialect:
     idle_s = 60.0
     signatures = (b"ERR ", b"INFO ")
 
-    _reader = TerminalReader(_parse)
+    read = TerminalReader(_parse).read
 
-    def reader(self) -> Reader:
-        """The shared reader: lines are independent of each other."""
-        return self._reader
+    def interpreter(self) -> Interpreter:
+        """Itself: lines are independent of each other."""
+        return self
 
     def encode(self, event: Broadcast) -> bytes:
         """The bytes of a broadcast event."""
@@ -137,15 +185,17 @@ class LineDialect:
                 return prefixed(f"MSG {event.name} ", event.texts)
             case Joined():
                 return b""
-            case Left(name=name):
-                return f"INFO {name} disconnected\n".encode()
+            case Left(name=name, how=how):
+                return f"INFO {name} {departure_word(how)}\n".encode()
+            case TopicChanged(topic=topic):
+                return _topic(topic).encode()
             case _:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
         """False: speakers do not receive their own messages."""
         match event:
-            case Said() | Joined() | Left():
+            case Said() | Joined() | Left() | TopicChanged():
                 return False
             case _:
                 assert_never(event)
@@ -169,6 +219,15 @@ def _private_text(event: PrivateEvent) -> str:
             return ""
         case Roster(users):
             return "".join([f"USER {name}\n" for name in users])
+        case Entered() | LeftRoom() | Accepted():
+            return "OK\n"
+        case RoomList(rooms):
+            return (
+                "".join([f"ROOM {one.room} {one.people} {one.topic}".rstrip() + "\n" for one in rooms])
+                + "OK\n"
+            )
+        case Topic(topic=topic):
+            return _topic(topic)
         case Pong(token):
             return f"PONG {token}\n" if token else "PONG\n"
         case Goodbye():
@@ -219,6 +278,8 @@ class LineClient:
                 return lines("QUIT")
             case Help() | InvalidCommand():
                 raise CannotEncode("The line dialect has no such command.")
+            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic():
+                raise CannotEncode("This client does not know rooms.")
             case _:
                 assert_never(command)
 

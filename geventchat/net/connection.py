@@ -32,8 +32,7 @@ from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Address, Admission, origin_of
-from geventchat.net.announcer import Announcer
-from geventchat.net.delivery import Audience, Delivery, Subscriber
+from geventchat.net.delivery import Delivery, Encoding, Subscriber
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
@@ -60,7 +59,6 @@ class ServerContext:
     """The shared parts of all connections of a server."""
 
     chat: Chat
-    announcer: Announcer
     hub: Hub
     delivery: Delivery
     admission: Admission
@@ -89,7 +87,6 @@ class Connection:
         "_on_closed",
         "_origin",
         "_readable",
-        "_reader",
         "_session",
         "_subscriber",
         "_transport",
@@ -104,7 +101,7 @@ class Connection:
         transport: Transport,
         host: str,
         number: int,
-        audience: Audience,
+        encoding: Encoding,
         context: ServerContext,
         address: Address | None,
         on_closed: Callable[[Connection], None],
@@ -115,11 +112,10 @@ class Connection:
         self._name = ""
         self._transport = transport
         self._context = context
-        self._subscriber = Subscriber(transport, audience, context.delivery, self._on_lost)
+        self._subscriber = Subscriber(transport, encoding, context.delivery, self._on_lost)
         self._session = Session(self._subscriber)
         self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
-        self._reader = audience.dialect.reader()
         self._line_bucket = TokenBucket(context.line_rate)
         self._byte_bucket = TokenBucket(context.byte_rate)
         # All bytes charged so far, of input and of answers.
@@ -278,7 +274,7 @@ class Connection:
 
     def _handle(self, lines: list[Line]) -> bool:
         """Handle lines in order; False when the client has left."""
-        session, read = self._session, self._reader.read
+        session, read = self._session, self._subscriber.interpreter.read
         # Consecutive messages are one command: one event, one frame, one place in the order.
         said: list[str] = []
         logged_in = session.name is not None
@@ -391,7 +387,6 @@ class Connection:
             if last_word is not None:
                 self._subscriber.deliver(last_word)
             self._context.chat.leave(self._session)
-            self._context.announcer.wake()
             if reason not in _CLOSE_AT_ONCE:
                 reason = self._send_the_rest(reason)
         except OSError:

@@ -1,0 +1,20 @@
+"""How much of everything the chat keeps. Pure values; the settings fill them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ChatLimits:
+    """Limits on what can grow in the chat."""
+
+    # Recipients of direct messages that are remembered per client.
+    contacts: int
+    # Rooms in which a client can be, if its dialect allows more than one.
+    rooms_per_client: int
+    # Rooms that exist.
+    rooms: int
+    topic_characters: int
+    # How long an empty room is kept.
+    empty_room_s: float
