@@ -99,7 +99,9 @@ Result = Done | Leave | Busy | Pending[T]
 DONE = Done()
 LEAVE = Leave()
 # Parse errors that are reported before login, too.
-_ALWAYS_REPORTED = frozenset({ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON})
+_ALWAYS_REPORTED = frozenset(
+    {ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON, ParseError.INVALID_FIELD}
+)
 
 
 class Session:

@@ -16,6 +16,7 @@ class ParseError(Enum):
     TOO_LONG = auto()
     NOT_UTF8 = auto()
     NOT_JSON = auto()
+    INVALID_FIELD = auto()
     UNKNOWN_COMMAND = auto()
 
 

@@ -244,7 +244,7 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
             return "The message is too long for the server and was not delivered."
         case ParseError.NOT_UTF8:
             return "The server could not decode the message and did not deliver it."
-        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
+        case ParseError.NOT_JSON | ParseError.INVALID_FIELD | ParseError.UNKNOWN_COMMAND:
             return "The server did not understand the command."
         case _:
             assert_never(reason)

@@ -59,6 +59,7 @@ from geventchat.dialects.codec import (
     lines,
 )
 from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
+from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
@@ -93,60 +94,6 @@ def _parse(text: str, logged_in: bool) -> Command | str | None:
     if command:
         return command(rest.lstrip())
     return _UNKNOWN if verb else None
-
-
-def error_word(reason: Rejection | ParseError) -> str:
-    """The word behind `ERR`."""
-    match reason:
-        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
-            return "invalid-username"
-        case Rejection.NAME_TAKEN:
-            return "username-taken"
-        case Rejection.ALREADY_LOGGED_IN:
-            return "already-logged-in"
-        case Rejection.NOT_LOGGED_IN:
-            return "must-login-first"
-        case Rejection.EMPTY_MESSAGE:
-            return "empty-message"
-        case Rejection.NO_RECIPIENT | Rejection.EMPTY_DIRECT_MESSAGE:
-            return "invalid-dm-format"
-        case Rejection.USER_NOT_FOUND:
-            return "user-not-found"
-        case Rejection.ROOM_NAME_INVALID:
-            return "invalid-room-name"
-        case Rejection.NO_SUCH_ROOM:
-            return "no-such-room"
-        case Rejection.NOT_IN_ROOM:
-            return "not-in-room"
-        case Rejection.ALREADY_IN_LOBBY:
-            return "already-in-lobby"
-        case Rejection.TOO_MANY_ROOMS:
-            return "too-many-rooms"
-        case Rejection.TOPIC_TOO_LONG:
-            return "topic-too-long"
-        case ParseError.TOO_LONG:
-            return "line-too-long"
-        case ParseError.NOT_UTF8:
-            return "invalid-utf8"
-        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
-            return "unknown-command"
-        case _:
-            assert_never(reason)
-
-
-def notice_word(reason: NoticeReason) -> str:
-    """The word behind `INFO` or `ERR` when the server closes the connection."""
-    match reason:
-        case NoticeReason.IDLE:
-            return "idle-timeout"
-        case NoticeReason.SERVER_FULL:
-            return "server-full"
-        case NoticeReason.ADDRESS_FULL:
-            return "too-many-connections"
-        case NoticeReason.SHUTDOWN:
-            return "server-shutdown"
-        case _:
-            assert_never(reason)
 
 
 def departure_word(how: Departure) -> str:

@@ -136,6 +136,7 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             | Rejection.NOT_LOGGED_IN
             | Rejection.EMPTY_MESSAGE
             | ParseError.NOT_JSON
+            | ParseError.INVALID_FIELD
         ):
             # The reader above never makes a command that is refused for this reason.
             return "[error] Not possible."

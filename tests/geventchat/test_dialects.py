@@ -39,7 +39,7 @@ from geventchat.chat.events import (
 )
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
-from geventchat.dialects.json import _MAX_DIGITS, _MAX_VALUES
+from geventchat.dialects.json_objects import MAX_DIGITS, MAX_VALUES
 from tests.geventchat.model import dialects as model
 from tests.geventchat.model.requests import Refusal
 
@@ -188,7 +188,7 @@ def test_who_receives_their_own_events_differs_between_dialects(name: str):
         b'{"type": "chat", "message": ' + b"[" * 2000 + b"]" * 2000 + b"}",
         b'{"type": "chat", "n": ' + b"9" * 5000 + b"}",
         b'{"type": "chat", "n": 1e' + b"9" * 5000 + b"}",
-        b'{"type": "chat", "n": ' + b"9" * (_MAX_DIGITS + 1) + b"}",
+        b'{"type": "chat", "n": ' + b"9" * (MAX_DIGITS + 1) + b"}",
         b'{"type": "chat", "n": Infinity}',
         b'{"type": "chat", "n": NaN}',
         b'{"type": "chat", "type": "chat"}',
@@ -208,7 +208,7 @@ def test_bad_json_is_invalid(line: bytes):
 
 
 def test_a_json_number_of_the_most_digits_is_ignored():
-    line = b'{"type": "ping", "n": ' + b"9" * _MAX_DIGITS + b"}"
+    line = b'{"type": "ping", "n": ' + b"9" * MAX_DIGITS + b"}"
     assert read("json", line) == Ping("")
 
 
@@ -221,11 +221,11 @@ def test_json_can_have_two_hundred_values_and_no_more(filler: bytes):
     line, values = b'{"type": "ping"', 1
     each = filler.count(b"{") + filler.count(b"[") + filler.count(b",") + 1
     n = 0
-    while values + each <= _MAX_VALUES:
+    while values + each <= MAX_VALUES:
         line += b", " + filler % n
         values += each
         n += 1
-    while values < _MAX_VALUES:
+    while values < MAX_VALUES:
         line += b', "l%d": 0' % values
         values += 1
     assert read("json", line + b"}") == Ping("")
