@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from geventchat.chat.commands import (
+    AnnounceTyping,
     AskTopic,
     Command,
     EnterRoom,
@@ -26,6 +27,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Broadcast,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -45,6 +47,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import visible
@@ -58,9 +61,10 @@ from geventchat.dialects.codec import (
     UnknownError,
     UnknownLine,
 )
-from geventchat.dialects.dialect import Interpreter
+from geventchat.dialects.dialect import Interpreter, OtherDialect, Reading
 from geventchat.dialects.json_objects import (
     INVALID,
+    InvalidField,
     encoded,
     error_text,
     notice_text,
@@ -71,15 +75,23 @@ from geventchat.dialects.json_objects import (
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
+_VERSION_2 = OtherDialect("json2")
 
 _TYPES: dict[str, Callable[[dict[str, Any]], Command | str]] = {
-    "join": lambda request: Login(string(request, "username")),
     "chat": lambda request: visible(string(request, "message")),
     "dm": lambda request: SendDirectMessage(string(request, "to"), visible(string(request, "message"))),
     "users": lambda request: Who(),
     "ping": lambda request: Ping(string(request, "token")),
     "quit": lambda request: Quit(),
 }
+
+
+def _join(request: dict[str, Any], logged_in: bool) -> Login | OtherDialect:
+    version = request.get("v", 1)
+    if type(version) is not int or version not in {1, 2}:
+        raise InvalidField("v")
+    # A client that has logged in has joined already, whichever version it asks for.
+    return _VERSION_2 if version == 2 and not logged_in else Login(string(request, "username"))
 
 
 class JsonDialect:
@@ -94,7 +106,7 @@ class JsonDialect:
         """Itself: lines are independent of each other."""
         return self
 
-    def read(self, line: bytes, logged_in: bool) -> Command | str | None:
+    def read(self, line: bytes, logged_in: bool) -> Reading:
         """Parse a line."""
         request = parse(line)
         if not isinstance(request, dict):
@@ -104,8 +116,10 @@ class JsonDialect:
             return INVALID
         command = _TYPES.get(kind)
         try:
-            return command(request) if command else _UNKNOWN
-        except ValueError:
+            if command:
+                return command(request)
+            return _join(request, logged_in) if kind == "join" else _UNKNOWN
+        except InvalidField:
             return INVALID
 
     def encode(self, event: Broadcast) -> bytes:
@@ -117,7 +131,7 @@ class JsonDialect:
                 return _presence("user_joined", name, f"{name} joined the chat", event.time_ms)
             case Left(name=name):
                 return _presence("user_left", name, f"{name} left the chat", event.time_ms)
-            case TopicChanged():
+            case TopicChanged() | Typing():
                 return b""
             case _:
                 assert_never(event)
@@ -127,7 +141,7 @@ class JsonDialect:
         match event:
             case Said():
                 return True
-            case Joined() | Left() | TopicChanged():
+            case Joined() | Left() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -151,7 +165,7 @@ class JsonDialect:
                 return encoded(type="users", users=list(users))
             case Pong(token):
                 return encoded(type="pong", token=token) if token else encoded(type="pong")
-            case HelpText() | Entered() | LeftRoom() | RoomList() | Topic() | Accepted():
+            case HelpText() | Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | Confirmed():
                 # Answers to commands that this version does not have.
                 return b""
             case Goodbye():
@@ -221,7 +235,7 @@ class JsonClient:
                 return encoded(type="ping", token=token) if token else encoded(type="ping")
             case Quit():
                 return encoded(type="quit")
-            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic():
+            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic() | AnnounceTyping():
                 raise CannotEncode("This version of the json dialect knows no rooms.")
             case Help() | InvalidCommand():
                 raise CannotEncode("The json dialect has no such command.")

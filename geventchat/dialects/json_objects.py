@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from geventchat.chat.commands import InvalidCommand, ParseError
 from geventchat.chat.events import NoticeReason, Rejection
@@ -61,6 +61,14 @@ _encode = json.JSONEncoder().encode
 quoted = json.encoder.encode_basestring_ascii
 
 
+class InvalidField(ValueError):
+    """A field of a request has a value that it cannot have."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} has an invalid value")
+        self.key = key
+
+
 def parse(line: bytes) -> dict[str, Any] | InvalidCommand | None:
     """The object on a line; None if the line is blank.
 
@@ -90,16 +98,16 @@ def _too_many_values(line: bytes) -> bool:
     return outside.count(b",") + outside.count(b"[") + outside.count(b"{") > MAX_VALUES
 
 
-def is_text(value: object) -> bool:
+def is_text(value: object) -> TypeGuard[str]:
     """True for a string that can be encoded as UTF-8: without half surrogate pairs."""
     return type(value) is str and (value.isprintable() or not _LONE_SURROGATE.search(value))
 
 
 def string(request: dict[str, Any], key: str) -> str:
-    """A string of a request, safe to print; empty if it is missing. Raises ValueError if it is anything else."""
+    """A string of a request, safe to print; empty if it is missing. Raises InvalidField if it is anything else."""
     value = request.get(key, "")
     if not is_text(value):
-        raise ValueError(f"{key} is not a string")
+        raise InvalidField(key)
     return clean_line(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from geventchat.chat.commands import (
+    AnnounceTyping,
     AskTopic,
     Command,
     EnterRoom,
@@ -24,6 +25,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Broadcast,
+    Confirmed,
     Departure,
     DirectMessage,
     DirectMessageSent,
@@ -44,6 +46,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import visible
@@ -130,7 +133,7 @@ class LineDialect:
         match event:
             case Said():
                 return prefixed(f"MSG {event.name} ", event.texts)
-            case Joined():
+            case Joined() | Typing():
                 return b""
             case Left(name=name, how=how):
                 return f"INFO {name} {departure_word(how)}\n".encode()
@@ -142,7 +145,7 @@ class LineDialect:
     def echoes(self, event: Broadcast) -> bool:
         """False: speakers do not receive their own messages."""
         match event:
-            case Said() | Joined() | Left() | TopicChanged():
+            case Said() | Joined() | Left() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -162,7 +165,7 @@ def _private_text(event: PrivateEvent) -> str:
             return "OK\n"
         case DirectMessage(sender=sender, text=text):
             return f"DM {sender} {text}\n"
-        case DirectMessageSent() | HelpText():
+        case DirectMessageSent() | HelpText() | Confirmed():
             return ""
         case Roster(users):
             return "".join([f"USER {name}\n" for name in users])
@@ -225,7 +228,7 @@ class LineClient:
                 return lines("QUIT")
             case Help() | InvalidCommand():
                 raise CannotEncode("The line dialect has no such command.")
-            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic():
+            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic() | AnnounceTyping():
                 raise CannotEncode("This client does not know rooms.")
             case _:
                 assert_never(command)
