@@ -24,7 +24,9 @@ from geventchat.net.delivery import (
     _PROBE_S,
     _RETRY_S,
     Audience,
+    Batch,
     Delivery,
+    Encoding,
     Subscriber,
 )
 from geventchat.net.waiter import CloseReason
@@ -137,9 +139,16 @@ def test_a_full_batch_is_sent_without_another_poll():
 def test_a_batch_is_sent_by_a_real_loop_too():
     delivery = Delivery(gevent.get_hub(), SystemClock(), Limits())
     socket = SimulatedSocket(0)
-    audience = Audience(DIALECTS["line"], LineFraming, delivery)
-    subscriber = Subscriber(socket, audience, delivery, lambda reason, error: None)
-    Chat(lambda: 0.0, new_gate=delivery.new_gate, max_contacts=1).handle(Session(subscriber), Login("alice"))
+    subscriber = Subscriber(
+        socket, Encoding(DIALECTS["line"], LineFraming), delivery, lambda reason, error: None
+    )
+    chat = Chat(
+        lambda: 0.0,
+        new_gate=delivery.new_gate,
+        announce_later=lambda room: None,
+        limits=Limits().chat,
+    )
+    chat.handle(Session(subscriber), Login("alice"))
     assert not socket.taken
     gevent.idle()
     assert bytes(socket.taken) == b"OK\n"
@@ -251,7 +260,7 @@ def test_thousands_of_tiny_answers_become_one_buffer():
         client.socket.free_bytes = 0
         for _ in range(5_000):
             world.ping(client, "x")
-        assert len(client.subscriber._splices) == 1
+        assert len(client.subscriber._pieces) == 1
         world.flush()
         assert len(backlog(client)) == 1
         assert kept_by([client]) == client.subscriber.backlog_bytes == 5_000 * len("PONG x\n")
@@ -265,10 +274,10 @@ def test_consecutive_messages_of_one_speaker_make_one_hole():
         talker, other = members(world, 2)
         for number in range(100):
             world.say(talker, f"{number}")
-        assert len(talker.subscriber._splices) == 1
+        assert len(talker.subscriber._pieces) == 0
         world.say(other, "in between")
         world.say(talker, "again")
-        assert len(talker.subscriber._splices) == 2
+        assert len(talker.subscriber._pieces) == 1
         world.flush()
         assert talker.socket.taken == talker.expected
         world.check_end()
@@ -454,17 +463,17 @@ def test_a_lack_of_memory_for_one_clients_backlog_ends_only_that_client(monkeypa
 
 
 def test_a_lack_of_memory_for_the_whole_batch_delays_it_and_loses_nothing(monkeypatch: pytest.MonkeyPatch):
-    joined = Audience.joined
+    joined = Batch.joined
     failures = [MemoryError(), MemoryError()]
 
-    def starved(self: Audience) -> bytes:
-        if self.dialect.name == "json" and failures:
+    def starved(self: Batch) -> bytes:
+        if self.frames[0].startswith(b"{") and failures:
             raise failures.pop()
         return joined(self)
 
     def body(world: World) -> None:
         everyone = [*members(world, 2), *members(world, 2, "json"), *members(world, 2, "slash")]
-        monkeypatch.setattr(Audience, "joined", starved)
+        monkeypatch.setattr(Batch, "joined", starved)
         before = [bytes(client.socket.taken) for client in everyone]
         world.say(everyone[0], "one")
         world.flush()
@@ -772,7 +781,7 @@ def test_messages_do_not_wait_for_arrivals_and_departures():
         world.hang_up(leaver)
         world.flush()
         assert other.socket.taken == announced
-        assert world.audiences["line"].batch_bytes > 0
+        assert world.audiences["line"].batch.size > 0
         world.say(talker, "now")
         world.flush()
         assert other.socket.taken == announced + b"INFO p2 disconnected\nMSG p0 now\n"
@@ -788,10 +797,10 @@ def test_messages_in_a_dialect_that_echoes_do_not_wait_either():
         world.flush()
         world.hang_up(leaver)
         world.flush()
-        assert world.audiences["json"].batch_bytes > 0
+        assert world.audiences["json"].batch.size > 0
         world.say(talker, "now")
         world.flush()
-        assert world.audiences["json"].batch_bytes == 0
+        assert world.audiences["json"].batch.size == 0
         assert other.socket.taken == other.expected
         assert talker.socket.taken == talker.expected
         world.check_end()
@@ -860,7 +869,7 @@ def test_a_second_private_answer_does_not_wait_either():
             world.ping(requester, token)
             world.flush()
             assert requester.socket.taken.endswith(f"PONG {token}\n".encode())
-        assert world.audiences["line"].batch_bytes > 0
+        assert world.audiences["line"].batch.size > 0
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
@@ -954,7 +963,7 @@ def test_an_open_batch_does_not_use_up_the_floor_rate_and_wait():
             world.hang_up(leaver)
             world.flush()
         # What is left of the burst is too little for one more, however long everyone waits.
-        assert world.audiences["line"].batch_bytes < SLOW.floor_bytes_per_s * _FLOOR_BURST_S
+        assert world.audiences["line"].batch.size < SLOW.floor_bytes_per_s * _FLOOR_BURST_S
         world.check_end()
 
     in_world(body, SLOW, large_room=2)
