@@ -173,7 +173,7 @@ class Chat:
         `announce_later` is told of each room whose gate has to admit the announcement of a departure. `observer` sees every
         message. Neither can block.
         """
-        self.rooms = Rooms(new_gate, limits)
+        self.rooms = Rooms(time, new_gate, limits)
         self._sessions: dict[str, Session] = {}
         self._time = time
         self._limits = limits
@@ -288,7 +288,7 @@ class Chat:
             room.remove(name)
         session.go()
         for room in rooms:
-            self.rooms.left(room, self._time())
+            self.rooms.left(room)
         return rooms
 
     def _announce_departure(self, room: Room, name: Name, how: Departure, now_ms: int) -> None:
@@ -320,7 +320,7 @@ class Chat:
             left.remove(name)
         self._arrive(session, name, room, now_ms)
         if left is not None:
-            self.rooms.left(left, self._time())
+            self.rooms.left(left)
             self._announce_departure(left, name, Departure.LEFT, now_ms)
 
     def _leave_room(self, session: Session, name: Name, typed: str) -> Result[object]:
@@ -330,7 +330,7 @@ class Chat:
         if session.rooms is not None:
             room.remove(name)
             session.go_out_of(room)
-            self.rooms.left(room, self._time())
+            self.rooms.left(room)
             self._announce_departure(room, name, Departure.LEFT, self._now_ms())
             session.subscriber.deliver(LeftRoom(room.name))
             return DONE
