@@ -195,7 +195,7 @@ class Chat:
         `announce_later` is told of each room whose gate has to admit the announcement of a departure. `observer` sees every
         message. Neither can block.
         """
-        self.rooms = Rooms(new_gate, limits)
+        self.rooms = Rooms(time, new_gate, limits)
         self.epoch = epoch
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
@@ -310,30 +310,29 @@ class Chat:
         asked: Sequence[EnterRoom],
         passed: frozenset[Room],
     ) -> Result[object]:
-        admitted: dict[str, Name] = {}
+        admitted: dict[str, tuple[Name, EnterRoom]] = {}
         refused: list[Rejected] = []
         for entry in asked:
             room_name = self._admitted(entry, admitted)
             if isinstance(room_name, Rejection):
                 refused.append(Rejected(room_name, entry.room, entry.room))
             else:
-                admitted.setdefault(room_name.key, room_name)
+                admitted.setdefault(room_name.key, (room_name, entry))
         for key in admitted:
             room = self.rooms.find(key)
             # Only one gate can be waited at, so those that were open once count as open.
             if room is not None and room not in passed and not room.gate.is_open():
                 return Busy(room.gate, partial(self._login, session, login, passed | {room}))
-        rooms: list[Room] = []
-        for room_name in admitted.values():
-            room = self.rooms.find(room_name.key) or self.rooms.create(room_name)
-            if room is None:
-                refused.append(Rejected(Rejection.TOO_MANY_ROOMS, room_name.shown, room_name.shown))
-            else:
-                rooms.append(room)
         session.name = name
         self._sessions[name.key] = session
         now_ms = self._now_ms()
-        for room in rooms:
+        rooms: list[Room] = []
+        for room_name, entry in admitted.values():
+            room = self.rooms.find(room_name.key) or self.rooms.create(room_name)
+            if room is None:
+                refused.append(Rejected(Rejection.TOO_MANY_ROOMS, entry.room, entry.room))
+                continue
+            rooms.append(room)
             room.make_way(name)
             room.add(name)
             self.rooms.entered(room)
@@ -377,7 +376,7 @@ class Chat:
             room.remove(name)
         session.go()
         for room in rooms:
-            self.rooms.left(room, self._time())
+            self.rooms.left(room)
         return rooms
 
     def _announce_departure(self, room: Room, name: Name, how: Departure, now_ms: int) -> None:
@@ -407,7 +406,7 @@ class Chat:
             left.remove(name)
         self._arrive(session, name, room, now_ms)
         if left is not None:
-            self.rooms.left(left, self._time())
+            self.rooms.left(left)
             self._announce_departure(left, name, Departure.LEFT, now_ms)
 
     def _leave_room(self, session: Session, name: Name, typed: str) -> Result[object]:
@@ -417,7 +416,7 @@ class Chat:
         if session.rooms is not None:
             room.remove(name)
             session.go_out_of(room)
-            self.rooms.left(room, self._time())
+            self.rooms.left(room)
             self._announce_departure(room, name, Departure.LEFT, self._now_ms())
             session.subscriber.deliver(LeftRoom(room.name))
             return DONE

@@ -410,6 +410,8 @@ class Subscriber:
         private_bytes, self.private_bytes = self.private_bytes, 0
         self._due = False
         if self.closed:
+            self._cursor = 0
+            self.spliced = False
             return
         pieces: list[Buffer] = [piece.buffer if isinstance(piece, Slice) else piece for piece in share]
         audience = self.audience

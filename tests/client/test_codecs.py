@@ -96,7 +96,7 @@ COMMANDS: list[Command] = [
 
 
 def read_all(dialect: Dialect, data: bytes, *, is_logged_in: bool) -> Iterator[object]:
-    reader = dialect.reader()
+    reader = dialect.interpreter()
     for line in data.splitlines():
         reading = reader.read(line, is_logged_in)
         yield Say((reading,)) if isinstance(reading, str) else reading
@@ -311,7 +311,7 @@ def test_an_answer_reveals_the_dialect_of_the_server(line: bytes, dialect: Diale
 @pytest.mark.parametrize(("own", "spoken"), [(a, b) for a in NAMES for b in NAMES if a != b])
 def test_the_answer_to_a_login_in_the_wrong_dialect_reveals_the_right_one(own: str, spoken: str) -> None:
     line = DIALECTS[own].client().encode(Login("alice")).removesuffix(b"\n")
-    reading = DIALECTS[spoken].reader().read(line, False)
+    reading = DIALECTS[spoken].interpreter().read(line, False)
     rejection = Rejected(Rejection.NAME_INVALID if isinstance(reading, Login) else Rejection.NOT_LOGGED_IN)
     if isinstance(reading, InvalidCommand):
         rejection = Rejected(reading.error)

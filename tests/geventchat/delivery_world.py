@@ -17,12 +17,11 @@ import pytest
 
 from geventchat.chat import commands
 from geventchat.chat.chat import DONE, Busy, Chat, Leave, Session
-from geventchat.chat.rooms import Gate, GateFactory
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.net import delivery as delivery_module
 from geventchat.net.announcer import Announcer
-from geventchat.net.delivery import Audience, Delivery, Subscriber
+from geventchat.net.delivery import Audience, Delivery, Encoding, Subscriber
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter
 from geventchat.settings import Limits
 from harness.stage.gevent_loop import VirtualLoop, fresh_world
@@ -141,11 +140,11 @@ class _Hangups:
 class Client(Member):
     """One client, and its double in the model."""
 
-    def __init__(self, number: int, dialect: str, free_bytes: int, audience: Audience, world: World) -> None:
+    def __init__(self, number: int, dialect: str, free_bytes: int, encoding: Encoding, world: World) -> None:
         super().__init__(SPELLINGS[dialect])
         self.number = number
         self.socket = SimulatedSocket(number, free_bytes)
-        self.subscriber = Subscriber(self.socket, audience, world.delivery, self._on_lost)
+        self.subscriber = Subscriber(self.socket, encoding, world.delivery, self._on_lost)
         self.session = Session(self.subscriber)
         self.waiter = Waiter(world.time.hub, world.time.clock, world.hangups, self.socket.fileno())  # type: ignore[arg-type]
         self.waiting: gevent.Greenlet[..., None] | None = None
@@ -181,19 +180,6 @@ class Client(Member):
             self._world.time.hub.loop.run_callback(self._world.leave, self)
 
 
-class _ObservedChat(Chat):
-    """A chat that tells the model when a departure has been announced."""
-
-    def __init__(self, world: World, time: Callable[[], float], new_gate: GateFactory, contacts: int) -> None:
-        super().__init__(time, new_gate=new_gate, max_contacts=contacts)
-        self._world = world
-
-    def announce_departures(self) -> Gate | None:
-        gate = super().announce_departures()
-        self._world.announce_in_model()
-        return gate
-
-
 class World:
     """The chat, its clients and the model. Everything here runs in a spawned greenlet, so that all timers are virtual."""
 
@@ -201,15 +187,29 @@ class World:
         self.time = time
         self.hangups = _Hangups(time.hub)
         self.delivery = Delivery(time.hub, time.clock, limits)
-        self.chat = _ObservedChat(self, time.clock.time, self.delivery.new_gate, limits.contacts)
-        self.announcer = Announcer(time.hub, self.chat)
-        self.audiences = {
-            name: Audience(dialect, LineFraming, self.delivery) for name, dialect in DIALECTS.items()
-        }
+        self.chat = Chat(
+            time.clock.time,
+            new_gate=self.delivery.new_gate,
+            announce_later=Announcer(time.hub).announce,
+            limits=limits.chat,
+        )
+        # Whenever departures have been announced, the model is told.
+        announce = self.chat.lobby.announce_departures
+        self.chat.lobby.announce_departures = lambda: (announce(), self.announce_in_model())[0]  # type: ignore[method-assign]
+        self.encodings = {name: Encoding(dialect, LineFraming) for name, dialect in DIALECTS.items()}
         self.clients: list[Client] = []
         self.room = Room()
         # Departures of which the others have not been notified yet.
         self._departures: dict[str, tuple[str, int]] = {}
+
+    @property
+    def audiences(self) -> dict[str, Audience]:
+        """The audiences of the lobby, by the names of their dialects."""
+        return {
+            encoding.dialect.name: audience
+            for (encoding, rooms), audience in self.delivery._audiences.items()
+            if rooms == self.chat.lobby.alone
+        }
 
     @property
     def writers(self) -> dict[int, _Watcher]:
@@ -219,7 +219,7 @@ class World:
     # --- What clients do. Each returns True when the chat has done it at once. --------------------------------------
 
     def connect(self, dialect: str = "line", free_bytes: int = _UNLIMITED) -> Client:
-        client = Client(len(self.clients), dialect, free_bytes, self.audiences[dialect], self)
+        client = Client(len(self.clients), dialect, free_bytes, self.encodings[dialect], self)
         self.clients.append(client)
         return client
 
@@ -274,7 +274,6 @@ class World:
             self._forget(client)
             self.chat.leave(client.session)
             self.announce_in_model()
-            self.announcer.wake()
 
     def free_space(self, client: Client, free_bytes: int) -> None:
         """The socket takes more bytes now."""
@@ -352,7 +351,6 @@ class World:
         self.announce_in_model()
         if isinstance(result, Leave):
             client.left = True
-            self.announcer.wake()
 
     # --- What must hold ---------------------------------------------------------------------------------------------
 
@@ -364,10 +362,10 @@ class World:
             [(dict(client.session.contacts or {}), client.session.name) for client in self.clients],
             list(self.chat.lobby._departures),
             [
-                (list(s._splices), s.answered_bytes, s.private_bytes, s.backlog_bytes, s._start, s._stop)
+                (list(s._pieces), s.answered_bytes, s.private_bytes, s.backlog_bytes, s._cursor, s.audience)
                 for s in (client.subscriber for client in self.clients)
             ],
-            [(a.batch_bytes, len(a.in_sync), len(a.backlogged)) for a in self.audiences.values()],
+            [(a.batch.size, len(a.in_sync), len(a.backlogged)) for a in self.delivery._audiences.values()],
         )
 
     def check(self) -> None:
@@ -380,27 +378,36 @@ class World:
             if not delivery._due and client.lost is None:
                 client.check_queue(delivery.limits.queue_bytes)
         subscribers = [client.subscriber for client in self.clients]
-        for audience in self.audiences.values():
-            assert audience.batch_bytes == sum(map(len, audience._frames))
-            assert (audience in delivery._changed) == (audience.batch_bytes > 0)
-            assert len(audience.outgoing) == 0
+        audiences = list(delivery._audiences.values())
+        assert set(delivery._changed) <= set(audiences) or delivery._due, (
+            "a batch of an audience without members waits"
+        )
+        for audience in audiences:
+            assert audience.batch.size == sum(map(len, audience.batch.frames))
+            assert (audience in delivery._changed) == (audience.batch.size > 0)
+            assert len(audience.outgoing) == len(audience.batch.view) == 0
+            assert audience.members > 0
+            assert all(audience in room._audiences for room in audience.rooms)
             assert audience.members == sum(s.subscribed for s in subscribers if s.audience is audience)
             assert audience.slow_readers == sum(s.reads_slowly for s in subscribers if s.audience is audience)
-            if audience.batch_bytes and not delivery._due:
+            if audience.batch.size and not delivery._due:
                 # Only people who come and go in a large room can wait, and something sees to it that they do not for ever.
                 assert not audience.urgent
-                assert audience.batch_bytes < delivery.outgoing_bytes
+                assert audience.batch.size < delivery.outgoing_bytes
                 assert delivery._flush_timer is not None
         if not delivery._due:
             assert not delivery._spliced
-        assert all(s.can_wait or s.closed for audience in self.audiences.values() for s in audience.waiting)
-        assert all(audience.batch_bytes for audience in self.audiences.values() if audience.waiting)
+        assert all(s.can_wait or s.closed for audience in audiences for s in audience.waiting)
+        assert all(audience.batch.size for audience in audiences if audience.waiting)
+        for room in self.chat.rooms:
+            assert all(delivery._audiences[a.encoding, a.rooms] is a for a in room._audiences)
         assert set(delivery._behind) == {s for s in subscribers if s._lag is not None}
         assert not delivery._abandoned
 
     def _check_received(self, client: Client) -> None:
         taken = bytes(client.socket.taken)
-        batch_ended = not self.delivery._due and not client.subscriber.audience.batch_bytes
+        audience = client.subscriber.audience
+        batch_ended = not self.delivery._due and (audience is None or not audience.batch.size)
         assert client.expected.startswith(taken), (
             f"p{client.number} received {taken[-80:]!r}, expected {bytes(client.expected[: len(taken)])[-80:]!r}"
         )
@@ -432,10 +439,8 @@ class World:
         # Let the timers of gates without waiters run out.
         self.advance(120)
         self.check()
-        for audience in self.audiences.values():
-            assert not audience.in_sync
-            assert not audience.backlogged
-            assert not audience._gates
+        assert not self.delivery._audiences
+        assert not self.delivery._changed
         assert not self.chat.lobby.gate._waiting  # type: ignore[attr-defined]
         assert not self._departures
         assert not self.writers
@@ -459,13 +464,23 @@ def _answers_to(request: Request) -> int:
 
 def _check_state(s: Subscriber, delivery: Delivery) -> None:
     """Check the conditions of a Subscriber."""
+    audiences = list(delivery._audiences.values())
     audience = s.audience
-    subscribed = s.subscribed and not s.closed
-    in_sync = subscribed and not s._splices and not s._backlog
-    assert (s in audience.in_sync) == in_sync, "in sync exactly when nothing else is pending"
-    waits = s in audience.waiting
-    assert delivery._spliced.count(s) + waits == bool(s._splices), "spliced exactly once"
-    assert (s in audience.backlogged) == (subscribed and bool(s._backlog)), "backlogged exactly when it is"
+    subscribed = audience is not None and not s.closed
+    in_sync = subscribed and not s.spliced and not s._backlog
+    assert [a for a in audiences if s in a.in_sync] == [audience] * in_sync, (
+        "in sync exactly when nothing else is pending"
+    )
+    waits = [a for a in audiences if s in a.waiting]
+    assert waits in ([], [audience])
+    # A client that could not be sent its share is in none of them, and closed.
+    assert delivery._spliced.count(s) + len(waits) == s.spliced or s.closed, "spliced exactly once"
+    assert s.spliced or s.closed or not (s._pieces or s._cursor), "pieces, and not spliced"
+    backlogged = subscribed and bool(s._backlog)
+    assert [a for a in audiences if s in a.backlogged] == [audience] * backlogged, (
+        "backlogged exactly when it is"
+    )
+    assert audience is None or s._cursor <= audience.batch.size
     assert (s._watcher is not None) == bool(s._backlog), "a watcher exactly while there is a backlog"
     backlog = list(s._backlog or ())
     assert s.backlog_bytes == sum(map(len, backlog))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.chat.chat import DONE, LEAVE, LOBBY, Busy, Chat, Session
+from geventchat.chat.chat import DONE, LEAVE, Busy, Chat, Session
 from geventchat.chat.commands import (
     Command,
     Help,
@@ -32,8 +32,11 @@ from geventchat.chat.events import (
     Said,
     Welcome,
 )
-from tests.geventchat.recording import RecordingAudience, RecordingSubscriber, SwitchedGate
+from geventchat.chat.rooms import Room
+from geventchat.settings import Limits
+from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate
 
+LOBBY = "lobby"
 NOW_S = 1_234_567_890.5
 NOW_MS = 1_234_567_890_500
 
@@ -44,17 +47,21 @@ class Scene:
     def __init__(self, contacts: int = 10) -> None:
         self.observed: list[Said | DirectMessage] = []
         self.gate = SwitchedGate()
+        self.now_s = NOW_S
+        # Rooms in which departures have to wait.
+        self.announced_later: list[Room] = []
         self.chat = Chat(
-            lambda: NOW_S,
+            lambda: self.now_s,
             new_gate=lambda delay_s: self.gate,
-            max_contacts=contacts,
+            announce_later=self.announced_later.append,
+            limits=Limits(contacts=contacts).chat,
             observer=self.observed.append,
         )
-        self.audience = RecordingAudience()
+        self.audiences = RecordingAudiences()
         self.sessions: list[Session] = []
 
     def connect(self) -> tuple[Session, RecordingSubscriber]:
-        subscriber = RecordingSubscriber(self.audience)
+        subscriber = RecordingSubscriber(self.audiences)
         session = Session(subscriber)
         self.sessions.append(session)
         return session, subscriber
@@ -71,12 +78,11 @@ class Scene:
         return (
             list(lobby.names),
             lobby.last_id,
-            dict(lobby._members),
             list(lobby._departures),
             dict(self.chat._sessions),
             [(session.name, dict(session.contacts or {})) for session in self.sessions],
             [list(session.subscriber.received) for session in self.sessions],
-            list(self.audience.members),
+            [list(audience.members) for audience in self.audiences.audiences.values()],
             list(self.observed),
         )
 
@@ -161,7 +167,7 @@ def test_a_client_without_a_name_can_quit(scene: Scene):
 @pytest.mark.parametrize(
     ("command", "answer"),
     [
-        (Who(), Roster(("alice", "bob"))),
+        (Who(), Roster(("alice", "bob"), LOBBY)),
         (Ping("x"), Pong("x")),
         (Help(), HelpText()),
         (InvalidCommand(ParseError.UNKNOWN_COMMAND, "x"), Rejected(ParseError.UNKNOWN_COMMAND, "x")),
@@ -255,12 +261,13 @@ def test_departures_wait_while_the_gate_is_closed_and_come_before_the_name_is_us
         scene.chat.leave(session)
     assert watcher.take() == []
     assert list(scene.chat.lobby.names) == ["watcher"]
-    assert scene.chat.announce_departures() is scene.gate
+    assert set(scene.announced_later) == {scene.chat.lobby}
+    assert not scene.chat.lobby.announce_departures()
     scene.gate.open = True
     newcomer, _ = scene.connect()
     assert scene.chat.handle(newcomer, Login("bob")) is DONE
     assert watcher.take() == [Left(LOBBY, "bob", NOW_MS), Joined(LOBBY, "bob", NOW_MS)]
-    assert scene.chat.announce_departures() is None
+    assert scene.chat.lobby.announce_departures()
     assert watcher.take() == [Left(LOBBY, "alice", NOW_MS), Left(LOBBY, "carol", NOW_MS)]
 
 
@@ -272,7 +279,7 @@ def test_closing_is_silent(scene: Scene):
     scene.chat.leave(session)
     assert alice.take() == bob.take() == []
     assert list(scene.chat.lobby.names) == ["bob"]
-    assert scene.audience.members == [bob]
+    assert [audience.members for audience in scene.audiences.audiences.values()] == [[bob]]
 
 
 # --- Busy ------------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ NOTICES = {
 
 def read(name: str, line: bytes, logged_in: bool = True) -> Command | str | None:
     """Parse a line; a plain message is returned as its text."""
-    reading = DIALECTS[name].reader().read(line, logged_in)
+    reading = DIALECTS[name].interpreter().read(line, logged_in)
     assert not isinstance(reading, WithTimingMark)
     return reading
 
@@ -258,7 +258,7 @@ def test_brackets_and_commas_inside_a_string_are_text(text: str):
 )
 def test_no_line_is_expensive_to_read(name: str, line: bytes):
     assert 3_500 < len(line) <= 4_096
-    reader = DIALECTS[name].reader()
+    reader = DIALECTS[name].interpreter()
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
@@ -361,7 +361,7 @@ def test_json(line: bytes, command):
 
 @pytest.mark.parametrize("name", ["line", "slash"])
 def test_telnet_is_removed_and_a_timing_mark_is_sent_when_asked_for(name: str):
-    reader = DIALECTS[name].reader()
+    reader = DIALECTS[name].interpreter()
     assert reader.read(b"\xff\xfb\x01" + model.DIALECTS[name].who()[:-1].encode(), True) == Who()
     marked = reader.read(b"\xff\xf4\xff\xfd\x06" + model.DIALECTS[name].who()[:-1].encode(), True)
     assert marked == WithTimingMark(Who())

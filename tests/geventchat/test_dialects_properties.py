@@ -103,7 +103,7 @@ def test_json_is_one_ascii_object_per_line_as_the_standard_library_writes_it(eve
 @EACH_DIALECT
 @given(line=st.binary(max_size=200), logged_in=st.booleans())
 def test_any_line_is_a_command_a_text_or_nothing(name: str, line: bytes, logged_in: bool):
-    reading = DIALECTS[name].reader().read(line.replace(b"\n", b""), logged_in)
+    reading = DIALECTS[name].interpreter().read(line.replace(b"\n", b""), logged_in)
     if isinstance(reading, WithTimingMark):
         # Only telnet asks for it.
         assert name != "json"
