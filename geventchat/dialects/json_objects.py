@@ -23,6 +23,8 @@ MAX_VALUES = 200
 # The largest integer that every JSON library reads exactly.
 MAX_INTEGER = 2**53 - 1
 _INTEGER_DIGITS = len(str(MAX_INTEGER))
+# In place of a number that no field can have.
+_OTHER_NUMBER = object()
 INVALID = InvalidCommand(ParseError.NOT_JSON)
 
 _NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
@@ -33,16 +35,14 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _not_converted(digits: str) -> None:
+def _not_converted(digits: str) -> object:
     if len(digits) > MAX_DIGITS:
         raise ValueError("a number with too many digits")
+    return _OTHER_NUMBER
 
 
-def _integer(digits: str) -> int | None:
-    if len(digits) <= _INTEGER_DIGITS:
-        return int(digits)
-    _not_converted(digits)
-    return None
+def _integer(digits: str) -> object:
+    return int(digits) if len(digits) <= _INTEGER_DIGITS else _not_converted(digits)
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class InvalidField(ValueError):
 def parse(line: bytes) -> dict[str, Any] | InvalidCommand | None:
     """The object on a line; None if the line is blank.
 
-    Its integers are converted if they have no more digits than MAX_INTEGER; other numbers are None.
+    Only those of its numbers are converted that are integers with no more digits than MAX_INTEGER.
     """
     try:
         text = line.decode()
