@@ -553,7 +553,7 @@ class Chat:
         if abs(now - session.typing_at) >= self._limits.typing_interval_s and room.gate.is_open():
             session.typing_at = now
             room.publish(Typing(room.name, name.shown, self._now_ms()), session.subscriber)
-        session.subscriber.deliver(Accepted(Action.TYPING_ANNOUNCED, room.name))
+        session.subscriber.deliver(Confirmed())
         return DONE
 
     def _remember(self, session: Session, contact: Name) -> None:

@@ -171,7 +171,6 @@ class Action(Enum):
     """What has been done at a client's request, where nothing else tells it so."""
 
     TOPIC_SET = auto()
-    TYPING_ANNOUNCED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +184,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """Your message has been sent, now, or before with the same key. A direct message has no room and no id."""
+    """Your message has been sent, now, or before with the same key; or your typing has been announced.
+
+    Only a message to a room has the room and an id.
+    """
 
     room: str = ""
     message_id: int = 0

@@ -23,6 +23,7 @@ from geventchat.chat.events import (
     Accepted,
     Action,
     Broadcast,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -42,6 +43,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.dialects import DIALECTS
@@ -74,12 +76,20 @@ REFUSALS = {
     ParseError.NOT_UTF8: Refusal.NOT_UTF8,
     ParseError.NOT_JSON: Refusal.NOT_JSON,
 }
+# What each would say there.
+UNREACHABLE_TEXTS = {
+    "line": "",
+    "json": '{"type": "error", "message": "Invalid field"}\n',
+    "slash": "[error] Not possible.\n",
+}
+LINE_WORDS = {ParseError.NOT_JSON: "invalid-json", ParseError.INVALID_FIELD: "invalid-field"}
 # Where a dialect has no row in the protocol's table, because its reader never leads there.
 UNREACHABLE = {
-    "line": {ParseError.NOT_JSON},
-    "json": set(),
+    "line": {ParseError.NOT_JSON, ParseError.INVALID_FIELD},
+    "json": {ParseError.INVALID_FIELD},
     "slash": {
         ParseError.NOT_JSON,
+        ParseError.INVALID_FIELD,
         Rejection.ALREADY_LOGGED_IN,
         Rejection.NOT_LOGGED_IN,
         Rejection.EMPTY_MESSAGE,
@@ -160,8 +170,11 @@ def expected(name: str, event: Event) -> str:
             if reason is Rejection.NO_RECIPIENT and name == "json":
                 refusal = Refusal.USER_NOT_FOUND
             return spelling.error(refusal, subject)
-        case Rejected():
-            return "ERR unknown-command\n" if name == "line" else "[error] Not possible.\n"
+        case Rejected(reason):
+            return UNREACHABLE_TEXTS[name] or f"ERR {LINE_WORDS[reason]}\n"
+        case Typing() | Confirmed():
+            # Only version 2 of json shows them.
+            return ""
         case DisconnectNotice(reason, as_error):
             words = NOTICES[name][reason]
             if name == "line":
