@@ -320,7 +320,7 @@ class Chat:
                 admitted.setdefault(room_name.key, (room_name, entry))
         for key in admitted:
             room = self.rooms.find(key)
-            # Only one gate can be waited at, so those that were open once count as open.
+            # A client waits at one gate at a time. Those that it has passed count as open.
             if room is not None and room not in passed and not room.gate.is_open():
                 return Busy(room.gate, partial(self._login, session, login, passed | {room}))
         session.name = name
