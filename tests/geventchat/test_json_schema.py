@@ -237,19 +237,25 @@ ROOMS = st.dictionaries(
 )
 ANYTHING = st.one_of(st.none(), st.booleans(), NUMBERS, WORDS, st.just([]), ROOMS)
 STRINGS = ("username", "epoch", "room", "message", "key", "to", "topic", "token", "ref")
-# Mostly of the right type, because otherwise hardly any request is valid.
-FIELDS = {
-    **dict.fromkeys(STRINGS, WORDS | WORDS | WORDS | WORDS | ANYTHING),
-    "after": AFTER | WORDS,
-    "rooms": ROOMS | ROOMS | ANYTHING,
-    "v": st.just(2) | st.just(2) | ANYTHING,
+# Every field that a request can have, with values that it can have, and then one or two with any value.
+VALID = {
+    **dict.fromkeys(STRINGS, WORDS),
+    "after": st.none() | st.integers(0, 9) | WORDS,
+    "rooms": st.dictionaries(WORDS, st.none() | st.integers(0, 9), max_size=2),
+    "v": st.just(2),
     "x": ANYTHING,
 }
-REQUEST = st.one_of(
-    *[
-        st.fixed_dictionaries({"type": st.just(kind), **FIELDS})
-        for kind in (*types_of("request"), "welcome", 5)
-    ]
+CHANGED = st.fixed_dictionaries({}, optional=dict.fromkeys(VALID, ANYTHING | AFTER))
+REQUEST = st.builds(
+    lambda kind, valid, changed, key: {
+        "type": kind,
+        **valid,
+        **{one: changed[one] for one in key if one in changed},
+    },
+    st.sampled_from([*sorted(types_of("request")), "welcome"]),
+    st.fixed_dictionaries(VALID),
+    CHANGED,
+    st.lists(st.sampled_from(sorted(VALID)), max_size=2),
 )
 
 
