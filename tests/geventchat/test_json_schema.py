@@ -43,7 +43,7 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.text import clean
 from geventchat.dialects import ALL_DIALECTS
-from geventchat.dialects.dialect import OtherDialect, Request
+from geventchat.dialects.dialect import Request
 from geventchat.dialects.json2 import Json2Dialect, Json2Interpreter
 from geventchat.dialects.json_objects import MAX_INTEGER
 from harness import InProcess, play
@@ -227,41 +227,69 @@ def test_every_event_is_in_the_schema_and_answers_have_the_ref(
 
 # --- What clients send -----------------------------------------------------------------------------------------------
 
-WORDS = st.text(st.characters(max_codepoint=0x7F), max_size=6)
-NUMBERS = st.sampled_from([-1, 0, 1, 2, 3, MAX_INTEGER, MAX_INTEGER + 1, 10**20, 1.0, 0.5])
-AFTER = st.none() | NUMBERS
-ENTRY = st.fixed_dictionaries({}, optional={"after": AFTER | WORDS, "key": WORDS | AFTER})
-ROOMS = st.dictionaries(WORDS, AFTER | ENTRY | WORDS, max_size=2)
-ANYTHING = st.one_of(AFTER, WORDS, st.just("x" * 65), ROOMS, st.sampled_from([True, False, [], ["a"]]))
-# For each field a value that it can have.
-VALID: dict[str, st.SearchStrategy[object]] = {
-    "v": st.just(2),
-    "rooms": st.dictionaries(WORDS, st.none() | st.integers(0, 9), max_size=2),
-    "after": st.none() | st.integers(0, 9),
-}
+STRINGS = ("username", "epoch", "room", "message", "key", "to", "topic", "token", "ref", "x")
+VALID = {**dict.fromkeys(STRINGS, "a"), "v": 2, "rooms": {"a": None}}
+VALUES: list[object] = [
+    *(
+        None,
+        True,
+        False,
+        -1,
+        0,
+        1,
+        2,
+        MAX_INTEGER,
+        MAX_INTEGER + 1,
+        10**20,
+        1.0,
+        0.5,
+        "",
+        "a",
+        "x" * 64,
+        "x" * 65,
+    ),
+    *(
+        [],
+        ["a"],
+        {},
+        {"a": None},
+        {"a": 3},
+        {"a": -1},
+        {"a": 1.5},
+        {"a": "3"},
+        {"a": []},
+        {"a": {}},
+        {"a": {"x": []}},
+    ),
+    *(
+        {"a": {"after": 3}},
+        {"a": {"after": None}},
+        {"a": {"after": -1}},
+        {"a": {"key": "k"}},
+        {"a": {"key": None}},
+    ),
+]
 
 
 @pytest.mark.parametrize("kind", [*sorted(types_of("request")), "welcome"])
-@settings(max_examples=100)
-@given(data=st.data())
-def test_a_request_is_read_if_and_only_if_it_is_in_the_schema(kind: str, data: st.DataObject):
-    """With all its fields, and any value in one of them; the server takes a missing one as empty."""
-    definitions = [
-        one for one in SCHEMA["$defs"].values() if one.get("properties", {}).get("type") == {"const": kind}
-    ]
-    fields = [key for key in definitions[0]["properties"] if key != "type"]
-    valid = {key: VALID.get(key, WORDS) for key in (*fields, "ref")}
-    if kind == "users":
-        valid["after"] = WORDS
-    request = {"type": kind, **data.draw(st.fixed_dictionaries(valid))}
-    request[data.draw(st.sampled_from([*fields, "ref", "x"]))] = data.draw(ANYTHING)
-    reading = JSON2.interpreter().read(json.dumps(request).encode(), False)
-    if isinstance(reading, OtherDialect):
-        assert kind == "join"
-        assert request["v"] == 1
-        return
-    command = reading.command if isinstance(reading, Request) else reading
-    assert isinstance(command, InvalidCommand) is not REQUESTS.is_valid(request)
+def test_a_request_is_read_if_and_only_if_it_is_in_the_schema(kind: str):
+    """With all fields, and each value in each of them; the server takes a missing one as empty."""
+    valid = {"type": kind, **VALID, "after": "a" if kind == "users" else 3}
+    assert REQUESTS.is_valid(valid) is (kind != "welcome")
+    for field in (*VALID, "after"):
+        for value in VALUES:
+            request = {**valid, field: value}
+            reading = JSON2.interpreter().read(json.dumps(request).encode(), False)
+            command = reading.command if isinstance(reading, Request) else reading
+            is_refused = isinstance(command, InvalidCommand)
+            if value == 1 and (kind, field) == ("join", "v"):
+                # Left to version 1.
+                continue
+            if type(value) is float and value.is_integer():
+                # An integer for JSON Schema, but not for the server.
+                assert is_refused or REQUESTS.is_valid(request)
+                continue
+            assert is_refused is not REQUESTS.is_valid(request), (field, value)
 
 
 # --- Conversations ---------------------------------------------------------------------------------------------------
@@ -283,7 +311,7 @@ SPOKEN = st.one_of(
             ("rooms", {}, {}),
             ("topic", {}, {**ROOM, "topic": st.sampled_from(["", "tea", "x" * 301])}),
             ("typing", {}, ROOM),
-            ("ping", {}, {"token": WORDS}),
+            ("ping", {}, {"token": st.sampled_from(["", "t"])}),
             ("join", {"v": st.just(2), "username": st.just("dave")}, {}),
             ("nope", {}, {}),
             ("chat", {"message": st.just(5)}, {}),
