@@ -67,6 +67,7 @@ class Server:
             self._clock.time,
             new_gate=delivery.new_gate,
             max_contacts=limits.contacts,
+            reserved_names=self.config.reserved_names,
             observer=self._log_message if self.config.log_messages else None,
         )
         context = ServerContext(

@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -38,7 +38,7 @@ from geventchat.chat.events import (
     Roster,
     Welcome,
 )
-from geventchat.chat.names import InvalidName, Name, key_of, parse_name
+from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name
 from geventchat.chat.rooms import Gate, GateFactory, Room, Subscriber
 from geventchat.exhaustive import assert_never
 
@@ -107,15 +107,17 @@ class Chat:
         *,
         new_gate: GateFactory,
         max_contacts: int,
+        reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `max_contacts` is the number of recipients remembered per client. `observer` sees every message and must not
-        block.
+        `max_contacts` is the number of recipients remembered per client. No client can log in with one of the
+        `reserved_names`. `observer` sees every message and must not block.
         """
         self.lobby = Room(LOBBY, new_gate)
         self._sessions: dict[str, Session] = {}
+        self._reserved = frozenset(map(key_of, reserved_names))
         self._time = time
         self._max_contacts = max_contacts
         self._observer = observer
@@ -188,7 +190,7 @@ class Chat:
 
     def _login(self, session: Session, typed: str) -> Result[object]:
         try:
-            name = parse_name(typed)
+            name = parse_name(typed, self._reserved)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
         if name.key in self._sessions:
