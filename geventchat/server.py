@@ -68,6 +68,7 @@ class Server:
             new_gate=delivery.new_gate,
             announce_later=Announcer(hub).announce,
             limits=limits.chat,
+            reserved_names=self.config.reserved_names,
             observer=self._log_message if self.config.log_messages else None,
         )
         context = ServerContext(

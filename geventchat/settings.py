@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from geventchat.chat.limits import ChatLimits
+from geventchat.chat.names import MAX_LENGTH, RESERVED_NAMES, InvalidName, parse_name
 from geventchat.dialects import DIALECTS
 from geventchat.log import FORMATS, LEVELS
 
@@ -170,8 +171,12 @@ def read_listen(text: str) -> Listen:
     return Listen(dialect, host, int(port) if port else None)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
 def _read_listens(text: str) -> tuple[Listen, ...]:
-    return tuple(read_listen(word) for word in text.replace(",", " ").split())
+    return tuple(map(read_listen, _words(text)))
 
 
 def _are_listens(value: object) -> bool:
@@ -184,6 +189,27 @@ LISTENS = Kind(
     _read_listens,
     _are_listens,
     lambda value: " ".join(map(str, value)),
+)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) and _is_name(one) for one in value)
+
+
+def _is_name(word: str) -> bool:
+    try:
+        parse_name(word)
+    except InvalidName:
+        return False
+    return True
+
+
+NAMES = Kind(
+    f"zero or more names, each of 1 to {MAX_LENGTH} letters, digits, '_', '-' or '.'",
+    "NAMES",
+    _words,
+    _are_names,
+    " ".join,
 )
 
 
@@ -216,6 +242,7 @@ class Group(Enum):
     """A heading in `--help` and in docs/options.md."""
 
     ADDRESSES = "Addresses"
+    NAMES = "Names"
     TIMES = "Time limits"
     SIZES = "Size limits"
     CLIENT_RATES = "Rate limits for one client"
@@ -568,6 +595,13 @@ class Config(_Checked):
         Group.TIMES,
         "notice sent before an idle client is disconnected",
     )
+    reserved_names: tuple[str, ...] = setting(
+        "reserved-names",
+        RESERVED_NAMES,
+        NAMES,
+        Group.NAMES,
+        "names that no client can log in with, separated by spaces or commas; this list replaces the default one",
+    )
     limits: Limits = field(default_factory=Limits)
     shutdown_s: float = setting(
         "shutdown-timeout",
@@ -697,7 +731,9 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if key == "listen" and all(isinstance(item, str) for item in value):
+        case list() if SETTINGS[key].kind in {LISTENS, NAMES} and all(
+            isinstance(item, str) for item in value
+        ):
             return " ".join(value)
     raise _wrong(key, value, SETTINGS[key].kind, str(file))
 

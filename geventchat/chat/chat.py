@@ -12,7 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -55,7 +55,7 @@ from geventchat.chat.events import (
     Welcome,
 )
 from geventchat.chat.limits import ChatLimits
-from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, GateFactory, Room, Subscriber
 from geventchat.exhaustive import assert_never
@@ -166,15 +166,18 @@ class Chat:
         new_gate: GateFactory,
         announce_later: Callable[[Room], None],
         limits: ChatLimits,
+        reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
         `announce_later` is told of each room whose gate has to admit the announcement of a departure. `observer` sees every
         message. Neither can block.
+        No client can log in with one of the `reserved_names`.
         """
         self.rooms = Rooms(time, new_gate, limits)
         self._sessions: dict[str, Session] = {}
+        self._reserved = frozenset(map(key_of, reserved_names))
         self._time = time
         self._limits = limits
         self._announce_later = announce_later
@@ -259,7 +262,7 @@ class Chat:
 
     def _login(self, session: Session, typed: str) -> Result[object]:
         try:
-            name = parse_name(typed)
+            name = parse_name(typed, self._reserved)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
         if name.key in self._sessions:
