@@ -19,6 +19,7 @@ from enum import Enum
 from geventchat.chat.commands import Command, Help, ParseError, Ping, Say, SendDirectMessage, Who
 from geventchat.chat.events import (
     Accepted,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -36,6 +37,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.names import key_of
@@ -158,8 +160,11 @@ class Conversation:
             case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
                 # The session handles events of the connection. The client never requests the server's help.
                 pass
-            case Entered() | LeftRoom() | RoomList() | Topic() | TopicChanged() | Accepted():
-                # Nothing that this client sends is answered by one of these, and no codec makes a TopicChanged.
+            case Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | Confirmed():
+                # Nothing that this client sends is answered by one of these.
+                pass
+            case TopicChanged() | Typing():
+                # Not in the dialects that this client speaks.
                 pass
             case _:
                 assert_never(event)
@@ -244,7 +249,7 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
             return "The message is too long for the server and was not delivered."
         case ParseError.NOT_UTF8:
             return "The server could not decode the message and did not deliver it."
-        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
+        case ParseError.NOT_JSON | ParseError.INVALID_FIELD | ParseError.UNKNOWN_COMMAND:
             return "The server did not understand the command."
         case _:
             assert_never(reason)

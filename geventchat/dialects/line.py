@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from geventchat.chat.commands import (
+    AnnounceTyping,
     AskTopic,
     Command,
     EnterRoom,
@@ -24,6 +25,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Broadcast,
+    Confirmed,
     Departure,
     DirectMessage,
     DirectMessageSent,
@@ -44,6 +46,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import visible
@@ -59,6 +62,7 @@ from geventchat.dialects.codec import (
     lines,
 )
 from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
+from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
@@ -95,60 +99,6 @@ def _parse(text: str, logged_in: bool) -> Command | str | None:
     return _UNKNOWN if verb else None
 
 
-def error_word(reason: Rejection | ParseError) -> str:
-    """The word behind `ERR`."""
-    match reason:
-        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
-            return "invalid-username"
-        case Rejection.NAME_TAKEN:
-            return "username-taken"
-        case Rejection.ALREADY_LOGGED_IN:
-            return "already-logged-in"
-        case Rejection.NOT_LOGGED_IN:
-            return "must-login-first"
-        case Rejection.EMPTY_MESSAGE:
-            return "empty-message"
-        case Rejection.NO_RECIPIENT | Rejection.EMPTY_DIRECT_MESSAGE:
-            return "invalid-dm-format"
-        case Rejection.USER_NOT_FOUND:
-            return "user-not-found"
-        case Rejection.ROOM_NAME_INVALID:
-            return "invalid-room-name"
-        case Rejection.NO_SUCH_ROOM:
-            return "no-such-room"
-        case Rejection.NOT_IN_ROOM:
-            return "not-in-room"
-        case Rejection.ALREADY_IN_LOBBY:
-            return "already-in-lobby"
-        case Rejection.TOO_MANY_ROOMS:
-            return "too-many-rooms"
-        case Rejection.TOPIC_TOO_LONG:
-            return "topic-too-long"
-        case ParseError.TOO_LONG:
-            return "line-too-long"
-        case ParseError.NOT_UTF8:
-            return "invalid-utf8"
-        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
-            return "unknown-command"
-        case _:
-            assert_never(reason)
-
-
-def notice_word(reason: NoticeReason) -> str:
-    """The word behind `INFO` or `ERR` when the server closes the connection."""
-    match reason:
-        case NoticeReason.IDLE:
-            return "idle-timeout"
-        case NoticeReason.SERVER_FULL:
-            return "server-full"
-        case NoticeReason.ADDRESS_FULL:
-            return "too-many-connections"
-        case NoticeReason.SHUTDOWN:
-            return "server-shutdown"
-        case _:
-            assert_never(reason)
-
-
 def departure_word(how: Departure) -> str:
     """The word behind `INFO` and the name of someone who is gone."""
     match how:
@@ -183,7 +133,7 @@ class LineDialect:
         match event:
             case Said():
                 return prefixed(f"MSG {event.name} ", event.texts)
-            case Joined():
+            case Joined() | Typing():
                 return b""
             case Left(name=name, how=how):
                 return f"INFO {name} {departure_word(how)}\n".encode()
@@ -195,7 +145,7 @@ class LineDialect:
     def echoes(self, event: Broadcast) -> bool:
         """False: speakers do not receive their own messages."""
         match event:
-            case Said() | Joined() | Left() | TopicChanged():
+            case Said() | Joined() | Left() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -215,7 +165,7 @@ def _private_text(event: PrivateEvent) -> str:
             return "OK\n"
         case DirectMessage(sender=sender, text=text):
             return f"DM {sender} {text}\n"
-        case DirectMessageSent() | HelpText():
+        case DirectMessageSent() | HelpText() | Confirmed():
             return ""
         case Roster(users):
             return "".join([f"USER {name}\n" for name in users])
@@ -278,7 +228,7 @@ class LineClient:
                 return lines("QUIT")
             case Help() | InvalidCommand():
                 raise CannotEncode("The line dialect has no such command.")
-            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic():
+            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic() | AnnounceTyping():
                 raise CannotEncode("This client does not know rooms.")
             case _:
                 assert_never(command)

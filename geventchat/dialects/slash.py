@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from geventchat.chat.commands import (
+    AnnounceTyping,
     AskTopic,
     Command,
     EnterRoom,
@@ -25,6 +26,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Broadcast,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -44,6 +46,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import visible
@@ -136,6 +139,7 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             | Rejection.NOT_LOGGED_IN
             | Rejection.EMPTY_MESSAGE
             | ParseError.NOT_JSON
+            | ParseError.INVALID_FIELD
         ):
             # The reader above never makes a command that is refused for this reason.
             return "[error] Not possible."
@@ -187,6 +191,8 @@ class SlashDialect:
                     if topic
                     else f"[topic] {name} removed the topic.\n".encode()
                 )
+            case Typing():
+                return b""
             case _:
                 assert_never(event)
 
@@ -195,7 +201,7 @@ class SlashDialect:
         match event:
             case Joined():
                 return True
-            case Said() | Left() | TopicChanged():
+            case Said() | Left() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -238,6 +244,9 @@ def _private_text(event: PrivateEvent) -> str:
             return "pong\n"
         case HelpText():
             return _HELP
+        case Confirmed():
+            # Only version 2 of json asks for it.
+            return ""
         case Goodbye():
             return "Disconnecting...\n"
         case Rejected(reason, subject):
@@ -303,7 +312,7 @@ class SlashClient:
                 return lines("/help")
             case Quit():
                 return lines("/quit")
-            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic():
+            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic() | AnnounceTyping():
                 raise CannotEncode("This client does not know rooms.")
             case InvalidCommand():
                 raise CannotEncode("The slash dialect has no such command.")
