@@ -92,6 +92,7 @@ class Server:
             hub=hub,
             delivery=delivery,
             admission=Admission(hub, self._clock, limits),
+            turns=delivery.new_gate(lambda: 0.0),
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,

@@ -545,6 +545,9 @@ class Limits(_Checked):
         Group.SIZES,
         "memory for the messages of all rooms; the rooms in which nothing was said for longest lose theirs first",
     )
+    history_page_messages: int = setting(
+        None, 200, integer(1, unit="messages"), Group.EMBEDDING, "messages that are listed at once"
+    )
     contacts: int = setting(
         None,
         1_000,

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from geventchat.chat.commands import (
     AnnounceTyping,
+    AskHistory,
     AskTopic,
     Command,
     EnterRoom,
@@ -46,8 +47,10 @@ from geventchat.chat.events import (
     Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     LeftRoom,
     Message,
+    Missed,
     Pong,
     Rejected,
     Rejection,
@@ -62,6 +65,7 @@ from geventchat.chat.events import (
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.replay import Replay
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, GateFactory, Room, Subscriber
 from geventchat.exhaustive import assert_never
@@ -103,7 +107,14 @@ class Pending(Generic[T]):
     finish: Callable[[T], Result[Any]]
 
 
-Result = Done | Leave | Busy | Pending[T]
+@dataclass(frozen=True, slots=True)
+class More:
+    """A part of the command has been handled. Once its answers are sent and others had their turn, `go_on` does the next."""
+
+    go_on: Callable[[], Result[Any]]
+
+
+Result = Done | Leave | Busy | Pending[T] | More
 
 # They hold nothing, so one of each is enough.
 DONE = Done()
@@ -117,7 +128,7 @@ _ALWAYS_REPORTED = frozenset(
 class Session:
     """One client in the chat."""
 
-    __slots__ = ("contacts", "name", "room", "rooms", "subscriber", "typing_at")
+    __slots__ = ("contacts", "name", "replays", "room", "rooms", "subscriber", "typing_at")
 
     def __init__(self, subscriber: Subscriber) -> None:
         self.subscriber = subscriber
@@ -126,6 +137,8 @@ class Session:
         self.room: Room | None = None
         # All of them, for a client that can be in many; None for one that can be in one at a time.
         self.rooms: dict[str, Room] | None = None
+        # What it has missed in some of them, which it hears afterwards.
+        self.replays: dict[Room, Replay] | None = None
         # The keys of the people this client has written to, the latest last.
         self.contacts: dict[str, None] | None = None
         # When its typing was announced last.
@@ -157,22 +170,43 @@ class Session:
         self.rooms = {room.key: room for room in rooms}
         self._hear_all(self.rooms)
 
+    def catch_up(self, replay: Replay) -> None:
+        """Do not hear this room before everything that was missed there has been sent."""
+        assert self.rooms is not None
+        self.replays = self.replays or {}
+        self.replays[replay.room] = replay
+        replay.room.follow()
+        self._hear_all(self.rooms)
+
+    def caught_up(self, room: Room) -> None:
+        """Hear this room."""
+        assert self.rooms is not None
+        self._end_replay(room)
+        self._hear_all(self.rooms)
+
     def go_out_of(self, room: Room) -> None:
         """Be in this room no longer. Only for a client that can be in many."""
         assert self.rooms is not None
         del self.rooms[room.key]
+        self._end_replay(room)
         self._hear_all(self.rooms)
 
     def go(self) -> None:
         """Be in no room, and hear nothing more."""
         self.name = self.room = None
+        for room in list(self.replays or ()):
+            self._end_replay(room)
         if self.rooms is not None:
             self.rooms.clear()
         self.subscriber.hear(None)
 
     def _hear_all(self, rooms: dict[str, Room]) -> None:
         self.room = next(iter(rooms.values())) if len(rooms) == 1 else None
-        self.subscriber.hear(frozenset(rooms.values()))
+        self.subscriber.hear(frozenset(rooms.values()).difference(self.replays or ()))
+
+    def _end_replay(self, room: Room) -> None:
+        if self.replays is not None and self.replays.pop(room, None) is not None:
+            room.unfollow()
 
 
 class Chat:
@@ -239,6 +273,8 @@ class Chat:
                 return self._in_room(session, typed, _tell_topic)
             case SetTopic(topic, typed):
                 return self._set_topic(session, name, typed, topic)
+            case AskHistory():
+                return self._tell_history(session, command)
             case AnnounceTyping(typed):
                 return self._announce_typing(session, name, typed)
             case Help():
@@ -342,11 +378,37 @@ class Chat:
             # The newcomer, who hears none of the rooms yet, does not receive it.
             room.joined(name, None, now_ms)
         session.go_to_all(rooms)
+        same_epoch = login.epoch in ("", self.epoch)
+        for _, entry in admitted.values():
+            room = session.find_room(parse_room_name(entry.room).key)
+            if room is not None and entry.after is not None:
+                self._catch_up(session, room, entry.after if same_epoch else 0)
         entered = [self._entered(session, room) for room in rooms]
         session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered))
         for rejected in refused:
             session.subscriber.deliver(rejected)
-        return DONE
+        return self._replay(session)
+
+    def _catch_up(self, session: Session, room: Room, after: int) -> None:
+        replay = Replay(room, after, self._limits.history_messages)
+        if not replay.is_over:
+            session.catch_up(replay)
+
+    def _replay(self, session: Session) -> Result[object]:
+        """What is left of what this client has missed."""
+        return More(partial(self._send_missed, session)) if session.replays else DONE
+
+    def _send_missed(self, session: Session) -> Result[object]:
+        if session.replays:
+            room, replay = next(iter(session.replays.items()))
+            if replay.is_lost:
+                # It could resume with what it has received; with a gap it could not.
+                self.leave(session)
+                return LEAVE
+            session.subscriber.deliver(Missed(replay.next_part()))
+            if replay.is_over:
+                session.caught_up(room)
+        return self._replay(session)
 
     def _admitted(self, entry: EnterRoom, rooms: Collection[str]) -> Name | Rejection:
         """The name of a room that a client in these rooms can enter, or why it cannot."""
@@ -362,7 +424,9 @@ class Chat:
         users: Collection[str] = room.names
         if session.rooms is not None:
             users = room.page("", self._limits.listed_users)
-        return Entered(room.name, users, room.topic, len(room.names), room.last_id, room.last_id + 1)
+        replay = session.replays.get(room) if session.replays else None
+        replay_from = room.last_id + 1 if replay is None else replay.first_id
+        return Entered(room.name, users, room.topic, len(room.names), room.last_id, replay_from)
 
     def _arrive(self, session: Session, name: Name, room: Room, now_ms: int) -> None:
         room.make_way(name)
@@ -399,8 +463,10 @@ class Chat:
             if room is None:
                 return _reject_room(session, Rejection.TOO_MANY_ROOMS, command.room)
             self._move(session, name, room)
+        if command.after is not None and session.rooms is not None:
+            self._catch_up(session, room, command.after)
         session.subscriber.deliver(self._entered(session, room))
-        return DONE
+        return self._replay(session)
 
     def _move(self, session: Session, name: Name, room: Room) -> None:
         now_ms = self._now_ms()
@@ -467,6 +533,17 @@ class Chat:
                 return _reject(session, Rejection.USER_NOT_FOUND, after, typed)
             users = room.page(key, self._limits.listed_users)
         session.subscriber.deliver(Roster(users, room.name, len(room.names)))
+        return DONE
+
+    def _tell_history(self, session: Session, command: AskHistory) -> Result[object]:
+        room = self._room_of(session, command.room)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, command.room)
+        limit = min(command.limit, self._limits.history_page_messages)
+        before = room.last_id + 1 if command.before is None else command.before
+        messages = room.log.before(before, limit + 1)
+        page = messages[-limit:] if limit else []
+        session.subscriber.deliver(HistoryPage(room.name, page, more=len(messages) > len(page)))
         return DONE
 
     def _listings(self, session: Session) -> list[RoomListing]:

@@ -20,9 +20,8 @@ from dataclasses import replace
 from itertools import islice
 from sys import getsizeof
 
-from geventchat.chat.events import Broadcast, Said
+from geventchat.chat.events import Broadcast, PastMessage, Said
 from geventchat.chat.limits import ChatLimits
-from geventchat.chat.records import StoredMessage
 
 # What an entry takes besides its texts.
 _ENTRY_BYTES = 300
@@ -99,9 +98,9 @@ class RoomLog:
         self.messages -= texts
         self.first_id = shorter.first_id
 
-    def before(self, id: int, limit: int) -> list[StoredMessage]:
+    def before(self, id: int, limit: int) -> list[PastMessage]:
         """The last messages with smaller ids, at most this many, oldest first."""
-        found: list[StoredMessage] = []
+        found: list[PastMessage] = []
         for event in reversed(self._entries):
             if len(found) >= limit:
                 break
@@ -180,10 +179,10 @@ class History:
         self._spoken.pop(log, None)
 
 
-def past(said: Said) -> list[StoredMessage]:
+def past(said: Said) -> list[PastMessage]:
     """The messages of this event, one by one."""
     return [
-        StoredMessage(said.first_id + n, said.name, text, said.time_ms, deleted=not text)
+        PastMessage(said.first_id + n, said.name, text, said.time_ms, deleted=not text)
         for n, text in enumerate(said.texts)
     ]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from geventchat.chat.history import History
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
 from geventchat.chat.rooms import GateFactory, Room
@@ -24,7 +25,8 @@ class Rooms:
 
     def __init__(self, time: Callable[[], float], new_gate: GateFactory, limits: ChatLimits) -> None:
         self._time = time
-        self.lobby = Room(LOBBY, new_gate)
+        self.history = History(limits)
+        self.lobby = Room(LOBBY, new_gate, self.history)
         self._new_gate = new_gate
         self._limits = limits
         self._rooms = {LOBBY.key: self.lobby}
@@ -48,7 +50,7 @@ class Rooms:
         """Create the room of this name, for someone who enters it at once; None if no more rooms are allowed."""
         if len(self) >= self._limits.rooms:
             return None
-        room = self._rooms[name.key] = Room(name, self._new_gate, self._last_deleted_id + 1)
+        room = self._rooms[name.key] = Room(name, self._new_gate, self.history, self._last_deleted_id + 1)
         return room
 
     def entered(self, room: Room) -> None:
@@ -66,4 +68,5 @@ class Rooms:
             if self._time() < since + self._limits.empty_room_s:
                 return
             del self._empty_since[room], self._rooms[room.key]
+            self.history.forget(room.log)
             self._last_deleted_id = max(self._last_deleted_id, room.last_id)

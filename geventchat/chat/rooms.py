@@ -1,4 +1,4 @@
-"""A room: the people in it, its audiences, its settings, and the ids of its messages.
+"""A room: the people in it, its audiences, its settings, its log, and the ids of its messages.
 
 Audiences and subscribers are passed in as protocols; the room only tells them what happened, in order. Who may do what is
 decided elsewhere.
@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from geventchat.chat.events import Broadcast, Departure, DirectMessage, Joined, Left, PrivateEvent, Said
+from geventchat.chat.history import History, RoomLog
 from geventchat.chat.names import Name
 
 
@@ -76,7 +77,7 @@ GateFactory = Callable[[Callable[[], float]], Gate]
 class Room:
     """One room."""
 
-    def __init__(self, name: Name, new_gate: GateFactory, first_id: int = 1) -> None:
+    def __init__(self, name: Name, new_gate: GateFactory, history: History, first_id: int = 1) -> None:
         self.name = name.shown
         self.key = name.key
         # The set of rooms of a client that is in this room alone.
@@ -84,6 +85,8 @@ class Room:
         self.gate = new_gate(self._delay_s)
         self.topic = ""
         self.last_id = first_id - 1
+        self.log = RoomLog()
+        self._history = history
         self._names: dict[str, str] = {}
         self._audiences: dict[Audience, None] = {}
         self._departures: dict[str, Left] = {}
@@ -127,6 +130,16 @@ class Room:
             audience.publish(event)
         if author is not None:
             author.wrote(event)
+        if self.log.followers or isinstance(event, Said):
+            self._history.add(self.log, event)
+
+    def follow(self) -> None:
+        """Keep what happens here in the log, for one more client that reads it and does not hear the room yet."""
+        self.log.follow()
+
+    def unfollow(self) -> None:
+        """One client less needs it."""
+        self._history.unfollow(self.log)
 
     # --- People ------------------------------------------------------------------------------------------------------
 
