@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Protocol
 
 from geventchat.chat.commands import Command, InvalidCommand, ParseError, SendDirectMessage
@@ -108,7 +108,7 @@ def is_count(text: str) -> bool:
 
 def utc(time_ms: int) -> str:
     """A time as RFC 3339 writes it, in whole seconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_ms // 1000))
+    return datetime.fromtimestamp(time_ms // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def direct_message(rest: str) -> SendDirectMessage:

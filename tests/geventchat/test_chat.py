@@ -6,6 +6,7 @@ import pytest
 
 from geventchat.chat.chat import DONE, LEAVE, Busy, Chat, Session
 from geventchat.chat.commands import (
+    AskHistory,
     Command,
     EnterRoom,
     Help,
@@ -28,8 +29,10 @@ from geventchat.chat.events import (
     Event,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
+    PastMessage,
     Pong,
     Rejected,
     Rejection,
@@ -302,6 +305,40 @@ def test_a_topic_has_a_limited_length(scene: Scene):
     assert alice.take() == [Rejected(Rejection.TOPIC_TOO_LONG)]
     assert bob.take() == []
     assert scene.chat.lobby.topic == "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("limit", "before", "ids", "more"),
+    [
+        (2, None, [4, 5], True),
+        (5, None, [1, 2, 3, 4, 5], False),
+        (900, 4, [1, 2, 3], False),
+        (2, 4, [2, 3], True),
+        (2, 1, [], False),
+        (0, None, [], True),
+        (2, 10**9, [4, 5], True),
+    ],
+)
+def test_a_page_of_history(scene: Scene, limit: int, before: int | None, ids: list[int], more: bool):
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, Say(["1", "2", "3"])) is DONE
+    assert scene.chat.handle(session, Say(["4", "5"])) is DONE
+    alice.take()
+    assert scene.chat.handle(session, AskHistory(limit, before)) is DONE
+    messages = [PastMessage(id, "alice", f"{id}", NOW_MS) for id in ids]
+    assert alice.take() == [HistoryPage(LOBBY, messages, more)]
+
+
+def test_history_is_listed_in_pages_of_a_limited_length():
+    scene = Scene(history_page_messages=3)
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, Say([str(n) for n in range(10)])) is DONE
+    alice.take()
+    assert scene.chat.handle(session, AskHistory(1_000_000)) is DONE
+    (page,) = alice.take()
+    assert isinstance(page, HistoryPage)
+    assert [message.id for message in page.messages] == [8, 9, 10]
+    assert page.more
 
 
 @pytest.mark.parametrize("command", [EnterRoom("dev"), SetTopic("tea")], ids=["enter", "topic"])
