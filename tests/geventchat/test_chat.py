@@ -176,7 +176,7 @@ def test_a_client_without_a_name_can_quit(scene: Scene):
 @pytest.mark.parametrize(
     ("command", "answer"),
     [
-        (Who(), Roster(("alice", "bob"), LOBBY)),
+        (Who(), Roster(("alice", "bob"), LOBBY, 2)),
         (Ping("x"), Pong("x")),
         (Help(), HelpText()),
         (InvalidCommand(ParseError.UNKNOWN_COMMAND, "x"), Rejected(ParseError.UNKNOWN_COMMAND, "x")),

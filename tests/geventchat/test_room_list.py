@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geventchat.chat.chat import DONE, Session
+from geventchat.chat.chat import DONE
 from geventchat.chat.commands import EnterRoom, Login, Say
 from geventchat.chat.events import Entered, Rejected, Rejection
 from geventchat.chat.names import parse_room_name
@@ -67,16 +67,14 @@ def test_the_ids_of_a_new_room_are_above_those_of_deleted_rooms():
 
 def test_a_client_can_be_in_a_limited_number_of_rooms():
     scene = Scene(rooms_per_client=3)
-    session: Session
     session, subscriber = scene.connect()
-    session.rooms = {}
-    assert scene.chat.handle(session, Login("ann")) is DONE
+    assert scene.chat.handle(session, Login("ann", (EnterRoom("lobby"),))) is DONE
     for room in ("a", "b"):
         assert scene.chat.handle(session, EnterRoom(room)) is DONE
     subscriber.take()
     assert scene.chat.handle(session, EnterRoom("c")) is DONE
-    assert subscriber.take() == [Rejected(Rejection.TOO_MANY_ROOMS, "c")]
+    assert subscriber.take() == [Rejected(Rejection.TOO_MANY_ROOMS, "c", "c")]
     assert scene.chat.rooms.find("c") is None
     # One that it is in can be entered again.
     assert scene.chat.handle(session, EnterRoom("a")) is DONE
-    assert subscriber.take() == [Entered("a", ("ann",), "")]
+    assert subscriber.take() == [Entered("a", ("ann",), "", 1, 0, 1)]
