@@ -89,7 +89,9 @@ def test_net_imports_nothing_that_composes_it():
 def test_rates_and_the_log_know_nothing_of_the_server():
     assert not strays(inside("rate.py", "exhaustive.py", "clock.py"))
     assert not offenders(inside("rate.py"), *SOCKETS)
-    assert not strays(inside("log.py"), "clock", "rate")
+    assert not strays(inside("worker.py"))
+    assert not offenders(inside("worker.py"), "gevent", "greenlet")
+    assert not strays(inside("log.py"), "clock", "rate", "worker")
 
 
 def test_only_the_daemon_imports_the_server():
