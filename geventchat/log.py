@@ -65,6 +65,10 @@ class LogEvent(Enum):
     MESSAGE = "message"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    STORAGE_OPENED = "storage-opened"
+    HISTORY_STOPPED = "history-stopped", logging.ERROR
+    HISTORY_RESUMED = "history-resumed"
+    HISTORY_LOST = "history-lost", logging.WARNING
     LOG_LOST = "log-lost", logging.WARNING
     LOG_SUPPRESSED = "log-suppressed", logging.WARNING
 

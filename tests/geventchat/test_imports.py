@@ -94,6 +94,17 @@ def test_rates_and_the_log_know_nothing_of_the_server():
     assert not strays(inside("log.py"), "clock", "rate", "worker")
 
 
+def test_services_import_neither_net_nor_dialects_and_no_event_loop():
+    allowed = ("services", "chat", "clock", "exhaustive", "log", "settings", "worker")
+    assert not strays(inside("services"), *allowed)
+    assert not offenders(inside("services"), "gevent", "greenlet")
+
+
+def test_only_the_storage_in_a_directory_imports_sqlite():
+    with_sqlite = inside(*(f"services/storage/{name}.py" for name in ("schema", "sqlite", "writer")))
+    assert not offenders([path for path in PATHS if path not in with_sqlite], "sqlite3")
+
+
 def test_only_the_daemon_imports_the_server():
     others = [path for path in PATHS if path not in inside("daemon.py", "server.py", "__init__.py")]
     assert not offenders(others, *geventchat_modules("server"))
