@@ -608,7 +608,7 @@ def test_a_full_disk_stops_history_once_and_history_resumes_by_itself(disk: Disk
     storage, _ = disk.stopped()
     for id in range(201, 221):
         disk.clock.now += 61
-        say(storage, id, "lost")
+        say(storage, id, "x" * 100_000)
         storage.acts(1)
     assert disk.logged(STOPPED, RESUMED) == [STOPPED]
     [fields] = [fields for event, fields in disk.log if event is STOPPED]
@@ -616,9 +616,48 @@ def test_a_full_disk_stops_history_once_and_history_resumes_by_itself(disk: Disk
     assert storage.behind_bytes == 0
     disk.free(storage)
     say(storage, 221, "kept again")
-    assert [id for id, _ in texts(storage)] == [*range(1, 101), 221]
+    kept = [id for id, _ in texts(storage)]
     assert disk.logged(STOPPED, RESUMED, LOST) == [STOPPED, RESUMED, LOST]
-    assert disk.log[-1] == (LOST, {"messages": 120, "changes": 0})
+    # The latest 1 MiB at most has been held.
+    assert kept[:100] == list(range(1, 101))
+    assert kept[100:] == list(range(kept[100], 222))
+    assert 210 < kept[100] < 221
+    assert disk.log[-1] == (LOST, {"messages": kept[100] - 101, "changes": 0})
+
+
+def test_a_disk_that_is_full_for_a_moment_costs_nothing(disk: Disk):
+    storage, _ = disk.stopped()
+    say(storage, 201, "during")
+    storage.acts(1)
+    disk.free(storage)
+    say(storage, 202, "after")
+    assert [id for id, _ in texts(storage)] == list(range(1, 203))
+    assert disk.logged(STOPPED, RESUMED, LOST) == [STOPPED, RESUMED]
+    storage = disk.reopened(storage, Limits(stored_messages=150))
+    storage.audit(act(1))
+    storage.acts(1)
+    # The counters were not changed twice.
+    assert [id for id, _ in texts(storage)] == list(range(54, 203))
+
+
+def test_what_a_limit_removes_is_counted_once_if_the_disk_is_full_meanwhile(disk: Disk):
+    storage = disk.open(Limits(stored_messages=100))
+    storage.save(LOBBY)
+    say(storage, 1, *["x" * 1_000] * 100)
+    disk.fill(storage)
+    say(storage, 101, *["x" * 2_000] * 50)
+    storage.acts(1)
+    disk.clock.now += 61
+    say(storage, 151, "x" * 5_000)
+    storage.acts(1)
+    assert disk.logged(STOPPED, RESUMED) == [STOPPED]
+    disk.free(storage)
+    say(storage, 152, "hi")
+    kept = [id for id, _ in texts(storage)]
+    assert kept == list(range(kept[0], 153))
+    [(counted,)] = query(disk, "SELECT messages FROM counters")
+    assert counted == len(kept)
+    assert 98 <= len(kept) <= 100
 
 
 def test_what_is_not_a_message_is_kept_when_the_disk_has_space_again(disk: Disk):
@@ -626,7 +665,7 @@ def test_what_is_not_a_message_is_kept_when_the_disk_has_space_again(disk: Disk)
     storage.delete("lobby", 1)
     dev = RoomRecord("dev", "dev", last_id=5)
     storage.save(dev)
-    say(storage, 6, "lost", room="dev")
+    say(storage, 6, "kept too", room="dev")
     for topic in "ab":
         storage.save(RoomRecord("lobby", "Lobby", topic=topic))
     storage.save(account("alice"))
@@ -664,7 +703,7 @@ def test_changes_that_wait_for_a_full_disk_are_bounded(disk: Disk, monkeypatch: 
     assert storage.acts(99) == [act(number) for number in range(21, 32)]
     assert [id for id, text in texts(storage) if not text] == list(range(21, 31))
     disk.run_loop()
-    assert disk.log[-1] == (LOST, {"messages": 100, "changes": 60})
+    assert disk.log[-1] == (LOST, {"messages": 0, "changes": 60})
     storage = disk.reopened(storage)
     assert {one.name for one in storage.load().restrictions} == {str(number) for number in range(21, 31)}
 
@@ -681,7 +720,7 @@ def test_ids_go_on_while_the_disk_is_full_and_a_crash_then_begins_a_new_epoch(di
 
 def test_a_crash_after_the_disk_had_space_again_keeps_the_epoch(disk: Disk):
     storage, epoch = disk.stopped()
-    say(storage, 1_000_000, "lost")
+    say(storage, 1_000_000, "before")
     storage.acts(1)
     disk.free(storage)
     say(storage, 1_000_001, "kept")

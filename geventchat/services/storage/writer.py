@@ -9,8 +9,8 @@ Invariants:
   mark alone, which says that ids go on without reservations. `reserved_ids` and `floor_reserved_id` say how far that is;
   rooms that are not in the first share the second, and `unbounded` overrides both.
 - `behind_bytes` is what has been queued and neither written nor dropped. It returns to 0.
-- After an error the messages of the transaction are dropped and counted, and everything else is kept in `_changes` for the
-  next attempt. No error is final, and none ends the thread.
+- While nothing can be written, everything stays in `_changes` for the next attempt, but for messages and other changes beyond
+  a bound: those are dropped and counted. No error is final, and none ends the thread.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ _EXPIRY_S = 3_600.0
 # Text that was deleted is in the write-ahead log until that has been emptied.
 _SCRUB_S = 1.0
 _SCRUB_BUSY_MS = 100
-# While nothing can be written, at most this many of each kind of change that has no other bound.
+# What is held while nothing can be written: messages, and each kind of change that has no other bound.
+_MOST_HELD_BYTES = 1_048_576
 _MOST_HELD = 10_000
 _MESSAGE_COLUMNS, _COUNTER_COLUMNS, _ACT_COLUMNS = 5, 5, 6
 
@@ -252,6 +253,7 @@ class Writer(Worker[Item]):
         self._questions: deque[_Question[Any]] = deque()
         self._items: list[Item] = []
         self._collected_bytes = 0
+        self._held_bytes = 0
         self._changes = _Changes()
         self._rooms = state.rooms
         self._next_number = state.next_number
@@ -275,6 +277,8 @@ class Writer(Worker[Item]):
         # been committed.
         self._mail_changes: list[tuple[str, int, int]] = []
         self._then: list[Callable[[], object]] = []
+        # The counters that rooms have if it is not committed.
+        self._untrimmed: dict[Room, tuple[int, int]] = {}
         self._stopped = False
         self._stopped_at = float("-inf")
         self._retry_s = _FIRST_RETRY_S
@@ -368,10 +372,11 @@ class Writer(Worker[Item]):
         # Before the queue, so that everything that was queued before a question has been handled when it is answered.
         questions = list(self._questions)
         if self._stopped and (closing or self._clock.monotonic() >= self._retry_at):
+            self._collect()
             self._write([], clean=False)
         while self._collect():
-            self._write_or_drop([], clean=False)
-        self._write_or_drop(questions, clean=closing)
+            self._write_or_hold([], clean=False)
+        self._write_or_hold(questions, clean=closing)
         self._report_lost()
         if self._left_reservations and not self._stopped:
             self._return_to_reservations()
@@ -489,11 +494,11 @@ class Writer(Worker[Item]):
 
     # --- From `_changes` to the database ---
 
-    def _write_or_drop(self, questions: Sequence[_Question[Any]], clean: bool) -> None:
-        if self._stopped:
-            self._drop()
-        else:
+    def _write_or_hold(self, questions: Sequence[_Question[Any]], clean: bool) -> None:
+        if not self._stopped:
             self._write(questions, clean)
+        if self._stopped:
+            self._hold()
         self._handled_bytes += self._collected_bytes
         self._collected_bytes = 0
 
@@ -509,7 +514,9 @@ class Writer(Worker[Item]):
         except Exception as error:
             self._roll_back()
             self._stop(error)
-            self._drop()
+            if not isinstance(error, (sqlite3.OperationalError, OSError)):
+                # One of the messages can be the cause.
+                self._drop()
         else:
             for question in asked:
                 question.error = None
@@ -612,6 +619,8 @@ class Writer(Worker[Item]):
     def _committed(self, now: _Reserved) -> None:
         """Note what the database holds after a transaction."""
         changes, self._changes = self._changes, _Changes()
+        self._held_bytes = 0
+        self._untrimmed.clear()
         for room in changes.rooms:
             room.in_database = True
         for room, until in now.rooms.items():
@@ -743,6 +752,7 @@ class Writer(Worker[Item]):
 
     def _remove_oldest(self, connection: sqlite3.Connection, room: Room, most: int) -> int:
         self._changes.count(room)
+        self._untrimmed.setdefault(room, (room.messages, room.bytes))
         number = room.number
         removed = connection.execute(_REMOVE_OLDEST, (number, number, most - 1)).rowcount
         room.bytes -= room.bytes * removed // max(1, room.messages)
@@ -796,9 +806,16 @@ class Writer(Worker[Item]):
             self._directory.keep_reservations()
             self._left_reservations = False
 
+    def _hold(self) -> None:
+        """Keep what has been collected for the next attempt, within bounds."""
+        self._held_bytes += self._collected_bytes
+        if self._held_bytes > _MOST_HELD_BYTES:
+            self._drop()
+        self._lost_changes += self._changes.bound()
+
     def _drop(self) -> None:
         self._lost_messages += self._changes.drop_messages()
-        self._lost_changes += self._changes.bound()
+        self._held_bytes = 0
 
     def _report_lost(self) -> None:
         unqueued = self.unqueued - self._reported_unqueued
@@ -812,6 +829,9 @@ class Writer(Worker[Item]):
     def _roll_back(self) -> None:
         self._mail_changes.clear()
         self._then.clear()
+        for room, (messages, size) in self._untrimmed.items():
+            room.messages, room.bytes = messages, size
+        self._untrimmed.clear()
         connection = self._connection
         if connection is None:
             return
