@@ -13,6 +13,7 @@ from gevent.event import Event
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.events import DirectMessage, DisconnectNotice, Message, NoticeReason, Said
+from geventchat.chat.storage import Storage
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.framing import LineFraming
@@ -25,6 +26,7 @@ from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
+from geventchat.services.storage import open_storage
 from geventchat.settings import Config, IdleNotice, Listen
 
 _IDLE_NOTICES = {
@@ -32,6 +34,9 @@ _IDLE_NOTICES = {
     IdleNotice.ERR: DisconnectNotice(NoticeReason.IDLE, as_error=True),
     IdleNotice.NONE: None,
 }
+
+# The storage gets the rest of the shutdown time-out to write what is queued, and at least this.
+_LEAST_CLOSE_S = 0.3
 
 
 def _random_epoch() -> str:
@@ -58,19 +63,24 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
+        self._storage: Storage | None = None
         self._numbers = 0
         self._empty = Event()
         self._empty.set()
         self._stopping = False
 
     def start(self) -> None:
-        """Listen on every address, or on none and raise CannotListen."""
+        """Open the storage and listen on every address, or on none and raise CannotOpenStorage or CannotListen."""
         if self._listeners:
             raise RuntimeError("the server has already been started")
         hub = gevent.get_hub()
         limits = fit_to_descriptors(self.config.limits.without_rates())
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
+        storage = open_storage(
+            self.config.data, limits, self._clock, self._log, hub.loop.run_callback_threadsafe
+        )
+        self._storage = storage
         self._hangups = HangupWatch(hub)
         log = AddressLog(
             self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
@@ -115,6 +125,7 @@ class Server:
         except BaseException:
             self._close_listeners()
             self._hangups.close()
+            storage.close(_LEAST_CLOSE_S)
             raise
 
     @property
@@ -136,7 +147,7 @@ class Server:
         return len(self._connections)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stop accepting, send everyone a notice and what is pending, close. False if clients were left at the deadline.
+        """Stop accepting, send everyone a notice and what is pending, close. False if something was left at the deadline.
 
         `timeout` in seconds overrides the one in the configuration. While the server is stopping, another call
         returns at once.
@@ -148,13 +159,19 @@ class Server:
         self._close_listeners()
         for connection in list(self._connections.values()):
             connection.shut_down()
-        orderly = bool(self._empty.wait(self.config.shutdown_s if timeout is None else timeout))
+        within_s = self.config.shutdown_s if timeout is None else timeout
+        deadline = self._clock.monotonic() + within_s
+        orderly = bool(self._empty.wait(within_s))
         if not orderly:
             for connection in list(self._connections.values()):
                 connection.drop()
             self._empty.wait(1.0)
         if self._hangups is not None:
             self._hangups.close()
+        if self._storage is not None:
+            orderly = self._storage.close(max(_LEAST_CLOSE_S, deadline - self._clock.monotonic())) and orderly
+            # What it has to log comes through the event loop.
+            gevent.sleep(0)
         if self._address_log is not None:
             self._address_log.close()
         self._log(LogEvent.STOPPED, orderly=orderly)

@@ -36,6 +36,8 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 # Hosting platforms and the protocol documents use these names for the port; the first one that is set counts.
 PORT_VARIABLES = ("CHAT_PORT", "PORT")
 DEFAULT = "default"
+# The exit code of every command that a setting keeps from running.
+EXIT_CONFIGURATION = 3
 
 
 class ConfigError(ValueError):
@@ -131,6 +133,11 @@ def _is_host(value: object) -> bool:
     return True
 
 
+def _is_path(value: object) -> bool:
+    return type(value) is str and "\0" not in value
+
+
+PATH = Kind("a directory", "DIR", str, _is_path, lambda value: value or "none")
 HOST = Kind("a host name or an address", "HOST", str, _is_host)
 
 
@@ -248,6 +255,7 @@ class Group(Enum):
     CLIENT_RATES = "Rate limits for one client"
     ADDRESS_RATES = "Rate limits for one address (one IPv4 address, or one /64 of IPv6)"
     ROOM_RATES = "Rate limits for a room"
+    STORAGE = "Storage"
     LOG = "Log"
     EMBEDDING = "Limits for embedding programs"
 
@@ -581,6 +589,45 @@ class Limits(_Checked):
         """The limits on what the chat keeps."""
         return ChatLimits(**{one.name: getattr(self, one.name) for one in fields(ChatLimits)})
 
+    stored_messages: int = setting(
+        "stored-messages",
+        100_000,
+        integer(1, unit="messages"),
+        Group.STORAGE,
+        "messages kept per room in the data directory; the oldest are deleted",
+    )
+    stored_bytes: int = setting(
+        "stored-bytes",
+        1_073_741_824,
+        BYTES,
+        Group.STORAGE,
+        "size of the database in the data directory; beyond it, the largest room loses its oldest messages",
+    )
+    behind_bytes: int = setting(
+        None,
+        16_777_216,
+        BYTES,
+        Group.EMBEDDING,
+        "bytes that can wait to be written to the data directory, after which speakers wait until they are written",
+    )
+    mail_per_account: int = setting(
+        None, 100, integer(0), Group.EMBEDDING, "direct messages kept for one account that is away"
+    )
+    mail_per_sender: int = setting(
+        None, 10, integer(0), Group.EMBEDDING, "those of them that one account can have sent"
+    )
+    mail_s: float = setting(None, 2_592_000.0, SECONDS, Group.EMBEDDING, "time for which they are kept")
+    mail_bytes: int = setting(
+        None, 67_108_864, BYTES, Group.EMBEDDING, "bytes of direct messages kept for all accounts together"
+    )
+    room_acts: int = setting(
+        None,
+        100_000,
+        integer(0),
+        Group.EMBEDDING,
+        "acts in rooms that the audit log keeps; the oldest are deleted. Acts on the whole server are all kept",
+    )
+
     def without_rates(self) -> Limits:
         """The effective limits: with 0 lines per second, the other limits that depend on the rate are 0 too.
 
@@ -632,6 +679,13 @@ class Config(_Checked):
         SECONDS,
         Group.TIMES,
         "when the server stops, drop clients that have not read everything within this time",
+    )
+    data: str = setting(
+        "data",
+        "",
+        PATH,
+        Group.STORAGE,
+        "directory that keeps history, rooms and accounts; without one they last as long as the server runs",
     )
     log_messages: bool = setting("log-messages", False, BOOLEAN, Group.LOG, "log the text of messages too")
 

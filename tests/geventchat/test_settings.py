@@ -72,6 +72,7 @@ def test_the_port_in_the_environment(environment: dict[str, str], port: int):
 
 # A value of each setting that is not its default: as text, and as it is in Python.
 OTHER = {
+    "data": ("/srv/chat", "/srv/chat"),
     "host": ("::1", "::1"),
     "listen": ("json://:7", (Listen("json", "", 7),)),
     "idle-notice": ("err", IdleNotice.ERR),
@@ -171,6 +172,8 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
         (lambda: Limits(lingering=-1), "lingering: -1 is not a whole number of at least 0"),
         (lambda: Config(idle_s=-1.0), "idle_s: -1.0 is not a number of seconds, at least 0"),
         (lambda: Config(idle_notice="info"), "idle_notice: 'info' is not info, err or none"),
+        (lambda: Config(data=5), "data: 5 is not a directory"),
+        (lambda: Config(data="a\0b"), "data: 'a\\x00b' is not a directory"),
         (lambda: Config(log_messages="no"), "log_messages: 'no' is not yes or no"),
         (
             lambda: Config(reserved_names=("a b",)),
