@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
+from typing import TypeVar
 
 import gevent
 from gevent.event import Event
@@ -27,7 +27,10 @@ from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
 from geventchat.services.storage import open_storage
+from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Config, IdleNotice, Listen
+
+T = TypeVar("T")
 
 _IDLE_NOTICES = {
     IdleNotice.INFO: DisconnectNotice(NoticeReason.IDLE),
@@ -39,8 +42,8 @@ _IDLE_NOTICES = {
 _LEAST_CLOSE_S = 0.3
 
 
-def _random_epoch() -> str:
-    return secrets.token_hex(8)
+def _in_thread(read: Callable[[], T]) -> T:
+    return gevent.get_hub().threadpool.apply(read)
 
 
 class Server:
@@ -52,9 +55,9 @@ class Server:
         *,
         clock: Clock | None = None,
         log: Log = to_logging,
-        new_epoch: Callable[[], str] = _random_epoch,
+        new_epoch: Callable[[], str] = random_epoch,
     ) -> None:
-        """`new_epoch` names the epoch of message ids, which ends when the server is started anew."""
+        """`new_epoch` names the epoch of message ids where no data directory keeps one."""
         self._new_epoch = new_epoch
         self.config = config or Config()
         self._clock = clock or SystemClock()
@@ -78,7 +81,12 @@ class Server:
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
         storage = open_storage(
-            self.config.data, limits, self._clock, self._log, hub.loop.run_callback_threadsafe
+            self.config.data,
+            limits,
+            self._clock,
+            self._log,
+            hub.loop.run_callback_threadsafe,
+            self._new_epoch,
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
@@ -92,7 +100,8 @@ class Server:
             announce_later=Announcer(hub).announce,
             limits=limits.chat,
             reserved_names=self.config.reserved_names,
-            epoch=self._new_epoch(),
+            storage=storage,
+            in_thread=_in_thread,
             observer=self._log_message if self.config.log_messages else None,
         )
         encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}

@@ -7,9 +7,11 @@ comes with a later part. The last part and hearing the room are one moment, so n
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
-from geventchat.chat.events import Broadcast, Said
+from geventchat.chat.events import Broadcast, PastMessage, Said
 from geventchat.chat.rooms import Room
 
 # The characters of a part, and what an entry counts besides its texts.
@@ -20,12 +22,13 @@ _ENTRY_CHARACTERS = 100
 class Replay:
     """Reads a room's log from behind the last message that a client has seen."""
 
-    __slots__ = ("_after", "_began", "_position", "room")
+    __slots__ = ("_after", "_began", "_earlier", "_position", "room")
 
-    def __init__(self, room: Room, after: int, most: int) -> None:
-        """Of the missed messages, the latest `most` are sent."""
+    def __init__(self, room: Room, after: int, earlier: Sequence[PastMessage] = ()) -> None:
+        """`earlier` are messages from before the log began."""
         self.room = room
-        self._after = max(after, room.last_id - most)
+        self._after = after
+        self._earlier = deque([message for message in earlier if message.id > after])
         self._position = room.log.position_after(self._after)
         # What else happened before is part of the state that the client has been told.
         self._began = room.log.end
@@ -33,6 +36,8 @@ class Replay:
     @property
     def first_id(self) -> int:
         """The id of the first message that is sent, or of the next one to be said if there is none."""
+        if self._earlier:
+            return self._earlier[0].id
         for event in self.room.log.since(self._position):
             if isinstance(event, Said):
                 return max(event.first_id, self._after + 1)
@@ -46,12 +51,16 @@ class Replay:
     @property
     def is_over(self) -> bool:
         """True when everything has been sent."""
-        return self._position >= self.room.log.end
+        return not self._earlier and self._position >= self.room.log.end
 
     def next_part(self) -> list[Broadcast]:
         """What is sent next. It must not be lost."""
         part: list[Broadcast] = []
         left = _PART_CHARACTERS
+        while self._earlier and left > 0:
+            message = self._earlier.popleft()
+            left -= _ENTRY_CHARACTERS + len(message.text)
+            part.append(Said(self.room.name, message.name, (message.text,), message.id, message.time_ms))
         for event in self.room.log.since(self._position):
             if left <= 0:
                 break

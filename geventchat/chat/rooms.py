@@ -14,6 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -74,10 +75,22 @@ class Audience(Protocol):
 GateFactory = Callable[[Callable[[], float]], Gate]
 
 
+# As many ids as one command can need.
+_IDS_AHEAD = 1_000
+
+
 class Room:
     """One room."""
 
-    def __init__(self, name: Name, new_gate: GateFactory, history: History, first_id: int = 1) -> None:
+    def __init__(
+        self,
+        name: Name,
+        new_gate: GateFactory,
+        history: History,
+        first_id: int = 1,
+        waits_for_storage: Callable[[Room], None] = lambda room: None,
+    ) -> None:
+        """`waits_for_storage` is told when the gate has to be pumped once the storage is ready."""
         self.name = name.shown
         self.key = name.key
         # The set of rooms of a client that is in this room alone.
@@ -87,6 +100,7 @@ class Room:
         self.last_id = first_id - 1
         self.log = RoomLog()
         self._history = history
+        self._waits_for_storage = waits_for_storage
         self._names: dict[str, str] = {}
         self._audiences: dict[Audience, None] = {}
         self._departures: dict[str, Left] = {}
@@ -131,7 +145,7 @@ class Room:
         if author is not None:
             author.wrote(event)
         if self.log.followers or isinstance(event, Said):
-            self._history.add(self.log, event)
+            self._history.add(self.key, self.log, event)
 
     def follow(self) -> None:
         """Keep what happens here in the log, for one more client that reads it and does not hear the room yet."""
@@ -183,6 +197,9 @@ class Room:
         return said
 
     def _delay_s(self) -> float:
+        if not self._history.storage.is_ready(self.key, self.last_id + _IDS_AHEAD):
+            self._waits_for_storage(self)
+            return math.inf
         delay_s = 0.0
         for audience in self._audiences:
             delay_s = max(delay_s, audience.delay_s())

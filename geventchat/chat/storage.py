@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from geventchat.chat.events import DirectMessage, Said
-from geventchat.chat.records import Act, KeptMessage, Record, Stored, StoredMessage
+from geventchat.chat.events import DirectMessage, PastMessage, Said
+from geventchat.chat.records import Act, KeptMessage, Record, Stored
 
 
 class StorageUnavailable(Exception):
@@ -54,6 +54,10 @@ class Storage(Protocol):
     def audit(self, act: Act) -> None:
         """Add an act to the audit log."""
 
+    @property
+    def keeps_messages(self) -> bool:
+        """False when messages are in the chat's own logs and nowhere else, so that there is nothing to read."""
+
     def is_ready(self, room: str = "", last_id: int = 0) -> bool:
         """True when messages up to `last_id` can be given their ids in this room, and the storage is not too far behind.
 
@@ -80,14 +84,14 @@ class Storage(Protocol):
 
     # --- In a thread: these can block. Each raises StorageUnavailable when it cannot answer ---
 
-    def before(self, room: str, id: int, limit: int) -> list[StoredMessage]:
+    def before(self, room: str, id: int, limit: int) -> list[PastMessage]:
         """The last messages of a room with smaller ids than this, at most this many, oldest first.
 
         This and `after` see everything that was queued before the call. Messages that a limit has removed, or that could
         not be kept, are missing.
         """
 
-    def after(self, room: str, id: int, limit: int) -> list[StoredMessage]:
+    def after(self, room: str, id: int, limit: int) -> list[PastMessage]:
         """The first messages of a room with larger ids than this, at most this many, oldest first."""
 
     def mailbox(self, account: str) -> list[KeptMessage]:

@@ -42,8 +42,9 @@ from geventchat.chat.events import (
     Welcome,
 )
 from geventchat.chat.rooms import Room
+from geventchat.chat.storage import Storage
 from geventchat.settings import Limits
-from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate
+from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once, memory
 
 LOBBY = "lobby"
 NOW_S = 1_234_567_890.5
@@ -53,7 +54,7 @@ NOW_MS = 1_234_567_890_500
 class Scene:
     """A chat with one audience, and its clients."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, storage: Storage | None = None, **limits: int) -> None:
         self.observed: list[Said | DirectMessage] = []
         self.gate = SwitchedGate()
         self.now_s = NOW_S
@@ -62,6 +63,8 @@ class Scene:
         self.chat = Chat(
             lambda: self.now_s,
             new_gate=lambda delay_s: self.gate,
+            storage=storage or memory(),
+            in_thread=at_once,
             announce_later=self.announced_later.append,
             limits=Limits(**{"contacts": 10, **limits}).chat,
             observer=self.observed.append,

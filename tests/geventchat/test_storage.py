@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from geventchat.chat.events import DirectMessage
-from geventchat.chat.records import KeptMessage, RestrictionKind, RoomRecord, StoredMessage
+from geventchat.chat.events import DirectMessage, PastMessage
+from geventchat.chat.records import KeptMessage, RestrictionKind, RoomRecord
 from geventchat.chat.storage import Storage
 from geventchat.settings import Limits
 from tests.geventchat.storage_worlds import LOBBY, WORLDS, World, account, act, ban, say, texts
@@ -80,9 +80,9 @@ def test_messages_are_read_as_they_were_said_oldest_first(world: World):
     say(storage, 1, "one", "two")
     say(storage, 3, "three", name="Zoë")
     assert storage.after("lobby", 0, 10) == [
-        StoredMessage(1, "alice", "one", 1_000),
-        StoredMessage(2, "alice", "two", 1_000),
-        StoredMessage(3, "Zoë", "three", 3_000),
+        PastMessage(1, "alice", "one", 1_000),
+        PastMessage(2, "alice", "two", 1_000),
+        PastMessage(3, "Zoë", "three", 3_000),
     ]
     assert storage.before("lobby", 4, 10) == storage.after("lobby", 0, 10)
 
@@ -147,9 +147,9 @@ def test_a_deleted_message_keeps_its_place_and_loses_its_text(world: World):
     storage.delete("nowhere", 1)
     say(storage, 3, "three")
     assert storage.after("lobby", 0, 10) == [
-        StoredMessage(1, "alice", "one", 1_000),
-        StoredMessage(2, "alice", "", 1_000, deleted=True),
-        StoredMessage(3, "alice", "three", 3_000),
+        PastMessage(1, "alice", "one", 1_000),
+        PastMessage(2, "alice", "", 1_000, deleted=True),
+        PastMessage(3, "alice", "three", 3_000),
     ]
     storage.delete("lobby", 2)
     assert texts(storage) == [(1, "one"), (2, ""), (3, "three")]

@@ -6,14 +6,14 @@ too, so there is nothing to do for them but to empty the mailbox of an account t
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from geventchat.chat.events import DirectMessage, Said
-from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Stored, StoredMessage
+from geventchat.chat.events import DirectMessage, PastMessage, Said
+from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Stored
 from geventchat.clock import Clock
+from geventchat.services.storage.epoch import random_epoch
 from geventchat.services.storage.taken import Taken
 from geventchat.settings import Limits
 
@@ -24,7 +24,8 @@ _MESSAGE_BYTES = 200
 class MemoryStorage:
     """The storage in memory. chat/storage.py says what each method promises."""
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(self, limits: Limits, clock: Clock, new_epoch: Callable[[], str] = random_epoch) -> None:
+        self._new_epoch = new_epoch
         self._limits = limits
         self._clock = clock
         self._taken = Taken()
@@ -38,7 +39,7 @@ class MemoryStorage:
 
     def load(self) -> Stored:
         """Nothing was kept."""
-        return Stored(secrets.token_hex(8))
+        return Stored(self._new_epoch())
 
     def append(self, room: str, said: Said) -> None:
         """Keep nothing: the chat's log has it."""
@@ -58,6 +59,11 @@ class MemoryStorage:
     def audit(self, act: Act) -> None:
         """Add an act; the oldest beyond the bound is dropped."""
         self._acts.append(act)
+
+    @property
+    def keeps_messages(self) -> bool:
+        """False: the chat's logs are all there is."""
+        return False
 
     def is_ready(self, room: str = "", last_id: int = 0) -> bool:
         """True: nothing has to be written."""
@@ -83,11 +89,11 @@ class MemoryStorage:
                 self._remove(message.account, [message.number])
         return fresh
 
-    def before(self, room: str, id: int, limit: int) -> list[StoredMessage]:
+    def before(self, room: str, id: int, limit: int) -> list[PastMessage]:
         """No messages are kept."""
         return []
 
-    def after(self, room: str, id: int, limit: int) -> list[StoredMessage]:
+    def after(self, room: str, id: int, limit: int) -> list[PastMessage]:
         """No messages are kept."""
         return []
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from sys import getsizeof
 from typing import Any, TypeVar
 
-from geventchat.chat.events import DirectMessage, Said
-from geventchat.chat.records import Act, KeptMessage, Record, Stored, StoredMessage
+from geventchat.chat.events import DirectMessage, PastMessage, Said
+from geventchat.chat.records import Act, KeptMessage, Record, Stored
 from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import Clock
 from geventchat.log import Log, LogEvent
@@ -135,6 +135,11 @@ class SqliteStorage:
     def _queue(self, change: Change) -> None:
         self._put(CHANGE_BYTES, None, change)
 
+    @property
+    def keeps_messages(self) -> bool:
+        """True: more than the chat's logs hold."""
+        return True
+
     def is_ready(self, room: str = "", last_id: int = 0) -> bool:
         """True when ids up to this one can be used in the room, and not too much waits to be written."""
         writer = self._writer
@@ -171,22 +176,22 @@ class SqliteStorage:
 
     # --- In a thread ---
 
-    def before(self, room: str, id: int, limit: int) -> list[StoredMessage]:
+    def before(self, room: str, id: int, limit: int) -> list[PastMessage]:
         """The last messages with smaller ids, oldest first."""
         return self._messages(_BEFORE, room, id, limit)
 
-    def after(self, room: str, id: int, limit: int) -> list[StoredMessage]:
+    def after(self, room: str, id: int, limit: int) -> list[PastMessage]:
         """The first messages with larger ids, oldest first."""
         return self._messages(_AFTER, room, id, limit)
 
-    def _messages(self, query: str, room: str, id: int, limit: int) -> list[StoredMessage]:
+    def _messages(self, query: str, room: str, id: int, limit: int) -> list[PastMessage]:
         self._catch_up()
         number = self._writer.number_of(room)
         if number is None:
             return []
         rows = self._read(_MESSAGE, query, (number, id, limit))
         return [
-            StoredMessage(id, name, "" if deleted else text, time_ms, bool(deleted))
+            PastMessage(id, name, "" if deleted else text, time_ms, bool(deleted))
             for id, name, text, time_ms, deleted in sorted(rows)
         ]
 
