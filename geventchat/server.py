@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
+from typing import TypeVar
 
 import gevent
 from gevent.event import Event
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.events import DirectMessage, DisconnectNotice, Message, NoticeReason, Said
+from geventchat.chat.storage import Storage
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.framing import LineFraming
@@ -25,7 +26,11 @@ from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
+from geventchat.services.storage import open_storage
+from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Config, IdleNotice, Listen
+
+T = TypeVar("T")
 
 _IDLE_NOTICES = {
     IdleNotice.INFO: DisconnectNotice(NoticeReason.IDLE),
@@ -33,9 +38,12 @@ _IDLE_NOTICES = {
     IdleNotice.NONE: None,
 }
 
+# The storage gets the rest of the shutdown time-out to write what is queued, and at least this.
+_LEAST_CLOSE_S = 0.3
 
-def _random_epoch() -> str:
-    return secrets.token_hex(8)
+
+def _in_thread(read: Callable[[], T]) -> T:
+    return gevent.get_hub().threadpool.apply(read)
 
 
 class Server:
@@ -47,9 +55,9 @@ class Server:
         *,
         clock: Clock | None = None,
         log: Log = to_logging,
-        new_epoch: Callable[[], str] = _random_epoch,
+        new_epoch: Callable[[], str] = random_epoch,
     ) -> None:
-        """`new_epoch` names the epoch of message ids, which ends when the server is started anew."""
+        """`new_epoch` names the epoch of message ids where no data directory keeps one."""
         self._new_epoch = new_epoch
         self.config = config or Config()
         self._clock = clock or SystemClock()
@@ -58,19 +66,29 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
+        self._storage: Storage | None = None
         self._numbers = 0
         self._empty = Event()
         self._empty.set()
         self._stopping = False
 
     def start(self) -> None:
-        """Listen on every address, or on none and raise CannotListen."""
+        """Open the storage and listen on every address, or on none and raise CannotOpenStorage or CannotListen."""
         if self._listeners:
             raise RuntimeError("the server has already been started")
         hub = gevent.get_hub()
         limits = fit_to_descriptors(self.config.limits.without_rates())
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
+        storage = open_storage(
+            self.config.data,
+            limits,
+            self._clock,
+            self._log,
+            hub.loop.run_callback_threadsafe,
+            self._new_epoch,
+        )
+        self._storage = storage
         self._hangups = HangupWatch(hub)
         log = AddressLog(
             self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
@@ -81,7 +99,9 @@ class Server:
             new_gate=delivery.new_gate,
             announce_later=Announcer(hub).announce,
             limits=limits.chat,
-            epoch=self._new_epoch(),
+            reserved_names=self.config.reserved_names,
+            storage=storage,
+            in_thread=_in_thread,
             observer=self._log_message if self.config.log_messages else None,
         )
         encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}
@@ -91,6 +111,7 @@ class Server:
             hub=hub,
             delivery=delivery,
             admission=Admission(hub, self._clock, limits),
+            turns=delivery.new_gate(lambda: 0.0),
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
@@ -113,6 +134,7 @@ class Server:
         except BaseException:
             self._close_listeners()
             self._hangups.close()
+            storage.close(_LEAST_CLOSE_S)
             raise
 
     @property
@@ -134,7 +156,7 @@ class Server:
         return len(self._connections)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stop accepting, send everyone a notice and what is pending, close. False if clients were left at the deadline.
+        """Stop accepting, send everyone a notice and what is pending, close. False if something was left at the deadline.
 
         `timeout` in seconds overrides the one in the configuration. While the server is stopping, another call
         returns at once.
@@ -146,13 +168,19 @@ class Server:
         self._close_listeners()
         for connection in list(self._connections.values()):
             connection.shut_down()
-        orderly = bool(self._empty.wait(self.config.shutdown_s if timeout is None else timeout))
+        within_s = self.config.shutdown_s if timeout is None else timeout
+        deadline = self._clock.monotonic() + within_s
+        orderly = bool(self._empty.wait(within_s))
         if not orderly:
             for connection in list(self._connections.values()):
                 connection.drop()
             self._empty.wait(1.0)
         if self._hangups is not None:
             self._hangups.close()
+        if self._storage is not None:
+            orderly = self._storage.close(max(_LEAST_CLOSE_S, deadline - self._clock.monotonic())) and orderly
+            # What it has to log comes through the event loop.
+            gevent.sleep(0)
         if self._address_log is not None:
             self._address_log.close()
         self._log(LogEvent.STOPPED, orderly=orderly)

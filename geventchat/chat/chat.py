@@ -13,13 +13,14 @@ Invariants:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from geventchat.chat.commands import (
     AnnounceTyping,
+    AskHistory,
     AskTopic,
     Command,
     EnterRoom,
@@ -46,8 +47,11 @@ from geventchat.chat.events import (
     Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     LeftRoom,
     Message,
+    Missed,
+    PastMessage,
     Pong,
     Rejected,
     Rejection,
@@ -61,9 +65,11 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.message_keys import MessageKeys
-from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.replay import Replay
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, GateFactory, Room, Subscriber
+from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.exhaustive import assert_never
 
 T = TypeVar("T")
@@ -103,7 +109,18 @@ class Pending(Generic[T]):
     finish: Callable[[T], Result[Any]]
 
 
-Result = Done | Leave | Busy | Pending[T]
+@dataclass(frozen=True, slots=True)
+class More:
+    """A part of the command has been handled. Once its answers are sent and others had their turn, `go_on` does the next."""
+
+    go_on: Callable[[], Result[Any]]
+
+
+Result = Done | Leave | Busy | Pending[T] | More
+
+# By the key of a room: the messages before this id, which was the first of the room's log.
+Older = Mapping[str, tuple[int, Sequence[PastMessage]]]
+NOTHING_OLDER: Older = {}
 
 # They hold nothing, so one of each is enough.
 DONE = Done()
@@ -114,10 +131,16 @@ _ALWAYS_REPORTED = frozenset(
 )
 
 
+class InThread(Protocol):
+    """Runs something that blocks in a thread, while only the calling greenlet waits."""
+
+    def __call__(self, read: Callable[[], T], /) -> T: ...
+
+
 class Session:
     """One client in the chat."""
 
-    __slots__ = ("contacts", "name", "room", "rooms", "subscriber", "typing_at")
+    __slots__ = ("contacts", "name", "replays", "room", "rooms", "subscriber", "typing_at")
 
     def __init__(self, subscriber: Subscriber) -> None:
         self.subscriber = subscriber
@@ -126,6 +149,8 @@ class Session:
         self.room: Room | None = None
         # All of them, for a client that can be in many; None for one that can be in one at a time.
         self.rooms: dict[str, Room] | None = None
+        # What it has missed in some of them, which it hears afterwards.
+        self.replays: dict[Room, Replay] | None = None
         # The keys of the people this client has written to, the latest last.
         self.contacts: dict[str, None] | None = None
         # When its typing was announced last.
@@ -157,22 +182,43 @@ class Session:
         self.rooms = {room.key: room for room in rooms}
         self._hear_all(self.rooms)
 
+    def catch_up(self, replay: Replay) -> None:
+        """Do not hear this room before everything that was missed there has been sent."""
+        assert self.rooms is not None
+        self.replays = self.replays or {}
+        self.replays[replay.room] = replay
+        replay.room.follow()
+        self._hear_all(self.rooms)
+
+    def caught_up(self, room: Room) -> None:
+        """Hear this room."""
+        assert self.rooms is not None
+        self._end_replay(room)
+        self._hear_all(self.rooms)
+
     def go_out_of(self, room: Room) -> None:
         """Be in this room no longer. Only for a client that can be in many."""
         assert self.rooms is not None
         del self.rooms[room.key]
+        self._end_replay(room)
         self._hear_all(self.rooms)
 
     def go(self) -> None:
         """Be in no room, and hear nothing more."""
         self.name = self.room = None
+        for room in list(self.replays or ()):
+            self._end_replay(room)
         if self.rooms is not None:
             self.rooms.clear()
         self.subscriber.hear(None)
 
     def _hear_all(self, rooms: dict[str, Room]) -> None:
         self.room = next(iter(rooms.values())) if len(rooms) == 1 else None
-        self.subscriber.hear(frozenset(rooms.values()))
+        self.subscriber.hear(frozenset(rooms.values()).difference(self.replays or ()))
+
+    def _end_replay(self, room: Room) -> None:
+        if self.replays is not None and self.replays.pop(room, None) is not None:
+            room.unfollow()
 
 
 class Chat:
@@ -185,20 +231,26 @@ class Chat:
         new_gate: GateFactory,
         announce_later: Callable[[Room], None],
         limits: ChatLimits,
-        epoch: str = "",
+        storage: Storage,
+        in_thread: InThread,
+        reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        Ids of messages are comparable within one `epoch`.
-
         `announce_later` is told of each room whose gate has to admit the announcement of a departure. `observer` sees every
         message. Neither can block.
+        No client can log in with one of the `reserved_names`.
         """
-        self.rooms = Rooms(time, new_gate, limits)
-        self.epoch = epoch
+        stored = storage.load()
+        self.epoch = stored.epoch
+        self.rooms = Rooms(time, new_gate, limits, storage)
+        self.rooms.load(stored)
+        self._storage = storage
+        self._in_thread = in_thread
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
+        self._reserved = frozenset(map(key_of, reserved_names))
         self._time = time
         self._limits = limits
         self._announce_later = announce_later
@@ -236,6 +288,8 @@ class Chat:
                 return self._in_room(session, typed, _tell_topic)
             case SetTopic(topic, typed):
                 return self._set_topic(session, name, typed, topic)
+            case AskHistory():
+                return self._tell_history(session, command)
             case AnnounceTyping(typed):
                 return self._announce_typing(session, name, typed)
             case Help():
@@ -283,16 +337,18 @@ class Chat:
             case _:
                 return _reject(session, Rejection.NOT_LOGGED_IN)
 
-    def _login(self, session: Session, login: Login, passed: frozenset[Room]) -> Result[object]:
-        """`passed` are the rooms at whose gates the client has waited."""
+    def _login(
+        self, session: Session, login: Login, passed: frozenset[Room], older: Older = NOTHING_OLDER
+    ) -> Result[object]:
+        """`passed` are the rooms at whose gates the client has waited, `older` what the storage has of what it missed."""
         try:
-            name = parse_name(login.name)
+            name = parse_name(login.name, self._reserved)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
         if name.key in self._sessions:
             return _reject(session, Rejection.NAME_TAKEN)
         if login.rooms is not None:
-            return self._login_to_rooms(session, name, login, login.rooms, passed)
+            return self._login_to_rooms(session, name, login, login.rooms, passed, older)
         if not self.lobby.gate.is_open():
             return Busy(self.lobby.gate)
         session.name = name
@@ -309,6 +365,7 @@ class Chat:
         login: Login,
         asked: Sequence[EnterRoom],
         passed: frozenset[Room],
+        older: Older,
     ) -> Result[object]:
         admitted: dict[str, tuple[Name, EnterRoom]] = {}
         refused: list[Rejected] = []
@@ -318,11 +375,20 @@ class Chat:
                 refused.append(Rejected(room_name, entry.room, entry.room))
             else:
                 admitted.setdefault(room_name.key, (room_name, entry))
+        same_epoch = login.epoch in ("", self.epoch)
+        missed = {
+            key: entry.after if same_epoch else 0
+            for key, (_, entry) in admitted.items()
+            if entry.after is not None
+        }
+        job = self._older_job(missed, older)
+        if job is not None:
+            return Pending(job, partial(self._login, session, login, passed))
         for key in admitted:
             room = self.rooms.find(key)
             # A client waits at one gate at a time. Those that it has passed count as open.
             if room is not None and room not in passed and not room.gate.is_open():
-                return Busy(room.gate, partial(self._login, session, login, passed | {room}))
+                return Busy(room.gate, partial(self._login, session, login, passed | {room}, older))
         session.name = name
         self._sessions[name.key] = session
         now_ms = self._now_ms()
@@ -339,11 +405,62 @@ class Chat:
             # The newcomer, who hears none of the rooms yet, does not receive it.
             room.joined(name, None, now_ms)
         session.go_to_all(rooms)
+        for room in rooms:
+            if room.key in missed:
+                self._catch_up(session, room, missed[room.key], older)
         entered = [self._entered(session, room) for room in rooms]
         session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered))
         for rejected in refused:
             session.subscriber.deliver(rejected)
-        return DONE
+        return self._replay(session)
+
+    def _older_job(self, missed: Mapping[str, int], older: Older) -> Callable[[], Older] | None:
+        """Reads from the storage what is missed in these rooms and their logs do not have; None if there is nothing to read."""
+        if not self._storage.keeps_messages:
+            return None
+        wanted: dict[str, tuple[int, int]] = {}
+        for key, after in missed.items():
+            room = self.rooms.find(key)
+            if room is not None and key not in older:
+                log = room.log
+                most = self._limits.history_messages - log.messages
+                if after + 1 < log.first_id and most > 0:
+                    wanted[key] = log.first_id, most
+        if not wanted:
+            return None
+
+        def job() -> Older:
+            return {
+                key: (first_id, self._read(self._storage.before, key, first_id, most))
+                for key, (first_id, most) in wanted.items()
+            }
+
+        return job
+
+    def _catch_up(self, session: Session, room: Room, after: int, older: Older) -> None:
+        first_id, earlier = older.get(room.key, (0, ()))
+        if first_id != room.log.first_id:
+            # The log has lost some meanwhile, so these would be followed by a gap.
+            earlier = ()
+        replay = Replay(room, after, earlier)
+        if not replay.is_over:
+            session.catch_up(replay)
+
+    def _replay(self, session: Session) -> Result[object]:
+        """What is left of what this client has missed."""
+        return More(partial(self._send_missed, session)) if session.replays else DONE
+
+    def _send_missed(self, session: Session) -> Result[object]:
+        if session.replays:
+            room, replay = next(iter(session.replays.items()))
+            if replay.is_lost:
+                # It could resume with what it has received; with a gap it could not.
+                self.leave(session)
+                return LEAVE
+            session.subscriber.deliver(Missed(replay.next_part()))
+            if replay.is_over:
+                session.caught_up(room)
+        return self._replay(session)
 
     def _admitted(self, entry: EnterRoom, rooms: Collection[str]) -> Name | Rejection:
         """The name of a room that a client in these rooms can enter, or why it cannot."""
@@ -359,7 +476,9 @@ class Chat:
         users: Collection[str] = room.names
         if session.rooms is not None:
             users = room.page("", self._limits.listed_users)
-        return Entered(room.name, users, room.topic, len(room.names), room.last_id, room.last_id + 1)
+        replay = session.replays.get(room) if session.replays else None
+        replay_from = room.last_id + 1 if replay is None else replay.first_id
+        return Entered(room.name, users, room.topic, len(room.names), room.last_id, replay_from)
 
     def _arrive(self, session: Session, name: Name, room: Room, now_ms: int) -> None:
         room.make_way(name)
@@ -383,21 +502,29 @@ class Chat:
         if not room.departed(name, how, now_ms):
             self._announce_later(room)
 
-    def _enter(self, session: Session, name: Name, command: EnterRoom) -> Result[object]:
+    def _enter(
+        self, session: Session, name: Name, command: EnterRoom, older: Older = NOTHING_OLDER
+    ) -> Result[object]:
         room_name = self._admitted(command, session.rooms or ())
         if isinstance(room_name, Rejection):
             return _reject_room(session, room_name, command.room)
+        if command.after is not None and session.rooms is not None:
+            job = self._older_job({room_name.key: command.after}, older)
+            if job is not None:
+                return Pending(job, partial(self._enter, session, name, command))
         room = session.find_room(room_name.key)
         if room is None:
             room = self.rooms.find(room_name.key)
             if room is not None and not room.gate.is_open():
-                return Busy(room.gate)
+                return Busy(room.gate, partial(self._enter, session, name, command, older) if older else None)
             room = room or self.rooms.create(room_name)
             if room is None:
                 return _reject_room(session, Rejection.TOO_MANY_ROOMS, command.room)
             self._move(session, name, room)
+        if command.after is not None and session.rooms is not None:
+            self._catch_up(session, room, command.after, older)
         session.subscriber.deliver(self._entered(session, room))
-        return DONE
+        return self._replay(session)
 
     def _move(self, session: Session, name: Name, room: Room) -> None:
         now_ms = self._now_ms()
@@ -466,6 +593,40 @@ class Chat:
         session.subscriber.deliver(Roster(users, room.name, len(room.names)))
         return DONE
 
+    def _tell_history(self, session: Session, command: AskHistory) -> Result[Any]:
+        room = self._room_of(session, command.room)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, command.room)
+        limit = min(command.limit, self._limits.history_page_messages)
+        before = room.last_id + 1 if command.before is None else min(command.before, room.last_id + 1)
+        messages = room.log.before(before, limit + 1)
+        missing = limit + 1 - len(messages)
+        older_than = min(before, room.log.first_id)
+        if not missing or older_than <= 1 or not self._storage.keeps_messages:
+            return self._deliver_page(session, room, messages, limit)
+        job = partial(self._read, self._storage.before, room.key, older_than, missing)
+
+        def finish(older: Sequence[PastMessage]) -> Result[object]:
+            return self._deliver_page(session, room, [*older, *messages], limit)
+
+        return Pending(job, finish)
+
+    def _deliver_page(
+        self, session: Session, room: Room, messages: Sequence[PastMessage], limit: int
+    ) -> Result[object]:
+        page = messages[-limit:] if limit else []
+        session.subscriber.deliver(HistoryPage(room.name, page, more=len(messages) > len(page)))
+        return DONE
+
+    def _read(
+        self, read: Callable[[str, int, int], list[PastMessage]], room: str, id: int, limit: int
+    ) -> list[PastMessage]:
+        """A job. What cannot be read is missing."""
+        try:
+            return self._in_thread(partial(read, room, id, limit))
+        except StorageUnavailable:
+            return []
+
     def _listings(self, session: Session) -> list[RoomListing]:
         return [RoomListing(room.name, len(room.names), room.topic) for room in self.rooms]
 
@@ -479,6 +640,7 @@ class Chat:
             return Busy(room.gate)
         if topic != room.topic:
             room.topic = topic
+            self.rooms.changed(room)
             room.publish(TopicChanged(room.name, name.shown, topic, self._now_ms()), session.subscriber)
         session.subscriber.deliver(Accepted(Action.TOPIC_SET, room.name, topic))
         return DONE

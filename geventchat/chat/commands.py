@@ -104,6 +104,15 @@ class SetTopic:
 
 
 @dataclass(frozen=True, slots=True)
+class AskHistory:
+    """List the latest messages of the room, or of those before this id the latest; at most this many."""
+
+    limit: int
+    before: int | None = None
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AnnounceTyping:
     """Tell the others in the room that the client is writing something."""
 
@@ -135,5 +144,5 @@ class InvalidCommand:
     subject: str = ""
 
 
-RoomCommand = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic | AnnounceTyping
+RoomCommand = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic | AskHistory | AnnounceTyping
 Command = Login | Say | SendDirectMessage | Who | Ping | Help | Quit | RoomCommand | InvalidCommand

@@ -167,6 +167,33 @@ class Topic:
     topic: str
 
 
+@dataclass(frozen=True, slots=True)
+class PastMessage:
+    """A message of a room's history. One that has been deleted keeps its place and has no text."""
+
+    id: int
+    name: str
+    text: str
+    time_ms: int
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Messages of a room, oldest first. `more`: there are older ones."""
+
+    room: str
+    messages: Sequence[PastMessage]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What happened in a room before you heard it. A text that has been deleted is empty."""
+
+    events: Sequence[Broadcast]
+
+
 class Action(Enum):
     """What has been done at a client's request, where nothing else tells it so."""
 
@@ -270,6 +297,8 @@ PrivateEvent = (
     | LeftRoom
     | RoomList
     | Topic
+    | HistoryPage
+    | Missed
     | Accepted
     | Confirmed
     | Pong

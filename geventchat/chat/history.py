@@ -1,4 +1,4 @@
-"""What was said in each room lately, in order, within limits on messages and memory. Pure.
+"""What was said in each room lately, in order, within limits on messages and memory. Pure; passes messages on to the storage.
 
 A text that has been deleted is empty: what is said never is. So a message keeps its place and its id, and its text is gone.
 
@@ -20,9 +20,9 @@ from dataclasses import replace
 from itertools import islice
 from sys import getsizeof
 
-from geventchat.chat.events import Broadcast, Said
+from geventchat.chat.events import Broadcast, PastMessage, Said
 from geventchat.chat.limits import ChatLimits
-from geventchat.chat.records import StoredMessage
+from geventchat.chat.storage import Storage
 
 # What an entry takes besides its texts.
 _ENTRY_BYTES = 300
@@ -39,10 +39,14 @@ class RoomLog:
         self.start = 0
         self.messages = 0
         self.bytes = 0
-        # Every message with this id or a later one is here; 0 while none has been dropped or was said before the log began.
+        # Every message with this id or a later one is here; 0 while there are no earlier ones.
         self.first_id = 0
         # How many clients read this log and do not hear the room yet.
         self.followers = 0
+
+    def begin_after(self, id: int) -> None:
+        """The messages up to this one were said before the log began."""
+        self.first_id = id + 1
 
     @property
     def end(self) -> int:
@@ -99,9 +103,9 @@ class RoomLog:
         self.messages -= texts
         self.first_id = shorter.first_id
 
-    def before(self, id: int, limit: int) -> list[StoredMessage]:
+    def before(self, id: int, limit: int) -> list[PastMessage]:
         """The last messages with smaller ids, at most this many, oldest first."""
-        found: list[StoredMessage] = []
+        found: list[PastMessage] = []
         for event in reversed(self._entries):
             if len(found) >= limit:
                 break
@@ -143,13 +147,16 @@ class RoomLog:
 class History:
     """The logs of all rooms, within one limit on their memory."""
 
-    def __init__(self, limits: ChatLimits) -> None:
+    def __init__(self, limits: ChatLimits, storage: Storage) -> None:
+        self.storage = storage
         self._limits = limits
         self._spoken: dict[RoomLog, None] = {}
         self.bytes = 0
 
-    def add(self, log: RoomLog, event: Broadcast) -> None:
+    def add(self, room: str, log: RoomLog, event: Broadcast) -> None:
         """Append an entry, and drop the oldest ones that are too many: of this room first, then of the quietest rooms."""
+        if isinstance(event, Said):
+            self.storage.append(room, event)
         limits, spoken = self._limits, self._spoken
         self.bytes += log.add(event)
         self.bytes -= log.trim(limits.history_messages, limits.history_bytes)
@@ -180,10 +187,10 @@ class History:
         self._spoken.pop(log, None)
 
 
-def past(said: Said) -> list[StoredMessage]:
+def past(said: Said) -> list[PastMessage]:
     """The messages of this event, one by one."""
     return [
-        StoredMessage(said.first_id + n, said.name, text, said.time_ms, deleted=not text)
+        PastMessage(said.first_id + n, said.name, text, said.time_ms, deleted=not text)
         for n, text in enumerate(said.texts)
     ]
 

@@ -20,6 +20,8 @@ class ChatLimits:
     history_messages: int
     history_bytes: int
     history_total_bytes: int
+    # Messages that are listed at once.
+    history_page_messages: int
     # How long an empty room is kept.
     empty_room_s: float
     # How often one client's typing is announced.

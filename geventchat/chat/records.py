@@ -87,17 +87,6 @@ Record = RoomRecord | AccountRecord | Restriction
 
 
 @dataclass(frozen=True, slots=True)
-class StoredMessage:
-    """A message of a room's history. `name` is as it was shown. A deleted one keeps its place and has no text."""
-
-    id: int
-    name: str
-    text: str
-    time_ms: int
-    deleted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class KeptMessage:
     """A direct message that waits in the mailbox of an account. Numbers grow and are never used twice."""
 

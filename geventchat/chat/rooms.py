@@ -1,4 +1,4 @@
-"""A room: the people in it, its audiences, its settings, and the ids of its messages.
+"""A room: the people in it, its audiences, its settings, its log, and the ids of its messages.
 
 Audiences and subscribers are passed in as protocols; the room only tells them what happened, in order. Who may do what is
 decided elsewhere.
@@ -14,12 +14,14 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, Protocol
 
 from geventchat.chat.events import Broadcast, Departure, DirectMessage, Joined, Left, PrivateEvent, Said
+from geventchat.chat.history import History, RoomLog
 from geventchat.chat.names import Name
 
 
@@ -73,10 +75,22 @@ class Audience(Protocol):
 GateFactory = Callable[[Callable[[], float]], Gate]
 
 
+# As many ids as one command can need.
+_IDS_AHEAD = 1_000
+
+
 class Room:
     """One room."""
 
-    def __init__(self, name: Name, new_gate: GateFactory, first_id: int = 1) -> None:
+    def __init__(
+        self,
+        name: Name,
+        new_gate: GateFactory,
+        history: History,
+        first_id: int = 1,
+        waits_for_storage: Callable[[Room], None] = lambda room: None,
+    ) -> None:
+        """`waits_for_storage` is told when the gate has to be pumped once the storage is ready."""
         self.name = name.shown
         self.key = name.key
         # The set of rooms of a client that is in this room alone.
@@ -84,6 +98,9 @@ class Room:
         self.gate = new_gate(self._delay_s)
         self.topic = ""
         self.last_id = first_id - 1
+        self.log = RoomLog()
+        self._history = history
+        self._waits_for_storage = waits_for_storage
         self._names: dict[str, str] = {}
         self._audiences: dict[Audience, None] = {}
         self._departures: dict[str, Left] = {}
@@ -127,6 +144,16 @@ class Room:
             audience.publish(event)
         if author is not None:
             author.wrote(event)
+        if self.log.followers or isinstance(event, Said):
+            self._history.add(self.key, self.log, event)
+
+    def follow(self) -> None:
+        """Keep what happens here in the log, for one more client that reads it and does not hear the room yet."""
+        self.log.follow()
+
+    def unfollow(self) -> None:
+        """One client less needs it."""
+        self._history.unfollow(self.log)
 
     # --- People ------------------------------------------------------------------------------------------------------
 
@@ -170,6 +197,9 @@ class Room:
         return said
 
     def _delay_s(self) -> float:
+        if not self._history.storage.is_ready(self.key, self.last_id + _IDS_AHEAD):
+            self._waits_for_storage(self)
+            return math.inf
         delay_s = 0.0
         for audience in self._audiences:
             delay_s = max(delay_s, audience.delay_s())

@@ -26,9 +26,11 @@ from geventchat.chat.events import (
     Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
     LeftRoom,
+    Missed,
     Pong,
     Rejected,
     Rejection,
@@ -160,7 +162,16 @@ class Conversation:
             case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
                 # The session handles events of the connection. The client never requests the server's help.
                 pass
-            case Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | Confirmed():
+            case (
+                HistoryPage()
+                | Missed()
+                | Entered()
+                | LeftRoom()
+                | RoomList()
+                | Topic()
+                | Accepted()
+                | Confirmed()
+            ):
                 # Nothing that this client sends is answered by one of these.
                 pass
             case TopicChanged() | Typing():

@@ -8,6 +8,7 @@ from typing import Any
 
 from geventchat.chat.commands import (
     AnnounceTyping,
+    AskHistory,
     AskTopic,
     Command,
     EnterRoom,
@@ -34,9 +35,11 @@ from geventchat.chat.events import (
     Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
     LeftRoom,
+    Missed,
     NoticeReason,
     Pong,
     PrivateEvent,
@@ -168,6 +171,8 @@ class JsonDialect:
             case HelpText() | Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | Confirmed():
                 # Answers to commands that this version does not have.
                 return b""
+            case HistoryPage() | Missed():
+                return b""
             case Goodbye():
                 return encoded(type="goodbye")
             case Rejected(reason=reason):
@@ -235,7 +240,15 @@ class JsonClient:
                 return encoded(type="ping", token=token) if token else encoded(type="ping")
             case Quit():
                 return encoded(type="quit")
-            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic() | AnnounceTyping():
+            case (
+                EnterRoom()
+                | LeaveRoom()
+                | ListRooms()
+                | AskTopic()
+                | SetTopic()
+                | AskHistory()
+                | AnnounceTyping()
+            ):
                 raise CannotEncode("This version of the json dialect knows no rooms.")
             case Help() | InvalidCommand():
                 raise CannotEncode("The json dialect has no such command.")

@@ -12,6 +12,7 @@ from typing import Any
 
 from geventchat.chat.commands import (
     AnnounceTyping,
+    AskHistory,
     AskTopic,
     Command,
     EnterRoom,
@@ -38,10 +39,13 @@ from geventchat.chat.events import (
     Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
     LeftRoom,
+    Missed,
     NoticeReason,
+    PastMessage,
     Pong,
     PrivateEvent,
     Rejected,
@@ -55,6 +59,7 @@ from geventchat.chat.events import (
     Typing,
     Welcome,
 )
+from geventchat.chat.history import past
 from geventchat.chat.text import clean_line, visible
 from geventchat.dialects.codec import (
     NO_ID,
@@ -65,7 +70,14 @@ from geventchat.dialects.codec import (
     UnknownError,
     UnknownLine,
 )
-from geventchat.dialects.dialect import Interpreter, OtherDialect, Reading, Request, TextInRoom
+from geventchat.dialects.dialect import (
+    DEFAULT_HISTORY,
+    Interpreter,
+    OtherDialect,
+    Reading,
+    Request,
+    TextInRoom,
+)
 from geventchat.dialects.json_objects import (
     MAX_INTEGER,
     InvalidField,
@@ -104,9 +116,14 @@ def _short(request: Fields, key: str) -> str:
 
 
 def _last_id(value: object) -> int | None:
+    return _number({"after": value}, "after")
+
+
+def _number(request: Fields, key: str) -> int | None:
+    value = request.get(key)
     if value is None or (type(value) is int and 0 <= value <= MAX_INTEGER):
         return value
-    raise InvalidField("after")
+    raise InvalidField(key)
 
 
 def _join(request: Fields) -> Login:
@@ -143,6 +160,12 @@ def _dm(request: Fields) -> SendDirectMessage:
     return SendDirectMessage(to, text, key, confirm="ref" in request)
 
 
+def _history(request: Fields) -> AskHistory:
+    limit = _number(request, "limit")
+    before = _number(request, "before")
+    return AskHistory(DEFAULT_HISTORY if limit is None else limit, before, string(request, "room"))
+
+
 def _topic(request: Fields) -> SetTopic | AskTopic:
     room = string(request, "room")
     return SetTopic(_text(request, "topic"), room) if "topic" in request else AskTopic(room)
@@ -157,6 +180,7 @@ _TYPES: dict[str, Callable[[Fields], Command]] = {
     "rooms": lambda request: ListRooms(),
     "users": lambda request: Who(string(request, "room"), string(request, "after")),
     "topic": _topic,
+    "history": _history,
     "typing": lambda request: AnnounceTyping(string(request, "room")),
     "ping": lambda request: Ping(string(request, "token")),
     "quit": lambda request: Quit(),
@@ -246,6 +270,11 @@ class Json2Interpreter:
                 )
             case Topic(room, topic):
                 return self._answer("topic", room=room, topic=topic)
+            case HistoryPage(room, messages, more):
+                listed = [_past(room, message) for message in messages]
+                return self._answer("history", room=room, messages=listed, more=more)
+            case Missed(events):
+                return b"".join(map(_missed, events))
             case Pong(token):
                 return self._answer("pong", token=token) if token else self._answer("pong")
             case Goodbye():
@@ -330,6 +359,25 @@ def _said(said: Said) -> bytes:
     return "".join([f"{before}{one}{between}{quoted(text)}{after}" for one, text in numbered]).encode()
 
 
+def _past(room: str, message: PastMessage) -> Fields:
+    """A message of the history: the object that was sent when it was said, or its place if it has been deleted."""
+    what = {"deleted": True} if message.deleted else {"message": message.text}
+    return {
+        "type": "chat",
+        "room": room,
+        "id": message.id,
+        "username": message.name,
+        **what,
+        "timestamp_ms": message.time_ms,
+    }
+
+
+def _missed(event: Broadcast) -> bytes:
+    if isinstance(event, Said) and "" in event.texts:
+        return b"".join([encoded(**_past(event.room, message)) for message in past(event)])
+    return DIALECT.encode(event)
+
+
 def _direct(message: DirectMessage) -> bytes:
     return encoded(
         type="dm",
@@ -396,6 +444,8 @@ class Json2Client:
                 return _request("topic", room=room)
             case SetTopic(topic, room):
                 return encoded(type="topic", room=room, topic=topic)
+            case AskHistory(limit, before, room):
+                return _request("history", room=room, before=before, limit=limit)
             case AnnounceTyping(room):
                 return _request("typing", room=room)
             case Ping(token):
@@ -423,6 +473,11 @@ class Json2Client:
     def _event(self, message: Fields) -> ServerEvent | None:
         time_ms = _whole(message.get("timestamp_ms"), NO_TIME)
         match message:
+            case {"type": "chat", "room": str(room), "username": str(name), "deleted": True}:
+                return Said(room, name, ("",), _whole(message.get("id"), NO_ID), time_ms)
+            case {"type": "history", "room": str(room), "messages": list(listed)}:
+                messages = [_past_message(one) for one in listed if isinstance(one, dict)]
+                return HistoryPage(room, messages, message.get("more") is True)
             case {"type": "chat", "room": str(room), "username": str(name), "message": str(text)}:
                 return Said(room, name, (text,), _whole(message.get("id"), NO_ID), time_ms)
             case {"type": "dm", "username": str(sender), "to": str(to), "message": str(text)}:
@@ -498,6 +553,14 @@ def _entered(room: str, state: Fields) -> Entered:
         _whole(state.get("user_count"), len(users)),
         last_id,
         _whole(state.get("replay_from"), last_id + 1),
+    )
+
+
+def _past_message(one: Fields) -> PastMessage:
+    text = _string(one.get("message"))
+    time_ms = _whole(one.get("timestamp_ms"), NO_TIME)
+    return PastMessage(
+        _whole(one.get("id"), NO_ID), _string(one.get("username")), text, time_ms, one.get("deleted") is True
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from geventchat.chat.commands import (
     AnnounceTyping,
+    AskHistory,
     AskTopic,
     Command,
     EnterRoom,
@@ -33,10 +34,13 @@ from geventchat.chat.events import (
     Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
     LeftRoom,
+    Missed,
     NoticeReason,
+    PastMessage,
     Pong,
     PrivateEvent,
     Rejected,
@@ -61,7 +65,15 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
+from geventchat.dialects.dialect import (
+    DEFAULT_HISTORY,
+    Interpreter,
+    TerminalReader,
+    direct_message,
+    is_count,
+    prefixed,
+    utc,
+)
 from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
@@ -76,6 +88,7 @@ _VERBS: dict[str, Callable[[str], Command | str]] = {
     "JOIN": lambda rest: _enter(rest),
     "LEAVE": lambda _: LeaveRoom(),
     "ROOMS": lambda _: ListRooms(),
+    "HISTORY": lambda rest: _ask_history(rest),
     "TOPIC": lambda rest: SetTopic(topic) if (topic := visible(rest)) else AskTopic(),
     "PING": Ping,
     "QUIT": lambda _: Quit(),
@@ -86,6 +99,13 @@ _VERBS: dict[str, Callable[[str], Command | str]] = {
 def _enter(rest: str) -> EnterRoom:
     room, _, key = rest.partition(" ")
     return EnterRoom(room, key.strip())
+
+
+def _ask_history(rest: str) -> Command:
+    count = rest.partition(" ")[0]
+    if not count:
+        return AskHistory(DEFAULT_HISTORY)
+    return AskHistory(int(count)) if is_count(count) else _UNKNOWN
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -108,6 +128,11 @@ def departure_word(how: Departure) -> str:
             return "left"
         case _:
             assert_never(how)
+
+
+def _past(message: PastMessage) -> str:
+    # One that has been deleted has no text.
+    return f"{message.id} {utc(message.time_ms)} {message.name} {message.text}".rstrip()
 
 
 def _topic(topic: str) -> str:
@@ -165,7 +190,7 @@ def _private_text(event: PrivateEvent) -> str:
             return "OK\n"
         case DirectMessage(sender=sender, text=text):
             return f"DM {sender} {text}\n"
-        case DirectMessageSent() | HelpText() | Confirmed():
+        case DirectMessageSent() | HelpText() | Confirmed() | Missed():
             return ""
         case Roster(users):
             return "".join([f"USER {name}\n" for name in users])
@@ -178,6 +203,8 @@ def _private_text(event: PrivateEvent) -> str:
             )
         case Topic(topic=topic):
             return _topic(topic)
+        case HistoryPage(messages=messages):
+            return "".join([f"HIST {_past(message)}\n" for message in messages]) + "OK\n"
         case Pong(token):
             return f"PONG {token}\n" if token else "PONG\n"
         case Goodbye():
@@ -228,7 +255,15 @@ class LineClient:
                 return lines("QUIT")
             case Help() | InvalidCommand():
                 raise CannotEncode("The line dialect has no such command.")
-            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic() | AnnounceTyping():
+            case (
+                EnterRoom()
+                | LeaveRoom()
+                | ListRooms()
+                | AskTopic()
+                | SetTopic()
+                | AskHistory()
+                | AnnounceTyping()
+            ):
                 raise CannotEncode("This client does not know rooms.")
             case _:
                 assert_never(command)

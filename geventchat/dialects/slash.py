@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from geventchat.chat.commands import (
     AnnounceTyping,
+    AskHistory,
     AskTopic,
     Command,
     EnterRoom,
@@ -33,10 +34,13 @@ from geventchat.chat.events import (
     Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
     LeftRoom,
+    Missed,
     NoticeReason,
+    PastMessage,
     Pong,
     PrivateEvent,
     Rejected,
@@ -61,7 +65,15 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
+from geventchat.dialects.dialect import (
+    DEFAULT_HISTORY,
+    Interpreter,
+    TerminalReader,
+    direct_message,
+    is_count,
+    prefixed,
+    utc,
+)
 from geventchat.exhaustive import assert_never
 
 _COMMANDS: dict[str, Callable[[str], Command]] = {
@@ -71,6 +83,7 @@ _COMMANDS: dict[str, Callable[[str], Command]] = {
     "/join": lambda rest: _enter(rest),
     "/leave": lambda _: LeaveRoom(),
     "/rooms": lambda _: ListRooms(),
+    "/history": lambda rest: _ask_history(rest),
     "/topic": lambda rest: SetTopic(topic) if (topic := visible(rest)) else AskTopic(),
     "/ping": lambda _: Ping(""),
     "/quit": lambda _: Quit(),
@@ -80,6 +93,17 @@ _COMMANDS: dict[str, Callable[[str], Command]] = {
 def _enter(rest: str) -> EnterRoom:
     room, _, key = rest.partition(" ")
     return EnterRoom(room, key.strip())
+
+
+def _ask_history(rest: str) -> Command:
+    count = rest.partition(" ")[0]
+    if not count:
+        return AskHistory(DEFAULT_HISTORY)
+    return (
+        AskHistory(int(count))
+        if is_count(count)
+        else InvalidCommand(ParseError.UNKNOWN_COMMAND, f"/history {count}")
+    )
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -215,6 +239,11 @@ class SlashDialect:
         return SlashClient()
 
 
+def _past(message: PastMessage) -> str:
+    text = "(deleted)" if message.deleted else message.text
+    return f"[{utc(message.time_ms)}] {message.name}: {text}"
+
+
 def _topic(topic: str) -> str:
     return f"[info] Topic: {topic}\n" if topic else "[info] No topic.\n"
 
@@ -238,13 +267,15 @@ def _private_text(event: PrivateEvent) -> str:
             return "\n".join([f"=== Rooms ({len(rooms)}) ===", *listed, "", ""])
         case Topic(topic=topic):
             return _topic(topic)
+        case HistoryPage(messages=messages):
+            return "\n".join([f"=== History ({len(messages)}) ===", *map(_past, messages), "", ""])
         case Accepted(subject=topic):
             return _topic(topic)
         case Pong():
             return "pong\n"
         case HelpText():
             return _HELP
-        case Confirmed():
+        case Confirmed() | Missed():
             # Only version 2 of json asks for it.
             return ""
         case Goodbye():
@@ -312,7 +343,15 @@ class SlashClient:
                 return lines("/help")
             case Quit():
                 return lines("/quit")
-            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic() | AnnounceTyping():
+            case (
+                EnterRoom()
+                | LeaveRoom()
+                | ListRooms()
+                | AskTopic()
+                | SetTopic()
+                | AskHistory()
+                | AnnounceTyping()
+            ):
                 raise CannotEncode("This client does not know rooms.")
             case InvalidCommand():
                 raise CannotEncode("The slash dialect has no such command.")

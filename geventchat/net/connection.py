@@ -23,7 +23,7 @@ from typing import Any
 from gevent import Timeout
 from gevent.hub import Hub
 
-from geventchat.chat.chat import Busy, Chat, Done, Leave, Pending, Result, Session
+from geventchat.chat.chat import Busy, Chat, Done, Leave, More, Pending, Result, Session
 from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
 from geventchat.chat.events import DisconnectNotice, NoticeReason
 from geventchat.clock import Clock
@@ -40,6 +40,7 @@ from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Address, Admission, origin_of
 from geventchat.net.delivery import Delivery, Encoding, Subscriber
+from geventchat.net.gate import Gate
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
@@ -71,6 +72,8 @@ class ServerContext:
     hub: Hub
     delivery: Delivery
     admission: Admission
+    # Where clients wait for the next part of what they have asked for.
+    turns: Gate
     hangups: HangupWatch
     clock: Clock
     limits: Limits
@@ -359,14 +362,21 @@ class Connection:
                 self._waiter.note_activity()
             else:
                 address.charge_login()
-        left = not self._finish(command, self._context.chat.handle(self._session, command))
-        if self._session.name is not None:
-            self._name = self._session.name.shown
+        result = self._context.chat.handle(self._session, command)
+        # What it has missed is sent afterwards.
+        self._note_login()
+        stays = self._finish(command, result)
+        self._note_login()
+        return stays
+
+    def _note_login(self) -> None:
+        name = self._session.name
+        if name is not None and not self._name:
+            self._name = name.shown
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._answers_charged = self._subscriber.answered_bytes
             self._waiter.logged_in()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
-        return not left
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
         while True:
@@ -375,6 +385,8 @@ class Connection:
                     return True
                 case Leave():
                     return False
+                case More(go_on):
+                    result = self._go_on(go_on)
                 case Busy(gate, go_on):
                     with gate.passage(self._waiter, self._origin):
                         result = go_on() if go_on else self._context.chat.handle(self._session, command)
@@ -384,6 +396,16 @@ class Connection:
                     self._waiter.note_activity()
                 case _:
                     assert_never(result)
+
+    def _go_on(self, go_on: Callable[[], Result[Any]]) -> Result[Any]:
+        """Handle the next part of a command, once the last is paid for and sent and others had their turn."""
+        self._pay_for_answers()
+        # The gate lets one client pass in each iteration of the event loop, but one that is alone there at once.
+        self._waiter.pause(0)
+        with self._context.turns.passage(self._waiter, str(self.number)):
+            result = go_on()
+        self._waiter.note_activity()
+        return result
 
     def _pay_for_answers(self) -> None:
         """Between two lines: charge the answer to the first, and wait until it is paid for and sent."""

@@ -35,7 +35,7 @@ from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import Dialect, WithTimingMark
 from geventchat.dialects.framing import TOO_LONG, LineFraming
 from geventchat.settings import Limits
-from tests.geventchat.recording import Audiences
+from tests.geventchat.recording import Audiences, at_once, memory
 
 # What SECURITY.md promises.
 BOUND = 25.0
@@ -110,6 +110,8 @@ class Client:
         self._chat = Chat(
             time.time,
             new_gate=lambda delay_s: _Gate(),
+            storage=memory(),
+            in_thread=at_once,
             announce_later=lambda room: None,
             limits=Limits(empty_room_s=0).chat,
         )

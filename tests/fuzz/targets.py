@@ -31,7 +31,7 @@ from geventchat.dialects.dialect import Dialect, WithTimingMark
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.net.sniffing import Sniffer
 from geventchat.settings import Limits
-from tests.geventchat.recording import Audiences
+from tests.geventchat.recording import Audiences, at_once, memory
 
 MAX_LINE = 64
 _CHAT_MAX_LINE = 4_096
@@ -70,6 +70,8 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
         chat = Chat(
             lambda: float(_TIME_S),
             new_gate=lambda delay_s: _OpenGate(),
+            storage=memory(),
+            in_thread=at_once,
             announce_later=lambda room: None,
             limits=Limits(contacts=3, rooms=3).chat,
         )

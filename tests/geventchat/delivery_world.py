@@ -46,6 +46,7 @@ from tests.geventchat.model.requests import (
 )
 from tests.geventchat.model.rooms import Member, Rooms, name_of, text_of
 from tests.geventchat.model.rooms import Room as RoomModel
+from tests.geventchat.recording import at_once, memory
 from tests.geventchat.virtual_time import VirtualTime
 
 _FIRST_FILENO = 1_000_000
@@ -218,6 +219,8 @@ class World:
         self.chat = Chat(
             time.clock.time,
             new_gate=self.delivery.new_gate,
+            storage=memory(),
+            in_thread=at_once,
             announce_later=Announcer(time.hub).announce,
             limits=limits.chat,
         )

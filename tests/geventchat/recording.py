@@ -10,6 +10,9 @@ from typing import Any, Generic, TypeVar
 
 from geventchat.chat.events import Broadcast, DirectMessage, Entered, Event, PrivateEvent, Roster, Welcome
 from geventchat.chat.rooms import Audience, Room
+from geventchat.services.storage.memory import MemoryStorage
+from geventchat.settings import Limits
+from tests.geventchat.manual_clock import ManualClock
 
 
 class SwitchedGate:
@@ -18,9 +21,11 @@ class SwitchedGate:
     def __init__(self) -> None:
         self.open = True
         self.pumped = 0
+        # The delay that it has to respect, too.
+        self.delay_s: Callable[[], float] = lambda: 0.0
 
     def is_open(self) -> bool:
-        return self.open
+        return self.open and self.delay_s() <= 0
 
     def pump(self) -> None:
         self.pumped += 1
@@ -46,6 +51,7 @@ class RecordingAudience:
 
 
 A = TypeVar("A", bound=Audience)
+T = TypeVar("T")
 
 
 class Audiences(Generic[A]):
@@ -134,3 +140,13 @@ class RecordingSubscriber:
         """The events received since the last call."""
         taken, self.received = self.received, []
         return taken
+
+
+def memory(epoch: str = "e1") -> MemoryStorage:
+    """A storage that keeps nothing of what the chat's logs hold."""
+    return MemoryStorage(Limits(), ManualClock(), lambda: epoch)
+
+
+def at_once(read: Callable[[], T]) -> T:
+    """Nothing here blocks, so no thread is needed."""
+    return read()

@@ -6,6 +6,7 @@ import pytest
 
 from geventchat.chat.chat import DONE, LEAVE, Busy, Chat, Session
 from geventchat.chat.commands import (
+    AskHistory,
     Command,
     EnterRoom,
     Help,
@@ -28,8 +29,10 @@ from geventchat.chat.events import (
     Event,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
+    PastMessage,
     Pong,
     Rejected,
     Rejection,
@@ -39,8 +42,9 @@ from geventchat.chat.events import (
     Welcome,
 )
 from geventchat.chat.rooms import Room
+from geventchat.chat.storage import Storage
 from geventchat.settings import Limits
-from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate
+from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once, memory
 
 LOBBY = "lobby"
 NOW_S = 1_234_567_890.5
@@ -50,7 +54,7 @@ NOW_MS = 1_234_567_890_500
 class Scene:
     """A chat with one audience, and its clients."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, storage: Storage | None = None, **limits: int) -> None:
         self.observed: list[Said | DirectMessage] = []
         self.gate = SwitchedGate()
         self.now_s = NOW_S
@@ -59,6 +63,8 @@ class Scene:
         self.chat = Chat(
             lambda: self.now_s,
             new_gate=lambda delay_s: self.gate,
+            storage=storage or memory(),
+            in_thread=at_once,
             announce_later=self.announced_later.append,
             limits=Limits(**{"contacts": 10, **limits}).chat,
             observer=self.observed.append,
@@ -302,6 +308,40 @@ def test_a_topic_has_a_limited_length(scene: Scene):
     assert alice.take() == [Rejected(Rejection.TOPIC_TOO_LONG)]
     assert bob.take() == []
     assert scene.chat.lobby.topic == "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("limit", "before", "ids", "more"),
+    [
+        (2, None, [4, 5], True),
+        (5, None, [1, 2, 3, 4, 5], False),
+        (900, 4, [1, 2, 3], False),
+        (2, 4, [2, 3], True),
+        (2, 1, [], False),
+        (0, None, [], True),
+        (2, 10**9, [4, 5], True),
+    ],
+)
+def test_a_page_of_history(scene: Scene, limit: int, before: int | None, ids: list[int], more: bool):
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, Say(["1", "2", "3"])) is DONE
+    assert scene.chat.handle(session, Say(["4", "5"])) is DONE
+    alice.take()
+    assert scene.chat.handle(session, AskHistory(limit, before)) is DONE
+    messages = [PastMessage(id, "alice", f"{id}", NOW_MS) for id in ids]
+    assert alice.take() == [HistoryPage(LOBBY, messages, more)]
+
+
+def test_history_is_listed_in_pages_of_a_limited_length():
+    scene = Scene(history_page_messages=3)
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, Say([str(n) for n in range(10)])) is DONE
+    alice.take()
+    assert scene.chat.handle(session, AskHistory(1_000_000)) is DONE
+    (page,) = alice.take()
+    assert isinstance(page, HistoryPage)
+    assert [message.id for message in page.messages] == [8, 9, 10]
+    assert page.more
 
 
 @pytest.mark.parametrize("command", [EnterRoom("dev"), SetTopic("tea")], ids=["enter", "topic"])

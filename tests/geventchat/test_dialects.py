@@ -31,9 +31,11 @@ from geventchat.chat.events import (
     Event,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
     LeftRoom,
+    Missed,
     NoticeReason,
     Pong,
     Rejected,
@@ -50,7 +52,7 @@ from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
 from geventchat.dialects.json_objects import MAX_DIGITS, MAX_VALUES
 from tests.geventchat.model import dialects as model
-from tests.geventchat.model.requests import Refusal
+from tests.geventchat.model.requests import Past, Refusal
 
 BROADCASTS = get_args(Broadcast)
 EACH_DIALECT = pytest.mark.parametrize("name", DIALECTS)
@@ -149,6 +151,10 @@ def expected(name: str, event: Event) -> str:
             return spelling.room_list([(one.room, one.people, one.topic) for one in rooms])
         case Topic(_, topic):
             return spelling.topic(topic)
+        case HistoryPage(_, messages):
+            return spelling.history([Past(one.id, one.name, one.text, one.time_ms) for one in messages])
+        case Missed():
+            return ""
         case Accepted(Action.TOPIC_SET, _, topic):
             return spelling.topic_set(topic)
         case Welcome(_, user, users, time_ms):

@@ -32,10 +32,13 @@ from geventchat.chat.events import (
     Event,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
     LeftRoom,
+    Missed,
     NoticeReason,
+    PastMessage,
     Pong,
     Rejected,
     Rejection,
@@ -60,6 +63,11 @@ TEXTS = st.text(max_size=60).map(clean)
 TIMES_MS = st.integers(0, 2**43)
 
 DIRECT = st.builds(DirectMessage, NAMES, NAMES, TEXTS, TIMES_MS)
+PAST = st.one_of(
+    st.builds(PastMessage, st.integers(1, 2**40), NAMES, TEXTS.filter(bool), TIMES_MS),
+    st.builds(PastMessage, st.integers(1, 2**40), NAMES, st.just(""), TIMES_MS, st.just(True)),
+)
+SAID = st.builds(Said, NAMES, NAMES, st.lists(TEXTS, min_size=1, max_size=3), st.integers(1, 2**40), TIMES_MS)
 BY_TYPE = {
     Joined: st.builds(Joined, st.just("lobby"), NAMES, TIMES_MS),
     Said: st.builds(
@@ -76,6 +84,8 @@ BY_TYPE = {
     LeftRoom: st.builds(LeftRoom, NAMES, NAMES),
     RoomList: st.builds(RoomList, st.lists(st.builds(RoomListing, NAMES, st.integers(0), TEXTS))),
     Topic: st.builds(Topic, NAMES, TEXTS),
+    HistoryPage: st.builds(HistoryPage, NAMES, st.lists(PAST, max_size=3), st.booleans()),
+    Missed: st.builds(Missed, st.lists(SAID, max_size=3)),
     Accepted: st.builds(Accepted, st.sampled_from(Action), NAMES, TEXTS),
     Confirmed: st.builds(Confirmed, NAMES, st.integers(1)),
     Pong: st.builds(Pong, TEXTS),

@@ -9,13 +9,14 @@ import pytest
 from geventchat.chat.events import Broadcast, Joined, Said
 from geventchat.chat.history import History, RoomLog, _size
 from geventchat.settings import Limits
+from tests.geventchat.recording import memory
 
 
 def history(messages: int = 10, kbytes: int = 100, total_kbytes: int = 1_000) -> History:
     limits = Limits(
         history_messages=messages, history_bytes=kbytes * 1024, history_total_bytes=total_kbytes * 1024
     )
-    return History(limits.chat)
+    return History(limits.chat, memory())
 
 
 class Writer:
@@ -27,7 +28,7 @@ class Writer:
         self.last_id = 0
 
     def say(self, *texts: str) -> None:
-        self.kept.add(self.log, Said("dev", "ann", texts, self.last_id + 1, self.last_id))
+        self.kept.add("dev", self.log, Said("dev", "ann", texts, self.last_id + 1, self.last_id))
         self.last_id += len(texts)
 
     def ids(self) -> list[int]:
@@ -110,7 +111,7 @@ def test_other_events_are_kept_while_someone_follows():
     writer.log.follow()
     position = writer.log.position_after(0)
     joined = Joined("dev", "bob", 0)
-    writer.kept.add(writer.log, joined)
+    writer.kept.add("dev", writer.log, joined)
     writer.say("b")
     events: list[Broadcast] = list(writer.log.since(position))
     assert [type(event) for event in events] == [Said, Joined, Said]

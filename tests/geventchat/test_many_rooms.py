@@ -36,7 +36,7 @@ from geventchat.chat.events import (
 from geventchat.chat.names import Name
 from geventchat.chat.rooms import Room
 from geventchat.settings import Limits
-from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate
+from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once, memory
 
 NOW_S = 1_234_567_890.5
 NOW_MS = 1_234_567_890_500
@@ -54,9 +54,10 @@ class World:
         self.chat = Chat(
             lambda: self.now_s,
             new_gate=lambda delay_s: SwitchedGate(),
+            storage=memory(),
+            in_thread=at_once,
             announce_later=lambda room: None,
             limits=self.limits.chat,
-            epoch="e1",
         )
 
     def connect(self) -> tuple[Session, RecordingSubscriber]:

@@ -7,9 +7,11 @@ import math
 import pytest
 
 from geventchat.chat.events import Departure, Joined, Left, Said, TopicChanged
+from geventchat.chat.history import History
 from geventchat.chat.names import parse_name, parse_room_name
 from geventchat.chat.rooms import Room
-from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate
+from geventchat.settings import Limits
+from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, memory
 
 
 class Scene:
@@ -18,7 +20,7 @@ class Scene:
     def __init__(self) -> None:
         self.gate = SwitchedGate()
         self.delay_s = lambda: 0.0
-        self.room = Room(parse_room_name("room"), self._new_gate)
+        self.room = Room(parse_room_name("room"), self._new_gate, History(Limits().chat, memory()))
         self.audiences = RecordingAudiences()
 
     def _new_gate(self, delay_s):
@@ -147,7 +149,12 @@ def test_departures_that_wait_are_never_more_than_there_have_been_members(scene:
 
 
 def test_the_first_id_can_be_given(scene: Scene):
-    room = Room(parse_room_name("again"), lambda delay_s: SwitchedGate(), first_id=20)
+    room = Room(
+        parse_room_name("again"),
+        lambda delay_s: SwitchedGate(),
+        History(Limits().chat, memory()),
+        first_id=20,
+    )
     alice = RecordingSubscriber(scene.audiences)
     alice.hear(room.alone)
     assert room.say(parse_name("alice"), ["a", "b"], alice, 0).first_id == 20

@@ -9,13 +9,13 @@ from geventchat.chat.names import parse_room_name
 from geventchat.chat.room_list import Rooms
 from geventchat.settings import Limits
 from tests.geventchat.manual_clock import ManualClock
-from tests.geventchat.recording import SwitchedGate
+from tests.geventchat.recording import SwitchedGate, memory
 from tests.geventchat.test_chat import Scene
 
 
 def rooms_of(limits: Limits) -> tuple[Rooms, ManualClock]:
     clock = ManualClock()
-    return Rooms(clock.time, lambda delay_s: SwitchedGate(), limits.chat), clock
+    return Rooms(clock.time, lambda delay_s: SwitchedGate(), limits.chat, memory()), clock
 
 
 def test_the_lobby_is_first_and_stays():

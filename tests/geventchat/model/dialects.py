@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from enum import Enum, auto
 from typing import ClassVar, Protocol
 
@@ -19,6 +20,7 @@ from tests.geventchat.model.requests import (
     NOT_UTF8,
     ROOMS,
     TEXTS,
+    AskHistory,
     AskTopic,
     Blank,
     DirectMessage,
@@ -30,6 +32,7 @@ from tests.geventchat.model.requests import (
     Login,
     Malformed,
     Name,
+    Past,
     Ping,
     Quit,
     Refusal,
@@ -76,6 +79,7 @@ class Dialect(Protocol):
     def entered(self, room: str, people: int, topic: str) -> str: ...
     def left_room(self, now_in: str) -> str: ...
     def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str: ...
+    def history(self, messages: Sequence[Past]) -> str: ...
     def topic(self, topic: str) -> str: ...
     def topic_set(self, topic: str) -> str: ...
     def pong(self, token: str) -> str: ...
@@ -93,7 +97,12 @@ class Dialect(Protocol):
 
 
 _KINDS = ("say", "say", "login", "direct", "who", "ping", "quit", "blank", "unknown", "malformed")
-_ROOM_KINDS = ("enter", "enter", "leave", "list", "topic")
+_ROOM_KINDS = ("enter", "enter", "leave", "list", "topic", "history")
+
+
+def _utc(time_ms: int) -> str:
+    moment = datetime.fromtimestamp(time_ms // 1000, timezone.utc)
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _room_request(kind: str, pick: Pick) -> tuple[str, Request] | None:
@@ -109,6 +118,11 @@ def _room_request(kind: str, pick: Pick) -> tuple[str, Request] | None:
         case "topic":
             topic = pick(TEXTS)
             return f"{pick(('TOPIC', 'topic'))} {topic.typed}", SetTopic(topic) if topic.shown else AskTopic()
+        case "history":
+            words, limit = pick(
+                (("HISTORY", 20), ("history 2", 2), ("History 0 please", 0), ("HISTORY 999999", 999_999))
+            )
+            return words, AskHistory(limit)
     return None
 
 
@@ -217,6 +231,10 @@ class LineDialect:
             f"ROOM {room} {people} {topic}" if topic else f"ROOM {room} {people}"
             for room, people, topic in rooms
         ]
+        return "".join(f"{row}\n" for row in [*listed, "OK"])
+
+    def history(self, messages: Sequence[Past]) -> str:
+        listed = [f"HIST {one.id} {_utc(one.time_ms)} {one.name} {one.text}".rstrip() for one in messages]
         return "".join(f"{row}\n" for row in [*listed, "OK"])
 
     def topic(self, topic: str) -> str:
@@ -363,6 +381,9 @@ class JsonDialect:
         return ""
 
     def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str:
+        return ""
+
+    def history(self, messages: Sequence[Past]) -> str:
         return ""
 
     def topic(self, topic: str) -> str:
@@ -513,6 +534,10 @@ class SlashDialect:
     def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str:
         listed = [f"{room} ({people}) {topic}".rstrip() for room, people, topic in rooms]
         return "".join([f"=== Rooms ({len(rooms)}) ===\n", *(f"{row}\n" for row in listed), "\n"])
+
+    def history(self, messages: Sequence[Past]) -> str:
+        listed = [f"[{_utc(one.time_ms)}] {one.name}: {one.text or '(deleted)'}\n" for one in messages]
+        return "".join([f"=== History ({len(messages)}) ===\n", *listed, "\n"])
 
     def topic(self, topic: str) -> str:
         return f"[info] Topic: {topic}\n" if topic else "[info] No topic.\n"

@@ -94,6 +94,21 @@ class SetTopic:
 
 
 @dataclass(frozen=True, slots=True)
+class AskHistory:
+    limit: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A message of a room's history."""
+
+    id: int
+    name: str
+    text: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     token: str = ""
 
@@ -127,7 +142,7 @@ class Malformed:
     refusal: Refusal
 
 
-RoomRequest = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic
+RoomRequest = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic | AskHistory
 Request = (
     Login | Say | DirectMessage | Who | Ping | Help | Quit | Blank | UnknownCommand | Malformed | RoomRequest
 )
@@ -201,6 +216,7 @@ MAX_ROOMS = 3
 """The limit on rooms in generated conversations: `server: … max-rooms=3`."""
 EMPTY_ROOM_MS = 600_000
 MAX_TOPIC = 300
+MAX_PAGE = 200
 
 TEXTS = (
     Text("hi", "hi"),

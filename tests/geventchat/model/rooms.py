@@ -8,7 +8,9 @@ from __future__ import annotations
 from tests.geventchat.model.dialects import Dialect, Gone
 from tests.geventchat.model.requests import (
     EMPTY_ROOM_MS,
+    MAX_PAGE,
     MAX_TOPIC,
+    AskHistory,
     AskTopic,
     Blank,
     DirectMessage,
@@ -19,6 +21,7 @@ from tests.geventchat.model.requests import (
     Login,
     Malformed,
     Name,
+    Past,
     Ping,
     Quit,
     Refusal,
@@ -53,9 +56,11 @@ class Member:
 class Room:
     """The people in one room, by key, in the order in which they entered."""
 
-    def __init__(self, shown: str) -> None:
+    def __init__(self, shown: str, last_id: int = 0) -> None:
         self.shown = shown
         self.topic = ""
+        self.last_id = last_id
+        self.messages: list[Past] = []
         self.members: dict[str, Member] = {}
         self.empty_since_ms = 0
 
@@ -73,6 +78,7 @@ class Rooms:
         self.lobby = Room("lobby")
         self.rooms = {"lobby": self.lobby}
         self._max_rooms = max_rooms
+        self._last_deleted_id = 0
 
     @property
     def users(self) -> list[str]:
@@ -127,6 +133,7 @@ class Rooms:
             due_ms = room.empty_since_ms + EMPTY_ROOM_MS
             if room is not self.lobby and not room.members and now_ms >= due_ms:
                 del self.rooms[old]
+                self._last_deleted_id = max(self._last_deleted_id, room.last_id)
         return self.rooms.get(key)
 
     def _handle(self, member: Member, request: Request, now_ms: int) -> Refusal | None:
@@ -158,6 +165,9 @@ class Rooms:
                 self.find("", now_ms)
                 listed = [(room.shown, len(room.members), room.topic) for room in self.rooms.values()]
                 member.receive(member.dialect.room_list(listed))
+            case AskHistory(limit):
+                count = min(limit, MAX_PAGE)
+                member.receive(member.dialect.history(member.room.messages[-count:] if count else []))
             case AskTopic():
                 member.receive(member.dialect.topic(member.room.topic))
             case SetTopic(topic):
@@ -196,7 +206,7 @@ class Rooms:
         if room is None:
             if len(self.rooms) >= self._max_rooms:
                 return Refusal.TOO_MANY_ROOMS
-            room = self.rooms[name.key] = Room(name.shown)
+            room = self.rooms[name.key] = Room(name.shown, self._last_deleted_id)
         if room is not left:
             self._move(member, room, now_ms)
         member.receive(member.dialect.entered(room.shown, len(room.members), room.topic))
@@ -233,6 +243,8 @@ class Rooms:
     def _say(self, member: Member, room: Room, text: str, now_ms: int) -> Refusal | None:
         if not text:
             return Refusal.EMPTY_MESSAGE
+        room.last_id += 1
+        room.messages.append(Past(room.last_id, member.shown, text, now_ms))
         for other in room.members.values():
             other.receive(other.dialect.said(member.shown, text, now_ms // 1000, other is member))
         return None
