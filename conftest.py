@@ -21,6 +21,7 @@ pytest_plugins = ["pytester"]
 OPTIONAL_PACKAGES = {
     "aiosmtpd",
     "hypothesis",
+    "jsonschema",
     "matplotlib",
     "precis_i18n",
     "prompt_toolkit",

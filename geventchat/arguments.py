@@ -30,7 +30,6 @@ from geventchat.settings import (
 
 EXIT_CANNOT_WRITE = 1
 EXIT_USAGE = 2
-EXIT_CONFIGURATION = 3
 
 _COMMANDS = ("connect", "health")
 _USAGE = """\

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from geventchat.arguments import EXIT_CONFIGURATION, effective, parse, resolve_arguments, show
-from geventchat.settings import ConfigError
+from geventchat.arguments import effective, parse, resolve_arguments, show
+from geventchat.settings import EXIT_CONFIGURATION, ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from geventchat.log import LineWriter, LogWriter
 from geventchat.net.admission import raise_descriptor_limit
 from geventchat.net.listener import CannotListen
 from geventchat.server import Server
-from geventchat.settings import Config, Program
+from geventchat.settings import EXIT_CONFIGURATION, Config, ConfigError, Program
 
 EXIT_CANNOT_LISTEN = 4
 EXIT_DEADLINE = 5
@@ -48,10 +48,14 @@ def run(config: Config, program: Program) -> int:
         server.start()
     except BaseException as error:
         log.close(_LEAST_FLUSH_S)
-        if not isinstance(error, CannotListen):
-            raise
-        print(f"geventchat: {_explanation(error)}", file=sys.stderr)
-        return EXIT_CANNOT_LISTEN
+        match error:
+            case CannotListen():
+                print(f"geventchat: {_explanation(error)}", file=sys.stderr)
+                return EXIT_CANNOT_LISTEN
+            case ConfigError():
+                print(f"geventchat: {error}", file=sys.stderr)
+                return EXIT_CONFIGURATION
+        raise
     for listen, (host, port) in server.listening:
         shown = f"[{host}]" if ":" in host else host
         dialect = "" if listen.dialect == "line" else f" ({listen.dialect})"

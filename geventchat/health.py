@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from geventchat.arguments import EXIT_CONFIGURATION, Parser, add_settings, parse, resolve_arguments, show
+from geventchat.arguments import Parser, add_settings, parse, resolve_arguments, show
 from geventchat.clock import SystemClock
-from geventchat.settings import ConfigError, Group, Listen, Settings
+from geventchat.settings import EXIT_CONFIGURATION, ConfigError, Group, Listen, Settings
 
 EXIT_UNHEALTHY = 1
 

@@ -21,15 +21,14 @@ import os
 import re
 import select
 import threading
-from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timezone
 from enum import Enum
-from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from geventchat.clock import Clock
 from geventchat.rate import Rate, TokenBucket
+from geventchat.worker import Worker
 
 FORMATS = ("text", "json")
 LEVELS = {
@@ -42,7 +41,6 @@ _LEVEL_NAMES = {level: name for name, level in LEVELS.items()}
 
 _MOST_QUEUED = 10_000
 _MOST_WRITTEN_AT_ONCE = 1_000
-# Waking the thread for each line would take the interpreter from the server each time, so it waits for more lines.
 _GATHER_S = 0.05
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
@@ -67,6 +65,10 @@ class LogEvent(Enum):
     MESSAGE = "message"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    STORAGE_OPENED = "storage-opened"
+    HISTORY_STOPPED = "history-stopped", logging.ERROR
+    HISTORY_RESUMED = "history-resumed"
+    HISTORY_LOST = "history-lost", logging.WARNING
     LOG_LOST = "log-lost", logging.WARNING
     LOG_SUPPRESSED = "log-suppressed", logging.WARNING
 
@@ -210,24 +212,17 @@ class AddressLog:
 _Item = TypeVar("_Item")
 
 
-class LineWriter(Generic[_Item]):
+class LineWriter(Worker[_Item]):
     """Writes lines to a descriptor from a thread. The module's docstring lists what it guarantees."""
 
     def __init__(self, descriptor: int, name: str, gather_s: float = 0.0) -> None:
+        super().__init__(name, gather_s)
         self._descriptor = descriptor
-        self._gather_s = gather_s
-        # Never replaced: the thread takes items out while the caller appends.
-        self._queue: deque[_Item] = deque()
         # What the thread has taken out and has not turned into text, and text that has not been written.
         self._items: list[_Item] = []
         self._rest = memoryview(b"")
         self._lost = 0
         self._lost_lock = threading.Lock()
-        self._news = threading.Event()
-        self._closing = threading.Event()
-        self._abandoned = False
-        self._complete = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, item: _Item) -> None:
@@ -236,16 +231,7 @@ class LineWriter(Generic[_Item]):
             with self._lost_lock:
                 self._lost += 1
             return
-        if not self._news.is_set():
-            self._news.set()
-
-    def close(self, within_s: float) -> bool:
-        """Write what is queued; False if that was not possible within this time."""
-        self._closing.set()
-        self._news.set()
-        self._thread.join(within_s)
-        self._abandoned = True
-        return self._complete
+        self.wake()
 
     def _append(self, item: _Item) -> bool:
         """Append it, after the item that counts those lost before it; False if memory is lacking."""
@@ -286,12 +272,7 @@ class LineWriter(Generic[_Item]):
     def _write_until_closed(self) -> bool:
         closing = False
         while not closing:
-            if not (self._items or self._rest):
-                self._news.wait()
-            self._closing.wait(self._gather_s)
-            self._news.clear()
-            # Read after waiting and before the queue, so that neither the close nor an event before it is missed.
-            closing = self._closing.is_set()
+            closing = self._wait(0 if self._items or self._rest else None)
             while self._rest or self._take_items():
                 if not self._rest:
                     text = "".join([f"{self._line(item)}\n" for item in self._items])
@@ -303,12 +284,7 @@ class LineWriter(Generic[_Item]):
 
     def _take_items(self) -> bool:
         if not self._items:
-            # One call, so that nothing is appended meanwhile. Nothing is lost if it fails.
-            self._items = list(islice(self._queue, _MOST_WRITTEN_AT_ONCE))
-            for _ in self._items:
-                self._queue.popleft()
-            if not self._items:
-                self._items = self._take_lost()
+            self._items = self._take(_MOST_WRITTEN_AT_ONCE) or self._take_lost()
         return bool(self._items)
 
     def _write_rest(self) -> bool:

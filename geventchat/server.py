@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
+from typing import TypeVar
 
 import gevent
 from gevent.event import Event
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.events import DirectMessage, DisconnectNotice, Message, NoticeReason, Said
+from geventchat.chat.storage import Storage
 from geventchat.clock import Clock, SystemClock
-from geventchat.dialects import DIALECTS
+from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
 from geventchat.net.connection import Connection, ServerContext
-from geventchat.net.delivery import Audience, Delivery
+from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
+from geventchat.services.storage import open_storage
+from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Config, IdleNotice, Listen
+
+T = TypeVar("T")
 
 _IDLE_NOTICES = {
     IdleNotice.INFO: DisconnectNotice(NoticeReason.IDLE),
@@ -31,13 +38,27 @@ _IDLE_NOTICES = {
     IdleNotice.NONE: None,
 }
 
+# The storage gets the rest of the shutdown time-out to write what is queued, and at least this.
+_LEAST_CLOSE_S = 0.3
+
+
+def _in_thread(read: Callable[[], T]) -> T:
+    return gevent.get_hub().threadpool.apply(read)
+
 
 class Server:
     """A chat server inside a gevent program. Nothing is global: several can live in one process."""
 
     def __init__(
-        self, config: Config | None = None, *, clock: Clock | None = None, log: Log = to_logging
+        self,
+        config: Config | None = None,
+        *,
+        clock: Clock | None = None,
+        log: Log = to_logging,
+        new_epoch: Callable[[], str] = random_epoch,
     ) -> None:
+        """`new_epoch` names the epoch of message ids where no data directory keeps one."""
+        self._new_epoch = new_epoch
         self.config = config or Config()
         self._clock = clock or SystemClock()
         self._log = log
@@ -45,19 +66,29 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
+        self._storage: Storage | None = None
         self._numbers = 0
         self._empty = Event()
         self._empty.set()
         self._stopping = False
 
     def start(self) -> None:
-        """Listen on every address, or on none and raise CannotListen."""
+        """Open the storage and listen on every address, or on none and raise CannotOpenStorage or CannotListen."""
         if self._listeners:
             raise RuntimeError("the server has already been started")
         hub = gevent.get_hub()
         limits = fit_to_descriptors(self.config.limits.without_rates())
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
+        storage = open_storage(
+            self.config.data,
+            limits,
+            self._clock,
+            self._log,
+            hub.loop.run_callback_threadsafe,
+            self._new_epoch,
+        )
+        self._storage = storage
         self._hangups = HangupWatch(hub)
         log = AddressLog(
             self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
@@ -66,15 +97,21 @@ class Server:
         chat = Chat(
             self._clock.time,
             new_gate=delivery.new_gate,
-            max_contacts=limits.contacts,
+            announce_later=Announcer(hub).announce,
+            limits=limits.chat,
+            reserved_names=self.config.reserved_names,
+            storage=storage,
+            in_thread=_in_thread,
             observer=self._log_message if self.config.log_messages else None,
         )
+        encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}
         context = ServerContext(
             chat=chat,
-            announcer=Announcer(hub, chat),
+            encodings=encodings,
             hub=hub,
             delivery=delivery,
             admission=Admission(hub, self._clock, limits),
+            turns=delivery.new_gate(lambda: 0.0),
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
@@ -84,15 +121,11 @@ class Server:
         )
         self._address_log = log
         self._stopping = False
-        audiences: dict[str, Audience] = {}
         try:
             for listen in self.config.listen:
-                dialect = DIALECTS[listen.dialect]
-                audience = audiences.setdefault(
-                    listen.dialect, Audience(dialect, LineFraming, context.delivery)
-                )
-                idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
-                on_connect = partial(self._on_connect, audience, context, idle_s)
+                encoding = encodings[listen.dialect]
+                idle_s = encoding.dialect.idle_s if self.config.idle_s is None else self.config.idle_s
+                on_connect = partial(self._on_connect, encoding, context, idle_s)
                 self._listeners.append((listen, Listener(listen, on_connect, self._log)))
             for listen, listener in self._listeners:
                 listener.start()
@@ -101,6 +134,7 @@ class Server:
         except BaseException:
             self._close_listeners()
             self._hangups.close()
+            storage.close(_LEAST_CLOSE_S)
             raise
 
     @property
@@ -122,7 +156,7 @@ class Server:
         return len(self._connections)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stop accepting, send everyone a notice and what is pending, close. False if clients were left at the deadline.
+        """Stop accepting, send everyone a notice and what is pending, close. False if something was left at the deadline.
 
         `timeout` in seconds overrides the one in the configuration. While the server is stopping, another call
         returns at once.
@@ -134,13 +168,19 @@ class Server:
         self._close_listeners()
         for connection in list(self._connections.values()):
             connection.shut_down()
-        orderly = bool(self._empty.wait(self.config.shutdown_s if timeout is None else timeout))
+        within_s = self.config.shutdown_s if timeout is None else timeout
+        deadline = self._clock.monotonic() + within_s
+        orderly = bool(self._empty.wait(within_s))
         if not orderly:
             for connection in list(self._connections.values()):
                 connection.drop()
             self._empty.wait(1.0)
         if self._hangups is not None:
             self._hangups.close()
+        if self._storage is not None:
+            orderly = self._storage.close(max(_LEAST_CLOSE_S, deadline - self._clock.monotonic())) and orderly
+            # What it has to log comes through the event loop.
+            gevent.sleep(0)
         if self._address_log is not None:
             self._address_log.close()
         self._log(LogEvent.STOPPED, orderly=orderly)
@@ -161,19 +201,19 @@ class Server:
         self._listeners.clear()
 
     def _on_connect(
-        self, audience: Audience, context: ServerContext, idle_s: float, sock: socket.socket, host: str
+        self, encoding: Encoding, context: ServerContext, idle_s: float, sock: socket.socket, host: str
     ) -> None:
         self._numbers = number = self._numbers + 1
         entered = context.admission.enter(host)
         if isinstance(entered, NoticeReason):
-            self._refuse(audience, context, sock, host, number, entered)
+            self._refuse(encoding, context, sock, host, number, entered)
             return
         try:
             connection = self._add(
-                Connection(sock, host, number, audience, context, entered, self._on_closed)
+                Connection(sock, host, number, encoding, context, entered, self._on_closed)
             )
             context.log.of_address(
-                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=audience.dialect.name
+                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=encoding.dialect.name
             )
             gevent.spawn_raw(connection.run, idle_s, _IDLE_NOTICES[self.config.idle_notice])
         except MemoryError:
@@ -182,7 +222,7 @@ class Server:
 
     def _refuse(
         self,
-        audience: Audience,
+        encoding: Encoding,
         context: ServerContext,
         sock: socket.socket,
         host: str,
@@ -196,7 +236,7 @@ class Server:
             sock.close()
             return
         try:
-            connection = self._add(Connection(sock, host, number, audience, context, None, self._on_closed))
+            connection = self._add(Connection(sock, host, number, encoding, context, None, self._on_closed))
             gevent.spawn_raw(connection.refuse, reason)
         except MemoryError:
             self._give_up(context, sock, number)

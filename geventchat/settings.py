@@ -21,6 +21,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from geventchat.chat.limits import ChatLimits
+from geventchat.chat.names import MAX_LENGTH, RESERVED_NAMES, InvalidName, parse_name
 from geventchat.dialects import DIALECTS
 from geventchat.log import FORMATS, LEVELS
 
@@ -34,6 +36,8 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 # Hosting platforms and the protocol documents use these names for the port; the first one that is set counts.
 PORT_VARIABLES = ("CHAT_PORT", "PORT")
 DEFAULT = "default"
+# The exit code of every command that a setting keeps from running.
+EXIT_CONFIGURATION = 3
 
 
 class ConfigError(ValueError):
@@ -129,6 +133,11 @@ def _is_host(value: object) -> bool:
     return True
 
 
+def _is_path(value: object) -> bool:
+    return type(value) is str and "\0" not in value
+
+
+PATH = Kind("a directory", "DIR", str, _is_path, lambda value: value or "none")
 HOST = Kind("a host name or an address", "HOST", str, _is_host)
 
 
@@ -169,8 +178,12 @@ def read_listen(text: str) -> Listen:
     return Listen(dialect, host, int(port) if port else None)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
 def _read_listens(text: str) -> tuple[Listen, ...]:
-    return tuple(read_listen(word) for word in text.replace(",", " ").split())
+    return tuple(map(read_listen, _words(text)))
 
 
 def _are_listens(value: object) -> bool:
@@ -183,6 +196,27 @@ LISTENS = Kind(
     _read_listens,
     _are_listens,
     lambda value: " ".join(map(str, value)),
+)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) and _is_name(one) for one in value)
+
+
+def _is_name(word: str) -> bool:
+    try:
+        parse_name(word)
+    except InvalidName:
+        return False
+    return True
+
+
+NAMES = Kind(
+    f"zero or more names, each of 1 to {MAX_LENGTH} letters, digits, '_', '-' or '.'",
+    "NAMES",
+    _words,
+    _are_names,
+    " ".join,
 )
 
 
@@ -215,11 +249,13 @@ class Group(Enum):
     """A heading in `--help` and in docs/options.md."""
 
     ADDRESSES = "Addresses"
+    NAMES = "Names"
     TIMES = "Time limits"
     SIZES = "Size limits"
     CLIENT_RATES = "Rate limits for one client"
     ADDRESS_RATES = "Rate limits for one address (one IPv4 address, or one /64 of IPv6)"
     ROOM_RATES = "Rate limits for a room"
+    STORAGE = "Storage"
     LOG = "Log"
     EMBEDDING = "Limits for embedding programs"
 
@@ -484,12 +520,112 @@ class Limits(_Checked):
         Group.EMBEDDING,
         "bytes of a client's own answers that can wait before the server stops reading from it",
     )
+    rooms: int = setting(
+        "max-rooms", 10_000, integer(1, unit="rooms"), Group.SIZES, "rooms that can exist at one time"
+    )
+    rooms_per_client: int = setting(
+        "max-rooms-per-client",
+        50,
+        integer(1, unit="rooms"),
+        Group.SIZES,
+        "rooms that one client can be in, if its dialect allows more than one",
+    )
+    topic_characters: int = setting(
+        None, 300, integer(1, unit="characters"), Group.EMBEDDING, "longest topic of a room"
+    )
+    empty_room_s: float = setting(
+        "empty-room-timeout", 600.0, SECONDS, Group.TIMES, "how long a room that nobody is in is kept"
+    )
+    history_messages: int = setting(
+        "history-messages",
+        1_000,
+        integer(0, unit="messages"),
+        Group.SIZES,
+        "messages of each room that are kept in memory; 0: none",
+    )
+    history_bytes: int = setting(
+        "history-bytes", 1_048_576, BYTES, Group.SIZES, "memory for the messages of one room"
+    )
+    history_total_bytes: int = setting(
+        "history-total-bytes",
+        268_435_456,
+        BYTES,
+        Group.SIZES,
+        "memory for the messages of all rooms; the rooms in which nothing was said for longest lose theirs first",
+    )
+    history_page_messages: int = setting(
+        None, 200, integer(1, unit="messages"), Group.EMBEDDING, "messages that are listed at once"
+    )
     contacts: int = setting(
         None,
         1_000,
         integer(0),
         Group.EMBEDDING,
         "people the server remembers that one client has written to; the oldest are forgotten",
+    )
+
+    typing_interval_s: float = setting(
+        None, 1.0, SECONDS, Group.EMBEDDING, "typing of one client is announced at most once in this time"
+    )
+    listed_users: int = setting(
+        None,
+        500,
+        integer(1, unit="names"),
+        Group.EMBEDDING,
+        "most names in one answer to a client of json version 2",
+    )
+    message_key_s: float = setting(
+        None, 600.0, SECONDS, Group.EMBEDDING, "how long the server knows the key of a message"
+    )
+    message_keys_per_name: int = setting(
+        None, 1_000, integer(1), Group.EMBEDDING, "keys of messages that the server knows of one name"
+    )
+    message_keys: int = setting(
+        None, 100_000, integer(1), Group.EMBEDDING, "keys of messages that the server knows in all"
+    )
+
+    @property
+    def chat(self) -> ChatLimits:
+        """The limits on what the chat keeps."""
+        return ChatLimits(**{one.name: getattr(self, one.name) for one in fields(ChatLimits)})
+
+    stored_messages: int = setting(
+        "stored-messages",
+        100_000,
+        integer(1, unit="messages"),
+        Group.STORAGE,
+        "messages kept per room in the data directory; the oldest are deleted",
+    )
+    stored_bytes: int = setting(
+        "stored-bytes",
+        1_073_741_824,
+        BYTES,
+        Group.STORAGE,
+        "size of the database in the data directory; beyond it, the largest room loses its oldest messages",
+    )
+    behind_bytes: int = setting(
+        None,
+        16_777_216,
+        BYTES,
+        Group.EMBEDDING,
+        "bytes that can wait to be written to the data directory, after which speakers wait until they are written",
+    )
+    mail_per_account: int = setting(
+        None, 100, integer(0), Group.EMBEDDING, "direct messages kept for one account that is away"
+    )
+    mail_per_sender: int = setting(
+        None, 10, integer(0), Group.EMBEDDING, "those of them that one account can have sent"
+    )
+    mail_s: float = setting(None, 2_592_000.0, SECONDS, Group.EMBEDDING, "time for which they are kept")
+    mail_bytes: int = setting(
+        None, 67_108_864, BYTES, Group.EMBEDDING, "bytes of direct messages kept for all accounts together"
+    )
+    room_acts: int = setting(
+        None,
+        100_000,
+        integer(0),
+        Group.EMBEDDING,
+        "acts in rooms that the audit log keeps; the oldest are deleted. Acts on the whole server are all kept",
     )
 
     def without_rates(self) -> Limits:
@@ -529,6 +665,13 @@ class Config(_Checked):
         Group.TIMES,
         "notice sent before an idle client is disconnected",
     )
+    reserved_names: tuple[str, ...] = setting(
+        "reserved-names",
+        RESERVED_NAMES,
+        NAMES,
+        Group.NAMES,
+        "names that no client can log in with, separated by spaces or commas; this list replaces the default one",
+    )
     limits: Limits = field(default_factory=Limits)
     shutdown_s: float = setting(
         "shutdown-timeout",
@@ -536,6 +679,13 @@ class Config(_Checked):
         SECONDS,
         Group.TIMES,
         "when the server stops, drop clients that have not read everything within this time",
+    )
+    data: str = setting(
+        "data",
+        "",
+        PATH,
+        Group.STORAGE,
+        "directory that keeps history, rooms and accounts; without one they last as long as the server runs",
     )
     log_messages: bool = setting("log-messages", False, BOOLEAN, Group.LOG, "log the text of messages too")
 
@@ -658,7 +808,9 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if key == "listen" and all(isinstance(item, str) for item in value):
+        case list() if SETTINGS[key].kind in {LISTENS, NAMES} and all(
+            isinstance(item, str) for item in value
+        ):
             return " ".join(value)
     raise _wrong(key, value, SETTINGS[key].kind, str(file))
 

@@ -4,45 +4,74 @@ Knows no bytes, no sockets and no event loop. It never waits: work that has to w
 
 Invariants:
 - `_sessions` holds every session that is logged in, by the key of its name, in login order.
-- A session with a name is in `_sessions` and in the lobby; one without is in neither.
-- A command that returns `Busy` has changed nothing and can be handled again.
+- A session with a name is in `_sessions` and in its rooms, one that can be in one room at a time in exactly one; a session
+  without a name is in none.
+- Everyone whose name is in a room is logged in and hears the room.
+- A command that returns `Busy` has changed nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from geventchat.chat.commands import (
+    AnnounceTyping,
+    AskHistory,
+    AskTopic,
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
+    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
+    Action,
+    Confirmed,
+    Departure,
     DirectMessage,
     DirectMessageSent,
+    Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
+    LeftRoom,
     Message,
+    Missed,
+    PastMessage,
     Pong,
     Rejected,
     Rejection,
+    RoomList,
+    RoomListing,
     Roster,
+    Topic,
+    TopicChanged,
+    Typing,
     Welcome,
 )
-from geventchat.chat.names import InvalidName, Name, key_of, parse_name
+from geventchat.chat.limits import ChatLimits
+from geventchat.chat.lookalikes import LookAlikes
+from geventchat.chat.message_keys import MessageKeys
+from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.replay import Replay
+from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, GateFactory, Room, Subscriber
+from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.exhaustive import assert_never
-
-LOBBY = "lobby"
 
 T = TypeVar("T")
 
@@ -59,9 +88,13 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The recipients cannot take more now: handle the same command again in a passage of the gate."""
+    """The recipients cannot take more now: go on in a passage of the gate.
+
+    There, call `go_on`, or without one handle the same command again.
+    """
 
     gate: Gate
+    go_on: Callable[[], Result[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,48 +110,161 @@ class Pending(Generic[T]):
     finish: Callable[[T], Result[Any]]
 
 
-Result = Done | Leave | Busy | Pending[T]
+@dataclass(frozen=True, slots=True)
+class More:
+    """A part of the command has been handled. Once its answers are sent and others had their turn, `go_on` does the next."""
+
+    go_on: Callable[[], Result[Any]]
+
+
+Result = Done | Leave | Busy | Pending[T] | More
+
+# By the key of a room: the messages before this id, which was the first of the room's log.
+Older = Mapping[str, tuple[int, Sequence[PastMessage]]]
+NOTHING_OLDER: Older = {}
 
 # They hold nothing, so one of each is enough.
 DONE = Done()
 LEAVE = Leave()
 # Parse errors that are reported before login, too.
-_ALWAYS_REPORTED = frozenset({ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON})
+_ALWAYS_REPORTED = frozenset(
+    {ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON, ParseError.INVALID_FIELD}
+)
+
+
+class InThread(Protocol):
+    """Runs something that blocks in a thread, while only the calling greenlet waits."""
+
+    def __call__(self, read: Callable[[], T], /) -> T: ...
 
 
 class Session:
     """One client in the chat."""
 
-    __slots__ = ("contacts", "name", "subscriber")
+    __slots__ = ("contacts", "name", "replays", "room", "rooms", "subscriber", "typing_at")
 
     def __init__(self, subscriber: Subscriber) -> None:
         self.subscriber = subscriber
         self.name: Name | None = None
+        # The room that is meant where none is named; None if the client is in no room, or in several.
+        self.room: Room | None = None
+        # All of them, for a client that can be in many; None for one that can be in one at a time.
+        self.rooms: dict[str, Room] | None = None
+        # What it has missed in some of them, which it hears afterwards.
+        self.replays: dict[Room, Replay] | None = None
         # The keys of the people this client has written to, the latest last.
         self.contacts: dict[str, None] | None = None
+        # When its typing was announced last.
+        self.typing_at = -math.inf
+
+    def all_rooms(self) -> Collection[Room]:
+        """The rooms that this client is in."""
+        if self.rooms is not None:
+            return self.rooms.values()
+        return () if self.room is None else (self.room,)
+
+    def find_room(self, key: str) -> Room | None:
+        """The room with this key, if the client is in it."""
+        if self.rooms is not None:
+            return self.rooms.get(key)
+        return self.room if self.room is not None and self.room.key == key else None
+
+    def go_to(self, room: Room) -> None:
+        """Be in this room, too; or in this room instead, for a client that can be in one at a time."""
+        if self.rooms is None:
+            self.room = room
+            self.subscriber.hear(room.alone)
+        else:
+            self.rooms[room.key] = room
+            self._hear_all(self.rooms)
+
+    def go_to_all(self, rooms: Collection[Room]) -> None:
+        """Be in these rooms, and be a client that can be in many from now on."""
+        self.rooms = {room.key: room for room in rooms}
+        self._hear_all(self.rooms)
+
+    def catch_up(self, replay: Replay) -> None:
+        """Do not hear this room before everything that was missed there has been sent."""
+        assert self.rooms is not None
+        self.replays = self.replays or {}
+        self.replays[replay.room] = replay
+        replay.room.follow()
+        self._hear_all(self.rooms)
+
+    def caught_up(self, room: Room) -> None:
+        """Hear this room."""
+        assert self.rooms is not None
+        self._end_replay(room)
+        self._hear_all(self.rooms)
+
+    def go_out_of(self, room: Room) -> None:
+        """Be in this room no longer. Only for a client that can be in many."""
+        assert self.rooms is not None
+        del self.rooms[room.key]
+        self._end_replay(room)
+        self._hear_all(self.rooms)
+
+    def go(self) -> None:
+        """Be in no room, and hear nothing more."""
+        self.name = self.room = None
+        for room in list(self.replays or ()):
+            self._end_replay(room)
+        if self.rooms is not None:
+            self.rooms.clear()
+        self.subscriber.hear(None)
+
+    def _hear_all(self, rooms: dict[str, Room]) -> None:
+        self.room = next(iter(rooms.values())) if len(rooms) == 1 else None
+        self.subscriber.hear(frozenset(rooms.values()).difference(self.replays or ()))
+
+    def _end_replay(self, room: Room) -> None:
+        if self.replays is not None and self.replays.pop(room, None) is not None:
+            room.unfollow()
 
 
 class Chat:
-    """The lobby and everyone in it."""
+    """The rooms and everyone in them."""
 
     def __init__(
         self,
         time: Callable[[], float],
         *,
         new_gate: GateFactory,
-        max_contacts: int,
+        announce_later: Callable[[Room], None],
+        limits: ChatLimits,
+        storage: Storage,
+        in_thread: InThread,
+        reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `max_contacts` is the number of recipients remembered per client. `observer` sees every message and must not
-        block.
+        `announce_later` is told of each room whose gate has to admit the announcement of a departure. `observer` sees every
+        message. Neither can block.
+        No client can log in with one of the `reserved_names`.
         """
-        self.lobby = Room(LOBBY, new_gate)
+        stored = storage.load()
+        self.epoch = stored.epoch
+        self.rooms = Rooms(time, new_gate, limits, storage)
+        self.rooms.load(stored)
+        self._storage = storage
+        self._in_thread = in_thread
+        self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
+        self._reserved = frozenset(map(key_of, reserved_names))
+        # The reserved names and those of everyone who is logged in.
+        self._look_alikes = LookAlikes()
+        for key in self._reserved:
+            self._look_alikes.add(Name(key, key))
         self._time = time
-        self._max_contacts = max_contacts
+        self._limits = limits
+        self._announce_later = announce_later
         self._observer = observer
+
+    @property
+    def lobby(self) -> Room:
+        """The room that always exists."""
+        return self.rooms.lobby
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -129,14 +275,28 @@ class Chat:
         if name is None:
             return self._handle_before_login(session, command)
         match command:
-            case Say(texts):
-                return self._say(session, name, texts)
-            case SendDirectMessage(to, text):
-                return self._send_direct(session, name, to, text)
+            case Say():
+                return self._say(session, name, command)
+            case SendDirectMessage():
+                return self._send_direct(session, name, command)
             case Ping(token):
                 session.subscriber.deliver(Pong(token))
-            case Who():
-                session.subscriber.deliver(Roster(self.lobby.names))
+            case Who(typed, after):
+                return self._list_people(session, typed, after)
+            case EnterRoom():
+                return self._enter(session, name, command)
+            case LeaveRoom(typed):
+                return self._leave_room(session, name, typed)
+            case ListRooms():
+                session.subscriber.deliver(RoomList(self._listings(session)))
+            case AskTopic(typed):
+                return self._in_room(session, typed, _tell_topic)
+            case SetTopic(topic, typed):
+                return self._set_topic(session, name, typed, topic)
+            case AskHistory():
+                return self._tell_history(session, command)
+            case AnnounceTyping(typed):
+                return self._announce_typing(session, name, typed)
             case Help():
                 session.subscriber.deliver(HelpText())
             case InvalidCommand(error, subject):
@@ -154,30 +314,26 @@ class Chat:
     def leave(self, session: Session) -> None:
         """Remove a client: its name is free at once, and the others are notified once.
 
-        Thousands can leave at the same moment. Notices that the others cannot take wait for `announce_departures`.
+        Thousands can leave at the same moment. Notices that the others cannot take now are left to `announce_later`.
         """
         name = session.name
         if name is not None:
-            session.name = None
-            del self._sessions[name.key]
-            self.lobby.leave(name, session.subscriber, self._now_ms())
-
-    def announce_departures(self) -> Gate | None:
-        """Announce pending departures; returns the gate that has to admit the caller before the rest, or None."""
-        return None if self.lobby.announce_departures() else self.lobby.gate
+            now_ms = self._now_ms()
+            for room in self._remove(session, name):
+                self._announce_departure(room, name, Departure.DISCONNECTED, now_ms)
 
     def close(self, session: Session) -> None:
         """Remove a client without a notice: the server is stopping, and the others are about to leave too."""
         name = session.name
         if name is not None:
-            session.name = None
-            del self._sessions[name.key]
-            self.lobby.remove(name, session.subscriber)
+            self._remove(session, name)
+
+    # --- Coming and going --------------------------------------------------------------------------------------------
 
     def _handle_before_login(self, session: Session, command: Command) -> Result[object]:
         match command:
-            case Login(typed):
-                return self._login(session, typed)
+            case Login():
+                return self._login(session, command, frozenset())
             case Quit():
                 session.subscriber.deliver(Goodbye())
                 return LEAVE
@@ -186,33 +342,347 @@ class Chat:
             case _:
                 return _reject(session, Rejection.NOT_LOGGED_IN)
 
-    def _login(self, session: Session, typed: str) -> Result[object]:
+    def _login(
+        self, session: Session, login: Login, passed: frozenset[Room], older: Older = NOTHING_OLDER
+    ) -> Result[object]:
+        """`passed` are the rooms at whose gates the client has waited, `older` what the storage has of what it missed."""
         try:
-            name = parse_name(typed)
+            name = parse_name(login.name, self._reserved)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
         if name.key in self._sessions:
             return _reject(session, Rejection.NAME_TAKEN)
+        if self._look_alikes.resembles(name):
+            return _reject(session, Rejection.NAME_INVALID)
+        if login.rooms is not None:
+            return self._login_to_rooms(session, name, login, login.rooms, passed, older)
         if not self.lobby.gate.is_open():
             return Busy(self.lobby.gate)
-        session.name = name
-        self._sessions[name.key] = session
+        self._admit(session, name)
         now_ms = self._now_ms()
-        self.lobby.enter(name, session.subscriber, now_ms)
-        session.subscriber.deliver(Welcome(LOBBY, name.shown, self.lobby.names, now_ms))
+        self._arrive(session, name, self.lobby, now_ms)
+        session.subscriber.deliver(Welcome(self.lobby.name, name.shown, self.lobby.names, now_ms))
         return DONE
 
-    def _say(self, session: Session, name: Name, texts: Sequence[str]) -> Result[object]:
-        if not all(texts):
-            return _reject(session, Rejection.EMPTY_MESSAGE)
+    def _login_to_rooms(
+        self,
+        session: Session,
+        name: Name,
+        login: Login,
+        asked: Sequence[EnterRoom],
+        passed: frozenset[Room],
+        older: Older,
+    ) -> Result[object]:
+        admitted: dict[str, tuple[Name, EnterRoom]] = {}
+        refused: list[Rejected] = []
+        for entry in asked:
+            room_name = self._admitted(entry, admitted)
+            if isinstance(room_name, Rejection):
+                refused.append(Rejected(room_name, entry.room, entry.room))
+            else:
+                admitted.setdefault(room_name.key, (room_name, entry))
+        same_epoch = login.epoch in ("", self.epoch)
+        missed = {
+            key: entry.after if same_epoch else 0
+            for key, (_, entry) in admitted.items()
+            if entry.after is not None
+        }
+        job = self._older_job(missed, older)
+        if job is not None:
+            return Pending(job, partial(self._login, session, login, passed))
+        for key in admitted:
+            room = self.rooms.find(key)
+            # A client waits at one gate at a time. Those that it has passed count as open.
+            if room is not None and room not in passed and not room.gate.is_open():
+                return Busy(room.gate, partial(self._login, session, login, passed | {room}, older))
+        self._admit(session, name)
+        now_ms = self._now_ms()
+        rooms: list[Room] = []
+        for room_name, entry in admitted.values():
+            room = self.rooms.find(room_name.key) or self.rooms.create(room_name)
+            if room is None:
+                refused.append(Rejected(Rejection.TOO_MANY_ROOMS, entry.room, entry.room))
+                continue
+            rooms.append(room)
+            room.make_way(name)
+            room.add(name)
+            self.rooms.entered(room)
+            # The newcomer, who hears none of the rooms yet, does not receive it.
+            room.joined(name, None, now_ms)
+        session.go_to_all(rooms)
+        for room in rooms:
+            if room.key in missed:
+                self._catch_up(session, room, missed[room.key], older)
+        entered = [self._entered(session, room) for room in rooms]
+        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered))
+        for rejected in refused:
+            session.subscriber.deliver(rejected)
+        return self._replay(session)
+
+    def _older_job(self, missed: Mapping[str, int], older: Older) -> Callable[[], Older] | None:
+        """Reads from the storage what is missed in these rooms and their logs do not have; None if there is nothing to read."""
+        if not self._storage.keeps_messages:
+            return None
+        wanted: dict[str, tuple[int, int]] = {}
+        for key, after in missed.items():
+            room = self.rooms.find(key)
+            if room is not None and key not in older:
+                log = room.log
+                most = self._limits.history_messages - log.messages
+                if after + 1 < log.first_id and most > 0:
+                    wanted[key] = log.first_id, most
+        if not wanted:
+            return None
+
+        def job() -> Older:
+            return {
+                key: (first_id, self._read(self._storage.before, key, first_id, most))
+                for key, (first_id, most) in wanted.items()
+            }
+
+        return job
+
+    def _catch_up(self, session: Session, room: Room, after: int, older: Older) -> None:
+        first_id, earlier = older.get(room.key, (0, ()))
+        if first_id != room.log.first_id:
+            # The log has lost some meanwhile, so these would be followed by a gap.
+            earlier = ()
+        replay = Replay(room, after, earlier)
+        if not replay.is_over:
+            session.catch_up(replay)
+
+    def _replay(self, session: Session) -> Result[object]:
+        """What is left of what this client has missed."""
+        return More(partial(self._send_missed, session)) if session.replays else DONE
+
+    def _send_missed(self, session: Session) -> Result[object]:
+        if session.replays:
+            room, replay = next(iter(session.replays.items()))
+            if replay.is_lost:
+                # It could resume with what it has received; with a gap it could not.
+                self.leave(session)
+                return LEAVE
+            session.subscriber.deliver(Missed(replay.next_part()))
+            if replay.is_over:
+                session.caught_up(room)
+        return self._replay(session)
+
+    def _admit(self, session: Session, name: Name) -> None:
+        session.name = name
+        self._sessions[name.key] = session
+        self._look_alikes.add(name)
+
+    def _admitted(self, entry: EnterRoom, rooms: Collection[str]) -> Name | Rejection:
+        """The name of a room that a client in these rooms can enter, or why it cannot."""
+        try:
+            room_name = parse_room_name(entry.room)
+        except InvalidName:
+            return Rejection.ROOM_NAME_INVALID
+        if room_name.key not in rooms and len(rooms) >= self._limits.rooms_per_client:
+            return Rejection.TOO_MANY_ROOMS
+        return room_name
+
+    def _entered(self, session: Session, room: Room) -> Entered:
+        users: Collection[str] = room.names
+        if session.rooms is not None:
+            users = room.page("", self._limits.listed_users)
+        replay = session.replays.get(room) if session.replays else None
+        replay_from = room.last_id + 1 if replay is None else replay.first_id
+        return Entered(room.name, users, room.topic, len(room.names), room.last_id, replay_from)
+
+    def _arrive(self, session: Session, name: Name, room: Room, now_ms: int) -> None:
+        room.make_way(name)
+        room.add(name)
+        self.rooms.entered(room)
+        session.go_to(room)
+        room.joined(name, session.subscriber, now_ms)
+
+    def _remove(self, session: Session, name: Name) -> Collection[Room]:
+        """Remove a client from the chat silently; returns the rooms that it was in."""
+        rooms = list(session.all_rooms())
+        del self._sessions[name.key]
+        self._look_alikes.remove(name)
+        for room in rooms:
+            room.remove(name)
+        session.go()
+        for room in rooms:
+            self.rooms.left(room)
+        return rooms
+
+    def _announce_departure(self, room: Room, name: Name, how: Departure, now_ms: int) -> None:
+        if not room.departed(name, how, now_ms):
+            self._announce_later(room)
+
+    def _enter(
+        self, session: Session, name: Name, command: EnterRoom, older: Older = NOTHING_OLDER
+    ) -> Result[object]:
+        room_name = self._admitted(command, session.rooms or ())
+        if isinstance(room_name, Rejection):
+            return _reject_room(session, room_name, command.room)
+        if command.after is not None and session.rooms is not None:
+            job = self._older_job({room_name.key: command.after}, older)
+            if job is not None:
+                return Pending(job, partial(self._enter, session, name, command))
+        room = session.find_room(room_name.key)
+        if room is None:
+            room = self.rooms.find(room_name.key)
+            if room is not None and not room.gate.is_open():
+                return Busy(room.gate, partial(self._enter, session, name, command, older) if older else None)
+            room = room or self.rooms.create(room_name)
+            if room is None:
+                return _reject_room(session, Rejection.TOO_MANY_ROOMS, command.room)
+            self._move(session, name, room)
+        if command.after is not None and session.rooms is not None:
+            self._catch_up(session, room, command.after, older)
+        session.subscriber.deliver(self._entered(session, room))
+        return self._replay(session)
+
+    def _move(self, session: Session, name: Name, room: Room) -> None:
+        now_ms = self._now_ms()
+        left = session.room if session.rooms is None else None
+        if left is not None:
+            left.remove(name)
+        self._arrive(session, name, room, now_ms)
+        if left is not None:
+            self.rooms.left(left)
+            self._announce_departure(left, name, Departure.LEFT, now_ms)
+
+    def _leave_room(self, session: Session, name: Name, typed: str) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, typed)
+        if session.rooms is not None:
+            room.remove(name)
+            session.go_out_of(room)
+            self.rooms.left(room)
+            self._announce_departure(room, name, Departure.LEFT, self._now_ms())
+            session.subscriber.deliver(LeftRoom(room.name))
+            return DONE
+        if room is self.lobby:
+            return _reject(session, Rejection.ALREADY_IN_LOBBY)
         if not self.lobby.gate.is_open():
             return Busy(self.lobby.gate)
-        said = self.lobby.say(name, texts, session.subscriber, self._now_ms())
+        self._move(session, name, self.lobby)
+        session.subscriber.deliver(LeftRoom(room.name, self.lobby.name))
+        return DONE
+
+    # --- Rooms -------------------------------------------------------------------------------------------------------
+
+    def _room_of(self, session: Session, typed: str) -> Room | Rejection:
+        """The room that a client means, which must be one that it is in."""
+        if not typed:
+            # One that is in several has to name one; one that is in none has none to name.
+            return session.room or Rejection.ROOM_NAME_INVALID
+        try:
+            key = parse_room_name(typed).key
+        except InvalidName:
+            return Rejection.ROOM_NAME_INVALID
+        room = session.find_room(key)
+        if room is not None:
+            return room
+        return Rejection.NO_SUCH_ROOM if self.rooms.find(key) is None else Rejection.NOT_IN_ROOM
+
+    def _in_room(
+        self, session: Session, typed: str, action: Callable[[Session, Room], None]
+    ) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, typed)
+        action(session, room)
+        return DONE
+
+    def _list_people(self, session: Session, typed: str, after: str) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, typed)
+        users: Collection[str] = room.names
+        if session.rooms is not None:
+            key = key_of(after)
+            if after and not room.has(key):
+                return _reject(session, Rejection.USER_NOT_FOUND, after, typed)
+            users = room.page(key, self._limits.listed_users)
+        session.subscriber.deliver(Roster(users, room.name, len(room.names)))
+        return DONE
+
+    def _tell_history(self, session: Session, command: AskHistory) -> Result[Any]:
+        room = self._room_of(session, command.room)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, command.room)
+        limit = min(command.limit, self._limits.history_page_messages)
+        before = room.last_id + 1 if command.before is None else min(command.before, room.last_id + 1)
+        messages = room.log.before(before, limit + 1)
+        missing = limit + 1 - len(messages)
+        older_than = min(before, room.log.first_id)
+        if not missing or older_than <= 1 or not self._storage.keeps_messages:
+            return self._deliver_page(session, room, messages, limit)
+        job = partial(self._read, self._storage.before, room.key, older_than, missing)
+
+        def finish(older: Sequence[PastMessage]) -> Result[object]:
+            return self._deliver_page(session, room, [*older, *messages], limit)
+
+        return Pending(job, finish)
+
+    def _deliver_page(
+        self, session: Session, room: Room, messages: Sequence[PastMessage], limit: int
+    ) -> Result[object]:
+        page = messages[-limit:] if limit else []
+        session.subscriber.deliver(HistoryPage(room.name, page, more=len(messages) > len(page)))
+        return DONE
+
+    def _read(
+        self, read: Callable[[str, int, int], list[PastMessage]], room: str, id: int, limit: int
+    ) -> list[PastMessage]:
+        """A job. What cannot be read is missing."""
+        try:
+            return self._in_thread(partial(read, room, id, limit))
+        except StorageUnavailable:
+            return []
+
+    def _listings(self, session: Session) -> list[RoomListing]:
+        return [RoomListing(room.name, len(room.names), room.topic) for room in self.rooms]
+
+    def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, typed)
+        if len(topic) > self._limits.topic_characters:
+            return _reject(session, Rejection.TOPIC_TOO_LONG, room=typed)
+        if not room.gate.is_open():
+            return Busy(room.gate)
+        if topic != room.topic:
+            room.topic = topic
+            self.rooms.changed(room)
+            room.publish(TopicChanged(room.name, name.shown, topic, self._now_ms()), session.subscriber)
+        session.subscriber.deliver(Accepted(Action.TOPIC_SET, room.name, topic))
+        return DONE
+
+    # --- Messages ----------------------------------------------------------------------------------------------------
+
+    def _say(self, session: Session, name: Name, say: Say) -> Result[object]:
+        typed, texts, message_key = say.room, say.texts, say.message_key
+        if message_key and self._was_sent(session, name, message_key):
+            return DONE
+        room = session.room if not typed else self._room_of(session, typed)
+        if room is None or isinstance(room, Rejection):
+            # One answer for each message, also if the connection has joined them.
+            for _ in texts:
+                _reject_room(session, room or Rejection.ROOM_NAME_INVALID, typed)
+            return DONE
+        if not all(texts):
+            return _reject(session, Rejection.EMPTY_MESSAGE, room=typed)
+        if not room.gate.is_open():
+            return Busy(room.gate)
+        said = room.say(name, texts, session.subscriber, self._now_ms())
+        if message_key or say.confirm:
+            self._confirm(session, name, message_key, Confirmed(room.name, said.first_id))
         if self._observer is not None:
             self._observer(said)
         return DONE
 
-    def _send_direct(self, session: Session, name: Name, to: str, text: str) -> Result[object]:
+    def _send_direct(self, session: Session, name: Name, command: SendDirectMessage) -> Result[object]:
+        to, text, message_key = command.to, command.text, command.message_key
+        if message_key and self._was_sent(session, name, message_key):
+            return DONE
         if not text:
             return _reject(session, Rejection.EMPTY_DIRECT_MESSAGE)
         if not to:
@@ -228,21 +698,56 @@ class Chat:
         message = DirectMessage(name.shown, recipient.name.shown, text, self._now_ms())
         session.subscriber.deliver(DirectMessageSent(message, to))
         recipient.subscriber.deliver_direct(message, stranger)
+        if message_key or command.confirm:
+            self._confirm(session, name, message_key, Confirmed())
         if self._observer is not None:
             self._observer(message)
+        return DONE
+
+    def _was_sent(self, session: Session, name: Name, message_key: str) -> bool:
+        """True if a message with this key has been sent; the client gets the same answer again."""
+        confirmed = self._message_keys.find(name.key, message_key, self._time())
+        if confirmed is None:
+            return False
+        session.subscriber.deliver(confirmed)
+        return True
+
+    def _confirm(self, session: Session, name: Name, message_key: str, confirmed: Confirmed) -> None:
+        if message_key:
+            self._message_keys.remember(name.key, message_key, confirmed, self._time())
+        session.subscriber.deliver(confirmed)
+
+    def _announce_typing(self, session: Session, name: Name, typed: str) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, typed)
+        now = self._time()
+        # Nothing waits for it: when the room cannot follow, it would come too late.
+        if abs(now - session.typing_at) >= self._limits.typing_interval_s and room.gate.is_open():
+            session.typing_at = now
+            room.publish(Typing(room.name, name.shown, self._now_ms()), session.subscriber)
+        session.subscriber.deliver(Confirmed())
         return DONE
 
     def _remember(self, session: Session, contact: Name) -> None:
         contacts = session.contacts = session.contacts or {}
         contacts.pop(contact.key, None)
         contacts[contact.key] = None
-        if len(contacts) > self._max_contacts:
+        if len(contacts) > self._limits.contacts:
             del contacts[next(iter(contacts))]
 
     def _now_ms(self) -> int:
         return int(self._time() * 1000)
 
 
-def _reject(session: Session, reason: Rejection | ParseError, subject: str = "") -> Done:
-    session.subscriber.deliver(Rejected(reason, subject))
+def _tell_topic(session: Session, room: Room) -> None:
+    session.subscriber.deliver(Topic(room.name, room.topic))
+
+
+def _reject(session: Session, reason: Rejection | ParseError, subject: str = "", room: str = "") -> Done:
+    session.subscriber.deliver(Rejected(reason, subject, room))
     return DONE
+
+
+def _reject_room(session: Session, reason: Rejection, typed: str) -> Done:
+    return _reject(session, reason, typed, typed)

@@ -1,4 +1,7 @@
-"""The commands of a client, as values. Does not know how a dialect spells them."""
+"""The commands of a client, as values. Does not know how a dialect spells them.
+
+A room is given as it was typed; an empty one means the room that the client is in.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +16,107 @@ class ParseError(Enum):
     TOO_LONG = auto()
     NOT_UTF8 = auto()
     NOT_JSON = auto()
+    INVALID_FIELD = auto()
     UNKNOWN_COMMAND = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Enter the chat under this name, as typed; the chat decides whether the name is allowed."""
+    """Enter the chat under this name, as typed; the chat decides whether the name is allowed.
+
+    With `rooms` the client is in exactly these, and can be in many; without, it is in one at a time, in the lobby first.
+    `epoch` is that of the ids which the client has seen.
+    """
 
     name: str
+    rooms: Sequence[EnterRoom] | None = None
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Say these texts, one after the other, to everyone in the room. The chat refuses an empty text."""
+    """Say these texts, one after the other, to everyone in the room. The chat refuses an empty text.
+
+    A text with a key is said once, however often it is sent. `confirm`: tell the client its id.
+    """
 
     texts: Sequence[str]
+    room: str = ""
+    message_key: str = ""
+    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SendDirectMessage:
-    """Send a text to one person. The chat refuses an empty name or text."""
+    """Send a text to one person. The chat refuses an empty name or text. With a key and `confirm` as with `Say`."""
 
     to: str
     text: str
+    message_key: str = ""
+    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """List the people in the room."""
+    """List the people in the room. A client that can be in many rooms gets a page: those behind the name `after`."""
+
+    room: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnterRoom:
+    """Enter a room. A client that can be in one room at a time leaves the one it is in.
+
+    `after` is the id of the last message that it has seen there; None for live messages only.
+    """
+
+    room: str
+    room_key: str = ""
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRoom:
+    """Leave a room. A client that can be in one room at a time is in the lobby then."""
+
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRooms:
+    """List the rooms that the client can see."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskTopic:
+    """What is the room's topic?"""
+
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetTopic:
+    """Change the room's topic; an empty one removes it."""
+
+    topic: str
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AskHistory:
+    """List the latest messages of the room, or of those before this id the latest; at most this many."""
+
+    limit: int
+    before: int | None = None
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceTyping:
+    """Tell the others in the room that the client is writing something."""
+
+    room: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +144,5 @@ class InvalidCommand:
     subject: str = ""
 
 
-Command = Login | Say | SendDirectMessage | Who | Ping | Help | Quit | InvalidCommand
+RoomCommand = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic | AskHistory | AnnounceTyping
+Command = Login | Say | SendDirectMessage | Who | Ping | Help | Quit | RoomCommand | InvalidCommand

@@ -37,9 +37,36 @@ class Said:
     time_ms: int
 
 
+class Departure(Enum):
+    """How someone left a room."""
+
+    DISCONNECTED = auto()
+    LEFT = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Someone left the room, for whatever reason."""
+    """Someone left the room."""
+
+    room: str
+    name: str
+    time_ms: int
+    how: Departure = Departure.DISCONNECTED
+
+
+@dataclass(frozen=True, slots=True)
+class TopicChanged:
+    """Someone changed the topic of the room; an empty one is none."""
+
+    room: str
+    name: str
+    topic: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """Someone in the room is writing something."""
 
     room: str
     name: str
@@ -48,12 +75,17 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Your login succeeded. `users` is a live view: read it while encoding, never keep it."""
+    """Your login succeeded. `users` is a live view: read it while encoding, never keep it.
+
+    A client that can be in many rooms gets `rooms`, in place of `room` and `users`, and the epoch of the ids.
+    """
 
     room: str
     name: str
     users: Collection[str]
     time_ms: int
+    epoch: str = ""
+    rooms: Sequence[Entered] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +108,116 @@ class DirectMessageSent:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """The people in the room, in login order. `users` is a live view: read it while encoding, never keep it."""
+    """The people in the room, in the order in which they entered.
+
+    `users` is a live view: read it while encoding, never keep it. For a client that can be in many rooms it is one page of
+    `user_count` names.
+    """
 
     users: Collection[str]
+    room: str = ""
+    user_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """You are in this room now. `users` is a live view: read it while encoding, never keep it.
+
+    For a client that can be in many rooms `users` is the first page of `user_count` names. What has been said up to
+    `last_id` was said before; from `replay_from` on, the client receives it.
+    """
+
+    room: str
+    users: Collection[str]
+    topic: str = ""
+    user_count: int = 0
+    last_id: int = 0
+    replay_from: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LeftRoom:
+    """You have left this room. `now_in` is the room you are in now, for a client that is in one at a time."""
+
+    room: str
+    now_in: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomListing:
+    """A room that you can see, and how many people are in it."""
+
+    room: str
+    people: int
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomList:
+    """The rooms that you can see, the lobby first."""
+
+    rooms: Collection[RoomListing]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """The topic of a room; empty if there is none."""
+
+    room: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastMessage:
+    """A message of a room's history. One that has been deleted keeps its place and has no text."""
+
+    id: int
+    name: str
+    text: str
+    time_ms: int
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Messages of a room, oldest first. `more`: there are older ones."""
+
+    room: str
+    messages: Sequence[PastMessage]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What happened in a room before you heard it. A text that has been deleted is empty."""
+
+    events: Sequence[Broadcast]
+
+
+class Action(Enum):
+    """What has been done at a client's request, where nothing else tells it so."""
+
+    TOPIC_SET = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The command has been carried out. `subject` is the person or text that it was about."""
+
+    action: Action
+    room: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Your message has been sent, now, or before with the same key; or your typing has been announced.
+
+    Only a message to a room has the room and an id.
+    """
+
+    room: str = ""
+    message_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +249,24 @@ class Rejection(Enum):
     NO_RECIPIENT = auto()
     EMPTY_DIRECT_MESSAGE = auto()
     USER_NOT_FOUND = auto()
+    ROOM_NAME_INVALID = auto()
+    NO_SUCH_ROOM = auto()
+    NOT_IN_ROOM = auto()
+    ALREADY_IN_LOBBY = auto()
+    TOO_MANY_ROOMS = auto()
+    TOPIC_TOO_LONG = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The command was refused or could not be parsed. `subject` is the name or word at fault, where that helps."""
+    """The command was refused or could not be parsed.
+
+    `subject` is the name or word at fault, where that helps; `room` the room that was meant, as typed.
+    """
 
     reason: Rejection | ParseError
     subject: str = ""
+    room: str = ""
 
 
 class NoticeReason(Enum):
@@ -137,13 +286,21 @@ class DisconnectNotice:
     as_error: bool = False
 
 
-Broadcast = Joined | Said | Left
+Broadcast = Joined | Said | Left | TopicChanged | Typing
 Message = Said | DirectMessage
 PrivateEvent = (
     Welcome
     | DirectMessage
     | DirectMessageSent
     | Roster
+    | Entered
+    | LeftRoom
+    | RoomList
+    | Topic
+    | HistoryPage
+    | Missed
+    | Accepted
+    | Confirmed
     | Pong
     | HelpText
     | Goodbye

@@ -1,9 +1,9 @@
-"""Which names are allowed, and when two are the same. Pure.
+"""Which names of people and rooms are allowed, and when two are the same. Pure.
 
 The profile is RFC 8265's UsernameCasePreserved (width mapping, NFC, the identifier class of RFC 8264, the bidi rule
-of RFC 5893), narrowed to letters, digits, marks and `_ - .`, to 20 characters, and to four combining marks in a
-row. Names that differ only in case or width share one key. The tests compare this with an independent
-implementation of the profile.
+of RFC 5893), narrowed to letters, digits, marks and `_ - .`, to four combining marks in a row, and to 20 characters
+for people and 32 for rooms. Names that differ only in case or width share one key. The tests compare this with an
+independent implementation of the profile.
 
 Input is measured before it is normalised: normalising a long run of combining marks takes quadratic time.
 """
@@ -11,17 +11,26 @@ Input is measured before it is normalised: normalising a long run of combining m
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from unicodedata import bidirectional, category, decomposition, normalize
 
 from geventchat.chat.events import Rejection
 
 MAX_LENGTH = 20
+MAX_ROOM_LENGTH = 32
 # A character of a name can be typed as a base and several marks, which normalising joins into one.
-_MAX_TYPED_LENGTH = 4 * MAX_LENGTH
+_TYPED_PER_CHARACTER = 4
 _MAX_MARKS = 4
 
-_PLAIN = re.compile(f"[A-Za-z0-9_.-]{{1,{MAX_LENGTH}}}")
+# Names that could be taken for the server, for an operator or for everyone; and every word that can follow `INFO` in the line
+# dialect, where the name of a person can stand, too. A test holds this list to what that dialect sends.
+RESERVED_NAMES = (
+    *("you", "server", "info", "system", "all", "here", "everyone", "admin", "root"),
+    *("idle-timeout", "server-full", "server-shutdown", "too-many-connections"),
+)
+
+_PLAIN = re.compile("[A-Za-z0-9_.-]+")
 _KINDS = frozenset({"Ll", "Lu", "Lo", "Lm", "Nd", "Mn", "Mc"})
 # RFC 8264, 9.6: letters that are excluded despite their category, and a letter number that is included.
 _NEVER = frozenset("\u0640\u07fa\u302e\u302f\u3031\u3032\u3033\u3034\u3035\u303b")
@@ -58,25 +67,37 @@ class Name:
     key: str
 
 
-def parse_name(typed: str) -> Name:
-    """Normalise a name; raise InvalidName if it is not allowed."""
-    if _PLAIN.fullmatch(typed):
-        return Name(typed, typed.lower())
-    if len(typed) > _MAX_TYPED_LENGTH:
-        raise InvalidName(Rejection.NAME_LENGTH)
-    shown = normalize("NFC", _narrow(typed))
-    if not 1 <= len(shown) <= MAX_LENGTH:
-        raise InvalidName(Rejection.NAME_LENGTH)
-    if not _allowed(shown):
+def parse_name(typed: str, reserved: Container[str] = ()) -> Name:
+    """Normalise the name of a person; raise InvalidName if it is not allowed, or if its key is one of the reserved."""
+    name = _parse(typed, MAX_LENGTH)
+    if name.key in reserved:
         raise InvalidName(Rejection.NAME_INVALID)
-    return Name(shown, _fold(shown))
+    return name
+
+
+def parse_room_name(typed: str) -> Name:
+    """Normalise the name of a room, which can be written with a leading `#`; raise InvalidName if it is not allowed."""
+    return _parse(typed.removeprefix("#"), MAX_ROOM_LENGTH)
 
 
 def key_of(typed: str) -> str:
     """The key of the person whose name is spelt like this; empty if the name is impossible."""
-    if len(typed) > _MAX_TYPED_LENGTH:
+    if len(typed) > _TYPED_PER_CHARACTER * MAX_LENGTH:
         return ""
     return _fold(normalize("NFC", _narrow(typed)))
+
+
+def _parse(typed: str, max_length: int) -> Name:
+    if len(typed) > _TYPED_PER_CHARACTER * max_length:
+        raise InvalidName(Rejection.NAME_LENGTH)
+    if len(typed) <= max_length and _PLAIN.fullmatch(typed):
+        return Name(typed, typed.lower())
+    shown = normalize("NFC", _narrow(typed))
+    if not 1 <= len(shown) <= max_length:
+        raise InvalidName(Rejection.NAME_LENGTH)
+    if not _allowed(shown):
+        raise InvalidName(Rejection.NAME_INVALID)
+    return Name(shown, _fold(shown))
 
 
 def _fold(shown: str) -> str:

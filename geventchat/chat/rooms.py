@@ -1,10 +1,11 @@
-"""A room: the people in it, its audiences, and the ids of its messages.
+"""A room: the people in it, its audiences, its settings, its log, and the ids of its messages.
 
-Audiences and subscribers are passed in as protocols; the room only tells them what happened, in order.
+Audiences and subscribers are passed in as protocols; the room only tells them what happened, in order. Who may do what is
+decided elsewhere.
 
 Invariants:
 - `names` holds everyone in the room, in the order in which they entered.
-- `_audiences` holds each audience that at least one member belongs to, once.
+- `_audiences` holds each audience that hears this room.
 - A name in `_departures` is free: its holder has left, and the others have not been notified yet. They are notified
   before anyone else enters under that name. Each arrival announces one of them, so `_departures` never holds more names
   than the room has had members at one time.
@@ -13,19 +14,21 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any, Protocol
 
-from geventchat.chat.events import Broadcast, DirectMessage, Joined, Left, PrivateEvent, Said
+from geventchat.chat.events import Broadcast, Departure, DirectMessage, Joined, Left, PrivateEvent, Said
+from geventchat.chat.history import History, RoomLog
 from geventchat.chat.names import Name
 
 
 class Gate(Protocol):
     """Lets commands pass as fast as their recipients can follow.
 
-    Each room has one, for what is said, for logins and for departures. Each recipient of direct messages has two of its
+    Each room has one, for what is said, for arrivals and for departures. Each recipient of direct messages has two of its
     own, one for its contacts and one for strangers.
     """
 
@@ -40,17 +43,13 @@ class Gate(Protocol):
 
 
 class Subscriber(Protocol):
-    """One client. Its private events arrive in order with those of its audience."""
+    """One client. Its private events arrive in order with what its rooms publish."""
 
-    @property
-    def audience(self) -> Audience:
-        """The audience this client belongs to while it is subscribed."""
+    def hear(self, rooms: frozenset[Room] | None) -> None:
+        """Receive what these rooms publish, from now on; None for a client that has left. Earlier events still arrive."""
 
-    def subscribe(self) -> None:
-        """Receive what the audience is sent, from now on."""
-
-    def unsubscribe(self) -> None:
-        """Stop receiving what the audience is sent; earlier events are still delivered."""
+    def wrote(self, event: Broadcast) -> None:
+        """This client is the author of the event that was published last: whether it receives it depends on its dialect."""
 
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
@@ -68,90 +67,140 @@ class Audience(Protocol):
     def delay_s(self) -> float:
         """How long until something can be said: 0 for now, infinity until the next flush."""
 
-    def attach(self, gate: Gate) -> None:
-        """Pump this gate whenever the delay can have become shorter."""
-
-    def detach(self, gate: Gate) -> None:
-        """Stop pumping this gate."""
-
-    def publish(self, event: Broadcast, author: Subscriber | None) -> None:
-        """Deliver to everyone; the dialect decides whether the author receives it too."""
+    def publish(self, event: Broadcast) -> None:
+        """Deliver to everyone."""
 
 
 # Makes a gate that is open when the delay is 0.
 GateFactory = Callable[[Callable[[], float]], Gate]
 
 
+# As many ids as one command can need.
+_IDS_AHEAD = 1_000
+
+
 class Room:
     """One room."""
 
-    def __init__(self, name: str, new_gate: GateFactory) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: Name,
+        new_gate: GateFactory,
+        history: History,
+        first_id: int = 1,
+        waits_for_storage: Callable[[Room], None] = lambda room: None,
+    ) -> None:
+        """`waits_for_storage` is told when the gate has to be pumped once the storage is ready."""
+        self.name = name.shown
+        self.key = name.key
+        # The set of rooms of a client that is in this room alone.
+        self.alone = frozenset((self,))
         self.gate = new_gate(self._delay_s)
-        self.last_id = 0
+        self.topic = ""
+        self.last_id = first_id - 1
+        self.log = RoomLog()
+        self._history = history
+        self._waits_for_storage = waits_for_storage
         self._names: dict[str, str] = {}
-        self._members: Counter[Audience] = Counter()
-        self._audiences: tuple[Audience, ...] = ()
+        self._audiences: dict[Audience, None] = {}
         self._departures: dict[str, Left] = {}
+
+    def __contains__(self, name: Name) -> bool:
+        return name.key in self._names
 
     @property
     def names(self) -> Collection[str]:
         """The names of everyone here, in the order in which they entered: a live view."""
         return self._names.values()
 
-    def enter(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
-        """Add a member, and tell everyone."""
+    def has(self, key: str) -> bool:
+        """True when someone whose name has this key is here."""
+        return key in self._names
+
+    def page(self, after: str, most: int) -> list[str]:
+        """At most this many names: those behind the one with this key, or the first ones if it is empty."""
+        keys = iter(self._names)
+        if after:
+            for key in keys:
+                if key == after:
+                    break
+        return [self._names[key] for key in islice(keys, most)]
+
+    # --- Audiences ---------------------------------------------------------------------------------------------------
+
+    def add_audience(self, audience: Audience) -> None:
+        """Publish to this audience, too: it has its first member."""
+        self._audiences[audience] = None
+
+    def remove_audience(self, audience: Audience) -> None:
+        """Stop publishing to this audience: its last member has left."""
+        del self._audiences[audience]
+        # It can have been the one that the others had to wait for.
+        self.gate.pump()
+
+    def publish(self, event: Broadcast, author: Subscriber | None = None) -> None:
+        """Tell everyone here. `author` is a member."""
+        for audience in self._audiences:
+            audience.publish(event)
+        if author is not None:
+            author.wrote(event)
+        if self.log.followers or isinstance(event, Said):
+            self._history.add(self.key, self.log, event)
+
+    def follow(self) -> None:
+        """Keep what happens here in the log, for one more client that reads it and does not hear the room yet."""
+        self.log.follow()
+
+    def unfollow(self) -> None:
+        """One client less needs it."""
+        self._history.unfollow(self.log)
+
+    # --- People ------------------------------------------------------------------------------------------------------
+
+    def make_way(self, name: Name) -> None:
+        """Announce a departure that has to come before the arrival of this name, or else the one that has waited longest."""
         departures = self._departures
         if departures:
-            key = name.key if name.key in departures else next(iter(departures))
-            self._publish(departures.pop(key), None)
+            self.publish(departures.pop(name.key if name.key in departures else next(iter(departures))))
+
+    def add(self, name: Name) -> None:
+        """Add a member, silently."""
         self._names[name.key] = name.shown
-        audience = subscriber.audience
-        self._members[audience] += 1
-        if self._members[audience] == 1:
-            self._audiences = tuple(self._members)
-            audience.attach(self.gate)
-        subscriber.subscribe()
-        self._publish(Joined(self.name, name.shown, time_ms), subscriber)
 
-    def say(self, name: Name, texts: Sequence[str], subscriber: Subscriber, time_ms: int) -> Said:
-        """Publish a member's texts and give them their ids."""
-        said = Said(self.name, name.shown, texts, self.last_id + 1, time_ms)
-        self.last_id += len(texts)
-        self._publish(said, subscriber)
-        return said
+    def remove(self, name: Name) -> None:
+        """Remove a member, silently."""
+        del self._names[name.key]
 
-    def leave(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
-        """Remove a member; the others are notified as soon as they can follow."""
-        self.remove(name, subscriber)
-        self._departures[name.key] = Left(self.name, name.shown, time_ms)
-        self.announce_departures()
+    def joined(self, name: Name, subscriber: Subscriber | None, time_ms: int) -> None:
+        """Tell everyone that a member has entered; without a subscriber, one that does not hear the room yet."""
+        self.publish(Joined(self.name, name.shown, time_ms), subscriber)
+
+    def departed(self, name: Name, how: Departure, time_ms: int) -> bool:
+        """Tell the others that someone has left; False when they cannot follow now."""
+        self._departures[name.key] = Left(self.name, name.shown, time_ms, how)
+        return self.announce_departures()
 
     def announce_departures(self) -> bool:
         """Announce departures in order; False when the gate closed before all were announced."""
         departures = self._departures
         while departures and self.gate.is_open():
-            self._publish(departures.pop(next(iter(departures))), None)
+            self.publish(departures.pop(next(iter(departures))))
         return not departures
 
-    def remove(self, name: Name, subscriber: Subscriber) -> None:
-        """Remove a member silently."""
-        del self._names[name.key]
-        subscriber.unsubscribe()
-        audience = subscriber.audience
-        self._members[audience] -= 1
-        if not self._members[audience]:
-            del self._members[audience]
-            self._audiences = tuple(self._members)
-            audience.detach(self.gate)
-            self.gate.pump()
+    # --- Messages ----------------------------------------------------------------------------------------------------
+
+    def say(self, name: Name, texts: Sequence[str], subscriber: Subscriber, time_ms: int) -> Said:
+        """Publish a member's texts and give them their ids."""
+        said = Said(self.name, name.shown, texts, self.last_id + 1, time_ms)
+        self.last_id += len(texts)
+        self.publish(said, subscriber)
+        return said
 
     def _delay_s(self) -> float:
+        if not self._history.storage.is_ready(self.key, self.last_id + _IDS_AHEAD):
+            self._waits_for_storage(self)
+            return math.inf
         delay_s = 0.0
         for audience in self._audiences:
             delay_s = max(delay_s, audience.delay_s())
         return delay_s
-
-    def _publish(self, event: Broadcast, author: Subscriber | None) -> None:
-        for audience in self._audiences:
-            audience.publish(event, author)

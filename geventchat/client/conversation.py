@@ -18,18 +18,28 @@ from enum import Enum
 
 from geventchat.chat.commands import Command, Help, ParseError, Ping, Say, SendDirectMessage, Who
 from geventchat.chat.events import (
+    Accepted,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
+    LeftRoom,
+    Missed,
     Pong,
     Rejected,
     Rejection,
+    RoomList,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.names import key_of
@@ -152,6 +162,21 @@ class Conversation:
             case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
                 # The session handles events of the connection. The client never requests the server's help.
                 pass
+            case (
+                HistoryPage()
+                | Missed()
+                | Entered()
+                | LeftRoom()
+                | RoomList()
+                | Topic()
+                | Accepted()
+                | Confirmed()
+            ):
+                # Nothing that this client sends is answered by one of these.
+                pass
+            case TopicChanged() | Typing():
+                # Not in the dialects that this client speaks.
+                pass
             case _:
                 assert_never(event)
 
@@ -219,11 +244,23 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
             return "The message has no recipient."
         case Rejection.USER_NOT_FOUND:
             return "No such user. /users lists everyone online."
+        case Rejection.ROOM_NAME_INVALID:
+            return f"The server does not allow the room name {subject}."
+        case Rejection.NO_SUCH_ROOM:
+            return "No such room."
+        case Rejection.NOT_IN_ROOM:
+            return "You are not in that room."
+        case Rejection.ALREADY_IN_LOBBY:
+            return "You are in the lobby already."
+        case Rejection.TOO_MANY_ROOMS:
+            return "There are too many rooms."
+        case Rejection.TOPIC_TOO_LONG:
+            return "The topic is too long for the server."
         case ParseError.TOO_LONG:
             return "The message is too long for the server and was not delivered."
         case ParseError.NOT_UTF8:
             return "The server could not decode the message and did not deliver it."
-        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
+        case ParseError.NOT_JSON | ParseError.INVALID_FIELD | ParseError.UNKNOWN_COMMAND:
             return "The server did not understand the command."
         case _:
             assert_never(reason)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Protocol
 
 from geventchat.chat.commands import Command, InvalidCommand, ParseError, SendDirectMessage
@@ -13,18 +15,49 @@ from geventchat.dialects.telnet import TIMING_MARK, WithTimingMark, wants_timing
 
 _NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
 
-Reading = Command | str | WithTimingMark | None
+
+@dataclass(frozen=True, slots=True)
+class TextInRoom:
+    """A plain message to a room, as typed. Those of consecutive lines to one room are joined into one `Say`."""
+
+    room: str
+    text: str
 
 
-class Reader(Protocol):
-    """Reads one connection's lines. A dialect in which a command can take several lines keeps its state here."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command whose answers refer to it: while it is handled, its interpreter has to know its reference."""
+
+    command: Command
+    ref: str
+    answer_to: Callable[[str | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherDialect:
+    """The client goes on in another dialect, which reads this line again. Only before the login."""
+
+    name: str
+
+
+Reading = Command | str | TextInRoom | Request | OtherDialect | WithTimingMark | None
+
+
+class Interpreter(Protocol):
+    """One connection's half of a dialect: reads its lines, and encodes what is for its client alone.
+
+    A dialect in which a command can take several lines, or in which an answer refers to its request, keeps its state here.
+    """
 
     def read(self, line: bytes, logged_in: bool) -> Reading:
         """Parse a line without its ending; None when it holds no command.
 
-        A plain message is returned as its text: the connection joins the texts of consecutive lines into one `Say`, and
-        creating a command for each first would cost as much as parsing it.
+        A plain message to the room that the client is in is returned as its text: the connection joins the texts of
+        consecutive lines into one `Say`, and creating a command for each first would cost as much as parsing it.
         """
+
+    def encode_private(self, event: PrivateEvent) -> bytes:
+        """The bytes of a private event; empty if the dialect does not show it."""
 
 
 class Dialect(Protocol):
@@ -46,17 +79,14 @@ class Dialect(Protocol):
     def signatures(self) -> tuple[bytes, ...]:
         """How the first answer of such a server begins; unique to this dialect."""
 
-    def reader(self) -> Reader:
-        """A reader for one connection; a dialect without state always returns the same one."""
+    def interpreter(self) -> Interpreter:
+        """An interpreter for one connection; a dialect without state is its own."""
 
     def encode(self, event: Broadcast) -> bytes:
         """The bytes of a broadcast event; empty if the dialect does not show it."""
 
     def echoes(self, event: Broadcast) -> bool:
         """True when the author of an event receives it, too."""
-
-    def encode_private(self, event: PrivateEvent) -> bytes:
-        """The bytes of a private event; empty if the dialect does not show it."""
 
     def client(self) -> ClientCodec:
         """The client half of the dialect, for one connection."""
@@ -65,6 +95,20 @@ class Dialect(Protocol):
 def prefixed(prefix: str, texts: Sequence[str]) -> bytes:
     """One line for each text, each with the same beginning."""
     return (prefix + f"\n{prefix}".join(texts) + "\n").encode()
+
+
+# How many messages HISTORY lists where none are asked for.
+DEFAULT_HISTORY = 20
+
+
+def is_count(text: str) -> bool:
+    """True for a whole number of at most six digits."""
+    return text.isascii() and text.isdigit() and len(text) <= 6
+
+
+def utc(time_ms: int) -> str:
+    """A time as RFC 3339 writes it, in whole seconds."""
+    return datetime.fromtimestamp(time_ms // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def direct_message(rest: str) -> SendDirectMessage:
@@ -101,9 +145,12 @@ class TerminalReader:
 __all__ = [
     "TIMING_MARK",
     "Dialect",
-    "Reader",
+    "Interpreter",
+    "OtherDialect",
     "Reading",
+    "Request",
     "TerminalReader",
+    "TextInRoom",
     "WithTimingMark",
     "direct_message",
     "prefixed",

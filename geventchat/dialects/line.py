@@ -5,33 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from geventchat.chat.commands import (
+    AnnounceTyping,
+    AskHistory,
+    AskTopic,
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
+    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
     Broadcast,
+    Confirmed,
+    Departure,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
+    LeftRoom,
+    Missed,
     NoticeReason,
+    PastMessage,
     Pong,
     PrivateEvent,
     Rejected,
     Rejection,
+    RoomList,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import visible
@@ -46,7 +65,16 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Reader, TerminalReader, direct_message, prefixed
+from geventchat.dialects.dialect import (
+    DEFAULT_HISTORY,
+    Interpreter,
+    TerminalReader,
+    direct_message,
+    is_count,
+    prefixed,
+    utc,
+)
+from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
@@ -57,10 +85,27 @@ _VERBS: dict[str, Callable[[str], Command | str]] = {
     "MSG": visible,
     "WHO": lambda _: Who(),
     "DM": direct_message,
+    "JOIN": lambda rest: _enter(rest),
+    "LEAVE": lambda _: LeaveRoom(),
+    "ROOMS": lambda _: ListRooms(),
+    "HISTORY": lambda rest: _ask_history(rest),
+    "TOPIC": lambda rest: SetTopic(topic) if (topic := visible(rest)) else AskTopic(),
     "PING": Ping,
     "QUIT": lambda _: Quit(),
     "EXIT": lambda _: Quit(),
 }
+
+
+def _enter(rest: str) -> EnterRoom:
+    room, _, key = rest.partition(" ")
+    return EnterRoom(room, key.strip())
+
+
+def _ask_history(rest: str) -> Command:
+    count = rest.partition(" ")[0]
+    if not count:
+        return AskHistory(DEFAULT_HISTORY)
+    return AskHistory(int(count)) if is_count(count) else _UNKNOWN
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -74,46 +119,24 @@ def _parse(text: str, logged_in: bool) -> Command | str | None:
     return _UNKNOWN if verb else None
 
 
-def error_word(reason: Rejection | ParseError) -> str:
-    """The word behind `ERR`."""
-    match reason:
-        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
-            return "invalid-username"
-        case Rejection.NAME_TAKEN:
-            return "username-taken"
-        case Rejection.ALREADY_LOGGED_IN:
-            return "already-logged-in"
-        case Rejection.NOT_LOGGED_IN:
-            return "must-login-first"
-        case Rejection.EMPTY_MESSAGE:
-            return "empty-message"
-        case Rejection.NO_RECIPIENT | Rejection.EMPTY_DIRECT_MESSAGE:
-            return "invalid-dm-format"
-        case Rejection.USER_NOT_FOUND:
-            return "user-not-found"
-        case ParseError.TOO_LONG:
-            return "line-too-long"
-        case ParseError.NOT_UTF8:
-            return "invalid-utf8"
-        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
-            return "unknown-command"
+def departure_word(how: Departure) -> str:
+    """The word behind `INFO` and the name of someone who is gone."""
+    match how:
+        case Departure.DISCONNECTED:
+            return "disconnected"
+        case Departure.LEFT:
+            return "left"
         case _:
-            assert_never(reason)
+            assert_never(how)
 
 
-def notice_word(reason: NoticeReason) -> str:
-    """The word behind `INFO` or `ERR` when the server closes the connection."""
-    match reason:
-        case NoticeReason.IDLE:
-            return "idle-timeout"
-        case NoticeReason.SERVER_FULL:
-            return "server-full"
-        case NoticeReason.ADDRESS_FULL:
-            return "too-many-connections"
-        case NoticeReason.SHUTDOWN:
-            return "server-shutdown"
-        case _:
-            assert_never(reason)
+def _past(message: PastMessage) -> str:
+    # One that has been deleted has no text.
+    return f"{message.id} {utc(message.time_ms)} {message.name} {message.text}".rstrip()
+
+
+def _topic(topic: str) -> str:
+    return f"TOPIC {topic}\n" if topic else "TOPIC\n"
 
 
 class LineDialect:
@@ -124,28 +147,30 @@ class LineDialect:
     idle_s = 60.0
     signatures = (b"ERR ", b"INFO ")
 
-    _reader = TerminalReader(_parse)
+    read = TerminalReader(_parse).read
 
-    def reader(self) -> Reader:
-        """The shared reader: lines are independent of each other."""
-        return self._reader
+    def interpreter(self) -> Interpreter:
+        """Itself: lines are independent of each other."""
+        return self
 
     def encode(self, event: Broadcast) -> bytes:
         """The bytes of a broadcast event."""
         match event:
             case Said():
                 return prefixed(f"MSG {event.name} ", event.texts)
-            case Joined():
+            case Joined() | Typing():
                 return b""
-            case Left(name=name):
-                return f"INFO {name} disconnected\n".encode()
+            case Left(name=name, how=how):
+                return f"INFO {name} {departure_word(how)}\n".encode()
+            case TopicChanged(topic=topic):
+                return _topic(topic).encode()
             case _:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
         """False: speakers do not receive their own messages."""
         match event:
-            case Said() | Joined() | Left():
+            case Said() | Joined() | Left() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -165,10 +190,21 @@ def _private_text(event: PrivateEvent) -> str:
             return "OK\n"
         case DirectMessage(sender=sender, text=text):
             return f"DM {sender} {text}\n"
-        case DirectMessageSent() | HelpText():
+        case DirectMessageSent() | HelpText() | Confirmed() | Missed():
             return ""
         case Roster(users):
             return "".join([f"USER {name}\n" for name in users])
+        case Entered() | LeftRoom() | Accepted():
+            return "OK\n"
+        case RoomList(rooms):
+            return (
+                "".join([f"ROOM {one.room} {one.people} {one.topic}".rstrip() + "\n" for one in rooms])
+                + "OK\n"
+            )
+        case Topic(topic=topic):
+            return _topic(topic)
+        case HistoryPage(messages=messages):
+            return "".join([f"HIST {_past(message)}\n" for message in messages]) + "OK\n"
         case Pong(token):
             return f"PONG {token}\n" if token else "PONG\n"
         case Goodbye():
@@ -219,6 +255,16 @@ class LineClient:
                 return lines("QUIT")
             case Help() | InvalidCommand():
                 raise CannotEncode("The line dialect has no such command.")
+            case (
+                EnterRoom()
+                | LeaveRoom()
+                | ListRooms()
+                | AskTopic()
+                | SetTopic()
+                | AskHistory()
+                | AnnounceTyping()
+            ):
+                raise CannotEncode("This client does not know rooms.")
             case _:
                 assert_never(command)
 

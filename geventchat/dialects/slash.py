@@ -6,33 +6,51 @@ import re
 from collections.abc import Callable
 
 from geventchat.chat.commands import (
+    AnnounceTyping,
+    AskHistory,
+    AskTopic,
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
+    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
     Broadcast,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
+    LeftRoom,
+    Missed,
     NoticeReason,
+    PastMessage,
     Pong,
     PrivateEvent,
     Rejected,
     Rejection,
+    RoomList,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import visible
@@ -47,16 +65,45 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Reader, TerminalReader, direct_message, prefixed
+from geventchat.dialects.dialect import (
+    DEFAULT_HISTORY,
+    Interpreter,
+    TerminalReader,
+    direct_message,
+    is_count,
+    prefixed,
+    utc,
+)
 from geventchat.exhaustive import assert_never
 
 _COMMANDS: dict[str, Callable[[str], Command]] = {
     "/help": lambda _: Help(),
     "/users": lambda _: Who(),
     "/dm": direct_message,
+    "/join": lambda rest: _enter(rest),
+    "/leave": lambda _: LeaveRoom(),
+    "/rooms": lambda _: ListRooms(),
+    "/history": lambda rest: _ask_history(rest),
+    "/topic": lambda rest: SetTopic(topic) if (topic := visible(rest)) else AskTopic(),
     "/ping": lambda _: Ping(""),
     "/quit": lambda _: Quit(),
 }
+
+
+def _enter(rest: str) -> EnterRoom:
+    room, _, key = rest.partition(" ")
+    return EnterRoom(room, key.strip())
+
+
+def _ask_history(rest: str) -> Command:
+    count = rest.partition(" ")[0]
+    if not count:
+        return AskHistory(DEFAULT_HISTORY)
+    return (
+        AskHistory(int(count))
+        if is_count(count)
+        else InvalidCommand(ParseError.UNKNOWN_COMMAND, f"/history {count}")
+    )
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -93,6 +140,18 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             return "Usage: /dm <username> <message>"
         case Rejection.USER_NOT_FOUND:
             return f"No user named '{subject}'. Use /users to see online users."
+        case Rejection.ROOM_NAME_INVALID:
+            return "[error] Room names have 1-32 characters: letters, digits and _ - ."
+        case Rejection.NO_SUCH_ROOM:
+            return f"No room named '{subject}'. Use /rooms to see the rooms."
+        case Rejection.NOT_IN_ROOM:
+            return f"[error] You are not in '{subject}'."
+        case Rejection.ALREADY_IN_LOBBY:
+            return "[error] You are in the lobby already."
+        case Rejection.TOO_MANY_ROOMS:
+            return "[error] Too many rooms."
+        case Rejection.TOPIC_TOO_LONG:
+            return "[error] Topic too long."
         case ParseError.TOO_LONG:
             return "[error] Line too long."
         case ParseError.NOT_UTF8:
@@ -104,6 +163,7 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             | Rejection.NOT_LOGGED_IN
             | Rejection.EMPTY_MESSAGE
             | ParseError.NOT_JSON
+            | ParseError.INVALID_FIELD
         ):
             # The reader above never makes a command that is refused for this reason.
             return "[error] Not possible."
@@ -134,11 +194,11 @@ class SlashDialect:
     idle_s = 0.0
     signatures = (b"[error] ", b"[join] ", b"[info] ")
 
-    _reader = TerminalReader(_parse)
+    read = TerminalReader(_parse).read
 
-    def reader(self) -> Reader:
-        """The shared reader: lines are independent of each other."""
-        return self._reader
+    def interpreter(self) -> Interpreter:
+        """Itself: lines are independent of each other."""
+        return self
 
     def encode(self, event: Broadcast) -> bytes:
         """The bytes of a broadcast event."""
@@ -149,6 +209,14 @@ class SlashDialect:
                 return f"[join] {name} has joined the chat.\n".encode()
             case Left(name=name):
                 return f"[leave] {name} has left the chat.\n".encode()
+            case TopicChanged(name=name, topic=topic):
+                return (
+                    f"[topic] {name}: {topic}\n".encode()
+                    if topic
+                    else f"[topic] {name} removed the topic.\n".encode()
+                )
+            case Typing():
+                return b""
             case _:
                 assert_never(event)
 
@@ -157,7 +225,7 @@ class SlashDialect:
         match event:
             case Joined():
                 return True
-            case Said() | Left():
+            case Said() | Left() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -171,6 +239,15 @@ class SlashDialect:
         return SlashClient()
 
 
+def _past(message: PastMessage) -> str:
+    text = "(deleted)" if message.deleted else message.text
+    return f"[{utc(message.time_ms)}] {message.name}: {text}"
+
+
+def _topic(topic: str) -> str:
+    return f"[info] Topic: {topic}\n" if topic else "[info] No topic.\n"
+
+
 def _private_text(event: PrivateEvent) -> str:
     match event:
         case Welcome():
@@ -181,10 +258,26 @@ def _private_text(event: PrivateEvent) -> str:
             return f"[DM to {typed}] {message.text}\n"
         case Roster(users):
             return "\n".join([f"=== Online Users ({len(users)}) ===", *users, "", ""])
+        case Entered(room, users, topic):
+            return f"[info] You are in {room} ({len(users)}).\n" + (_topic(topic) if topic else "")
+        case LeftRoom(now_in=room):
+            return f"[info] You are in {room} again.\n"
+        case RoomList(rooms):
+            listed = [f"{one.room} ({one.people})" + (f" {one.topic}" if one.topic else "") for one in rooms]
+            return "\n".join([f"=== Rooms ({len(rooms)}) ===", *listed, "", ""])
+        case Topic(topic=topic):
+            return _topic(topic)
+        case HistoryPage(messages=messages):
+            return "\n".join([f"=== History ({len(messages)}) ===", *map(_past, messages), "", ""])
+        case Accepted(subject=topic):
+            return _topic(topic)
         case Pong():
             return "pong\n"
         case HelpText():
             return _HELP
+        case Confirmed() | Missed():
+            # Only version 2 of json asks for it.
+            return ""
         case Goodbye():
             return "Disconnecting...\n"
         case Rejected(reason, subject):
@@ -250,6 +343,16 @@ class SlashClient:
                 return lines("/help")
             case Quit():
                 return lines("/quit")
+            case (
+                EnterRoom()
+                | LeaveRoom()
+                | ListRooms()
+                | AskTopic()
+                | SetTopic()
+                | AskHistory()
+                | AnnounceTyping()
+            ):
+                raise CannotEncode("This client does not know rooms.")
             case InvalidCommand():
                 raise CannotEncode("The slash dialect has no such command.")
             case _:

@@ -16,24 +16,31 @@ Invariants:
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gevent import Timeout
 from gevent.hub import Hub
 
-from geventchat.chat.chat import Busy, Chat, Done, Leave, Pending, Result, Session
+from geventchat.chat.chat import Busy, Chat, Done, Leave, More, Pending, Result, Session
 from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
 from geventchat.chat.events import DisconnectNotice, NoticeReason
 from geventchat.clock import Clock
-from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
+from geventchat.dialects.dialect import (
+    TIMING_MARK,
+    OtherDialect,
+    Reading,
+    Request,
+    TextInRoom,
+    WithTimingMark,
+)
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Address, Admission, origin_of
-from geventchat.net.announcer import Announcer
-from geventchat.net.delivery import Audience, Delivery, Subscriber
+from geventchat.net.delivery import Delivery, Encoding, Subscriber
+from geventchat.net.gate import Gate
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
@@ -60,10 +67,13 @@ class ServerContext:
     """The shared parts of all connections of a server."""
 
     chat: Chat
-    announcer: Announcer
+    # By the name of the dialect: what a client can ask to go on in.
+    encodings: Mapping[str, Encoding]
     hub: Hub
     delivery: Delivery
     admission: Admission
+    # Where clients wait for the next part of what they have asked for.
+    turns: Gate
     hangups: HangupWatch
     clock: Clock
     limits: Limits
@@ -89,7 +99,6 @@ class Connection:
         "_on_closed",
         "_origin",
         "_readable",
-        "_reader",
         "_session",
         "_subscriber",
         "_transport",
@@ -104,7 +113,7 @@ class Connection:
         transport: Transport,
         host: str,
         number: int,
-        audience: Audience,
+        encoding: Encoding,
         context: ServerContext,
         address: Address | None,
         on_closed: Callable[[Connection], None],
@@ -115,11 +124,10 @@ class Connection:
         self._name = ""
         self._transport = transport
         self._context = context
-        self._subscriber = Subscriber(transport, audience, context.delivery, self._on_lost)
+        self._subscriber = Subscriber(transport, encoding, context.delivery, self._on_lost)
         self._session = Session(self._subscriber)
         self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
-        self._reader = audience.dialect.reader()
         self._line_bucket = TokenBucket(context.line_rate)
         self._byte_bucket = TokenBucket(context.byte_rate)
         # All bytes charged so far, of input and of answers.
@@ -278,9 +286,10 @@ class Connection:
 
     def _handle(self, lines: list[Line]) -> bool:
         """Handle lines in order; False when the client has left."""
-        session, read = self._session, self._reader.read
-        # Consecutive messages are one command: one event, one frame, one place in the order.
+        session, read = self._session, self._subscriber.interpreter.read
+        # Consecutive messages to one room are one command: one event, one frame, one place in the order.
         said: list[str] = []
+        room = ""
         logged_in = session.name is not None
         asked = False
         for line in lines:
@@ -293,21 +302,47 @@ class Connection:
                 continue
             if reading is None:
                 continue
+            if type(reading) is TextInRoom:
+                if said and reading.room != room:
+                    self._do(Say(said, room))
+                    said = []
+                room = reading.room
+                said.append(reading.text)
+                continue
             if said:
-                self._do(Say(said))
+                self._do(Say(said, room))
                 said = []
-            if isinstance(reading, WithTimingMark):
-                self._subscriber.answer(TIMING_MARK)
-                reading = reading.reading
-                if reading is None:
-                    continue
-            if not self._do(Say([reading]) if isinstance(reading, str) else reading):
+            if type(reading) is OtherDialect and line is not TOO_LONG:
+                self._subscriber.speak(self._context.encodings[reading.name])
+                read = self._subscriber.interpreter.read
+                reading = read(line, logged_in)
+            if not self._answer(reading):
                 return False
             logged_in = session.name is not None
             asked = True
         if said:
-            self._do(Say(said))
+            self._do(Say(said, room))
         return True
+
+    def _answer(self, reading: Reading) -> bool:
+        """Handle one line; False when the client has left."""
+        match reading:
+            case None:
+                return True
+            case str():
+                return self._do(Say([reading]))
+            case WithTimingMark():
+                self._subscriber.answer(TIMING_MARK)
+                return self._answer(reading.reading)
+            case Request(command, ref, answer_to):
+                answer_to(ref)
+                stays = self._do(command)
+                answer_to(None)
+                return stays
+            case TextInRoom() | OtherDialect():
+                raise AssertionError(f"{reading!r} has been handled")
+            case _:
+                return self._do(reading)
 
     def _do(self, command: Command) -> bool:
         """Run one command, waiting where the chat asks for it; False when the client has left."""
@@ -316,6 +351,9 @@ class Connection:
         return self._finish(command, self._context.chat.handle(self._session, command))
 
     def _log_in(self, command: Login) -> bool:
+        if command.rooms:
+            # As much as a line that enters each.
+            self._charge(_LEAST_LINE_COST * len(command.rooms), self._context.clock.monotonic())
         address = self._address
         if address is not None:
             if not address.login_gate.is_open():
@@ -324,14 +362,21 @@ class Connection:
                 self._waiter.note_activity()
             else:
                 address.charge_login()
-        left = not self._finish(command, self._context.chat.handle(self._session, command))
-        if self._session.name is not None:
-            self._name = self._session.name.shown
+        result = self._context.chat.handle(self._session, command)
+        # What it has missed is sent afterwards.
+        self._note_login()
+        stays = self._finish(command, result)
+        self._note_login()
+        return stays
+
+    def _note_login(self) -> None:
+        name = self._session.name
+        if name is not None and not self._name:
+            self._name = name.shown
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._answers_charged = self._subscriber.answered_bytes
             self._waiter.logged_in()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
-        return not left
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
         while True:
@@ -340,15 +385,27 @@ class Connection:
                     return True
                 case Leave():
                     return False
-                case Busy(gate):
+                case More(go_on):
+                    result = self._go_on(go_on)
+                case Busy(gate, go_on):
                     with gate.passage(self._waiter, self._origin):
-                        result = self._context.chat.handle(self._session, command)
+                        result = go_on() if go_on else self._context.chat.handle(self._session, command)
                     self._waiter.note_activity()
                 case Pending(job, finish):
                     result = finish(self._waiter.run(job))
                     self._waiter.note_activity()
                 case _:
                     assert_never(result)
+
+    def _go_on(self, go_on: Callable[[], Result[Any]]) -> Result[Any]:
+        """Handle the next part of a command, once the last is paid for and sent and others had their turn."""
+        self._pay_for_answers()
+        # The gate lets one client pass in each iteration of the event loop, but one that is alone there at once.
+        self._waiter.pause(0)
+        with self._context.turns.passage(self._waiter, str(self.number)):
+            result = go_on()
+        self._waiter.note_activity()
+        return result
 
     def _pay_for_answers(self) -> None:
         """Between two lines: charge the answer to the first, and wait until it is paid for and sent."""
@@ -391,7 +448,6 @@ class Connection:
             if last_word is not None:
                 self._subscriber.deliver(last_word)
             self._context.chat.leave(self._session)
-            self._context.announcer.wake()
             if reason not in _CLOSE_AT_ONCE:
                 reason = self._send_the_rest(reason)
         except OSError:

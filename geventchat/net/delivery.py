@@ -1,16 +1,16 @@
 """Output to every client: in order, bounded, and once per flush. Knows no dialect's words and no greenlets.
 
 A *batch* is what is published to an audience between two flushes. An `Audience` encodes each event once and appends it
-once. One client receives that sequence of bytes, with its private frames inserted at the offsets where they were made,
-and with holes for the events that it does not receive. An insertion or a hole is a *splice*; an empty one, which inserts
-and leaves out nothing, marks where a client's share begins or ends. At the flush `Delivery` sends every subscriber its
-share, in one send.
+once. One client's *share* is that sequence of bytes, with its private frames inserted where they were made, and with holes
+for the events that it does not receive. It is a list of pieces, each a frame or a `Slice` of a batch, and a cursor: what
+the audience publishes from that offset on follows the pieces. At the flush `Delivery` sends every subscriber its share, in
+one send. A client that enters or leaves a room goes on in another audience: a slice of the old batch joins its pieces.
 
 Conditions of a Subscriber; several can hold at once:
-- subscribed: it receives the audience's batches. One that is not gets private frames only, and is in none of the
-  audience's dictionaries: `in_sync`, `backlogged` and `waiting`.
-- spliced:    it has splices in this batch. It is in `Delivery._spliced` once, or in `Audience.waiting` if nothing is due to
-              it before the batch ends, and not in `Audience.in_sync`.
+- subscribed: it has an audience and receives its batches. One that has none gets private frames only, and is in none of
+  an audience's dictionaries: `in_sync`, `backlogged` and `waiting`.
+- spliced:    its share differs from the batch: it has pieces, or its cursor is not 0. It is in `Delivery._spliced` once, or
+              in `Audience.waiting` if nothing is due to it before the batch ends, and not in `Audience.in_sync`.
 - backlogged: its socket did not take everything. It has a watcher, and is in `Audience.backlogged` if it is subscribed.
 - in sync:    subscribed, and neither spliced nor backlogged. It is in `Audience.in_sync`, and a batch costs it one
   `send` of the shared bytes.
@@ -22,6 +22,8 @@ once, after what the batch holds so far, and the rest when the batch ends.
 
 Invariants:
 - Nothing here waits, and the bytes for one client are never reordered.
+- An audience exists while it has members. Each of its rooms knows it.
+- A slice is resolved at the next flush of its batch; none survives the batch.
 - One client's failure never affects another: any error, a lack of memory included, ends only the client that it
   concerns, and only after the others have been sent the batch.
 - All clients that wait for a batch share its bytes. A remainder of less than half of a batch is copied, and small pieces
@@ -41,12 +43,12 @@ from collections.abc import Callable
 from fcntl import ioctl
 from itertools import islice
 from termios import TIOCOUTQ
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gevent.hub import Hub
 
-from geventchat.chat import rooms
 from geventchat.chat.events import Broadcast, DirectMessage, Joined, Left, PrivateEvent
+from geventchat.chat.rooms import Room
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
@@ -56,7 +58,6 @@ from geventchat.net.waiter import CloseReason
 from geventchat.rate import Rate, TokenBucket
 from geventchat.settings import Limits
 
-_FOREVER = sys.maxsize
 _WRITE = 2
 # Buffers per sendmsg call: more would make the list expensive to build.
 _GATHER = 128
@@ -95,34 +96,83 @@ class Socket(Protocol):
     def sendmsg(self, buffers: Any, /) -> int: ...
 
 
+class Encoding:
+    """How a client is spoken to: a dialect in a framing. Encodes each event once, however many audiences receive it."""
+
+    __slots__ = ("_event", "_frame", "dialect", "wrap")
+
+    def __init__(self, dialect: Dialect, framing: type[Framing]) -> None:
+        self.dialect = dialect
+        self.wrap = framing.wrap
+        self._event: Broadcast | None = None
+        self._frame = b""
+
+    def frame(self, event: Broadcast) -> bytes:
+        """The bytes of a broadcast event; empty if the dialect does not show it."""
+        if event is not self._event:
+            # In this order: if encoding fails, the frame still belongs to the event.
+            self._frame = self.wrap(self.dialect.encode(event))
+            self._event = event
+        return self._frame
+
+
+class Batch:
+    """What is published to an audience between two flushes."""
+
+    __slots__ = ("frames", "size", "view")
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        # The bytes so far, which is the offset of what is published next.
+        self.size = 0
+        # What the current flush sends of it.
+        self.view = memoryview(b"")
+
+    def joined(self) -> bytes:
+        """The bytes so far."""
+        return self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+
+
+class Slice(NamedTuple):
+    """A part of a batch that a client receives."""
+
+    batch: Batch
+    start: int
+    end: int
+
+    @property
+    def buffer(self) -> memoryview:
+        """Its bytes, during the flush of its batch."""
+        return self.batch.view[self.start : self.end]
+
+
 class Audience:
-    """Everyone who receives the same bytes: one dialect, one framing, one set of rooms."""
+    """Everyone who receives the same bytes: one encoding, one set of rooms."""
 
     __slots__ = (
         "_delivery",
-        "_frames",
-        "_gates",
-        "_wrap",
         "backlogged",
-        "batch_bytes",
+        "batch",
         "batch_ended_at",
-        "dialect",
+        "encoding",
         "floor",
         "in_sync",
+        "latest",
         "members",
         "outgoing",
+        "rooms",
         "slow_readers",
         "urgent",
         "waiting",
     )
 
-    def __init__(self, dialect: Dialect, framing: type[Framing], delivery: Delivery) -> None:
-        self.dialect = dialect
-        self._wrap = framing.wrap
+    def __init__(self, encoding: Encoding, rooms: frozenset[Room], delivery: Delivery) -> None:
+        self.encoding = encoding
+        self.rooms = rooms
         self._delivery = delivery
-        self._frames: list[bytes] = []
-        # The bytes of this batch so far, which is the offset of what is published next.
-        self.batch_bytes = 0
+        self.batch = Batch()
+        # The offset of the event that was published last; the end of the batch if it has no bytes here.
+        self.latest = 0
         self.members = 0
         # The bytes that the current flush sends; empty between flushes.
         self.outgoing = memoryview(b"")
@@ -137,61 +187,50 @@ class Audience:
         self.urgent = False
         # Members whose share differs from the others', and to whom nothing is due before the batch ends.
         self.waiting: dict[Subscriber, None] = {}
-        self._gates: list[rooms.Gate] = []
 
     def delay_s(self) -> float:
         """How long until something can be said: 0, until the floor rate allows it, or infinity while the batch is full."""
-        if self.batch_bytes >= self._delivery.outgoing_bytes:
+        size = self.batch.size
+        if size >= self._delivery.outgoing_bytes:
             return math.inf
         if self.slow_readers:
-            return self.floor.delay_s(self.batch_bytes, self._delivery.clock.monotonic())
+            return self.floor.delay_s(size, self._delivery.clock.monotonic())
         return 0.0
 
-    def attach(self, gate: rooms.Gate) -> None:
-        """Pump this gate whenever the delay can have become shorter."""
-        self._gates.append(gate)
-
-    def detach(self, gate: rooms.Gate) -> None:
-        """Stop pumping this gate."""
-        self._gates.remove(gate)
-
     def pump(self) -> None:
-        """Let the gates check the delay again: it can have become shorter."""
-        for gate in self._gates:
-            gate.pump()
+        """Let the gates of its rooms check the delay again: it can have become shorter."""
+        for room in self.rooms:
+            room.gate.pump()
 
-    def publish(self, event: Broadcast, author: rooms.Subscriber | None) -> None:
-        """Encode once, append once; unless the dialect echoes, the author gets a hole."""
-        frame = self._wrap(self.dialect.encode(event))
+    def publish(self, event: Broadcast) -> None:
+        """Encode once, append once."""
+        batch = self.batch
+        self.latest = batch.size
+        frame = self.encoding.frame(event)
         if not frame:
             return
-        if not self._frames:
+        if not batch.frames:
             self._delivery.batch_started(self)
-        start = self.batch_bytes
-        self.batch_bytes = end = start + len(frame)
-        self._frames.append(frame)
-        if not self.urgent and (not isinstance(event, Joined | Left) or self._is_full(end)):
+        batch.frames.append(frame)
+        batch.size += len(frame)
+        if not self.urgent and (not isinstance(event, Joined | Left) or self._is_full(batch.size)):
             self.urgent = True
             self._delivery.arm()
-        if isinstance(author, Subscriber) and author.audience is self and not self.dialect.echoes(event):
-            author.exclude(start, end)
 
     def _is_full(self, size: int) -> bool:
         """True when nothing more can be said before a batch of this size is sent, however long one waits."""
         delivery = self._delivery
         return size >= (delivery.floor_burst if self.slow_readers else delivery.outgoing_bytes)
 
-    def joined(self) -> bytes:
-        """The bytes of this batch so far."""
-        return self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
+    def end_batch(self, view: memoryview, following: Batch) -> None:
+        """Close this batch, which is sent as `view`.
 
-    def end_batch(self, batch: memoryview, frames: list[bytes]) -> None:
-        """Close this batch, which is passed in. The next one begins at offset zero.
-
-        `frames` is an empty list that the caller allocated, so that this cannot run out of memory: an audience that has
-        frames and is not in the delivery's list would never be flushed again.
+        The caller has allocated the following one, so that this cannot run out of memory: an audience that has frames and
+        is not in the delivery's list would never be flushed again.
         """
-        self._frames, self.batch_bytes, self.outgoing = frames, 0, batch
+        self.batch.view = self.outgoing = view
+        self.batch = following
+        self.latest = 0
         self.urgent = False
         self.batch_ended_at = self._delivery.clock.monotonic()
 
@@ -209,46 +248,53 @@ class Subscriber:
         "_answers_end",
         "_answers_flushed",
         "_backlog",
+        "_cursor",
         "_delivery",
         "_direct",
+        "_due",
         "_lag",
         "_on_lost",
+        "_pieces",
         "_queued",
         "_send",
         "_sent",
         "_socket",
-        "_splices",
-        "_start",
-        "_stop",
         "_watcher",
         "answered_bytes",
         "audience",
         "backlog_bytes",
         "closed",
+        "encoding",
+        "interpreter",
         "private_bytes",
+        "spliced",
         "unsent_answer_bytes",
     )
 
     def __init__(
         self,
         socket: Socket,
-        audience: Audience,
+        encoding: Encoding,
         delivery: Delivery,
         on_lost: Callable[[CloseReason, str], None],
     ) -> None:
         """`on_lost` is called once when nothing more can be sent, with the traceback after a fault."""
-        self.audience = audience
+        self.encoding = encoding
+        self.interpreter = encoding.dialect.interpreter()
+        # None: it has not logged in, or has left.
+        self.audience: Audience | None = None
         self.closed = False
         self._socket = socket
         self._send = socket.send
         self._delivery = delivery
         self._on_lost = on_lost
-        # The part of the batch that this client receives. None: 0 and 0. All: 0 and _FOREVER. It starts later after a
-        # login or after it has been sent the part before, and stops earlier after a departure.
-        self._start = 0
-        self._stop = 0
-        # (start, end, frame): at `start` insert the frame, then continue at `end`.
-        self._splices: list[tuple[int, int, bytes | bytearray]] = []
+        # Its share so far. What its audience publishes from the cursor on follows.
+        self._pieces: list[bytes | bytearray | Slice] = []
+        self._cursor = 0
+        # Its share is sent separately, because it differs from the batch.
+        self.spliced = False
+        # Something of it must be sent at the next flush, even if the batch stays open.
+        self._due = False
         # Bytes of private frames in this batch.
         self.private_bytes = 0
         self._backlog: deque[Buffer] | None = None
@@ -272,28 +318,28 @@ class Subscriber:
     @property
     def subscribed(self) -> bool:
         """True while this client receives what its audience is sent."""
-        return self._stop == _FOREVER
+        return self.audience is not None
 
     @property
     def all_sent(self) -> bool:
         """True when nothing is pending."""
-        return self.closed or not (self._splices or self._backlog)
-
-    @property
-    def spliced(self) -> bool:
-        """True when this client's share differs from what its audience receives."""
-        return bool(self._splices)
+        return self.closed or not (self._pieces or self._backlog)
 
     @property
     def can_wait(self) -> bool:
         """True when nothing is due to this client before the batch ends."""
-        return not self.private_bytes and self.subscribed
+        return not self._due and self.subscribed
+
+    def speak(self, encoding: Encoding) -> None:
+        """Go on in another encoding. Only a client that has not logged in can."""
+        self.encoding = encoding
+        self.interpreter = encoding.dialect.interpreter()
 
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
-        frame = self.audience.dialect.encode_private(event)
+        frame = self.interpreter.encode_private(event)
         if frame:
-            self.answer(frame)
+            self.answer(self.encoding.wrap(frame))
 
     def answer(self, frame: bytes) -> None:
         """Send these bytes as an answer."""
@@ -303,7 +349,7 @@ class Subscriber:
 
     def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
         """Send a message from another client."""
-        frame = self.audience.dialect.encode_private(message)
+        frame = self.encoding.wrap(self.interpreter.encode_private(message))
         if stranger:
             self._direct_gates().charge_stranger(len(frame))
         self._insert(frame)
@@ -313,63 +359,70 @@ class Subscriber:
         gates = self._direct_gates()
         return gates.strangers if stranger else gates.contacts
 
-    def subscribe(self) -> None:
-        """Receive what the audience is sent, from now on."""
-        audience = self.audience
-        audience.members += 1
-        self._start, self._stop = audience.batch_bytes, _FOREVER
-        if self._watcher is not None:
-            # Answers from before the login still wait; later events queue up behind them.
-            audience.backlogged[self] = None
-        if audience.batch_bytes:
-            self._splice(self._start, self._start, b"")
-        elif not self._splices and not self._backlog:
-            audience.in_sync[self] = self._send
-
-    def unsubscribe(self) -> None:
-        """Stop receiving what the audience is sent; earlier events are still delivered."""
-        audience = self.audience
-        if self.subscribed:
-            audience.members -= 1
-        size = audience.batch_bytes
-        self._stop = size
-        audience.backlogged.pop(self, None)
-        self._end_lag()
-        if size and (self._start < size or self._splices):
-            self._splice(size, size, b"")
+    def hear(self, rooms: frozenset[Room] | None) -> None:
+        """Receive what these rooms publish from now on; None after it has left. What it heard before still comes first."""
+        delivery = self._delivery
+        left, entered = self.audience, None if rooms is None else delivery.audience(self.encoding, rooms)
+        if left is entered:
+            return
+        self._splice()
+        if left is not None:
+            if self._cursor < left.batch.size:
+                self._pieces.append(Slice(left.batch, self._cursor, left.batch.size))
+                self._due = True
+            left.backlogged.pop(self, None)
+            left.members -= 1
+        if entered is not None:
+            self._cursor = entered.batch.size
+            entered.members += 1
+            if self._watcher is not None:
+                # What waits already comes first.
+                entered.backlogged[self] = None
         else:
-            audience.in_sync.pop(self, None)
+            self._cursor = 0
+            self._end_lag()
+        if left is not None and entered is not None and self.reads_slowly:
+            left.slow_readers -= 1
+            entered.slow_readers += 1
+        self.audience = entered
+        if left is not None and not left.members:
+            delivery.forget(left)
 
-    def exclude(self, start: int, end: int) -> None:
-        """Leave a hole. Adjacent holes become one."""
-        splices = self._splices
-        if splices:
-            last_start, last_end, frame = splices[-1]
-            if last_end == start and not frame:
-                splices[-1] = (last_start, end, frame)
-                return
-        if end <= self._stop:
-            self._splice(start, end, b"")
+    def wrote(self, event: Broadcast) -> None:
+        """This client is the author of the event that was published last: it gets a hole unless its dialect echoes."""
+        if not self.encoding.dialect.echoes(event):
+            self.exclude_latest()
+
+    def exclude_latest(self) -> None:
+        """Leave a hole for the event that was published last."""
+        audience = self.audience
+        if audience is None or audience.latest == audience.batch.size:
+            return
+        if not self.spliced:
+            self._splice()
+        if self._cursor < audience.latest:
+            self._pieces.append(Slice(audience.batch, self._cursor, audience.latest))
+        self._cursor = audience.batch.size
 
     def deliver_batch(self, ended: bool) -> None:
         """Send this client's share of the batch, or, if the batch has not ended, of what it holds so far."""
-        splices, self._splices = self._splices, []
+        share, self._pieces = self._pieces, []
         private_bytes, self.private_bytes = self.private_bytes, 0
+        self._due = False
         if self.closed:
+            self._cursor = 0
+            self.spliced = False
             return
-        outgoing, cursor, stop = self.audience.outgoing, self._start, self._stop
-        pieces: list[Buffer] = []
-        for start, end, frame in splices:
-            if start > cursor:
-                pieces.append(outgoing[cursor:start])
-            if frame:
-                pieces.append(frame)
-            if end > cursor:
-                cursor = end
-        if stop > cursor and cursor < len(outgoing):
-            pieces.append(outgoing[cursor:stop])
-        subscribed = stop == _FOREVER
-        self._start, self._stop = 0, _FOREVER if subscribed else 0
+        pieces: list[Buffer] = [piece.buffer if isinstance(piece, Slice) else piece for piece in share]
+        audience = self.audience
+        size = 0
+        if audience is not None:
+            size = len(audience.outgoing)
+            if self._cursor < size:
+                pieces.append(audience.outgoing[self._cursor :])
+        # What follows in a batch that has not ended is sent when it ends.
+        self._cursor = 0 if ended else size
+        self.spliced = not ended
         if not self._backlog:
             pieces = self._transmit(pieces)
         for piece in pieces:
@@ -378,12 +431,8 @@ class Subscriber:
             self._answers_flushed, self._answers_end = self.answered_bytes, self._queued
         if not self._backlog:
             self.unsent_answer_bytes = 0
-        if subscribed and not ended:
-            # An empty splice: what follows in this batch is sent when it ends.
-            self._start = len(outgoing)
-            self._splices.append((self._start, self._start, b""))
-        elif subscribed and not self._backlog:
-            self.audience.in_sync[self] = self._send
+        if audience is not None and ended and not self._backlog:
+            audience.in_sync[self] = self._send
         if self._direct is not None:
             self._direct.batch_ended(private_bytes)
 
@@ -402,7 +451,7 @@ class Subscriber:
         if self._watcher is None:
             self._watcher = self._delivery.hub.loop.io(self._socket.fileno(), _WRITE)
             self._watcher.start(self._writable)
-            if self.subscribed:
+            if self.audience is not None:
                 self.audience.backlogged[self] = None
         if len(data) < (_SMALL_BYTES if alone else _TINY_BYTES):
             last = self._backlog[-1] if self._backlog else None
@@ -453,7 +502,8 @@ class Subscriber:
         self._unwatch()
         self._backlog = None
         self.backlog_bytes = self.unsent_answer_bytes = 0
-        self.audience.in_sync.pop(self, None)
+        if self.audience is not None:
+            self.audience.in_sync.pop(self, None)
         if self._direct is not None:
             self._direct.pump()
 
@@ -463,27 +513,33 @@ class Subscriber:
         return self._direct
 
     def _insert(self, frame: bytes) -> None:
-        size = self.audience.batch_bytes
-        offset = size if size < self._stop else self._stop
+        self._splice()
+        self._due = True
         self.private_bytes += len(frame)
-        if self._splices:
-            start, end, before = self._splices[-1]
-            if start == end == offset and before:
-                # Adjacent frames share a buffer: thousands of tiny answers would cost more memory than they contain.
-                joined = before if isinstance(before, bytearray) else bytearray(before)
-                joined += frame
-                self._splices[-1] = (start, end, joined)
-                return
-        self._splice(offset, offset, frame)
+        audience, pieces = self.audience, self._pieces
+        if audience is not None and self._cursor < audience.batch.size:
+            pieces.append(Slice(audience.batch, self._cursor, audience.batch.size))
+            self._cursor = audience.batch.size
+        last = pieces[-1] if pieces else None
+        if last is None or isinstance(last, Slice):
+            pieces.append(frame)
+        else:
+            # Adjacent frames share a buffer: thousands of tiny answers would cost more memory than they contain.
+            joined = last if type(last) is bytearray else bytearray(last)
+            joined += frame
+            pieces[-1] = joined
 
-    def _splice(self, start: int, end: int, frame: bytes) -> None:
-        if not self._splices:
-            self.audience.in_sync.pop(self, None)
+    def _splice(self) -> None:
+        """Have its share sent separately. Comes before every change to it."""
+        audience = self.audience
+        if not self.spliced:
             self._delivery.schedule_share(self)
-        elif self in self.audience.waiting:
+            self.spliced = True
+            if audience is not None:
+                audience.in_sync.pop(self, None)
+        elif audience is not None and self in audience.waiting:
             self._delivery.schedule_share(self)
-            del self.audience.waiting[self]
-        self._splices.append((start, end, frame))
+            del audience.waiting[self]
 
     def _transmit(self, pieces: list[Buffer]) -> list[Buffer]:
         """Send as much as the socket takes; return what is left."""
@@ -530,7 +586,7 @@ class Subscriber:
         self._backlog = None
         self._progressed()
         self._unwatch()
-        if self.subscribed and not self._splices:
+        if self.audience is not None and not self.spliced:
             self.audience.in_sync[self] = self._send
 
     def _progressed(self) -> None:
@@ -550,8 +606,9 @@ class Subscriber:
             self._direct.pump()
 
     def _count_slow(self, slow: bool) -> None:
-        self.audience.slow_readers += 1 if slow else -1
-        self.audience.pump()
+        if self.audience is not None:
+            self.audience.slow_readers += 1 if slow else -1
+            self.audience.pump()
 
     def _unwatch(self) -> None:
         # Before the socket: a watcher must never outlive its descriptor.
@@ -560,7 +617,8 @@ class Subscriber:
             self._watcher.close()
             self._watcher = None
         self._end_lag()
-        self.audience.backlogged.pop(self, None)
+        if self.audience is not None:
+            self.audience.backlogged.pop(self, None)
 
 
 class _Lag:
@@ -594,8 +652,9 @@ class _DirectGates:
 
     def batch_ended(self, private_bytes: int) -> None:
         """Charge the private frames of a batch, and let waiting senders pass if they now can."""
-        if self._subscriber.reads_slowly:
-            self._subscriber.audience.floor.charge(private_bytes, self._delivery.clock.monotonic())
+        audience = self._subscriber.audience
+        if audience is not None and self._subscriber.reads_slowly:
+            audience.floor.charge(private_bytes, self._delivery.clock.monotonic())
         self.pump()
 
     def pump(self) -> None:
@@ -609,10 +668,10 @@ class _DirectGates:
             return 0.0
         if subscriber.private_bytes >= self._delivery.outgoing_bytes:
             return math.inf
-        if subscriber.reads_slowly:
+        audience = subscriber.audience
+        if audience is not None and subscriber.reads_slowly:
             # The room's events and this client's private frames share the floor rate.
-            audience = subscriber.audience
-            both_bytes = audience.batch_bytes + subscriber.private_bytes
+            both_bytes = audience.batch.size + subscriber.private_bytes
             return audience.floor.delay_s(both_bytes, self._delivery.clock.monotonic())
         return 0.0
 
@@ -648,6 +707,7 @@ class Delivery:
         self._extra_polls = 0
         self._last_flush_bytes = 0
         self._due = False
+        self._audiences: dict[tuple[Encoding, frozenset[Room]], Audience] = {}
         self._changed: list[Audience] = []
         self._spliced: list[Subscriber] = []
         self._abandoned: list[tuple[Subscriber, CloseReason, str]] = []
@@ -657,6 +717,22 @@ class Delivery:
     def new_gate(self, delay_s: Callable[[], float]) -> Gate:
         """A gate that is open when the delay is 0."""
         return Gate(self.hub, delay_s)
+
+    def audience(self, encoding: Encoding, rooms: frozenset[Room]) -> Audience:
+        """The audience of all clients that hear exactly these rooms in this encoding."""
+        key = (encoding, rooms)
+        audience = self._audiences.get(key)
+        if audience is None:
+            audience = self._audiences[key] = Audience(encoding, rooms, self)
+            for room in rooms:
+                room.add_audience(audience)
+        return audience
+
+    def forget(self, audience: Audience) -> None:
+        """Remove an audience without members."""
+        del self._audiences[audience.encoding, audience.rooms]
+        for room in audience.rooms:
+            room.remove_audience(audience)
 
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
@@ -737,9 +813,9 @@ class Delivery:
 
     def _flush_batches(self) -> None:
         try:
-            batches = [audience.joined() for audience in self._changed]
+            batches = [audience.batch.joined() for audience in self._changed]
             views = [memoryview(batch) for batch in batches]
-            next_frames: list[list[bytes]] = [[] for _ in batches]
+            following = [Batch() for _ in batches]
             now = self.clock.monotonic()
             open_batches = {
                 audience: open_s for audience in self._changed if (open_s := audience.stays_open_s(now))
@@ -753,11 +829,14 @@ class Delivery:
             return
         changed, self._changed = self._changed, next_changed
         spliced, self._spliced = self._spliced, next_spliced
-        for audience, batch, view, frames in zip(changed, batches, views, next_frames, strict=True):
+        # All views first: a client that has changed rooms receives parts of several batches.
+        for audience, view, next_batch in zip(changed, views, following, strict=True):
             if audience in open_batches:
-                audience.outgoing = view
+                audience.batch.view = audience.outgoing = view
             else:
-                audience.end_batch(view, frames)
+                audience.end_batch(view, next_batch)
+        for audience, batch in zip(changed, batches, strict=True):
+            if audience not in open_batches:
                 self._send_to_members(audience, batch)
                 for subscriber in audience.waiting:
                     self._deliver_batch(subscriber, ended=True)
@@ -766,7 +845,9 @@ class Delivery:
             self._deliver_batch(subscriber, ended=subscriber.audience not in open_batches)
         for audience in changed:
             audience.outgoing = memoryview(b"")
-            if audience not in open_batches:
+            if audience in open_batches:
+                audience.batch.view = memoryview(b"")
+            else:
                 audience.pump()
         if open_batches:
             self._flush_in(min(open_batches.values()))
@@ -780,9 +861,9 @@ class Delivery:
     def _worth_another_poll(self) -> bool:
         flush_bytes = members = 0
         for audience in self._changed:
-            if audience.batch_bytes >= self.outgoing_bytes:
+            if audience.batch.size >= self.outgoing_bytes:
                 return False
-            flush_bytes += audience.batch_bytes
+            flush_bytes += audience.batch.size
             members += len(audience.in_sync)
         incomplete = _FLOOD_BYTES <= flush_bytes < self._last_flush_bytes
         if incomplete and self._extra_polls < members // _MEMBERS_PER_POLL:
@@ -821,7 +902,7 @@ class Delivery:
                 return
             if not subscriber.can_wait:
                 subscriber.deliver_batch(False)
-            if subscriber.spliced:
+            if subscriber.spliced and subscriber.audience is not None:
                 subscriber.audience.waiting[subscriber] = None
         except Exception as error:
             self.abandon(subscriber, *self.failure(error))

@@ -28,12 +28,14 @@ from pathlib import Path
 from typing import Any
 
 from geventchat.chat.chat import Chat, Session
-from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
+from geventchat.chat.commands import Command, InvalidCommand, LeaveRoom, Login, ParseError, Say
 from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent
+from geventchat.chat.rooms import Room
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import Dialect, WithTimingMark
 from geventchat.dialects.framing import TOO_LONG, LineFraming
 from geventchat.settings import Limits
+from tests.geventchat.recording import Audiences, at_once, memory
 
 # What SECURITY.md promises.
 BOUND = 25.0
@@ -70,34 +72,32 @@ class _Audience:
     def delay_s(self) -> float:
         return 0.0
 
-    def attach(self, gate: object) -> None:
-        pass
-
-    def detach(self, gate: object) -> None:
-        pass
-
-    def publish(self, event: Broadcast, author: object) -> None:
+    def publish(self, event: Broadcast) -> None:
         LineFraming.wrap(self.dialect.encode(event))
 
 
 class _Subscriber:
     """Encodes what it is sent alone."""
 
-    def __init__(self, audience: _Audience) -> None:
-        self.audience = audience
+    def __init__(self, dialect: Dialect, audiences: Audiences[_Audience]) -> None:
+        self.interpreter = dialect.interpreter()
+        self._dialect = dialect
+        self._audiences = audiences
+        self._heard: frozenset[Room] | None = None
         self._gate = _Gate()
 
-    def subscribe(self) -> None:
-        pass
+    def hear(self, rooms: frozenset[Room] | None) -> None:
+        self._audiences.move(self._dialect.name, self._heard, rooms)
+        self._heard = rooms
 
-    def unsubscribe(self) -> None:
-        pass
+    def wrote(self, event: Broadcast) -> None:
+        self._dialect.echoes(event)
 
     def deliver(self, event: PrivateEvent) -> None:
-        self.audience.dialect.encode_private(event)
+        self.interpreter.encode_private(event)
 
     def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
-        self.audience.dialect.encode_private(message)
+        self.interpreter.encode_private(message)
 
     def direct_gate(self, stranger: bool) -> _Gate:
         return self._gate
@@ -107,13 +107,21 @@ class Client:
     """One client of a chat with a listener in each dialect; after each line it is logged in, or not, as it was before."""
 
     def __init__(self, dialect: str, logged_in: bool) -> None:
-        self._chat = Chat(time.time, new_gate=lambda delay_s: _Gate(), max_contacts=Limits().contacts)
-        audiences = {name: _Audience(spoken) for name, spoken in DIALECTS.items()}
-        for name, audience in audiences.items():
-            self._chat.handle(Session(_Subscriber(audience)), Login(f"{name}-listener"))
-        self._session = Session(_Subscriber(audiences[dialect]))
+        self._chat = Chat(
+            time.time,
+            new_gate=lambda delay_s: _Gate(),
+            storage=memory(),
+            in_thread=at_once,
+            announce_later=lambda room: None,
+            limits=Limits(empty_room_s=0).chat,
+        )
+        audiences = Audiences(lambda name: _Audience(DIALECTS[name]))
+        for name, spoken in DIALECTS.items():
+            self._chat.handle(Session(_Subscriber(spoken, audiences)), Login(f"{name}-listener"))
+        subscriber = _Subscriber(DIALECTS[dialect], audiences)
+        self._session = Session(subscriber)
         self._framing = LineFraming(Limits().line_bytes)
-        self._read = DIALECTS[dialect].reader().read
+        self._read = subscriber.interpreter.read
         self._logged_in = logged_in
         self._restore()
 
@@ -149,6 +157,8 @@ class Client:
             self._chat.leave(self._session)
         elif self._session.name is None:
             self._chat.handle(self._session, Login("speaker"))
+        elif self._session.room is not self._chat.lobby:
+            self._chat.handle(self._session, LeaveRoom())
 
 
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)

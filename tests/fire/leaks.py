@@ -64,8 +64,8 @@ def leftovers(simulation: Simulation) -> list[str]:
         "connections": len(server._connections),
         "sessions": len(chat),
         "names in the lobby": len(lobby.names),
-        "audiences of the lobby": len(lobby._members) + len(lobby._audiences),
-        "departures to announce": len(lobby._departures) + context.announcer._running,
+        "audiences": len(delivery._audiences),
+        "departures to announce": len(lobby._departures),
         "clients waiting at the gate": len(lobby.gate._waiting),
         "slots": admission.connected,
         "slots by address": sum(address.connections for address in admission._addresses.values()),
@@ -74,18 +74,11 @@ def leftovers(simulation: Simulation) -> list[str]:
         ),
         "lingering connections": admission.lingering,
         "audiences with a batch": len(delivery._changed),
+        "people in rooms": sum(len(room.names) for room in chat.rooms),
         "spliced subscribers": len(delivery._spliced),
         "abandoned subscribers": len(delivery._abandoned),
         "subscribers that are behind": len(delivery._behind),
         "sockets watched for hang-ups": len(context.hangups._callbacks),
         "faults": len(simulation.faults),
     }
-    for audience in simulation.audiences:
-        name = audience.dialect.name
-        counts[f"{name}: members in sync"] = len(audience.in_sync)
-        counts[f"{name}: members with a backlog"] = len(audience.backlogged)
-        counts[f"{name}: slow readers"] = audience.slow_readers
-        counts[f"{name}: gates"] = len(audience._gates)
-        counts[f"{name}: frames"] = len(audience._frames)
-        counts[f"{name}: bytes"] = audience.batch_bytes + len(audience.outgoing)
     return [f"{count} {what}" for what, count in counts.items() if count]

@@ -19,7 +19,6 @@ import gevent
 from geventchat import Config, Server
 from geventchat.log import LogEvent
 from geventchat.net.connection import ServerContext
-from geventchat.net.delivery import Audience
 from tests.fire.clients import State, receive
 from tests.geventchat.virtual_time import VirtualTime, virtual_time
 
@@ -146,12 +145,6 @@ class Simulation(VirtualTime):
         on_connect: Any = next(iter(self._on_connect.values()))
         context: ServerContext = on_connect.args[1]
         return context
-
-    @property
-    def audiences(self) -> list[Audience]:
-        """Each dialect's audience."""
-        handlers: list[Any] = list(self._on_connect.values())
-        return [on_connect.args[0] for on_connect in handlers]
 
     def connect(
         self, dialect: str = "line", host: str = "127.0.0.1", *, buffer_bytes: int = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,12 +22,16 @@ from geventchat.chat.events import (
     NoticeReason,
     PrivateEvent,
     Said,
+    Topic,
+    TopicChanged,
 )
-from geventchat.chat.rooms import Audience, Gate
+from geventchat.chat.rooms import Room
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import Dialect, WithTimingMark
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.net.sniffing import Sniffer
+from geventchat.settings import Limits
+from tests.geventchat.recording import Audiences, at_once, memory
 
 MAX_LINE = 64
 _CHAT_MAX_LINE = 4_096
@@ -63,17 +67,27 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
     """A whole conversation in one dialect, with a listener in each: no client is sent anything harmful."""
 
     def converse(data: bytes) -> None:
-        chat = Chat(lambda: float(_TIME_S), new_gate=lambda delay_s: _OpenGate(), max_contacts=3)
-        audiences = {name: _CheckedAudience(each) for name, each in DIALECTS.items()}
-        listeners = [Session(_CheckedSubscriber(audience)) for audience in audiences.values()]
+        chat = Chat(
+            lambda: float(_TIME_S),
+            new_gate=lambda delay_s: _OpenGate(),
+            storage=memory(),
+            in_thread=at_once,
+            announce_later=lambda room: None,
+            limits=Limits(contacts=3, rooms=3).chat,
+        )
+        wires = {each.name: _Wire(each) for each in DIALECTS.values()}
+        audiences = Audiences(lambda name: _CheckedAudience(wires[name]))
+        listeners = [Session(_CheckedSubscriber(wire, audiences)) for wire in wires.values()]
         for n, listener in enumerate(listeners):
             chat.handle(listener, Login(f"listener{n}"))
-        session = Session(_CheckedSubscriber(audiences[dialect.name]))
-        reader = dialect.reader()
+        subscriber = _CheckedSubscriber(wires[dialect.name], audiences)
+        session = Session(subscriber)
         for line in LineFraming(_CHAT_MAX_LINE).feed(data + b"\n"):
             logged_in = session.name is not None
             reading = (
-                InvalidCommand(ParseError.TOO_LONG) if line is TOO_LONG else reader.read(line, logged_in)
+                InvalidCommand(ParseError.TOO_LONG)
+                if line is TOO_LONG
+                else subscriber.interpreter.read(line, logged_in)
             )
             if isinstance(reading, WithTimingMark):
                 reading = reading.reading
@@ -85,35 +99,25 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
                 break
             assert result is DONE
             assert len(session.contacts or ()) <= 3
+            assert len(chat.rooms) <= 3
         session.subscriber.deliver(DisconnectNotice(NoticeReason.IDLE))
         chat.leave(session)
         assert len(chat) == len(chat.lobby.names) == len(listeners)
-        for audience in audiences.values():
-            audience.check()
+        assert all(rooms == chat.lobby.alone for _, rooms in audiences.audiences)
+        for wire in wires.values():
+            wire.check()
 
     return converse
 
 
-class _CheckedAudience:
-    """An audience that checks everything that is sent in one dialect."""
+class _Wire:
+    """Checks everything that is sent in one dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self._wire: list[bytes] = []
         # Events that reach other clients than their sender.
         self._shown: list[str] = []
-
-    def delay_s(self) -> float:
-        return 0.0
-
-    def attach(self, gate: Gate) -> None: ...
-
-    def detach(self, gate: Gate) -> None: ...
-
-    def publish(self, event: Broadcast, author: object) -> None:
-        self.check_frame(event, self.dialect.encode(event))
-        for text in event.texts if isinstance(event, Said) else [event.name]:
-            self.show(text)
 
     def check_frame(self, event: Event, frame: bytes) -> None:
         """A frame is complete lines, as many as the event has."""
@@ -143,29 +147,52 @@ class _CheckedAudience:
                         word.encode()
 
 
+class _CheckedAudience:
+    """Everything that an audience is sent is checked."""
+
+    def __init__(self, wire: _Wire) -> None:
+        self._wire = wire
+
+    def delay_s(self) -> float:
+        return 0.0
+
+    def publish(self, event: Broadcast) -> None:
+        self._wire.check_frame(event, self._wire.dialect.encode(event))
+        match event:
+            case Said(texts=texts):
+                shown: Sequence[str] = texts
+            case TopicChanged(topic=topic):
+                shown = [topic]
+            case _:
+                shown = [event.name]
+        for text in shown:
+            self._wire.show(text)
+
+
 class _CheckedSubscriber:
     """One client: what it alone is sent is checked as well."""
 
-    def __init__(self, audience: _CheckedAudience) -> None:
-        self._audience = audience
+    def __init__(self, wire: _Wire, audiences: Audiences[_CheckedAudience]) -> None:
+        self.interpreter = wire.dialect.interpreter()
+        self._wire = wire
+        self._audiences = audiences
+        self._heard: frozenset[Room] | None = None
 
-    @property
-    def audience(self) -> Audience:
-        return self._audience
+    def hear(self, rooms: frozenset[Room] | None) -> None:
+        self._audiences.move(self._wire.dialect.name, self._heard, rooms)
+        self._heard = rooms
+
+    def wrote(self, event: Broadcast) -> None: ...
 
     def deliver(self, event: PrivateEvent) -> None:
-        self._audience.check_frame(event, self._audience.dialect.encode_private(event))
+        self._wire.check_frame(event, self.interpreter.encode_private(event))
 
     def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
         self.deliver(message)
-        self._audience.show(message.text)
+        self._wire.show(message.text)
 
     def direct_gate(self, stranger: bool) -> _OpenGate:
         return _OpenGate()
-
-    def subscribe(self) -> None: ...
-
-    def unsubscribe(self) -> None: ...
 
 
 class _OpenGate:
@@ -185,7 +212,7 @@ def _line_count(event: Event, dialect: Dialect) -> int | None:
     if isinstance(event, Said):
         return len(event.texts)
     if dialect.name == "json" or isinstance(
-        event, Broadcast | DirectMessage | DirectMessageSent | DisconnectNotice
+        event, Broadcast | DirectMessage | DirectMessageSent | DisconnectNotice | Topic
     ):
         return 1
     return None

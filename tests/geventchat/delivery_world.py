@@ -17,19 +17,36 @@ import pytest
 
 from geventchat.chat import commands
 from geventchat.chat.chat import DONE, Busy, Chat, Leave, Session
-from geventchat.chat.rooms import Gate, GateFactory
+from geventchat.chat.rooms import Room
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.net import delivery as delivery_module
 from geventchat.net.announcer import Announcer
-from geventchat.net.delivery import Audience, Delivery, Subscriber
+from geventchat.net.delivery import Audience, Delivery, Encoding, Subscriber
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter
 from geventchat.settings import Limits
 from harness.stage.gevent_loop import VirtualLoop, fresh_world
 from harness.stage.virtual_time import START_TIME_S
 from tests.geventchat.model.dialects import DIALECTS as SPELLINGS
-from tests.geventchat.model.requests import DirectMessage, Login, Name, Ping, Quit, Refusal, Request, Say, Who
-from tests.geventchat.model.room import Member, Room, name_of, text_of
+from tests.geventchat.model.dialects import Gone
+from tests.geventchat.model.requests import (
+    DirectMessage,
+    EnterRoom,
+    LeaveRoom,
+    ListRooms,
+    Login,
+    Name,
+    Ping,
+    Quit,
+    Refusal,
+    Request,
+    Say,
+    SetTopic,
+    Who,
+)
+from tests.geventchat.model.rooms import Member, Rooms, name_of, text_of
+from tests.geventchat.model.rooms import Room as RoomModel
+from tests.geventchat.recording import at_once, memory
 from tests.geventchat.virtual_time import VirtualTime
 
 _FIRST_FILENO = 1_000_000
@@ -141,11 +158,11 @@ class _Hangups:
 class Client(Member):
     """One client, and its double in the model."""
 
-    def __init__(self, number: int, dialect: str, free_bytes: int, audience: Audience, world: World) -> None:
+    def __init__(self, number: int, dialect: str, free_bytes: int, encoding: Encoding, world: World) -> None:
         super().__init__(SPELLINGS[dialect])
         self.number = number
         self.socket = SimulatedSocket(number, free_bytes)
-        self.subscriber = Subscriber(self.socket, audience, world.delivery, self._on_lost)
+        self.subscriber = Subscriber(self.socket, encoding, world.delivery, self._on_lost)
         self.session = Session(self.subscriber)
         self.waiter = Waiter(world.time.hub, world.time.clock, world.hangups, self.socket.fileno())  # type: ignore[arg-type]
         self.waiting: gevent.Greenlet[..., None] | None = None
@@ -181,17 +198,15 @@ class Client(Member):
             self._world.time.hub.loop.run_callback(self._world.leave, self)
 
 
-class _ObservedChat(Chat):
-    """A chat that tells the model when a departure has been announced."""
+class ModelRooms(Rooms):
+    """The model, in which a departure is announced when the chat has announced it."""
 
-    def __init__(self, world: World, time: Callable[[], float], new_gate: GateFactory, contacts: int) -> None:
-        super().__init__(time, new_gate=new_gate, max_contacts=contacts)
+    def __init__(self, world: World) -> None:
+        super().__init__()
         self._world = world
 
-    def announce_departures(self) -> Gate | None:
-        gate = super().announce_departures()
-        self._world.announce_in_model()
-        return gate
+    def went(self, left: RoomModel, name: Name, now_ms: int) -> None:
+        self._world.departs(left, name, Gone.LEFT, now_ms)
 
 
 class World:
@@ -201,15 +216,31 @@ class World:
         self.time = time
         self.hangups = _Hangups(time.hub)
         self.delivery = Delivery(time.hub, time.clock, limits)
-        self.chat = _ObservedChat(self, time.clock.time, self.delivery.new_gate, limits.contacts)
-        self.announcer = Announcer(time.hub, self.chat)
-        self.audiences = {
-            name: Audience(dialect, LineFraming, self.delivery) for name, dialect in DIALECTS.items()
-        }
+        self.chat = Chat(
+            time.clock.time,
+            new_gate=self.delivery.new_gate,
+            storage=memory(),
+            in_thread=at_once,
+            announce_later=Announcer(time.hub).announce,
+            limits=limits.chat,
+        )
+        self._watch_departures(self.chat.lobby)
+        create = self.chat.rooms.create
+        self.chat.rooms.create = lambda name: self._watch_departures(create(name))  # type: ignore[method-assign]
+        self.encodings = {name: Encoding(dialect, LineFraming) for name, dialect in DIALECTS.items()}
         self.clients: list[Client] = []
-        self.room = Room()
-        # Departures of which the others have not been notified yet.
-        self._departures: dict[str, tuple[str, int]] = {}
+        self.rooms = ModelRooms(self)
+        # Departures of which the others have not been notified yet, by the keys of the room and of the name.
+        self._departures: dict[tuple[str, str], tuple[RoomModel, str, Gone, int]] = {}
+
+    @property
+    def audiences(self) -> dict[str, Audience]:
+        """The audiences of the lobby, by the names of their dialects."""
+        return {
+            encoding.dialect.name: audience
+            for (encoding, rooms), audience in self.delivery._audiences.items()
+            if rooms == self.chat.lobby.alone
+        }
 
     @property
     def writers(self) -> dict[int, _Watcher]:
@@ -219,7 +250,7 @@ class World:
     # --- What clients do. Each returns True when the chat has done it at once. --------------------------------------
 
     def connect(self, dialect: str = "line", free_bytes: int = _UNLIMITED) -> Client:
-        client = Client(len(self.clients), dialect, free_bytes, self.audiences[dialect], self)
+        client = Client(len(self.clients), dialect, free_bytes, self.encodings[dialect], self)
         self.clients.append(client)
         return client
 
@@ -258,6 +289,20 @@ class World:
     def who(self, client: Client) -> bool:
         return client.name is None or self._request(client, commands.Who(), Who())
 
+    def enter(self, client: Client, room: str) -> bool:
+        name = name_of(room)
+        return client.name is None or self._request(client, commands.EnterRoom(name.typed), EnterRoom(name))
+
+    def leave_room(self, client: Client) -> bool:
+        return client.name is None or self._request(client, commands.LeaveRoom(), LeaveRoom())
+
+    def list_rooms(self, client: Client) -> bool:
+        return client.name is None or self._request(client, commands.ListRooms(), ListRooms())
+
+    def set_topic(self, client: Client, topic: str) -> bool:
+        request = SetTopic(text_of(topic))
+        return client.name is None or self._request(client, commands.SetTopic(topic), request)
+
     def quit(self, client: Client) -> bool:
         return self._request(client, commands.Quit(), Quit())
 
@@ -274,7 +319,6 @@ class World:
             self._forget(client)
             self.chat.leave(client.session)
             self.announce_in_model()
-            self.announcer.wake()
 
     def free_space(self, client: Client, free_bytes: int) -> None:
         """The socket takes more bytes now."""
@@ -293,17 +337,31 @@ class World:
 
     def announce_in_model(self) -> None:
         """Let the model say who has left, once the chat has said so."""
-        for key in [key for key in self._departures if key not in self.chat.lobby._departures]:
-            self.room.announce_departure(*self._departures.pop(key))
+        for room_key, key in list(self._departures):
+            room = self.chat.rooms.find(room_key)
+            if room is None or key not in room._departures:
+                self.rooms.announce_departure(*self._departures.pop((room_key, key)))
+
+    def departs(self, room: RoomModel, name: Name, how: Gone, now_ms: int) -> None:
+        """Someone has left this room in the model; the others hear of it when the chat says so."""
+        key = next(key for key, one in self.rooms.rooms.items() if one is room)
+        self._departures[key, name.key] = (room, name.shown, how, now_ms)
 
     @property
-    def _now_s(self) -> int:
-        return START_TIME_S + self.time.now_us // 1_000_000
+    def _now_ms(self) -> int:
+        return START_TIME_S * 1000 + self.time.now_us // 1000
+
+    def _watch_departures(self, room: Room | None) -> Room | None:
+        """Tell the model whenever departures have been announced in this room."""
+        if room is not None:
+            announce = room.announce_departures
+            room.announce_departures = lambda: (announce(), self.announce_in_model())[0]  # type: ignore[method-assign]
+        return room
 
     def _forget(self, client: Client) -> None:
-        if client.name is not None:
-            self._departures[client.name.key] = (client.shown, self._now_s)
-            self.room.remove(client)
+        name = client.name
+        if name is not None:
+            self.departs(self.rooms.remove(client, self._now_ms), name, Gone.DISCONNECTED, self._now_ms)
 
     def _request(self, client: Client, command: commands.Command, *requests: Request) -> bool:
         if client.left or client.lost is not None or client.waiting is not None:
@@ -338,7 +396,7 @@ class World:
         self, client: Client, command: commands.Command, result: object, requests: tuple[Request, ...]
     ) -> None:
         assert result is DONE or isinstance(result, Leave)
-        if isinstance(command, commands.Login):
+        if isinstance(command, commands.Login | commands.EnterRoom | commands.LeaveRoom):
             # The departure of the name's previous holder is announced first.
             self.announce_in_model()
         for request in requests:
@@ -347,27 +405,28 @@ class World:
                 client.receive(client.dialect.goodbye())
                 self._forget(client)
             else:
-                self.room.handle(client, request, self._now_s)
+                self.rooms.handle(client, request, self._now_ms)
             client.answers_due = 0
         self.announce_in_model()
         if isinstance(result, Leave):
             client.left = True
-            self.announcer.wake()
 
     # --- What must hold ---------------------------------------------------------------------------------------------
 
     def snapshot(self) -> object:
         """Everything that a command can change."""
         return (
-            self.chat.lobby.last_id,
-            list(self.chat.lobby.names),
-            [(dict(client.session.contacts or {}), client.session.name) for client in self.clients],
-            list(self.chat.lobby._departures),
             [
-                (list(s._splices), s.answered_bytes, s.private_bytes, s.backlog_bytes, s._start, s._stop)
+                (room.key, room.topic, room.last_id, list(room.names))
+                for room in self.chat.rooms._rooms.values()
+            ],
+            [(dict(client.session.contacts or {}), client.session.name) for client in self.clients],
+            [list(room._departures) for room in self.chat.rooms._rooms.values()],
+            [
+                (list(s._pieces), s.answered_bytes, s.private_bytes, s.backlog_bytes, s._cursor, s.audience)
                 for s in (client.subscriber for client in self.clients)
             ],
-            [(a.batch_bytes, len(a.in_sync), len(a.backlogged)) for a in self.audiences.values()],
+            [(a.batch.size, len(a.in_sync), len(a.backlogged)) for a in self.delivery._audiences.values()],
         )
 
     def check(self) -> None:
@@ -380,27 +439,36 @@ class World:
             if not delivery._due and client.lost is None:
                 client.check_queue(delivery.limits.queue_bytes)
         subscribers = [client.subscriber for client in self.clients]
-        for audience in self.audiences.values():
-            assert audience.batch_bytes == sum(map(len, audience._frames))
-            assert (audience in delivery._changed) == (audience.batch_bytes > 0)
-            assert len(audience.outgoing) == 0
+        audiences = list(delivery._audiences.values())
+        assert set(delivery._changed) <= set(audiences) or delivery._due, (
+            "a batch of an audience without members waits"
+        )
+        for audience in audiences:
+            assert audience.batch.size == sum(map(len, audience.batch.frames))
+            assert (audience in delivery._changed) == (audience.batch.size > 0)
+            assert len(audience.outgoing) == len(audience.batch.view) == 0
+            assert audience.members > 0
+            assert all(audience in room._audiences for room in audience.rooms)
             assert audience.members == sum(s.subscribed for s in subscribers if s.audience is audience)
             assert audience.slow_readers == sum(s.reads_slowly for s in subscribers if s.audience is audience)
-            if audience.batch_bytes and not delivery._due:
+            if audience.batch.size and not delivery._due:
                 # Only people who come and go in a large room can wait, and something sees to it that they do not for ever.
                 assert not audience.urgent
-                assert audience.batch_bytes < delivery.outgoing_bytes
+                assert audience.batch.size < delivery.outgoing_bytes
                 assert delivery._flush_timer is not None
         if not delivery._due:
             assert not delivery._spliced
-        assert all(s.can_wait or s.closed for audience in self.audiences.values() for s in audience.waiting)
-        assert all(audience.batch_bytes for audience in self.audiences.values() if audience.waiting)
+        assert all(s.can_wait or s.closed for audience in audiences for s in audience.waiting)
+        assert all(audience.batch.size for audience in audiences if audience.waiting)
+        for room in self.chat.rooms:
+            assert all(delivery._audiences[a.encoding, a.rooms] is a for a in room._audiences)
         assert set(delivery._behind) == {s for s in subscribers if s._lag is not None}
         assert not delivery._abandoned
 
     def _check_received(self, client: Client) -> None:
         taken = bytes(client.socket.taken)
-        batch_ended = not self.delivery._due and not client.subscriber.audience.batch_bytes
+        audience = client.subscriber.audience
+        batch_ended = not self.delivery._due and (audience is None or not audience.batch.size)
         assert client.expected.startswith(taken), (
             f"p{client.number} received {taken[-80:]!r}, expected {bytes(client.expected[: len(taken)])[-80:]!r}"
         )
@@ -432,16 +500,16 @@ class World:
         # Let the timers of gates without waiters run out.
         self.advance(120)
         self.check()
-        for audience in self.audiences.values():
-            assert not audience.in_sync
-            assert not audience.backlogged
-            assert not audience._gates
-        assert not self.chat.lobby.gate._waiting  # type: ignore[attr-defined]
+        assert not self.delivery._audiences
+        assert not self.delivery._changed
+        for room in self.chat.rooms._rooms.values():
+            assert not room.names
+            assert not room.gate._waiting  # type: ignore[attr-defined]
         assert not self._departures
         assert not self.writers
         assert not self.delivery._behind
         assert self.time.timers == 0, "a timer is left"
-        assert len(self.chat) == len(self.chat.lobby.names) == len(self.room.members) == 0
+        assert len(self.chat) == len(self.rooms.members) == 0
 
 
 def _answers_to(request: Request) -> int:
@@ -459,13 +527,23 @@ def _answers_to(request: Request) -> int:
 
 def _check_state(s: Subscriber, delivery: Delivery) -> None:
     """Check the conditions of a Subscriber."""
+    audiences = list(delivery._audiences.values())
     audience = s.audience
-    subscribed = s.subscribed and not s.closed
-    in_sync = subscribed and not s._splices and not s._backlog
-    assert (s in audience.in_sync) == in_sync, "in sync exactly when nothing else is pending"
-    waits = s in audience.waiting
-    assert delivery._spliced.count(s) + waits == bool(s._splices), "spliced exactly once"
-    assert (s in audience.backlogged) == (subscribed and bool(s._backlog)), "backlogged exactly when it is"
+    subscribed = audience is not None and not s.closed
+    in_sync = subscribed and not s.spliced and not s._backlog
+    assert [a for a in audiences if s in a.in_sync] == [audience] * in_sync, (
+        "in sync exactly when nothing else is pending"
+    )
+    waits = [a for a in audiences if s in a.waiting]
+    assert waits in ([], [audience])
+    # A client that could not be sent its share is in none of them, and closed.
+    assert delivery._spliced.count(s) + len(waits) == s.spliced or s.closed, "spliced exactly once"
+    assert s.spliced or s.closed or not (s._pieces or s._cursor), "pieces, and not spliced"
+    backlogged = subscribed and bool(s._backlog)
+    assert [a for a in audiences if s in a.backlogged] == [audience] * backlogged, (
+        "backlogged exactly when it is"
+    )
+    assert audience is None or s._cursor <= audience.batch.size
     assert (s._watcher is not None) == bool(s._backlog), "a watcher exactly while there is a backlog"
     backlog = list(s._backlog or ())
     assert s.backlog_bytes == sum(map(len, backlog))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
-from geventchat.chat.events import Broadcast, DirectMessage, Event, PrivateEvent, Roster, Welcome
+from geventchat.chat.events import Broadcast, DirectMessage, Entered, Event, PrivateEvent, Roster, Welcome
+from geventchat.chat.rooms import Audience, Room
+from geventchat.services.storage.memory import MemoryStorage
+from geventchat.settings import Limits
+from tests.geventchat.manual_clock import ManualClock
 
 
 class SwitchedGate:
@@ -15,9 +21,11 @@ class SwitchedGate:
     def __init__(self) -> None:
         self.open = True
         self.pumped = 0
+        # The delay that it has to respect, too.
+        self.delay_s: Callable[[], float] = lambda: 0.0
 
     def is_open(self) -> bool:
-        return self.open
+        return self.open and self.delay_s() <= 0
 
     def pump(self) -> None:
         self.pumped += 1
@@ -29,48 +37,96 @@ class SwitchedGate:
 class RecordingAudience:
     """Hands every broadcast to its members as the event it is."""
 
+    delay = 0.0
+
     def __init__(self) -> None:
         self.members: list[RecordingSubscriber] = []
-        self.gates: list[object] = []
 
     def delay_s(self) -> float:
-        return 0.0
+        return self.delay
 
-    def attach(self, gate: object) -> None:
-        self.gates.append(gate)
-
-    def detach(self, gate: object) -> None:
-        self.gates.remove(gate)
-
-    def publish(self, event: Broadcast, author: object) -> None:
+    def publish(self, event: Broadcast) -> None:
         for member in self.members:
-            if member is not author:
-                member.received.append(event)
+            member.received.append(event)
+
+
+A = TypeVar("A", bound=Audience)
+T = TypeVar("T")
+
+
+class Audiences(Generic[A]):
+    """An audience for each label and set of rooms, while it has members; as delivery has for each encoding."""
+
+    def __init__(self, new: Callable[[str], A]) -> None:
+        self._new = new
+        self.audiences: dict[tuple[str, frozenset[Room]], A] = {}
+        self._members: Counter[A] = Counter()
+
+    def enter(self, label: str, rooms: frozenset[Room]) -> A:
+        """The audience of these rooms, with one more member."""
+        audience = self.audiences.get((label, rooms))
+        if audience is None:
+            audience = self.audiences[label, rooms] = self._new(label)
+            for room in rooms:
+                room.add_audience(audience)
+        self._members[audience] += 1
+        return audience
+
+    def leave(self, label: str, rooms: frozenset[Room]) -> A:
+        """The audience of these rooms, with one member less."""
+        audience = self.audiences[label, rooms]
+        self._members[audience] -= 1
+        if not self._members[audience]:
+            del self._members[audience], self.audiences[label, rooms]
+            for room in rooms:
+                room.remove_audience(audience)
+        return audience
+
+    def move(self, label: str, left: frozenset[Room] | None, entered: frozenset[Room] | None) -> None:
+        """One client hears other rooms from now on."""
+        if entered is not None:
+            self.enter(label, entered)
+        if left is not None:
+            self.leave(label, left)
+
+
+class RecordingAudiences(Audiences[RecordingAudience]):
+    """Audiences that record."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda label: RecordingAudience())
 
 
 @dataclass(eq=False)
 class RecordingSubscriber:
-    """One client, and every event it has received."""
+    """One client, and every event it has received. It does not hear what it says."""
 
-    audience: Any
+    audiences: RecordingAudiences
+    label: str = "all"
+    heard: frozenset[Room] | None = None
     received: list[Event] = field(default_factory=list)
     strangers: list[bool] = field(default_factory=list)
     contact_gate: SwitchedGate = field(default_factory=SwitchedGate)
     stranger_gate: SwitchedGate = field(default_factory=SwitchedGate)
 
-    def subscribe(self) -> None:
-        self.audience.members.append(self)
+    def hear(self, rooms: frozenset[Room] | None) -> None:
+        left, self.heard = self.heard, rooms
+        if rooms is not None:
+            self.audiences.enter(self.label, rooms).members.append(self)
+        if left is not None:
+            self.audiences.leave(self.label, left).members.remove(self)
 
-    def unsubscribe(self) -> None:
-        self.audience.members.remove(self)
+    def wrote(self, event: Broadcast) -> None:
+        self.exclude_latest()
+
+    def exclude_latest(self) -> None:
+        self.received.pop()
 
     def deliver(self, event: PrivateEvent) -> None:
         # A roster is a live view, to be read at once.
         match event:
-            case Welcome(room, name, users, time_ms):
-                event = Welcome(room, name, tuple(users), time_ms)
-            case Roster(users):
-                event = Roster(tuple(users))
+            case Welcome() | Roster() | Entered():
+                event = replace(event, users=tuple(event.users))
         self.received.append(event)
 
     def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
@@ -84,3 +140,13 @@ class RecordingSubscriber:
         """The events received since the last call."""
         taken, self.received = self.received, []
         return taken
+
+
+def memory(epoch: str = "e1") -> MemoryStorage:
+    """A storage that keeps nothing of what the chat's logs hold."""
+    return MemoryStorage(Limits(), ManualClock(), lambda: epoch)
+
+
+def at_once(read: Callable[[], T]) -> T:
+    """Nothing here blocks, so no thread is needed."""
+    return read()

@@ -4,36 +4,49 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.chat.chat import DONE, LEAVE, LOBBY, Busy, Chat, Session
+from geventchat.chat.chat import DONE, LEAVE, Busy, Chat, Session
 from geventchat.chat.commands import (
+    AskHistory,
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
+    Action,
     DirectMessage,
     DirectMessageSent,
     Event,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
+    PastMessage,
     Pong,
     Rejected,
     Rejection,
     Roster,
     Said,
+    TopicChanged,
     Welcome,
 )
-from tests.geventchat.recording import RecordingAudience, RecordingSubscriber, SwitchedGate
+from geventchat.chat.rooms import Room
+from geventchat.chat.storage import Storage
+from geventchat.settings import Limits
+from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once, memory
 
+LOBBY = "lobby"
 NOW_S = 1_234_567_890.5
 NOW_MS = 1_234_567_890_500
 
@@ -41,20 +54,26 @@ NOW_MS = 1_234_567_890_500
 class Scene:
     """A chat with one audience, and its clients."""
 
-    def __init__(self, contacts: int = 10) -> None:
+    def __init__(self, storage: Storage | None = None, **limits: int) -> None:
         self.observed: list[Said | DirectMessage] = []
         self.gate = SwitchedGate()
+        self.now_s = NOW_S
+        # Rooms in which departures have to wait.
+        self.announced_later: list[Room] = []
         self.chat = Chat(
-            lambda: NOW_S,
+            lambda: self.now_s,
             new_gate=lambda delay_s: self.gate,
-            max_contacts=contacts,
+            storage=storage or memory(),
+            in_thread=at_once,
+            announce_later=self.announced_later.append,
+            limits=Limits(**{"contacts": 10, **limits}).chat,
             observer=self.observed.append,
         )
-        self.audience = RecordingAudience()
+        self.audiences = RecordingAudiences()
         self.sessions: list[Session] = []
 
     def connect(self) -> tuple[Session, RecordingSubscriber]:
-        subscriber = RecordingSubscriber(self.audience)
+        subscriber = RecordingSubscriber(self.audiences)
         session = Session(subscriber)
         self.sessions.append(session)
         return session, subscriber
@@ -71,12 +90,11 @@ class Scene:
         return (
             list(lobby.names),
             lobby.last_id,
-            dict(lobby._members),
             list(lobby._departures),
             dict(self.chat._sessions),
             [(session.name, dict(session.contacts or {})) for session in self.sessions],
             [list(session.subscriber.received) for session in self.sessions],
-            list(self.audience.members),
+            [list(audience.members) for audience in self.audiences.audiences.values()],
             list(self.observed),
         )
 
@@ -161,7 +179,7 @@ def test_a_client_without_a_name_can_quit(scene: Scene):
 @pytest.mark.parametrize(
     ("command", "answer"),
     [
-        (Who(), Roster(("alice", "bob"))),
+        (Who(), Roster(("alice", "bob"), LOBBY, 2)),
         (Ping("x"), Pong("x")),
         (Help(), HelpText()),
         (InvalidCommand(ParseError.UNKNOWN_COMMAND, "x"), Rejected(ParseError.UNKNOWN_COMMAND, "x")),
@@ -255,12 +273,13 @@ def test_departures_wait_while_the_gate_is_closed_and_come_before_the_name_is_us
         scene.chat.leave(session)
     assert watcher.take() == []
     assert list(scene.chat.lobby.names) == ["watcher"]
-    assert scene.chat.announce_departures() is scene.gate
+    assert set(scene.announced_later) == {scene.chat.lobby}
+    assert not scene.chat.lobby.announce_departures()
     scene.gate.open = True
     newcomer, _ = scene.connect()
     assert scene.chat.handle(newcomer, Login("bob")) is DONE
     assert watcher.take() == [Left(LOBBY, "bob", NOW_MS), Joined(LOBBY, "bob", NOW_MS)]
-    assert scene.chat.announce_departures() is None
+    assert scene.chat.lobby.announce_departures()
     assert watcher.take() == [Left(LOBBY, "alice", NOW_MS), Left(LOBBY, "carol", NOW_MS)]
 
 
@@ -272,7 +291,81 @@ def test_closing_is_silent(scene: Scene):
     scene.chat.leave(session)
     assert alice.take() == bob.take() == []
     assert list(scene.chat.lobby.names) == ["bob"]
-    assert scene.audience.members == [bob]
+    assert [audience.members for audience in scene.audiences.audiences.values()] == [[bob]]
+
+
+# --- Rooms -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_topic_has_a_limited_length(scene: Scene):
+    session, alice = scene.login("alice")
+    _, bob = scene.login("bob")
+    alice.take()
+    assert scene.chat.handle(session, SetTopic("x" * 300)) is DONE
+    assert alice.take() == [Accepted(Action.TOPIC_SET, LOBBY, "x" * 300)]
+    assert bob.take() == [TopicChanged(LOBBY, "alice", "x" * 300, NOW_MS)]
+    assert scene.chat.handle(session, SetTopic("x" * 301)) is DONE
+    assert alice.take() == [Rejected(Rejection.TOPIC_TOO_LONG)]
+    assert bob.take() == []
+    assert scene.chat.lobby.topic == "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("limit", "before", "ids", "more"),
+    [
+        (2, None, [4, 5], True),
+        (5, None, [1, 2, 3, 4, 5], False),
+        (900, 4, [1, 2, 3], False),
+        (2, 4, [2, 3], True),
+        (2, 1, [], False),
+        (0, None, [], True),
+        (2, 10**9, [4, 5], True),
+    ],
+)
+def test_a_page_of_history(scene: Scene, limit: int, before: int | None, ids: list[int], more: bool):
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, Say(["1", "2", "3"])) is DONE
+    assert scene.chat.handle(session, Say(["4", "5"])) is DONE
+    alice.take()
+    assert scene.chat.handle(session, AskHistory(limit, before)) is DONE
+    messages = [PastMessage(id, "alice", f"{id}", NOW_MS) for id in ids]
+    assert alice.take() == [HistoryPage(LOBBY, messages, more)]
+
+
+def test_history_is_listed_in_pages_of_a_limited_length():
+    scene = Scene(history_page_messages=3)
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, Say([str(n) for n in range(10)])) is DONE
+    alice.take()
+    assert scene.chat.handle(session, AskHistory(1_000_000)) is DONE
+    (page,) = alice.take()
+    assert isinstance(page, HistoryPage)
+    assert [message.id for message in page.messages] == [8, 9, 10]
+    assert page.more
+
+
+@pytest.mark.parametrize("command", [EnterRoom("dev"), SetTopic("tea")], ids=["enter", "topic"])
+def test_a_room_whose_gate_is_closed_is_busy(scene: Scene, command: Command):
+    session, alice = scene.login("alice")
+    other, _ = scene.login("bob")
+    assert scene.chat.handle(other, EnterRoom("dev")) is DONE
+    alice.take()
+    scene.gate.open = False
+    before = scene.snapshot()
+    assert scene.chat.handle(session, command) == Busy(scene.gate)
+    assert scene.snapshot() == before
+    scene.gate.open = True
+    assert scene.chat.handle(session, command) is DONE
+
+
+def test_leaving_the_room_waits_for_the_gate_of_the_lobby(scene: Scene):
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, EnterRoom("dev")) is DONE
+    alice.take()
+    scene.gate.open = False
+    before = scene.snapshot()
+    assert scene.chat.handle(session, LeaveRoom()) == Busy(scene.gate)
+    assert scene.snapshot() == before
 
 
 # --- Busy ------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from typing import Any
 import gevent
 import pytest
 
-from geventchat.chat.chat import Chat, Session
-from geventchat.chat.commands import Login
+from geventchat.chat.chat import DONE, Chat, Session
+from geventchat.chat.commands import EnterRoom, Login, Say
 from geventchat.clock import SystemClock
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
@@ -24,7 +24,9 @@ from geventchat.net.delivery import (
     _PROBE_S,
     _RETRY_S,
     Audience,
+    Batch,
     Delivery,
+    Encoding,
     Subscriber,
 )
 from geventchat.net.waiter import CloseReason
@@ -37,6 +39,7 @@ from tests.geventchat.delivery_world import (
     World,
     in_world,
 )
+from tests.geventchat.recording import at_once, memory
 
 ROOMY = replace(LIMITS, queue_bytes=100_000, outgoing_bytes=100_000, floor_bytes_per_s=0)
 
@@ -137,9 +140,18 @@ def test_a_full_batch_is_sent_without_another_poll():
 def test_a_batch_is_sent_by_a_real_loop_too():
     delivery = Delivery(gevent.get_hub(), SystemClock(), Limits())
     socket = SimulatedSocket(0)
-    audience = Audience(DIALECTS["line"], LineFraming, delivery)
-    subscriber = Subscriber(socket, audience, delivery, lambda reason, error: None)
-    Chat(lambda: 0.0, new_gate=delivery.new_gate, max_contacts=1).handle(Session(subscriber), Login("alice"))
+    subscriber = Subscriber(
+        socket, Encoding(DIALECTS["line"], LineFraming), delivery, lambda reason, error: None
+    )
+    chat = Chat(
+        lambda: 0.0,
+        new_gate=delivery.new_gate,
+        storage=memory(),
+        in_thread=at_once,
+        announce_later=lambda room: None,
+        limits=Limits().chat,
+    )
+    chat.handle(Session(subscriber), Login("alice"))
     assert not socket.taken
     gevent.idle()
     assert bytes(socket.taken) == b"OK\n"
@@ -251,7 +263,7 @@ def test_thousands_of_tiny_answers_become_one_buffer():
         client.socket.free_bytes = 0
         for _ in range(5_000):
             world.ping(client, "x")
-        assert len(client.subscriber._splices) == 1
+        assert len(client.subscriber._pieces) == 1
         world.flush()
         assert len(backlog(client)) == 1
         assert kept_by([client]) == client.subscriber.backlog_bytes == 5_000 * len("PONG x\n")
@@ -265,15 +277,142 @@ def test_consecutive_messages_of_one_speaker_make_one_hole():
         talker, other = members(world, 2)
         for number in range(100):
             world.say(talker, f"{number}")
-        assert len(talker.subscriber._splices) == 1
+        assert len(talker.subscriber._pieces) == 0
         world.say(other, "in between")
         world.say(talker, "again")
-        assert len(talker.subscriber._splices) == 2
+        assert len(talker.subscriber._pieces) == 1
         world.flush()
         assert talker.socket.taken == talker.expected
         world.check_end()
 
     in_world(body, ROOMY)
+
+
+# --- Rooms -----------------------------------------------------------------------------------------------------------
+
+
+def go(world: World, client: Client, room: str) -> None:
+    """Enter a room, or the lobby again. The model knows only the lobby."""
+    assert world.chat.handle(client.session, EnterRoom(room)) is DONE
+
+
+def say(world: World, client: Client, text: str) -> None:
+    assert world.chat.handle(client.session, Say([text])) is DONE
+
+
+def taken(client: Client) -> str:
+    data = bytes(client.socket.taken).decode()
+    client.socket.taken.clear()
+    return data
+
+
+def test_a_client_that_changes_rooms_in_the_middle_of_a_batch_hears_each_room_while_it_is_there():
+    def body(world: World) -> None:
+        ann, bob, cid = members(world, 3)
+        go(world, cid, "dev")
+        world.flush()
+        for client in (ann, bob, cid):
+            taken(client)
+        say(world, ann, "one")
+        say(world, cid, "too early")
+        go(world, bob, "dev")
+        say(world, ann, "too late")
+        say(world, cid, "two")
+        say(world, bob, "three")
+        say(world, cid, "four")
+        go(world, bob, "lobby")
+        say(world, ann, "five")
+        say(world, cid, "too late")
+        world.flush()
+        assert taken(bob) == "MSG p0 one\nOK\nMSG p2 two\nMSG p2 four\nOK\nMSG p0 five\n"
+        assert taken(ann) == "INFO p1 left\n"
+        assert taken(cid) == "MSG p1 three\nINFO p1 left\n"
+        assert bob.subscriber in world.audiences["line"].in_sync
+
+    in_world(body, ROOMY)
+
+
+def test_what_a_client_hears_while_it_is_behind_keeps_its_order_across_rooms():
+    def body(world: World) -> None:
+        ann, bob, cid = members(world, 3)
+        go(world, cid, "dev")
+        world.flush()
+        taken(bob)
+        bob.socket.free_bytes = 0
+        for round_ in range(5):
+            say(world, ann, f"lobby {round_}")
+            world.flush()
+            go(world, bob, "dev")
+            say(world, cid, f"dev {round_}")
+            world.flush()
+            go(world, bob, "lobby")
+        world.flush()
+        assert taken(bob) == ""
+        world.free_space(bob, 10**9)
+        expected = "".join(f"MSG p0 lobby {n}\nOK\nMSG p2 dev {n}\nOK\n" for n in range(5))
+        assert taken(bob) == expected
+        assert not bob.subscriber.backlog_bytes
+
+    in_world(body, ROOMY)
+
+
+def test_an_audience_exists_while_it_has_members():
+    def body(world: World) -> None:
+        ann, _bob = members(world, 2)
+        assert len(world.delivery._audiences) == 1
+        go(world, ann, "dev")
+        dev = world.chat.rooms.find("dev")
+        assert dev is not None
+        assert len(world.delivery._audiences) == 2
+        assert len(dev._audiences) == 1
+        say(world, ann, "to nobody")
+        go(world, ann, "lobby")
+        assert len(world.delivery._audiences) == 1
+        assert not dev._audiences
+        world.flush()
+        assert not world.delivery._changed
+
+    in_world(body, ROOMY)
+
+
+def test_a_slow_reader_that_changes_rooms_slows_the_room_it_is_in():
+    def body(world: World) -> None:
+        ann, slow, cid = members(world, 3)
+        go(world, cid, "dev")
+        world.flush()
+        slow.socket.free_bytes = 0
+        say(world, ann, "x" * 400)
+        world.flush()
+        lobby, dev = world.audiences["line"], cid.subscriber.audience
+        assert dev is not None
+        assert slow.subscriber.reads_slowly
+        assert (lobby.slow_readers, dev.slow_readers) == (1, 0)
+        go(world, slow, "dev")
+        assert (lobby.slow_readers, dev.slow_readers) == (0, 1)
+        world.free_space(slow, 10**9)
+        assert (lobby.slow_readers, dev.slow_readers) == (0, 0)
+
+    in_world(body)
+
+
+def test_a_departure_from_a_full_room_waits_without_holding_up_another_room():
+    def body(world: World) -> None:
+        ann, bob, cid, dora = members(world, 4)
+        go(world, cid, "dev")
+        go(world, dora, "dev")
+        world.flush()
+        for client in (ann, cid):
+            taken(client)
+        say(world, ann, "x" * 300)
+        # The lobby's batch is full, the other room's is not.
+        world.chat.leave(bob.session)
+        world.chat.leave(dora.session)
+        assert list(world.chat.lobby._departures)
+        world.flush()
+        assert taken(ann) == "INFO p1 disconnected\n"
+        assert taken(cid) == "INFO p3 disconnected\n"
+
+    in_world(body)
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
@@ -454,17 +593,17 @@ def test_a_lack_of_memory_for_one_clients_backlog_ends_only_that_client(monkeypa
 
 
 def test_a_lack_of_memory_for_the_whole_batch_delays_it_and_loses_nothing(monkeypatch: pytest.MonkeyPatch):
-    joined = Audience.joined
+    joined = Batch.joined
     failures = [MemoryError(), MemoryError()]
 
-    def starved(self: Audience) -> bytes:
-        if self.dialect.name == "json" and failures:
+    def starved(self: Batch) -> bytes:
+        if self.frames[0].startswith(b"{") and failures:
             raise failures.pop()
         return joined(self)
 
     def body(world: World) -> None:
         everyone = [*members(world, 2), *members(world, 2, "json"), *members(world, 2, "slash")]
-        monkeypatch.setattr(Audience, "joined", starved)
+        monkeypatch.setattr(Batch, "joined", starved)
         before = [bytes(client.socket.taken) for client in everyone]
         world.say(everyone[0], "one")
         world.flush()
@@ -772,7 +911,7 @@ def test_messages_do_not_wait_for_arrivals_and_departures():
         world.hang_up(leaver)
         world.flush()
         assert other.socket.taken == announced
-        assert world.audiences["line"].batch_bytes > 0
+        assert world.audiences["line"].batch.size > 0
         world.say(talker, "now")
         world.flush()
         assert other.socket.taken == announced + b"INFO p2 disconnected\nMSG p0 now\n"
@@ -788,10 +927,10 @@ def test_messages_in_a_dialect_that_echoes_do_not_wait_either():
         world.flush()
         world.hang_up(leaver)
         world.flush()
-        assert world.audiences["json"].batch_bytes > 0
+        assert world.audiences["json"].batch.size > 0
         world.say(talker, "now")
         world.flush()
-        assert world.audiences["json"].batch_bytes == 0
+        assert world.audiences["json"].batch.size == 0
         assert other.socket.taken == other.expected
         assert talker.socket.taken == talker.expected
         world.check_end()
@@ -860,7 +999,7 @@ def test_a_second_private_answer_does_not_wait_either():
             world.ping(requester, token)
             world.flush()
             assert requester.socket.taken.endswith(f"PONG {token}\n".encode())
-        assert world.audiences["line"].batch_bytes > 0
+        assert world.audiences["line"].batch.size > 0
         world.check_end()
 
     in_world(body, ROOMY, large_room=2)
@@ -954,7 +1093,7 @@ def test_an_open_batch_does_not_use_up_the_floor_rate_and_wait():
             world.hang_up(leaver)
             world.flush()
         # What is left of the burst is too little for one more, however long everyone waits.
-        assert world.audiences["line"].batch_bytes < SLOW.floor_bytes_per_s * _FLOOR_BURST_S
+        assert world.audiences["line"].batch.size < SLOW.floor_bytes_per_s * _FLOOR_BURST_S
         world.check_end()
 
     in_world(body, SLOW, large_room=2)

@@ -20,28 +20,39 @@ from geventchat.chat.commands import (
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
+    Action,
     Broadcast,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Event,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
+    LeftRoom,
+    Missed,
     NoticeReason,
     Pong,
     Rejected,
     Rejection,
+    RoomList,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
-from geventchat.dialects.json import _MAX_DIGITS, _MAX_VALUES
+from geventchat.dialects.json_objects import MAX_DIGITS, MAX_VALUES
 from tests.geventchat.model import dialects as model
-from tests.geventchat.model.requests import Refusal
+from tests.geventchat.model.requests import Past, Refusal
 
 BROADCASTS = get_args(Broadcast)
 EACH_DIALECT = pytest.mark.parametrize("name", DIALECTS)
@@ -56,17 +67,31 @@ REFUSALS = {
     Rejection.EMPTY_DIRECT_MESSAGE: Refusal.EMPTY_DIRECT_MESSAGE,
     Rejection.NO_RECIPIENT: Refusal.EMPTY_DIRECT_MESSAGE,
     Rejection.USER_NOT_FOUND: Refusal.USER_NOT_FOUND,
+    Rejection.ROOM_NAME_INVALID: Refusal.ROOM_NAME_INVALID,
+    Rejection.NO_SUCH_ROOM: Refusal.NO_SUCH_ROOM,
+    Rejection.NOT_IN_ROOM: Refusal.NOT_IN_ROOM,
+    Rejection.ALREADY_IN_LOBBY: Refusal.ALREADY_IN_LOBBY,
+    Rejection.TOO_MANY_ROOMS: Refusal.TOO_MANY_ROOMS,
+    Rejection.TOPIC_TOO_LONG: Refusal.TOPIC_TOO_LONG,
     ParseError.UNKNOWN_COMMAND: Refusal.UNKNOWN_COMMAND,
     ParseError.TOO_LONG: Refusal.LINE_TOO_LONG,
     ParseError.NOT_UTF8: Refusal.NOT_UTF8,
     ParseError.NOT_JSON: Refusal.NOT_JSON,
 }
+# What each would say there.
+UNREACHABLE_TEXTS = {
+    "line": "",
+    "json": '{"type": "error", "message": "Invalid field"}\n',
+    "slash": "[error] Not possible.\n",
+}
+LINE_WORDS = {ParseError.NOT_JSON: "invalid-json", ParseError.INVALID_FIELD: "invalid-field"}
 # Where a dialect has no row in the protocol's table, because its reader never leads there.
 UNREACHABLE = {
-    "line": {ParseError.NOT_JSON},
-    "json": set(),
+    "line": {ParseError.NOT_JSON, ParseError.INVALID_FIELD},
+    "json": {ParseError.INVALID_FIELD},
     "slash": {
         ParseError.NOT_JSON,
+        ParseError.INVALID_FIELD,
         Rejection.ALREADY_LOGGED_IN,
         Rejection.NOT_LOGGED_IN,
         Rejection.EMPTY_MESSAGE,
@@ -96,7 +121,7 @@ NOTICES = {
 
 def read(name: str, line: bytes, logged_in: bool = True) -> Command | str | None:
     """Parse a line; a plain message is returned as its text."""
-    reading = DIALECTS[name].reader().read(line, logged_in)
+    reading = DIALECTS[name].interpreter().read(line, logged_in)
     assert not isinstance(reading, WithTimingMark)
     return reading
 
@@ -114,8 +139,24 @@ def expected(name: str, event: Event) -> str:
             return spelling.joined(user, time_ms // 1000, False)
         case Said(_, user, texts, _, time_ms):
             return "".join(spelling.said(user, text, time_ms // 1000, False) for text in texts)
-        case Left(_, user, time_ms):
-            return spelling.left(user, time_ms // 1000)
+        case Left(_, user, time_ms, how):
+            return spelling.left(user, model.Gone[how.name], time_ms // 1000)
+        case TopicChanged(_, user, topic):
+            return spelling.topic_changed(user, topic)
+        case Entered(room, users, topic):
+            return spelling.entered(room, len(users), topic)
+        case LeftRoom(_, now_in):
+            return spelling.left_room(now_in)
+        case RoomList(rooms):
+            return spelling.room_list([(one.room, one.people, one.topic) for one in rooms])
+        case Topic(_, topic):
+            return spelling.topic(topic)
+        case HistoryPage(_, messages):
+            return spelling.history([Past(one.id, one.name, one.text, one.time_ms) for one in messages])
+        case Missed():
+            return ""
+        case Accepted(Action.TOPIC_SET, _, topic):
+            return spelling.topic_set(topic)
         case Welcome(_, user, users, time_ms):
             return spelling.welcome(user, users, time_ms // 1000)
         case DirectMessage(sender, recipient, text, time_ms):
@@ -135,8 +176,11 @@ def expected(name: str, event: Event) -> str:
             if reason is Rejection.NO_RECIPIENT and name == "json":
                 refusal = Refusal.USER_NOT_FOUND
             return spelling.error(refusal, subject)
-        case Rejected():
-            return "ERR unknown-command\n" if name == "line" else "[error] Not possible.\n"
+        case Rejected(reason):
+            return UNREACHABLE_TEXTS[name] or f"ERR {LINE_WORDS[reason]}\n"
+        case Typing() | Confirmed():
+            # Only version 2 of json shows them.
+            return ""
         case DisconnectNotice(reason, as_error):
             words = NOTICES[name][reason]
             if name == "line":
@@ -188,7 +232,7 @@ def test_who_receives_their_own_events_differs_between_dialects(name: str):
         b'{"type": "chat", "message": ' + b"[" * 2000 + b"]" * 2000 + b"}",
         b'{"type": "chat", "n": ' + b"9" * 5000 + b"}",
         b'{"type": "chat", "n": 1e' + b"9" * 5000 + b"}",
-        b'{"type": "chat", "n": ' + b"9" * (_MAX_DIGITS + 1) + b"}",
+        b'{"type": "chat", "n": ' + b"9" * (MAX_DIGITS + 1) + b"}",
         b'{"type": "chat", "n": Infinity}',
         b'{"type": "chat", "n": NaN}',
         b'{"type": "chat", "type": "chat"}',
@@ -208,7 +252,7 @@ def test_bad_json_is_invalid(line: bytes):
 
 
 def test_a_json_number_of_the_most_digits_is_ignored():
-    line = b'{"type": "ping", "n": ' + b"9" * _MAX_DIGITS + b"}"
+    line = b'{"type": "ping", "n": ' + b"9" * MAX_DIGITS + b"}"
     assert read("json", line) == Ping("")
 
 
@@ -221,11 +265,11 @@ def test_json_can_have_two_hundred_values_and_no_more(filler: bytes):
     line, values = b'{"type": "ping"', 1
     each = filler.count(b"{") + filler.count(b"[") + filler.count(b",") + 1
     n = 0
-    while values + each <= _MAX_VALUES:
+    while values + each <= MAX_VALUES:
         line += b", " + filler % n
         values += each
         n += 1
-    while values < _MAX_VALUES:
+    while values < MAX_VALUES:
         line += b', "l%d": 0' % values
         values += 1
     assert read("json", line + b"}") == Ping("")
@@ -258,7 +302,7 @@ def test_brackets_and_commas_inside_a_string_are_text(text: str):
 )
 def test_no_line_is_expensive_to_read(name: str, line: bytes):
     assert 3_500 < len(line) <= 4_096
-    reader = DIALECTS[name].reader()
+    reader = DIALECTS[name].interpreter()
     seconds = []
     for _ in range(5):
         began = time.thread_time()
@@ -361,7 +405,7 @@ def test_json(line: bytes, command):
 
 @pytest.mark.parametrize("name", ["line", "slash"])
 def test_telnet_is_removed_and_a_timing_mark_is_sent_when_asked_for(name: str):
-    reader = DIALECTS[name].reader()
+    reader = DIALECTS[name].interpreter()
     assert reader.read(b"\xff\xfb\x01" + model.DIALECTS[name].who()[:-1].encode(), True) == Who()
     marked = reader.read(b"\xff\xf4\xff\xfd\x06" + model.DIALECTS[name].who()[:-1].encode(), True)
     assert marked == WithTimingMark(Who())

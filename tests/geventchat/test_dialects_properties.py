@@ -21,20 +21,34 @@ from geventchat.chat.commands import (
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
+    Action,
+    Confirmed,
+    Departure,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Event,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
+    LeftRoom,
+    Missed,
     NoticeReason,
+    PastMessage,
     Pong,
     Rejected,
     Rejection,
+    RoomList,
+    RoomListing,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import clean
@@ -49,16 +63,31 @@ TEXTS = st.text(max_size=60).map(clean)
 TIMES_MS = st.integers(0, 2**43)
 
 DIRECT = st.builds(DirectMessage, NAMES, NAMES, TEXTS, TIMES_MS)
+PAST = st.one_of(
+    st.builds(PastMessage, st.integers(1, 2**40), NAMES, TEXTS.filter(bool), TIMES_MS),
+    st.builds(PastMessage, st.integers(1, 2**40), NAMES, st.just(""), TIMES_MS, st.just(True)),
+)
+SAID = st.builds(Said, NAMES, NAMES, st.lists(TEXTS, min_size=1, max_size=3), st.integers(1, 2**40), TIMES_MS)
 BY_TYPE = {
     Joined: st.builds(Joined, st.just("lobby"), NAMES, TIMES_MS),
     Said: st.builds(
         Said, st.just("lobby"), NAMES, st.lists(TEXTS, min_size=1, max_size=3), st.integers(1), TIMES_MS
     ),
-    Left: st.builds(Left, st.just("lobby"), NAMES, TIMES_MS),
+    Left: st.builds(Left, st.just("lobby"), NAMES, TIMES_MS, st.sampled_from(Departure)),
+    TopicChanged: st.builds(TopicChanged, NAMES, NAMES, TEXTS, TIMES_MS),
+    Typing: st.builds(Typing, NAMES, NAMES, TIMES_MS),
     Welcome: st.builds(Welcome, st.just("lobby"), NAMES, st.lists(NAMES), TIMES_MS),
     DirectMessage: DIRECT,
     DirectMessageSent: st.builds(DirectMessageSent, DIRECT, TEXTS),
     Roster: st.builds(Roster, st.lists(NAMES)),
+    Entered: st.builds(Entered, NAMES, st.lists(NAMES), TEXTS),
+    LeftRoom: st.builds(LeftRoom, NAMES, NAMES),
+    RoomList: st.builds(RoomList, st.lists(st.builds(RoomListing, NAMES, st.integers(0), TEXTS))),
+    Topic: st.builds(Topic, NAMES, TEXTS),
+    HistoryPage: st.builds(HistoryPage, NAMES, st.lists(PAST, max_size=3), st.booleans()),
+    Missed: st.builds(Missed, st.lists(SAID, max_size=3)),
+    Accepted: st.builds(Accepted, st.sampled_from(Action), NAMES, TEXTS),
+    Confirmed: st.builds(Confirmed, NAMES, st.integers(1)),
     Pong: st.builds(Pong, TEXTS),
     HelpText: st.just(HelpText()),
     Goodbye: st.just(Goodbye()),
@@ -103,7 +132,7 @@ def test_json_is_one_ascii_object_per_line_as_the_standard_library_writes_it(eve
 @EACH_DIALECT
 @given(line=st.binary(max_size=200), logged_in=st.booleans())
 def test_any_line_is_a_command_a_text_or_nothing(name: str, line: bytes, logged_in: bool):
-    reading = DIALECTS[name].reader().read(line.replace(b"\n", b""), logged_in)
+    reading = DIALECTS[name].interpreter().read(line.replace(b"\n", b""), logged_in)
     if isinstance(reading, WithTimingMark):
         # Only telnet asks for it.
         assert name != "json"

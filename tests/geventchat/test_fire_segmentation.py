@@ -44,7 +44,7 @@ def pieces(wire: bytes, cuts: list[int]) -> list[bytes]:
 
 def readings(dialect: Dialect, chunks: list[bytes]) -> list[Reading | ForeignProtocol]:
     """Everything one connection is understood to say, in the way the server goes about it."""
-    framing, sniffer, reader = LineFraming(LIMIT_BYTES), Sniffer(LIMIT_BYTES), dialect.reader()
+    framing, sniffer, reader = LineFraming(LIMIT_BYTES), Sniffer(LIMIT_BYTES), dialect.interpreter()
     undecided, logged_in = True, False
     understood: list[Reading | ForeignProtocol] = []
     for chunk in chunks:

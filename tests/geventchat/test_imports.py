@@ -89,7 +89,20 @@ def test_net_imports_nothing_that_composes_it():
 def test_rates_and_the_log_know_nothing_of_the_server():
     assert not strays(inside("rate.py", "exhaustive.py", "clock.py"))
     assert not offenders(inside("rate.py"), *SOCKETS)
-    assert not strays(inside("log.py"), "clock", "rate")
+    assert not strays(inside("worker.py"))
+    assert not offenders(inside("worker.py"), "gevent", "greenlet")
+    assert not strays(inside("log.py"), "clock", "rate", "worker")
+
+
+def test_services_import_neither_net_nor_dialects_and_no_event_loop():
+    allowed = ("services", "chat", "clock", "exhaustive", "log", "settings", "worker")
+    assert not strays(inside("services"), *allowed)
+    assert not offenders(inside("services"), "gevent", "greenlet")
+
+
+def test_only_the_storage_in_a_directory_imports_sqlite():
+    with_sqlite = inside(*(f"services/storage/{name}.py" for name in ("schema", "sqlite", "writer")))
+    assert not offenders([path for path in PATHS if path not in with_sqlite], "sqlite3")
 
 
 def test_only_the_daemon_imports_the_server():
@@ -99,7 +112,7 @@ def test_only_the_daemon_imports_the_server():
 
 def test_settings_and_arguments_import_no_sockets():
     assert not offenders(inside("settings.py", "arguments.py"), *SOCKETS)
-    assert not strays(inside("settings.py"), "dialects", "log")
+    assert not strays(inside("settings.py"), "chat.limits", "chat.names", "dialects", "log")
     assert not strays(inside("arguments.py"), "settings")
 
 

@@ -1,0 +1,34 @@
+"""How much of everything the chat keeps. Pure values; the settings fill them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ChatLimits:
+    """Limits on what can grow in the chat."""
+
+    # Recipients of direct messages that are remembered per client.
+    contacts: int
+    # Rooms in which a client can be, if its dialect allows more than one.
+    rooms_per_client: int
+    # Rooms that exist.
+    rooms: int
+    topic_characters: int
+    # What is kept of the messages of one room, and of all rooms together.
+    history_messages: int
+    history_bytes: int
+    history_total_bytes: int
+    # Messages that are listed at once.
+    history_page_messages: int
+    # How long an empty room is kept.
+    empty_room_s: float
+    # How often one client's typing is announced.
+    typing_interval_s: float
+    # Names in one answer to a client that can be in many rooms.
+    listed_users: int
+    # How long the key of a message is known, and how many are, of one name and of all.
+    message_key_s: float
+    message_keys_per_name: int
+    message_keys: int

@@ -1,0 +1,81 @@
+"""What one client has missed in one room, sent to it in parts; then it hears the room. Pure.
+
+A part is bounded, so that thousands can come back together without memory for all of it and without holding up anyone. While
+a client is being sent what it missed, it does not hear the room; what happens there meanwhile is in the room's log, and
+comes with a later part. The last part and hearing the room are one moment, so nothing is missing and nothing comes twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from geventchat.chat.events import Broadcast, PastMessage, Said
+from geventchat.chat.rooms import Room
+
+# The characters of a part, and what an entry counts besides its texts.
+_PART_CHARACTERS = 32_768
+_ENTRY_CHARACTERS = 100
+
+
+class Replay:
+    """Reads a room's log from behind the last message that a client has seen."""
+
+    __slots__ = ("_after", "_began", "_earlier", "_position", "room")
+
+    def __init__(self, room: Room, after: int, earlier: Sequence[PastMessage] = ()) -> None:
+        """`earlier` are messages from before the log began."""
+        self.room = room
+        self._after = after
+        self._earlier = deque([message for message in earlier if message.id > after])
+        self._position = room.log.position_after(self._after)
+        # What else happened before is part of the state that the client has been told.
+        self._began = room.log.end
+
+    @property
+    def first_id(self) -> int:
+        """The id of the first message that is sent, or of the next one to be said if there is none."""
+        if self._earlier:
+            return self._earlier[0].id
+        for event in self.room.log.since(self._position):
+            if isinstance(event, Said):
+                return max(event.first_id, self._after + 1)
+        return self.room.last_id + 1
+
+    @property
+    def is_lost(self) -> bool:
+        """True when the log has lost what comes next: the client could not follow."""
+        return self._position < self.room.log.start
+
+    @property
+    def is_over(self) -> bool:
+        """True when everything has been sent."""
+        return not self._earlier and self._position >= self.room.log.end
+
+    def next_part(self) -> list[Broadcast]:
+        """What is sent next. It must not be lost."""
+        part: list[Broadcast] = []
+        left = _PART_CHARACTERS
+        while self._earlier and left > 0:
+            message = self._earlier.popleft()
+            left -= _ENTRY_CHARACTERS + len(message.text)
+            part.append(Said(self.room.name, message.name, (message.text,), message.id, message.time_ms))
+        for event in self.room.log.since(self._position):
+            if left <= 0:
+                break
+            position, self._position = self._position, self._position + 1
+            left -= _ENTRY_CHARACTERS
+            if isinstance(event, Said):
+                event = _behind(event, self._after)
+                left -= sum(map(len, event.texts))
+            elif position < self._began:
+                continue
+            part.append(event)
+        return part
+
+
+def _behind(said: Said, id: int) -> Said:
+    """The part of this event with larger ids."""
+    seen = id + 1 - said.first_id
+    return said if seen <= 0 else replace(said, texts=said.texts[seen:], first_id=id + 1)

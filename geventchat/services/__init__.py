@@ -1,0 +1,1 @@
+"""What can block: storage. Never imports net or dialects."""

@@ -1,0 +1,35 @@
+"""Where records are kept: in memory, or in a directory. What a storage promises is in chat/storage.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from geventchat.chat.storage import Storage
+from geventchat.clock import Clock
+from geventchat.log import Log
+from geventchat.services.storage.epoch import random_epoch
+from geventchat.settings import Limits
+
+
+def open_storage(
+    data: str,
+    limits: Limits,
+    clock: Clock,
+    log: Log,
+    call_in_loop: Callable[[Callable[[], object]], object],
+    new_epoch: Callable[[], str] = random_epoch,
+) -> Storage:
+    """Open the storage in this directory, or one in memory if there is none. Blocks; raises CannotOpenStorage.
+
+    `call_in_loop` is called from any thread and has a function called in the event loop; the log is called there alone.
+    Without a directory, `new_epoch` names the epoch of message ids, which ends with the process.
+    """
+    if not data:
+        # The other one needs SQLite.
+        from geventchat.services.storage.memory import MemoryStorage
+
+        return MemoryStorage(limits, clock, new_epoch)
+    from geventchat.services.storage.sqlite import SqliteStorage
+
+    return SqliteStorage(Path(data), limits, clock, log, call_in_loop)

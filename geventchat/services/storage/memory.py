@@ -1,0 +1,151 @@
+"""The storage of a server without a data directory: what it keeps ends with the process. Bounded, like everything in memory.
+
+It keeps no messages of rooms: the chat's own logs are all there is. The records of rooms and accounts are in the chat's memory
+too, so there is nothing to do for them but to empty the mailbox of an account that is forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from geventchat.chat.events import DirectMessage, PastMessage, Said
+from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Stored
+from geventchat.clock import Clock
+from geventchat.services.storage.epoch import random_epoch
+from geventchat.services.storage.taken import Taken
+from geventchat.settings import Limits
+
+# About what a kept message holds beside its text.
+_MESSAGE_BYTES = 200
+
+
+class MemoryStorage:
+    """The storage in memory. chat/storage.py says what each method promises."""
+
+    def __init__(self, limits: Limits, clock: Clock, new_epoch: Callable[[], str] = random_epoch) -> None:
+        self._new_epoch = new_epoch
+        self._limits = limits
+        self._clock = clock
+        self._taken = Taken()
+        # Jobs come from several threads.
+        self._lock = threading.Lock()
+        # By account, and then by number: the account of the sender, and the message.
+        self._mailboxes: dict[str, dict[int, tuple[str, KeptMessage]]] = {}
+        self._numbers = 0
+        self._bytes = 0
+        self._acts: deque[Act] = deque(maxlen=limits.room_acts)
+
+    def load(self) -> Stored:
+        """Nothing was kept."""
+        return Stored(self._new_epoch())
+
+    def append(self, room: str, said: Said) -> None:
+        """Keep nothing: the chat's log has it."""
+
+    def save(self, record: Record) -> None:
+        """Keep nothing: the chat has it."""
+
+    def forget(self, record: Record) -> None:
+        """Empty the mailbox of an account that is gone."""
+        if isinstance(record, AccountRecord):
+            with self._lock:
+                self._remove(record.key, list(self._mailboxes.get(record.key, ())))
+
+    def delete(self, room: str, id: int) -> None:
+        """Nothing is kept that could be deleted."""
+
+    def audit(self, act: Act) -> None:
+        """Add an act; the oldest beyond the bound is dropped."""
+        self._acts.append(act)
+
+    @property
+    def keeps_messages(self) -> bool:
+        """False: the chat's logs are all there is."""
+        return False
+
+    def is_ready(self, room: str = "", last_id: int = 0) -> bool:
+        """True: nothing has to be written."""
+        return True
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        """Never call it: `is_ready` is never False."""
+
+    @property
+    def behind_bytes(self) -> int:
+        """Nothing waits to be kept."""
+        return 0
+
+    def has_mail(self, account: str) -> bool:
+        """False when the mailbox is empty."""
+        return account in self._mailboxes
+
+    def take(self, messages: Sequence[KeptMessage]) -> list[KeptMessage]:
+        """Remove messages from their mailboxes; returns those that no other call has taken."""
+        fresh = self._taken.add(messages)
+        with self._lock:
+            for message in fresh:
+                self._remove(message.account, [message.number])
+        return fresh
+
+    def before(self, room: str, id: int, limit: int) -> list[PastMessage]:
+        """No messages are kept."""
+        return []
+
+    def after(self, room: str, id: int, limit: int) -> list[PastMessage]:
+        """No messages are kept."""
+        return []
+
+    def mailbox(self, account: str) -> list[KeptMessage]:
+        """The messages that wait for an account, oldest first."""
+        with self._lock:
+            self._remove_expired(account)
+            return [message for _, message in self._mailboxes.get(account, {}).values()]
+
+    def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
+        """Put a direct message into a mailbox; None if it is full."""
+        limits = self._limits
+        size = _size(message)
+        with self._lock:
+            if self._bytes + size > limits.mail_bytes:
+                for other in list(self._mailboxes):
+                    self._remove_expired(other)
+            self._remove_expired(account)
+            mailbox = self._mailboxes.get(account, {})
+            if (
+                len(mailbox) >= limits.mail_per_account
+                or sum(by == sender for by, _ in mailbox.values()) >= limits.mail_per_sender
+                or self._bytes + size > limits.mail_bytes
+            ):
+                return None
+            self._numbers += 1
+            kept = KeptMessage(self._numbers, account, message)
+            self._mailboxes.setdefault(account, {})[kept.number] = (sender, kept)
+            self._bytes += size
+            return kept
+
+    def acts(self, limit: int) -> list[Act]:
+        """The latest acts, oldest first."""
+        return list(self._acts)[-limit:] if limit else []
+
+    def close(self, within_s: float) -> bool:
+        """Nothing has to be written."""
+        return True
+
+    def _remove_expired(self, account: str) -> None:
+        oldest_ms = (self._clock.time() - self._limits.mail_s) * 1000
+        mailbox = self._mailboxes.get(account, {})
+        self._remove(account, [n for n, (_, kept) in mailbox.items() if kept.message.time_ms < oldest_ms])
+
+    def _remove(self, account: str, numbers: Sequence[int]) -> None:
+        mailbox = self._mailboxes.get(account, {})
+        for number in numbers:
+            if number in mailbox:
+                self._bytes -= _size(mailbox.pop(number)[1].message)
+        if not mailbox:
+            self._mailboxes.pop(account, None)
+
+
+def _size(message: DirectMessage) -> int:
+    return len(message.text.encode()) + _MESSAGE_BYTES

@@ -1,0 +1,349 @@
+"""Everything that version 2 sends is an object of docs/json-v2.schema.json, and it reads what the schema allows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from geventchat.chat.commands import InvalidCommand, ParseError
+from geventchat.chat.events import (
+    Accepted,
+    Action,
+    Broadcast,
+    Confirmed,
+    DirectMessage,
+    DirectMessageSent,
+    DisconnectNotice,
+    Entered,
+    Event,
+    Goodbye,
+    HelpText,
+    Joined,
+    Left,
+    LeftRoom,
+    NoticeReason,
+    Pong,
+    Rejected,
+    Rejection,
+    RoomList,
+    RoomListing,
+    Roster,
+    Said,
+    Topic,
+    TopicChanged,
+    Typing,
+    Welcome,
+)
+from geventchat.chat.text import clean
+from geventchat.dialects import ALL_DIALECTS
+from geventchat.dialects.dialect import Request
+from geventchat.dialects.json2 import Json2Dialect, Json2Interpreter
+from geventchat.dialects.json_objects import MAX_INTEGER
+from harness import InProcess, play
+from harness.language.loading import load
+from tests.app import serve
+from tests.geventchat.test_json2 import joined, objects
+from tests.geventchat.test_json_page import EXAMPLES, types_of
+
+ROOT = Path(__file__).parents[2]
+SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "json-v2.schema.json").read_text(encoding="utf-8"))
+TRANSCRIPTS = sorted(
+    path
+    for path in (ROOT / "tests" / "transcripts").glob("*.chat")
+    if not path.name.startswith("with-")
+    and ('"v": 2' in path.read_text() or "with-json2" in path.read_text())
+)
+JSON2 = ALL_DIALECTS["json2"]
+
+
+def validator(*groups: str) -> Draft202012Validator:
+    """Accepts the objects of these groups."""
+    references = [{"$ref": f"#/$defs/{group}"} for group in groups]
+    return Draft202012Validator({"$defs": SCHEMA["$defs"], "anyOf": references})
+
+
+SENT, REQUESTS = validator("answer", "event"), validator("request")
+
+
+def check(frame: bytes) -> None:
+    """Every line of a frame is an object that the server can send, in ASCII, as the standard library writes it."""
+    assert frame.isascii()
+    assert not frame or frame.endswith(b"\n")
+    for line in frame.decode().splitlines():
+        one = json.loads(line)
+        SENT.validate(one)
+        assert json.dumps(one) == line
+
+
+# --- The schema itself -----------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_one():
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"type": "chat", "room": "lobby", "id": 0, "username": "a", "message": "hi", "timestamp_ms": 1},
+        {"type": "chat", "room": "lobby", "username": "a", "message": "hi", "timestamp_ms": 1},
+        {"type": "chat", "room": "lobby", "id": 1, "username": "a", "message": "", "timestamp_ms": 1},
+        {
+            "type": "chat",
+            "room": "lobby",
+            "id": 1,
+            "username": "a",
+            "message": "hi",
+            "timestamp_ms": 1,
+            "ref": "1",
+        },
+        {"type": "user_joined", "room": "lobby", "username": "a", "timestamp": 1},
+        {"type": "ok"},
+        {"type": "ok", "ref": "1", "id": 1},
+        {"type": "error", "message": "Join first"},
+        {"type": "error", "code": "join-first", "message": "Join first"},
+        {"type": "users", "users": ["a"], "user_count": 1},
+        {"type": "users", "room": "a", "users": ["a"] * 501, "user_count": 501},
+        {"type": "nope"},
+        {"type": ["chat"]},
+        [],
+    ],
+    ids=repr,
+)
+def test_the_schema_refuses_what_is_wrong(wrong: object):
+    assert not SENT.is_valid(wrong)
+
+
+# --- What the server sends -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """All frames that version 2 makes."""
+    frames: list[bytes] = []
+    encode, encode_private = Json2Dialect.encode, Json2Interpreter.encode_private
+
+    def recorded(method: Any) -> Any:
+        def call(self: Any, event: Event) -> bytes:
+            frames.append(method(self, event))
+            return frames[-1]
+
+        return call
+
+    monkeypatch.setattr(Json2Dialect, "encode", recorded(encode))
+    monkeypatch.setattr(Json2Interpreter, "encode_private", recorded(encode_private))
+    return frames
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_everything_in_a_transcript_is_in_the_schema(path: Path, sent: list[bytes]):
+    assert play(load(path), InProcess(serve)).passed
+    assert any(sent)
+    for frame in sent:
+        check(frame)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.partition("\n")[0][:80])
+def test_everything_in_an_example_of_the_page_is_in_the_schema(example: str):
+    for line in example.splitlines():
+        step, _, one = line.partition(" {")
+        if one and step.endswith("<"):
+            SENT.validate(json.loads("{" + one))
+        elif one:
+            assert REQUESTS.is_valid(json.loads("{" + one)) is ("invalid-field" not in example)
+
+
+NAMES = st.text(st.characters(categories=["L"], max_codepoint=0x7FF), min_size=1, max_size=20)
+TEXTS = st.text(min_size=1, max_size=60).map(clean).filter(bool)
+TOPICS = st.text(max_size=60).map(clean)
+TIMES_MS, IDS, COUNTS = st.integers(0, 2**43), st.integers(1, MAX_INTEGER), st.integers(0)
+DIRECT = st.builds(DirectMessage, NAMES, NAMES, TEXTS, TIMES_MS)
+ENTERED = st.builds(
+    Entered, NAMES, st.lists(NAMES, max_size=3), TOPICS, COUNTS, st.integers(0, MAX_INTEGER), IDS
+)
+BY_TYPE = {
+    Joined: st.builds(Joined, NAMES, NAMES, TIMES_MS),
+    Said: st.builds(
+        Said, NAMES, NAMES, st.lists(TEXTS, min_size=1, max_size=3), st.integers(1, 2**50), TIMES_MS
+    ),
+    Left: st.builds(Left, NAMES, NAMES, TIMES_MS),
+    TopicChanged: st.builds(TopicChanged, NAMES, NAMES, TOPICS, TIMES_MS),
+    Typing: st.builds(Typing, NAMES, NAMES, TIMES_MS),
+    Welcome: st.builds(
+        Welcome, st.just(""), NAMES, st.just(()), TIMES_MS, st.text(max_size=9), st.lists(ENTERED, max_size=3)
+    ),
+    DirectMessage: DIRECT,
+    DirectMessageSent: st.builds(DirectMessageSent, DIRECT, TEXTS),
+    Roster: st.builds(Roster, st.lists(NAMES, max_size=3), NAMES, COUNTS),
+    Entered: ENTERED,
+    LeftRoom: st.builds(LeftRoom, NAMES),
+    RoomList: st.builds(RoomList, st.lists(st.builds(RoomListing, NAMES, COUNTS, TOPICS), max_size=3)),
+    Topic: st.builds(Topic, NAMES, TOPICS),
+    Accepted: st.builds(Accepted, st.sampled_from(Action), NAMES, TEXTS),
+    Confirmed: st.one_of(st.builds(Confirmed, NAMES, IDS), st.just(Confirmed())),
+    Pong: st.builds(Pong, TOPICS),
+    HelpText: st.just(HelpText()),
+    Goodbye: st.just(Goodbye()),
+    Rejected: st.builds(Rejected, st.sampled_from([*Rejection, *ParseError]), TEXTS, TOPICS),
+    DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans()),
+}
+# They come while a request is handled, without being its answer.
+NOTICES = (DirectMessage, DirectMessageSent, DisconnectNotice)
+REFS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=16)
+
+
+def test_every_type_of_event_is_tested():
+    assert set(BY_TYPE) == set(get_args(Event))
+
+
+@pytest.mark.parametrize("kind", BY_TYPE, ids=lambda kind: kind.__name__)
+@settings(max_examples=40)
+@given(data=st.data(), ref=REFS)
+def test_every_event_is_in_the_schema_and_answers_have_the_ref(
+    kind: type, data: st.DataObject, ref: str | None
+):
+    event = data.draw(BY_TYPE[kind])
+    if kind in get_args(Broadcast):
+        check(JSON2.encode(event))
+        return
+    interpreter = JSON2.interpreter()
+    assert isinstance(interpreter, Json2Interpreter)
+    interpreter._answer_to(ref)
+    frame = interpreter.encode_private(event)
+    check(frame)
+    if frame:
+        assert json.loads(frame).get("ref") == (None if kind in NOTICES else ref)
+    elif kind is not DirectMessageSent:
+        # There is nothing to say without a ref.
+        assert kind is HelpText or (ref is None and kind in (Accepted, Confirmed))
+
+
+# --- What clients send -----------------------------------------------------------------------------------------------
+
+STRINGS = ("username", "epoch", "room", "message", "key", "to", "topic", "token", "ref", "x")
+VALID = {**dict.fromkeys(STRINGS, "a"), "v": 2, "rooms": {"a": None}}
+VALUES: list[object] = [
+    *(
+        None,
+        True,
+        False,
+        -1,
+        0,
+        1,
+        2,
+        MAX_INTEGER,
+        MAX_INTEGER + 1,
+        10**20,
+        1.0,
+        0.5,
+        "",
+        "a",
+        "x" * 64,
+        "x" * 65,
+    ),
+    *(
+        [],
+        ["a"],
+        {},
+        {"a": None},
+        {"a": 3},
+        {"a": -1},
+        {"a": 1.5},
+        {"a": "3"},
+        {"a": []},
+        {"a": {}},
+        {"a": {"x": []}},
+    ),
+    *(
+        {"a": {"after": 3}},
+        {"a": {"after": None}},
+        {"a": {"after": -1}},
+        {"a": {"key": "k"}},
+        {"a": {"key": None}},
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", [*sorted(types_of("request")), "welcome"])
+def test_a_request_is_read_if_and_only_if_it_is_in_the_schema(kind: str):
+    """With all fields, and each value in each of them; the server takes a missing one as empty."""
+    valid = {"type": kind, **VALID, "after": "a" if kind == "users" else 3}
+    assert REQUESTS.is_valid(valid) is (kind != "welcome")
+    for field in (*VALID, "after"):
+        for value in VALUES:
+            request = {**valid, field: value}
+            reading = JSON2.interpreter().read(json.dumps(request).encode(), False)
+            command = reading.command if isinstance(reading, Request) else reading
+            is_refused = isinstance(command, InvalidCommand)
+            if value == 1 and (kind, field) == ("join", "v"):
+                # Left to version 1.
+                continue
+            if type(value) is float and value.is_integer():
+                # An integer for JSON Schema, but not for the server.
+                assert is_refused or REQUESTS.is_valid(request)
+                continue
+            assert is_refused is not REQUESTS.is_valid(request), (field, value)
+
+
+# --- Conversations ---------------------------------------------------------------------------------------------------
+
+PEOPLE = ("alice", "bob", "carol")
+ROOM = {"room": st.sampled_from(["lobby", "dev", "#DEV", "ops", "a b", ""])}
+KEY = {"key": st.sampled_from(["", "k1", "k2"])}
+TEXT = {"message": st.sampled_from(["hi", "hi", ""])}
+SPOKEN = st.one_of(
+    *[
+        st.fixed_dictionaries({"type": st.just(kind), **fields}, optional=optional)
+        for kind, fields, optional in (
+            ("chat", {**TEXT, **ROOM}, KEY),
+            ("chat", {**TEXT, **ROOM}, {}),
+            ("dm", {"to": st.sampled_from([*PEOPLE, "dave"]), **TEXT}, KEY),
+            ("enter", ROOM, {"after": st.none() | st.integers(0, 9)}),
+            ("leave", {}, ROOM),
+            ("users", {}, {**ROOM, "after": st.sampled_from(PEOPLE)}),
+            ("rooms", {}, {}),
+            ("topic", {}, {**ROOM, "topic": st.sampled_from(["", "tea", "x" * 301])}),
+            ("typing", {}, ROOM),
+            ("ping", {}, {"token": st.sampled_from(["", "t"])}),
+            ("join", {"v": st.just(2), "username": st.just("dave")}, {}),
+            ("nope", {}, {}),
+            ("chat", {"message": st.just(5)}, {}),
+        )
+    ]
+)
+# Who sends these requests at once, and which of them have a ref.
+TURN = st.tuples(st.integers(0, 2), st.lists(st.tuples(SPOKEN, st.booleans()), min_size=1, max_size=6))
+
+
+@settings(max_examples=60)
+@given(st.lists(TURN, max_size=12))
+def test_in_any_conversation_each_ref_is_answered_once_and_in_order(
+    turns: list[tuple[int, list[tuple[dict[str, Any], bool]]]],
+):
+    with joined(*PEOPLE, lines_per_s=0) as (simulation, clients):
+        latest: dict[tuple[int, str], int] = {}
+        for number, (speaker, requests) in enumerate(turns):
+            refs = [f"{number}.{at}" for at, (_, named) in enumerate(requests) if named]
+            lines = [
+                json.dumps({**request, "ref": f"{number}.{at}"} if named else request)
+                for at, (request, named) in enumerate(requests)
+            ]
+            clients[speaker].send_lines(*lines)
+            simulation.run_until_idle()
+            for at, client in enumerate(clients):
+                received = objects(client)
+                for one in received:
+                    SENT.validate(one)
+                    if one["type"] == "chat":
+                        # None twice, and none missing while the client is in the room.
+                        assert one["id"] > latest.get((at, one["room"]), 0)
+                        latest[at, one["room"]] = one["id"]
+                answered = [one["ref"] for one in received if "ref" in one]
+                assert answered == (refs if at == speaker else [])

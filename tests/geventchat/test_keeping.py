@@ -1,0 +1,232 @@
+"""What the chat keeps in its storage, what it reads from it, and that it waits when the storage is behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from geventchat.chat.chat import DONE, Busy, More, Pending, Session
+from geventchat.chat.commands import AskHistory, EnterRoom, LeaveRoom, Login, Say, SetTopic
+from geventchat.chat.events import HistoryPage, Missed, PastMessage, RoomListing, Said, Welcome
+from geventchat.chat.history import past
+from geventchat.chat.records import Record, RoomRecord, Stored
+from geventchat.chat.storage import StorageUnavailable
+from geventchat.services.storage.memory import MemoryStorage
+from geventchat.settings import Limits
+from tests.geventchat.manual_clock import ManualClock
+from tests.geventchat.test_chat import NOW_S, Scene
+
+
+class Keeper(MemoryStorage):
+    """Keeps everything it is given, and can be behind, out of ids or broken."""
+
+    def __init__(self, stored: Stored | None = None) -> None:
+        super().__init__(Limits(), ManualClock())
+        self.stored = stored or Stored("e1")
+        self.messages: dict[str, list[PastMessage]] = {}
+        self.rooms: dict[str, RoomRecord] = {}
+        self.ready = True
+        self.broken = False
+        self.reads = 0
+        self.tell: Callable[[], None] = lambda: None
+
+    keeps_messages = True
+
+    def load(self) -> Stored:
+        return self.stored
+
+    def append(self, room: str, said: Said) -> None:
+        assert room in self.rooms, "the room has not been saved"
+        self.messages.setdefault(room, []).extend(past(said))
+
+    def save(self, record: Record) -> None:
+        if isinstance(record, RoomRecord):
+            self.rooms[record.key] = record
+
+    def forget(self, record: Record) -> None:
+        if isinstance(record, RoomRecord):
+            self.rooms.pop(record.key)
+            self.messages.pop(record.key, None)
+
+    def is_ready(self, room: str = "", last_id: int = 0) -> bool:
+        return self.ready
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        self.tell = callback
+
+    def before(self, room: str, id: int, limit: int) -> list[PastMessage]:
+        self.reads += 1
+        if self.broken:
+            raise StorageUnavailable
+        return [message for message in self.messages.get(room, ()) if message.id < id][-limit:]
+
+
+def keeping(keeper: Keeper, **limits: int) -> Scene:
+    return Scene(storage=keeper, **limits)
+
+
+def again(keeper: Keeper, **limits: int) -> Scene:
+    """The same storage after a restart."""
+    last = {key: max((one.id for one in keeper.messages.get(key, ())), default=0) for key in keeper.rooms}
+    rooms = tuple(replace(record, last_id=last[key]) for key, record in keeper.rooms.items())
+    keeper.stored = replace(keeper.stored, rooms=rooms)
+    return keeping(keeper, **limits)
+
+
+def run(result: Any) -> None:
+    """Do the jobs and parts of a command."""
+    while result is not DONE:
+        result = result.finish(result.job()) if isinstance(result, Pending) else result.go_on()
+
+
+def ids(page: object) -> list[int]:
+    assert isinstance(page, HistoryPage)
+    return [message.id for message in page.messages]
+
+
+def talk(scene: Scene, session: Session, messages: int) -> None:
+    for n in range(messages):
+        assert scene.chat.handle(session, Say([f"text {n}"])) is DONE
+
+
+def test_rooms_are_kept_with_their_settings_and_while_they_are_empty():
+    keeper = Keeper()
+    scene = keeping(keeper)
+    assert list(keeper.rooms) == ["lobby"]
+    session, _ = scene.login("ann")
+    assert scene.chat.handle(session, EnterRoom("Dev")) is DONE
+    assert scene.chat.handle(session, SetTopic("tea")) is DONE
+    assert (keeper.rooms["dev"].name, keeper.rooms["dev"].topic) == ("Dev", "tea")
+    assert keeper.rooms["dev"].empty_since_ms is None
+    assert scene.chat.handle(session, LeaveRoom()) is DONE
+    assert keeper.rooms["dev"].empty_since_ms == int(NOW_S * 1000)
+    assert scene.chat.handle(session, EnterRoom("dev")) is DONE
+    assert keeper.rooms["dev"].empty_since_ms is None
+    assert scene.chat.handle(session, LeaveRoom()) is DONE
+    scene.now_s += 600
+    assert len(scene.chat.rooms) == 1
+    assert list(keeper.rooms) == ["lobby"]
+
+
+def test_rooms_go_on_after_a_restart_and_an_empty_one_expires_when_it_would_have():
+    keeper = Keeper()
+    scene = keeping(keeper)
+    session, _ = scene.login("ann")
+    assert scene.chat.handle(session, EnterRoom("dev")) is DONE
+    assert scene.chat.handle(session, SetTopic("tea")) is DONE
+    talk(scene, session, 3)
+    assert scene.chat.handle(session, LeaveRoom()) is DONE
+    talk(scene, session, 2)
+    scene = again(keeper)
+    scene.now_s += 599
+    assert [RoomListing(room.name, room.last_id, room.topic) for room in scene.chat.rooms] == [
+        RoomListing("lobby", 2, ""),
+        RoomListing("dev", 3, "tea"),
+    ]
+    scene.now_s += 1
+    assert len(scene.chat.rooms) == 1
+
+
+def test_the_ids_of_new_rooms_are_above_the_floor_that_was_kept():
+    scene = keeping(Keeper(Stored("e1", floor_id=70)))
+    session, _ = scene.login("ann")
+    assert scene.chat.handle(session, EnterRoom("dev")) is DONE
+    talk(scene, session, 1)
+    dev = scene.chat.rooms.find("dev")
+    assert dev is not None
+    assert dev.last_id == 71
+
+
+def test_older_messages_than_the_log_has_are_read_from_the_storage():
+    keeper = Keeper()
+    scene = keeping(keeper, history_messages=3)
+    session, ann = scene.login("ann")
+    talk(scene, session, 10)
+    ann.take()
+    # The log is enough, and is not asked for more than it has.
+    run(scene.chat.handle(session, AskHistory(2)))
+    assert keeper.reads == 0
+    assert ids(ann.take()[0]) == [9, 10]
+    for limit, before, expected, more in [
+        (5, None, [6, 7, 8, 9, 10], True),
+        (200, None, list(range(1, 11)), False),
+        (3, 5, [2, 3, 4], True),
+        (3, 3, [1, 2], False),
+    ]:
+        run(scene.chat.handle(session, AskHistory(limit, before)))
+        (page,) = ann.take()
+        assert ids(page) == expected
+        assert isinstance(page, HistoryPage)
+        assert page.more is more
+
+
+def test_after_a_restart_what_was_missed_is_read_from_the_storage():
+    keeper = Keeper()
+    scene = keeping(keeper)
+    session, _ = scene.login("ann")
+    talk(scene, session, 6)
+    scene = again(keeper)
+    session, _ = scene.login("ann")
+    talk(scene, session, 2)
+    reader, subscriber = scene.connect()
+    result = scene.chat.handle(reader, Login("bob", (EnterRoom("lobby", after=4),)))
+    assert isinstance(result, Pending)
+    # What is said meanwhile is not lost.
+    read = result.job()
+    talk(scene, session, 1)
+    result = result.finish(read)
+    welcome, *_ = subscriber.take()
+    assert isinstance(welcome, Welcome)
+    assert (welcome.rooms[0].last_id, welcome.rooms[0].replay_from) == (9, 5)
+    assert isinstance(result, More)
+    run(result)
+    heard = [said for missed in subscriber.take() if isinstance(missed, Missed) for said in missed.events]
+    assert [said.first_id for said in heard if isinstance(said, Said)] == [5, 6, 7, 8, 9]
+    # The same on entering a room.
+    assert scene.chat.handle(reader, LeaveRoom("lobby")) is DONE
+    run(scene.chat.handle(reader, EnterRoom("lobby", after=5)))
+    heard = [said for missed in subscriber.take() if isinstance(missed, Missed) for said in missed.events]
+    assert [said.first_id for said in heard if isinstance(said, Said)] == [6, 7, 8, 9]
+
+
+def test_at_most_the_latest_are_replayed_also_from_the_storage():
+    keeper = Keeper()
+    scene = keeping(keeper, history_messages=4)
+    session, _ = scene.login("ann")
+    talk(scene, session, 10)
+    scene = again(keeper, history_messages=4)
+    session, _ = scene.login("ann")
+    talk(scene, session, 1)
+    reader, subscriber = scene.connect()
+    run(scene.chat.handle(reader, Login("bob", (EnterRoom("lobby", after=0),))))
+    heard = [said for missed in subscriber.take() if isinstance(missed, Missed) for said in missed.events]
+    assert [said.first_id for said in heard if isinstance(said, Said)] == [8, 9, 10, 11]
+
+
+def test_without_the_storage_there_is_what_the_log_has():
+    keeper = Keeper()
+    scene = keeping(keeper, history_messages=3)
+    session, ann = scene.login("ann")
+    talk(scene, session, 10)
+    ann.take()
+    keeper.broken = True
+    run(scene.chat.handle(session, AskHistory(200)))
+    assert ids(ann.take()[0]) == [8, 9, 10]
+
+
+@pytest.mark.parametrize("command", [Say(["hi"]), SetTopic("tea")], ids=["say", "topic"])
+def test_while_the_storage_is_behind_speakers_wait_and_then_go_on(command: Say | SetTopic):
+    keeper = Keeper()
+    scene = keeping(keeper)
+    session, _ = scene.login("ann")
+    scene.gate.delay_s = scene.chat.lobby._delay_s
+    keeper.ready = False
+    assert scene.chat.handle(session, command) == Busy(scene.gate)
+    pumped = scene.gate.pumped
+    keeper.ready = True
+    keeper.tell()
+    assert scene.gate.pumped == pumped + 1
+    assert scene.chat.handle(session, command) is DONE
