@@ -12,15 +12,19 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import gevent
 import pytest
+from gevent.event import Event
 
 from geventchat import CannotListen, Config, Limits, Listen, Server
 from geventchat.chat.events import DirectMessage
 from geventchat.chat.records import RoomRecord
 from geventchat.chat.storage import StorageUnavailable
+from geventchat.clock import SystemClock
 from geventchat.log import LogEvent
 from geventchat.services.storage import schema
 from geventchat.services.storage.directory import CannotOpenStorage
+from geventchat.services.storage.sqlite import SqliteStorage
 from tests.geventchat.processes import ready_lines, run, running
 from tests.geventchat.storage_worlds import LOBBY, TIMEOUT_S, Disk, account, act, ban, say, texts
 
@@ -91,6 +95,19 @@ def test_a_directory_of_something_else_is_refused_and_not_changed(disk: Disk):
     )
     assert mode(disk.path) == "0o755"
     assert [path.name for path in disk.path.iterdir()] == ["notes.txt"]
+
+
+def test_a_directory_of_another_user_is_refused_if_everybody_can_write_to_it(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+):
+    disk.path.mkdir()
+    disk.path.chmod(0o1777)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert refusal(disk) == "data: every user can write to DIR; name another directory"
+    disk.path.chmod(0o775)
+    disk.close(disk.open())
+    assert mode(disk.path) == "0o775"
 
 
 def test_a_directory_that_is_missing_with_its_parent_is_not_created(disk: Disk):
@@ -553,6 +570,28 @@ def test_the_thread_survives_a_lack_of_memory_and_loses_nothing(disk: Disk, monk
     assert texts(storage) == [(1, "before"), (2, "after")]
     assert storage.acts(9) == [act(1), act(2)]
     assert disk.logged(STOPPED, LOST, LogEvent.FAULT) == []
+
+
+def test_it_works_beside_gevents_loop_without_patches(tmp_path: Path):
+    hub = gevent.get_hub()
+    limits = Limits(behind_bytes=1)
+    storage = SqliteStorage(
+        tmp_path, limits, SystemClock(), lambda event, **fields: None, hub.loop.run_callback_threadsafe
+    )
+    storage.load()
+    ready = Event()
+    storage.when_ready(ready.set)
+    storage.save(LOBBY)
+    for id in range(1, 4):
+        say(storage, id, str(id))
+        while not storage.is_ready("lobby", id + 1):
+            assert ready.wait(TIMEOUT_S)
+            ready.clear()
+        say(storage, id + 10, "in the queue while jobs read")
+        # In the pool's threads, while the loop runs.
+        jobs = [hub.threadpool.spawn(storage.after, "lobby", 0, 10) for _ in range(3)]
+        assert {len(job.get(timeout=TIMEOUT_S)) for job in jobs} == {2 * id}
+    assert storage.close(TIMEOUT_S)
 
 
 # --- A full disk ---
