@@ -21,13 +21,15 @@ _Item = TypeVar("_Item")
 class Worker(Generic[_Item]):
     """The thread, its queue, and where it waits. A subclass has the `_run` that does the work, and starts the thread."""
 
-    def __init__(self, name: str, gather_s: float) -> None:
-        # Waking the thread for each item would take the interpreter from the event loop each time, so it waits for more.
+    def __init__(self, name: str, gather_s: float, hurried_s: float = 0.0) -> None:
+        # Waking the thread for each item would take the interpreter from the event loop each time, so it waits for more,
+        # also if it has been hurried.
         self._gather_s = gather_s
+        self._hurried_s = hurried_s
         # Never replaced: the thread takes items out while the event loop appends.
         self._queue: deque[_Item] = deque()
         self._news = threading.Event()
-        # Set to end the gathering early.
+        # Set to gather for the shorter time.
         self._hurry = threading.Event()
         self._closing = threading.Event()
         self._abandoned = False
@@ -40,7 +42,7 @@ class Worker(Generic[_Item]):
             self._news.set()
 
     def hurry(self) -> None:
-        """Have the thread look at the queue now, without waiting for more items."""
+        """Have the thread look at the queue soon, without waiting much longer for more items."""
         self._hurry.set()
         self._news.set()
 
@@ -64,7 +66,8 @@ class Worker(Generic[_Item]):
     def _wait(self, most_s: float | None = None) -> bool:
         """Wait for news, at most this long, and then for more of it. True when the worker is being closed."""
         self._news.wait(most_s)
-        self._hurry.wait(self._gather_s)
+        self._closing.wait(self._hurried_s)
+        self._hurry.wait(self._gather_s - self._hurried_s)
         self._news.clear()
         self._hurry.clear()
         # Read after clearing and before the queue, so that neither the close nor an item before it is missed.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import queue
+import shutil
+import sqlite3
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -91,6 +94,73 @@ class SqliteWorld(World):
         return SqliteStorage(self.path, limits, self.clock, self._record, self._calls.put, gather_s=0.0)
 
 
+class Disk(SqliteWorld):
+    """A storage whose disk can fill up, and whose process can be killed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        # Held while the writer does something.
+        self._at_work = threading.Lock()
+
+    def open(self, limits: Limits | None = None) -> SqliteStorage:
+        storage = super().open(limits)
+        assert isinstance(storage, SqliteStorage)
+        handle_queue = storage._writer._handle_queue
+
+        def alone(closing: bool) -> None:
+            with self._at_work:
+                handle_queue(closing)
+
+        storage._writer._handle_queue = alone  # type: ignore[method-assign]
+        # Wait for what it has begun without the lock.
+        storage._writer.ask(lambda connection: None)
+        return storage
+
+    @property
+    def database(self) -> Path:
+        return self.path / "chat.db"
+
+    def killed(self, storage: SqliteStorage) -> None:
+        """Leave the directory as it is now, as a kill does between two transactions."""
+        storage.acts(1)
+        left = self.path.with_name(f"{self.path.name}-killed")
+        with self._at_work:
+            shutil.copytree(self.path, left)
+        storage.close(TIMEOUT_S)
+        self._open.remove(storage)
+        self.path = left
+
+    def fill(self, storage: SqliteStorage) -> None:
+        """Let the database grow no further. What fits into its pages can still be written."""
+        storage.acts(1)
+        self.connection(storage).execute("PRAGMA max_page_count = 1")
+
+    def free(self, storage: SqliteStorage) -> None:
+        """Let it grow again, and the time of the next attempt come."""
+        self.connection(storage).execute("PRAGMA query_only = OFF")
+        self.connection(storage).execute("PRAGMA max_page_count = 1000000")
+        self.clock.now += 61
+
+    def connection(self, storage: SqliteStorage) -> sqlite3.Connection:
+        connection = storage._writer._connection
+        assert connection is not None
+        return connection
+
+    def stopped(self) -> tuple[SqliteStorage, str]:
+        """A storage whose disk is full, with 100 messages from before; and its epoch."""
+        storage = self.open()
+        epoch = storage.load().epoch
+        storage.save(LOBBY)
+        say(storage, 1, *map(str, range(1, 101)))
+        self.fill(storage)
+        say(storage, 101, *["x" * 1_000] * 100)
+        storage.acts(1)
+        assert self.logged(LogEvent.HISTORY_STOPPED)
+        # Not even what fits.
+        self.connection(storage).execute("PRAGMA query_only = ON")
+        return storage, epoch
+
+
 WORLDS: dict[str, type[World]] = {"memory": MemoryWorld, "sqlite": SqliteWorld}
 
 
@@ -100,7 +170,7 @@ def say(storage: Storage, first_id: int, *texts: str, room: str = "lobby", name:
 
 
 def texts(storage: Storage, room: str = "lobby", limit: int = 1_000) -> list[tuple[int, str]]:
-    """The ids and texts of a room's history from its beginning; None is not a text but a deleted one is empty."""
+    """The ids and texts of a room's history from its beginning; the text of a deleted message is empty."""
     return [(message.id, message.text) for message in storage.after(room, 0, limit)]
 
 

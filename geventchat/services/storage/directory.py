@@ -145,16 +145,19 @@ class DataDirectory:
 
     def _make_private(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
-        if not found.st_mode & 0o077 or found.st_uid != os.geteuid():
-            return
-        others = set(os.listdir(descriptor)) - {"lost+found"}
-        if others and DATABASE not in others:
-            mode = stat.filemode(found.st_mode)
-            raise CannotOpenStorage(
-                f"{self.path} has other files in it and is open to other users ({mode}); "
-                f"name a directory that holds nothing else, or run: chmod 700 {self.path}"
-            )
-        os.fchmod(descriptor, 0o700)
+        if found.st_uid != os.geteuid():
+            # Of a volume that an administrator has prepared for this user's group.
+            if found.st_mode & stat.S_IWOTH:
+                raise CannotOpenStorage(f"every user can write to {self.path}; name another directory")
+        elif found.st_mode & 0o077:
+            others = set(os.listdir(descriptor)) - {"lost+found"}
+            if others and DATABASE not in others:
+                mode = stat.filemode(found.st_mode)
+                raise CannotOpenStorage(
+                    f"{self.path} has other files in it and is open to other users ({mode}); "
+                    f"name a directory that holds nothing else, or run: chmod 700 {self.path}"
+                )
+            os.fchmod(descriptor, 0o700)
 
     def _take_lock(self) -> int:
         lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._descriptor)

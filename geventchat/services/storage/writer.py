@@ -45,6 +45,8 @@ _LEAST_IDS = AHEAD_IDS // 2
 ITEM_BYTES = 250
 CHANGE_BYTES = 1_000
 _MOST_ITEMS = 4_096
+# The part of the time for gathering that is left when a job waits: jobs that ask all the time must not cost a commit each.
+_HURRIED = 0.2
 # Messages that one transaction removes, for each reason to remove some.
 _MOST_REMOVED = 1_000
 # Between attempts while nothing can be written; doubled each time that an attempt succeeds and the next write fails.
@@ -233,7 +235,7 @@ class Writer(Worker[Item]):
         gather_s: float,
     ) -> None:
         """`report` logs an event and `on_progress` says that something has been written; the thread calls both."""
-        super().__init__("geventchat-storage", gather_s)
+        super().__init__("geventchat-storage", gather_s, gather_s * _HURRIED)
         self._directory = directory
         self._connection: sqlite3.Connection | None = connection
         self._limits = limits
