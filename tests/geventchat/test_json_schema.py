@@ -25,10 +25,13 @@ from geventchat.chat.events import (
     Event,
     Goodbye,
     HelpText,
+    HistoryPage,
     Joined,
     Left,
     LeftRoom,
+    Missed,
     NoticeReason,
+    PastMessage,
     Pong,
     Rejected,
     Rejection,
@@ -187,6 +190,32 @@ BY_TYPE = {
     RoomList: st.builds(RoomList, st.lists(st.builds(RoomListing, NAMES, COUNTS, TOPICS), max_size=3)),
     Topic: st.builds(Topic, NAMES, TOPICS),
     Accepted: st.builds(Accepted, st.sampled_from(Action), NAMES, TEXTS),
+    HistoryPage: st.builds(
+        HistoryPage,
+        NAMES,
+        st.lists(
+            st.builds(PastMessage, IDS, NAMES, TEXTS, TIMES_MS)
+            | st.builds(PastMessage, IDS, NAMES, st.just(""), TIMES_MS, st.just(True)),
+            max_size=3,
+        ),
+        st.booleans(),
+    ),
+    # Deleted texts are empty.
+    Missed: st.builds(
+        Missed,
+        st.lists(
+            st.builds(
+                Said,
+                NAMES,
+                NAMES,
+                st.lists(TEXTS | st.just(""), min_size=1, max_size=3),
+                st.integers(1, 2**50),
+                TIMES_MS,
+            )
+            | st.builds(Joined, NAMES, NAMES, TIMES_MS),
+            max_size=3,
+        ),
+    ),
     Confirmed: st.one_of(st.builds(Confirmed, NAMES, IDS), st.just(Confirmed())),
     Pong: st.builds(Pong, TOPICS),
     HelpText: st.just(HelpText()),
@@ -195,7 +224,7 @@ BY_TYPE = {
     DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans()),
 }
 # They come while a request is handled, without being its answer.
-NOTICES = (DirectMessage, DirectMessageSent, DisconnectNotice)
+NOTICES = (DirectMessage, DirectMessageSent, DisconnectNotice, Missed)
 REFS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=16)
 
 
@@ -219,8 +248,10 @@ def test_every_event_is_in_the_schema_and_answers_have_the_ref(
     frame = interpreter.encode_private(event)
     check(frame)
     if frame:
-        assert json.loads(frame).get("ref") == (None if kind in NOTICES else ref)
-    elif kind is not DirectMessageSent:
+        assert {json.loads(line).get("ref") for line in frame.splitlines()} == {
+            None if kind in NOTICES else ref
+        }
+    elif kind not in (DirectMessageSent, Missed):
         # There is nothing to say without a ref.
         assert kind is HelpText or (ref is None and kind in (Accepted, Confirmed))
 
@@ -228,7 +259,7 @@ def test_every_event_is_in_the_schema_and_answers_have_the_ref(
 # --- What clients send -----------------------------------------------------------------------------------------------
 
 STRINGS = ("username", "epoch", "room", "message", "key", "to", "topic", "token", "ref", "x")
-VALID = {**dict.fromkeys(STRINGS, "a"), "v": 2, "rooms": {"a": None}}
+VALID = {**dict.fromkeys(STRINGS, "a"), "v": 2, "rooms": {"a": None}, "before": 3, "limit": 3}
 VALUES: list[object] = [
     *(
         None,
@@ -310,6 +341,7 @@ SPOKEN = st.one_of(
             ("users", {}, {**ROOM, "after": st.sampled_from(PEOPLE)}),
             ("rooms", {}, {}),
             ("topic", {}, {**ROOM, "topic": st.sampled_from(["", "tea", "x" * 301])}),
+            ("history", {}, {**ROOM, "before": st.integers(0, 9), "limit": st.integers(0, 3)}),
             ("typing", {}, ROOM),
             ("ping", {}, {"token": st.sampled_from(["", "t"])}),
             ("join", {"v": st.just(2), "username": st.just("dave")}, {}),
@@ -324,7 +356,7 @@ TURN = st.tuples(st.integers(0, 2), st.lists(st.tuples(SPOKEN, st.booleans()), m
 
 @settings(max_examples=60)
 @given(st.lists(TURN, max_size=12))
-def test_in_any_conversation_each_ref_is_answered_once_and_in_order(
+def test_in_any_conversation_each_ref_is_answered_once_and_no_message_is_missing(
     turns: list[tuple[int, list[tuple[dict[str, Any], bool]]]],
 ):
     with joined(*PEOPLE, lines_per_s=0) as (simulation, clients):
@@ -341,9 +373,11 @@ def test_in_any_conversation_each_ref_is_answered_once_and_in_order(
                 received = objects(client)
                 for one in received:
                     SENT.validate(one)
-                    if one["type"] == "chat":
-                        # None twice, and none missing while the client is in the room.
-                        assert one["id"] > latest.get((at, one["room"]), 0)
+                    if one["type"] == "entered":
+                        latest[at, one["room"]] = one["replay_from"] - 1
+                    elif one["type"] == "chat":
+                        # None is missing, and none comes twice.
+                        assert one["id"] == latest.get((at, one["room"]), 0) + 1
                         latest[at, one["room"]] = one["id"]
                 answered = [one["ref"] for one in received if "ref" in one]
                 assert answered == (refs if at == speaker else [])
