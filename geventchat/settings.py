@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from geventchat.chat.limits import ChatLimits
+from geventchat.chat.names import InvalidName, parse_name
 from geventchat.dialects import DIALECTS
 from geventchat.log import FORMATS, LEVELS
 
@@ -187,6 +188,22 @@ LISTENS = Kind(
 )
 
 
+def _is_name(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse_name(value))
+    except InvalidName:
+        return False
+
+
+NAMES = Kind(
+    "names of people, separated by commas or blanks",
+    "NAME",
+    lambda text: tuple(text.replace(",", " ").split()),
+    lambda value: isinstance(value, tuple) and all(map(_is_name, value)),
+    " ".join,
+)
+
+
 def _show_idle(value: float | None) -> str:
     if value is not None:
         return f"{value:g}"
@@ -216,6 +233,7 @@ class Group(Enum):
     """A heading in `--help` and in docs/options.md."""
 
     ADDRESSES = "Addresses"
+    PEOPLE = "People"
     TIMES = "Time limits"
     SIZES = "Size limits"
     CLIENT_RATES = "Rate limits for one client"
@@ -342,7 +360,7 @@ class Limits(_Checked):
         50.0,
         number(unit="lines per second"),
         Group.CLIENT_RATES,
-        "lines per second in the long run; 0 turns off every limit on lines, bytes, connections and logins per second",
+        "lines per second in the long run; 0 turns off every limit on lines, bytes, connections, logins and new rooms per time",
         off_with_rate=True,
     )
     burst_lines: int = setting(
@@ -413,6 +431,21 @@ class Limits(_Checked):
         integer(1, unit="logins"),
         Group.ADDRESS_RATES,
         "logins that can come at once",
+    )
+    address_rooms_per_min: float = setting(
+        "address-room-rate",
+        30.0,
+        number(unit="rooms per minute"),
+        Group.ADDRESS_RATES,
+        "new rooms per minute, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    address_burst_rooms: int = setting(
+        "address-room-burst",
+        100,
+        integer(1, unit="rooms"),
+        Group.ADDRESS_RATES,
+        "new rooms that can come at once",
     )
     address_log_lines_per_s: float = setting(
         "address-log-rate",
@@ -501,6 +534,50 @@ class Limits(_Checked):
     empty_room_s: float = setting(
         "empty-room-timeout", 600.0, SECONDS, Group.TIMES, "how long a room that nobody is in is kept"
     )
+    kept_rooms: int = setting(
+        "max-rooms-per-account",
+        20,
+        integer(0, unit="rooms"),
+        Group.SIZES,
+        "rooms of one account that are kept although nobody is in them",
+    )
+    kept_room_s: float = setting(
+        "unused-room-timeout",
+        90 * 86_400.0,
+        SECONDS,
+        Group.TIMES,
+        "how long such a room is kept",
+    )
+    room_bans: int = setting(
+        "max-room-bans", 200, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of one room"
+    )
+    server_bans: int = setting(
+        "max-server-bans", 10_000, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of the server"
+    )
+    room_roles: int = setting(
+        None, 100, integer(1), Group.EMBEDDING, "moderators of one room, and accounts with voice in it"
+    )
+    invitations: int = setting(
+        None,
+        100,
+        integer(1),
+        Group.EMBEDDING,
+        "invitations to one private room that are remembered; the oldest are forgotten",
+    )
+    invitation_s: float = setting(
+        None, 7 * 86_400.0, SECONDS, Group.EMBEDDING, "how long an invitation to a private room is good for"
+    )
+    ignored: int = setting(None, 100, integer(1), Group.EMBEDDING, "names that one client can ignore")
+    room_key_characters: int = setting(
+        None, 64, integer(1, unit="characters"), Group.EMBEDDING, "longest key of a room"
+    )
+    reason_characters: int = setting(
+        None,
+        200,
+        integer(1, unit="characters"),
+        Group.EMBEDDING,
+        "longest reason of a kick or a ban; the rest is cut off",
+    )
     contacts: int = setting(
         None,
         1_000,
@@ -535,6 +612,13 @@ class Config(_Checked):
         LISTENS,
         Group.ADDRESSES,
         "also listen on this address; can be repeated; a line:// address replaces the default one",
+    )
+    operators: tuple[str, ...] = setting(
+        "operators",
+        (),
+        NAMES,
+        Group.PEOPLE,
+        "operators of the server: nobody can use these names without their accounts",
     )
     idle_s: float | None = setting(
         "idle-timeout",
@@ -680,7 +764,7 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if key == "listen" and all(isinstance(item, str) for item in value):
+        case list() if key in {"listen", "operators"} and all(isinstance(item, str) for item in value):
             return " ".join(value)
     raise _wrong(key, value, SETTINGS[key].kind, str(file))
 

@@ -7,6 +7,7 @@ Invariants:
 - A session with a name is in `_sessions` and in its rooms, one that can be in one room at a time in exactly one; a session
   without a name is in none.
 - Everyone whose name is in a room is logged in and hears the room.
+- A room with people in it has an owner, unless all of them own as many rooms as they can. The lobby has none.
 - A command that returns `Busy` has changed nothing and can be handled again.
 """
 
@@ -16,21 +17,36 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from geventchat.chat.accounts import Account
+from geventchat.chat.addresses import parse_address
 from geventchat.chat.commands import (
     AskTopic,
     Command,
     EnterRoom,
     Help,
+    Ignore,
+    Impose,
     InvalidCommand,
+    Invite,
+    Kick,
     LeaveRoom,
+    Lift,
+    ListBans,
     ListRooms,
     Login,
+    ModerationCommand,
     ParseError,
+    PassOwnership,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetKey,
+    SetModerated,
+    SetModerator,
+    SetPrivate,
     SetTopic,
+    SetVoice,
     Who,
 )
 from geventchat.chat.events import (
@@ -39,9 +55,12 @@ from geventchat.chat.events import (
     Departure,
     DirectMessage,
     DirectMessageSent,
+    DisconnectNotice,
     Entered,
     Goodbye,
     HelpText,
+    Kicked,
+    Left,
     LeftRoom,
     Message,
     Pong,
@@ -54,10 +73,16 @@ from geventchat.chat.events import (
     TopicChanged,
     Welcome,
 )
+from geventchat.chat.ignores import Ignores
+from geventchat.chat.journal import Journal, NoJournal, record_of
 from geventchat.chat.limits import ChatLimits
+from geventchat.chat.moderation import BANNED, Moderation
 from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.ownership import Owners
+from geventchat.chat.permissions import Permissions
 from geventchat.chat.room_list import Rooms
-from geventchat.chat.rooms import Gate, GateFactory, Room, Subscriber
+from geventchat.chat.rooms import Gate, GateFactory, Room
+from geventchat.chat.sessions import Session
 from geventchat.exhaustive import assert_never
 
 T = TypeVar("T")
@@ -98,62 +123,10 @@ Result = Done | Leave | Busy | Pending[T]
 # They hold nothing, so one of each is enough.
 DONE = Done()
 LEAVE = Leave()
+# What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes.
+_HOLE_BYTES = 2
 # Parse errors that are reported before login, too.
 _ALWAYS_REPORTED = frozenset({ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON})
-
-
-class Session:
-    """One client in the chat."""
-
-    __slots__ = ("contacts", "name", "room", "rooms", "subscriber")
-
-    def __init__(self, subscriber: Subscriber) -> None:
-        self.subscriber = subscriber
-        self.name: Name | None = None
-        # The room that is meant where none is named; None if the client is in no room, or in several.
-        self.room: Room | None = None
-        # All of them, for a client that can be in many; None for one that can be in one at a time.
-        self.rooms: dict[str, Room] | None = None
-        # The keys of the people this client has written to, the latest last.
-        self.contacts: dict[str, None] | None = None
-
-    def all_rooms(self) -> Collection[Room]:
-        """The rooms that this client is in."""
-        if self.rooms is not None:
-            return self.rooms.values()
-        return () if self.room is None else (self.room,)
-
-    def find_room(self, key: str) -> Room | None:
-        """The room with this key, if the client is in it."""
-        if self.rooms is not None:
-            return self.rooms.get(key)
-        return self.room if self.room is not None and self.room.key == key else None
-
-    def go_to(self, room: Room) -> None:
-        """Be in this room, too; or in this room instead, for a client that can be in one at a time."""
-        if self.rooms is None:
-            self.room = room
-            self.subscriber.hear(room.alone)
-        else:
-            self.rooms[room.key] = room
-            self._hear_all(self.rooms)
-
-    def go_out_of(self, room: Room) -> None:
-        """Be in this room no longer. Only for a client that can be in many."""
-        assert self.rooms is not None
-        del self.rooms[room.key]
-        self._hear_all(self.rooms)
-
-    def go(self) -> None:
-        """Be in no room, and hear nothing more."""
-        self.name = self.room = None
-        if self.rooms is not None:
-            self.rooms.clear()
-        self.subscriber.hear(None)
-
-    def _hear_all(self, rooms: dict[str, Room]) -> None:
-        self.room = next(iter(rooms.values())) if len(rooms) == 1 else None
-        self.subscriber.hear(frozenset(rooms.values()))
 
 
 class Chat:
@@ -166,19 +139,39 @@ class Chat:
         new_gate: GateFactory,
         announce_later: Callable[[Room], None],
         limits: ChatLimits,
+        operators: Collection[str] = (),
+        journal: Journal | None = None,
         observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `announce_later` is told of each room whose gate has to admit the announcement of a departure. `observer` sees every
-        message. Neither can block.
+        `announce_later` is told of each room whose gate has to admit the announcement of a departure. `operators` are the
+        keys of the names of operators. `journal` is told of what has to outlive the server, and `observer` of every message.
+        None of them can block.
         """
-        self.rooms = Rooms(new_gate, limits)
+        self.rooms = Rooms(new_gate, limits, self._on_room_deleted)
         self._sessions: dict[str, Session] = {}
+        self._logins = 0
         self._time = time
         self._limits = limits
         self._announce_later = announce_later
         self._observer = observer
+        self._journal = journal or NoJournal()
+        self._owners = Owners(limits)
+        self._ignores = Ignores(limits.ignored)
+        self._permissions = Permissions(self.lobby, self._owners, operators)
+        self._moderation = Moderation(
+            people=self._sessions,
+            rooms=self.rooms,
+            owners=self._owners,
+            permissions=self._permissions,
+            removals=self,
+            find_account=self._find_account,
+            login_count=lambda: self._logins,
+            now_ms=self._now_ms,
+            limits=limits,
+            journal=self._journal,
+        )
 
     @property
     def lobby(self) -> Room:
@@ -212,8 +205,24 @@ class Chat:
                 return self._in_room(session, typed, _tell_topic)
             case SetTopic(topic, typed):
                 return self._set_topic(session, name, typed, topic)
-            case Help():
-                session.subscriber.deliver(HelpText())
+            case (
+                Kick()
+                | Impose()
+                | Lift()
+                | ListBans()
+                | Invite()
+                | SetPrivate()
+                | SetKey()
+                | SetModerated()
+                | SetVoice()
+                | SetModerator()
+                | PassOwnership()
+            ):
+                return self._moderate(session, name, command)
+            case Ignore(who, on):
+                return self._ignore(session, name, who) if on else self._hear_again(session, who)
+            case Help(everything):
+                session.subscriber.deliver(HelpText(everything))
             case InvalidCommand(error, subject):
                 session.subscriber.deliver(Rejected(error, subject))
             case Login():
@@ -236,12 +245,20 @@ class Chat:
             now_ms = self._now_ms()
             for room in self._remove(session, name):
                 self._announce_departure(room, name, Departure.DISCONNECTED, now_ms)
+            self._pass_on_rooms(session)
 
     def close(self, session: Session) -> None:
         """Remove a client without a notice: the server is stopping, and the others are about to leave too."""
         name = session.name
         if name is not None:
             self._remove(session, name)
+
+    def is_banned_address(self, host: str) -> bool:
+        """True when nobody may connect from this address."""
+        if not self.lobby.bans:
+            return False
+        address = parse_address(host)
+        return address is not None and self._permissions.is_banned_address(address, self._now_ms())
 
     # --- Coming and going --------------------------------------------------------------------------------------------
 
@@ -262,12 +279,20 @@ class Chat:
             name = parse_name(typed)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
+        if session.account is None and self._permissions.needs_account(name):
+            return _reject(session, Rejection.NAME_INVALID)
+        session.login_number = self._logins + 1
+        if self._permissions.is_banned(session, name, self._now_ms()):
+            session.subscriber.deliver(BANNED)
+            session.peer.disconnect(BANNED.reason)
+            return LEAVE
         if name.key in self._sessions:
             return _reject(session, Rejection.NAME_TAKEN)
         if not self.lobby.gate.is_open():
             return Busy(self.lobby.gate)
         session.name = name
         self._sessions[name.key] = session
+        self._logins += 1
         now_ms = self._now_ms()
         self._arrive(session, name, self.lobby, now_ms)
         session.subscriber.deliver(Welcome(self.lobby.name, name.shown, self.lobby.names, now_ms))
@@ -279,17 +304,25 @@ class Chat:
         self.rooms.entered(room)
         session.go_to(room)
         room.joined(name, session.subscriber, now_ms)
+        if room.owner is None and room is not self.lobby and self._owners.claim(session, room):
+            self._journal.save(record_of(room))
 
     def _remove(self, session: Session, name: Name) -> Collection[Room]:
         """Remove a client from the chat silently; returns the rooms that it was in."""
         rooms = list(session.all_rooms())
         del self._sessions[name.key]
+        self._ignores.forget(session)
         for room in rooms:
             room.remove(name)
         session.go()
         for room in rooms:
             self.rooms.left(room, self._time())
         return rooms
+
+    def _pass_on_rooms(self, session: Session) -> None:
+        for room in self._owners.pass_on(session, self._sessions):
+            if room.kept:
+                self._journal.save(record_of(room))
 
     def _announce_departure(self, room: Room, name: Name, how: Departure, now_ms: int) -> None:
         if not room.departed(name, how, now_ms):
@@ -304,14 +337,25 @@ class Chat:
         if room is None or session.find_room(room.key) is None:
             if session.rooms is not None and len(session.rooms) >= self._limits.rooms_per_client:
                 return _reject(session, Rejection.TOO_MANY_ROOMS, command.room)
-            if room is not None and not room.gate.is_open():
-                return Busy(room.gate)
-            room = room or self.rooms.create(room_name)
-            if room is None:
+            if room is not None:
+                refusal = self._permissions.refuse_entry(
+                    session, name, room, command.room_key, self._now_ms()
+                )
+                if refusal is not None:
+                    return _reject(session, refusal, command.room)
+                if not room.gate.is_open():
+                    return Busy(room.gate)
+            elif self._can_create_room(session):
+                room = self.rooms.create(room_name)
+            else:
                 return _reject(session, Rejection.TOO_MANY_ROOMS, command.room)
             self._move(session, name, room)
         session.subscriber.deliver(Entered(room.name, room.names, room.topic))
         return DONE
+
+    def _can_create_room(self, session: Session) -> bool:
+        # The last one counts the room.
+        return self.rooms.can_create() and self._owners.can_claim(session) and session.peer.can_create_room()
 
     def _move(self, session: Session, name: Name, room: Room) -> None:
         now_ms = self._now_ms()
@@ -342,6 +386,33 @@ class Chat:
         session.subscriber.deliver(LeftRoom(room.name, self.lobby.name))
         return DONE
 
+    def expel(self, session: Session, name: Name, room: Room, by: Session, reason: str) -> None:
+        """Remove a client from a room; one that can be in one at a time is in the lobby then, whose gate is open."""
+        now_ms = self._now_ms()
+        room.remove(name)
+        now_in = self.lobby.name if session.rooms is None else ""
+        if session.rooms is None:
+            session.subscriber.deliver_direct(Kicked(room.name, reason, now_in), stranger=False)
+            self._arrive(session, name, self.lobby, now_ms)
+        else:
+            session.go_out_of(room)
+            session.subscriber.deliver_direct(Kicked(room.name, reason), stranger=False)
+        self.rooms.left(room, self._time())
+        # At once, however slow the readers of the room are: a moderator does not wait for those who flood it.
+        room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), by.subscriber)
+
+    def throw_out(self, session: Session, name: Name, by: Session, notice: DisconnectNotice) -> None:
+        """Remove a client from the chat, tell it why, and close its connection."""
+        now_ms = self._now_ms()
+        for room in self._remove(session, name):
+            if by.find_room(room.key) is room:
+                room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), by.subscriber)
+            else:
+                self._announce_departure(room, name, Departure.KICKED, now_ms)
+        self._pass_on_rooms(session)
+        session.subscriber.deliver_direct(notice, stranger=False)
+        session.peer.disconnect(notice.reason)
+
     # --- Rooms -------------------------------------------------------------------------------------------------------
 
     def _room_of(self, session: Session, typed: str) -> Room | Rejection:
@@ -356,7 +427,10 @@ class Chat:
         room = session.find_room(key)
         if room is not None:
             return room
-        return Rejection.NO_SUCH_ROOM if self.rooms.find(key) is None else Rejection.NOT_IN_ROOM
+        room = self.rooms.find(key)
+        if room is None or not self._permissions.can_see(session, room):
+            return Rejection.NO_SUCH_ROOM
+        return Rejection.NOT_IN_ROOM
 
     def _in_room(
         self, session: Session, typed: str, action: Callable[[Session, Room], None]
@@ -368,7 +442,17 @@ class Chat:
         return DONE
 
     def _listings(self, session: Session) -> list[RoomListing]:
-        return [RoomListing(room.name, len(room.names), room.topic) for room in self.rooms]
+        if self._permissions.is_operator(session):
+            seen: Collection[Room] = list(self.rooms)
+        else:
+            # Without looking at the private rooms of others, which can be many.
+            own = dict.fromkeys([*session.all_rooms(), *self._owners.rooms_of(session)])
+            seen = [*self.rooms.listed, *[room for room in own if room.private]]
+        return [RoomListing(room.name, len(room.names), room.topic) for room in seen]
+
+    def _on_room_deleted(self, room: Room) -> None:
+        self._journal.forget(record_of(room))
+        self._owners.release(room)
 
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:
         room = self._room_of(session, typed)
@@ -376,13 +460,28 @@ class Chat:
             return _reject(session, room, typed)
         if len(topic) > self._limits.topic_characters:
             return _reject(session, Rejection.TOPIC_TOO_LONG)
+        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
+        if refusal is not None:
+            return _reject(session, refusal, room.name)
         if not room.gate.is_open():
             return Busy(room.gate)
         if topic != room.topic:
             room.topic = topic
+            self._journal.save(record_of(room))
             room.publish(TopicChanged(room.name, name.shown, topic, self._now_ms()), session.subscriber)
         session.subscriber.deliver(Accepted(Action.TOPIC_SET, room.name, topic))
         return DONE
+
+    def _moderate(self, session: Session, name: Name, command: ModerationCommand) -> Result[object]:
+        room = self._room_of(session, command.room)
+        if isinstance(room, Rejection):
+            return _reject(session, room, command.room)
+        gate = self._moderation.carry_out(session, name, room, command)
+        return DONE if gate is None else Busy(gate)
+
+    def _find_account(self, key: str) -> Account | None:
+        session = self._sessions.get(key)
+        return None if session is None else session.account
 
     # --- Messages ----------------------------------------------------------------------------------------------------
 
@@ -392,9 +491,14 @@ class Chat:
             return _reject(session, room or Rejection.ROOM_NAME_INVALID, typed)
         if not all(texts):
             return _reject(session, Rejection.EMPTY_MESSAGE)
+        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
+        if refusal is not None:
+            return _reject(session, refusal, room.name)
         if not room.gate.is_open():
             return Busy(room.gate)
         said = room.say(name, texts, session.subscriber, self._now_ms())
+        if name.key in self._ignores:
+            self._hide_latest(session, name, room)
         if self._observer is not None:
             self._observer(said)
         return DONE
@@ -407,14 +511,18 @@ class Chat:
         recipient = self._sessions.get(key_of(to))
         if recipient is None or recipient.name is None:
             return _reject(session, Rejection.USER_NOT_FOUND, to)
-        stranger = recipient is not session and name.key not in (recipient.contacts or ())
+        if self._permissions.is_muted(session, name, self._now_ms()):
+            return _reject(session, Rejection.MUTED)
+        stranger = recipient is not session and recipient.is_stranger(name)
+        heard = not recipient.ignores(name)
         gate = recipient.subscriber.direct_gate(stranger)
-        if not gate.is_open():
+        if heard and not gate.is_open():
             return Busy(gate)
         self._remember(session, recipient.name)
         message = DirectMessage(name.shown, recipient.name.shown, text, self._now_ms())
         session.subscriber.deliver(DirectMessageSent(message, to))
-        recipient.subscriber.deliver_direct(message, stranger)
+        if heard:
+            recipient.subscriber.deliver_direct(message, stranger)
         if self._observer is not None:
             self._observer(message)
         return DONE
@@ -425,6 +533,29 @@ class Chat:
         contacts[contact.key] = None
         if len(contacts) > self._limits.contacts:
             del contacts[next(iter(contacts))]
+
+    # --- Ignoring ----------------------------------------------------------------------------------------------------
+
+    def _ignore(self, session: Session, name: Name, who: str) -> Result[object]:
+        other = self._sessions.get(key_of(who))
+        if other is None or other.name is None:
+            return _reject(session, Rejection.USER_NOT_FOUND, who)
+        if other is session:
+            return _reject(session, Rejection.NOT_PERMITTED)
+        if not self._ignores.add(session, other.name.key):
+            return _reject(session, Rejection.LIST_FULL)
+        session.subscriber.deliver(Accepted(Action.IGNORED, subject=other.name.shown))
+        return DONE
+
+    def _hear_again(self, session: Session, who: str) -> Result[object]:
+        if not self._ignores.remove(session, key_of(who)):
+            return _reject(session, Rejection.USER_NOT_FOUND, who)
+        session.subscriber.deliver(Accepted(Action.HEARD_AGAIN, subject=who))
+        return DONE
+
+    def _hide_latest(self, session: Session, name: Name, room: Room) -> None:
+        """Hide what this client has just published from those who ignore it."""
+        session.cost_bytes += _HOLE_BYTES * self._ignores.hide_latest(name.key, room)
 
     def _now_ms(self) -> int:
         return int(self._time() * 1000)

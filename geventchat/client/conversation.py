@@ -19,13 +19,16 @@ from enum import Enum
 from geventchat.chat.commands import Command, Help, ParseError, Ping, Say, SendDirectMessage, Who
 from geventchat.chat.events import (
     Accepted,
+    BanList,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
     Entered,
     Goodbye,
     HelpText,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     Pong,
@@ -158,8 +161,11 @@ class Conversation:
             case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
                 # The session handles events of the connection. The client never requests the server's help.
                 pass
-            case Entered() | LeftRoom() | RoomList() | Topic() | TopicChanged() | Accepted():
-                # Nothing that this client sends is answered by one of these, and no codec makes a TopicChanged.
+            case Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | BanList():
+                # Nothing that this client sends is answered by one of these.
+                pass
+            case TopicChanged() | Kicked() | Invited():
+                # No codec makes one.
                 pass
             case _:
                 assert_never(event)
@@ -240,11 +246,29 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
             return "There are too many rooms."
         case Rejection.TOPIC_TOO_LONG:
             return "The topic is too long for the server."
+        case Rejection.NOT_PERMITTED:
+            return "The server does not allow you to do that."
+        case Rejection.WRONG_KEY:
+            return "The room needs another key."
+        case Rejection.INVITATION_REQUIRED:
+            return "The room is private: you need an invitation or its key."
+        case Rejection.BANNED_FROM_ROOM:
+            return "You are banned from the room."
+        case Rejection.MUTED:
+            return "You are muted."
+        case Rejection.NO_VOICE:
+            return "The room is moderated: only people with voice can speak."
+        case Rejection.KEY_TOO_LONG:
+            return "The key is too long for the server."
+        case Rejection.LIST_FULL:
+            return "The list is full."
         case ParseError.TOO_LONG:
             return "The message is too long for the server and was not delivered."
         case ParseError.NOT_UTF8:
             return "The server could not decode the message and did not deliver it."
         case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
             return "The server did not understand the command."
+        case ParseError.INVALID_ARGUMENT:
+            return "The server did not understand what follows the command."
         case _:
             assert_never(reason)

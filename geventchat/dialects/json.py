@@ -8,24 +8,20 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from geventchat.chat.commands import (
-    AskTopic,
     Command,
-    EnterRoom,
     Help,
     InvalidCommand,
-    LeaveRoom,
-    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
-    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
     Accepted,
+    BanList,
     Broadcast,
     DirectMessage,
     DirectMessageSent,
@@ -33,7 +29,9 @@ from geventchat.chat.events import (
     Entered,
     Goodbye,
     HelpText,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     NoticeReason,
@@ -152,6 +150,22 @@ def error_text(reason: Rejection | ParseError) -> str:
             return "Too many rooms"
         case Rejection.TOPIC_TOO_LONG:
             return "Topic too long"
+        case Rejection.NOT_PERMITTED:
+            return "Not permitted"
+        case Rejection.WRONG_KEY:
+            return "Wrong key"
+        case Rejection.INVITATION_REQUIRED:
+            return "Invitation required"
+        case Rejection.BANNED_FROM_ROOM:
+            return "Banned from the room"
+        case Rejection.MUTED:
+            return "Muted"
+        case Rejection.NO_VOICE:
+            return "The room is moderated"
+        case Rejection.KEY_TOO_LONG:
+            return "Key too long"
+        case Rejection.LIST_FULL:
+            return "List full"
         case ParseError.TOO_LONG:
             return "Line too long"
         case ParseError.NOT_UTF8:
@@ -160,6 +174,8 @@ def error_text(reason: Rejection | ParseError) -> str:
             return "Invalid JSON"
         case ParseError.UNKNOWN_COMMAND:
             return "Unknown message type"
+        case ParseError.INVALID_ARGUMENT:
+            return "Invalid argument"
         case _:
             assert_never(reason)
 
@@ -175,8 +191,15 @@ def notice_text(reason: NoticeReason) -> str:
             return "Too many connections"
         case NoticeReason.SHUTDOWN:
             return "Server shutting down"
+        case NoticeReason.KICKED:
+            return "Kicked"
+        case NoticeReason.BANNED:
+            return "Banned"
         case _:
             assert_never(reason)
+
+
+_KICKED = notice_text(NoticeReason.KICKED) + ": "
 
 
 class JsonDialect:
@@ -229,11 +252,11 @@ class JsonDialect:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
-        """True for messages: speakers receive their own."""
+        """True for messages, since speakers receive their own, and for departures that the author has caused."""
         match event:
-            case Said():
+            case Said() | Left():
                 return True
-            case Joined() | Left() | TopicChanged():
+            case Joined() | TopicChanged():
                 return False
             case _:
                 assert_never(event)
@@ -257,15 +280,18 @@ class JsonDialect:
                 return _object(type="users", users=list(users))
             case Pong(token):
                 return _object(type="pong", token=token) if token else _object(type="pong")
-            case HelpText() | Entered() | LeftRoom() | RoomList() | Topic() | Accepted():
+            case HelpText() | Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | BanList():
                 # Answers to commands that this version does not have.
+                return b""
+            case Kicked() | Invited():
+                # About rooms other than the lobby.
                 return b""
             case Goodbye():
                 return _object(type="goodbye")
             case Rejected(reason=reason):
                 return _object(type="error", message=error_text(reason))
-            case DisconnectNotice(reason=notice):
-                return _object(type="error", message=notice_text(notice))
+            case DisconnectNotice(reason=notice, text=text):
+                return _object(type="error", message=f"{_KICKED}{text}" if text else notice_text(notice))
             case _:
                 assert_never(event)
 
@@ -331,12 +357,10 @@ class JsonClient:
                 return _object(type="ping", token=token) if token else _object(type="ping")
             case Quit():
                 return _object(type="quit")
-            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic():
-                raise CannotEncode("This version of the json dialect knows no rooms.")
             case Help() | InvalidCommand():
                 raise CannotEncode("The json dialect has no such command.")
             case _:
-                assert_never(command)
+                raise CannotEncode("This version of the json dialect knows no rooms.")
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event on this line."""
@@ -375,6 +399,8 @@ class JsonClient:
                 return Goodbye()
             case {"type": "error", "message": str(text)} if text in _NOTICES:
                 return DisconnectNotice(_NOTICES[text])
+            case {"type": "error", "message": str(text)} if text.startswith(_KICKED):
+                return DisconnectNotice(NoticeReason.KICKED, text=text.removeprefix(_KICKED))
             case {"type": "error", "message": str(text)}:
                 return Rejected(_REASONS[text]) if text in _REASONS else UnknownError(text)
             case _:

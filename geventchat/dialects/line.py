@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from geventchat.chat.commands import (
-    AskTopic,
     Command,
-    EnterRoom,
     Help,
     InvalidCommand,
-    LeaveRoom,
-    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
-    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
     Accepted,
+    BanList,
+    BanListing,
     Broadcast,
     Departure,
     DirectMessage,
@@ -31,7 +28,9 @@ from geventchat.chat.events import (
     Entered,
     Goodbye,
     HelpText,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     NoticeReason,
@@ -59,29 +58,48 @@ from geventchat.dialects.codec import (
     lines,
 )
 from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
+from geventchat.dialects.words import HELP, WORDS, HelpLine, Word, moment
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
 
 # Extra arguments are ignored: `WHO now`, `QUIT bye`.
-_VERBS: dict[str, Callable[[str], Command | str]] = {
+_OWN_VERBS: dict[str, Callable[[str], Command | str]] = {
     "LOGIN": Login,
     "MSG": visible,
     "WHO": lambda _: Who(),
     "DM": direct_message,
-    "JOIN": lambda rest: _enter(rest),
-    "LEAVE": lambda _: LeaveRoom(),
-    "ROOMS": lambda _: ListRooms(),
-    "TOPIC": lambda rest: SetTopic(topic) if (topic := visible(rest)) else AskTopic(),
     "PING": Ping,
+    "HELP": lambda _: Help(),
     "QUIT": lambda _: Quit(),
     "EXIT": lambda _: Quit(),
 }
+_OWN_HELP = (
+    "LOGIN name - enter the chat",
+    "MSG text - say something to everyone in the room",
+    "DM name text - write to one person",
+    "WHO - list the people in the room",
+    "PING, HELP, QUIT, EXIT - test the connection, show this, leave",
+)
 
 
-def _enter(rest: str) -> EnterRoom:
-    room, _, key = rest.partition(" ")
-    return EnterRoom(room, key.strip())
+def _usage(word: Word) -> str:
+    return f"{word.verb.upper()} {word.arguments}".rstrip()
+
+
+def _help_line(line: HelpLine) -> str:
+    return f"{', '.join(map(_usage, line.words))} - {line.meaning}"
+
+
+_HELP = "".join([f"HELP {line}\n" for line in (*_OWN_HELP, *map(_help_line, HELP))]) + "OK\n"
+
+
+def _reader(word: Word) -> Callable[[str], Command]:
+    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _usage(word))
+    return lambda rest: word.read(rest) or wrong
+
+
+_VERBS = {**_OWN_VERBS, **{verb.upper(): _reader(word) for verb, word in WORDS.items()}}
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -124,12 +142,28 @@ def error_word(reason: Rejection | ParseError) -> str:
             return "too-many-rooms"
         case Rejection.TOPIC_TOO_LONG:
             return "topic-too-long"
+        case Rejection.NOT_PERMITTED:
+            return "not-permitted"
+        case Rejection.WRONG_KEY:
+            return "wrong-key"
+        case Rejection.INVITATION_REQUIRED:
+            return "invitation-required"
+        case Rejection.BANNED_FROM_ROOM:
+            return "banned"
+        case Rejection.NO_VOICE | Rejection.MUTED:
+            return "muted"
+        case Rejection.KEY_TOO_LONG:
+            return "key-too-long"
+        case Rejection.LIST_FULL:
+            return "list-full"
         case ParseError.TOO_LONG:
             return "line-too-long"
         case ParseError.NOT_UTF8:
             return "invalid-utf8"
         case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
             return "unknown-command"
+        case ParseError.INVALID_ARGUMENT:
+            return "invalid-argument"
         case _:
             assert_never(reason)
 
@@ -145,6 +179,10 @@ def notice_word(reason: NoticeReason) -> str:
             return "too-many-connections"
         case NoticeReason.SHUTDOWN:
             return "server-shutdown"
+        case NoticeReason.KICKED:
+            return "kicked"
+        case NoticeReason.BANNED:
+            return "banned"
         case _:
             assert_never(reason)
 
@@ -156,6 +194,8 @@ def departure_word(how: Departure) -> str:
             return "disconnected"
         case Departure.LEFT:
             return "left"
+        case Departure.KICKED:
+            return "kicked"
         case _:
             assert_never(how)
 
@@ -215,8 +255,10 @@ def _private_text(event: PrivateEvent) -> str:
             return "OK\n"
         case DirectMessage(sender=sender, text=text):
             return f"DM {sender} {text}\n"
-        case DirectMessageSent() | HelpText():
+        case DirectMessageSent():
             return ""
+        case HelpText():
+            return _HELP
         case Roster(users):
             return "".join([f"USER {name}\n" for name in users])
         case Entered() | LeftRoom() | Accepted():
@@ -228,16 +270,27 @@ def _private_text(event: PrivateEvent) -> str:
             )
         case Topic(topic=topic):
             return _topic(topic)
+        case Kicked(reason=reason):
+            return f"INFO kicked {reason}".rstrip() + "\n"
+        case Invited(room, name):
+            return f"INFO {name} invites you to {room}\n"
+        case BanList(bans=bans):
+            return "".join([_ban(ban) for ban in bans]) + "OK\n"
         case Pong(token):
             return f"PONG {token}\n" if token else "PONG\n"
         case Goodbye():
             return "Goodbye!\n"
         case Rejected(reason=reason):
             return f"ERR {error_word(reason)}\n"
-        case DisconnectNotice(reason, as_error):
-            return f"{'ERR' if as_error else 'INFO'} {notice_word(reason)}\n"
+        case DisconnectNotice(notice, as_error, text):
+            return f"{'ERR' if as_error else 'INFO'} {notice_word(notice)} {text}".rstrip() + "\n"
         case _:
             assert_never(event)
+
+
+def _ban(ban: BanListing) -> str:
+    until = "forever" if ban.until_ms is None else moment(ban.until_ms)
+    return f"BAN {ban.who} {until} {ban.reason}".rstrip() + "\n"
 
 
 # Where two reasons share a word, the later one wins, because it is more common.
@@ -278,10 +331,8 @@ class LineClient:
                 return lines("QUIT")
             case Help() | InvalidCommand():
                 raise CannotEncode("The line dialect has no such command.")
-            case EnterRoom() | LeaveRoom() | ListRooms() | AskTopic() | SetTopic():
-                raise CannotEncode("This client does not know rooms.")
             case _:
-                assert_never(command)
+                raise CannotEncode("This client does not know rooms.")
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event that this line completes."""
@@ -308,6 +359,8 @@ class LineClient:
             case "INFO" if after in {"connected", "joined"}:
                 # This server does not announce joins in this dialect; others do.
                 return Joined(NO_ROOM, first, NO_TIME)
+            case "INFO" if first == notice_word(NoticeReason.KICKED):
+                return DisconnectNotice(NoticeReason.KICKED, text=after)
             case "INFO" | "ERR" if rest in _NOTICES:
                 return DisconnectNotice(_NOTICES[rest], as_error=word == "ERR")
             case "ERR":
