@@ -279,7 +279,7 @@ class Chat:
             name = parse_name(typed)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
-        if session.account is None and self._permissions.needs_account(name):
+        if not self._permissions.may_use_name(session, name):
             return _reject(session, Rejection.NAME_INVALID)
         session.login_number = self._logins + 1
         if self._permissions.is_banned(session, name, self._now_ms()):

@@ -78,9 +78,11 @@ class Permissions:
         """True for an operator of the server."""
         return session.account is not None and session.account.key in self._operators
 
-    def needs_account(self, name: Name) -> bool:
-        """True for the name of an operator, which nobody can use without its account."""
-        return name.key in self._operators
+    def may_use_name(self, session: Session, name: Name) -> bool:
+        """False for the name of an operator without its account."""
+        if name.key not in self._operators:
+            return True
+        return session.account is not None and session.account.key == name.key
 
     def role(self, session: Session, name: Name, room: Room) -> Role:
         """What this client is in the room, whether it is there or not."""
