@@ -578,6 +578,23 @@ class Limits(_Checked):
         Group.EMBEDDING,
         "longest reason of a kick or a ban; the rest is cut off",
     )
+    history_messages: int = setting(
+        "history-messages",
+        1_000,
+        integer(0, unit="messages"),
+        Group.SIZES,
+        "messages of each room that are kept in memory; 0: none",
+    )
+    history_bytes: int = setting(
+        "history-bytes", 1_048_576, BYTES, Group.SIZES, "memory for the messages of one room"
+    )
+    history_total_bytes: int = setting(
+        "history-total-bytes",
+        268_435_456,
+        BYTES,
+        Group.SIZES,
+        "memory for the messages of all rooms; the rooms in which nothing was said for longest lose theirs first",
+    )
     contacts: int = setting(
         None,
         1_000,

@@ -149,7 +149,7 @@ class Chat:
         keys of the names of operators. `journal` is told of what has to outlive the server, and `observer` of every message.
         None of them can block.
         """
-        self.rooms = Rooms(new_gate, limits, self._on_room_deleted)
+        self.rooms = Rooms(time, new_gate, limits, self._on_room_deleted)
         self._sessions: dict[str, Session] = {}
         self._logins = 0
         self._time = time
@@ -316,7 +316,7 @@ class Chat:
             room.remove(name)
         session.go()
         for room in rooms:
-            self.rooms.left(room, self._time())
+            self.rooms.left(room)
         return rooms
 
     def _pass_on_rooms(self, session: Session) -> None:
@@ -364,7 +364,7 @@ class Chat:
             left.remove(name)
         self._arrive(session, name, room, now_ms)
         if left is not None:
-            self.rooms.left(left, self._time())
+            self.rooms.left(left)
             self._announce_departure(left, name, Departure.LEFT, now_ms)
 
     def _leave_room(self, session: Session, name: Name, typed: str) -> Result[object]:
@@ -374,7 +374,7 @@ class Chat:
         if session.rooms is not None:
             room.remove(name)
             session.go_out_of(room)
-            self.rooms.left(room, self._time())
+            self.rooms.left(room)
             self._announce_departure(room, name, Departure.LEFT, self._now_ms())
             session.subscriber.deliver(LeftRoom(room.name))
             return DONE
@@ -397,7 +397,7 @@ class Chat:
         else:
             session.go_out_of(room)
             session.subscriber.deliver_direct(Kicked(room.name, reason), stranger=False)
-        self.rooms.left(room, self._time())
+        self.rooms.left(room)
         # At once, however slow the readers of the room are: a moderator does not wait for those who flood it.
         room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), by.subscriber)
 

@@ -16,6 +16,10 @@ class ChatLimits:
     # Rooms that exist.
     rooms: int
     topic_characters: int
+    # What is kept of the messages of one room, and of all rooms together.
+    history_messages: int
+    history_bytes: int
+    history_total_bytes: int
     # How long an empty room is kept.
     empty_room_s: float
     # Rooms of one account that are kept while nobody is in them, and for how long.

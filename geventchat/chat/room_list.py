@@ -1,6 +1,7 @@
-"""All rooms: which exist, which are listed, and for how long. Pure; the time is passed in.
+"""All rooms: which exist, which are listed, and for how long. Pure; takes the time from a function.
 
-An empty room is kept for a while, and much longer if its owner has an account.
+A room that has been empty for too long is deleted when rooms are next looked at: until then nobody can tell the difference.
+One whose owner has an account is kept much longer.
 
 Invariants:
 - The lobby always exists, and is first.
@@ -24,8 +25,15 @@ LOBBY = Name("lobby", "lobby")
 class Rooms:
     """The rooms of a chat."""
 
-    def __init__(self, new_gate: GateFactory, limits: ChatLimits, on_deleted: Callable[[Room], None]) -> None:
+    def __init__(
+        self,
+        time: Callable[[], float],
+        new_gate: GateFactory,
+        limits: ChatLimits,
+        on_deleted: Callable[[Room], None],
+    ) -> None:
         """`on_deleted` is called with each room that has been empty for too long."""
+        self._time = time
         self.lobby = Room(LOBBY, new_gate)
         self._new_gate = new_gate
         self._limits = limits
@@ -37,23 +45,27 @@ class Rooms:
         self._last_deleted_id = 0
 
     def __len__(self) -> int:
+        self._expire()
         return len(self._rooms)
 
     def __iter__(self) -> Iterator[Room]:
+        self._expire()
         return iter(self._rooms.values())
 
     @property
     def listed(self) -> Collection[Room]:
         """The rooms that are not private, the lobby first."""
+        self._expire()
         return self._listed.values()
 
     def find(self, key: str) -> Room | None:
         """The room with this key."""
+        self._expire()
         return self._rooms.get(key)
 
     def can_create(self) -> bool:
         """True when one more room is allowed."""
-        return len(self._rooms) < self._limits.rooms
+        return len(self) < self._limits.rooms
 
     def create(self, name: Name) -> Room:
         """Create the room of this name, for someone who enters it at once."""
@@ -73,28 +85,21 @@ class Rooms:
         self._empty_since.pop(room, None)
         self._unused_since.pop(room, None)
 
-    def left(self, room: Room, now: float) -> None:
+    def left(self, room: Room) -> None:
         """Someone has left this room. If it is empty now, it is deleted after a while."""
         if not room.names and room is not self.lobby:
-            (self._unused_since if room.kept else self._empty_since)[room] = now
+            (self._unused_since if room.kept else self._empty_since)[room] = self._time()
 
-    def expire(self, now: float) -> float | None:
-        """Delete the rooms that have been empty for too long; returns the seconds until the next one, None if there is none."""
-        limits = self._limits
-        left_s = [
-            self._delete_empty(self._empty_since, limits.empty_room_s, now),
-            self._delete_empty(self._unused_since, limits.kept_room_s, now),
-        ]
-        return min((seconds for seconds in left_s if seconds is not None), default=None)
+    def _expire(self) -> None:
+        self._delete_empty(self._empty_since, self._limits.empty_room_s)
+        self._delete_empty(self._unused_since, self._limits.kept_room_s)
 
-    def _delete_empty(self, since: dict[Room, float], lifetime_s: float, now: float) -> float | None:
+    def _delete_empty(self, since: dict[Room, float], lifetime_s: float) -> None:
         while since:
             room, start = next(iter(since.items()))
-            left_s = start + lifetime_s - now
-            if left_s > 0:
-                return left_s
+            if self._time() < start + lifetime_s:
+                return
             del since[room], self._rooms[room.key]
             self._listed.pop(room.key, None)
             self._last_deleted_id = max(self._last_deleted_id, room.last_id)
             self._on_deleted(room)
-        return None

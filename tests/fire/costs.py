@@ -111,7 +111,7 @@ class Client:
             time.time,
             new_gate=lambda delay_s: _Gate(),
             announce_later=lambda room: None,
-            limits=Limits().chat,
+            limits=Limits(empty_room_s=0).chat,
         )
         audiences = Audiences(lambda name: _Audience(DIALECTS[name]))
         for name, spoken in DIALECTS.items():
@@ -157,7 +157,6 @@ class Client:
             self._chat.handle(self._session, Login("speaker"))
         elif self._session.room is not self._chat.lobby:
             self._chat.handle(self._session, LeaveRoom())
-            self._chat.rooms.expire(math.inf)
 
 
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)

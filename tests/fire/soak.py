@@ -17,9 +17,21 @@ from harness.stage.virtual_time import START_TIME_S
 from tests.fire.clients import State
 from tests.fire.leaks import Census, baseline, leftovers
 from tests.fire.simulation import SimulatedClient, Simulation, simulate
-from tests.geventchat.model.dialects import DIALECTS
-from tests.geventchat.model.requests import DirectMessage, Login, Ping, Quit, Request, Say, Who
-from tests.geventchat.model.room import Member, Room, name_of, text_of
+from tests.geventchat.model.dialects import DIALECTS, Gone
+from tests.geventchat.model.requests import (
+    ROOMS,
+    DirectMessage,
+    EnterRoom,
+    ListRooms,
+    Login,
+    Ping,
+    Quit,
+    Request,
+    Say,
+    SetTopic,
+    Who,
+)
+from tests.geventchat.model.rooms import Member, Rooms, name_of, text_of
 
 _US = 1_000_000
 _HOUR_S = 3_600
@@ -116,16 +128,16 @@ class _Checker:
 
     def __init__(self, simulation: Simulation, slots: list[_Slot]) -> None:
         self.simulation = simulation
-        self.room = Room()
+        self.rooms = Rooms()
         self.actions: Counter[str] = Counter()
         self.compared_bytes = 0
         self._slots = slots
         self._timeouts: list[tuple[int, int]] = []
 
     @property
-    def now_s(self) -> int:
-        """Whole seconds since 1970."""
-        return int(START_TIME_S + self.simulation.now_us / _US)
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return START_TIME_S * 1000 + self.simulation.now_us // 1000
 
     def advance_to(self, at_us: int) -> None:
         """Let time pass; each idle client must be disconnected exactly at its deadline."""
@@ -153,12 +165,12 @@ class _Checker:
         assert self.simulation.now_us == now_us, "the server did not read at once"
         slot.active_us = now_us
         for request in requests:
-            self.room.handle(member, request, self.now_s)
+            self.rooms.handle(member, request, self.now_ms)
         self._expect_timeout(slot)
 
     def leave(self, slot: _Slot) -> None:
         """Its connection is ending: the others must see it leave."""
-        self.room.leave(slot.connection[1], self.now_s)
+        self.rooms.leave(slot.connection[1], self.now_ms)
 
     def gone(self, slot: _Slot, *, ended_by_server: bool) -> None:
         """Note that this client has disconnected."""
@@ -239,8 +251,9 @@ class _Checker:
         """The model cannot know the order of clients dropped in one batch, only that it is the same for everyone."""
         for slot in self._slots:
             client, other = slot.client, slot.member
-            if client is not None and other is not None and client.reads and other.name is not None:
-                return client.received.rfind(other.dialect.left(member.shown, self.now_s).encode())
+            if client is not None and other is not None and client.reads and other.room is member.room:
+                left = other.dialect.left(member.shown, Gone.DISCONNECTED, self.now_ms // 1000)
+                return client.received.rfind(left.encode())
         return 0
 
 
@@ -258,6 +271,9 @@ class _Week:
             "paste": (4, self._paste),
             "send a direct message": (10, self._send_direct),
             "who": (3, self._who),
+            "change rooms": (4, self._change_rooms),
+            "list the rooms": (1, self._list_rooms),
+            "set the topic": (1, self._set_topic),
             "ping": (5, self._ping),
             "half a line": (4, self._half_a_line),
             "blank line": (2, self._blank_line),
@@ -346,7 +362,7 @@ class _Week:
         self._send(slot, lines, *[Say(text_of(text)) for text in texts])
 
     def _send_direct(self, slot: _Slot) -> None:
-        to = self._rng.choice([*self.checker.room.users, "not-here"])
+        to = self._rng.choice([*self.checker.rooms.users, "not-here"])
         to = to.upper() if self._rng.random() < 0.3 else to
         text = self._text()
         line = DIALECTS[slot.dialect].direct_message(to, text)
@@ -354,6 +370,23 @@ class _Week:
 
     def _who(self, slot: _Slot) -> None:
         self._send(slot, DIALECTS[slot.dialect].who(), Who())
+
+    def _change_rooms(self, slot: _Slot) -> None:
+        room = self._rng.choice(ROOMS)
+        word = {"line": "JOIN", "slash": "/join"}.get(slot.dialect)
+        if word is not None:
+            self._send(slot, f"{word} {room.typed}\n", EnterRoom(room))
+
+    def _list_rooms(self, slot: _Slot) -> None:
+        word = {"line": "ROOMS", "slash": "/rooms"}.get(slot.dialect)
+        if word is not None:
+            self._send(slot, f"{word}\n", ListRooms())
+
+    def _set_topic(self, slot: _Slot) -> None:
+        topic = self._text()
+        word = {"line": "TOPIC", "slash": "/topic"}.get(slot.dialect)
+        if word is not None:
+            self._send(slot, f"{word} {topic}\n", SetTopic(text_of(topic)))
 
     def _ping(self, slot: _Slot) -> None:
         self._send(slot, DIALECTS[slot.dialect].ping(), Ping())

@@ -17,6 +17,7 @@ import pytest
 
 from geventchat.chat import commands
 from geventchat.chat.chat import DONE, Busy, Chat, Leave, Session
+from geventchat.chat.rooms import Room
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.net import delivery as delivery_module
@@ -27,8 +28,24 @@ from geventchat.settings import Limits
 from harness.stage.gevent_loop import VirtualLoop, fresh_world
 from harness.stage.virtual_time import START_TIME_S
 from tests.geventchat.model.dialects import DIALECTS as SPELLINGS
-from tests.geventchat.model.requests import DirectMessage, Login, Name, Ping, Quit, Refusal, Request, Say, Who
-from tests.geventchat.model.room import Member, Room, name_of, text_of
+from tests.geventchat.model.dialects import Gone
+from tests.geventchat.model.requests import (
+    DirectMessage,
+    EnterRoom,
+    LeaveRoom,
+    ListRooms,
+    Login,
+    Name,
+    Ping,
+    Quit,
+    Refusal,
+    Request,
+    Say,
+    SetTopic,
+    Who,
+)
+from tests.geventchat.model.rooms import Member, Rooms, name_of, text_of
+from tests.geventchat.model.rooms import Room as RoomModel
 from tests.geventchat.virtual_time import VirtualTime
 
 _FIRST_FILENO = 1_000_000
@@ -180,6 +197,17 @@ class Client(Member):
             self._world.time.hub.loop.run_callback(self._world.leave, self)
 
 
+class ModelRooms(Rooms):
+    """The model, in which a departure is announced when the chat has announced it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def went(self, left: RoomModel, name: Name, now_ms: int) -> None:
+        self._world.departs(left, name, Gone.LEFT, now_ms)
+
+
 class World:
     """The chat, its clients and the model. Everything here runs in a spawned greenlet, so that all timers are virtual."""
 
@@ -193,14 +221,14 @@ class World:
             announce_later=Announcer(time.hub).announce,
             limits=limits.chat,
         )
-        # Whenever departures have been announced, the model is told.
-        announce = self.chat.lobby.announce_departures
-        self.chat.lobby.announce_departures = lambda: (announce(), self.announce_in_model())[0]  # type: ignore[method-assign]
+        self._watch_departures(self.chat.lobby)
+        create = self.chat.rooms.create
+        self.chat.rooms.create = lambda name: self._watch_departures(create(name))  # type: ignore[method-assign]
         self.encodings = {name: Encoding(dialect, LineFraming) for name, dialect in DIALECTS.items()}
         self.clients: list[Client] = []
-        self.room = Room()
-        # Departures of which the others have not been notified yet.
-        self._departures: dict[str, tuple[str, int]] = {}
+        self.rooms = ModelRooms(self)
+        # Departures of which the others have not been notified yet, by the keys of the room and of the name.
+        self._departures: dict[tuple[str, str], tuple[RoomModel, str, Gone, int]] = {}
 
     @property
     def audiences(self) -> dict[str, Audience]:
@@ -258,6 +286,20 @@ class World:
     def who(self, client: Client) -> bool:
         return client.name is None or self._request(client, commands.Who(), Who())
 
+    def enter(self, client: Client, room: str) -> bool:
+        name = name_of(room)
+        return client.name is None or self._request(client, commands.EnterRoom(name.typed), EnterRoom(name))
+
+    def leave_room(self, client: Client) -> bool:
+        return client.name is None or self._request(client, commands.LeaveRoom(), LeaveRoom())
+
+    def list_rooms(self, client: Client) -> bool:
+        return client.name is None or self._request(client, commands.ListRooms(), ListRooms())
+
+    def set_topic(self, client: Client, topic: str) -> bool:
+        request = SetTopic(text_of(topic))
+        return client.name is None or self._request(client, commands.SetTopic(topic), request)
+
     def quit(self, client: Client) -> bool:
         return self._request(client, commands.Quit(), Quit())
 
@@ -292,17 +334,31 @@ class World:
 
     def announce_in_model(self) -> None:
         """Let the model say who has left, once the chat has said so."""
-        for key in [key for key in self._departures if key not in self.chat.lobby._departures]:
-            self.room.announce_departure(*self._departures.pop(key))
+        for room_key, key in list(self._departures):
+            room = self.chat.rooms.find(room_key)
+            if room is None or key not in room._departures:
+                self.rooms.announce_departure(*self._departures.pop((room_key, key)))
+
+    def departs(self, room: RoomModel, name: Name, how: Gone, now_ms: int) -> None:
+        """Someone has left this room in the model; the others hear of it when the chat says so."""
+        key = next(key for key, one in self.rooms.rooms.items() if one is room)
+        self._departures[key, name.key] = (room, name.shown, how, now_ms)
 
     @property
-    def _now_s(self) -> int:
-        return START_TIME_S + self.time.now_us // 1_000_000
+    def _now_ms(self) -> int:
+        return START_TIME_S * 1000 + self.time.now_us // 1000
+
+    def _watch_departures(self, room: Room | None) -> Room | None:
+        """Tell the model whenever departures have been announced in this room."""
+        if room is not None:
+            announce = room.announce_departures
+            room.announce_departures = lambda: (announce(), self.announce_in_model())[0]  # type: ignore[method-assign]
+        return room
 
     def _forget(self, client: Client) -> None:
-        if client.name is not None:
-            self._departures[client.name.key] = (client.shown, self._now_s)
-            self.room.remove(client)
+        name = client.name
+        if name is not None:
+            self.departs(self.rooms.remove(client, self._now_ms), name, Gone.DISCONNECTED, self._now_ms)
 
     def _request(self, client: Client, command: commands.Command, *requests: Request) -> bool:
         if client.left or client.lost is not None or client.waiting is not None:
@@ -337,7 +393,7 @@ class World:
         self, client: Client, command: commands.Command, result: object, requests: tuple[Request, ...]
     ) -> None:
         assert result is DONE or isinstance(result, Leave)
-        if isinstance(command, commands.Login):
+        if isinstance(command, commands.Login | commands.EnterRoom | commands.LeaveRoom):
             # The departure of the name's previous holder is announced first.
             self.announce_in_model()
         for request in requests:
@@ -346,7 +402,7 @@ class World:
                 client.receive(client.dialect.goodbye())
                 self._forget(client)
             else:
-                self.room.handle(client, request, self._now_s)
+                self.rooms.handle(client, request, self._now_ms)
             client.answers_due = 0
         self.announce_in_model()
         if isinstance(result, Leave):
@@ -357,10 +413,12 @@ class World:
     def snapshot(self) -> object:
         """Everything that a command can change."""
         return (
-            self.chat.lobby.last_id,
-            list(self.chat.lobby.names),
+            [
+                (room.key, room.topic, room.last_id, list(room.names))
+                for room in self.chat.rooms._rooms.values()
+            ],
             [(dict(client.session.contacts or {}), client.session.name) for client in self.clients],
-            list(self.chat.lobby._departures),
+            [list(room._departures) for room in self.chat.rooms._rooms.values()],
             [
                 (list(s._pieces), s.answered_bytes, s.private_bytes, s.backlog_bytes, s._cursor, s.audience)
                 for s in (client.subscriber for client in self.clients)
@@ -441,12 +499,14 @@ class World:
         self.check()
         assert not self.delivery._audiences
         assert not self.delivery._changed
-        assert not self.chat.lobby.gate._waiting  # type: ignore[attr-defined]
+        for room in self.chat.rooms._rooms.values():
+            assert not room.names
+            assert not room.gate._waiting  # type: ignore[attr-defined]
         assert not self._departures
         assert not self.writers
         assert not self.delivery._behind
         assert self.time.timers == 0, "a timer is left"
-        assert len(self.chat) == len(self.chat.lobby.names) == len(self.room.members) == 0
+        assert len(self.chat) == len(self.rooms.members) == 0
 
 
 def _answers_to(request: Request) -> int:

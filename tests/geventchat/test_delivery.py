@@ -13,8 +13,8 @@ from typing import Any
 import gevent
 import pytest
 
-from geventchat.chat.chat import Chat, Session
-from geventchat.chat.commands import Login
+from geventchat.chat.chat import DONE, Chat, Session
+from geventchat.chat.commands import EnterRoom, Login, Say
 from geventchat.clock import SystemClock
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
@@ -283,6 +283,133 @@ def test_consecutive_messages_of_one_speaker_make_one_hole():
         world.check_end()
 
     in_world(body, ROOMY)
+
+
+# --- Rooms -----------------------------------------------------------------------------------------------------------
+
+
+def go(world: World, client: Client, room: str) -> None:
+    """Enter a room, or the lobby again. The model knows only the lobby."""
+    assert world.chat.handle(client.session, EnterRoom(room)) is DONE
+
+
+def say(world: World, client: Client, text: str) -> None:
+    assert world.chat.handle(client.session, Say([text])) is DONE
+
+
+def taken(client: Client) -> str:
+    data = bytes(client.socket.taken).decode()
+    client.socket.taken.clear()
+    return data
+
+
+def test_a_client_that_changes_rooms_in_the_middle_of_a_batch_hears_each_room_while_it_is_there():
+    def body(world: World) -> None:
+        ann, bob, cid = members(world, 3)
+        go(world, cid, "dev")
+        world.flush()
+        for client in (ann, bob, cid):
+            taken(client)
+        say(world, ann, "one")
+        say(world, cid, "too early")
+        go(world, bob, "dev")
+        say(world, ann, "too late")
+        say(world, cid, "two")
+        say(world, bob, "three")
+        say(world, cid, "four")
+        go(world, bob, "lobby")
+        say(world, ann, "five")
+        say(world, cid, "too late")
+        world.flush()
+        assert taken(bob) == "MSG p0 one\nOK\nMSG p2 two\nMSG p2 four\nOK\nMSG p0 five\n"
+        assert taken(ann) == "INFO p1 left\n"
+        assert taken(cid) == "MSG p1 three\nINFO p1 left\n"
+        assert bob.subscriber in world.audiences["line"].in_sync
+
+    in_world(body, ROOMY)
+
+
+def test_what_a_client_hears_while_it_is_behind_keeps_its_order_across_rooms():
+    def body(world: World) -> None:
+        ann, bob, cid = members(world, 3)
+        go(world, cid, "dev")
+        world.flush()
+        taken(bob)
+        bob.socket.free_bytes = 0
+        for round_ in range(5):
+            say(world, ann, f"lobby {round_}")
+            world.flush()
+            go(world, bob, "dev")
+            say(world, cid, f"dev {round_}")
+            world.flush()
+            go(world, bob, "lobby")
+        world.flush()
+        assert taken(bob) == ""
+        world.free_space(bob, 10**9)
+        expected = "".join(f"MSG p0 lobby {n}\nOK\nMSG p2 dev {n}\nOK\n" for n in range(5))
+        assert taken(bob) == expected
+        assert not bob.subscriber.backlog_bytes
+
+    in_world(body, ROOMY)
+
+
+def test_an_audience_exists_while_it_has_members():
+    def body(world: World) -> None:
+        ann, _bob = members(world, 2)
+        assert len(world.delivery._audiences) == 1
+        go(world, ann, "dev")
+        dev = world.chat.rooms.find("dev")
+        assert dev is not None
+        assert len(world.delivery._audiences) == 2
+        assert len(dev._audiences) == 1
+        say(world, ann, "to nobody")
+        go(world, ann, "lobby")
+        assert len(world.delivery._audiences) == 1
+        assert not dev._audiences
+        world.flush()
+        assert not world.delivery._changed
+
+    in_world(body, ROOMY)
+
+
+def test_a_slow_reader_that_changes_rooms_slows_the_room_it_is_in():
+    def body(world: World) -> None:
+        ann, slow, cid = members(world, 3)
+        go(world, cid, "dev")
+        world.flush()
+        slow.socket.free_bytes = 0
+        say(world, ann, "x" * 400)
+        world.flush()
+        lobby, dev = world.audiences["line"], cid.subscriber.audience
+        assert dev is not None
+        assert slow.subscriber.reads_slowly
+        assert (lobby.slow_readers, dev.slow_readers) == (1, 0)
+        go(world, slow, "dev")
+        assert (lobby.slow_readers, dev.slow_readers) == (0, 1)
+        world.free_space(slow, 10**9)
+        assert (lobby.slow_readers, dev.slow_readers) == (0, 0)
+
+    in_world(body)
+
+
+def test_a_departure_from_a_full_room_waits_without_holding_up_another_room():
+    def body(world: World) -> None:
+        ann, bob, cid, dora = members(world, 4)
+        go(world, cid, "dev")
+        go(world, dora, "dev")
+        world.flush()
+        for client in (ann, cid):
+            taken(client)
+        say(world, ann, "x" * 300)
+        # The lobby's batch is full, the other room's is not.
+        world.chat.leave(bob.session)
+        world.chat.leave(dora.session)
+        assert list(world.chat.lobby._departures)
+        world.flush()
+        assert taken(ann) == "INFO p1 disconnected\n"
+        assert taken(cid) == "INFO p3 disconnected\n"
+
+    in_world(body)
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------

@@ -20,21 +20,28 @@ from geventchat.chat.commands import (
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
+    Action,
     Broadcast,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Event,
     Goodbye,
     HelpText,
     Joined,
     Left,
+    LeftRoom,
     NoticeReason,
     Pong,
     Rejected,
     Rejection,
+    RoomList,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
     Welcome,
 )
 from geventchat.dialects import DIALECTS
@@ -56,6 +63,12 @@ REFUSALS = {
     Rejection.EMPTY_DIRECT_MESSAGE: Refusal.EMPTY_DIRECT_MESSAGE,
     Rejection.NO_RECIPIENT: Refusal.EMPTY_DIRECT_MESSAGE,
     Rejection.USER_NOT_FOUND: Refusal.USER_NOT_FOUND,
+    Rejection.ROOM_NAME_INVALID: Refusal.ROOM_NAME_INVALID,
+    Rejection.NO_SUCH_ROOM: Refusal.NO_SUCH_ROOM,
+    Rejection.NOT_IN_ROOM: Refusal.NOT_IN_ROOM,
+    Rejection.ALREADY_IN_LOBBY: Refusal.ALREADY_IN_LOBBY,
+    Rejection.TOO_MANY_ROOMS: Refusal.TOO_MANY_ROOMS,
+    Rejection.TOPIC_TOO_LONG: Refusal.TOPIC_TOO_LONG,
     ParseError.UNKNOWN_COMMAND: Refusal.UNKNOWN_COMMAND,
     ParseError.TOO_LONG: Refusal.LINE_TOO_LONG,
     ParseError.NOT_UTF8: Refusal.NOT_UTF8,
@@ -168,8 +181,20 @@ def expected(name: str, event: Event) -> str:
             return spelling.joined(user, time_ms // 1000, False)
         case Said(_, user, texts, _, time_ms):
             return "".join(spelling.said(user, text, time_ms // 1000, False) for text in texts)
-        case Left(_, user, time_ms):
-            return spelling.left(user, time_ms // 1000)
+        case Left(_, user, time_ms, how):
+            return spelling.left(user, model.Gone[how.name], time_ms // 1000)
+        case TopicChanged(_, user, topic):
+            return spelling.topic_changed(user, topic)
+        case Entered(room, users, topic):
+            return spelling.entered(room, len(users), topic)
+        case LeftRoom(_, now_in):
+            return spelling.left_room(now_in)
+        case RoomList(rooms):
+            return spelling.room_list([(one.room, one.people, one.topic) for one in rooms])
+        case Topic(_, topic):
+            return spelling.topic(topic)
+        case Accepted(Action.TOPIC_SET, _, topic):
+            return spelling.topic_set(topic)
         case Welcome(_, user, users, time_ms):
             return spelling.welcome(user, users, time_ms // 1000)
         case DirectMessage(sender, recipient, text, time_ms):

@@ -22,8 +22,8 @@ from harness.language.steps import (
     is_literal,
 )
 from tests.geventchat.model.dialects import JSON, LINE, SLASH, Dialect
-from tests.geventchat.model.requests import MAX_LINE, Line, Login
-from tests.geventchat.model.room import Member, Room
+from tests.geventchat.model.requests import MAX_LINE, MAX_ROOMS, Line, Login
+from tests.geventchat.model.rooms import Member, Rooms
 
 CLIENTS = ("a", "b", "c", "d")
 START_S = 1_234_567_890
@@ -55,21 +55,21 @@ class Client(Member):
 
 
 class Chat:
-    """The model: clients of some dialects in one room."""
+    """The model: clients of some dialects."""
 
     dialects: Sequence[Dialect] = (LINE, JSON, SLASH)
 
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
         self._gone: list[Client] = []
-        self._room = Room()
+        self._rooms = Rooms(MAX_ROOMS)
         self._now_us = 0
         self._ended: list[Step] = []
 
     @property
     def header(self) -> dict[str, str]:
         endpoints = " ".join(dialect.name for dialect in self.dialects)
-        return {"server": f"{endpoints} max-line={MAX_LINE}"}
+        return {"server": f"{endpoints} max-line={MAX_LINE} max-rooms={MAX_ROOMS}"}
 
     def move(self, pick: Pick) -> Iterator[Step]:
         """One action of one client, then everything that every client receives because of it."""
@@ -90,8 +90,8 @@ class Chat:
         self._ended.clear()
 
     @property
-    def _now_s(self) -> int:
-        return START_S + self._now_us // _US
+    def _now_ms(self) -> int:
+        return START_S * 1000 + self._now_us // 1000
 
     def _connect(self, label: str, pick: Pick) -> Iterator[Step]:
         dialect = pick(self.dialects)
@@ -138,7 +138,7 @@ class Chat:
 
     def _send_two(self, client: Client, first: Line, pick: Pick) -> Iterator[Step]:
         """Two lines in one segment; what follows a QUIT is not read."""
-        logs_in = isinstance(first.request, Login) and self._room.login_refusal(first.request.name) is None
+        logs_in = isinstance(first.request, Login) and self._rooms.login_refusal(first.request.name) is None
         second = client.dialect.random_line(pick, client.name is not None or logs_in)
         yield SendBytes(client.label, first.wire + b"\n" + second.wire + b"\n")
         self._handle(client, first)
@@ -147,7 +147,7 @@ class Chat:
 
     def _handle(self, client: Client, line: Line) -> None:
         client.active_us = self._now_us
-        if self._room.handle(client, line.request, self._now_s):
+        if self._rooms.handle(client, line.request, self._now_ms):
             self._disconnect(client, Ending.CLOSED)
 
     def _hang_up(self, client: Client, pick: Pick) -> Iterator[Step]:
@@ -161,7 +161,7 @@ class Chat:
         self._gone.append(client)
         if ending is not None:
             self._ended.append(Ends(client.label, ending))
-        self._room.leave(client, self._now_s)
+        self._rooms.leave(client, self._now_ms)
 
     def _pass_time(self, pick: Pick) -> Iterator[Step]:
         """Clients are disconnected at the very moment they have been idle too long.

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import ClassVar, Protocol
 
 from harness.generate import Pick
 from tests.geventchat.model.requests import (
     INVALID_NAMES,
+    INVALID_ROOMS,
     MAX_LINE,
     NAMES,
     NOT_UTF8,
+    ROOMS,
     TEXTS,
+    AskTopic,
     Blank,
     DirectMessage,
+    EnterRoom,
     Help,
+    LeaveRoom,
     Line,
+    ListRooms,
     Login,
     Malformed,
     Name,
@@ -28,10 +35,18 @@ from tests.geventchat.model.requests import (
     Refusal,
     Request,
     Say,
+    SetTopic,
     Text,
     UnknownCommand,
     Who,
 )
+
+
+class Gone(Enum):
+    """How someone left a room."""
+
+    DISCONNECTED = auto()
+    LEFT = auto()
 
 
 class Dialect(Protocol):
@@ -58,6 +73,11 @@ class Dialect(Protocol):
     def welcome(self, name: str, users: Sequence[str], now: int) -> str: ...
     def direct_message_sent(self, name: str, typed: str, shown: str, text: str, now: int) -> str: ...
     def roster(self, users: Sequence[str]) -> str: ...
+    def entered(self, room: str, people: int, topic: str) -> str: ...
+    def left_room(self, now_in: str) -> str: ...
+    def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str: ...
+    def topic(self, topic: str) -> str: ...
+    def topic_set(self, topic: str) -> str: ...
     def pong(self, token: str) -> str: ...
     def help(self) -> str: ...
     def goodbye(self) -> str: ...
@@ -68,14 +88,32 @@ class Dialect(Protocol):
     def joined(self, name: str, now: int, own: bool) -> str: ...
     def said(self, name: str, text: str, now: int, own: bool) -> str: ...
     def direct_message_received(self, name: str, to: str, text: str, now: int) -> str: ...
-    def left(self, name: str, now: int) -> str: ...
+    def left(self, name: str, how: Gone, now: int) -> str: ...
+    def topic_changed(self, name: str, topic: str) -> str: ...
 
 
 _KINDS = ("say", "say", "login", "direct", "who", "ping", "quit", "blank", "unknown", "malformed")
+_ROOM_KINDS = ("enter", "enter", "leave", "list", "topic")
 
 
-def _kind(pick: Pick, logged_in: bool) -> str:
-    kind = pick(_KINDS)
+def _room_request(kind: str, pick: Pick) -> tuple[str, Request] | None:
+    """The word, the arguments and the meaning of a request about rooms, as `line` and `slash` spell it."""
+    match kind:
+        case "enter":
+            room = pick((*ROOMS, *ROOMS, *INVALID_ROOMS))
+            return f"{pick(('JOIN', 'join'))} {room.typed}", EnterRoom(room)
+        case "leave":
+            return pick(("LEAVE", "leave")), LeaveRoom()
+        case "list":
+            return pick(("ROOMS", "rooms")), ListRooms()
+        case "topic":
+            topic = pick(TEXTS)
+            return f"{pick(('TOPIC', 'topic'))} {topic.typed}", SetTopic(topic) if topic.shown else AskTopic()
+    return None
+
+
+def _kind(pick: Pick, logged_in: bool, kinds: Sequence[str] = _KINDS) -> str:
+    kind = pick(kinds)
     return "login" if not logged_in and pick((True, True, False)) else kind
 
 
@@ -101,10 +139,19 @@ class LineDialect:
         Refusal.UNKNOWN_COMMAND: "unknown-command",
         Refusal.LINE_TOO_LONG: "line-too-long",
         Refusal.NOT_UTF8: "invalid-utf8",
+        Refusal.ROOM_NAME_INVALID: "invalid-room-name",
+        Refusal.NO_SUCH_ROOM: "no-such-room",
+        Refusal.NOT_IN_ROOM: "not-in-room",
+        Refusal.ALREADY_IN_LOBBY: "already-in-lobby",
+        Refusal.TOO_MANY_ROOMS: "too-many-rooms",
+        Refusal.TOPIC_TOO_LONG: "topic-too-long",
     }
 
     def random_line(self, pick: Pick, logged_in: bool) -> Line:
-        match _kind(pick, logged_in):
+        kind = _kind(pick, logged_in, _KINDS + _ROOM_KINDS)
+        if (about_rooms := _room_request(kind, pick)) is not None:
+            return _line(*about_rooms)
+        match kind:
             case "login":
                 name = pick((*NAMES, *NAMES, *INVALID_NAMES))
                 return _line(f"{pick(('LOGIN', 'login', 'LogIn'))} {name.typed}", Login(name))
@@ -159,6 +206,25 @@ class LineDialect:
     def roster(self, users: Sequence[str]) -> str:
         return "".join(f"USER {user}\n" for user in users)
 
+    def entered(self, room: str, people: int, topic: str) -> str:
+        return "OK\n"
+
+    def left_room(self, now_in: str) -> str:
+        return "OK\n"
+
+    def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str:
+        listed = [
+            f"ROOM {room} {people} {topic}" if topic else f"ROOM {room} {people}"
+            for room, people, topic in rooms
+        ]
+        return "".join(f"{row}\n" for row in [*listed, "OK"])
+
+    def topic(self, topic: str) -> str:
+        return f"TOPIC {topic}\n" if topic else "TOPIC\n"
+
+    def topic_set(self, topic: str) -> str:
+        return "OK\n"
+
     def pong(self, token: str) -> str:
         return f"PONG {token}\n" if token else "PONG\n"
 
@@ -180,8 +246,11 @@ class LineDialect:
     def direct_message_received(self, name: str, to: str, text: str, now: int) -> str:
         return f"DM {name} {text}\n"
 
-    def left(self, name: str, now: int) -> str:
-        return f"INFO {name} disconnected\n"
+    def left(self, name: str, how: Gone, now: int) -> str:
+        return f"INFO {name} {how.name.lower()}\n"
+
+    def topic_changed(self, name: str, topic: str) -> str:
+        return self.topic(topic)
 
 
 def _object(**fields: object) -> str:
@@ -207,6 +276,12 @@ class JsonDialect:
         Refusal.LINE_TOO_LONG: "Line too long",
         Refusal.NOT_UTF8: "Invalid UTF-8",
         Refusal.NOT_JSON: "Invalid JSON",
+        Refusal.ROOM_NAME_INVALID: "Invalid room name",
+        Refusal.NO_SUCH_ROOM: "No such room",
+        Refusal.NOT_IN_ROOM: "Not in the room",
+        Refusal.ALREADY_IN_LOBBY: "Already in the lobby",
+        Refusal.TOO_MANY_ROOMS: "Too many rooms",
+        Refusal.TOPIC_TOO_LONG: "Topic too long",
     }
     _NOT_JSON = (
         *("{", "[]", "1", "null", '{"type": 5}', '{"type": "chat", "message": 7}', "hello", "{} {}"),
@@ -279,6 +354,23 @@ class JsonDialect:
     def roster(self, users: Sequence[str]) -> str:
         return _object(type="users", users=list(users))
 
+    # Version 1 has no requests for these.
+
+    def entered(self, room: str, people: int, topic: str) -> str:
+        return ""
+
+    def left_room(self, now_in: str) -> str:
+        return ""
+
+    def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str:
+        return ""
+
+    def topic(self, topic: str) -> str:
+        return ""
+
+    def topic_set(self, topic: str) -> str:
+        return ""
+
     def pong(self, token: str) -> str:
         return _object(type="pong", **({"token": token} if token else {}))
 
@@ -302,7 +394,10 @@ class JsonDialect:
     def direct_message_received(self, name: str, to: str, text: str, now: int) -> str:
         return _object(type="dm", username=name, to=to, message=text, timestamp=now)
 
-    def left(self, name: str, now: int) -> str:
+    def topic_changed(self, name: str, topic: str) -> str:
+        return ""
+
+    def left(self, name: str, how: Gone, now: int) -> str:
         return _object(type="user_left", username=name, message=f"{name} left the chat", timestamp=now)
 
 
@@ -321,6 +416,12 @@ class SlashDialect:
         Refusal.UNKNOWN_COMMAND: "Unknown command '{}'. Type /help for commands.",
         Refusal.LINE_TOO_LONG: "[error] Line too long.",
         Refusal.NOT_UTF8: "[error] Invalid UTF-8.",
+        Refusal.ROOM_NAME_INVALID: "[error] Room names have 1-32 characters: letters, digits and _ - .",
+        Refusal.NO_SUCH_ROOM: "No room named '{}'. Use /rooms to see the rooms.",
+        Refusal.NOT_IN_ROOM: "[error] You are not in '{}'.",
+        Refusal.ALREADY_IN_LOBBY: "[error] You are in the lobby already.",
+        Refusal.TOO_MANY_ROOMS: "[error] Too many rooms.",
+        Refusal.TOPIC_TOO_LONG: "[error] Topic too long.",
     }
     _HELP = """\
 === Commands ===
@@ -343,7 +444,10 @@ class SlashDialect:
                 return _line(name.typed, Login(name))
             return self._malformed(pick)
         kinds = ("say", "say", "direct", "who", "ping", "quit", "blank", "unknown", "malformed", "help")
-        match pick(kinds):
+        kind = pick((*kinds, *_ROOM_KINDS))
+        if (about_rooms := _room_request(kind, pick)) is not None:
+            return _line(f"/{about_rooms[0]}", about_rooms[1])
+        match kind:
             case "say":
                 text = pick((*self._SAYABLE, Text("x" * MAX_LINE, "x" * MAX_LINE)))
                 return _line(text.typed, Say(text))
@@ -400,6 +504,22 @@ class SlashDialect:
     def roster(self, users: Sequence[str]) -> str:
         return "".join([f"=== Online Users ({len(users)}) ===\n", *(f"{user}\n" for user in users), "\n"])
 
+    def entered(self, room: str, people: int, topic: str) -> str:
+        return f"[info] You are in {room} ({people}).\n" + (self.topic(topic) if topic else "")
+
+    def left_room(self, now_in: str) -> str:
+        return f"[info] You are in {now_in} again.\n"
+
+    def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str:
+        listed = [f"{room} ({people}) {topic}".rstrip() for room, people, topic in rooms]
+        return "".join([f"=== Rooms ({len(rooms)}) ===\n", *(f"{row}\n" for row in listed), "\n"])
+
+    def topic(self, topic: str) -> str:
+        return f"[info] Topic: {topic}\n" if topic else "[info] No topic.\n"
+
+    def topic_set(self, topic: str) -> str:
+        return self.topic(topic)
+
     def pong(self, token: str) -> str:
         return "pong\n"
 
@@ -421,7 +541,10 @@ class SlashDialect:
     def direct_message_received(self, name: str, to: str, text: str, now: int) -> str:
         return f"[DM from {name}] {text}\n"
 
-    def left(self, name: str, now: int) -> str:
+    def topic_changed(self, name: str, topic: str) -> str:
+        return f"[topic] {name}: {topic}\n" if topic else f"[topic] {name} removed the topic.\n"
+
+    def left(self, name: str, how: Gone, now: int) -> str:
         return f"[leave] {name} has left the chat.\n"
 
 

@@ -21,6 +21,12 @@ class Refusal(Enum):
     LINE_TOO_LONG = auto()
     NOT_UTF8 = auto()
     NOT_JSON = auto()
+    ROOM_NAME_INVALID = auto()
+    NO_SUCH_ROOM = auto()
+    NOT_IN_ROOM = auto()
+    ALREADY_IN_LOBBY = auto()
+    TOO_MANY_ROOMS = auto()
+    TOPIC_TOO_LONG = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,31 @@ class Who:
 
 
 @dataclass(frozen=True, slots=True)
+class EnterRoom:
+    room: Name
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRoom:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ListRooms:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class AskTopic:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class SetTopic:
+    topic: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     token: str = ""
 
@@ -96,7 +127,10 @@ class Malformed:
     refusal: Refusal
 
 
-Request = Login | Say | DirectMessage | Who | Ping | Help | Quit | Blank | UnknownCommand | Malformed
+RoomRequest = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic
+Request = (
+    Login | Say | DirectMessage | Who | Ping | Help | Quit | Blank | UnknownCommand | Malformed | RoomRequest
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +179,28 @@ INVALID_NAMES = (
     Name("a\u200bnn", refusal=Refusal.NAME_INVALID),
     Name("q\u0323\u0324\u0325\u0331\u0323", refusal=Refusal.NAME_INVALID),
 )
+ROOMS = (
+    Name("lobby", "lobby", "lobby"),
+    Name("#LOBBY", "LOBBY", "lobby"),
+    Name("dev", "dev", "dev"),
+    Name("#Dev", "Dev", "dev"),
+    Name("Straße", "Straße", "strasse"),
+    Name("#STRASSE", "STRASSE", "strasse"),
+    Name("ｄｅｖ", "dev", "dev"),
+    Name(
+        "thirty-two-letters-make-a-long-1",
+        "thirty-two-letters-make-a-long-1",
+        "thirty-two-letters-make-a-long-1",
+    ),
+)
+INVALID_ROOMS = tuple(
+    Name(typed, refusal=Refusal.ROOM_NAME_INVALID)
+    for typed in ("", "#", "##dev", "a/b", "thirty-three-letters-are-too-many", "a\u200bb", "x" * 129)
+)
+MAX_ROOMS = 3
+"""The limit on rooms in generated conversations: `server: … max-rooms=3`."""
+EMPTY_ROOM_MS = 600_000
+
 TEXTS = (
     Text("hi", "hi"),
     Text("", ""),

@@ -1,0 +1,194 @@
+"""What was said in each room lately, in order, within limits on messages and memory. Pure.
+
+A text that has been deleted is empty: what is said never is. So a message keeps its place and its id, and its text is gone.
+
+While someone is being sent what was missed, the log also notes what else happens in the room, such as arrivals: a client
+that reads a log to its end and then hears the room has missed nothing.
+
+Invariants:
+- The entries of a log are in the order in which the chat made them, and ids grow. Without followers all are messages.
+- `messages` and `bytes` are the sums over its entries.
+- `_spoken` of a History holds each log that is not empty, the one in which nothing was said for longest first; `bytes` is
+  the sum over them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from sys import getsizeof
+
+from geventchat.chat.events import Broadcast, Said
+from geventchat.chat.limits import ChatLimits
+from geventchat.chat.records import StoredMessage
+
+# What an entry takes besides its texts.
+_ENTRY_BYTES = 300
+
+
+class RoomLog:
+    """The log of one room."""
+
+    __slots__ = ("_entries", "bytes", "first_id", "followers", "messages", "start")
+
+    def __init__(self) -> None:
+        self._entries: deque[Broadcast] = deque()
+        # How many entries have ever been dropped: the position of the first one that is left.
+        self.start = 0
+        self.messages = 0
+        self.bytes = 0
+        # Every message with this id or a later one is here; 0 while none has been dropped or was said before the log began.
+        self.first_id = 0
+        # How many clients read this log and do not hear the room yet.
+        self.followers = 0
+
+    @property
+    def end(self) -> int:
+        """The position behind the last entry."""
+        return self.start + len(self._entries)
+
+    def add(self, event: Broadcast) -> int:
+        """Append an entry; returns its bytes."""
+        size = _size(event)
+        self._entries.append(event)
+        self.bytes += size
+        if isinstance(event, Said):
+            self.messages += len(event.texts)
+        return size
+
+    def trim(self, most_messages: int, most_bytes: int) -> int:
+        """Drop the oldest messages that are too many, and what happened before them; returns the bytes of what is gone."""
+        before = self.bytes
+        while self._entries and self.bytes > most_bytes:
+            self._drop_first()
+        while self.messages > most_messages:
+            first, excess = self._entries[0], self.messages - most_messages
+            if isinstance(first, Said) and len(first.texts) > excess:
+                self._shorten_first(first, excess)
+            else:
+                self._drop_first()
+        return before - self.bytes
+
+    def follow(self) -> None:
+        """One more client reads this log."""
+        self.followers += 1
+
+    def unfollow(self) -> int:
+        """One client less reads this log; returns by how many bytes it is smaller."""
+        self.followers -= 1
+        if self.followers or all(isinstance(event, Said) for event in self._entries):
+            return 0
+        before = self.bytes
+        self._entries = deque([event for event in self._entries if isinstance(event, Said)])
+        self.bytes = sum(map(_size, self._entries))
+        return before - self.bytes
+
+    def _drop_first(self) -> None:
+        event = self._entries.popleft()
+        self.start += 1
+        self.bytes -= _size(event)
+        if isinstance(event, Said):
+            self.messages -= len(event.texts)
+            self.first_id = event.first_id + len(event.texts)
+
+    def _shorten_first(self, said: Said, texts: int) -> None:
+        self._entries[0] = shorter = replace(said, texts=said.texts[texts:], first_id=said.first_id + texts)
+        self.bytes -= _size(said) - _size(shorter)
+        self.messages -= texts
+        self.first_id = shorter.first_id
+
+    def before(self, id: int, limit: int) -> list[StoredMessage]:
+        """The last messages with smaller ids, at most this many, oldest first."""
+        found: list[StoredMessage] = []
+        for event in reversed(self._entries):
+            if len(found) >= limit:
+                break
+            if isinstance(event, Said) and event.first_id < id:
+                found.extend([message for message in reversed(past(event)) if message.id < id])
+        return found[limit - 1 :: -1] if limit else []
+
+    def position_after(self, id: int) -> int:
+        """The position of the entry that holds the message after this one; the end if there is none."""
+        position = self.end
+        for event in reversed(self._entries):
+            if isinstance(event, Said) and event.first_id + len(event.texts) - 1 <= id:
+                break
+            position -= 1
+        return position
+
+    def since(self, position: int) -> Iterator[Broadcast]:
+        """The entries from this position on. It must not be before the start."""
+        return islice(self._entries, position - self.start, None)
+
+    def delete(self, id: int) -> int | None:
+        """Remove the text of a message; returns by how many bytes the log is smaller, None if the message is not here."""
+        for at in range(len(self._entries) - 1, -1, -1):
+            event = self._entries[at]
+            if not isinstance(event, Said) or event.first_id > id:
+                continue
+            index = id - event.first_id
+            if index >= len(event.texts) or not event.texts[index]:
+                return None
+            texts = list(event.texts)
+            texts[index] = ""
+            self._entries[at] = emptied = replace(event, texts=texts)
+            smaller = _size(event) - _size(emptied)
+            self.bytes -= smaller
+            return smaller
+        return None
+
+
+class History:
+    """The logs of all rooms, within one limit on their memory."""
+
+    def __init__(self, limits: ChatLimits) -> None:
+        self._limits = limits
+        self._spoken: dict[RoomLog, None] = {}
+        self.bytes = 0
+
+    def add(self, log: RoomLog, event: Broadcast) -> None:
+        """Append an entry, and drop the oldest ones that are too many: of this room first, then of the quietest rooms."""
+        limits, spoken = self._limits, self._spoken
+        self.bytes += log.add(event)
+        self.bytes -= log.trim(limits.history_messages, limits.history_bytes)
+        spoken.pop(log, None)
+        if log.end > log.start:
+            spoken[log] = None
+        while self.bytes > limits.history_total_bytes:
+            quietest = next(iter(spoken))
+            self.bytes -= quietest.trim(quietest.messages // 2, quietest.bytes // 2)
+            if quietest.end == quietest.start:
+                del spoken[quietest]
+
+    def delete(self, log: RoomLog, id: int) -> bool:
+        """Remove the text of a message; False if it is not in the log."""
+        smaller = log.delete(id)
+        self.bytes -= smaller or 0
+        return smaller is not None
+
+    def unfollow(self, log: RoomLog) -> None:
+        """One client less reads this log."""
+        self.bytes -= log.unfollow()
+        if log.end == log.start:
+            self._spoken.pop(log, None)
+
+    def forget(self, log: RoomLog) -> None:
+        """Drop the log of a room that is deleted."""
+        self.bytes -= log.trim(0, -1)
+        self._spoken.pop(log, None)
+
+
+def past(said: Said) -> list[StoredMessage]:
+    """The messages of this event, one by one."""
+    return [
+        StoredMessage(said.first_id + n, said.name, text, said.time_ms, deleted=not text)
+        for n, text in enumerate(said.texts)
+    ]
+
+
+def _size(event: Broadcast) -> int:
+    if isinstance(event, Said):
+        return _ENTRY_BYTES + sum(map(getsizeof, event.texts))
+    return _ENTRY_BYTES

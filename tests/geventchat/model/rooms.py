@@ -1,0 +1,267 @@
+"""The rooms, the clients in them, and the bytes that each must receive. The dialects of the model encode them.
+
+Times are milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from tests.geventchat.model.dialects import Dialect, Gone
+from tests.geventchat.model.requests import (
+    EMPTY_ROOM_MS,
+    AskTopic,
+    Blank,
+    DirectMessage,
+    EnterRoom,
+    Help,
+    LeaveRoom,
+    ListRooms,
+    Login,
+    Malformed,
+    Name,
+    Ping,
+    Quit,
+    Refusal,
+    Request,
+    Say,
+    SetTopic,
+    Text,
+    UnknownCommand,
+    Who,
+)
+
+
+class Member:
+    """One connection, logged in or not."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.name: Name | None = None
+        self.room: Room | None = None
+        self.expected = bytearray()
+        """The bytes that it must have received since the last comparison."""
+
+    def receive(self, text: str) -> None:
+        self.expected += text.encode()
+
+    @property
+    def shown(self) -> str:
+        """Its name; empty before login and after it has left."""
+        return "" if self.name is None else self.name.shown
+
+
+class Room:
+    """The people in one room, by key, in the order in which they entered."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+        self.topic = ""
+        self.members: dict[str, Member] = {}
+        self.empty_since_ms = 0
+
+    @property
+    def users(self) -> list[str]:
+        """The names, in the order in which they entered."""
+        return [member.shown for member in self.members.values()]
+
+
+class Rooms:
+    """All rooms, by key, in the order in which they were made, and everyone who is logged in."""
+
+    def __init__(self, max_rooms: int = 10_000) -> None:
+        self.members: dict[str, Member] = {}
+        self.lobby = Room("lobby")
+        self.rooms = {"lobby": self.lobby}
+        self._max_rooms = max_rooms
+
+    @property
+    def users(self) -> list[str]:
+        """The names of everyone, in login order."""
+        return [member.shown for member in self.members.values()]
+
+    def handle(self, member: Member, request: Request, now_ms: int) -> bool:
+        """Carry out a request; True when the member has asked to leave."""
+        refusal = self._handle(member, request, now_ms)
+        if refusal is not None:
+            member.receive(member.dialect.error(refusal, _subject(request)))
+        return isinstance(request, Quit)
+
+    def leave(self, member: Member, now_ms: int) -> None:
+        """The connection has ended, for whatever reason."""
+        if member.name is not None:
+            shown, room = member.shown, self.remove(member, now_ms)
+            self.announce_departure(room, shown, Gone.DISCONNECTED, now_ms)
+
+    def remove(self, member: Member, now_ms: int) -> Room:
+        """The name is free at once; when the others can follow, `announce_departure` tells them."""
+        assert member.name is not None
+        room = self.take_out(member, now_ms)
+        del self.members[member.name.key]
+        member.name = None
+        return room
+
+    def take_out(self, member: Member, now_ms: int) -> Room:
+        """The member is in no room."""
+        assert member.name is not None
+        assert member.room is not None
+        room = member.room
+        del room.members[member.name.key]
+        member.room = None
+        room.empty_since_ms = now_ms
+        return room
+
+    def announce_departure(self, room: Room, shown: str, how: Gone, now_ms: int) -> None:
+        """Tell the others that the client of this name left the room."""
+        for other in room.members.values():
+            other.receive(other.dialect.left(shown, how, now_ms // 1000))
+
+    def login_refusal(self, name: Name) -> Refusal | None:
+        """The reason to refuse a login under this name now, or None."""
+        if name.refusal is not None:
+            return name.refusal
+        return Refusal.NAME_TAKEN if name.key in self.members else None
+
+    def find(self, key: str, now_ms: int) -> Room | None:
+        """The room with this key; those that have been empty for too long are gone."""
+        for old, room in list(self.rooms.items()):
+            due_ms = room.empty_since_ms + EMPTY_ROOM_MS
+            if room is not self.lobby and not room.members and now_ms >= due_ms:
+                del self.rooms[old]
+        return self.rooms.get(key)
+
+    def _handle(self, member: Member, request: Request, now_ms: int) -> Refusal | None:
+        match request:
+            case Blank():
+                return None
+            case Malformed(refusal):
+                return refusal
+            case Quit():
+                member.receive(member.dialect.goodbye())
+                self.leave(member, now_ms)
+                return None
+            case Login(name):
+                return self._login(member, name, now_ms)
+        if member.room is None:
+            return Refusal.NOT_LOGGED_IN
+        match request:
+            case Say(text):
+                return self._say(member, member.room, text.shown, now_ms)
+            case DirectMessage(to, text):
+                return self._send_direct(member, to, text.shown, now_ms)
+            case Who():
+                member.receive(member.dialect.roster(member.room.users))
+            case EnterRoom(name):
+                return self._enter(member, member.room, name, now_ms)
+            case LeaveRoom():
+                return self._leave_room(member, member.room, now_ms)
+            case ListRooms():
+                self.find("", now_ms)
+                listed = [(room.shown, len(room.members), room.topic) for room in self.rooms.values()]
+                member.receive(member.dialect.room_list(listed))
+            case AskTopic():
+                member.receive(member.dialect.topic(member.room.topic))
+            case SetTopic(topic):
+                return self._set_topic(member, member.room, topic.shown)
+            case Ping(token):
+                member.receive(member.dialect.pong(token))
+            case Help():
+                member.receive(member.dialect.help())
+            case UnknownCommand():
+                return Refusal.UNKNOWN_COMMAND
+        return None
+
+    def _login(self, member: Member, name: Name, now_ms: int) -> Refusal | None:
+        if member.name is not None:
+            return Refusal.ALREADY_LOGGED_IN
+        refusal = self.login_refusal(name)
+        if refusal is not None:
+            return refusal
+        member.name = name
+        self.members[name.key] = member
+        self._put_in(member, self.lobby, now_ms)
+        member.receive(member.dialect.welcome(name.shown, self.lobby.users, now_ms // 1000))
+        return None
+
+    def _put_in(self, member: Member, room: Room, now_ms: int) -> None:
+        assert member.name is not None
+        member.room = room
+        room.members[member.name.key] = member
+        for other in room.members.values():
+            other.receive(other.dialect.joined(member.shown, now_ms // 1000, other is member))
+
+    def _enter(self, member: Member, left: Room, name: Name, now_ms: int) -> Refusal | None:
+        if name.refusal is not None:
+            return name.refusal
+        room = self.find(name.key, now_ms)
+        if room is None:
+            if len(self.rooms) >= self._max_rooms:
+                return Refusal.TOO_MANY_ROOMS
+            room = self.rooms[name.key] = Room(name.shown)
+        if room is not left:
+            self._move(member, room, now_ms)
+        member.receive(member.dialect.entered(room.shown, len(room.members), room.topic))
+        return None
+
+    def _leave_room(self, member: Member, left: Room, now_ms: int) -> Refusal | None:
+        if left is self.lobby:
+            return Refusal.ALREADY_IN_LOBBY
+        self._move(member, self.lobby, now_ms)
+        member.receive(member.dialect.left_room(self.lobby.shown))
+        return None
+
+    def _move(self, member: Member, room: Room, now_ms: int) -> None:
+        assert member.name is not None
+        left = self.take_out(member, now_ms)
+        self._put_in(member, room, now_ms)
+        self.went(left, member.name, now_ms)
+
+    def went(self, left: Room, name: Name, now_ms: int) -> None:
+        """A member has gone to another room."""
+        self.announce_departure(left, name.shown, Gone.LEFT, now_ms)
+
+    def _set_topic(self, member: Member, room: Room, topic: str) -> Refusal | None:
+        if topic != room.topic:
+            room.topic = topic
+            for other in room.members.values():
+                if other is not member:
+                    other.receive(other.dialect.topic_changed(member.shown, topic))
+        member.receive(member.dialect.topic_set(topic))
+        return None
+
+    def _say(self, member: Member, room: Room, text: str, now_ms: int) -> Refusal | None:
+        if not text:
+            return Refusal.EMPTY_MESSAGE
+        for other in room.members.values():
+            other.receive(other.dialect.said(member.shown, text, now_ms // 1000, other is member))
+        return None
+
+    def _send_direct(self, member: Member, to: Name, text: str, now_ms: int) -> Refusal | None:
+        if not text:
+            return Refusal.EMPTY_DIRECT_MESSAGE
+        other = self.members.get(to.key)
+        if other is None:
+            return Refusal.USER_NOT_FOUND
+        now = now_ms // 1000
+        member.receive(member.dialect.direct_message_sent(member.shown, to.typed, other.shown, text, now))
+        other.receive(other.dialect.direct_message_received(member.shown, other.shown, text, now))
+        return None
+
+
+def name_of(typed: str) -> Name:
+    """A name without anything to normalise."""
+    return Name(typed, typed, typed.casefold())
+
+
+def text_of(typed: str) -> Text:
+    """A text without anything to clean."""
+    return Text(typed, typed)
+
+
+def _subject(request: Request) -> str:
+    match request:
+        case DirectMessage(to, _):
+            return to.typed
+        case UnknownCommand(verb):
+            return verb
+        case EnterRoom(room):
+            return room.typed
+    return ""
