@@ -1,28 +1,25 @@
 """Who is banned from one room or from the server, or muted in it. Pure; the time is passed in.
 
-A ban of a person sticks to the account. A person without one is banned by name and by origin: nobody can have the name,
-and nobody who logs in later from the same origin gets past the ban without an account. Those who were there already are
-other people. A ban of a name, of an account or of a network holds for nothing else.
+A restriction of a person sticks to the account. A person without one is banned by name and by address: nobody can have the
+name, and nobody who logs in later from there gets past the ban without an account. Those who were there already are other
+people. A restriction of a name, of an account or of a range of addresses holds for nothing else.
 
 Invariants of Bans:
 - `_all` holds each ban under its label, the longest-standing first. A label has one ban: the latest.
-- Each ban is also in `_networks`, under its network or origin, if it has one.
+- Each ban with a network is also in `_networks`.
 - A ban whose time is over has no effect, and is removed at the next opportunity.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
-from geventchat.chat.addresses import Address, Network
+from geventchat.chat.addresses import Address, Network, parse_network
+from geventchat.chat.records import Restriction
 
-
-class Sanction(Enum):
-    """What a ban forbids; the value is the word in a record."""
-
-    BAN = "ban"
-    MUTE = "mute"
+# How bans of a name or an account alone are written, to tell them from bans of people.
+NAME = "name:"
+ACCOUNT = "account:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,47 +32,42 @@ class Person:
     login_number: int
 
 
-@dataclass(frozen=True, slots=True)
 class Ban:
-    """One person, name, account or network that is banned or muted."""
+    """A restriction, ready to be compared with people."""
 
-    sanction: Sanction
-    # The key of the room; that of the lobby for the whole server.
-    room: str
-    # What it is called in the list, and what lifts it.
-    label: str
-    shown: str
-    by: str
-    reason: str = ""
-    until_ms: int | None = None
-    name_key: str = ""
-    account_key: str = ""
-    network: Network | None = None
-    origin: Network | None = None
-    # Those who logged in up to this one are exempt from the ban of the origin.
-    after_login: int = 0
+    __slots__ = ("after_login", "label", "network", "record")
+
+    def __init__(self, record: Restriction, after_login: int = 0) -> None:
+        """Those who logged in up to `after_login` are not meant by the address of someone else; 0 for an earlier run."""
+        self.record = record
+        self.after_login = after_login
+        self.network = parse_network(record.network)
+        # What lifts it, and what one can have at a time.
+        self.label = record.name or record.account or str(self.network)
+        for prefix in (NAME, ACCOUNT):
+            if record.shown.startswith(prefix):
+                self.label = prefix + self.label
+
+    @property
+    def is_range(self) -> bool:
+        """True for a ban of addresses, whoever has them."""
+        return not (self.record.name or self.record.account)
 
     def is_over(self, now_ms: int) -> bool:
         """True when its time is over."""
-        return self.until_ms is not None and self.until_ms <= now_ms
+        until_ms = self.record.until_ms
+        return until_ms is not None and until_ms <= now_ms
 
     def concerns(self, person: Person) -> bool:
         """True when this person is meant."""
-        if self.account_key:
-            return person.account_key == self.account_key
-        if self.name_key and person.name_key == self.name_key:
+        record = self.record
+        if record.account:
+            return person.account_key == record.account
+        if record.name and person.name_key == record.name:
             return True
-        address = person.address
-        if address is None:
+        if self.network is None or person.address is None or person.address not in self.network:
             return False
-        if self.network is not None:
-            return address in self.network
-        return (
-            self.origin is not None
-            and not person.account_key
-            and person.login_number > self.after_login
-            and address in self.origin
-        )
+        return self.is_range or (not person.account_key and person.login_number > self.after_login)
 
 
 class Bans:
@@ -91,9 +83,6 @@ class Bans:
     def __len__(self) -> int:
         return len(self._all)
 
-    def __contains__(self, label: str) -> bool:
-        return label in self._all
-
     def get(self, label: str) -> Ban | None:
         """The ban with this label."""
         return self._all.get(label)
@@ -102,21 +91,20 @@ class Bans:
         """Add a ban, in place of the one with the same label."""
         self.remove(ban.label)
         self._all[ban.label] = ban
-        network = ban.network or ban.origin
-        if network is not None:
-            kind, prefix = _prefix_of(network)
+        if ban.network is not None:
+            kind, prefix = _prefix_of(ban.network)
             self._networks.setdefault(kind, {}).setdefault(prefix, {})[ban.label] = ban
 
     def remove(self, label: str) -> Ban | None:
         """Lift the ban with this label; None if there is none."""
         ban = self._all.pop(label, None)
-        network = None if ban is None else ban.network or ban.origin
-        if network is not None:
-            kind, prefix = _prefix_of(network)
-            del self._networks[kind][prefix][label]
-            if not self._networks[kind][prefix]:
-                del self._networks[kind][prefix]
-            if not self._networks[kind]:
+        if ban is not None and ban.network is not None:
+            kind, prefix = _prefix_of(ban.network)
+            prefixes = self._networks[kind]
+            del prefixes[prefix][label]
+            if not prefixes[prefix]:
+                del prefixes[prefix]
+            if not prefixes:
                 del self._networks[kind]
         return ban
 
@@ -133,8 +121,8 @@ class Bans:
 
     def find(self, person: Person, now_ms: int) -> Ban | None:
         """A ban that concerns this person."""
-        names, accounts = label_of_name(person.name_key), label_of_account(person.account_key)
-        for label in (person.name_key, person.account_key, names, accounts):
+        name, account = person.name_key, person.account_key
+        for label in (name, account, NAME + name, ACCOUNT + account):
             ban = self._all.get(label)
             if ban is not None and ban.concerns(person) and not ban.is_over(now_ms):
                 return ban
@@ -145,9 +133,9 @@ class Bans:
         return None
 
     def find_address(self, address: Address, now_ms: int) -> Ban | None:
-        """A ban of a network that contains this address, whoever has it."""
+        """A ban of a range that contains this address, whoever has it."""
         for ban in self._at(address):
-            if ban.network is not None and not ban.is_over(now_ms):
+            if ban.is_range and not ban.is_over(now_ms):
                 return ban
         return None
 
@@ -157,16 +145,6 @@ class Bans:
             if version == address.version:
                 found += prefixes.get(int(address) >> (address.max_prefixlen - length), {}).values()
         return found
-
-
-def label_of_name(key: str) -> str:
-    """The label of the ban of a name alone."""
-    return f"name:{key}"
-
-
-def label_of_account(key: str) -> str:
-    """The label of the ban of an account that was named as one."""
-    return f"account:{key}"
 
 
 def _prefix_of(network: Network) -> tuple[tuple[int, int], int]:

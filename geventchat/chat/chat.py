@@ -74,7 +74,7 @@ from geventchat.chat.events import (
     Welcome,
 )
 from geventchat.chat.ignores import Ignores
-from geventchat.chat.journal import Journal, NoJournal, record_of
+from geventchat.chat.journal import Journal, NoJournal
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.moderation import BANNED, Moderation
 from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
@@ -149,15 +149,15 @@ class Chat:
         keys of the names of operators. `journal` is told of what has to outlive the server, and `observer` of every message.
         None of them can block.
         """
-        self.rooms = Rooms(time, new_gate, limits, self._on_room_deleted)
+        self._journal = journal or NoJournal()
+        self._owners = Owners(limits)
+        self.rooms = Rooms(time, new_gate, limits, self._journal, on_deleted=self._owners.release)
         self._sessions: dict[str, Session] = {}
         self._logins = 0
         self._time = time
         self._limits = limits
         self._announce_later = announce_later
         self._observer = observer
-        self._journal = journal or NoJournal()
-        self._owners = Owners(limits)
         self._ignores = Ignores(limits.ignored)
         self._permissions = Permissions(self.lobby, self._owners, operators)
         self._moderation = Moderation(
@@ -302,10 +302,12 @@ class Chat:
         room.make_way(name)
         room.add(name)
         self.rooms.entered(room)
+        if room is not self.lobby:
+            claimed = room.owner is None and self._owners.claim(session, room)
+            if claimed or len(room.names) == 1:
+                self.rooms.changed(room)
         session.go_to(room)
         room.joined(name, session.subscriber, now_ms)
-        if room.owner is None and room is not self.lobby and self._owners.claim(session, room):
-            self._journal.save(record_of(room))
 
     def _remove(self, session: Session, name: Name) -> Collection[Room]:
         """Remove a client from the chat silently; returns the rooms that it was in."""
@@ -322,7 +324,7 @@ class Chat:
     def _pass_on_rooms(self, session: Session) -> None:
         for room in self._owners.pass_on(session, self._sessions):
             if room.kept:
-                self._journal.save(record_of(room))
+                self.rooms.changed(room)
 
     def _announce_departure(self, room: Room, name: Name, how: Departure, now_ms: int) -> None:
         if not room.departed(name, how, now_ms):
@@ -450,10 +452,6 @@ class Chat:
             seen = [*self.rooms.listed, *[room for room in own if room.private]]
         return [RoomListing(room.name, len(room.names), room.topic) for room in seen]
 
-    def _on_room_deleted(self, room: Room) -> None:
-        self._journal.forget(record_of(room))
-        self._owners.release(room)
-
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:
         room = self._room_of(session, typed)
         if isinstance(room, Rejection):
@@ -467,7 +465,7 @@ class Chat:
             return Busy(room.gate)
         if topic != room.topic:
             room.topic = topic
-            self._journal.save(record_of(room))
+            self.rooms.changed(room)
             room.publish(TopicChanged(room.name, name.shown, topic, self._now_ms()), session.subscriber)
         session.subscriber.deliver(Accepted(Action.TOPIC_SET, room.name, topic))
         return DONE

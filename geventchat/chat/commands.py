@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from geventchat.chat.bans import Sanction
-
 
 class ParseError(Enum):
     """Why a line is not a command."""
@@ -21,6 +19,13 @@ class ParseError(Enum):
     UNKNOWN_COMMAND = auto()
     # The command is known; `subject` is how it is used.
     INVALID_ARGUMENT = auto()
+
+
+class Sanction(Enum):
+    """What keeps someone out or silent; the value is the word of the command."""
+
+    BAN = "ban"
+    MUTE = "mute"
 
 
 @dataclass(frozen=True, slots=True)

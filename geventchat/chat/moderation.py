@@ -16,7 +16,7 @@ from typing import Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import Network, origin_of, parse_network, text_of
-from geventchat.chat.bans import Ban, Bans, Sanction, label_of_account, label_of_name
+from geventchat.chat.bans import ACCOUNT, NAME, Ban, Bans
 from geventchat.chat.commands import (
     Impose,
     Invite,
@@ -25,6 +25,7 @@ from geventchat.chat.commands import (
     ListBans,
     ModerationCommand,
     PassOwnership,
+    Sanction,
     SetKey,
     SetModerated,
     SetModerator,
@@ -42,11 +43,12 @@ from geventchat.chat.events import (
     Rejected,
     Rejection,
 )
-from geventchat.chat.journal import Act, Journal, record_of
+from geventchat.chat.journal import Journal
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import InvalidName, Name, key_of, parse_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions, Role, invitation_of
+from geventchat.chat.records import Act, Restriction, RestrictionKind
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, Room
 from geventchat.chat.sessions import Session
@@ -55,7 +57,6 @@ from geventchat.exhaustive import assert_never
 
 # A ban that would last longer is one without an end. Clients show the end as a date with a year of four digits.
 _LONGEST_S = 100 * 365 * 86_400
-_NAME, _ACCOUNT = label_of_name(""), label_of_account("")
 _IMPOSED = {Sanction.BAN: Action.BANNED, Sanction.MUTE: Action.MUTED}
 _LIFTED = {Sanction.BAN: Action.UNBANNED, Sanction.MUTE: Action.UNMUTED}
 # What `Chat._login` answers, too.
@@ -184,93 +185,85 @@ class Moderation:
         if room is self._rooms.lobby:
             self._removals.throw_out(other, name, actor.session, notice)
             return
-        room.invitations.withdraw(invitation_of(other))
+        if room.invitations.withdraw(invitation_of(other)):
+            self._rooms.changed(room)
         if other.find_room(room.key) is room:
             self._removals.expel(other, name, room, actor.session, notice.text)
 
     # --- Bans and mutes ----------------------------------------------------------------------------------------------
 
     def _impose(self, actor: _Actor, command: Impose) -> Gate | None:
-        ban = self._sanction(actor, command)
-        concerned = self._concerned(actor, ban) if ban.sanction is Sanction.BAN else []
+        room, ban = actor.room, self._ban(actor, command)
+        concerned = self._concerned(room, ban) if command.sanction is Sanction.BAN else []
         for other, _ in concerned:
-            gate = self._closed_way_out(other, actor.room)
+            gate = self._closed_way_out(other, room)
             if gate is not None:
                 return gate
-        self._put(self._list(actor.room, ban.sanction), ban, actor.room)
-        self._done(actor, _IMPOSED[ban.sanction], ban.shown, ban.reason)
-        notice = BANNED if actor.room is self._rooms.lobby else replace(BANNED, text=ban.reason)
+        self._put(self._list(room, command.sanction), ban, room)
+        self._done(actor, _IMPOSED[command.sanction], ban.record.shown, ban.record.reason)
+        notice = BANNED if room is self._rooms.lobby else replace(BANNED, text=ban.record.reason)
         for other, name in concerned:
             self._remove(actor, other, name, notice)
         return None
 
-    def _sanction(self, actor: _Actor, command: Impose) -> Ban:
+    def _ban(self, actor: _Actor, command: Impose) -> Ban:
         """The ban or mute that is asked for, if the actor may impose it."""
         seconds, now_ms = command.seconds, self._now_ms()
-        ban = Ban(
-            command.sanction,
-            actor.room.key,
-            label="",
+        record = Restriction(
+            RestrictionKind(command.sanction.value),
+            room="" if actor.room is self._rooms.lobby else actor.room.key,
+            name="",
+            account="",
+            network="",
             shown="",
-            by=actor.name.shown,
-            reason=self._cut(command.reason),
             until_ms=None if seconds is None or seconds > _LONGEST_S else now_ms + 1000 * seconds,
+            reason=self._cut(command.reason),
+            by=actor.name.shown,
+            time_ms=now_ms,
         )
         who = command.who
         if actor.role is Role.OPERATOR:
             network = parse_network(who)
             if network is not None:
-                return self._network_ban(actor, ban, network)
-            if who.startswith(_NAME):
-                name = _parse_name(who.removeprefix(_NAME))
+                return self._ban_of_range(actor, record, network)
+            if who.startswith(NAME):
+                name = _parse_name(who.removeprefix(NAME))
                 self._check_rank(actor, Role.GUEST, name.key)
-                label = label_of_name(name.key)
-                return replace(ban, label=label, shown=_NAME + name.shown, name_key=name.key)
-            if who.startswith(_ACCOUNT):
-                key = key_of(who.removeprefix(_ACCOUNT))
-                account = self._find_account(key)
+                return Ban(replace(record, name=name.key, shown=NAME + name.shown))
+            if who.startswith(ACCOUNT):
+                account = self._find_account(key_of(who.removeprefix(ACCOUNT)))
                 if account is None:
                     raise _Refused(Rejection.USER_NOT_FOUND, who)
-                self._check_rank(actor, Role.GUEST, key)
-                label = label_of_account(key)
-                return replace(ban, label=label, shown=_ACCOUNT + account.name, account_key=key)
-        return self._person_ban(actor, ban, who)
+                self._check_rank(actor, Role.GUEST, account.key)
+                return Ban(replace(record, account=account.key, shown=ACCOUNT + account.name))
+        return self._ban_of_person(actor, record, who)
 
-    def _network_ban(self, actor: _Actor, ban: Ban, network: Network) -> Ban:
+    def _ban_of_range(self, actor: _Actor, record: Restriction, network: Network) -> Ban:
         if actor.session.address is not None and actor.session.address in network:
             raise _Refused(Rejection.NOT_PERMITTED)
-        return replace(ban, label=str(network), shown=text_of(network), network=network)
+        return Ban(replace(record, network=str(network), shown=text_of(network)))
 
-    def _person_ban(self, actor: _Actor, ban: Ban, who: str) -> Ban:
+    def _ban_of_person(self, actor: _Actor, record: Restriction, who: str) -> Ban:
         key = key_of(who)
         other = self._people.get(key)
-        if other is not None and other.name is not None:
-            self._check_rank(actor, self._permissions.role(other, other.name, actor.room), key)
-            shown, account = other.name.shown, other.account
-            if account is None:
-                address = other.address
-                return replace(
-                    ban,
-                    label=key,
-                    shown=shown,
-                    name_key=key,
-                    origin=None if address is None else origin_of(address),
-                    after_login=self._login_count(),
-                )
-        else:
+        if other is None or other.name is None:
             account = self._find_account(key)
             if account is None:
                 raise _Refused(Rejection.USER_NOT_FOUND, who)
             self._check_rank(actor, self._permissions.role_of_account(account, actor.room), key)
-            shown = account.name
-        return replace(ban, label=key, shown=shown, account_key=account.key)
+            return Ban(replace(record, account=account.key, shown=account.name))
+        self._check_rank(actor, self._permissions.role(other, other.name, actor.room), key)
+        record = replace(record, shown=other.name.shown)
+        if other.account is not None:
+            return Ban(replace(record, account=other.account.key))
+        network = "" if other.address is None else str(origin_of(other.address))
+        return Ban(replace(record, name=key, network=network), self._login_count())
 
-    def _concerned(self, actor: _Actor, ban: Ban) -> list[tuple[Session, Name]]:
+    def _concerned(self, room: Room, ban: Ban) -> list[tuple[Session, Name]]:
         """Those who are here and have to go: in the lobby, anywhere on the server."""
-        room = actor.room
         everyone = room is self._rooms.lobby
-        keys = [ban.name_key or ban.account_key]
-        if ban.network is not None:
+        keys = [ban.record.name or ban.record.account]
+        if ban.is_range:
             keys = list(self._people if everyone else room.keys)
         found: list[tuple[Session, Name]] = []
         for key in keys:
@@ -284,12 +277,15 @@ class Moderation:
     def _put(self, bans: Bans, ban: Ban, room: Room) -> None:
         limits = self._limits
         most = limits.server_bans if room is self._rooms.lobby else limits.room_bans
-        if ban.label not in bans and len(bans) >= most:
+        replaced = bans.get(ban.label)
+        if replaced is not None:
+            self._journal.forget(replaced.record)
+        elif len(bans) >= most:
             self._expire(bans)
             if len(bans) >= most:
                 raise _Refused(Rejection.LIST_FULL)
         bans.put(ban)
-        self._journal.save(ban)
+        self._journal.save(ban.record)
 
     def _lift(self, actor: _Actor, sanction: Sanction, who: str) -> None:
         bans = self._list(actor.room, sanction)
@@ -297,26 +293,25 @@ class Moderation:
         network = parse_network(who)
         found = bans.get(str(network)) if network is not None and actor.role is Role.OPERATOR else None
         found = found or bans.get(key_of(who))
-        if found is None or (found.network is not None and actor.role is not Role.OPERATOR):
+        if found is None or not _is_visible(found, actor):
             raise _Refused(Rejection.USER_NOT_FOUND, who)
         bans.remove(found.label)
-        self._journal.forget(found)
-        self._done(actor, _LIFTED[sanction], found.shown)
+        self._journal.forget(found.record)
+        self._done(actor, _LIFTED[sanction], found.record.shown)
 
     def _list_bans(self, actor: _Actor) -> None:
         bans = actor.room.bans
         self._expire(bans)
         listed = [
-            BanListing(ban.shown, ban.until_ms, ban.reason)
+            BanListing(ban.record.shown, ban.record.until_ms, ban.record.reason)
             for ban in bans.all()
-            # Only operators see addresses.
-            if ban.network is None or actor.role is Role.OPERATOR
+            if _is_visible(ban, actor)
         ]
         actor.session.subscriber.deliver(BanList(actor.room.name, listed))
 
     def _expire(self, bans: Bans) -> None:
         for ban in bans.expire(self._now_ms()):
-            self._journal.forget(ban)
+            self._journal.forget(ban.record)
 
     def _list(self, room: Room, sanction: Sanction) -> Bans:
         return room.bans if sanction is Sanction.BAN else room.mutes
@@ -335,6 +330,7 @@ class Moderation:
             if room.private or room.room_key:
                 until_ms = self._now_ms() + int(1000 * self._limits.invitation_s)
                 room.invitations.put(invitation_of(other), until_ms, self._limits.invitations)
+                self._rooms.changed(room)
             if hears:
                 other.subscriber.deliver_direct(Invited(room.name, actor.name.shown), stranger)
         self._done(actor, Action.INVITED, other_name.shown)
@@ -359,17 +355,16 @@ class Moderation:
 
     def _take_voice(self, actor: _Actor, who: str) -> None:
         room, key = actor.room, key_of(who)
-        shown = room.voices.pop(key, None)
-        if shown is None:
+        if key in room.voices:
+            room.voices.remove(key)
+        else:
             # Someone without an account, who has to be here.
-            other_name = self._find_in(room, who)[1]
-            room.guest_voices.discard(other_name.key)
-            shown = other_name.shown
-        self._changed(actor, Action.VOICE_TAKEN, shown)
+            who = self._find_in(room, who)[1].shown
+            room.guest_voices.discard(key)
+        self._changed(actor, Action.VOICE_TAKEN, who)
 
     def _add_moderator(self, actor: _Actor, who: str) -> None:
-        key = key_of(who)
-        account = self._find_account(key)
+        account = self._find_account(key_of(who))
         if account is None:
             self._find(who)
             raise _Refused(Rejection.NOT_PERMITTED)
@@ -377,15 +372,16 @@ class Moderation:
         self._changed(actor, Action.MODERATOR_ADDED, account.name)
 
     def _remove_moderator(self, actor: _Actor, who: str) -> None:
-        shown = actor.room.moderators.pop(key_of(who), None)
-        if shown is None:
+        key = key_of(who)
+        if key not in actor.room.moderators:
             raise _Refused(Rejection.USER_NOT_FOUND, who)
-        self._changed(actor, Action.MODERATOR_REMOVED, shown)
+        actor.room.moderators.remove(key)
+        self._changed(actor, Action.MODERATOR_REMOVED, who)
 
-    def _add_role(self, accounts: dict[str, str], account: Account) -> None:
+    def _add_role(self, accounts: set[str], account: Account) -> None:
         if account.key not in accounts and len(accounts) >= self._limits.room_roles:
             raise _Refused(Rejection.LIST_FULL)
-        accounts[account.key] = account.name
+        accounts.add(account.key)
 
     def _pass_ownership(self, actor: _Actor, who: str) -> None:
         other, other_name = self._find_in(actor.room, who)
@@ -418,14 +414,19 @@ class Moderation:
         return reason[: self._limits.reason_characters]
 
     def _changed(self, actor: _Actor, action: Action, subject: str = "") -> None:
-        self._journal.save(record_of(actor.room))
+        self._rooms.changed(actor.room)
         self._done(actor, action, subject)
 
     def _done(self, actor: _Actor, action: Action, subject: str, detail: str = "") -> None:
-        account = "" if actor.session.account is None else actor.session.account.key
         room = actor.room
-        self._journal.audit(Act(self._now_ms(), action, actor.name.shown, account, room.key, subject, detail))
+        place = "" if room is self._rooms.lobby else room.key
+        self._journal.audit(Act(self._now_ms(), actor.name.shown, action.value, place, subject, detail))
         actor.session.subscriber.deliver(Accepted(action, room.name, subject))
+
+
+def _is_visible(ban: Ban, actor: _Actor) -> bool:
+    """Only operators see addresses."""
+    return actor.role is Role.OPERATOR or not ban.is_range
 
 
 def _parse_name(typed: str) -> Name:

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
+from geventchat.chat.journal import Journal
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
+from geventchat.chat.records import RoomRecord
 from geventchat.chat.rooms import GateFactory, Room
 
 LOBBY = Name("lobby", "lobby")
@@ -30,6 +32,7 @@ class Rooms:
         time: Callable[[], float],
         new_gate: GateFactory,
         limits: ChatLimits,
+        journal: Journal,
         on_deleted: Callable[[Room], None],
     ) -> None:
         """`on_deleted` is called with each room that has been empty for too long."""
@@ -37,6 +40,7 @@ class Rooms:
         self.lobby = Room(LOBBY, new_gate)
         self._new_gate = new_gate
         self._limits = limits
+        self._journal = journal
         self._on_deleted = on_deleted
         self._rooms = {LOBBY.key: self.lobby}
         self._listed = dict(self._rooms)
@@ -89,6 +93,11 @@ class Rooms:
         """Someone has left this room. If it is empty now, it is deleted after a while."""
         if not room.names and room is not self.lobby:
             (self._unused_since if room.kept else self._empty_since)[room] = self._time()
+            self.changed(room)
+
+    def changed(self, room: Room) -> None:
+        """Something of this room has changed that outlives the people in it."""
+        self._journal.save(self._record(room))
 
     def _expire(self) -> None:
         self._delete_empty(self._empty_since, self._limits.empty_room_s)
@@ -99,7 +108,28 @@ class Rooms:
             room, start = next(iter(since.items()))
             if self._time() < start + lifetime_s:
                 return
+            self._journal.forget(self._record(room))
             del since[room], self._rooms[room.key]
             self._listed.pop(room.key, None)
             self._last_deleted_id = max(self._last_deleted_id, room.last_id)
             self._on_deleted(room)
+
+    def _record(self, room: Room) -> RoomRecord:
+        empty_since = self._empty_since.get(room) or self._unused_since.get(room)
+        empty_since_ms = None if empty_since is None else int(1000 * empty_since)
+        owner = None if room.owner is None else room.owner.account
+        return RoomRecord(
+            room.key,
+            room.name,
+            "" if owner is None else owner.key,
+            frozenset(room.moderators),
+            frozenset(room.voices),
+            room.invitations.accounts(),
+            room.topic,
+            room.private,
+            room.room_key,
+            room.moderated,
+            room.last_id,
+            empty_since_ms,
+            int(1000 * self._time()) if empty_since_ms is None else empty_since_ms,
+        )

@@ -99,9 +99,13 @@ class Invitations:
             del self._until_ms[next(iter(self._until_ms))]
         self._until_ms[guest] = until_ms
 
-    def withdraw(self, guest: str | int) -> None:
-        """Take an invitation back."""
-        self._until_ms.pop(guest, None)
+    def withdraw(self, guest: str | int) -> bool:
+        """Take an invitation back; False if there is none."""
+        return self._until_ms.pop(guest, None) is not None
+
+    def accounts(self) -> frozenset[str]:
+        """The accounts that are invited."""
+        return frozenset(guest for guest in self._until_ms if isinstance(guest, str))
 
     def holds(self, guest: str | int, now_ms: int) -> bool:
         """True when this one is invited now."""
@@ -139,9 +143,10 @@ class Room:
         # Only people with voice can speak.
         self.moderated = False
         self.owner: Owner | None = None
-        # The accounts that moderate the room, and those with voice: the names, by key.
-        self.moderators: dict[str, str] = {}
-        self.voices: dict[str, str] = {}
+        # The keys of the accounts that moderate the room, and of those with voice.
+        self.moderators: set[str] = set()
+        self.voices: set[str] = set()
+        # The keys of the names of others with voice.
         self.guest_voices: set[str] = set()
         self.invitations = Invitations()
         self.bans = Bans()

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from geventchat.chat.bans import Sanction
 from geventchat.chat.commands import (
     AskTopic,
     Command,
@@ -25,6 +24,7 @@ from geventchat.chat.commands import (
     ListBans,
     ListRooms,
     PassOwnership,
+    Sanction,
     SetKey,
     SetModerated,
     SetModerator,

@@ -9,7 +9,7 @@ from geventchat.chat.accounts import Account
 from geventchat.chat.chat import DONE, LEAVE, Chat
 from geventchat.chat.commands import Command, EnterRoom, Login
 from geventchat.chat.events import Accepted, Action, Event, NoticeReason, Rejected, Rejection
-from geventchat.chat.journal import Act, Record
+from geventchat.chat.records import Act, Record
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.settings import Limits

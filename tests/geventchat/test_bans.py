@@ -6,20 +6,23 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from geventchat.chat.bans import Ban, Bans, Person, Sanction
+from geventchat.chat.bans import Ban, Bans, Person
+from geventchat.chat.records import Restriction, RestrictionKind
 
 HOME = ip_address("192.0.2.7")
 AWAY = ip_address("198.51.100.7")
 
 
-def ban(**fields) -> Ban:
-    return Ban(Sanction.BAN, "dev", **{"label": "bob", "shown": "bob", "by": "alice", **fields})
+def ban(after_login: int = 0, **fields) -> Ban:
+    empty = dict.fromkeys(("name", "account", "network", "shown", "reason", "by"), "")
+    record = Restriction(RestrictionKind.BAN, "dev", **{**empty, "until_ms": None, "time_ms": 0, **fields})
+    return Ban(record, after_login)
 
 
-GUEST = ban(name_key="bob", origin=ip_network("192.0.2.7"), after_login=5)
-MEMBER = ban(account_key="bob")
-NAME = ban(name_key="bob", label="name:bob")
-NETWORK = ban(network=ip_network("192.0.2.0/24"), label="192.0.2.0/24")
+GUEST = ban(5, name="bob", network="192.0.2.7/32", shown="bob")
+MEMBER = ban(account="bob", shown="bob")
+NAME = ban(name="bob", shown="name:bob")
+NETWORK = ban(network="192.0.2.0/24", shown="192.0.2.0/24")
 
 
 @pytest.mark.parametrize(
@@ -53,8 +56,8 @@ def test_whom_a_ban_concerns(tested: Ban, person: Person, concerned: bool):
 
 def test_two_bans_of_one_address_hold_and_end_separately():
     bans = Bans()
-    first = ban(name_key="a", label="a", origin=ip_network("192.0.2.7"), until_ms=10)
-    second = ban(name_key="b", label="b", origin=ip_network("192.0.2.7"), until_ms=20)
+    first = ban(name="a", network="192.0.2.7/32", until_ms=10)
+    second = ban(name="b", network="192.0.2.7/32", until_ms=20)
     bans.put(first)
     bans.put(second)
     newcomer = Person("eve", "", HOME, 1)
@@ -70,7 +73,6 @@ def test_ten_thousand_bans_are_looked_up_as_fast_as_ten():
     """Only the lengths of the ranges matter, and nobody has more than one name, account and address."""
     bans = Bans()
     for number in range(10_000):
-        network = ip_network((0x0A000000 + number, 32))
-        bans.put(ban(name_key=f"n{number}", label=f"n{number}", origin=network))
+        bans.put(ban(name=f"n{number}", network=str(ip_network((0x0A000000 + number, 32)))))
     assert len(bans._networks) == 1
     assert len(bans._at(ip_address(0x0A000007))) == 1

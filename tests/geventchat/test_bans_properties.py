@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geventchat.chat.addresses import origin_of
-from geventchat.chat.bans import Ban, Bans, Person, Sanction, label_of_account, label_of_name
+from geventchat.chat.bans import ACCOUNT, NAME, Ban, Bans, Person
+from geventchat.chat.records import Restriction, RestrictionKind
 
 NAMES = st.sampled_from(["a", "b", "c"])
 ADDRESSES = st.sampled_from(
@@ -34,25 +35,25 @@ NETWORKS = st.sampled_from(
     ]
 )
 UNTIL = st.one_of(st.none(), st.integers(0, 4))
-EMPTY = Ban(Sanction.BAN, "dev", "", "", "op")
+EMPTY = Restriction(RestrictionKind.BAN, "dev", "", "", "", "", None, "", "op", 0)
 
 
 @st.composite
 def bans(draw: st.DrawFn) -> Ban:
-    ban = replace(EMPTY, until_ms=draw(UNTIL))
+    record = replace(EMPTY, until_ms=draw(UNTIL))
     name = draw(NAMES)
     kind = draw(st.sampled_from(["guest", "member", "name", "account", "network"]))
     if kind == "guest":
-        origin = origin_of(draw(ADDRESSES))
-        return replace(ban, label=name, name_key=name, origin=origin, after_login=draw(st.integers(0, 3)))
+        network = str(origin_of(draw(ADDRESSES)))
+        return Ban(replace(record, name=name, network=network, shown=name), draw(st.integers(0, 3)))
     if kind == "member":
-        return replace(ban, label=name, account_key=name)
+        return Ban(replace(record, account=name, shown=name))
     if kind == "name":
-        return replace(ban, label=label_of_name(name), name_key=name)
+        return Ban(replace(record, name=name, shown=NAME + name))
     if kind == "account":
-        return replace(ban, label=label_of_account(name), account_key=name)
-    network = draw(NETWORKS)
-    return replace(ban, label=str(network), network=network)
+        return Ban(replace(record, account=name, shown=ACCOUNT + name))
+    network = str(draw(NETWORKS))
+    return Ban(replace(record, network=network, shown=network))
 
 
 @st.composite

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from geventchat.chat.bans import Sanction
 from geventchat.chat.chat import LEAVE, Busy
 from geventchat.chat.commands import (
     Command,
@@ -19,6 +20,7 @@ from geventchat.chat.commands import (
     Login,
     PassOwnership,
     Quit,
+    Sanction,
     Say,
     SendDirectMessage,
     SetKey,
@@ -44,7 +46,7 @@ from geventchat.chat.events import (
     Roster,
     Said,
 )
-from geventchat.chat.journal import Act, RoomRecord
+from geventchat.chat.records import Act, Restriction, RestrictionKind, RoomRecord
 from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat
 
 BAN, MUTE = Sanction.BAN, Sanction.MUTE
@@ -365,7 +367,7 @@ def test_bans_and_mutes_of_a_room_are_so_many_at_most_and_those_that_are_over_ma
     scene.now_s += 60
     for sanction in (BAN, MUTE):
         assert isinstance(alice.do(Impose(sanction, "c"))[0], Accepted)
-    assert [ban.label for ban in scene.journal.forgotten] == ["a", "a"]
+    assert [record.name for record in scene.journal.forgotten if record.until_ms is not None] == ["a", "a"]
 
 
 # --- Mute ------------------------------------------------------------------------------------------------------------
@@ -582,11 +584,11 @@ def test_every_act_is_noted_with_who_did_it(scene, alice, bob, op):
         alice.do(command)
     op.do(Impose(MUTE, "bob"))
     assert scene.journal.acts == [
-        Act(NOW_MS, Action.KICKED, "alice", "", "dev", "bob", "a"),
-        Act(NOW_MS, Action.BANNED, "alice", "", "dev", "bob", "b"),
-        Act(NOW_MS, Action.UNBANNED, "alice", "", "dev", "bob"),
-        Act(NOW_MS, Action.KEY_SET, "alice", "", "dev", ""),
-        Act(NOW_MS, Action.MUTED, "op", "op", LOBBY, "bob"),
+        Act(NOW_MS, "alice", "kick", "dev", "bob", "a"),
+        Act(NOW_MS, "alice", "ban", "dev", "bob", "b"),
+        Act(NOW_MS, "alice", "unban", "dev", "bob"),
+        Act(NOW_MS, "alice", "key", "dev", ""),
+        Act(NOW_MS, "op", "mute", "", "bob"),
     ]
 
 
@@ -597,52 +599,113 @@ def test_what_is_refused_and_what_is_asked_is_no_act(scene, alice, bob):
     assert scene.journal.acts == []
 
 
-def test_bans_are_saved_and_forgotten(scene, alice, bob):
+def restrictions(scene: ModeratedChat) -> list[Restriction]:
+    return [record for record in scene.journal.saved if isinstance(record, Restriction)]
+
+
+def test_bans_are_saved_and_forgotten(scene, alice):
+    scene.login("bob", "dev", "2001:db8::7")
     alice.do(Impose(BAN, "bob", 60, "spam"))
-    (ban,) = [record for record in scene.journal.saved if not isinstance(record, RoomRecord)]
-    assert (ban.sanction, ban.room, ban.label, ban.until_ms, ban.reason) == (
-        BAN,
+    record = Restriction(
+        RestrictionKind.BAN,
         "dev",
-        "bob",
-        NOW_MS + 60_000,
-        "spam",
+        name="bob",
+        account="",
+        network="2001:db8::/64",
+        shown="bob",
+        until_ms=NOW_MS + 60_000,
+        reason="spam",
+        by="alice",
+        time_ms=NOW_MS,
     )
+    assert restrictions(scene) == [record]
     alice.do(Lift(BAN, "bob"))
-    assert scene.journal.forgotten == [ban]
+    assert scene.journal.forgotten == [record]
+
+
+def test_a_ban_that_replaces_another_replaces_its_record(scene, alice, bob, op):
+    alice.do(Impose(MUTE, "bob", 60))
+    bob.do(Quit())
+    scene.login("bob", "dev", ELSEWHERE)
+    alice.do(Impose(MUTE, "bob"))
+    first, second = restrictions(scene)
+    assert first.identity != second.identity
+    assert scene.journal.forgotten == [first]
+    for sanction, who in ((BAN, "192.0.2.0/24"), (MUTE, "name:bob"), (BAN, "account:op2")):
+        scene.login("op2", account=True) if who.endswith("op2") else None
+        op.do(Impose(sanction, who))
+    assert [
+        (record.kind.value, record.room, record.name, record.account, record.network, record.shown)
+        for record in restrictions(scene)[2:]
+    ] == [
+        ("ban", "", "", "", "192.0.2.0/24", "192.0.2.0/24"),
+        ("mute", "", "bob", "", "", "name:bob"),
+        ("ban", "", "", "op2", "", "account:op2"),
+    ]
+
+
+def room_records(scene: ModeratedChat) -> list[RoomRecord]:
+    return [record for record in scene.journal.saved if isinstance(record, RoomRecord)]
 
 
 def test_rooms_are_saved_when_something_of_them_changes_and_forgotten_when_they_are_deleted(scene):
     alice = scene.login("alice", "dev", account=True)
     scene.login("bob", "dev", account=True)
-    new = RoomRecord("dev", "dev", "", False, "", False, "alice", {}, {})
-    assert scene.journal.saved == [new]
-    for command in (
+    scene.login("carol", account=True)
+    new = RoomRecord("dev", "dev", "alice", last_used_ms=NOW_MS)
+    assert room_records(scene) == [new]
+    changes = (
         SetTopic("t"),
         SetPrivate(on=True),
         SetKey("k"),
         SetModerated(on=True),
         SetModerator("bob", on=True),
         SetVoice("bob", on=True),
+        Invite("carol"),
         PassOwnership("bob"),
-    ):
+    )
+    for command in changes:
         alice.do(command)
-    last = RoomRecord("dev", "dev", "t", True, "k", True, "bob", {"bob": "bob"}, {"bob": "bob"})
-    assert scene.journal.saved[-1] == last
-    assert len(scene.journal.saved) == 8
-    for command in (ListRooms(), Say(["hi"]), Invite("bob"), Kick("nobody"), SetTopic("t")):
+    both = frozenset({"bob"})
+    last = RoomRecord(
+        "dev", "dev", "bob", both, both, frozenset({"carol"}), "t", True, "k", True, last_used_ms=NOW_MS
+    )
+    assert room_records(scene)[-1] == last
+    assert len(room_records(scene)) == 1 + len(changes)
+    for command in (ListRooms(), Kick("nobody"), SetTopic("t"), SetPrivate(on=False), Who()):
         alice.do(command)
-    assert len(scene.journal.saved) == 8
-    for client in scene.chat._sessions.copy().values():
-        scene.chat.leave(client)
-    scene.chat.rooms.expire(scene.now_s + 90 * 86_400)
-    assert scene.journal.forgotten == [last]
+    assert len(room_records(scene)) == 1 + len(changes), "nothing has changed"
+    scene.now_s += 5
+    for session in list(scene.chat._sessions.values()):
+        scene.chat.leave(session)
+    empty = replace(last, empty_since_ms=NOW_MS + 5_000, last_used_ms=NOW_MS + 5_000)
+    assert room_records(scene)[-1] == empty
+    scene.login("dave", "ops")
+    scene.now_s += 90 * 86_400
+    scene.login("erin").do(ListRooms())
+    assert scene.journal.forgotten == [empty]
+
+
+def test_a_room_is_saved_when_it_is_no_longer_empty(scene, alice):
+    alice.do(LeaveRoom())
+    scene.login("bob", "dev")
+    assert [record.empty_since_ms for record in room_records(scene)] == [None, NOW_MS, None]
+
+
+def test_a_kick_that_takes_an_invitation_back_is_saved(scene, alice):
+    scene.login("carol", account=True)
+    alice.do(SetPrivate(on=True))
+    alice.do(Invite("carol"))
+    scene.chat.handle(scene.chat._sessions["carol"], EnterRoom("dev"))
+    alice.do(Kick("carol"))
+    assert [record.invited for record in room_records(scene)[-2:]] == [{"carol"}, set()]
 
 
 def test_a_room_that_an_account_inherits_is_saved(scene, alice):
     scene.login("bob", "dev", account=True)
     saved = len(scene.journal.saved)
     alice.do(Quit())
-    assert scene.journal.saved[saved:] == [RoomRecord("dev", "dev", "", False, "", False, "bob", {}, {})]
+    assert [record.owner for record in scene.journal.saved[saved:]] == ["bob"]
 
 
 def test_the_list_of_people_is_as_it_was(scene, alice, bob, carol):

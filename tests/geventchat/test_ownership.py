@@ -201,13 +201,16 @@ def test_an_empty_room_is_kept_for_ten_minutes_and_one_of_an_account_for_ninety_
     scene.login("alice", "dev", account=True).do(Quit())
     scene.login("bob", "ops").do(Quit())
     rooms = scene.chat.rooms
-    assert rooms.expire(NOW_S + 599) == 1
-    assert rooms.expire(NOW_S + 600) == 90 * 86_400 - 600
+    scene.now_s = NOW_S + 599
+    assert rooms.find("ops") is not None
+    scene.now_s = NOW_S + 600
     assert rooms.find("ops") is None
-    assert rooms.expire(NOW_S + 90 * 86_400 - 1) == 1
+    assert [room.key for room in rooms.listed] == [LOBBY, "dev"]
+    scene.now_s = NOW_S + 90 * 86_400 - 1
     assert scene.owner("dev") == "alice@"
-    assert rooms.expire(NOW_S + 90 * 86_400) is None
+    scene.now_s = NOW_S + 90 * 86_400
     assert rooms.find("dev") is None
+    assert [room.key for room in rooms.listed] == [LOBBY]
 
 
 def test_a_kept_room_that_is_used_again_is_kept_as_long_again(scene: ModeratedChat):
@@ -215,7 +218,7 @@ def test_a_kept_room_that_is_used_again_is_kept_as_long_again(scene: ModeratedCh
     alice.do(LeaveRoom())
     scene.now_s += 89 * 86_400
     scene.login("bob", "dev").do(LeaveRoom())
-    scene.chat.rooms.expire(scene.now_s + 2 * 86_400)
+    scene.now_s += 2 * 86_400
     assert scene.owner("dev") == "alice@"
 
 
@@ -225,11 +228,11 @@ def test_a_room_that_is_deleted_makes_way_for_another_of_the_same_owner():
     alice.enters("two")
     alice.do(LeaveRoom())
     assert alice.refused(EnterRoom("three")) is Rejection.TOO_MANY_ROOMS
-    scene.chat.rooms.expire(scene.now_s + 600)
+    scene.now_s += 600
     alice.enters("three")
     assert [scene.owner(room) for room in ("one", "three")] == ["alice@", "alice"]
     alice.do(LeaveRoom())
-    scene.chat.rooms.expire(scene.now_s + 90 * 86_400)
+    scene.now_s += 90 * 86_400
     alice.enters("four")
     assert scene.owner("four") == "alice@"
 
@@ -237,7 +240,7 @@ def test_a_room_that_is_deleted_makes_way_for_another_of_the_same_owner():
 def test_an_owner_who_quits_after_the_room_is_gone_leaves_nothing_behind(scene: ModeratedChat):
     alice = scene.login("alice", "dev")
     alice.do(LeaveRoom())
-    scene.chat.rooms.expire(scene.now_s + 600)
+    scene.now_s += 600
     bob = scene.login("bob", "dev")
     alice.do(Quit())
     assert scene.owner("dev") == "bob"
