@@ -5,7 +5,7 @@ name, and nobody who logs in later from there gets past the ban without an accou
 people. A restriction of a name, of an account or of a range of addresses holds for nothing else.
 
 Invariants of Bans:
-- `_all` holds each ban under its label, the longest-standing first. A label has one ban: the latest.
+- `by_label` holds each ban under its label, the longest-standing first. A label has one ban: the latest. Others read it.
 - Each ban with a network is also in `_networks`.
 - A ban whose time is over has no effect, and is removed at the next opportunity.
 """
@@ -73,31 +73,24 @@ class Ban:
 class Bans:
     """The bans, or the mutes, of one room or of the server."""
 
-    __slots__ = ("_all", "_networks")
+    __slots__ = ("_networks", "by_label")
 
     def __init__(self) -> None:
-        self._all: dict[str, Ban] = {}
+        self.by_label: dict[str, Ban] = {}
         # By version, length of the prefix, and prefix.
         self._networks: dict[tuple[int, int], dict[int, dict[str, Ban]]] = {}
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def get(self, label: str) -> Ban | None:
-        """The ban with this label."""
-        return self._all.get(label)
 
     def put(self, ban: Ban) -> None:
         """Add a ban, in place of the one with the same label."""
         self.remove(ban.label)
-        self._all[ban.label] = ban
+        self.by_label[ban.label] = ban
         if ban.network is not None:
             kind, prefix = _prefix_of(ban.network)
             self._networks.setdefault(kind, {}).setdefault(prefix, {})[ban.label] = ban
 
     def remove(self, label: str) -> Ban | None:
         """Lift the ban with this label; None if there is none."""
-        ban = self._all.pop(label, None)
+        ban = self.by_label.pop(label, None)
         if ban is not None and ban.network is not None:
             kind, prefix = _prefix_of(ban.network)
             prefixes = self._networks[kind]
@@ -110,20 +103,16 @@ class Bans:
 
     def expire(self, now_ms: int) -> list[Ban]:
         """Remove the bans whose time is over, and return them."""
-        over = [ban for ban in self._all.values() if ban.is_over(now_ms)]
+        over = [ban for ban in self.by_label.values() if ban.is_over(now_ms)]
         for ban in over:
             self.remove(ban.label)
         return over
-
-    def all(self) -> list[Ban]:
-        """Every ban, the longest-standing first."""
-        return list(self._all.values())
 
     def find(self, person: Person, now_ms: int) -> Ban | None:
         """A ban that concerns this person."""
         name, account = person.name_key, person.account_key
         for label in (name, account, NAME + name, ACCOUNT + account):
-            ban = self._all.get(label)
+            ban = self.by_label.get(label)
             if ban is not None and ban.concerns(person) and not ban.is_over(now_ms):
                 return ban
         if person.address is not None:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from geventchat.chat.accounts import Account
-from geventchat.chat.addresses import parse_address
 from geventchat.chat.commands import (
     AskTopic,
     Command,
@@ -123,8 +122,8 @@ Result = Done | Leave | Busy | Pending[T]
 # They hold nothing, so one of each is enough.
 DONE = Done()
 LEAVE = Leave()
-# What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes.
-_HOLE_BYTES = 2
+# What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
+_HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
 _ALWAYS_REPORTED = frozenset({ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON})
 
@@ -255,10 +254,7 @@ class Chat:
 
     def is_banned_address(self, host: str) -> bool:
         """True when nobody may connect from this address."""
-        if not self.lobby.bans:
-            return False
-        address = parse_address(host)
-        return address is not None and self._permissions.is_banned_address(address, self._now_ms())
+        return self._permissions.is_banned_address(host, self._now_ms())
 
     # --- Coming and going --------------------------------------------------------------------------------------------
 
@@ -489,12 +485,13 @@ class Chat:
             return _reject(session, room or Rejection.ROOM_NAME_INVALID, typed)
         if not all(texts):
             return _reject(session, Rejection.EMPTY_MESSAGE)
-        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
+        now_ms = self._now_ms()
+        refusal = self._permissions.refuse_speech(session, name, room, now_ms)
         if refusal is not None:
             return _reject(session, refusal, room.name)
         if not room.gate.is_open():
             return Busy(room.gate)
-        said = room.say(name, texts, session.subscriber, self._now_ms())
+        said = room.say(name, texts, session.subscriber, now_ms)
         if name.key in self._ignores:
             self._hide_latest(session, name, room)
         if self._observer is not None:

@@ -277,12 +277,12 @@ class Moderation:
     def _put(self, bans: Bans, ban: Ban, room: Room) -> None:
         limits = self._limits
         most = limits.server_bans if room is self._rooms.lobby else limits.room_bans
-        replaced = bans.get(ban.label)
+        replaced = bans.by_label.get(ban.label)
         if replaced is not None:
             self._journal.forget(replaced.record)
-        elif len(bans) >= most:
+        elif len(bans.by_label) >= most:
             self._expire(bans)
-            if len(bans) >= most:
+            if len(bans.by_label) >= most:
                 raise _Refused(Rejection.LIST_FULL)
         bans.put(ban)
         self._journal.save(ban.record)
@@ -291,8 +291,8 @@ class Moderation:
         bans = self._list(actor.room, sanction)
         self._expire(bans)
         network = parse_network(who)
-        found = bans.get(str(network)) if network is not None and actor.role is Role.OPERATOR else None
-        found = found or bans.get(key_of(who))
+        found = bans.by_label.get(str(network)) if network is not None and actor.role is Role.OPERATOR else None
+        found = found or bans.by_label.get(key_of(who))
         if found is None or not _is_visible(found, actor):
             raise _Refused(Rejection.USER_NOT_FOUND, who)
         bans.remove(found.label)
@@ -304,7 +304,7 @@ class Moderation:
         self._expire(bans)
         listed = [
             BanListing(ban.record.shown, ban.record.until_ms, ban.record.reason)
-            for ban in bans.all()
+            for ban in bans.by_label.values()
             if _is_visible(ban, actor)
         ]
         actor.session.subscriber.deliver(BanList(actor.room.name, listed))

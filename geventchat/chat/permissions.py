@@ -11,7 +11,7 @@ from enum import IntEnum
 from hmac import compare_digest
 
 from geventchat.chat.accounts import Account
-from geventchat.chat.addresses import Address
+from geventchat.chat.addresses import parse_address
 from geventchat.chat.bans import Bans, Person
 from geventchat.chat.commands import (
     Impose,
@@ -149,7 +149,7 @@ class Permissions:
 
     def refuse_speech(self, session: Session, name: Name, room: Room, now_ms: int) -> Rejection | None:
         """Why this client may not speak in the room, if it may not."""
-        if not (room.moderated or room.mutes or self._lobby.mutes):
+        if not (room.moderated or room.mutes.by_label or self._lobby.mutes.by_label):
             return None
         if self.is_muted(session, name, now_ms) or self._concerns(room.mutes, session, name, now_ms):
             return Rejection.MUTED
@@ -167,12 +167,14 @@ class Permissions:
         """True when this client may not speak anywhere."""
         return self._concerns(self._lobby.mutes, session, name, now_ms)
 
-    def is_banned_address(self, address: Address, now_ms: int) -> bool:
+    def is_banned_address(self, host: str, now_ms: int) -> bool:
         """True when nobody may connect from here."""
-        return self._lobby.bans.find_address(address, now_ms) is not None
+        bans = self._lobby.bans
+        address = parse_address(host) if bans.by_label else None
+        return address is not None and bans.find_address(address, now_ms) is not None
 
     def _concerns(self, bans: Bans, session: Session, name: Name, now_ms: int) -> bool:
-        return bool(bans) and bans.find(self.person(session, name), now_ms) is not None
+        return bool(bans.by_label) and bans.find(self.person(session, name), now_ms) is not None
 
     def person(self, session: Session, name: Name) -> Person:
         """What bans can know of this client. An operator is not concerned by bans of addresses."""

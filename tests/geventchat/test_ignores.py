@@ -163,7 +163,7 @@ def test_whoever_is_ignored_pays_for_the_holes_and_nobody_else_does(scene, alice
         other = scene.login(f"l{number}")
         other.do(Ignore("bob", on=True))
     bob.do(Say(["hi", "again"]))
-    assert bob.session.cost_bytes == 10 * 2
+    assert bob.session.cost_bytes == 10 * 4
     alice.do(Say(["hi"]))
     assert alice.session.cost_bytes == 0
 

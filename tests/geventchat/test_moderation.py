@@ -130,7 +130,7 @@ def test_a_kick_waits_for_the_lobby_and_changes_nothing_until_then(scene, alice,
         assert scene.chat.handle(alice.session, command) == Busy(lobby.gate)
         assert bob.room == "dev"
         assert alice.take() == bob.take() == carol.take() == []
-        assert not scene.room("dev").bans
+        assert not scene.room("dev").bans.by_label
         assert not scene.journal.acts
         lobby.gate.open = True
     assert alice.succeeds(Kick("bob")) is Action.KICKED
