@@ -70,6 +70,7 @@ class Server:
             announce_later=Announcer(hub).announce,
             limits=limits.chat,
             operators=[parse_name(name).key for name in self.config.operators],
+            reserved_names=self.config.reserved_names,
             observer=self._log_message if self.config.log_messages else None,
         )
         context = ServerContext(

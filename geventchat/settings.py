@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from geventchat.chat.limits import ChatLimits
-from geventchat.chat.names import InvalidName, parse_name
+from geventchat.chat.names import MAX_LENGTH, RESERVED_NAMES, InvalidName, parse_name
 from geventchat.dialects import DIALECTS
 from geventchat.log import FORMATS, LEVELS
 
@@ -171,8 +171,12 @@ def read_listen(text: str) -> Listen:
     return Listen(dialect, host, int(port) if port else None)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
 def _read_listens(text: str) -> tuple[Listen, ...]:
-    return tuple(read_listen(word) for word in text.replace(",", " ").split())
+    return tuple(map(read_listen, _words(text)))
 
 
 def _are_listens(value: object) -> bool:
@@ -188,18 +192,23 @@ LISTENS = Kind(
 )
 
 
-def _is_name(value: object) -> bool:
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) and _is_name(one) for one in value)
+
+
+def _is_name(word: str) -> bool:
     try:
-        return isinstance(value, str) and bool(parse_name(value))
+        parse_name(word)
     except InvalidName:
         return False
+    return True
 
 
 NAMES = Kind(
-    "names of people, separated by commas or blanks",
-    "NAME",
-    lambda text: tuple(text.replace(",", " ").split()),
-    lambda value: isinstance(value, tuple) and all(map(_is_name, value)),
+    f"zero or more names, each of 1 to {MAX_LENGTH} letters, digits, '_', '-' or '.'",
+    "NAMES",
+    _words,
+    _are_names,
     " ".join,
 )
 
@@ -233,7 +242,7 @@ class Group(Enum):
     """A heading in `--help` and in docs/options.md."""
 
     ADDRESSES = "Addresses"
-    PEOPLE = "People"
+    NAMES = "Names"
     TIMES = "Time limits"
     SIZES = "Size limits"
     CLIENT_RATES = "Rate limits for one client"
@@ -634,7 +643,7 @@ class Config(_Checked):
         "operators",
         (),
         NAMES,
-        Group.PEOPLE,
+        Group.NAMES,
         "operators of the server: nobody can use these names without their accounts",
     )
     idle_s: float | None = setting(
@@ -651,6 +660,13 @@ class Config(_Checked):
         member(IdleNotice),
         Group.TIMES,
         "notice sent before an idle client is disconnected",
+    )
+    reserved_names: tuple[str, ...] = setting(
+        "reserved-names",
+        RESERVED_NAMES,
+        NAMES,
+        Group.NAMES,
+        "names that no client can log in with, separated by spaces or commas; this list replaces the default one",
     )
     limits: Limits = field(default_factory=Limits)
     shutdown_s: float = setting(
@@ -781,7 +797,9 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if key in {"listen", "operators"} and all(isinstance(item, str) for item in value):
+        case list() if SETTINGS[key].kind in {LISTENS, NAMES} and all(
+            isinstance(item, str) for item in value
+        ):
             return " ".join(value)
     raise _wrong(key, value, SETTINGS[key].kind, str(file))
 

@@ -13,7 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -76,7 +76,7 @@ from geventchat.chat.ignores import Ignores
 from geventchat.chat.journal import Journal, NoJournal
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.moderation import BANNED, Moderation
-from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions
 from geventchat.chat.room_list import Rooms
@@ -140,6 +140,7 @@ class Chat:
         limits: ChatLimits,
         operators: Collection[str] = (),
         journal: Journal | None = None,
+        reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
@@ -147,12 +148,15 @@ class Chat:
         `announce_later` is told of each room whose gate has to admit the announcement of a departure. `operators` are the
         keys of the names of operators. `journal` is told of what has to outlive the server, and `observer` of every message.
         None of them can block.
+        No client can log in with one of the `reserved_names`.
         """
         self._journal = journal or NoJournal()
         self._owners = Owners(limits)
         self.rooms = Rooms(time, new_gate, limits, self._journal, on_deleted=self._owners.release)
         self._sessions: dict[str, Session] = {}
         self._logins = 0
+        # The name of an operator needs its account anyway.
+        self._reserved = frozenset(map(key_of, reserved_names)) - frozenset(operators)
         self._time = time
         self._limits = limits
         self._announce_later = announce_later
@@ -272,7 +276,7 @@ class Chat:
 
     def _login(self, session: Session, typed: str) -> Result[object]:
         try:
-            name = parse_name(typed)
+            name = parse_name(typed, self._reserved)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
         if not self._permissions.may_use_name(session, name):

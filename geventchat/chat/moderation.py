@@ -291,7 +291,9 @@ class Moderation:
         bans = self._list(actor.room, sanction)
         self._expire(bans)
         network = parse_network(who)
-        found = bans.by_label.get(str(network)) if network is not None and actor.role is Role.OPERATOR else None
+        found = (
+            bans.by_label.get(str(network)) if network is not None and actor.role is Role.OPERATOR else None
+        )
         found = found or bans.by_label.get(key_of(who))
         if found is None or not _is_visible(found, actor):
             raise _Refused(Rejection.USER_NOT_FOUND, who)

@@ -1,9 +1,9 @@
-"""Which names are allowed, and when two are the same. Pure.
+"""Which names of people and rooms are allowed, and when two are the same. Pure.
 
 The profile is RFC 8265's UsernameCasePreserved (width mapping, NFC, the identifier class of RFC 8264, the bidi rule
-of RFC 5893), narrowed to letters, digits, marks and `_ - .`, to 20 characters, and to four combining marks in a
-row. Names that differ only in case or width share one key. The tests compare this with an independent
-implementation of the profile.
+of RFC 5893), narrowed to letters, digits, marks and `_ - .`, to four combining marks in a row, and to 20 characters
+for people and 32 for rooms. Names that differ only in case or width share one key. The tests compare this with an
+independent implementation of the profile.
 
 Input is measured before it is normalised: normalising a long run of combining marks takes quadratic time.
 """
@@ -11,6 +11,7 @@ Input is measured before it is normalised: normalising a long run of combining m
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from unicodedata import bidirectional, category, decomposition, normalize
 
@@ -21,6 +22,14 @@ MAX_ROOM_LENGTH = 32
 # A character of a name can be typed as a base and several marks, which normalising joins into one.
 _TYPED_PER_CHARACTER = 4
 _MAX_MARKS = 4
+
+# Names that could be taken for the server, for an operator or for everyone; and every word that can follow `INFO` in the line
+# dialect, where the name of a person can stand, too. A test holds this list to what that dialect sends.
+RESERVED_NAMES = (
+    *("you", "server", "info", "system", "all", "here", "everyone", "admin", "root"),
+    *("idle-timeout", "server-full", "server-shutdown", "too-many-connections"),
+    *("kicked", "banned"),
+)
 
 _PLAIN = re.compile("[A-Za-z0-9_.-]+")
 _KINDS = frozenset({"Ll", "Lu", "Lo", "Lm", "Nd", "Mn", "Mc"})
@@ -59,9 +68,12 @@ class Name:
     key: str
 
 
-def parse_name(typed: str) -> Name:
-    """Normalise the name of a person; raise InvalidName if it is not allowed."""
-    return _parse(typed, MAX_LENGTH)
+def parse_name(typed: str, reserved: Container[str] = ()) -> Name:
+    """Normalise the name of a person; raise InvalidName if it is not allowed, or if its key is one of the reserved."""
+    name = _parse(typed, MAX_LENGTH)
+    if name.key in reserved:
+        raise InvalidName(Rejection.NAME_INVALID)
+    return name
 
 
 def parse_room_name(typed: str) -> Name:
@@ -77,10 +89,10 @@ def key_of(typed: str) -> str:
 
 
 def _parse(typed: str, max_length: int) -> Name:
-    if _PLAIN.fullmatch(typed) and len(typed) <= max_length:
-        return Name(typed, typed.lower())
     if len(typed) > _TYPED_PER_CHARACTER * max_length:
         raise InvalidName(Rejection.NAME_LENGTH)
+    if len(typed) <= max_length and _PLAIN.fullmatch(typed):
+        return Name(typed, typed.lower())
     shown = normalize("NFC", _narrow(typed))
     if not 1 <= len(shown) <= max_length:
         raise InvalidName(Rejection.NAME_LENGTH)

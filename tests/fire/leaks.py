@@ -74,7 +74,7 @@ def leftovers(simulation: Simulation) -> list[str]:
         ),
         "lingering connections": admission.lingering,
         "audiences with a batch": len(delivery._changed),
-        "rooms besides the lobby": len(chat.rooms) - 1,
+        "people in rooms": sum(len(room.names) for room in chat.rooms),
         "names that someone ignores": len(chat._ignores._listeners),
         "accounts that own rooms": len(chat._owners._accounts),
         "spliced subscribers": len(delivery._spliced),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,9 +101,9 @@ class Client:
 
 
 class ModeratedChat:
-    """A chat with an operator, whose account is `op`."""
+    """A chat whose operators have the accounts `op` and `op2`."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, operators: Sequence[str] = ("op", "op2"), **limits: Any) -> None:
         self.now_s = NOW_S
         self.journal = RecordingJournal()
         self.announced_later: list[Room] = []
@@ -111,7 +112,7 @@ class ModeratedChat:
             new_gate=lambda delay_s: SwitchedGate(),
             announce_later=self.announced_later.append,
             limits=Limits(**limits).chat,
-            operators=["op", "op2"],
+            operators=operators,
             journal=self.journal,
         )
         self._audiences = RecordingAudiences()

@@ -7,17 +7,22 @@ import pytest
 from geventchat.chat.chat import DONE, LEAVE, Busy, Chat, Session
 from geventchat.chat.commands import (
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
+    Accepted,
+    Action,
     DirectMessage,
     DirectMessageSent,
     Event,
@@ -30,6 +35,7 @@ from geventchat.chat.events import (
     Rejection,
     Roster,
     Said,
+    TopicChanged,
     Welcome,
 )
 from geventchat.chat.rooms import Room
@@ -44,7 +50,7 @@ NOW_MS = 1_234_567_890_500
 class Scene:
     """A chat with one audience, and its clients."""
 
-    def __init__(self, contacts: int = 10) -> None:
+    def __init__(self, **limits: int) -> None:
         self.observed: list[Said | DirectMessage] = []
         self.gate = SwitchedGate()
         self.now_s = NOW_S
@@ -54,7 +60,7 @@ class Scene:
             lambda: self.now_s,
             new_gate=lambda delay_s: self.gate,
             announce_later=self.announced_later.append,
-            limits=Limits(contacts=contacts).chat,
+            limits=Limits(**{"contacts": 10, **limits}).chat,
             observer=self.observed.append,
         )
         self.audiences = RecordingAudiences()
@@ -280,6 +286,46 @@ def test_closing_is_silent(scene: Scene):
     assert alice.take() == bob.take() == []
     assert list(scene.chat.lobby.names) == ["bob"]
     assert [audience.members for audience in scene.audiences.audiences.values()] == [[bob]]
+
+
+# --- Rooms -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_topic_has_a_limited_length(scene: Scene):
+    session, alice = scene.login("alice")
+    _, bob = scene.login("bob")
+    alice.take()
+    assert scene.chat.handle(session, SetTopic("x" * 300)) is DONE
+    assert alice.take() == [Accepted(Action.TOPIC_SET, LOBBY, "x" * 300)]
+    assert bob.take() == [TopicChanged(LOBBY, "alice", "x" * 300, NOW_MS)]
+    assert scene.chat.handle(session, SetTopic("x" * 301)) is DONE
+    assert alice.take() == [Rejected(Rejection.TOPIC_TOO_LONG)]
+    assert bob.take() == []
+    assert scene.chat.lobby.topic == "x" * 300
+
+
+@pytest.mark.parametrize("command", [EnterRoom("dev"), SetTopic("tea")], ids=["enter", "topic"])
+def test_a_room_whose_gate_is_closed_is_busy(scene: Scene, command: Command):
+    session, alice = scene.login("alice")
+    other, _ = scene.login("bob")
+    assert scene.chat.handle(other, EnterRoom("dev")) is DONE
+    alice.take()
+    scene.gate.open = False
+    before = scene.snapshot()
+    assert scene.chat.handle(session, command) == Busy(scene.gate)
+    assert scene.snapshot() == before
+    scene.gate.open = True
+    assert scene.chat.handle(session, command) is DONE
+
+
+def test_leaving_the_room_waits_for_the_gate_of_the_lobby(scene: Scene):
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, EnterRoom("dev")) is DONE
+    alice.take()
+    scene.gate.open = False
+    before = scene.snapshot()
+    assert scene.chat.handle(session, LeaveRoom()) == Busy(scene.gate)
+    assert scene.snapshot() == before
 
 
 # --- Busy ------------------------------------------------------------------------------------------------------------

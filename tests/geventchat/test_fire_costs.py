@@ -41,13 +41,13 @@ def test_a_name_that_is_normalised_before_it_is_measured_is_above_the_bound(
 ) -> None:
     name = CostlyLine(Arena("line", False, 4_096), Recipe("LOGIN q", "\u0323\u0344"), 1.0)
     assert name.check() < BOUND
-    monkeypatch.setattr(names, "_MAX_TYPED_LENGTH", 100_000)
+    monkeypatch.setattr(names, "_TYPED_PER_CHARACTER", 5_000)
     with pytest.raises(AssertionError, match="times a plain message"):
         name.check()
 
 
 def test_the_search_finds_a_line_above_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "_MAX_TYPED_LENGTH", 100_000)
+    monkeypatch.setattr(names, "_TYPED_PER_CHARACTER", 5_000)
     search = Search(1, [])
     for _ in range(10):
         search.run(1.0)

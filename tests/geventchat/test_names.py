@@ -1,13 +1,14 @@
-"""Names: which are allowed, how they are shown, when two are the same, and that no name is expensive to check."""
+"""Names of people and rooms: which are allowed, how they are shown, when two are the same, and what checking one costs."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
 
 from geventchat.chat.events import Rejection
-from geventchat.chat.names import InvalidName, key_of, parse_name
+from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
 
 MAX_TYPED = 80
 
@@ -99,6 +100,41 @@ def test_more_than_eighty_code_points_are_not_normalised():
         parse_name(longest + "\u0345")
 
 
+@pytest.mark.parametrize("typed", ["dev", "#dev", "#Dev", "ｄｅｖ"])
+def test_a_room_is_the_same_with_the_sign_that_irc_writes_before_it(typed: str):
+    assert parse_room_name(typed).key == "dev"
+
+
+def test_a_room_name_has_at_most_thirty_two_characters():
+    assert parse_room_name("#" + "a" * 32) == Name("a" * 32, "a" * 32)
+    assert parse_room_name("e\u0301" * 32).shown == "é" * 32
+    # Four code points for each character, which compose into one.
+    assert parse_room_name("#" + "\u03b1\u0313\u0301\u0345" * 32).shown == "\u1f84" * 32
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("", Rejection.NAME_LENGTH),
+        ("#", Rejection.NAME_LENGTH),
+        ("a" * 33, Rejection.NAME_LENGTH),
+        ("#" + "é" * 33, Rejection.NAME_LENGTH),
+        ("#" + "e" + "\u0301" * 128, Rejection.NAME_LENGTH),
+        ("##dev", Rejection.NAME_INVALID),
+        ("de#v", Rejection.NAME_INVALID),
+        ("dev#", Rejection.NAME_INVALID),
+        ("＃dev", Rejection.NAME_INVALID),
+        ("# dev", Rejection.NAME_INVALID),
+        ("a,b", Rejection.NAME_INVALID),
+        ("#\u0301a", Rejection.NAME_INVALID),
+    ],
+)
+def test_a_room_name_that_is_not_allowed_is_refused(typed: str, reason: Rejection):
+    with pytest.raises(InvalidName) as rejected:
+        parse_room_name(typed)
+    assert rejected.value.reason is reason
+
+
 def test_no_name_has_the_empty_key():
     for typed in ("", "a" * 81):
         assert key_of(typed) == ""
@@ -106,16 +142,26 @@ def test_no_name_has_the_empty_key():
             parse_name(typed)
 
 
-@pytest.mark.parametrize(
-    "typed",
-    ["q" + "\u0323\u0344" * 39, "\ufdfa" * 80, "\u0344" * 80, "\uff9e" * 80, "\U0001d160" * 80, "x" * 10**6],
-    ids=range(6),
-)
+HOSTILE = [
+    "q" + "\u0323\u0344" * 39,
+    "\ufdfa" * 80,
+    "\u0344" * 80,
+    "\uff9e" * 80,
+    "\U0001d160" * 80,
+    "x" * 10**6,
+    "q" + "\u0323\u0344" * 10**4,
+]
+
+
+@pytest.mark.parametrize("typed", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_name_is_expensive_to_look_at(typed: str):
+    room = "#" + typed
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
         by_us(typed)
         key_of(typed)
+        with contextlib.suppress(InvalidName):
+            parse_room_name(room)
         seconds.append(time.perf_counter() - began)
     assert min(seconds) < 0.001

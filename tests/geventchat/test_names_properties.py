@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from precis_i18n import get_profile
 
-from geventchat.chat.names import MAX_LENGTH, InvalidName, key_of, parse_name
+from geventchat.chat.names import (
+    MAX_LENGTH,
+    MAX_ROOM_LENGTH,
+    InvalidName,
+    Name,
+    key_of,
+    parse_name,
+    parse_room_name,
+)
 from tests.geventchat.test_names import MAX_TYPED, by_us
 
 PROFILE = get_profile("UsernameCasePreserved")
@@ -78,3 +86,23 @@ def test_a_name_shows_at_most_four_marks_in_a_row(typed: str):
         return
     kinds = "".join(unicodedata.category(char)[0] for char in shown)
     assert "M" * (MAX_MARKS + 1) not in kinds
+
+
+def room(typed: str) -> Name | None:
+    try:
+        return parse_room_name(typed)
+    except InvalidName:
+        return None
+
+
+@given(st.one_of(TYPED, MARKED))
+def test_a_room_name_is_a_longer_name_with_or_without_one_number_sign(typed: str):
+    name = room(typed.lstrip("#"))
+    assert room("#" + typed.lstrip("#")) == name
+    assert room("##" + typed) is None
+    if name is None:
+        assert by_us(typed.lstrip("#")) is None
+    else:
+        assert 1 <= len(name.shown) <= MAX_ROOM_LENGTH
+        assert room(name.shown) == name
+        assert by_us(name.shown) == (name.shown if len(name.shown) <= MAX_LENGTH else None)

@@ -116,6 +116,13 @@ def test_the_operators_name_without_the_account_cannot_be_used(scene):
     scene.login("op", account=True)
 
 
+def test_a_reserved_name_can_be_that_of_an_operator():
+    scene = ModeratedChat(operators=["admin"])
+    assert scene.connect().refused(Login("admin")) is Rejection.NAME_INVALID
+    assert scene.connect(account="root").refused(Login("root")) is Rejection.NAME_INVALID
+    scene.login("admin", account=True)
+
+
 # --- Keys ------------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from tests.geventchat.test_room import Scene
 @given(st.lists(st.lists(st.text("ab", min_size=1), min_size=1, max_size=4), max_size=20))
 def test_ids_are_consecutive(batches: list[list[str]]):
     scene = Scene()
-    alice, bob = scene.enter("alice", scene.first), scene.enter("bob", scene.second)
+    alice, bob = scene.enter("alice"), scene.enter("bob", "second")
     ids: list[int] = []
     for number, texts in enumerate(batches):
         speaker, name = ((alice, "alice"), (bob, "bob"))[number % 2]

@@ -79,6 +79,7 @@ OTHER = {
     "log-format": ("json", "json"),
     "log-level": ("error", "error"),
     "log-messages": ("yes", True),
+    "reserved-names": ("ann you", ("ann", "you")),
 }
 
 
@@ -88,7 +89,9 @@ def test_every_setting_can_be_set_by_flag_environment_and_file(key: str, toml):
     assert SETTINGS[key].default != value
     assert resolved({key: text})[key] == value
     assert resolved(environment={SETTINGS[key].variable: text})[key] == value
-    quoted = f'["{text}"]' if key == "listen" else f'"{text}"' if not text.isdigit() else text
+    quoted = (
+        f'["{text}"]' if key in {"listen", "reserved-names"} else f'"{text}"' if not text.isdigit() else text
+    )
     assert resolved(file=toml(f"{key} = {quoted}\n"))[key] == value
     assert resolved(file=toml(f"{key.replace('-', '_')} = {quoted}\n"))[key] == value
 
@@ -136,6 +139,7 @@ WRONG = [
     ("listen", "json://::1:5"),
     ("listen", "json://:65536"),
     ("listen", " "),
+    ("reserved-names", "you a/b"),
 ]
 
 
@@ -169,6 +173,11 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
         (lambda: Config(idle_s=-1.0), "idle_s: -1.0 is not a number of seconds, at least 0"),
         (lambda: Config(idle_notice="info"), "idle_notice: 'info' is not info, err or none"),
         (lambda: Config(log_messages="no"), "log_messages: 'no' is not yes or no"),
+        (
+            lambda: Config(reserved_names=("a b",)),
+            "reserved_names: ('a b',) is not zero or more names, each of",
+        ),
+        (lambda: Config(reserved_names=[1]), "reserved_names: [1] is not zero or more names, each of"),
         (lambda: Config(listen=()), "listen: () is not one or more of DIALECT://HOST:PORT"),
         (lambda: Config(listen=("json://",)), "listen: ('json://',) is not one or more of DIALECT"),
         (lambda: Program(port=70_000), "port: 70000 is not a port from 0 to 65535"),
@@ -201,6 +210,7 @@ def test_every_field_is_checked(row: Setting):
         ("flush_s = 1\n", "unknown setting flush_s in FILE; geventchat --help lists all settings"),
         ("port = [1]\n", "port: [1] is not a port from 0 to 65535 (from FILE)"),
         ("max-line = 99\nmax_line = 99\n", "duplicate setting max_line in FILE"),
+        ("reserved-names = [1]\n", "reserved-names: [1] is not zero or more names, each of"),
         ("listen = [4000]\n", "listen: [4000] is not one or more of DIALECT://HOST:PORT"),
         ("port = 1\nport = 2\n", "config: FILE is not valid TOML: "),
     ],
@@ -210,6 +220,11 @@ def test_a_wrong_file_is_refused(text: str, message: str, toml):
     with pytest.raises(ConfigError) as refused:
         resolved(file=file)
     assert str(refused.value).startswith(message.replace("FILE", str(file)))
+
+
+def test_a_list_in_a_file_is_several_names(toml):
+    assert resolved(file=toml('reserved-names = ["ann", "bob"]\n'))["reserved-names"] == ("ann", "bob")
+    assert resolved(file=toml("reserved-names = []\n"))["reserved-names"] == ()
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

@@ -200,6 +200,7 @@ INVALID_ROOMS = tuple(
 MAX_ROOMS = 3
 """The limit on rooms in generated conversations: `server: … max-rooms=3`."""
 EMPTY_ROOM_MS = 600_000
+MAX_TOPIC = 300
 
 TEXTS = (
     Text("hi", "hi"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from tests.geventchat.model.dialects import Dialect, Gone
 from tests.geventchat.model.requests import (
     EMPTY_ROOM_MS,
+    MAX_TOPIC,
     AskTopic,
     Blank,
     DirectMessage,
@@ -219,6 +220,8 @@ class Rooms:
         self.announce_departure(left, name.shown, Gone.LEFT, now_ms)
 
     def _set_topic(self, member: Member, room: Room, topic: str) -> Refusal | None:
+        if len(topic) > MAX_TOPIC:
+            return Refusal.TOPIC_TOO_LONG
         if topic != room.topic:
             room.topic = topic
             for other in room.members.values():

@@ -1,0 +1,82 @@
+"""All rooms: how many there are, how long they are kept, and their ids."""
+
+from __future__ import annotations
+
+from geventchat.chat.chat import DONE, Session
+from geventchat.chat.commands import EnterRoom, Login, Say
+from geventchat.chat.events import Entered, Rejected, Rejection
+from geventchat.chat.names import parse_room_name
+from geventchat.chat.room_list import Rooms
+from geventchat.settings import Limits
+from tests.geventchat.manual_clock import ManualClock
+from tests.geventchat.recording import SwitchedGate
+from tests.geventchat.test_chat import Scene
+
+
+def rooms_of(limits: Limits) -> tuple[Rooms, ManualClock]:
+    clock = ManualClock()
+    return Rooms(clock.time, lambda delay_s: SwitchedGate(), limits.chat), clock
+
+
+def test_the_lobby_is_first_and_stays():
+    rooms, clock = rooms_of(Limits(empty_room_s=10))
+    rooms.left(rooms.lobby)
+    clock.now += 100
+    assert list(rooms) == [rooms.lobby]
+
+
+def test_no_more_rooms_are_made_than_the_limit_allows():
+    rooms, _ = rooms_of(Limits(rooms=3))
+    for name in ("a", "b"):
+        assert rooms.create(parse_room_name(name)) is not None
+    assert rooms.create(parse_room_name("c")) is None
+    assert len(rooms) == 3
+
+
+def test_an_empty_room_is_deleted_after_a_while():
+    rooms, clock = rooms_of(Limits(empty_room_s=10))
+    first, second = [rooms.create(parse_room_name(name)) for name in ("first", "second")]
+    assert first is not None
+    assert second is not None
+    rooms.left(first)
+    clock.now += 4
+    rooms.left(second)
+    clock.now += 5.999
+    assert rooms.find("first") is first
+    clock.now += 0.001
+    assert rooms.find("first") is None
+    assert rooms.find("second") is second
+    rooms.entered(second)
+    clock.now += 100
+    assert list(rooms) == [rooms.lobby, second]
+
+
+def test_the_ids_of_a_new_room_are_above_those_of_deleted_rooms():
+    scene = Scene()
+    session, subscriber = scene.login("ann")
+    for room in ("a", "b"):
+        assert scene.chat.handle(session, EnterRoom(room)) is DONE
+        assert scene.chat.handle(session, Say(["one", "two"])) is DONE
+    assert scene.chat.handle(session, EnterRoom("c")) is DONE
+    assert [room.last_id for room in scene.chat.rooms] == [0, 2, 2, 0]
+    scene.now_s += 600
+    assert scene.chat.handle(session, EnterRoom("d")) is DONE
+    assert [(room.name, room.last_id) for room in scene.chat.rooms] == [("lobby", 0), ("c", 0), ("d", 2)]
+    subscriber.take()
+
+
+def test_a_client_can_be_in_a_limited_number_of_rooms():
+    scene = Scene(rooms_per_client=3)
+    session: Session
+    session, subscriber = scene.connect()
+    session.rooms = {}
+    assert scene.chat.handle(session, Login("ann")) is DONE
+    for room in ("a", "b"):
+        assert scene.chat.handle(session, EnterRoom(room)) is DONE
+    subscriber.take()
+    assert scene.chat.handle(session, EnterRoom("c")) is DONE
+    assert subscriber.take() == [Rejected(Rejection.TOO_MANY_ROOMS, "c")]
+    assert scene.chat.rooms.find("c") is None
+    # One that it is in can be entered again.
+    assert scene.chat.handle(session, EnterRoom("a")) is DONE
+    assert subscriber.take() == [Entered("a", ("ann",), "")]
