@@ -347,17 +347,21 @@ class Chat:
                     return _reject(session, refusal, command.room)
                 if not room.gate.is_open():
                     return Busy(room.gate)
-            elif self._can_create_room(session):
-                room = self.rooms.create(room_name)
-            else:
+            room = room or self._create(session, room_name)
+            if room is None:
                 return _reject(session, Rejection.TOO_MANY_ROOMS, command.room)
             self._move(session, name, room)
         session.subscriber.deliver(Entered(room.name, room.names, room.topic))
         return DONE
 
-    def _can_create_room(self, session: Session) -> bool:
+    def _create(self, session: Session, name: Name) -> Room | None:
+        """Create a room for this client to enter and own, unless it has too many or creates them too fast."""
         # The last one counts the room.
-        return self.rooms.can_create() and self._owners.can_claim(session) and session.peer.can_create_room()
+        if not (
+            self.rooms.can_create() and self._owners.can_claim(session) and session.peer.can_create_room()
+        ):
+            return None
+        return self.rooms.create(name)
 
     def _move(self, session: Session, name: Name, room: Room) -> None:
         now_ms = self._now_ms()

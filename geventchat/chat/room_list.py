@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
-from geventchat.chat.journal import Journal
+from geventchat.chat.journal import Journal, NoJournal
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
 from geventchat.chat.records import RoomRecord
@@ -32,15 +32,15 @@ class Rooms:
         time: Callable[[], float],
         new_gate: GateFactory,
         limits: ChatLimits,
-        journal: Journal,
-        on_deleted: Callable[[Room], None],
+        journal: Journal | None = None,
+        on_deleted: Callable[[Room], None] = lambda room: None,
     ) -> None:
         """`on_deleted` is called with each room that has been empty for too long."""
         self._time = time
         self.lobby = Room(LOBBY, new_gate)
         self._new_gate = new_gate
         self._limits = limits
-        self._journal = journal
+        self._journal = journal or NoJournal()
         self._on_deleted = on_deleted
         self._rooms = {LOBBY.key: self.lobby}
         self._listed = dict(self._rooms)
@@ -71,8 +71,10 @@ class Rooms:
         """True when one more room is allowed."""
         return len(self) < self._limits.rooms
 
-    def create(self, name: Name) -> Room:
-        """Create the room of this name, for someone who enters it at once."""
+    def create(self, name: Name) -> Room | None:
+        """Create the room of this name, for someone who enters it at once; None if no more rooms are allowed."""
+        if not self.can_create():
+            return None
         room = self._rooms[name.key] = Room(name, self._new_gate, self._last_deleted_id + 1)
         self._listed[name.key] = room
         return room
