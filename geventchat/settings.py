@@ -77,7 +77,7 @@ def integer(least: int, most: int | None = None, *, unit: str = "", metavar: str
 
 def number(*, unit: str, metavar: str = "N") -> Kind:
     """A finite number, zero or more."""
-    return Kind(f"a number of {unit}, at least 0", metavar, float, _is_number, "{:g}".format, unit)
+    return Kind(f"a number of {unit}, at least 0", metavar, float, _is_number, "{:.15g}".format, unit)
 
 
 def _is_number(value: object) -> bool:
@@ -644,7 +644,7 @@ class Config(_Checked):
         (),
         NAMES,
         Group.NAMES,
-        "operators of the server: nobody can use these names without their accounts",
+        "operators of the server; their names require their accounts",
     )
     idle_s: float | None = setting(
         "idle-timeout",

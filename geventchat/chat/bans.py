@@ -1,8 +1,8 @@
-"""Who is banned from one room or from the server, or muted in it. Pure; the time is passed in.
+"""Bans and mutes, of one room or of the server. Pure; the time is passed in.
 
-A restriction of a person sticks to the account. A person without one is banned by name and by address: nobody can have the
-name, and nobody who logs in later from there gets past the ban without an account. Those who were there already are other
-people. A restriction of a name, of an account or of a range of addresses holds for nothing else.
+A ban of a person applies to the account. Without an account, it applies to the name, and to clients without an account
+that log in later from the same address; clients that had logged in before belong to other people. A ban of a name, of an
+account or of a range of addresses applies to nothing else.
 
 Invariants of Bans:
 - `by_label` holds each ban under its label, the longest-standing first. A label has one ban: the latest. Others read it.
@@ -38,7 +38,7 @@ class Ban:
     __slots__ = ("after_login", "label", "network", "record")
 
     def __init__(self, record: Restriction, after_login: int = 0) -> None:
-        """Those who logged in up to `after_login` are not meant by the address of someone else; 0 for an earlier run."""
+        """The address of someone else does not affect logins up to `after_login`; 0 for a ban from an earlier run."""
         self.record = record
         self.after_login = after_login
         self.network = parse_network(record.network)

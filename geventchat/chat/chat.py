@@ -145,9 +145,8 @@ class Chat:
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `announce_later` is told of each room whose gate has to admit the announcement of a departure. `operators` are the
-        keys of the names of operators. `journal` is told of what has to outlive the server, and `observer` of every message.
-        None of them can block.
+        `announce_later` gets each room whose gate has to admit the announcement of a departure, `journal` what has to outlive
+        the server, `observer` every message. None of them can block. `operators` are the keys of the names of operators.
         No client can log in with one of the `reserved_names`.
         """
         self._journal = journal or NoJournal()

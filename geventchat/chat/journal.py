@@ -1,6 +1,6 @@
-"""Who is told of each change that outlives the server, and of each act. Only an interface.
+"""The interface to whatever keeps records: of changes that outlive the server, and of acts.
 
-Whoever keeps records implements `Journal`. It never waits, and is told of a change after it has happened.
+A journal never waits. It receives a change after it has happened.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Journal(Protocol):
 
 
 class NoJournal:
-    """Keeps nothing: what it is told of ends with the process."""
+    """Keeps nothing: everything ends with the process."""
 
     def save(self, record: Record) -> None:
         """Nothing."""

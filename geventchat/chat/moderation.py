@@ -5,7 +5,7 @@ here is about the whole server.
 
 Invariants of Moderation:
 - A command that returns a gate has changed nothing and can be carried out again.
-- The journal is told of each change, and of each act, exactly once.
+- The journal receives each change and each act exactly once.
 """
 
 from __future__ import annotations

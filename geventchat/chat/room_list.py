@@ -1,6 +1,6 @@
 """All rooms: which exist, which are listed, and for how long. Pure; takes the time from a function.
 
-A room that has been empty for too long is deleted when rooms are next looked at: until then nobody can tell the difference.
+A room that has been empty for too long is deleted when rooms are next looked at: until then it makes no difference.
 One whose owner has an account is kept much longer.
 
 Invariants:

@@ -26,7 +26,7 @@ class Peer(Protocol):
         """Count one more room that this client creates; False if it has created too many lately."""
 
     def disconnect(self, reason: NoticeReason) -> None:
-        """Close the connection, once the client has been sent what it is owed. The client has left the chat."""
+        """Close the connection once everything pending has been sent. The client has left the chat."""
 
 
 class InProcess:

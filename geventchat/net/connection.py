@@ -166,7 +166,7 @@ class Connection:
             self._waiter.interrupt(CloseReason.SHUTDOWN)
 
     def disconnect(self, reason: NoticeReason) -> None:
-        """Close, once the client has been sent what it is owed; the chat has removed it."""
+        """Close once everything pending has been sent. The chat has removed the client."""
         self._waiter.interrupt(CloseReason(reason.value))
 
     def can_create_room(self) -> bool:

@@ -85,7 +85,7 @@ class Client:
         return event.reason
 
     def succeeds(self, command: Command) -> Action:
-        """What is done, where that is all this client is told."""
+        """What is done, where the client receives nothing else."""
         (event,) = self.do(command)
         assert isinstance(event, Accepted), event
         return event.action

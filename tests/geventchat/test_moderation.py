@@ -1,4 +1,4 @@
-"""Kick, ban and mute: who may act on whom, what happens to them, and what the journal is told."""
+"""Kick, ban and mute: who may act on whom, what happens to them, and what the journal receives."""
 
 from __future__ import annotations
 
