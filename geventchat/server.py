@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
@@ -13,7 +15,7 @@ from geventchat.chat.chat import Chat
 from geventchat.chat.events import DirectMessage, DisconnectNotice, Message, NoticeReason, Said
 from geventchat.chat.names import parse_name
 from geventchat.clock import Clock, SystemClock
-from geventchat.dialects import DIALECTS
+from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
@@ -33,12 +35,23 @@ _IDLE_NOTICES = {
 }
 
 
+def _random_epoch() -> str:
+    return secrets.token_hex(8)
+
+
 class Server:
     """A chat server inside a gevent program. Nothing is global: several can live in one process."""
 
     def __init__(
-        self, config: Config | None = None, *, clock: Clock | None = None, log: Log = to_logging
+        self,
+        config: Config | None = None,
+        *,
+        clock: Clock | None = None,
+        log: Log = to_logging,
+        new_epoch: Callable[[], str] = _random_epoch,
     ) -> None:
+        """`new_epoch` names the epoch of message ids, which ends when the server is started anew."""
+        self._new_epoch = new_epoch
         self.config = config or Config()
         self._clock = clock or SystemClock()
         self._log = log
@@ -71,10 +84,13 @@ class Server:
             limits=limits.chat,
             operators=[parse_name(name).key for name in self.config.operators],
             reserved_names=self.config.reserved_names,
+            epoch=self._new_epoch(),
             observer=self._log_message if self.config.log_messages else None,
         )
+        encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}
         context = ServerContext(
             chat=chat,
+            encodings=encodings,
             hub=hub,
             delivery=delivery,
             admission=Admission(hub, self._clock, limits),
@@ -87,12 +103,10 @@ class Server:
         )
         self._address_log = log
         self._stopping = False
-        encodings: dict[str, Encoding] = {}
         try:
             for listen in self.config.listen:
-                dialect = DIALECTS[listen.dialect]
-                encoding = encodings.setdefault(listen.dialect, Encoding(dialect, LineFraming))
-                idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
+                encoding = encodings[listen.dialect]
+                idle_s = encoding.dialect.idle_s if self.config.idle_s is None else self.config.idle_s
                 on_connect = partial(self._on_connect, encoding, context, idle_s)
                 self._listeners.append((listen, Listener(listen, on_connect, self._log)))
             for listen, listener in self._listeners:

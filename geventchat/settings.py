@@ -612,6 +612,26 @@ class Limits(_Checked):
         "people the server remembers that one client has written to; the oldest are forgotten",
     )
 
+    typing_interval_s: float = setting(
+        None, 1.0, SECONDS, Group.EMBEDDING, "typing of one client is announced at most once in this time"
+    )
+    listed_users: int = setting(
+        None,
+        500,
+        integer(1, unit="names"),
+        Group.EMBEDDING,
+        "most names in one answer to a client of json version 2",
+    )
+    message_key_s: float = setting(
+        None, 600.0, SECONDS, Group.EMBEDDING, "how long the server knows the key of a message"
+    )
+    message_keys_per_name: int = setting(
+        None, 1_000, integer(1), Group.EMBEDDING, "keys of messages that the server knows of one name"
+    )
+    message_keys: int = setting(
+        None, 100_000, integer(1), Group.EMBEDDING, "keys of messages that the server knows in all"
+    )
+
     @property
     def chat(self) -> ChatLimits:
         """The limits on what the chat keeps."""

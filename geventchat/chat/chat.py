@@ -8,17 +8,19 @@ Invariants:
   without a name is in none.
 - Everyone whose name is in a room is logged in and hears the room.
 - A room with people in it has an owner, unless all of them own as many rooms as they can. The lobby has none.
-- A command that returns `Busy` has changed nothing and can be handled again.
+- A command that returns `Busy` has changed nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.commands import (
+    AnnounceTyping,
     AskTopic,
     Command,
     EnterRoom,
@@ -51,6 +53,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Action,
+    Confirmed,
     Departure,
     DirectMessage,
     DirectMessageSent,
@@ -70,11 +73,13 @@ from geventchat.chat.events import (
     Roster,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.ignores import Ignores
 from geventchat.chat.journal import Journal, NoJournal
 from geventchat.chat.limits import ChatLimits
+from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.moderation import BANNED, Moderation
 from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
 from geventchat.chat.ownership import Owners
@@ -99,9 +104,13 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The recipients cannot take more now: handle the same command again in a passage of the gate."""
+    """The recipients cannot take more now: go on in a passage of the gate.
+
+    There, call `go_on`, or without one handle the same command again.
+    """
 
     gate: Gate
+    go_on: Callable[[], Result[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +134,9 @@ LEAVE = Leave()
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
 _HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
-_ALWAYS_REPORTED = frozenset({ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON})
+_ALWAYS_REPORTED = frozenset(
+    {ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON, ParseError.INVALID_FIELD}
+)
 
 
 class Chat:
@@ -141,9 +152,12 @@ class Chat:
         operators: Collection[str] = (),
         journal: Journal | None = None,
         reserved_names: Iterable[str] = RESERVED_NAMES,
+        epoch: str = "",
         observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
+
+        Ids of messages are comparable within one `epoch`.
 
         `announce_later` gets each room whose gate has to admit the announcement of a departure, `journal` what has to outlive
         the server, `observer` every message. None of them can block. `operators` are the keys of the names of operators.
@@ -152,6 +166,8 @@ class Chat:
         self._journal = journal or NoJournal()
         self._owners = Owners(limits)
         self.rooms = Rooms(time, new_gate, limits, self._journal, on_deleted=self._owners.release)
+        self.epoch = epoch
+        self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
         self._logins = 0
         # The name of an operator needs its account anyway.
@@ -189,14 +205,14 @@ class Chat:
         if name is None:
             return self._handle_before_login(session, command)
         match command:
-            case Say(texts, typed):
-                return self._say(session, name, typed, texts)
-            case SendDirectMessage(to, text):
-                return self._send_direct(session, name, to, text)
+            case Say():
+                return self._say(session, name, command)
+            case SendDirectMessage():
+                return self._send_direct(session, name, command)
             case Ping(token):
                 session.subscriber.deliver(Pong(token))
-            case Who(typed):
-                return self._in_room(session, typed, _list_people)
+            case Who(typed, after):
+                return self._list_people(session, typed, after)
             case EnterRoom():
                 return self._enter(session, name, command)
             case LeaveRoom(typed):
@@ -207,6 +223,8 @@ class Chat:
                 return self._in_room(session, typed, _tell_topic)
             case SetTopic(topic, typed):
                 return self._set_topic(session, name, typed, topic)
+            case AnnounceTyping(typed):
+                return self._announce_typing(session, name, typed)
             case (
                 Kick()
                 | Impose()
@@ -263,8 +281,8 @@ class Chat:
 
     def _handle_before_login(self, session: Session, command: Command) -> Result[object]:
         match command:
-            case Login(typed):
-                return self._login(session, typed)
+            case Login():
+                return self._login(session, command, frozenset())
             case Quit():
                 session.subscriber.deliver(Goodbye())
                 return LEAVE
@@ -273,9 +291,10 @@ class Chat:
             case _:
                 return _reject(session, Rejection.NOT_LOGGED_IN)
 
-    def _login(self, session: Session, typed: str) -> Result[object]:
+    def _login(self, session: Session, login: Login, passed: frozenset[Room]) -> Result[object]:
+        """`passed` are the rooms at whose gates the client has waited."""
         try:
-            name = parse_name(typed, self._reserved)
+            name = parse_name(login.name, self._reserved)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
         if not self._permissions.may_use_name(session, name):
@@ -287,17 +306,91 @@ class Chat:
             return LEAVE
         if name.key in self._sessions:
             return _reject(session, Rejection.NAME_TAKEN)
+        if login.rooms is not None:
+            return self._login_to_rooms(session, name, login, login.rooms, passed)
         if not self.lobby.gate.is_open():
             return Busy(self.lobby.gate)
-        session.name = name
-        self._sessions[name.key] = session
-        self._logins += 1
+        self._log_in(session, name)
         now_ms = self._now_ms()
         self._arrive(session, name, self.lobby, now_ms)
         session.subscriber.deliver(Welcome(self.lobby.name, name.shown, self.lobby.names, now_ms))
         return DONE
 
+    def _login_to_rooms(
+        self,
+        session: Session,
+        name: Name,
+        login: Login,
+        asked: Sequence[EnterRoom],
+        passed: frozenset[Room],
+    ) -> Result[object]:
+        admitted: dict[str, tuple[Name, EnterRoom]] = {}
+        refused: list[Rejected] = []
+        for entry in asked:
+            room_name = self._admitted(session, name, entry, admitted)
+            if isinstance(room_name, Rejection):
+                refused.append(Rejected(room_name, entry.room, entry.room))
+            else:
+                admitted.setdefault(room_name.key, (room_name, entry))
+        for key in admitted:
+            room = self.rooms.find(key)
+            # A client waits at one gate at a time. Those that it has passed count as open.
+            if room is not None and room not in passed and not room.gate.is_open():
+                return Busy(room.gate, partial(self._login, session, login, passed | {room}))
+        self._log_in(session, name)
+        now_ms = self._now_ms()
+        rooms: list[Room] = []
+        for room_name, entry in admitted.values():
+            room = self.rooms.find(room_name.key) or self._create(session, room_name)
+            if room is None:
+                refused.append(Rejected(Rejection.TOO_MANY_ROOMS, entry.room, entry.room))
+                continue
+            rooms.append(room)
+            self._take_in(session, name, room)
+            # The newcomer, who hears none of the rooms yet, does not receive it.
+            room.joined(name, None, now_ms)
+        session.go_to_all(rooms)
+        entered = [self._entered(session, room) for room in rooms]
+        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered))
+        for rejected in refused:
+            session.subscriber.deliver(rejected)
+        return DONE
+
+    def _log_in(self, session: Session, name: Name) -> None:
+        session.name = name
+        self._sessions[name.key] = session
+        self._logins += 1
+
+    def _admitted(
+        self, session: Session, name: Name, entry: EnterRoom, rooms: Collection[str]
+    ) -> Name | Rejection:
+        """The name of a room that a client in these rooms can enter, or is in; or why it cannot."""
+        try:
+            room_name = parse_room_name(entry.room)
+        except InvalidName:
+            return Rejection.ROOM_NAME_INVALID
+        if room_name.key not in rooms and len(rooms) >= self._limits.rooms_per_client:
+            return Rejection.TOO_MANY_ROOMS
+        room = self.rooms.find(room_name.key)
+        if room is None or session.find_room(room.key) is room:
+            return room_name
+        return (
+            self._permissions.refuse_entry(session, name, room, entry.room_key, self._now_ms()) or room_name
+        )
+
+    def _entered(self, session: Session, room: Room) -> Entered:
+        users: Collection[str] = room.names
+        if session.rooms is not None:
+            users = room.page("", self._limits.listed_users)
+        return Entered(room.name, users, room.topic, len(room.names), room.last_id, room.last_id + 1)
+
     def _arrive(self, session: Session, name: Name, room: Room, now_ms: int) -> None:
+        self._take_in(session, name, room)
+        session.go_to(room)
+        room.joined(name, session.subscriber, now_ms)
+
+    def _take_in(self, session: Session, name: Name, room: Room) -> None:
+        """Add a client to a room, which it owns from now on if nobody does."""
         room.make_way(name)
         room.add(name)
         self.rooms.entered(room)
@@ -305,8 +398,6 @@ class Chat:
             claimed = room.owner is None and self._owners.claim(session, room)
             if claimed or len(room.names) == 1:
                 self.rooms.changed(room)
-        session.go_to(room)
-        room.joined(name, session.subscriber, now_ms)
 
     def _remove(self, session: Session, name: Name) -> Collection[Room]:
         """Remove a client from the chat silently; returns the rooms that it was in."""
@@ -330,27 +421,19 @@ class Chat:
             self._announce_later(room)
 
     def _enter(self, session: Session, name: Name, command: EnterRoom) -> Result[object]:
-        try:
-            room_name = parse_room_name(command.room)
-        except InvalidName:
-            return _reject(session, Rejection.ROOM_NAME_INVALID, command.room)
-        room = self.rooms.find(room_name.key)
-        if room is None or session.find_room(room.key) is None:
-            if session.rooms is not None and len(session.rooms) >= self._limits.rooms_per_client:
-                return _reject(session, Rejection.TOO_MANY_ROOMS, command.room)
-            if room is not None:
-                refusal = self._permissions.refuse_entry(
-                    session, name, room, command.room_key, self._now_ms()
-                )
-                if refusal is not None:
-                    return _reject(session, refusal, command.room)
-                if not room.gate.is_open():
-                    return Busy(room.gate)
+        room_name = self._admitted(session, name, command, session.rooms or ())
+        if isinstance(room_name, Rejection):
+            return _reject_room(session, room_name, command.room)
+        room = session.find_room(room_name.key)
+        if room is None:
+            room = self.rooms.find(room_name.key)
+            if room is not None and not room.gate.is_open():
+                return Busy(room.gate)
             room = room or self._create(session, room_name)
             if room is None:
-                return _reject(session, Rejection.TOO_MANY_ROOMS, command.room)
+                return _reject_room(session, Rejection.TOO_MANY_ROOMS, command.room)
             self._move(session, name, room)
-        session.subscriber.deliver(Entered(room.name, room.names, room.topic))
+        session.subscriber.deliver(self._entered(session, room))
         return DONE
 
     def _create(self, session: Session, name: Name) -> Room | None:
@@ -375,7 +458,7 @@ class Chat:
     def _leave_room(self, session: Session, name: Name, typed: str) -> Result[object]:
         room = self._room_of(session, typed)
         if isinstance(room, Rejection):
-            return _reject(session, room, typed)
+            return _reject_room(session, room, typed)
         if session.rooms is not None:
             room.remove(name)
             session.go_out_of(room)
@@ -442,8 +525,21 @@ class Chat:
     ) -> Result[object]:
         room = self._room_of(session, typed)
         if isinstance(room, Rejection):
-            return _reject(session, room, typed)
+            return _reject_room(session, room, typed)
         action(session, room)
+        return DONE
+
+    def _list_people(self, session: Session, typed: str, after: str) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, typed)
+        users: Collection[str] = room.names
+        if session.rooms is not None:
+            key = key_of(after)
+            if after and not room.has(key):
+                return _reject(session, Rejection.USER_NOT_FOUND, after, typed)
+            users = room.page(key, self._limits.listed_users)
+        session.subscriber.deliver(Roster(users, room.name, len(room.names)))
         return DONE
 
     def _listings(self, session: Session) -> list[RoomListing]:
@@ -458,12 +554,12 @@ class Chat:
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:
         room = self._room_of(session, typed)
         if isinstance(room, Rejection):
-            return _reject(session, room, typed)
+            return _reject_room(session, room, typed)
         if len(topic) > self._limits.topic_characters:
-            return _reject(session, Rejection.TOPIC_TOO_LONG)
+            return _reject(session, Rejection.TOPIC_TOO_LONG, room=typed)
         refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
         if refusal is not None:
-            return _reject(session, refusal, room.name)
+            return _reject(session, refusal, room.name, typed)
         if not room.gate.is_open():
             return Busy(room.gate)
         if topic != room.topic:
@@ -476,7 +572,7 @@ class Chat:
     def _moderate(self, session: Session, name: Name, command: ModerationCommand) -> Result[object]:
         room = self._room_of(session, command.room)
         if isinstance(room, Rejection):
-            return _reject(session, room, command.room)
+            return _reject_room(session, room, command.room)
         gate = self._moderation.carry_out(session, name, room, command)
         return DONE if gate is None else Busy(gate)
 
@@ -486,26 +582,39 @@ class Chat:
 
     # --- Messages ----------------------------------------------------------------------------------------------------
 
-    def _say(self, session: Session, name: Name, typed: str, texts: Sequence[str]) -> Result[object]:
+    def _say(self, session: Session, name: Name, say: Say) -> Result[object]:
+        typed, texts, message_key = say.room, say.texts, say.message_key
+        if message_key and self._was_sent(session, name, message_key):
+            return DONE
         room = session.room if not typed else self._room_of(session, typed)
         if room is None or isinstance(room, Rejection):
-            return _reject(session, room or Rejection.ROOM_NAME_INVALID, typed)
+            # One answer for each message, also if the connection has joined them.
+            for _ in texts:
+                _reject_room(session, room or Rejection.ROOM_NAME_INVALID, typed)
+            return DONE
         if not all(texts):
-            return _reject(session, Rejection.EMPTY_MESSAGE)
+            return _reject(session, Rejection.EMPTY_MESSAGE, room=typed)
         now_ms = self._now_ms()
         refusal = self._permissions.refuse_speech(session, name, room, now_ms)
         if refusal is not None:
-            return _reject(session, refusal, room.name)
+            for _ in texts:
+                _reject(session, refusal, room.name, typed)
+            return DONE
         if not room.gate.is_open():
             return Busy(room.gate)
         said = room.say(name, texts, session.subscriber, now_ms)
         if name.key in self._ignores:
             self._hide_latest(session, name, room)
+        if message_key or say.confirm:
+            self._confirm(session, name, message_key, Confirmed(room.name, said.first_id))
         if self._observer is not None:
             self._observer(said)
         return DONE
 
-    def _send_direct(self, session: Session, name: Name, to: str, text: str) -> Result[object]:
+    def _send_direct(self, session: Session, name: Name, command: SendDirectMessage) -> Result[object]:
+        to, text, message_key = command.to, command.text, command.message_key
+        if message_key and self._was_sent(session, name, message_key):
+            return DONE
         if not text:
             return _reject(session, Rejection.EMPTY_DIRECT_MESSAGE)
         if not to:
@@ -525,8 +634,40 @@ class Chat:
         session.subscriber.deliver(DirectMessageSent(message, to))
         if heard:
             recipient.subscriber.deliver_direct(message, stranger)
+        if message_key or command.confirm:
+            self._confirm(session, name, message_key, Confirmed())
         if self._observer is not None:
             self._observer(message)
+        return DONE
+
+    def _was_sent(self, session: Session, name: Name, message_key: str) -> bool:
+        """True if a message with this key has been sent; the client gets the same answer again."""
+        confirmed = self._message_keys.find(name.key, message_key, self._time())
+        if confirmed is None:
+            return False
+        session.subscriber.deliver(confirmed)
+        return True
+
+    def _confirm(self, session: Session, name: Name, message_key: str, confirmed: Confirmed) -> None:
+        if message_key:
+            self._message_keys.remember(name.key, message_key, confirmed, self._time())
+        session.subscriber.deliver(confirmed)
+
+    def _announce_typing(self, session: Session, name: Name, typed: str) -> Result[object]:
+        room = self._room_of(session, typed)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, typed)
+        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
+        if refusal is not None:
+            return _reject(session, refusal, room.name, typed)
+        now = self._time()
+        # Nothing waits for it: when the room cannot follow, it would come too late.
+        if abs(now - session.typing_at) >= self._limits.typing_interval_s and room.gate.is_open():
+            session.typing_at = now
+            room.publish(Typing(room.name, name.shown, self._now_ms()), session.subscriber)
+            if name.key in self._ignores:
+                self._hide_latest(session, name, room)
+        session.subscriber.deliver(Confirmed())
         return DONE
 
     def _remember(self, session: Session, contact: Name) -> None:
@@ -563,14 +704,14 @@ class Chat:
         return int(self._time() * 1000)
 
 
-def _list_people(session: Session, room: Room) -> None:
-    session.subscriber.deliver(Roster(room.names, room.name))
-
-
 def _tell_topic(session: Session, room: Room) -> None:
     session.subscriber.deliver(Topic(room.name, room.topic))
 
 
-def _reject(session: Session, reason: Rejection | ParseError, subject: str = "") -> Done:
-    session.subscriber.deliver(Rejected(reason, subject))
+def _reject(session: Session, reason: Rejection | ParseError, subject: str = "", room: str = "") -> Done:
+    session.subscriber.deliver(Rejected(reason, subject, room))
     return DONE
+
+
+def _reject_room(session: Session, reason: Rejection, typed: str) -> Done:
+    return _reject(session, reason, typed, typed)

@@ -16,6 +16,7 @@ class ParseError(Enum):
     TOO_LONG = auto()
     NOT_UTF8 = auto()
     NOT_JSON = auto()
+    INVALID_FIELD = auto()
     UNKNOWN_COMMAND = auto()
     # The command is known; `subject` is how it is used.
     INVALID_ARGUMENT = auto()
@@ -30,40 +31,58 @@ class Sanction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Enter the chat under this name, as typed; the chat decides whether the name is allowed."""
+    """Enter the chat under this name, as typed; the chat decides whether the name is allowed.
+
+    With `rooms` the client is in exactly these, and can be in many; without, it is in one at a time, in the lobby first.
+    `epoch` is that of the ids which the client has seen.
+    """
 
     name: str
+    rooms: Sequence[EnterRoom] | None = None
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Say these texts, one after the other, to everyone in the room. The chat refuses an empty text."""
+    """Say these texts, one after the other, to everyone in the room. The chat refuses an empty text.
+
+    A text with a key is said once, however often it is sent. `confirm`: tell the client its id.
+    """
 
     texts: Sequence[str]
     room: str = ""
+    message_key: str = ""
+    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SendDirectMessage:
-    """Send a text to one person. The chat refuses an empty name or text."""
+    """Send a text to one person. The chat refuses an empty name or text. With a key and `confirm` as with `Say`."""
 
     to: str
     text: str
+    message_key: str = ""
+    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """List the people in the room."""
+    """List the people in the room. A client that can be in many rooms gets a page: those behind the name `after`."""
 
     room: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EnterRoom:
-    """Enter a room. A client that can be in one room at a time leaves the one it is in."""
+    """Enter a room. A client that can be in one room at a time leaves the one it is in.
+
+    `after` is the id of the last message that it has seen there; None for live messages only.
+    """
 
     room: str
     room_key: str = ""
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +109,13 @@ class SetTopic:
     """Change the room's topic; an empty one removes it."""
 
     topic: str
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceTyping:
+    """Tell the others in the room that the client is writing something."""
+
     room: str = ""
 
 
@@ -226,7 +252,7 @@ class InvalidCommand:
     subject: str = ""
 
 
-RoomCommand = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic
+RoomCommand = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic | AnnounceTyping
 ModerationCommand = (
     Kick
     | Impose

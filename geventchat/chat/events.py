@@ -67,13 +67,27 @@ class TopicChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Typing:
+    """Someone in the room is writing something."""
+
+    room: str
+    name: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
-    """Your login succeeded. `users` is a live view: read it while encoding, never keep it."""
+    """Your login succeeded. `users` is a live view: read it while encoding, never keep it.
+
+    A client that can be in many rooms gets `rooms`, in place of `room` and `users`, and the epoch of the ids.
+    """
 
     room: str
     name: str
     users: Collection[str]
     time_ms: int
+    epoch: str = ""
+    rooms: Sequence[Entered] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +112,29 @@ class DirectMessageSent:
 class Roster:
     """The people in the room, in the order in which they entered.
 
-    `users` is a live view: read it while encoding, never keep it.
+    `users` is a live view: read it while encoding, never keep it. For a client that can be in many rooms it is one page of
+    `user_count` names.
     """
 
     users: Collection[str]
     room: str = ""
+    user_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """You are in this room now. `users` is a live view: read it while encoding, never keep it."""
+    """You are in this room now. `users` is a live view: read it while encoding, never keep it.
+
+    For a client that can be in many rooms `users` is the first page of `user_count` names. What has been said up to
+    `last_id` was said before; from `replay_from` on, the client receives it.
+    """
 
     room: str
     users: Collection[str]
     topic: str = ""
+    user_count: int = 0
+    last_id: int = 0
+    replay_from: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +238,17 @@ class BanList:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Your message has been sent, now, or before with the same key; or your typing has been announced.
+
+    Only a message to a room has the room and an id.
+    """
+
+    room: str = ""
+    message_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Pong:
     """The answer to a ping."""
 
@@ -265,10 +299,14 @@ class Rejection(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The command was refused or could not be parsed. `subject` is the name or word at fault, where that helps."""
+    """The command was refused or could not be parsed.
+
+    `subject` is the name or word at fault, where that helps; `room` the room that was meant, as typed.
+    """
 
     reason: Rejection | ParseError
     subject: str = ""
+    room: str = ""
 
 
 class NoticeReason(Enum):
@@ -294,7 +332,7 @@ class DisconnectNotice:
     text: str = ""
 
 
-Broadcast = Joined | Said | Left | TopicChanged
+Broadcast = Joined | Said | Left | TopicChanged | Typing
 Message = Said | DirectMessage
 PrivateEvent = (
     Welcome
@@ -309,6 +347,7 @@ PrivateEvent = (
     | Kicked
     | Invited
     | BanList
+    | Confirmed
     | Pong
     | HelpText
     | Goodbye

@@ -127,7 +127,7 @@ class Moderation:
                 raise _Refused(Rejection.NOT_PERMITTED)
             return self._carry_out(_Actor(session, name, room, role), command)
         except _Refused as refused:
-            session.subscriber.deliver(Rejected(refused.reason, refused.subject))
+            session.subscriber.deliver(Rejected(refused.reason, refused.subject, command.room))
             return None
 
     def _carry_out(self, actor: _Actor, command: ModerationCommand) -> Gate | None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any, Protocol
 
 from geventchat.chat.accounts import Account
@@ -174,6 +175,19 @@ class Room:
         """True when the owner has an account, so that the room outlives its people by months and not by minutes."""
         return self.owner is not None and self.owner.account is not None
 
+    def has(self, key: str) -> bool:
+        """True when someone whose name has this key is here."""
+        return key in self._names
+
+    def page(self, after: str, most: int) -> list[str]:
+        """At most this many names: those behind the one with this key, or the first ones if it is empty."""
+        keys = iter(self._names)
+        if after:
+            for key in keys:
+                if key == after:
+                    break
+        return [self._names[key] for key in islice(keys, most)]
+
     # --- Audiences ---------------------------------------------------------------------------------------------------
 
     def add_audience(self, audience: Audience) -> None:
@@ -210,8 +224,8 @@ class Room:
         del self._names[name.key]
         self.guest_voices.discard(name.key)
 
-    def joined(self, name: Name, subscriber: Subscriber, time_ms: int) -> None:
-        """Tell everyone that a member has entered."""
+    def joined(self, name: Name, subscriber: Subscriber | None, time_ms: int) -> None:
+        """Tell everyone that a member has entered; without a subscriber, one that does not hear the room yet."""
         self.publish(Joined(self.name, name.shown, time_ms), subscriber)
 
     def departed(self, name: Name, how: Departure, time_ms: int) -> bool:

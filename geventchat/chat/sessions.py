@@ -5,6 +5,7 @@ A session keeps; what is allowed is decided elsewhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Protocol
 
@@ -58,6 +59,7 @@ class Session:
         "room",
         "rooms",
         "subscriber",
+        "typing_at",
     )
 
     def __init__(self, subscriber: Subscriber, peer: Peer | None = None) -> None:
@@ -77,6 +79,8 @@ class Session:
         self.contacts: dict[str, None] | None = None
         # The keys of the names that it ignores.
         self.ignored: set[str] | None = None
+        # When its typing was announced last.
+        self.typing_at = -math.inf
         # What this client has cost beyond its lines and answers, as bytes.
         self.cost_bytes = 0
         self._address: Address | None = None
@@ -116,6 +120,11 @@ class Session:
         else:
             self.rooms[room.key] = room
             self._hear_all(self.rooms)
+
+    def go_to_all(self, rooms: Collection[Room]) -> None:
+        """Be in these rooms, and be a client that can be in many from now on."""
+        self.rooms = {room.key: room for room in rooms}
+        self._hear_all(self.rooms)
 
     def go_out_of(self, room: Room) -> None:
         """Be in this room no longer. Only for a client that can be in many."""

@@ -20,6 +20,7 @@ from geventchat.chat.commands import Command, Help, ParseError, Ping, Say, SendD
 from geventchat.chat.events import (
     Accepted,
     BanList,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -39,6 +40,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.names import key_of
@@ -161,11 +163,11 @@ class Conversation:
             case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
                 # The session handles events of the connection. The client never requests the server's help.
                 pass
-            case Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | BanList():
+            case Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | Confirmed() | BanList():
                 # Nothing that this client sends is answered by one of these.
                 pass
-            case TopicChanged() | Kicked() | Invited():
-                # No codec makes one.
+            case TopicChanged() | Typing() | Kicked() | Invited():
+                # Not in the dialects that this client speaks, or only about other rooms than the lobby.
                 pass
             case _:
                 assert_never(event)
@@ -266,7 +268,7 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
             return "The message is too long for the server and was not delivered."
         case ParseError.NOT_UTF8:
             return "The server could not decode the message and did not deliver it."
-        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
+        case ParseError.NOT_JSON | ParseError.INVALID_FIELD | ParseError.UNKNOWN_COMMAND:
             return "The server did not understand the command."
         case ParseError.INVALID_ARGUMENT:
             return "The server did not understand what follows the command."

@@ -51,8 +51,11 @@ def parse_input(line: str) -> Command | InvalidInput | None:
         return Say((line,))
     verb, *rest = line.split(maxsplit=1)
     if verb.lower() == _DIRECT_MESSAGE:
-        arguments = "".join(rest).split(maxsplit=1)
-        return SendDirectMessage(*arguments) if len(arguments) == 2 else InvalidInput("Usage: /dm NAME TEXT")
+        match "".join(rest).split(maxsplit=1):
+            case [to, text]:
+                return SendDirectMessage(to, text)
+            case _:
+                return InvalidInput("Usage: /dm NAME TEXT")
     command = _COMMANDS.get(verb.lower())
     if command is None:
         return InvalidInput(f"Unknown command {verb}. /help lists the commands.")

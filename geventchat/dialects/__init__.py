@@ -3,9 +3,12 @@
 This is the registry: a new dialect is one file, and one entry here.
 """
 
-from geventchat.dialects import json, line, slash
+from geventchat.dialects import json, json2, line, slash
 from geventchat.dialects.dialect import Dialect
 
+# What a listener can speak to a client that connects.
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect for dialect in (line.DIALECT, json.DIALECT, slash.DIALECT)
 }
+# These, and what a client can go on in.
+ALL_DIALECTS: dict[str, Dialect] = {**DIALECTS, json2.DIALECT.name: json2.DIALECT}

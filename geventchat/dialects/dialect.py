@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from geventchat.chat.commands import Command, InvalidCommand, ParseError, SendDirectMessage
@@ -13,7 +14,32 @@ from geventchat.dialects.telnet import TIMING_MARK, WithTimingMark, wants_timing
 
 _NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
 
-Reading = Command | str | WithTimingMark | None
+
+@dataclass(frozen=True, slots=True)
+class TextInRoom:
+    """A plain message to a room, as typed. Those of consecutive lines to one room are joined into one `Say`."""
+
+    room: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command whose answers refer to it: while it is handled, its interpreter has to know its reference."""
+
+    command: Command
+    ref: str
+    answer_to: Callable[[str | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherDialect:
+    """The client goes on in another dialect, which reads this line again. Only before the login."""
+
+    name: str
+
+
+Reading = Command | str | TextInRoom | Request | OtherDialect | WithTimingMark | None
 
 
 class Interpreter(Protocol):
@@ -25,8 +51,8 @@ class Interpreter(Protocol):
     def read(self, line: bytes, logged_in: bool) -> Reading:
         """Parse a line without its ending; None when it holds no command.
 
-        A plain message is returned as its text: the connection joins the texts of consecutive lines into one `Say`, and
-        creating a command for each first would cost as much as parsing it.
+        A plain message to the room that the client is in is returned as its text: the connection joins the texts of
+        consecutive lines into one `Say`, and creating a command for each first would cost as much as parsing it.
         """
 
     def encode_private(self, event: PrivateEvent) -> bytes:
@@ -105,8 +131,11 @@ __all__ = [
     "TIMING_MARK",
     "Dialect",
     "Interpreter",
+    "OtherDialect",
     "Reading",
+    "Request",
     "TerminalReader",
+    "TextInRoom",
     "WithTimingMark",
     "direct_message",
     "prefixed",

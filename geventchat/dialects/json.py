@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from geventchat.chat.commands import (
     Command,
@@ -23,6 +22,7 @@ from geventchat.chat.events import (
     Accepted,
     BanList,
     Broadcast,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -44,9 +44,10 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
-from geventchat.chat.text import WHITE_SPACE, clean_line, visible
+from geventchat.chat.text import visible
 from geventchat.dialects.codec import (
     NO_ID,
     NO_ROOM,
@@ -57,146 +58,37 @@ from geventchat.dialects.codec import (
     UnknownError,
     UnknownLine,
 )
-from geventchat.dialects.dialect import Interpreter
+from geventchat.dialects.dialect import Interpreter, OtherDialect, Reading
+from geventchat.dialects.json_objects import (
+    INVALID,
+    InvalidField,
+    encoded,
+    error_text,
+    notice_text,
+    parse,
+    quoted,
+    string,
+)
 from geventchat.exhaustive import assert_never
 
-_INVALID = InvalidCommand(ParseError.NOT_JSON)
-
-# No request needs more digits, and converting longer numbers takes time.
-_MAX_DIGITS = 100
-# No request needs more objects, arrays and members; parsing thousands of tiny ones costs twenty times as much as a
-# text.
-_MAX_VALUES = 200
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _number(digits: str) -> None:
-    # No field of this dialect is a number, so none is converted.
-    if len(digits) > _MAX_DIGITS:
-        raise ValueError("a number with too many digits")
-
-
-def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("duplicate key")
-    return fields
-
-
-# The scanner and the string encoder themselves: calling decode() and encode() doubles the cost of a short line.
-_decoder = json.JSONDecoder(
-    parse_constant=_no_constant, parse_int=_number, parse_float=_number, object_pairs_hook=_object_of
-)
-_scan: Callable[[str, int], tuple[object, int]] = json.scanner.make_scanner(_decoder)  # type: ignore[attr-defined]
-_quoted = json.encoder.encode_basestring_ascii
-_encode = json.JSONEncoder().encode
-
-
-def _field(request: dict[str, Any], key: str) -> str:
-    value = request.get(key, "")
-    if type(value) is not str:
-        raise TypeError(f"{key} is not a string")
-    if not value.isprintable() and _LONE_SURROGATE.search(value):
-        raise ValueError(f"half a surrogate pair in {key}")
-    return clean_line(value)
-
+_UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
+_VERSION_2 = OtherDialect("json2")
 
 _TYPES: dict[str, Callable[[dict[str, Any]], Command | str]] = {
-    "join": lambda request: Login(_field(request, "username")),
-    "chat": lambda request: visible(_field(request, "message")),
-    "dm": lambda request: SendDirectMessage(_field(request, "to"), visible(_field(request, "message"))),
+    "chat": lambda request: visible(string(request, "message")),
+    "dm": lambda request: SendDirectMessage(string(request, "to"), visible(string(request, "message"))),
     "users": lambda request: Who(),
-    "ping": lambda request: Ping(_field(request, "token")),
+    "ping": lambda request: Ping(string(request, "token")),
     "quit": lambda request: Quit(),
 }
 
 
-def _too_many_values(line: bytes) -> bool:
-    # Without its escapes, every second piece between quotes is inside a string, an unfinished one too. A backslash outside
-    # a string would be misread, but no JSON has one, and nothing behind it is parsed.
-    pieces = line.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-    outside = b"".join(pieces[::2])
-    return outside.count(b",") + outside.count(b"[") + outside.count(b"{") > _MAX_VALUES
-
-
-def error_text(reason: Rejection | ParseError) -> str:
-    """The message of an error object."""
-    match reason:
-        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
-            return "Invalid username"
-        case Rejection.NAME_TAKEN:
-            return "Username already taken"
-        case Rejection.ALREADY_LOGGED_IN:
-            return "Already joined"
-        case Rejection.NOT_LOGGED_IN:
-            return "Join first"
-        case Rejection.EMPTY_MESSAGE | Rejection.EMPTY_DIRECT_MESSAGE:
-            return "Empty message"
-        case Rejection.NO_RECIPIENT | Rejection.USER_NOT_FOUND:
-            return "User not found"
-        case Rejection.ROOM_NAME_INVALID:
-            return "Invalid room name"
-        case Rejection.NO_SUCH_ROOM:
-            return "No such room"
-        case Rejection.NOT_IN_ROOM:
-            return "Not in the room"
-        case Rejection.ALREADY_IN_LOBBY:
-            return "Already in the lobby"
-        case Rejection.TOO_MANY_ROOMS:
-            return "Too many rooms"
-        case Rejection.TOPIC_TOO_LONG:
-            return "Topic too long"
-        case Rejection.NOT_PERMITTED:
-            return "Not permitted"
-        case Rejection.WRONG_KEY:
-            return "Wrong key"
-        case Rejection.INVITATION_REQUIRED:
-            return "Invitation required"
-        case Rejection.BANNED_FROM_ROOM:
-            return "Banned from the room"
-        case Rejection.MUTED:
-            return "Muted"
-        case Rejection.NO_VOICE:
-            return "The room is moderated"
-        case Rejection.KEY_TOO_LONG:
-            return "Key too long"
-        case Rejection.LIST_FULL:
-            return "List full"
-        case ParseError.TOO_LONG:
-            return "Line too long"
-        case ParseError.NOT_UTF8:
-            return "Invalid UTF-8"
-        case ParseError.NOT_JSON:
-            return "Invalid JSON"
-        case ParseError.UNKNOWN_COMMAND:
-            return "Unknown message type"
-        case ParseError.INVALID_ARGUMENT:
-            return "Invalid argument"
-        case _:
-            assert_never(reason)
-
-
-def notice_text(reason: NoticeReason) -> str:
-    """The message of the error object that a client gets when the server closes its connection."""
-    match reason:
-        case NoticeReason.IDLE:
-            return "Idle timeout"
-        case NoticeReason.SERVER_FULL:
-            return "Server full"
-        case NoticeReason.ADDRESS_FULL:
-            return "Too many connections"
-        case NoticeReason.SHUTDOWN:
-            return "Server shutting down"
-        case NoticeReason.KICKED:
-            return "Kicked"
-        case NoticeReason.BANNED:
-            return "Banned"
-        case _:
-            assert_never(reason)
+def _join(request: dict[str, Any], logged_in: bool) -> Login | OtherDialect:
+    version = request.get("v", 1)
+    if type(version) is not int or version not in {1, 2}:
+        raise InvalidField("v")
+    # A client that has logged in has joined already, whichever version it asks for.
+    return _VERSION_2 if version == 2 and not logged_in else Login(string(request, "username"))
 
 
 _KICKED = notice_text(NoticeReason.KICKED) + ": "
@@ -214,28 +106,21 @@ class JsonDialect:
         """Itself: lines are independent of each other."""
         return self
 
-    def read(self, line: bytes, logged_in: bool) -> Command | str | None:
+    def read(self, line: bytes, logged_in: bool) -> Reading:
         """Parse a line."""
+        request = parse(line)
+        if not isinstance(request, dict):
+            return request
+        kind = request.get("type")
+        if type(kind) is not str:
+            return INVALID
+        command = _TYPES.get(kind)
         try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            return InvalidCommand(ParseError.NOT_UTF8)
-        text = text.strip(WHITE_SPACE)
-        if not text:
-            return None
-        if line.count(b",") + line.count(b"[") + line.count(b"{") > _MAX_VALUES and _too_many_values(line):
-            return _INVALID
-        try:
-            request, end = _scan(text, 0)
-            if type(request) is not dict or end != len(text):
-                return _INVALID
-            kind = request.get("type")
-            if type(kind) is not str:
-                return _INVALID
-            command = _TYPES.get(kind)
-            return command(request) if command else InvalidCommand(ParseError.UNKNOWN_COMMAND)
-        except (ValueError, TypeError, StopIteration, RecursionError):
-            return _INVALID
+            if command:
+                return command(request)
+            return _join(request, logged_in) if kind == "join" else _UNKNOWN
+        except InvalidField:
+            return INVALID
 
     def encode(self, event: Broadcast) -> bytes:
         """The bytes of a broadcast event."""
@@ -246,7 +131,7 @@ class JsonDialect:
                 return _presence("user_joined", name, f"{name} joined the chat", event.time_ms)
             case Left(name=name):
                 return _presence("user_left", name, f"{name} left the chat", event.time_ms)
-            case TopicChanged():
+            case TopicChanged() | Typing():
                 return b""
             case _:
                 assert_never(event)
@@ -256,7 +141,7 @@ class JsonDialect:
         match event:
             case Said() | Left():
                 return True
-            case Joined() | TopicChanged():
+            case Joined() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -265,7 +150,7 @@ class JsonDialect:
         """The bytes of a private event."""
         match event:
             case Welcome(name=name, users=users):
-                return _object(
+                return encoded(
                     type="welcome",
                     message=f"Welcome to the chat, {name}!",
                     users=list(users),
@@ -277,21 +162,30 @@ class JsonDialect:
                 # A message to yourself has already arrived as the very same object.
                 return b"" if message.sender == message.recipient else _dm(message)
             case Roster(users):
-                return _object(type="users", users=list(users))
+                return encoded(type="users", users=list(users))
             case Pong(token):
-                return _object(type="pong", token=token) if token else _object(type="pong")
-            case HelpText() | Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | BanList():
+                return encoded(type="pong", token=token) if token else encoded(type="pong")
+            case (
+                HelpText()
+                | Entered()
+                | LeftRoom()
+                | RoomList()
+                | Topic()
+                | Accepted()
+                | Confirmed()
+                | BanList()
+            ):
                 # Answers to commands that this version does not have.
                 return b""
             case Kicked() | Invited():
                 # About rooms other than the lobby.
                 return b""
             case Goodbye():
-                return _object(type="goodbye")
+                return encoded(type="goodbye")
             case Rejected(reason=reason):
-                return _object(type="error", message=error_text(reason))
+                return encoded(type="error", message=error_text(reason))
             case DisconnectNotice(reason=notice, text=text):
-                return _object(type="error", message=f"{_KICKED}{text}" if text else notice_text(notice))
+                return encoded(type="error", message=f"{_KICKED}{text}" if text else notice_text(notice))
             case _:
                 assert_never(event)
 
@@ -300,23 +194,19 @@ class JsonDialect:
         return JsonClient()
 
 
-def _object(**fields: object) -> bytes:
-    return (_encode(fields) + "\n").encode()
-
-
 def _chat(said: Said) -> bytes:
     # The hot path: the same bytes as the encoder makes of the object, in half the time.
-    before = f'{{"type": "chat", "username": {_quoted(said.name)}, "message": '
+    before = f'{{"type": "chat", "username": {quoted(said.name)}, "message": '
     after = f', "timestamp": {said.time_ms // 1000}}}\n'
-    return "".join([f"{before}{_quoted(text)}{after}" for text in said.texts]).encode()
+    return "".join([f"{before}{quoted(text)}{after}" for text in said.texts]).encode()
 
 
 def _presence(kind: str, name: str, message: str, time_ms: int) -> bytes:
-    return _object(type=kind, username=name, message=message, timestamp=time_ms // 1000)
+    return encoded(type=kind, username=name, message=message, timestamp=time_ms // 1000)
 
 
 def _dm(message: DirectMessage) -> bytes:
-    return _object(
+    return encoded(
         type="dm",
         username=message.sender,
         to=message.recipient,
@@ -346,17 +236,17 @@ class JsonClient:
         match command:
             case Login(name):
                 self._name = name
-                return _object(type="join", username=name)
+                return encoded(type="join", username=name)
             case Say(texts):
-                return b"".join([_object(type="chat", message=text) for text in texts])
+                return b"".join([encoded(type="chat", message=text) for text in texts])
             case SendDirectMessage(to, text):
-                return _object(type="dm", to=to, message=text)
+                return encoded(type="dm", to=to, message=text)
             case Who():
-                return _object(type="users")
+                return encoded(type="users")
             case Ping(token):
-                return _object(type="ping", token=token) if token else _object(type="ping")
+                return encoded(type="ping", token=token) if token else encoded(type="ping")
             case Quit():
-                return _object(type="quit")
+                return encoded(type="quit")
             case Help() | InvalidCommand():
                 raise CannotEncode("The json dialect has no such command.")
             case _:

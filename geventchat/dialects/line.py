@@ -21,6 +21,7 @@ from geventchat.chat.events import (
     BanList,
     BanListing,
     Broadcast,
+    Confirmed,
     Departure,
     DirectMessage,
     DirectMessageSent,
@@ -43,6 +44,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import visible
@@ -58,7 +60,8 @@ from geventchat.dialects.codec import (
     lines,
 )
 from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
-from geventchat.dialects.words import HELP, WORDS, HelpLine, Word, moment
+from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb, moment
+from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
@@ -83,23 +86,23 @@ _OWN_HELP = (
 )
 
 
-def _usage(word: Word) -> str:
-    return f"{word.verb.upper()} {word.arguments}".rstrip()
+def _usage(verb: Verb) -> str:
+    return f"{verb.name.upper()} {verb.arguments}".rstrip()
 
 
 def _help_line(line: HelpLine) -> str:
-    return f"{', '.join(map(_usage, line.words))} - {line.meaning}"
+    return f"{', '.join(map(_usage, line.verbs))} - {line.meaning}"
 
 
 _HELP = "".join([f"HELP {line}\n" for line in (*_OWN_HELP, *map(_help_line, HELP))]) + "OK\n"
 
 
-def _reader(word: Word) -> Callable[[str], Command]:
-    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _usage(word))
-    return lambda rest: word.read(rest) or wrong
+def _reader(verb: Verb) -> Callable[[str], Command]:
+    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _usage(verb))
+    return lambda rest: verb.read(rest) or wrong
 
 
-_VERBS = {**_OWN_VERBS, **{verb.upper(): _reader(word) for verb, word in WORDS.items()}}
+_VERBS = {**_OWN_VERBS, **{name.upper(): _reader(verb) for name, verb in VERBS.items()}}
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -111,80 +114,6 @@ def _parse(text: str, logged_in: bool) -> Command | str | None:
     if command:
         return command(rest.lstrip())
     return _UNKNOWN if verb else None
-
-
-def error_word(reason: Rejection | ParseError) -> str:
-    """The word behind `ERR`."""
-    match reason:
-        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
-            return "invalid-username"
-        case Rejection.NAME_TAKEN:
-            return "username-taken"
-        case Rejection.ALREADY_LOGGED_IN:
-            return "already-logged-in"
-        case Rejection.NOT_LOGGED_IN:
-            return "must-login-first"
-        case Rejection.EMPTY_MESSAGE:
-            return "empty-message"
-        case Rejection.NO_RECIPIENT | Rejection.EMPTY_DIRECT_MESSAGE:
-            return "invalid-dm-format"
-        case Rejection.USER_NOT_FOUND:
-            return "user-not-found"
-        case Rejection.ROOM_NAME_INVALID:
-            return "invalid-room-name"
-        case Rejection.NO_SUCH_ROOM:
-            return "no-such-room"
-        case Rejection.NOT_IN_ROOM:
-            return "not-in-room"
-        case Rejection.ALREADY_IN_LOBBY:
-            return "already-in-lobby"
-        case Rejection.TOO_MANY_ROOMS:
-            return "too-many-rooms"
-        case Rejection.TOPIC_TOO_LONG:
-            return "topic-too-long"
-        case Rejection.NOT_PERMITTED:
-            return "not-permitted"
-        case Rejection.WRONG_KEY:
-            return "wrong-key"
-        case Rejection.INVITATION_REQUIRED:
-            return "invitation-required"
-        case Rejection.BANNED_FROM_ROOM:
-            return "banned"
-        case Rejection.NO_VOICE | Rejection.MUTED:
-            return "muted"
-        case Rejection.KEY_TOO_LONG:
-            return "key-too-long"
-        case Rejection.LIST_FULL:
-            return "list-full"
-        case ParseError.TOO_LONG:
-            return "line-too-long"
-        case ParseError.NOT_UTF8:
-            return "invalid-utf8"
-        case ParseError.NOT_JSON | ParseError.UNKNOWN_COMMAND:
-            return "unknown-command"
-        case ParseError.INVALID_ARGUMENT:
-            return "invalid-argument"
-        case _:
-            assert_never(reason)
-
-
-def notice_word(reason: NoticeReason) -> str:
-    """The word behind `INFO` or `ERR` when the server closes the connection."""
-    match reason:
-        case NoticeReason.IDLE:
-            return "idle-timeout"
-        case NoticeReason.SERVER_FULL:
-            return "server-full"
-        case NoticeReason.ADDRESS_FULL:
-            return "too-many-connections"
-        case NoticeReason.SHUTDOWN:
-            return "server-shutdown"
-        case NoticeReason.KICKED:
-            return "kicked"
-        case NoticeReason.BANNED:
-            return "banned"
-        case _:
-            assert_never(reason)
 
 
 def departure_word(how: Departure) -> str:
@@ -223,7 +152,7 @@ class LineDialect:
         match event:
             case Said():
                 return prefixed(f"MSG {event.name} ", event.texts)
-            case Joined():
+            case Joined() | Typing():
                 return b""
             case Left(name=name, how=how):
                 return f"INFO {name} {departure_word(how)}\n".encode()
@@ -235,7 +164,7 @@ class LineDialect:
     def echoes(self, event: Broadcast) -> bool:
         """False: speakers do not receive their own messages."""
         match event:
-            case Said() | Joined() | Left() | TopicChanged():
+            case Said() | Joined() | Left() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -255,7 +184,7 @@ def _private_text(event: PrivateEvent) -> str:
             return "OK\n"
         case DirectMessage(sender=sender, text=text):
             return f"DM {sender} {text}\n"
-        case DirectMessageSent():
+        case DirectMessageSent() | Confirmed():
             return ""
         case HelpText():
             return _HELP

@@ -23,6 +23,7 @@ from geventchat.chat.events import (
     BanList,
     BanListing,
     Broadcast,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -44,6 +45,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import visible
@@ -59,7 +61,7 @@ from geventchat.dialects.codec import (
     lines,
 )
 from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
-from geventchat.dialects.words import HELP, WORDS, HelpLine, Word, moment
+from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb, moment
 from geventchat.exhaustive import assert_never
 
 _OWN_COMMANDS: dict[str, Callable[[str], Command]] = {
@@ -73,16 +75,16 @@ _OWN_COMMANDS: dict[str, Callable[[str], Command]] = {
 _PLACEHOLDER = re.compile(r"(?<![\[\w|])(\w+)(?![\]\w|])")
 
 
-def _usage(word: Word) -> str:
-    return f"/{word.verb} " + _PLACEHOLDER.sub(r"<\1>", word.arguments) if word.arguments else f"/{word.verb}"
+def _usage(verb: Verb) -> str:
+    return f"/{verb.name} " + _PLACEHOLDER.sub(r"<\1>", verb.arguments) if verb.arguments else f"/{verb.name}"
 
 
-def _reader(word: Word) -> Callable[[str], Command]:
-    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _usage(word))
-    return lambda rest: word.read(rest) or wrong
+def _reader(verb: Verb) -> Callable[[str], Command]:
+    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _usage(verb))
+    return lambda rest: verb.read(rest) or wrong
 
 
-_COMMANDS = {**_OWN_COMMANDS, **{f"/{verb}": _reader(word) for verb, word in WORDS.items()}}
+_COMMANDS = {**_OWN_COMMANDS, **{f"/{name}": _reader(verb) for name, verb in VERBS.items()}}
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -107,7 +109,7 @@ _HELP = """\
 
 
 def _help_line(line: HelpLine) -> str:
-    return f"{', '.join(map(_usage, line.words))} - {line.meaning[0].upper()}{line.meaning[1:]}"
+    return f"{', '.join(map(_usage, line.verbs))} - {line.meaning[0].upper()}{line.meaning[1:]}"
 
 
 _MORE_HELP = "\n".join(["=== More Commands ===", *map(_help_line, HELP), "", ""])
@@ -167,6 +169,7 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             | Rejection.NOT_LOGGED_IN
             | Rejection.EMPTY_MESSAGE
             | ParseError.NOT_JSON
+            | ParseError.INVALID_FIELD
         ):
             # The reader above never makes a command that is refused for this reason.
             return "[error] Not possible."
@@ -225,6 +228,8 @@ class SlashDialect:
                     if topic
                     else f"[topic] {name} removed the topic.\n".encode()
                 )
+            case Typing():
+                return b""
             case _:
                 assert_never(event)
 
@@ -233,7 +238,7 @@ class SlashDialect:
         match event:
             case Joined() | Left():
                 return True
-            case Said() | TopicChanged():
+            case Said() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -319,6 +324,9 @@ def _private_text(event: PrivateEvent) -> str:
             return "pong\n"
         case HelpText(everything):
             return _MORE_HELP if everything else _HELP
+        case Confirmed():
+            # Only version 2 of json asks for it.
+            return ""
         case Goodbye():
             return "Disconnecting...\n"
         case Rejected(reason, subject):

@@ -1,179 +1,85 @@
-"""The commands that `line` and `slash` spell alike, each with its arguments, how they are read, and a line of help.
-
-`line` writes them in capitals, `slash` in small letters behind a slash. What a dialect reads and what its help lists come
-from this one table.
-"""
+"""One word for every error and notice: what `line` sends behind `ERR` and `INFO`, and the codes of `json` version 2."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timezone
-
-from geventchat.chat.commands import (
-    AskTopic,
-    Command,
-    EnterRoom,
-    Ignore,
-    Impose,
-    Invite,
-    Kick,
-    LeaveRoom,
-    Lift,
-    ListBans,
-    ListRooms,
-    PassOwnership,
-    Sanction,
-    SetKey,
-    SetModerated,
-    SetModerator,
-    SetPrivate,
-    SetTopic,
-    SetVoice,
-)
-from geventchat.chat.text import visible
-
-# A longer number is not a duration but the first word of a reason.
-_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.IGNORECASE)
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+from geventchat.chat.commands import ParseError
+from geventchat.chat.events import NoticeReason, Rejection
+from geventchat.exhaustive import assert_never
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A command: its name in small letters, what follows it, and how that is read; None if it makes no sense."""
-
-    verb: str
-    arguments: str
-    read: Callable[[str], Command | None]
-
-
-@dataclass(frozen=True, slots=True)
-class HelpLine:
-    """Commands that belong together, and what they do."""
-
-    words: tuple[Word, ...]
-    meaning: str
-
-
-def _split(rest: str) -> tuple[str, str]:
-    first, _, after = rest.partition(" ")
-    return first, after.strip()
-
-
-def _enter(rest: str) -> Command:
-    return EnterRoom(*_split(rest))
-
-
-def _topic(rest: str) -> Command:
-    topic = visible(rest)
-    return SetTopic(topic) if topic else AskTopic()
-
-
-def _kick(rest: str) -> Command | None:
-    who, reason = _split(rest)
-    return Kick(who, visible(reason)) if who else None
-
-
-def _impose(sanction: Sanction) -> Callable[[str], Command | None]:
-    def read(rest: str) -> Command | None:
-        who, after = _split(rest)
-        seconds, reason = _duration(after)
-        return Impose(sanction, who, seconds, visible(reason)) if who else None
-
-    return read
-
-
-def _duration(after: str) -> tuple[int | None, str]:
-    first, reason = _split(after)
-    match = _DURATION.fullmatch(first)
-    if match is None:
-        return None, after
-    return int(match[1]) * _SECONDS[match[2].lower()], reason
-
-
-def _of_person(command: Callable[[str], Command]) -> Callable[[str], Command | None]:
-    def read(rest: str) -> Command | None:
-        who, _ = _split(rest)
-        return command(who) if who else None
-
-    return read
+def error_word(reason: Rejection | ParseError) -> str:
+    """The word for a refused command, or for a line that is not one."""
+    match reason:
+        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
+            return "invalid-username"
+        case Rejection.NAME_TAKEN:
+            return "username-taken"
+        case Rejection.ALREADY_LOGGED_IN:
+            return "already-logged-in"
+        case Rejection.NOT_LOGGED_IN:
+            return "must-login-first"
+        case Rejection.EMPTY_MESSAGE:
+            return "empty-message"
+        case Rejection.NO_RECIPIENT | Rejection.EMPTY_DIRECT_MESSAGE:
+            return "invalid-dm-format"
+        case Rejection.USER_NOT_FOUND:
+            return "user-not-found"
+        case Rejection.ROOM_NAME_INVALID:
+            return "invalid-room-name"
+        case Rejection.NO_SUCH_ROOM:
+            return "no-such-room"
+        case Rejection.NOT_IN_ROOM:
+            return "not-in-room"
+        case Rejection.ALREADY_IN_LOBBY:
+            return "already-in-lobby"
+        case Rejection.TOO_MANY_ROOMS:
+            return "too-many-rooms"
+        case Rejection.TOPIC_TOO_LONG:
+            return "topic-too-long"
+        case Rejection.NOT_PERMITTED:
+            return "not-permitted"
+        case Rejection.WRONG_KEY:
+            return "wrong-key"
+        case Rejection.INVITATION_REQUIRED:
+            return "invitation-required"
+        case Rejection.BANNED_FROM_ROOM:
+            return "banned"
+        case Rejection.NO_VOICE | Rejection.MUTED:
+            return "muted"
+        case Rejection.KEY_TOO_LONG:
+            return "key-too-long"
+        case Rejection.LIST_FULL:
+            return "list-full"
+        case ParseError.TOO_LONG:
+            return "line-too-long"
+        case ParseError.NOT_UTF8:
+            return "invalid-utf8"
+        case ParseError.NOT_JSON:
+            return "invalid-json"
+        case ParseError.INVALID_FIELD:
+            return "invalid-field"
+        case ParseError.UNKNOWN_COMMAND:
+            return "unknown-command"
+        case ParseError.INVALID_ARGUMENT:
+            return "invalid-argument"
+        case _:
+            assert_never(reason)
 
 
-def _on_or_off(command: Callable[[bool], Command]) -> Callable[[str], Command | None]:
-    def read(rest: str) -> Command | None:
-        word, _ = _split(rest)
-        return command(word.lower() == "on") if word.lower() in {"on", "off"} else None
-
-    return read
-
-
-def _key(rest: str) -> Command | None:
-    room_key = visible(rest)
-    return SetKey("" if room_key == "-" else room_key) if room_key else None
-
-
-def _alone(command: Callable[[], Command]) -> Callable[[str], Command]:
-    # Arguments that a command has no use for are ignored.
-    return lambda _: command()
-
-
-HELP = (
-    HelpLine((Word("join", "room [key]", _enter),), "enter a room, or create it"),
-    HelpLine((Word("leave", "", _alone(LeaveRoom)),), "go back to the lobby"),
-    HelpLine((Word("rooms", "", _alone(ListRooms)),), "list the rooms"),
-    HelpLine((Word("topic", "[text]", _topic),), "show the topic of the room, or change it"),
-    HelpLine(
-        (
-            Word("ignore", "name", _of_person(lambda who: Ignore(who, on=True))),
-            Word("unignore", "name", _of_person(lambda who: Ignore(who, on=False))),
-        ),
-        "hear nothing from someone",
-    ),
-    HelpLine((Word("invite", "name", _of_person(Invite)),), "invite someone to the room"),
-    HelpLine((Word("kick", "name [reason]", _kick),), "send someone out of the room"),
-    HelpLine(
-        (
-            Word("ban", "name [10m] [reason]", _impose(Sanction.BAN)),
-            Word("unban", "name", _of_person(lambda who: Lift(Sanction.BAN, who))),
-            Word("bans", "", _alone(ListBans)),
-        ),
-        "keep someone out",
-    ),
-    HelpLine(
-        (
-            Word("mute", "name [10m] [reason]", _impose(Sanction.MUTE)),
-            Word("unmute", "name", _of_person(lambda who: Lift(Sanction.MUTE, who))),
-        ),
-        "let someone only listen",
-    ),
-    HelpLine(
-        (
-            Word("voice", "name", _of_person(lambda who: SetVoice(who, on=True))),
-            Word("unvoice", "name", _of_person(lambda who: SetVoice(who, on=False))),
-        ),
-        "let someone speak where it is moderated",
-    ),
-    HelpLine(
-        (
-            Word("private", "on|off", _on_or_off(SetPrivate)),
-            Word("moderated", "on|off", _on_or_off(SetModerated)),
-        ),
-        "who enters, who speaks",
-    ),
-    HelpLine((Word("key", "text", _key),), "ask everyone who enters for a key; - for none"),
-    HelpLine(
-        (
-            Word("mod", "name", _of_person(lambda who: SetModerator(who, on=True))),
-            Word("unmod", "name", _of_person(lambda who: SetModerator(who, on=False))),
-        ),
-        "let someone kick, ban and mute",
-    ),
-    HelpLine((Word("owner", "name", _of_person(PassOwnership)),), "give the room to someone else"),
-)
-WORDS = {word.verb: word for line in HELP for word in line.words}
-
-
-def moment(time_ms: int) -> str:
-    """A time as people can read it and programs can sort it."""
-    return datetime.fromtimestamp(time_ms // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def notice_word(reason: NoticeReason) -> str:
+    """The word for the reason why the server closes a connection."""
+    match reason:
+        case NoticeReason.IDLE:
+            return "idle-timeout"
+        case NoticeReason.SERVER_FULL:
+            return "server-full"
+        case NoticeReason.ADDRESS_FULL:
+            return "too-many-connections"
+        case NoticeReason.SHUTDOWN:
+            return "server-shutdown"
+        case NoticeReason.KICKED:
+            return "kicked"
+        case NoticeReason.BANNED:
+            return "banned"
+        case _:
+            assert_never(reason)

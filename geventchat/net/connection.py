@@ -16,7 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,14 @@ from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError,
 from geventchat.chat.events import DisconnectNotice, NoticeReason
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
-from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
+from geventchat.dialects.dialect import (
+    TIMING_MARK,
+    OtherDialect,
+    Reading,
+    Request,
+    TextInRoom,
+    WithTimingMark,
+)
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
@@ -60,6 +67,8 @@ class ServerContext:
     """The shared parts of all connections of a server."""
 
     chat: Chat
+    # By the name of the dialect: what a client can ask to go on in.
+    encodings: Mapping[str, Encoding]
     hub: Hub
     delivery: Delivery
     admission: Admission
@@ -291,8 +300,9 @@ class Connection:
     def _handle(self, lines: list[Line]) -> bool:
         """Handle lines in order; False when the client has left."""
         session, read = self._session, self._subscriber.interpreter.read
-        # Consecutive messages are one command: one event, one frame, one place in the order.
+        # Consecutive messages to one room are one command: one event, one frame, one place in the order.
         said: list[str] = []
+        room = ""
         logged_in = session.name is not None
         asked = False
         for line in lines:
@@ -305,21 +315,47 @@ class Connection:
                 continue
             if reading is None:
                 continue
+            if type(reading) is TextInRoom:
+                if said and reading.room != room:
+                    self._do(Say(said, room))
+                    said = []
+                room = reading.room
+                said.append(reading.text)
+                continue
             if said:
-                self._do(Say(said))
+                self._do(Say(said, room))
                 said = []
-            if isinstance(reading, WithTimingMark):
-                self._subscriber.answer(TIMING_MARK)
-                reading = reading.reading
-                if reading is None:
-                    continue
-            if not self._do(Say([reading]) if isinstance(reading, str) else reading):
+            if type(reading) is OtherDialect and line is not TOO_LONG:
+                self._subscriber.speak(self._context.encodings[reading.name])
+                read = self._subscriber.interpreter.read
+                reading = read(line, logged_in)
+            if not self._answer(reading):
                 return False
             logged_in = session.name is not None
             asked = True
         if said:
-            self._do(Say(said))
+            self._do(Say(said, room))
         return True
+
+    def _answer(self, reading: Reading) -> bool:
+        """Handle one line; False when the client has left."""
+        match reading:
+            case None:
+                return True
+            case str():
+                return self._do(Say([reading]))
+            case WithTimingMark():
+                self._subscriber.answer(TIMING_MARK)
+                return self._answer(reading.reading)
+            case Request(command, ref, answer_to):
+                answer_to(ref)
+                stays = self._do(command)
+                answer_to(None)
+                return stays
+            case TextInRoom() | OtherDialect():
+                raise AssertionError(f"{reading!r} has been handled")
+            case _:
+                return self._do(reading)
 
     def _do(self, command: Command) -> bool:
         """Run one command, waiting where the chat asks for it; False when the client has left."""
@@ -328,6 +364,9 @@ class Connection:
         return self._finish(command, self._context.chat.handle(self._session, command))
 
     def _log_in(self, command: Login) -> bool:
+        if command.rooms:
+            # As much as a line that enters each.
+            self._charge(_LEAST_LINE_COST * len(command.rooms), self._context.clock.monotonic())
         address = self._address
         if address is not None:
             if not address.login_gate.is_open():
@@ -352,9 +391,9 @@ class Connection:
                     return True
                 case Leave():
                     return False
-                case Busy(gate):
+                case Busy(gate, go_on):
                     with gate.passage(self._waiter, self._origin):
-                        result = self._context.chat.handle(self._session, command)
+                        result = go_on() if go_on else self._context.chat.handle(self._session, command)
                     self._waiter.note_activity()
                 case Pending(job, finish):
                     result = finish(self._waiter.run(job))

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from geventchat.chat.commands import (
+    AnnounceTyping,
+    AskTopic,
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
+    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
+    Broadcast,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
+    Entered,
     Event,
     Goodbye,
     HelpText,
     Joined,
     Left,
+    LeftRoom,
     NoticeReason,
     Pong,
+    PrivateEvent,
     Rejected,
     Rejection,
+    RoomList,
+    RoomListing,
     Roster,
     Said,
+    Topic,
+    TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.client.session import dialect_of_port, guess_dialect
-from geventchat.dialects import DIALECTS
+from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.codec import (
     NO_ID,
     NO_ROOM,
@@ -47,24 +64,28 @@ from geventchat.dialects.codec import (
     UnknownError,
     UnknownLine,
 )
-from geventchat.dialects.dialect import Dialect
+from geventchat.dialects.dialect import Dialect, Request, TextInRoom
 from geventchat.dialects.line import LineClient
 
 NAMES = tuple(DIALECTS)
-LINE, JSON, SLASH = DIALECTS["line"], DIALECTS["json"], DIALECTS["slash"]
+LINE, JSON, SLASH, JSON2 = (ALL_DIALECTS[name] for name in ("line", "json", "slash", "json2"))
 TIME_MS = 1_705_320_000_000
 
-by_dialect = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+by_dialect = pytest.mark.parametrize("dialect", ALL_DIALECTS.values(), ids=ALL_DIALECTS)
 
 
 def server_bytes(dialect: Dialect, event: Event) -> bytes:
     """The bytes of a server for the client that is logged in as alice."""
-    if isinstance(event, Joined | Said | Left):
+    if isinstance(event, Broadcast):
         return dialect.encode(event)
-    data = dialect.encode_private(event)
+    data = private(dialect, event)
     if dialect is LINE and isinstance(event, Roster):
-        data += dialect.encode_private(Pong("end-of-users"))
+        data += private(dialect, Pong("end-of-users"))
     return data
+
+
+def private(dialect: Dialect, event: PrivateEvent) -> bytes:
+    return dialect.interpreter().encode_private(event)
 
 
 def decode_all(codec: ClientCodec, data: bytes) -> list[ServerEvent]:
@@ -76,7 +97,7 @@ def logged_in(dialect: Dialect, name: str = "alice") -> ClientCodec:
     codec = dialect.client()
     codec.encode(Login(name))
     welcome = Welcome("lobby", name, [name], TIME_MS)
-    data = dialect.encode_private(welcome)
+    data = private(dialect, welcome)
     if dialect.echoes(Joined("lobby", name, TIME_MS)):
         data = dialect.encode(Joined("lobby", name, TIME_MS)) + data
     (event,) = decode_all(codec, data)
@@ -99,7 +120,15 @@ def read_all(dialect: Dialect, data: bytes, *, is_logged_in: bool) -> Iterator[o
     reader = dialect.interpreter()
     for line in data.splitlines():
         reading = reader.read(line, is_logged_in)
-        yield Say((reading,)) if isinstance(reading, str) else reading
+        match reading:
+            case str(text):
+                yield Say((text,))
+            case TextInRoom(room, text):
+                yield Say((text,), room)
+            case Request():
+                yield reading.command
+            case _:
+                yield reading
 
 
 @by_dialect
@@ -117,24 +146,65 @@ def test_the_server_reads_each_command_that_the_client_encodes(dialect: Dialect)
 @by_dialect
 def test_the_server_reads_the_login_that_the_client_encodes(dialect: Dialect) -> None:
     data = dialect.client().encode(Login("Zoë"))
-    assert list(read_all(dialect, data, is_logged_in=False)) == [Login("Zoë")]
+    rooms = (EnterRoom("lobby"),) if dialect is JSON2 else None
+    assert list(read_all(dialect, data, is_logged_in=False)) == [Login("Zoë", rooms)]
 
 
-@pytest.mark.parametrize("dialect", [LINE, JSON])
+@pytest.mark.parametrize(
+    "command",
+    [
+        Say(("hi",), "dev"),
+        Say(("one",), "dev", "key"),
+        Say(("one",), "dev", confirm=True),
+        SendDirectMessage("bob", "psst", "key", confirm=True),
+        Who("dev", "bob"),
+        EnterRoom("dev"),
+        EnterRoom("dev", "secret", 0),
+        LeaveRoom("dev"),
+        LeaveRoom(),
+        ListRooms(),
+        AskTopic("dev"),
+        SetTopic("tea", "dev"),
+        SetTopic(""),
+        AnnounceTyping("dev"),
+    ],
+    ids=repr,
+)
+def test_the_server_reads_each_command_of_version_2(command: Command) -> None:
+    assert list(read_all(JSON2, JSON2.client().encode(command), is_logged_in=True)) == [command]
+
+
+@pytest.mark.parametrize("epoch", ["", "e1"])
+@pytest.mark.parametrize(
+    "rooms",
+    [(), (EnterRoom("dev"),), (EnterRoom("a", "secret", 3), EnterRoom("b", after=0), EnterRoom("c", "k"))],
+)
+def test_a_login_of_version_2_carries_its_rooms(rooms: tuple[EnterRoom, ...], epoch: str) -> None:
+    login = Login("alice", rooms, epoch)
+    assert list(read_all(JSON2, JSON2.client().encode(login), is_logged_in=False)) == [login]
+
+
+def test_each_message_to_be_confirmed_has_another_ref() -> None:
+    data = JSON2.client().encode(Say(("one", "two"), confirm=True))
+    assert [json.loads(line)["ref"] for line in data.splitlines()] == ["1", "2"]
+
+
+@pytest.mark.parametrize("dialect", [LINE, JSON, JSON2])
 def test_a_ping_carries_its_token_where_the_dialect_has_tokens(dialect: Dialect) -> None:
     assert list(read_all(dialect, dialect.client().encode(Ping("7")), is_logged_in=True)) == [Ping("7")]
-    assert decode_all(logged_in(dialect), dialect.encode_private(Pong("7"))) == [Pong("7")]
+    assert decode_all(logged_in(dialect), private(dialect, Pong("7"))) == [Pong("7")]
 
 
 @by_dialect
 def test_a_line_that_is_not_a_command_cannot_be_encoded(dialect: Dialect) -> None:
-    with pytest.raises(CannotEncode, match=f"The {dialect.name} dialect has no such command"):
+    name = dialect.name.removesuffix("2")
+    with pytest.raises(CannotEncode, match=f"The {name} dialect has no such command"):
         dialect.client().encode(InvalidCommand(ParseError.UNKNOWN_COMMAND))
 
 
 def test_only_slash_has_a_help_command() -> None:
     assert list(read_all(SLASH, SLASH.client().encode(Help()), is_logged_in=True)) == [Help()]
-    for dialect in (LINE, JSON):
+    for dialect in (LINE, JSON, JSON2):
         with pytest.raises(CannotEncode):
             dialect.client().encode(Help())
 
@@ -198,7 +268,41 @@ def test_the_client_knows_what_its_server_sends_back_to_the_sender(dialect: Dial
     codec = dialect.client()
     assert codec.echoes_messages is dialect.echoes(Said("lobby", "alice", ("hi",), 1, TIME_MS))
     sent = DirectMessageSent(DirectMessage("alice", "bob", "psst", TIME_MS), "bob")
-    assert codec.confirms_direct_messages is bool(dialect.encode_private(sent))
+    assert codec.confirms_direct_messages is bool(private(dialect, sent))
+
+
+ENTERED = Entered("dev", ("bob", "alice"), "tea", 7, 19, 18)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Welcome("", "alice", (), TIME_MS, "e1", [ENTERED, Entered("lobby", ())]),
+        Welcome("", "alice", (), TIME_MS, "e1", []),
+        Said("dev", "bob", ("hi",), 7, TIME_MS),
+        Joined("dev", "bob", TIME_MS),
+        Left("dev", "bob", TIME_MS),
+        TopicChanged("dev", "bob", "tea", TIME_MS),
+        Typing("dev", "bob", TIME_MS),
+        ENTERED,
+        LeftRoom("dev"),
+        RoomList([RoomListing("lobby", 7, ""), RoomListing("dev", 0, "tea")]),
+        Roster(("bob",), "dev", 7),
+        Topic("dev", "tea"),
+        Rejected(Rejection.NO_SUCH_ROOM, "dev", "dev"),
+        Rejected(Rejection.USER_NOT_FOUND),
+        Rejected(ParseError.INVALID_FIELD, "after"),
+    ],
+    ids=repr,
+)
+def test_the_client_of_version_2_decodes_everything_that_is_in_an_event(event: Event) -> None:
+    assert decode_all(logged_in(JSON2), server_bytes(JSON2, event)) == [event]
+
+
+def test_an_ok_is_a_confirmation() -> None:
+    codec = logged_in(JSON2)
+    assert codec.decode(b'{"type": "ok", "ref": "1", "room": "dev", "id": 20}') == Confirmed("dev", 20)
+    assert codec.decode(b'{"type": "ok", "ref": "2"}') == Confirmed()
 
 
 def test_fields_that_a_dialect_does_not_transmit_are_marked_as_unknown() -> None:
@@ -210,7 +314,7 @@ def test_fields_that_a_dialect_does_not_transmit_are_marked_as_unknown() -> None
 def test_a_welcome_tells_the_name_as_everyone_else_sees_it() -> None:
     codec = JSON.client()
     codec.encode(Login("ALICE"))
-    welcome = codec.decode(JSON.encode_private(Welcome("lobby", "Alice", ["bob", "Alice"], TIME_MS)))
+    welcome = codec.decode(private(JSON, Welcome("lobby", "Alice", ["bob", "Alice"], TIME_MS)))
     assert welcome == Welcome(NO_ROOM, "Alice", ("bob", "Alice"), TIME_MS)
 
 
@@ -271,6 +375,7 @@ def test_a_slash_server_names_the_subject_of_a_refusal() -> None:
     [
         (LINE, b"ERR new-fangled", "new-fangled"),
         (JSON, b'{"type": "error", "message": "Teapot"}', "Teapot"),
+        (JSON2, b'{"type": "error", "code": "teapot", "message": "Teapot"}', "Teapot"),
         (SLASH, b"[error] Teapot.", "Teapot."),
     ],
 )
@@ -299,6 +404,13 @@ def test_an_unknown_error_is_still_an_error(dialect: Dialect, line: bytes, text:
         (JSON, b'{"type":'),
         (JSON, b"[" * 100_000),
         (JSON, b"9" * 10_000),
+        (JSON2, b"[]"),
+        (JSON2, b"{}"),
+        (JSON2, b'{"type": "chat", "username": "bob", "message": "hi"}'),
+        (JSON2, b'{"type": "welcome", "username": "alice", "rooms": []}'),
+        (JSON2, b'{"type": "error", "message": "no code"}'),
+        (JSON2, b'{"type": "topic", "room": "dev"}'),
+        (JSON2, b"[" * 100_000),
     ],
 )
 def test_an_unknown_line_is_kept_as_it_is(dialect: Dialect, line: bytes) -> None:
@@ -327,7 +439,7 @@ def test_the_answer_to_a_login_in_the_wrong_dialect_reveals_the_right_one(own: s
     rejection = Rejected(Rejection.NAME_INVALID if isinstance(reading, Login) else Rejection.NOT_LOGGED_IN)
     if isinstance(reading, InvalidCommand):
         rejection = Rejected(reading.error)
-    assert guess_dialect(DIALECTS[spoken].encode_private(rejection)) is DIALECTS[spoken]
+    assert guess_dialect(private(DIALECTS[spoken], rejection)) is DIALECTS[spoken]
 
 
 def test_a_port_suggests_a_dialect() -> None:

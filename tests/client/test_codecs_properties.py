@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from geventchat.chat.commands import Say
 from geventchat.chat.events import DirectMessage, Said
 from geventchat.chat.text import clean
-from geventchat.dialects import DIALECTS
+from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.dialect import Dialect
-from tests.client.test_codecs import JSON, SLASH, TIME_MS, decode_all, logged_in
+from tests.client.test_codecs import JSON, SLASH, TIME_MS, decode_all, logged_in, private
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -25,7 +25,7 @@ def test_json_carries_any_text_in_one_line_of_ascii(text: str) -> None:
 
 
 @given(
-    dialect=st.sampled_from(list(DIALECTS.values())),
+    dialect=st.sampled_from(list(ALL_DIALECTS.values())),
     name=st.sampled_from(["bob", "Usage", "pong", "MSG", "Zoë", "日本", "a_b-c.d"]),
     text=st.text().map(clean).filter(bool),
 )
@@ -37,13 +37,13 @@ def test_a_message_is_decoded_whatever_its_name_and_text(dialect: Dialect, name:
     (said,) = decode_all(codec, dialect.encode(Said("lobby", name, (text,), 1, TIME_MS)))
     assert isinstance(said, Said)
     assert (said.name, tuple(said.texts)) == (name, (text,))
-    (direct,) = decode_all(codec, dialect.encode_private(DirectMessage(name, "alice", text, TIME_MS)))
+    (direct,) = decode_all(codec, private(dialect, DirectMessage(name, "alice", text, TIME_MS)))
     assert isinstance(direct, DirectMessage)
     assert (direct.sender, direct.recipient, direct.text) == (name, "alice", text)
 
 
 @given(
-    dialect=st.sampled_from(list(DIALECTS.values())),
+    dialect=st.sampled_from(list(ALL_DIALECTS.values())),
     lines=st.lists(st.binary(max_size=80).filter(lambda line: b"\n" not in line)),
 )
 def test_decoding_never_fails(dialect: Dialect, lines: Iterable[bytes]) -> None:

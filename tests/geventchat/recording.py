@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from geventchat.chat.events import Broadcast, DirectMessage, Entered, Event, PrivateEvent, Roster, Welcome
@@ -119,12 +119,8 @@ class RecordingSubscriber:
     def deliver(self, event: PrivateEvent) -> None:
         # A roster is a live view, to be read at once.
         match event:
-            case Welcome(room, name, users, time_ms):
-                event = Welcome(room, name, tuple(users), time_ms)
-            case Roster(users, room):
-                event = Roster(tuple(users), room)
-            case Entered(room, users, topic):
-                event = Entered(room, tuple(users), topic)
+            case Welcome() | Roster() | Entered():
+                event = replace(event, users=tuple(event.users))
         self.received.append(event)
 
     def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:

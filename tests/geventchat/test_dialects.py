@@ -23,6 +23,7 @@ from geventchat.chat.events import (
     Accepted,
     Action,
     Broadcast,
+    Confirmed,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -42,11 +43,12 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
-from geventchat.dialects.json import _MAX_DIGITS, _MAX_VALUES
+from geventchat.dialects.json_objects import MAX_DIGITS, MAX_VALUES
 from tests.geventchat.model import dialects as model
 from tests.geventchat.model.requests import Refusal
 
@@ -74,12 +76,20 @@ REFUSALS = {
     ParseError.NOT_UTF8: Refusal.NOT_UTF8,
     ParseError.NOT_JSON: Refusal.NOT_JSON,
 }
+# What each would say there.
+UNREACHABLE_TEXTS = {
+    "line": "",
+    "json": '{"type": "error", "message": "Invalid field"}\n',
+    "slash": "[error] Not possible.\n",
+}
+LINE_WORDS = {ParseError.NOT_JSON: "invalid-json", ParseError.INVALID_FIELD: "invalid-field"}
 # Where a dialect has no row in the protocol's table, because its reader never leads there.
 UNREACHABLE = {
-    "line": {ParseError.NOT_JSON},
-    "json": set(),
+    "line": {ParseError.NOT_JSON, ParseError.INVALID_FIELD},
+    "json": {ParseError.INVALID_FIELD},
     "slash": {
         ParseError.NOT_JSON,
+        ParseError.INVALID_FIELD,
         Rejection.ALREADY_LOGGED_IN,
         Rejection.NOT_LOGGED_IN,
         Rejection.EMPTY_MESSAGE,
@@ -214,8 +224,11 @@ def expected(name: str, event: Event) -> str:
             if reason is Rejection.NO_RECIPIENT and name == "json":
                 refusal = Refusal.USER_NOT_FOUND
             return spelling.error(refusal, subject)
-        case Rejected():
-            return "ERR unknown-command\n" if name == "line" else "[error] Not possible.\n"
+        case Rejected(reason):
+            return UNREACHABLE_TEXTS[name] or f"ERR {LINE_WORDS[reason]}\n"
+        case Typing() | Confirmed():
+            # Only version 2 of json shows them.
+            return ""
         case DisconnectNotice(reason, as_error):
             words = NOTICES[name][reason]
             if name == "line":
@@ -277,7 +290,7 @@ def test_who_receives_their_own_events_differs_between_dialects(name: str):
         b'{"type": "chat", "message": ' + b"[" * 2000 + b"]" * 2000 + b"}",
         b'{"type": "chat", "n": ' + b"9" * 5000 + b"}",
         b'{"type": "chat", "n": 1e' + b"9" * 5000 + b"}",
-        b'{"type": "chat", "n": ' + b"9" * (_MAX_DIGITS + 1) + b"}",
+        b'{"type": "chat", "n": ' + b"9" * (MAX_DIGITS + 1) + b"}",
         b'{"type": "chat", "n": Infinity}',
         b'{"type": "chat", "n": NaN}',
         b'{"type": "chat", "type": "chat"}',
@@ -297,7 +310,7 @@ def test_bad_json_is_invalid(line: bytes):
 
 
 def test_a_json_number_of_the_most_digits_is_ignored():
-    line = b'{"type": "ping", "n": ' + b"9" * _MAX_DIGITS + b"}"
+    line = b'{"type": "ping", "n": ' + b"9" * MAX_DIGITS + b"}"
     assert read("json", line) == Ping("")
 
 
@@ -310,11 +323,11 @@ def test_json_can_have_two_hundred_values_and_no_more(filler: bytes):
     line, values = b'{"type": "ping"', 1
     each = filler.count(b"{") + filler.count(b"[") + filler.count(b",") + 1
     n = 0
-    while values + each <= _MAX_VALUES:
+    while values + each <= MAX_VALUES:
         line += b", " + filler % n
         values += each
         n += 1
-    while values < _MAX_VALUES:
+    while values < MAX_VALUES:
         line += b', "l%d": 0' % values
         values += 1
     assert read("json", line + b"}") == Ping("")

@@ -23,6 +23,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Action,
+    Confirmed,
     Departure,
     DirectMessage,
     DirectMessageSent,
@@ -44,6 +45,7 @@ from geventchat.chat.events import (
     Said,
     Topic,
     TopicChanged,
+    Typing,
     Welcome,
 )
 from geventchat.chat.text import clean
@@ -65,6 +67,7 @@ BY_TYPE = {
     ),
     Left: st.builds(Left, st.just("lobby"), NAMES, TIMES_MS, st.sampled_from(Departure)),
     TopicChanged: st.builds(TopicChanged, NAMES, NAMES, TEXTS, TIMES_MS),
+    Typing: st.builds(Typing, NAMES, NAMES, TIMES_MS),
     Welcome: st.builds(Welcome, st.just("lobby"), NAMES, st.lists(NAMES), TIMES_MS),
     DirectMessage: DIRECT,
     DirectMessageSent: st.builds(DirectMessageSent, DIRECT, TEXTS),
@@ -74,6 +77,7 @@ BY_TYPE = {
     RoomList: st.builds(RoomList, st.lists(st.builds(RoomListing, NAMES, st.integers(0), TEXTS))),
     Topic: st.builds(Topic, NAMES, TEXTS),
     Accepted: st.builds(Accepted, st.sampled_from(Action), NAMES, TEXTS),
+    Confirmed: st.builds(Confirmed, NAMES, st.integers(1)),
     Pong: st.builds(Pong, TEXTS),
     HelpText: st.just(HelpText()),
     Goodbye: st.just(Goodbye()),

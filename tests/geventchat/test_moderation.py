@@ -711,4 +711,4 @@ def test_a_room_that_an_account_inherits_is_saved(scene, alice):
 def test_the_list_of_people_is_as_it_was(scene, alice, bob, carol):
     """A kick between two others changes neither the order nor anything else."""
     alice.do(Kick("bob"))
-    assert carol.do(Who()) == [Roster(("alice", "carol"), "dev")]
+    assert carol.do(Who()) == [Roster(("alice", "carol"), "dev", 2)]

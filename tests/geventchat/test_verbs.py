@@ -32,7 +32,7 @@ from geventchat.chat.commands import (
 )
 from geventchat.chat.events import Accepted, Action, HelpText
 from geventchat.dialects import DIALECTS, line, slash
-from geventchat.dialects.words import HELP, WORDS, moment
+from geventchat.dialects.verbs import HELP, VERBS, moment
 
 BAN, MUTE = Sanction.BAN, Sanction.MUTE
 
@@ -119,7 +119,7 @@ def test_a_command_without_what_it_needs_is_answered_by_how_it_is_used(text, in_
 
 
 def test_every_shared_command_is_tested_here():
-    assert {text.split()[0] for text, _ in READINGS} == set(WORDS)
+    assert {text.split()[0] for text, _ in READINGS} == set(VERBS)
 
 
 # --- Help ------------------------------------------------------------------------------------------------------------

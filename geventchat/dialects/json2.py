@@ -1,0 +1,525 @@
+"""Version 2 of the `json` dialect: many rooms, ids of messages, and answers that refer to their requests.
+
+A client that sends `"v": 2` in its `join` speaks it from that line on. Made for bots and for the web page.
+docs/json.md describes it, docs/json-v2.schema.json every object.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from geventchat.chat.commands import (
+    AnnounceTyping,
+    AskTopic,
+    Command,
+    EnterRoom,
+    InvalidCommand,
+    LeaveRoom,
+    ListRooms,
+    Login,
+    ParseError,
+    Ping,
+    Quit,
+    Say,
+    SendDirectMessage,
+    SetTopic,
+    Who,
+)
+from geventchat.chat.events import (
+    Accepted,
+    BanList,
+    Broadcast,
+    Confirmed,
+    DirectMessage,
+    DirectMessageSent,
+    DisconnectNotice,
+    Entered,
+    Goodbye,
+    HelpText,
+    Invited,
+    Joined,
+    Kicked,
+    Left,
+    LeftRoom,
+    NoticeReason,
+    Pong,
+    PrivateEvent,
+    Rejected,
+    Rejection,
+    RoomList,
+    RoomListing,
+    Roster,
+    Said,
+    Topic,
+    TopicChanged,
+    Typing,
+    Welcome,
+)
+from geventchat.chat.text import clean_line, visible
+from geventchat.dialects.codec import (
+    NO_ID,
+    NO_TIME,
+    CannotEncode,
+    ClientCodec,
+    ServerEvent,
+    UnknownError,
+    UnknownLine,
+)
+from geventchat.dialects.dialect import Interpreter, OtherDialect, Reading, Request, TextInRoom
+from geventchat.dialects.json_objects import (
+    MAX_INTEGER,
+    InvalidField,
+    encoded,
+    error_text,
+    is_text,
+    notice_text,
+    parse,
+    quoted,
+    string,
+)
+from geventchat.dialects.words import error_word, notice_word
+from geventchat.exhaustive import assert_never
+
+# The client sends them, and the server sends them back or keeps them.
+_MAX_SHORT_BYTES = 64
+_LOBBY_ALONE = (EnterRoom("lobby"),)
+_VERSION_1 = OtherDialect("json")
+_UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
+
+Fields = dict[str, Any]
+
+# --- Requests --------------------------------------------------------------------------------------------------------
+
+
+def _text(request: Fields, key: str) -> str:
+    return visible(string(request, key))
+
+
+def _short(request: Fields, key: str) -> str:
+    """A string that is used as it is."""
+    value = request.get(key, "")
+    if not is_text(value) or len(value.encode()) > _MAX_SHORT_BYTES:
+        raise InvalidField(key)
+    return value
+
+
+def _last_id(value: object) -> int | None:
+    if value is None or (type(value) is int and 0 <= value <= MAX_INTEGER):
+        return value
+    raise InvalidField("after")
+
+
+def _join(request: Fields) -> Login:
+    # Version 1 only after the login, where every join is refused.
+    if request.get("v", 2) not in (1, 2):
+        raise InvalidField("v")
+    rooms = _LOBBY_ALONE if "rooms" not in request else _rooms(request["rooms"])
+    return Login(string(request, "username"), rooms, _short(request, "epoch"))
+
+
+def _rooms(asked: object) -> tuple[EnterRoom, ...]:
+    if not isinstance(asked, dict) or not all(map(is_text, asked)):
+        raise InvalidField("rooms")
+    return tuple([_asked_room(clean_line(room), asked[room]) for room in asked])
+
+
+def _asked_room(room: str, how: object) -> EnterRoom:
+    if isinstance(how, dict):
+        return EnterRoom(room, string(how, "key"), _last_id(how.get("after")))
+    return EnterRoom(room, after=_last_id(how))
+
+
+def _enter(request: Fields) -> EnterRoom:
+    return EnterRoom(string(request, "room"), string(request, "key"), _last_id(request.get("after")))
+
+
+def _chat(request: Fields) -> Say:
+    room, text, key = string(request, "room"), _text(request, "message"), _short(request, "key")
+    return Say((text,), room, key, confirm="ref" in request)
+
+
+def _dm(request: Fields) -> SendDirectMessage:
+    to, text, key = string(request, "to"), _text(request, "message"), _short(request, "key")
+    return SendDirectMessage(to, text, key, confirm="ref" in request)
+
+
+def _topic(request: Fields) -> SetTopic | AskTopic:
+    room = string(request, "room")
+    return SetTopic(_text(request, "topic"), room) if "topic" in request else AskTopic(room)
+
+
+_TYPES: dict[str, Callable[[Fields], Command]] = {
+    "join": _join,
+    "chat": _chat,
+    "dm": _dm,
+    "enter": _enter,
+    "leave": lambda request: LeaveRoom(string(request, "room")),
+    "rooms": lambda request: ListRooms(),
+    "users": lambda request: Who(string(request, "room"), string(request, "after")),
+    "topic": _topic,
+    "typing": lambda request: AnnounceTyping(string(request, "room")),
+    "ping": lambda request: Ping(string(request, "token")),
+    "quit": lambda request: Quit(),
+}
+
+
+def _command(request: Fields) -> Command:
+    kind = request.get("type")
+    try:
+        if type(kind) is not str:
+            raise InvalidField("type")
+        parse_fields = _TYPES.get(kind)
+        return parse_fields(request) if parse_fields else _UNKNOWN
+    except InvalidField as invalid:
+        return InvalidCommand(ParseError.INVALID_FIELD, invalid.key)
+
+
+def _plain_message(request: Fields) -> Command | TextInRoom:
+    try:
+        room, text = string(request, "room"), _text(request, "message")
+    except InvalidField as invalid:
+        return InvalidCommand(ParseError.INVALID_FIELD, invalid.key)
+    return TextInRoom(room, text) if text else Say((text,), room)
+
+
+# --- The server's half -----------------------------------------------------------------------------------------------
+
+
+class Json2Interpreter:
+    """Reads one client's requests, and writes its answers, which repeat the `ref` of their request."""
+
+    def __init__(self) -> None:
+        # The `ref` of the request that is being handled.
+        self._ref: str | None = None
+
+    def read(self, line: bytes, logged_in: bool) -> Reading:
+        """Parse a line."""
+        request = parse(line)
+        if not isinstance(request, dict):
+            return request
+        kind = request.get("type")
+        if kind == "join" and not logged_in and request.get("v", 1) == 1:
+            return _VERSION_1
+        if "ref" not in request:
+            plain = kind == "chat" and logged_in and "key" not in request
+            return _plain_message(request) if plain else _command(request)
+        try:
+            ref = _short(request, "ref")
+        except InvalidField as invalid:
+            return InvalidCommand(ParseError.INVALID_FIELD, invalid.key)
+        return Request(_command(request), ref, self._answer_to)
+
+    def encode_private(self, event: PrivateEvent) -> bytes:
+        """The bytes of a private event. An answer has the `ref`, a notice never."""
+        match event:
+            case DirectMessage():
+                return _direct(event)
+            case DisconnectNotice(reason=notice, text=text):
+                message = notice_text(notice) + (f": {text}" if text else "")
+                return encoded(type="error", code=notice_word(notice), message=message)
+            case Kicked(room, reason):
+                return encoded(type="kicked", room=room, reason=reason)
+            case Invited(room, name):
+                return encoded(type="invited", room=room, username=name)
+            case Welcome():
+                rooms = {entered.room: _state(entered) for entered in event.rooms}
+                return self._answer(
+                    "welcome",
+                    v=2,
+                    username=event.name,
+                    epoch=event.epoch,
+                    rooms=rooms,
+                    timestamp_ms=event.time_ms,
+                )
+            case Entered():
+                return self._answer("entered", room=event.room, **_state(event))
+            case LeftRoom(room=room):
+                return self._answer("left", room=room)
+            case Confirmed(room, message_id):
+                return self._ok(room=room, id=message_id) if room else self._ok()
+            case Accepted():
+                return self._ok()
+            case DirectMessageSent(message=message):
+                # A message to yourself has already arrived as the very same object.
+                return b"" if message.sender == message.recipient else _direct(message)
+            case Roster(users, room, user_count):
+                return self._answer("users", room=room, users=list(users), user_count=user_count)
+            case RoomList(rooms):
+                return self._answer(
+                    "rooms",
+                    rooms=[{"room": one.room, "users": one.people, "topic": one.topic} for one in rooms],
+                )
+            case Topic(room, topic):
+                return self._answer("topic", room=room, topic=topic)
+            case Pong(token):
+                return self._answer("pong", token=token) if token else self._answer("pong")
+            case Goodbye():
+                return self._answer("goodbye")
+            case Rejected():
+                return self._error(event)
+            case HelpText() | BanList():
+                # Answers to commands that this dialect does not have.
+                return b""
+            case _:
+                assert_never(event)
+
+    def _answer_to(self, ref: str | None) -> None:
+        self._ref = ref
+
+    def _answer(self, kind: str, **fields: object) -> bytes:
+        if self._ref is not None:
+            fields["ref"] = self._ref
+        return encoded(type=kind, **fields)
+
+    def _ok(self, **fields: object) -> bytes:
+        return b"" if self._ref is None else encoded(type="ok", ref=self._ref, **fields)
+
+    def _error(self, rejected: Rejected) -> bytes:
+        message = error_text(rejected.reason)
+        if rejected.reason is ParseError.INVALID_FIELD:
+            message += f": {rejected.subject}"
+        fields = {"room": rejected.room} if rejected.room else {}
+        return self._answer("error", code=error_word(rejected.reason), message=message, **fields)
+
+
+class Json2Dialect:
+    """Version 2 of the `json` dialect."""
+
+    name = "json2"
+    port = 12345
+    idle_s = 0.0
+    # A connection never begins with it.
+    signatures: tuple[bytes, ...] = ()
+
+    def interpreter(self) -> Interpreter:
+        """An interpreter for one connection."""
+        return Json2Interpreter()
+
+    def encode(self, event: Broadcast) -> bytes:
+        """The bytes of a broadcast event."""
+        match event:
+            case Said():
+                return _said(event)
+            case Joined(room, name, time_ms):
+                return encoded(type="user_joined", room=room, username=name, timestamp_ms=time_ms)
+            case Left(room, name, time_ms):
+                return encoded(type="user_left", room=room, username=name, timestamp_ms=time_ms)
+            case TopicChanged(room, name, topic, time_ms):
+                return encoded(type="topic", room=room, username=name, topic=topic, timestamp_ms=time_ms)
+            case Typing(room, name, time_ms):
+                return encoded(type="typing", room=room, username=name, timestamp_ms=time_ms)
+            case _:
+                assert_never(event)
+
+    def echoes(self, event: Broadcast) -> bool:
+        """True for messages, since speakers receive their own, and for departures that the author has caused."""
+        match event:
+            case Said() | Left():
+                return True
+            case Joined() | TopicChanged() | Typing():
+                return False
+            case _:
+                assert_never(event)
+
+    def client(self) -> ClientCodec:
+        """The client half of the dialect, for one connection."""
+        return Json2Client()
+
+
+def _said(said: Said) -> bytes:
+    # The hot path: the same bytes as the encoder makes of the object, in half the time.
+    before = f'{{"type": "chat", "room": {quoted(said.room)}, "id": '
+    between = f', "username": {quoted(said.name)}, "message": '
+    after = f', "timestamp_ms": {said.time_ms}}}\n'
+    numbered = enumerate(said.texts, said.first_id)
+    return "".join([f"{before}{one}{between}{quoted(text)}{after}" for one, text in numbered]).encode()
+
+
+def _direct(message: DirectMessage) -> bytes:
+    return encoded(
+        type="dm",
+        username=message.sender,
+        to=message.recipient,
+        message=message.text,
+        timestamp_ms=message.time_ms,
+    )
+
+
+def _state(entered: Entered) -> Fields:
+    return {
+        "users": list(entered.users),
+        "user_count": entered.user_count,
+        "last_id": entered.last_id,
+        "replay_from": entered.replay_from,
+        "topic": entered.topic,
+    }
+
+
+# --- The client's half -----------------------------------------------------------------------------------------------
+
+# Where two reasons share a code and a text, the later one wins, because it is more common.
+_REASONS: dict[tuple[str, str], Rejection | ParseError] = {
+    (error_word(reason), error_text(reason)): reason for reason in (*Rejection, *ParseError)
+}
+_NOTICES = {notice_word(reason): reason for reason in NoticeReason}
+
+
+class Json2Client:
+    """The client's half of the dialect. It sends a `ref` only where the command asks for a confirmation."""
+
+    echoes_messages = True
+    confirms_direct_messages = True
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._refs = 0
+
+    def encode(self, command: Command) -> bytes:
+        """The bytes of a command."""
+        match command:
+            case Login():
+                self._name = command.name
+                return _request("join", v=2, username=command.name, epoch=command.epoch, **_wanted(command))
+            case Say(texts, room, key, confirm):
+                return b"".join(
+                    [
+                        _request("chat", room=room, message=text, key=key, **self._ref(confirm))
+                        for text in texts
+                    ]
+                )
+            case SendDirectMessage(to, text, key, confirm):
+                return _request("dm", to=to, message=text, key=key, **self._ref(confirm))
+            case EnterRoom(room, room_key, after):
+                return _request("enter", room=room, key=room_key, after=after)
+            case LeaveRoom(room):
+                return _request("leave", room=room)
+            case ListRooms():
+                return _request("rooms")
+            case Who(room, behind):
+                return _request("users", room=room, after=behind)
+            case AskTopic(room):
+                return _request("topic", room=room)
+            case SetTopic(topic, room):
+                return encoded(type="topic", room=room, topic=topic)
+            case AnnounceTyping(room):
+                return _request("typing", room=room)
+            case Ping(token):
+                return _request("ping", token=token)
+            case Quit():
+                return _request("quit")
+            case _:
+                raise CannotEncode("The json dialect has no such command.")
+
+    def decode(self, line: bytes) -> ServerEvent | None:
+        """The event on this line."""
+        text = line.decode("utf-8", "replace")
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError):
+            return UnknownLine(text)
+        return (self._event(message) if isinstance(message, dict) else None) or UnknownLine(text)
+
+    def _ref(self, confirm: bool) -> dict[str, str]:
+        self._refs += confirm
+        return {"ref": str(self._refs)} if confirm else {}
+
+    def _event(self, message: Fields) -> ServerEvent | None:
+        time_ms = _whole(message.get("timestamp_ms"), NO_TIME)
+        match message:
+            case {"type": "chat", "room": str(room), "username": str(name), "message": str(text)}:
+                return Said(room, name, (text,), _whole(message.get("id"), NO_ID), time_ms)
+            case {"type": "dm", "username": str(sender), "to": str(to), "message": str(text)}:
+                direct = DirectMessage(sender, to, text, time_ms)
+                # The sender gets the same object as the recipient. A message to yourself arrives once.
+                return DirectMessageSent(direct, to) if sender == self._name != to else direct
+            case {"type": "welcome", "username": str(name), "rooms": dict(rooms)}:
+                self._name = name
+                entered = [_entered(room, state) for room, state in rooms.items() if isinstance(state, dict)]
+                return Welcome("", name, (), time_ms, _string(message.get("epoch")), entered)
+            case {"type": "user_joined", "room": str(room), "username": str(name)}:
+                return Joined(room, name, time_ms)
+            case {"type": "user_left", "room": str(room), "username": str(name)}:
+                return Left(room, name, time_ms)
+            case {"type": "topic", "room": str(room), "username": str(name), "topic": str(topic)}:
+                return TopicChanged(room, name, topic, time_ms)
+            case {"type": "topic", "room": str(room), "topic": str(topic)}:
+                return Topic(room, topic)
+            case {"type": "typing", "room": str(room), "username": str(name)}:
+                return Typing(room, name, time_ms)
+            case {"type": "entered", "room": str(room)}:
+                return _entered(room, message)
+            case {"type": "left", "room": str(room)}:
+                return LeftRoom(room)
+            case {"type": "rooms", "rooms": list(listed)}:
+                return RoomList([_listing(one) for one in listed if isinstance(one, dict)])
+            case {"type": "users", "room": str(room)}:
+                users = _strings(message.get("users"))
+                return Roster(users, room, _whole(message.get("user_count"), len(users)))
+            case {"type": "ok"}:
+                return Confirmed(_string(message.get("room")), _whole(message.get("id"), NO_ID))
+            case {"type": "pong"}:
+                return Pong(_string(message.get("token")))
+            case {"type": "goodbye"}:
+                return Goodbye()
+            case {"type": "error", "code": str(code), "message": str(text)}:
+                return _error(code, text, _string(message.get("room")))
+            case _:
+                return None
+
+
+def _request(kind: str, **fields: object) -> bytes:
+    """A request without the fields that are empty."""
+    return encoded(type=kind, **{key: value for key, value in fields.items() if value not in ("", None)})
+
+
+def _wanted(login: Login) -> Fields:
+    if login.rooms is None:
+        return {}
+    return {
+        "rooms": {
+            entry.room: {"after": entry.after, "key": entry.room_key} if entry.room_key else entry.after
+            for entry in login.rooms
+        }
+    }
+
+
+def _error(code: str, text: str, room: str) -> ServerEvent:
+    if code in _NOTICES:
+        return DisconnectNotice(_NOTICES[code])
+    message, _, subject = text.partition(": ")
+    reason = _REASONS.get((code, message))
+    return UnknownError(text) if reason is None else Rejected(reason, subject or room, room)
+
+
+def _entered(room: str, state: Fields) -> Entered:
+    users = _strings(state.get("users"))
+    last_id = _whole(state.get("last_id"), NO_ID)
+    return Entered(
+        room,
+        users,
+        _string(state.get("topic")),
+        _whole(state.get("user_count"), len(users)),
+        last_id,
+        _whole(state.get("replay_from"), last_id + 1),
+    )
+
+
+def _listing(one: Fields) -> RoomListing:
+    return RoomListing(_string(one.get("room")), _whole(one.get("users"), 0), _string(one.get("topic")))
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _strings(values: object) -> tuple[str, ...]:
+    return tuple([value for value in values if isinstance(value, str)]) if isinstance(values, list) else ()
+
+
+def _whole(value: object, otherwise: int) -> int:
+    return value if type(value) is int else otherwise
+
+
+DIALECT = Json2Dialect()
