@@ -8,15 +8,13 @@ Invariants:
   without a name is in none.
 - Everyone whose name is in a room is logged in and hears the room.
 - A room with people in it has an owner, unless all of them own as many rooms as they can. The lobby has none.
-- A command that returns `Busy` has changed nothing.
+- A command that returns `Busy` without `go_on` has changed nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.commands import (
@@ -84,53 +82,12 @@ from geventchat.chat.moderation import BANNED, Moderation
 from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions
+from geventchat.chat.results import DONE, LEAVE, Busy, Done, Result
 from geventchat.chat.room_list import Rooms
-from geventchat.chat.rooms import Gate, GateFactory, Room
+from geventchat.chat.rooms import GateFactory, Room
 from geventchat.chat.sessions import Session
 from geventchat.exhaustive import assert_never
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The command has been handled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The client asked to leave and has left the chat; close its connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """The recipients cannot take more now: go on in a passage of the gate.
-
-    There, call `go_on`, or without one handle the same command again.
-    """
-
-    gate: Gate
-    go_on: Callable[[], Result[Any]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pending(Generic[T]):
-    """Work that has to wait, to be done outside the chat.
-
-    The client's greenlet runs `job`, which can block only that greenlet. `finish` is called with the
-    result, back in the chat, and checks again what can have changed meanwhile. If the client is gone by then,
-    `finish` is not called.
-    """
-
-    job: Callable[[], T]
-    finish: Callable[[T], Result[Any]]
-
-
-Result = Done | Leave | Busy | Pending[T]
-
-# They hold nothing, so one of each is enough.
-DONE = Done()
-LEAVE = Leave()
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
 _HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
@@ -487,14 +444,14 @@ class Chat:
             session.subscriber.deliver_direct(Kicked(room.name, reason), stranger=False)
         self.rooms.left(room)
         # At once, however slow the readers of the room are: a moderator does not wait for those who flood it.
-        room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), by.subscriber)
+        _announce_kick(room, name, by, now_ms)
 
     def throw_out(self, session: Session, name: Name, by: Session, notice: DisconnectNotice) -> None:
         """Remove a client from the chat, tell it why, and close its connection."""
         now_ms = self._now_ms()
         for room in self._remove(session, name):
             if by.find_room(room.key) is room:
-                room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), by.subscriber)
+                _announce_kick(room, name, by, now_ms)
             else:
                 self._announce_departure(room, name, Departure.KICKED, now_ms)
         self._pass_on_rooms(session)
@@ -573,8 +530,7 @@ class Chat:
         room = self._room_of(session, command.room)
         if isinstance(room, Rejection):
             return _reject_room(session, room, command.room)
-        gate = self._moderation.carry_out(session, name, room, command)
-        return DONE if gate is None else Busy(gate)
+        return self._moderation.carry_out(session, name, room, command)
 
     def _find_account(self, key: str) -> Account | None:
         session = self._sessions.get(key)
@@ -702,6 +658,12 @@ class Chat:
 
     def _now_ms(self) -> int:
         return int(self._time() * 1000)
+
+
+def _announce_kick(room: Room, name: Name, by: Session, now_ms: int) -> None:
+    # Whoever began to remove many people can have left the room meanwhile.
+    author = by.subscriber if by.find_room(room.key) is room else None
+    room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), author)
 
 
 def _tell_topic(session: Session, room: Room) -> None:

@@ -4,14 +4,16 @@ Pure; the time is passed in. Who may do what is in `permissions`, what a ban con
 here is about the whole server.
 
 Invariants of Moderation:
-- A command that returns a gate has changed nothing and can be carried out again.
+- A command that returns `Busy` without `go_on` has changed nothing.
 - The journal receives each change and each act exactly once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Protocol
 
 from geventchat.chat.accounts import Account
@@ -49,6 +51,7 @@ from geventchat.chat.names import InvalidName, Name, key_of, parse_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions, Role, invitation_of
 from geventchat.chat.records import Act, Restriction, RestrictionKind
+from geventchat.chat.results import DONE, Busy, Result
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, Room
 from geventchat.chat.sessions import Session
@@ -57,6 +60,8 @@ from geventchat.exhaustive import assert_never
 
 # A ban that would last longer is one without an end. Clients show the end as a date with a year of four digits.
 _LONGEST_S = 100 * 365 * 86_400
+# How many people are looked at, and perhaps removed, before others have their turn.
+_REMOVED_AT_ONCE = 100
 _IMPOSED = {Sanction.BAN: Action.BANNED, Sanction.MUTE: Action.MUTED}
 _LIFTED = {Sanction.BAN: Action.UNBANNED, Sanction.MUTE: Action.UNMUTED}
 # What `Chat._login` answers, too.
@@ -119,8 +124,10 @@ class Moderation:
         self._limits = limits
         self._journal = journal
 
-    def carry_out(self, session: Session, name: Name, room: Room, command: ModerationCommand) -> Gate | None:
-        """Carry out a command about a room that this client is in; returns the gate that it has to pass before, if any."""
+    def carry_out(
+        self, session: Session, name: Name, room: Room, command: ModerationCommand
+    ) -> Result[object]:
+        """Carry out a command about a room that this client is in."""
         role = self._permissions.role(session, name, room)
         try:
             if not self._permissions.may_do(role, command, room):
@@ -128,9 +135,9 @@ class Moderation:
             return self._carry_out(_Actor(session, name, room, role), command)
         except _Refused as refused:
             session.subscriber.deliver(Rejected(refused.reason, refused.subject, command.room))
-            return None
+            return DONE
 
-    def _carry_out(self, actor: _Actor, command: ModerationCommand) -> Gate | None:
+    def _carry_out(self, actor: _Actor, command: ModerationCommand) -> Result[object]:
         room = actor.room
         match command:
             case Kick(who, reason):
@@ -159,19 +166,19 @@ class Moderation:
                 self._pass_ownership(actor, who)
             case _:
                 assert_never(command)
-        return None
+        return DONE
 
     # --- Kick --------------------------------------------------------------------------------------------------------
 
-    def _kick(self, actor: _Actor, who: str, reason: str) -> Gate | None:
+    def _kick(self, actor: _Actor, who: str, reason: str) -> Result[object]:
         other, other_name = self._find_in(actor.room, who)
         self._check_rank(actor, self._permissions.role(other, other_name, actor.room), other_name.key)
         gate = self._closed_way_out(other, actor.room)
         if gate is not None:
-            return gate
+            return Busy(gate)
         self._done(actor, Action.KICKED, other_name.shown, reason)
         self._remove(actor, other, other_name, DisconnectNotice(NoticeReason.KICKED, text=reason))
-        return None
+        return DONE
 
     def _closed_way_out(self, other: Session, room: Room) -> Gate | None:
         """The gate of the lobby, if it is closed to someone who has to go there."""
@@ -192,19 +199,47 @@ class Moderation:
 
     # --- Bans and mutes ----------------------------------------------------------------------------------------------
 
-    def _impose(self, actor: _Actor, command: Impose) -> Gate | None:
+    def _impose(self, actor: _Actor, command: Impose) -> Result[object]:
         room, ban = actor.room, self._ban(actor, command)
-        concerned = self._concerned(room, ban) if command.sanction is Sanction.BAN else []
-        for other, _ in concerned:
-            gate = self._closed_way_out(other, room)
+        concerned: list[Session] = []
+        if command.sanction is Sanction.BAN:
+            concerned = self._perhaps_concerned(room, ban)
+        if len(concerned) == 1:
+            gate = self._closed_way_out(concerned[0], room)
             if gate is not None:
-                return gate
+                return Busy(gate)
         self._put(self._list(room, command.sanction), ban, room)
         self._done(actor, _IMPOSED[command.sanction], ban.record.shown, ban.record.reason)
+        if len(concerned) == 1:
+            self._remove_if_concerned(actor, ban, concerned[0])
+        elif concerned:
+            return Busy(self._rooms.lobby.gate, partial(self._clear, actor, ban, iter(concerned)))
+        return DONE
+
+    def _perhaps_concerned(self, room: Room, ban: Ban) -> list[Session]:
+        """Those who are here and could be concerned: in the lobby, anywhere on the server."""
+        if ban.is_range:
+            if room is self._rooms.lobby:
+                return list(self._people.values())
+            return [self._people[key] for key in room.keys]
+        other = self._people.get(ban.record.name or ban.record.account)
+        return [] if other is None else [other]
+
+    def _clear(self, actor: _Actor, ban: Ban, concerned: Iterator[Session]) -> Result[object]:
+        """Remove the next ones that a ban of a range concerns, and leave the rest to the next passage of the lobby's gate."""
+        others = list(islice(concerned, _REMOVED_AT_ONCE))
+        for other in others:
+            self._remove_if_concerned(actor, ban, other)
+        if not others:
+            return DONE
+        return Busy(self._rooms.lobby.gate, partial(self._clear, actor, ban, concerned))
+
+    def _remove_if_concerned(self, actor: _Actor, ban: Ban, other: Session) -> None:
+        room, name = actor.room, other.name
+        if name is None or not ban.concerns(self._permissions.person(other, name)):
+            return
         notice = BANNED if room is self._rooms.lobby else replace(BANNED, text=ban.record.reason)
-        for other, name in concerned:
-            self._remove(actor, other, name, notice)
-        return None
+        self._remove(actor, other, name, notice)
 
     def _ban(self, actor: _Actor, command: Impose) -> Ban:
         """The ban or mute that is asked for, if the actor may impose it."""
@@ -259,21 +294,6 @@ class Moderation:
         network = "" if other.address is None else str(origin_of(other.address))
         return Ban(replace(record, name=key, network=network), self._login_count())
 
-    def _concerned(self, room: Room, ban: Ban) -> list[tuple[Session, Name]]:
-        """Those who are here and have to go: in the lobby, anywhere on the server."""
-        everyone = room is self._rooms.lobby
-        keys = [ban.record.name or ban.record.account]
-        if ban.is_range:
-            keys = list(self._people if everyone else room.keys)
-        found: list[tuple[Session, Name]] = []
-        for key in keys:
-            other = self._people.get(key)
-            if other is None or other.name is None or not (everyone or other.find_room(room.key) is room):
-                continue
-            if ban.concerns(self._permissions.person(other, other.name)):
-                found.append((other, other.name))
-        return found
-
     def _put(self, bans: Bans, ban: Ban, room: Room) -> None:
         limits = self._limits
         most = limits.server_bans if room is self._rooms.lobby else limits.room_bans
@@ -320,7 +340,7 @@ class Moderation:
 
     # --- Entering ----------------------------------------------------------------------------------------------------
 
-    def _invite(self, actor: _Actor, who: str) -> Gate | None:
+    def _invite(self, actor: _Actor, who: str) -> Result[object]:
         room = actor.room
         other, other_name = self._find(who)
         if other.find_room(room.key) is not room:
@@ -328,7 +348,7 @@ class Moderation:
             hears = not other.ignores(actor.name)
             gate = other.subscriber.direct_gate(stranger)
             if hears and not gate.is_open():
-                return gate
+                return Busy(gate)
             if room.private or room.room_key:
                 until_ms = self._now_ms() + int(1000 * self._limits.invitation_s)
                 room.invitations.put(invitation_of(other), until_ms, self._limits.invitations)
@@ -336,7 +356,7 @@ class Moderation:
             if hears:
                 other.subscriber.deliver_direct(Invited(room.name, actor.name.shown), stranger)
         self._done(actor, Action.INVITED, other_name.shown)
-        return None
+        return DONE
 
     def _set_key(self, actor: _Actor, room_key: str) -> None:
         if len(room_key) > self._limits.room_key_characters:

@@ -23,9 +23,10 @@ from typing import Any
 from gevent import Timeout
 from gevent.hub import Hub
 
-from geventchat.chat.chat import Busy, Chat, Done, Leave, Pending, Result
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
 from geventchat.chat.events import DisconnectNotice, NoticeReason
+from geventchat.chat.results import Busy, Done, Leave, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import (

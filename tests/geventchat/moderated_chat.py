@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geventchat.chat.accounts import Account
-from geventchat.chat.chat import DONE, LEAVE, Chat
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, EnterRoom, Login
 from geventchat.chat.events import Accepted, Action, Event, NoticeReason, Rejected, Rejection
 from geventchat.chat.records import Act, Record
+from geventchat.chat.results import DONE, LEAVE, Busy
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.settings import Limits
@@ -74,6 +75,8 @@ class Client:
         """Everything this client receives because of a command that is handled at once."""
         self.take()
         result = self.chat.handle(self.session, command)
+        while isinstance(result, Busy) and result.go_on is not None:
+            result = result.go_on()
         assert result in (DONE, LEAVE), result
         return self.take()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.chat.chat import DONE, LEAVE, Busy, Chat, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import (
     Command,
     EnterRoom,
@@ -38,7 +38,9 @@ from geventchat.chat.events import (
     TopicChanged,
     Welcome,
 )
+from geventchat.chat.results import DONE, LEAVE, Busy
 from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
 from geventchat.settings import Limits
 from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.chat.commands import Ignore, Invite, LeaveRoom, Login, Quit, Say, SendDirectMessage, SetTopic
+from geventchat.chat.commands import (
+    AnnounceTyping,
+    Ignore,
+    Invite,
+    LeaveRoom,
+    Quit,
+    Say,
+    SendDirectMessage,
+    SetTopic,
+)
 from geventchat.chat.events import (
     Accepted,
     Action,
@@ -15,6 +24,7 @@ from geventchat.chat.events import (
     Rejection,
     Said,
     TopicChanged,
+    Typing,
 )
 from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat
 
@@ -170,4 +180,11 @@ def test_whoever_is_ignored_pays_for_the_holes_and_nobody_else_does(scene, alice
 
 def test_a_client_that_has_not_logged_in_ignores_nobody(scene, bob):
     assert scene.connect().refused(Ignore("bob", on=True)) is Rejection.NOT_LOGGED_IN
-    assert scene.connect().do(Login("x"))
+
+
+def test_whether_an_ignored_person_is_typing_is_not_heard(scene, alice, bob):
+    carol = scene.login("carol")
+    alice.take()
+    bob.do(AnnounceTyping())
+    assert alice.take() == []
+    assert carol.take() == [Typing(LOBBY, "bob", NOW_MS)]

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from geventchat.chat.chat import LEAVE, Busy
 from geventchat.chat.commands import (
     Command,
     EnterRoom,
@@ -47,6 +46,7 @@ from geventchat.chat.events import (
     Said,
 )
 from geventchat.chat.records import Act, Restriction, RestrictionKind, RoomRecord
+from geventchat.chat.results import LEAVE, Busy
 from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat
 
 BAN, MUTE = Sanction.BAN, Sanction.MUTE
@@ -538,6 +538,35 @@ def test_owners_neither_see_nor_lift_bans_of_addresses(scene, alice, bob, op):
     assert alice.refused(Lift(BAN, "198.51.100.0/24")) is Rejection.USER_NOT_FOUND
     assert alice.refused(Impose(BAN, "203.0.113.5")) is Rejection.USER_NOT_FOUND
     assert op.succeeds(Lift(BAN, "198.51.100.0/24")) is Action.UNBANNED
+
+
+def test_a_ban_of_a_range_removes_people_in_parts_between_which_others_have_their_turn(scene, op):
+    clients = [scene.login(f"n{number}", host=ELSEWHERE) for number in range(150)]
+    op.take()
+    result = scene.chat.handle(op.session, Impose(BAN, "198.51.100.0/24"))
+    assert op.take() == [Accepted(Action.BANNED, LOBBY, "198.51.100.0/24")]
+    counts = []
+    while isinstance(result, Busy):
+        assert result.gate is scene.chat.lobby.gate
+        clients[-1].do(Quit())
+        result = result.go_on()
+        counts.append(sum(bool(client.peer.disconnected) for client in clients))
+    assert counts == [99, 149, 149], "the operator is among the first hundred, and one has left"
+    assert list(scene.chat.lobby.names) == ["op"]
+
+
+def test_an_operator_who_has_left_the_room_goes_on_removing_people_without_losing_a_line(scene, alice, op):
+    op.enters("dev")
+    clients = [scene.login(f"n{number}", "dev", ELSEWHERE) for number in range(150)]
+    result = scene.chat.handle(op.session, Impose(BAN, "198.51.100.0/24")).go_on()
+    scene.login("op2", "dev", account=True).do(Kick("op"))
+    op.take()
+    while isinstance(result, Busy):
+        result = result.go_on()
+    assert clients[-1].room == LOBBY
+    assert [event.name for event in op.take()] == [f"n{number}" for number in range(98, 150)], (
+        "all arrivals in the lobby"
+    )
 
 
 def test_a_name_that_looks_like_an_address_can_be_unbanned(scene, alice, op):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geventchat.chat.commands import (
+    AnnounceTyping,
     AskTopic,
     EnterRoom,
     Impose,
@@ -381,3 +382,57 @@ def test_roles_in_one_room_are_none_in_another(scene, alice):
         (refused,) = client.do(Say(["hi"]))
         assert refused == Rejected(Rejection.NO_VOICE, "ops")
         assert client.refused(Kick("carol")) is Rejection.NOT_PERMITTED
+
+
+# --- Clients that are in many rooms ----------------------------------------------------------------------------------
+
+
+def test_a_login_to_many_rooms_is_refused_by_those_that_it_may_not_enter(scene, alice):
+    alice.do(SetPrivate(on=True))
+    other = scene.login("other", "ops")
+    other.do(SetKey("sesame"))
+    carol = scene.connect()
+    asked = (EnterRoom("dev"), EnterRoom("ops", "wrong"), EnterRoom("new"), EnterRoom(LOBBY))
+    welcome, *refused = carol.do(Login("carol", rooms=asked))
+    assert [entered.room for entered in welcome.rooms] == ["new", LOBBY]
+    assert refused == [
+        Rejected(Rejection.INVITATION_REQUIRED, "dev", "dev"),
+        Rejected(Rejection.WRONG_KEY, "ops", "ops"),
+    ]
+    assert scene.owner("new") == "carol"
+    assert carol.session.login_number > other.session.login_number
+
+
+def test_a_login_to_many_rooms_enters_those_that_it_has_the_key_of(scene, alice):
+    alice.do(SetKey("sesame"))
+    carol = scene.connect()
+    (welcome,) = carol.do(Login("carol", rooms=(EnterRoom("dev", "sesame"),)))
+    assert [entered.room for entered in welcome.rooms] == ["dev"]
+    assert scene.owner("dev") == "alice"
+
+
+def test_a_login_to_many_rooms_creates_no_more_rooms_than_allowed(scene):
+    carol = scene.connect()
+    carol.peer.rooms_left = 1
+    welcome, *refused = carol.do(Login("carol", rooms=(EnterRoom("one"), EnterRoom("two"))))
+    assert [entered.room for entered in welcome.rooms] == ["one"]
+    assert refused == [Rejected(Rejection.TOO_MANY_ROOMS, "two", "two")]
+
+
+def test_a_room_that_one_is_in_can_be_entered_again_whatever_has_changed(scene, alice):
+    carol = scene.login("carol", "dev", many=True)
+    alice.do(SetPrivate(on=True))
+    assert [entered.room for entered in carol.do(EnterRoom("dev"))] == ["dev"]
+
+
+def test_each_text_that_is_refused_is_answered(scene, alice):
+    bob = scene.login("bobby", "dev", many=True)
+    alice.do(SetModerated(on=True))
+    refused = Rejected(Rejection.NO_VOICE, "dev", "dev")
+    assert bob.do(Say(["one", "two"], room="dev")) == [refused, refused]
+    assert bob.do(AnnounceTyping("dev")) == [refused]
+
+
+def test_refusals_name_the_room_that_was_named(scene, alice):
+    carol = scene.login("carol", "dev", many=True)
+    assert carol.do(Kick("alice", room="DEV")) == [Rejected(Rejection.NOT_PERMITTED, "", "DEV")]

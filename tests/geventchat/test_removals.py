@@ -8,8 +8,9 @@ import pytest
 
 from geventchat import Config, Limits, Listen
 from geventchat.chat.accounts import Account
-from geventchat.chat.chat import Chat, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, Login
+from geventchat.chat.sessions import Session
 from tests.fire.clients import State
 from tests.fire.leaks import leftovers
 from tests.fire.simulation import SimulatedClient, Simulation, simulate
@@ -154,6 +155,17 @@ def test_an_address_that_is_banned_is_refused_when_it_connects():
         log_in(simulation, "bob", "198.51.101.7")
         simulation.advance(60)
         log_in(simulation, "carol", ELSEWHERE)
+
+
+def test_a_range_with_many_people_is_cleared():
+    with simulate(config()) as simulation:
+        carol, op = log_in(simulation, "carol"), operator(simulation)
+        many = [log_in(simulation, f"n{number}", f"10.0.{number}.1") for number in range(250)]
+        assert say(simulation, op, "BAN 10.0.0.0/8", "MSG done").startswith(b"OK\n")
+        assert all(taken(client).endswith(b"ERR banned\n") for client in many)
+        assert {client.state for client in many} == {State.FIN}
+        assert taken(carol).count(b"kicked") == 250
+        assert list(simulation.context.chat.lobby.names) == ["carol", "op"]
 
 
 @pytest.mark.parametrize(
