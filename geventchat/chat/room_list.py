@@ -1,16 +1,19 @@
-"""All rooms: which exist, and for how long. Pure; takes the time from a function.
+"""All rooms: which exist, which are listed, and for how long. Pure; takes the time from a function.
 
-A room that has been empty for too long is deleted when rooms are next looked at: until then nobody can tell the difference.
+A room that has been empty for too long is deleted when rooms are next looked at: until then it makes no difference.
+One whose owner has an account is kept much longer.
 
 Invariants:
 - The lobby always exists, and is first.
-- `_empty_since` holds every other room without people, the longest empty first.
+- `_listed` holds every room that is not private.
+- `_empty_since` and `_unused_since` hold every other room without people, the longest empty first; the second those whose
+  owner has an account.
 - The first id of a new room is above every id of the rooms that have been deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from geventchat.chat.history import History
 from geventchat.chat.limits import ChatLimits
@@ -26,8 +29,14 @@ class Rooms:
     """The rooms of a chat."""
 
     def __init__(
-        self, time: Callable[[], float], new_gate: GateFactory, limits: ChatLimits, storage: Storage
+        self,
+        time: Callable[[], float],
+        new_gate: GateFactory,
+        limits: ChatLimits,
+        storage: Storage,
+        on_deleted: Callable[[Room], None] = lambda room: None,
     ) -> None:
+        """`on_deleted` is called with each room that has been empty for too long."""
         self._time = time
         self._storage = storage
         self._unready: set[Room] = set()
@@ -36,8 +45,11 @@ class Rooms:
         self._new_gate = new_gate
         self.lobby = self._new_room(LOBBY, 0)
         self._limits = limits
+        self._on_deleted = on_deleted
         self._rooms = {LOBBY.key: self.lobby}
+        self._listed = dict(self._rooms)
         self._empty_since: dict[Room, float] = {}
+        self._unused_since: dict[Room, float] = {}
         self._last_deleted_id = 0
 
     def __len__(self) -> int:
@@ -48,16 +60,27 @@ class Rooms:
         self._expire()
         return iter(self._rooms.values())
 
+    @property
+    def listed(self) -> Collection[Room]:
+        """The rooms that are not private, the lobby first."""
+        self._expire()
+        return self._listed.values()
+
     def find(self, key: str) -> Room | None:
         """The room with this key."""
         self._expire()
         return self._rooms.get(key)
 
+    def can_create(self) -> bool:
+        """True when one more room is allowed."""
+        return len(self) < self._limits.rooms
+
     def create(self, name: Name) -> Room | None:
         """Create the room of this name, for someone who enters it at once; None if no more rooms are allowed."""
-        if len(self) >= self._limits.rooms:
+        if not self.can_create():
             return None
         room = self._rooms[name.key] = self._new_room(name, self._last_deleted_id)
+        self._listed[name.key] = room
         self.changed(room)
         return room
 
@@ -73,50 +96,58 @@ class Rooms:
                 room = self._rooms[record.key] = self._new_room(name, record.last_id)
                 self._empty_since[room] = (record.empty_since_ms or now_ms) / 1000
             room.topic = record.topic
+            room.room_key = record.entry_key
+            room.moderated = record.moderated
+            room.moderators = set(record.moderators)
+            room.voices = set(record.voiced)
+            self.set_private(room, record.private)
             room.last_id = record.last_id
             if record.last_id:
                 room.log.begin_after(record.last_id)
         if all(record.key != LOBBY.key for record in records):
             self.changed(self.lobby)
 
-    def changed(self, room: Room) -> None:
-        """Keep the room's settings in the storage."""
-        self._storage.save(self._record(room))
+    def set_private(self, room: Room, private: bool) -> None:
+        """List this room no longer, or again."""
+        room.private = private
+        self._listed.pop(room.key, None)
+        if not private:
+            self._listed[room.key] = room
 
     def entered(self, room: Room) -> None:
         """Someone has entered this room."""
-        if self._empty_since.pop(room, None) is not None:
+        was_empty = self._empty_since.pop(room, None) is not None
+        if self._unused_since.pop(room, None) is not None or was_empty:
             self.changed(room)
 
     def left(self, room: Room) -> None:
         """Someone has left this room. If it is empty now, it is deleted after a while."""
         if not room.names and room is not self.lobby:
-            self._empty_since[room] = self._time()
+            (self._unused_since if room.kept else self._empty_since)[room] = self._time()
             self.changed(room)
 
+    def changed(self, room: Room) -> None:
+        """Something of this room has changed that outlives the people in it."""
+        self._storage.save(self._record(room))
+
     def _expire(self) -> None:
-        while self._empty_since:
-            room, since = next(iter(self._empty_since.items()))
-            if self._time() < since + self._limits.empty_room_s:
+        self._delete_empty(self._empty_since, self._limits.empty_room_s)
+        self._delete_empty(self._unused_since, self._limits.kept_room_s)
+
+    def _delete_empty(self, since: dict[Room, float], lifetime_s: float) -> None:
+        while since:
+            room, start = next(iter(since.items()))
+            if self._time() < start + lifetime_s:
                 return
-            del self._empty_since[room], self._rooms[room.key]
-            self.history.forget(room.log)
             self._storage.forget(self._record(room))
+            del since[room], self._rooms[room.key]
+            self._listed.pop(room.key, None)
+            self.history.forget(room.log)
             self._last_deleted_id = max(self._last_deleted_id, room.last_id)
+            self._on_deleted(room)
 
     def _new_room(self, name: Name, last_id: int) -> Room:
         return Room(name, self._new_gate, self.history, last_id + 1, self._wait_for_storage)
-
-    def _record(self, room: Room) -> RoomRecord:
-        since = self._empty_since.get(room)
-        return RoomRecord(
-            room.key,
-            room.name,
-            topic=room.topic,
-            last_id=room.last_id,
-            empty_since_ms=None if since is None else int(since * 1000),
-            last_used_ms=int(self._time() * 1000),
-        )
 
     def _wait_for_storage(self, room: Room) -> None:
         self._unready.add(room)
@@ -125,3 +156,23 @@ class Rooms:
         unready, self._unready = self._unready, set()
         for room in unready:
             room.gate.pump()
+
+    def _record(self, room: Room) -> RoomRecord:
+        empty_since = self._empty_since.get(room) or self._unused_since.get(room)
+        empty_since_ms = None if empty_since is None else int(1000 * empty_since)
+        owner = None if room.owner is None else room.owner.account
+        return RoomRecord(
+            room.key,
+            room.name,
+            "" if owner is None else owner.key,
+            frozenset(room.moderators),
+            frozenset(room.voices),
+            room.invitations.accounts(),
+            room.topic,
+            room.private,
+            room.room_key,
+            room.moderated,
+            room.last_id,
+            empty_since_ms,
+            int(1000 * self._time()) if empty_since_ms is None else empty_since_ms,
+        )

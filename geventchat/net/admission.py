@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import resource
 from dataclasses import replace
-from ipaddress import IPv6Address
 
 from gevent.hub import Hub
 
+from geventchat.chat import addresses
 from geventchat.chat.events import NoticeReason
 from geventchat.clock import Clock
 from geventchat.net.gate import Gate
@@ -31,10 +31,8 @@ def origin_of(host: str) -> str:
     """The unit that limits per address count: an IPv4 address, or the /64 that contains an IPv6 address."""
     if ":" not in host:
         return host
-    address = IPv6Address(host.partition("%")[0])
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(IPv6Address(int(address) >> 64 << 64))
+    address = addresses.parse_address(host)
+    return host if address is None else str(addresses.origin_of(address).network_address)
 
 
 class AddressRates:
@@ -44,6 +42,7 @@ class AddressRates:
         self.connects = Rate(limits.address_connections_per_s, limits.address_burst_connections)
         self.logins = Rate(limits.address_logins_per_s, limits.address_burst_logins)
         self.traffic = Rate(limits.address_bytes_per_s, limits.address_burst_bytes)
+        self.rooms = Rate(limits.address_rooms_per_min / 60, limits.address_burst_rooms)
 
 
 class Address:
@@ -53,6 +52,7 @@ class Address:
         "_clock",
         "_connects",
         "_logins",
+        "_rooms",
         "_traffic",
         "connections",
         "login_gate",
@@ -67,6 +67,7 @@ class Address:
         self._connects = TokenBucket(rates.connects)
         self._logins = TokenBucket(rates.logins)
         self._traffic = TokenBucket(rates.traffic)
+        self._rooms = TokenBucket(rates.rooms)
         self.login_gate = Gate(hub, self._login_delay_s)
         self.traffic_gate = Gate(hub, self._traffic_delay_s)
 
@@ -78,6 +79,10 @@ class Address:
         """Count a login."""
         self._logins.charge(1, self._clock.monotonic())
 
+    def create_room(self) -> bool:
+        """Count a new room; False if too many have been created."""
+        return self._rooms.take(1, self._clock.monotonic()) == 1
+
     def charge(self, cost: int, now: float) -> bool:
         """Count bytes; False if the address has too much debt to be charged more."""
         return self._traffic.charge(cost, now)
@@ -85,7 +90,8 @@ class Address:
     def recovered(self) -> bool:
         """True when nothing about this address needs to be remembered."""
         now = self._clock.monotonic()
-        return self._connects.is_full(now) and self._logins.is_full(now) and self._traffic.is_full(now)
+        buckets = (self._connects, self._logins, self._traffic, self._rooms)
+        return all(bucket.is_full(now) for bucket in buckets)
 
     def _login_delay_s(self) -> float:
         return self._logins.delay_s(1, self._clock.monotonic())

@@ -1,0 +1,173 @@
+"""One client in the chat: who it is, where it is, and what it has asked for itself. Pure.
+
+A session keeps; what is allowed is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Protocol
+
+from geventchat.chat.accounts import Account
+from geventchat.chat.addresses import Address, parse_address
+from geventchat.chat.events import NoticeReason
+from geventchat.chat.names import Name
+from geventchat.chat.replay import Replay
+from geventchat.chat.rooms import Owner, Room, Subscriber
+
+
+class Peer(Protocol):
+    """The connection of a client, as far as the chat has to know it."""
+
+    @property
+    def host(self) -> str:
+        """The address of the peer, as the system names it; empty if it has none."""
+
+    def can_create_room(self) -> bool:
+        """Count one more room that this client creates; False if it has created too many lately."""
+
+    def disconnect(self, reason: NoticeReason) -> None:
+        """Close the connection once everything pending has been sent. The client has left the chat."""
+
+
+class InProcess:
+    """The peer of a client inside this process, which has no address and no connection."""
+
+    host = ""
+
+    def can_create_room(self) -> bool:
+        """It can."""
+        return True
+
+    def disconnect(self, reason: NoticeReason) -> None:
+        """Nothing is left to close."""
+
+
+class Session:
+    """One client in the chat."""
+
+    __slots__ = (
+        "_address",
+        "account",
+        "contacts",
+        "cost_bytes",
+        "ignored",
+        "login_number",
+        "name",
+        "owner",
+        "peer",
+        "replays",
+        "room",
+        "rooms",
+        "subscriber",
+        "typing_at",
+    )
+
+    def __init__(self, subscriber: Subscriber, peer: Peer | None = None) -> None:
+        self.subscriber = subscriber
+        self.peer: Peer = peer or InProcess()
+        self.name: Name | None = None
+        self.account: Account | None = None
+        # How many had logged in when this client had.
+        self.login_number = 0
+        # The room that is meant where none is named; None if the client is in no room, or in several.
+        self.room: Room | None = None
+        # All of them, for a client that can be in many; None for one that can be in one at a time.
+        self.rooms: dict[str, Room] | None = None
+        # What it has missed in some of them, which it hears afterwards.
+        self.replays: dict[Room, Replay] | None = None
+        # The rooms that it owns without an account.
+        self.owner: Owner | None = None
+        # The keys of the people this client has written to, the latest last.
+        self.contacts: dict[str, None] | None = None
+        # The keys of the names that it ignores.
+        self.ignored: set[str] | None = None
+        # When its typing was announced last.
+        self.typing_at = -math.inf
+        # What this client has cost beyond its lines and answers, as bytes.
+        self.cost_bytes = 0
+        self._address: Address | None = None
+
+    @property
+    def address(self) -> Address | None:
+        """The address of the peer, if it has one."""
+        if self._address is None:
+            self._address = parse_address(self.peer.host)
+        return self._address
+
+    def is_stranger(self, other: Name) -> bool:
+        """True when this client has not written to this person."""
+        return other.key not in (self.contacts or ())
+
+    def ignores(self, other: Name) -> bool:
+        """True when this client wants to hear nothing of this person."""
+        return self.ignored is not None and other.key in self.ignored
+
+    def all_rooms(self) -> Collection[Room]:
+        """The rooms that this client is in."""
+        if self.rooms is not None:
+            return self.rooms.values()
+        return () if self.room is None else (self.room,)
+
+    def find_room(self, key: str) -> Room | None:
+        """The room with this key, if the client is in it."""
+        if self.rooms is not None:
+            return self.rooms.get(key)
+        return self.room if self.room is not None and self.room.key == key else None
+
+    def go_to(self, room: Room) -> None:
+        """Be in this room, too; or in this room instead, for a client that can be in one at a time."""
+        if self.rooms is None:
+            self.room = room
+            self.subscriber.hear(room.alone)
+        else:
+            self.rooms[room.key] = room
+            self._hear_all(self.rooms)
+
+    def go_to_all(self, rooms: Collection[Room]) -> None:
+        """Be in these rooms, and be a client that can be in many from now on."""
+        self.rooms = {room.key: room for room in rooms}
+        self._hear_all(self.rooms)
+
+    def catch_up(self, replay: Replay) -> None:
+        """Do not hear this room before everything that was missed there has been sent."""
+        assert self.rooms is not None
+        self.replays = self.replays or {}
+        self.replays[replay.room] = replay
+        replay.room.follow()
+        self._hear_all(self.rooms)
+
+    def caught_up(self, room: Room) -> None:
+        """Hear this room."""
+        assert self.rooms is not None
+        self._end_replay(room)
+        self._hear_all(self.rooms)
+
+    def hears(self, room: Room) -> bool:
+        """True unless it has yet to be sent what it missed there."""
+        return not self.replays or room not in self.replays
+
+    def go_out_of(self, room: Room) -> None:
+        """Be in this room no longer. Only for a client that can be in many."""
+        assert self.rooms is not None
+        del self.rooms[room.key]
+        self._end_replay(room)
+        self._hear_all(self.rooms)
+
+    def go(self) -> None:
+        """Be in no room, and hear nothing more."""
+        self.name = self.room = None
+        for room in list(self.replays or ()):
+            self._end_replay(room)
+        if self.rooms is not None:
+            self.rooms.clear()
+        self.subscriber.hear(None)
+
+    def _hear_all(self, rooms: dict[str, Room]) -> None:
+        self.room = next(iter(rooms.values())) if len(rooms) == 1 else None
+        self.subscriber.hear(frozenset(rooms.values()).difference(self.replays or ()))
+
+    def _end_replay(self, room: Room) -> None:
+        if self.replays is not None and self.replays.pop(room, None) is not None:
+            room.unfollow()
