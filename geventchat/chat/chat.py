@@ -74,6 +74,7 @@ from geventchat.chat.events import (
     RoomList,
     RoomListing,
     Roster,
+    Said,
     Topic,
     TopicChanged,
     Typing,
@@ -399,7 +400,12 @@ class Chat:
                 # It could resume with what it has received; with a gap it could not.
                 self.leave(session)
                 return LEAVE
-            session.subscriber.deliver(Missed(replay.next_part()))
+            part = replay.next_part()
+            if session.ignored:
+                part = [
+                    one for one in part if not (isinstance(one, Said) and session.ignores_shown(one.name))
+                ]
+            session.subscriber.deliver(Missed(part))
             if replay.is_over:
                 session.caught_up(room)
         return self._replay(session)
@@ -624,7 +630,10 @@ class Chat:
         self, session: Session, room: Room, messages: Sequence[PastMessage], limit: int
     ) -> Result[object]:
         page = messages[-limit:] if limit else []
-        session.subscriber.deliver(HistoryPage(room.name, page, more=len(messages) > len(page)))
+        more = len(messages) > len(page)
+        if session.ignored:
+            page = [message for message in page if not session.ignores_shown(message.name)]
+        session.subscriber.deliver(HistoryPage(room.name, page, more))
         return DONE
 
     def _read(

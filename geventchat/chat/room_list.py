@@ -81,7 +81,6 @@ class Rooms:
             return None
         room = self._rooms[name.key] = self._new_room(name, self._last_deleted_id)
         self._listed[name.key] = room
-        self.changed(room)
         return room
 
     def load(self, stored: Stored) -> None:
@@ -116,9 +115,8 @@ class Rooms:
 
     def entered(self, room: Room) -> None:
         """Someone has entered this room."""
-        was_empty = self._empty_since.pop(room, None) is not None
-        if self._unused_since.pop(room, None) is not None or was_empty:
-            self.changed(room)
+        self._empty_since.pop(room, None)
+        self._unused_since.pop(room, None)
 
     def left(self, room: Room) -> None:
         """Someone has left this room. If it is empty now, it is deleted after a while."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import Address, parse_address
 from geventchat.chat.events import NoticeReason
-from geventchat.chat.names import Name
+from geventchat.chat.names import Name, key_of
 from geventchat.chat.replay import Replay
 from geventchat.chat.rooms import Owner, Room, Subscriber
 
@@ -103,6 +103,10 @@ class Session:
     def ignores(self, other: Name) -> bool:
         """True when this client wants to hear nothing of this person."""
         return self.ignored is not None and other.key in self.ignored
+
+    def ignores_shown(self, name: str) -> bool:
+        """The same for a name as it is shown."""
+        return self.ignored is not None and key_of(name) in self.ignored
 
     def all_rooms(self) -> Collection[Room]:
         """The rooms that this client is in."""

@@ -1,4 +1,4 @@
-"""A chat with roles, for tests: clients with addresses and accounts, a journal that records, and a time that tests set."""
+"""A chat with roles, for tests: clients with addresses and accounts, a storage that records, and a time that tests set."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from geventchat.chat.records import Act, Record
 from geventchat.chat.results import DONE, LEAVE, Busy
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
+from geventchat.services.storage.memory import MemoryStorage
 from geventchat.settings import Limits
-from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate
+from tests.geventchat.manual_clock import ManualClock
+from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once
 
 LOBBY = "lobby"
 NOW_S = 1_795_255_200.0
@@ -38,13 +40,14 @@ class RecordingPeer:
         self.disconnected.append(reason)
 
 
-class RecordingJournal:
-    """Everything that the journal was told, in order."""
+class RecordingStorage(MemoryStorage):
+    """Everything that the storage was told, in order."""
 
     def __init__(self) -> None:
+        super().__init__(Limits(), ManualClock())
         self.saved: list[Record] = []
         self.forgotten: list[Record] = []
-        self.acts: list[Act] = []
+        self.audited: list[Act] = []
 
     def save(self, record: Record) -> None:
         self.saved.append(record)
@@ -53,7 +56,7 @@ class RecordingJournal:
         self.forgotten.append(record)
 
     def audit(self, act: Act) -> None:
-        self.acts.append(act)
+        self.audited.append(act)
 
 
 class Client:
@@ -108,7 +111,7 @@ class ModeratedChat:
 
     def __init__(self, operators: Sequence[str] = ("op", "op2"), **limits: Any) -> None:
         self.now_s = NOW_S
-        self.journal = RecordingJournal()
+        self.storage = RecordingStorage()
         self.announced_later: list[Room] = []
         self.chat = Chat(
             lambda: self.now_s,
@@ -116,7 +119,8 @@ class ModeratedChat:
             announce_later=self.announced_later.append,
             limits=Limits(**limits).chat,
             operators=operators,
-            journal=self.journal,
+            storage=self.storage,
+            in_thread=at_once,
         )
         self._audiences = RecordingAudiences()
 

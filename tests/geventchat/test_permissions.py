@@ -263,7 +263,7 @@ def test_an_invitation_waits_for_its_recipient_as_a_direct_message_does(scene, a
     gate.open = False
     assert scene.chat.handle(alice.session, Invite("carol")).gate is gate
     assert carol.take() == alice.take() == []
-    assert not scene.journal.acts
+    assert not scene.storage.audited
     carol.do(SendDirectMessage("alice", "hello"))
     alice.do(Invite("carol"))
     assert carol.subscriber.strangers == [False], "she has written to alice"

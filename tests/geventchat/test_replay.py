@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from geventchat.chat.chat import DONE, LEAVE, More, Session
-from geventchat.chat.commands import EnterRoom, LeaveRoom, Login, Say, SetTopic
+from geventchat.chat.commands import AskHistory, EnterRoom, Ignore, LeaveRoom, Login, Say, SetTopic
 from geventchat.chat.events import (
     Broadcast,
     Entered,
     Event,
+    HistoryPage,
     Joined,
     Left,
     Missed,
@@ -184,6 +185,28 @@ def test_a_room_that_is_left_is_not_replayed_any_more(scene_of_talk):
     reader.finish()
     assert len(reader.ids()) == heard
     assert scene.chat.lobby.log.followers == 0
+
+
+def test_whoever_is_ignored_is_not_in_what_was_missed_nor_in_the_history(scene_of_talk):
+    scene, talker = scene_of_talk
+    reader = Returning(scene, after=200)
+    other, _ = scene.login("other")
+    reader.subscriber.take()
+    assert scene.chat.handle(reader.session, Ignore("talker", on=True)) is DONE
+    assert scene.chat.handle(reader.session, LeaveRoom("lobby")) is DONE
+    assert scene.chat.handle(talker, Say(["not for all"])) is DONE
+    assert scene.chat.handle(other, Say(["for all"])) is DONE
+    reader.subscriber.take()
+    reader.result = scene.chat.handle(reader.session, EnterRoom("lobby", after=200))
+    reader.subscriber.take()
+    # What is said before it hears the room leaves no hole elsewhere.
+    assert scene.chat.handle(talker, Say(["meanwhile"])) is DONE
+    reader.finish()
+    assert [said.texts for said in reader.heard if isinstance(said, Said)] == [["for all"]]
+    assert scene.chat.handle(reader.session, AskHistory(2)) is DONE
+    (page,) = reader.subscriber.take()
+    assert isinstance(page, HistoryPage)
+    assert [message.text for message in page.messages] == ["for all"]
 
 
 @pytest.fixture

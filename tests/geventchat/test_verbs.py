@@ -7,6 +7,7 @@ import re
 import pytest
 
 from geventchat.chat.commands import (
+    AskHistory,
     AskTopic,
     Command,
     EnterRoom,
@@ -75,6 +76,8 @@ READINGS = [
     ("key -", SetKey("")),
     ("key - -", SetKey("- -")),
     ("voice bob", SetVoice("bob", on=True)),
+    ("history", AskHistory(20)),
+    ("history 50", AskHistory(50)),
     ("unvoice bob", SetVoice("bob", on=False)),
     ("mod bob", SetModerator("bob", on=True)),
     ("unmod bob", SetModerator("bob", on=False)),
@@ -83,6 +86,7 @@ READINGS = [
     ("unignore bob", Ignore("bob", on=False)),
 ]
 WRONG = [
+    ("history soon", "HISTORY [20]", "/history [20]"),
     ("kick", "KICK name [reason]", "/kick <name> [reason]"),
     ("ban", "BAN name [10m] [reason]", "/ban <name> [10m] [reason]"),
     ("unban", "UNBAN name", "/unban <name>"),
