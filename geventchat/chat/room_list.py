@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
+from geventchat.chat.bans import Ban
 from geventchat.chat.history import History
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
-from geventchat.chat.records import RoomRecord, Stored
+from geventchat.chat.records import RestrictionKind, RoomRecord, Stored
 from geventchat.chat.rooms import GateFactory, Room
 from geventchat.chat.storage import Storage
 
@@ -103,6 +104,12 @@ class Rooms:
             room.last_id = record.last_id
             if record.last_id:
                 room.log.begin_after(record.last_id)
+        for restriction in stored.restrictions:
+            # Those of the whole server are the lobby's.
+            place = self._rooms.get(restriction.room or LOBBY.key)
+            if place is not None:
+                bans = place.bans if restriction.kind is RestrictionKind.BAN else place.mutes
+                bans.put(Ban(restriction))
         if all(record.key != LOBBY.key for record in records):
             self.changed(self.lobby)
 

@@ -8,11 +8,21 @@ from typing import Any
 
 import pytest
 
-from geventchat.chat.chat import DONE, Busy, More, Pending, Session
 from geventchat.chat.commands import AskHistory, EnterRoom, LeaveRoom, Login, Say, SetTopic
-from geventchat.chat.events import HistoryPage, Missed, PastMessage, RoomListing, Said, Welcome
+from geventchat.chat.events import (
+    HistoryPage,
+    Missed,
+    PastMessage,
+    Rejected,
+    Rejection,
+    RoomListing,
+    Said,
+    Welcome,
+)
 from geventchat.chat.history import past
-from geventchat.chat.records import Record, RoomRecord, Stored
+from geventchat.chat.records import Record, Restriction, RestrictionKind, RoomRecord, Stored
+from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending
+from geventchat.chat.sessions import Session
 from geventchat.chat.storage import StorageUnavailable
 from geventchat.services.storage.memory import MemoryStorage
 from geventchat.settings import Limits
@@ -138,6 +148,43 @@ def test_the_ids_of_new_rooms_are_above_the_floor_that_was_kept():
     dev = scene.chat.rooms.find("dev")
     assert dev is not None
     assert dev.last_id == 71
+
+
+def test_bans_and_settings_of_rooms_go_on_after_a_restart():
+    def restriction(kind: RestrictionKind, room: str, name: str) -> Restriction:
+        return Restriction(kind, room, name, "", "", name, None, "", "ann", 0)
+
+    record = RoomRecord(
+        "dev",
+        "dev",
+        topic="tea",
+        private=True,
+        entry_key="k",
+        moderated=True,
+        empty_since_ms=int(NOW_S * 1000),
+    )
+    stored = Stored(
+        "e1",
+        rooms=(record,),
+        restrictions=(
+            restriction(RestrictionKind.BAN, "", "bob"),
+            restriction(RestrictionKind.BAN, "dev", "cid"),
+            restriction(RestrictionKind.MUTE, "dev", "dan"),
+        ),
+    )
+    scene = keeping(Keeper(stored))
+    session, _ = scene.connect()
+    assert scene.chat.handle(session, Login("bob")) is LEAVE
+    for name in ("cid", "dan"):
+        session, subscriber = scene.login(name)
+        assert scene.chat.handle(session, EnterRoom("dev", "wrong")) is DONE
+        assert scene.chat.handle(session, EnterRoom("dev", "k")) is DONE
+        reasons = [event.reason for event in subscriber.take() if isinstance(event, Rejected)]
+        assert reasons == ([Rejection.BANNED_FROM_ROOM] * 2 if name == "cid" else [Rejection.WRONG_KEY])
+    assert scene.chat.handle(session, Say(["hi"])) is DONE
+    (rejected,) = subscriber.take()
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason is Rejection.MUTED
 
 
 def test_older_messages_than_the_log_has_are_read_from_the_storage():
