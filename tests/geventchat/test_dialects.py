@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
+from datetime import datetime, timezone
 from typing import get_args
 
 import pytest
@@ -22,6 +24,8 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Action,
+    BanList,
+    BanListing,
     Broadcast,
     Confirmed,
     DirectMessage,
@@ -32,7 +36,9 @@ from geventchat.chat.events import (
     Goodbye,
     HelpText,
     HistoryPage,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     Missed,
@@ -209,6 +215,22 @@ def expected(name: str, event: Event) -> str:
             return spelling.history([Past(one.id, one.name, one.text, one.time_ms) for one in messages])
         case Missed():
             return ""
+        case Kicked(room, reason, now_in):
+            why = f": {reason}" if reason else "."
+            back = f"[info] You are in {now_in} again.\n" if now_in else ""
+            return {
+                "line": f"INFO kicked {reason}".rstrip() + "\n",
+                "json": "",
+                "slash": f"[info] You were kicked from {room}{why}\n{back}",
+            }[name]
+        case Invited(room, by):
+            return {
+                "line": f"INFO {by} invites you to {room}\n",
+                "json": "",
+                "slash": f"[info] {by} invites you to {room}: /join {room}\n",
+            }[name]
+        case BanList(_, bans):
+            return _expected_bans(name, bans)
         case Accepted(Action.TOPIC_SET, _, topic):
             return spelling.topic_set(topic)
         case Welcome(_, user, users, time_ms):
@@ -241,6 +263,24 @@ def expected(name: str, event: Event) -> str:
                 return f"{'ERR' if as_error else 'INFO'} {words}\n"
             return words + "\n" if name == "slash" else json.dumps({"type": "error", "message": words}) + "\n"
     raise AssertionError(event)
+
+
+def _expected_bans(name: str, bans: Collection[BanListing]) -> str:
+    rows = []
+    for ban in bans:
+        until = None
+        if ban.until_ms is not None:
+            until = datetime.fromtimestamp(ban.until_ms // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if name == "line":
+            rows.append(f"BAN {ban.who} {until or 'forever'} {ban.reason}".rstrip())
+        else:
+            when = f" until {until}" if until else ""
+            rows.append(f"{ban.who}{when}" + (f": {ban.reason}" if ban.reason else ""))
+    if name == "json":
+        return ""
+    if name == "line":
+        return "".join(f"{row}\n" for row in [*rows, "OK"])
+    return "".join([f"=== Bans ({len(rows)}) ===\n", *(f"{row}\n" for row in rows), "\n"])
 
 
 @EACH_DIALECT

@@ -23,6 +23,8 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Action,
+    BanList,
+    BanListing,
     Confirmed,
     Departure,
     DirectMessage,
@@ -33,7 +35,9 @@ from geventchat.chat.events import (
     Goodbye,
     HelpText,
     HistoryPage,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     Missed,
@@ -86,7 +90,12 @@ BY_TYPE = {
     Topic: st.builds(Topic, NAMES, TEXTS),
     HistoryPage: st.builds(HistoryPage, NAMES, st.lists(PAST, max_size=3), st.booleans()),
     Missed: st.builds(Missed, st.lists(SAID, max_size=3)),
-    Accepted: st.builds(Accepted, st.sampled_from(Action), NAMES, TEXTS),
+    Kicked: st.builds(Kicked, NAMES, TEXTS, NAMES),
+    Invited: st.builds(Invited, NAMES, NAMES),
+    BanList: st.builds(
+        BanList, NAMES, st.lists(st.builds(BanListing, NAMES, st.none() | TIMES_MS, TEXTS), max_size=3)
+    ),
+    Accepted: st.builds(Accepted, st.just(Action.TOPIC_SET), NAMES, TEXTS),
     Confirmed: st.builds(Confirmed, NAMES, st.integers(1)),
     Pong: st.builds(Pong, TEXTS),
     HelpText: st.just(HelpText()),

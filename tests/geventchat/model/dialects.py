@@ -50,6 +50,7 @@ class Gone(Enum):
 
     DISCONNECTED = auto()
     LEFT = auto()
+    KICKED = auto()
 
 
 class Dialect(Protocol):
