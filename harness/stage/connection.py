@@ -42,6 +42,7 @@ _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the lo
 _BACKLOG_POLL_S = 0.001
 _FAREWELL_S = 1.0
 """How long to wait for the server to answer a Close frame."""
+_NOT_ACCEPTED = "the connection was not accepted"
 _ABORT = struct.pack("ii", 1, 0)
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _TCP_WINDOW_CLAMP = getattr(socket, "TCP_WINDOW_CLAMP", None)
@@ -166,6 +167,9 @@ class Connection:
         """Whether the last byte sent did not end a line."""
         self.expects_close = False
         """Whether the server is expected to end the connection now: a fence then waits for that and asks nothing."""
+        self.may_close = False
+        """Whether the server may end the connection now, or not: a fence then asks nothing, for a question that reaches a
+        server which has just closed resets the connection."""
         self.introduced = False
         """Whether this client has sent a whole line that begins with its introduction."""
         self.lookalikes = 0
@@ -222,7 +226,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = int(self._socket.connect_ex(where))
         if code == errno.EINPROGRESS:
-            self._wait_until_writable()
+            self._wait_until_writable(_NOT_ACCEPTED)
             code = int(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         return code
 
@@ -233,7 +237,7 @@ class Connection:
         # A full backlog is an error at once, and no event says when there is room.
         while (code := int(self._socket.connect_ex(address[0]))) == errno.EAGAIN:
             if limit.over:
-                raise SocketTimeout(f"not within {self._within_s:g} s")
+                raise SocketTimeout(f"{_NOT_ACCEPTED} within {self._within_s:g} s")
             self._loop.pause(_BACKLOG_POLL_S)
         return code
 
@@ -319,7 +323,7 @@ class Connection:
         try:
             sent = int(self._socket.send(view))
         except BlockingIOError:
-            self._wait_until_writable()
+            self._wait_until_writable(f"{self.name} sent more than the server read")
         except (BrokenPipeError, ConnectionResetError) as gone:
             self.writes = False
             # The kernel reports a reset once: reading would then find an orderly end.
@@ -406,7 +410,9 @@ class Connection:
     @property
     def answers(self) -> bool:
         """Whether a fence line can be sent here: in the middle of a line it would become part of it."""
-        return self.end is End.OPEN and self.writes and self.reads and not self.mid_line
+        return (
+            self.end is End.OPEN and self.writes and self.reads and not self.mid_line and not self.may_close
+        )
 
     @property
     def nothing_sent(self) -> bool:
@@ -542,6 +548,6 @@ class Connection:
             self._reader.close()
             self._reader = None
 
-    def _wait_until_writable(self) -> None:
+    def _wait_until_writable(self, otherwise: str) -> None:
         if not self._loop.wait_writable(self._socket.fileno(), self._within_s):
-            raise SocketTimeout(f"not within {self._within_s:g} s")
+            raise SocketTimeout(f"{otherwise} within {self._within_s:g} s")

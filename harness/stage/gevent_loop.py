@@ -178,11 +178,14 @@ class VirtualLoop(OwnLoop):
 
     def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
         if not self._virtual or greenlet.getcurrent() is self._owner:
+            super().update_now()
             return super().timer(after, repeat, ref, priority)
         return VirtualTimer(self, _microseconds(after), _microseconds(repeat), ref, priority or 0)
 
     def real_timer(self, after: float, repeat: float = 0.0) -> Any:
         """A timer of real time: for the guards of the test, never for the server."""
+        # The loop counts from when it last ran: what the test has computed since would count as time that has passed.
+        super().update_now()
         return super().timer(after, repeat)
 
     def now(self) -> float:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from harness.language.adapter import Adapter
 from harness.language.patterns import fill, match, parse_pattern
-from harness.language.steps import Transport
+from harness.language.steps import Rule, Transport
 from harness.stage.connection import Connection, End, Inbox
 from harness.stage.conversation import Conversation
 from harness.stage.fence import (
@@ -38,7 +38,7 @@ from harness.stage.fence import (
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
 from harness.stage.limits import Limit
-from harness.stage.rules import Rule, Rules, TakenLine
+from harness.stage.rules import Rules, Take, TakenLine
 from harness.stage.target import (
     RunningServer,
     ServerError,
@@ -62,6 +62,19 @@ class Unexpected(AssertionError):
     """A client received something unexpected."""
 
     __module__ = "harness"  # its public home, and short in a summary
+
+
+class NotRead(FenceFailed):
+    """The server did not read what was sent before a split write."""
+
+    def __init__(self, client: str, within_s: float, virtual: bool) -> None:
+        super().__init__(client, within_s, "sent bytes that the server did not read")
+        self.why = (
+            "it is idle, and has not read them" if virtual else f"it did not read them within {within_s:g} s"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.client} sent bytes before these, and the server has to read them first; {self.why}"
 
 
 class Stage:
@@ -94,7 +107,9 @@ class Stage:
         self._target = target
         self._spec = spec
         self._fence_line = fence
-        self.rules = Rules(rules, eol)
+        self.on_taken: Take | None = None
+        """Called with each line that rules take and an adapter changes, by whoever counts them."""
+        self.rules = Rules(rules, eol, self._take)
         self._transport = transport
         self._tls_context = cache(trust.context)
         self._clients: dict[str, Client] = {}
@@ -155,7 +170,11 @@ class Stage:
 
     def new_connection(self, client: Client) -> Connection:
         introduction = self._fence_line.after.encode() if self._fence_line is not None else b""
-        translation = Translation(self._adapter, self.eol) if self._adapter is not None else None
+        translation = (
+            Translation(self._adapter, self.eol, client.name, self._take)
+            if self._adapter is not None
+            else None
+        )
         return Connection(
             client.name,
             client.inbox,
@@ -234,10 +253,9 @@ class Stage:
         sent, self._fence.sent = tuple(self._fence.sent), []
         return sent
 
-    def take_taken_lines(self) -> tuple[TakenLine, ...]:
-        """The lines that rules took since the last call."""
-        taken, self.rules.taken = tuple(self.rules.taken), []
-        return taken
+    def _take(self, taken: TakenLine) -> None:
+        if self.on_taken is not None:
+            self.on_taken(taken)
 
     def wait(self, seconds: float) -> None:
         """Let time pass: instantly if it is virtual. What is due earlier is received earlier."""
@@ -425,8 +443,7 @@ class Client:
         limit = self._stage.limit()
         while connection.end is End.OPEN and connection.writes and not connection.read_by_server:
             if loop.virtual or limit.over:
-                waited_s = 0.0 if loop.virtual else self._stage.within_s
-                raise FenceFailed(self.name, waited_s, "sent bytes that the server did not read")
+                raise NotRead(self.name, self._stage.within_s, loop.virtual)
             loop.pause(POLL_S)
 
     def close(self) -> None:

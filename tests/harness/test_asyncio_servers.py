@@ -103,31 +103,6 @@ def played(text: str, factory: Callable[..., Any] = aio.chat) -> Verdict:
 # --- the fence and time --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "way", ["JOB", "OWN-POOL", "SPAWN 0", "SPAWN 7", "QUEUE", "PIECES", "LATER 0", "LINGER"]
-)
-def test_what_takes_no_time_has_arrived_when_the_fence_returns(stage: Stage, way: str) -> None:
-    alice = stage.client("alice")
-    alice.send(way)
-    assert bytes(alice.inbox) == b"done\n"
-    assert stage.now() == 0
-    assert stage.grade is Grade.EXACT
-
-
-@pytest.mark.parametrize("way", ["SLEEP 60", "TIMEOUT 60", "LATER 60", "JOB-THEN-SLEEP 60"])
-def test_what_is_due_at_60_s_has_not_arrived_a_microsecond_before(stage: Stage, way: str) -> None:
-    alice = stage.client("alice")
-    alice.send(way)
-    stage.wait(59.999)
-    alice.expect_nothing()
-    stage.wait(0.000_999)
-    alice.expect_nothing()
-    stage.wait(0.000_001)
-    assert alice.inbox == b"done\n"
-    assert alice.arrived_at(0) == 60.0
-    alice.take(5)
-
-
 def test_many_waits_add_up_without_an_error() -> None:
     with Stage(InProcessAsyncio(aio.main_coroutine)) as stage:
         alice = stage.client("alice")
@@ -139,16 +114,6 @@ def test_many_waits_add_up_without_an_error() -> None:
         stage.wait(0.001)
         alice.expect("idle")
         alice.expect_closed()
-
-
-def test_waiting_60_s_takes_no_real_time(stage: Stage) -> None:
-    for client in stage.clients("alice", "bob", "carol"):
-        client.connect()
-    stage.fence()
-    before, began = stage.now(), time.monotonic()
-    stage.wait(60)
-    assert stage.now() - before == 60
-    assert time.monotonic() - began < 30
 
 
 def test_a_ticking_server_is_idle_between_two_ticks() -> None:

@@ -212,7 +212,7 @@ def test_fence_none_wins_over_the_option() -> None:
     [
         ("fence-after: LOGN", "ann> LOGIN ann", "no client sends a line that begins with 'LOGN'"),
         ("unfenced: bbo", "bob> LOGIN bob", "no client is called bbo"),
-        ("unfenced: bob bob", "bob> LOGIN bob", "bob twice"),
+        ("unfenced: bob bob", "bob> LOGIN bob", "'bob' twice"),
         ("settle: 0s", "bob> LOGIN bob", "no time at all"),
     ],
 )
