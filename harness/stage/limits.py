@@ -44,7 +44,7 @@ class LimitClock:
 
     def __init__(self, processes: Processes = tuple) -> None:
         self._processes = processes
-        self._threads: dict[str, _Seen] = {}
+        self._threads = {thread: _Seen(times(thread)) for thread in threads_of(processes())}
         self._looked_s = time.monotonic()
         self._stood_still_s = self._left_over_s = 0.0
         self.look_s = LOOK_S

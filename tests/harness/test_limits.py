@@ -45,7 +45,6 @@ def program(source: str, count: int = 1, sessions: bool = True) -> Iterator[list
 def share(server: subprocess.Popen[bytes], seconds: float) -> float:
     """How much of the time counts while this server runs for so long; what does not count without it is left out."""
     clock, without = LimitClock(lambda: (server.pid,)), LimitClock()
-    time.sleep(LOOK_S)  # the first look has nothing to compare with
     began_s, began_without_s, until_s = clock.now(), without.now(), time.monotonic() + seconds
     while time.monotonic() < until_s:
         time.sleep(LOOK_S)
