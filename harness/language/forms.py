@@ -693,7 +693,11 @@ def header_line(text: str, number: int = 0) -> steps.Setting:
     key, _, client = head.partition(" ")
     if key not in _HEADER or (client and key not in _FOR_A_CLIENT):
         near = difflib.get_close_matches(head, _HEADER, n=1)
-        known = f"perhaps {near[0]}:" if near else ", ".join(f"{known}:" for known in _HEADER)
+        known = (
+            f"perhaps {near[0]}:"
+            if near
+            else ", ".join(f"{known}:" for known in _HEADER) + ", or a step: a> text"
+        )
         raise LineError(0, f"unknown header {head!r}", known)
     if client:
         with columns_from(len(key) + 1):
@@ -725,7 +729,7 @@ _HEADS = (
     "within 100ms:",
     *(example for form in _KEYWORD_FORMS for example in form.shown()),
 )
-_KNOWN = (
+KNOWN = (
     "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, optional a< text, one of a b< text, "
     "either:, or:, within 100ms:, "
     + ", ".join(f"a {verb}" for verb in VERBS)
@@ -761,7 +765,7 @@ def read_step(text: str, number: int) -> steps.Item | BlockHead:
             raise LineError(found.start("at"), wrong, expected)
     if " " not in text or text.endswith(":"):
         near = difflib.get_close_matches(text, _HEADS, n=1)
-        raise LineError(0, "unrecognised step", f"perhaps `{near[0]}`" if near else _KNOWN)
+        raise LineError(0, "unrecognised step", f"perhaps `{near[0]}`" if near else KNOWN)
     return steps.Call(text, line=number)
 
 

@@ -77,6 +77,7 @@ from harness.playing.verdict import (
 )
 from harness.stage.connection import End, SocketTimeout, UnsupportedAction
 from harness.stage.fence import FenceFailed, Grade, NeverIdle, NoFenceAnswer
+from harness.stage.rules import TakenLine
 from harness.stage.stage import Client, NotRead, Stage
 from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
 from harness.stage.transport import HandshakeFailed
@@ -137,6 +138,8 @@ class Execution:
         self._warm_up_turns = WARM_UP_TURNS
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
+        self._taken: list[TakenLine] = []
+        stage.on_taken = self._taken.append
 
     def run(self) -> None:
         """Play all turns, or up to the first that fails."""
@@ -174,7 +177,7 @@ class Execution:
             not_raised=() if interruption else not_raised,
             interruption=interruption,
             fence_lines=self._stage.take_fence_lines(),
-            taken=self._stage.take_taken_lines(),
+            taken=self._take_taken(),
         )
         if interruption is None and not report.as_expected and not self._stage.alive():
             died = str(self._stage.died())
@@ -182,6 +185,12 @@ class Execution:
                 report, interruption=self._interruption(turn, FailureKind.SERVER_DIED, detail=died)
             )
         return report
+
+    def _take_taken(self) -> tuple[TakenLine, ...]:
+        """What rules took and an adapter changed in this turn."""
+        taken = tuple(self._taken)
+        self._taken.clear()
+        return taken
 
     def _errors(
         self, expected: TurnExpectations

@@ -17,6 +17,7 @@ from harness.stage.fence import Grade
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b")
 _MISSING = (FailureKind.MISSING, FailureKind.DIFFERENT)
 _MANY_REPLIES = 10
+_CAPTURE = re.compile(r"\$\{([A-Za-z_]\w*)(?::int|:/.*/)?\}")
 _UNEXPECTED = (FailureKind.EXTRA, FailureKind.DIFFERENT)
 
 
@@ -64,6 +65,39 @@ def _line_end(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[
             yield "the server ends its lines with CR alone"
         case b"" if received:
             yield "the line arrived without its line end"
+
+
+def _taken_literally(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    expected, received = _literal(failure) or ("", b"")
+    if received and _CAPTURE.search(expected):
+        yield f"`{failure.client}<` expects this text as it stands; with captures it is `{failure.client}<~`"
+    bound = {one.name for one in turn.bindings}
+    for action in turn.actions:
+        found = _CAPTURE.search(action.text) if action.text.startswith("> ") else None
+        if found is not None and found[1] in bound:
+            yield f"{action.client} sent `{found[0]}` as it stands; `{action.client}>~` sends its value"
+
+
+def _silence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    step = failure.expected.step if failure.expected is not None else None
+    if failure.kind is FailureKind.MISSING and isinstance(step, Receive) and step.text == "nothing":
+        yield f"this expects a line `nothing`; that nothing comes is `{failure.client} receives nothing`"
+
+
+def _greeting(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    received = [
+        entry.received
+        for earlier in verdict.turns
+        if (client_turn := earlier.client_turn(failure.client)) and earlier.number <= turn.number
+        for entry in client_turn.entries
+        if entry.received is not None
+    ]
+    first = failure.kind is FailureKind.EXTRA and received[:1] == [failure.received]
+    if first and {one.client for one in turn.actions} == {failure.client}:
+        yield (
+            f"it is the first that {failure.client} received: a greeting is expected like any other line, before the answer "
+            f"to what {failure.client} sends"
+        )
 
 
 def _no_line_end(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -261,6 +295,9 @@ def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[
 _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _line_end,
     _no_line_end,
+    _taken_literally,
+    _silence,
+    _greeting,
     _encoding,
     _looks_alike,
     _sent_to_another,

@@ -546,6 +546,8 @@ def _bare(text: str | None) -> str:
     """A plain line without its `<`, so that both can be compared one above the other."""
     if text is None:
         return "nothing"
+    if text in ("< nothing", "< an empty line"):
+        return text
     return text[2:] if text.startswith("< ") else "an empty line" if text == "<" else text
 
 

@@ -38,7 +38,7 @@ from harness.stage.fence import (
 )
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
 from harness.stage.limits import Limit
-from harness.stage.rules import Rules, TakenLine
+from harness.stage.rules import Rules, Take, TakenLine
 from harness.stage.target import (
     RunningServer,
     ServerError,
@@ -107,7 +107,8 @@ class Stage:
         self._target = target
         self._spec = spec
         self._fence_line = fence
-        self._taken: list[TakenLine] = []
+        self.on_taken: Take | None = None
+        """Called with each line that rules take and an adapter changes, by whoever counts them."""
         self.rules = Rules(rules, eol, self._take)
         self._transport = transport
         self._tls_context = cache(trust.context)
@@ -252,13 +253,9 @@ class Stage:
         sent, self._fence.sent = tuple(self._fence.sent), []
         return sent
 
-    def take_taken_lines(self) -> tuple[TakenLine, ...]:
-        """What rules took and an adapter changed since the last call."""
-        taken, self._taken = tuple(self._taken), []
-        return taken
-
     def _take(self, taken: TakenLine) -> None:
-        self._taken.append(taken)
+        if self.on_taken is not None:
+            self.on_taken(taken)
 
     def wait(self, seconds: float) -> None:
         """Let time pass: instantly if it is virtual. What is due earlier is received earlier."""

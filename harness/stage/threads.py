@@ -32,7 +32,7 @@ def other_threads() -> Iterator[str]:
 def times(thread: str) -> bytes:
     """How long it has run and how long it has waited to run, in nanoseconds, and how often it was run; empty if that is
     unknown."""
-    return _read(f"{thread}/schedstat")
+    return _read(f"{thread}/schedstat").rstrip()
 
 
 def waited_s(times: bytes) -> float:

@@ -364,6 +364,7 @@ class Process:
             environment = {**environment, **fast_time.environment(time_factor)}
         self.on_end = ExitStack()
         """What is released when the process has ended."""
+        self.pid, self._pidfd = 0, -1
         self.limits = LimitClock(lambda: (self.pid,))
         """The clock of what this process is allowed to take."""
         self._cut = b""
@@ -376,7 +377,6 @@ class Process:
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
-        self.pid, self._pidfd = 0, -1
         try:
             with signals_held():
                 self.pid = _spawnp(

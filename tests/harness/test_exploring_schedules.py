@@ -17,6 +17,7 @@ from harness.cli import main
 from harness.explore import Finding, count_actions, explorable, explore, report
 from harness.interception.interceptor import AcceptedConnection, Interceptor
 from harness.interception.schedule import EVERY, Perturbation, Schedule
+from harness.language.columns import width
 from harness.language.steps import Script
 from harness.options import OPTIONS
 from harness.report.styled_text import plain
@@ -113,6 +114,15 @@ def test_a_script_that_fails_without_perturbations_is_not_explored() -> None:
     assert explored.outcome is Outcome.FAILED
     assert explored.runs == 0
     assert "not explored, because it does not pass without perturbations" in plain(report(explored))
+
+
+def test_the_report_fits_a_narrow_terminal() -> None:
+    explored = explore(talk("reads"), InProcess(serve), range(1, 13))
+    assert explored.finding is not None
+    text = plain(report(explored, 60))
+    shown, _, script = text.partition("the shortest script")
+    rest = script.partition("   line  ")[2]
+    assert max(map(width, [*shown.splitlines(), *rest.splitlines()])) <= 60
 
 
 def test_every_faulty_server_passes_without_perturbations() -> None:

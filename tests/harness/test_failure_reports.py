@@ -163,6 +163,34 @@ def test_the_expected_values_pass() -> None:
     assert verdict.outcome is Outcome.PASSED, text
 
 
+# --- what beginners write -----------------------------------------------------------------------------------
+
+
+def test_captures_in_a_literal_line_are_pointed_out() -> None:
+    _, text = reported("ann> look\nann< door ${n:int}\n", {"look": "door 7"})
+    assert "  hint  `ann<` expects this text as it stands; with captures it is `ann<~`\n" in text
+    script = "ann> look\nann<~ door ${n:int}\nann> go ${n}\nann< gone\n"
+    _, text = reported(script, {"look": "door 7", "go ${n}": "no"})
+    assert "  hint  ann sent `${n}` as it stands; `ann>~` sends its value\n" in text
+    _, text = reported(
+        script.replace("${n}\nann< gone", "${m}\nann< gone"), {"look": "door 7", "go ${m}": "no"}
+    )
+    assert "as it stands" not in text
+
+
+def test_a_line_that_says_nothing_is_not_silence() -> None:
+    _, text = reported("ann> look\nann< door\nann< nothing\n", {"look": "door"})
+    assert "  received  nothing\n  expected  < nothing " in text
+    assert "  hint  this expects a line `nothing`; that nothing comes is `ann receives nothing`\n" in text
+
+
+def test_a_greeting_is_called_one() -> None:
+    _, text = reported("ann> hi\nann< there\n", {"hi": "welcome\nthere"})
+    assert "  hint  it is the first that ann received: a greeting is expected like any other line" in text
+    _, text = reported("ann> hi\nann< welcome\nann> ho\nann< x\n", {"hi": "welcome", "ho": "y\nx"})
+    assert "a greeting" not in text
+
+
 # --- scripts and fences -------------------------------------------------------------------------------------
 
 

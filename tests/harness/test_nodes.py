@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -29,12 +30,13 @@ from harness import (
 from harness.cli import main
 from harness.language.expansion import expand
 from harness.language.problems import ScriptError
-from harness.language.steps import FenceLine, LinkDelays
+from harness.language.steps import FenceLine, LinkDelays, NodeChanges, NodeFate
 from harness.language.validation import validate
 from harness.playing.verdict import FailureKind, Outcome
 from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.fence import Grade
+from harness.stage.threads import is_halted, threads_of
 from harness.targets.link import LINK_BYTES, Links
 from tests.harness.test_command import gone
 from tests.patience import HANG_S, until
@@ -319,6 +321,28 @@ def running(mark: str) -> int:
             command = path.read_bytes()
             found += mark.encode() in command and b"--node" not in command
     return found
+
+
+MANY_THREADS = """
+import socket, sys, threading
+for _ in range(30):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    listener.accept()
+"""
+
+
+@pytest.mark.parametrize("fate", [NodeFate.STOPPED, NodeFate.KILLED])
+def test_a_node_that_is_stopped_or_killed_does_no_more(fate: NodeFate) -> None:
+    """Otherwise one of its threads, or a process that it has started, could still answer on a busy machine."""
+    command = f"sh -c '{sys.executable} -S -c \"$0\" $1; :' {shlex.quote(MANY_THREADS)} {{port}}"
+    with Stage(Nodes({"a": shlex.split(command)})) as stage:
+        server = stage.server
+        threads = list(threads_of([server._nodes["a"].process.pid]))  # type: ignore[attr-defined]
+        assert len(threads) > 30
+        server.change_node(NodeChanges("a", fate))
+        assert all(map(is_halted, threads))
 
 
 def test_ctrl_c_ends_all_nodes(tmp_path: Path) -> None:

@@ -130,6 +130,9 @@ WRONG = (
     # A line
     step("a conects"),
     step("a speaks"),
+    step("a receives: x"),
+    step("a sends x"),
+    step("a disconnects"),
     step("x"),
     step("togehter:"),
     step("repeat 3"),
