@@ -12,11 +12,9 @@ Invariants:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from geventchat.chat.commands import (
     AnnounceTyping,
@@ -68,64 +66,20 @@ from geventchat.chat.lookalikes import LookAlikes
 from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
 from geventchat.chat.replay import Replay
+from geventchat.chat.results import DONE, LEAVE, Busy, Done, More, Pending, Result
 from geventchat.chat.room_list import Rooms
-from geventchat.chat.rooms import Gate, GateFactory, Room, Subscriber
+from geventchat.chat.rooms import GateFactory, Room
+from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.exhaustive import assert_never
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The command has been handled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The client asked to leave and has left the chat; close its connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """The recipients cannot take more now: go on in a passage of the gate.
-
-    There, call `go_on`, or without one handle the same command again.
-    """
-
-    gate: Gate
-    go_on: Callable[[], Result[Any]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pending(Generic[T]):
-    """Work that has to wait, to be done outside the chat.
-
-    The client's greenlet runs `job`, which can block only that greenlet. `finish` is called with the
-    result, back in the chat, and checks again what can have changed meanwhile. If the client is gone by then,
-    `finish` is not called.
-    """
-
-    job: Callable[[], T]
-    finish: Callable[[T], Result[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class More:
-    """A part of the command has been handled. Once its answers are sent and others had their turn, `go_on` does the next."""
-
-    go_on: Callable[[], Result[Any]]
-
-
-Result = Done | Leave | Busy | Pending[T] | More
-
 # By the key of a room: the messages before this id, which was the first of the room's log.
 Older = Mapping[str, tuple[int, Sequence[PastMessage]]]
 NOTHING_OLDER: Older = {}
 
-# They hold nothing, so one of each is enough.
-DONE = Done()
-LEAVE = Leave()
 # Parse errors that are reported before login, too.
 _ALWAYS_REPORTED = frozenset(
     {ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON, ParseError.INVALID_FIELD}
@@ -136,90 +90,6 @@ class InThread(Protocol):
     """Runs something that blocks in a thread, while only the calling greenlet waits."""
 
     def __call__(self, read: Callable[[], T], /) -> T: ...
-
-
-class Session:
-    """One client in the chat."""
-
-    __slots__ = ("contacts", "name", "replays", "room", "rooms", "subscriber", "typing_at")
-
-    def __init__(self, subscriber: Subscriber) -> None:
-        self.subscriber = subscriber
-        self.name: Name | None = None
-        # The room that is meant where none is named; None if the client is in no room, or in several.
-        self.room: Room | None = None
-        # All of them, for a client that can be in many; None for one that can be in one at a time.
-        self.rooms: dict[str, Room] | None = None
-        # What it has missed in some of them, which it hears afterwards.
-        self.replays: dict[Room, Replay] | None = None
-        # The keys of the people this client has written to, the latest last.
-        self.contacts: dict[str, None] | None = None
-        # When its typing was announced last.
-        self.typing_at = -math.inf
-
-    def all_rooms(self) -> Collection[Room]:
-        """The rooms that this client is in."""
-        if self.rooms is not None:
-            return self.rooms.values()
-        return () if self.room is None else (self.room,)
-
-    def find_room(self, key: str) -> Room | None:
-        """The room with this key, if the client is in it."""
-        if self.rooms is not None:
-            return self.rooms.get(key)
-        return self.room if self.room is not None and self.room.key == key else None
-
-    def go_to(self, room: Room) -> None:
-        """Be in this room, too; or in this room instead, for a client that can be in one at a time."""
-        if self.rooms is None:
-            self.room = room
-            self.subscriber.hear(room.alone)
-        else:
-            self.rooms[room.key] = room
-            self._hear_all(self.rooms)
-
-    def go_to_all(self, rooms: Collection[Room]) -> None:
-        """Be in these rooms, and be a client that can be in many from now on."""
-        self.rooms = {room.key: room for room in rooms}
-        self._hear_all(self.rooms)
-
-    def catch_up(self, replay: Replay) -> None:
-        """Do not hear this room before everything that was missed there has been sent."""
-        assert self.rooms is not None
-        self.replays = self.replays or {}
-        self.replays[replay.room] = replay
-        replay.room.follow()
-        self._hear_all(self.rooms)
-
-    def caught_up(self, room: Room) -> None:
-        """Hear this room."""
-        assert self.rooms is not None
-        self._end_replay(room)
-        self._hear_all(self.rooms)
-
-    def go_out_of(self, room: Room) -> None:
-        """Be in this room no longer. Only for a client that can be in many."""
-        assert self.rooms is not None
-        del self.rooms[room.key]
-        self._end_replay(room)
-        self._hear_all(self.rooms)
-
-    def go(self) -> None:
-        """Be in no room, and hear nothing more."""
-        self.name = self.room = None
-        for room in list(self.replays or ()):
-            self._end_replay(room)
-        if self.rooms is not None:
-            self.rooms.clear()
-        self.subscriber.hear(None)
-
-    def _hear_all(self, rooms: dict[str, Room]) -> None:
-        self.room = next(iter(rooms.values())) if len(rooms) == 1 else None
-        self.subscriber.hear(frozenset(rooms.values()).difference(self.replays or ()))
-
-    def _end_replay(self, room: Room) -> None:
-        if self.replays is not None and self.replays.pop(room, None) is not None:
-            room.unfollow()
 
 
 class Chat:

@@ -23,9 +23,11 @@ from typing import Any
 from gevent import Timeout
 from gevent.hub import Hub
 
-from geventchat.chat.chat import Busy, Chat, Done, Leave, More, Pending, Result, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
 from geventchat.chat.events import DisconnectNotice, NoticeReason
+from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
+from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import (
     TIMING_MARK,

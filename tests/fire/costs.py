@@ -27,10 +27,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from geventchat.chat.chat import Chat, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, InvalidCommand, LeaveRoom, Login, ParseError, Say
 from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent
 from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import Dialect, WithTimingMark
 from geventchat.dialects.framing import TOO_LONG, LineFraming

@@ -10,7 +10,7 @@ from typing import Any
 from gevent import Timeout
 from greenlet import greenlet
 
-from geventchat.chat.chat import Session
+from geventchat.chat.sessions import Session
 from geventchat.dialects.framing import LineFraming
 from geventchat.net.connection import Connection
 from geventchat.net.delivery import Subscriber

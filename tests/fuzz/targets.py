@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from geventchat.chat.chat import DONE, Chat, Leave, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import InvalidCommand, Login, ParseError, Say
 from geventchat.chat.events import (
     Broadcast,
@@ -25,7 +25,9 @@ from geventchat.chat.events import (
     Topic,
     TopicChanged,
 )
+from geventchat.chat.results import DONE, Leave
 from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import Dialect, WithTimingMark
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming

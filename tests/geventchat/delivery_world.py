@@ -16,8 +16,10 @@ import gevent
 import pytest
 
 from geventchat.chat import commands
-from geventchat.chat.chat import DONE, Busy, Chat, Leave, Session
+from geventchat.chat.chat import Chat
+from geventchat.chat.results import DONE, Busy, Leave
 from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.net import delivery as delivery_module

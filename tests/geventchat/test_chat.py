@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.chat.chat import DONE, LEAVE, Busy, Chat, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import (
     AskHistory,
     Command,
@@ -41,7 +41,9 @@ from geventchat.chat.events import (
     TopicChanged,
     Welcome,
 )
+from geventchat.chat.results import DONE, LEAVE, Busy
 from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage
 from geventchat.settings import Limits
 from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once, memory

@@ -14,9 +14,11 @@ import gevent
 import pytest
 
 from geventchat import Config, Limits, Listen, Server
-from geventchat.chat.chat import DONE, LEAVE, Busy, Chat, Done, Leave, Pending, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, Ping, Say
 from geventchat.chat.events import Pong
+from geventchat.chat.results import DONE, LEAVE, Busy, Done, Leave, Pending
+from geventchat.chat.sessions import Session
 from tests.fire.clients import State
 from tests.fire.leaks import leftovers
 from tests.fire.simulation import SimulatedClient, Simulation, simulate

@@ -13,8 +13,10 @@ from typing import Any
 import gevent
 import pytest
 
-from geventchat.chat.chat import DONE, Chat, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import EnterRoom, Login, Say
+from geventchat.chat.results import DONE
+from geventchat.chat.sessions import Session
 from geventchat.clock import SystemClock
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.framing import LineFraming

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from geventchat.chat.chat import DONE, Busy, More, Pending, Session
 from geventchat.chat.commands import AskHistory, EnterRoom, LeaveRoom, Login, Say, SetTopic
 from geventchat.chat.events import HistoryPage, Missed, PastMessage, RoomListing, Said, Welcome
 from geventchat.chat.history import past
 from geventchat.chat.records import Record, RoomRecord, Stored
+from geventchat.chat.results import DONE, Busy, More, Pending
+from geventchat.chat.sessions import Session
 from geventchat.chat.storage import StorageUnavailable
 from geventchat.services.storage.memory import MemoryStorage
 from geventchat.settings import Limits

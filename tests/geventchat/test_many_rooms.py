@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from geventchat.chat.chat import DONE, Busy, Chat, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import (
     AnnounceTyping,
     Command,
@@ -34,7 +34,9 @@ from geventchat.chat.events import (
     Welcome,
 )
 from geventchat.chat.names import Name
+from geventchat.chat.results import DONE, Busy
 from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
 from geventchat.settings import Limits
 from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once, memory
 

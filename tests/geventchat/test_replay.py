@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.chat.chat import DONE, LEAVE, More, Session
 from geventchat.chat.commands import EnterRoom, LeaveRoom, Login, Say, SetTopic
 from geventchat.chat.events import (
     Broadcast,
@@ -17,6 +16,8 @@ from geventchat.chat.events import (
     TopicChanged,
     Welcome,
 )
+from geventchat.chat.results import DONE, LEAVE, More
+from geventchat.chat.sessions import Session
 from tests.geventchat.recording import RecordingSubscriber
 from tests.geventchat.test_chat import Scene
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from geventchat.chat.chat import DONE
 from geventchat.chat.commands import EnterRoom, Login, Say
 from geventchat.chat.events import Entered, Rejected, Rejection
 from geventchat.chat.names import parse_room_name
+from geventchat.chat.results import DONE
 from geventchat.chat.room_list import Rooms
 from geventchat.settings import Limits
 from tests.geventchat.manual_clock import ManualClock
