@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import resource
 from dataclasses import replace
-from ipaddress import IPv6Address
 
 from gevent.hub import Hub
 
+from geventchat.chat import addresses
 from geventchat.chat.events import NoticeReason
 from geventchat.clock import Clock
 from geventchat.net.gate import Gate
@@ -31,10 +31,8 @@ def origin_of(host: str) -> str:
     """The unit that limits per address count: an IPv4 address, or the /64 that contains an IPv6 address."""
     if ":" not in host:
         return host
-    address = IPv6Address(host.partition("%")[0])
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(IPv6Address(int(address) >> 64 << 64))
+    address = addresses.parse_address(host)
+    return host if address is None else str(addresses.origin_of(address).network_address)
 
 
 class AddressRates:
