@@ -13,6 +13,7 @@ from gevent.event import Event
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.events import DirectMessage, DisconnectNotice, Message, NoticeReason, Said
+from geventchat.chat.names import parse_name
 from geventchat.chat.storage import Storage
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS
@@ -99,6 +100,7 @@ class Server:
             new_gate=delivery.new_gate,
             announce_later=Announcer(hub).announce,
             limits=limits.chat,
+            operators=[parse_name(name).key for name in self.config.operators],
             reserved_names=self.config.reserved_names,
             storage=storage,
             in_thread=_in_thread,
@@ -204,7 +206,8 @@ class Server:
         self, encoding: Encoding, context: ServerContext, idle_s: float, sock: socket.socket, host: str
     ) -> None:
         self._numbers = number = self._numbers + 1
-        entered = context.admission.enter(host)
+        banned = context.chat.is_banned_address(host)
+        entered = NoticeReason.BANNED if banned else context.admission.enter(host)
         if isinstance(entered, NoticeReason):
             self._refuse(encoding, context, sock, host, number, entered)
             return

@@ -79,7 +79,7 @@ def integer(least: int, most: int | None = None, *, unit: str = "", metavar: str
 
 def number(*, unit: str, metavar: str = "N") -> Kind:
     """A finite number, zero or more."""
-    return Kind(f"a number of {unit}, at least 0", metavar, float, _is_number, "{:g}".format, unit)
+    return Kind(f"a number of {unit}, at least 0", metavar, float, _is_number, "{:.15g}".format, unit)
 
 
 def _is_number(value: object) -> bool:
@@ -377,7 +377,7 @@ class Limits(_Checked):
         50.0,
         number(unit="lines per second"),
         Group.CLIENT_RATES,
-        "lines per second in the long run; 0 turns off every limit on lines, bytes, connections and logins per second",
+        "lines per second in the long run; 0 turns off every limit on lines, bytes, connections, logins and new rooms per time",
         off_with_rate=True,
     )
     burst_lines: int = setting(
@@ -448,6 +448,21 @@ class Limits(_Checked):
         integer(1, unit="logins"),
         Group.ADDRESS_RATES,
         "logins that can come at once",
+    )
+    address_rooms_per_min: float = setting(
+        "address-room-rate",
+        30.0,
+        number(unit="rooms per minute"),
+        Group.ADDRESS_RATES,
+        "new rooms per minute, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    address_burst_rooms: int = setting(
+        "address-room-burst",
+        100,
+        integer(1, unit="rooms"),
+        Group.ADDRESS_RATES,
+        "new rooms that can come at once",
     )
     address_log_lines_per_s: float = setting(
         "address-log-rate",
@@ -535,6 +550,50 @@ class Limits(_Checked):
     )
     empty_room_s: float = setting(
         "empty-room-timeout", 600.0, SECONDS, Group.TIMES, "how long a room that nobody is in is kept"
+    )
+    kept_rooms: int = setting(
+        "max-rooms-per-account",
+        20,
+        integer(0, unit="rooms"),
+        Group.SIZES,
+        "rooms of one account that are kept although nobody is in them",
+    )
+    kept_room_s: float = setting(
+        "unused-room-timeout",
+        90 * 86_400.0,
+        SECONDS,
+        Group.TIMES,
+        "how long such a room is kept",
+    )
+    room_bans: int = setting(
+        "max-room-bans", 200, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of one room"
+    )
+    server_bans: int = setting(
+        "max-server-bans", 10_000, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of the server"
+    )
+    room_roles: int = setting(
+        None, 100, integer(1), Group.EMBEDDING, "moderators of one room, and accounts with voice in it"
+    )
+    invitations: int = setting(
+        None,
+        100,
+        integer(1),
+        Group.EMBEDDING,
+        "invitations to one private room that are remembered; the oldest are forgotten",
+    )
+    invitation_s: float = setting(
+        None, 7 * 86_400.0, SECONDS, Group.EMBEDDING, "how long an invitation to a private room is good for"
+    )
+    ignored: int = setting(None, 100, integer(1), Group.EMBEDDING, "names that one client can ignore")
+    room_key_characters: int = setting(
+        None, 64, integer(1, unit="characters"), Group.EMBEDDING, "longest key of a room"
+    )
+    reason_characters: int = setting(
+        None,
+        200,
+        integer(1, unit="characters"),
+        Group.EMBEDDING,
+        "longest reason of a kick or a ban; the rest is cut off",
     )
     history_messages: int = setting(
         "history-messages",
@@ -649,6 +708,13 @@ class Config(_Checked):
         LISTENS,
         Group.ADDRESSES,
         "also listen on this address; can be repeated; a line:// address replaces the default one",
+    )
+    operators: tuple[str, ...] = setting(
+        "operators",
+        (),
+        NAMES,
+        Group.NAMES,
+        "operators of the server; their names require their accounts",
     )
     idle_s: float | None = setting(
         "idle-timeout",

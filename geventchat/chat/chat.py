@@ -7,7 +7,8 @@ Invariants:
 - A session with a name is in `_sessions` and in its rooms, one that can be in one room at a time in exactly one; a session
   without a name is in none.
 - Everyone whose name is in a room is logged in and hears the room.
-- A command that returns `Busy` has changed nothing.
+- A room with people in it has an owner, unless all of them own as many rooms as they can. The lobby has none.
+- A command that returns `Busy` without `go_on` has changed nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from geventchat.chat.accounts import Account
 from geventchat.chat.commands import (
     AnnounceTyping,
     AskHistory,
@@ -23,29 +25,46 @@ from geventchat.chat.commands import (
     Command,
     EnterRoom,
     Help,
+    Ignore,
+    Impose,
     InvalidCommand,
+    Invite,
+    Kick,
     LeaveRoom,
+    Lift,
+    ListBans,
     ListRooms,
     Login,
+    ModerationCommand,
     ParseError,
+    PassOwnership,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
+    SetKey,
+    SetModerated,
+    SetModerator,
+    SetPrivate,
     SetTopic,
+    SetVoice,
     Who,
 )
 from geventchat.chat.events import (
     Accepted,
     Action,
+    Broadcast,
     Confirmed,
     Departure,
     DirectMessage,
     DirectMessageSent,
+    DisconnectNotice,
     Entered,
     Goodbye,
     HelpText,
     HistoryPage,
+    Kicked,
+    Left,
     LeftRoom,
     Message,
     Missed,
@@ -56,15 +75,20 @@ from geventchat.chat.events import (
     RoomList,
     RoomListing,
     Roster,
+    Said,
     Topic,
     TopicChanged,
     Typing,
     Welcome,
 )
+from geventchat.chat.ignores import Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
 from geventchat.chat.message_keys import MessageKeys
+from geventchat.chat.moderation import BANNED, Moderation
 from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.ownership import Owners
+from geventchat.chat.permissions import Permissions
 from geventchat.chat.replay import Replay
 from geventchat.chat.results import DONE, LEAVE, Busy, Done, More, Pending, Result
 from geventchat.chat.room_list import Rooms
@@ -75,11 +99,12 @@ from geventchat.exhaustive import assert_never
 
 T = TypeVar("T")
 
-
 # By the key of a room: the messages before this id, which was the first of the room's log.
 Older = Mapping[str, tuple[int, Sequence[PastMessage]]]
 NOTHING_OLDER: Older = {}
 
+# What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
+_HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
 _ALWAYS_REPORTED = frozenset(
     {ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON, ParseError.INVALID_FIELD}
@@ -104,32 +129,49 @@ class Chat:
         limits: ChatLimits,
         storage: Storage,
         in_thread: InThread,
+        operators: Collection[str] = (),
         reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Callable[[Message], None] | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `announce_later` is told of each room whose gate has to admit the announcement of a departure. `observer` sees every
-        message. Neither can block.
-        No client can log in with one of the `reserved_names`.
+        `announce_later` gets each room whose gate has to admit the announcement of a departure, and `observer` every message.
+        Neither can block. No client can log in with one of the `reserved_names`. `operators` are the keys of the names of
+        operators, which need their accounts.
         """
         stored = storage.load()
         self.epoch = stored.epoch
-        self.rooms = Rooms(time, new_gate, limits, storage)
+        self._owners = Owners(limits)
+        self.rooms = Rooms(time, new_gate, limits, storage, self._owners)
         self.rooms.load(stored)
         self._storage = storage
         self._in_thread = in_thread
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
-        self._reserved = frozenset(map(key_of, reserved_names))
-        # The reserved names and those of everyone who is logged in.
+        self._logins = 0
+        self._reserved = frozenset(map(key_of, reserved_names)) - frozenset(operators)
+        # The names that are reserved or need an account, and those of everyone who is logged in.
         self._look_alikes = LookAlikes()
-        for key in self._reserved:
+        for key in self._reserved.union(operators):
             self._look_alikes.add(Name(key, key))
         self._time = time
         self._limits = limits
         self._announce_later = announce_later
         self._observer = observer
+        self._ignores = Ignores(limits.ignored)
+        self._permissions = Permissions(self.lobby, self._owners, operators)
+        self._moderation = Moderation(
+            people=self._sessions,
+            rooms=self.rooms,
+            owners=self._owners,
+            permissions=self._permissions,
+            removals=self,
+            find_account=self._find_account,
+            login_count=lambda: self._logins,
+            now_ms=self._now_ms,
+            limits=limits,
+            storage=storage,
+        )
 
     @property
     def lobby(self) -> Room:
@@ -167,8 +209,24 @@ class Chat:
                 return self._tell_history(session, command)
             case AnnounceTyping(typed):
                 return self._announce_typing(session, name, typed)
-            case Help():
-                session.subscriber.deliver(HelpText())
+            case (
+                Kick()
+                | Impose()
+                | Lift()
+                | ListBans()
+                | Invite()
+                | SetPrivate()
+                | SetKey()
+                | SetModerated()
+                | SetVoice()
+                | SetModerator()
+                | PassOwnership()
+            ):
+                return self._moderate(session, name, command)
+            case Ignore(who, on):
+                return self._ignore(session, name, who) if on else self._hear_again(session, who)
+            case Help(everything):
+                session.subscriber.deliver(HelpText(everything))
             case InvalidCommand(error, subject):
                 session.subscriber.deliver(Rejected(error, subject))
             case Login():
@@ -191,12 +249,17 @@ class Chat:
             now_ms = self._now_ms()
             for room in self._remove(session, name):
                 self._announce_departure(room, name, Departure.DISCONNECTED, now_ms)
+            self._pass_on_rooms(session)
 
     def close(self, session: Session) -> None:
         """Remove a client without a notice: the server is stopping, and the others are about to leave too."""
         name = session.name
         if name is not None:
             self._remove(session, name)
+
+    def is_banned_address(self, host: str) -> bool:
+        """True when nobody may connect from this address."""
+        return self._permissions.is_banned_address(host, self._now_ms())
 
     # --- Coming and going --------------------------------------------------------------------------------------------
 
@@ -220,6 +283,13 @@ class Chat:
             name = parse_name(login.name, self._reserved)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
+        if not self._permissions.may_use_name(session, name):
+            return _reject(session, Rejection.NAME_INVALID)
+        session.login_number = self._logins + 1
+        if self._permissions.is_banned(session, name, self._now_ms()):
+            session.subscriber.deliver(BANNED)
+            session.peer.disconnect(BANNED.reason)
+            return LEAVE
         if name.key in self._sessions:
             return _reject(session, Rejection.NAME_TAKEN)
         if self._look_alikes.resembles(name):
@@ -246,7 +316,7 @@ class Chat:
         admitted: dict[str, tuple[Name, EnterRoom]] = {}
         refused: list[Rejected] = []
         for entry in asked:
-            room_name = self._admitted(entry, admitted)
+            room_name = self._admitted(session, name, entry, admitted)
             if isinstance(room_name, Rejection):
                 refused.append(Rejected(room_name, entry.room, entry.room))
             else:
@@ -269,14 +339,12 @@ class Chat:
         now_ms = self._now_ms()
         rooms: list[Room] = []
         for room_name, entry in admitted.values():
-            room = self.rooms.find(room_name.key) or self.rooms.create(room_name)
+            room = self.rooms.find(room_name.key) or self._create(session, room_name)
             if room is None:
                 refused.append(Rejected(Rejection.TOO_MANY_ROOMS, entry.room, entry.room))
                 continue
             rooms.append(room)
-            room.make_way(name)
-            room.add(name)
-            self.rooms.entered(room)
+            self._take_in(session, name, room)
             # The newcomer, who hears none of the rooms yet, does not receive it.
             room.joined(name, None, now_ms)
         session.go_to_all(rooms)
@@ -332,7 +400,10 @@ class Chat:
                 # It could resume with what it has received; with a gap it could not.
                 self.leave(session)
                 return LEAVE
-            session.subscriber.deliver(Missed(replay.next_part()))
+            part = replay.next_part()
+            if session.ignored:
+                part = [event for event in part if not _is_ignored(session, event)]
+            session.subscriber.deliver(Missed(part))
             if replay.is_over:
                 session.caught_up(room)
         return self._replay(session)
@@ -340,17 +411,25 @@ class Chat:
     def _admit(self, session: Session, name: Name) -> None:
         session.name = name
         self._sessions[name.key] = session
+        self._logins += 1
         self._look_alikes.add(name)
 
-    def _admitted(self, entry: EnterRoom, rooms: Collection[str]) -> Name | Rejection:
-        """The name of a room that a client in these rooms can enter, or why it cannot."""
+    def _admitted(
+        self, session: Session, name: Name, entry: EnterRoom, rooms: Collection[str]
+    ) -> Name | Rejection:
+        """The name of a room that a client in these rooms can enter, or is in; or why it cannot."""
         try:
             room_name = parse_room_name(entry.room)
         except InvalidName:
             return Rejection.ROOM_NAME_INVALID
         if room_name.key not in rooms and len(rooms) >= self._limits.rooms_per_client:
             return Rejection.TOO_MANY_ROOMS
-        return room_name
+        room = self.rooms.find(room_name.key)
+        if room is None or session.find_room(room.key) is room:
+            return room_name
+        return (
+            self._permissions.refuse_entry(session, name, room, entry.room_key, self._now_ms()) or room_name
+        )
 
     def _entered(self, session: Session, room: Room) -> Entered:
         users: Collection[str] = room.names
@@ -361,16 +440,25 @@ class Chat:
         return Entered(room.name, users, room.topic, len(room.names), room.last_id, replay_from)
 
     def _arrive(self, session: Session, name: Name, room: Room, now_ms: int) -> None:
+        self._take_in(session, name, room)
+        session.go_to(room)
+        room.joined(name, session.subscriber, now_ms)
+
+    def _take_in(self, session: Session, name: Name, room: Room) -> None:
+        """Add a client to a room, which it owns from now on if nobody does."""
         room.make_way(name)
         room.add(name)
         self.rooms.entered(room)
-        session.go_to(room)
-        room.joined(name, session.subscriber, now_ms)
+        if room.owner is None and room is not self.lobby:
+            self._owners.claim(session, room)
+            if room.kept:
+                self.rooms.changed(room)
 
     def _remove(self, session: Session, name: Name) -> Collection[Room]:
         """Remove a client from the chat silently; returns the rooms that it was in."""
         rooms = list(session.all_rooms())
         del self._sessions[name.key]
+        self._ignores.forget(session)
         self._look_alikes.remove(name)
         for room in rooms:
             room.remove(name)
@@ -379,6 +467,11 @@ class Chat:
             self.rooms.left(room)
         return rooms
 
+    def _pass_on_rooms(self, session: Session) -> None:
+        for room in self._owners.pass_on(session, self._sessions):
+            if room.kept:
+                self.rooms.changed(room)
+
     def _announce_departure(self, room: Room, name: Name, how: Departure, now_ms: int) -> None:
         if not room.departed(name, how, now_ms):
             self._announce_later(room)
@@ -386,7 +479,7 @@ class Chat:
     def _enter(
         self, session: Session, name: Name, command: EnterRoom, older: Older = NOTHING_OLDER
     ) -> Result[object]:
-        room_name = self._admitted(command, session.rooms or ())
+        room_name = self._admitted(session, name, command, session.rooms or ())
         if isinstance(room_name, Rejection):
             return _reject_room(session, room_name, command.room)
         if command.after is not None and session.rooms is not None:
@@ -398,7 +491,7 @@ class Chat:
             room = self.rooms.find(room_name.key)
             if room is not None and not room.gate.is_open():
                 return Busy(room.gate, partial(self._enter, session, name, command, older) if older else None)
-            room = room or self.rooms.create(room_name)
+            room = room or self._create(session, room_name)
             if room is None:
                 return _reject_room(session, Rejection.TOO_MANY_ROOMS, command.room)
             self._move(session, name, room)
@@ -406,6 +499,15 @@ class Chat:
             self._catch_up(session, room, command.after, older)
         session.subscriber.deliver(self._entered(session, room))
         return self._replay(session)
+
+    def _create(self, session: Session, name: Name) -> Room | None:
+        """Create a room for this client to enter and own, unless it has too many or creates them too fast."""
+        # The last one counts the room.
+        if not (
+            self.rooms.can_create() and self._owners.can_claim(session) and session.peer.can_create_room()
+        ):
+            return None
+        return self.rooms.create(name)
 
     def _move(self, session: Session, name: Name, room: Room) -> None:
         now_ms = self._now_ms()
@@ -436,6 +538,33 @@ class Chat:
         session.subscriber.deliver(LeftRoom(room.name, self.lobby.name))
         return DONE
 
+    def expel(self, session: Session, name: Name, room: Room, by: Session, reason: str) -> None:
+        """Remove a client from a room; one that can be in one at a time is in the lobby then, whose gate is open."""
+        now_ms = self._now_ms()
+        room.remove(name)
+        now_in = self.lobby.name if session.rooms is None else ""
+        if session.rooms is None:
+            session.subscriber.deliver_direct(Kicked(room.name, reason, now_in), stranger=False)
+            self._arrive(session, name, self.lobby, now_ms)
+        else:
+            session.go_out_of(room)
+            session.subscriber.deliver_direct(Kicked(room.name, reason), stranger=False)
+        self.rooms.left(room)
+        # At once, however slow the readers of the room are: a moderator does not wait for those who flood it.
+        _announce_kick(room, name, by, now_ms)
+
+    def throw_out(self, session: Session, name: Name, by: Session, notice: DisconnectNotice) -> None:
+        """Remove a client from the chat, tell it why, and close its connection."""
+        now_ms = self._now_ms()
+        for room in self._remove(session, name):
+            if by.hears(room):
+                _announce_kick(room, name, by, now_ms)
+            else:
+                self._announce_departure(room, name, Departure.KICKED, now_ms)
+        self._pass_on_rooms(session)
+        session.subscriber.deliver_direct(notice, stranger=False)
+        session.peer.disconnect(notice.reason)
+
     # --- Rooms -------------------------------------------------------------------------------------------------------
 
     def _room_of(self, session: Session, typed: str) -> Room | Rejection:
@@ -450,7 +579,10 @@ class Chat:
         room = session.find_room(key)
         if room is not None:
             return room
-        return Rejection.NO_SUCH_ROOM if self.rooms.find(key) is None else Rejection.NOT_IN_ROOM
+        room = self.rooms.find(key)
+        if room is None or not self._permissions.can_see(session, room):
+            return Rejection.NO_SUCH_ROOM
+        return Rejection.NOT_IN_ROOM
 
     def _in_room(
         self, session: Session, typed: str, action: Callable[[Session, Room], None]
@@ -496,7 +628,13 @@ class Chat:
         self, session: Session, room: Room, messages: Sequence[PastMessage], limit: int
     ) -> Result[object]:
         page = messages[-limit:] if limit else []
-        session.subscriber.deliver(HistoryPage(room.name, page, more=len(messages) > len(page)))
+        heard = [message for message in page if not session.ignored or not session.ignores(message.name)]
+        more = len(messages) > len(page)
+        if more and page and not heard:
+            # A client that asks for what is before a page needs something to refer to.
+            earlier = AskHistory(limit, page[0].id, room.key)
+            return More(partial(self._tell_history, session, earlier))
+        session.subscriber.deliver(HistoryPage(room.name, heard, more))
         return DONE
 
     def _read(
@@ -509,7 +647,13 @@ class Chat:
             return []
 
     def _listings(self, session: Session) -> list[RoomListing]:
-        return [RoomListing(room.name, len(room.names), room.topic) for room in self.rooms]
+        if self._permissions.is_operator(session):
+            seen: Collection[Room] = list(self.rooms)
+        else:
+            # Without looking at the private rooms of others, which can be many.
+            own = dict.fromkeys([*session.all_rooms(), *self._owners.rooms_of(session)])
+            seen = [*self.rooms.listed, *[room for room in own if room.private]]
+        return [RoomListing(room.name, len(room.names), room.topic) for room in seen]
 
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:
         room = self._room_of(session, typed)
@@ -517,6 +661,9 @@ class Chat:
             return _reject_room(session, room, typed)
         if len(topic) > self._limits.topic_characters:
             return _reject(session, Rejection.TOPIC_TOO_LONG, room=typed)
+        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
+        if refusal is not None:
+            return _reject(session, refusal, room.name, typed)
         if not room.gate.is_open():
             return Busy(room.gate)
         if topic != room.topic:
@@ -525,6 +672,17 @@ class Chat:
             room.publish(TopicChanged(room.name, name.shown, topic, self._now_ms()), session.subscriber)
         session.subscriber.deliver(Accepted(Action.TOPIC_SET, room.name, topic))
         return DONE
+
+    def _moderate(self, session: Session, name: Name, command: ModerationCommand) -> Result[object]:
+        room = self._room_of(session, command.room)
+        if isinstance(room, Rejection):
+            return _reject_room(session, room, command.room)
+        return self._moderation.carry_out(session, name, room, command)
+
+    def _find_account(self, key: str) -> Account | None:
+        """The account of this name, if someone is logged in with it."""
+        session = self._sessions.get(key)
+        return None if session is None else session.account
 
     # --- Messages ----------------------------------------------------------------------------------------------------
 
@@ -540,9 +698,17 @@ class Chat:
             return DONE
         if not all(texts):
             return _reject(session, Rejection.EMPTY_MESSAGE, room=typed)
+        now_ms = self._now_ms()
+        refusal = self._permissions.refuse_speech(session, name, room, now_ms)
+        if refusal is not None:
+            for _ in texts:
+                _reject(session, refusal, room.name, typed)
+            return DONE
         if not room.gate.is_open():
             return Busy(room.gate)
-        said = room.say(name, texts, session.subscriber, self._now_ms())
+        said = room.say(name, texts, session.subscriber, now_ms)
+        if name.key in self._ignores:
+            self._hide_latest(session, name, room)
         if message_key or say.confirm:
             self._confirm(session, name, message_key, Confirmed(room.name, said.first_id))
         if self._observer is not None:
@@ -560,14 +726,18 @@ class Chat:
         recipient = self._sessions.get(key_of(to))
         if recipient is None or recipient.name is None:
             return _reject(session, Rejection.USER_NOT_FOUND, to)
-        stranger = recipient is not session and name.key not in (recipient.contacts or ())
+        if self._permissions.is_muted(session, name, self._now_ms()):
+            return _reject(session, Rejection.MUTED)
+        stranger = recipient is not session and recipient.is_stranger(name)
+        heard = not recipient.ignores(name.shown)
         gate = recipient.subscriber.direct_gate(stranger)
-        if not gate.is_open():
+        if heard and not gate.is_open():
             return Busy(gate)
         self._remember(session, recipient.name)
         message = DirectMessage(name.shown, recipient.name.shown, text, self._now_ms())
         session.subscriber.deliver(DirectMessageSent(message, to))
-        recipient.subscriber.deliver_direct(message, stranger)
+        if heard:
+            recipient.subscriber.deliver_direct(message, stranger)
         if message_key or command.confirm:
             self._confirm(session, name, message_key, Confirmed())
         if self._observer is not None:
@@ -591,11 +761,16 @@ class Chat:
         room = self._room_of(session, typed)
         if isinstance(room, Rejection):
             return _reject_room(session, room, typed)
+        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
+        if refusal is not None:
+            return _reject(session, refusal, room.name, typed)
         now = self._time()
         # Nothing waits for it: when the room cannot follow, it would come too late.
         if abs(now - session.typing_at) >= self._limits.typing_interval_s and room.gate.is_open():
             session.typing_at = now
             room.publish(Typing(room.name, name.shown, self._now_ms()), session.subscriber)
+            if name.key in self._ignores:
+                self._hide_latest(session, name, room)
         session.subscriber.deliver(Confirmed())
         return DONE
 
@@ -606,8 +781,41 @@ class Chat:
         if len(contacts) > self._limits.contacts:
             del contacts[next(iter(contacts))]
 
+    # --- Ignoring ----------------------------------------------------------------------------------------------------
+
+    def _ignore(self, session: Session, name: Name, who: str) -> Result[object]:
+        other = self._sessions.get(key_of(who))
+        if other is None or other.name is None:
+            return _reject(session, Rejection.USER_NOT_FOUND, who)
+        if other is session:
+            return _reject(session, Rejection.NOT_PERMITTED)
+        if not self._ignores.add(session, other.name.key):
+            return _reject(session, Rejection.LIST_FULL)
+        session.subscriber.deliver(Accepted(Action.IGNORED, subject=other.name.shown))
+        return DONE
+
+    def _hear_again(self, session: Session, who: str) -> Result[object]:
+        if not self._ignores.remove(session, key_of(who)):
+            return _reject(session, Rejection.USER_NOT_FOUND, who)
+        session.subscriber.deliver(Accepted(Action.HEARD_AGAIN, subject=who))
+        return DONE
+
+    def _hide_latest(self, session: Session, name: Name, room: Room) -> None:
+        """Hide what this client has just published from those who ignore it."""
+        session.cost_bytes += _HOLE_BYTES * self._ignores.hide_latest(name.key, room)
+
     def _now_ms(self) -> int:
         return int(self._time() * 1000)
+
+
+def _is_ignored(session: Session, event: Broadcast) -> bool:
+    return isinstance(event, Said | Typing) and session.ignores(event.name)
+
+
+def _announce_kick(room: Room, name: Name, by: Session, now_ms: int) -> None:
+    # Whoever began to remove many people can have left the room meanwhile.
+    author = by.subscriber if by.hears(room) else None
+    room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), author)
 
 
 def _tell_topic(session: Session, room: Room) -> None:

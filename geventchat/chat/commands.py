@@ -18,6 +18,15 @@ class ParseError(Enum):
     NOT_JSON = auto()
     INVALID_FIELD = auto()
     UNKNOWN_COMMAND = auto()
+    # The command is known; `subject` is how it is used.
+    INVALID_ARGUMENT = auto()
+
+
+class Sanction(Enum):
+    """What keeps someone out or silent; the value is the word of the command."""
+
+    BAN = "ban"
+    MUTE = "mute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class Login:
 class Say:
     """Say these texts, one after the other, to everyone in the room. The chat refuses an empty text.
 
-    A text with a key is said once, however often it is sent. `confirm`: tell the client its id.
+    A text with a key is published only once, however often it is sent. `confirm`: tell the client its id.
     """
 
     texts: Sequence[str]
@@ -120,6 +129,112 @@ class AnnounceTyping:
 
 
 @dataclass(frozen=True, slots=True)
+class Kick:
+    """Remove someone from the room; in the lobby, from the server."""
+
+    who: str
+    reason: str = ""
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Impose:
+    """Ban or mute someone in the room; in the lobby, on the server.
+
+    `seconds` is at least 1; None means until it is lifted. Operators can name `name:NAME`, `account:NAME`, an address or a
+    range of addresses instead of a person.
+    """
+
+    sanction: Sanction
+    who: str
+    seconds: int | None = None
+    reason: str = ""
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """Lift a ban or a mute."""
+
+    sanction: Sanction
+    who: str
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListBans:
+    """List the bans of the room; in the lobby, those of the server."""
+
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """Invite someone to the room."""
+
+    who: str
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetPrivate:
+    """List the room no longer and let only people in who are invited or have the key; or the opposite."""
+
+    on: bool
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetKey:
+    """Ask everyone who enters for a key; an empty one removes it."""
+
+    room_key: str
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetModerated:
+    """Let only people with voice speak, or everyone."""
+
+    on: bool
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetVoice:
+    """Give someone voice, or take it away."""
+
+    who: str
+    on: bool
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetModerator:
+    """Make someone with an account a moderator of the room, or no longer."""
+
+    who: str
+    on: bool
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PassOwnership:
+    """Let someone else own the room."""
+
+    who: str
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Hear nothing that someone writes any more, or hear it again."""
+
+    who: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Ask for a Pong with the same token."""
 
@@ -128,7 +243,9 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """List the commands."""
+    """List the commands; `everything` asks for those that a short list leaves out, where a dialect has two."""
+
+    everything: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +262,29 @@ class InvalidCommand:
 
 
 RoomCommand = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic | AskHistory | AnnounceTyping
-Command = Login | Say | SendDirectMessage | Who | Ping | Help | Quit | RoomCommand | InvalidCommand
+ModerationCommand = (
+    Kick
+    | Impose
+    | Lift
+    | ListBans
+    | Invite
+    | SetPrivate
+    | SetKey
+    | SetModerated
+    | SetVoice
+    | SetModerator
+    | PassOwnership
+)
+Command = (
+    Login
+    | Say
+    | SendDirectMessage
+    | Who
+    | Ping
+    | Help
+    | Quit
+    | RoomCommand
+    | ModerationCommand
+    | Ignore
+    | InvalidCommand
+)

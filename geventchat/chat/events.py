@@ -42,6 +42,8 @@ class Departure(Enum):
 
     DISCONNECTED = auto()
     LEFT = auto()
+    # By someone else. That one is the author of the event.
+    KICKED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +197,28 @@ class Missed:
 
 
 class Action(Enum):
-    """What has been done at a client's request, where nothing else tells it so."""
+    """What has been done at a client's request, where nothing else tells it so. The value is the word in the audit log."""
 
-    TOPIC_SET = auto()
+    TOPIC_SET = "topic"
+    KICKED = "kick"
+    BANNED = "ban"
+    UNBANNED = "unban"
+    MUTED = "mute"
+    UNMUTED = "unmute"
+    INVITED = "invite"
+    MADE_PRIVATE = "private on"
+    MADE_PUBLIC = "private off"
+    KEY_SET = "key"
+    KEY_REMOVED = "key -"
+    MODERATION_ON = "moderated on"
+    MODERATION_OFF = "moderated off"
+    VOICE_GIVEN = "voice"
+    VOICE_TAKEN = "unvoice"
+    MODERATOR_ADDED = "mod"
+    MODERATOR_REMOVED = "unmod"
+    OWNERSHIP_PASSED = "owner"
+    IGNORED = "ignore"
+    HEARD_AGAIN = "unignore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +228,40 @@ class Accepted:
     action: Action
     room: str = ""
     subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kicked:
+    """Someone removed you from this room. `now_in` is the room you are in now, for a client that is in one at a time."""
+
+    room: str
+    reason: str
+    now_in: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """Someone invites you to a room."""
+
+    room: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BanListing:
+    """Someone or something that is banned; without a time, until it is lifted."""
+
+    who: str
+    until_ms: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BanList:
+    """The bans of a room, the longest-standing first; those of the lobby are the server's."""
+
+    room: str
+    bans: Collection[BanListing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +284,9 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class HelpText:
-    """The list of commands."""
+    """The list of commands; `everything` as in the command."""
+
+    everything: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +312,16 @@ class Rejection(Enum):
     ALREADY_IN_LOBBY = auto()
     TOO_MANY_ROOMS = auto()
     TOPIC_TOO_LONG = auto()
+    NOT_PERMITTED = auto()
+    WRONG_KEY = auto()
+    INVITATION_REQUIRED = auto()
+    BANNED_FROM_ROOM = auto()
+    MUTED = auto()
+    # The room is moderated.
+    NO_VOICE = auto()
+    KEY_TOO_LONG = auto()
+    # One more ban, mute, moderator, person with voice or ignored name would be too many.
+    LIST_FULL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,14 +343,20 @@ class NoticeReason(Enum):
     SERVER_FULL = "full"
     ADDRESS_FULL = "address_full"
     SHUTDOWN = "shutdown"
+    KICKED = "kicked"
+    BANNED = "banned"
 
 
 @dataclass(frozen=True, slots=True)
 class DisconnectNotice:
-    """The server is about to close this connection. `as_error` picks the wording where a dialect has two."""
+    """The server is about to close this connection. `as_error` picks the wording where a dialect has two.
+
+    `text` is what the one who kicked this client gave as the reason.
+    """
 
     reason: NoticeReason
     as_error: bool = False
+    text: str = ""
 
 
 Broadcast = Joined | Said | Left | TopicChanged | Typing
@@ -300,6 +373,9 @@ PrivateEvent = (
     | HistoryPage
     | Missed
     | Accepted
+    | Kicked
+    | Invited
+    | BanList
     | Confirmed
     | Pong
     | HelpText

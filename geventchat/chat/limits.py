@@ -24,6 +24,22 @@ class ChatLimits:
     history_page_messages: int
     # How long an empty room is kept.
     empty_room_s: float
+    # Rooms of one account that are kept while nobody is in them, and for how long.
+    kept_rooms: int
+    kept_room_s: float
+    # Bans, and mutes, of one room and of the server.
+    room_bans: int
+    server_bans: int
+    # Moderators of one room, and accounts with voice in it.
+    room_roles: int
+    # Invitations to one room that are remembered, and for how long.
+    invitations: int
+    invitation_s: float
+    # Names that one client can ignore.
+    ignored: int
+    room_key_characters: int
+    # What is longer is cut.
+    reason_characters: int
     # How often one client's typing is announced.
     typing_interval_s: float
     # Names in one answer to a client that can be in many rooms.

@@ -1,21 +1,27 @@
-"""All rooms: which exist, and for how long. Pure; takes the time from a function.
+"""All rooms: which exist, which are listed, and for how long. Pure; takes the time from a function.
 
-A room that has been empty for too long is deleted when rooms are next looked at: until then nobody can tell the difference.
+A room that has been empty for too long is deleted when rooms are next looked at: until then it makes no difference.
+One whose owner has an account is kept much longer.
 
 Invariants:
 - The lobby always exists, and is first.
-- `_empty_since` holds every other room without people, the longest empty first.
+- `_listed` holds every room that is not private.
+- `_empty_since` and `_unused_since` hold every other room without people, the longest empty first; the second those whose
+  owner has an account.
 - The first id of a new room is above every id of the rooms that have been deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+from geventchat.chat.accounts import Account
+from geventchat.chat.bans import Ban
 from geventchat.chat.history import History
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
-from geventchat.chat.records import RoomRecord, Stored
+from geventchat.chat.ownership import Owners
+from geventchat.chat.records import Restriction, RestrictionKind, RoomRecord, Stored
 from geventchat.chat.rooms import GateFactory, Room
 from geventchat.chat.storage import Storage
 
@@ -26,7 +32,12 @@ class Rooms:
     """The rooms of a chat."""
 
     def __init__(
-        self, time: Callable[[], float], new_gate: GateFactory, limits: ChatLimits, storage: Storage
+        self,
+        time: Callable[[], float],
+        new_gate: GateFactory,
+        limits: ChatLimits,
+        storage: Storage,
+        owners: Owners | None = None,
     ) -> None:
         self._time = time
         self._storage = storage
@@ -36,8 +47,11 @@ class Rooms:
         self._new_gate = new_gate
         self.lobby = self._new_room(LOBBY, 0)
         self._limits = limits
+        self._owners = owners or Owners(limits)
         self._rooms = {LOBBY.key: self.lobby}
+        self._listed = dict(self._rooms)
         self._empty_since: dict[Room, float] = {}
+        self._unused_since: dict[Room, float] = {}
         self._last_deleted_id = 0
 
     def __len__(self) -> int:
@@ -48,36 +62,81 @@ class Rooms:
         self._expire()
         return iter(self._rooms.values())
 
+    @property
+    def listed(self) -> Collection[Room]:
+        """The rooms that are not private, the lobby first."""
+        self._expire()
+        return self._listed.values()
+
     def find(self, key: str) -> Room | None:
         """The room with this key."""
         self._expire()
         return self._rooms.get(key)
 
+    def can_create(self) -> bool:
+        """True when one more room is allowed."""
+        return len(self) < self._limits.rooms
+
     def create(self, name: Name) -> Room | None:
         """Create the room of this name, for someone who enters it at once; None if no more rooms are allowed."""
-        if len(self) >= self._limits.rooms:
+        if not self.can_create():
             return None
         room = self._rooms[name.key] = self._new_room(name, self._last_deleted_id)
+        self._listed[name.key] = room
         self.changed(room)
         return room
 
     def load(self, stored: Stored) -> None:
-        """Have the rooms that the storage has kept. Nobody is in them."""
+        """Have the rooms that the storage has kept, and what restricts people in them. Nobody is in them."""
         self._last_deleted_id = stored.floor_id
         now_ms = int(self._time() * 1000)
+        names = {account.key: account.name for account in stored.accounts}
         records = sorted(stored.rooms, key=lambda record: record.empty_since_ms or now_ms)
         for record in records:
             room = self.lobby
             if record.key != LOBBY.key:
                 name = Name(record.name, record.key)
                 room = self._rooms[record.key] = self._new_room(name, record.last_id)
-                self._empty_since[room] = (record.empty_since_ms or now_ms) / 1000
+                self._load_settings(room, record, names)
+                since = self._unused_since if room.kept else self._empty_since
+                since[room] = (record.empty_since_ms or now_ms) / 1000
             room.topic = record.topic
+            room.moderated = record.moderated
+            room.voices = set(record.voiced)
             room.last_id = record.last_id
             if record.last_id:
                 room.log.begin_after(record.last_id)
+        for restriction in stored.restrictions:
+            self._load_restriction(restriction, now_ms)
         if all(record.key != LOBBY.key for record in records):
             self.changed(self.lobby)
+
+    def _load_settings(self, room: Room, record: RoomRecord, names: Mapping[str, str]) -> None:
+        if record.owner:
+            self._owners.give(room, Account(record.owner, names.get(record.owner, record.owner)))
+        room.moderators = set(record.moderators)
+        room.room_key = record.entry_key
+        until_ms = int(1000 * (self._time() + self._limits.invitation_s))
+        for guest in sorted(record.invited):
+            room.invitations.put(guest, until_ms, self._limits.invitations)
+        self.set_private(room, record.private)
+
+    def _load_restriction(self, restriction: Restriction, now_ms: int) -> None:
+        room = self._rooms.get(restriction.room or LOBBY.key)
+        ban = Ban(restriction)
+        if room is None or ban.is_over(now_ms):
+            self._storage.forget(restriction)
+        elif restriction.kind is RestrictionKind.BAN:
+            room.bans.put(ban)
+        else:
+            room.mutes.put(ban)
+
+    def set_private(self, room: Room, private: bool) -> None:
+        """List this room no longer, or again."""
+        room.private = private
+        self._listed.pop(room.key, None)
+        if not private:
+            self._listed[room.key] = room
 
     def changed(self, room: Room) -> None:
         """Keep the room's settings in the storage."""
@@ -85,37 +144,54 @@ class Rooms:
 
     def entered(self, room: Room) -> None:
         """Someone has entered this room."""
-        if self._empty_since.pop(room, None) is not None:
+        was_empty = self._empty_since.pop(room, None), self._unused_since.pop(room, None)
+        if was_empty != (None, None):
             self.changed(room)
 
     def left(self, room: Room) -> None:
         """Someone has left this room. If it is empty now, it is deleted after a while."""
         if not room.names and room is not self.lobby:
-            self._empty_since[room] = self._time()
+            (self._unused_since if room.kept else self._empty_since)[room] = self._time()
             self.changed(room)
 
     def _expire(self) -> None:
-        while self._empty_since:
-            room, since = next(iter(self._empty_since.items()))
-            if self._time() < since + self._limits.empty_room_s:
+        self._delete_empty(self._empty_since, self._limits.empty_room_s)
+        self._delete_empty(self._unused_since, self._limits.kept_room_s)
+
+    def _delete_empty(self, since: dict[Room, float], lifetime_s: float) -> None:
+        while since:
+            room, start = next(iter(since.items()))
+            if self._time() < start + lifetime_s:
                 return
-            del self._empty_since[room], self._rooms[room.key]
+            record = self._record(room)
+            del since[room], self._rooms[room.key]
+            self._listed.pop(room.key, None)
+            self._owners.release(room)
             self.history.forget(room.log)
-            self._storage.forget(self._record(room))
+            self._storage.forget(record)
             self._last_deleted_id = max(self._last_deleted_id, room.last_id)
 
     def _new_room(self, name: Name, last_id: int) -> Room:
         return Room(name, self._new_gate, self.history, last_id + 1, self._wait_for_storage)
 
     def _record(self, room: Room) -> RoomRecord:
-        since = self._empty_since.get(room)
+        empty_since = self._empty_since.get(room, self._unused_since.get(room))
+        empty_since_ms = None if empty_since is None else int(1000 * empty_since)
+        owner = None if room.owner is None else room.owner.account
         return RoomRecord(
             room.key,
             room.name,
-            topic=room.topic,
-            last_id=room.last_id,
-            empty_since_ms=None if since is None else int(since * 1000),
-            last_used_ms=int(self._time() * 1000),
+            "" if owner is None else owner.key,
+            frozenset(room.moderators),
+            frozenset(room.voices),
+            room.invitations.accounts(),
+            room.topic,
+            room.private,
+            room.room_key,
+            room.moderated,
+            room.last_id,
+            empty_since_ms,
+            int(1000 * self._time()) if empty_since_ms is None else empty_since_ms,
         )
 
     def _wait_for_storage(self, room: Room) -> None:

@@ -3,6 +3,9 @@
 Audiences and subscribers are passed in as protocols; the room only tells them what happened, in order. Who may do what is
 decided elsewhere.
 
+A room knows its owner, its moderators and the people with voice, who is invited, banned and muted. Moderators and people
+with voice are listed by account; someone without an account has voice until leaving the room.
+
 Invariants:
 - `names` holds everyone in the room, in the order in which they entered.
 - `_audiences` holds each audience that hears this room.
@@ -10,6 +13,8 @@ Invariants:
   before anyone else enters under that name. Each arrival announces one of them, so `_departures` never holds more names
   than the room has had members at one time.
 - ids grow by one per text.
+- A room has at most one owner, and is among the `rooms` of that one alone.
+- Everyone in `guest_voices` is in the room.
 """
 
 from __future__ import annotations
@@ -20,7 +25,9 @@ from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, Protocol
 
-from geventchat.chat.events import Broadcast, Departure, DirectMessage, Joined, Left, PrivateEvent, Said
+from geventchat.chat.accounts import Account
+from geventchat.chat.bans import Bans
+from geventchat.chat.events import Broadcast, Departure, Joined, Left, PrivateEvent, Said
 from geventchat.chat.history import History, RoomLog
 from geventchat.chat.names import Name
 
@@ -54,8 +61,11 @@ class Subscriber(Protocol):
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
 
-    def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
-        """Send a message from another client; `stranger` when this client has never written to its sender."""
+    def exclude_latest(self) -> None:
+        """Leave out the event that was published last to a room that this client is in."""
+
+    def deliver_direct(self, event: PrivateEvent, stranger: bool) -> None:
+        """Send what another client has caused; `stranger` when this client has never written to that one."""
 
     def direct_gate(self, stranger: bool) -> Gate:
         """The gate that a direct message to this client has to pass."""
@@ -71,8 +81,52 @@ class Audience(Protocol):
         """Deliver to everyone."""
 
 
+class Invitations:
+    """Who is invited to a room, and until when: the oldest invitation first.
+
+    Someone with an account is invited under the key of the account, anyone else under the number of the login.
+    """
+
+    __slots__ = ("_until_ms",)
+
+    def __init__(self) -> None:
+        self._until_ms: dict[str | int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._until_ms)
+
+    def put(self, guest: str | int, until_ms: int, most: int) -> None:
+        """Invite someone, in place of the oldest invitation if there are `most` already."""
+        self.withdraw(guest)
+        while len(self._until_ms) >= most:
+            del self._until_ms[next(iter(self._until_ms))]
+        self._until_ms[guest] = until_ms
+
+    def withdraw(self, guest: str | int) -> bool:
+        """Take an invitation back; False if there is none."""
+        return self._until_ms.pop(guest, None) is not None
+
+    def accounts(self) -> frozenset[str]:
+        """The accounts that are invited."""
+        return frozenset(guest for guest in self._until_ms if isinstance(guest, str))
+
+    def holds(self, guest: str | int, now_ms: int) -> bool:
+        """True when this one is invited now."""
+        return self._until_ms.get(guest, 0) > now_ms
+
+
 # Makes a gate that is open when the delay is 0.
 GateFactory = Callable[[Callable[[], float]], Gate]
+
+
+class Owner:
+    """Someone who owns rooms: an account, or a client without one for as long as it is logged in."""
+
+    __slots__ = ("account", "rooms")
+
+    def __init__(self, account: Account | None) -> None:
+        self.account = account
+        self.rooms: dict[Room, None] = {}
 
 
 # As many ids as one command can need.
@@ -90,13 +144,28 @@ class Room:
         first_id: int = 1,
         waits_for_storage: Callable[[Room], None] = lambda room: None,
     ) -> None:
-        """`waits_for_storage` is told when the gate has to be pumped once the storage is ready."""
+        """`waits_for_storage` gets the room when its gate has to be pumped once the storage is ready."""
         self.name = name.shown
         self.key = name.key
         # The set of rooms of a client that is in this room alone.
         self.alone = frozenset((self,))
         self.gate = new_gate(self._delay_s)
         self.topic = ""
+        # Not listed, and entered by invitation or with the key.
+        self.private = False
+        # Who enters has to name it, or to be invited; empty for none.
+        self.room_key = ""
+        # Only people with voice can speak.
+        self.moderated = False
+        self.owner: Owner | None = None
+        # The keys of the accounts that moderate the room, and of those with voice.
+        self.moderators: set[str] = set()
+        self.voices: set[str] = set()
+        # The keys of the names of others with voice.
+        self.guest_voices: set[str] = set()
+        self.invitations = Invitations()
+        self.bans = Bans()
+        self.mutes = Bans()
         self.last_id = first_id - 1
         self.log = RoomLog()
         self._history = history
@@ -112,6 +181,16 @@ class Room:
     def names(self) -> Collection[str]:
         """The names of everyone here, in the order in which they entered: a live view."""
         return self._names.values()
+
+    @property
+    def keys(self) -> Collection[str]:
+        """The keys of everyone's names here, in the same order: a live view."""
+        return self._names.keys()
+
+    @property
+    def kept(self) -> bool:
+        """True when the owner has an account, so that the room outlives its people by months and not by minutes."""
+        return self.owner is not None and self.owner.account is not None
 
     def has(self, key: str) -> bool:
         """True when someone whose name has this key is here."""
@@ -170,6 +249,7 @@ class Room:
     def remove(self, name: Name) -> None:
         """Remove a member, silently."""
         del self._names[name.key]
+        self.guest_voices.discard(name.key)
 
     def joined(self, name: Name, subscriber: Subscriber | None, time_ms: int) -> None:
         """Tell everyone that a member has entered; without a subscriber, one that does not hear the room yet."""

@@ -7,30 +7,102 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from typing import Protocol
 
-from geventchat.chat.names import Name
+from geventchat.chat.accounts import Account
+from geventchat.chat.addresses import Address, parse_address
+from geventchat.chat.events import NoticeReason
+from geventchat.chat.names import Name, key_of
 from geventchat.chat.replay import Replay
-from geventchat.chat.rooms import Room, Subscriber
+from geventchat.chat.rooms import Owner, Room, Subscriber
+
+
+class Peer(Protocol):
+    """The connection of a client, as far as the chat has to know it."""
+
+    @property
+    def host(self) -> str:
+        """The address of the peer, as the system names it; empty if it has none."""
+
+    def can_create_room(self) -> bool:
+        """Count one more room that this client creates; False if it has created too many lately."""
+
+    def disconnect(self, reason: NoticeReason) -> None:
+        """Close the connection once everything pending has been sent. The client has left the chat."""
+
+
+class InProcess:
+    """The peer of a client inside this process, which has no address and no connection."""
+
+    host = ""
+
+    def can_create_room(self) -> bool:
+        """It can."""
+        return True
+
+    def disconnect(self, reason: NoticeReason) -> None:
+        """Nothing is left to close."""
 
 
 class Session:
     """One client in the chat."""
 
-    __slots__ = ("contacts", "name", "replays", "room", "rooms", "subscriber", "typing_at")
+    __slots__ = (
+        "_address",
+        "account",
+        "contacts",
+        "cost_bytes",
+        "ignored",
+        "login_number",
+        "name",
+        "owner",
+        "peer",
+        "replays",
+        "room",
+        "rooms",
+        "subscriber",
+        "typing_at",
+    )
 
-    def __init__(self, subscriber: Subscriber) -> None:
+    def __init__(self, subscriber: Subscriber, peer: Peer | None = None) -> None:
         self.subscriber = subscriber
+        self.peer: Peer = peer or InProcess()
         self.name: Name | None = None
+        self.account: Account | None = None
+        # How many had logged in when this client had.
+        self.login_number = 0
         # The room that is meant where none is named; None if the client is in no room, or in several.
         self.room: Room | None = None
         # All of them, for a client that can be in many; None for one that can be in one at a time.
         self.rooms: dict[str, Room] | None = None
         # What it has missed in some of them, which it hears afterwards.
         self.replays: dict[Room, Replay] | None = None
+        # The rooms that it owns without an account.
+        self.owner: Owner | None = None
         # The keys of the people this client has written to, the latest last.
         self.contacts: dict[str, None] | None = None
+        # The keys of the names that it ignores.
+        self.ignored: set[str] | None = None
         # When its typing was announced last.
         self.typing_at = -math.inf
+        # What this client has cost beyond its lines and answers, as bytes.
+        self.cost_bytes = 0
+        self._address: Address | None = None
+
+    @property
+    def address(self) -> Address | None:
+        """The address of the peer, if it has one."""
+        if self._address is None:
+            self._address = parse_address(self.peer.host)
+        return self._address
+
+    def is_stranger(self, other: Name) -> bool:
+        """True when this client has not written to this person."""
+        return other.key not in (self.contacts or ())
+
+    def ignores(self, name: str) -> bool:
+        """True when this client wants to hear nothing of the person with this name."""
+        return self.ignored is not None and key_of(name) in self.ignored
 
     def all_rooms(self) -> Collection[Room]:
         """The rooms that this client is in."""
@@ -71,6 +143,10 @@ class Session:
         assert self.rooms is not None
         self._end_replay(room)
         self._hear_all(self.rooms)
+
+    def hears(self, room: Room) -> bool:
+        """True when the client is sent what happens in this room now."""
+        return self.find_room(room.key) is room and room not in (self.replays or ())
 
     def go_out_of(self, room: Room) -> None:
         """Be in this room no longer. Only for a client that can be in many."""

@@ -19,6 +19,7 @@ from enum import Enum
 from geventchat.chat.commands import Command, Help, ParseError, Ping, Say, SendDirectMessage, Who
 from geventchat.chat.events import (
     Accepted,
+    BanList,
     Confirmed,
     DirectMessage,
     DirectMessageSent,
@@ -27,7 +28,9 @@ from geventchat.chat.events import (
     Goodbye,
     HelpText,
     HistoryPage,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     Missed,
@@ -171,11 +174,12 @@ class Conversation:
                 | Topic()
                 | Accepted()
                 | Confirmed()
+                | BanList()
             ):
                 # Nothing that this client sends is answered by one of these.
                 pass
-            case TopicChanged() | Typing():
-                # Not in the dialects that this client speaks.
+            case TopicChanged() | Typing() | Kicked() | Invited():
+                # Not in the dialects that this client speaks, or only about other rooms than the lobby.
                 pass
             case _:
                 assert_never(event)
@@ -256,11 +260,29 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
             return "There are too many rooms."
         case Rejection.TOPIC_TOO_LONG:
             return "The topic is too long for the server."
+        case Rejection.NOT_PERMITTED:
+            return "The server does not allow you to do that."
+        case Rejection.WRONG_KEY:
+            return "The room needs another key."
+        case Rejection.INVITATION_REQUIRED:
+            return "The room is private: you need an invitation or its key."
+        case Rejection.BANNED_FROM_ROOM:
+            return "You are banned from the room."
+        case Rejection.MUTED:
+            return "You are muted."
+        case Rejection.NO_VOICE:
+            return "The room is moderated: only people with voice can speak."
+        case Rejection.KEY_TOO_LONG:
+            return "The key is too long for the server."
+        case Rejection.LIST_FULL:
+            return "The list is full."
         case ParseError.TOO_LONG:
             return "The message is too long for the server and was not delivered."
         case ParseError.NOT_UTF8:
             return "The server could not decode the message and did not deliver it."
         case ParseError.NOT_JSON | ParseError.INVALID_FIELD | ParseError.UNKNOWN_COMMAND:
             return "The server did not understand the command."
+        case ParseError.INVALID_ARGUMENT:
+            return "The server did not understand what follows the command."
         case _:
             assert_never(reason)

@@ -83,7 +83,11 @@ _NOTICES = {
     NoticeReason.SERVER_FULL: "the server is full",
     NoticeReason.ADDRESS_FULL: "the server has too many connections from this address",
     NoticeReason.SHUTDOWN: "the server is shutting down",
+    NoticeReason.KICKED: "an operator disconnected you",
+    NoticeReason.BANNED: "you are banned from the server",
 }
+# Someone does not want this client there, so it does not come back by itself.
+_FINAL = {NoticeReason.KICKED, NoticeReason.BANNED}
 _NAME_REJECTIONS = {Rejection.NAME_LENGTH, Rejection.NAME_INVALID, Rejection.NAME_TAKEN}
 
 
@@ -512,6 +516,10 @@ class Session:
             self._end(ExitCode.FAILED)
 
     def _back_off(self, reason: str) -> None:
+        if self._notice in _FINAL:
+            self._show_error(reason)
+            self._end(ExitCode.FAILED)
+            return
         self._drop_connection()
         pause_s = next(self._backoff)
         news = f"{reason} Reconnecting in {pause_s:g} s."

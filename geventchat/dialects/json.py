@@ -7,26 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from geventchat.chat.commands import (
-    AnnounceTyping,
-    AskHistory,
-    AskTopic,
     Command,
-    EnterRoom,
     Help,
     InvalidCommand,
-    LeaveRoom,
-    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
-    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
     Accepted,
+    BanList,
     Broadcast,
     Confirmed,
     DirectMessage,
@@ -36,7 +30,9 @@ from geventchat.chat.events import (
     Goodbye,
     HelpText,
     HistoryPage,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     Missed,
@@ -97,6 +93,9 @@ def _join(request: dict[str, Any], logged_in: bool) -> Login | OtherDialect:
     return _VERSION_2 if version == 2 and not logged_in else Login(string(request, "username"))
 
 
+_KICKED = notice_text(NoticeReason.KICKED) + ": "
+
+
 class JsonDialect:
     """The `json` dialect."""
 
@@ -140,11 +139,11 @@ class JsonDialect:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
-        """True for messages: speakers receive their own."""
+        """True for messages, since speakers receive their own, and for departures that the author has caused."""
         match event:
-            case Said():
+            case Said() | Left():
                 return True
-            case Joined() | Left() | TopicChanged() | Typing():
+            case Joined() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -168,17 +167,27 @@ class JsonDialect:
                 return encoded(type="users", users=list(users))
             case Pong(token):
                 return encoded(type="pong", token=token) if token else encoded(type="pong")
-            case HelpText() | Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | Confirmed():
+            case (
+                HelpText()
+                | Entered()
+                | LeftRoom()
+                | RoomList()
+                | Topic()
+                | Accepted()
+                | Confirmed()
+                | BanList()
+            ):
                 # Answers to commands that this version does not have.
                 return b""
-            case HistoryPage() | Missed():
+            case Kicked() | Invited() | HistoryPage() | Missed():
+                # About rooms other than the lobby, or answers to commands that this version does not have.
                 return b""
             case Goodbye():
                 return encoded(type="goodbye")
             case Rejected(reason=reason):
                 return encoded(type="error", message=error_text(reason))
-            case DisconnectNotice(reason=notice):
-                return encoded(type="error", message=notice_text(notice))
+            case DisconnectNotice(reason=notice, text=text):
+                return encoded(type="error", message=f"{_KICKED}{text}" if text else notice_text(notice))
             case _:
                 assert_never(event)
 
@@ -240,20 +249,10 @@ class JsonClient:
                 return encoded(type="ping", token=token) if token else encoded(type="ping")
             case Quit():
                 return encoded(type="quit")
-            case (
-                EnterRoom()
-                | LeaveRoom()
-                | ListRooms()
-                | AskTopic()
-                | SetTopic()
-                | AskHistory()
-                | AnnounceTyping()
-            ):
-                raise CannotEncode("This version of the json dialect knows no rooms.")
             case Help() | InvalidCommand():
                 raise CannotEncode("The json dialect has no such command.")
             case _:
-                assert_never(command)
+                raise CannotEncode("This version of the json dialect knows no rooms.")
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event on this line."""
@@ -292,6 +291,8 @@ class JsonClient:
                 return Goodbye()
             case {"type": "error", "message": str(text)} if text in _NOTICES:
                 return DisconnectNotice(_NOTICES[text])
+            case {"type": "error", "message": str(text)} if text.startswith(_KICKED):
+                return DisconnectNotice(NoticeReason.KICKED, text=text.removeprefix(_KICKED))
             case {"type": "error", "message": str(text)}:
                 return Rejected(_REASONS[text]) if text in _REASONS else UnknownError(text)
             case _:

@@ -16,7 +16,6 @@ from geventchat.chat.commands import (
     AskTopic,
     Command,
     EnterRoom,
-    Help,
     InvalidCommand,
     LeaveRoom,
     ListRooms,
@@ -31,6 +30,7 @@ from geventchat.chat.commands import (
 )
 from geventchat.chat.events import (
     Accepted,
+    BanList,
     Broadcast,
     Confirmed,
     DirectMessage,
@@ -40,7 +40,9 @@ from geventchat.chat.events import (
     Goodbye,
     HelpText,
     HistoryPage,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     Missed,
@@ -238,8 +240,13 @@ class Json2Interpreter:
         match event:
             case DirectMessage():
                 return _direct(event)
-            case DisconnectNotice(reason=notice):
-                return encoded(type="error", code=notice_word(notice), message=notice_text(notice))
+            case DisconnectNotice(reason=notice, text=text):
+                message = notice_text(notice) + (f": {text}" if text else "")
+                return encoded(type="error", code=notice_word(notice), message=message)
+            case Kicked(room, reason):
+                return encoded(type="kicked", room=room, reason=reason)
+            case Invited(room, name):
+                return encoded(type="invited", room=room, username=name)
             case Welcome():
                 rooms = {entered.room: _state(entered) for entered in event.rooms}
                 return self._answer(
@@ -281,8 +288,8 @@ class Json2Interpreter:
                 return self._answer("goodbye")
             case Rejected():
                 return self._error(event)
-            case HelpText():
-                # The answer to a command that this dialect does not have.
+            case HelpText() | BanList():
+                # Answers to commands that this dialect does not have.
                 return b""
             case _:
                 assert_never(event)
@@ -336,11 +343,11 @@ class Json2Dialect:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
-        """True for messages: speakers receive their own."""
+        """True for messages, since speakers receive their own, and for departures that the author has caused."""
         match event:
-            case Said():
+            case Said() | Left():
                 return True
-            case Joined() | Left() | TopicChanged() | Typing():
+            case Joined() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -452,10 +459,8 @@ class Json2Client:
                 return _request("ping", token=token)
             case Quit():
                 return _request("quit")
-            case Help() | InvalidCommand():
-                raise CannotEncode("The json dialect has no such command.")
             case _:
-                assert_never(command)
+                raise CannotEncode("The json dialect has no such command.")
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event on this line."""

@@ -143,6 +143,22 @@ def error_text(reason: Rejection | ParseError) -> str:
             return "Too many rooms"
         case Rejection.TOPIC_TOO_LONG:
             return "Topic too long"
+        case Rejection.NOT_PERMITTED:
+            return "Not permitted"
+        case Rejection.WRONG_KEY:
+            return "Wrong key"
+        case Rejection.INVITATION_REQUIRED:
+            return "Invitation required"
+        case Rejection.BANNED_FROM_ROOM:
+            return "Banned from the room"
+        case Rejection.MUTED:
+            return "Muted"
+        case Rejection.NO_VOICE:
+            return "The room is moderated"
+        case Rejection.KEY_TOO_LONG:
+            return "Key too long"
+        case Rejection.LIST_FULL:
+            return "List full"
         case ParseError.TOO_LONG:
             return "Line too long"
         case ParseError.NOT_UTF8:
@@ -153,6 +169,8 @@ def error_text(reason: Rejection | ParseError) -> str:
             return "Invalid field"
         case ParseError.UNKNOWN_COMMAND:
             return "Unknown message type"
+        case ParseError.INVALID_ARGUMENT:
+            return "Invalid argument"
         case _:
             assert_never(reason)
 
@@ -168,5 +186,9 @@ def notice_text(reason: NoticeReason) -> str:
             return "Too many connections"
         case NoticeReason.SHUTDOWN:
             return "Server shutting down"
+        case NoticeReason.KICKED:
+            return "Kicked"
+        case NoticeReason.BANNED:
+            return "Banned"
         case _:
             assert_never(reason)

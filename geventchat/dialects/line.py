@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from geventchat.chat.commands import (
-    AnnounceTyping,
-    AskHistory,
-    AskTopic,
     Command,
-    EnterRoom,
     Help,
     InvalidCommand,
-    LeaveRoom,
-    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
-    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
     Accepted,
+    BanList,
+    BanListing,
     Broadcast,
     Confirmed,
     Departure,
@@ -35,7 +30,9 @@ from geventchat.chat.events import (
     Goodbye,
     HelpText,
     HistoryPage,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     Missed,
@@ -65,47 +62,50 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import (
-    DEFAULT_HISTORY,
-    Interpreter,
-    TerminalReader,
-    direct_message,
-    is_count,
-    prefixed,
-    utc,
-)
+from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed, utc
+from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
 from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
 
 # Extra arguments are ignored: `WHO now`, `QUIT bye`.
-_VERBS: dict[str, Callable[[str], Command | str]] = {
+_OWN_VERBS: dict[str, Callable[[str], Command | str]] = {
     "LOGIN": Login,
     "MSG": visible,
     "WHO": lambda _: Who(),
     "DM": direct_message,
-    "JOIN": lambda rest: _enter(rest),
-    "LEAVE": lambda _: LeaveRoom(),
-    "ROOMS": lambda _: ListRooms(),
-    "HISTORY": lambda rest: _ask_history(rest),
-    "TOPIC": lambda rest: SetTopic(topic) if (topic := visible(rest)) else AskTopic(),
     "PING": Ping,
+    "HELP": lambda _: Help(),
     "QUIT": lambda _: Quit(),
     "EXIT": lambda _: Quit(),
 }
+_OWN_HELP = (
+    "LOGIN name - enter the chat",
+    "MSG text - say something to everyone in the room",
+    "DM name text - write to one person",
+    "WHO - list the people in the room",
+    "PING, HELP, QUIT, EXIT - test the connection, show this, leave",
+)
 
 
-def _enter(rest: str) -> EnterRoom:
-    room, _, key = rest.partition(" ")
-    return EnterRoom(room, key.strip())
+def _usage(verb: Verb) -> str:
+    return f"{verb.name.upper()} {verb.arguments}".rstrip()
 
 
-def _ask_history(rest: str) -> Command:
-    count = rest.partition(" ")[0]
-    if not count:
-        return AskHistory(DEFAULT_HISTORY)
-    return AskHistory(int(count)) if is_count(count) else _UNKNOWN
+def _help_line(line: HelpLine) -> str:
+    return f"{', '.join(map(_usage, line.verbs))} - {line.meaning}"
+
+
+_HELP = "".join([f"HELP {line}\n" for line in (*_OWN_HELP, *map(_help_line, HELP))]) + "OK\n"
+
+
+def _reader(verb: Verb) -> Callable[[str], Command]:
+    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _usage(verb))
+    return lambda rest: verb.read(rest) or wrong
+
+
+_VERBS = {**_OWN_VERBS, **{name.upper(): _reader(verb) for name, verb in VERBS.items()}}
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -126,6 +126,8 @@ def departure_word(how: Departure) -> str:
             return "disconnected"
         case Departure.LEFT:
             return "left"
+        case Departure.KICKED:
+            return "kicked"
         case _:
             assert_never(how)
 
@@ -190,8 +192,10 @@ def _private_text(event: PrivateEvent) -> str:
             return "OK\n"
         case DirectMessage(sender=sender, text=text):
             return f"DM {sender} {text}\n"
-        case DirectMessageSent() | HelpText() | Confirmed() | Missed():
+        case DirectMessageSent() | Confirmed() | Missed():
             return ""
+        case HelpText():
+            return _HELP
         case Roster(users):
             return "".join([f"USER {name}\n" for name in users])
         case Entered() | LeftRoom() | Accepted():
@@ -203,6 +207,12 @@ def _private_text(event: PrivateEvent) -> str:
             )
         case Topic(topic=topic):
             return _topic(topic)
+        case Kicked(reason=reason):
+            return f"INFO kicked {reason}".rstrip() + "\n"
+        case Invited(room, name):
+            return f"INFO {name} invites you to {room}\n"
+        case BanList(bans=bans):
+            return "".join([_ban(ban) for ban in bans]) + "OK\n"
         case HistoryPage(messages=messages):
             return "".join([f"HIST {_past(message)}\n" for message in messages]) + "OK\n"
         case Pong(token):
@@ -211,10 +221,15 @@ def _private_text(event: PrivateEvent) -> str:
             return "Goodbye!\n"
         case Rejected(reason=reason):
             return f"ERR {error_word(reason)}\n"
-        case DisconnectNotice(reason, as_error):
-            return f"{'ERR' if as_error else 'INFO'} {notice_word(reason)}\n"
+        case DisconnectNotice(notice, as_error, text):
+            return f"{'ERR' if as_error else 'INFO'} {notice_word(notice)} {text}".rstrip() + "\n"
         case _:
             assert_never(event)
+
+
+def _ban(ban: BanListing) -> str:
+    until = "forever" if ban.until_ms is None else utc(ban.until_ms)
+    return f"BAN {ban.who} {until} {ban.reason}".rstrip() + "\n"
 
 
 # Where two reasons share a word, the later one wins, because it is more common.
@@ -255,18 +270,8 @@ class LineClient:
                 return lines("QUIT")
             case Help() | InvalidCommand():
                 raise CannotEncode("The line dialect has no such command.")
-            case (
-                EnterRoom()
-                | LeaveRoom()
-                | ListRooms()
-                | AskTopic()
-                | SetTopic()
-                | AskHistory()
-                | AnnounceTyping()
-            ):
-                raise CannotEncode("This client does not know rooms.")
             case _:
-                assert_never(command)
+                raise CannotEncode("This client does not know rooms.")
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event that this line completes."""
@@ -293,6 +298,8 @@ class LineClient:
             case "INFO" if after in {"connected", "joined"}:
                 # This server does not announce joins in this dialect; others do.
                 return Joined(NO_ROOM, first, NO_TIME)
+            case "INFO" if first == notice_word(NoticeReason.KICKED):
+                return DisconnectNotice(NoticeReason.KICKED, text=after)
             case "INFO" | "ERR" if rest in _NOTICES:
                 return DisconnectNotice(_NOTICES[rest], as_error=word == "ERR")
             case "ERR":

@@ -6,26 +6,22 @@ import re
 from collections.abc import Callable
 
 from geventchat.chat.commands import (
-    AnnounceTyping,
-    AskHistory,
-    AskTopic,
     Command,
-    EnterRoom,
     Help,
     InvalidCommand,
-    LeaveRoom,
-    ListRooms,
     Login,
     ParseError,
     Ping,
     Quit,
     Say,
     SendDirectMessage,
-    SetTopic,
     Who,
 )
 from geventchat.chat.events import (
     Accepted,
+    Action,
+    BanList,
+    BanListing,
     Broadcast,
     Confirmed,
     DirectMessage,
@@ -35,7 +31,9 @@ from geventchat.chat.events import (
     Goodbye,
     HelpText,
     HistoryPage,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     Missed,
@@ -65,45 +63,31 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import (
-    DEFAULT_HISTORY,
-    Interpreter,
-    TerminalReader,
-    direct_message,
-    is_count,
-    prefixed,
-    utc,
-)
+from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed, utc
+from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
 from geventchat.exhaustive import assert_never
 
-_COMMANDS: dict[str, Callable[[str], Command]] = {
-    "/help": lambda _: Help(),
+_OWN_COMMANDS: dict[str, Callable[[str], Command]] = {
+    "/help": lambda rest: Help(everything=rest.strip().lower() == "all"),
     "/users": lambda _: Who(),
     "/dm": direct_message,
-    "/join": lambda rest: _enter(rest),
-    "/leave": lambda _: LeaveRoom(),
-    "/rooms": lambda _: ListRooms(),
-    "/history": lambda rest: _ask_history(rest),
-    "/topic": lambda rest: SetTopic(topic) if (topic := visible(rest)) else AskTopic(),
     "/ping": lambda _: Ping(""),
     "/quit": lambda _: Quit(),
 }
+# What stands for something else: `<name>`, but `[10m]` and `on|off` as they are.
+_PLACEHOLDER = re.compile(r"(?<![\[\w|])(\w+)(?![\]\w|])")
 
 
-def _enter(rest: str) -> EnterRoom:
-    room, _, key = rest.partition(" ")
-    return EnterRoom(room, key.strip())
+def _usage(verb: Verb) -> str:
+    return f"/{verb.name} " + _PLACEHOLDER.sub(r"<\1>", verb.arguments) if verb.arguments else f"/{verb.name}"
 
 
-def _ask_history(rest: str) -> Command:
-    count = rest.partition(" ")[0]
-    if not count:
-        return AskHistory(DEFAULT_HISTORY)
-    return (
-        AskHistory(int(count))
-        if is_count(count)
-        else InvalidCommand(ParseError.UNKNOWN_COMMAND, f"/history {count}")
-    )
+def _reader(verb: Verb) -> Callable[[str], Command]:
+    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _usage(verb))
+    return lambda rest: verb.read(rest) or wrong
+
+
+_COMMANDS = {**_OWN_COMMANDS, **{f"/{name}": _reader(verb) for name, verb in VERBS.items()}}
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -125,6 +109,13 @@ _HELP = """\
 /quit - Disconnect
 
 """
+
+
+def _help_line(line: HelpLine) -> str:
+    return f"{', '.join(map(_usage, line.verbs))} - {line.meaning[0].upper()}{line.meaning[1:]}"
+
+
+_MORE_HELP = "\n".join(["=== More Commands ===", *map(_help_line, HELP), "", ""])
 
 
 def error_text(reason: Rejection | ParseError, subject: str) -> str:
@@ -152,12 +143,30 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             return "[error] Too many rooms."
         case Rejection.TOPIC_TOO_LONG:
             return "[error] Topic too long."
+        case Rejection.NOT_PERMITTED:
+            return "[error] You are not allowed to do that."
+        case Rejection.WRONG_KEY:
+            return f"[error] '{subject}' needs another key: /join <room> <key>"
+        case Rejection.INVITATION_REQUIRED:
+            return f"[error] '{subject}' is private: you need an invitation or its key."
+        case Rejection.BANNED_FROM_ROOM:
+            return f"[error] You are banned from '{subject}'."
+        case Rejection.MUTED:
+            return "[error] You are muted."
+        case Rejection.NO_VOICE:
+            return f"[error] '{subject}' is moderated: only people with voice can speak."
+        case Rejection.KEY_TOO_LONG:
+            return "[error] Key too long."
+        case Rejection.LIST_FULL:
+            return "[error] The list is full."
         case ParseError.TOO_LONG:
             return "[error] Line too long."
         case ParseError.NOT_UTF8:
             return "[error] Invalid UTF-8."
         case ParseError.UNKNOWN_COMMAND:
             return f"Unknown command '{subject}'. Type /help for commands."
+        case ParseError.INVALID_ARGUMENT:
+            return f"Usage: {subject}"
         case (
             Rejection.ALREADY_LOGGED_IN
             | Rejection.NOT_LOGGED_IN
@@ -182,8 +191,15 @@ def notice_text(reason: NoticeReason) -> str:
             return "[error] Too many connections."
         case NoticeReason.SHUTDOWN:
             return "[info] Server is shutting down."
+        case NoticeReason.KICKED:
+            return "[error] You were kicked."
+        case NoticeReason.BANNED:
+            return "[error] You are banned."
         case _:
             assert_never(reason)
+
+
+_KICKED = notice_text(NoticeReason.KICKED).removesuffix(".") + ": "
 
 
 class SlashDialect:
@@ -221,11 +237,11 @@ class SlashDialect:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
-        """True for joins: newcomers see their own."""
+        """True for joins, since newcomers see their own, and for departures that the author has caused."""
         match event:
-            case Joined():
+            case Joined() | Left():
                 return True
-            case Said() | Left() | TopicChanged() | Typing():
+            case Said() | TopicChanged() | Typing():
                 return False
             case _:
                 assert_never(event)
@@ -237,6 +253,40 @@ class SlashDialect:
     def client(self) -> ClientCodec:
         """The client half of the dialect, for one connection."""
         return SlashClient()
+
+
+_ACCEPTED = {
+    Action.KICKED: "{subject} was kicked.",
+    Action.BANNED: "{subject} is banned.",
+    Action.UNBANNED: "{subject} is no longer banned.",
+    Action.MUTED: "{subject} is muted.",
+    Action.UNMUTED: "{subject} is no longer muted.",
+    Action.INVITED: "{subject} is invited to {room}.",
+    Action.MADE_PRIVATE: "{room} is private.",
+    Action.MADE_PUBLIC: "{room} is no longer private.",
+    Action.KEY_SET: "{room} has a new key.",
+    Action.KEY_REMOVED: "{room} has no key.",
+    Action.MODERATION_ON: "{room} is moderated.",
+    Action.MODERATION_OFF: "{room} is no longer moderated.",
+    Action.VOICE_GIVEN: "{subject} has voice.",
+    Action.VOICE_TAKEN: "{subject} has no voice.",
+    Action.MODERATOR_ADDED: "{subject} is a moderator of {room}.",
+    Action.MODERATOR_REMOVED: "{subject} is no longer a moderator of {room}.",
+    Action.OWNERSHIP_PASSED: "{subject} owns {room}.",
+    Action.IGNORED: "You ignore {subject}.",
+    Action.HEARD_AGAIN: "You no longer ignore {subject}.",
+}
+
+
+def _accepted(action: Action, room: str, subject: str) -> str:
+    if action is Action.TOPIC_SET:
+        return _topic(subject)
+    return f"[info] {_ACCEPTED[action].format(room=room, subject=subject)}\n"
+
+
+def _ban(ban: BanListing) -> str:
+    until = "" if ban.until_ms is None else f" until {utc(ban.until_ms)}"
+    return f"{ban.who}{until}" + (f": {ban.reason}" if ban.reason else "")
 
 
 def _past(message: PastMessage) -> str:
@@ -269,12 +319,21 @@ def _private_text(event: PrivateEvent) -> str:
             return _topic(topic)
         case HistoryPage(messages=messages):
             return "\n".join([f"=== History ({len(messages)}) ===", *map(_past, messages), "", ""])
-        case Accepted(subject=topic):
-            return _topic(topic)
+        case Accepted(action, room, subject):
+            return _accepted(action, room, subject)
+        case Kicked(room, reason, now_in):
+            because = f": {reason}" if reason else "."
+            return f"[info] You were kicked from {room}{because}\n" + (
+                f"[info] You are in {now_in} again.\n" if now_in else ""
+            )
+        case Invited(room, name):
+            return f"[info] {name} invites you to {room}: /join {room}\n"
+        case BanList(bans=bans):
+            return "\n".join([f"=== Bans ({len(bans)}) ===", *map(_ban, bans), "", ""])
         case Pong():
             return "pong\n"
-        case HelpText():
-            return _HELP
+        case HelpText(everything):
+            return _MORE_HELP if everything else _HELP
         case Confirmed() | Missed():
             # Only version 2 of json asks for it.
             return ""
@@ -282,8 +341,8 @@ def _private_text(event: PrivateEvent) -> str:
             return "Disconnecting...\n"
         case Rejected(reason, subject):
             return error_text(reason, subject) + "\n"
-        case DisconnectNotice(reason=reason):
-            return notice_text(reason) + "\n"
+        case DisconnectNotice(reason=notice, text=text):
+            return (f"{_KICKED}{text}" if text else notice_text(notice)) + "\n"
         case _:
             assert_never(event)
 
@@ -343,20 +402,10 @@ class SlashClient:
                 return lines("/help")
             case Quit():
                 return lines("/quit")
-            case (
-                EnterRoom()
-                | LeaveRoom()
-                | ListRooms()
-                | AskTopic()
-                | SetTopic()
-                | AskHistory()
-                | AnnounceTyping()
-            ):
-                raise CannotEncode("This client does not know rooms.")
             case InvalidCommand():
                 raise CannotEncode("The slash dialect has no such command.")
             case _:
-                assert_never(command)
+                raise CannotEncode("This client does not know rooms.")
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event that this line completes."""
@@ -406,6 +455,8 @@ class SlashClient:
 def _decode_error(text: str) -> ServerEvent | None:
     if text in _NOTICES:
         return DisconnectNotice(_NOTICES[text])
+    if text.startswith(_KICKED):
+        return DisconnectNotice(NoticeReason.KICKED, text=text.removeprefix(_KICKED))
     for pattern, reason in _ERROR_PATTERNS.items():
         if refused := re.fullmatch(pattern, text, re.DOTALL):
             return Rejected(reason, refused[1] if refused.re.groups else "")

@@ -36,6 +36,20 @@ def error_word(reason: Rejection | ParseError) -> str:
             return "too-many-rooms"
         case Rejection.TOPIC_TOO_LONG:
             return "topic-too-long"
+        case Rejection.NOT_PERMITTED:
+            return "not-permitted"
+        case Rejection.WRONG_KEY:
+            return "wrong-key"
+        case Rejection.INVITATION_REQUIRED:
+            return "invitation-required"
+        case Rejection.BANNED_FROM_ROOM:
+            return "banned"
+        case Rejection.NO_VOICE | Rejection.MUTED:
+            return "muted"
+        case Rejection.KEY_TOO_LONG:
+            return "key-too-long"
+        case Rejection.LIST_FULL:
+            return "list-full"
         case ParseError.TOO_LONG:
             return "line-too-long"
         case ParseError.NOT_UTF8:
@@ -46,6 +60,8 @@ def error_word(reason: Rejection | ParseError) -> str:
             return "invalid-field"
         case ParseError.UNKNOWN_COMMAND:
             return "unknown-command"
+        case ParseError.INVALID_ARGUMENT:
+            return "invalid-argument"
         case _:
             assert_never(reason)
 
@@ -61,5 +77,9 @@ def notice_word(reason: NoticeReason) -> str:
             return "too-many-connections"
         case NoticeReason.SHUTDOWN:
             return "server-shutdown"
+        case NoticeReason.KICKED:
+            return "kicked"
+        case NoticeReason.BANNED:
+            return "banned"
         case _:
             assert_never(reason)

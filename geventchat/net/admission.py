@@ -42,6 +42,7 @@ class AddressRates:
         self.connects = Rate(limits.address_connections_per_s, limits.address_burst_connections)
         self.logins = Rate(limits.address_logins_per_s, limits.address_burst_logins)
         self.traffic = Rate(limits.address_bytes_per_s, limits.address_burst_bytes)
+        self.rooms = Rate(limits.address_rooms_per_min / 60, limits.address_burst_rooms)
 
 
 class Address:
@@ -51,6 +52,7 @@ class Address:
         "_clock",
         "_connects",
         "_logins",
+        "_rooms",
         "_traffic",
         "connections",
         "login_gate",
@@ -65,6 +67,7 @@ class Address:
         self._connects = TokenBucket(rates.connects)
         self._logins = TokenBucket(rates.logins)
         self._traffic = TokenBucket(rates.traffic)
+        self._rooms = TokenBucket(rates.rooms)
         self.login_gate = Gate(hub, self._login_delay_s)
         self.traffic_gate = Gate(hub, self._traffic_delay_s)
 
@@ -76,6 +79,10 @@ class Address:
         """Count a login."""
         self._logins.charge(1, self._clock.monotonic())
 
+    def create_room(self) -> bool:
+        """Count a new room; False if too many have been created."""
+        return self._rooms.take(1, self._clock.monotonic()) == 1
+
     def charge(self, cost: int, now: float) -> bool:
         """Count bytes; False if the address has too much debt to be charged more."""
         return self._traffic.charge(cost, now)
@@ -83,7 +90,8 @@ class Address:
     def recovered(self) -> bool:
         """True when nothing about this address needs to be remembered."""
         now = self._clock.monotonic()
-        return self._connects.is_full(now) and self._logins.is_full(now) and self._traffic.is_full(now)
+        buckets = (self._connects, self._logins, self._traffic, self._rooms)
+        return all(bucket.is_full(now) for bucket in buckets)
 
     def _login_delay_s(self) -> float:
         return self._logins.delay_s(1, self._clock.monotonic())

@@ -94,6 +94,7 @@ class Connection:
         "_charged_bytes",
         "_closing",
         "_context",
+        "_cost_charged",
         "_framing",
         "_line_bucket",
         "_lingering",
@@ -127,7 +128,7 @@ class Connection:
         self._transport = transport
         self._context = context
         self._subscriber = Subscriber(transport, encoding, context.delivery, self._on_lost)
-        self._session = Session(self._subscriber)
+        self._session = Session(self._subscriber, self)
         self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
         self._line_bucket = TokenBucket(context.line_rate)
@@ -136,6 +137,8 @@ class Connection:
         self._charged_bytes = 0
         # How many of the subscriber's `answered_bytes` have been dealt with: charged, or let off at the login.
         self._answers_charged = 0
+        # How many of the session's `cost_bytes` have been charged.
+        self._cost_charged = 0
         # Bytes that its address had too much debt to be charged for; charged when the address lets this client pass.
         self._uncharged_bytes = 0
         self._address = address
@@ -174,6 +177,14 @@ class Connection:
             self._context.chat.close(self._session)
             self._subscriber.deliver(DisconnectNotice(NoticeReason.SHUTDOWN))
             self._waiter.interrupt(CloseReason.SHUTDOWN)
+
+    def disconnect(self, reason: NoticeReason) -> None:
+        """Close once everything pending has been sent. The chat has removed the client."""
+        self._waiter.interrupt(CloseReason(reason.value))
+
+    def can_create_room(self) -> bool:
+        """Count one more room that this client creates; False if its address has created too many lately."""
+        return self._address is not None and self._address.create_room()
 
     def drop(self) -> None:
         """Close at once, without sending what is pending."""
@@ -222,7 +233,7 @@ class Connection:
                 complete = self._framing.feed(piece)
                 lines += len(complete)
                 if complete and not self._handle_within_limits(complete):
-                    return CloseReason.QUIT
+                    return self._waiter.ended or CloseReason.QUIT
                 del complete
             if not lines:
                 if overdue:
@@ -269,6 +280,10 @@ class Connection:
         if answered_bytes > self._answers_charged:
             self._charge(answered_bytes - self._answers_charged, now)
             self._answers_charged = answered_bytes
+        cost_bytes = self._session.cost_bytes
+        if cost_bytes > self._cost_charged:
+            self._charge(cost_bytes - self._cost_charged, now)
+            self._cost_charged = cost_bytes
 
     def _wait_for_bytes(self, now: float) -> None:
         delay_s = self._byte_bucket.delay_s(0, now)

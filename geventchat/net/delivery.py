@@ -47,7 +47,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gevent.hub import Hub
 
-from geventchat.chat.events import Broadcast, DirectMessage, Joined, Left, PrivateEvent
+from geventchat.chat.events import Broadcast, Joined, Left, PrivateEvent
 from geventchat.chat.rooms import Room
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
@@ -347,9 +347,12 @@ class Subscriber:
         self.answered_bytes += len(frame)
         self._insert(frame)
 
-    def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
-        """Send a message from another client."""
-        frame = self.encoding.wrap(self.interpreter.encode_private(message))
+    def deliver_direct(self, event: PrivateEvent, stranger: bool) -> None:
+        """Send what another client has caused, such as a direct message."""
+        frame = self.interpreter.encode_private(event)
+        if not frame:
+            return
+        frame = self.encoding.wrap(frame)
         if stranger:
             self._direct_gates().charge_stranger(len(frame))
         self._insert(frame)

@@ -44,6 +44,8 @@ class CloseReason(Enum):
     IDLE = "idle"
     SLOW = "slow"
     SHUTDOWN = "shutdown"
+    KICKED = "kicked"
+    BANNED = "banned"
     REFUSED = "refused"
     HTTP = "http"
     TLS = "tls"
@@ -125,9 +127,9 @@ class Waiter:
         self._waiting = False
 
     @property
-    def ended(self) -> bool:
-        """True after `interrupt`."""
-        return self._ended is not None
+    def ended(self) -> CloseReason | None:
+        """The reason after `interrupt`."""
+        return self._ended
 
     def start(self, idle_s: float, login_s: float) -> None:
         """Wait in the current greenlet from now on, with `login_s` to log in. 0 means no limit, for both."""

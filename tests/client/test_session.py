@@ -520,6 +520,32 @@ def test_an_idle_person_reconnects_with_enter() -> None:
     assert run.transport.sent() == b"WHO\nPING end-of-users\nMSG back again\n"
 
 
+@pytest.mark.parametrize(
+    ("notice", "reason"),
+    [
+        ("INFO kicked", "an operator disconnected you"),
+        ("INFO kicked for shouting", "an operator disconnected you"),
+        ("ERR banned", "you are banned from the server"),
+    ],
+)
+def test_someone_who_was_thrown_out_does_not_reconnect(notice: str, reason: str) -> None:
+    run = online()
+    run.receive(notice)
+    assert run.hang_up() == [f"! Lost the connection to chat.example:4000: {reason}."]
+    assert run.exit_code is ExitCode.FAILED
+    assert len(run.runtime.addresses) == 1
+
+
+def test_someone_who_is_banned_meanwhile_does_not_try_again() -> None:
+    run = online()
+    run.hang_up()
+    run.expire()
+    run.accept()
+    run.receive("ERR banned")
+    assert run.hang_up() == ["! Login failed: you are banned from the server."]
+    assert run.exit_code is ExitCode.FAILED
+
+
 def test_a_blank_line_reconnects_and_sends_nothing() -> None:
     run = online()
     run.receive("INFO idle-timeout")

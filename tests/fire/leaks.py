@@ -75,6 +75,8 @@ def leftovers(simulation: Simulation) -> list[str]:
         "lingering connections": admission.lingering,
         "audiences with a batch": len(delivery._changed),
         "people in rooms": sum(len(room.names) for room in chat.rooms),
+        "names that someone ignores": len(chat._ignores._listeners),
+        "accounts that own rooms": len(chat._owners._accounts),
         "spliced subscribers": len(delivery._spliced),
         "abandoned subscribers": len(delivery._abandoned),
         "subscribers that are behind": len(delivery._behind),

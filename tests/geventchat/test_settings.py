@@ -74,6 +74,7 @@ def test_the_port_in_the_environment(environment: dict[str, str], port: int):
 OTHER = {
     "data": ("/srv/chat", "/srv/chat"),
     "host": ("::1", "::1"),
+    "operators": ("alice, Bob", ("alice", "Bob")),
     "listen": ("json://:7", (Listen("json", "", 7),)),
     "idle-notice": ("err", IdleNotice.ERR),
     "log-format": ("json", "json"),
@@ -288,7 +289,7 @@ def test_an_address_on_the_command_line_replaces_a_port_in_the_environment():
     assert resolved({"listen": "line://:1"}, {"PORT": "9"}).listen == (Listen("line", "", 1),)
 
 
-def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connections_and_logins():
+def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connections_logins_and_rooms():
     limits = Limits(lines_per_s=0)
     assert limits.without_rates() == replace(
         limits,
@@ -296,6 +297,7 @@ def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connectio
         address_bytes_per_s=0.0,
         address_connections_per_s=0.0,
         address_logins_per_s=0.0,
+        address_rooms_per_min=0.0,
     )
     assert limits.without_rates().address_log_lines_per_s == 20.0
     assert limits.without_rates().floor_bytes_per_s == 65_536.0

@@ -1,0 +1,464 @@
+"""Carries out what owners, moderators and operators ask for: kick, ban, mute, invite, and the settings of a room.
+
+Pure; the time is passed in. Who may do what is in `permissions`, what a ban concerns in `bans`. In the lobby everything
+here is about the whole server.
+
+Invariants of Moderation:
+- A command that returns `Busy` without `go_on` has changed nothing.
+- The storage receives each change and each act exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Protocol
+
+from geventchat.chat.accounts import Account
+from geventchat.chat.addresses import Network, origin_of, parse_network, text_of
+from geventchat.chat.bans import ACCOUNT, NAME, Ban, Bans
+from geventchat.chat.commands import (
+    Impose,
+    Invite,
+    Kick,
+    Lift,
+    ListBans,
+    ModerationCommand,
+    PassOwnership,
+    Sanction,
+    SetKey,
+    SetModerated,
+    SetModerator,
+    SetPrivate,
+    SetVoice,
+)
+from geventchat.chat.events import (
+    Accepted,
+    Action,
+    BanList,
+    BanListing,
+    DisconnectNotice,
+    Invited,
+    NoticeReason,
+    Rejected,
+    Rejection,
+)
+from geventchat.chat.limits import ChatLimits
+from geventchat.chat.names import InvalidName, Name, key_of, parse_name
+from geventchat.chat.ownership import Owners
+from geventchat.chat.permissions import Permissions, Role, invitation_of
+from geventchat.chat.records import Act, Restriction, RestrictionKind
+from geventchat.chat.results import DONE, Busy, More, Result
+from geventchat.chat.room_list import Rooms
+from geventchat.chat.rooms import Gate, Room
+from geventchat.chat.sessions import Session
+from geventchat.chat.storage import Storage
+from geventchat.chat.text import visible
+from geventchat.exhaustive import assert_never
+
+# A ban that would last longer is one without an end. Clients show the end as a date with a year of four digits.
+_LONGEST_S = 100 * 365 * 86_400
+# How many people are looked at, and perhaps removed, before others have their turn.
+_REMOVED_AT_ONCE = 100
+_IMPOSED = {Sanction.BAN: Action.BANNED, Sanction.MUTE: Action.MUTED}
+_LIFTED = {Sanction.BAN: Action.UNBANNED, Sanction.MUTE: Action.UNMUTED}
+# What `Chat._login` answers, too.
+BANNED = DisconnectNotice(NoticeReason.BANNED, as_error=True)
+
+
+class Removals(Protocol):
+    """What the chat does for this module."""
+
+    def expel(self, session: Session, name: Name, room: Room, by: Session, reason: str) -> None:
+        """Remove a client from a room; one that can be in one at a time is in the lobby then, whose gate is open."""
+
+    def throw_out(self, session: Session, name: Name, by: Session, notice: DisconnectNotice) -> None:
+        """Remove a client from the chat, tell it why, and close its connection."""
+
+
+class _Refused(Exception):
+    def __init__(self, reason: Rejection, subject: str = "") -> None:
+        super().__init__(reason.name)
+        self.reason = reason
+        self.subject = subject
+
+
+@dataclass(frozen=True, slots=True)
+class _Actor:
+    """Whoever gives the command, in the room that it is about."""
+
+    session: Session
+    name: Name
+    room: Room
+    role: Role
+
+
+class Moderation:
+    """Roles, sanctions and the settings of rooms."""
+
+    def __init__(
+        self,
+        *,
+        people: Mapping[str, Session],
+        rooms: Rooms,
+        owners: Owners,
+        permissions: Permissions,
+        removals: Removals,
+        find_account: Callable[[str], Account | None],
+        login_count: Callable[[], int],
+        now_ms: Callable[[], int],
+        limits: ChatLimits,
+        storage: Storage,
+    ) -> None:
+        """`people` is everyone who is logged in, by the key of the name; `login_count` the number of all logins so far."""
+        self._people = people
+        self._rooms = rooms
+        self._owners = owners
+        self._permissions = permissions
+        self._removals = removals
+        self._find_account = find_account
+        self._login_count = login_count
+        self._now_ms = now_ms
+        self._limits = limits
+        self._storage = storage
+
+    def carry_out(
+        self, session: Session, name: Name, room: Room, command: ModerationCommand
+    ) -> Result[object]:
+        """Carry out a command about a room that this client is in."""
+        role = self._permissions.role(session, name, room)
+        try:
+            if not self._permissions.may_do(role, command, room):
+                raise _Refused(Rejection.NOT_PERMITTED)
+            if not self._storage.is_ready():
+                # The gate of a room opens when the storage is ready.
+                return Busy(room.gate)
+            return self._carry_out(_Actor(session, name, room, role), command)
+        except _Refused as refused:
+            session.subscriber.deliver(Rejected(refused.reason, refused.subject, command.room))
+            return DONE
+
+    def _carry_out(self, actor: _Actor, command: ModerationCommand) -> Result[object]:
+        room = actor.room
+        match command:
+            case Kick(who, reason):
+                return self._kick(actor, who, self._cut(reason))
+            case Impose():
+                return self._impose(actor, command)
+            case Lift(sanction, who):
+                self._lift(actor, sanction, who)
+            case ListBans():
+                self._list_bans(actor)
+            case Invite(who):
+                return self._invite(actor, who)
+            case SetPrivate(on):
+                self._rooms.set_private(room, on)
+                self._changed(actor, Action.MADE_PRIVATE if on else Action.MADE_PUBLIC)
+            case SetKey(room_key):
+                self._set_key(actor, visible(room_key))
+            case SetModerated(on):
+                room.moderated = on
+                self._changed(actor, Action.MODERATION_ON if on else Action.MODERATION_OFF)
+            case SetVoice(who, on):
+                self._give_voice(actor, who) if on else self._take_voice(actor, who)
+            case SetModerator(who, on):
+                self._add_moderator(actor, who) if on else self._remove_moderator(actor, who)
+            case PassOwnership(who):
+                self._pass_ownership(actor, who)
+            case _:
+                assert_never(command)
+        return DONE
+
+    # --- Kick --------------------------------------------------------------------------------------------------------
+
+    def _kick(self, actor: _Actor, who: str, reason: str) -> Result[object]:
+        everyone = actor.room is self._rooms.lobby
+        other, other_name = self._find(who) if everyone else self._find_in(actor.room, who)
+        self._check_rank(actor, self._permissions.role(other, other_name, actor.room), other_name.key)
+        gate = self._closed_way_out(other, actor.room)
+        if gate is not None:
+            return Busy(gate)
+        self._done(actor, Action.KICKED, other_name.shown, reason)
+        self._remove(actor, other, other_name, DisconnectNotice(NoticeReason.KICKED, text=reason))
+        return DONE
+
+    def _closed_way_out(self, other: Session, room: Room) -> Gate | None:
+        """The gate of the lobby, if it is closed to someone who has to go there."""
+        lobby = self._rooms.lobby
+        if room is lobby or other.rooms is not None or other.room is not room or lobby.gate.is_open():
+            return None
+        return lobby.gate
+
+    def _remove(self, actor: _Actor, other: Session, name: Name, notice: DisconnectNotice) -> None:
+        room = actor.room
+        if room is self._rooms.lobby:
+            self._removals.throw_out(other, name, actor.session, notice)
+            return
+        if room.invitations.withdraw(invitation_of(other)):
+            self._rooms.changed(room)
+        if other.find_room(room.key) is room:
+            self._removals.expel(other, name, room, actor.session, notice.text)
+
+    # --- Bans and mutes ----------------------------------------------------------------------------------------------
+
+    def _impose(self, actor: _Actor, command: Impose) -> Result[object]:
+        room, ban = actor.room, self._ban(actor, command)
+        concerned: list[Session] = []
+        if command.sanction is Sanction.BAN:
+            concerned = self._perhaps_concerned(room, ban)
+        if len(concerned) == 1:
+            gate = self._closed_way_out(concerned[0], room)
+            if gate is not None:
+                return Busy(gate)
+        self._put(self._list(room, command.sanction), ban, room)
+        self._done(actor, _IMPOSED[command.sanction], ban.record.shown, ban.record.reason)
+        if len(concerned) == 1:
+            self._remove_if_concerned(actor, ban, concerned[0])
+        elif concerned:
+            return self._clear(actor, ban, iter(concerned))
+        return DONE
+
+    def _perhaps_concerned(self, room: Room, ban: Ban) -> list[Session]:
+        """Those who are here and could be concerned: in the lobby, anywhere on the server."""
+        if ban.is_range:
+            if room is self._rooms.lobby:
+                return list(self._people.values())
+            return [self._people[key] for key in room.keys]
+        other = self._people.get(ban.record.name or ban.record.account)
+        return [] if other is None else [other]
+
+    def _clear(self, actor: _Actor, ban: Ban, concerned: Iterator[Session]) -> Result[object]:
+        """Remove the next ones that a ban of a range concerns; the rest come after others had their turn."""
+        go_on = partial(self._clear, actor, ban, concerned)
+        lobby = self._rooms.lobby
+        if actor.room is not lobby and not lobby.gate.is_open():
+            return Busy(lobby.gate, go_on)
+        others = list(islice(concerned, _REMOVED_AT_ONCE))
+        for other in others:
+            self._remove_if_concerned(actor, ban, other)
+        return More(go_on) if others else DONE
+
+    def _remove_if_concerned(self, actor: _Actor, ban: Ban, other: Session) -> None:
+        room, name = actor.room, other.name
+        if name is None or not ban.concerns(self._permissions.person(other, name)):
+            return
+        notice = BANNED if room is self._rooms.lobby else replace(BANNED, text=ban.record.reason)
+        self._remove(actor, other, name, notice)
+
+    def _ban(self, actor: _Actor, command: Impose) -> Ban:
+        """The ban or mute that is asked for, if the actor may impose it."""
+        seconds, now_ms = command.seconds, self._now_ms()
+        record = Restriction(
+            RestrictionKind(command.sanction.value),
+            room="" if actor.room is self._rooms.lobby else actor.room.key,
+            name="",
+            account="",
+            network="",
+            shown="",
+            until_ms=None if seconds is None or seconds > _LONGEST_S else now_ms + 1000 * seconds,
+            reason=self._cut(command.reason),
+            by=actor.name.shown,
+            time_ms=now_ms,
+        )
+        who = command.who
+        if actor.role is Role.OPERATOR:
+            network = parse_network(who)
+            if network is not None:
+                return self._ban_of_range(actor, record, network)
+            if who.startswith(NAME):
+                name = _parse_name(who.removeprefix(NAME))
+                self._check_rank(actor, Role.GUEST, name.key)
+                return Ban(replace(record, name=name.key, shown=NAME + name.shown))
+            if who.startswith(ACCOUNT):
+                account = self._find_account(key_of(who.removeprefix(ACCOUNT)))
+                if account is None:
+                    raise _Refused(Rejection.USER_NOT_FOUND, who)
+                self._check_rank(actor, Role.GUEST, account.key)
+                return Ban(replace(record, account=account.key, shown=ACCOUNT + account.name))
+        return self._ban_of_person(actor, record, who)
+
+    def _ban_of_range(self, actor: _Actor, record: Restriction, network: Network) -> Ban:
+        if actor.session.address is not None and actor.session.address in network:
+            raise _Refused(Rejection.NOT_PERMITTED)
+        return Ban(replace(record, network=str(network), shown=text_of(network)))
+
+    def _ban_of_person(self, actor: _Actor, record: Restriction, who: str) -> Ban:
+        key = key_of(who)
+        other = self._people.get(key)
+        if other is None or other.name is None:
+            account = self._find_account(key)
+            if account is None:
+                raise _Refused(Rejection.USER_NOT_FOUND, who)
+            self._check_rank(actor, self._permissions.role_of_account(account, actor.room), key)
+            return Ban(replace(record, account=account.key, shown=account.name))
+        self._check_rank(actor, self._permissions.role(other, other.name, actor.room), key)
+        record = replace(record, shown=other.name.shown)
+        if other.account is not None:
+            return Ban(replace(record, account=other.account.key))
+        network = "" if other.address is None else str(origin_of(other.address))
+        return Ban(replace(record, name=key, network=network), self._login_count())
+
+    def _put(self, bans: Bans, ban: Ban, room: Room) -> None:
+        limits = self._limits
+        most = limits.server_bans if room is self._rooms.lobby else limits.room_bans
+        replaced = bans.by_label.get(ban.label)
+        if replaced is not None:
+            self._storage.forget(replaced.record)
+        elif len(bans.by_label) >= most:
+            self._expire(bans)
+            if len(bans.by_label) >= most:
+                raise _Refused(Rejection.LIST_FULL)
+        bans.put(ban)
+        self._storage.save(ban.record)
+
+    def _lift(self, actor: _Actor, sanction: Sanction, who: str) -> None:
+        bans = self._list(actor.room, sanction)
+        self._expire(bans)
+        network = parse_network(who)
+        found = (
+            bans.by_label.get(str(network)) if network is not None and actor.role is Role.OPERATOR else None
+        )
+        found = found or bans.by_label.get(key_of(who))
+        if found is None or not _is_visible(found, actor):
+            raise _Refused(Rejection.USER_NOT_FOUND, who)
+        bans.remove(found.label)
+        self._storage.forget(found.record)
+        self._done(actor, _LIFTED[sanction], found.record.shown)
+
+    def _list_bans(self, actor: _Actor) -> None:
+        bans = actor.room.bans
+        self._expire(bans)
+        listed = [
+            BanListing(ban.record.shown, ban.record.until_ms, ban.record.reason)
+            for ban in bans.by_label.values()
+            if _is_visible(ban, actor)
+        ]
+        actor.session.subscriber.deliver(BanList(actor.room.name, listed))
+
+    def _expire(self, bans: Bans) -> None:
+        for ban in bans.expire(self._now_ms()):
+            self._storage.forget(ban.record)
+
+    def _list(self, room: Room, sanction: Sanction) -> Bans:
+        return room.bans if sanction is Sanction.BAN else room.mutes
+
+    # --- Entering ----------------------------------------------------------------------------------------------------
+
+    def _invite(self, actor: _Actor, who: str) -> Result[object]:
+        room = actor.room
+        other, other_name = self._find(who)
+        if other.find_room(room.key) is not room:
+            stranger = other.is_stranger(actor.name)
+            hears = not other.ignores(actor.name.shown)
+            gate = other.subscriber.direct_gate(stranger)
+            if hears and not gate.is_open():
+                return Busy(gate)
+            if room.private or room.room_key:
+                until_ms = self._now_ms() + int(1000 * self._limits.invitation_s)
+                room.invitations.put(invitation_of(other), until_ms, self._limits.invitations)
+                self._rooms.changed(room)
+            if hears:
+                other.subscriber.deliver_direct(Invited(room.name, actor.name.shown), stranger)
+        self._done(actor, Action.INVITED, other_name.shown)
+        return DONE
+
+    def _set_key(self, actor: _Actor, room_key: str) -> None:
+        if len(room_key) > self._limits.room_key_characters:
+            raise _Refused(Rejection.KEY_TOO_LONG)
+        actor.room.room_key = room_key
+        self._changed(actor, Action.KEY_SET if room_key else Action.KEY_REMOVED)
+
+    # --- Roles -------------------------------------------------------------------------------------------------------
+
+    def _give_voice(self, actor: _Actor, who: str) -> None:
+        room = actor.room
+        other, other_name = self._find_in(room, who)
+        if other.account is None:
+            room.guest_voices.add(other_name.key)
+        else:
+            self._add_role(room.voices, other.account)
+        self._changed(actor, Action.VOICE_GIVEN, other_name.shown)
+
+    def _take_voice(self, actor: _Actor, who: str) -> None:
+        room, key = actor.room, key_of(who)
+        if key in room.voices:
+            room.voices.remove(key)
+        else:
+            # Someone without an account, who has to be here.
+            who = self._find_in(room, who)[1].shown
+            room.guest_voices.discard(key)
+        self._changed(actor, Action.VOICE_TAKEN, who)
+
+    def _add_moderator(self, actor: _Actor, who: str) -> None:
+        account = self._find_account(key_of(who))
+        if account is None:
+            self._find(who)
+            raise _Refused(Rejection.NOT_PERMITTED)
+        self._add_role(actor.room.moderators, account)
+        self._changed(actor, Action.MODERATOR_ADDED, account.name)
+
+    def _remove_moderator(self, actor: _Actor, who: str) -> None:
+        key = key_of(who)
+        if key not in actor.room.moderators:
+            raise _Refused(Rejection.USER_NOT_FOUND, who)
+        actor.room.moderators.remove(key)
+        self._changed(actor, Action.MODERATOR_REMOVED, who)
+
+    def _add_role(self, accounts: set[str], account: Account) -> None:
+        if account.key not in accounts and len(accounts) >= self._limits.room_roles:
+            raise _Refused(Rejection.LIST_FULL)
+        accounts.add(account.key)
+
+    def _pass_ownership(self, actor: _Actor, who: str) -> None:
+        other, other_name = self._find_in(actor.room, who)
+        if not self._owners.owns(other, actor.room) and not self._owners.claim(other, actor.room):
+            raise _Refused(Rejection.TOO_MANY_ROOMS, actor.room.name)
+        self._changed(actor, Action.OWNERSHIP_PASSED, other_name.shown)
+
+    # --- What all of them need ---------------------------------------------------------------------------------------
+
+    def _find(self, who: str) -> tuple[Session, Name]:
+        """Someone who is logged in."""
+        other = self._people.get(key_of(who))
+        if other is None or other.name is None:
+            raise _Refused(Rejection.USER_NOT_FOUND, who)
+        return other, other.name
+
+    def _find_in(self, room: Room, who: str) -> tuple[Session, Name]:
+        """Someone who is in the room."""
+        other, other_name = self._find(who)
+        if other.find_room(room.key) is not room:
+            raise _Refused(Rejection.USER_NOT_FOUND, who)
+        return other, other_name
+
+    def _check_rank(self, actor: _Actor, other: Role, key: str) -> None:
+        """Refuse to act on someone of the same rank or above it, and on oneself."""
+        if key == actor.name.key or not self._permissions.may_act_on(actor.role, other):
+            raise _Refused(Rejection.NOT_PERMITTED)
+
+    def _cut(self, reason: str) -> str:
+        return reason[: self._limits.reason_characters]
+
+    def _changed(self, actor: _Actor, action: Action, subject: str = "") -> None:
+        self._rooms.changed(actor.room)
+        self._done(actor, action, subject)
+
+    def _done(self, actor: _Actor, action: Action, subject: str, detail: str = "") -> None:
+        room = actor.room
+        place = "" if room is self._rooms.lobby else room.key
+        self._storage.audit(Act(self._now_ms(), actor.name.shown, action.value, place, subject, detail))
+        actor.session.subscriber.deliver(Accepted(action, room.name, subject))
+
+
+def _is_visible(ban: Ban, actor: _Actor) -> bool:
+    """Only operators see addresses."""
+    return actor.role is Role.OPERATOR or not ban.is_range
+
+
+def _parse_name(typed: str) -> Name:
+    try:
+        return parse_name(typed)
+    except InvalidName:
+        raise _Refused(Rejection.USER_NOT_FOUND, typed) from None

@@ -1,0 +1,95 @@
+"""Who owns which room. Pure.
+
+Whoever creates a room owns it, and so does whoever enters a room that has no owner. With an account one owns it whether
+one is there or not, up to a number of rooms. Without an account, and beyond that number, one owns a room until the end of
+the session; then the person who has been there longest owns it.
+
+Invariants of Owners:
+- `_accounts` holds each account that owns a room.
+- An account owns at most `kept_rooms` rooms, and a session at most `rooms_per_client` besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from geventchat.chat.accounts import Account
+from geventchat.chat.limits import ChatLimits
+from geventchat.chat.rooms import Owner, Room
+from geventchat.chat.sessions import Session
+
+
+class Owners:
+    """The owners of all rooms."""
+
+    def __init__(self, limits: ChatLimits) -> None:
+        self._limits = limits
+        self._accounts: dict[str, Owner] = {}
+
+    def owns(self, session: Session, room: Room) -> bool:
+        """True when this client owns the room."""
+        owner = room.owner
+        if owner is None:
+            return False
+        if owner.account is None:
+            return owner is session.owner
+        return session.account is not None and owner.account.key == session.account.key
+
+    def can_claim(self, session: Session) -> bool:
+        """True when this client can own one more room."""
+        return self._next_owner(session) is not None
+
+    def claim(self, session: Session, room: Room) -> bool:
+        """Let this client own the room; False if it owns too many."""
+        owner = self._next_owner(session)
+        if owner is None:
+            return False
+        self.release(room)
+        if owner.account is None:
+            session.owner = owner
+        else:
+            self._accounts[owner.account.key] = owner
+        room.owner = owner
+        owner.rooms[room] = None
+        return True
+
+    def give(self, room: Room, account: Account) -> None:
+        """Let an account own the room, which nobody owns; for rooms of an earlier run."""
+        owner = self._accounts.setdefault(account.key, Owner(account))
+        room.owner = owner
+        owner.rooms[room] = None
+
+    def release(self, room: Room) -> None:
+        """Let nobody own the room."""
+        owner, room.owner = room.owner, None
+        if owner is not None:
+            del owner.rooms[room]
+            if owner.account is not None and not owner.rooms:
+                del self._accounts[owner.account.key]
+
+    def rooms_of(self, session: Session) -> list[Room]:
+        """The rooms that this client owns."""
+        account = None if session.account is None else self._accounts.get(session.account.key)
+        return [room for owner in (session.owner, account) if owner is not None for room in owner.rooms]
+
+    def pass_on(self, session: Session, people: Mapping[str, Session]) -> list[Room]:
+        """This session has ended: pass on what it owned without an account, and return those rooms."""
+        if session.owner is None:
+            return []
+        rooms = list(session.owner.rooms)
+        for room in rooms:
+            self.release(room)
+            heir = next(iter(room.keys), None)
+            if heir is not None:
+                self.claim(people[heir], room)
+        return rooms
+
+    def _next_owner(self, session: Session) -> Owner | None:
+        """The owner that one more room of this client would have."""
+        account, limits = session.account, self._limits
+        if account is not None:
+            owner = self._accounts.get(account.key) or Owner(account)
+            if len(owner.rooms) < limits.kept_rooms:
+                return owner
+        owner = session.owner or Owner(None)
+        return owner if len(owner.rooms) < limits.rooms_per_client else None

@@ -1,0 +1,195 @@
+"""A chat with roles, for tests: clients with addresses and accounts, a journal that records, and a time that tests set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from geventchat.chat.accounts import Account
+from geventchat.chat.chat import Chat
+from geventchat.chat.commands import Command, EnterRoom, Login
+from geventchat.chat.events import Accepted, Action, Event, NoticeReason, Rejected, Rejection
+from geventchat.chat.records import Act, Record, Restriction, RoomRecord, Stored
+from geventchat.chat.results import DONE, LEAVE, Busy, More
+from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
+from geventchat.services.storage.memory import MemoryStorage
+from geventchat.settings import Limits
+from tests.geventchat.manual_clock import ManualClock
+from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once
+
+LOBBY = "lobby"
+NOW_S = 1_795_255_200.0
+NOW_MS = 1_795_255_200_000
+
+
+@dataclass
+class RecordingPeer:
+    """The connection of a client."""
+
+    host: str
+    rooms_left: int = 1_000
+    disconnected: list[NoticeReason] = field(default_factory=list)
+
+    def can_create_room(self) -> bool:
+        self.rooms_left -= 1
+        return self.rooms_left >= 0
+
+    def disconnect(self, reason: NoticeReason) -> None:
+        self.disconnected.append(reason)
+
+
+class RecordingStorage(MemoryStorage):
+    """A storage that notes what it was told, in order, and can be too far behind."""
+
+    def __init__(self, rooms: Sequence[RoomRecord] = (), restrictions: Sequence[Restriction] = ()) -> None:
+        """The records are those of an earlier run."""
+        super().__init__(Limits(), ManualClock(), lambda: "e1")
+        self._stored = Stored("e1", rooms=tuple(rooms), restrictions=tuple(restrictions))
+        self.kept: list[Record] = []
+        self.saved: list[Record] = []
+        self.forgotten: list[Record] = []
+        self.acts_noted: list[Act] = []
+        self.ready = True
+
+    def load(self) -> Stored:
+        return self._stored
+
+    def restarted(self) -> RecordingStorage:
+        """A storage with what this one has now."""
+        rooms: dict[str, RoomRecord] = {}
+        restrictions: dict[object, Restriction] = {}
+        for record in self.kept:
+            if isinstance(record, RoomRecord):
+                rooms[record.key] = record
+            elif isinstance(record, Restriction):
+                restrictions[record.identity] = record
+        return RecordingStorage(list(rooms.values()), list(restrictions.values()))
+
+    def save(self, record: Record) -> None:
+        self.kept.append(record)
+        self.saved.append(record)
+        super().save(record)
+
+    def forget(self, record: Record) -> None:
+        self.kept = [one for one in self.kept if one != record]
+        self.forgotten.append(record)
+        super().forget(record)
+
+    def audit(self, act: Act) -> None:
+        self.acts_noted.append(act)
+        super().audit(act)
+
+    def is_ready(self, room: str = "", last_id: int = 0) -> bool:
+        return self.ready and super().is_ready(room, last_id)
+
+
+class Client:
+    """Someone in the chat. Two kinds of client are in different audiences, as those of two dialects are."""
+
+    def __init__(self, chat: Chat, audiences: RecordingAudiences, host: str) -> None:
+        self.chat = chat
+        self.subscriber = RecordingSubscriber(audiences)
+        self.peer = RecordingPeer(host)
+        self.session = Session(self.subscriber, self.peer)
+
+    @property
+    def room(self) -> str:
+        """The key of the room that this client is in."""
+        assert self.session.room is not None
+        return self.session.room.key
+
+    def do(self, command: Command) -> list[Event]:
+        """Everything this client receives because of a command that is handled at once."""
+        self.take()
+        result = self.chat.handle(self.session, command)
+        while isinstance(result, More) or (isinstance(result, Busy) and result.go_on is not None):
+            result = result.go_on()
+        assert result in (DONE, LEAVE), result
+        return self.take()
+
+    def refused(self, command: Command) -> Rejection:
+        """Why a command is refused, which must be all that happens."""
+        (event,) = self.do(command)
+        assert isinstance(event, Rejected), event
+        assert isinstance(event.reason, Rejection)
+        return event.reason
+
+    def succeeds(self, command: Command) -> Action:
+        """What is done, where the client receives nothing else."""
+        (event,) = self.do(command)
+        assert isinstance(event, Accepted), event
+        return event.action
+
+    def enters(self, room: str, key: str = "") -> None:
+        """Enter a room."""
+        self.do(EnterRoom(room, key))
+        assert self.session.find_room(room) is not None, f"not in {room}"
+
+    def take(self) -> list[Event]:
+        """Everything received since the last time."""
+        return self.subscriber.take()
+
+
+class ModeratedChat:
+    """A chat whose operators have the accounts `op` and `op2`."""
+
+    def __init__(
+        self,
+        operators: Sequence[str] = ("op", "op2"),
+        storage: RecordingStorage | None = None,
+        time_s: float = NOW_S,
+        **limits: Any,
+    ) -> None:
+        self.now_s = time_s
+        self.storage = storage or RecordingStorage()
+        self.announced_later: list[Room] = []
+        self.chat = Chat(
+            lambda: self.now_s,
+            new_gate=lambda delay_s: SwitchedGate(),
+            announce_later=self.announced_later.append,
+            limits=Limits(**limits).chat,
+            operators=operators,
+            storage=self.storage,
+            in_thread=at_once,
+        )
+        self._audiences = RecordingAudiences()
+
+    def connect(self, host: str = "127.0.0.1", account: str = "") -> Client:
+        """Someone who has not logged in."""
+        client = Client(self.chat, self._audiences, host)
+        if account:
+            client.session.account = Account(account, account)
+        return client
+
+    def login(
+        self, name: str, room: str = "", host: str = "127.0.0.1", *, account: bool = False, many: bool = False
+    ) -> Client:
+        """Someone who has logged in, and perhaps entered a room."""
+        client = self.connect(host, name if account else "")
+        client.do(Login(name))
+        assert client.session.name is not None, f"{name} could not log in"
+        if many:
+            client.session.rooms = {LOBBY: self.chat.lobby}
+        if room:
+            client.enters(room)
+        client.take()
+        return client
+
+    def room(self, key: str) -> Room:
+        """A room that exists."""
+        room = self.chat.rooms.find(key)
+        assert room is not None
+        return room
+
+    def owner(self, key: str) -> str:
+        """The name of the owner of a room, with `@` behind it if an account owns it."""
+        owner = self.room(key).owner
+        if owner is None:
+            return ""
+        if owner.account is not None:
+            return f"{owner.account.name}@"
+        (session,) = [one for one in self.chat._sessions.values() if one.owner is owner]
+        assert session.name is not None
+        return session.name.shown
