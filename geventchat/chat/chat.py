@@ -53,6 +53,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Action,
+    Broadcast,
     Confirmed,
     Departure,
     DirectMessage,
@@ -134,25 +135,24 @@ class Chat:
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `announce_later` gets each room whose gate has to admit the announcement of a departure, `storage` what has to outlive
-        the server, `observer` every message. None of them can block; what has to be read is read `in_thread`. `operators` are
-        the keys of the names of operators. No client can log in with one of the `reserved_names`.
+        `announce_later` gets each room whose gate has to admit the announcement of a departure, and `observer` every message.
+        Neither can block. No client can log in with one of the `reserved_names`. `operators` are the keys of the names of
+        operators, which need their accounts.
         """
         stored = storage.load()
         self.epoch = stored.epoch
+        self._owners = Owners(limits)
+        self.rooms = Rooms(time, new_gate, limits, storage, self._owners)
+        self.rooms.load(stored)
         self._storage = storage
         self._in_thread = in_thread
-        self._owners = Owners(limits)
-        self.rooms = Rooms(time, new_gate, limits, storage, on_deleted=self._owners.release)
-        self.rooms.load(stored)
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
         self._logins = 0
-        # The name of an operator needs its account anyway.
         self._reserved = frozenset(map(key_of, reserved_names)) - frozenset(operators)
-        # The reserved names and those of everyone who is logged in.
+        # The names that are reserved or need an account, and those of everyone who is logged in.
         self._look_alikes = LookAlikes()
-        for key in self._reserved:
+        for key in self._reserved.union(operators):
             self._look_alikes.add(Name(key, key))
         self._time = time
         self._limits = limits
@@ -298,7 +298,7 @@ class Chat:
             return self._login_to_rooms(session, name, login, login.rooms, passed, older)
         if not self.lobby.gate.is_open():
             return Busy(self.lobby.gate)
-        self._log_in(session, name)
+        self._admit(session, name)
         now_ms = self._now_ms()
         self._arrive(session, name, self.lobby, now_ms)
         session.subscriber.deliver(Welcome(self.lobby.name, name.shown, self.lobby.names, now_ms))
@@ -335,7 +335,7 @@ class Chat:
             # A client waits at one gate at a time. Those that it has passed count as open.
             if room is not None and room not in passed and not room.gate.is_open():
                 return Busy(room.gate, partial(self._login, session, login, passed | {room}, older))
-        self._log_in(session, name)
+        self._admit(session, name)
         now_ms = self._now_ms()
         rooms: list[Room] = []
         for room_name, entry in admitted.values():
@@ -402,19 +402,17 @@ class Chat:
                 return LEAVE
             part = replay.next_part()
             if session.ignored:
-                part = [
-                    one for one in part if not (isinstance(one, Said) and session.ignores_shown(one.name))
-                ]
+                part = [event for event in part if not _is_ignored(session, event)]
             session.subscriber.deliver(Missed(part))
             if replay.is_over:
                 session.caught_up(room)
         return self._replay(session)
 
-    def _log_in(self, session: Session, name: Name) -> None:
+    def _admit(self, session: Session, name: Name) -> None:
         session.name = name
         self._sessions[name.key] = session
-        self._look_alikes.add(name)
         self._logins += 1
+        self._look_alikes.add(name)
 
     def _admitted(
         self, session: Session, name: Name, entry: EnterRoom, rooms: Collection[str]
@@ -451,17 +449,17 @@ class Chat:
         room.make_way(name)
         room.add(name)
         self.rooms.entered(room)
-        if room is not self.lobby:
-            claimed = room.owner is None and self._owners.claim(session, room)
-            if claimed or len(room.names) == 1:
+        if room.owner is None and room is not self.lobby:
+            self._owners.claim(session, room)
+            if room.kept:
                 self.rooms.changed(room)
 
     def _remove(self, session: Session, name: Name) -> Collection[Room]:
         """Remove a client from the chat silently; returns the rooms that it was in."""
         rooms = list(session.all_rooms())
         del self._sessions[name.key]
-        self._look_alikes.remove(name)
         self._ignores.forget(session)
+        self._look_alikes.remove(name)
         for room in rooms:
             room.remove(name)
         session.go()
@@ -559,7 +557,7 @@ class Chat:
         """Remove a client from the chat, tell it why, and close its connection."""
         now_ms = self._now_ms()
         for room in self._remove(session, name):
-            if by.find_room(room.key) is room:
+            if by.hears(room):
                 _announce_kick(room, name, by, now_ms)
             else:
                 self._announce_departure(room, name, Departure.KICKED, now_ms)
@@ -630,10 +628,13 @@ class Chat:
         self, session: Session, room: Room, messages: Sequence[PastMessage], limit: int
     ) -> Result[object]:
         page = messages[-limit:] if limit else []
+        heard = [message for message in page if not session.ignored or not session.ignores(message.name)]
         more = len(messages) > len(page)
-        if session.ignored:
-            page = [message for message in page if not session.ignores_shown(message.name)]
-        session.subscriber.deliver(HistoryPage(room.name, page, more))
+        if more and page and not heard:
+            # A client that asks for what is before a page needs something to refer to.
+            earlier = AskHistory(limit, page[0].id, room.key)
+            return More(partial(self._tell_history, session, earlier))
+        session.subscriber.deliver(HistoryPage(room.name, heard, more))
         return DONE
 
     def _read(
@@ -679,6 +680,7 @@ class Chat:
         return self._moderation.carry_out(session, name, room, command)
 
     def _find_account(self, key: str) -> Account | None:
+        """The account of this name, if someone is logged in with it."""
         session = self._sessions.get(key)
         return None if session is None else session.account
 
@@ -727,7 +729,7 @@ class Chat:
         if self._permissions.is_muted(session, name, self._now_ms()):
             return _reject(session, Rejection.MUTED)
         stranger = recipient is not session and recipient.is_stranger(name)
-        heard = not recipient.ignores(name)
+        heard = not recipient.ignores(name.shown)
         gate = recipient.subscriber.direct_gate(stranger)
         if heard and not gate.is_open():
             return Busy(gate)
@@ -806,9 +808,13 @@ class Chat:
         return int(self._time() * 1000)
 
 
+def _is_ignored(session: Session, event: Broadcast) -> bool:
+    return isinstance(event, Said | Typing) and session.ignores(event.name)
+
+
 def _announce_kick(room: Room, name: Name, by: Session, now_ms: int) -> None:
     # Whoever began to remove many people can have left the room meanwhile.
-    author = by.subscriber if by.find_room(room.key) is room else None
+    author = by.subscriber if by.hears(room) else None
     room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), author)
 
 

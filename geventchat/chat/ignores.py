@@ -54,7 +54,7 @@ class Ignores:
         """Hide what this author has just published in a room from those who ignore the author; returns from how many."""
         hidden = 0
         for session in self._listeners.get(author_key, ()):
-            if session.find_room(room.key) is room and session.hears(room):
+            if session.hears(room):
                 session.subscriber.exclude_latest()
                 hidden += 1
         return hidden

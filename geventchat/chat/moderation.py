@@ -50,7 +50,7 @@ from geventchat.chat.names import InvalidName, Name, key_of, parse_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions, Role, invitation_of
 from geventchat.chat.records import Act, Restriction, RestrictionKind
-from geventchat.chat.results import DONE, Busy, Result
+from geventchat.chat.results import DONE, Busy, More, Result
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, Room
 from geventchat.chat.sessions import Session
@@ -132,6 +132,9 @@ class Moderation:
         try:
             if not self._permissions.may_do(role, command, room):
                 raise _Refused(Rejection.NOT_PERMITTED)
+            if not self._storage.is_ready():
+                # The gate of a room opens when the storage is ready.
+                return Busy(room.gate)
             return self._carry_out(_Actor(session, name, room, role), command)
         except _Refused as refused:
             session.subscriber.deliver(Rejected(refused.reason, refused.subject, command.room))
@@ -171,7 +174,8 @@ class Moderation:
     # --- Kick --------------------------------------------------------------------------------------------------------
 
     def _kick(self, actor: _Actor, who: str, reason: str) -> Result[object]:
-        other, other_name = self._find_in(actor.room, who)
+        everyone = actor.room is self._rooms.lobby
+        other, other_name = self._find(who) if everyone else self._find_in(actor.room, who)
         self._check_rank(actor, self._permissions.role(other, other_name, actor.room), other_name.key)
         gate = self._closed_way_out(other, actor.room)
         if gate is not None:
@@ -213,7 +217,7 @@ class Moderation:
         if len(concerned) == 1:
             self._remove_if_concerned(actor, ban, concerned[0])
         elif concerned:
-            return Busy(self._rooms.lobby.gate, partial(self._clear, actor, ban, iter(concerned)))
+            return self._clear(actor, ban, iter(concerned))
         return DONE
 
     def _perhaps_concerned(self, room: Room, ban: Ban) -> list[Session]:
@@ -226,13 +230,15 @@ class Moderation:
         return [] if other is None else [other]
 
     def _clear(self, actor: _Actor, ban: Ban, concerned: Iterator[Session]) -> Result[object]:
-        """Remove the next ones that a ban of a range concerns, and leave the rest to the next passage of the lobby's gate."""
+        """Remove the next ones that a ban of a range concerns; the rest come after others had their turn."""
+        go_on = partial(self._clear, actor, ban, concerned)
+        lobby = self._rooms.lobby
+        if actor.room is not lobby and not lobby.gate.is_open():
+            return Busy(lobby.gate, go_on)
         others = list(islice(concerned, _REMOVED_AT_ONCE))
         for other in others:
             self._remove_if_concerned(actor, ban, other)
-        if not others:
-            return DONE
-        return Busy(self._rooms.lobby.gate, partial(self._clear, actor, ban, concerned))
+        return More(go_on) if others else DONE
 
     def _remove_if_concerned(self, actor: _Actor, ban: Ban, other: Session) -> None:
         room, name = actor.room, other.name
@@ -345,7 +351,7 @@ class Moderation:
         other, other_name = self._find(who)
         if other.find_room(room.key) is not room:
             stranger = other.is_stranger(actor.name)
-            hears = not other.ignores(actor.name)
+            hears = not other.ignores(actor.name.shown)
             gate = other.subscriber.direct_gate(stranger)
             if hears and not gate.is_open():
                 return Busy(gate)
@@ -421,9 +427,9 @@ class Moderation:
         return other, other.name
 
     def _find_in(self, room: Room, who: str) -> tuple[Session, Name]:
-        """Someone who is in the room; in the lobby, anywhere on the server."""
+        """Someone who is in the room."""
         other, other_name = self._find(who)
-        if room is not self._rooms.lobby and other.find_room(room.key) is not room:
+        if other.find_room(room.key) is not room:
             raise _Refused(Rejection.USER_NOT_FOUND, who)
         return other, other_name
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from geventchat.chat.accounts import Account
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.rooms import Owner, Room
 from geventchat.chat.sessions import Session
@@ -51,6 +52,12 @@ class Owners:
         room.owner = owner
         owner.rooms[room] = None
         return True
+
+    def give(self, room: Room, account: Account) -> None:
+        """Let an account own the room, which nobody owns; for rooms of an earlier run."""
+        owner = self._accounts.setdefault(account.key, Owner(account))
+        room.owner = owner
+        owner.rooms[room] = None
 
     def release(self, room: Room) -> None:
         """Let nobody own the room."""

@@ -13,13 +13,15 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+from geventchat.chat.accounts import Account
 from geventchat.chat.bans import Ban
 from geventchat.chat.history import History
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
-from geventchat.chat.records import RestrictionKind, RoomRecord, Stored
+from geventchat.chat.ownership import Owners
+from geventchat.chat.records import Restriction, RestrictionKind, RoomRecord, Stored
 from geventchat.chat.rooms import GateFactory, Room
 from geventchat.chat.storage import Storage
 
@@ -35,9 +37,8 @@ class Rooms:
         new_gate: GateFactory,
         limits: ChatLimits,
         storage: Storage,
-        on_deleted: Callable[[Room], None] = lambda room: None,
+        owners: Owners | None = None,
     ) -> None:
-        """`on_deleted` is called with each room that has been empty for too long."""
         self._time = time
         self._storage = storage
         self._unready: set[Room] = set()
@@ -46,7 +47,7 @@ class Rooms:
         self._new_gate = new_gate
         self.lobby = self._new_room(LOBBY, 0)
         self._limits = limits
-        self._on_deleted = on_deleted
+        self._owners = owners or Owners(limits)
         self._rooms = {LOBBY.key: self.lobby}
         self._listed = dict(self._rooms)
         self._empty_since: dict[Room, float] = {}
@@ -82,36 +83,53 @@ class Rooms:
             return None
         room = self._rooms[name.key] = self._new_room(name, self._last_deleted_id)
         self._listed[name.key] = room
+        self.changed(room)
         return room
 
     def load(self, stored: Stored) -> None:
-        """Have the rooms that the storage has kept. Nobody is in them."""
+        """Have the rooms that the storage has kept, and what restricts people in them. Nobody is in them."""
         self._last_deleted_id = stored.floor_id
         now_ms = int(self._time() * 1000)
+        names = {account.key: account.name for account in stored.accounts}
         records = sorted(stored.rooms, key=lambda record: record.empty_since_ms or now_ms)
         for record in records:
             room = self.lobby
             if record.key != LOBBY.key:
                 name = Name(record.name, record.key)
                 room = self._rooms[record.key] = self._new_room(name, record.last_id)
-                self._empty_since[room] = (record.empty_since_ms or now_ms) / 1000
+                self._load_settings(room, record, names)
+                since = self._unused_since if room.kept else self._empty_since
+                since[room] = (record.empty_since_ms or now_ms) / 1000
             room.topic = record.topic
-            room.room_key = record.entry_key
             room.moderated = record.moderated
-            room.moderators = set(record.moderators)
             room.voices = set(record.voiced)
-            self.set_private(room, record.private)
             room.last_id = record.last_id
             if record.last_id:
                 room.log.begin_after(record.last_id)
         for restriction in stored.restrictions:
-            # Those of the whole server are the lobby's.
-            place = self._rooms.get(restriction.room or LOBBY.key)
-            if place is not None:
-                bans = place.bans if restriction.kind is RestrictionKind.BAN else place.mutes
-                bans.put(Ban(restriction))
+            self._load_restriction(restriction, now_ms)
         if all(record.key != LOBBY.key for record in records):
             self.changed(self.lobby)
+
+    def _load_settings(self, room: Room, record: RoomRecord, names: Mapping[str, str]) -> None:
+        if record.owner:
+            self._owners.give(room, Account(record.owner, names.get(record.owner, record.owner)))
+        room.moderators = set(record.moderators)
+        room.room_key = record.entry_key
+        until_ms = int(1000 * (self._time() + self._limits.invitation_s))
+        for guest in sorted(record.invited):
+            room.invitations.put(guest, until_ms, self._limits.invitations)
+        self.set_private(room, record.private)
+
+    def _load_restriction(self, restriction: Restriction, now_ms: int) -> None:
+        room = self._rooms.get(restriction.room or LOBBY.key)
+        ban = Ban(restriction)
+        if room is None or ban.is_over(now_ms):
+            self._storage.forget(restriction)
+        elif restriction.kind is RestrictionKind.BAN:
+            room.bans.put(ban)
+        else:
+            room.mutes.put(ban)
 
     def set_private(self, room: Room, private: bool) -> None:
         """List this room no longer, or again."""
@@ -120,20 +138,21 @@ class Rooms:
         if not private:
             self._listed[room.key] = room
 
+    def changed(self, room: Room) -> None:
+        """Keep the room's settings in the storage."""
+        self._storage.save(self._record(room))
+
     def entered(self, room: Room) -> None:
         """Someone has entered this room."""
-        self._empty_since.pop(room, None)
-        self._unused_since.pop(room, None)
+        was_empty = self._empty_since.pop(room, None), self._unused_since.pop(room, None)
+        if was_empty != (None, None):
+            self.changed(room)
 
     def left(self, room: Room) -> None:
         """Someone has left this room. If it is empty now, it is deleted after a while."""
         if not room.names and room is not self.lobby:
             (self._unused_since if room.kept else self._empty_since)[room] = self._time()
             self.changed(room)
-
-    def changed(self, room: Room) -> None:
-        """Something of this room has changed that outlives the people in it."""
-        self._storage.save(self._record(room))
 
     def _expire(self) -> None:
         self._delete_empty(self._empty_since, self._limits.empty_room_s)
@@ -144,26 +163,19 @@ class Rooms:
             room, start = next(iter(since.items()))
             if self._time() < start + lifetime_s:
                 return
-            self._storage.forget(self._record(room))
+            record = self._record(room)
             del since[room], self._rooms[room.key]
             self._listed.pop(room.key, None)
+            self._owners.release(room)
             self.history.forget(room.log)
+            self._storage.forget(record)
             self._last_deleted_id = max(self._last_deleted_id, room.last_id)
-            self._on_deleted(room)
 
     def _new_room(self, name: Name, last_id: int) -> Room:
         return Room(name, self._new_gate, self.history, last_id + 1, self._wait_for_storage)
 
-    def _wait_for_storage(self, room: Room) -> None:
-        self._unready.add(room)
-
-    def _storage_is_ready(self) -> None:
-        unready, self._unready = self._unready, set()
-        for room in unready:
-            room.gate.pump()
-
     def _record(self, room: Room) -> RoomRecord:
-        empty_since = self._empty_since.get(room) or self._unused_since.get(room)
+        empty_since = self._empty_since.get(room, self._unused_since.get(room))
         empty_since_ms = None if empty_since is None else int(1000 * empty_since)
         owner = None if room.owner is None else room.owner.account
         return RoomRecord(
@@ -181,3 +193,11 @@ class Rooms:
             empty_since_ms,
             int(1000 * self._time()) if empty_since_ms is None else empty_since_ms,
         )
+
+    def _wait_for_storage(self, room: Room) -> None:
+        self._unready.add(room)
+
+    def _storage_is_ready(self) -> None:
+        unready, self._unready = self._unready, set()
+        for room in unready:
+            room.gate.pump()

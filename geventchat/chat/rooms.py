@@ -119,10 +119,6 @@ class Invitations:
 GateFactory = Callable[[Callable[[], float]], Gate]
 
 
-# As many ids as one command can need.
-_IDS_AHEAD = 1_000
-
-
 class Owner:
     """Someone who owns rooms: an account, or a client without one for as long as it is logged in."""
 
@@ -131,6 +127,10 @@ class Owner:
     def __init__(self, account: Account | None) -> None:
         self.account = account
         self.rooms: dict[Room, None] = {}
+
+
+# As many ids as one command can need.
+_IDS_AHEAD = 1_000
 
 
 class Room:
@@ -144,7 +144,7 @@ class Room:
         first_id: int = 1,
         waits_for_storage: Callable[[Room], None] = lambda room: None,
     ) -> None:
-        """`waits_for_storage` is told when the gate has to be pumped once the storage is ready."""
+        """`waits_for_storage` gets the room when its gate has to be pumped once the storage is ready."""
         self.name = name.shown
         self.key = name.key
         # The set of rooms of a client that is in this room alone.

@@ -100,12 +100,8 @@ class Session:
         """True when this client has not written to this person."""
         return other.key not in (self.contacts or ())
 
-    def ignores(self, other: Name) -> bool:
-        """True when this client wants to hear nothing of this person."""
-        return self.ignored is not None and other.key in self.ignored
-
-    def ignores_shown(self, name: str) -> bool:
-        """The same for a name as it is shown."""
+    def ignores(self, name: str) -> bool:
+        """True when this client wants to hear nothing of the person with this name."""
         return self.ignored is not None and key_of(name) in self.ignored
 
     def all_rooms(self) -> Collection[Room]:
@@ -149,8 +145,8 @@ class Session:
         self._hear_all(self.rooms)
 
     def hears(self, room: Room) -> bool:
-        """True unless it has yet to be sent what it missed there."""
-        return not self.replays or room not in self.replays
+        """True when the client is sent what happens in this room now."""
+        return self.find_room(room.key) is room and room not in (self.replays or ())
 
     def go_out_of(self, room: Room) -> None:
         """Be in this room no longer. Only for a client that can be in many."""

@@ -165,9 +165,17 @@ class Conversation:
             case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
                 # The session handles events of the connection. The client never requests the server's help.
                 pass
-            case HistoryPage() | Missed() | BanList():
-                pass
-            case Entered() | LeftRoom() | RoomList() | Topic() | Accepted() | Confirmed():
+            case (
+                HistoryPage()
+                | Missed()
+                | Entered()
+                | LeftRoom()
+                | RoomList()
+                | Topic()
+                | Accepted()
+                | Confirmed()
+                | BanList()
+            ):
                 # Nothing that this client sends is answered by one of these.
                 pass
             case TopicChanged() | Typing() | Kicked() | Invited():

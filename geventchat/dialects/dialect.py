@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Protocol
 
 from geventchat.chat.commands import Command, InvalidCommand, ParseError, SendDirectMessage
@@ -94,6 +95,20 @@ class Dialect(Protocol):
 def prefixed(prefix: str, texts: Sequence[str]) -> bytes:
     """One line for each text, each with the same beginning."""
     return (prefix + f"\n{prefix}".join(texts) + "\n").encode()
+
+
+# How many messages HISTORY lists where none are asked for.
+DEFAULT_HISTORY = 20
+
+
+def is_count(text: str) -> bool:
+    """True for a whole number of at most six digits."""
+    return text.isascii() and text.isdigit() and len(text) <= 6
+
+
+def utc(time_ms: int) -> str:
+    """A time as RFC 3339 writes it, in whole seconds."""
+    return datetime.fromtimestamp(time_ms // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def direct_message(rest: str) -> SendDirectMessage:

@@ -179,10 +179,8 @@ class JsonDialect:
             ):
                 # Answers to commands that this version does not have.
                 return b""
-            case HistoryPage() | Missed():
-                return b""
-            case Kicked() | Invited():
-                # About rooms other than the lobby.
+            case Kicked() | Invited() | HistoryPage() | Missed():
+                # About rooms other than the lobby, or answers to commands that this version does not have.
                 return b""
             case Goodbye():
                 return encoded(type="goodbye")

@@ -73,6 +73,7 @@ from geventchat.dialects.codec import (
     UnknownLine,
 )
 from geventchat.dialects.dialect import (
+    DEFAULT_HISTORY,
     Interpreter,
     OtherDialect,
     Reading,
@@ -90,7 +91,6 @@ from geventchat.dialects.json_objects import (
     quoted,
     string,
 )
-from geventchat.dialects.verbs import DEFAULT_HISTORY
 from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 

@@ -62,8 +62,8 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
-from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb, moment
+from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed, utc
+from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
 from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
@@ -134,7 +134,7 @@ def departure_word(how: Departure) -> str:
 
 def _past(message: PastMessage) -> str:
     # One that has been deleted has no text.
-    return f"{message.id} {moment(message.time_ms)} {message.name} {message.text}".rstrip()
+    return f"{message.id} {utc(message.time_ms)} {message.name} {message.text}".rstrip()
 
 
 def _topic(topic: str) -> str:
@@ -207,14 +207,14 @@ def _private_text(event: PrivateEvent) -> str:
             )
         case Topic(topic=topic):
             return _topic(topic)
-        case HistoryPage(messages=messages):
-            return "".join([f"HIST {_past(message)}\n" for message in messages]) + "OK\n"
         case Kicked(reason=reason):
             return f"INFO kicked {reason}".rstrip() + "\n"
         case Invited(room, name):
             return f"INFO {name} invites you to {room}\n"
         case BanList(bans=bans):
             return "".join([_ban(ban) for ban in bans]) + "OK\n"
+        case HistoryPage(messages=messages):
+            return "".join([f"HIST {_past(message)}\n" for message in messages]) + "OK\n"
         case Pong(token):
             return f"PONG {token}\n" if token else "PONG\n"
         case Goodbye():
@@ -228,7 +228,7 @@ def _private_text(event: PrivateEvent) -> str:
 
 
 def _ban(ban: BanListing) -> str:
-    until = "forever" if ban.until_ms is None else moment(ban.until_ms)
+    until = "forever" if ban.until_ms is None else utc(ban.until_ms)
     return f"BAN {ban.who} {until} {ban.reason}".rstrip() + "\n"
 
 

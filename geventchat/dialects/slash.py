@@ -63,8 +63,8 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed
-from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb, moment
+from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed, utc
+from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
 from geventchat.exhaustive import assert_never
 
 _OWN_COMMANDS: dict[str, Callable[[str], Command]] = {
@@ -255,11 +255,6 @@ class SlashDialect:
         return SlashClient()
 
 
-def _past(message: PastMessage) -> str:
-    text = "(deleted)" if message.deleted else message.text
-    return f"[{moment(message.time_ms)}] {message.name}: {text}"
-
-
 _ACCEPTED = {
     Action.KICKED: "{subject} was kicked.",
     Action.BANNED: "{subject} is banned.",
@@ -290,8 +285,13 @@ def _accepted(action: Action, room: str, subject: str) -> str:
 
 
 def _ban(ban: BanListing) -> str:
-    until = "" if ban.until_ms is None else f" until {moment(ban.until_ms)}"
+    until = "" if ban.until_ms is None else f" until {utc(ban.until_ms)}"
     return f"{ban.who}{until}" + (f": {ban.reason}" if ban.reason else "")
+
+
+def _past(message: PastMessage) -> str:
+    text = "(deleted)" if message.deleted else message.text
+    return f"[{utc(message.time_ms)}] {message.name}: {text}"
 
 
 def _topic(topic: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from geventchat.chat.commands import (
     AskHistory,
@@ -34,12 +33,10 @@ from geventchat.chat.commands import (
     SetVoice,
 )
 from geventchat.chat.text import visible
+from geventchat.dialects.dialect import DEFAULT_HISTORY, is_count
 
 # A longer number is not a duration but the first word of a reason.
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.IGNORECASE)
-_COUNT = re.compile("[0-9]{1,6}")
-# How many messages are listed where none are asked for.
-DEFAULT_HISTORY = 20
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -78,7 +75,7 @@ def _history(rest: str) -> Command | None:
     count, _ = _split(rest)
     if not count:
         return AskHistory(DEFAULT_HISTORY)
-    return AskHistory(int(count)) if _COUNT.fullmatch(count) else None
+    return AskHistory(int(count)) if is_count(count) else None
 
 
 def _kick(rest: str) -> Command | None:
@@ -134,7 +131,7 @@ HELP = (
     HelpLine((Verb("leave", "", _alone(LeaveRoom)),), "go back to the lobby"),
     HelpLine((Verb("rooms", "", _alone(ListRooms)),), "list the rooms"),
     HelpLine((Verb("topic", "[text]", _topic),), "show the topic of the room, or change it"),
-    HelpLine((Verb("history", "[20]", _history),), "list the latest messages of the room"),
+    HelpLine((Verb("history", "[20]", _history),), "list the last messages of the room"),
     HelpLine(
         (
             Verb("ignore", "name", _of_person(lambda who: Ignore(who, on=True))),
@@ -184,8 +181,3 @@ HELP = (
     HelpLine((Verb("owner", "name", _of_person(PassOwnership)),), "give the room to someone else"),
 )
 VERBS = {verb.name: verb for line in HELP for verb in line.verbs}
-
-
-def moment(time_ms: int) -> str:
-    """A time as people can read it and programs can sort it."""
-    return datetime.fromtimestamp(time_ms // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

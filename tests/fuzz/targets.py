@@ -189,9 +189,10 @@ class _CheckedSubscriber:
     def deliver(self, event: PrivateEvent) -> None:
         self._wire.check_frame(event, self.interpreter.encode_private(event))
 
-    def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
-        self.deliver(message)
-        self._wire.show(message.text)
+    def deliver_direct(self, event: PrivateEvent, stranger: bool) -> None:
+        self.deliver(event)
+        if isinstance(event, DirectMessage):
+            self._wire.show(event.text)
 
     def direct_gate(self, stranger: bool) -> _OpenGate:
         return _OpenGate()

@@ -10,8 +10,8 @@ from geventchat.chat.accounts import Account
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, EnterRoom, Login
 from geventchat.chat.events import Accepted, Action, Event, NoticeReason, Rejected, Rejection
-from geventchat.chat.records import Act, Record
-from geventchat.chat.results import DONE, LEAVE, Busy
+from geventchat.chat.records import Act, Record, Restriction, RoomRecord, Stored
+from geventchat.chat.results import DONE, LEAVE, Busy, More
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.services.storage.memory import MemoryStorage
@@ -41,22 +41,48 @@ class RecordingPeer:
 
 
 class RecordingStorage(MemoryStorage):
-    """Everything that the storage was told, in order."""
+    """A storage that notes what it was told, in order, and can be too far behind."""
 
-    def __init__(self) -> None:
-        super().__init__(Limits(), ManualClock())
+    def __init__(self, rooms: Sequence[RoomRecord] = (), restrictions: Sequence[Restriction] = ()) -> None:
+        """The records are those of an earlier run."""
+        super().__init__(Limits(), ManualClock(), lambda: "e1")
+        self._stored = Stored("e1", rooms=tuple(rooms), restrictions=tuple(restrictions))
+        self.kept: list[Record] = []
         self.saved: list[Record] = []
         self.forgotten: list[Record] = []
-        self.audited: list[Act] = []
+        self.acts_noted: list[Act] = []
+        self.ready = True
+
+    def load(self) -> Stored:
+        return self._stored
+
+    def restarted(self) -> RecordingStorage:
+        """A storage with what this one has now."""
+        rooms: dict[str, RoomRecord] = {}
+        restrictions: dict[object, Restriction] = {}
+        for record in self.kept:
+            if isinstance(record, RoomRecord):
+                rooms[record.key] = record
+            elif isinstance(record, Restriction):
+                restrictions[record.identity] = record
+        return RecordingStorage(list(rooms.values()), list(restrictions.values()))
 
     def save(self, record: Record) -> None:
+        self.kept.append(record)
         self.saved.append(record)
+        super().save(record)
 
     def forget(self, record: Record) -> None:
+        self.kept = [one for one in self.kept if one != record]
         self.forgotten.append(record)
+        super().forget(record)
 
     def audit(self, act: Act) -> None:
-        self.audited.append(act)
+        self.acts_noted.append(act)
+        super().audit(act)
+
+    def is_ready(self, room: str = "", last_id: int = 0) -> bool:
+        return self.ready and super().is_ready(room, last_id)
 
 
 class Client:
@@ -78,7 +104,7 @@ class Client:
         """Everything this client receives because of a command that is handled at once."""
         self.take()
         result = self.chat.handle(self.session, command)
-        while isinstance(result, Busy) and result.go_on is not None:
+        while isinstance(result, More) or (isinstance(result, Busy) and result.go_on is not None):
             result = result.go_on()
         assert result in (DONE, LEAVE), result
         return self.take()
@@ -109,9 +135,15 @@ class Client:
 class ModeratedChat:
     """A chat whose operators have the accounts `op` and `op2`."""
 
-    def __init__(self, operators: Sequence[str] = ("op", "op2"), **limits: Any) -> None:
-        self.now_s = NOW_S
-        self.storage = RecordingStorage()
+    def __init__(
+        self,
+        operators: Sequence[str] = ("op", "op2"),
+        storage: RecordingStorage | None = None,
+        time_s: float = NOW_S,
+        **limits: Any,
+    ) -> None:
+        self.now_s = time_s
+        self.storage = storage or RecordingStorage()
         self.announced_later: list[Room] = []
         self.chat = Chat(
             lambda: self.now_s,

@@ -15,6 +15,7 @@ import pytest
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import EnterRoom, Login, Say
+from geventchat.chat.events import Invited
 from geventchat.chat.results import DONE
 from geventchat.chat.sessions import Session
 from geventchat.clock import SystemClock
@@ -77,6 +78,18 @@ def test_members_in_sync_are_sent_the_very_same_bytes():
         world.flush()
         assert sent == [b"MSG p0 one\nMSG p0 two\n"] * 3
         assert sent[0] is sent[1] is sent[2]
+
+    in_world(body)
+
+
+def test_what_a_dialect_does_not_show_costs_its_recipient_no_send():
+    def body(world: World) -> None:
+        (member,) = members(world, 1, "json")
+        member.subscriber.deliver_direct(Invited("dev", "alice"), stranger=True)
+        member.subscriber.deliver(Invited("dev", "alice"))
+        assert not member.subscriber.spliced
+        world.flush()
+        world.check()
 
     in_world(body)
 

@@ -6,6 +6,8 @@ import pytest
 
 from geventchat.chat.commands import (
     AnnounceTyping,
+    AskHistory,
+    EnterRoom,
     Ignore,
     Invite,
     LeaveRoom,
@@ -20,12 +22,15 @@ from geventchat.chat.events import (
     Departure,
     DirectMessage,
     DirectMessageSent,
+    HistoryPage,
     Left,
+    Missed,
     Rejection,
     Said,
     TopicChanged,
     Typing,
 )
+from geventchat.chat.results import More
 from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat
 
 
@@ -188,3 +193,73 @@ def test_whether_an_ignored_person_is_typing_is_not_heard(scene, alice, bob):
     bob.do(AnnounceTyping())
     assert alice.take() == []
     assert carol.take() == [Typing(LOBBY, "bob", NOW_MS)]
+
+
+# --- What was said before --------------------------------------------------------------------------------------------
+
+
+def history(client: Client, limit: int, before: int | None = None) -> tuple[list[str], bool]:
+    """The texts of a page, and whether there is more."""
+    (page,) = client.do(AskHistory(limit, before))
+    assert isinstance(page, HistoryPage)
+    return [message.text for message in page.messages], page.more
+
+
+def test_the_history_leaves_out_what_an_ignored_person_said(scene, alice, bob):
+    carol = scene.login("carol")
+    for number in range(3):
+        bob.do(Say([f"hidden {number}"]))
+        carol.do(Say([f"seen {number}"]))
+    assert history(alice, 20) == (["seen 0", "seen 1", "seen 2"], False)
+    assert history(alice, 2) == (["seen 2"], True)
+    assert history(carol, 2) == (["hidden 2", "seen 2"], True)
+    alice.do(Ignore("bob", on=False))
+    assert history(alice, 2) == (["hidden 2", "seen 2"], True)
+
+
+def test_a_page_of_history_is_never_empty_while_there_is_more(scene, alice, bob):
+    """The next page is asked for by an id of this one."""
+    carol = scene.login("carol")
+    carol.do(Say(["first"]))
+    for number in range(50):
+        bob.do(Say([f"hidden {number}"]))
+    assert history(alice, 3) == (["first"], False)
+    assert history(alice, 1) == (["first"], False)
+    assert history(alice, 0) == ([], True)
+    assert history(alice, 3, before=1) == ([], False)
+
+
+def test_a_history_of_ignored_people_alone_is_empty(scene, alice, bob):
+    bob.do(Say(["one", "two", "three"]))
+    assert history(alice, 2) == ([], False)
+
+
+def test_what_an_ignored_person_said_is_not_replayed(scene, alice, bob):
+    carol = scene.login("carol", "dev")
+    dave = scene.login("dave", many=True)
+    dave.do(Ignore("bob", on=True))
+    bob.enters("dev")
+    bob.do(Say(["hidden"]))
+    carol.do(Say(["seen"]))
+    entered, missed = dave.do(EnterRoom("dev", after=0))
+    assert missed == Missed([said("carol", "seen", 2, "dev")])
+    assert entered.last_id == 2
+
+
+def test_while_someone_is_sent_what_was_missed_no_hole_is_made_elsewhere(scene, alice, bob):
+    """A client that does not hear a room yet has no hole there; what happens meanwhile comes with the replay."""
+    carol = scene.login("carol", "dev")
+    carol.do(Say(["old"]))
+    dave = scene.login("dave", many=True)
+    dave.do(Ignore("bob", on=True))
+    bob.enters("dev")
+    more = scene.chat.handle(dave.session, EnterRoom("dev", after=0))
+    carol.enters("ops")
+    alice.do(Say(["in the lobby"]))
+    dave.subscriber.received.append("kept")
+    bob.do(Say(["hidden"]))
+    assert dave.subscriber.received[-1] == "kept"
+    while isinstance(more, More):
+        more = more.go_on()
+    events = [event for missed in dave.take() if isinstance(missed, Missed) for event in missed.events]
+    assert [event.texts for event in events if isinstance(event, Said)] == [["old"]]

@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from geventchat import Config, Limits, Listen
-from geventchat.chat.chat import Chat, Pending, Session
+from geventchat.chat.chat import Chat
 from geventchat.chat.commands import (
     AnnounceTyping,
     AskTopic,
@@ -30,6 +30,8 @@ from geventchat.chat.commands import (
     Who,
 )
 from geventchat.chat.events import Pong, Said
+from geventchat.chat.results import Pending
+from geventchat.chat.sessions import Session
 from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
 from geventchat.dialects.json_objects import MAX_DIGITS, MAX_INTEGER, MAX_VALUES

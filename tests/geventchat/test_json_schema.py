@@ -16,6 +16,7 @@ from geventchat.chat.commands import InvalidCommand, ParseError
 from geventchat.chat.events import (
     Accepted,
     Action,
+    BanList,
     Broadcast,
     Confirmed,
     DirectMessage,
@@ -26,7 +27,9 @@ from geventchat.chat.events import (
     Goodbye,
     HelpText,
     HistoryPage,
+    Invited,
     Joined,
+    Kicked,
     Left,
     LeftRoom,
     Missed,
@@ -217,14 +220,17 @@ BY_TYPE = {
         ),
     ),
     Confirmed: st.one_of(st.builds(Confirmed, NAMES, IDS), st.just(Confirmed())),
+    Kicked: st.builds(Kicked, NAMES, TOPICS),
+    Invited: st.builds(Invited, NAMES, NAMES),
+    BanList: st.builds(BanList, NAMES, st.just(())),
     Pong: st.builds(Pong, TOPICS),
     HelpText: st.just(HelpText()),
     Goodbye: st.just(Goodbye()),
     Rejected: st.builds(Rejected, st.sampled_from([*Rejection, *ParseError]), TEXTS, TOPICS),
-    DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans()),
+    DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans(), TOPICS),
 }
 # They come while a request is handled, without being its answer.
-NOTICES = (DirectMessage, DirectMessageSent, DisconnectNotice, Missed)
+NOTICES = (DirectMessage, DirectMessageSent, DisconnectNotice, Missed, Kicked, Invited)
 REFS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=16)
 
 
@@ -253,7 +259,7 @@ def test_every_event_is_in_the_schema_and_answers_have_the_ref(
         }
     elif kind not in (DirectMessageSent, Missed):
         # There is nothing to say without a ref.
-        assert kind is HelpText or (ref is None and kind in (Accepted, Confirmed))
+        assert kind in (HelpText, BanList) or (ref is None and kind in (Accepted, Confirmed))
 
 
 # --- What clients send -----------------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ from geventchat.chat.events import (
     Said,
 )
 from geventchat.chat.records import Act, Restriction, RestrictionKind, RoomRecord
-from geventchat.chat.results import LEAVE, Busy
-from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat
+from geventchat.chat.results import DONE, LEAVE, Busy, More
+from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat, RecordingStorage
 
 BAN, MUTE = Sanction.BAN, Sanction.MUTE
 BANNED = DisconnectNotice(NoticeReason.BANNED, as_error=True)
@@ -131,7 +131,7 @@ def test_a_kick_waits_for_the_lobby_and_changes_nothing_until_then(scene, alice,
         assert bob.room == "dev"
         assert alice.take() == bob.take() == carol.take() == []
         assert not scene.room("dev").bans.by_label
-        assert not scene.storage.audited
+        assert not scene.storage.acts_noted
         lobby.gate.open = True
     assert alice.succeeds(Kick("bob")) is Action.KICKED
 
@@ -247,6 +247,15 @@ def test_in_the_lobby_only_operators_can_do_any_of_this(scene, alice, bob, op, c
 def test_the_lobby_is_never_closed_and_has_neither_owner_nor_moderators(scene, op, command: Command):
     scene.login("op2", account=True)
     assert op.refused(command) is Rejection.NOT_PERMITTED
+
+
+def test_voice_in_the_lobby_is_for_those_who_are_there(scene, bob, op):
+    dave = scene.login("dave")
+    op.do(SetModerated(on=True))
+    assert op.refused(SetVoice("bob", on=True)) is Rejection.USER_NOT_FOUND
+    assert dave.refused(Say(["hi"])) is Rejection.NO_VOICE
+    op.succeeds(SetVoice("dave", on=True))
+    assert dave.do(Say(["hi"])) == []
 
 
 def test_commands_can_name_the_room(scene, alice, bob):
@@ -545,23 +554,39 @@ def test_a_ban_of_a_range_removes_people_in_parts_between_which_others_have_thei
     op.take()
     result = scene.chat.handle(op.session, Impose(BAN, "198.51.100.0/24"))
     assert op.take() == [Accepted(Action.BANNED, LOBBY, "198.51.100.0/24")]
+    clients[-1].do(Quit())
     counts = []
-    while isinstance(result, Busy):
-        assert result.gate is scene.chat.lobby.gate
-        clients[-1].do(Quit())
-        result = result.go_on()
+    while isinstance(result, More):
         counts.append(sum(bool(client.peer.disconnected) for client in clients))
-    assert counts == [99, 149, 149], "the operator is among the first hundred, and one has left"
+        result = result.go_on()
+    assert result is DONE
+    assert counts == [99, 149], "the operator is among the first hundred, and one has left"
     assert list(scene.chat.lobby.names) == ["op"]
+
+
+def test_people_who_are_sent_to_the_lobby_in_parts_wait_for_its_gate(scene, alice, op):
+    op.enters("dev")
+    clients = [scene.login(f"n{number}", "dev", ELSEWHERE) for number in range(150)]
+    gate = scene.chat.lobby.gate
+    gate.open = False
+    waiting = scene.chat.handle(op.session, Impose(BAN, "198.51.100.0/24"))
+    assert isinstance(waiting, Busy)
+    assert waiting.gate is gate
+    assert all(client.room == "dev" for client in clients)
+    gate.open = True
+    more = waiting.go_on()
+    assert [client.room for client in clients].count(LOBBY) == 98
+    assert more.go_on().go_on() is DONE
+    assert all(client.room == LOBBY for client in clients)
 
 
 def test_an_operator_who_has_left_the_room_goes_on_removing_people_without_losing_a_line(scene, alice, op):
     op.enters("dev")
     clients = [scene.login(f"n{number}", "dev", ELSEWHERE) for number in range(150)]
-    result = scene.chat.handle(op.session, Impose(BAN, "198.51.100.0/24")).go_on()
+    result = scene.chat.handle(op.session, Impose(BAN, "198.51.100.0/24"))
     scene.login("op2", "dev", account=True).do(Kick("op"))
     op.take()
-    while isinstance(result, Busy):
+    while isinstance(result, More):
         result = result.go_on()
     assert clients[-1].room == LOBBY
     assert [event.name for event in op.take()] == [f"n{number}" for number in range(98, 150)], (
@@ -605,14 +630,14 @@ def test_whoever_is_thrown_out_can_be_in_many_rooms(scene, alice, carol, op):
     assert scene.owner("ops") == ""
 
 
-# --- The storage -----------------------------------------------------------------------------------------------------
+# --- Records -----------------------------------------------------------------------------------------------------
 
 
 def test_every_act_is_noted_with_who_did_it(scene, alice, bob, op):
     for command in (Kick("bob", "a"), Impose(BAN, "bob", 60, "b"), Lift(BAN, "bob"), SetKey("secret")):
         alice.do(command)
     op.do(Impose(MUTE, "bob"))
-    assert scene.storage.audited == [
+    assert scene.storage.acts_noted == [
         Act(NOW_MS, "alice", "kick", "dev", "bob", "a"),
         Act(NOW_MS, "alice", "ban", "dev", "bob", "b"),
         Act(NOW_MS, "alice", "unban", "dev", "bob"),
@@ -625,7 +650,7 @@ def test_what_is_refused_and_what_is_asked_is_no_act(scene, alice, bob):
     for command in (Kick("nobody"), ListBans(), Lift(BAN, "nobody")):
         alice.do(command)
     bob.do(Kick("alice"))
-    assert scene.storage.audited == []
+    assert scene.storage.acts_noted == []
 
 
 def restrictions(scene: ModeratedChat) -> list[Restriction]:
@@ -674,8 +699,9 @@ def test_a_ban_that_replaces_another_replaces_its_record(scene, alice, bob, op):
 
 
 def room_records(scene: ModeratedChat) -> list[RoomRecord]:
-    saved = [record for record in scene.storage.saved if isinstance(record, RoomRecord)]
-    return [record for record in saved if record.key != "lobby"]
+    return [
+        record for record in scene.storage.saved if isinstance(record, RoomRecord) and record.key != LOBBY
+    ]
 
 
 def test_rooms_are_saved_when_something_of_them_changes_and_forgotten_when_they_are_deleted(scene):
@@ -683,7 +709,8 @@ def test_rooms_are_saved_when_something_of_them_changes_and_forgotten_when_they_
     scene.login("bob", "dev", account=True)
     scene.login("carol", account=True)
     new = RoomRecord("dev", "dev", "alice", last_used_ms=NOW_MS)
-    assert room_records(scene) == [new]
+    assert room_records(scene)[-1] == new
+    created = len(room_records(scene))
     changes = (
         SetTopic("t"),
         SetPrivate(on=True),
@@ -701,10 +728,10 @@ def test_rooms_are_saved_when_something_of_them_changes_and_forgotten_when_they_
         "dev", "dev", "bob", both, both, frozenset({"carol"}), "t", True, "k", True, last_used_ms=NOW_MS
     )
     assert room_records(scene)[-1] == last
-    assert len(room_records(scene)) == 1 + len(changes)
+    assert len(room_records(scene)) == created + len(changes)
     for command in (ListRooms(), Kick("nobody"), SetTopic("t"), SetPrivate(on=False), Who()):
         alice.do(command)
-    assert len(room_records(scene)) == 1 + len(changes), "nothing has changed"
+    assert len(room_records(scene)) == created + len(changes), "nothing has changed"
     scene.now_s += 5
     for session in list(scene.chat._sessions.values()):
         scene.chat.leave(session)
@@ -714,6 +741,112 @@ def test_rooms_are_saved_when_something_of_them_changes_and_forgotten_when_they_
     scene.now_s += 90 * 86_400
     scene.login("erin").do(ListRooms())
     assert scene.storage.forgotten == [empty]
+
+
+def restarted(scene: ModeratedChat) -> ModeratedChat:
+    """The chat of a server that was stopped, and started a second later."""
+    for session in list(scene.chat._sessions.values()):
+        scene.chat.close(session)
+    after = ModeratedChat(storage=scene.storage.restarted())
+    after.now_s = scene.now_s + 1
+    return after
+
+
+def test_the_settings_of_a_room_survive_a_restart(scene):
+    alice = scene.login("alice", "dev", account=True)
+    for name in ("mod", "voiced", "invited"):
+        scene.login(name, "dev", account=True)
+    for command in (
+        SetModerator("mod", on=True),
+        SetVoice("voiced", on=True),
+        SetModerated(on=True),
+        SetKey("sesame"),
+        SetPrivate(on=True),
+    ):
+        alice.do(command)
+    scene.chat.leave(scene.chat._sessions["invited"])
+    scene.login("invited", account=True)
+    alice.do(Invite("invited"))
+    scene = restarted(scene)
+    assert scene.owner("dev") == "alice@"
+    stranger = scene.login("stranger")
+    assert stranger.refused(EnterRoom("dev")) is Rejection.INVITATION_REQUIRED
+    assert [one.room for one in stranger.do(ListRooms())[0].rooms] == [LOBBY]
+    for name in ("alice", "mod", "invited"):
+        scene.login(name, "dev", account=True)
+    assert scene.chat._permissions.role(
+        (voiced := scene.login("voiced", account=True)).session, voiced.session.name, scene.room("dev")
+    )
+    stranger.enters("dev", "sesame")
+    assert stranger.refused(Say(["hi"])) is Rejection.NO_VOICE
+    mod = scene.chat._sessions["mod"]
+    scene.chat.handle(mod, Kick("stranger"))
+    assert stranger.room == LOBBY
+    scene.now_s += 89 * 86_400
+    assert scene.owner("dev") == "alice@"
+
+
+def test_without_an_account_ownership_ends_with_the_server(scene, alice, bob):
+    alice.do(SetPrivate(on=True))
+    scene = restarted(scene)
+    assert scene.owner("dev") == ""
+    assert scene.login("alice").refused(EnterRoom("dev")) is Rejection.INVITATION_REQUIRED
+    scene.now_s += 600
+    scene.login("carol", "dev")
+    assert not scene.room("dev").private
+
+
+def test_an_account_keeps_its_rooms_after_a_restart_and_no_more_than_before():
+    scene = ModeratedChat()
+    alice = scene.login("alice", account=True)
+    for number in range(21):
+        alice.enters(f"r{number}")
+    scene = restarted(scene)
+    scene.now_s += 600
+    assert [scene.owner(f"r{number}") for number in range(20)] == ["alice@"] * 20
+    assert scene.chat.rooms.find("r20") is None
+
+
+def test_bans_and_mutes_survive_a_restart(scene, alice, op):
+    scene.login("carol", "dev", account=True)
+    bob = scene.login("bob", "dev", ELSEWHERE)
+    neighbour = scene.login("dave", "dev", ELSEWHERE)
+    for sanction in (BAN, MUTE):
+        alice.do(Impose(sanction, "carol", 60, "spam"))
+        alice.do(Impose(sanction, "bob"))
+        op.do(Impose(sanction, "192.0.2.0/24"))
+    assert (bob.room, neighbour.room) == (LOBBY, "dev")
+    scene = restarted(scene)
+    assert scene.chat.is_banned_address("192.0.2.9")
+    assert scene.login("dave", host=ELSEWHERE).refused(EnterRoom("dev")) is Rejection.BANNED_FROM_ROOM, (
+        "who logged in before has been forgotten"
+    )
+    op = scene.login("op", "dev", account=True)
+    assert bans(op) == [BanListing("carol", NOW_MS + 60_000, "spam"), BanListing("bob", None, "")]
+    assert list(scene.room("dev").mutes.by_label) == ["carol", "bob"]
+    scene.now_s += 59
+    scene.login("carol", "dev", account=True)
+
+
+def test_what_is_over_or_belongs_to_no_room_when_the_server_starts_is_forgotten(scene, alice, bob):
+    alice.do(Impose(BAN, "bob", 1))
+    alice.do(Impose(MUTE, "bob"))
+    storage = scene.storage.restarted()
+    over, mute = storage.load().restrictions
+    stray = replace(mute, room="nowhere")
+    storage = RecordingStorage(storage.load().rooms, [over, mute, stray])
+    scene = ModeratedChat(storage=storage, time_s=scene.now_s + 1)
+    assert storage.forgotten == [over, stray]
+
+
+def test_commands_wait_while_the_storage_is_too_far_behind(scene, alice, bob, carol):
+    scene.storage.ready = False
+    gate = scene.room("dev").gate
+    assert scene.chat.handle(alice.session, Impose(MUTE, "bob")) == Busy(gate)
+    assert alice.take() == []
+    assert bob.refused(Kick("alice")) is Rejection.NOT_PERMITTED
+    scene.storage.ready = True
+    assert alice.succeeds(Impose(MUTE, "bob")) is Action.MUTED
 
 
 def test_a_room_is_saved_when_it_is_no_longer_empty(scene, alice):

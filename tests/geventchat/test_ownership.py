@@ -222,6 +222,14 @@ def test_a_kept_room_that_is_used_again_is_kept_as_long_again(scene: ModeratedCh
     assert scene.owner("dev") == "alice@"
 
 
+def test_a_kept_room_is_not_deleted_while_someone_is_there(scene: ModeratedChat):
+    alice = scene.login("alice", "dev", account=True)
+    alice.do(LeaveRoom())
+    scene.login("bob", "dev")
+    scene.now_s += 91 * 86_400
+    assert scene.owner("dev") == "alice@"
+
+
 def test_a_room_that_is_deleted_makes_way_for_another_of_the_same_owner():
     scene = ModeratedChat(kept_rooms=1, rooms_per_client=1)
     alice = scene.login("alice", "one", account=True)

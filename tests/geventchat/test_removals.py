@@ -264,6 +264,8 @@ def test_an_address_is_remembered_until_it_can_create_as_many_rooms_again():
     with simulate(config(address_burst_rooms=3, address_rooms_per_min=2)) as simulation:
         alice = log_in(simulation, "alice", ELSEWHERE)
         say(simulation, alice, "JOIN a1", "JOIN a2", "JOIN a3", "QUIT")
+        simulation.advance(20)
+        log_in(simulation, "bob")
         again = log_in(simulation, "alice", ELSEWHERE)
         assert say(simulation, again, "JOIN a4") == b"ERR too-many-rooms\n"
 
