@@ -69,9 +69,8 @@ _AMONG = "IN (SELECT value FROM json_each(?))"
 _ADD_MESSAGES = "INSERT OR IGNORE INTO messages (room, id, name, text, time_ms)"
 _SAVE_COUNTERS = "REPLACE INTO counters"
 _SAVE_STATE = "UPDATE state SET reservations = ?, clean = ?, floor_id = ?, floor_reserved_id = ?"
-# As long as before, so that SQLite overwrites the text where it is.
 _DELETE_TEXTS = """
-    UPDATE messages SET text = printf('%.*c', length(CAST(text AS BLOB)), ' '), deleted = 1
+    UPDATE messages SET text = '', deleted = 1
     WHERE (room, id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
 """
 _REMOVE_OLDEST = """
@@ -615,11 +614,10 @@ class Writer(Worker[Item]):
             floor_reserved_id = floor_id + AHEAD_IDS
         reserved: dict[Room, int] = {}
         for room in changes.counted:
-            # A new room has used ids under the floor's reservation, or under that of its predecessor.
-            known = room.in_database
-            until = room.reserved_id if known else self.reserved_ids.get(room.key, self.floor_reserved_id)
-            if not known or until - room.last_id < _LEAST_IDS:
-                reserved[room] = max(until, room.last_id + AHEAD_IDS)
+            # A new room, for which nothing is reserved, has used ids under the floor's reservation, or under that of its
+            # predecessor: both end before this, since it begins above the floor.
+            if room.reserved_id - room.last_id < _LEAST_IDS:
+                reserved[room] = room.last_id + AHEAD_IDS
         counters = [
             [room.number, room.last_id, reserved.get(room, room.reserved_id), room.messages, room.bytes]
             for room in changes.counted
