@@ -186,7 +186,7 @@ class SqliteStorage:
             return []
         rows = self._read(_MESSAGE, query, (number, id, limit))
         return [
-            StoredMessage(id, name, text, time_ms, bool(deleted))
+            StoredMessage(id, name, "" if deleted else text, time_ms, bool(deleted))
             for id, name, text, time_ms, deleted in sorted(rows)
         ]
 
