@@ -441,6 +441,29 @@ def test_the_database_keeps_its_size_at_the_cost_of_the_largest_room(disk: Disk)
     assert kept[-1][0] == 10_000
 
 
+def test_an_id_that_is_used_twice_is_counted_once(disk: Disk):
+    storage = disk.open(Limits(stored_messages=100))
+    storage.save(LOBBY)
+    say(storage, 1, *["hi"] * 90)
+    say(storage, 1, *["again"] * 90)
+    assert [id for id, _ in texts(storage)] == list(range(1, 91))
+    say(storage, 91, *["hi"] * 10)
+    assert len(texts(storage)) == 100
+    assert query(disk, "SELECT messages FROM counters") == [(100,)]
+
+
+def test_a_counter_that_is_wrong_keeps_nobody_busy(disk: Disk):
+    filled(disk)
+    query(disk, "UPDATE counters SET messages = 1000000")
+    storage = disk.open(Limits(stored_messages=500_000))
+    storage.audit(act(1))
+    storage.acts(1)
+    while storage._writer._pause_s() == 0:
+        storage.audit(act(1))
+        storage.acts(1)
+    assert query(disk, "SELECT messages FROM counters") == [(0,)]
+
+
 def test_a_lower_limit_applies_to_what_is_there(disk: Disk):
     filled(disk)
     storage = disk.open(Limits(stored_messages=100))

@@ -67,6 +67,7 @@ _MESSAGE_COLUMNS, _COUNTER_COLUMNS, _ACT_COLUMNS = 5, 5, 6
 
 _AMONG = "IN (SELECT value FROM json_each(?))"
 _ADD_MESSAGES = "INSERT OR IGNORE INTO messages (room, id, name, text, time_ms)"
+_COUNT_MESSAGES = "SELECT count(*) FROM messages WHERE room = ?"
 _SAVE_COUNTERS = "REPLACE INTO counters"
 _SAVE_STATE = "UPDATE state SET reservations = ?, clean = ?, floor_id = ?, floor_reserved_id = ?"
 _DELETE_TEXTS = """
@@ -579,6 +580,9 @@ class Writer(Worker[Item]):
         if twice:
             # An id that was used twice must not cost the other messages of the transaction.
             self._then.append(partial(self._note_lost, twice))
+            for room in changes.counted:
+                self._untrimmed.setdefault(room, (room.messages, room.bytes))
+                [(room.messages,)] = connection.execute(_COUNT_MESSAGES, (room.number,))
         if changes.deleted:
             connection.execute(_DELETE_TEXTS, (json.dumps(list(changes.deleted)),))
 
@@ -770,8 +774,10 @@ class Writer(Worker[Item]):
         self._untrimmed.setdefault(room, (room.messages, room.bytes))
         number = room.number
         removed = connection.execute(_REMOVE_OLDEST, (number, number, most - 1)).rowcount
-        room.bytes -= room.bytes * removed // max(1, room.messages)
-        room.messages -= removed
+        # With fewer than that, none is left, whatever the counter says.
+        left = max(0, room.messages - removed) if removed == most else 0
+        room.bytes = room.bytes * left // max(1, room.messages)
+        room.messages = left
         return removed
 
     def _empty_log(self) -> None:
