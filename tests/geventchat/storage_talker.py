@@ -51,7 +51,7 @@ def talk(path: Path, number: int, seed: int, most_file_bytes: int) -> None:
             report("say", room, last_ids[room] + 1, said + 1, len(texts))
             storage.append(room, Said(room, "alice", texts, last_ids[room] + 1, 1))
             last_ids[room], said = last_id, said + len(texts)
-        if chance.random() < 0.002:
+        if chance.random() < 0.01:
             report("forget", room)
             storage.forget(RoomRecord(room, room))
             floor_id = max(floor_id, last_ids.pop(room))

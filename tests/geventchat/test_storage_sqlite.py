@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
 
 from geventchat import CannotListen, Config, Limits, Listen, Server
-from geventchat.chat.events import DirectMessage
+from geventchat.chat.events import DirectMessage, Said
 from geventchat.chat.records import RoomRecord
 from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import SystemClock
@@ -440,6 +441,29 @@ def test_the_database_keeps_its_size_at_the_cost_of_the_largest_room(disk: Disk)
     assert kept[-1][0] == 10_000
 
 
+def test_an_id_that_is_used_twice_is_counted_once(disk: Disk):
+    storage = disk.open(Limits(stored_messages=100))
+    storage.save(LOBBY)
+    say(storage, 1, *["hi"] * 90)
+    say(storage, 1, *["again"] * 90)
+    assert [id for id, _ in texts(storage)] == list(range(1, 91))
+    say(storage, 91, *["hi"] * 10)
+    assert len(texts(storage)) == 100
+    assert query(disk, "SELECT messages FROM counters") == [(100,)]
+
+
+def test_a_counter_that_is_wrong_keeps_nobody_busy(disk: Disk):
+    filled(disk)
+    query(disk, "UPDATE counters SET messages = 1000000")
+    storage = disk.open(Limits(stored_messages=500_000))
+    storage.audit(act(1))
+    storage.acts(1)
+    while storage._writer._pause_s() == 0:
+        storage.audit(act(1))
+        storage.acts(1)
+    assert query(disk, "SELECT messages FROM counters") == [(0,)]
+
+
 def test_a_lower_limit_applies_to_what_is_there(disk: Disk):
     filled(disk)
     storage = disk.open(Limits(stored_messages=100))
@@ -562,12 +586,25 @@ def test_the_thread_survives_a_lack_of_memory_and_loses_nothing(disk: Disk, monk
             raise MemoryError
         collect(change)
 
+    class Costly(tuple[str, ...]):
+        """The first to read it gets to its end, the next ones once more get to the second text."""
+
+        readers = iter([False, True, True])
+
+        def __iter__(self) -> Iterator[str]:
+            costly = next(self.readers, False)
+            for number, text in enumerate(super().__iter__()):
+                if costly and number:
+                    raise MemoryError
+                yield text
+
     monkeypatch.setattr(storage._writer, "_collect_change", sometimes)
     say(storage, 1, "before")
     storage.audit(act(1))
-    say(storage, 2, "after")
+    storage.append("lobby", Said("lobby", "alice", Costly(["in", "between"]), 2, 1))
+    say(storage, 4, "after")
     storage.audit(act(2))
-    assert texts(storage) == [(1, "before"), (2, "after")]
+    assert texts(storage) == [(1, "before"), (2, "in"), (3, "between"), (4, "after")]
     assert storage.acts(9) == [act(1), act(2)]
     assert disk.logged(STOPPED, LOST, LogEvent.FAULT) == []
 
@@ -616,6 +653,7 @@ def test_a_full_disk_stops_history_once_and_history_resumes_by_itself(disk: Disk
     assert kept[100:] == list(range(kept[100], 222))
     assert 210 < kept[100] < 221
     assert disk.log[-1] == (LOST, {"messages": kept[100] - 101, "changes": 0})
+    assert query(disk, "SELECT messages FROM counters") == [(len(kept),)]
 
 
 def test_a_disk_that_is_full_for_a_moment_costs_nothing(disk: Disk):
@@ -633,24 +671,29 @@ def test_a_disk_that_is_full_for_a_moment_costs_nothing(disk: Disk):
     assert [id for id, _ in texts(storage)] == list(range(54, 203))
 
 
-def test_what_a_limit_removes_is_counted_once_if_the_disk_is_full_meanwhile(disk: Disk):
-    storage = disk.open(Limits(stored_messages=100))
+def test_what_a_limit_removes_is_counted_once_if_it_cannot_be_written_at_first(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+):
+    storage = disk.open(Limits(stored_messages=1_000))
     storage.save(LOBBY)
-    say(storage, 1, *["x" * 1_000] * 100)
-    disk.fill(storage)
-    say(storage, 101, *["x" * 2_000] * 50)
+    say(storage, 1, *["hi"] * 1_000)
     storage.acts(1)
-    disk.clock.now += 61
-    say(storage, 151, "x" * 5_000)
-    storage.acts(1)
-    assert disk.logged(STOPPED, RESUMED) == [STOPPED]
-    disk.free(storage)
-    say(storage, 152, "hi")
-    kept = [id for id, _ in texts(storage)]
-    assert kept == list(range(kept[0], 153))
-    [(counted,)] = query(disk, "SELECT messages FROM counters")
-    assert counted == len(kept)
-    assert 98 <= len(kept) <= 100
+    reserve = storage._writer._reserve
+    failures = iter([True] * 3)
+
+    def sometimes(*arguments: Any) -> object:
+        if next(failures, False):
+            raise sqlite3.OperationalError("disk I/O error")
+        return reserve(*arguments)
+
+    monkeypatch.setattr(storage._writer, "_reserve", sometimes)
+    for id in range(1_001, 1_005):
+        say(storage, id, "hi")
+        storage.acts(1)
+        disk.clock.now += 61
+    assert disk.logged(STOPPED, RESUMED, LOST) == [STOPPED, RESUMED]
+    assert [id for id, _ in texts(storage)] == list(range(15, 1_005))
+    assert query(disk, "SELECT messages FROM counters") == [(990,)]
 
 
 def test_what_is_not_a_message_is_kept_when_the_disk_has_space_again(disk: Disk):
@@ -829,6 +872,19 @@ def test_a_room_that_takes_the_name_of_a_forgotten_one_has_ids_of_its_own_after_
     assert storage.is_ready("dev", 500_064)
     disk.killed(storage)
     assert disk.open().load().floor_id >= 500_064
+
+
+def test_ids_that_a_new_room_used_under_the_reservation_of_the_old_one_are_below_the_floor(disk: Disk):
+    storage = disk.open()
+    # The floor is well below 150,000 and reserved up to 200,000: no more will be reserved for it.
+    storage.save(RoomRecord("gone", "gone", last_id=134_464))
+    storage.forget(RoomRecord("gone", "gone"))
+    storage.save(RoomRecord("dev", "dev", last_id=150_000))
+    storage.acts(1)
+    storage.forget(RoomRecord("dev", "dev"))
+    assert storage.is_ready("dev", 215_536)
+    disk.killed(storage)
+    assert disk.open().load().floor_id >= 215_536
 
 
 Damage = Callable[[Path], object]

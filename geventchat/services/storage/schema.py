@@ -1,7 +1,7 @@
 """The tables of the database, how they have changed, and records as their rows. Knows no threads.
 
-Messages are in the order in which they were said, whatever their room, and the text of a deleted one is overwritten in
-place. SQLite then never moves a row to another page, which would leave a copy of its text behind that no later deletion finds.
+Messages are in the order in which they were said, whatever their room. So pages are filled one after the other and never
+split: splitting moves rows to another page, and leaves copies of their texts behind that no later deletion finds.
 """
 
 from __future__ import annotations

@@ -45,6 +45,8 @@ _LEAST_IDS = AHEAD_IDS // 2
 ITEM_BYTES = 250
 CHANGE_BYTES = 1_000
 _MOST_ITEMS = 4_096
+# How many it turns into rows before it lets the event loop have the interpreter.
+_PIECE_ITEMS = 256
 # The part of the time for gathering that is left when a job waits: jobs that ask all the time must not cost a commit each.
 _HURRIED = 0.2
 # Messages that one transaction removes, for each reason to remove some.
@@ -65,11 +67,11 @@ _MESSAGE_COLUMNS, _COUNTER_COLUMNS, _ACT_COLUMNS = 5, 5, 6
 
 _AMONG = "IN (SELECT value FROM json_each(?))"
 _ADD_MESSAGES = "INSERT OR IGNORE INTO messages (room, id, name, text, time_ms)"
+_COUNT_MESSAGES = "SELECT count(*) FROM messages WHERE room = ?"
 _SAVE_COUNTERS = "REPLACE INTO counters"
 _SAVE_STATE = "UPDATE state SET reservations = ?, clean = ?, floor_id = ?, floor_reserved_id = ?"
-# As long as before, so that SQLite overwrites the text where it is.
 _DELETE_TEXTS = """
-    UPDATE messages SET text = printf('%.*c', length(CAST(text AS BLOB)), ' '), deleted = 1
+    UPDATE messages SET text = '', deleted = 1
     WHERE (room, id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
 """
 _REMOVE_OLDEST = """
@@ -376,8 +378,13 @@ class Writer(Worker[Item]):
         if self._stopped and (closing or self._clock.monotonic() >= self._retry_at):
             self._collect()
             self._write([], clean=False)
-        while self._collect():
-            self._write_or_hold([], clean=False)
+        # Counted after an attempt that succeeded: the ids in the queue have been used without reservations. What comes in
+        # from now on waits for the next time, so that this one ends.
+        left = len(self._items) + len(self._queue)
+        while left > 0:
+            left -= self._collect()
+            if left > 0:
+                self._write_or_hold([], clean=False)
         self._write_or_hold(questions, clean=closing)
         self._report_lost()
         if self._left_reservations and not self._stopped:
@@ -387,6 +394,8 @@ class Writer(Worker[Item]):
         for question in questions:
             self._questions.popleft()
             question.answered.set()
+        if self._queue:
+            self.wake()
         self._on_progress()
 
     def _release(self) -> None:
@@ -400,16 +409,23 @@ class Writer(Worker[Item]):
 
     # --- From the queue to `_changes` ---
 
-    def _collect(self) -> bool:
-        """Take a bounded number of items; True if the queue can hold more."""
+    def _collect(self) -> int:
+        """Take a bounded number of items out of the queue; returns how many."""
         if not self._items:
             self._items = self._take(_MOST_ITEMS)
-        items, changes, rooms = self._items, self._changes, self._rooms
-        more = len(items) >= _MOST_ITEMS
+        taken = len(self._items)
+        while self._items:
+            self._collect_piece()
+            # Let the event loop have the interpreter, which it would otherwise get back after 5 ms.
+            select.select((), (), (), 0)
+        return taken
+
+    def _collect_piece(self) -> None:
+        changes, rooms = self._changes, self._rooms
         messages = changes.messages
         done = size = length = 0
         try:
-            for held, key, what in items:
+            for held, key, what in self._items[:_PIECE_ITEMS]:
                 length = len(messages)
                 if key is None:
                     self._collect_change(cast(Change, what))
@@ -432,9 +448,8 @@ class Writer(Worker[Item]):
             del messages[length:]
             raise
         finally:
-            del items[:done]
+            del self._items[:done]
             self._collected_bytes += size
-        return more
 
     def _collect_change(self, change: Change) -> None:
         changes = self._changes
@@ -565,6 +580,9 @@ class Writer(Worker[Item]):
         if twice:
             # An id that was used twice must not cost the other messages of the transaction.
             self._then.append(partial(self._note_lost, twice))
+            for room in changes.counted:
+                self._untrimmed.setdefault(room, (room.messages, room.bytes))
+                [(room.messages,)] = connection.execute(_COUNT_MESSAGES, (room.number,))
         if changes.deleted:
             connection.execute(_DELETE_TEXTS, (json.dumps(list(changes.deleted)),))
 
@@ -600,11 +618,10 @@ class Writer(Worker[Item]):
             floor_reserved_id = floor_id + AHEAD_IDS
         reserved: dict[Room, int] = {}
         for room in changes.counted:
-            # A new room has used ids under the floor's reservation, or under that of its predecessor.
-            known = room.in_database
-            until = room.reserved_id if known else self.reserved_ids.get(room.key, self.floor_reserved_id)
-            if not known or until - room.last_id < _LEAST_IDS:
-                reserved[room] = max(until, room.last_id + AHEAD_IDS)
+            # A new room, for which nothing is reserved, has used ids under the floor's reservation, or under that of its
+            # predecessor: both end before this, since it begins above the floor.
+            if room.reserved_id - room.last_id < _LEAST_IDS:
+                reserved[room] = room.last_id + AHEAD_IDS
         counters = [
             [room.number, room.last_id, reserved.get(room, room.reserved_id), room.messages, room.bytes]
             for room in changes.counted
@@ -757,8 +774,10 @@ class Writer(Worker[Item]):
         self._untrimmed.setdefault(room, (room.messages, room.bytes))
         number = room.number
         removed = connection.execute(_REMOVE_OLDEST, (number, number, most - 1)).rowcount
-        room.bytes -= room.bytes * removed // max(1, room.messages)
-        room.messages -= removed
+        # With fewer than that, none is left, whatever the counter says.
+        left = max(0, room.messages - removed) if removed == most else 0
+        room.bytes = room.bytes * left // max(1, room.messages)
+        room.messages = left
         return removed
 
     def _empty_log(self) -> None:
