@@ -1,0 +1,173 @@
+"""How often passwords can be guessed. Pure: the time is passed in, in seconds that never go back.
+
+Failures are counted for each account: those of each address, and those of all strangers together. A stranger is an address
+that has not logged in to the account before; an address is an IPv4 address or the /64 of an IPv6 address.
+
+- An address has three free failures for each account. After the third, and after each one that follows, it has to wait: 2,
+  4, 8 … 512, 900 s. Meanwhile nothing is verified, not even the right password.
+- All strangers together have a hundred free failures for each account, and then wait in the same way, so that many addresses
+  do not make many guesses: a hundred, then 96 a day.
+- Known addresses are not affected by strangers, nor by each other. So an owner can always log in from an address that has
+  logged in before, unless the guesses come from that address.
+- A success forgets the failures of its own address. A counter is forgotten a day after its last failure; with a shorter time,
+  to pause and start again would be a faster way to guess.
+- What has begun and is not finished counts: as many can run at the same time as there are free failures left, and then one.
+  What ends without a result, because the client hung up or nothing could be verified, is not a failure.
+- The number of counters of each kind is bounded. At the bound, the one whose last failure is longest ago is forgotten. A
+  failure takes a hash, so displacing one's own counter takes longer than the longest wait, and the strangers' counter of the
+  account stays.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+Key = tuple[str, str]
+
+FREE_FAILURES = 3
+# The most that NIST SP 800-63B allows in a row for one account.
+FREE_FAILURES_OF_STRANGERS = 100
+LONGEST_WAIT_S = 900.0
+FORGET_S = 86_400.0
+MAX_COUNTERS = 10_000
+MAX_KNOWN_ADDRESSES = 20
+
+
+class Guessing:
+    """The counters of all accounts."""
+
+    def __init__(
+        self,
+        *,
+        free: int = FREE_FAILURES,
+        free_of_strangers: int = FREE_FAILURES_OF_STRANGERS,
+        most: int = MAX_COUNTERS,
+    ) -> None:
+        """`most` is the number of counters of each kind."""
+        self._known = _Counters(free, most)
+        self._strange = _Counters(free, most)
+        self._strangers = _Counters(free_of_strangers, most)
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._strange) + len(self._strangers)
+
+    def attempt(
+        self, account: str, address: str, known: bool, clock: Callable[[], float], verify: Callable[[], T]
+    ) -> T | None:
+        """Call `verify`, unless it is too early: then return None at once.
+
+        Its result is a failure if it is false, and a success otherwise. An exception is neither. `verify` can block; time
+        is taken from `clock`. `known` says whether the address has logged in to the account before.
+        """
+        counters = self._counters(account, address, known)
+        now = clock()
+        if not all(table.is_open(key, now) for table, key in counters):
+            return None
+        for table, key in counters:
+            table.begin(key)
+        try:
+            result = verify()
+        except BaseException:
+            for table, key in counters:
+                table.end(key)
+            raise
+        now = clock()
+        for table, key in counters:
+            table.end(key)
+            if not result:
+                table.fail(key, now)
+        if result:
+            own, key = counters[0]
+            own.forget(key)
+        return result
+
+    def _counters(self, account: str, address: str, known: bool) -> list[tuple[_Counters, Key]]:
+        """The counters that decide, the address's first."""
+        if known:
+            return [(self._known, (account, address))]
+        return [(self._strange, (account, address)), (self._strangers, (account, ""))]
+
+
+def remember(known: tuple[str, ...], address: str) -> tuple[str, ...]:
+    """The known addresses of an account after a login from this one, the latest last; the same object if nothing changes."""
+    if known[-1:] == (address,):
+        return known
+    return (*(other for other in known if other != address), address)[-MAX_KNOWN_ADDRESSES:]
+
+
+def wait_s(failures: int, free: int) -> float:
+    """How long to wait after this many failures."""
+    if failures < free:
+        return 0.0
+    # The tenth doubling exceeds the longest wait.
+    return min(LONGEST_WAIT_S, 2.0 ** min(failures - free + 1, 10))
+
+
+class _Failures:
+    """How many failures there were, when the last one was, and from when on the next attempt can begin."""
+
+    __slots__ = ("count", "last_s", "open_s")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last_s = self.open_s = 0.0
+
+
+class _Counters:
+    """The counters of one kind, by account and address.
+
+    `_failures` holds those with failures, the one whose last failure is longest ago first; `_running` those with attempts
+    that are not finished.
+    """
+
+    def __init__(self, free: int, most: int) -> None:
+        self._free = free
+        self._most = most
+        self._failures: OrderedDict[Key, _Failures] = OrderedDict()
+        self._running: dict[Key, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+    def is_open(self, key: Key, now: float) -> bool:
+        """True if one more attempt can begin now."""
+        self._forget_old(now)
+        running = self._running.get(key, 0)
+        failures = self._failures.get(key)
+        if failures is None:
+            return running < self._free
+        return now >= failures.open_s and running < max(1, self._free - failures.count)
+
+    def begin(self, key: Key) -> None:
+        """One more attempt is running."""
+        self._running[key] = self._running.get(key, 0) + 1
+
+    def end(self, key: Key) -> None:
+        """One attempt is finished."""
+        self._running[key] -= 1
+        if not self._running[key]:
+            del self._running[key]
+
+    def fail(self, key: Key, now: float) -> None:
+        """Count a failure."""
+        failures = self._failures.setdefault(key, _Failures())
+        failures.count += 1
+        failures.last_s = now
+        failures.open_s = now + wait_s(failures.count, self._free)
+        self._failures.move_to_end(key)
+        if len(self._failures) > self._most:
+            self._failures.popitem(last=False)
+
+    def forget(self, key: Key) -> None:
+        """Forget the failures."""
+        self._failures.pop(key, None)
+
+    def _forget_old(self, now: float) -> None:
+        while self._failures:
+            key, oldest = next(iter(self._failures.items()))
+            if now < oldest.last_s + FORGET_S:
+                return
+            del self._failures[key]
