@@ -1,0 +1,1 @@
+"""What can block: passwords. Never imports net or dialects."""
