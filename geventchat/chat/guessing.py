@@ -92,10 +92,10 @@ class Guessing:
 
 
 def remember(known: tuple[str, ...], address: str) -> tuple[str, ...]:
-    """The known addresses of an account after a login from this one, the latest first; the same object if nothing changes."""
-    if known[:1] == (address,):
+    """The known addresses of an account after a login from this one, the latest last; the same object if nothing changes."""
+    if known[-1:] == (address,):
         return known
-    return (address, *(other for other in known if other != address))[:MAX_KNOWN_ADDRESSES]
+    return (*(other for other in known if other != address), address)[-MAX_KNOWN_ADDRESSES:]
 
 
 def wait_s(failures: int, free: int) -> float:

@@ -1,7 +1,7 @@
 """What can be a password, what a token looks like, and how both are held without being shown. Pure.
 
-Hashing a password takes a fraction of a second and is done in `services/passwords.py`; here is only what can be decided
-at once. A token is random, so that a plain SHA-256 of it says nothing about it.
+Hashing a password takes a fraction of a second: it is a job of the client's greenlet, and here is only what such a job
+calls. A token is random, so that a plain SHA-256 of it says nothing about it.
 
 Input is measured before it is normalised, and loses its stacks of marks: normalising a long run of them takes quadratic
 time.
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64encode
+from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
+from typing import Protocol
 from unicodedata import normalize
 
 from geventchat.chat.text import clean
@@ -34,6 +36,14 @@ class WeakPassword(Exception):
 
 class DamagedHash(Exception):
     """What was stored is not the hash of a password or token, so nothing matches it."""
+
+
+class HasherFull(Exception):
+    """Too many hashes are waiting."""
+
+
+class HashingFailed(Exception):
+    """A hash could not be computed; whether a password is right is not known."""
 
 
 class Secret:
@@ -62,6 +72,31 @@ class Password(Secret):
     """A password as it is hashed: made by `prepare` alone."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The result of a verification: false if the password is wrong."""
+
+    matches: bool
+    # To be stored in place of the old hash, which has another cost than new ones.
+    replacement: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.matches
+
+
+class PasswordHasher(Protocol):
+    """Hashes passwords. `origin` is the address of the client that asks. `hash` and `verify` block their greenlet."""
+
+    def is_full(self, origin: str) -> bool:
+        """True if `hash` and `verify` would raise HasherFull now."""
+
+    def hash(self, password: Password, origin: str) -> str:
+        """The hash to be stored; raise HasherFull or HashingFailed."""
+
+    def verify(self, password: Password, stored: str, origin: str) -> Verified:
+        """Compare with a stored hash; raise DamagedHash if it is not one, HasherFull or HashingFailed."""
 
 
 def prepare(typed: str) -> Password:

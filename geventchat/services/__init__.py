@@ -1,1 +1,1 @@
-"""What can block: storage. Never imports net or dialects."""
+"""What can block: storage and passwords. Never imports net or dialects."""

@@ -23,6 +23,7 @@ from tests.fire import (
     garbage_clients,
     idle,
     logins,
+    passwords,
     shutdown,
     slow_readers,
     soak,
@@ -88,6 +89,15 @@ def _logins(args: argparse.Namespace) -> Figures:
 
 def _reconnects(args: argparse.Namespace) -> Figures:
     return asdict(logins.reconnects(args.clients, args.times))
+
+
+def _passwords(args: argparse.Namespace) -> Figures:
+    with passwords.echo_server() as (address, pid):
+        run = passwords.password_logins(address, pid, passwords.login, args.logins, args.rounds, args.window)
+    figures = {**asdict(run), "p99_rise": round(run.p99_rise, 2)}
+    if run.p99_rise >= args.bar:
+        raise AssertionError(f"p99 rose by {run.p99_rise:.1f} ms: {figures}")
+    return figures
 
 
 def _churn(args: argparse.Namespace) -> Figures:
@@ -225,6 +235,15 @@ def main() -> int:
     )
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
+    scenario(
+        "passwords",
+        _passwords,
+        "logins with passwords beside two who chat",
+        logins=100,
+        rounds=3,
+        window=5.0,
+        bar=20.0,
+    )
     scenario(
         "costs",
         _costs,

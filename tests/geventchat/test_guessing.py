@@ -285,10 +285,10 @@ def test_the_latest_twenty_addresses_of_an_account_are_known():
     known: tuple[str, ...] = ()
     for number in range(25):
         known = remember(known, f"address{number}")
-    assert known == tuple(f"address{number}" for number in range(24, 4, -1))
+    assert known == tuple(f"address{number}" for number in range(5, 25))
     assert len(known) == MAX_KNOWN_ADDRESSES
     known = remember(known, "address10")
-    assert known == ("address10", *(f"address{number}" for number in range(24, 4, -1) if number != 10))
+    assert known == (*(f"address{number}" for number in range(5, 25) if number != 10), "address10")
     assert remember(known, "address10") is known, "there is nothing new to be stored"
 
 

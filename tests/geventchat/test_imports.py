@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,15 @@ def test_net_imports_nothing_that_composes_it():
     assert not strays(inside("net"), *allowed, "clock", "exhaustive", "log", "rate", "settings")
 
 
+def test_services_know_no_sockets_of_clients_and_no_dialects():
+    assert not strays(inside("services"), "services", "chat", "clock", "settings")
+
+
+def test_the_program_that_hashes_needs_nothing_but_the_standard_library():
+    allowed = sys.stdlib_module_names | {"__future__.annotations"}
+    assert not [name for name in imported(PACKAGE / "services/scrypt.py") if name not in allowed]
+
+
 def test_rates_and_the_log_know_nothing_of_the_server():
     assert not strays(inside("rate.py", "exhaustive.py", "clock.py"))
     assert not offenders(inside("rate.py"), *SOCKETS)
@@ -116,8 +126,8 @@ def test_settings_and_arguments_import_no_sockets():
     assert not strays(inside("arguments.py"), "settings")
 
 
-def test_only_net_server_and_daemon_import_gevent():
-    with_gevent = inside("net", "server.py", "daemon.py")
+def test_only_net_the_hashing_server_and_daemon_import_gevent():
+    with_gevent = inside("net", "services/passwords.py", "server.py", "daemon.py")
     assert not offenders([path for path in PATHS if path not in with_gevent], "gevent", "greenlet")
 
 

@@ -1,0 +1,386 @@
+"""Hashes passwords with scrypt, in other processes: a few at a time, a bounded number waiting. Makes tokens.
+
+A hash is stored as `$scrypt$ln=14,r=8,p=5$SALT$DIGEST`. Hashes of another cost can still be verified, and are replaced then.
+
+Processes, since threads would share the lock of the interpreter and the server's share of the processor. Where a machine is
+busy, a scheduler that is fair to sessions would count the hashing against the server, whatever the priority of its threads.
+
+Invariants of Hasher:
+- `_running` is the number of hashes that run, at most `at_once`. Nothing waits unless that many run.
+- `_waiting` holds each origin that has something waiting once, the one whose turn is next first. `_waiters` is the number of
+  all that wait, at most `waiting`.
+- A greenlet that is ended from outside gives its place back: a place in the queue at once, a place at work when the hash is
+  finished, whose result is dropped.
+- A password is in no exception, in no `repr`, and on no command line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from hmac import compare_digest
+from typing import TypeVar
+
+import gevent
+from gevent import GreenletExit, socket
+from gevent.event import Event
+
+from geventchat.chat.passwords import (
+    TOKEN_BYTES,
+    DamagedHash,
+    HasherFull,
+    HashingFailed,
+    Password,
+    PasswordHasher,
+    Secret,
+    Verified,
+    token_from,
+)
+from geventchat.services import scrypt as program
+from geventchat.services.scrypt import NO_MEMORY, memory_bytes
+
+T = TypeVar("T")
+
+_SALT_BYTES = 16
+# The most that a stored hash can ask for; a damaged one could ask for more than there is.
+_MOST_MEMORY_BYTES = 128 << 20
+_MOST_PASSES = 64
+# A process that has not answered by then never will.
+_PATIENCE_S = 60.0
+
+# 22 and 43 characters are 16 and 32 bytes in Base64 without padding.
+_FORM = re.compile(
+    r"\$scrypt\$ln=([1-9][0-9]?),r=([1-9][0-9]?),p=([1-9][0-9]?)\$([A-Za-z0-9+/]{22})\$([A-Za-z0-9+/]{43})"
+)
+_ANSWER = re.compile(rb"[0-9a-f]{64}\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one hash costs: 128 * r * 2**log_n bytes of memory, filled and read p times.
+
+    The default takes 16 MiB and a quarter of a second.
+    """
+
+    log_n: int = 14
+    r: int = 8
+    p: int = 5
+
+    def __post_init__(self) -> None:
+        # The algorithm is defined for 2**log_n below 2**(16 * r).
+        if not (1 <= self.log_n < 16 * self.r and 1 <= self.p <= _MOST_PASSES):
+            raise ValueError(f"scrypt is not possible with {self}")
+        if memory_bytes(self.log_n, self.r, self.p) > _MOST_MEMORY_BYTES:
+            raise ValueError(f"scrypt takes more than {_MOST_MEMORY_BYTES} bytes with {self}")
+
+
+# From a password, a salt and a cost to the digest.
+Derive = Callable[[bytes, bytes, Cost], bytes]
+
+
+def derive_here(password: bytes, salt: bytes, cost: Cost) -> bytes:
+    """scrypt in this process, which stops everything else meanwhile; for tests and for the command line."""
+    return program.scrypt(password, salt, cost.log_n, cost.r, cost.p)
+
+
+def hash_here(password: Password) -> str:
+    """The hash to be stored, computed in this process; for the command line."""
+    return _hash(derive_here, Cost(), password)
+
+
+def new_token() -> tuple[Secret, str]:
+    """A new token, to be shown once, and what is stored in its place."""
+    return token_from(secrets.token_bytes(TOKEN_BYTES))
+
+
+class Hasher(PasswordHasher):
+    """Hashes and verifies passwords. Each call blocks its greenlet, and no other.
+
+    `origin` is the address of the client that asks. Origins take turns. Once the queue is full, an origin that has more
+    places in it than another loses its last one to that other.
+    """
+
+    def __init__(
+        self, cost: Cost | None = None, *, at_once: int = 2, waiting: int = 200, derive: Derive | None = None
+    ) -> None:
+        """`derive` computes one digest; it can block its greenlet. With `derive_here` everything is deterministic."""
+        self._cost = cost or Cost()
+        self._at_once = at_once
+        self._most_waiters = waiting
+        self._processes = _Processes()
+        self._derive = derive or self._processes.derive
+        self._running = 0
+        self._waiting: dict[str, deque[_Turn]] = {}
+        self._waiters = 0
+
+    def is_full(self, origin: str) -> bool:
+        """True if a call for this origin would raise HasherFull."""
+        return (
+            self._running >= self._at_once
+            and self._waiters >= self._most_waiters
+            and self._victim(origin) is None
+        )
+
+    def hash(self, password: Password, origin: str) -> str:
+        """The hash to be stored; raise HasherFull or HashingFailed."""
+        return self._run(origin, partial(_hash, self._derive, self._cost, password))
+
+    def verify(self, password: Password, stored: str, origin: str) -> Verified:
+        """Compare with a stored hash; raise DamagedHash if it is not one, HasherFull or HashingFailed."""
+        return self._run(origin, partial(_verify, self._derive, self._cost, password, _Hash.parse(stored)))
+
+    def close(self) -> None:
+        """End the processes; what they compute fails."""
+        self._processes.close()
+
+    def _run(self, origin: str, work: Callable[[], T]) -> T:
+        self._take_place(origin)
+        try:
+            # A greenlet of its own, so that the one that waits for it can end first.
+            job = gevent.spawn(_caught, work)
+        except BaseException:
+            self._free_place()
+            raise
+        job.rawlink(self._on_finished)
+        outcome: T | _Failure | GreenletExit = job.get()
+        if isinstance(outcome, _Failure):
+            raise outcome.error
+        if isinstance(outcome, GreenletExit):
+            raise HashingFailed("the hashing was ended from outside")
+        return outcome
+
+    def _take_place(self, origin: str) -> None:
+        if self._running < self._at_once:
+            self._running += 1
+            return
+        if self._waiters >= self._most_waiters:
+            victim = self._victim(origin)
+            if victim is None:
+                raise HasherFull("too many password hashes are waiting")
+            self._remove(victim, self._waiting[victim][-1]).refuse()
+        turn = _Turn()
+        self._waiting.setdefault(origin, deque()).append(turn)
+        self._waiters += 1
+        try:
+            turn.wait()
+        except BaseException:
+            if turn.granted:
+                self._free_place()
+            elif not turn.refused:
+                self._remove(origin, turn)
+            raise
+        if turn.refused:
+            raise HasherFull("too many password hashes are waiting")
+
+    def _on_finished(self, job: object) -> None:
+        self._free_place()
+
+    def _free_place(self) -> None:
+        """Hand the place to the first of the origin whose turn it is, which then goes to the end."""
+        if not self._waiting:
+            self._running -= 1
+            return
+        origin, turns = next(iter(self._waiting.items()))
+        turn = self._remove(origin, turns[0])
+        if turns:
+            self._waiting[origin] = self._waiting.pop(origin)
+        turn.grant()
+
+    def _victim(self, origin: str) -> str | None:
+        """The origin that would lose a place to this one; None if none has at least two places more."""
+        longest = max(self._waiting, key=lambda other: len(self._waiting[other]), default=None)
+        if longest is None or len(self._waiting[longest]) < len(self._waiting.get(origin, ())) + 2:
+            return None
+        return longest
+
+    def _remove(self, origin: str, turn: _Turn) -> _Turn:
+        turns = self._waiting[origin]
+        turns.remove(turn)
+        if not turns:
+            del self._waiting[origin]
+        self._waiters -= 1
+        return turn
+
+
+class _Turn(Event):
+    """A place in the queue, until it is granted a place at work or refused one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.granted = False
+        self.refused = False
+
+    def grant(self) -> None:
+        self.granted = True
+        self.set()
+
+    def refuse(self) -> None:
+        self.refused = True
+        self.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What ended some work. gevent would print an exception that it sees."""
+
+    error: Exception
+
+
+def _caught(work: Callable[[], T]) -> T | _Failure:
+    try:
+        return work()
+    except Exception as error:
+        return _Failure(error)
+
+
+# --- Hashes ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Hash:
+    """A hash and how it was made."""
+
+    cost: Cost
+    salt: bytes
+    digest: bytes = field(repr=False)
+
+    @staticmethod
+    def parse(stored: str) -> _Hash:
+        match = _FORM.fullmatch(stored)
+        if match is None:
+            raise DamagedHash("the stored hash of a password is not $scrypt$ln=…,r=…,p=…$SALT$DIGEST")
+        log_n, r, p, salt, digest = match.groups()
+        try:
+            cost = Cost(int(log_n), int(r), int(p))
+        except ValueError as error:
+            raise DamagedHash(f"the stored hash of a password cannot be computed: {error}") from None
+        parsed = _Hash(cost, b64decode(salt + "=="), b64decode(digest + "="))
+        if str(parsed) != stored:
+            raise DamagedHash("the stored hash of a password has a salt or digest of broken Base64")
+        return parsed
+
+    def __str__(self) -> str:
+        salt, digest = (b64encode(part).rstrip(b"=").decode() for part in (self.salt, self.digest))
+        return f"$scrypt$ln={self.cost.log_n},r={self.cost.r},p={self.cost.p}${salt}${digest}"
+
+
+def _hash(derive: Derive, cost: Cost, password: Password) -> str:
+    salt = secrets.token_bytes(_SALT_BYTES)
+    return str(_Hash(cost, salt, derive(password.reveal().encode(), salt, cost)))
+
+
+def _verify(derive: Derive, cost: Cost, password: Password, stored: _Hash) -> Verified:
+    digest = derive(password.reveal().encode(), stored.salt, stored.cost)
+    if not compare_digest(digest, stored.digest):
+        return Verified(False)
+    return Verified(True, None if stored.cost == cost else _hash(derive, cost, password))
+
+
+# --- Processes -------------------------------------------------------------------------------------------------------
+
+
+class _Processes:
+    """Computes digests in processes: as many as there are calls at the same time. They are kept for the next calls."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Process] = []
+        self._busy: set[_Process] = set()
+
+    def derive(self, password: bytes, salt: bytes, cost: Cost) -> bytes:
+        """Compute a digest; raise HashingFailed."""
+        process = self._take()
+        self._busy.add(process)
+        try:
+            digest = process.derive(password, salt, cost)
+        except BaseException:
+            process.close()
+            raise
+        finally:
+            self._busy.discard(process)
+        self._idle.append(process)
+        return digest
+
+    def close(self) -> None:
+        """End them all."""
+        for process in (*self._idle, *self._busy):
+            process.close()
+        self._idle.clear()
+
+    def _take(self) -> _Process:
+        while self._idle:
+            process = self._idle.pop()
+            if process.alive:
+                return process
+            process.close()
+        try:
+            return _Process()
+        except OSError as error:
+            raise HashingFailed(f"the process that hashes passwords does not start: {error}") from None
+
+
+def _command() -> list[str]:
+    return [sys.executable, "-I", "-S", program.__file__]
+
+
+class _Process:
+    """One process, which computes one digest at a time."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        # A program that is started with a non-blocking standard input takes a pause for its end.
+        os.set_blocking(theirs.fileno(), True)
+        try:
+            self._process = subprocess.Popen(
+                _command(),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                # So that the terminal's Ctrl-C does not reach it, and that it is a session in the eyes of the scheduler.
+                start_new_session=True,
+            )
+        except BaseException:
+            self._socket.close()
+            raise
+        finally:
+            theirs.close()
+        self._socket.settimeout(_PATIENCE_S)
+
+    @property
+    def alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.poll() is None
+
+    def derive(self, password: bytes, salt: bytes, cost: Cost) -> bytes:
+        """Compute a digest; raise HashingFailed."""
+        request = f"{cost.log_n} {cost.r} {cost.p} {salt.hex()} {password.hex()}\n".encode()
+        try:
+            self._socket.sendall(request)
+            answer = b""
+            while not answer.endswith(b"\n"):
+                received = self._socket.recv(4_096)
+                if not received:
+                    raise HashingFailed("the process that hashes passwords has ended")
+                answer += received
+        except OSError as error:
+            raise HashingFailed(f"the process that hashes passwords does not answer: {error}") from None
+        if answer.rstrip() == NO_MEMORY:
+            raise HashingFailed("the process that hashes passwords has no memory")
+        if not _ANSWER.fullmatch(answer):
+            raise HashingFailed(
+                f"the process that hashes passwords answers {len(answer)} bytes that are no digest"
+            )
+        return bytes.fromhex(answer.decode())
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
