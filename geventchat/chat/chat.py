@@ -64,6 +64,7 @@ from geventchat.chat.events import (
     Welcome,
 )
 from geventchat.chat.limits import ChatLimits
+from geventchat.chat.lookalikes import LookAlikes
 from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
 from geventchat.chat.replay import Replay
@@ -251,6 +252,10 @@ class Chat:
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
         self._reserved = frozenset(map(key_of, reserved_names))
+        # The reserved names and those of everyone who is logged in.
+        self._look_alikes = LookAlikes()
+        for key in self._reserved:
+            self._look_alikes.add(Name(key, key))
         self._time = time
         self._limits = limits
         self._announce_later = announce_later
@@ -347,12 +352,13 @@ class Chat:
             return _reject(session, invalid.reason)
         if name.key in self._sessions:
             return _reject(session, Rejection.NAME_TAKEN)
+        if self._look_alikes.resembles(name):
+            return _reject(session, Rejection.NAME_INVALID)
         if login.rooms is not None:
             return self._login_to_rooms(session, name, login, login.rooms, passed, older)
         if not self.lobby.gate.is_open():
             return Busy(self.lobby.gate)
-        session.name = name
-        self._sessions[name.key] = session
+        self._admit(session, name)
         now_ms = self._now_ms()
         self._arrive(session, name, self.lobby, now_ms)
         session.subscriber.deliver(Welcome(self.lobby.name, name.shown, self.lobby.names, now_ms))
@@ -389,8 +395,7 @@ class Chat:
             # A client waits at one gate at a time. Those that it has passed count as open.
             if room is not None and room not in passed and not room.gate.is_open():
                 return Busy(room.gate, partial(self._login, session, login, passed | {room}, older))
-        session.name = name
-        self._sessions[name.key] = session
+        self._admit(session, name)
         now_ms = self._now_ms()
         rooms: list[Room] = []
         for room_name, entry in admitted.values():
@@ -462,6 +467,11 @@ class Chat:
                 session.caught_up(room)
         return self._replay(session)
 
+    def _admit(self, session: Session, name: Name) -> None:
+        session.name = name
+        self._sessions[name.key] = session
+        self._look_alikes.add(name)
+
     def _admitted(self, entry: EnterRoom, rooms: Collection[str]) -> Name | Rejection:
         """The name of a room that a client in these rooms can enter, or why it cannot."""
         try:
@@ -491,6 +501,7 @@ class Chat:
         """Remove a client from the chat silently; returns the rooms that it was in."""
         rooms = list(session.all_rooms())
         del self._sessions[name.key]
+        self._look_alikes.remove(name)
         for room in rooms:
             room.remove(name)
         session.go()
