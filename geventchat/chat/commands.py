@@ -37,7 +37,7 @@ class Login:
 class Say:
     """Say these texts, one after the other, to everyone in the room. The chat refuses an empty text.
 
-    A text with a key is said once, however often it is sent. `confirm`: tell the client its id.
+    A text with a key is not said again when it is sent again. `confirm`: tell the client its id.
     """
 
     texts: Sequence[str]
