@@ -336,7 +336,8 @@ SPOKEN = st.one_of(
         for kind, fields, optional in (
             ("chat", {**TEXT, **ROOM}, KEY),
             ("chat", {**TEXT, **ROOM}, {}),
-            ("chat", {**TEXT, "room": st.just("lobby")}, {}),
+            ("chat", {"message": st.just("hi"), "room": st.just("lobby")}, {"key": st.just("k1")}),
+            ("dm", {"message": st.just("hi"), "to": st.just("bob")}, {"key": st.just("k1")}),
             ("dm", {"to": st.sampled_from([*PEOPLE, "BOB", "dave", ""]), **TEXT}, KEY),
             ("enter", ROOM, {"after": st.none()}),
             ("enter", ROOM, {}),
