@@ -37,7 +37,7 @@ from tests.geventchat.recording import Audiences, at_once, memory, perform
 MAX_LINE = 64
 _CHAT_MAX_LINE = 4_096
 # Characters that no client is sent: controls, bidirectional overrides and isolates, other line breaks.
-_UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
+UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 # Characters that no output contains: invisible ones, and stacks of marks that cover the lines above and below.
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060-\u2064\u3164\ufeff]|[\u0300-\u036f]{5}")
 _TIME_S = 1_234_567_890
@@ -140,7 +140,7 @@ class _Wire:
         wire = b"".join(self._wire)
         is_json = self.dialect.name in ("json", "json2")
         text = wire.decode("ascii" if is_json else "utf-8")
-        found = _UNSAFE.search(text)
+        found = UNSAFE.search(text)
         assert found is None, f"{found!r} in {text!r}"
         for shown in self._shown:
             assert not _INVISIBLE.search(shown), f"{shown!r}"
@@ -150,7 +150,7 @@ class _Wire:
                 # Only its sender gets it back, as it was.
                 one.pop("ref", "").encode()
                 for word in _strings(one):
-                    assert not _UNSAFE.search(word), line
+                    assert not UNSAFE.search(word), line
                     word.encode()
 
 
