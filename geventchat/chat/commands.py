@@ -46,7 +46,7 @@ class Login:
 class Say:
     """Say these texts, one after the other, to everyone in the room. The chat refuses an empty text.
 
-    A text with a key is published only once, however often it is sent. `confirm`: tell the client its id.
+    A text with a key is not said again when it is sent again. `confirm`: tell the client its id.
     """
 
     texts: Sequence[str]

@@ -29,14 +29,16 @@ from tests.fire import (
     soak,
 )
 from tests.fire.attacks import bounds, plan, play, search
-from tests.geventchat.model.dialects import DIALECTS
 
 _WEEK_HOURS = 168.0
 Figures = dict[str, Any]
 
 
 def _garbage(args: argparse.Namespace) -> Figures:
-    runs = {name: garbage_clients.send_garbage(args.strings, args.seed, name) for name in DIALECTS}
+    runs = {
+        name: garbage_clients.send_garbage(args.strings, args.seed, name)
+        for name in garbage_clients.LISTENERS
+    }
     return {dialect: asdict(run) for dialect, run in runs.items()}
 
 

@@ -20,7 +20,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -28,15 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from geventchat.chat.chat import Chat
-from geventchat.chat.commands import Command, InvalidCommand, LeaveRoom, Login, ParseError, Say
+from geventchat.chat.commands import EnterRoom, InvalidCommand, LeaveRoom, Login, ParseError
 from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
-from geventchat.dialects import DIALECTS
-from geventchat.dialects.dialect import Dialect, WithTimingMark
+from geventchat.dialects import ALL_DIALECTS
+from geventchat.dialects.dialect import Dialect, OtherDialect, Request
 from geventchat.dialects.framing import TOO_LONG, LineFraming
 from geventchat.settings import Limits
-from tests.geventchat.recording import Audiences, at_once, memory
+from tests.geventchat.recording import Audiences, at_once, memory, perform
 
 # What SECURITY.md promises.
 BOUND = 25.0
@@ -81,18 +81,21 @@ class _Subscriber:
     """Encodes what it is sent alone."""
 
     def __init__(self, dialect: Dialect, audiences: Audiences[_Audience]) -> None:
-        self.interpreter = dialect.interpreter()
-        self._dialect = dialect
         self._audiences = audiences
         self._heard: frozenset[Room] | None = None
         self._gate = _Gate()
+        self.speak(dialect)
+
+    def speak(self, dialect: Dialect) -> None:
+        self.interpreter = dialect.interpreter()
+        self.dialect = dialect
 
     def hear(self, rooms: frozenset[Room] | None) -> None:
-        self._audiences.move(self._dialect.name, self._heard, rooms)
+        self._audiences.move(self.dialect.name, self._heard, rooms)
         self._heard = rooms
 
     def wrote(self, event: Broadcast) -> None:
-        self._dialect.echoes(event)
+        self.dialect.echoes(event)
 
     def deliver(self, event: PrivateEvent) -> None:
         self.interpreter.encode_private(event)
@@ -116,13 +119,15 @@ class Client:
             announce_later=lambda room: None,
             limits=Limits(empty_room_s=0).chat,
         )
-        audiences = Audiences(lambda name: _Audience(DIALECTS[name]))
-        for name, spoken in DIALECTS.items():
-            self._chat.handle(Session(_Subscriber(spoken, audiences)), Login(f"{name}-listener"))
-        subscriber = _Subscriber(DIALECTS[dialect], audiences)
-        self._session = Session(subscriber)
+        audiences = Audiences(lambda name: _Audience(ALL_DIALECTS[name]))
+        for name, spoken in ALL_DIALECTS.items():
+            listener = Session(_Subscriber(spoken, audiences))
+            self._chat.handle(listener, Login(f"{name}-listener", _ROOMS.get(name)))
+        self._dialect = ALL_DIALECTS[dialect]
+        self._subscriber = _Subscriber(self._dialect, audiences)
+        self._session = Session(self._subscriber)
         self._framing = LineFraming(Limits().line_bytes)
-        self._read = subscriber.interpreter.read
+        self._read = self._subscriber.interpreter.read
         self._logged_in = logged_in
         self._restore()
 
@@ -130,14 +135,15 @@ class Client:
         """Handle one line with its end, as a connection does."""
         for line in self._framing.feed(data):
             reading = _TOO_LONG if line is TOO_LONG else self._read(line, self._logged_in)
-            if isinstance(reading, WithTimingMark):
-                reading = reading.reading
-            if reading is None:
-                continue
-            command: Command = Say([reading]) if isinstance(reading, str) else reading
-            self._chat.handle(self._session, command)
-            if (self._session.name is not None) is not self._logged_in:
-                self._restore()
+            if isinstance(reading, OtherDialect):
+                self._speak(ALL_DIALECTS[reading.name])
+                reading = self._read(line, self._logged_in)
+            perform(self._chat, self._session, reading)
+            self._restore()
+
+    def _speak(self, dialect: Dialect) -> None:
+        self._subscriber.speak(dialect)
+        self._read = self._subscriber.interpreter.read
 
     def sample_ns(self, data: bytes) -> float:
         """What the line costs now, in nanoseconds of CPU time."""
@@ -154,15 +160,28 @@ class Client:
         return (clock() - began) / times
 
     def _restore(self) -> None:
+        session = self._session
         if not self._logged_in:
-            self._chat.leave(self._session)
-        elif self._session.name is None:
-            self._chat.handle(self._session, Login("speaker"))
-        elif self._session.room is not self._chat.lobby:
-            self._chat.handle(self._session, LeaveRoom())
+            if session.name is not None:
+                self._chat.leave(session)
+                self._session = Session(self._subscriber)
+            if self._subscriber.dialect is not self._dialect:
+                self._speak(self._dialect)
+        elif session.name is None:
+            self._session = Session(self._subscriber)
+            self._chat.handle(self._session, Login("speaker", _ROOMS.get(self._dialect.name)))
+        elif session.room is not self._chat.lobby:
+            if session.rooms is None:
+                self._chat.handle(session, LeaveRoom())
+            elif not session.rooms:
+                self._chat.handle(session, _LOBBY)
+            for key in [key for key in session.rooms or () if key != "lobby"]:
+                self._chat.handle(session, LeaveRoom(key))
 
 
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
+_LOBBY = EnterRoom("lobby")
+_ROOMS = {"json2": (_LOBBY,)}
 
 
 @cache
@@ -180,11 +199,25 @@ def _without_collections() -> Iterator[None]:
         gc.enable()
 
 
+def charged_bytes(dialect: str, line: bytes) -> int:
+    """What the rates count a line as: its bytes, and for a login to several rooms 32 for each."""
+    reading = ALL_DIALECTS[dialect].interpreter().read(line, False)
+    if isinstance(reading, OtherDialect):
+        return charged_bytes(reading.name, line)
+    command = reading.command if isinstance(reading, Request) else reading
+    rooms = command.rooms if isinstance(command, Login) else ()
+    return len(line) + 32 * len(rooms or ())
+
+
 class Ratio:
-    """How many plain messages of the same length a line costs; more samples make it more exact."""
+    """How many plain messages that count as many bytes a line costs; more samples make it more exact."""
 
     def __init__(self, dialect: str, logged_in: bool, line: bytes) -> None:
-        self._line, self._plain = line + b"\n", plain_message(dialect, len(line)) + b"\n"
+        charged = charged_bytes(dialect, line)
+        length = min(charged, Limits().line_bytes)
+        # Several of the longest count as much as a short line with hundreds of rooms.
+        self._plain_messages = max(1.0, charged / Limits().line_bytes)
+        self._line, self._plain = line + b"\n", plain_message(dialect, length) + b"\n"
         self._client, self._plain_client = _client(dialect, logged_in), _client(dialect, True)
         self._cost = self._plain_cost = math.inf
 
@@ -194,7 +227,7 @@ class Ratio:
             for _ in range(times):
                 self._cost = min(self._cost, self._client.sample_ns(self._line))
                 self._plain_cost = min(self._plain_cost, self._plain_client.sample_ns(self._plain))
-        return self._cost / self._plain_cost
+        return self._cost / (self._plain_cost * self._plain_messages)
 
     @property
     def cost_us(self) -> float:
@@ -207,6 +240,7 @@ def plain_message(dialect: str, length: int) -> bytes:
     start, end = {
         "line": (b"MSG ", b""),
         "json": (b'{"type":"chat","message":"', b'"}'),
+        "json2": (b'{"type":"chat","message":"', b'"}'),
         "slash": (b"", b""),
     }[dialect]
     return start + b"x" * max(1, length - len(start) - len(end)) + end
@@ -292,7 +326,7 @@ class CostlyLine:
 
 ARENAS = [
     Arena(dialect, logged_in, length)
-    for dialect in DIALECTS
+    for dialect in ALL_DIALECTS
     for logged_in in (False, True)
     for length in LENGTHS
 ]
@@ -348,11 +382,46 @@ _STARTS: dict[str, list[str]] = {
             "",
         ),
     ],
+    "json2": [
+        *(
+            '{"type":"chat","message":"',
+            '{"type":"chat","ref":"1","message":"',
+            '{"type":"chat","key":"k","message":"',
+        ),
+        *('{"type":"dm","to":"json2-listener","message":"', '{"type":"dm","message":"x","to":"'),
+        *(
+            '{"type":"join","v":2,"username":"',
+            '{"type":"join","v":2,"username":"a","rooms":{',
+            '{"type":"join","username":"',
+        ),
+        *(
+            '{"type":"enter","room":"',
+            '{"type":"leave","room":"',
+            '{"type":"users","after":"',
+            '{"type":"topic","topic":"',
+        ),
+        *(
+            '{"type":"typing","room":"',
+            '{"type":"history","room":"',
+            '{"type":"ping","token":"',
+            '{"type":"ping","ref":"',
+        ),
+        *(
+            '{"type":"rooms","x":"',
+            '{"type":"quit","x":"',
+            '{"type":"',
+            '{"',
+            '{"type":"ping","x":[',
+            "[",
+            "",
+        ),
+    ],
 }
 _ENDS: dict[str, list[str]] = {
     "line": ["", " a"],
     "slash": ["", " a"],
     "json": ['"}', "", "1]}", "]}", "}", '"":1}'],
+    "json2": ['"}', "", '"":1}}', '"x":{}}}', "1]}", "}", '"":1}'],
 }
 
 
@@ -362,9 +431,9 @@ _ENDS: dict[str, list[str]] = {
 class Search:
     """Looks for the worst line of each arena."""
 
-    def __init__(self, seed: int, found: list[CostlyLine]) -> None:
+    def __init__(self, seed: int, found: list[CostlyLine], arenas: Sequence[Arena] = ARENAS) -> None:
         self._random = random.Random(seed)
-        self.best: dict[Arena, list[CostlyLine]] = {arena: [] for arena in ARENAS}
+        self.best: dict[Arena, list[CostlyLine]] = {arena: [] for arena in arenas}
         self.tried = 0
         # For each dialect and kind of piece, how often it has led to a worse line, and how often not.
         self._wins: dict[tuple[str, str], list[int]] = {}
@@ -375,7 +444,7 @@ class Search:
         """Look in each arena in turn until the time is over."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            for arena in ARENAS:
+            for arena in self.best:
                 self._step(arena)
 
     def worst(self) -> list[CostlyLine]:
@@ -390,7 +459,7 @@ class Search:
             recipe = self._fresh(arena.dialect, pieces)
         elif self._random.random() < 0.1:
             # What is worst elsewhere can be worse here.
-            other = self._random.choice([line for at in ARENAS for line in self.best[at]])
+            other = self._random.choice([line for lines in self.best.values() for line in lines])
             recipe = replace(other.recipe, start=self._start(arena.dialect), end=self._end(arena.dialect))
         else:
             recipe = self._mutant(arena.dialect, self._random.choice(best).recipe, pieces)
@@ -401,7 +470,7 @@ class Search:
             won, lost = self._wins.setdefault((dialect, kind), [1, 1])
             return self._random.betavariate(won, lost)
 
-        kinds: list[str] = [*_TEXT, *(_JSON if dialect == "json" else ())]
+        kinds: list[str] = [*_TEXT, *(_JSON if dialect in ("json", "json2") else ())]
         return max(kinds, key=chance)
 
     def _fresh(self, dialect: str, pieces: list[str]) -> Recipe:

@@ -22,6 +22,10 @@ _VERBS = (
 )  # fmt: skip
 
 
+_TYPES_OF_VERSION_2 = ("enter", "leave", "topic", "typing", "history")
+_FIELDS_OF_VERSION_2 = ("v", "rooms", "room", "key", "after", "before", "limit", "topic", "epoch", "ref")
+
+
 def _noise(rng: random.Random) -> bytes:
     return rng.randbytes(rng.randrange(1, 300)) + b"\n" * rng.randrange(2)
 
@@ -120,10 +124,31 @@ def _bad_json(rng: random.Random) -> bytes:
 
 
 def _json_with_anything(rng: random.Random) -> bytes:
-    kind = rng.choice(("join", "chat", "dm", "users", "ping", "quit", "JOIN", ""))
-    field = rng.choice(("username", "message", "to", "token", "type"))
-    text = "".join(rng.choice(_AWKWARD) for _ in range(rng.randrange(6)))
-    return json.dumps({"type": kind, field: text}, ensure_ascii=rng.random() < 0.5).encode() + b"\n"
+    kinds = ("join", "chat", "dm", "users", "ping", "quit", "JOIN", "", *_TYPES_OF_VERSION_2)
+    fields = ("username", "message", "to", "token", "type", *_FIELDS_OF_VERSION_2)
+    one: dict[str, object] = {"type": rng.choice(kinds)}
+    for _ in range(rng.randrange(1, 4)):
+        text = "".join(rng.choice(_AWKWARD) for _ in range(rng.randrange(6)))
+        one[rng.choice(fields)] = rng.choice(
+            (text, text, text, 0, -1, 2, 2**60, None, [], {text: None}, {"a": {text: 1}})
+        )
+    return json.dumps(one, ensure_ascii=rng.random() < 0.5).encode() + b"\n"
+
+
+def _version_2(rng: random.Random) -> bytes:
+    rooms = {
+        f"garbage{rng.randrange(60)}": rng.choice((None, 0, 3, {}, {"after": 1}))
+        for _ in range(rng.randrange(60))
+    }
+    name = f"v2-{rng.randrange(1_000_000)}"
+    requests: list[object] = [
+        {"type": "join", "v": rng.choice((2, 2, 2, 1, 3)), "username": name, "rooms": rooms}
+    ]
+    for n in range(rng.randrange(20)):
+        kind = rng.choice(("users", "ping", "rooms", "quit", *_TYPES_OF_VERSION_2))
+        fields = {key: rng.choice(("garbage1", "", 3, None)) for key in rng.sample(_FIELDS_OF_VERSION_2, 3)}
+        requests.append({"type": kind, **fields, "ref": str(n)})
+    return "".join([json.dumps(request) + "\n" for request in requests]).encode()
 
 
 def _awkward_words(rng: random.Random) -> bytes:
@@ -158,6 +183,7 @@ KINDS: dict[str, Kind] = {
     "other protocols": _other_protocols,
     "bad JSON": _bad_json,
     "JSON with anything": _json_with_anything,
+    "version 2": _version_2,
     "awkward words": _awkward_words,
     "many commands": _many_commands,
     "floods": _flood,

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
-NAMES = ("framing", "line", "json", "slash")
+NAMES = ("framing", "line", "json", "slash", "json2")
 
 
 def main() -> int:

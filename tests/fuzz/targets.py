@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from geventchat.chat.chat import Chat
-from geventchat.chat.commands import InvalidCommand, Login, ParseError, Say
+from geventchat.chat.commands import EnterRoom, InvalidCommand, Login, ParseError
 from geventchat.chat.events import (
     Broadcast,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
     Event,
+    Missed,
     NoticeReason,
     PrivateEvent,
     Said,
@@ -28,17 +29,17 @@ from geventchat.chat.events import (
 from geventchat.chat.results import DONE, Leave
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
-from geventchat.dialects import DIALECTS
-from geventchat.dialects.dialect import Dialect, WithTimingMark
+from geventchat.dialects import ALL_DIALECTS
+from geventchat.dialects.dialect import Dialect, OtherDialect, Reading
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.net.sniffing import Sniffer
 from geventchat.settings import Limits
-from tests.geventchat.recording import Audiences, at_once, memory
+from tests.geventchat.recording import Audiences, at_once, memory, perform
 
 MAX_LINE = 64
 _CHAT_MAX_LINE = 4_096
 # Characters that no client is sent: controls, bidirectional overrides and isolates, other line breaks.
-_UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
+UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 # Characters that no output contains: invisible ones, and stacks of marks that cover the lines above and below.
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060-\u2064\u3164\ufeff]|[\u0300-\u036f]{5}")
 _TIME_S = 1_234_567_890
@@ -75,33 +76,25 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
             storage=memory(),
             in_thread=at_once,
             announce_later=lambda room: None,
-            limits=Limits(contacts=3, rooms=3).chat,
+            limits=Limits(contacts=3, rooms=3, message_keys=3).chat,
         )
-        wires = {each.name: _Wire(each) for each in DIALECTS.values()}
+        wires = {each.name: _Wire(each) for each in ALL_DIALECTS.values()}
         audiences = Audiences(lambda name: _CheckedAudience(wires[name]))
         listeners = [Session(_CheckedSubscriber(wire, audiences)) for wire in wires.values()]
         for n, listener in enumerate(listeners):
-            chat.handle(listener, Login(f"listener{n}"))
+            rooms = (EnterRoom("lobby"),) if n == len(listeners) - 1 else None
+            chat.handle(listener, Login(f"listener{n}", rooms))
         subscriber = _CheckedSubscriber(wires[dialect.name], audiences)
         session = Session(subscriber)
         for line in LineFraming(_CHAT_MAX_LINE).feed(data + b"\n"):
-            logged_in = session.name is not None
-            reading = (
-                InvalidCommand(ParseError.TOO_LONG)
-                if line is TOO_LONG
-                else subscriber.interpreter.read(line, logged_in)
-            )
-            if isinstance(reading, WithTimingMark):
-                reading = reading.reading
-            if reading is None:
-                continue
             # The texts of consecutive lines become one command: a frame of two lines.
-            result = chat.handle(session, Say([reading] * 2) if isinstance(reading, str) else reading)
+            result = perform(chat, session, _reading(subscriber, line, session.name is not None, wires), 2)
             if isinstance(result, Leave):
                 break
             assert result is DONE
             assert len(session.contacts or ()) <= 3
             assert len(chat.rooms) <= 3
+            assert len(chat._message_keys) <= 3
         session.subscriber.deliver(DisconnectNotice(NoticeReason.IDLE))
         chat.leave(session)
         assert len(chat) == len(chat.lobby.names) == len(listeners)
@@ -110,6 +103,18 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
             wire.check()
 
     return converse
+
+
+def _reading(subscriber: _CheckedSubscriber, line: Line, logged_in: bool, wires: dict[str, _Wire]) -> Reading:
+    if line is TOO_LONG:
+        return InvalidCommand(ParseError.TOO_LONG)
+    reading = subscriber.interpreter.read(line, logged_in)
+    if isinstance(reading, OtherDialect):
+        assert not logged_in
+        subscriber.speak(wires[reading.name])
+        reading = subscriber.interpreter.read(line, logged_in)
+        assert not isinstance(reading, OtherDialect)
+    return reading
 
 
 class _Wire:
@@ -135,18 +140,32 @@ class _Wire:
     def check(self) -> None:
         """Everything that was sent is harmless text."""
         wire = b"".join(self._wire)
-        text = wire.decode("ascii" if self.dialect.name == "json" else "utf-8")
-        found = _UNSAFE.search(text)
+        is_json = self.dialect.name in ("json", "json2")
+        text = wire.decode("ascii" if is_json else "utf-8")
+        found = UNSAFE.search(text)
         assert found is None, f"{found!r} in {text!r}"
         for shown in self._shown:
             assert not _INVISIBLE.search(shown), f"{shown!r}"
-        if self.dialect.name == "json":
+        if is_json:
             for line in text.splitlines():
-                for value in json.loads(line).values():
-                    words = value if isinstance(value, list) else [value]
-                    for word in [word for word in words if isinstance(word, str)]:
-                        assert not _UNSAFE.search(word), line
-                        word.encode()
+                one = json.loads(line)
+                # Only its sender gets it back, as it was.
+                one.pop("ref", "").encode()
+                for word in _strings(one):
+                    assert not UNSAFE.search(word), line
+                    word.encode()
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Every string in it, keys included."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _strings(item)
+        case dict():
+            yield from _strings([*value, *value.values()])
 
 
 class _CheckedAudience:
@@ -175,10 +194,13 @@ class _CheckedSubscriber:
     """One client: what it alone is sent is checked as well."""
 
     def __init__(self, wire: _Wire, audiences: Audiences[_CheckedAudience]) -> None:
-        self.interpreter = wire.dialect.interpreter()
-        self._wire = wire
         self._audiences = audiences
         self._heard: frozenset[Room] | None = None
+        self.speak(wire)
+
+    def speak(self, wire: _Wire) -> None:
+        self.interpreter = wire.dialect.interpreter()
+        self._wire = wire
 
     def hear(self, rooms: frozenset[Room] | None) -> None:
         self._audiences.move(self._wire.dialect.name, self._heard, rooms)
@@ -214,7 +236,9 @@ def _line_count(event: Event, dialect: Dialect) -> int | None:
     """How many lines such an event is; None for a roster, the help or a welcome."""
     if isinstance(event, Said):
         return len(event.texts)
-    if dialect.name == "json" or isinstance(
+    if isinstance(event, Missed):
+        return None
+    if dialect.name in ("json", "json2") or isinstance(
         event, Broadcast | DirectMessage | DirectMessageSent | DisconnectNotice | Topic
     ):
         return 1
@@ -223,5 +247,5 @@ def _line_count(event: Event, dialect: Dialect) -> int | None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "framing": framing,
-    **{name: conversation(dialect) for name, dialect in DIALECTS.items()},
+    **{name: conversation(dialect) for name, dialect in ALL_DIALECTS.items()},
 }

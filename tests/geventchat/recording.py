@@ -8,8 +8,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
+from geventchat.chat.chat import DONE, Chat, More, Pending, Session
+from geventchat.chat.commands import Say
 from geventchat.chat.events import Broadcast, DirectMessage, Entered, Event, PrivateEvent, Roster, Welcome
 from geventchat.chat.rooms import Audience, Room
+from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom, WithTimingMark
 from geventchat.services.storage.memory import MemoryStorage
 from geventchat.settings import Limits
 from tests.geventchat.manual_clock import ManualClock
@@ -150,3 +153,28 @@ def memory(epoch: str = "e1") -> MemoryStorage:
 def at_once(read: Callable[[], T]) -> T:
     """Nothing here blocks, so no thread is needed."""
     return read()
+
+
+def perform(chat: Chat, session: Session, reading: Reading, times: int = 1) -> Any:
+    """Handle a line as a connection does, where nothing has to wait; a text is said this many times at once."""
+    match reading:
+        case None:
+            return DONE
+        case str(text):
+            return chat.handle(session, Say([text] * times))
+        case TextInRoom(room, text):
+            return chat.handle(session, Say([text] * times, room))
+        case WithTimingMark():
+            return perform(chat, session, reading.reading, times)
+        case Request(command, ref, answer_to):
+            answer_to(ref)
+            result = perform(chat, session, command)
+            answer_to(None)
+            return result
+        case OtherDialect():
+            raise AssertionError("the line has to be read again")
+        case _:
+            result = chat.handle(session, reading)
+            while isinstance(result, More | Pending):
+                result = result.go_on() if isinstance(result, More) else result.finish(result.job())
+            return result

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.fire.garbage import KINDS
-from tests.fire.garbage_clients import send_garbage
-from tests.geventchat.model.dialects import DIALECTS
+from tests.fire.garbage_clients import LISTENERS, send_garbage
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", LISTENERS)
 def test_garbage_does_not_affect_others_and_leaves_nothing_behind(dialect: str) -> None:
     run = send_garbage(3_400, seed=1, dialect=dialect)
     assert run.strings == sum(run.kinds.values()) == 3_400

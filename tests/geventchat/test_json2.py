@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -202,6 +203,44 @@ def test_a_join_can_name_as_many_rooms_as_it_has_values():
     assert isinstance(login, Login)
     assert len(login.rooms or ()) == MAX_VALUES - 3
     assert join(MAX_VALUES - 2) == InvalidCommand(ParseError.NOT_JSON)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{" * 201 + b'"\\' * 1_900,
+        b"{" * 201 + b'"' * 3_895,
+        b'{"type": "chat", "x": [' + b"{}," * 1_300 + b"1]}",
+        b'{"type": "chat", "ref": "1", "message": "' + b"\\ud800" * 650 + b'"}',
+        b'{"type": "chat", "ref": "' + b"\\ud800" * 650 + b'"}',
+        b'{"type": "chat", "key": "' + "\u0344".encode() * 1_950 + b'"}',
+        b'{"type": "join", "v": 2, "username": "' + "q\u0323\u0344".encode() * 780 + b'"}',
+        b'{"type": "join", "v": 2, "rooms": {"' + "q\u0323\u0344".encode() * 780 + b'": 1}}',
+        b'{"type": "join", "v": 2, "rooms": {'
+        + b'"\\u0344": {"key": "x", "after": 99999999}, ' * 90
+        + b'"x": 1}}',
+        b'{"type": "enter", "room": "' + "\ufdfa".encode() * 1_300 + b'"}',
+        b'{"type": "users", "after": "' + "q\u0323\u0344".encode() * 780 + b'"}',
+        b'{"type": "topic", "topic": "' + ("a" + "\u0323" * 4).encode() * 440 + b'"}',
+        b'{"type": "chat", "message": "' + "\U0001f3f4\U000e0067".encode() * 500 + b'"}',
+    ],
+    ids=range(13),
+)
+def test_no_line_is_expensive_to_read(line: bytes):
+    assert 3_500 < len(line) <= 4_096
+    interpreter = JSON2.interpreter()
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        interpreter.read(line, False)
+        interpreter.read(line, True)
+        seconds.append(time.perf_counter() - began)
+    # Anything quadratic takes more than ten times as long.
+    assert min(seconds) < 0.005
+
+
+def test_a_megabyte_of_spaces_asks_for_nothing():
+    assert read(b" " * 1_000_000) is None
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
