@@ -73,12 +73,6 @@ REFUSALS = {
     Rejection.EMPTY_DIRECT_MESSAGE: Refusal.EMPTY_DIRECT_MESSAGE,
     Rejection.NO_RECIPIENT: Refusal.EMPTY_DIRECT_MESSAGE,
     Rejection.USER_NOT_FOUND: Refusal.USER_NOT_FOUND,
-    Rejection.ROOM_NAME_INVALID: Refusal.ROOM_NAME_INVALID,
-    Rejection.NO_SUCH_ROOM: Refusal.NO_SUCH_ROOM,
-    Rejection.NOT_IN_ROOM: Refusal.NOT_IN_ROOM,
-    Rejection.ALREADY_IN_LOBBY: Refusal.ALREADY_IN_LOBBY,
-    Rejection.TOO_MANY_ROOMS: Refusal.TOO_MANY_ROOMS,
-    Rejection.TOPIC_TOO_LONG: Refusal.TOPIC_TOO_LONG,
     ParseError.UNKNOWN_COMMAND: Refusal.UNKNOWN_COMMAND,
     ParseError.TOO_LONG: Refusal.LINE_TOO_LONG,
     ParseError.NOT_UTF8: Refusal.NOT_UTF8,
@@ -131,8 +125,8 @@ NOTICES = {
 }
 
 
-# Refusals that concern rooms, which the model does not know: in `line`, `slash` and `json`.
-OF_ROOMS = {
+# Refusals that the model does not know: in `line`, `slash` and `json`.
+OTHER_REFUSALS = {
     Rejection.ROOM_NAME_INVALID: (
         "invalid-room-name",
         "[error] Room names have 1-32 characters: letters, digits and _ - .",
@@ -140,10 +134,10 @@ OF_ROOMS = {
     ),
     Rejection.NO_SUCH_ROOM: (
         "no-such-room",
-        "No room named 'it'. Use /rooms to see the rooms.",
+        "No room named '{}'. Use /rooms to see the rooms.",
         "No such room",
     ),
-    Rejection.NOT_IN_ROOM: ("not-in-room", "[error] You are not in 'it'.", "Not in the room"),
+    Rejection.NOT_IN_ROOM: ("not-in-room", "[error] You are not in '{}'.", "Not in the room"),
     Rejection.ALREADY_IN_LOBBY: (
         "already-in-lobby",
         "[error] You are in the lobby already.",
@@ -158,24 +152,47 @@ OF_ROOMS = {
     ),
     Rejection.WRONG_KEY: (
         "wrong-key",
-        "[error] 'it' needs another key: /join <room> <key>",
+        "[error] '{}' needs another key: /join <room> <key>",
         "Wrong key",
     ),
     Rejection.INVITATION_REQUIRED: (
         "invitation-required",
-        "[error] 'it' is private: you need an invitation or its key.",
+        "[error] '{}' is private: you need an invitation or its key.",
         "Invitation required",
     ),
-    Rejection.BANNED_FROM_ROOM: ("banned", "[error] You are banned from 'it'.", "Banned from the room"),
+    Rejection.BANNED_FROM_ROOM: ("banned", "[error] You are banned from '{}'.", "Banned from the room"),
     Rejection.MUTED: ("muted", "[error] You are muted.", "Muted"),
     Rejection.NO_VOICE: (
         "muted",
-        "[error] 'it' is moderated: only people with voice can speak.",
+        "[error] '{}' is moderated: only people with voice can speak.",
         "The room is moderated",
     ),
     Rejection.KEY_TOO_LONG: ("key-too-long", "[error] Key too long.", "Key too long"),
     Rejection.LIST_FULL: ("list-full", "[error] The list is full.", "List full"),
-    ParseError.INVALID_ARGUMENT: ("invalid-argument", "Usage: it", "Invalid argument"),
+    ParseError.INVALID_ARGUMENT: ("invalid-argument", "Usage: {}", "Invalid argument"),
+}
+# What `slash` says when something has been done, to `it` in the room `dev`.
+ACCEPTED = {
+    Action.KICKED: "it was kicked.",
+    Action.BANNED: "it is banned.",
+    Action.UNBANNED: "it is no longer banned.",
+    Action.MUTED: "it is muted.",
+    Action.UNMUTED: "it is no longer muted.",
+    Action.INVITED: "it is invited to dev.",
+    Action.MADE_PRIVATE: "dev is private.",
+    Action.MADE_PUBLIC: "dev is no longer private.",
+    Action.KEY_SET: "dev has a new key.",
+    Action.KEY_REMOVED: "dev has no key.",
+    Action.MODERATION_ON: "dev is moderated.",
+    Action.MODERATION_OFF: "dev is no longer moderated.",
+    Action.VOICE_GIVEN: "it has voice.",
+    Action.VOICE_TAKEN: "it has no voice.",
+    Action.MODERATOR_ADDED: "it is a moderator of dev.",
+    Action.MODERATOR_REMOVED: "it is no longer a moderator of dev.",
+    Action.OWNERSHIP_PASSED: "it owns dev.",
+    Action.IGNORED: "You ignore it.",
+    Action.HEARD_AGAIN: "You no longer ignore it.",
+    Action.TOPIC_SET: "Topic: it",
 }
 
 
@@ -243,10 +260,18 @@ def expected(name: str, event: Event) -> str:
             return spelling.roster(users)
         case Pong(token):
             return spelling.pong(token)
-        case HelpText():
-            return spelling.help() if name == "slash" else ""
+        case HelpText(everything):
+            return "" if name == "json" else spelling.help(everything)
         case Goodbye():
             return spelling.goodbye()
+        case Rejected(reason, subject) if reason in OTHER_REFUSALS:
+            line, slash, message = OTHER_REFUSALS[reason]
+            words = {
+                "line": f"ERR {line}",
+                "slash": slash.format(subject),
+                "json": json.dumps({"type": "error", "message": message}),
+            }
+            return words[name] + "\n"
         case Rejected(reason, subject) if reason not in UNREACHABLE[name]:
             refusal = REFUSALS[reason]
             if reason is Rejection.NO_RECIPIENT and name == "json":
@@ -286,16 +311,14 @@ def _expected_bans(name: str, bans: Collection[BanListing]) -> str:
 @EACH_DIALECT
 @pytest.mark.parametrize("reason", [*Rejection, *ParseError], ids=lambda reason: reason.name)
 def test_every_rejection_has_its_words(name: str, reason):
-    if reason in OF_ROOMS:
-        line, slash, message = OF_ROOMS[reason]
-        texts = {
-            "line": f"ERR {line}",
-            "slash": slash,
-            "json": json.dumps({"type": "error", "message": message}),
-        }
-        assert encode(name, Rejected(reason, "it")).decode() == texts[name] + "\n"
-        return
     assert encode(name, Rejected(reason, "it")).decode() == expected(name, Rejected(reason, "it"))
+
+
+@EACH_DIALECT
+@pytest.mark.parametrize("action", Action, ids=lambda action: action.name)
+def test_whatever_has_been_done_is_confirmed(name: str, action: Action):
+    confirmed = {"line": "OK\n", "slash": f"[info] {ACCEPTED[action]}\n", "json": ""}
+    assert encode(name, Accepted(action, "dev", "it")).decode() == confirmed[name]
 
 
 @EACH_DIALECT

@@ -98,7 +98,7 @@ BY_TYPE = {
     Accepted: st.builds(Accepted, st.just(Action.TOPIC_SET), NAMES, TEXTS),
     Confirmed: st.builds(Confirmed, NAMES, st.integers(1)),
     Pong: st.builds(Pong, TEXTS),
-    HelpText: st.just(HelpText()),
+    HelpText: st.builds(HelpText, st.booleans()),
     Goodbye: st.just(Goodbye()),
     Rejected: st.builds(Rejected, st.sampled_from([*Rejection, *ParseError]), TEXTS),
     DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans()),

@@ -87,10 +87,6 @@ def test_net_imports_nothing_that_composes_it():
     assert not strays(inside("net"), *allowed, "clock", "exhaustive", "log", "rate", "settings")
 
 
-def test_services_know_no_sockets_of_clients_and_no_dialects():
-    assert not strays(inside("services"), "services", "chat", "clock", "settings")
-
-
 def test_the_program_that_hashes_needs_nothing_but_the_standard_library():
     allowed = sys.stdlib_module_names | {"__future__.annotations"}
     assert not [name for name in imported(PACKAGE / "services/scrypt.py") if name not in allowed]
@@ -104,10 +100,13 @@ def test_rates_and_the_log_know_nothing_of_the_server():
     assert not strays(inside("log.py"), "clock", "rate", "worker")
 
 
-def test_services_import_neither_net_nor_dialects_and_no_event_loop():
+def test_services_import_neither_net_nor_dialects():
     allowed = ("services", "chat", "clock", "exhaustive", "log", "settings", "worker")
     assert not strays(inside("services"), *allowed)
-    assert not offenders(inside("services"), "gevent", "greenlet")
+
+
+def test_the_storage_knows_no_event_loop():
+    assert not offenders(inside("services/storage"), "gevent", "greenlet")
 
 
 def test_only_the_storage_in_a_directory_imports_sqlite():

@@ -84,7 +84,7 @@ class Dialect(Protocol):
     def topic(self, topic: str) -> str: ...
     def topic_set(self, topic: str) -> str: ...
     def pong(self, token: str) -> str: ...
-    def help(self) -> str: ...
+    def help(self, everything: bool) -> str: ...
     def goodbye(self) -> str: ...
     def idle_notice(self) -> str: ...
 
@@ -161,9 +161,32 @@ class LineDialect:
         Refusal.TOO_MANY_ROOMS: "too-many-rooms",
         Refusal.TOPIC_TOO_LONG: "topic-too-long",
     }
+    _HELP = """\
+HELP LOGIN name - enter the chat
+HELP MSG text - say something to everyone in the room
+HELP DM name text - write to one person
+HELP WHO - list the people in the room
+HELP PING, HELP, QUIT, EXIT - test the connection, show this, leave
+HELP JOIN room [key] - enter a room, or create it
+HELP LEAVE - go back to the lobby
+HELP ROOMS - list the rooms
+HELP TOPIC [text] - show the topic of the room, or change it
+HELP HISTORY [20] - list the last messages of the room
+HELP IGNORE name, UNIGNORE name - hear nothing from someone
+HELP INVITE name - invite someone to the room
+HELP KICK name [reason] - send someone out of the room
+HELP BAN name [10m] [reason], UNBAN name, BANS - keep someone out
+HELP MUTE name [10m] [reason], UNMUTE name - let someone only listen
+HELP VOICE name, UNVOICE name - let someone speak where it is moderated
+HELP PRIVATE on|off, MODERATED on|off - who enters, who speaks
+HELP KEY text - ask everyone who enters for a key; - for none
+HELP MOD name, UNMOD name - let someone kick, ban and mute
+HELP OWNER name - give the room to someone else
+OK
+"""
 
     def random_line(self, pick: Pick, logged_in: bool) -> Line:
-        kind = _kind(pick, logged_in, _KINDS + _ROOM_KINDS)
+        kind = _kind(pick, logged_in, (*_KINDS, "help", *_ROOM_KINDS))
         if (about_rooms := _room_request(kind, pick)) is not None:
             return _line(*about_rooms)
         match kind:
@@ -183,6 +206,8 @@ class LineDialect:
                 return _line(f"PING {token}".rstrip(), Ping(token))
             case "quit":
                 return _line(pick(("QUIT", "EXIT", "quit", "exit")), Quit())
+            case "help":
+                return _line(pick(("HELP", "help me")), Help())
             case "blank":
                 return _line(pick(("", "  ")), Blank())
             case "unknown":
@@ -247,8 +272,8 @@ class LineDialect:
     def pong(self, token: str) -> str:
         return f"PONG {token}\n" if token else "PONG\n"
 
-    def help(self) -> str:
-        raise AssertionError("this dialect has no help")
+    def help(self, everything: bool) -> str:
+        return self._HELP
 
     def goodbye(self) -> str:
         return "Goodbye!\n"
@@ -396,7 +421,7 @@ class JsonDialect:
     def pong(self, token: str) -> str:
         return _object(type="pong", **({"token": token} if token else {}))
 
-    def help(self) -> str:
+    def help(self, everything: bool) -> str:
         raise AssertionError("this dialect has no help")
 
     def goodbye(self) -> str:
@@ -454,6 +479,25 @@ class SlashDialect:
 /quit - Disconnect
 
 """
+    _MORE_HELP = """\
+=== More Commands ===
+/join <room> [key] - Enter a room, or create it
+/leave - Go back to the lobby
+/rooms - List the rooms
+/topic [text] - Show the topic of the room, or change it
+/history [20] - List the last messages of the room
+/ignore <name>, /unignore <name> - Hear nothing from someone
+/invite <name> - Invite someone to the room
+/kick <name> [reason] - Send someone out of the room
+/ban <name> [10m] [reason], /unban <name>, /bans - Keep someone out
+/mute <name> [10m] [reason], /unmute <name> - Let someone only listen
+/voice <name>, /unvoice <name> - Let someone speak where it is moderated
+/private on|off, /moderated on|off - Who enters, who speaks
+/key <text> - Ask everyone who enters for a key; - for none
+/mod <name>, /unmod <name> - Let someone kick, ban and mute
+/owner <name> - Give the room to someone else
+
+"""
     # A line that begins with a slash is a command, and one that is blank asks for nothing.
     _SAYABLE = tuple(text for text in TEXTS if text.shown and not text.typed.startswith("/"))
     _COMMANDS_AS_NAMES = tuple(Name(typed, refusal=Refusal.NAME_INVALID) for typed in ("/quit", "/help"))
@@ -488,7 +532,7 @@ class SlashDialect:
                 verb = pick(("/nope", "/usersx", "/"))
                 return _line(f"{verb} at all", UnknownCommand(verb))
             case "help":
-                return _line("/help", Help())
+                return _line(*pick((("/help", Help()), ("/help ALL", Help(everything=True)))))
             case _:
                 return self._malformed(pick)
 
@@ -549,8 +593,8 @@ class SlashDialect:
     def pong(self, token: str) -> str:
         return "pong\n"
 
-    def help(self) -> str:
-        return self._HELP
+    def help(self, everything: bool) -> str:
+        return self._MORE_HELP if everything else self._HELP
 
     def goodbye(self) -> str:
         return "Disconnecting...\n"

@@ -115,7 +115,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    pass
+    everything: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,8 +174,8 @@ class Rooms:
                 return self._set_topic(member, member.room, topic.shown)
             case Ping(token):
                 member.receive(member.dialect.pong(token))
-            case Help():
-                member.receive(member.dialect.help())
+            case Help(everything):
+                member.receive(member.dialect.help(everything))
             case UnknownCommand():
                 return Refusal.UNKNOWN_COMMAND
         return None
