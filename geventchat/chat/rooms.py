@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.bans import Bans
-from geventchat.chat.events import Broadcast, Departure, Joined, Left, PrivateEvent, Said
+from geventchat.chat.events import Broadcast, Departure, Joined, Left, MessageDeleted, PrivateEvent, Said
 from geventchat.chat.history import History, RoomLog
 from geventchat.chat.names import Name
 
@@ -275,6 +275,11 @@ class Room:
         self.last_id += len(texts)
         self.publish(said, subscriber)
         return said
+
+    def delete(self, id: int, time_ms: int) -> None:
+        """Remove the text of a message, and tell everyone."""
+        self._history.delete(self.key, self.log, id)
+        self.publish(MessageDeleted(self.name, id, time_ms))
 
     def _delay_s(self) -> float:
         if not self._history.storage.is_ready(self.key, self.last_id + _IDS_AHEAD):

@@ -17,6 +17,7 @@ from geventchat.chat.events import (
     Accepted,
     Action,
     BanList,
+    BanListing,
     Broadcast,
     Confirmed,
     DirectMessage,
@@ -32,6 +33,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageDeleted,
     Missed,
     NoticeReason,
     PastMessage,
@@ -183,6 +185,7 @@ BY_TYPE = {
     Left: st.builds(Left, NAMES, NAMES, TIMES_MS),
     TopicChanged: st.builds(TopicChanged, NAMES, NAMES, TOPICS, TIMES_MS),
     Typing: st.builds(Typing, NAMES, NAMES, TIMES_MS),
+    MessageDeleted: st.builds(MessageDeleted, NAMES, IDS, TIMES_MS),
     Welcome: st.builds(
         Welcome, st.just(""), NAMES, st.just(()), TIMES_MS, st.text(max_size=9), st.lists(ENTERED, max_size=3)
     ),
@@ -216,14 +219,20 @@ BY_TYPE = {
                 st.integers(1, 2**50),
                 TIMES_MS,
             )
-            | st.builds(Joined, NAMES, NAMES, TIMES_MS),
+            | st.builds(Joined, NAMES, NAMES, TIMES_MS)
+            | st.builds(MessageDeleted, NAMES, IDS, TIMES_MS),
             max_size=3,
         ),
     ),
     Confirmed: st.one_of(st.builds(Confirmed, NAMES, IDS), st.just(Confirmed())),
-    Kicked: st.builds(Kicked, NAMES, TOPICS),
-    Invited: st.builds(Invited, NAMES, NAMES),
-    BanList: st.builds(BanList, NAMES, st.just(())),
+    Kicked: st.builds(Kicked, NAMES, TOPICS, TIMES_MS),
+    Invited: st.builds(Invited, NAMES, NAMES, TIMES_MS),
+    BanList: st.builds(
+        BanList,
+        NAMES,
+        st.lists(st.builds(BanListing, TEXTS, st.none() | TIMES_MS, TOPICS), max_size=3),
+        st.booleans(),
+    ),
     Pong: st.builds(Pong, TOPICS),
     HelpText: st.just(HelpText()),
     Goodbye: st.just(Goodbye()),
@@ -260,13 +269,19 @@ def test_every_event_is_in_the_schema_and_answers_have_the_ref(
         }
     elif kind not in (DirectMessageSent, Missed):
         # There is nothing to say without a ref.
-        assert kind in (HelpText, BanList) or (ref is None and kind in (Accepted, Confirmed))
+        assert kind is HelpText or (ref is None and kind in (Accepted, Confirmed))
 
 
 # --- What clients send -----------------------------------------------------------------------------------------------
 
-STRINGS = ("username", "epoch", "room", "message", "key", "to", "topic", "token", "ref", "x")
-VALID = {**dict.fromkeys(STRINGS, "a"), "v": 2, "rooms": {"a": None}, "before": 3, "limit": 3}
+STRINGS = ("username", "epoch", "room", "message", "key", "to", "topic", "token", "ref", "reason", "x")
+VALID = {
+    **dict.fromkeys(STRINGS, "a"),
+    "v": 2,
+    "rooms": {"a": None},
+    **dict.fromkeys(("before", "limit", "id", "seconds"), 3),
+    "on": True,
+}
 VALUES: list[object] = [
     *(
         None,
@@ -312,7 +327,7 @@ VALUES: list[object] = [
 @pytest.mark.parametrize("kind", [*sorted(types_of("request")), "welcome"])
 def test_a_request_is_read_if_and_only_if_it_is_in_the_schema(kind: str):
     """With all fields, and each value in each of them; the server takes a missing one as empty."""
-    valid = {"type": kind, **VALID, "after": "a" if kind == "users" else 3}
+    valid = {"type": kind, **VALID, "after": "a" if kind in ("users", "bans") else 3}
     assert REQUESTS.is_valid(valid) is (kind != "welcome")
     for field in (*VALID, "after"):
         for value in VALUES:

@@ -100,7 +100,9 @@ def kicked(name: str, room: str = "dev") -> Left:
 def test_whoever_is_kicked_is_told_why_and_is_in_the_lobby_and_the_room_hears_of_it(scene, alice, bob, carol):
     watcher = scene.login("watcher")
     assert alice.do(Kick("BOB", "for shouting")) == [Accepted(Action.KICKED, "dev", "bob")]
-    assert bob.take() == [Kicked("dev", "for shouting", LOBBY)], "and not of his own arrival in the lobby"
+    assert bob.take() == [Kicked("dev", "for shouting", NOW_MS, LOBBY)], (
+        "and not of his own arrival in the lobby"
+    )
     assert bob.room == LOBBY
     assert carol.take() == [kicked("bob")]
     assert watcher.take() == [Joined(LOBBY, "bob", NOW_MS)]
@@ -112,7 +114,7 @@ def test_whoever_can_be_in_many_rooms_is_kicked_from_one_of_them(scene, alice):
     bob = scene.login("bob", "dev", many=True)
     bob.enters("ops")
     alice.do(Kick("bob"))
-    assert bob.take() == [Kicked("dev", "")]
+    assert bob.take() == [Kicked("dev", "", NOW_MS)]
     assert set(bob.session.rooms) == {LOBBY, "ops"}
     assert bob.subscriber.heard == {scene.room(LOBBY), scene.room("ops")}
 
@@ -146,7 +148,7 @@ def test_a_long_reason_is_cut():
     scene = ModeratedChat(reason_characters=5)
     alice, bob = scene.login("alice", "dev"), scene.login("bob", "dev")
     alice.do(Impose(BAN, "bob", None, "far too long"))
-    assert bob.take()[0] == Kicked("dev", "far t", LOBBY)
+    assert bob.take()[0] == Kicked("dev", "far t", NOW_MS, LOBBY)
     assert bans(alice) == [BanListing("bob", None, "far t")]
 
 
@@ -276,7 +278,7 @@ def test_commands_can_name_the_room(scene, alice, bob):
 
 def test_a_ban_removes_like_a_kick_and_keeps_out_until_it_is_lifted(scene, alice, bob, carol):
     assert alice.do(Impose(BAN, "BOB", None, "spam")) == [Accepted(Action.BANNED, "dev", "bob")]
-    assert bob.take() == [Kicked("dev", "spam", LOBBY)]
+    assert bob.take() == [Kicked("dev", "spam", NOW_MS, LOBBY)]
     assert carol.take() == [kicked("bob")]
     assert bob.refused(EnterRoom("dev")) is Rejection.BANNED_FROM_ROOM
     assert alice.do(Lift(BAN, "bOb")) == [Accepted(Action.UNBANNED, "dev", "bob")]

@@ -80,7 +80,7 @@ class Dialect(Protocol):
     def entered(self, room: str, people: int, topic: str) -> str: ...
     def left_room(self, now_in: str) -> str: ...
     def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str: ...
-    def history(self, messages: Sequence[Past]) -> str: ...
+    def history(self, messages: Sequence[Past], with_ids: bool = False) -> str: ...
     def topic(self, topic: str) -> str: ...
     def topic_set(self, topic: str) -> str: ...
     def pong(self, token: str) -> str: ...
@@ -181,6 +181,7 @@ HELP VOICE name, UNVOICE name - let someone speak where it is moderated
 HELP PRIVATE on|off, MODERATED on|off - who enters, who speaks
 HELP KEY text - ask everyone who enters for a key; - for none
 HELP MOD name, UNMOD name - let someone kick, ban and mute
+HELP DELETE id - remove the text of a message
 HELP OWNER name - give the room to someone else
 OK
 """
@@ -259,7 +260,7 @@ OK
         ]
         return "".join(f"{row}\n" for row in [*listed, "OK"])
 
-    def history(self, messages: Sequence[Past]) -> str:
+    def history(self, messages: Sequence[Past], with_ids: bool = False) -> str:
         listed = [f"HIST {one.id} {_utc(one.time_ms)} {one.name} {one.text}".rstrip() for one in messages]
         return "".join(f"{row}\n" for row in [*listed, "OK"])
 
@@ -409,7 +410,7 @@ class JsonDialect:
     def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str:
         return ""
 
-    def history(self, messages: Sequence[Past]) -> str:
+    def history(self, messages: Sequence[Past], with_ids: bool = False) -> str:
         return ""
 
     def topic(self, topic: str) -> str:
@@ -495,7 +496,9 @@ class SlashDialect:
 /private on|off, /moderated on|off - Who enters, who speaks
 /key <text> - Ask everyone who enters for a key; - for none
 /mod <name>, /unmod <name> - Let someone kick, ban and mute
+/delete <id> - Remove the text of a message
 /owner <name> - Give the room to someone else
+/ids [20] - List the last messages with their ids, for /delete
 
 """
     # A line that begins with a slash is a command, and one that is blank asks for nothing.
@@ -580,8 +583,12 @@ class SlashDialect:
         listed = [f"{room} ({people}) {topic}".rstrip() for room, people, topic in rooms]
         return "".join([f"=== Rooms ({len(rooms)}) ===\n", *(f"{row}\n" for row in listed), "\n"])
 
-    def history(self, messages: Sequence[Past]) -> str:
-        listed = [f"[{_utc(one.time_ms)}] {one.name}: {one.text or '(deleted)'}\n" for one in messages]
+    def history(self, messages: Sequence[Past], with_ids: bool = False) -> str:
+        listed = [
+            (f"{one.id} " if with_ids else "")
+            + f"[{_utc(one.time_ms)}] {one.name}: {one.text or '(deleted)'}\n"
+            for one in messages
+        ]
         return "".join([f"=== History ({len(messages)}) ===\n", *listed, "\n"])
 
     def topic(self, topic: str) -> str:
