@@ -23,7 +23,7 @@ from harness.language.steps import (
 )
 from tests.geventchat.model.dialects import JSON, LINE, NEIGHBOURS, SLASH, Dialect, LineDialect, SlashDialect
 from tests.geventchat.model.moderation import ModeratedRooms
-from tests.geventchat.model.requests import MAX_LINE, MAX_OWNED, MAX_ROOMS, EnterRoom, Line, Login, Name
+from tests.geventchat.model.requests import MAX_LINE, MAX_OWNED, MAX_ROOMS, EnterRoom, Line, Login
 from tests.geventchat.model.rooms import Member
 
 CLIENTS = ("a", "b", "c", "d")
@@ -228,8 +228,8 @@ class ModeratedChat(Chat):
     """A few people are in one room, which the first of them owns, and moderate it."""
 
     dialects = (LineDialect(NEIGHBOURS, idle_s=None), SlashDialect(NEIGHBOURS))
-    labels = ("a", "a", "a", "a", "b", "b", "c", "c", "d", "")
-    ways = ("line",) * 16 + ("two", "end")
+    labels = ("a", "b", "c") * 6 + ("d", "")
+    ways = ("line",) * 60 + ("two", "end")
 
     @property
     def header(self) -> dict[str, str]:
@@ -238,15 +238,25 @@ class ModeratedChat(Chat):
     def move(self, pick: Pick) -> Iterator[Step]:
         if not self._clients and not self._now_us:
             for label, name in zip(CLIENTS[:3], NEIGHBOURS.names, strict=False):
-                yield from self._enter(label, name, pick)
+                yield from self._connect(label, pick)
+                yield from self._request(label, Login(name), self._clients[label].dialect.login(name.typed))
+                yield from self._received()
+                yield from self._come(label)
+                yield from self._received()
         yield from super().move(pick)
 
-    def _enter(self, label: str, name: Name, pick: Pick) -> Iterator[Step]:
-        yield from self._connect(label, pick)
-        client = self._clients[label]
+    def _act(self, client: Client, pick: Pick) -> Iterator[Step]:
+        if client.room is self._rooms.lobby and pick((True, True, True, False)):
+            yield from self._come(client.label)
+        else:
+            yield from super()._act(client, pick)
+
+    def _come(self, label: str) -> Iterator[Step]:
         room = NEIGHBOURS.rooms[0]
-        for line in (client.dialect.login(name.typed), client.dialect.enter(room.typed)):
-            yield Send(label, line.rstrip())
-            self._handle(client, Line(line.encode(), EnterRoom(room) if client.room else Login(name)))
-            client.untouched = False
-            yield from self._received()
+        yield from self._request(label, EnterRoom(room), self._clients[label].dialect.enter(room.typed))
+
+    def _request(self, label: str, request: EnterRoom | Login, text: str) -> Iterator[Step]:
+        client = self._clients[label]
+        client.untouched = False
+        yield Send(label, text.rstrip())
+        self._handle(client, Line(text.encode(), request))

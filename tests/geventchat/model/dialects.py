@@ -137,20 +137,21 @@ class People:
 ANYONE = People()
 # A few people who are mostly in one room.
 NEIGHBOURS = People(
-    names=NAMES[:2] + NAMES[4:5] + NAMES[7:8],
+    names=(*NAMES[:2], NAMES[4]),
     invalid_names=(),
-    rooms=(ROOMS[2], ROOMS[2], ROOMS[2], ROOMS[4]),
+    rooms=(*[ROOMS[2]] * 5, ROOMS[4]),
     kinds=(
-        "enter",
-        "enter",
         "say",
-        "topic",
+        "say",
+        "say",
+        "enter",
         "leave",
+        "topic",
         "list",
         "history",
-        "quit",
+        "history",
         "direct",
-        *["moderate"] * 12,
+        *["moderate"] * 15,
     ),
 )
 
@@ -204,13 +205,16 @@ _WITHOUT_WHAT_THEY_NEED = (
 )
 
 
+# VOICE and ROOM are about more than one command each.
+_MODERATION = ("KICK", "BAN", "UNBAN", "BANS", "BANS", "INVITE", "ROOM", "VOICE", "VOICE")
+_MODERATION += ("OWNER", "DELETE", "IGNORE", "MISUSED")
+
+
 def _moderation_request(pick: Pick, names: Sequence[Name]) -> tuple[str, Request]:
     who = pick(names)
     on = pick((True, False))
     un, switch = "" if on else "UN", "on" if on else "OFF"
-    match pick(
-        ("KICK", "BAN", "UNBAN", "BANS", "INVITE", "ROOM", "VOICE", "OWNER", "DELETE", "IGNORE", "MISUSED")
-    ):
+    match pick(_MODERATION):
         case "KICK":
             words, reason = pick((("", ""), (" too  loud", "too  loud")))
             return f"KICK {who.typed}{words}", Kick(who, reason)
@@ -230,14 +234,16 @@ def _moderation_request(pick: Pick, names: Sequence[Name]) -> tuple[str, Request
             return pick(
                 (
                     (f"PRIVATE {switch}", SetPrivate(on)),
-                    (f"moderated {switch}", SetModerated(on)),
+                    *[(f"moderated {switch}", SetModerated(on))] * 3,
+                    ("key -", SetKey("")),
+                    ("private off", SetPrivate(on=False)),
                     *[(words, SetKey(key)) for words, key in keys],
                 )
             )
         case "VOICE":
             return pick(
                 (
-                    (f"{un}VOICE {who.typed}", SetVoice(who, on)),
+                    *[(f"{un}VOICE {who.typed}", SetVoice(who, on))] * 3,
                     (f"{un}mod {who.typed}", SetModerator(who, on)),
                 )
             )
