@@ -1,4 +1,4 @@
-"""Deleting a message: who can, what is left of it, which clients receive a notice, and that a text is not sent once it is gone."""
+"""Deleting a message: who can, what is left of it, who receives a notice, and that a text is not sent once it is gone."""
 
 from __future__ import annotations
 
