@@ -41,7 +41,8 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server of the comparison. In its command `{port}` and `{program}` are replaced."""
+    """One server of the comparison. In its command `{port}` and `{program}` are replaced, and `{folder}` by a new folder for
+    each start."""
 
     key: str
     title: str
@@ -148,8 +149,8 @@ def _free_port() -> int:
         return port
 
 
-def _command(server: Server, port: int, dialects: tuple[str, ...]) -> list[str]:
-    values = {"{port}": str(port)}
+def _command(server: Server, port: int, dialects: tuple[str, ...], folder: str) -> list[str]:
+    values = {"{port}": str(port), "{folder}": folder}
     if server.source is not None:
         try:
             values["{program}"] = str(compiled(server.key, [server.source]))
@@ -166,8 +167,8 @@ def _command(server: Server, port: int, dialects: tuple[str, ...]) -> list[str]:
 def started(server: Server, dialects: tuple[str, ...], *, core: int | None) -> Iterator[RunningServer]:
     """The server, ready on its core, for the length of a `with` block."""
     port = 0 if server.chooses_port else _free_port()
-    command = _command(server, port, dialects)
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryDirectory(prefix="bench-server-") as folder:
+        command = _command(server, port, dialects, folder)
         with pinned(core):
             process = subprocess.Popen(
                 command,
