@@ -29,8 +29,22 @@ READY_WITHIN_S = 15.0
 
 # The load is far above what people type, so the default rates would limit it. The token buckets stay in place and never
 # run empty. Every other setting has its default.
-_RATES = ("rate", "byte-rate", "address-byte-rate", "address-connection-rate", "address-login-rate")
-_BURSTS = ("burst", "byte-burst", "address-byte-burst", "address-connection-burst", "address-login-burst")
+_RATES = (
+    "rate",
+    "byte-rate",
+    "address-byte-rate",
+    "address-connection-rate",
+    "address-login-rate",
+    "address-room-rate",
+)
+_BURSTS = (
+    "burst",
+    "byte-burst",
+    "address-byte-burst",
+    "address-connection-burst",
+    "address-login-burst",
+    "address-room-burst",
+)
 UNTHROTTLED = tuple(word for name in (*_RATES, *_BURSTS) for word in (f"--{name}", "100000000"))
 BARE = ("--rate", "0", "--log-level", "error", "--max-per-address", "10000", "-t", "0")
 
