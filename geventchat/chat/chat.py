@@ -69,7 +69,6 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     Message,
-    Missed,
     PastMessage,
     Pong,
     Rejected,
@@ -407,7 +406,7 @@ class Chat:
             part = replay.next_part()
             if session.ignored:
                 part = [event for event in part if not _is_ignored(session, event)]
-            session.subscriber.deliver(Missed(part))
+            session.subscriber.deliver_missed(part)
             if replay.is_over:
                 session.caught_up(room)
         return self._replay(session)

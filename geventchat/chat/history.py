@@ -3,7 +3,8 @@
 A text that has been deleted is empty: what is said never is. So a message keeps its place and its id, and its text is gone.
 
 While someone is being sent what was missed, the log also notes what else happens in the room, such as arrivals: a client
-that reads a log to its end and then hears the room has missed nothing.
+that reads a log to its end and then hears the room has missed nothing. Meanwhile it can be twice as long, because otherwise
+the next message would push out the oldest one that is still to be sent.
 
 Invariants:
 - The entries of a log are in the order in which the chat made them, and ids grow. Without followers all are messages.
@@ -169,7 +170,7 @@ class History:
             self.storage.append(room, event)
         limits, spoken = self._limits, self._spoken
         self.bytes += log.add(event)
-        self.bytes -= log.trim(limits.history_messages, limits.history_bytes)
+        self._trim(log)
         spoken.pop(log, None)
         if log.end > log.start:
             spoken[log] = None
@@ -187,8 +188,13 @@ class History:
     def unfollow(self, log: RoomLog) -> None:
         """One client less reads this log."""
         self.bytes -= log.unfollow()
+        self._trim(log)
         if log.end == log.start:
             self._spoken.pop(log, None)
+
+    def _trim(self, log: RoomLog) -> None:
+        times = 2 if log.followers else 1
+        self.bytes -= log.trim(times * self._limits.history_messages, times * self._limits.history_bytes)
 
     def forget(self, log: RoomLog) -> None:
         """Drop the log of a room that is deleted."""

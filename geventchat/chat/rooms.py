@@ -61,6 +61,9 @@ class Subscriber(Protocol):
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
 
+    def deliver_missed(self, events: Sequence[Broadcast]) -> None:
+        """Send this client what happened before it heard a room."""
+
     def exclude_latest(self) -> None:
         """Leave out the event that was published last to a room that this client is in."""
 

@@ -140,9 +140,23 @@ def test_a_follower_that_is_too_slow_finds_its_position_gone():
     writer = Writer(history(messages=3))
     writer.log.follow()
     position = writer.log.end
-    for _ in range(4):
+    for _ in range(6):
         writer.say("x")
+    assert position == writer.log.start
+    writer.say("x")
     assert position < writer.log.start
+
+
+def test_a_log_is_twice_as_long_while_it_is_followed():
+    kept = history(messages=3)
+    writer = Writer(kept)
+    writer.say("a", "b", "c")
+    writer.log.follow()
+    writer.say("d", "e")
+    assert writer.log.messages == 5
+    kept.unfollow(writer.log)
+    assert writer.log.messages == 3
+    assert kept.bytes == writer.log.bytes
 
 
 def test_a_forgotten_log_takes_nothing():
