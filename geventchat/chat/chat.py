@@ -471,6 +471,7 @@ class Chat:
         return rooms
 
     def _pass_on_rooms(self, session: Session) -> None:
+        self.rooms.expire()
         for room in self._owners.pass_on(session, self._sessions):
             if room.kept:
                 self.rooms.changed(room)

@@ -439,6 +439,7 @@ class Moderation:
 
     def _pass_ownership(self, actor: _Actor, who: str) -> None:
         other, other_name = self._find_in(actor.room, who)
+        self._rooms.expire()
         if not self._owners.owns(other, actor.room) and not self._owners.claim(other, actor.room):
             raise _Refused(Rejection.TOO_MANY_ROOMS, actor.room.name)
         self._changed(actor, Action.OWNERSHIP_PASSED, other_name.shown)
