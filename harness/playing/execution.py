@@ -88,7 +88,8 @@ _ANY_NUMBER = 1 << 40
 """More lines than a client receives."""
 
 WARM_UP_TURNS = 3
-"""How many turns are watched for longer, to see whether the server delivers before it answers a fence line."""
+"""How many turns are watched for longer, to see whether the server delivers before it answers a fence line: so many that
+only introduce clients, and so many others."""
 
 _PORT_DIGITS = 9
 
@@ -133,7 +134,9 @@ class Execution:
         self._sent_line = False
         """Whether all that is not fenced is one whole line of one client."""
         self._closing: frozenset[str] = frozenset()
-        self._warm_up_turns = WARM_UP_TURNS
+        self._warm_up_turns = dict.fromkeys((True, False), WARM_UP_TURNS)
+        self._introduced: frozenset[str] = frozenset()
+        """The clients that had introduced themselves before this turn."""
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
 
@@ -210,16 +213,18 @@ class Execution:
     def _warms_up(self, turn: Turn) -> bool:
         """Whether this turn is watched for longer: one of the first in which something could reach a client that does not
         act, as long as nothing has. Once something has, and came before the answers, the server delivers first. A turn that
-        waited for quiet says nothing about that."""
+        waited for quiet says nothing about that, and one that only introduces clients nothing about later ones: what a
+        login causes can go another way than messages."""
         if not self._stage.answers_alone:
             return False
         acting = _acting(turn.actions)
+        introduces = bool(acting) and self._introduced.isdisjoint(acting)
         watching = [one for one in self._clients.values() if one.name not in acting and one.connected]
         if any(one.inbox for one in watching):
-            self._warm_up_turns = 0
-        if not watching or not self._warm_up_turns:
+            self._warm_up_turns[introduces] = 0
+        if not watching or not self._warm_up_turns[introduces]:
             return False
-        self._warm_up_turns -= 1
+        self._warm_up_turns[introduces] -= 1
         return True
 
     def _note_overtaken(self, how: Overtaken) -> None:
@@ -277,6 +282,9 @@ class Execution:
 
     def _act(self, turn: Turn) -> None:
         self._performed = []
+        self._introduced = frozenset(
+            name for name, client in self._clients.items() if client.connection.introduced
+        )
         self._expect_lookalikes(turn)
         for at, located in enumerate(turn.actions):
             if self._unfenced and not self._continues(located):

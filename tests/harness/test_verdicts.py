@@ -102,6 +102,30 @@ def test_what_came_while_the_harness_waited_for_quiet_does_not_end_its_watching(
         assert (verdict.failures[0].kind, verdict.failures[0].client) == (FailureKind.EXTRA, "bob")
 
 
+CROWD = ("ann", "bob", "cat", "dan", "eve")
+A_TURN_LATE = (
+    "ann> MSG one\nbob receives nothing\n\nann> HELLO\nwait 300ms\nann< ERR unknown\nin any order:\n"
+    + "".join(f"    {name}< MSG ann one\n" for name in CROWD[1:])
+)
+
+
+def test_turns_that_only_introduce_clients_do_not_end_the_watching() -> None:
+    logins = "".join(f"{name}> LOGIN {name}\n{name}< OK\n\n" for name in CROWD)
+    verdict, text = played(logins + A_TURN_LATE, "hub=100", "errs", header=PATIENT)
+    assert verdict.outcome is Outcome.FAILED, text
+    assert (verdict.failures[0].kind, verdict.failures[0].client) == (FailureKind.EXTRA, "bob")
+
+
+def test_what_introductions_deliver_before_the_answers_says_nothing_of_messages() -> None:
+    logins = "ann> LOGIN ann\nann< OK\n\n"
+    for at, name in enumerate(CROWD[1:], 1):
+        heard = "".join(f"{one}< INFO {name} joined\n" for one in CROWD[:at])
+        logins += f"{name}> LOGIN {name}\n{name}< OK\n{heard}\n"
+    verdict, text = played(logins + A_TURN_LATE, "hub=100", "errs", "joins", header=PATIENT)
+    assert verdict.outcome is Outcome.FAILED, text
+    assert (verdict.failures[0].kind, verdict.failures[0].client) == (FailureKind.EXTRA, "bob")
+
+
 def test_a_server_that_delivers_before_it_answers_is_graded_answered_and_played_once() -> None:
     verdict, text = played(LOGINS + "ann> MSG one\nbob< MSG ann one\n")
     assert verdict.passed, text

@@ -3,6 +3,7 @@
 - `hub=MS`: what clients say goes through the queue of one hub thread, which delivers it this many milliseconds later.
 - `writers=MS`: each client has a queue and a thread that writes to it that late; PING is answered at once.
 - `departures=MS`: the others hear of a departure that many milliseconds later.
+- `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
 - `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said.
@@ -70,6 +71,8 @@ class Hub:
                         taken = rest in self.people
                         if not taken:
                             name, self.people[rest] = rest, write
+                    if not taken and "joins" in self.options:
+                        self.deliver(name, f"INFO {name} joined")
                     sock.sendall(b"ERR username-taken\n" if taken else b"OK\n")
                 elif not name and "strict" in self.options:
                     break
@@ -93,16 +96,16 @@ class Hub:
             self.tell_others(name, f"INFO {name} left", self.delay_s("departures"))
 
     def tell_others(self, name: str, text: str, delay_s: float) -> None:
-        def deliver() -> None:
-            with self.lock:
-                others = [write for other, write in self.people.items() if other != name]
-            for write in others:
-                write(text)
-
         if "hub" in self.options or delay_s:
-            self.work.put((time.monotonic() + delay_s, deliver))
+            self.work.put((time.monotonic() + delay_s, lambda: self.deliver(name, text)))
         else:
-            deliver()
+            self.deliver(name, text)
+
+    def deliver(self, name: str, text: str) -> None:
+        with self.lock:
+            others = [write for other, write in self.people.items() if other != name]
+        for write in others:
+            write(text)
 
 
 class Tasks:

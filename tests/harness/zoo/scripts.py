@@ -130,6 +130,9 @@ in any order:
     bob< MSG ann one
 """
 
+SMALL_TALK = "ann> HELLO\nann< HI\n\n" * 3
+"""Turns that reach nobody else, as many as are watched for longer."""
+
 SCRIPTS = [
     # What every right server does, however late it is.
     Script("talk", "ann> MSG one\nbob< MSG ann one\ncarol< MSG ann one\n\nbob> MSG two\nann< MSG bob two\ncarol< MSG bob two"),
@@ -213,6 +216,13 @@ SCRIPTS = [
     Script(
         "late in a crowd",
         "ann> MSG one\nbob receives nothing\n\nann> HELLO\nann< HI\n"
+        "in any order:\n    bob< MSG ann one\n    carol< MSG ann one\n    dave< MSG ann one\n    eve< MSG ann one",
+        clients=("ann", "bob", "carol", "dave", "eve"),
+        asks="silence",
+    ),
+    Script(
+        "late after small talk",
+        f"{SMALL_TALK}ann> MSG one\nbob receives nothing\n\nann> HELLO\nann< HI\n"
         "in any order:\n    bob< MSG ann one\n    carol< MSG ann one\n    dave< MSG ann one\n    eve< MSG ann one",
         clients=("ann", "bob", "carol", "dave", "eve"),
         asks="silence",
