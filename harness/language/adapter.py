@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.language.escapes import parse_bytes, unescape
+from harness.language.fences import Fence
 from harness.language.forms import header_line
 from harness.language.patterns import ANONYMOUS, Pattern, fill, match, parse_pattern
 from harness.language.problems import LineError, ScriptError, ScriptProblem, columns_from
-from harness.language.steps import FenceLine, Setting
+from harness.language.steps import Setting
 
 _SETTINGS = ("fence", "fence-after", "unfenced", "eol", "within", "settle", "start")
 _ARROW = " => "
@@ -51,8 +52,8 @@ class Adapter:
     ignores: tuple[Pattern, ...] = ()
 
     @property
-    def fence(self) -> FenceLine | None:
-        return next((one for one in self.settings if isinstance(one, FenceLine)), None)
+    def fence(self) -> Fence | None:
+        return next((one for one in self.settings if isinstance(one, Fence)), None)
 
     def sent(self, line: str) -> str:
         """The line of a script as this server understands it."""

@@ -18,6 +18,7 @@ from typing import Any
 from harness.language.escapes import unescape
 from harness.language.exhaustive import assert_never
 from harness.language.expansion import Expansion, Located
+from harness.language.fences import Fence
 from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match, match
 from harness.language.problems import ScriptError, ScriptProblem
@@ -35,7 +36,6 @@ from harness.language.steps import (
     Ends,
     ExpectationStep,
     FenceAfter,
-    FenceLine,
     InTime,
     Item,
     LinkChanges,
@@ -132,7 +132,7 @@ def validate(expansion: Expansion) -> Plan:
     _check_fence_after(plan)
     _check_times(plan)
     _check_rules(plan)
-    check_fence(plan, plan.script.setting(FenceLine))
+    check_fence(plan, plan.script.setting(Fence))
     return plan
 
 
@@ -164,7 +164,7 @@ def require_steps(plan: Plan) -> None:
 # --- the fence ----------------------------------------------------------------------------------------------
 
 
-def check_fence(plan: Plan, fence: FenceLine | None) -> None:
+def check_fence(plan: Plan, fence: Fence | None) -> None:
     """Reject a fence whose answers could swallow a line that the script expects."""
     unfenced = plan.script.setting(Unfenced)
     exempt = names_in(unfenced.clients) if unfenced else ()

@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.language.exhaustive import assert_never
 from harness.language.expansion import Located
+from harness.language.fences import Fence
 from harness.language.forms import write_line
 from harness.language.patterns import UnboundName, fill
 from harness.language.problems import ScriptError
@@ -33,7 +34,6 @@ from harness.language.steps import (
     Either,
     Ends,
     Fault,
-    FenceLine,
     LinkChanges,
     LinkDelays,
     LinkSplits,
@@ -268,7 +268,7 @@ class Execution:
     def _explained(self, failed: FenceFailed) -> str:
         if not isinstance(failed, NoFenceAnswer):
             return str(failed)
-        line = self._plan.script.setting(FenceLine)
+        line = self._plan.script.setting(Fence)
         where = f" (line {line.line})" if line is not None and line in self._plan.script.header else ""
         return f"{failed.explained(where)} (waited {failed.waited_s:.1f} s)"
 

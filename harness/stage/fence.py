@@ -14,16 +14,14 @@
 from __future__ import annotations
 
 import enum
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from harness.language.escapes import unescape
-from harness.language.patterns import TOKEN, WILDCARD
+from harness.language.fences import Fence
 from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 
@@ -92,68 +90,6 @@ class NoFenceAnswer(FenceFailed):
         return (
             f"the server did not answer the fence line `{self.fence.question}`{where} with {answers}; {last}"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """A line that the server must answer, and the answers that count.
-
-    `${token}` in either stands for a word that is new each time; with it an answer cannot be taken for another.
-    `${_}` in an answer stands for anything up to the end of the line.
-    Backslash escapes as in byte lines are decoded, for answers of more than one line.
-
-    A client is asked once it has itself sent a line that begins with `after`, and not at all if it is in `unfenced`.
-    """
-
-    question: str
-    answers: tuple[str, ...]
-    after: str = ""
-    unfenced: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        if not self.question or not self.answers or not all(self.answers):
-            raise ValueError(f"a fence is a line and its answers, such as PING -> PONG, not {self}")
-
-    @classmethod
-    def parse(cls, text: str) -> Fence:
-        """From `PING -> PONG | ERR must-login-first`."""
-        question, arrow, answers = text.partition(" -> ")
-        if not arrow:
-            raise ValueError(f"expected `LINE -> ANSWER` or `LINE -> ANSWER | ANSWER`, got {text!r}")
-        return cls(question.strip(), tuple(answer.strip() for answer in answers.split(" | ")))
-
-    def __str__(self) -> str:
-        return f"{self.question} -> {' | '.join(self.answers)}"
-
-    def wire(self, token: str) -> bytes:
-        """The question as it is sent, without a line end."""
-        return unescape(self.question.replace(TOKEN, token))
-
-    def find_answers(self, inbox: bytes | bytearray, start: int, token: str) -> Iterator[tuple[int, int]]:
-        """Where each answer stands and how long it is: at the beginning of a line, or of what came after the question.
-        An answer is a line or, written with a line end in it, exactly those bytes."""
-        return _at_line_starts(self._pattern(token, self.answers), inbox, start)
-
-    def find_own_answer(self, inbox: bytes | bytearray, start: int, token: str) -> tuple[int, int] | None:
-        """The same of an answer with a token, which cannot be anything else."""
-        own = [answer for answer in self.answers if TOKEN in answer]
-        return next(_at_line_starts(self._pattern(token, own), inbox, start), None) if own else None
-
-    def _pattern(self, token: str, answers: Iterable[str]) -> re.Pattern[bytes]:
-        ways = []
-        for answer in answers:
-            wire = unescape(answer.replace(TOKEN, token))
-            end = b"" if b"\n" in wire else rb"\r?\n"
-            ways.append(rb"[^\r\n]*".join(map(re.escape, wire.split(WILDCARD.encode()))) + end)
-        return re.compile(b"|".join(ways))
-
-
-def _at_line_starts(
-    pattern: re.Pattern[bytes], inbox: bytes | bytearray, start: int
-) -> Iterator[tuple[int, int]]:
-    for found in pattern.finditer(inbox, start):
-        if found.start() == start or inbox[found.start() - 1] == 0x0A:
-            yield found.start(), found.end() - found.start()
 
 
 @dataclass(slots=True)
@@ -261,6 +197,7 @@ class AnswerFence:
     def __init__(
         self,
         fence: Fence,
+        unfenced: frozenset[str],
         eol: bytes,
         loop: EventLoop,
         connections: Connections,
@@ -268,6 +205,7 @@ class AnswerFence:
         settle_s: float,
     ) -> None:
         self._fence = fence
+        self._unfenced = unfenced
         self._eol = eol
         self._loop = loop
         self._connections = connections
@@ -342,8 +280,7 @@ class AnswerFence:
         return proven
 
     def _can_be_asked(self, connection: Connection) -> bool:
-        unfenced = connection.name in self._fence.unfenced
-        return connection.answers and connection.introduced and not unfenced
+        return connection.answers and connection.introduced and connection.name not in self._unfenced
 
     def _await(self, connection: Connection, start: int, token: str) -> bytes | None:
         """The answer, which is removed from the inbox; None if the connection has ended instead."""

@@ -19,6 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from harness.language.adapter import Adapter
+from harness.language.fences import Fence
 from harness.language.patterns import fill, match, parse_pattern
 from harness.language.steps import Transport
 from harness.stage.connection import Connection, End, Inbox
@@ -29,7 +30,6 @@ from harness.stage.fence import (
     SETTLE_S,
     AnswerFence,
     ExactFence,
-    Fence,
     FenceFailed,
     FenceLineSent,
     Grade,
@@ -67,10 +67,11 @@ class Unexpected(AssertionError):
 class Stage:
     """A context manager: the server runs inside, and everything has ended on leaving.
 
-    `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing must come before
-    a server counts as quiet, where time is real. `transport` is what connections are made of unless `connect` says
-    otherwise, and `trust` which certificates they accept. `rules`,
-    each with its file, say which lines the clients ignore or answer.
+    A client is asked the line of `fence` once it has itself sent a line that begins with `fence_after`, and not at all if it
+    is in `unfenced`. `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing
+    must come before a server counts as quiet, where time is real. `transport` is what connections are made of unless
+    `connect` says otherwise, and `trust` which certificates they accept. `rules`, each with its file, say which lines the
+    clients ignore or answer.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Stage:
         target: Target,
         spec: ServerSpec = ServerSpec(),  # noqa: B008  # frozen
         *,
-        fence: Fence | None = None,
+        fence: Fence = Fence(),  # noqa: B008  # frozen
+        fence_after: str = "",
+        unfenced: Iterable[str] = (),
         eol: bytes = b"\n",
         within: float = 5.0,
         settle: float = SETTLE_S,
@@ -94,6 +97,8 @@ class Stage:
         self._target = target
         self._spec = spec
         self._fence_line = fence
+        self._fence_after = fence_after.encode()
+        self._unfenced = frozenset(unfenced)
         self.rules = Rules(rules, eol)
         self._transport = transport
         self._tls_context = cache(trust.context)
@@ -124,9 +129,15 @@ class Stage:
         )
         if self.loop.virtual:
             return ExactFence(self.loop, self._quiet)
-        if self._fence_line is not None and self.server.answers_prove:
+        if self._fence_line.question and self.server.answers_prove:
             return AnswerFence(
-                self._fence_line, self.eol, self.loop, self._connections, self.within_s, self.settle_s
+                self._fence_line,
+                self._unfenced,
+                self.eol,
+                self.loop,
+                self._connections,
+                self.within_s,
+                self.settle_s,
             )
         return self._quiet
 
@@ -154,7 +165,6 @@ class Stage:
         return tuple(self.client(name) for name in names)
 
     def new_connection(self, client: Client) -> Connection:
-        introduction = self._fence_line.after.encode() if self._fence_line is not None else b""
         translation = Translation(self._adapter, self.eol) if self._adapter is not None else None
         return Connection(
             client.name,
@@ -162,7 +172,7 @@ class Stage:
             self.loop,
             self._kernel,
             self.within_s,
-            introduction,
+            self._fence_after,
             self.eol,
             translation,
         )
@@ -225,7 +235,7 @@ class Stage:
     @property
     def fence_answers(self) -> tuple[str, ...]:
         """The answers to the fence line; none where it is not used."""
-        return self._fence_line.answers if self._fence_line and isinstance(self._fence, AnswerFence) else ()
+        return self._fence_line.answers if isinstance(self._fence, AnswerFence) else ()
 
     def take_fence_lines(self) -> tuple[FenceLineSent, ...]:
         """The fence lines that were sent since the last call."""

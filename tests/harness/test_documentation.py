@@ -14,7 +14,7 @@ import pytest
 from harness import Command, InProcess, PlayOptions, Verdict, parse, play
 from harness.cli import main
 from harness.interception.schedule import Perturbation
-from harness.language.steps import FenceLine
+from harness.language.fences import Fence
 from harness.laws.history import Law
 from harness.options import OPTIONS
 from harness.report.styled_text import plain
@@ -26,7 +26,7 @@ from tests.foreign.installed import program
 ROOT = Path(__file__).parents[2]
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
 TARGETS = "targets.md"
-FENCE = FenceLine("PING", ("PONG",))
+FENCE = Fence("PING", ("PONG",))
 
 
 @pytest.fixture(autouse=True)

@@ -13,13 +13,14 @@ import pytest
 from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, check, parse, play
 from harness.audit.audit import audit
 from harness.audit.audit import summary as audit_summary
+from harness.language.fences import Fence
 from harness.language.loading import render
 from harness.report import html, junit
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
 from harness.stage.connection import End, Inbox
 from harness.stage.event_loop import RealTime
-from harness.stage.fence import AnswerFence, Fence, FenceFailed
+from harness.stage.fence import AnswerFence, FenceFailed
 from harness.stage.stage import Stage
 from harness.update import update
 from tests.harness.servers.puppet import serve
@@ -644,7 +645,9 @@ def test_a_fence_asks_again_as_long_as_clients_reply() -> None:
         end, replied_bytes, left = End.OPEN, 0, 2
 
     def fence(connection: Any, within_s: float) -> tuple[AnswerFence, list[int]]:
-        made = AnswerFence(Fence("PING", ("PONG",)), b"\n", RealTime(), lambda: [connection], within_s, 0.1)
+        made = AnswerFence(
+            Fence("PING", ("PONG",)), frozenset(), b"\n", RealTime(), lambda: [connection], within_s, 0.1
+        )
         rounds: list[int] = []
 
         def everything(actors: Iterable[Any]) -> None:

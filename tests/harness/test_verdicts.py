@@ -30,7 +30,6 @@ from harness import (
 from harness.compare.compare import Cell, cell_of
 from harness.compare.report import mark
 from harness.language.forms import write_line
-from harness.language.steps import FenceLine
 from harness.playing.verdict import FailureKind
 from harness.report.styled_text import plain
 from harness.report.text import report, summary
@@ -225,7 +224,7 @@ def test_a_client_can_be_left_out_of_the_fence() -> None:
 
 def test_fence_none_wins_over_the_option() -> None:
     script = parse("fence: none\n\nann> LOGIN ann\nann< OK\n")
-    verdict = play(script, hub(), PlayOptions(FenceLine("NOSUCH", ("PONG",))))
+    verdict = play(script, hub(), PlayOptions(Fence("NOSUCH", ("PONG",))))
     assert verdict.passed
     assert verdict.grade is Grade.SETTLED
 
@@ -291,7 +290,7 @@ def test_a_wildcard_answer_that_could_swallow_an_expected_line_is_an_error(
 
 def test_the_option_is_held_against_the_script_too() -> None:
     script = parse("ann> LOGIN ann\nann< ERR username-taken\n")
-    verdict = play(script, hub(), PlayOptions(FenceLine("PING", ("PONG", "ERR ${_}"))))
+    verdict = play(script, hub(), PlayOptions(Fence("PING", ("PONG", "ERR ${_}"))))
     assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "would also match this line" in verdict.reason
 
