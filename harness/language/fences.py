@@ -53,29 +53,73 @@ class Fence:
         """The question as it is sent, without a line end."""
         return unescape(self.question.replace(TOKEN, token))
 
-    def find_answers(self, inbox: bytes | bytearray, start: int, token: str) -> Iterator[tuple[int, int]]:
-        """Where each answer stands and how long it is: at the beginning of a line, or of what came after the question.
+    def find_answers(
+        self, inbox: bytes | bytearray, start: int, token: str, unended: Iterable[bytes] = ()
+    ) -> Iterator[Place]:
+        """Where each answer stands: at the beginning of a line, or of what came after the question. Only sequences of telnet
+        and what is expected without a line end, `unended`, can stand before it.
         An answer is a line or, written with a line end in it, exactly those bytes."""
-        return _at_line_starts(_pattern(token, self.answers), inbox, start)
+        return _at_line_starts(_pattern(token, self.answers, unended), inbox, start)
 
-    def find_own_answer(self, inbox: bytes | bytearray, start: int, token: str) -> tuple[int, int] | None:
+    def find_own_answer(
+        self, inbox: bytes | bytearray, start: int, token: str, unended: Iterable[bytes] = ()
+    ) -> Place | None:
         """The same of an answer with a token, which cannot be anything else."""
-        own = [answer for answer in self.answers if TOKEN in answer]
-        return next(_at_line_starts(_pattern(token, own), inbox, start), None) if own else None
+        return (
+            next(_at_line_starts(_pattern(token, self._own, unended), inbox, start), None)
+            if self._own
+            else None
+        )
+
+    def find_own_behind(self, inbox: bytes | bytearray, start: int, token: str) -> Place | None:
+        """Where an answer with a token stands, whatever is before it."""
+        found = _pattern(token, self._own, (), False).search(inbox, start) if self._own else None
+        return _place(found) if found else None
+
+    def find_at_end(self, line: bytes, token: str) -> Place | None:
+        """Where an answer stands at the end of this line, which does not consist of it."""
+        found = (_place(one) for one in _pattern(token, self.answers, (), False).finditer(line + b"\n"))
+        return next((place for place in found if place[0] > 0 and sum(place) > len(line)), None)
+
+    def lookalikes(self, data: bytes) -> int:
+        """How many answers without a token this contains, if it comes because of something else."""
+        others = [answer for answer in self.answers if TOKEN not in answer]
+        return sum(1 for _ in _at_line_starts(_pattern("", others), data, 0)) if others else 0
+
+    @property
+    def _own(self) -> list[str]:
+        return [answer for answer in self.answers if TOKEN in answer]
 
 
-def _pattern(token: str, answers: Iterable[str]) -> re.Pattern[bytes]:
+Place = tuple[int, int]
+"""Where something stands, and how many bytes it has."""
+
+_MOST_UNENDED = 4
+"""How often something without a line end can stand before one answer."""
+_TELNET = rb"\xff(?:[\xfb-\xfe][\x00-\xff]|\xfa(?:[^\xff]|\xff\xff)*\xff\xf0|[\xf1-\xf9])"
+"""One command, with its option; FF FF is no command but a byte of data."""
+
+
+def _pattern(
+    token: str, answers: Iterable[str], unended: Iterable[bytes] = (), at_line_start: bool = True
+) -> re.Pattern[bytes]:
     ways = []
     for answer in answers:
         wire = unescape(answer.replace(TOKEN, token))
         end = b"" if b"\n" in wire else rb"\r?\n"
         ways.append(rb"[^\r\n]*".join(map(re.escape, wire.split(WILDCARD.encode()))) + end)
-    return re.compile(b"|".join(ways))
+    # Bounded and without an overlap, so that no inbox takes long to search.
+    known = b"|".join(re.escape(one) for one in unended if not re.fullmatch(rb"(?:%b)*" % _TELNET, one))
+    before = rb"(?:(?:%b)(?:%b)*){0,%d}" % (known, _TELNET, _MOST_UNENDED) if known else b""
+    where = rb"(?<=\n)" if at_line_start else b""
+    return re.compile(rb"%b(?:%b)*%b(?P<answer>%b)" % (where, _TELNET, before, b"|".join(ways)))
 
 
-def _at_line_starts(
-    pattern: re.Pattern[bytes], inbox: bytes | bytearray, start: int
-) -> Iterator[tuple[int, int]]:
-    for found in pattern.finditer(inbox, start):
-        if found.start() == start or inbox[found.start() - 1] == 0x0A:
-            yield found.start(), found.end() - found.start()
+def _at_line_starts(pattern: re.Pattern[bytes], inbox: bytes | bytearray, start: int) -> Iterator[Place]:
+    for found in pattern.finditer(b"\n" + inbox[start:]):
+        at, size = _place(found)
+        yield start + at - 1, size
+
+
+def _place(found: re.Match[bytes]) -> Place:
+    return found.start("answer"), found.end("answer") - found.start("answer")

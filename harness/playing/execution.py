@@ -139,6 +139,7 @@ class Execution:
         """The clients that had introduced themselves before this turn."""
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
+        self._unended: dict[str, tuple[bytes, ...]] = {}
 
     def run(self) -> None:
         """Play all turns, or up to the first that fails."""
@@ -299,27 +300,32 @@ class Execution:
     def _expect_lookalikes(self, turn: Turn) -> None:
         """Tell the connections how many lines this turn expects, and how many of them look like an answer to the fence
         line."""
-        self._lookalikes, self._expected_lines = Counter(), Counter()
-        for located in turn.expectations if self._stage.fence_answers else ():
+        self._lookalikes, self._expected_lines, self._unended = Counter(), Counter(), {}
+        fence = self._stage.answered_fence
+        if fence is None:
+            return
+        for located in turn.expectations:
             for step, name in received_in(located.step):
                 match step:
-                    case ReceiveBytes(_, data):
+                    case ReceiveBytes(_, data) | ReceiveBody(_, _, bytes(data)):
                         self._expected_lines[name] += data.count(b"\n")
-                    case ReceiveBody(_, _, bytes(content)):
-                        self._expected_lines[name] += content.count(b"\n")
+                        self._lookalikes[name] += fence.lookalikes(data)
+                        unended = data.rpartition(b"\n")[2]
+                        if unended:
+                            self._unended[name] = (*self._unended.get(name, ()), unended)
+                        continue
                     case ReceiveUntil() | ReceiveBody():
                         self._expected_lines[name] += _ANY_NUMBER
                     case _:
                         self._expected_lines[name] += 1
-                self._lookalikes[name] += any(
-                    looks_like(step, answer) for answer in self._stage.fence_answers
-                )
+                self._lookalikes[name] += any(looks_like(step, answer) for answer in fence.answers)
         for client in self._clients.values():
             self._prepare(client)
 
     def _prepare(self, client: Client) -> None:
         client.connection.lookalikes = self._lookalikes[client.name]
         client.connection.expected_lines = self._expected_lines[client.name]
+        client.connection.unended = self._unended.get(client.name, ())
 
     def _continues(self, located: LocatedAction) -> bool:
         """Whether this goes on with what was done before it, so that its effects need not be awaited first."""

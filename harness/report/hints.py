@@ -190,6 +190,8 @@ def _exception(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
 
 def _fence_line_not_answered(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     client = failure.client
+    if failure.kind is FailureKind.UNANSWERED:
+        yield from (one.way_out for one in turn.fence_lines if one.client == client and one.behind)
     unanswered = any(one.client == client and one.answer is None for one in turn.fence_lines)
     if unanswered and failure.kind in (FailureKind.LOST_CONNECTION, FailureKind.WRONG_END):
         yield (

@@ -173,6 +173,8 @@ class Connection:
         """How many of the lines that are expected could look like an answer to the fence line."""
         self.expected_lines = 0
         """How many lines are expected in all, besides those answers."""
+        self.unended: tuple[bytes, ...] = ()
+        """The expected bytes that no line end follows: an answer to the fence line can stand behind them."""
         self._loop = loop
         self._kernel = kernel
         self._within_s = within_s

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from harness.language.fences import Fence
+from harness.language.escapes import render_bytes
+from harness.language.fences import Fence, Place
 from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 
@@ -71,16 +72,42 @@ class NeverIdle(FenceFailed):
     """The server's loop never becomes idle: it spins, or a thread of its pool does not return."""
 
 
+@dataclass(slots=True)
+class FenceLineSent:
+    """A fence line that was sent to the server, and its answer, if there was one."""
+
+    client: str
+    line: bytes
+    at_s: float
+    answer: bytes | None = None
+    behind: bytes = b""
+    """What stands before something that can be the answer, but also the end of another line."""
+
+    @property
+    def way_out(self) -> str:
+        """What can be done where the answer stands behind bytes without a line end."""
+        if not self.behind:
+            return ""
+        before = render_bytes(self.behind)
+        return (
+            f"an answer behind bytes without a line end, such as `{before}`, is found if the turn expects these bytes "
+            f"(`{self.client}<< {before}`), if an adapter removes them (`prompts: {before}`), or if the server repeats the "
+            "${token} of the fence line; `fence: none` needs no answer"
+        )
+
+
 class NoFenceAnswer(FenceFailed):
     """The server did not answer a fence line; with the last line that it sent instead, if any."""
 
-    def __init__(self, client: str, waited_s: float, fence: Fence, last_line: str) -> None:
+    def __init__(self, waited_s: float, fence: Fence, sent: FenceLineSent, last_line: str) -> None:
         self.fence = fence
+        self.sent = sent
         self.last_line = last_line
-        super().__init__(client, waited_s, "was not answered")
+        super().__init__(sent.client, waited_s, "was not answered")
 
     def __str__(self) -> str:
-        return f"{self.explained()} (asked by {self.client}, waited {self.waited_s:g} s)"
+        why = f"{self.explained()} (asked by {self.client}, waited {self.waited_s:g} s)"
+        return f"{why}; {self.sent.way_out}" if self.sent.behind else why
 
     def explained(self, where: str = "") -> str:
         """All of it in one sentence; `where` follows the fence line."""
@@ -90,16 +117,6 @@ class NoFenceAnswer(FenceFailed):
         return (
             f"the server did not answer the fence line `{self.fence.question}`{where} with {answers}; {last}"
         )
-
-
-@dataclass(slots=True)
-class FenceLineSent:
-    """A fence line that was sent to the server, and its answer, if there was one."""
-
-    client: str
-    line: bytes
-    at_s: float
-    answer: bytes | None = None
 
 
 Connections = Callable[[], Sequence[Connection]]
@@ -274,7 +291,7 @@ class AnswerFence:
             elif not may_end or connection.end is End.OPEN:
                 proven = False
         for connection, start, token, sent in asked:
-            sent.answer = self._await(connection, start, token)
+            sent.answer = self._await(connection, start, token, sent)
             if sent.answer is None and not may_end:
                 proven = False
         return proven
@@ -282,7 +299,7 @@ class AnswerFence:
     def _can_be_asked(self, connection: Connection) -> bool:
         return connection.answers and connection.introduced and connection.name not in self._unfenced
 
-    def _await(self, connection: Connection, start: int, token: str) -> bytes | None:
+    def _await(self, connection: Connection, start: int, token: str, sent: FenceLineSent) -> bytes | None:
         """The answer, which is removed from the inbox; None if the connection has ended instead."""
         deadline = time.monotonic() + self._within_s
         while True:
@@ -294,38 +311,45 @@ class AnswerFence:
             if connection.end is not End.OPEN:
                 return None
             if left <= 0:
-                lines = bytes(connection.inbox[start:]).decode("utf-8", "backslashreplace").splitlines()
-                raise NoFenceAnswer(connection.name, self._within_s, self._fence, lines[-1] if lines else "")
-            found = self._last_lookalike(connection, start, token)
+                lines = bytes(connection.inbox[start:]).splitlines()
+                last_line = lines[-1] if lines else b""
+                found = self._fence.find_at_end(last_line, token)
+                sent.behind = last_line[: found[0]] if found is not None else b""
+                shown = last_line.decode("utf-8", "backslashreplace")
+                raise NoFenceAnswer(self._within_s, self._fence, sent, shown)
+            # A line that the script expects can look like the answer, and an answer can stand behind bytes of which
+            # nothing is known: only what comes next can tell.
+            lookalike = self._last_lookalike(connection, start, token)
+            found = lookalike or self._fence.find_own_behind(connection.inbox, start, token)
             if found is None:
                 self._loop.pause(left)
                 continue
-            # The answer, or a line that the script expects and that looks like it: only what comes next can tell.
             self._quiet.everything(())
             if len(connection.inbox) == seen:
-                self.grade = Grade.SETTLED
+                if lookalike is not None:
+                    self.grade = Grade.SETTLED
                 return self._removed(connection, found)
 
-    def _removed(self, connection: Connection, found: tuple[int, int]) -> bytes:
+    def _removed(self, connection: Connection, found: Place) -> bytes:
         answer = bytes(connection.inbox[found[0] : sum(found)])
         connection.inbox.discard(*found)
         return answer
 
-    def _answer(self, connection: Connection, start: int, token: str) -> tuple[int, int] | None:
+    def _answer(self, connection: Connection, start: int, token: str) -> Place | None:
         """Where the answer stands. Lines that look like it and are due to the script were asked for earlier, so they
         come first."""
         inbox = connection.inbox
-        own = self._fence.find_own_answer(inbox, start, token)
+        own = self._fence.find_own_answer(inbox, start, token, connection.unended)
         if own is not None or not connection.lookalikes:
-            return own or next(self._fence.find_answers(inbox, start, token), None)
-        found = list(self._fence.find_answers(inbox, 0, token))
+            return own or next(self._fence.find_answers(inbox, start, token, connection.unended), None)
+        found = list(self._fence.find_answers(inbox, 0, token, connection.unended))
         all_came = len(found) > connection.lookalikes or inbox.count(b"\n") > connection.expected_lines
         return found[-1] if found and found[-1][0] >= start and all_came else None
 
-    def _last_lookalike(self, connection: Connection, start: int, token: str) -> tuple[int, int] | None:
-        found = (
-            list(self._fence.find_answers(connection.inbox, start, token)) if connection.lookalikes else []
-        )
+    def _last_lookalike(self, connection: Connection, start: int, token: str) -> Place | None:
+        if not connection.lookalikes:
+            return None
+        found = list(self._fence.find_answers(connection.inbox, start, token, connection.unended))
         return found[-1] if found else None
 
     def _let_it_be_read(self, connection: Connection) -> None:

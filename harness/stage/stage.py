@@ -233,9 +233,9 @@ class Stage:
             self._fence.distrust()
 
     @property
-    def fence_answers(self) -> tuple[str, ...]:
-        """The answers to the fence line; none where it is not used."""
-        return self._fence_line.answers if isinstance(self._fence, AnswerFence) else ()
+    def answered_fence(self) -> Fence | None:
+        """The fence line, where it is used."""
+        return self._fence_line if isinstance(self._fence, AnswerFence) else None
 
     def take_fence_lines(self) -> tuple[FenceLineSent, ...]:
         """The fence lines that were sent since the last call."""

@@ -15,26 +15,42 @@ import pytest
 from gevent.server import StreamServer
 
 from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, load, parse, play
-from harness.language.steps import Script
+from harness.language.steps import Script, Server
 from harness.report.styled_text import Span, plain, width, wrapped
 from harness.report.text import report
 from tests.harness.servers.talk import serve, serve_correctly
 
 GOLDEN = Path(__file__).parent / "golden"
-SCRIPTS = sorted(GOLDEN.glob("*.chat"))
+OUTSIDE = GOLDEN / "outside"
+"""Scripts for `hub.py`, a server in another process: their `server:` names the options with which they fail."""
+SCRIPTS = sorted(GOLDEN.rglob("*.chat"))
+HUB = Path(__file__).parent / "servers" / "hub.py"
 
 
 # --- golden files -------------------------------------------------------------------------------------------
 
 
-def golden_report(path: Path) -> str:
+def played(path: Path, *, right: bool = False) -> Verdict:
+    """The verdict on a golden script, with the mistake of the server or without."""
     script = load(path)
     script = Script(script.header, script.body, path.name, script.source)
-    return _portable(plain(report(play(script, InProcess(serve)))))
+    if path.parent != OUTSIDE:
+        return play(script, InProcess(serve_correctly if right else serve))
+    required = script.setting(Server)
+    words = []
+    if required is not None and not right:
+        words = [*required.endpoints, *(f"{key}={value}" for key, value in required.options.items())]
+    header = tuple(one for one in script.header if one is not required)
+    command = Command([sys.executable, "-S", str(HUB), "{port}", *words])
+    return play(Script(header, script.body, path.name, script.source), command)
+
+
+def golden_report(path: Path) -> str:
+    return _portable(plain(report(played(path))))
 
 
 def _portable(text: str) -> str:
-    """Keep only the last line of a traceback, which is the same on every machine and Python."""
+    """Keep only the last line of a traceback, which is the same on every machine and Python,."""
     body, heading, output = text.partition("  server output\n")
     errors = [line for line in output.splitlines() if re.match(r"  \| \w+Error: ", line)]
     return body + heading + "".join(f"{line}\n" for line in errors)
@@ -47,12 +63,12 @@ def test_the_report_is_the_golden_file(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_correct_server_passes_each_golden_script(path: Path) -> None:
-    verdict = play(load(path), InProcess(serve_correctly))
+    verdict = played(path, right=True)
     assert verdict.outcome is Outcome.PASSED, plain(report(verdict))
 
 
 def test_every_golden_file_has_its_script() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.txt")} == {path.stem for path in SCRIPTS}
+    assert {path.stem for path in GOLDEN.rglob("*.txt")} == {path.stem for path in SCRIPTS}
 
 
 # --- captures -----------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from harness import (
 )
 from harness.compare.compare import Cell, cell_of
 from harness.compare.report import mark
+from harness.language.adapter import parse_adapter
 from harness.language.forms import write_line
 from harness.playing.verdict import FailureKind
 from harness.report.styled_text import plain
@@ -312,6 +313,79 @@ def test_a_missing_lookalike_is_missed() -> None:
     verdict, text = played("ann> LOGIN ann\nann< OK\nann< PONG\n")
     assert verdict.outcome is Outcome.FAILED, text
     assert (verdict.failures[0].kind, verdict.failures[0].line) == (FailureKind.MISSING, 6)
+
+
+# --- answers behind bytes that have no line end ---------------------------------------------------------------
+
+MARK, PROMPT = "fffb06", "3e20"  # a timing mark of telnet, and `> `
+
+
+def after_raw(raw: str, expected: str, fence: str = "PING -> PONG") -> tuple[Verdict, str]:
+    steps = f"{LOGINS}ann> WAVE\n{expected}\n\nann> MSG hi\nbob< MSG ann hi\n"
+    return played(steps, f"raw={raw}", header=f"fence: {fence}\nwithin: 1s\n\n")
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (MARK, "ann<< \\xff\\xfb\\x06"),
+        (
+            MARK * 2 + "fffa18014142fff0",
+            "ann<< \\xff\\xfb\\x06\\xff\\xfb\\x06\\xff\\xfa\\x18\\x01AB\\xff\\xf0",
+        ),
+        (PROMPT, "ann<< >\\x20"),
+        ("6f6b0a" + PROMPT, "ann<< ok\\n>\\x20"),
+        (PROMPT, "ann receives 2 bytes: >\\x20"),
+    ],
+)
+def test_an_answer_is_found_behind_expected_bytes_without_a_line_end(raw: str, expected: str) -> None:
+    verdict, text = after_raw(raw, expected)
+    assert verdict.passed, text
+    assert verdict.grade is Grade.ANSWERED
+
+
+def test_an_answer_is_found_behind_telnet_sequences_that_are_not_expected() -> None:
+    verdict, text = after_raw(MARK, "bob receives nothing")
+    failure = verdict.failures[0]
+    assert (failure.kind, failure.client, failure.received) == (FailureKind.EXTRA, "ann", b"\xff\xfb\x06"), (
+        text
+    )
+
+
+def test_an_answer_with_a_token_is_found_behind_any_bytes() -> None:
+    fence = "PING ${token} -> PONG ${token}"
+    verdict, text = after_raw(PROMPT, "bob receives nothing", fence)
+    failure = verdict.failures[0]
+    assert (failure.kind, failure.client, failure.received) == (FailureKind.EXTRA, "ann", b"> "), text
+    verdict, text = after_raw("68656c6c6f", "ann receives 5 bytes", fence)
+    assert verdict.passed, text
+    assert verdict.grade is Grade.ANSWERED
+
+
+def test_the_prompt_that_follows_an_answer_is_a_part_of_it_or_removed() -> None:
+    steps = "ann> LOGIN ann\nann<< OK\\n>\\x20\nbob> LOGIN bob\nbob<< OK\\n>\\x20\n"
+    verdict, text = played(steps, "prompts", header="fence: PING -> PONG\\n>\\x20\n\n")
+    assert (verdict.outcome, verdict.grade) == (Outcome.PASSED, Grade.ANSWERED), text
+    adapter = parse_adapter("fence: PING -> PONG\nprompts: >\\x20\n")
+    verdict = play(parse(LOGINS), hub("prompts"), PlayOptions(adapter=adapter))
+    assert (verdict.outcome, verdict.grade) == (Outcome.PASSED, Grade.ANSWERED), plain(report(verdict))
+
+
+def test_an_answer_that_can_be_the_end_of_another_line_is_not_taken_for_one() -> None:
+    verdict, text = after_raw(PROMPT, "bob receives nothing")
+    assert verdict.failures[0].kind is FailureKind.UNANSWERED, text
+    assert r"is found if the turn expects these bytes (`ann<< >\x20`)" in " ".join(text.split())
+    # An end of a line that is no answer is left alone.
+    verdict, text = after_raw("4d534720616e6e20504f4e470a", "ann< MSG ann PONG")
+    assert verdict.passed, text
+
+
+@pytest.mark.parametrize("expected", ["ann<< \\xff\\xfb\\x06PONG\\n", "ann<< \\xff\\xfb\\x06\nann< PONG"])
+def test_an_expected_answer_behind_bytes_is_not_taken_for_that_to_the_fence_line(expected: str) -> None:
+    for _ in range(3):
+        verdict, text = after_raw(f"{MARK}504f4e470a4d4f52450a", f"{expected}\nann< MORE")
+        assert verdict.passed, text
+        assert verdict.grade is Grade.ANSWERED
 
 
 # --- servers that end while something is awaited -----------------------------------------------------------------

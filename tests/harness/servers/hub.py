@@ -6,6 +6,8 @@
 - `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
+- `prompts`: `> ` follows the answers to each line.
+- `raw=HEX`: `WAVE` is answered with these bytes 50 ms later, and nothing else is handled meanwhile.
 - `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said.
 """
 
@@ -78,6 +80,9 @@ class Hub:
                     break
                 elif verb == "DIE":
                     threading.Timer(float(rest) / 1000, os._exit, (7,)).start()
+                elif verb == "WAVE":
+                    time.sleep(0.05)
+                    sock.sendall(bytes.fromhex(self.options.get("raw", "")))
                 elif verb == "MUTE":
                     self.options["mute"] = ""
                 elif verb == "PING" and "mute" in self.options:
@@ -90,6 +95,8 @@ class Hub:
                         sock.sendall(b"OK\n")
                 elif "errs" in self.options:
                     sock.sendall(b"ERR unknown\n")
+                if "prompts" in self.options:
+                    sock.sendall(b"> ")
         if name:
             with self.lock:
                 del self.people[name]
