@@ -139,7 +139,7 @@ OPTIONS = (
     Option("--listen", "where the clients connect", "record", "[HOST:]PORT", required=True),
     Option("-o", "the transcript to write", "record", "FILE", dest="output", type=Path, required=True),
     # How to play
-    Option("--fence", "a line and its answer, or none, for scripts without `fence:`", f"{_PLAYS} record",
+    Option("--fence", "a line and its answer, or how others hear it, or none, for scripts without `fence:`", f"{_PLAYS} record",
            "'PING -> PONG'"),
     Option("--within", "the time limit of one step, for scripts without `within:` (5s)", _PLAYS, "5s"),
     Option("--settle", "how long nothing comes before a server counts as quiet, for scripts without `settle:` (100ms)",

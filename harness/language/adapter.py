@@ -152,7 +152,7 @@ def _read_spelling(value: str) -> Spelling:
 
 def _check_fence(adapter: Adapter, lines: Mapping[str, int], source: list[str]) -> None:
     """An answer that is changed or ignored would never come."""
-    for answer in adapter.fence.answers if adapter.fence else ():
+    for answer in adapter.fence.replies if adapter.fence else ():
         line = unescape(answer.replace("${token}", "f1")).decode("utf-8", "replace").rstrip("\r\n")
         if adapter.received(line) != line:
             number = lines["fence"]

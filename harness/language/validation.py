@@ -168,9 +168,9 @@ def check_fence(plan: Plan, fence: Fence | None) -> None:
     """Reject a fence whose answers could swallow a line that the script expects."""
     unfenced = plan.script.setting(Unfenced)
     exempt = names_in(unfenced.clients) if unfenced else ()
-    for answer in fence.answers if fence else ():
+    for answer in fence.replies if fence else ():
         _check_taken_answer(plan, answer)
-    swallowing = [answer for answer in fence.answers if _may_be_anything(answer)] if fence else []
+    swallowing = [answer for answer in fence.replies if _may_be_anything(answer)] if fence else []
     for located in (one for turn in plan.turns for one in turn.expectations if swallowing):
         for step, client in received_in(located.step):
             for answer in swallowing:

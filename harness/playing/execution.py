@@ -318,7 +318,7 @@ class Execution:
                         self._expected_lines[name] += _ANY_NUMBER
                     case _:
                         self._expected_lines[name] += 1
-                self._lookalikes[name] += any(looks_like(step, answer) for answer in fence.answers)
+                self._lookalikes[name] += any(looks_like(step, answer) for answer in fence.replies)
         for client in self._clients.values():
             self._prepare(client)
 

@@ -175,7 +175,7 @@ def perform(
             str(target),
             turns,
             stage.grade,
-            bool(settings.fence.question),
+            settings.fence,
             "virtual-time" in target.features,
             settings.eol.wire,
             tuple(execution.late_lines),

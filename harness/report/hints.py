@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from harness.language.forms import write_line
@@ -200,6 +201,31 @@ def _fence_line_not_answered(failure: Failure, turn: TurnReport, verdict: Verdic
         )
 
 
+def _fence_line_received(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    """The server delivers the fence line in other words than the script says, or answers it."""
+    told = [one for one in turn.fence_lines if one.heard_by is not None]
+    received = failure.received
+    if not told or received is None or failure.kind not in _UNEXPECTED:
+        return
+    line = received.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+    for one in told:
+        if one.token.encode().lower() in received.lower():
+            yield f"this is how the server delivers the fence line of {one.client}; `heard as` in the header has to match it"
+            return
+    sent = Counter(one.client for one in told if one.answer is None)
+    extra = Counter(
+        one.client
+        for one in turn.client_turns
+        for entry in one.entries
+        if entry.received == received and not entry.matches
+    )
+    if sent and all(extra[client] >= times for client, times in sent.items()):
+        yield (
+            f"each client that the harness let send its fence line received this; if the server always answers it so, add "
+            f"` -> {line}` to the fence, and if it refuses it so, ` | {line}`"
+        )
+
+
 def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     if (
         verdict.overtaken
@@ -208,13 +234,26 @@ def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
     ):
         yield (
             f"{verdict.overtaken.value}; played again with a quiet moment after each turn, the script passed, so the "
-            "server does not do the same each time, or its answers to the fence line prove nothing: `fence: none`"
+            f"server does not do the same each time, or {_proves_nothing(verdict)}: `fence: none`"
         )
     elif verdict.overtaken:
         yield (
-            "lines came after the server had answered the fence line, so its answers prove nothing; the script was "
+            f"lines came after {fence_returned(verdict)}, so {_proves_nothing(verdict)}; the script was "
             "played again with a quiet moment after each turn, and the grade is `settled`"
         )
+
+
+def fence_returned(verdict: Verdict) -> str:
+    """What had happened when a fence returned that waited for no quiet."""
+    if verdict.fence.heard:
+        return "the other clients had heard the fence line"
+    return "the server had answered the fence line"
+
+
+def _proves_nothing(verdict: Verdict) -> str:
+    if verdict.fence.heard:
+        return "not everything goes the way of that line"
+    return "its answers to the fence line prove nothing"
 
 
 def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -226,7 +265,7 @@ def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[st
 def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     if (
         verdict.grade is Grade.SETTLED
-        and not verdict.fenced
+        and not verdict.fence.question
         and failure.kind in (*_MISSING, FailureKind.EXTRA)
     ):
         yield (
@@ -251,6 +290,7 @@ _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _exception,
     _raised,
     _fence_line_not_answered,
+    _fence_line_received,
     _overtaken,
     _no_fence,
 )

@@ -34,7 +34,7 @@ from harness.stage.kernel import (
     unacknowledged,
     unread,
 )
-from harness.stage.rules import Sift
+from harness.stage.rules import Sift, Takes
 from harness.stage.translation import Translation
 from harness.stage.transport import HandshakeFailed, Plain, ProtocolError
 
@@ -69,15 +69,16 @@ class UnsupportedAction(Exception):
 
 
 class Inbox(bytearray):
-    """Data that one client has received and not yet claimed, in order, without the answers to fence lines and without the
-    lines that a rule takes."""
+    """Data that one client has received and not yet claimed, in order, without the answers to fence lines, without fence
+    lines of others, and without the lines that a rule takes."""
 
-    def __init__(self, sift: Sift | None = None) -> None:
+    def __init__(self, sift: Sift | None = None, takes: Takes | None = None) -> None:
         super().__init__()
         self.arrivals: list[tuple[float, int]] = []
         """Pairs of stage time and the offset, counted over everything ever received, that arrived then."""
         self._claimed = 0
         self._rules = sift
+        self._takes = takes
         self.replies = bytearray()
         """What rules have answered and has not been sent."""
         self._sifted = 0
@@ -100,13 +101,19 @@ class Inbox(bytearray):
         del self.replies[answered:]
 
     def _sift(self) -> None:
-        if self._rules is None:
+        if self._rules is None and self._takes is None:
             return
         while (end := self.find(b"\n", self._sifted) + 1) > 0:
             start = self._sifted
             whole = start > 0 or not self._continues
             self._sifted = end
-            answer = self._rules(bytes(self[start:end])) if whole else None
+            line = bytes(self[start:end])
+            taken = self._takes(line) if self._takes is not None else None
+            if taken is not None:
+                self.discard(start + taken, len(line) - taken)
+                self._sifted = start
+                continue
+            answer = self._rules(line) if whole and self._rules is not None else None
             if answer is not None:
                 self.replies += answer
                 self.discard(start, end - start)

@@ -3,7 +3,7 @@
 - A fence returns once everything that the acting clients caused has been received by every client, as far as its grade
   goes.
 - The exact fence asks the server's own loop; the answer fence asks the server with a line that it must answer; the
-  quiet fence waits until nothing has come for a while.
+  quiet fence waits until nothing has come for a while. `heard_fence` has the one for lines that other clients hear.
 - An answer proves that the lines of that client before it have been handled, and that what the server had written to
   that client has arrived. A server that delivers in another thread or task than the one that answers can write
   afterwards, so an answer fence can be told to distrust the answers: it then waits for quiet as well.
@@ -53,7 +53,8 @@ class Grade(enum.IntEnum):
 
     SETTLED = 1
     ANSWERED = 2
-    EXACT = 3
+    HEARD = 3
+    EXACT = 4
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -82,6 +83,11 @@ class FenceLineSent:
     answer: bytes | None = None
     behind: bytes = b""
     """What stands before something that can be the answer, but also the end of another line."""
+    token: str = ""
+    heard_by: list[str] | None = None
+    """The clients that have heard it; None where it is not for them."""
+    unheard_by: tuple[str, ...] = ()
+    """Those that had not, when the fence returned."""
 
     @property
     def way_out(self) -> str:
@@ -207,6 +213,15 @@ class ExactFence:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A client that was asked, and how much it had received by then."""
+
+    connection: Connection
+    start: int
+    sent: FenceLineSent
+
+
 class AnswerFence:
     """The acting clients ask a question, then all others. True of servers that handle each client's lines in order and
     have written to everyone what a line causes before they answer the next."""
@@ -277,50 +292,61 @@ class AnswerFence:
         """Whether each of them was asked and has answered or, where it may, has ended."""
         asked, proven = [], True
         for connection in connections:
-            if connection.expects_close:
-                self._let_it_close(connection)
-            if self._can_be_asked(connection):
-                self._let_it_be_read(connection)
-            if self._can_be_asked(connection):
-                token = f"f{next(self._tokens)}"
-                wire = self._fence.wire(token) + self._eol
-                sent = FenceLineSent(connection.name, wire, self._loop.now())
-                self.sent.append(sent)
-                asked.append((connection, len(connection.inbox), token, sent))
-                connection.write(wire)
+            one = self._put(connection)
+            if one is not None:
+                asked.append(one)
             elif not may_end or connection.end is End.OPEN:
                 proven = False
-        for connection, start, token, sent in asked:
-            sent.answer = self._await(connection, start, token, sent)
-            if sent.answer is None and not may_end:
+        for one in asked:
+            if not self._answered(one) and not may_end:
                 proven = False
         return proven
+
+    def _put(self, connection: Connection) -> Asked | None:
+        """Send the fence line as this client; None where that cannot be."""
+        if connection.expects_close:
+            self._let_it_close(connection)
+        if self._can_be_asked(connection):
+            self._let_it_be_read(connection)
+        if not self._can_be_asked(connection):
+            return None
+        asked = Asked(connection, len(connection.inbox), self._sending(connection))
+        self.sent.append(asked.sent)
+        connection.write(asked.sent.line)
+        return asked
+
+    def _sending(self, connection: Connection) -> FenceLineSent:
+        token = self._new_token()
+        line = self._fence.wire(token) + self._eol
+        return FenceLineSent(connection.name, line, self._loop.now(), token=token)
+
+    def _new_token(self) -> str:
+        return f"f{next(self._tokens)}"
+
+    def _answered(self, asked: Asked) -> bool:
+        """Whether the answer has come, which is removed; if not, the connection has ended."""
+        asked.sent.answer = self._await(asked)
+        return asked.sent.answer is not None
 
     def _can_be_asked(self, connection: Connection) -> bool:
         return connection.answers and connection.introduced and connection.name not in self._unfenced
 
-    def _await(self, connection: Connection, start: int, token: str, sent: FenceLineSent) -> bytes | None:
-        """The answer, which is removed from the inbox; None if the connection has ended instead."""
-        deadline = time.monotonic() + self._within_s
+    def _await(self, asked: Asked) -> bytes | None:
+        connection, deadline = asked.connection, time.monotonic() + self._within_s
         while True:
             seen = len(connection.inbox)
-            found = self._answer(connection, start, token)
+            found = self._answer(asked)
             if found is not None:
                 return self._removed(connection, found)
             left = deadline - time.monotonic()
             if connection.end is not End.OPEN:
                 return None
             if left <= 0:
-                lines = bytes(connection.inbox[start:]).splitlines()
-                last_line = lines[-1] if lines else b""
-                found = self._fence.find_at_end(last_line, token)
-                sent.behind = last_line[: found[0]] if found is not None else b""
-                shown = last_line.decode("utf-8", "backslashreplace")
-                raise NoFenceAnswer(self._within_s, self._fence, sent, shown)
+                raise self._no_answer(asked)
             # A line that the script expects can look like the answer, and an answer can stand behind bytes of which
             # nothing is known: only what comes next can tell.
-            lookalike = self._last_lookalike(connection, start, token)
-            found = lookalike or self._fence.find_own_behind(connection.inbox, start, token)
+            lookalike = self._last_lookalike(asked)
+            found = lookalike or self._fence.find_own_behind(connection.inbox, asked.start, asked.sent.token)
             if found is None:
                 self._loop.pause(left)
                 continue
@@ -330,26 +356,38 @@ class AnswerFence:
                     self.grade = Grade.SETTLED
                 return self._removed(connection, found)
 
+    def _no_answer(self, asked: Asked) -> NoFenceAnswer:
+        lines = bytes(asked.connection.inbox[asked.start :]).splitlines()
+        last_line = lines[-1] if lines else b""
+        found = self._fence.find_at_end(last_line, asked.sent.token)
+        asked.sent.behind = last_line[: found[0]] if found is not None else b""
+        shown = last_line.decode("utf-8", "backslashreplace")
+        return NoFenceAnswer(self._within_s, self._fence, asked.sent, shown)
+
     def _removed(self, connection: Connection, found: Place) -> bytes:
         answer = bytes(connection.inbox[found[0] : sum(found)])
         connection.inbox.discard(*found)
         return answer
 
-    def _answer(self, connection: Connection, start: int, token: str) -> Place | None:
+    def _answer(self, asked: Asked) -> Place | None:
         """Where the answer stands. Lines that look like it and are due to the script were asked for earlier, so they
         come first."""
-        inbox = connection.inbox
-        own = self._fence.find_own_answer(inbox, start, token, connection.unended)
+        connection, start, token = asked.connection, asked.start, asked.sent.token
+        inbox, unended = connection.inbox, connection.unended
+        own = self._fence.find_own_answer(inbox, start, token, unended)
         if own is not None or not connection.lookalikes:
-            return own or next(self._fence.find_answers(inbox, start, token, connection.unended), None)
-        found = list(self._fence.find_answers(inbox, 0, token, connection.unended))
+            return own or next(self._fence.find_answers(inbox, start, token, unended), None)
+        found = list(self._fence.find_answers(inbox, 0, token, unended))
         all_came = len(found) > connection.lookalikes or inbox.count(b"\n") > connection.expected_lines
         return found[-1] if found and found[-1][0] >= start and all_came else None
 
-    def _last_lookalike(self, connection: Connection, start: int, token: str) -> Place | None:
+    def _last_lookalike(self, asked: Asked) -> Place | None:
+        connection = asked.connection
         if not connection.lookalikes:
             return None
-        found = list(self._fence.find_answers(connection.inbox, start, token, connection.unended))
+        found = list(
+            self._fence.find_answers(connection.inbox, asked.start, asked.sent.token, connection.unended)
+        )
         return found[-1] if found else None
 
     def _let_it_be_read(self, connection: Connection) -> None:

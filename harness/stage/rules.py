@@ -18,6 +18,9 @@ Rule = Ignore | Reply
 Sift = Callable[[bytes], "bytes | None"]
 """Tells of a line with its end whether a rule takes it: the bytes to answer, which can be none; or None."""
 
+Takes = Callable[[bytes], "int | None"]
+"""Tells of a line with its end whether it is a fence line of another client: from which byte on; or None."""
+
 
 @dataclass(frozen=True, slots=True)
 class TakenLine:

@@ -37,8 +37,9 @@ from harness.stage.fence import (
     QuietFence,
     hides_traceback,
 )
+from harness.stage.heard_fence import HeardFence, Hearing
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
-from harness.stage.rules import Rule, Rules, TakenLine
+from harness.stage.rules import Rule, Rules, TakenLine, Takes
 from harness.stage.target import (
     RunningServer,
     ServerError,
@@ -124,22 +125,27 @@ class Stage:
         self._stack.close()
 
     def _make_fence(self) -> ExactFence | AnswerFence | QuietFence:
+        self._hearing: Hearing | None = None
         self._quiet = QuietFence(
             self.loop, self._connections, self.within_s, self.settle_s, lambda: self.server.extra_quiet_s
         )
         if self.loop.virtual:
             return ExactFence(self.loop, self._quiet)
-        if self._fence_line.question and self.server.answers_prove:
-            return AnswerFence(
-                self._fence_line,
-                self._unfenced,
-                self.eol,
-                self.loop,
-                self._connections,
-                self.within_s,
-                self.settle_s,
-            )
-        return self._quiet
+        if not self._fence_line.question or not self.server.answers_prove:
+            return self._quiet
+        asking = (
+            self._fence_line,
+            self._unfenced,
+            self.eol,
+            self.loop,
+            self._connections,
+            self.within_s,
+            self.settle_s,
+        )
+        if not self._fence_line.heard:
+            return AnswerFence(*asking)
+        self._hearing = Hearing(self._fence_line)
+        return HeardFence(*asking, self._hearing)
 
     def close_clients(self) -> None:
         """Let all clients leave."""
@@ -165,7 +171,11 @@ class Stage:
         return tuple(self.client(name) for name in names)
 
     def new_connection(self, client: Client) -> Connection:
-        translation = Translation(self._adapter, self.eol) if self._adapter is not None else None
+        translation = None
+        if self._hearing is not None:
+            self._hearing.forget(client.name)
+        if self._adapter is not None:
+            translation = Translation(self._adapter, self.eol, self._takes(client.name))
         return Connection(
             client.name,
             client.inbox,
@@ -176,6 +186,12 @@ class Stage:
             self.eol,
             translation,
         )
+
+    def new_inbox(self, client: str) -> Inbox:
+        return Inbox(self.rules.of(client), self._takes(client) if self._adapter is None else None)
+
+    def _takes(self, client: str) -> Takes | None:
+        return self._hearing.of(client) if self._hearing is not None else None
 
     def new_transport(self, transport: Transport | None, address: SocketAddress) -> Plain:
         """What a new connection to this address is made of; by default what all connections of the stage are."""
@@ -346,7 +362,7 @@ class Client:
 
     def __init__(self, name: str, stage: Stage) -> None:
         self.name = name
-        self.inbox = Inbox(stage.rules.of(name))
+        self.inbox = stage.new_inbox(name)
         self._stage = stage
         self.connection = stage.new_connection(self)
         self._split = False

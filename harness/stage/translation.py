@@ -1,6 +1,7 @@
 """One connection through an adapter: what a client sends as the server understands it, and what it receives as a script does.
 
 - Whole lines are translated; bytes that are not a whole line are sent as they are.
+- Fence lines that other clients sent are in the words of the server: they are taken out first.
 - An unfinished line is held back until it is finished, or the connection ends.
 - A connection without the greeting that its adapter promises receives everything: that is a difference.
 """
@@ -9,12 +10,14 @@ from __future__ import annotations
 
 from harness.language.adapter import Adapter
 from harness.language.patterns import match
+from harness.stage.rules import Takes
 
 
 class Translation:
-    def __init__(self, adapter: Adapter, eol: bytes) -> None:
+    def __init__(self, adapter: Adapter, eol: bytes, takes: Takes | None = None) -> None:
         self._adapter = adapter
         self._eol = eol
+        self._takes = takes
         self._greetings = list(adapter.greets)
         self._unfinished = b""
 
@@ -34,6 +37,10 @@ class Translation:
             line, eol, rest = self._unfinished.partition(self._eol)
             if not eol:
                 return b"".join(out)
+            taken = self._takes(line + eol) if self._takes is not None else None
+            if taken is not None:
+                self._unfinished = line[:taken] + rest
+                continue
             self._unfinished = rest
             translated = self._translated(_decoded(line))
             if translated is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Command, InProcess, PlayOptions, Verdict, parse, play
+from harness import Command, Grade, InProcess, PlayOptions, Verdict, parse, play
 from harness.cli import main
 from harness.interception.schedule import Perturbation
 from harness.language.fences import Fence
@@ -74,6 +74,11 @@ def played(text: str, server: Command) -> Verdict:
 def test_the_first_transcript_passes(server):
     verdict = played(block(TRANSCRIPTS, *FIRST), server)
     assert verdict.passed, plain(report(verdict))
+
+
+def test_the_fence_line_that_others_hear_is_heard(server):
+    verdict = play(parse(block(TRANSCRIPTS, "title: what the harness says")), server)
+    assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), plain(report(verdict))
 
 
 def test_the_failing_transcript_has_the_report_that_is_shown(server):

@@ -216,6 +216,18 @@ settings = st.tuples(
     st.builds(FenceAfter, words),
     st.builds(Unfenced, st.lists(single_names, min_size=1, unique=True).map(tuple)),
     st.just(Fence()),
+    st.builds(
+        lambda line, heard, replies, always: Fence(
+            f"{line} ${{token}}",
+            replies if always else (),
+            f"{heard} ${{_}}${{token}}",
+            () if always else replies,
+        ),
+        words,
+        words,
+        st.lists(words, max_size=2).map(tuple),
+        st.booleans(),
+    ),
     st.builds(Tagged, st.lists(words, min_size=1, max_size=3, unique=True).map(tuple)),
     st.builds(Skip, reasons),
     st.builds(ExpectedToFail, reasons),

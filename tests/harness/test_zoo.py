@@ -133,6 +133,11 @@ def wrong_pass(script: str, server: str, fence: str, grade: str) -> WrongPass:
         ("late copy", "threads dup=10", "SYNC", "answered", WrongPass.EXPECTED),
         ("late copy", "threads", "PING", "answered", WrongPass.NEVER),
         ("a turn late", "threads deliver=150", "SYNC", "answered", WrongPass.NEVER),
+        ("late after small talk", "threads deliver=10", "MSG", "heard", WrongPass.NEVER),
+        ("silence", "threads deliver=150", "MSG", "heard", WrongPass.NEVER),
+        ("silence", "threads deliver=150", "MSG", "settled", WrongPass.EXPECTED),
+        ("silence", "hub reverse=2", "MSG", "heard", WrongPass.DELAYED),
+        ("late copy", "threads dup=10", "MSG", "heard", WrongPass.EXPECTED),
         ("a turn late", "threads deliver=10", "none", "settled", WrongPass.DELAYED),
         ("silence", "threads deliver=10", "PING", "answered", WrongPass.DELAYED),
         ("silence", "threads deliver=150", "none", "settled", WrongPass.EXPECTED),
@@ -169,7 +174,7 @@ def test_the_tables_count_wrong_verdicts() -> None:
     ]
     text = as_markdown(data)
     assert "| PING | 2 | 2 | 3 | 1 | 1 |" in text
-    assert "| threads deliver=10 | messages come 10 ms later |  |  | 2/2 · 1/3 |  |" in text
+    assert "| threads deliver=10 | messages come 10 ms later |  |  |  | 2/2 · 1/3 |  |" in text
     assert f"| threads deliver=10 | PING | late after small talk | 1/1 | {WrongPass.EXPECTED.value} |" in text
     with pytest.raises(AssertionError, match="threads deliver=10, PING"):
         require_right(played)

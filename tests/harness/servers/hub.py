@@ -6,9 +6,11 @@
 - `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
+- `shouts`: what clients say is delivered in capitals. `forgets=NAME`: nothing is delivered to this client.
 - `prompts`: `> ` follows the answers to each line.
 - `raw=HEX`: `WAVE` is answered with these bytes 50 ms later, and nothing else is handled meanwhile.
-- `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said.
+- `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said; `acks`: before that is
+  delivered.
 """
 
 from __future__ import annotations
@@ -90,6 +92,8 @@ class Hub:
                 elif verb == "PING":
                     sock.sendall(f"PONG {rest}".rstrip().encode() + b"\n")
                 elif verb == "MSG":
+                    if "acks" in self.options:
+                        sock.sendall(b"OK\n")
                     self.tell_others(name, f"MSG {name} {rest}", self.delay_s("hub"))
                     if "echoes" in self.options:
                         sock.sendall(b"OK\n")
@@ -109,8 +113,11 @@ class Hub:
             self.deliver(name, text)
 
     def deliver(self, name: str, text: str) -> None:
+        if "shouts" in self.options:
+            text = text.upper()
+        left_out = {name, self.options.get("forgets")}
         with self.lock:
-            others = [write for other, write in self.people.items() if other != name]
+            others = [write for other, write in self.people.items() if other not in left_out]
         for write in others:
             write(text)
 
