@@ -193,7 +193,9 @@ def _fence_line_not_answered(failure: Failure, turn: TurnReport, verdict: Verdic
     client = failure.client
     if failure.kind is FailureKind.UNANSWERED:
         yield from (one.way_out for one in turn.fence_lines if one.client == client and one.behind)
-    unanswered = any(one.client == client and one.answer is None for one in turn.fence_lines)
+    unanswered = any(
+        one.client == client and one.answer is None and not one.heard_by for one in turn.fence_lines
+    )
     if unanswered and failure.kind in (FailureKind.LOST_CONNECTION, FailureKind.WRONG_END):
         yield (
             f"the connection ended when the harness had sent its fence line to {client}; if the server does not take it "

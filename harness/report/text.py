@@ -142,6 +142,10 @@ def _settled_note(verdict: Verdict) -> str:
     if unheard is not None:
         names = listed(unheard.unheard_by)
         return f"  (settled: {names} did not hear the fence line of {unheard.client}, so the harness waited for quiet)"
+    if verdict.fence.heard and len(verdict.clients) == 1:
+        return (
+            "  (settled: there was no other client to hear the fence line, so the harness waited for quiet)"
+        )
     if verdict.fence.question:
         return "  (settled: where a client could not be asked, the harness waited for quiet)"
     return "  (settled: silence is not proven; with a fence line the grade can be `answered`)"

@@ -18,6 +18,7 @@ import struct
 import time
 from bisect import bisect_right
 from typing import Any
+from weakref import WeakSet
 
 from harness.stage.event_loop import EventLoop, Reader
 from harness.stage.kernel import (
@@ -68,6 +69,13 @@ class UnsupportedAction(Exception):
     """This cannot be done to a connection of this kind; the text says why."""
 
 
+class Mark:
+    """A place in an inbox, which moves with what is taken out before it."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+
 class Inbox(bytearray):
     """Data that one client has received and not yet claimed, in order, without the answers to fence lines, without fence
     lines of others, and without the lines that a rule takes."""
@@ -83,6 +91,7 @@ class Inbox(bytearray):
         """What rules have answered and has not been sent."""
         self._sifted = 0
         """How many of its bytes are known to remain."""
+        self._marks: WeakSet[Mark] = WeakSet()
         self._continues = False
         """Whether its first byte continues a line that has been claimed in part."""
 
@@ -133,10 +142,18 @@ class Inbox(bytearray):
         self._continues = bool(self) and self._continues
         self.replies.clear()
 
+    def mark(self) -> Mark:
+        """The place after everything that has come so far."""
+        mark = Mark(len(self))
+        self._marks.add(mark)
+        return mark
+
     def discard(self, start: int, size: int) -> None:
         """Remove the answer to a fence line, or a line that is not to be kept."""
         del self[start : start + size]
         self._sifted -= max(0, min(size, self._sifted - start))
+        for mark in self._marks:
+            mark.at -= max(0, min(size, mark.at - start))
         begin = self._claimed + start
         self.arrivals = [
             (when, offset if offset <= begin else max(begin, offset - size)) for when, offset in self.arrivals

@@ -23,7 +23,7 @@ from typing import Any
 
 from harness.language.escapes import render_bytes
 from harness.language.fences import Fence, Place
-from harness.stage.connection import Connection, End
+from harness.stage.connection import Connection, End, Mark
 from harness.stage.event_loop import EventLoop
 
 SETTLE_S = 0.1
@@ -215,11 +215,16 @@ class ExactFence:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A client that was asked, and how much it had received by then."""
+    """A client that was asked."""
 
     connection: Connection
-    start: int
+    mark: Mark
     sent: FenceLineSent
+
+    @property
+    def start(self) -> int:
+        """Where in its inbox begins what came since then."""
+        return self.mark.at
 
 
 class AnswerFence:
@@ -310,7 +315,7 @@ class AnswerFence:
             self._let_it_be_read(connection)
         if not self._can_be_asked(connection):
             return None
-        asked = Asked(connection, len(connection.inbox), self._sending(connection))
+        asked = Asked(connection, connection.inbox.mark(), self._sending(connection))
         self.sent.append(asked.sent)
         connection.write(asked.sent.line)
         return asked

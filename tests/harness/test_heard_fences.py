@@ -179,6 +179,7 @@ def test_the_only_client_waits_for_quiet_and_lowers_no_grade() -> None:
     verdict, text = played(logins("ann"))
     assert (verdict.passed, verdict.grade) == (True, Grade.SETTLED), text
     assert sent_in(verdict, 1) == []
+    assert "(settled: there was no other client to hear the fence line, so the harness waited" in text
     verdict, text = played(logins("ann", "bob"))
     assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), text
 
@@ -363,6 +364,19 @@ def test_a_fence_line_is_taken_from_an_inbox_as_soon_as_it_is_whole(
     assert (inbox.arrived_at(0), inbox.arrived_at(4)) == (1.0, 2.0)
     inbox.receive(b"> MSG ann " + sent.token.encode() + b"\nx\n", 3.0)
     assert (sent.heard_by, bytes(inbox)) == (["bob"], b"one\ntwo\n> x\n")
+
+
+def test_a_place_in_an_inbox_moves_with_what_is_taken_out_before_it(
+    heard: tuple[Hearing, FenceLineSent],
+) -> None:
+    hearing, sent = heard
+    inbox = Inbox(None, hearing.of("bob"))
+    inbox.receive(b"one\nMSG ann ", 1.0)
+    mark = inbox.mark()
+    inbox.receive(sent.token.encode() + b"\nOK\n", 2.0)
+    assert (bytes(inbox), mark.at) == (b"one\nOK\n", 4)
+    inbox.discard(4, 3)
+    assert mark.at == 4
 
 
 @pytest.mark.parametrize(
