@@ -221,7 +221,11 @@ def _fence_line_received(failure: Failure, turn: TurnReport, verdict: Verdict) -
         for entry in one.entries
         if entry.received == received and not entry.matches
     )
-    if sent and all(extra[client] >= times for client, times in sent.items()):
+    if (
+        sent
+        and line not in verdict.fence.replies
+        and all(extra[client] >= times for client, times in sent.items())
+    ):
         yield (
             f"each client that the harness let send its fence line received this; if the server always answers it so, add "
             f"` -> {line}` to the fence, and if it refuses it so, ` | {line}`"

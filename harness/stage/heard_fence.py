@@ -35,6 +35,8 @@ class Hearing:
         self._pattern = fence.heard_pattern(re.escape(self._stem).encode() + b"[0-9]+")
         self._sent: dict[str, FenceLineSent] = {}
         self._hears: dict[tuple[str, str], bool] = {}
+        self.refused: set[str] = set()
+        """The clients whose last fence line was refused."""
         self.count = 0
         """How often a fence line was heard, without copies."""
 
@@ -62,6 +64,7 @@ class Hearing:
         if client not in sent.heard_by:
             sent.heard_by.append(client)
             self.count += 1
+            self.refused.discard(sent.client)
         self.learn(sent.client, client, True)
         return found.start()
 
@@ -77,6 +80,7 @@ class Hearing:
     def forget(self, client: str) -> None:
         """A new connection of this client has nothing in common with the last."""
         self._hears = {pair: hears for pair, hears in self._hears.items() if client not in pair}
+        self.refused.discard(client)
 
 
 Pair = tuple[Asked, Connection]
@@ -102,6 +106,8 @@ class HeardFence(AnswerFence):
         self._hearing = hearing
         self._several = False
         """Whether there have been several clients: before that, no other could hear."""
+        self._given_up: list[Asked] = []
+        """Those of which it is not known whether their line was refused."""
         self.grade = Grade.ANSWERED if fence.answers else Grade.SETTLED
 
     def _sending(self, connection: Connection) -> FenceLineSent:
@@ -131,16 +137,24 @@ class HeardFence(AnswerFence):
                 self.grade = Grade.HEARD if self._trusted else Grade.SETTLED
             proven = self._hear(actors)
             if not proven:
-                count = self._hearing.count
-                self._quiet.everything(())
-                quiet = self._hearing.count == count
-                # What was given up was only late, and now it is known who can hear.
+                # What was given up can be only late: then it is known now who can hear.
+                quiet = self._wait_for_quiet()
                 proven = not quiet and self._hear(actors)
         self.answers_alone = proven and self._trusted
         if not self.answers_alone:
             self.grade = Grade.SETTLED
             if not quiet:
-                self._quiet.everything(())
+                self._wait_for_quiet()
+
+    def _wait_for_quiet(self) -> bool:
+        """Whether no fence line was heard meanwhile."""
+        count = self._hearing.count
+        self._quiet.everything(())
+        for one in self._given_up:
+            self._look_for_refusal(one, self._answer)
+            self._look_for_refusal(one, self._last_lookalike)
+        self._given_up.clear()
+        return self._hearing.count == count
 
     def _is_alone(self, actors: Sequence[Connection]) -> bool:
         """Whether there is no other client that could hear these, and none of them has gone."""
@@ -180,18 +194,20 @@ class HeardFence(AnswerFence):
         deadline = time.monotonic() + self._within_s
         before, since = self._activity(), time.monotonic()
         while True:
-            missing = self._missing(pairs)
             for one in asked:
                 self._look_for_refusal(one, self._answer)
-            until = self._wait_until(missing, deadline, since + self._settle_s)
+            missing = self._missing(pairs)
+            until = self._wait_until(asked, missing, deadline, since + self._settle_s)
             if (left := until - time.monotonic()) <= 0:
                 break
             self._loop.pause(left)
             if (now := self._activity()) != before:
                 before, since = now, time.monotonic()
-        for one in {id(one): one for one, _ in missing}.values():
+        for one in asked:
             self._look_for_refusal(one, self._last_lookalike)
             one.sent.unheard_by = tuple(other.name for sender, other in missing if sender is one)
+            if not one.sent.heard_by and one.sent.answer is None:
+                self._given_up.append(one)
         for one, other in missing:
             self._hearing.learn(one.sent.client, other.name, False)
         for one in asked if self._fence.answers else ():
@@ -205,21 +221,31 @@ class HeardFence(AnswerFence):
             if other.end is End.OPEN and other.reads and other.name not in (one.sent.heard_by or ())
         ]
 
-    def _wait_until(self, missing: Iterable[Pair], deadline: float, quiet: float) -> float:
+    def _wait_until(
+        self, asked: Iterable[Asked], missing: Iterable[Pair], deadline: float, quiet: float
+    ) -> float:
         """How long these are waited for: those who have heard this client before as long as an operation may take, and those
-        of whom nothing is known until nothing comes."""
-        known = {
-            self._hearing.hears(one.sent.client, other.name)
-            for one, other in missing
-            if one.sent.answer is None and one.connection.end is End.OPEN
+        of whom nothing is known until nothing comes. Where a line can be refused, one that no client has heard is waited
+        for in the same way."""
+        awaited = {
+            self._hearing.hears(one.sent.client, other.name) for one, other in missing if _is_open(one)
         }
-        return deadline if True in known else quiet if None in known else 0.0
+        if self._fence.refusals:
+            unheard = [one for one in asked if _is_open(one) and not one.sent.heard_by]
+            awaited |= {one.sent.client in self._hearing.refused or None for one in unheard}
+        return deadline if True in awaited else quiet if None in awaited else 0.0
 
     def _look_for_refusal(self, asked: Asked, where: Callable[[Asked], Place | None]) -> None:
         if self._fence.refusals and asked.sent.answer is None:
             found = where(asked)
             if found is not None:
                 asked.sent.answer = self._removed(asked.connection, found)
+                self._hearing.refused.add(asked.sent.client)
 
     def _activity(self) -> object:
         return self._quiet.state(), self._hearing.count
+
+
+def _is_open(asked: Asked) -> bool:
+    """Whether this line can still have an effect: it was not refused, and its sender has not ended."""
+    return asked.sent.answer is None and asked.connection.end is End.OPEN

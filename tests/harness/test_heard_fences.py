@@ -254,6 +254,16 @@ def test_a_refusal_that_the_script_expects_as_well_is_counted_in_order() -> None
         assert verdict.passed, text
 
 
+def test_each_refusal_is_waited_for() -> None:
+    header = f"fence: {FENCE} | ERR must-login-first\nsettle: 100ms\n"
+    steps = logins("ann") + "bob> MSG x\nbob< ERR must-login-first\nann receives nothing\n\n" * 3
+    verdict, text = played(steps, "batch=30", header=header)
+    assert (verdict.passed, verdict.grade) == (True, Grade.SETTLED), text
+    # Refused before, so the next refusals are waited for as long as an operation may take.
+    verdict, text = played(steps, "batch=150", header=header)
+    assert (verdict.passed, verdict.grade) == (True, Grade.SETTLED), text
+
+
 def test_a_client_that_comes_into_the_room_later_is_heard_from_then_on() -> None:
     steps = logins("ann") + "bob> JOIN lobby\nbob receives nothing\n\nbob> LOGIN bob@r\nbob< OK\n\n"
     header = f"fence: {FENCE} | ERR must-login-first\nsettle: 100ms\n"
