@@ -1,4 +1,4 @@
-"""The report of each kind of failure, on servers with one deliberate mistake each.
+"""The report of each kind of failure, on servers with one deliberate mistake each, or on those that a header names.
 
 The golden files hold whole reports. `python -m tests.harness.test_failure_reports` writes them again; read the difference
 before you commit it.
@@ -9,44 +9,44 @@ from __future__ import annotations
 import re
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from gevent.server import StreamServer
 
 from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, load, parse, play
-from harness.language.steps import Script, Server
+from harness.language.steps import Script
 from harness.report.styled_text import Span, plain, width, wrapped
 from harness.report.text import report
+from harness.targets.choice import TargetChoice
+from harness.targets.named import named_by
 from tests.harness.servers.talk import serve, serve_correctly
 
+ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
-OUTSIDE = Path(__file__).parent / "golden-outside"
-"""Scripts for `hub.py`, a server in another process: their `server:` names the options with which they fail."""
-SCRIPTS = sorted([*GOLDEN.glob("*.chat"), *OUTSIDE.glob("*.chat")])
-HUB = Path(__file__).parent / "servers" / "hub.py"
+WITH_TARGETS = Path(__file__).parent / "golden_targets"
+"""Scripts that name their server."""
+AT_TALK = sorted(GOLDEN.glob("*.chat"))
+SCRIPTS = AT_TALK + sorted(WITH_TARGETS.glob("*.chat"))
 
 
 # --- golden files -------------------------------------------------------------------------------------------
 
 
-def played(path: Path, *, right: bool = False) -> Verdict:
-    """The verdict on a golden script, with the mistake of the server or without."""
+def golden_verdict(path: Path) -> Verdict:
     script = load(path)
     script = Script(script.header, script.body, path.name, script.source)
-    if path.parent != OUTSIDE:
-        return play(script, InProcess(serve_correctly if right else serve))
-    required = script.setting(Server)
-    words = []
-    if required is not None and not right:
-        words = [*required.endpoints, *(f"{key}={value}" for key, value in required.options.items())]
-    header = tuple(one for one in script.header if one is not required)
-    command = Command([sys.executable, "-S", str(HUB), "{port}", *words])
-    return play(Script(header, script.body, path.name, script.source), command)
+    named = named_by(script, TargetChoice())
+    if named is None:
+        return play(script, InProcess(serve))
+    assert named.server is not None
+    server = re.sub("^python ", f"{sys.executable} ", named.server)
+    return play(script, replace(named, server=server).target())
 
 
-def golden_report(path: Path) -> str:
-    return _portable(plain(report(played(path))))
+def golden_report(verdict: Verdict) -> str:
+    return _portable(plain(report(verdict)))
 
 
 def _portable(text: str) -> str:
@@ -58,20 +58,20 @@ def _portable(text: str) -> str:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_the_report_is_the_golden_file(path: Path) -> None:
-    assert golden_report(path) == path.with_suffix(".txt").read_text(encoding="utf-8")
+def test_the_report_is_the_golden_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert golden_report(golden_verdict(path)) == path.with_suffix(".txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", AT_TALK, ids=lambda path: path.stem)
 def test_a_correct_server_passes_each_golden_script(path: Path) -> None:
-    verdict = played(path, right=True)
+    verdict = play(load(path), InProcess(serve_correctly))
     assert verdict.outcome is Outcome.PASSED, plain(report(verdict))
 
 
 def test_every_golden_file_has_its_script() -> None:
-    assert {path.stem for folder in (GOLDEN, OUTSIDE) for path in folder.glob("*.txt")} == {
-        path.stem for path in SCRIPTS
-    }
+    found = {*GOLDEN.glob("*.txt"), *WITH_TARGETS.glob("*.txt")}
+    assert found == {path.with_suffix(".txt") for path in SCRIPTS}
 
 
 # --- captures -----------------------------------------------------------------------------------------------
@@ -231,4 +231,4 @@ def test_hints_and_reasons_are_wrapped_below_themselves() -> None:
 
 if __name__ == "__main__":
     for golden in SCRIPTS:
-        golden.with_suffix(".txt").write_text(golden_report(golden), encoding="utf-8")
+        golden.with_suffix(".txt").write_text(golden_report(golden_verdict(golden)), encoding="utf-8")
