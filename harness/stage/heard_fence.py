@@ -5,7 +5,7 @@
 - Who can hear whom is learned. A client that has heard another, or was heard by it, is waited for, as long as an operation
   may take; one of which nothing is known, until nothing has come for a while; one that has not heard, not at all.
   A line that was given up and is heard a little later is sent again: now the two are known.
-- Where somebody has not heard, the fence waits for quiet, and its grade is that of a quiet fence.
+- Where a client has not heard, the fence waits for quiet, and its grade is that of a quiet fence.
 - As long as there is only one client, no other can hear it: it is asked like one of an answer fence if its line is always
   answered, and otherwise the fence waits for quiet. This does not count for the grade.
 - What is heard is taken out of what is received as soon as it arrives, whenever that is.
@@ -168,7 +168,7 @@ class HeardFence(AnswerFence):
         ]
 
     def _hear(self, actors: Sequence[Connection]) -> bool:
-        """Whether everyone has heard each of these, and each of these somebody afterwards."""
+        """Whether everyone has heard each of these, and each of these another one afterwards."""
         senders = actors or self._able()[:1]
         asked = [one for one in map(self._put, senders) if one is not None]
         heard = self._until_heard(
