@@ -138,9 +138,10 @@ def _settled_note(verdict: Verdict) -> str:
             f"  (settled: lines came after {fence_returned(verdict)}, so each turn was also given "
             f"{verdict.settle_s:g} s of quiet)"
         )
-    unheard = next((one for turn in verdict.turns for one in turn.fence_lines if one.unheard_by), None)
+    sent = (one for turn in verdict.turns for one in turn.fence_lines if _never_heard_by(one))
+    unheard = next(sent, None)
     if unheard is not None:
-        names = listed(unheard.unheard_by)
+        names = listed(_never_heard_by(unheard))
         return f"  (settled: {names} did not hear the fence line of {unheard.client}, so the harness waited for quiet)"
     if verdict.fence.heard and len(verdict.clients) == 1:
         return (
@@ -245,12 +246,22 @@ def _fence_lines(failure: Failure, verdict: Verdict) -> Iterator[Line]:
         unanswered = one.answer is None and one.heard_by is None
         own = one.client == failure.client and (concerned or unanswered)
         heard = (concerned and failure.client in (one.heard_by or ())) or failure.client in one.unheard_by
-        word = one.token.encode() if one.heard_by is not None else one.line.rstrip(b"\r\n")
-        if own or heard or (failure.received is not None and word.lower() in failure.received.lower()):
+        if own or heard or _comes_back(one, failure.received or b""):
             shown[f"sent the fence line `{text}` as {one.client}, which was {_fate(one)}"] = None
     yield from (pair("harness", text, Tone.DIM) for text in [*shown][:ALSO_SHOWN])
     if len(shown) > ALSO_SHOWN:
         yield pair("", f"and {count(len(shown) - ALSO_SHOWN, 'more fence line')}", Tone.DIM)
+
+
+def _comes_back(sent: FenceLineSent, received: bytes) -> bool:
+    """Whether this line is a part of what was received, or its token is, however the server writes it."""
+    if sent.heard_by is None:
+        return sent.line.rstrip(b"\r\n") in received
+    return sent.token.encode().lower() in received.lower()
+
+
+def _never_heard_by(sent: FenceLineSent) -> list[str]:
+    return sorted(one for one in sent.unheard_by if one not in (sent.heard_by or ()))
 
 
 def _fate(sent: FenceLineSent) -> str:
@@ -260,7 +271,7 @@ def _fate(sent: FenceLineSent) -> str:
         return answer or "not answered"
     in_time = sorted(one for one in sent.heard_by if one not in sent.unheard_by)
     late = sorted(one for one in sent.unheard_by if one in sent.heard_by)
-    never = sorted(one for one in sent.unheard_by if one not in sent.heard_by)
+    never = _never_heard_by(sent)
     fates = [f"heard by {listed(in_time)}" if in_time else "heard by none of the others"]
     if late:
         fates.append(f"later by {listed(late)}")
