@@ -44,6 +44,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def busy(session: nox.Session) -> None:
+    """Run the tests ten times while busy loops compete for the processors. Arguments after -- go to tests.busy."""
+    session.install(*HARNESS, "-e", ".[test]")
+    session.run("python", "-m", "tests.busy", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the short benchmark. Arguments after -- replace --quick."""
     session.install("-e", ".[bench]")

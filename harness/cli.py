@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from harness.batch import ExitCode, Progress, exit_code, has_a_tag, run_jobs, scripts_in
 from harness.options import add_files, add_options, fence_line, play_options, target_choice
-from harness.report.styled_text import Line, Span, Tone, count, for_stream, terminal_columns
+from harness.report.styled_text import Line, Span, Tone, count, for_stream, terminal_columns, wrapped
 
 if TYPE_CHECKING:
     from harness.explore import Finding
@@ -301,10 +301,10 @@ def _audit(options: argparse.Namespace) -> ExitCode:
         audits.append(audited)
         plays = max(plays, sum(one.played for one in audits))
         progress.clear()
-        _print(*report(audited))
+        _print(*report(audited, terminal_columns()))
         show()
     progress.clear()
-    _print(*summary(audits, time.monotonic() - began))
+    _print(*summary(audits, time.monotonic() - began, terminal_columns()))
     return exit_code(audited.outcome for audited in audits)
 
 
@@ -323,7 +323,7 @@ def _explore(options: argparse.Namespace) -> ExitCode:
     for explored in _run_on(paths, options, work):
         done.append(explored)
         progress.clear()
-        lines = list(report(explored))
+        lines = list(report(explored, terminal_columns()))
         if explored.finding is not None:
             lines += [[], [Span(f"  again: {_again(explored.finding, options)}")]]
         if lines:
@@ -415,7 +415,8 @@ def _laws(options: argparse.Namespace) -> ExitCode:
     except (FenceFailed, SocketTimeout, Stopped) as error:
         _say(f"FAILED {error}")
         return ExitCode.FAILED
-    _print(*report(judged))
+    columns = terminal_columns()
+    _print(*(part for line in report(judged) for part in wrapped(line, columns)))
     _say(summary(judged, options.clients, options.seed))
     if silent(judged):
         raise UsageError(silent(judged))

@@ -35,7 +35,7 @@ from harness.language.steps import (
 from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.lanes import as_received, lanes
-from harness.report.styled_text import Line, Span, Tone
+from harness.report.styled_text import Line, Span, Tone, wrapped
 from harness.report.text import details, failed_line, pair, server_output
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
@@ -282,7 +282,7 @@ def _action_without(action: ActionStep, client: str) -> tuple[ActionStep, ...]:
 
 def _expectation_without(step: ExpectationStep, client: str) -> tuple[ExpectationStep, ...]:
     if isinstance(step, (Either, Or, InTime)):
-        body = tuple(one for one in step.body if getattr(one, "client", "") != client)
+        body: tuple[Any, ...] = tuple(one for one in step.body if getattr(one, "client", "") != client)
         return (replace(step, body=body),) if body else ()
     if isinstance(step, AnyOrder):
         names = tuple(name for name in step.same_for if name != client)
@@ -303,13 +303,13 @@ def _clients(action: ActionStep) -> tuple[str, ...]:
 # --- the report ---------------------------------------------------------------------------------------------
 
 
-def report(explored: Exploration) -> Iterator[Line]:
+def report(explored: Exploration, columns: int | None = None) -> Iterator[Line]:
     """Everything about one script; nothing if it passed."""
     if explored.finding is not None:
-        yield from _finding_report(explored.finding)
+        yield from _finding_report(explored.finding, columns)
     elif not explored.outcome.expected:
         yield [Span("not explored, because it does not pass without perturbations:")]
-        yield from verdict_report(explored.baseline)
+        yield from verdict_report(explored.baseline, columns)
 
 
 def headline(explored: Exploration) -> str:
@@ -324,11 +324,15 @@ def kinds(perturbations: Iterable[Perturbation]) -> str:
     return ",".join(one.value for one in Perturbation if one in perturbations)
 
 
-def _finding_report(finding: Finding) -> Iterator[Line]:
+def _finding_report(finding: Finding, columns: int | None) -> Iterator[Line]:
     shortest = finding.shortest
-    yield failed_line(f"{finding.verdict.file} under seed {finding.seed}", shortest.failures[0])
-    yield pair("cause", "; ".join(one.description for one in Perturbation if one in finding.cause))
-    yield from details(shortest.failures[0], shortest)
+    head = [
+        failed_line(f"{finding.verdict.file} under seed {finding.seed}", shortest.failures[0]),
+        pair("cause", "; ".join(one.description for one in Perturbation if one in finding.cause)),
+        *details(shortest.failures[0], shortest, columns),
+    ]
+    for line in head:
+        yield from wrapped(line, columns)
     yield []
     actions = f"{count_actions(shortest.script)} of {count_actions(finding.verdict.script)} actions"
     yield [Span(f"  the shortest script that still fails, with {actions}:", Tone.STRONG)]
@@ -337,5 +341,6 @@ def _finding_report(finding: Finding) -> Iterator[Line]:
         [Span(f"    {line}")] if line else [] for line in render(shortest.script).rstrip("\n").split("\n")
     )
     yield []
-    yield from lanes(shortest)
-    yield from server_output(shortest)
+    yield from lanes(shortest, columns=columns)
+    for line in server_output(shortest):
+        yield from wrapped(line, columns)

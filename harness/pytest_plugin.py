@@ -368,7 +368,7 @@ def _audit(path: Path, target: Target, how: PlayOptions, most: int | None) -> No
     audited = audit_file(path, target, how, sample=Sample(most))
     _end_unplayed(audited.outcome, audited.unchanged.reason)
     if audited.outcome is not Outcome.PASSED:
-        raise TranscriptFailed(report(audited), headline(audited))
+        raise TranscriptFailed(report(audited, terminal_columns()), headline(audited))
 
 
 def _explore(path: Path, target: Target, how: PlayOptions, runs: int, seed: int) -> None:
@@ -382,7 +382,7 @@ def _explore(path: Path, target: Target, how: PlayOptions, runs: int, seed: int)
         raise pytest.UsageError(f"--harness-explore: {error}") from None
     _end_unplayed(explored.outcome, explored.baseline.reason)
     if explored.outcome is not Outcome.PASSED:
-        raise TranscriptFailed(report(explored), headline(explored))
+        raise TranscriptFailed(report(explored, terminal_columns()), headline(explored))
 
 
 # --- the page of a run ----------------------------------------------------------------------------------------

@@ -200,6 +200,8 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
             case (
                 FailureKind.UNANSWERED
                 | FailureKind.NEVER_IDLE
+                | FailureKind.NEVER_QUIET
+                | FailureKind.NOT_READ
                 | FailureKind.TIMED_OUT
                 | FailureKind.NO_HANDSHAKE
             ):

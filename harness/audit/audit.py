@@ -20,7 +20,7 @@ from harness.language.steps import ReceivePattern, ReceiveUntil, Script
 from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.lanes import received_text
-from harness.report.styled_text import Line, Span, Tone, count
+from harness.report.styled_text import Line, Span, Tone, count, wrapped
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
 from harness.report.text import tolerated_text
@@ -138,15 +138,19 @@ def audit(
 # --- the report ---------------------------------------------------------------------------------------------
 
 
-def report(audited: Audit) -> Iterator[Line]:
+def report(audited: Audit, columns: int | None = None) -> Iterator[Line]:
     """The report of one file; empty if it noticed every mutation."""
     if audited.target_error is not None:
         yield [Span("AUDIT STOPPED ", Tone.BAD), Span(audited.file, Tone.STRONG)]
-        yield from verdict_report(audited.target_error)
-        return
-    if not audited.conclusive:
-        yield from verdict_report(audited.unchanged)
-        return
+        yield from verdict_report(audited.target_error, columns)
+    elif not audited.conclusive:
+        yield from verdict_report(audited.unchanged, columns)
+    else:
+        for line in _what_survived(audited):
+            yield from wrapped(line, columns)
+
+
+def _what_survived(audited: Audit) -> Iterator[Line]:
     survivors = sorted(audited.survivors, key=_line_of)
     for (file, line), group in groupby(survivors, key=_line_of):
         yield from _survivors_of_line(f"{file}:{line}", list(group), audited.unchanged.eol)
@@ -218,8 +222,13 @@ def _hint(mutation: Mutation) -> str:
     return "the regular expression matches more than the server sends; list the allowed characters"
 
 
-def summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
+def summary(audits: Sequence[Audit], took_s: float, columns: int | None = None) -> Iterator[Line]:
     """The last lines of a run: the counts, and the limits of what they prove."""
+    for line in _summary(audits, took_s):
+        yield from wrapped(line, columns)
+
+
+def _summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
     played = sum(one.played for one in audits)
     survivors = sum(len(one.survivors) for one in audits)
     unstable = sum(len(one.unstable) for one in audits)

@@ -138,7 +138,7 @@ def _of_client(
         if can_delay:
             yield mutation(MutationKind.DELAYED)
         choice = line.expected.choice
-        to = [other for other in others if choice is None or other not in choice.clients]
+        to = [other for other in others if choice is None or other not in choice.receiving]
         if to:
             yield mutation(MutationKind.MISDIRECTED, to[0])
         for other in others:

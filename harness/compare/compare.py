@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,9 +22,10 @@ from harness.language.loading import check
 from harness.language.problems import ScriptError
 from harness.language.steps import Comment, Include, Script
 from harness.playing.pipeline import PlayOptions, play_file
-from harness.playing.verdict import Failure, FailureKind, Outcome, Verdict
-from harness.report.lanes import received_text
+from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, Verdict
+from harness.report.lanes import END_WORDS, received_text, with_detail
 from harness.report.text import headline, place, summary
+from harness.stage.connection import End
 from harness.stage.target import Target
 from harness.targets.choice import TargetChoice, UsageError
 
@@ -84,9 +86,35 @@ CLIENT, TEXT, TIME = "CLIENT", "TEXT", "TIME"
 """Stand for the name of any client, a text that was sent and the time of day, so that one cause reads the same in all
 scripts and runs."""
 
-# Seconds or milliseconds since 1970.
+# Seconds or milliseconds since 1970, where that is about now.
 _TIMESTAMP = re.compile(r"(?<![\d.])(\d{10})(?:\d{3})?(?![\d.])")
 _RECENT_S = 3_600
+
+_DAY, _MONTH = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)", "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?(?: ?(?:UTC|GMT|Z|[+-]\d{2}:?\d{2}))?"
+_HOST = r"(?:\d{1,3}(?:\.\d{1,3}){3}|localhost|\[[0-9A-Fa-f:.%]+\])"
+_VARYING = (
+    (rf"\d{{4}}-\d{{2}}-\d{{2}}[T ]{_CLOCK}", TIME),
+    (rf"(?:{_DAY},? )?\d{{1,2}}[ -]{_MONTH}[ -]\d{{4}} {_CLOCK}", TIME),
+    (rf"{_DAY} {_MONTH} +\d{{1,2}} {_CLOCK} \d{{4}}", TIME),
+    (r"\d{4}-\d{2}-\d{2}", TIME),
+    (_CLOCK, TIME),
+    (r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", "UUID"),
+    (r"0x[0-9A-Fa-f]{6,16}", "ADDRESS"),
+    (r"(?=[0-9A-Fa-f]*\d)(?=\d*[A-Fa-f])[0-9A-Fa-f]{16,}", "HEX"),
+    (r"(?:[Pp]id|PID)[ =:]+\d+", "PID"),
+    (rf"({_HOST}):\d{{1,5}}", r"\1:PORT"),
+    (rf"('{_HOST}', )\d{{1,5}}", r"\1PORT"),
+    (r"(\d{1,3}(?:,\d{1,3}){3}),\d{1,3},\d{1,3}", r"\1,PORT"),
+    (r"(?:unix:)?/(?:tmp|run/user|var/folders)/[^\s'\"`,;()]+", "PATH"),
+    (r"([Pp]ort[ =:]+)\d{1,5}", r"\1PORT"),
+)
+"""What differs between two runs, two days or two machines, and what stands for it: also where it would not differ, so that
+a cause never depends on when it is found."""
+_ALL_VARYING = [(re.compile(rf"(?<![\w.:-]){varies}(?![\w:-])(?!\.\d)"), same) for varies, same in _VARYING]
+
+_OF_THIS_RUN = re.compile(r" \(waited [0-9.e+-]+ s\)| within [0-9.e+-]+ s\b| \(line \d+\)")
+"""In the details of a failure: how long the harness waited, and the line of the header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +144,8 @@ def cause_of(failure: Failure, verdict: Verdict) -> str:
         expected = _general(failure.expected.text, failure, verdict)
     if failure.kind in (FailureKind.EXTRA, FailureKind.DIFFERENT) and _is_greeting(failure, verdict):
         cause = f"a greeting: `{heard}`"
+    elif failure.kind is FailureKind.TOO_LATE:
+        cause = f"heard `{heard}` too late"
     elif failure.kind is FailureKind.OUT_OF_ORDER:
         cause = f"another order: `{heard}` before `{expected}`"
     elif heard is not None:
@@ -125,15 +155,39 @@ def cause_of(failure: Failure, verdict: Verdict) -> str:
     elif expected is not None:
         cause = f"heard nothing instead of `{expected}`"
     elif failure.ending is not None:
-        cause = f"the connection {failure.kind.value} where it {failure.ending.value}"
+        ended = failure.kind.value
+        if failure.kind is FailureKind.WRONG_END:
+            ended = with_detail(END_WORDS[failure.end or End.CLOSED], failure.end_detail)
+        cause = f"the connection {ended} where it {with_detail(failure.ending.value, failure.ending_detail)}"
     else:
-        cause = f"the client {failure.kind.value}" + (f": {failure.detail}" if failure.detail else "")
+        cause = _event(failure, verdict)
     # One line, of one column, in a baseline.
     return re.sub(r"[\t\r\n]+", " ", cause)
 
 
+def _event(failure: Failure, verdict: Verdict) -> str:
+    """What happened, where no line and no end says it."""
+    detail = failure.detail.partition("\n")[0].replace(verdict.target, "").strip()
+    detail = _general(_OF_THIS_RUN.sub("", detail), failure, verdict)
+    match failure.kind:
+        case FailureKind.RAISED:
+            return f"the server raised {detail}"
+        case FailureKind.UNANSWERED:
+            return detail
+        case FailureKind.NOT_RAISED | FailureKind.NEVER_IDLE | FailureKind.NEVER_QUIET | FailureKind.NOT_READ:
+            detail = ""
+        case FailureKind.NO_PORT:
+            detail = re.sub(r"^\d+, which", "a number that", detail)
+        case FailureKind.LOST_CONNECTION | FailureKind.REFUSED_ENTRY if failure.end_detail:
+            detail = with_detail(END_WORDS[failure.end or End.CLOSED], failure.end_detail)
+    happened = headline(replace(failure, client="the client"))
+    return f"{happened}: {detail}" if detail else happened
+
+
 def _general(line: str, failure: Failure, verdict: Verdict) -> str:
-    """The line without what happens to be in it: clients, the texts that they sent in this turn, and the time of day."""
+    """The line without what happens to be in it: clients, the texts that they sent in this turn, the time of day, and words
+    of fence lines."""
+    line = verdict.without_tokens(line)
     turn = next((one for one in verdict.turns if one.number == failure.turn), None)
     texts = set[str]()
     for action in turn.actions if turn else ():
@@ -144,7 +198,10 @@ def _general(line: str, failure: Failure, verdict: Verdict) -> str:
     for name in sorted(verdict.clients, key=len, reverse=True):
         line = _replaced(name, CLIENT, line)
     now = time.time()
-    return _TIMESTAMP.sub(lambda found: TIME if abs(int(found[1]) - now) < _RECENT_S else found[0], line)
+    line = _TIMESTAMP.sub(lambda found: TIME if abs(int(found[1]) - now) < _RECENT_S else found[0], line)
+    for varies, same in _ALL_VARYING:
+        line = varies.sub(same, line)
+    return line
 
 
 def _replaced(part: str, by: str, text: str) -> str:
@@ -190,18 +247,21 @@ class Cell:
     """The line of the script itself."""
     differences: tuple[Difference, ...] = ()
     """All that were found: a script is played on after the first."""
+    tolerated: Mapping[Tolerated, int] = field(default_factory=Counter)
+    """What the script or the adapter tolerated, if it passed."""
     verdict: Verdict | None = field(default=None, compare=False, repr=False)
 
     def as_text(self) -> str:
         """The cell without its verdict, to be sent between processes that exchange text."""
         where = (self.file, self.title, self.server, self.outcome.value, self.where)
         rest = (self.line, self.message, self.tags, self.script_tags, self.place, self.own_line)
-        return json.dumps([*where, *rest, [(one.line, one.cause, one.tags) for one in self.differences]])
+        found = [(one.line, one.cause, one.tags) for one in self.differences]
+        return json.dumps([*where, *rest, found, {one.name: n for one, n in self.tolerated.items()}])
 
     @staticmethod
     def from_text(text: str) -> Cell:
         """Read a cell that `as_text` wrote."""
-        (file, title, server, outcome, where, line, message, tags, script_tags, place, own, found) = (
+        (file, title, server, outcome, where, line, message, tags, script_tags, place, own, found, more) = (
             json.loads(text)
         )
         return Cell(
@@ -217,6 +277,7 @@ class Cell:
             place,
             own,
             tuple(Difference(at, cause, tuple(tagged)) for at, cause, tagged in found),
+            Counter({Tolerated[name]: number for name, number in more.items()}),
         )
 
 
@@ -244,7 +305,7 @@ def cell_of(server: str, verdict: Verdict) -> Cell:
     return Cell(
         script.file, script.title or "", server, verdict.outcome,
         where, line, message, broken_tags, script_tags, shown, own_line,
-        tuple(_differences(verdict, tags)), verdict,
+        tuple(_differences(verdict, tags)), verdict.tolerated if verdict.passed else Counter(), verdict,
     )  # fmt: skip
 
 

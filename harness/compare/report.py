@@ -5,17 +5,19 @@ from __future__ import annotations
 import html
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.compare.baseline import Known
 from harness.compare.compare import Cell, Difference
+from harness.language.columns import width
 from harness.language.exhaustive import assert_never
-from harness.playing.verdict import Outcome
+from harness.playing.verdict import Outcome, Tolerated
 from harness.report.html import TONES, details, page
 from harness.report.junit import attribute, cleaned, suite
-from harness.report.styled_text import Line, Span, Tone, count, padded, plain, width, wrapped
-from harness.report.text import report
+from harness.report.styled_text import Line, Span, Tone, count, padded, plain, wrapped
+from harness.report.text import counted, report
 
 _ERRORS = (Outcome.SCRIPT_ERROR, Outcome.TARGET_ERROR)
 _PASSED_ROW = "passed"
@@ -97,6 +99,16 @@ class Table:
         for tag in (None, *self.tags):
             label = _PASSED_ROW if tag is None else f"with [{tag}]"
             yield label, [str(self.total(server, tag)) for server in self.servers]
+
+    def tolerances(self) -> Iterator[str]:
+        """What each server was not compared in, in the scripts that it passed."""
+        for server in self.servers:
+            found = Counter[Tolerated]()
+            for cell in self.cells:
+                if cell.server == server:
+                    found.update(cell.tolerated)
+            if found:
+                yield f"{server} passed with {counted(found)}"
 
     def entry(self, cell: Cell, difference: Difference) -> Known:
         """The difference as a baseline names it."""
@@ -206,6 +218,8 @@ def _tags_of(group: Group) -> str:
 def text(table: Table, columns: int | None = None) -> Iterator[Line]:
     """The table, and for each server the causes of its differences with the scripts that have them."""
     yield from _grid(table)
+    for tolerance in table.tolerances():
+        yield from wrapped([Span(tolerance, Tone.WARNING)], columns)
     for server in table.servers:
         groups = table.groups(server)
         if groups:
@@ -277,6 +291,8 @@ def _markdown_lines(table: Table) -> Iterator[str]:
         yield _markdown_row(name, *(_markdown_cell(table, cell) for cell in table.row(file)))
     for label, values in table.total_rows():
         yield _markdown_row(_escaped(label), *values)
+    for tolerance in table.tolerances():
+        yield f"\n{_escaped(tolerance)}"
     for server in table.servers:
         found = table.differences(server)
         if found:
@@ -326,7 +342,7 @@ def document(table: Table) -> str:
     body = (
         f'<div class="wide"><table>\n<thead><tr><th scope="col">script</th>{heads}</tr></thead>\n'
         f"<tbody>\n{rows}</tbody>\n<tfoot>\n{totals}</tfoot>\n</table></div>\n"
-    )
+    ) + "".join(f'<p class="warning">{html.escape(one)}</p>\n' for one in table.tolerances())
     for server in table.servers:
         found = table.differences(server)
         if found:

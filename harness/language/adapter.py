@@ -5,27 +5,51 @@
     greets: Welcome to chat
     sends: LOGIN ${name} => /nick ${name}
     receives: You are now known as ${_} => OK
-    ignores: * ${_} is now away
+    ignore: * ${_} is now away
 
 A suite says what its authors meant; an adapter translates it, line by line, and never decides whether a server is right. The
-settings are those of a script's header and replace its own. Pure but for reading the file.
+settings are those of a script's header and replace its own; `ignore` is that of a header, in the words of the server. Pure
+but for reading the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
-from harness.language.escapes import parse_bytes, unescape
+from harness.language.escapes import parse_bytes, render_bytes, unescape
 from harness.language.fences import Fence
 from harness.language.forms import header_line
-from harness.language.patterns import ANONYMOUS, Pattern, fill, match, parse_pattern
+from harness.language.patterns import ANONYMOUS, Pattern, fill, match, parse_pattern, render_pattern
 from harness.language.problems import LineError, ScriptError, ScriptProblem, columns_from
-from harness.language.steps import Setting
+from harness.language.steps import Ignore, Setting
 
 _SETTINGS = ("fence", "fence-after", "unfenced", "eol", "within", "settle", "start")
 _ARROW = " => "
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """A line with which a connection begins, and the line of the adapter that says so."""
+
+    pattern: Pattern
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"greets: {render_pattern(self.pattern)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Bytes that can stand before any line."""
+
+    data: bytes
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"prompts: {render_bytes(self.data)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +58,18 @@ class Spelling:
 
     pattern: Pattern
     becomes: Pattern
+    sent: bool
+    """Whether clients send it; the server does otherwise."""
+    line: int = 0
+
+    def __str__(self) -> str:
+        key = "sends" if self.sent else "receives"
+        return f"{key}: {render_pattern(self.pattern)}{_ARROW}{render_pattern(self.becomes)}"
+
+    def of(self, line: str) -> str | None:
+        """The line in the words of the other side; None if it is another line."""
+        bound = match(self.pattern, line, {})
+        return None if bound is None else fill(self.becomes, bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +79,25 @@ class Adapter:
     file: str = ""
     settings: tuple[Setting, ...] = ()
     features: frozenset[str] = frozenset()
-    greets: tuple[Pattern, ...] = ()
+    greets: tuple[Greeting, ...] = ()
     """The first lines of each connection, in order; they are removed."""
-    prompts: tuple[bytes, ...] = ()
-    """Bytes that can stand before any line; they are removed."""
+    prompts: tuple[Prompt, ...] = ()
     sends: tuple[Spelling, ...] = ()
     receives: tuple[Spelling, ...] = ()
-    ignores: tuple[Pattern, ...] = ()
+    ignore: tuple[Ignore, ...] = ()
 
     @property
     def fence(self) -> Fence | None:
         return next((one for one in self.settings if isinstance(one, Fence)), None)
 
-    def sent(self, line: str) -> str:
-        """The line of a script as this server understands it."""
-        return _spelled(self.sends, line)
 
-    def received(self, line: str) -> str | None:
-        """A line of this server as a script expects it; None if it is to be ignored."""
-        if any(match(pattern, line, {}) is not None for pattern in self.ignores):
-            return None
-        return _spelled(self.receives, line)
-
-
-def _spelled(spellings: tuple[Spelling, ...], line: str) -> str:
+def respelled(spellings: Iterable[Spelling], line: str) -> tuple[str, Spelling | None]:
+    """The line in the words of the first spelling that it has, or as it is."""
     for spelling in spellings:
-        bound = match(spelling.pattern, line, {})
-        if bound is not None:
-            return fill(spelling.becomes, bound)
-    return line
+        other = spelling.of(line)
+        if other is not None:
+            return other, spelling
+    return line, None
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -97,8 +123,8 @@ def parse_adapter(text: str, file: str = "<adapter>") -> Adapter:
         try:
             key, colon, value = line.partition(": ")
             if not colon or not value.strip():
-                raise LineError(0, "this says nothing", f"`KEY: VALUE` with one of {', '.join(_KEYS)}")
-            if key in seen and key not in _LISTS:
+                raise LineError(0, "not a key and its value", f"KEY: VALUE, with one of {', '.join(_KEYS)}")
+            if key in seen and key.split(" ")[0] not in _LISTS:
                 raise LineError(0, f"{key} is already set in line {seen[key]}", "each setting once")
             seen[key] = number
             with columns_from(len(key) + 2):
@@ -110,7 +136,7 @@ def parse_adapter(text: str, file: str = "<adapter>") -> Adapter:
     return adapter
 
 
-_LISTS = ("greets", "prompts", "sends", "receives", "ignores")
+_LISTS = ("greets", "prompts", "sends", "receives", "ignore")
 _KEYS = (*_SETTINGS, "features", *_LISTS)
 
 
@@ -119,27 +145,29 @@ def _with(adapter: Adapter, key: str, value: str, number: int) -> Adapter:
         case "features":
             return replace(adapter, features=frozenset(value.split()))
         case "greets":
-            return replace(adapter, greets=(*adapter.greets, parse_pattern(value)))
+            return replace(adapter, greets=(*adapter.greets, Greeting(parse_pattern(value), number)))
         case "prompts":
-            return replace(adapter, prompts=(*adapter.prompts, parse_bytes(value)))
+            return replace(adapter, prompts=(*adapter.prompts, Prompt(parse_bytes(value), number)))
         case "sends":
-            return replace(adapter, sends=(*adapter.sends, _read_spelling(value)))
+            return replace(adapter, sends=(*adapter.sends, _read_spelling(value, True, number)))
         case "receives":
-            return replace(adapter, receives=(*adapter.receives, _read_spelling(value)))
-        case "ignores":
-            return replace(adapter, ignores=(*adapter.ignores, parse_pattern(value)))
-        case _ if key in _SETTINGS:
+            return replace(adapter, receives=(*adapter.receives, _read_spelling(value, False, number)))
+        case _ if key in _SETTINGS or key.split(" ")[0] == "ignore":
             with columns_from(-len(key) - 2):
                 setting = header_line(f"{key}: {value}", number)
+            if isinstance(setting, Ignore):
+                return replace(adapter, ignore=(*adapter.ignore, setting))
             return replace(adapter, settings=(*adapter.settings, setting))
         case _:
-            raise LineError(-len(key) - 2, f"unknown key {key!r}", ", ".join(_KEYS))
+            near = get_close_matches(key, _KEYS, n=1)
+            expected = f"perhaps {near[0]}" if near else ", ".join(_KEYS)
+            raise LineError(-len(key) - 2, f"unknown key {key!r}", expected)
 
 
-def _read_spelling(value: str) -> Spelling:
+def _read_spelling(value: str, sent: bool, number: int) -> Spelling:
     left, arrow, right = value.partition(_ARROW)
     if not arrow or not left or not right:
-        raise LineError(0, "one spelling and not two", "a line, => and the same line in other words")
+        raise LineError(0, "only one spelling", "a line, => and the same line in other words")
     pattern = parse_pattern(left)
     known = {capture.name for capture in pattern.captures} - {ANONYMOUS}
     with columns_from(len(left) + len(_ARROW)):
@@ -147,14 +175,15 @@ def _read_spelling(value: str) -> Spelling:
         for capture in becomes.captures:
             if capture.name not in known:
                 raise LineError(0, f"${{{capture.name}}} is not bound on the left", "a name of the left side")
-    return Spelling(pattern, becomes)
+    return Spelling(pattern, becomes, sent, number)
 
 
 def _check_fence(adapter: Adapter, lines: Mapping[str, int], source: list[str]) -> None:
     """An answer that is changed or ignored would never come."""
     for answer in adapter.fence.replies if adapter.fence else ():
         line = unescape(answer.replace("${token}", "f1")).decode("utf-8", "replace").rstrip("\r\n")
-        if adapter.received(line) != line:
+        ignored = any(match(one.pattern, line, {}) is not None for one in adapter.ignore)
+        if ignored or respelled(adapter.receives, line)[0] != line:
             number = lines["fence"]
             raise ScriptError(
                 ScriptProblem(
@@ -162,7 +191,7 @@ def _check_fence(adapter: Adapter, lines: Mapping[str, int], source: list[str]) 
                     number,
                     1,
                     f"the answer {answer!r} is also spelled differently or ignored",
-                    "an answer that `receives` and `ignores` leave alone",
+                    "an answer that `receives` and `ignore` leave alone",
                     source[number - 1],
                 )
             )

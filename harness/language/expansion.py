@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from harness.language.forms import VERBS, check_client, write_line
+from harness.language.forms import KNOWN, VERBS, check_client, write_line
 from harness.language.patterns import bind
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
@@ -271,11 +271,27 @@ class _Expander:
 
     def _known(self, sentence: str) -> str:
         client, _, verb = sentence.partition(" ")
-        near = difflib.get_close_matches(verb, VERBS, n=1)
+        said = re.match(r"(sends|says|receives|gets):? (.+)", verb)
+        if said is not None:
+            arrow = ">" if said[1] in ("sends", "says") else "<"
+            return f"perhaps `{client}{arrow} {said[2]}`"
+        near = difflib.get_close_matches(verb, VERBS, n=2)
+        # A second one only where it is about as likely.
+        close = [_alike(verb, one) for one in near]
         if near:
-            return f"perhaps `{client} {near[0]}`"
+            likely = [one for one, alike in zip(near, close, strict=True) if alike > close[0] - _AS_LIKELY]
+            return f"perhaps {' or '.join(f'`{client} {one}`' for one in likely)}"
         own = [f"`{' '.join(define.words)}`" for define, _ in self._definitions]
-        return "a step of the language" + (f", or a defined one: {', '.join(own)}" if own else "")
+        if own:
+            return f"a step of the language, or a defined one: {', '.join(own)}"
+        return KNOWN
+
+
+_AS_LIKELY = 0.1
+
+
+def _alike(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _each_bound(body: Iterable[Any], script: Script, scope: _Scope) -> list[Any]:

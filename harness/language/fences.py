@@ -57,12 +57,11 @@ class Fence:
         is none of these."""
         if text == _NONE:
             return cls()
-        if _HEARD in text.partition(_ANSWERED)[0]:
-            return cls._parse_heard(text)
         question, _, answers = text.partition(_ANSWERED)
-        if not question:
-            raise LineError(0, "a line without its answer", _FORMS)
-        return cls(question, _choices(answers))
+        try:
+            return cls._parse_heard(text) if _HEARD in question else cls(question, _choices(answers))
+        except ValueError as wrong:
+            raise LineError(0, str(wrong), _FORMS) from None
 
     @classmethod
     def _parse_heard(cls, text: str) -> Fence:
@@ -72,12 +71,9 @@ class Fence:
         if not arrow:
             heard, _, refusals = rest.partition(_OR)
         if not question or not heard.strip():
-            raise LineError(0, "a line without what others hear", _FORMS)
+            raise ValueError("a line without what others hear")
         said = _choices(answers) if arrow else (), _choices(refusals) if refusals else ()
-        try:
-            return cls(question, said[0], heard, said[1])
-        except ValueError as wrong:
-            raise LineError(0, str(wrong), _FORMS) from None
+        return cls(question, said[0], heard, said[1])
 
     def __str__(self) -> str:
         text = self.question + (f"{_HEARD}{self.heard}" if self.heard else "")
@@ -170,7 +166,7 @@ def _pattern(
 def _choices(answers: str) -> tuple[str, ...]:
     choices = tuple(answers.split(_OR))
     if not all(choice and choice == choice.strip() for choice in choices):
-        raise LineError(0, "a line without its answer", _FORMS)
+        raise ValueError("a line without its answer")
     return choices
 
 

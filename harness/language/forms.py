@@ -11,6 +11,7 @@ Knows single lines only: the parser handles blocks and indentation, the renderer
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import enum
 import errno
 import itertools
@@ -533,7 +534,7 @@ def _read_server(value: str) -> steps.Server:
         if not _WORD.fullmatch(key) or (equals and not setting):
             raise LineError(at, f"{word!r} is neither an endpoint nor an option", "a word, or key=value")
         if key in options or (not equals and key in endpoints):
-            raise LineError(at, f"{key} twice", "each endpoint and each option once")
+            raise LineError(value.rindex(word), f"{key!r} twice", "each endpoint and each option once")
         if equals:
             options[key] = setting
         else:
@@ -567,7 +568,7 @@ def _read_tags(value: str) -> steps.Tagged:
         if not _WORD.fullmatch(tag):
             raise LineError(value.index(tag), f"{tag!r} is not a tag", "words: smoke slow")
         if tags.count(tag) > 1:
-            raise LineError(value.rindex(tag), f"{tag} twice", "each tag once")
+            raise LineError(value.rindex(tag), f"{tag!r} twice", "each tag once")
     return steps.Tagged(tags)
 
 
@@ -577,7 +578,7 @@ def _read_unfenced(value: str) -> steps.Unfenced:
         with columns_from(value.index(name)):
             check_client(name)
         if steps.names_in(names).count(steps.client_names(name)[0]) > 1:
-            raise LineError(value.rindex(name), f"{name} twice", "each client once")
+            raise LineError(value.rindex(name), f"{name!r} twice", "each client once")
     return steps.Unfenced(names)
 
 
@@ -673,16 +674,26 @@ def header_line(text: str, number: int = 0) -> steps.Setting:
     head, _, value = text.partition(":")
     key, _, client = head.partition(" ")
     if key not in _HEADER or (client and key not in _FOR_A_CLIENT):
-        raise LineError(0, f"unknown header {head!r}", ", ".join(f"{known}:" for known in _HEADER))
+        near = difflib.get_close_matches(head, _HEADER, n=1)
+        known = (
+            f"perhaps {near[0]}:"
+            if near
+            else ", ".join(f"{known}:" for known in _HEADER) + ", or a step: a> text"
+        )
+        raise LineError(0, f"unknown header {head!r}", known)
     if client:
         with columns_from(len(key) + 1):
             check_client(client)
-    if not value.startswith(" ") or value[1:2] in ("", " "):
+    if not value.strip():
         raise LineError(len(head) + 1, "no value", f"one space, then the value: {head}: …")
+    if not value.startswith(" ") or value.startswith("  "):
+        wrong = "more than one space" if value.startswith(" ") else "no space"
+        raise LineError(len(head) + 1, f"{wrong} after the colon", f"one space, then the value: {head}: …")
+    if value != value.rstrip():
+        raise LineError(len(text.rstrip()), "white space at the end of the line", "no white space there")
     if not steps.is_literal(value):
-        raise LineError(
-            len(head) + 1, "a control character, or white space at the end of the line", "visible text"
-        )
+        at = next(at for at, char in enumerate(text) if not steps.is_literal(f"{char}."))
+        raise LineError(at, f"the control character U+{ord(text[at]):04X}", "visible text")
     with columns_from(len(head) + 2):
         setting = _HEADER[key][1](value[1:])
     changes: dict[str, Any] = {"line": number, **({"client": client} if client else {})}
@@ -694,7 +705,13 @@ def header_line(text: str, number: int = 0) -> steps.Setting:
 VERBS = tuple(
     example.removeprefix("a ") for form in _SENTENCE_FORMS if form.listed for example in form.shown()
 )
-_KNOWN = (
+_HEADS = (
+    "either:",
+    "or:",
+    "within 100ms:",
+    *(example for form in _KEYWORD_FORMS for example in form.shown()),
+)
+KNOWN = (
     "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern, a<~ pattern, optional a< text, one of a b< text, "
     "either:, or:, within 100ms:, "
     + ", ".join(f"a {verb}" for verb in VERBS)
@@ -710,21 +727,27 @@ def read_step(text: str, number: int) -> steps.Item | BlockHead:
     if message is not None:
         return message
     if text != text.rstrip():
-        raise LineError(len(text.rstrip()), "white space at the end of the line", "none")
+        raise LineError(len(text.rstrip()), "white space at the end of the line", "no white space there")
     keyword = re.split(r"[ :,]", text, maxsplit=1)[0]
     for form in _KEYWORD_FORMS if keyword in steps.RESERVED else _SENTENCE_FORMS:
         made: steps.Item | BlockHead | None = form.read(text, number)
         if made is not None:
             return made
     if keyword in steps.RESERVED:
-        ways = [example for form in _KEYWORD_FORMS for example in form.shown() if example.startswith(keyword)]
+        ways = [
+            example
+            for form in _KEYWORD_FORMS
+            for example in form.shown()
+            if re.match(rf"{keyword}\b", example)
+        ]
         raise LineError(0, f"not quite `{ways[0]}`", "   or   ".join(ways))
     for regex, wrong, expected in _NEAR_MISSES:
         found = regex.fullmatch(text)
         if found is not None:
             raise LineError(found.start("at"), wrong, expected)
     if " " not in text or text.endswith(":"):
-        raise LineError(0, "unrecognised step", _KNOWN)
+        near = difflib.get_close_matches(text, _HEADS, n=1)
+        raise LineError(0, "unrecognised step", f"perhaps `{near[0]}`" if near else KNOWN)
     return steps.Call(text, line=number)
 
 

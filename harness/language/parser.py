@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
 
-from harness.language.forms import HEADER_LINE, BlockHead, header_line, read_step
+from harness.language.forms import HEADER_LINE, BlockHead, header_line, read_step, write_line
+from harness.language.patterns import Pattern
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
+    ActionStep,
     AnyOrder,
     Blank,
     Call,
@@ -16,15 +18,21 @@ from harness.language.steps import (
     Define,
     Either,
     Include,
+    InOneWay,
     InTime,
     Item,
     Layout,
     Or,
+    Receive,
+    ReceivePattern,
     Receiving,
     ReceivingOne,
+    Reply,
     Rule,
     Script,
+    Send,
     Sending,
+    SendPattern,
     Setting,
     Together,
     client_names,
@@ -141,7 +149,7 @@ class _Parser:
                     f"{indent} spaces, or a line above that ends in a colon" if indent else "no indentation"
                 )
                 self._fail(line, 0, "indented more than the line above", expected)
-            items.append(self._step(line, block))
+            items.append(self._step(line, block, items))
         return items
 
     def _leaves(self, line: _Line, indent: int) -> bool:
@@ -155,13 +163,13 @@ class _Parser:
             return comment is None or not comment.layout or comment.indent < indent
         return line.indent < indent
 
-    def _step(self, line: _Line, block: type | None) -> Item:
+    def _step(self, line: _Line, block: type | None, before: Sequence[Item]) -> Item:
         if HEADER_LINE.match(line.text):
             self._fail(
                 line, 0, "a header below the header", "headers at the top, then a blank line, then steps"
             )
         read: _Read = self._read(line, read_step)
-        refusal = _refusal(read, block)
+        refusal = _refusal(read, block, before)
         if refusal is not None:
             self._fail(line, 0, *refusal)
         self._at += 1
@@ -206,25 +214,55 @@ def _layout(line: _Line) -> Layout:
 
 # --- what a block refuses -----------------------------------------------------------------------------------
 
+_RECEIVES = "receives: a< text, a<< bytes or a<~ pattern"
+_IN_ONE_WAY = f"{_RECEIVES}, a receives nothing, or an end: a is closed"
 _ADMITS: dict[type, tuple[tuple[type, ...], str, str]] = {
     Together: (get_args(Sending), "inside together:", "sends: a> text, a>> bytes or a>~ pattern"),
-    AnyOrder: (get_args(ReceivingOne), "inside in any order:", "receives: a< text, a<< bytes or a<~ pattern"),
-    Either: (get_args(Receiving), "inside either:", "receives: a< text, a<< bytes or a<~ pattern"),
-    InTime: (get_args(Receiving), "inside within:", "receives: a< text, a<< bytes or a<~ pattern"),
-    Or: (get_args(Receiving), "inside or:", "receives: a< text, a<< bytes or a<~ pattern"),
+    AnyOrder: (get_args(ReceivingOne), "inside in any order:", _RECEIVES),
+    Either: (get_args(InOneWay), "inside either:", _IN_ONE_WAY),
+    InTime: (get_args(Receiving), "inside within:", _RECEIVES),
+    Or: (get_args(InOneWay), "inside or:", _IN_ONE_WAY),
 }
 
 
-def _refusal(read: _Read, block: type | None) -> tuple[str, str] | None:
-    """Why such a block cannot contain this, and what was expected; None if it can."""
+def _refusal(read: _Read, block: type | None, before: Sequence[Item]) -> tuple[str, str] | None:
+    """Why such a block cannot contain this after those before it, and what was expected; None if it can."""
     kind = read.kind if isinstance(read, BlockHead) else type(read)
     if block is not None and kind in (Define, Include):
         return f"{_described(kind)} inside a block", "definitions and includes at the left margin"
+    if block in (Either, Or) and issubclass(kind, get_args(ActionStep)):
+        return _action_in_a_way(read, before)
     if block in _ADMITS:
         admitted, where, expected = _ADMITS[block]
         if kind not in admitted:
             return f"{_described(kind)} {where}", expected
     return None
+
+
+def _action_in_a_way(action: _Read, before: Sequence[Item]) -> tuple[str, str]:
+    """What clients do is the same in all ways: a script says it, and does not find it out."""
+    received = next((one for one in reversed(before) if not isinstance(one, Layout)), None)
+    what = "a send" if isinstance(action, Sending) else "an action"
+    if received is None:
+        return (
+            f"a way that begins with {what}: nothing that was received says which way to go",
+            f"{what} above either:, done in any case, or a script for each way",
+        )
+    message = f"{what} in one way only: what clients do does not depend on what the server does"
+    if not isinstance(action, Sending):
+        return message, f"{what} below all ways, done in any case, or a script for each way"
+    reply = _as_reply(received, action) or f"reply {action.client}: LINE -> ANSWER"
+    return message, f"`{reply}` in the header, for what only some servers ask"
+
+
+def _as_reply(received: Item, sent: Sending) -> str:
+    """The rule that answers this line so; empty where no rule does."""
+    if not isinstance(received, (Receive, ReceivePattern)) or not isinstance(sent, (Send, SendPattern)):
+        return ""
+    asked = Pattern((received.text,)) if isinstance(received, Receive) else received.pattern
+    answer = Pattern((sent.text,)) if isinstance(sent, Send) else sent.pattern
+    known = {one.name for one in asked.captures} >= {one.name for one in answer.captures}
+    return write_line(Reply(asked, answer, sent.client)) if known and received.client == sent.client else ""
 
 
 def _described(kind: type) -> str:

@@ -149,8 +149,11 @@ def _check_regex(regex: str, column: int) -> None:
         raise _error(
             column + max((wrong.pos or 0) - 3, 0), f"invalid regular expression: {wrong.msg}"
         ) from None
-    except Warning as wrong:
-        raise _error(column, f"invalid regular expression: {wrong}") from None
+    except RecursionError:
+        raise _error(column, "invalid regular expression: too deeply nested") from None
+    except (Warning, OverflowError) as wrong:
+        what, _, at = str(wrong).partition(" at position ")
+        raise _error(column + max(int(at or 0) - 3, 0), f"invalid regular expression: {what}") from None
     if compiled.groups:
         raise _error(column, "capturing groups are not supported; write (?:…) instead of (…)")
 

@@ -5,11 +5,17 @@ Knows no steps and no targets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-_WIDTH = 100
+from harness.language.columns import width, windowed
+
+COLUMNS = 80
+_LABEL = "      expected: "
+_LEAST = 20
+"""So much of a line is shown however narrow the terminal is."""
 
 
 class LineError(ValueError):
@@ -46,14 +52,20 @@ class ScriptProblem:
     source_line: str = ""
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, columns: int = COLUMNS) -> str:
+        """The place and the message, whatever they take, and below them within this width the line and what is right."""
         if not self.line:
             return self.message
         where = f"{self.file}:{self.line}:{self.column}: {self.message}"
         # A tab would move the caret; a control character would move the reader's cursor.
         shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.source_line)
         gutter = f"{self.line:>5} | "
-        caret = " " * (len(gutter) - 2) + "| " + " " * (self.column - 1) + "^"
-        return f"{where}\n{gutter}{shown}\n{caret}\n{_wrapped('      expected: ', self.expected)}"
+        shown, at = windowed(shown, self.column - 1, max(columns - len(gutter), _LEAST))
+        at += max(0, self.column - 1 - len(self.source_line))
+        caret = " " * (len(gutter) - 2) + "| " + " " * at + "^"
+        return "\n".join([where, f"{gutter}{shown}".rstrip(), caret, *_wrapped(self.expected, columns)])
 
 
 class ScriptError(Exception):
@@ -67,11 +79,18 @@ class ScriptError(Exception):
         return str(self.problem)
 
 
-def _wrapped(label: str, text: str) -> str:
-    """Continue a long list below its beginning, breaking after commas only so that no form is split."""
-    lines = [label]
-    for piece in text.replace(", ", ",\0").split("\0"):
-        if len(lines[-1]) + len(piece) >= _WIDTH and lines[-1].strip() and lines != [label]:
-            lines.append(" " * len(label))
-        lines[-1] += piece + (" " if piece.endswith(",") else "")
-    return "\n".join(line.rstrip() for line in lines)
+def _wrapped(text: str, columns: int) -> Iterator[str]:
+    """Continue a list below its beginning: after a comma, or before another form, so that no form is split which fits."""
+    room = max(columns - len(_LABEL), _LEAST)
+    row, label = "", _LABEL
+    for piece in re.split(r"(?<=,) |(?<=\S)(?=   or   )", text):
+        piece = piece.lstrip(" ") if not row else piece if piece.startswith(" ") else f" {piece}"
+        if row and width(row + piece) > room:
+            yield label + row
+            row, label, piece = "", " " * len(_LABEL), piece.lstrip(" ")
+        for word in re.findall(r" *\S+", piece):
+            if row and width(row + word) > room:
+                yield label + row
+                row, label, word = "", " " * len(_LABEL), word.lstrip(" ")
+            row += word
+    yield label + row

@@ -502,7 +502,7 @@ class AnyOrder(_InFile):
 class Either(_InFile):
     """The first of several ways in which a turn can go; those after it are each an `Or`."""
 
-    body: tuple[AlternativeItem, ...]
+    body: tuple[WayItem, ...]
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
@@ -512,7 +512,7 @@ class Either(_InFile):
 class Or(_InFile):
     """Another way than the `Either` or `Or` that it follows."""
 
-    body: tuple[AlternativeItem, ...]
+    body: tuple[WayItem, ...]
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
@@ -523,7 +523,7 @@ class InTime(_InFile):
     """Each of these arrives within this time of the turn's only action."""
 
     microseconds: int
-    body: tuple[AlternativeItem, ...]
+    body: tuple[TimedItem, ...]
 
     def __post_init__(self) -> None:
         _require_steps(self.body)
@@ -605,7 +605,10 @@ ActionStep = Connects | ConnectsToPort | Sending | Acts | Wait | Together | Faul
 ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Way | InTime
 TogetherItem = Sending | Layout
 AnyOrderItem = ReceivingOne | Layout
-AlternativeItem = Receiving | Layout
+InOneWay = Receiving | ReceivesNothing | Ends
+"""What one of several ways can expect."""
+WayItem = InOneWay | Layout
+TimedItem = Receiving | Layout
 PlainStep = ActionStep | ExpectationStep
 Step = PlainStep | OneOf | Repeat | Call | Layout
 Item = Step | Define | Include

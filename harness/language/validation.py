@@ -36,6 +36,7 @@ from harness.language.steps import (
     Ends,
     ExpectationStep,
     FenceAfter,
+    InOneWay,
     InTime,
     Item,
     LinkChanges,
@@ -142,7 +143,9 @@ def _check_ways(steps: Sequence[Located[Any]]) -> None:
         if isinstance(located.step, Or):
             before = steps[at - 1] if at else None
             if before is None or not isinstance(before.step, Way) or before.via != located.via:
-                raise located.problem("an or: without an either: above it", "either:")
+                raise located.problem(
+                    "an or: without an either: above it", "`either:` and its steps right above it"
+                )
         elif isinstance(located.step, Either):
             after = steps[at + 1] if at + 1 < len(steps) else None
             if after is None or not isinstance(after.step, Or) or after.via != located.via:
@@ -285,8 +288,11 @@ def _check_unfenced(plan: Plan) -> None:
         return
     for name in names_in(unfenced.clients):
         if name not in plan.clients:
-            known = ", ".join(plan.clients)
-            raise header_problem(script, unfenced, f"no client is called {name}", known, name)
+            raise header_problem(script, unfenced, f"no client is called {name}", _one_of(plan.clients), name)
+
+
+def _one_of(clients: Sequence[str]) -> str:
+    return f"a client of this script: {', '.join(clients)}"
 
 
 def _check_times(plan: Plan) -> None:
@@ -308,9 +314,7 @@ def _check_rules(plan: Plan) -> None:
         names = None if rule.client is None else client_names(rule.client)
         for name in names or ():
             if home is script and plan.clients and name not in plan.clients:
-                raise header_problem(
-                    script, rule, f"no client is called {name}", ", ".join(plan.clients), name
-                )
+                raise header_problem(script, rule, f"no client is called {name}", _one_of(plan.clients), name)
         for located in (one for turn in plan.turns for one in turn.expectations):
             for step, client in received_in(located.step):
                 if (
@@ -346,6 +350,8 @@ _BEFORE = {
 class _Connection(enum.Enum):
     OPEN = enum.auto()
     HALF_CLOSED = enum.auto()
+    UNCERTAIN = enum.auto()
+    """Only some ways of a turn end it."""
     GONE = enum.auto()
 
 
@@ -354,6 +360,19 @@ class _State:
     connection: _Connection
     since: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known after one way of a turn."""
+
+    clients: dict[str, _State]
+    bound: set[str]
+    received: dict[str, int]
+    silent: dict[str, int]
+
+    def copy(self) -> _Known:
+        return _Known(dict(self.clients), set(self.bound), dict(self.received), dict(self.silent))
 
 
 class _Checker:
@@ -367,12 +386,13 @@ class _Checker:
         """The client that bound a name in this turn."""
         self._perhaps: dict[str, int] = {}
         """Names that only some ways of a turn bind, and the line that does."""
-        self._ways: list[set[str]] = []
-        """What each way of the present `either:` binds."""
+        self._ways: list[_Known] = []
+        """What is known after each way of the present `either:`."""
         self._received: dict[str, int] = {}
         self._silent: dict[str, int] = {}
 
     def next_turn(self) -> None:
+        self._end_ways()
         self._received.clear()
         self._fresh.clear()
         self._silent.clear()
@@ -389,6 +409,11 @@ class _Checker:
                             len(client) + len(" connects to port "),
                         )
                 state = self.clients.get(client)
+                if state is not None and state.connection is _Connection.UNCERTAIN:
+                    raise located.problem(
+                        f"{client} {state.why} in line {state.since}, so it may still be connected",
+                        f"`{client} closes` before it",
+                    )
                 if state is not None and state.connection is not _Connection.GONE:
                     raise located.problem(
                         f"{client} has been connected since line {state.since}",
@@ -400,7 +425,7 @@ class _Checker:
                     if isinstance(send, Sending):
                         self._send(located, send)
             case Acts(client, action):
-                self._require_connection(located, client)
+                self._require_connection(located, client, leaves=action is ConnectionAction.CLOSES)
                 if action is ConnectionAction.HALF_CLOSES:
                     self.clients[client] = _State(_Connection.HALF_CLOSED, located.line, "half-closed")
                 elif action in _LEAVING:
@@ -426,12 +451,13 @@ class _Checker:
             self._end_ways()
         match step:
             case Either(body) | Or(body):
-                before, self._bound = self._bound, set(self._bound)
+                before = self._known()
+                self._set_known(before.copy())
                 for one in body:
-                    if isinstance(one, Receiving):
-                        self._receive(located, one, one.client)
-                self._ways.append(self._bound - before)
-                self._bound = before
+                    if isinstance(one, InOneWay):
+                        self._expect_one(located, one)
+                self._ways.append(self._known())
+                self._set_known(before)
             case AnyOrder(body, same_for):
                 for one in body:
                     if isinstance(one, Receiving):
@@ -441,42 +467,77 @@ class _Checker:
                 for one in body:
                     if isinstance(one, Receiving):
                         self._receive(located, one, one.client)
-            case ReceivesNothing(client):
-                self._require_presence(located, client)
-                if client in self._received:
-                    raise located.problem(
-                        f"{client} receives something in line {self._received[client]}", "only one of the two"
-                    )
-                self._silent[client] = located.line
-            case Ends(client):
-                self._require_presence(located, client)
-                state = self.clients[client]
-                if state.connection is _Connection.GONE:
-                    raise located.problem(
-                        f"{client} already {state.why} in line {state.since}", "a single end"
-                    )
-                self.clients[client] = _State(_Connection.GONE, located.line, "lost the connection")
-            case Receive() | ReceiveBytes() | ReceivePattern() | ReceiveUntil() | ReceiveBody():
-                self._receive(located, step, step.client)
+            case (
+                Receive() | ReceiveBytes() | ReceivePattern() | ReceiveUntil() | ReceiveBody()
+                | ReceivesNothing() | Ends()
+            ):  # fmt: skip
+                self._expect_one(located, step)
             case Raises():
                 pass
             case _:
                 assert_never(step)
 
+    def _expect_one(self, located: Located[Any], step: InOneWay) -> None:
+        """What can stand alone, or in one of several ways."""
+        match step:
+            case ReceivesNothing(client):
+                self._require_presence(located, client, step)
+                if client in self._received:
+                    raise located.problem(
+                        f"{client} receives something in line {self._received[client]}",
+                        "only one of the two",
+                        step=step,
+                    )
+                self._silent[client] = step.line or located.line
+            case Ends(client):
+                self._require_presence(located, client, step)
+                state = self.clients[client]
+                if state.connection in (_Connection.GONE, _Connection.UNCERTAIN):
+                    already = "already " if state.connection is _Connection.GONE else ""
+                    raise located.problem(
+                        f"{client} {already}{state.why} in line {state.since}", "a single end", step=step
+                    )
+                since = step.line or located.line
+                self.clients[client] = _State(_Connection.GONE, since, "lost the connection")
+            case receive:
+                self._receive(located, receive, receive.client)
+
+    def _known(self) -> _Known:
+        return _Known(self.clients, self._bound, self._received, self._silent)
+
+    def _set_known(self, known: _Known) -> None:
+        self.clients, self._bound = known.clients, known.bound
+        self._received, self._silent = known.received, known.silent
+
     def _end_ways(self) -> None:
-        """After the last way of an `either:` only what each of them binds is bound."""
-        if self._ways:
-            self._bound |= set.intersection(*self._ways)
-            self._ways = []
+        """After the last way of an `either:` only what each of them binds is bound, and a connection that only some of them
+        end may be there or not."""
+        ways, self._ways = self._ways, []
+        if ways:
+            self._bound |= set.intersection(*(way.bound for way in ways))
+        for way in ways:
+            self._received |= way.received
+            self._silent |= way.silent
+        for client in self.clients if ways else ():
+            states = [way.clients[client] for way in ways]
+            gone = next((one for one in states if one.connection is _Connection.GONE), states[0])
+            if gone.connection is _Connection.GONE and any(
+                one.connection is not _Connection.GONE for one in states
+            ):
+                gone = _State(_Connection.UNCERTAIN, gone.since, "may have lost the connection")
+            self.clients[client] = gone
 
     def _send(self, located: Located[Any], step: Sending) -> None:
         state = self.clients.get(step.client)
         if state is None:
             self.clients[step.client] = _State(_Connection.OPEN, located.line, "connected")
         elif state.connection is not _Connection.OPEN:
+            uncertain = state.connection is _Connection.UNCERTAIN
             raise located.problem(
                 f"{step.client} {state.why} in line {state.since}, so this cannot be sent",
-                f"`{step.client} connects` before it",
+                f"`{step.client} closes`, then `{step.client} connects`, before it"
+                if uncertain
+                else f"`{step.client} connects` before it",
                 step=step,
             )
         if isinstance(step, SendPattern):
@@ -499,7 +560,7 @@ class _Checker:
     def _receive(self, located: Located[Any], step: Receiving, client: str) -> None:
         self._require_presence(located, client, step)
         state = self.clients[client]
-        if state.connection is _Connection.GONE:
+        if state.connection in (_Connection.GONE, _Connection.UNCERTAIN):
             raise located.problem(
                 f"{client} {state.why} in line {state.since}", "receives before the end", step=step
             )
@@ -527,11 +588,13 @@ class _Checker:
             message = f"{self._fresh[name]} binds ${{{name}}} in this turn, in no order with what {step.client} receives"
             raise located.problem(message, line, column, step)
 
-    def _require_connection(self, located: Located[Any], client: str) -> None:
+    def _require_connection(self, located: Located[Any], client: str, leaves: bool = False) -> None:
         state = self.clients.get(client)
-        if state is None or state.connection is _Connection.GONE:
+        uncertain = state is not None and state.connection is _Connection.UNCERTAIN
+        if state is None or state.connection is _Connection.GONE or (uncertain and not leaves):
             why = f"{state.why} in line {state.since}" if state else "has not connected yet"
-            raise located.problem(f"{client} {why}", f"`{client} connects` before it")
+            before = f"`{client} closes`, then `{client} connects`," if uncertain else f"`{client} connects`"
+            raise located.problem(f"{client} {why}", f"{before} before it")
 
     def _require_presence(self, located: Located[Any], client: str, step: Item | None = None) -> None:
         if client not in self.clients:

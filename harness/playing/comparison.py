@@ -2,8 +2,8 @@
 
 - The order within one client is exact, except inside an `in any order:`.
 - Every byte received must belong to an expectation; an optional one can be without bytes.
-- Of the ways of an `either:` one counts, the same for all clients: the first with which everything matches, or else the
-  one with which most does.
+- Of the ways of an `either:` one counts, the same for all clients: the first with which everything matches and every
+  connection ended as it says, or else the one with which most does.
 - A name is bound by the first line of the script that has it; afterwards only its value matches.
 
 Pure: bytes and steps in, entries and bindings out.
@@ -12,9 +12,10 @@ Pure: bytes and steps in, entries and bindings out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from typing import TypeGuard
 
 from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, match
@@ -22,6 +23,7 @@ from harness.language.steps import (
     AnyOrder,
     Either,
     Ends,
+    InOneWay,
     InTime,
     Or,
     Raises,
@@ -147,11 +149,23 @@ class Choice:
 
     file: str
     line: int
-    ways: tuple[tuple[Receiving, ...], ...]
+    ways: tuple[tuple[InOneWay, ...], ...]
 
     @property
-    def clients(self) -> frozenset[str]:
-        return frozenset(step.client for way in self.ways for step in way)
+    def one_of(self) -> tuple[str, ...]:
+        """The clients of `one of a b c<`, which is a choice of one line."""
+        alone = [way[0] for way in self.ways if len(way) == 1 and way[0].line == self.line]
+        return tuple(step.client for step in alone) if self.line and len(alone) == len(self.ways) else ()
+
+    @property
+    def receiving(self) -> frozenset[str]:
+        """The clients that receive something in one of the ways."""
+        return frozenset(step.client for way in self.ways for step in way if isinstance(step, Receiving))
+
+    @property
+    def ending(self) -> frozenset[str]:
+        """The clients whose connections end in one of the ways."""
+        return frozenset(step.client for way in self.ways for step in way if isinstance(step, Ends))
 
 
 # --- what one turn expects ----------------------------------------------------------------------------------
@@ -185,7 +199,13 @@ class TurnExpectations:
                     choice, way = choices.pop(0), chosen.pop(0)
                     for step in choice.ways[way]:
                         line = step.line or located.line
-                        out._add(step.client, Expectation(step, file, line, choice=choice))
+                        match step:
+                            case Ends(client):
+                                out.ends[client] = step, file, line
+                            case ReceivesNothing(client):
+                                out.silences[client] = file, line
+                            case _:
+                                out._add(step.client, Expectation(step, file, line, choice=choice))
                 case InTime(limit, body):
                     for one in body:
                         if isinstance(one, Receiving):
@@ -222,7 +242,7 @@ def choices_of(turn: Turn) -> Iterator[Choice]:
     for at in heads:
         first = turn.expectations[at]
         ways = [first, *takewhile(lambda one: isinstance(one.step, Or), turn.expectations[at + 1 :])]
-        bodies = (tuple(x for x in getattr(way.step, "body", ()) if isinstance(x, Receiving)) for way in ways)
+        bodies = (tuple(x for x in getattr(way.step, "body", ()) if isinstance(x, InOneWay)) for way in ways)
         yield Choice(first.script.file, first.line, tuple(bodies))
 
 
@@ -236,22 +256,33 @@ class TooManyWays(Exception):
     """There are more combinations of ways in this turn than are tried."""
 
 
+WrongEnds = Callable[["TurnExpectations"], int]
+"""How many connections did not end, or stay, as these expectations say."""
+
+
 def match_any_way(
-    turn: Turn, received: Mapping[str, bytes], known: Values, eol: bytes
+    turn: Turn, received: Mapping[str, bytes], known: Values, eol: bytes, wrong_ends: WrongEnds
 ) -> tuple[TurnExpectations, TurnMatch | None]:
     """The ways with which everything matches, and the match; or else the ways with which most does."""
     choices = list(choices_of(turn))
     if not choices:
         expected = TurnExpectations.of(turn)
         return expected, match_turn(expected, received, known, eol)
+    best: tuple[TurnExpectations, TurnMatch] | None = None
+    fewest = 0
     for tried, chosen in enumerate(_possible(turn, choices, received, known, eol)):
         if tried == MOST_TRIED:
             raise TooManyWays
         expected = TurnExpectations.of(turn, chosen)
         found = match_turn(expected, received, known, eol)
-        if found is not None:
+        if found is None:
+            continue
+        wrong = wrong_ends(expected)
+        if not wrong:
             return expected, found
-    return _nearest(turn, choices, received, known, eol), None
+        if best is None or wrong < fewest:
+            best, fewest = (expected, found), wrong
+    return best or (_nearest(turn, choices, received, known, eol, wrong_ends), None)
 
 
 def _possible(
@@ -264,12 +295,12 @@ def _possible(
         if not isinstance(located.step, Way):
             fixed.update(client for step, client in received_in(located.step) if _needs_a_line(step))
 
-    def came(step: Receiving) -> bool:
+    def came(step: InOneWay) -> bool:
         # With the names as they were before the turn: one that it binds matches anything here.
+        if not _needs_a_line(step):
+            return True
         item = Expectation(step, "", 0)
-        return not _needs_a_line(step) or any(
-            item.accepts(one, known, eol) for one in lines.get(step.client, ())
-        )
+        return any(item.accepts(one, known, eol) for one in lines.get(step.client, ()))
 
     came_in = [[all(map(came, way)) for way in choice.ways] for choice in choices]
 
@@ -293,20 +324,27 @@ def _possible(
     raise TooManyWays
 
 
-def _needs_a_line(step: Receiving) -> bool:
+def _needs_a_line(step: InOneWay) -> TypeGuard[Receive | ReceivePattern]:
     return isinstance(step, (Receive, ReceivePattern)) and not step.optional
 
 
 def _nearest(
-    turn: Turn, choices: Sequence[Choice], received: Mapping[str, bytes], known: Values, eol: bytes
+    turn: Turn,
+    choices: Sequence[Choice],
+    received: Mapping[str, bytes],
+    known: Values,
+    eol: bytes,
+    wrong_ends: WrongEnds,
 ) -> TurnExpectations:
     """The expectations with the ways that leave the least unmatched, found one choice after the other."""
 
     def unmatched(chosen: Sequence[int]) -> int:
-        lines = TurnExpectations.of(turn, chosen).lines
-        clients = dict.fromkeys([*lines, *received])
-        aligned = (align(lines.get(one, ()), received.get(one, b""), known, eol)[0] for one in clients)
-        return sum(not entry.matches for entries in aligned for entry in entries)
+        expected = TurnExpectations.of(turn, chosen)
+        clients = dict.fromkeys([*expected.lines, *received])
+        aligned = (
+            align(expected.lines.get(one, ()), received.get(one, b""), known, eol)[0] for one in clients
+        )
+        return wrong_ends(expected) + sum(not entry.matches for entries in aligned for entry in entries)
 
     chosen = [0] * len(choices)
     for at, choice in enumerate(choices):

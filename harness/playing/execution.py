@@ -10,7 +10,6 @@ Nothing is judged here. A turn is only compared with what it expects, because la
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -61,6 +60,7 @@ from harness.playing.comparison import (
     Values,
     align,
     bind_in_order,
+    choices_of,
     match_any_way,
     newly_bound,
 )
@@ -76,8 +76,9 @@ from harness.playing.verdict import (
     accepts_end,
 )
 from harness.stage.connection import End, SocketTimeout, UnsupportedAction
-from harness.stage.fence import FenceFailed, Grade, NoFenceAnswer
-from harness.stage.stage import Client, Stage
+from harness.stage.fence import FenceFailed, Grade, NeverIdle, NoFenceAnswer
+from harness.stage.rules import TakenLine
+from harness.stage.stage import Client, NotRead, Stage
 from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
 from harness.stage.transport import HandshakeFailed
 
@@ -134,12 +135,15 @@ class Execution:
         self._sent_line = False
         """Whether all that is not fenced is one whole line of one client."""
         self._closing: frozenset[str] = frozenset()
+        self._perhaps_closing: frozenset[str] = frozenset()
         self._warm_up_turns = dict.fromkeys((True, False), WARM_UP_TURNS)
         self._introduced: frozenset[str] = frozenset()
         """The clients that had introduced themselves before this turn."""
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
         self._unended: dict[str, tuple[bytes, ...]] = {}
+        self._taken: list[TakenLine] = []
+        stage.on_taken = self._taken.append
 
     def run(self) -> None:
         """Play all turns, or up to the first that fails."""
@@ -177,7 +181,7 @@ class Execution:
             not_raised=() if interruption else not_raised,
             interruption=interruption,
             fence_lines=self._stage.take_fence_lines(),
-            taken=self._stage.take_taken_lines(),
+            taken=self._take_taken(),
         )
         if interruption is None and not report.as_expected and not self._stage.alive():
             died = str(self._stage.died())
@@ -185,6 +189,12 @@ class Execution:
                 report, interruption=self._interruption(turn, FailureKind.SERVER_DIED, detail=died)
             )
         return report
+
+    def _take_taken(self) -> tuple[TakenLine, ...]:
+        """What rules took and an adapter changed in this turn."""
+        taken = tuple(self._taken)
+        self._taken.clear()
+        return taken
 
     def _errors(
         self, expected: TurnExpectations
@@ -245,16 +255,20 @@ class Execution:
                 expected, found = self._match(turn)
             return None, expected, found
         except FenceFailed as failed:
-            kind = FailureKind.UNANSWERED if isinstance(failed, NoFenceAnswer) else FailureKind.NEVER_IDLE
+            kind = _kind_of(failed)
             interruption = self._interruption(turn, kind, failed.client, self._explained(failed))
         except SocketTimeout as late:
-            interruption = self._interruption(turn, FailureKind.TIMED_OUT, detail=str(late))
+            interruption = self._interruption(
+                turn, FailureKind.TIMED_OUT, self._acting_now(), detail=str(late)
+            )
         except HandshakeFailed as refused:
-            interruption = self._interruption(turn, FailureKind.NO_HANDSHAKE, detail=str(refused))
+            interruption = self._interruption(
+                turn, FailureKind.NO_HANDSHAKE, self._acting_now(), detail=str(refused)
+            )
         except UnboundName as unbound:
-            # Only in a run that is kept going: the line that would have bound it was not received.
-            detail = f"${{{unbound.name}}} is not bound"
-            interruption = self._interruption(turn, FailureKind.UNSENDABLE, detail=detail)
+            # Only in a run that is kept going.
+            detail = f"${{{unbound.name}}} is not bound, because no line came that binds it"
+            interruption = self._interruption(turn, FailureKind.UNSENDABLE, self._acting_now(), detail=detail)
         except NoPort as wrong:
             interruption = self._interruption(
                 turn, FailureKind.NO_PORT, self._acting_now(), detail=str(wrong)
@@ -291,9 +305,11 @@ class Execution:
             if self._unfenced and not self._continues(located):
                 self._fence_before_next()
             self._current = located
-            self._closing = _closing(turn, at)
+            self._closing, self._perhaps_closing = _closing(turn, at)
             for name in self._closing & self._clients.keys():
                 self._clients[name].connection.expects_close = True
+            for name, client in self._clients.items():
+                client.connection.may_close = name in self._perhaps_closing
             self._do(located)
         self._fence([self._clients[name] for name in _acting(turn.actions) if name in self._clients])
 
@@ -431,6 +447,7 @@ class Execution:
         self._clients[name] = client
         self._departed.discard(name)
         client.connection.expects_close = name in self._closing
+        client.connection.may_close = name in self._perhaps_closing
         self._prepare(client)
         self._unfenced.append(client)
         self._sent_line = False
@@ -438,7 +455,11 @@ class Execution:
     def _present(self, located: LocatedAction, name: str) -> Client:
         """The client, connected by its first send."""
         if name not in self._clients:
-            self._connect(located, name)
+            try:
+                self._connect(located, name)
+            except (HandshakeFailed, SocketTimeout):
+                self._note(located, name, "connects")
+                raise
         return self._clients[name]
 
     def _send(self, located: LocatedAction, step: Sending) -> None:
@@ -541,7 +562,9 @@ class Execution:
 
     def _match(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
         try:
-            return match_any_way(turn, self._inboxes(), self._known, self._stage.eol)
+            return match_any_way(
+                turn, self._inboxes(), self._known, self._stage.eol, self._number_of_wrong_ends
+            )
         except TooManyWays:
             choice = next(one for one in turn.expectations if isinstance(one.step, Either))
             raise choice.problem(
@@ -553,9 +576,8 @@ class Execution:
         expected, found = self._match(turn)
         if self._stage.grade is Grade.EXACT or (found and self._ends_as_expected(expected)):
             return expected, found
-        until = time.monotonic() + self._stage.within_s
-        waited = False
-        while not (found and self._ends_as_expected(expected)) and time.monotonic() < until:
+        limit, waited = self._stage.limit(), False
+        while not (found and self._ends_as_expected(expected)) and not limit.over:
             if found is None and not self._may_still_come(expected):
                 return expected, None
             before = self._sizes()
@@ -579,6 +601,17 @@ class Execution:
     def _ends_as_expected(self, expected: TurnExpectations) -> bool:
         return all(
             accepts_end(ends.ending, ends.detail, self._clients[name].end, self._clients[name].end_detail)
+            for name, (ends, _, _) in expected.ends.items()
+        )
+
+    def _number_of_wrong_ends(self, expected: TurnExpectations) -> int:
+        ended = {
+            name
+            for name, client in self._clients.items()
+            if client.end is not End.OPEN and name not in self._departed
+        }
+        return len(ended - expected.ends.keys()) + sum(
+            not accepts_end(ends.ending, ends.detail, self._clients[name].end, self._clients[name].end_detail)
             for name, (ends, _, _) in expected.ends.items()
         )
 
@@ -625,7 +658,7 @@ class Execution:
             agreement_line,
             tuple(self._bindings.values()),
             measured=measured,
-            choices=sum(isinstance(one.step, Either) for one in turn.expectations),
+            choices=tuple(choices_of(turn)),
         )
 
     def _measured(self, client_turns: Iterable[ClientTurn]) -> Iterator[Measured]:
@@ -689,6 +722,18 @@ class Execution:
             client.take(len(data))
 
 
+def _kind_of(failed: FenceFailed) -> FailureKind:
+    match failed:
+        case NoFenceAnswer():
+            return FailureKind.UNANSWERED
+        case NotRead():
+            return FailureKind.NOT_READ
+        case NeverIdle():
+            return FailureKind.NEVER_IDLE
+        case _:
+            return FailureKind.NEVER_QUIET
+
+
 def _text(step: Send | SendBytes) -> str:
     return write_line(step)[len(step.client) :]
 
@@ -709,13 +754,18 @@ def _acting(actions: Iterable[LocatedAction]) -> list[str]:
     return list(names)
 
 
-def _closing(turn: Turn, at: int) -> frozenset[str]:
-    """The clients whose connections the server is expected to close from this action on: from the client's own last
-    action of the turn, or else from the last of all."""
+def _closing(turn: Turn, at: int) -> tuple[frozenset[str], frozenset[str]]:
+    """The clients whose connections the server is expected to close from this action on, and those whose it may close: from
+    the client's own last action of the turn, or else from the last of all."""
     left = turn.actions[at + 1 :]
     ending = {located.step.client for located in turn.expectations if isinstance(located.step, Ends)}
+    perhaps = set[str]().union(*(choice.ending for choice in choices_of(turn)))
     acting, still_acting = _acting(turn.actions), _acting(left)
-    return frozenset(name for name in ending if (name not in still_acting if name in acting else not left))
+
+    def from_here(names: Iterable[str]) -> frozenset[str]:
+        return frozenset(name for name in names if (name not in still_acting if name in acting else not left))
+
+    return from_here(ending), from_here(perhaps)
 
 
 def _last_step(turn: Turn) -> Located[Any]:

@@ -26,6 +26,7 @@ from harness.language.steps import (
     FenceAfter,
     LineEnd,
     Needs,
+    Rule,
     Script,
     Server,
     Setting,
@@ -43,7 +44,6 @@ from harness.playing.execution import Execution, InboxFilter
 from harness.playing.verdict import Outcome, Overtaken, Performance, TurnReport, Verdict, judge
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S
-from harness.stage.rules import Rule
 from harness.stage.stage import Stage
 from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec, UnsupportedTime
 from harness.stage.transport import TlsTrust
@@ -83,8 +83,9 @@ def play(
     right; `inbox_filter` may change what the clients have received before it is compared."""
     began = time.monotonic()
 
-    def verdict(outcome: Outcome, reason: str) -> Verdict:
-        return Verdict(script, outcome, target=str(target), reason=reason, real_s=time.monotonic() - began)
+    def verdict(outcome: Outcome, reason: str, problem: ScriptProblem | None = None) -> Verdict:
+        took_s = time.monotonic() - began
+        return Verdict(script, outcome, target=str(target), reason=reason, problem=problem, real_s=took_s)
 
     try:
         plan = validate(expand(script))
@@ -102,9 +103,10 @@ def play(
         if judged.overtaken:
             judged = _played_again(judged, plan, target, play_options, keep_going)
     except ScriptError as error:
-        return verdict(Outcome.SCRIPT_ERROR, str(error))
+        return verdict(Outcome.SCRIPT_ERROR, str(error), error.problem)
     except UnsupportedSpec as unsupported:
-        return verdict(Outcome.SCRIPT_ERROR, str(_unsupported(script, unsupported)))
+        problem = _unsupported(script, unsupported).problem
+        return verdict(Outcome.SCRIPT_ERROR, str(problem), problem)
     except TargetError as broken:
         return verdict(Outcome.TARGET_ERROR, str(broken))
     return replace(_as_known(judged), real_s=time.monotonic() - began)
@@ -146,7 +148,10 @@ def play_file(
     try:
         script = load(path)
     except ScriptError as error:
-        return Verdict(Script(file=str(path)), Outcome.SCRIPT_ERROR, target=str(target), reason=str(error))
+        script = Script(file=str(path))
+        return Verdict(
+            script, Outcome.SCRIPT_ERROR, target=str(target), reason=str(error), problem=error.problem
+        )
     return play(script, target, play_options, keep_going=keep_going)
 
 
@@ -159,32 +164,41 @@ def perform(
 ) -> Performance:
     """Play the plan on a stage and record what was observed."""
     settings = _StageSettings.of_script(plan.script, play_options)
-    with settings.stage(_with_faults(plan, target)) as stage:
-        if not play_options.trust_answers:
-            stage.distrust_answers()
-        execution = Execution(plan, stage, keep_going, inbox_filter)
-        execution.run()
-        margin_s = stage.margin_s
-        execution.leave()
-        turns = tuple(execution.turns)
-        if _all_refused(turns):
-            raise TargetError(f"connection refused by {target}")
-        failed = not all(turn.as_expected for turn in turns)
-        return Performance(
-            plan,
-            str(target),
-            turns,
-            stage.grade,
-            settings.fence,
-            "virtual-time" in target.features,
-            settings.eol.wire,
-            tuple(execution.late_lines),
-            stage.server_output() if failed else "",
-            overtaken=execution.overtaken,
-            settle_s=settings.settle_s,
-            time_factor=stage.loop.factor,
-            margin_s=margin_s,
-        )
+    done: Performance | None = None
+    try:
+        with settings.stage(_with_faults(plan, target)) as stage:
+            if not play_options.trust_answers:
+                stage.distrust_answers()
+            execution = Execution(plan, stage, keep_going, inbox_filter)
+            execution.run()
+            margin_s = stage.margin_s
+            interrupted = execution.turns[-1].interruption is not None
+            if not interrupted:
+                execution.leave()
+            turns = tuple(execution.turns)
+            if _all_refused(turns):
+                raise TargetError(f"connection refused by {target}")
+            failed = not all(turn.as_expected for turn in turns)
+            done = Performance(
+                plan,
+                str(target),
+                turns,
+                stage.grade,
+                settings.fence,
+                "virtual-time" in target.features,
+                settings.eol.wire,
+                tuple(execution.late_lines),
+                stage.server_output() if failed else "",
+                overtaken=execution.overtaken,
+                settle_s=settings.settle_s,
+                time_factor=stage.loop.factor,
+                margin_s=margin_s,
+            )
+    except TargetError:
+        # A server that never becomes idle does not stop either: the turn in which that began says more.
+        if done is None or not interrupted:
+            raise
+    return done
 
 
 def _all_refused(turns: tuple[TurnReport, ...]) -> bool:

@@ -10,13 +10,16 @@ Knows no sockets and no layout of reports.
 from __future__ import annotations
 
 import enum
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from harness.language.adapter import Greeting, Prompt, Spelling
 from harness.language.expansion import CallSite
 from harness.language.fences import Fence
 from harness.language.forms import render_duration
+from harness.language.problems import ScriptProblem
 from harness.language.steps import (
     ConnectionAction,
     Ending,
@@ -27,7 +30,7 @@ from harness.language.steps import (
     Script,
 )
 from harness.language.validation import Plan
-from harness.playing.comparison import Binding, Entry, Expectation
+from harness.playing.comparison import Binding, Choice, Entry, Expectation
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, FenceLineSent, Grade
 from harness.stage.rules import TakenLine
@@ -74,14 +77,26 @@ class Overtaken(enum.Enum):
 
 
 class Tolerated(enum.Enum):
-    """What a script lets a server do in more than one way: one of them, and several."""
+    """What a script or an adapter lets a server do in more than one way: one of them, and several."""
 
     IGNORED = "line ignored", "lines ignored"
     REPLIED = "line replied to", "lines replied to"
+    GREETED = "greeting removed", "greetings removed"
+    PROMPTED = "prompt removed", "prompts removed"
+    RESPELLED = "line respelled", "lines respelled"
     ABSENT = "optional line absent", "optional lines absent"
     ANY = "line of any text", "lines of any text"
     UNREAD = "body of any bytes", "bodies of any bytes"
     CHOSEN = "choice between several ways", "choices between several ways"
+
+
+_TAKEN_BY: Mapping[type, Tolerated] = {
+    Ignore: Tolerated.IGNORED,
+    Reply: Tolerated.REPLIED,
+    Greeting: Tolerated.GREETED,
+    Prompt: Tolerated.PROMPTED,
+    Spelling: Tolerated.RESPELLED,
+}
 
 
 class FailureKind(enum.Enum):
@@ -100,6 +115,8 @@ class FailureKind(enum.Enum):
     REFUSED_ENTRY = "was refused"
     UNANSWERED = "got no answer to the fence line"
     NEVER_IDLE = "never became idle"
+    NEVER_QUIET = "was never quiet"
+    NOT_READ = "sent bytes that the server did not read"
     TIMED_OUT = "was kept waiting by the server"
     NO_HANDSHAKE = "could not finish the handshake"
     UNSENDABLE = "could not send the line"
@@ -196,10 +213,10 @@ class TurnReport:
     fence_lines: tuple[FenceLineSent, ...] = ()
     """What the harness itself sent to the server in this turn."""
     measured: tuple[Measured, ...] = ()
-    choices: int = 0
-    """How often the script has several ways for it to go."""
+    choices: tuple[Choice, ...] = ()
+    """Where the script has several ways for it to go."""
     taken: tuple[TakenLine, ...] = ()
-    """The lines that no expectation was compared with, because a rule of the script took them."""
+    """What no expectation was compared with as it came, because of a rule or an adapter."""
 
     @property
     def as_expected(self) -> bool:
@@ -305,9 +322,17 @@ class Verdict:
     late_lines: tuple[LateLine, ...] = ()
     reason: str = ""
     """Why it was skipped, or what is wrong with the script or the target."""
+    problem: ScriptProblem | None = None
+    """What is wrong with the script, where it is not the target."""
     server_output: str = ""
     real_s: float = 0.0
     eol: bytes = b"\n"
+
+    def without_tokens(self, text: str) -> str:
+        """The text with TOKEN for each word that was made for a fence line: the next play makes others."""
+        sent = (one for turn in self.turns for one in turn.fence_lines)
+        tokens = {one.token.lower() for one in sent if one.token.encode() in one.line}
+        return re.sub(r"\w+", lambda word: "TOKEN" if word[0].lower() in tokens else word[0], text)
 
     @property
     def passed(self) -> bool:
@@ -329,12 +354,11 @@ class Verdict:
         found: Counter[Tolerated] = Counter()
         for turn in self.turns:
             entries = [entry for one in turn.client_turns for entry in one.entries]
-            found[Tolerated.IGNORED] += sum(isinstance(one.rule, Ignore) for one in turn.taken)
-            found[Tolerated.REPLIED] += sum(isinstance(one.rule, Reply) for one in turn.taken)
+            found.update(_TAKEN_BY[type(one.rule)] for one in turn.taken)
             found[Tolerated.ABSENT] += sum(entry.absent for entry in entries)
             found[Tolerated.ANY] += sum(entry.passed_over for entry in entries)
             found[Tolerated.UNREAD] += sum(entry.unread for entry in entries)
-            found[Tolerated.CHOSEN] += turn.choices
+            found[Tolerated.CHOSEN] += len(turn.choices)
         return +found
 
 

@@ -335,6 +335,7 @@ class Recorder:
             if (
                 probe.received() >= delivered_bytes
                 and (now := probe.peer_state()) is not None
+                and now.state is not TcpState.CLOSE
                 and not now.unread
             ):
                 connection.read_bytes = delivered_bytes

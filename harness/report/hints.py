@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from harness.language.adapter import Spelling
 from harness.language.forms import write_line
-from harness.language.steps import Receive
+from harness.language.steps import Ending, Receive, Reply, Rule
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import Failure, FailureKind, Overtaken, TurnReport, Verdict
 from harness.report.lanes import END_WORDS, with_detail
@@ -16,6 +17,8 @@ from harness.stage.fence import Grade
 
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b")
 _MISSING = (FailureKind.MISSING, FailureKind.DIFFERENT)
+_MANY_REPLIES = 10
+_CAPTURE = re.compile(r"\$\{([A-Za-z_]\w*)(?::int|:/.*/)?\}")
 _UNEXPECTED = (FailureKind.EXTRA, FailureKind.DIFFERENT)
 
 
@@ -35,7 +38,9 @@ def hints(verdict: Verdict) -> Iterator[str]:
 
 def _literal(failure: Failure) -> tuple[str, bytes] | None:
     """The expected literal line and the bytes received in its place."""
-    if failure.expected is None or failure.received is None or not isinstance(failure.expected.step, Receive):
+    if failure.expected is None or failure.received is None or failure.kind is FailureKind.TOO_LATE:
+        return None
+    if not isinstance(failure.expected.step, Receive):
         return None
     return failure.expected.step.text, failure.received
 
@@ -61,6 +66,41 @@ def _line_end(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[
             yield "the server ends its lines with CR alone"
         case b"" if received:
             yield "the line arrived without its line end"
+
+
+def _taken_literally(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    expected, received = _literal(failure) or ("", b"")
+    if received and _CAPTURE.search(expected):
+        yield f"`{failure.client}<` expects this text as it stands; with captures it is `{failure.client}<~`"
+    bound = {one.name for one in turn.bindings}
+    for action in turn.actions:
+        found = _CAPTURE.search(action.text) if action.text.startswith("> ") else None
+        if found is not None and found[1] in bound:
+            yield f"{action.client} sent `{found[0]}` as it stands; `{action.client}>~` sends its value"
+
+
+def _silence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    step = failure.expected.step if failure.expected is not None else None
+    if failure.kind is FailureKind.MISSING and isinstance(step, Receive) and step.text == "nothing":
+        yield f"this expects a line `nothing`; that nothing comes is `{failure.client} receives nothing`"
+
+
+def _greeting(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    received = (
+        entry
+        for earlier in verdict.turns
+        if (client_turn := earlier.client_turn(failure.client)) and earlier.number <= turn.number
+        for entry in client_turn.entries
+        if entry.received is not None
+    )
+    first = next(received, None)
+    if failure.kind is not FailureKind.EXTRA or first is None or first.matches:
+        return
+    if first.received == failure.received and {one.client for one in turn.actions} == {failure.client}:
+        yield (
+            f"it is the first that {failure.client} received: a greeting is expected like any other line, before the answer "
+            f"to what {failure.client} sends"
+        )
 
 
 def _no_line_end(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -122,7 +162,9 @@ def _taken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str
         return
     for one in turn.taken:
         if one.client == failure.client and _matches(failure.expected, one.data, turn, verdict):
-            yield f"such a line came, but `{write_line(one.rule)}` ({one.file}:{one.rule.line}) takes it"
+            rule = write_line(one.rule) if isinstance(one.rule, Rule) else str(one.rule)
+            takes = "respells it" if isinstance(one.rule, Spelling) else "takes it"
+            yield f"such a line came, but `{rule}` ({one.file}:{one.rule.line}) {takes}"
             return
 
 
@@ -173,7 +215,7 @@ def _lost_connection(failure: Failure, turn: TurnReport, verdict: Verdict) -> It
 
 
 def _reset(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
-    if failure.kind is FailureKind.WRONG_END:
+    if failure.kind is FailureKind.WRONG_END and (failure.end is End.RESET or failure.ending is Ending.RESET):
         yield (
             "a server that closes with unread input resets the connection, so either end can be right; "
             f"`{failure.client} is disconnected` accepts both"
@@ -268,10 +310,29 @@ def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[st
         yield f"if the server may do this, expect `the server raises {kind}` in this turn"
 
 
+def _never_at_rest(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    replies = [one.rule for one in turn.taken if isinstance(one.rule, Reply)]
+    if failure.kind in (FailureKind.NEVER_QUIET, FailureKind.NEVER_IDLE) and len(replies) >= _MANY_REPLIES:
+        yield f"the server answers what `{write_line(replies[-1])}` makes clients say, and so on without end"
+    elif failure.kind is FailureKind.NEVER_QUIET:
+        yield (
+            f"a turn ends when nothing came for {verdict.settle_s:g} s: for a server that sends something at intervals, "
+            "`settle:` has to be shorter than those, or `ignore:` has to take what it sends"
+        )
+    elif failure.kind is FailureKind.NEVER_IDLE and "never became idle" in failure.detail:
+        yield (
+            "the server's loop always had something to do, as in a loop that calls `sleep(0)`; a server that polls can "
+            "be played as a command: `--server`"
+        )
+
+
 def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    client_turn = turn.client_turn(failure.client)
     if (
         verdict.grade is Grade.SETTLED
         and not verdict.fence.question
+        and client_turn is not None
+        and client_turn.end is End.OPEN
         and failure.kind in (*_MISSING, FailureKind.EXTRA)
     ):
         yield (
@@ -283,6 +344,9 @@ def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[
 _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _line_end,
     _no_line_end,
+    _taken_literally,
+    _silence,
+    _greeting,
     _encoding,
     _looks_alike,
     _sent_to_another,
@@ -298,5 +362,6 @@ _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _fence_line_not_answered,
     _fence_line_received,
     _overtaken,
+    _never_at_rest,
     _no_fence,
 )

@@ -9,16 +9,20 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
+from harness.language.columns import cut, width
 from harness.language.renderer import render_item
 from harness.language.steps import as_receive
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
-from harness.report.styled_text import Line, Span, Tone, cut, padded, width
+from harness.report.styled_text import Line, Span, Tone, padded, wrapped
 from harness.stage.connection import End
 
 TURNS_SHOWN = 3
 NARROW_COLUMNS = 20
 """Lanes are cut to this width before one is left out."""
+MOST_SHOWN, FIRST_SHOWN, LAST_SHOWN = 12, 8, 3
+"""Of more unexpected lines, or lines in one row, the first and the last are shown."""
 
 END_WORDS = {End.CLOSED: "is closed", End.RESET: "is reset", End.REFUSED: "is refused"}
 
@@ -179,7 +183,7 @@ def lanes(verdict: Verdict, turns: int = TURNS_SHOWN, columns: int | None = None
     fit, the clients that matter least are left out, and long lines are cut."""
     number = verdict.failures[0].turn if verdict.failures else len(verdict.turns)
     shown = [turn for turn in verdict.turns if number - turns < turn.number <= number]
-    table = [(turn, rows(turn, verdict.eol)) for turn in shown]
+    table = [(turn, _shortened(rows(turn, verdict.eol))) for turn in shown]
     present = _clients_in(shown, verdict.clients)
     timed = verdict.virtual_time and any(row.at_s for _, found in table for row in found)
     widths = {name: _column_width(name, [row for _, found in table for row in found]) for name in present}
@@ -187,13 +191,39 @@ def lanes(verdict: Verdict, turns: int = TURNS_SHOWN, columns: int | None = None
     room = None if columns is None else columns - width(head)
     if room is not None:
         widths = _fitting(widths, _by_importance(verdict, shown, present), room)
+    if not widths:
+        return
     heads = (Span(padded(cut(name, size), size + 3), Tone.STRONG) for name, size in widths.items())
     yield [Span(head, Tone.DIM), *heads]
     for turn, found in table:
         yield from _rendered(found, widths, timed, failed=turn.number == number, room=room)
     left_out = [name for name in present if name not in widths]
     if left_out:
-        yield [Span(f"{'':9}{_left_out(left_out, shown)}", Tone.DIM)]
+        note = [Span(" " * 9), Span(_left_out(left_out, shown), Tone.DIM)]
+        yield from wrapped(note, columns)
+
+
+def _shortened(found: list[Row]) -> list[Row]:
+    """The rows without most of those of a server that sends without end."""
+    out: list[Row] = []
+    for unexpected, group in groupby(found, key=lambda row: row.line == 0 and not row.common):
+        part = list(group)
+        if unexpected and len(part) > MOST_SHOWN:
+            left_out = part[FIRST_SHOWN:-LAST_SHOWN]
+            size = sum(len(cells) for row in left_out for cells in row.cells.values())
+            gap = Row(0, left_out[0].at_s, common=_more(size))
+            part = [*part[:FIRST_SHOWN], gap, *part[-LAST_SHOWN:]]
+        out.extend(part)
+    for row in out:
+        for name, cells in row.cells.items():
+            if len(cells) > MOST_SHOWN:
+                gap_cell = Cell(cells[FIRST_SHOWN].mark, _more(len(cells) - FIRST_SHOWN - LAST_SHOWN))
+                row.cells[name] = [*cells[:FIRST_SHOWN], gap_cell, *cells[-LAST_SHOWN:]]
+    return out
+
+
+def _more(lines: int) -> str:
+    return f"\N{HORIZONTAL ELLIPSIS} {lines} more"
 
 
 def _left_out(names: list[str], shown: list[TurnReport]) -> str:

@@ -10,10 +10,11 @@ import html
 import os
 import re
 import shutil
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
+
+from harness.language.columns import columns_of, width
 
 
 class Tone(enum.Enum):
@@ -77,33 +78,13 @@ def _html(span: Span) -> str:
     return text if span.tone is Tone.PLAIN or not text else f'<span class="{span.tone.value}">{text}</span>'
 
 
-def width(text: str) -> int:
-    """The number of terminal columns that the text occupies."""
-    return sum(_columns(char) for char in text)
-
-
-def _columns(char: str) -> int:
-    if unicodedata.combining(char) or unicodedata.category(char) in ("Cf", "Me", "Mn"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
-
-
 def padded(text: str, columns: int) -> str:
     """The text, filled up with spaces to this many columns."""
     return text + " " * max(0, columns - width(text))
 
 
-def cut(text: str, columns: int) -> str:
-    """The text, or as much of its beginning as fits with an ellipsis."""
-    if width(text) <= columns:
-        return text
-    taken, used = [], 1
-    for char in text:
-        used += _columns(char)
-        if used > columns:
-            break
-        taken.append(char)
-    return "".join(taken) + "\N{HORIZONTAL ELLIPSIS}"
+_ASIDE = " " * 6
+"""Before a note beside a text, which goes to a line of its own where it does not fit."""
 
 
 def wrapped(line: Line, columns: int | None) -> Iterator[Line]:
@@ -114,6 +95,10 @@ def wrapped(line: Line, columns: int | None) -> Iterator[Line]:
     row, filled = list[Span](), 0
     indent = min(_hanging(line), columns // 2)
     for span in line:
+        if span.text.startswith(_ASIDE) and filled > indent and filled + width(span.text) > columns:
+            yield row
+            row, filled = [Span(" " * indent)], indent
+            span = Span(span.text.lstrip(" "), span.tone)
         for word in re.findall(r" *[^ ]+ *$| *[^ ]+| +$", span.text):
             while word:
                 room = columns - filled
@@ -141,7 +126,7 @@ def _hanging(line: Line) -> int:
 def _beginning(text: str, columns: int) -> str:
     used = 0
     for at, char in enumerate(text):
-        used += _columns(char)
+        used += columns_of(char)
         if used > columns:
             return text[: max(at, 1)]
     return text

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from harness.language.adapter import Greeting, Prompt, Spelling
+from harness.language.columns import cut, width
 from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
 from harness.language.forms import render_duration
@@ -17,32 +19,33 @@ from harness.language.steps import (
     Receive,
     ReceiveBody,
     ReceiveBytes,
-    ReceivePattern,
-    ReceiveUntil,
     Reply,
 )
-from harness.playing.comparison import Expectation, conflicting_bindings
+from harness.playing.comparison import Choice, Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import fence_returned, hints
 from harness.report.lanes import END_WORDS, as_received, lanes, received_text, with_detail
-from harness.report.styled_text import Line, Span, Tone, count, cut, listed, padded, width, wrapped
+from harness.report.styled_text import Line, Span, Tone, count, listed, padded, wrapped
 from harness.stage.connection import End
 from harness.stage.fence import FenceLineSent, Grade
+from harness.stage.rules import TakenLine
 
 SERVER_OUTPUT_LINES = 24
 ALSO_SHOWN = 8
 _LABEL_COLUMNS = 12
-_NOTHING_TO_PASTE = (
-    FailureKind.SERVER_DIED,
-    FailureKind.UNANSWERED,
-    FailureKind.NEVER_IDLE,
-    FailureKind.NO_PORT,
-    FailureKind.TOO_LATE,
-    FailureKind.NO_HANDSHAKE,
-    FailureKind.DISAGREED,
-    FailureKind.RAISED,
-    FailureKind.NOT_RAISED,
+_TO_PASTE = (
+    FailureKind.MISSING,
+    FailureKind.EXTRA,
+    FailureKind.DIFFERENT,
+    FailureKind.OUT_OF_ORDER,
+    FailureKind.STILL_OPEN,
+    FailureKind.LOST_CONNECTION,
+    FailureKind.WRONG_END,
+    FailureKind.NOT_REFUSED,
+    FailureKind.REFUSED_ENTRY,
 )
+"""The failures in which other expectations are all that it takes."""
+PASTED_LINES = 100
 _GRADES = {
     Grade.EXACT: "exact: the server has nothing left to do",
     Grade.HEARD: "heard: a line sent afterwards has reached every client",
@@ -77,26 +80,34 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
             ]
         case Outcome.SCRIPT_ERROR:
             yield [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
-            yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
+            yield from _reason(verdict, columns)
         case Outcome.TARGET_ERROR:
-            yield from wrapped(
-                [
-                    Span("TARGET ERROR ", Tone.BAD),
-                    Span(verdict.file, Tone.STRONG),
-                    Span(f"  {verdict.target}"),
-                ],
-                columns,
-            )
-            yield from ([Span(f"  {line}")] for line in verdict.reason.splitlines())
+            heading = [Span("TARGET ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
+            if verdict.target not in verdict.reason:
+                heading.append(Span(f"  {verdict.target}"))
+            yield from wrapped(heading, columns)
+            yield from _reason(verdict, columns)
         case Outcome.FAILED:
             yield from _failed(verdict, columns)
         case outcome:
             assert_never(outcome)
 
 
+def _reason(verdict: Verdict, columns: int | None) -> Iterator[Line]:
+    text = verdict.reason
+    if verdict.problem is not None and columns is not None:
+        text = verdict.problem.text(columns - 2)
+    for line in text.splitlines():
+        yield from wrapped([Span("  "), Span(line)], columns)
+
+
 def tolerated_text(verdicts: Iterable[Verdict]) -> str:
     """`3 lines ignored`: what these verdicts say nothing about; empty if nothing was tolerated."""
-    found = sum((verdict.tolerated for verdict in verdicts), Counter[Tolerated]())
+    return counted(sum((verdict.tolerated for verdict in verdicts), Counter[Tolerated]()))
+
+
+def counted(found: Counter[Tolerated]) -> str:
+    """`3 lines ignored, 1 prompt removed`."""
     return ", ".join(f"{found[one]} {one.value[found[one] > 1]}" for one in Tolerated if found[one])
 
 
@@ -188,10 +199,13 @@ def failed_line(where: str, failure: Failure) -> Line:
 
 def _pasteable(verdict: Verdict) -> Iterator[Line]:
     failed = _turn_of(verdict.failures[0], verdict)
-    if failed is None or verdict.failures[0].kind in _NOTHING_TO_PASTE:
+    if failed is None or verdict.failures[0].kind not in _TO_PASTE:
         return
     steps = as_received(failed, verdict.eol)
-    if steps:
+    if len(steps) > PASTED_LINES:
+        yield []
+        yield [Span(f"  to accept what was received, {len(steps)} lines, use `harness update`", Tone.STRONG)]
+    elif steps:
         yield []
         yield [Span("  to accept what was received, paste:", Tone.STRONG)]
         yield from ([Span(step, Tone.GOOD)] for step in steps)
@@ -207,18 +221,34 @@ def server_output(verdict: Verdict) -> Iterator[Line]:
 
 
 def _taken(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """The lines that rules took from this client in the failed turn: one of them can be the missing one."""
+    """What rules and an adapter took from this client in the failed turn: it can be the missing line."""
     turn = _turn_of(failure, verdict)
-    mine = [one for one in turn.taken if one.client == failure.client] if turn else []
-    for label, kind in (("ignored", Ignore), ("replied", Reply)):
-        lines = [one for one in mine if isinstance(one.rule, kind)]
-        if lines:
-            last = received_text(lines[-1].data, verdict.eol).removeprefix("< ")
-            answer = (
-                received_text(lines[-1].answer, verdict.eol).removeprefix("< ") if lines[-1].answer else ""
-            )
-            by = f", by `{answer}`" if answer else ""
-            yield pair(label, f"{count(len(lines), 'line')}, the last of them `{last}`{by}", Tone.DIM)
+    by_label: dict[str, list[TakenLine]] = {}
+    for one in turn.taken if turn else ():
+        if one.client == failure.client:
+            by_label.setdefault(_taken_label(one), []).append(one)
+    for label, lines in by_label.items():
+        last, noun = lines[-1], "prompt" if isinstance(lines[-1].rule, Prompt) else "line"
+        by = {Reply: ", by", Spelling: ", as"}.get(type(last.rule))
+        shown, instead = (
+            received_text(data, verdict.eol).removeprefix("< ") for data in (last.data, last.instead)
+        )
+        text = f"{count(len(lines), noun)}, the last of them `{shown}`"
+        yield pair(label, f"{text}{by} `{instead}`" if by else text, Tone.DIM)
+
+
+def _taken_label(taken: TakenLine) -> str:
+    match taken.rule:
+        case Ignore():
+            return "ignored"
+        case Reply():
+            return "replied"
+        case Greeting():
+            return "greeting"
+        case Prompt():
+            return "prompt"
+        case Spelling(sent=sent):
+            return "sent" if sent else "respelled"
 
 
 def _turn_of(failure: Failure, verdict: Verdict) -> TurnReport | None:
@@ -231,6 +261,7 @@ _NOT_OF_FENCES = (
     FailureKind.DIFFERENT,
     FailureKind.OUT_OF_ORDER,
     FailureKind.DISAGREED,
+    FailureKind.TOO_LATE,
     FailureKind.SERVER_DIED,
 )
 
@@ -292,6 +323,8 @@ def headline(failure: Failure) -> str:
             return "the server died"
         case FailureKind.NEVER_IDLE:
             return "the server never became idle"
+        case FailureKind.NEVER_QUIET:
+            return "the server was never quiet"
         case FailureKind.RAISED:
             return f"the server raised {failure.detail.partition(':')[0]}"
         case FailureKind.NOT_RAISED:
@@ -365,14 +398,20 @@ def run_summary(verdicts: Iterable[Verdict], took_s: float) -> str:
 def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
     """The details of a failure: expected and actual."""
     match failure.kind:
-        case FailureKind.UNANSWERED | FailureKind.NEVER_IDLE | FailureKind.UNSENDABLE:
+        case (
+            FailureKind.UNANSWERED
+            | FailureKind.NEVER_IDLE
+            | FailureKind.NEVER_QUIET
+            | FailureKind.NOT_READ
+            | FailureKind.UNSENDABLE
+        ):
             yield pair("reason", failure.detail, Tone.BAD)
         case FailureKind.NO_HANDSHAKE:
             yield pair("expected", "a handshake", Tone.WARNING)
             yield pair("actual", failure.detail, Tone.BAD)
         case FailureKind.TOO_LATE:
             limit = render_duration((failure.expected.limit_us if failure.expected else None) or 0)
-            yield pair("received", received_text(failure.received or b"", verdict.eol))
+            yield pair("received", _bare(received_text(failure.received or b"", verdict.eol)))
             yield pair("expected", f"within {limit} of the action of the turn", Tone.WARNING)
             yield pair("measured", f"{failure.detail}, {_clock(verdict)}", Tone.BAD)
         case FailureKind.NO_PORT:
@@ -409,6 +448,10 @@ def details(failure: Failure, verdict: Verdict, columns: int | None = None) -> I
             actual = with_detail(END_WORDS.get(failure.end or End.OPEN, "is connected"), failure.end_detail)
             yield pair("expected", f"{failure.client} {expected}", Tone.WARNING)
             yield pair("actual", f"{failure.client} {actual}", Tone.BAD, _grade(verdict))
+            turn = _turn_of(failure, verdict)
+            for choice in turn.choices if turn else ():
+                if failure.client in choice.ending:
+                    yield _other_ways(choice, failure.client)
         case kind:
             assert_never(kind)
 
@@ -437,13 +480,15 @@ def _fast_time(verdict: Verdict) -> str:
 def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> Iterator[Line]:
     received = None if failure.received is None else received_text(failure.received, verdict.eol)
     expected = None if failure.expected is None else failure.expected.text
-    pattern = failure.expected is not None and isinstance(
-        failure.expected.step, (ReceivePattern, ReceiveUntil)
-    )
-    comparable = received is not None and expected is not None and not pattern
+    step = failure.expected.step if failure.expected is not None else None
+    comparable = received is not None and isinstance(step, (Receive, ReceiveBytes))
+    data = failure.received or b""
+    if isinstance(step, ReceiveBody) and step.content is not None and received is not None:
+        # What follows in the same line is expected by itself.
+        data, received, comparable = data[: len(step.content)], "<<", True
     if comparable and "<<" in ((received or "")[:2], (expected or "")[:2]):
         # One of the two is not a valid plain line, so both are shown as bytes.
-        received = f"<< {render_bytes(failure.received or b'')}"
+        received = f"<< {render_bytes(data)}"
         expected = f"<< {render_bytes(_wire(failure.expected, verdict.eol))}"
     at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
     one, other = _bare(received), _bare(expected)
@@ -459,12 +504,13 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     apart = columns is not None and _LABEL_COLUMNS + width(other) + width(grade) + 6 > columns
     yield pair("received", one, Tone.BAD, at)
     yield pair("expected", other, Tone.WARNING, "" if apart else grade)
+    if comparable:
+        yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
     yield from _passed_over(failure, verdict)
     yield from _size(failure, verdict)
     yield from _conflicts(failure, verdict)
-    if comparable:
-        yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
-    yield from _other_ways(failure)
+    if failure.expected is not None and failure.expected.choice is not None:
+        yield _other_ways(failure.expected.choice, failure.client)
     if apart:
         yield [Span(" " * _LABEL_COLUMNS), Span(grade, Tone.DIM)]
 
@@ -480,13 +526,15 @@ def _windowed(text: str, start: int, room: int) -> str:
     return cut(f"\N{HORIZONTAL ELLIPSIS}{text[start:]}" if start else text, room)
 
 
-def _other_ways(failure: Failure) -> Iterator[Line]:
+def _other_ways(choice: Choice, failed: str) -> Line:
     """What an `either:` would have accepted as well."""
-    choice = failure.expected.choice if failure.expected is not None else None
-    if choice is not None:
-        others = len(choice.ways) - 1
-        ways = "the other way" if others == 1 else f"one of the {others} other ways"
-        yield pair("or", f"{ways} of line {choice.line}", Tone.WARNING)
+    clients = choice.one_of
+    if clients:
+        others = " or ".join(client for client in clients if client != failed)
+        return pair("or", f"{others} receives it", Tone.WARNING)
+    number = len(choice.ways) - 1
+    ways = "the other way" if number == 1 else f"one of the {number} other ways"
+    return pair("or", f"{ways} of line {choice.line}", Tone.WARNING)
 
 
 def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:
@@ -508,6 +556,13 @@ def _size(failure: Failure, verdict: Verdict) -> Iterator[Line]:
         return
     lane = turn.client_turn(failure.client)
     came = sum(len(one.received or b"") for one in lane.entries if not one.matches) if lane else 0
+    known = {one.name: one.value for one in turn.bindings}
+    if (
+        step.content is not None
+        and known.get(str(step.size)) == str(len(step.content))
+        and came >= len(step.content)
+    ):
+        return
     for one in turn.bindings:
         if one.name == step.size:
             yield pair(
@@ -531,6 +586,8 @@ def _bare(text: str | None) -> str:
     """A plain line without its `<`, so that both can be compared one above the other."""
     if text is None:
         return "nothing"
+    if text in ("< nothing", "< an empty line"):
+        return text
     return text[2:] if text.startswith("< ") else "an empty line" if text == "<" else text
 
 
@@ -538,7 +595,7 @@ def _wire(expected: Expectation | None, eol: bytes) -> bytes:
     match expected.step if expected else None:
         case Receive(_, text):
             return text.encode() + eol
-        case ReceiveBytes(_, data):
+        case ReceiveBytes(_, data) | ReceiveBody(_, _, bytes(data)):
             return data
         case _:
             return b""

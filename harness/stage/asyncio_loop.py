@@ -407,19 +407,19 @@ class AsyncioTime(VirtualTime):
         self._loop = loop
         self._threads = ForeignThreads(_idle_in_a_pool)
         self._own_threads = ForeignThreads(_in_a_pool)
-        self._deadline = math.inf
+        self._limit = self.limits.limit(math.inf)
         self._woken = False
 
     def reader(self, fileno: int) -> Reader:
         return _LoopReader(self._loop, fileno)
 
     def wait_writable(self, fileno: int, seconds: float) -> bool:
-        until = time.monotonic() + seconds
+        limit = self.limits.limit(seconds)
         writable: list[bool] = []
         self._loop.add_writer(fileno, writable.append, True)
         try:
-            while not writable and (left := until - time.monotonic()) > 0:
-                self._loop.iterate(left)
+            while not writable and not limit.over:
+                self._loop.iterate(limit.pause_s)
         finally:
             self._loop.remove_writer(fileno)
         return bool(writable)
@@ -489,11 +489,11 @@ class AsyncioTime(VirtualTime):
 
     @contextmanager
     def _bounded(self) -> Iterator[None]:
-        self._deadline = time.monotonic() + self._within_s
+        self._limit = self.limits.limit(self._within_s)
         try:
             yield
         finally:
-            self._deadline = math.inf
+            self._limit = self.limits.limit(math.inf)
 
     def _run_until_idle(self) -> None:
         loop = self._loop
@@ -502,7 +502,7 @@ class AsyncioTime(VirtualTime):
             before = loop.activity
             loop.iterate()
             quiet = quiet + 1 if loop.activity == before else 0
-            if time.monotonic() > self._deadline:
+            if self._limit.over:
                 raise self._never_idle()
 
     def _jobs_under_way(self) -> bool:
@@ -512,23 +512,23 @@ class AsyncioTime(VirtualTime):
         return self._loop.children_alive or self._threads_work()
 
     def _threads_work(self) -> bool:
-        # A thread of an executor has returned its result a moment before it is idle.
+        # A thread of an executor has returned its result a moment before it is idle, and has taken a job a moment before
+        # it is seen to work.
         for _ in range(_LOOKS_AT_THREADS):
-            if not self._threads.any():
-                return False
             if self._own_threads.any():
                 return True
+            if not self._threads.any() and not self._threads.any_could_run():
+                return False
             time.sleep(_BETWEEN_LOOKS_S)
-        return True
+        return self._threads.any()
 
     def _until_next_event(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        if self._limit.over:
             raise self._never_idle()
-        self._loop.iterate(left)
+        self._loop.iterate(self._limit.pause_s)
 
     def _tick(self) -> None:
-        if time.monotonic() > self._deadline:
+        if self._limit.over:
             raise self._never_idle()
         # Not in the selector, which counts in milliseconds.
         time.sleep(IN_FLIGHT_POLL_S)

@@ -15,7 +15,6 @@ import enum
 import errno
 import socket
 import struct
-import time
 from bisect import bisect_right
 from typing import Any
 from weakref import WeakSet
@@ -35,7 +34,7 @@ from harness.stage.kernel import (
     unacknowledged,
     unread,
 )
-from harness.stage.rules import Sift, Takes
+from harness.stage.rules import FindHeard, Sift
 from harness.stage.translation import Translation
 from harness.stage.transport import HandshakeFailed, Plain, ProtocolError
 
@@ -44,6 +43,7 @@ _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the lo
 _BACKLOG_POLL_S = 0.001
 _FAREWELL_S = 1.0
 """How long to wait for the server to answer a Close frame."""
+_NOT_ACCEPTED = "the connection was not accepted"
 _ABORT = struct.pack("ii", 1, 0)
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _TCP_WINDOW_CLAMP = getattr(socket, "TCP_WINDOW_CLAMP", None)
@@ -80,13 +80,13 @@ class Inbox(bytearray):
     """Data that one client has received and not yet claimed, in order, without the answers to fence lines, without fence
     lines of others, and without the lines that a rule takes."""
 
-    def __init__(self, sift: Sift | None = None, takes: Takes | None = None) -> None:
+    def __init__(self, sift: Sift | None = None, find_heard: FindHeard | None = None) -> None:
         super().__init__()
         self.arrivals: list[tuple[float, int]] = []
         """Pairs of stage time and the offset, counted over everything ever received, that arrived then."""
         self._claimed = 0
         self._rules = sift
-        self._takes = takes
+        self._find_heard = find_heard
         self.replies = bytearray()
         """What rules have answered and has not been sent."""
         self._sifted = 0
@@ -110,16 +110,16 @@ class Inbox(bytearray):
         del self.replies[answered:]
 
     def _sift(self) -> None:
-        if self._rules is None and self._takes is None:
+        if self._rules is None and self._find_heard is None:
             return
         while (end := self.find(b"\n", self._sifted) + 1) > 0:
             start = self._sifted
             whole = start > 0 or not self._continues
             self._sifted = end
             line = bytes(self[start:end])
-            taken = self._takes(line) if self._takes is not None else None
-            if taken is not None:
-                self.discard(start + taken, len(line) - taken)
+            heard = self._find_heard(line) if self._find_heard is not None else None
+            if heard is not None:
+                self.discard(start + heard, len(line) - heard)
                 self._sifted = start
                 continue
             answer = self._rules(line) if whole and self._rules is not None else None
@@ -191,6 +191,9 @@ class Connection:
         """Whether the last byte sent did not end a line."""
         self.expects_close = False
         """Whether the server is expected to end the connection now: a fence then waits for that and asks nothing."""
+        self.may_close = False
+        """Whether the server may end the connection now, or not: a fence then asks nothing, for a question that reaches a
+        server which has just closed resets the connection."""
         self.introduced = False
         """Whether this client has sent a whole line that begins with its introduction."""
         self.lookalikes = 0
@@ -249,18 +252,18 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = int(self._socket.connect_ex(where))
         if code == errno.EINPROGRESS:
-            self._wait_until_writable()
+            self._wait_until_writable(_NOT_ACCEPTED)
             code = int(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         return code
 
     def _connect_unix(self, address: SocketAddress) -> int:
         self._socket = RealSocket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.setblocking(False)
-        deadline = time.monotonic() + self._within_s
+        limit = self._loop.limits.limit(self._within_s)
         # A full backlog is an error at once, and no event says when there is room.
         while (code := int(self._socket.connect_ex(address[0]))) == errno.EAGAIN:
-            if time.monotonic() > deadline:
-                raise SocketTimeout(f"not within {self._within_s:g} s")
+            if limit.over:
+                raise SocketTimeout(f"{_NOT_ACCEPTED} within {self._within_s:g} s")
             self._loop.pause(_BACKLOG_POLL_S)
         return code
 
@@ -283,13 +286,13 @@ class Connection:
             self._shake_hands()
 
     def _shake_hands(self) -> None:
-        deadline = time.monotonic() + self._within_s
+        limit = self._loop.limits.limit(self._within_s)
         try:
             self._write_wire(self._transport.begin())
             while not self._transport.ready and self.end is End.OPEN:
-                if (left := deadline - time.monotonic()) <= 0:
+                if limit.over:
                     raise SocketTimeout(f"the handshake was not over within {self._within_s:g} s")
-                self._loop.pause(left)
+                self._loop.pause(limit.pause_s)
             if self._handshake_failed is not None:
                 raise self._handshake_failed
             if self.end is End.RESET and not self._transport.ready:
@@ -346,7 +349,7 @@ class Connection:
         try:
             sent = int(self._socket.send(view))
         except BlockingIOError:
-            self._wait_until_writable()
+            self._wait_until_writable(f"{self.name} sent more than the server read")
         except (BrokenPipeError, ConnectionResetError) as gone:
             self.writes = False
             # The kernel reports a reset once: reading would then find an orderly end.
@@ -382,11 +385,9 @@ class Connection:
         """Say that nothing more comes, and where the server has to answer that, let it."""
         if self.end is End.OPEN and self.writes:
             self._write_wire(self._transport.end())
-        deadline = time.monotonic() + _FAREWELL_S
-        while self._transport.messages and self.reads and self.end is End.OPEN:
-            if (left := deadline - time.monotonic()) <= 0:
-                return
-            self._loop.pause(left)
+        limit = self._loop.limits.limit(_FAREWELL_S)
+        while self._transport.messages and self.reads and self.end is End.OPEN and not limit.over:
+            self._loop.pause(limit.pause_s)
 
     def abort(self) -> None:
         """Close with a reset; UnsupportedAction on a Unix socket."""
@@ -435,7 +436,9 @@ class Connection:
     @property
     def answers(self) -> bool:
         """Whether a fence line can be sent here: in the middle of a line it would become part of it."""
-        return self.end is End.OPEN and self.writes and self.reads and not self.mid_line
+        return (
+            self.end is End.OPEN and self.writes and self.reads and not self.mid_line and not self.may_close
+        )
 
     @property
     def nothing_sent(self) -> bool:
@@ -571,6 +574,6 @@ class Connection:
             self._reader.close()
             self._reader = None
 
-    def _wait_until_writable(self) -> None:
+    def _wait_until_writable(self, otherwise: str) -> None:
         if not self._loop.wait_writable(self._socket.fileno(), self._within_s):
-            raise SocketTimeout(f"not within {self._within_s:g} s")
+            raise SocketTimeout(f"{otherwise} within {self._within_s:g} s")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from harness.stage.kernel import original
+from harness.stage.limits import LimitClock, Processes
 
 _poll: Any = original("select", "poll")
 
@@ -56,8 +57,10 @@ class EventLoop(ABC):
     virtual = False
     """Whether time is virtual, so that silence needs no waiting."""
 
-    def __init__(self, clock: Clock, factor: int = 1) -> None:
+    def __init__(self, clock: Clock, factor: int = 1, processes: Processes = tuple) -> None:
         self.clock = clock
+        self.limits = LimitClock(processes)
+        """The clock of everything that is only allowed to take so long; `processes` are those of the server."""
         self.factor = factor
         """How many seconds of the server's time pass in one second of real time, where time is not virtual."""
         self._started_s = clock.monotonic()
@@ -80,7 +83,7 @@ class EventLoop(ABC):
 
     @abstractmethod
     def wait_writable(self, fileno: int, seconds: float) -> bool:
-        """Wait until the socket can be written to; False when the (real) time is up. Others are read meanwhile."""
+        """Wait until the socket can be written to; False when the time is up. Others are read meanwhile."""
 
     @abstractmethod
     def wake(self) -> None:
@@ -116,8 +119,8 @@ class _PolledReader:
 class RealTime(EventLoop):
     """Plain sockets and a poll, for servers in other processes or on other machines."""
 
-    def __init__(self, factor: int = 1) -> None:
-        super().__init__(RealClock(factor), factor)
+    def __init__(self, factor: int = 1, processes: Processes = tuple) -> None:
+        super().__init__(RealClock(factor), factor, processes)
         self._poll = _poll()
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._watched: set[int] = set()
@@ -150,13 +153,13 @@ class RealTime(EventLoop):
             self._watched.discard(fileno)
 
     def wait_writable(self, fileno: int, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
+        limit = self.limits.limit(seconds)
         self._writing = fileno
         self._watch(fileno)
         try:
-            while (left := deadline - time.monotonic()) > 0:
+            while not limit.over:
                 # A connect that fails shows as an error and never as writable.
-                if self._turn(left).get(fileno, 0) & ~select.POLLIN:
+                if self._turn(limit.pause_s).get(fileno, 0) & ~select.POLLIN:
                     return True
             return False
         finally:

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -156,15 +155,15 @@ class QuietFence:
         self._extra_s = extra_s
 
     def everything(self, actors: Iterable[Connection]) -> None:
-        settle_s = self._settle_s + self._extra_s()
-        deadline = time.monotonic() + self._within_s + self._extra_s()
-        before, since = self._activity(), time.monotonic()
-        while (quiet := time.monotonic() - since) < settle_s:
-            self._loop.pause(settle_s - quiet)
+        limits, settle_s = self._loop.limits, self._settle_s + self._extra_s()
+        limit, quiet = limits.limit(self._within_s + self._extra_s()), limits.limit(settle_s)
+        before = self._activity()
+        while not quiet.over:
+            self._loop.pause(quiet.pause_s)
             now = self._activity()
             if now != before:
-                before, since = now, time.monotonic()
-            if time.monotonic() > deadline:
+                before, quiet = now, limits.limit(settle_s)
+            if limit.over:
                 raise FenceFailed("", self._within_s, "was not quiet")
 
     def one(self, connection: Connection) -> bool:
@@ -172,9 +171,9 @@ class QuietFence:
 
     def more_within(self, seconds: float) -> bool:
         """Whether anything comes within this time; if so, all of it has come, up to the next quiet."""
-        before, deadline = self.state(), time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self._loop.pause(left)
+        before, limit = self.state(), self._loop.limits.limit(seconds)
+        while not limit.over:
+            self._loop.pause(limit.pause_s)
             if self.state() != before:
                 with suppress(FenceFailed):  # a server that is never quiet: enough has come to know
                     self.everything(())
@@ -265,11 +264,11 @@ class AnswerFence:
         self.grade = Grade.SETTLED
 
     def everything(self, actors: Iterable[Connection]) -> None:
-        deadline = time.monotonic() + self._within_s
+        limit = self._loop.limits.limit(self._within_s)
         replied = replied_bytes(self._connections)
         self._everything(actors)
         while (now := replied_bytes(self._connections)) != replied:
-            if time.monotonic() > deadline:
+            if limit.over:
                 raise FenceFailed(
                     "", self._within_s, "was not quiet: it kept sending lines that are replied to"
                 )
@@ -337,23 +336,24 @@ class AnswerFence:
         return connection.answers and connection.introduced and connection.name not in self._unfenced
 
     def _await(self, asked: Asked) -> bytes | None:
-        connection, deadline = asked.connection, time.monotonic() + self._within_s
+        """The answer, which is removed from the inbox; None if the connection has ended instead."""
+        connection, limit = asked.connection, self._loop.limits.limit(self._within_s)
         while True:
             seen = len(connection.inbox)
             found = self._answer(asked)
             if found is not None:
                 return self._removed(connection, found)
-            left = deadline - time.monotonic()
+            pause_s = limit.pause_s
             if connection.end is not End.OPEN:
                 return None
-            if left <= 0:
+            if pause_s <= 0:
                 raise self._no_answer(asked)
             # A line that the script expects can look like the answer, and an answer can stand behind bytes of which
             # nothing is known: only what comes next can tell.
             lookalike = self._last_lookalike(asked)
             found = lookalike or self._fence.find_own_behind(connection.inbox, asked.start, asked.sent.token)
             if found is None:
-                self._loop.pause(left)
+                self._loop.pause(pause_s)
                 continue
             self._quiet.everything(())
             if len(connection.inbox) == seen:
@@ -400,15 +400,14 @@ class AnswerFence:
         end looks like none. So a server on this machine is given a moment once it has read the last line."""
         if connection.peer_state() is None:
             return  # not on this machine
-        until = time.monotonic() + self._within_s
-        waited = False
-        while time.monotonic() < until and connection.answers and not connection.read_by_server:
+        limit, waited = self._loop.limits.limit(self._within_s), False
+        while not limit.over and connection.answers and not connection.read_by_server:
             waited = True
             self._loop.pause(POLL_S)
         if waited:
             self._loop.pause(HANG_UP_S)
 
     def _let_it_close(self, connection: Connection) -> None:
-        deadline = time.monotonic() + self._within_s
-        while connection.answers and (left := deadline - time.monotonic()) > 0:
-            self._loop.pause(left)
+        limit = self._loop.limits.limit(self._within_s)
+        while connection.answers and not limit.over:
+            self._loop.pause(limit.pause_s)

@@ -178,12 +178,15 @@ class VirtualLoop(OwnLoop):
 
     def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
         if not self._virtual or greenlet.getcurrent() is self._owner:
+            super().update_now()
             return super().timer(after, repeat, ref, priority)
         return VirtualTimer(self, _microseconds(after), _microseconds(repeat), ref, priority or 0)
 
-    def real_timer(self, after: float) -> Any:
+    def real_timer(self, after: float, repeat: float = 0.0) -> Any:
         """A timer of real time: for the guards of the test, never for the server."""
-        return super().timer(after)
+        # The loop counts from when it last ran: what the test has computed since would count as time that has passed.
+        super().update_now()
+        return super().timer(after, repeat)
 
     def now(self) -> float:
         return START_TIME_S + self.elapsed_us / US
@@ -427,9 +430,14 @@ class GeventTime(VirtualTime):
 
     @contextmanager
     def _bounded(self) -> Iterator[None]:
-        current = greenlet.getcurrent()
-        guard = self._loop.real_timer(self._within_s)
-        guard.start(lambda: current.throw(self._never_idle()))
+        current, limit = greenlet.getcurrent(), self.limits.limit(self._within_s)
+
+        def look() -> None:
+            if limit.over:
+                current.throw(self._never_idle())
+
+        guard = self._loop.real_timer(limit.pause_s, self.limits.look_s)
+        guard.start(look)
         try:
             yield
         finally:

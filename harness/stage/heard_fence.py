@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.language.fences import Fence, Place
 from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 from harness.stage.fence import AnswerFence, Asked, Connections, FenceLineSent, Grade
-from harness.stage.rules import Takes
+from harness.stage.limits import Limit
+from harness.stage.rules import FindHeard
 
 
 class Hearing:
@@ -48,11 +48,11 @@ class Hearing:
         sent.heard_by = []
         self._sent[sent.token] = sent
 
-    def of(self, client: str) -> Takes:
-        """What takes fence lines from what this client receives."""
-        return lambda line: self._take(client, line)
+    def of(self, client: str) -> FindHeard:
+        """What finds fence lines in what this client receives, and notes that it has heard them."""
+        return lambda line: self._find(client, line)
 
-    def _take(self, client: str, line: bytes) -> int | None:
+    def _find(self, client: str, line: bytes) -> int | None:
         found = self._pattern.search(line)
         sent = self._sent.get(found["token"].decode()) if found is not None else None
         if found is None or sent is None or sent.heard_by is None:
@@ -190,19 +190,19 @@ class HeardFence(AnswerFence):
     def _until_heard(self, asked: Iterable[Asked], pairs: Sequence[Pair]) -> bool:
         """Whether all of these come to have heard what was sent, and those who sent it to be answered where they always
         are."""
-        asked = tuple(asked)
-        deadline = time.monotonic() + self._within_s
-        before, since = self._activity(), time.monotonic()
+        asked, limits = tuple(asked), self._loop.limits
+        limit, quiet = limits.limit(self._within_s), limits.limit(self._settle_s)
+        before = self._activity()
         while True:
             for one in asked:
                 self._look_for_refusal(one, self._answer)
             missing = self._missing(pairs)
-            until = self._wait_until(asked, missing, deadline, since + self._settle_s)
-            if (left := until - time.monotonic()) <= 0:
+            awaited = self._awaited(asked, missing, limit, quiet)
+            if awaited is None or awaited.over:
                 break
-            self._loop.pause(left)
+            self._loop.pause(awaited.pause_s)
             if (now := self._activity()) != before:
-                before, since = now, time.monotonic()
+                before, quiet = now, limits.limit(self._settle_s)
         for one in asked:
             self._look_for_refusal(one, self._last_lookalike)
             one.sent.unheard_by = tuple(other.name for sender, other in missing if sender is one)
@@ -221,19 +221,17 @@ class HeardFence(AnswerFence):
             if other.end is End.OPEN and other.reads and other.name not in (one.sent.heard_by or ())
         ]
 
-    def _wait_until(
-        self, asked: Iterable[Asked], missing: Iterable[Pair], deadline: float, quiet: float
-    ) -> float:
-        """How long these are waited for: those who have heard this client before as long as an operation may take, and those
-        of whom nothing is known until nothing comes. Where a line can be refused, one that no client has heard is waited
-        for in the same way."""
-        awaited = {
-            self._hearing.hears(one.sent.client, other.name) for one, other in missing if _is_open(one)
-        }
+    def _awaited(
+        self, asked: Iterable[Asked], missing: Iterable[Pair], limit: Limit, quiet: Limit
+    ) -> Limit | None:
+        """How long these are waited for, if at all: those who have heard this client before as long as an operation may take,
+        and those of whom nothing is known until nothing comes. Where a line can be refused, one that no client has heard
+        is waited for in the same way."""
+        known = {self._hearing.hears(one.sent.client, other.name) for one, other in missing if _is_open(one)}
         if self._fence.refusals:
             unheard = [one for one in asked if _is_open(one) and not one.sent.heard_by]
-            awaited |= {one.sent.client in self._hearing.refused or None for one in unheard}
-        return deadline if True in awaited else quiet if None in awaited else 0.0
+            known |= {one.sent.client in self._hearing.refused or None for one in unheard}
+        return limit if True in known else quiet if None in known else None
 
     def _look_for_refusal(self, asked: Asked, where: Callable[[Asked], Place | None]) -> None:
         if self._fence.refusals and asked.sent.answer is None:

@@ -2,7 +2,7 @@
 
 - A rule is applied to a whole line as soon as it has arrived, so that nothing waits for it and no fence counts it.
 - Of several rules that match, the first is applied.
-- Every line that a rule takes is recorded: a pass says how many there were.
+- Every line that a script does not see as it came is recorded, also what an adapter changes: a pass says how many there were.
 """
 
 from __future__ import annotations
@@ -10,36 +10,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from harness.language.adapter import Greeting, Prompt, Spelling
 from harness.language.patterns import fill, match
-from harness.language.steps import Ignore, Reply, client_names
-
-Rule = Ignore | Reply
+from harness.language.steps import Reply, Rule, client_names
 
 Sift = Callable[[bytes], "bytes | None"]
 """Tells of a line with its end whether a rule takes it: the bytes to answer, which can be none; or None."""
 
-Takes = Callable[[bytes], "int | None"]
-"""Tells of a line with its end whether it is a fence line of another client: from which byte on; or None."""
+FindHeard = Callable[[bytes], "int | None"]
+"""Where in a line with its end the fence line of another client begins; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakenLine:
-    """A line that a rule took, and the file of that rule."""
+    """What a script does not see as it came, or a client does not send as the script says: by which rule or part of an
+    adapter, and the file of that."""
 
     client: str
     data: bytes
-    rule: Rule
+    rule: Rule | Greeting | Prompt | Spelling
     file: str
-    answer: bytes = b""
+    instead: bytes = b""
+    """What the client answered, or the line in other words."""
+
+
+Take = Callable[[TakenLine], None]
 
 
 class Rules:
-    """The rules of a stage, each with its file, and the lines that they took since they were last asked."""
+    """Rules, each with its file. Every line that one of them takes is handed on."""
 
-    def __init__(self, rules: Iterable[tuple[Rule, str]], eol: bytes) -> None:
+    def __init__(self, rules: Iterable[tuple[Rule, str]], eol: bytes, take: Take) -> None:
         self._rules = tuple(rules)
         self._eol = eol
-        self.taken: list[TakenLine] = []
+        self._take = take
 
     def of(self, client: str) -> Sift | None:
         """What applies the rules to the lines of this client; None where there are none."""
@@ -60,6 +64,6 @@ class Rules:
                 answer = b""
                 if isinstance(rule, Reply):
                     answer = fill(rule.answer, bound).encode("utf-8", "surrogateescape") + self._eol
-                self.taken.append(TakenLine(client, data, rule, file, answer))
+                self._take(TakenLine(client, data, rule, file, answer))
                 return answer
         return None

@@ -3,7 +3,7 @@
 Tests in Python use it directly; `playing` plays scripts on it.
 
 - A client keeps its name and its inbox for as long as the stage stands; its connections come and go.
-- Every wait is bounded by `within`, in real seconds.
+- Every wait is bounded by `within`, in real seconds in which the machine ran the server: see `limits`.
 - The death of the server is reported before any other failure.
 - Where the server's time passes faster, a wait counts from the last action or the end of the last wait, so that the
   moments in between, which are long for the server, do not add up.
@@ -12,7 +12,6 @@ Tests in Python use it directly; `playing` plays scripts on it.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import cache
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 from harness.language.adapter import Adapter
 from harness.language.fences import Fence
 from harness.language.patterns import fill, match, parse_pattern
-from harness.language.steps import Transport
+from harness.language.steps import Rule, Transport
 from harness.stage.connection import Connection, End, Inbox
 from harness.stage.conversation import Conversation
 from harness.stage.fence import (
@@ -39,7 +38,8 @@ from harness.stage.fence import (
 )
 from harness.stage.heard_fence import HeardFence, Hearing
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
-from harness.stage.rules import Rule, Rules, TakenLine, Takes
+from harness.stage.limits import Limit
+from harness.stage.rules import FindHeard, Rules, Take, TakenLine
 from harness.stage.target import (
     RunningServer,
     ServerError,
@@ -63,6 +63,19 @@ class Unexpected(AssertionError):
     """A client received something unexpected."""
 
     __module__ = "harness"  # its public home, and short in a summary
+
+
+class NotRead(FenceFailed):
+    """The server did not read what was sent before a split write."""
+
+    def __init__(self, client: str, within_s: float, virtual: bool) -> None:
+        super().__init__(client, within_s, "sent bytes that the server did not read")
+        self.why = (
+            "it is idle, and has not read them" if virtual else f"it did not read them within {within_s:g} s"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.client} sent bytes before these, and the server has to read them first; {self.why}"
 
 
 class Stage:
@@ -100,7 +113,9 @@ class Stage:
         self._fence_line = fence
         self._fence_after = fence_after.encode()
         self._unfenced = frozenset(unfenced)
-        self.rules = Rules(rules, eol)
+        self.on_taken: Take | None = None
+        """Called with each line that rules take and an adapter changes, by whoever counts them."""
+        self.rules = Rules(rules, eol, self._take)
         self._transport = transport
         self._tls_context = cache(trust.context)
         self._clients: dict[str, Client] = {}
@@ -175,7 +190,8 @@ class Stage:
         if self._hearing is not None:
             self._hearing.forget(client.name)
         if self._adapter is not None:
-            translation = Translation(self._adapter, self.eol, self._takes(client.name))
+            find_heard = self._find_heard(client.name)
+            translation = Translation(self._adapter, self.eol, client.name, self._take, find_heard)
         return Connection(
             client.name,
             client.inbox,
@@ -188,9 +204,9 @@ class Stage:
         )
 
     def new_inbox(self, client: str) -> Inbox:
-        return Inbox(self.rules.of(client), self._takes(client) if self._adapter is None else None)
+        return Inbox(self.rules.of(client), self._find_heard(client) if self._adapter is None else None)
 
-    def _takes(self, client: str) -> Takes | None:
+    def _find_heard(self, client: str) -> FindHeard | None:
         return self._hearing.of(client) if self._hearing is not None else None
 
     def new_transport(self, transport: Transport | None, address: SocketAddress) -> Plain:
@@ -260,10 +276,9 @@ class Stage:
         sent, self._fence.sent = tuple(self._fence.sent), []
         return sent
 
-    def take_taken_lines(self) -> tuple[TakenLine, ...]:
-        """The lines that rules took since the last call."""
-        taken, self.rules.taken = tuple(self.rules.taken), []
-        return taken
+    def _take(self, taken: TakenLine) -> None:
+        if self.on_taken is not None:
+            self.on_taken(taken)
 
     def wait(self, seconds: float) -> None:
         """Let time pass: instantly if it is virtual. What is due earlier is received earlier."""
@@ -304,6 +319,10 @@ class Stage:
     def now(self) -> float:
         """Seconds since the stage was ready, in the server's time."""
         return self.loop.now()
+
+    def limit(self) -> Limit:
+        """How long an operation that begins now can take."""
+        return self.loop.limits.limit(self.within_s)
 
     # The server
 
@@ -444,11 +463,10 @@ class Client:
         """Return once the server has read everything that this client sent."""
         loop, connection = self._stage.loop, self.connection
         loop.settle()
-        deadline = time.monotonic() + self._stage.within_s
+        limit = self._stage.limit()
         while connection.end is End.OPEN and connection.writes and not connection.read_by_server:
-            if loop.virtual or time.monotonic() > deadline:
-                waited_s = 0.0 if loop.virtual else self._stage.within_s
-                raise FenceFailed(self.name, waited_s, "sent bytes that the server did not read")
+            if loop.virtual or limit.over:
+                raise NotRead(self.name, self._stage.within_s, loop.virtual)
             loop.pause(POLL_S)
 
     def close(self) -> None:
@@ -522,8 +540,8 @@ class Client:
 
     def _next_line(self, wanted: str, claim: bool = True) -> str:
         """The next line, as soon as all of it has come."""
-        eol, deadline = self._stage.eol, time.monotonic() + self._stage.within_s
-        while self.inbox.find(eol) < 0 and self.end is End.OPEN and self._more(deadline):
+        eol, limit = self._stage.eol, self._stage.limit()
+        while self.inbox.find(eol) < 0 and self.end is End.OPEN and self._more(limit):
             pass
         line, found, _ = bytes(self.inbox).partition(eol)
         if not found:
@@ -540,9 +558,9 @@ class Client:
 
     def expect_bytes(self, data: bytes) -> None:
         """Expect exactly these bytes next."""
-        deadline = time.monotonic() + self._stage.within_s
+        limit = self._stage.limit()
         while len(self.inbox) < len(data) and data.startswith(bytes(self.inbox)) and self.end is End.OPEN:
-            if not self._more(deadline):
+            if not self._more(limit):
                 break
         if not self.inbox.startswith(data):
             raise self._stage.unexpected(self, "\n".join(self._stage.conversation.texts(data)))
@@ -558,24 +576,23 @@ class Client:
         """Expect that the server closed the connection with a FIN and nothing is left to read."""
         self.connection.expects_close = True
         self._stage.fence_one(self)
-        deadline = time.monotonic() + self._stage.within_s
-        while self.end is End.OPEN and self._more(deadline):
+        limit = self._stage.limit()
+        while self.end is End.OPEN and self._more(limit):
             pass
         if self.inbox or self.end is not End.CLOSED:
             raise self._stage.unexpected(self, "is closed")
         self._stage.conversation.note(self.name, "is closed")
         self.left = True
 
-    def _more(self, deadline: float) -> bool:
+    def _more(self, limit: Limit) -> bool:
         """Wait for more data; False if nothing more will arrive."""
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
+        if limit.over:
             return False
         if self._stage.loop.virtual and self._stage.grade is Grade.EXACT:
             before = len(self.inbox), self.end
             self._stage.fence_one(self)
             return (len(self.inbox), self.end) != before
-        self._stage.loop.pause(left_s)
+        self._stage.loop.pause(limit.pause_s)
         self._stage.require_alive()
         return True
 

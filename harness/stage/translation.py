@@ -4,20 +4,26 @@
 - Fence lines that other clients sent are in the words of the server: they are taken out first.
 - An unfinished line is held back until it is finished, or the connection ends.
 - A connection without the greeting that its adapter promises receives everything: that is a difference.
+- Everything that is removed or put in other words is recorded.
 """
 
 from __future__ import annotations
 
-from harness.language.adapter import Adapter
+from harness.language.adapter import Adapter, Greeting, Prompt, Spelling, respelled
 from harness.language.patterns import match
-from harness.stage.rules import Takes
+from harness.stage.rules import FindHeard, Rules, Take, TakenLine
 
 
 class Translation:
-    def __init__(self, adapter: Adapter, eol: bytes, takes: Takes | None = None) -> None:
+    def __init__(
+        self, adapter: Adapter, eol: bytes, client: str, take: Take, find_heard: FindHeard | None = None
+    ) -> None:
         self._adapter = adapter
         self._eol = eol
-        self._takes = takes
+        self._client = client
+        self._take = take
+        self._find_heard = find_heard
+        self._ignore = Rules([(one, adapter.file) for one in adapter.ignore], eol, take).of(client)
         self._greetings = list(adapter.greets)
         self._unfinished = b""
 
@@ -26,7 +32,7 @@ class Translation:
         if mid_line or not data.endswith(self._eol):
             return data
         lines = data[: -len(self._eol)].split(self._eol)
-        return b"".join(_encoded(self._adapter.sent(_decoded(line))) + self._eol for line in lines)
+        return b"".join(self._in_other_words(self._adapter.sends, line + self._eol) for line in lines)
 
     def incoming(self, data: bytes) -> bytes:
         """What has been received instead."""
@@ -37,14 +43,13 @@ class Translation:
             line, eol, rest = self._unfinished.partition(self._eol)
             if not eol:
                 return b"".join(out)
-            taken = self._takes(line + eol) if self._takes is not None else None
-            if taken is not None:
-                self._unfinished = line[:taken] + rest
+            heard = self._find_heard(line + eol) if self._find_heard is not None else None
+            if heard is not None:
+                self._unfinished = line[:heard] + rest
                 continue
             self._unfinished = rest
-            translated = self._translated(_decoded(line))
-            if translated is not None:
-                out.append(_encoded(translated) + eol)
+            if not self._removed(line + eol):
+                out.append(self._in_other_words(self._adapter.receives, line + eol))
 
     def rest(self) -> bytes:
         """What was held back, when the connection has ended."""
@@ -56,22 +61,30 @@ class Translation:
         while found:
             found = False
             for prompt in self._adapter.prompts:
-                if self._unfinished.startswith(prompt):
-                    self._unfinished = self._unfinished[len(prompt) :]
+                if self._unfinished.startswith(prompt.data):
+                    self._unfinished = self._unfinished[len(prompt.data) :]
+                    self._record(prompt.data, prompt)
                     found = True
 
-    def _translated(self, line: str) -> str | None:
+    def _removed(self, line: bytes) -> bool:
+        """Whether the script does not see this line."""
         if self._greetings:
-            if match(self._greetings[0], line, {}) is not None:
-                del self._greetings[0]
-                return None
+            if match(self._greetings[0].pattern, self._text(line), {}) is not None:
+                self._record(line, self._greetings.pop(0))
+                return True
             self._greetings.clear()
-        return self._adapter.received(line)
+        return self._ignore is not None and self._ignore(line) is not None
 
+    def _in_other_words(self, spellings: tuple[Spelling, ...], line: bytes) -> bytes:
+        text, spelling = respelled(spellings, self._text(line))
+        if spelling is None:
+            return line
+        instead = text.encode("utf-8", "surrogateescape") + self._eol
+        self._record(line, spelling, instead)
+        return instead
 
-def _decoded(line: bytes) -> str:
-    return line.decode("utf-8", "surrogateescape")
+    def _text(self, line: bytes) -> str:
+        return line[: -len(self._eol)].decode("utf-8", "surrogateescape")
 
-
-def _encoded(line: str) -> bytes:
-    return line.encode("utf-8", "surrogateescape")
+    def _record(self, data: bytes, by: Greeting | Prompt | Spelling, instead: bytes = b"") -> None:
+        self._take(TakenLine(self._client, data, by, self._adapter.file, instead))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import io
+import os
 import sys
 import time
 from abc import abstractmethod
@@ -25,6 +26,7 @@ from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 from harness.stage.fence import NeverIdle, hides_traceback
 from harness.stage.kernel import TcpState
+from harness.stage.threads import is_runnable, other_threads
 
 __tracebackhide__ = hides_traceback
 
@@ -148,6 +150,14 @@ class ForeignThreads:
             not self._accounted_for(frames[ident]) for ident in frames.keys() - self._before
         )
 
+    def any_could_run(self) -> bool:
+        """Whether any has appeared, and a thread of this process besides this one could run: on a busy machine it can hold
+        a job that its frame does not show yet."""
+        if not sys._current_frames().keys() - self._before:
+            return False
+        time.sleep(0)  # lets go of the interpreter, and so wakes a thread that waits for it
+        return any(map(is_runnable, other_threads()))
+
 
 # --- the event loop of a stage ------------------------------------------------------------------------------
 
@@ -158,7 +168,7 @@ class VirtualTime(EventLoop):
     virtual = True
 
     def __init__(self, loop: SteeredLoop, within_s: float) -> None:
-        super().__init__(VirtualClock(loop))
+        super().__init__(VirtualClock(loop), processes=lambda: (os.getpid(),))
         self._time = loop
         self._within_s = within_s
         self._connections: list[Connection] = []
@@ -181,7 +191,7 @@ class VirtualTime(EventLoop):
 
     def _settle(self) -> None:
         """Run until the loop is idle and nothing is in flight at this virtual instant."""
-        began = time.monotonic()
+        patience = self.limits.limit(_GIVE_UP_ON_KERNEL_S)
         left_before: list[tuple[int, int]] | None = None
         with self._bounded():
             while True:
@@ -189,7 +199,7 @@ class VirtualTime(EventLoop):
                 if self._jobs_under_way():
                     self._until_next_event()
                     continue
-                patient = time.monotonic() - began < _GIVE_UP_ON_KERNEL_S
+                patient = not patience.over
                 seen = [_look(connection, patient) for connection in self._connections]
                 if any(moving for moving, _, _ in seen):
                     self._tick()

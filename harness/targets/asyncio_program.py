@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 
 from harness.stage.asyncio_loop import AsyncioLoop
 from harness.stage.fence import NeverIdle
+from harness.stage.limits import LimitClock
 
 _STANDARD = {"_UnixSelectorEventLoop", "SelectorEventLoop", "EventLoop", "new_event_loop"}
 
@@ -43,9 +45,10 @@ class ProgramThread:
         self._main = main
         self._loop = loop
         self._within_s = within_s
+        self._limits = LimitClock(lambda: (os.getpid(),))
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self._in_iteration = False
-        self._abandoned = False
+        self._abandoned = self._closes_loop = False
         self._thread = threading.Thread(target=self._run, name=f"program {main!r}", daemon=True)
         self._thread.start()
         loop.program = self
@@ -56,8 +59,10 @@ class ProgramThread:
         if not self._in_iteration:
             self._in_iteration = True
             self._go.release()
-        if not self._back.acquire(timeout=self._within_s + patience_s):
-            raise NeverIdle("", self._within_s, "did not return to its event loop")
+        limit = self._limits.limit(self._within_s + patience_s)
+        while not self._back.acquire(timeout=limit.pause_s):
+            if limit.over:
+                raise NeverIdle("", self._within_s, "did not return to its event loop")
         self._in_iteration = False
 
     def stop(self) -> None:
@@ -70,10 +75,15 @@ class ProgramThread:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     def end(self) -> None:
-        """Let the thread end. One that does not return to its loop cannot be ended from outside; NeverIdle says so."""
+        """Let the thread end. One that does not return to its loop cannot be ended from outside; NeverIdle says so, and the
+        thread closes the loop if it ever ends."""
         self._abandoned = True
-        while not self.over:
-            self.iterate()
+        try:
+            while not self.over:
+                self.iterate()
+        except NeverIdle:
+            self._closes_loop = True
+            raise
         self._thread.join()
 
     # In the thread of the program
@@ -95,6 +105,8 @@ class ProgramThread:
         finally:
             asyncio.set_event_loop(None)
             self.over = True
+            if self._closes_loop:
+                self._loop.end()
             self._back.release()
 
     def park(self) -> None:

@@ -21,7 +21,6 @@ import shutil
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from textwrap import shorten
@@ -29,6 +28,7 @@ from typing import Any
 
 from harness.stage.event_loop import RealTime
 from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics, original, signals_held
+from harness.stage.limits import LimitClock
 from harness.stage.target import (
     ONLY,
     RunningServer,
@@ -143,7 +143,7 @@ class Command(Target):
         )
         try:
             require_endpoints(spec, addresses)
-            yield _CommandServer(process, addresses, RealTime(spec.time_factor))
+            yield _CommandServer(process, addresses, RealTime(spec.time_factor, lambda: (process.pid,)))
         finally:
             if not self._shared or not process.alive():
                 self._end(process)
@@ -209,7 +209,7 @@ class Command(Target):
         self, process: Process, places: Mapping[str, Place], within_s: float
     ) -> Mapping[str, SocketAddress]:
         """Wait until it has written its ready lines, where it has any, and listens where it should."""
-        deadline = time.monotonic() + within_s
+        limit = process.limits.limit(within_s)
         kernel = SocketDiagnostics()
         announced: Mapping[str, SocketAddress] | None = None if self._ready else {}
         try:
@@ -225,7 +225,7 @@ class Command(Target):
                         return known
                 if not alive:
                     raise TargetError(f"{self} {process.how_it_ended()} before it listened", process.tail())
-                if time.monotonic() > deadline:
+                if limit.over:
                     raise TargetError(self._too_late(announced is None, places, within_s), process.tail())
                 _sleep(_LOOK_S)
         finally:
@@ -364,6 +364,9 @@ class Process:
             environment = {**environment, **fast_time.environment(time_factor)}
         self.on_end = ExitStack()
         """What is released when the process has ended."""
+        self.pid, self._pidfd = 0, -1
+        self.limits = LimitClock(lambda: (self.pid,))
+        """The clock of what this process is allowed to take."""
         self._cut = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         devnull = os.open(os.devnull, os.O_RDWR)
@@ -374,7 +377,6 @@ class Process:
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
-        self.pid, self._pidfd = 0, -1
         try:
             with signals_held():
                 self.pid = _spawnp(
@@ -456,9 +458,12 @@ class Process:
         self.on_end.close()
 
     def _exited(self, within_s: float) -> bool:
-        watch = _poll()
+        watch, limit = _poll(), self.limits.limit(within_s)
         watch.register(self._pidfd, select.POLLIN)
-        return bool(watch.poll(within_s * 1000))
+        while not watch.poll(limit.pause_s * 1000):
+            if limit.over:
+                return False
+        return True
 
     def _reap(self) -> None:
         try:

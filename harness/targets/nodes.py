@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import shlex
 import signal
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from textwrap import shorten
@@ -36,8 +35,9 @@ from harness.stage.target import (
     UnsupportedSpec,
     require_endpoints,
 )
+from harness.stage.threads import is_halted, threads_of
 from harness.targets import fast_time
-from harness.targets.command import HOLE, Process, claimed_port, filled, listens
+from harness.targets.command import END_WITHIN_S, HOLE, Process, claimed_port, filled, listens
 from harness.targets.link import Link, Links
 
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -125,7 +125,8 @@ class Nodes(Target):
                 node.start()
             for node in nodes.values():
                 node.wait(within_s)
-            server = _NodesServer(nodes, links, carried, RealTime(spec.time_factor), within_s)
+            loop = RealTime(spec.time_factor, lambda: [node.process.pid for node in nodes.values()])
+            server = _NodesServer(nodes, links, carried, loop, within_s)
             require_endpoints(spec, server.addresses)
             yield server
 
@@ -166,7 +167,7 @@ class _Node:
 
     def wait(self, within_s: float) -> None:
         """Wait until it listens."""
-        deadline, kernel = time.monotonic() + within_s, SocketDiagnostics()
+        limit, kernel = self.process.limits.limit(within_s), SocketDiagnostics()
         try:
             while True:
                 alive = self.process.alive()
@@ -179,7 +180,7 @@ class _Node:
                         f"node {self.name} {self.process.how_it_ended()} before it listened",
                         self.process.tail(),
                     )
-                if time.monotonic() > deadline:
+                if limit.over:
                     raise TargetError(
                         f"node {self.name} did not listen on port {self.port} within {within_s:g} s",
                         self.process.tail(),
@@ -192,12 +193,20 @@ class _Node:
 
     def kill(self) -> None:
         self.is_killed = True
-        self.process.signal(signal.SIGKILL)
-        self.process.alive(patience_s=2.0)
+        self._signal_and_wait(signal.SIGKILL)
+        self.process.alive(END_WITHIN_S)
 
     def stop(self) -> None:
         self._stopped = True
-        self.process.signal(signal.SIGSTOP)
+        self._signal_and_wait(signal.SIGSTOP)
+
+    def _signal_and_wait(self, what: signal.Signals) -> None:
+        """Send it a signal after which it does no more, and wait until it does no more: on a busy machine one thread can
+        run on before another has taken the signal."""
+        threads, limit = list(threads_of((self.process.pid,))), self.process.limits.limit(END_WITHIN_S)
+        self.process.signal(what)
+        while not all(map(is_halted, threads)) and not limit.over:
+            _sleep(_LOOK_S)
 
     def go_on(self) -> None:
         self._stopped = False

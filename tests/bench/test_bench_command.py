@@ -17,6 +17,7 @@ from bench import metrics
 from bench.metrics import Results
 from bench.servers import ROOT
 from bench.workloads import ONE_AT_A_TIME
+from tests.patience import HANG_S
 
 
 @pytest.fixture
@@ -157,10 +158,10 @@ def test_sigterm_stops_its_processes_and_prints_its_results() -> None:
     while len(children := children_of(bench.pid)) < 2:
         assert bench.poll() is None
     bench.terminate()
-    out, err = bench.communicate(timeout=60)
+    out, err = bench.communicate(timeout=HANG_S)
     assert "interrupted: the results cover the runs measured so far" in err
     assert "| asyncio protocols |" in out
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_S
     while left := [child for child in children if Path(f"/proc/{child}").exists()]:
         assert time.monotonic() < deadline, f"{left} still run"
 

@@ -9,13 +9,14 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from bench.servers import OURS, OURS_BARE, SERVERS, Server, started
+from tests.patience import HANG_S
 
 PEERS = [server for server in SERVERS if "line" in server.dialects and server.key not in (OURS, OURS_BARE)]
 
 
 class Client:
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=HANG_S)
         self.file = self.socket.makefile("rb")
 
     def send(self, *lines: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.client.raw_client import RawClient
 from tests.client.real_server import ROOT, RealServer, client_argv
 from tests.client.scripted_server import Script, ScriptedServer
+from tests.patience import HANG_S
 
 if TYPE_CHECKING:
     from tests.client.pty_program import PtyProgram
@@ -95,7 +96,7 @@ def pipe(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProce
             capture_output=True,
             env={**environment, **variables},
             cwd=ROOT,
-            timeout=60,
+            timeout=HANG_S,
             check=False,
         )
 

@@ -20,8 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pyte
 
 from tests.client.real_server import ROOT
-
-TIMEOUT_S = 20.0
+from tests.patience import HANG_S
 
 # Ctrl-C and resizes reach only a program whose session has taken the terminal.
 _TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -80,7 +79,7 @@ class PtyProgram:
 
     def wait_for(self, condition: Callable[[], bool], description: str) -> None:
         """Read what the program writes until the condition holds."""
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + HANG_S
         while not condition():
             left = deadline - time.monotonic()
             if left <= 0 or not self.read(left):
@@ -118,7 +117,7 @@ class PtyProgram:
 
     def exit_code(self) -> int:
         """Wait for the end and read the last output."""
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + HANG_S
         while self.process.poll() is None and time.monotonic() < deadline:
             self.read(0.01)
         code = self.process.poll()

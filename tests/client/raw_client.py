@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 
-TIMEOUT_S = 20.0
+from tests.patience import HANG_S
 
 
 class RawClient:
     """Logs in and remembers every byte it receives."""
 
     def __init__(self, host: str, port: int, name: str) -> None:
-        self._socket = socket.create_connection((host, port), timeout=TIMEOUT_S)
+        self._socket = socket.create_connection((host, port), timeout=HANG_S)
         self.received = b""
         self.send(f"LOGIN {name}")
         self.expect("OK")

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from tests.patience import HANG_S
+
 ROOT = Path(__file__).resolve().parents[2]
 _STARTED = re.compile(r"Chat server started on \S+:(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
 DIALECTS = ("line", "json", "slash")
@@ -55,7 +57,7 @@ class RealServer:
         if self._process is None:
             return
         self._process.send_signal(signum)
-        self._process.communicate(timeout=15)
+        self._process.communicate(timeout=HANG_S)
         self._process = None
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import BinaryIO
 
-TIMEOUT_S = 20.0
+from tests.patience import HANG_S
 
 # Gets the connection's socket and a reader of its lines.
 Script = Callable[[socket.socket, BinaryIO], None]
@@ -19,7 +19,7 @@ class ScriptedServer:
     def __init__(self, *scripts: Script) -> None:
         self._scripts = scripts
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(TIMEOUT_S)
+        self._listener.settimeout(HANG_S)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
@@ -31,7 +31,7 @@ class ScriptedServer:
 
     def stop(self) -> None:
         """Wait for the last script to end."""
-        self._thread.join(TIMEOUT_S * 2)
+        self._thread.join(HANG_S * 2)
         self._listener.close()
         assert not self._thread.is_alive(), "a script of the server did not end"
         if self._error is not None:
@@ -42,7 +42,7 @@ class ScriptedServer:
             for script in self._scripts:
                 client, _ = self._listener.accept()
                 with client, client.makefile("rb") as lines:
-                    client.settimeout(TIMEOUT_S)
+                    client.settimeout(HANG_S)
                     script(client, lines)
         except BaseException as error:
             self._error = error

@@ -12,6 +12,7 @@ from geventchat.client.app import KEEP_ALIVE_S, Options, Program, parse_options
 from geventchat.client.session import Plan, Session, SessionEvent
 from tests.client.real_server import ROOT
 from tests.client.recorders import RecordingTerminal, TickingClock
+from tests.patience import HANG_S
 
 
 def test_the_options_are_the_requested_ones() -> None:
@@ -77,7 +78,7 @@ def test_the_client_starts_without_the_server() -> None:
         "print(loaded & {'gevent', 'prompt_toolkit', 'geventchat.server', 'geventchat.net'})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=HANG_S, check=True
     )
     assert done.stdout.splitlines()[0].startswith("usage: geventchat connect")
     assert done.stdout.splitlines()[-1] == "set()"

@@ -16,6 +16,7 @@ import pytest
 from tests.client.raw_client import RawClient
 from tests.client.real_server import ROOT, RealServer, client_argv
 from tests.client.scripted_server import ScriptedServer
+from tests.patience import HANG_S
 
 if TYPE_CHECKING:
     from tests.client.pty_program import PtyProgram
@@ -344,7 +345,7 @@ def test_a_signal_has_an_exit_code(
             carol.expect(f"MSG ci{code} hello")
             process.send_signal(number)
             carol.expect(f"INFO ci{code} disconnected")
-            assert process.wait(timeout=20) == code
+            assert process.wait(timeout=HANG_S) == code
             assert process.stderr is not None
             assert process.stderr.read() == b""
 
@@ -357,7 +358,7 @@ def test_a_lost_connection_fails_a_script(
         say_hello(process)
         carol.expect("MSG ci hello")
         server.kill()
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=HANG_S) == 1
         assert process.stderr is not None
         assert process.stderr.read().startswith(b"geventchat: Lost the connection to ")
 
@@ -372,7 +373,7 @@ def test_a_closed_output_ends_the_client_without_an_error_message(
         os.close(reading)
         say_hello(process)
         carol.expect("INFO ci disconnected")
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=HANG_S) == 1
         assert process.stderr is not None
         assert process.stderr.read() == b""
 

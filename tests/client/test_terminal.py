@@ -438,7 +438,7 @@ def test_an_idle_person_reconnects_with_enter(start_server: StartServer, termina
 
 
 def test_keep_alive_prevents_the_idle_timeout(start_server: StartServer, terminal: Open) -> None:
-    server = start_server("--idle-timeout=3")
+    server = start_server("--idle-timeout=6")
     alice = online(terminal(server.at("line"), "--name", "alice", "--keep-alive", "1"), "alice")
     bob = terminal(server.at("line"), "--name", "bob")
     bob.expect("for being idle")

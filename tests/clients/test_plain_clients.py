@@ -13,6 +13,7 @@ import pytest
 
 from tests.client.raw_client import RawClient
 from tests.client.real_server import RealServer
+from tests.patience import HANG_S
 
 FOLDER = Path(__file__).parent
 STAMP = re.compile(r"\[\d\d:\d\d:\d\d\]")
@@ -43,7 +44,7 @@ class PlainClient:
 
     def expect_end(self) -> None:
         """Nothing more is printed, and the program succeeds."""
-        rest, _ = self._process.communicate(timeout=20)
+        rest, _ = self._process.communicate(timeout=HANG_S)
         assert (rest, self._process.returncode) == ("", 0)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from tests.fire.process import TIMEOUT_S
+from tests.patience import HANG_S
 
 _CHUNK_BYTES = 262_144
 _ABORT = struct.pack("ii", 1, 0)
@@ -137,7 +137,7 @@ class ClientPool:
         """One more client, connected. `receive_bytes` makes its kernel keep about that much unread and no more."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            sock.settimeout(TIMEOUT_S)
+            sock.settimeout(HANG_S)
             if receive_bytes:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
             if source:
@@ -154,7 +154,7 @@ class ClientPool:
         self._poll.register(sock, select.EPOLLIN)
         return client
 
-    def wait_for(self, what: str, condition: Callable[[], bool], within_s: float = TIMEOUT_S) -> None:
+    def wait_for(self, what: str, condition: Callable[[], bool], within_s: float = HANG_S) -> None:
         """Serve all clients until the condition holds."""
         deadline = time.monotonic() + within_s
         while not condition():
@@ -173,9 +173,7 @@ class ClientPool:
             if events & ~select.EPOLLOUT:
                 client.read()
 
-    def wait_until_received(
-        self, clients: Iterable[Client], ending: bytes, within_s: float = TIMEOUT_S
-    ) -> None:
+    def wait_until_received(self, clients: Iterable[Client], ending: bytes, within_s: float = HANG_S) -> None:
         """Serve all clients until what each of these has received ends like this."""
         waiting = set(clients)
 

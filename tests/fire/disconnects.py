@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from tests.fire.clients import Address, Client, ClientPool, log_in
 from tests.fire.garbage import random_garbage
-from tests.fire.process import TIMEOUT_S, ServerProcess, wait_for
+from tests.fire.process import ServerProcess, wait_for
+from tests.patience import HANG_S
 
 _ABORT = struct.pack("ii", 1, 0)
 _BATCH = 50
@@ -132,7 +133,7 @@ def _connect_and_disconnect(address: Address, number: int, rng: random.Random) -
     try:
         # From many addresses, as it would be; a port in TIME_WAIT on one is free on the next.
         sock.bind((f"127.1.{number // 250 % 250}.{number % 250 + 1}", 0))
-        sock.settimeout(TIMEOUT_S)
+        sock.settimeout(HANG_S)
         sock.connect(address)
         rng.choice(WAYS)(sock, f"abrupt{number}", rng)
     except (ConnectionError, TimeoutError):

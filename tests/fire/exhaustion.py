@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fire.clients import Address, Client, ClientPool, State, log_in
-from tests.fire.process import NO_ADDRESS_RATES, TIMEOUT_S, ServerProcess, wait_for
+from tests.fire.process import NO_ADDRESS_RATES, ServerProcess, wait_for
+from tests.patience import HANG_S
 
 _SPARE = 3
 # The response to any request before login.
@@ -124,7 +125,7 @@ def full_accept_queue(beyond: int) -> Recovery:
         recovered_s = time.monotonic() - freed
         for sock in waiting:
             with sock:
-                sock.settimeout(TIMEOUT_S)
+                sock.settimeout(HANG_S)
                 # The kernel retries by itself, after a second.
                 wait_for("the connection is established", lambda sock=sock: _is_connected(sock))  # type: ignore[misc]
                 sock.sendall(b"PING\n")

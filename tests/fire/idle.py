@@ -27,13 +27,18 @@ class IdleClients:
     late_most_s: float
 
 
+class TooSlow(Exception):
+    """The machine needed longer for all the clients than they can be idle."""
+
+
 def idle_clients(
     clients: int, idle_s: float, *, logged_in: bool, watch_s: float = 0.0, spread_s: float = 0.0
 ) -> IdleClients:
     """Real sockets, real time.
 
     `watch_s` is how long the CPU of the idle server is watched. `spread_s` is how long it takes until every client has
-    sent its last line, so it is also how long it takes from the first time-out to the last.
+    sent its last line, so it is also how long it takes from the first time-out to the last. TooSlow where a client has to
+    be idle for too long before that.
     """
     # Without a login, the deadline for logging in would come first.
     options = ("--login-timeout=0", f"--idle-timeout={idle_s}", "--log-level=warning", *NO_ADDRESS_RATES)
@@ -46,7 +51,9 @@ def idle_clients(
         wait_for("the first have gone", lambda: server.descriptors < 20)
         at_first = server.resident_bytes
         connected: list[Client] = []
+        connected_at: list[float] = []
         for n in range(clients):
+            connected_at.append(time.monotonic())
             client = pool.connect(server.address())
             client.send_lines(f"LOGIN p{n}" if logged_in else "PING")
             connected.append(client)
@@ -63,7 +70,11 @@ def idle_clients(
         for n, client in enumerate(connected):
             while (left := began + spread_s * n / clients - time.monotonic()) > 0:
                 pool.poll(left)
+            if time.monotonic() - connected_at[n] > idle_s:
+                raise TooSlow
             last_lines.append(_last_line(pool, client))
+            if last_lines[-1][1] - connected_at[n] > idle_s:
+                raise TooSlow
         pool.wait_for("everyone is disconnected", lambda: all(c.state is not State.OPEN for c in connected))
         late = []
         for client, (sent_at, answered_at) in zip(connected, last_lines, strict=True):

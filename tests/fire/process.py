@@ -18,12 +18,11 @@ from pathlib import Path
 from types import TracebackType
 
 from geventchat.net.admission import raise_descriptor_limit
+from tests.patience import HANG_S
 
 # Thousands of clients are as many descriptors in this process; many systems allow 1,024 unless a program asks for more.
 raise_descriptor_limit()
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 60.0
-"""How long anything can take before a test fails: far more than it needs, since machines are shared."""
 _POLL_S = 0.002
 # The state of a listening socket in the kernel's table; its queue counts connections.
 _LISTEN = "0A"
@@ -37,7 +36,7 @@ def descriptors_allowed(needed: int) -> bool:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= needed
 
 
-def wait_for(what: str, condition: Callable[[], bool], within_s: float = TIMEOUT_S) -> None:
+def wait_for(what: str, condition: Callable[[], bool], within_s: float = HANG_S) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + within_s
     while not condition():
@@ -161,6 +160,6 @@ class ServerProcess:
                 return
         raise AssertionError(f"the server never printed {words!r}")
 
-    def exit_code(self, within_s: float = TIMEOUT_S) -> int:
+    def exit_code(self, within_s: float = HANG_S) -> int:
         """Wait for its end."""
         return self._process.wait(within_s)

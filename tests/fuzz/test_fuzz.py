@@ -11,6 +11,7 @@ import pytest
 
 from tests.fuzz.__main__ import CORPUS, NAMES
 from tests.fuzz.targets import TARGETS
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = sorted(CORPUS.glob("*/*"))
@@ -39,7 +40,7 @@ def test_fuzzer_finds_nothing_in_two_seconds(target: str, tmp_path: Path) -> Non
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=HANG_S,
     )
     assert run.returncode == 0, run.stderr[-4000:]
     # It has tried more than the corpus.

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-TIMEOUT_S = 20
+from tests.patience import HANG_S
+
 MODULE = ("-m", "geventchat")
 
 
@@ -24,7 +25,7 @@ def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
     command = [sys.executable, *MODULE, *words]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment(**more), check=False
+        command, capture_output=True, text=True, timeout=HANG_S, env=environment(**more), check=False
     )
 
 

@@ -261,10 +261,10 @@ def test_no_line_is_expensive_to_read(name: str, line: bytes):
     reader = DIALECTS[name].reader()
     seconds = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.thread_time()
         reader.read(line, False)
         reader.read(line, True)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     # Anything quadratic takes more than ten times as long.
     assert min(seconds) < 0.005
 

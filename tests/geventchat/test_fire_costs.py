@@ -46,13 +46,23 @@ def test_a_name_that_is_normalised_before_it_is_measured_is_above_the_bound(
         name.check()
 
 
+def complaint(line: CostlyLine) -> str:
+    """What is wrong with this line, if it is above the bound."""
+    try:
+        line.check()
+    except AssertionError as wrong:
+        return str(wrong)
+    return ""
+
+
 def test_the_search_finds_a_line_above_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "_MAX_TYPED_LENGTH", 100_000)
     search = Search(1, [])
-    for _ in range(10):
+    found = ""
+    # On a busy machine a search of a second is a short one, and a line can look worse than it is.
+    for _ in range(60):
         search.run(1.0)
-        if any(line.ratio > BOUND for lines in search.best.values() for line in lines):
+        worst = max(search.worst(), key=lambda line: line.ratio)
+        if found := complaint(worst):
             break
-    worst = max(search.worst(), key=lambda line: line.ratio)
-    with pytest.raises(AssertionError, match="times a plain message"):
-        worst.check()
+    assert "times a plain message" in found

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.geventchat.processes import TIMEOUT_S, environment, port_of, ready_lines, run, running
+from tests.geventchat.processes import environment, port_of, ready_lines, run, running
+from tests.patience import HANG_S
 
 
 def free_port() -> int:
@@ -45,7 +46,7 @@ def test_a_server_that_answers_is_healthy():
 def test_the_check_leaves_without_a_trace_in_the_chat():
     with running("0") as server:
         port = port_of(ready_lines(server)[0])
-        with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as client:
+        with socket.create_connection(("127.0.0.1", port), HANG_S) as client:
             client.sendall(b"LOGIN alice\n")
             assert client.recv(100) == b"OK\n"
             assert run("health", str(port)).returncode == 0
@@ -63,7 +64,7 @@ def test_the_check_leaves_without_a_trace_in_the_chat():
 def test_a_full_server_is_healthy(option: str, state: str):
     with running("0", option, "1") as server:
         port = port_of(ready_lines(server)[0])
-        with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as client:
+        with socket.create_connection(("127.0.0.1", port), HANG_S) as client:
             client.sendall(b"LOGIN alice\n")
             assert client.recv(100) == b"OK\n"
             assert_healthy(run("health", str(port)), f"127.0.0.1:{port}", state)
@@ -138,7 +139,7 @@ def test_a_process_that_is_not_a_server_is_named():
 
 def test_a_process_that_does_not_exist_is_named():
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        ended.wait(TIMEOUT_S)
+        ended.wait(HANG_S)
     checked = run("health", "--pid", str(ended.pid))
     assert checked.returncode == 3
     assert f"cannot read /proc/{ended.pid}/cmdline: No such file or directory" in checked.stderr
@@ -173,7 +174,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield listener.getsockname()[1]
-        thread.join(TIMEOUT_S)
+        thread.join(HANG_S)
 
 
 def test_a_port_without_a_server_is_not_healthy():

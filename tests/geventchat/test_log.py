@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from geventchat.log import AddressLog, LogEvent, LogWriter, StandardLog
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 20
 # More than a pipe holds, in lines that are long enough to be cut in the middle.
 MANY = 3_000
 
@@ -95,7 +95,7 @@ def test_text_is_key_value_with_quotes_where_a_value_is_more_than_a_word(tmp_pat
     log, path = written(tmp_path)
     log(LogEvent.CONNECTED, conn=1, address="::1")
     log(LogEvent.FAULT, error='two\nlines "quoted" a=b', name="")
-    assert log.close(TIMEOUT_S)
+    assert log.close(HANG_S)
     assert path.read_text() == (
         "2009-02-13T23:31:30.062Z INFO connected conn=1 address=::1\n"
         '2009-02-13T23:31:30.062Z ERROR fault error="two\\nlines \\"quoted\\" a=b" name=""\n'
@@ -105,7 +105,7 @@ def test_text_is_key_value_with_quotes_where_a_value_is_more_than_a_word(tmp_pat
 def test_json_is_one_object_per_line(tmp_path: Path):
     log, path = written(tmp_path, "json")
     log(LogEvent.LOGIN, conn=1, name="Zoë", reason=ZeroDivisionError("x"))
-    assert log.close(TIMEOUT_S)
+    assert log.close(HANG_S)
     assert path.read_text().endswith("}\n")
     assert json.loads(path.read_text()) == {
         "time": "2009-02-13T23:31:30.062Z",
@@ -121,7 +121,7 @@ def test_events_below_the_level_are_not_written(tmp_path: Path):
     log, path = written(tmp_path, level="warning")
     log(LogEvent.CONNECTED, conn=1)
     log(LogEvent.REFUSED, conn=2)
-    assert log.close(TIMEOUT_S)
+    assert log.close(HANG_S)
     assert re.fullmatch(r"\S+ WARNING refused conn=2\n", path.read_text())
 
 
@@ -129,7 +129,7 @@ def test_a_text_that_is_not_valid_unicode_is_escaped(tmp_path: Path):
     log, path = written(tmp_path)
     log(LogEvent.FAULT, error="a\udcffb")
     log(LogEvent.CONNECTED, conn=2)
-    assert log.close(TIMEOUT_S)
+    assert log.close(HANG_S)
     assert [line.split(" ", 2)[2] for line in path.read_text().splitlines()] == [
         r"fault error=a\udcffb",
         "connected conn=2",
@@ -157,11 +157,11 @@ class Reader:
 
     def saw(self, text: bytes) -> bool:
         with self._more:
-            return self._more.wait_for(lambda: text in self._seen, TIMEOUT_S)
+            return self._more.wait_for(lambda: text in self._seen, HANG_S)
 
     def text(self) -> str:
         self._pipe.writing.close()
-        self._thread.join(TIMEOUT_S)
+        self._thread.join(HANG_S)
         return self._seen.decode()
 
 
@@ -187,7 +187,7 @@ def test_a_stuck_reader_costs_lines_whose_number_stands_in_their_place(pipe: Pip
     assert reader.saw(b"log-lost"), "lost events are only reported when another one comes"
     for number in range(30_000, 30_010):
         log(LogEvent.CONNECTED, conn=number)
-    assert log.close(TIMEOUT_S)
+    assert log.close(HANG_S)
     events, *losses = accounted(reader.text())
     assert events == 30_010
     assert losses
@@ -204,7 +204,7 @@ def test_lines_that_are_lost_again_are_reported_again(pipe: Pipe):
     for number in range(30_000, 60_000):
         log(LogEvent.CONNECTED, conn=number)
     reader = Reader(pipe, seen)
-    assert log.close(TIMEOUT_S)
+    assert log.close(HANG_S)
     events, *losses = accounted(reader.text())
     assert events == 60_000
     assert len(losses) >= 2
@@ -215,9 +215,9 @@ def test_a_slow_non_blocking_reader_gets_every_line_whole(pipe: Pipe):
     log = WatchedWriter(pipe.write)
     for number in range(MANY):
         log(LogEvent.CONNECTED, conn=number)
-    assert log.slow.wait(TIMEOUT_S)
+    assert log.slow.wait(HANG_S)
     reader = Reader(pipe)
-    assert log.close(TIMEOUT_S)
+    assert log.close(HANG_S)
     assert numbers(reader.text()) == list(range(MANY))
 
 
@@ -225,12 +225,12 @@ def test_a_full_disk_is_written_to_again_when_it_has_room(tmp_path: Path):
     descriptor = os.open("/dev/full", os.O_WRONLY)
     log = WatchedWriter(descriptor)
     log(LogEvent.CONNECTED, conn=0)
-    assert log.failed.wait(TIMEOUT_S)
+    assert log.failed.wait(HANG_S)
     log(LogEvent.CONNECTED, conn=1)
     disk = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(disk, descriptor)
     log(LogEvent.CONNECTED, conn=2)
-    assert log.close(TIMEOUT_S)
+    assert log.close(HANG_S)
     assert numbers((tmp_path / "log").read_text()) == [0, 1, 2]
     os.close(disk)
     os.close(descriptor)
@@ -240,7 +240,8 @@ def test_a_line_that_a_full_disk_cut_in_the_middle_is_completed(tmp_path: Path):
     program = """
         import os, resource, sys
         from geventchat.log import LogEvent
-        from tests.geventchat.test_log import FixedClock, TIMEOUT_S, WatchedWriter
+        from tests.geventchat.test_log import FixedClock, WatchedWriter
+        from tests.patience import HANG_S
 
         path = sys.argv[1]
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -248,17 +249,17 @@ def test_a_line_that_a_full_disk_cut_in_the_middle_is_completed(tmp_path: Path):
         log = WatchedWriter(os.open(path, os.O_WRONLY | os.O_CREAT))
         for number in range(100):
             log(LogEvent.CONNECTED, conn=number)
-        assert log.failed.wait(TIMEOUT_S)
+        assert log.failed.wait(HANG_S)
         assert os.stat(path).st_size == 1_000
         assert not open(path).read().endswith("\\n"), "no line was cut"
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         for number in range(100, 200):
             log(LogEvent.CONNECTED, conn=number)
-        assert log.close(TIMEOUT_S)
+        assert log.close(HANG_S)
     """
     path = tmp_path / "log"
     subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(path)], check=True, timeout=60, cwd=ROOT
+        [sys.executable, "-c", textwrap.dedent(program), str(path)], check=True, timeout=HANG_S, cwd=ROOT
     )
     assert numbers(path.read_text()) == list(range(200))
 
@@ -267,10 +268,10 @@ def test_a_closed_pipe_causes_neither_an_error_nor_a_wait(pipe: Pipe):
     pipe.reading.close()
     log = WatchedWriter(pipe.write)
     log(LogEvent.CONNECTED, conn=1)
-    assert log.failed.wait(TIMEOUT_S)
+    assert log.failed.wait(HANG_S)
     log(LogEvent.CONNECTED, conn=2)
     # The thread ends by itself, long before the time is up.
-    assert not log.close(TIMEOUT_S)
+    assert not log.close(HANG_S)
     assert not log._thread.is_alive()
     log(LogEvent.CONNECTED, conn=3)
 
@@ -283,10 +284,10 @@ def test_a_named_pipe_is_written_to_again_when_it_has_a_new_reader(tmp_path: Pat
     os.close(first)
     log = WatchedWriter(write)
     log(LogEvent.CONNECTED, conn=0)
-    assert log.failed.wait(TIMEOUT_S)
+    assert log.failed.wait(HANG_S)
     second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     log(LogEvent.CONNECTED, conn=1)
-    assert log.close(TIMEOUT_S)
+    assert log.close(HANG_S)
     os.close(write)
     with os.fdopen(second, "rb") as stream:
         assert numbers(stream.read().decode()) == [0, 1]
@@ -297,9 +298,9 @@ def test_closing_does_not_wait_longer_than_it_is_told_to(pipe: Pipe):
     log = WatchedWriter(pipe.write)
     for number in range(MANY):
         log(LogEvent.CONNECTED, conn=number)
-    assert log.slow.wait(TIMEOUT_S)
+    assert log.slow.wait(HANG_S)
     assert not log.close(0.01)
-    log._thread.join(TIMEOUT_S)
+    log._thread.join(HANG_S)
     assert not log._thread.is_alive(), (
         "the thread still writes to a descriptor that can belong to another file by now"
     )

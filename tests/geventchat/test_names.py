@@ -114,8 +114,8 @@ def test_no_name_has_the_empty_key():
 def test_no_name_is_expensive_to_look_at(typed: str):
     seconds = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.thread_time()
         by_us(typed)
         key_of(typed)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     assert min(seconds) < 0.001

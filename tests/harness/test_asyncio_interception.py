@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from harness import InProcessAsyncio, Outcome, ServerSpec, Verdict, parse, play, render
-from harness.explore import Finding, count_actions, explore, report
-from harness.interception.interceptor import AcceptedConnection
+from harness.explore import Finding, count_actions, explore
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.steps import Script
 from harness.report.styled_text import plain
 from harness.report.text import report as verdict_report
 from tests.harness.servers import aio, aio_fragile
+from tests.harness.servers.aio_fragile import TALK
 
 # --- faults --------------------------------------------------------------------------------------------------
 
@@ -127,41 +127,6 @@ def test_a_failed_accept_is_reported_but_no_error_of_the_server() -> None:
 
 # --- schedules -----------------------------------------------------------------------------------------------
 
-TALK = """\
-alice connects
-bob connects
-carol connects
-dave connects
-
-alice> hello there
-in any order, the same for bob carol dave:
-    < hello there
-
-bob>> one\\ntwo\\nthree\\n
-alice< one
-alice< two
-alice< three
-carol< one
-carol< two
-carol< three
-dave< one
-dave< two
-dave< three
-
-together:
-    alice> left
-    dave> right
-in any order, the same for bob carol:
-    < left
-    < right
-alice< right
-dave< left
-
-carol closes
-in any order, the same for alice bob dave:
-    < gone
-"""
-
 
 def talk(fault: str = "") -> Script:
     return parse(f"server: fault={fault}\n\n{TALK}" if fault else TALK, "talk.chat")
@@ -172,12 +137,6 @@ def finding(fault: str, perturbations: frozenset[Perturbation] = EVERY, runs: in
     explored = explore(talk(fault), target, range(1, runs + 1), perturbations=perturbations)
     assert explored.baseline.passed, plain(verdict_report(explored.baseline))
     return explored.finding
-
-
-def test_a_correct_server_passes_every_schedule() -> None:
-    explored = explore(talk(), InProcessAsyncio(aio_fragile.serve), range(1, 61))
-    assert explored.outcome is Outcome.PASSED, plain(report(explored))
-    assert explored.runs == 60
 
 
 @pytest.mark.parametrize(
@@ -206,54 +165,6 @@ def test_the_shortest_script_fails_only_because_of_the_schedule_and_does_so_agai
     assert count_actions(script) < count_actions(talk(fault))
     assert play(script, target).passed
     assert not play(script, target.intercepted_by(Schedule(found.seed, found.cause))).passed
-
-
-class _Recorded(Schedule):
-    """A schedule that records what it decided."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self.decided: list[object] = []
-
-    def before_read(self, connection: AcceptedConnection, size: int) -> int:
-        allowed = super().before_read(connection, size)
-        self.decided.append(("reading", connection.number, size, allowed))
-        return allowed
-
-    def before_write(self, connection: AcceptedConnection, size: int) -> int:
-        allowed = super().before_write(connection, size)
-        self.decided.append(("writing", connection.number, size, allowed))
-        return allowed
-
-    def choose(self, ready: int) -> int:
-        chosen = super().choose(ready)
-        self.decided.append(("choose", ready, chosen))
-        return chosen
-
-    def delay(self) -> int:
-        turns = super().delay()
-        self.decided.append(("delay", turns))
-        return turns
-
-
-def decided(seed: int) -> list[Any]:
-    recorded = _Recorded(seed)
-    assert play(talk(), InProcessAsyncio(aio_fragile.serve).intercepted_by(recorded)).passed
-    return recorded.decided
-
-
-@pytest.mark.parametrize("seed", [2, 7, 11])
-def test_the_seed_alone_decides_the_schedule(seed: int) -> None:
-    assert decided(seed) == decided(seed) != decided(seed + 1)
-
-
-def test_schedules_shorten_reads_and_writes_stall_them_and_reorder_and_delay_sockets() -> None:
-    calls = [call for seed in range(1, 9) for call in decided(seed)]
-    assert any(call[0] == "reading" and call[3] < call[2] for call in calls)
-    assert any(call[0] == "writing" and 0 < call[3] < call[2] for call in calls)
-    assert any(call[0] == "writing" and call[3] == 0 for call in calls)
-    assert any(call[0] == "choose" and call[2] > 0 for call in calls)
-    assert any(call[0] == "delay" and call[1] > 0 for call in calls)
 
 
 @pytest.mark.parametrize("seed", range(1, 9))

@@ -37,6 +37,7 @@ from harness.stage.fence import FenceFailed, NeverIdle
 from harness.targets.application import made_for_asyncio
 from harness.targets.choice import TargetChoice
 from tests.harness.servers import aio
+from tests.patience import HANG_S
 
 CHAT = """\
 alice> LOGIN alice
@@ -68,17 +69,17 @@ def _only_new_objects_are_looked_at() -> Iterator[None]:
 def _nothing_is_left_behind() -> Iterator[None]:
     """No task, socket, loop or thread outlives its play; what is unclosed would warn while it is collected."""
     gc.collect()
-    before = _remains()
+    before, threads = _remains(), frozenset(threading.enumerate())
     yield
+    for thread in threading.enumerate():
+        if thread not in threads:
+            thread.join(HANG_S)  # it has done its work
     for _ in range(2):  # what is finalized by the first is collected by the second
         gc.collect()
     assert _remains() <= before
 
 
 def _remains() -> tuple[int, ...]:
-    for thread in threading.enumerate():
-        if thread.name.startswith(("asyncio", "waitpid")):
-            thread.join(10)  # it has done its work
     things = gc.get_objects()
     return (
         len(os.listdir("/proc/self/fd")),
@@ -102,31 +103,6 @@ def played(text: str, factory: Callable[..., Any] = aio.chat) -> Verdict:
 # --- the fence and time --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "way", ["JOB", "OWN-POOL", "SPAWN 0", "SPAWN 7", "QUEUE", "PIECES", "LATER 0", "LINGER"]
-)
-def test_what_takes_no_time_has_arrived_when_the_fence_returns(stage: Stage, way: str) -> None:
-    alice = stage.client("alice")
-    alice.send(way)
-    assert bytes(alice.inbox) == b"done\n"
-    assert stage.now() == 0
-    assert stage.grade is Grade.EXACT
-
-
-@pytest.mark.parametrize("way", ["SLEEP 60", "TIMEOUT 60", "LATER 60", "JOB-THEN-SLEEP 60"])
-def test_what_is_due_at_60_s_has_not_arrived_a_microsecond_before(stage: Stage, way: str) -> None:
-    alice = stage.client("alice")
-    alice.send(way)
-    stage.wait(59.999)
-    alice.expect_nothing()
-    stage.wait(0.000_999)
-    alice.expect_nothing()
-    stage.wait(0.000_001)
-    assert alice.inbox == b"done\n"
-    assert alice.arrived_at(0) == 60.0
-    alice.take(5)
-
-
 def test_many_waits_add_up_without_an_error() -> None:
     with Stage(InProcessAsyncio(aio.main_coroutine)) as stage:
         alice = stage.client("alice")
@@ -138,16 +114,6 @@ def test_many_waits_add_up_without_an_error() -> None:
         stage.wait(0.001)
         alice.expect("idle")
         alice.expect_closed()
-
-
-def test_waiting_60_s_takes_no_real_time(stage: Stage) -> None:
-    for client in stage.clients("alice", "bob", "carol"):
-        client.connect()
-    stage.fence()
-    before, began = stage.now(), time.monotonic()
-    stage.wait(60)
-    assert stage.now() - before == 60
-    assert time.monotonic() - began < 30
 
 
 def test_a_ticking_server_is_idle_between_two_ticks() -> None:
@@ -475,7 +441,7 @@ class _DoesNotStop:
 
 
 def _blocks() -> None:
-    time.sleep(0.5)
+    time.sleep(3)
 
 
 @pytest.mark.parametrize(
@@ -652,7 +618,7 @@ with Stage(InProcessAsyncio(chat)):
 def test_a_monkey_patched_program_is_told_to_play_asyncio_servers_elsewhere() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", MONKEY], cwd=root, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", MONKEY], cwd=root, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert "TargetError" in done.stderr
     assert "cannot be played where gevent has replaced the standard library's sockets" in done.stderr

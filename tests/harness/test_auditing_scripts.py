@@ -13,6 +13,7 @@ from harness.audit.audit import Audit, Sample, audit, headline, report, summary
 from harness.audit.mutations import Mutation, MutationKind, Mutator, mutations
 from harness.batch import scripts_in
 from harness.cli import main
+from harness.language.columns import width
 from harness.playing.verdict import FailureKind
 from harness.report.styled_text import plain
 from harness.report.text import report as verdict_report
@@ -218,6 +219,13 @@ def test_the_report_names_the_line_its_mutations_and_a_remedy() -> None:
     assert "  altered   MSG ?? hello\n" in text
     assert "${_:int}" in text
     assert headline(done) == "talk.chat:6 2 mutations not noticed"
+
+
+def test_the_report_fits_a_narrow_terminal() -> None:
+    done = audited(LOGGED_IN + "alice> MSG hello\nbob<~ MSG ${who} hello\n")
+    shown = plain([*report(done, 40), *summary([done], 1.0, 40)])
+    assert "  hint  ${who} matches any text, and no\n        later line" in shown
+    assert max(map(width, shown.splitlines())) <= 40
 
 
 def test_the_hint_depends_on_what_makes_the_line_loose() -> None:

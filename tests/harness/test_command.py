@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import socket
@@ -16,6 +15,7 @@ import pytest
 
 from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec
 from harness.targets.command import claimed_port
+from tests.patience import until
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PYTHON = f"{shlex.quote(sys.executable)} -S"
@@ -31,10 +31,7 @@ def gone(pid: int) -> bool:
 
 
 def until_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 10
-    while not gone(pid) and time.monotonic() < deadline:
-        os.sched_yield()
-    return gone(pid)
+    return until(lambda: gone(pid))
 
 
 def test_no_two_harnesses_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 from gevent.server import StreamServer
 
@@ -259,9 +260,7 @@ def test_the_end_of_a_connection_is_a_cause() -> None:
         if line:
             sock.shutdown(2)
 
-    assert causes("a> x\na is reset\n", hangs_up) == [
-        "the connection lost the connection in another way where it is reset"
-    ]
+    assert causes("a> x\na is reset\n", hangs_up) == ["the connection is closed where it is reset"]
     assert causes("a> x\na< y\n", hangs_up)[-1] == "heard nothing instead of `< y`"
 
 
@@ -272,7 +271,7 @@ greets: ${_}come
 prompts: >\\x20
 sends: SAY ${text} => speak ${text}
 receives: SPEAK ${text} => you: ${text}
-ignores: WEATHER ${_}
+ignore: WEATHER ${_}
 """
 
 
@@ -302,12 +301,42 @@ def test_what_is_not_a_line_is_received_when_the_connection_ends() -> None:
             sock.shutdown(1)
 
     assert (
-        causes("a>> x\\n\na<< half\na is closed\n", unfinished, adapter=parse_adapter("ignores: no\n")) == []
+        causes("a>> x\\n\na<< half\na is closed\n", unfinished, adapter=parse_adapter("ignore: no\n")) == []
     )
 
 
+def welcoming(spec: ServerSpec) -> object:
+    def talk(sock: Any, _address: object) -> None:
+        sock.sendall(b"welcome\n")
+        for line in sock.makefile("rb"):
+            sock.sendall(b"fine, " + line)
+
+    return StreamServer(("127.0.0.1", 0), talk)
+
+
+def test_the_table_says_what_the_scripts_that_passed_tolerated(tmp_path: Path) -> None:
+    (tmp_path / "hi.chat").write_text("ignore bob: ${_}\n\nann> hi\nann< hi\nbob> x\n")
+    adapter = parse_adapter("greets: welcome\nreceives: fine, ${text} => ${text}\n")
+    choice = TargetChoice(app=f"{__name__}:welcoming")
+    servers = [ComparedServer("plain", choice), ComparedServer("adapted", choice, adapter)]
+    cells = list(compare([tmp_path / "hi.chat"], servers, PlayOptions(), 1))
+    told = "adapted passed with 1 line ignored, 2 greetings removed, 2 lines respelled"
+    for table in (
+        Table(tuple(cells)),
+        Table.of_texts([one.as_text() for one in cells], ["plain", "adapted"]),
+    ):
+        shown = plain(text(table)).splitlines()
+        assert [line for line in shown if " passed with " in line] == [told]
+        assert f"\n{told}\n" in markdown(table)
+        assert f'<p class="warning">{told}</p>' in document(table)
+
+
+def translated_by(adapter: str) -> Translation:
+    return Translation(parse_adapter(adapter), b"\n", "a", lambda taken: None)
+
+
 def test_lines_in_pieces_and_several_lines_at_once_are_translated_line_by_line() -> None:
-    translation = Translation(parse_adapter("receives: a${x} => b${x}\nsends: b${x} => a${x}\n"), b"\n")
+    translation = translated_by("receives: a${x} => b${x}\nsends: b${x} => a${x}\n")
     assert [translation.incoming(piece) for piece in (b"a", b"1\nc", b"\na2\na3\n")] == [
         b"",
         b"b1\n",
@@ -320,27 +349,30 @@ def test_lines_in_pieces_and_several_lines_at_once_are_translated_line_by_line()
 
 
 def test_a_greeting_that_comes_too_late_is_received() -> None:
-    translation = Translation(parse_adapter("greets: hello\n"), b"\n")
+    translation = translated_by("greets: hello\n")
     assert translation.incoming(b"other\nhello\n") == b"other\nhello\n"
-    assert Translation(parse_adapter("greets: hello\n"), b"\n").incoming(b"hello\nhello\n") == b"hello\n"
+    assert translated_by("greets: hello\n").incoming(b"hello\nhello\n") == b"hello\n"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("greets\n", "x:1:1: this says nothing"),
+        ("greets\n", "x:1:1: not a key and its value"),
         ("# fine\n\ngreet: x\n", "x:3:1: unknown key 'greet'"),
         ("eol: lf\neol: crlf\n", "x:2:1: eol is already set in line 1"),
         ("eol: cr\n", "x:1:6: 'cr' is not a line end"),
-        ("sends: LOGIN ${name}\n", "x:1:8: one spelling and not two"),
+        ("sends: LOGIN ${name}\n", "x:1:8: only one spelling"),
         ("sends: LOGIN ${name} => NICK ${nick}\n", "x:1:25: ${nick} is not bound on the left"),
         ("receives: ${ => x\n", "x:1:13: expected a name here"),
         ("prompts: >\\q\n", "x:1:11: unknown escape"),
         (
-            "ignores: ${_}\nfence: PING -> PONG\n",
+            "ignore: ${_}\nfence: PING -> PONG\n",
             "x:2:1: the answer 'PONG' is also spelled differently or ignored",
         ),
         ("title: x\n", "unknown key 'title'"),
+        ("ignores: x\n", "expected: perhaps ignore"),
+        ("ignore: NOTICE ${x}\n", "x:1:16: a line that is ignored binds nothing"),
+        ("ignore 1a: x\n", "x:1:8: '1a' is not a name for a client"),
     ],
 )
 def test_a_mistake_in_an_adapter_is_reported_with_its_place(text: str, message: str) -> None:
@@ -368,6 +400,112 @@ def test_the_settings_of_an_adapter_replace_those_of_a_script(suite: Path, tmp_p
     (tmp_path / "ok").write_text("eol: crlf\n")
     assert main(["compare", str(suite), *app("crlf"), *twice]) == 2
     assert "two adapters for server crlf" in capsys.readouterr().err
+
+
+# --- what differs between runs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("you are 127.0.0.1:53412, on port 4000", "you are 127.0.0.1:PORT, on port PORT"),
+        ("at ('10.1.2.3', 53412) and [::1]:80.", "at ('10.1.2.3', PORT) and [::1]:PORT."),
+        ("227 passive (127,0,0,1,200,17)", "227 passive (127,0,0,1,PORT)"),
+        ("2026-11-26T11:28:26.5Z up since 2026-11-25", "TIME up since TIME"),
+        ("Thu, 26 Nov 2026 11:28:26 +0000 it is 11:28:26", "TIME it is TIME"),
+        ("Thu Nov 26 11:28:26 2026 by 26-Nov-2026 11:28:26 GMT", "TIME by TIME"),
+        ("<Chat at 0x7f4052ad6950> has pid 4711", "<Chat at ADDRESS> has PID"),
+        ("id 3f9a6c1e-1111-2222-3333-444455556666 or 0123456789abcdef", "id UUID or HEX"),
+        ("socket /tmp/x-17/chat.sock", "socket PATH"),
+        ("v1.2.3:4 10:20:30:40 12345678901234567 5:30 in 1.2.3.4", None),
+    ],
+)
+def test_a_cause_is_the_same_on_every_machine_and_day(said: str, cause: str | None) -> None:
+    def tells(sock: Any, line: str) -> None:
+        if line:
+            sock.sendall(f"{said}\n".encode())
+
+    assert causes("alice> look\n", tells) == [f"heard `< {cause or said}`, and nothing was expected"]
+
+
+VARYING = """
+import os, socketserver, sys, time, uuid
+class Talk(socketserver.StreamRequestHandler):
+    def handle(self):
+        name, port = self.client_address
+        for line in self.rfile:
+            if line == b"who am i\\n":
+                self.wfile.write(f"{name}:{port} at {time.ctime()}, pid {os.getpid()}, {uuid.uuid4()}\\n".encode())
+            elif line == b"die\\n":
+                print(f"{os.getpid()} dies", flush=True)
+                os._exit(3)
+            elif line != b"PING\\n" or port in silent:
+                silent.add(port)
+            else:
+                self.wfile.write(b"PONG\\n")
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = allow_reuse_address = True
+silent = set()
+Server(("127.0.0.1", int(sys.argv[1])), Talk).serve_forever()
+"""
+RUNS = {
+    "who": "fence: PING -> PONG\n\na> who am i\na< somebody\n",
+    "deaf": "# moves the line of the fence\nfence: PING -> PONG\n\na> be silent\n",
+    "port": "a> who am i\na<~ 127.0.0.1:${port:int} at ${_}\nb connects to port 99999*${port}\n",
+    "dies": "a> die\n",
+    "slow": "a> x\nwithin 1us:\n    a< y\n",
+}
+
+
+def test_a_baseline_that_was_made_elsewhere_and_with_other_times_fits(tmp_path: Path, capsys) -> None:
+    known = tmp_path / "known.txt"
+    for folder, within in (("one", "300ms"), ("another", "500ms")):
+        (tmp_path / folder / "suite").mkdir(parents=True)
+        (tmp_path / folder / "server.py").write_text(VARYING)
+        for name, script in RUNS.items():
+            (tmp_path / folder / "suite" / f"{name}.chat").write_text(
+                script if folder == "one" else script.replace("# moves the line of the fence\n", "")
+            )
+        command = ["compare", str(tmp_path / folder / "suite"), "--within", within, "--server"]
+        command.append(f"s={sys.executable} -S {tmp_path}/{folder}/server.py {{port}}")
+        if not known.exists():
+            assert main([*command, "--write-baseline", str(known)]) == 1
+        else:
+            capsys.readouterr()
+            assert main([*command, "--baseline", str(known)]) == 0, capsys.readouterr().out
+            assert "no longer found" not in capsys.readouterr().out
+    text = known.read_text()
+    assert str(tmp_path) not in text
+    assert [line.split("\t")[1:] for line in text.splitlines()[1:]] == [
+        [
+            "deaf.chat",
+            "the server did not answer the fence line `PING` with `PONG`; it said nothing more",
+        ],
+        ["dies.chat", "the server died: exited with status 3"],
+        [
+            "port.chat",
+            "the client cannot connect to what the server named: a number that is not from 1 to 65535",
+        ],
+        ["slow.chat", "heard nothing instead of `< y`"],
+        ["who.chat", "heard `< 127.0.0.1:PORT at TIME, PID, UUID` instead of `< somebody`"],
+    ]
+
+
+def test_each_kind_of_failure_has_its_words() -> None:
+    def late(sock: Any, line: str) -> None:
+        if line == "crash":
+            raise KeyError("no 0x7f4052ad6950")
+        if line:
+            gevent.sleep(0.5)
+            sock.sendall(f"{line}\n".encode())
+
+    slow = "a> x\nwait 1s\nwithin 100ms:\n    a< x\n"
+    assert causes(slow, late) == ["heard `< x` too late"]
+    raised = causes("a> crash\n", late)
+    assert raised[0] == "the server raised KeyError: 'no ADDRESS'"
+    assert causes("a> x\nwait 1s\na< x\nthe server raises KeyError\n", late) == [
+        "the server did not raise KeyError"
+    ]
 
 
 # --- the baseline -------------------------------------------------------------------------------------------

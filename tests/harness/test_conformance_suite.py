@@ -11,11 +11,13 @@ import pytest
 from harness import Grade, Outcome
 from harness.batch import scripts_in
 from harness.compare.compare import Cell, ComparedServer, Tags, compare
-from harness.compare.report import mark
+from harness.compare.report import Table, mark
 from harness.language.fences import Fence
 from harness.language.loading import check, load
 from harness.language.steps import ReceivesNothing
 from harness.playing.pipeline import PlayOptions
+from harness.report.styled_text import plain
+from harness.report.text import report
 from harness.targets.choice import TargetChoice
 
 SERVERS = Path(__file__).parents[1] / "conformance" / "servers"
@@ -57,13 +59,32 @@ def test_it_finds_the_documented_mistakes_of_each_server_and_no_others(name: str
         settled = cell.verdict is not None and cell.verdict.grade is Grade.SETTLED
         compared = slice(1) if settled else slice(None)
         assert mark(cell).split()[compared] == documented[Path(cell.file).name].split()[compared], cell.file
+    groups = Table(tuple(cells)).groups(name)
+    assert {group.cause for group in groups} == documented_causes(name)
+    if name == "threaded":
+        refused = next(cell for cell in cells if Path(cell.file).name == "login-refused.chat")
+        assert refused.verdict is not None
+        shown = next(text for text in documented_blocks() if "login-refused.chat:13 " in text)
+        assert "".join(plain(report(refused.verdict)).splitlines(keepends=True)[:4]) == shown
     mistakes = {int(line[0]) for line in source.read_text().splitlines() if line[:2] in ("1.", "2.", "3.")}
     assert mistakes == set(FOUND[name].values())
 
 
-def documented_column(server: str) -> dict[str, str]:
-    """The column of this server in the table of docs/audit-and-compare.md."""
+def documented_blocks() -> list[str]:
+    """The examples of docs/audit-and-compare.md."""
     page = (Path(__file__).parents[2] / "docs" / "audit-and-compare.md").read_text(encoding="utf-8")
+    return re.findall(r"^```\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+def documented_causes(server: str) -> set[str]:
+    table = next(text for text in documented_blocks() if "compare suite:chat-line --fence" in text)
+    section = table.partition(f"\n{server} differs in ")[2].partition("\n\n")[0]
+    return set(re.findall(r"^ +\d+x  (.*?)  \[", section, re.MULTILINE))
+
+
+def documented_column(server: str) -> dict[str, str]:
+    """The column of this server in the table."""
+    page = "\n".join(documented_blocks())
     rows = [re.split(r" {2,}", line.strip()) for line in page.splitlines()]
     at = next(row for row in rows if "threaded" in row and "selecting" in row).index(server)
     return {row[0]: row[at + 1] for row in rows if len(row) == 5 and row[0].endswith(".chat")}

@@ -1,31 +1,44 @@
-"""The documentation is true: its servers, scripts, models and reports are played, and its options exist."""
+"""The documentation is true: its servers, scripts, models, tests and commands run, and print what the pages show.
+
+`test_every_example_of_a_page_is_used_by_a_test` finds a block of a page that no test here names.
+"""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from gevent.server import StreamServer
 
-from harness import Command, Grade, InProcess, PlayOptions, Verdict, parse, play
+from harness import Command, Grade, InProcess, PlayOptions, ServerSpec, Verdict, parse, play
 from harness.cli import main
+from harness.compare.compare import Tags
 from harness.interception.schedule import Perturbation
 from harness.language.fences import Fence
 from harness.laws.history import Law
 from harness.options import OPTIONS
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
-from harness.update import update
+from harness.stage.target import address_of
 from tests.app import serve
 from tests.foreign.installed import program
+from tests.harness.zoo import SERVERS
+from tests.harness.zoo.__main__ import _options as zoo_options
+from tests.independent.__main__ import SUITES
 
 ROOT = Path(__file__).parents[2]
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
-TARGETS = "targets.md"
+TARGETS, VERDICTS, README = "targets.md", "verdicts.md", "../harness/README.md"
+PAGES = (TRANSCRIPTS, TARGETS, VERDICTS, AUDIT, EXPLORE, README)
 FENCE = Fence("PING", ("PONG",))
 
 
@@ -41,13 +54,57 @@ def page(name: str) -> str:
 
 def block(name: str, *parts: str) -> str:
     """The only block of this page that contains all these parts."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE)
-    (found,) = [text for text in blocks if all(part in text for part in parts)]
+    (found,) = [text for text in blocks(name) if all(part in text for part in parts)]
     return found
+
+
+def blocks(name: str) -> list[str]:
+    return re.findall(r"^```\w*\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE)
 
 
 def without_times(text: str) -> str:
     return re.sub(r"[0-9]+\.[0-9]{2} s", "0.00 s", text)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[..., str]:
+    """Runs a command of a page as it stands there, in an empty folder; `harness` and `python` are those of this run."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, words in (("harness", f"{sys.executable} -m harness"), ("python", sys.executable)):
+        (commands / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        (commands / name).chmod(0o755)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    environment = {
+        **os.environ,
+        "PATH": f"{commands}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "120",
+    }
+
+    def run(command: str, **files: str) -> str:
+        for name, text in files.items():
+            (folder / ".".join(name.rsplit("_", 1))).write_text(text)
+        ran = subprocess.run(
+            ["bash", "-c", command.removeprefix("$ ")],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert not ran.stderr, ran.stderr
+        return without_times(ran.stdout)
+
+    return run
+
+
+def command_and_output(name: str, *parts: str) -> tuple[str, str]:
+    """The command at the beginning of a block, and what follows it."""
+    found = block(name, *parts)
+    command = re.match(r"\$ (?:.*\\\n)*.*\n", found)
+    assert command is not None
+    return command[0].removeprefix("$ ").rstrip(), without_times(found[command.end() :])
 
 
 # --- transcripts.md -----------------------------------------------------------------------------------------
@@ -71,9 +128,13 @@ def played(text: str, server: Command) -> Verdict:
     return play(parse(text, "wrong.chat"), server, PlayOptions(FENCE, within_s=2.0))
 
 
-def test_the_first_transcript_passes(server):
-    verdict = played(block(TRANSCRIPTS, *FIRST), server)
-    assert verdict.passed, plain(report(verdict))
+CHAT = ("import socketserver, sys, threading", "LOGIN")
+
+
+def test_the_first_transcript_passes_as_shown(shell):
+    command, shown = command_and_output(TRANSCRIPTS, "$ harness play first.chat")
+    first = block(TRANSCRIPTS, "title: everyone else", "alice> LOGIN alice")
+    assert shell(command, chat_py=block(TRANSCRIPTS, *CHAT), first_chat=first) == shown
 
 
 def test_the_fence_line_that_others_hear_is_heard(server):
@@ -81,24 +142,97 @@ def test_the_fence_line_that_others_hear_is_heard(server):
     assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), plain(report(verdict))
 
 
-def test_the_failing_transcript_has_the_report_that_is_shown(server):
-    shown = block(TRANSCRIPTS, "$ harness play wrong.chat").split("\n", 1)[1].rsplit("\n\n1 failed", 1)[0]
+def test_the_failing_transcript_has_the_report_that_is_shown(shell):
+    command, shown = command_and_output(TRANSCRIPTS, "$ harness play wrong.chat")
     title = shown.splitlines()[1].strip()
     first = block(TRANSCRIPTS, *FIRST)
     wrong = first.replace(first.splitlines()[0], f"title: {title}").replace(
         "bob< MSG", "alice< MSG alice hello there\nbob< MSG"
     )
-    assert plain(report(played(wrong, server))).rstrip() == shown
+    told = shell(f"{command} --within 2s", chat_py=block(TRANSCRIPTS, *CHAT), wrong_chat=wrong)
+    assert told == shown
 
 
-def test_the_draft_is_filled_in_as_shown(server, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = Path("draft.chat")
-    path.write_text(block(TRANSCRIPTS, "receives nothing\n\n# what"))
-    done = update(path, server, PlayOptions(FENCE))
-    assert [line.rstrip() for line in done.diff.splitlines()] == block(
-        TRANSCRIPTS, "--- draft.chat"
-    ).splitlines()[1:]
+def test_the_draft_is_filled_in_as_shown(shell):
+    command, shown = command_and_output(TRANSCRIPTS, "$ harness update draft.chat")
+    draft = block(TRANSCRIPTS, "receives nothing\n\n# what")
+    told = shell(command, chat_py=block(TRANSCRIPTS, *CHAT), draft_chat=draft)
+    assert "".join(f"{line.rstrip()}\n" for line in told.partition("\n\n1 ")[0].splitlines()) in (
+        shown,
+        f"{shown}\n",
+    )
+
+
+def test_the_recorder_writes_the_session_that_is_shown(shell, tmp_path):
+    """Also the short form of targets.md, and `nc` is any client."""
+    command, says = command_and_output(TRANSCRIPTS, "$ harness record")
+    session = block(TRANSCRIPTS, "title: recorded from")
+    source = tmp_path / "chat.py"
+    source.write_text(block(TRANSCRIPTS, *CHAT))
+    target = Command([sys.executable, str(source), "{port}"])
+    with target.start(ServerSpec(), 60.0) as server, socket.create_server(("127.0.0.1", 0)) as found:
+        ports = {"4000": address_of(server.addresses, None)[1], "4001": found.getsockname()[1]}
+        found.close()
+        for words in (command, block(TARGETS, "harness record --connect").splitlines()[0]):
+            for shown, own in ports.items():
+                words = words.replace(shown, str(own))
+            recorded = tmp_path / "session.chat"
+            words = words.replace("session.chat", str(recorded))
+            printed = recorded_talk(shlex.split(words)[1:], ports["4001"])
+            if "--fence" in words:
+                for shown, own in ports.items():
+                    printed = printed.replace(str(own), shown)
+                assert printed == says
+            # On a slow machine time passes in between, and bob has not left when the recorder ends.
+            lines = [line for line in recorded.read_text().splitlines() if not line.startswith("wait ")]
+            wanted = session.replace("4000", str(ports["4000"])).splitlines()
+            if "--fence" not in words:
+                wanted = [line for line in wanted if not line.startswith("fence")]
+            assert lines in (wanted, wanted[:-2]), lines
+
+
+def recorded_talk(words: list[str], port: int) -> str:
+    """What the recorder prints when it listens; then the people of the session talk."""
+    command = [sys.executable, "-m", "harness", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as recorder:
+        assert recorder.stdout is not None
+        printed = recorder.stdout.readline()
+        with socket.create_connection(("127.0.0.1", port)) as alice, alice.makefile("rb") as to_alice:
+            alice.sendall(b"LOGIN alice\n")
+            assert to_alice.readline() == b"OK\n"
+            with socket.create_connection(("127.0.0.1", port)) as bob, bob.makefile("rb") as to_bob:
+                bob.sendall(b"LOGIN bob\n")
+                assert to_bob.readline() == b"OK\n"
+                alice.sendall(b"MSG hi bob\n")
+                assert to_bob.readline() == b"MSG alice hi bob\n"
+                alice.sendall(b"QUIT\n")
+                assert to_alice.read() == b"Goodbye!\n"
+        recorder.send_signal(signal.SIGINT)
+    return printed
+
+
+def test_a_misspelt_name_has_the_problem_that_is_shown(shell):
+    command, shown = command_and_output(TRANSCRIPTS, "$ harness check slip.chat")
+    slip = block(TRANSCRIPTS, *FIRST).replace("bob< OK", "bbo< OK")
+    assert shell(f"{command} 2>&1", slip_chat=slip).startswith(shown)
+
+
+DIES = """
+import sys
+from tests.harness.servers.talk import _main
+_main(sys.argv[1], "dies")
+"""
+
+
+def test_a_server_that_dies_has_the_report_that_is_shown(shell):
+    shown = block(TRANSCRIPTS, "FAILED dies.chat:11   the server died")
+    script = "title: a message reaches everyone else\n\n\n"
+    for name in ("alice", "bob", "carol"):
+        script += f"{name}> LOGIN {name}\n{name}< OK\n"
+    script += "\nalice> MSG hello there\nbob< MSG alice hello there\ncarol< MSG alice hello there\n"
+    told = shell("harness play dies.chat --server 'python chat.py {port}'", chat_py=DIES, dies_chat=script)
+    assert told.startswith(shown)
 
 
 def test_the_definitions_and_the_free_order_pass(server):
@@ -150,13 +284,95 @@ def test_many_clients_pass(server):
     assert verdict.passed, plain(report(verdict))
 
 
+def test_a_connection_ends_in_one_way_only(server):
+    text = block(TRANSCRIPTS, "title: a name that is taken")
+    verdict = played(text, server)
+    assert verdict.passed, plain(report(verdict))
+    assert not played(text.replace("bob< OK\nor", "bob< NO\nor"), server).passed
+
+
 def test_the_tasks_go_to_one_worker_each(server):
     verdict = played(block(TRANSCRIPTS, "title: every task"), server)
     assert verdict.passed, plain(report(verdict))
 
 
-def test_the_captures_are_a_script():
-    assert parse(block(TRANSCRIPTS, "alice<~ CREATED ${id:int}"))
+def test_the_captures_pass():
+    def converse(sock, _address):
+        for line in sock.makefile("rb"):
+            said = b"CREATED 17 BY alice\n" if line == b"NEW\n" else b"ITEM 17 12:30\n"
+            sock.sendall(said if line in (b"NEW\n", b"GET 17\n") else b"ERR\n")
+
+    verdict = play(
+        parse(block(TRANSCRIPTS, "alice<~ CREATED ${id:int}")),
+        InProcess(lambda spec: StreamServer(("127.0.0.1", 0), converse)),
+    )
+    assert verdict.passed, plain(report(verdict))
+
+
+def test_the_first_test_in_python_passes_in_both_ways(pytester: pytest.Pytester):
+    pytester.makeconftest(
+        "import pytest\nfrom harness import InProcess\nfrom tests.app import serve\n\n"
+        "@pytest.fixture\ndef harness_target():\n    return InProcess(serve)\n"
+    )
+    plainly = block(TARGETS, "with Stage(InProcess(factory)) as stage:")
+    pytester.makepyfile(
+        test_fixture=block(TRANSCRIPTS, "def test_takeover(stage):"),
+        test_plain=plainly.replace(
+            "import InProcess, Stage\n", "import InProcess, Stage\nfrom tests.app import serve as factory\n"
+        ),
+    )
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
+
+
+def test_pytest_finds_the_server_in_a_header_an_ini_and_a_fixture(pytester: pytest.Pytester):
+    hello = block(TRANSCRIPTS, *FIRST)
+    pytester.makefile(".py", chat=block(TRANSCRIPTS, *CHAT))
+    python = lambda text: re.sub(r"\bpython chat\.py", f"{sys.executable} chat.py", text)  # noqa: E731
+    header = python(block(TRANSCRIPTS, "target: server python chat.py {port}\n"))
+    (pytester.path / "hello.chat").write_text(hello.replace("fence:", f"{header.strip()}\nfence:"))
+    quiet = ("-p", "no:cacheprovider")
+    pytester.runpytest_inprocess(*quiet, "hello.chat").assert_outcomes(passed=1)
+    pytester.runpytest_inprocess(*quiet).assert_outcomes()
+    (pytester.path / "chats").mkdir()
+    (pytester.path / "tests").mkdir()
+    (pytester.path / "tests" / "chats").mkdir()
+    (pytester.path / "tests" / "chats" / "hello.chat").write_text(hello)
+    ini = python(block(TRANSCRIPTS, "[tool.pytest.ini_options]"))
+    (pytester.path / "pyproject.toml").write_text(ini)
+    pytester.runpytest_inprocess(*quiet).assert_outcomes(passed=1)
+    fixture = block(TRANSCRIPTS, "def harness_target(request):").replace(
+        "./chat-in-go -listen :{port}", "python chat.py {port}"
+    )
+    pytester.makeconftest(python(fixture))
+    (pytester.path / "pyproject.toml").write_text(ini.partition("harness_server")[0])
+    result = pytester.runpytest_inprocess(*quiet, "-v", "-k", "hello")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*hello.chat::hello[[]python] PASSED*", "*hello.chat::hello[[]go] PASSED*"])
+
+
+def test_the_play_in_python_passes(shell):
+    said = shell(
+        "python program.py",
+        program_py=block(TRANSCRIPTS, "verdict = play(load("),
+        chat_py=block(TRANSCRIPTS, *CHAT),
+        first_chat=block(TRANSCRIPTS, *FIRST),
+    )
+    assert said.startswith("answered (ClientTurn(client='alice'")
+
+
+def test_the_readme_of_the_package_has_a_script_and_commands_that_work(shell):
+    hello = block(README, "title: everyone else receives a message")
+    pip, first, suite = block(README, "pip install ./harness").splitlines()
+    assert pip == "pip install ./harness"
+    assert "1 passed" in shell(first, hello_chat=hello, my_server_py=block(TRANSCRIPTS, *CHAT))
+    assert suite == "harness play suite:chat-line --server './my-server {port}'"
+
+
+def test_the_suite_is_played_with_a_server_of_ones_own(shell, tmp_path):
+    command = block(AUDIT, "harness play suite:chat-line --server './my-server {port}'")
+    mine = f"#!/bin/sh\nexec python {ROOT}/tests/conformance/servers/threaded.py $1 60\n"
+    said = shell(f"chmod +x my-server && {command.rstrip()} -k ping.chat", **{"my-server": mine})
+    assert said.startswith("1 passed in ")
 
 
 NUMBERS = r"""
@@ -242,7 +458,88 @@ def test_the_adapted_server_has_the_report_that_is_shown(tmp_path: Path):
     assert output(tmp_path, f"{python} --within 1s") == shown
 
 
+def test_what_an_adapter_changed_is_counted_as_shown(tmp_path: Path):
+    (tmp_path / "other.py").write_text(block(AUDIT, "/nick", "socketserver"))
+    (tmp_path / "other.adapter").write_text(block(AUDIT, "greets: Welcome to chat\n"))
+    (tmp_path / "hello.chat").write_text(block(AUDIT, "title: bob hears what alice says\n"))
+    command, shown = block(AUDIT, "$ harness play -v hello.chat").split("\n", 1)
+    python = command.removeprefix("$ ").replace(
+        "'python other.py {port}'", f"{sys.executable}\xa0other.py\xa0{{port}}"
+    )
+    assert output(tmp_path, python) == without_times(shown)
+
+
+def test_the_tagged_lines_have_the_tags_that_are_described():
+    text = "alice> LOGIN alice\nalice< OK\n" + block(AUDIT, "# [000 001]")
+    assert Tags(parse(text, "t.chat")).at("t.chat", 5) == ("000", "001")
+
+
 # --- explore-and-generate.md --------------------------------------------------------------------------------
+
+
+FREES = ("people.pop(name, None)", "people.get(name) is sock and people.pop(name)")
+STOPS = (
+    """\
+                for other in people:
+                    if other != name:
+                        people[other].sendall(name.encode() + b": " + line)
+""",
+    """\
+                for other, to in list(people.items()):
+                    if other != name:
+                        try:
+                            to.sendall(name.encode() + b": " + line)
+                        except OSError:
+                            pass
+""",
+)
+"""The two mistakes of names.py that the page names, each with its correction."""
+
+
+def corrected(server: str, *mistakes: tuple[str, str]) -> str:
+    for wrong, right in mistakes:
+        assert wrong in server
+        server = server.replace(wrong, right)
+    return server
+
+
+def test_the_second_mistake_that_laws_find_is_the_one_that_is_named(shell) -> None:
+    command, _ = command_and_output(EXPLORE, "$ harness laws --model")
+    server, model = block(EXPLORE, "import StreamServer", "TAKEN"), block(EXPLORE, "class Names:")
+    said = shell(command, names_py=corrected(server, FREES), namelaws_py=model)
+    assert said.startswith("BROKEN nothing is lost")
+    assert "1 law broken" in said
+    said = shell(command, names_py=corrected(server, FREES, STOPS), namelaws_py=model)
+    assert said.startswith("no law was broken")
+
+
+IN_PYTHON = ("generate(Talkers", "check_laws(Chat")
+
+
+@pytest.mark.parametrize("part", IN_PYTHON)
+def test_the_tests_in_python_pass_with_a_correct_server_and_fail_with_the_other(
+    part: str, pytester: pytest.Pytester
+) -> None:
+    wrong = block(EXPLORE, "import StreamServer", "TAKEN")
+    model = block(EXPLORE, "class Talkers" if "Talkers" in part else "class Names:").replace(
+        "class Names", "class Chat"
+    )
+    pytester.makepyfile(test_it=f"from names import serve\n{model}\n{block(EXPLORE, part)}")
+    for server, outcome in ((wrong, {"failed": 1}), (corrected(wrong, FREES, STOPS), {"passed": 1})):
+        pytester.makefile(".py", names=server)
+        pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(**outcome)
+
+
+def test_pytest_explores_as_described(shell) -> None:
+    command = block(EXPLORE, "$ python -m pytest --harness-explore")
+    said = shell(
+        f"{command.rstrip().partition('  ')[0]} -p no:cacheprovider relay.chat || true",
+        relay_py=block(EXPLORE, "import StreamServer", "they say"),
+        relay_chat=block(EXPLORE, "title: everyone else", "bob connects"),
+        pytest_ini="[pytest]\nharness_app = relay:serve\n",
+    )
+    assert "cause     input cut into smaller reads" in said
+    assert "1 failed" in said
 
 
 @pytest.fixture
@@ -263,7 +560,10 @@ def output(folder: Path, command: str) -> str:
     return without_times(ran.stdout)
 
 
-@pytest.mark.parametrize("which", ["explore relay.chat", "generate --model", "laws --model"])
+COMMANDS = ("explore relay.chat", "generate --model", "laws --model")
+
+
+@pytest.mark.parametrize("which", COMMANDS)
 def test_a_command_prints_the_documented_output(explored: Path, which: str) -> None:
     command, shown = block(EXPLORE, f"$ harness {which}").split("\n", 1)
     assert output(explored, command.removeprefix("$ ")) == without_times(shown)
@@ -316,14 +616,13 @@ def test_every_kind_of_perturbation_is_documented() -> None:
 # --- targets.md ---------------------------------------------------------------------------------------------
 
 
-def test_the_minute_passes_in_a_second(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_minute_passes_in_a_second(shell) -> None:
     program("faketime", "faketime")
-    monkeypatch.chdir(tmp_path)
-    Path("minute.py").write_text(block(TARGETS, "import asyncio", "for a minute"))
-    Path("minute.chat").write_text(block(TARGETS, "title: whoever says nothing"))
-    assert main(["play", "minute.chat", "--server", f"{sys.executable} minute.py {{port}}"]) == 0
-    (shown,) = re.findall(r"^1 passed .*time x60.*$", page(TARGETS), re.MULTILINE)
-    assert without_times(capsys.readouterr().out) == without_times(shown) + "\n"
+    command, shown = command_and_output(TARGETS, "$ harness play minute.chat")
+    minute = block(TARGETS, "import asyncio", "for a minute")
+    assert (
+        shell(command, minute_py=minute, minute_chat=block(TARGETS, "title: whoever says nothing")) == shown
+    )
 
 
 def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
@@ -345,6 +644,117 @@ def test_the_two_nodes_pass_their_transcript(tmp_path: Path, monkeypatch, capsys
         block(TARGETS, "$ harness play two.chat").removeprefix("$ harness ").replace("python", sys.executable)
     )
     assert main(shlex.split(command)) == 0, capsys.readouterr().out
+
+
+ADMIN = """#!/usr/bin/env python3
+import socketserver, threading
+
+class Chat(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.wfile.write(self.server.name + b": " + line)
+
+for name in (b"chat", b"admin"):
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Chat)
+    server.name = name
+    threading.Thread(target=server.serve_forever).start()
+    print(f"{name.decode()} on port {server.server_address[1]}", flush=True)
+"""
+
+
+def test_a_server_with_two_ports_names_them(shell) -> None:
+    command, _ = command_and_output(TARGETS, "$ harness play admin.chat --server './serve'")
+    script = "alice> hi\nalice< chat: hi\nbob connects to admin\nbob> hi\nbob< admin: hi\n"
+    assert "1 passed" in shell(f"chmod +x serve && {command}", serve=ADMIN, admin_chat=script)
+
+
+# --- verdicts.md --------------------------------------------------------------------------------------------
+
+
+def test_the_commands_that_measure_can_be_given_and_name_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = [*block(VERDICTS, "python -m tests.harness.zoo").splitlines()]
+    commands += re.findall(r"^`(python -m tests\.harness\.zoo [^`]*)`$", page(VERDICTS), re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        assert words[:3] == ["python", "-m", "tests.harness.zoo"]
+        monkeypatch.setattr(sys, "argv", words[2:])
+        options = zoo_options()
+        for part in options.servers:
+            assert any(part in one.name for one in SERVERS), part
+
+
+def test_the_independent_servers_are_compared_with_the_suites_that_are_named() -> None:
+    command = shlex.split(block(AUDIT, "python -m tests.independent"))
+    assert command[:3] == ["python", "-m", "tests.independent"]
+    assert command[3] in SUITES
+    assert set(command[4:]) & {row.flag for row in OPTIONS if "compare" in row.commands} == {"--html"}
+
+
+# --- all of them --------------------------------------------------------------------------------------------
+
+
+def test_the_usage_lines_name_commands_and_options_that_there_are() -> None:
+    lines = (
+        block(TRANSCRIPTS, "harness play   FILE").splitlines()
+        + block(AUDIT, "harness audit FILE").splitlines()
+    )
+    assert len(lines) == 5
+    for line in lines:
+        words = line.split()
+        assert words[0] == "harness"
+        known = {flag for row in OPTIONS if words[1] in row.commands.split() for flag in row.flag.split()}
+        known |= {"-k", "-x", "-v", "-j", "-o"}
+        assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", line)) <= known, line
+
+
+IN_THE_CONFORMANCE_SUITE = (
+    "$ harness compare suite:chat-line --fence",
+    "FAILED harness/conformance/chat-line",
+)
+"""What `test_conformance_suite.py` compares with the page."""
+
+
+def named_blocks() -> Iterator[tuple[str, list[str]]]:
+    """The page and the parts of each block that a test of this file asks for."""
+    constants = {name: value for name, value in globals().items() if isinstance(value, (str, tuple))}
+
+    def parts_of(node: ast.expr) -> list[str]:
+        match node:
+            case ast.Constant(value):
+                return [str(value)]
+            case ast.Name(name):
+                value = constants.get(name, ())
+                return [value] if isinstance(value, str) else list(value)
+            case ast.Starred(inner):
+                return parts_of(inner)
+            case _:
+                return []
+
+    for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8"))):
+        asks = isinstance(node, ast.Call) and ast.unparse(node.func) in ("block", "command_and_output")
+        if isinstance(node, ast.Call) and asks:
+            name, *parts = ([*parts_of(argument)] for argument in node.args)
+            if name:
+                yield name[0], [part for some in parts for part in some]
+
+
+def test_every_example_of_a_page_is_used_by_a_test() -> None:
+    named = [
+        *named_blocks(),
+        *((AUDIT, [part]) for part in IN_THE_CONFORMANCE_SUITE),
+        *((TRANSCRIPTS, [f"harness play -v {name}"]) for name in TOLERANT),
+        *((TRANSCRIPTS, [f"title: {title}"]) for title in TOLERANT.values()),
+        *((EXPLORE, [f"$ harness {which}"]) for which in COMMANDS),
+        *((EXPLORE, [part]) for part in IN_PYTHON),
+    ]
+    unused = [
+        f"{name}: {text.splitlines()[0]}"
+        for name in PAGES
+        for text in blocks(name)
+        if not any(page == name and parts and all(part in text for part in parts) for page, parts in named)
+    ]
+    assert unused == []
 
 
 # --- options ------------------------------------------------------------------------------------------------

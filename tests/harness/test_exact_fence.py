@@ -21,36 +21,13 @@ from harness import Address, Grade, InProcess, ServerSpec, Stage, TargetError, U
 from harness.stage.fence import FenceFailed, NeverIdle
 from harness.stage.stage import Unexpected
 from tests.harness.servers.late import serve
+from tests.patience import HANG_S
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     with Stage(InProcess(serve)) as made:
         yield made
-
-
-@pytest.mark.parametrize("way", ["POOL", "OWN-POOL", "SPAWN 0", "SPAWN 7", "QUEUE", "PIECES"])
-def test_lines_that_take_no_time_have_arrived_when_the_fence_returns(stage: Stage, way: str) -> None:
-    (alice,) = stage.clients("alice")
-    alice.connect()
-    alice.send(way)
-    assert bytes(alice.inbox) == b"done\n"
-    assert stage.now() == 0
-    assert stage.grade is Grade.EXACT
-
-
-@pytest.mark.parametrize("way", ["SLEEP 60", "TIMEOUT 60", "POOL-THEN-SLEEP 60"])
-def test_a_line_due_at_60_s_has_not_arrived_a_microsecond_before(stage: Stage, way: str) -> None:
-    alice = stage.client("alice")
-    alice.send(way)
-    stage.wait(59.999)
-    alice.expect_nothing()
-    stage.wait(0.000_999)
-    alice.expect_nothing()
-    stage.wait(0.000_001)
-    assert alice.inbox == b"done\n"
-    assert alice.arrived_at(0) == 60.0
-    alice.take(5)
 
 
 def test_others_have_received_a_line_when_its_sender_has_been_processed(stage: Stage) -> None:
@@ -63,16 +40,6 @@ def test_others_have_received_a_line_when_its_sender_has_been_processed(stage: S
         for other in (bob, carol):
             assert other.take(100) == f"line {n}\n".encode()
     alice.expect_nothing()
-
-
-def test_waiting_60_s_takes_no_real_time(stage: Stage) -> None:
-    for client in stage.clients("alice", "bob", "carol"):
-        client.connect()
-    stage.fence()
-    before, began = stage.now(), time.monotonic()
-    stage.wait(60)
-    assert stage.now() - before == 60
-    assert time.monotonic() - began < 30
 
 
 def test_lines_sent_in_order_are_received_in_order() -> None:
@@ -104,6 +71,16 @@ def test_a_loop_that_never_becomes_idle_is_an_error_after_a_bounded_time() -> No
     ):
         stage.client("alice").send("SPIN")
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("wait", [lambda stage: stage.loop.pause(0.2), lambda stage: gevent.sleep(0.2)])
+def test_what_a_test_computes_is_not_counted_by_the_guards_that_follow(stage: Stage, wait) -> None:
+    busy_until = time.monotonic() + 0.3
+    while time.monotonic() < busy_until:
+        pass
+    began = time.monotonic()
+    wait(stage)
+    assert time.monotonic() - began > 0.19
 
 
 def test_a_pool_thread_that_does_not_return_is_an_error() -> None:
@@ -370,5 +347,5 @@ print("fine")
 def test_stages_work_in_a_monkey_patched_program() -> None:
     threaded = str(Path(__file__).parent / "servers" / "threaded.py")
     command = [sys.executable, "-W", "error", "-c", PATCHED, "-S", threaded]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert (done.stdout, done.stderr) == ("fine\n", "")

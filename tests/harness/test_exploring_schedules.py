@@ -17,38 +17,15 @@ from harness.cli import main
 from harness.explore import Finding, count_actions, explorable, explore, report
 from harness.interception.interceptor import AcceptedConnection, Interceptor
 from harness.interception.schedule import EVERY, Perturbation, Schedule
+from harness.language.columns import width
 from harness.language.steps import Script
 from harness.options import OPTIONS
 from harness.report.styled_text import plain
 from harness.targets.choice import UsageError
-from tests.harness.servers.fragile import FAULTS, serve
+from tests.harness.servers.fragile import FAULTS, TALK, serve
 
 ROOT = Path(__file__).parents[2]
 APP = ("--app", "tests.harness.servers.fragile:serve")
-TALK = """\
-alice> alice
-alice< HELLO alice
-bob> bob
-bob< HELLO bob
-carol> carol
-carol< HELLO carol
-
-alice> hello there
-in any order, the same for bob carol:
-    < alice: hello there
-
-bob>> one\\ntwo\\nthree\\n
-alice< bob: one
-alice< bob: two
-alice< bob: three
-carol< bob: one
-carol< bob: two
-carol< bob: three
-
-carol closes
-alice> carol has gone
-bob< alice: carol has gone
-"""
 
 
 def talk(fault: str = "") -> Script:
@@ -59,12 +36,6 @@ def finding(fault: str, perturbations: frozenset[Perturbation] = EVERY, runs: in
     explored = explore(talk(fault), InProcess(serve), range(1, runs + 1), perturbations=perturbations)
     assert explored.baseline.passed
     return explored.finding
-
-
-def test_a_correct_server_passes_every_schedule() -> None:
-    explored = explore(talk(), InProcess(serve), range(1, 41))
-    assert explored.outcome is Outcome.PASSED
-    assert explored.runs == 40
 
 
 @pytest.mark.parametrize(
@@ -105,52 +76,6 @@ def test_the_shortest_script_fails_only_because_of_the_schedule(fault: str) -> N
         assert play(script, InProcess(serve).intercepted_by(schedule)).passed, f"{kind} is not needed"
 
 
-class RecordedSchedule(Schedule):
-    """A schedule that records what it decided."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self.decided: list[object] = []
-
-    def before_accept(self) -> None:
-        self.decided.append("accepting")
-        super().before_accept()
-
-    def before_read(self, connection: AcceptedConnection, size: int) -> int:
-        allowed = super().before_read(connection, size)
-        self.decided.append(("reading", connection.number, size, allowed))
-        return allowed
-
-    def before_write(self, connection: AcceptedConnection, size: int) -> int:
-        allowed = super().before_write(connection, size)
-        self.decided.append(("writing", connection.number, size, allowed))
-        return allowed
-
-    def choose(self, ready: int) -> int:
-        chosen = super().choose(ready)
-        self.decided.append(("choose", ready, chosen))
-        return chosen
-
-
-def decided(seed: int) -> list[object]:
-    recorded = RecordedSchedule(seed)
-    assert play(talk(), InProcess(serve).intercepted_by(recorded)).passed
-    return recorded.decided
-
-
-@pytest.mark.parametrize("seed", [2, 7, 11])
-def test_the_seed_alone_decides_the_schedule(seed: int) -> None:
-    assert decided(seed) == decided(seed) != decided(seed + 1)
-
-
-def test_schedules_shorten_reads_and_writes_stall_them_and_reorder_the_loop() -> None:
-    calls = [one for seed in range(1, 9) for one in decided(seed) if isinstance(one, tuple)]
-    assert any(call[0] == "reading" and call[3] < call[2] for call in calls)
-    assert any(call[0] == "writing" and 0 < call[3] < call[2] for call in calls)
-    assert any(call[0] == "writing" and call[3] == 0 for call in calls)
-    assert any(call[0] == "choose" and call[2] > 0 for call in calls)
-
-
 class Observer(Interceptor):
     """Records the connections of its calls, and changes nothing."""
 
@@ -189,6 +114,15 @@ def test_a_script_that_fails_without_perturbations_is_not_explored() -> None:
     assert explored.outcome is Outcome.FAILED
     assert explored.runs == 0
     assert "not explored, because it does not pass without perturbations" in plain(report(explored))
+
+
+def test_the_report_fits_a_narrow_terminal() -> None:
+    explored = explore(talk("reads"), InProcess(serve), range(1, 13))
+    assert explored.finding is not None
+    text = plain(report(explored, 60))
+    shown, _, script = text.partition("the shortest script")
+    rest = script.partition("   line  ")[2]
+    assert max(map(width, [*shown.splitlines(), *rest.splitlines()])) <= 60
 
 
 def test_every_faulty_server_passes_without_perturbations() -> None:

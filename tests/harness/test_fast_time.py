@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -178,18 +178,28 @@ def command(folder: Path, language: str, source: str, *flags: str) -> Command:
     return Command([found, str(path), "{port}"], starts_within=30)
 
 
-def played(target: Command, script: str = IDLE, time: str = "x60") -> Verdict:
-    header = f"time: {time}\nsettle: 10ms\n\n"
-    return play(parse(header + textwrap.dedent(script).lstrip(), "idle.chat"), target)
+FACTORS = (60, 20, 6)
+LATE_S = 10
+"""How late for the server a turn can end before the play says more about the machine than about the server."""
+
+
+def played(target: Command, script: str = IDLE, factors: Sequence[int] = FACTORS) -> Verdict:
+    """A play with quiet of 0.6 s of the server's time: the first in which the machine was fast enough for that, or the
+    last, where time passes slowest."""
+    for factor in factors:
+        header = f"time: x{factor}\nsettle: {600 // factor}ms\n\n"
+        verdict = play(parse(header + textwrap.dedent(script).lstrip(), "idle.chat"), target)
+        if verdict.margin_s < LATE_S:
+            break
+    return verdict
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_minute_of_silence_passes_in_a_second(tmp_path: Path, name: str) -> None:
     verdict = played(command(tmp_path, *SERVERS[name]))
     assert verdict.passed, plain(report(verdict))
-    assert verdict.real_s > 1.1
-    assert verdict.time_factor == 60
-    assert 0.6 <= verdict.margin_s < 10, "ten milliseconds of quiet are 0.6 s for the server"
+    assert verdict.real_s > 70 / verdict.time_factor
+    assert 0.6 <= verdict.margin_s < LATE_S, "the quiet of one turn is 0.6 s for the server"
 
 
 def test_what_comes_a_few_seconds_too_early_is_a_failure(tmp_path: Path) -> None:
@@ -212,10 +222,11 @@ def test_waits_do_not_add_up_the_moments_between_them(tmp_path: Path) -> None:
 
 def test_the_report_says_how_fast_and_how_late(tmp_path: Path) -> None:
     verdict = played(command(tmp_path, "python", ASYNCIO))
-    assert run_summary([verdict], 1.0).startswith("1 passed in 1.00 s (settled, time x60, up to ")
+    speed = f"settled, time x{verdict.time_factor}, up to "
+    assert run_summary([verdict], 1.0).startswith(f"1 passed in 1.00 s ({speed}")
     assert plain(report(verdict)).rstrip().endswith(" s late)")
-    failed = played(command(tmp_path, "python", ASYNCIO), "alice> hi\nalice< ho\n")
-    assert "(settled: nothing more arrived for a while; time x60, up to " in plain(report(failed))
+    failed = played(command(tmp_path, "python", ASYNCIO), "alice> hi\nalice< ho\n", FACTORS[:1])
+    assert "(settled: nothing more arrived for a while; time x" in plain(report(failed))
 
 
 def test_the_option_is_for_scripts_without_the_header(
@@ -223,7 +234,7 @@ def test_the_option_is_for_scripts_without_the_header(
 ) -> None:
     (tmp_path / "server.py").write_text(textwrap.dedent(ASYNCIO))
     path = tmp_path / "idle.chat"
-    path.write_text("settle: 10ms\n\n" + textwrap.dedent(IDLE).lstrip())
+    path.write_text("alice> hi\nalice< hi\n")
     options = ["--server", f"{PYTHON} {tmp_path}/server.py {{port}}", "--time"]
     assert main(["play", str(path), *options, "x60"]) == 0
     assert "time x60" in capsys.readouterr().out

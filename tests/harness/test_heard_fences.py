@@ -20,13 +20,16 @@ from harness import (
     parse,
     play,
 )
+from harness.compare.compare import cause_of
 from harness.language.adapter import Adapter, parse_adapter
 from harness.playing.verdict import FailureKind
+from harness.repeat import Repetition
 from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.connection import Inbox
 from harness.stage.fence import FenceLineSent
 from harness.stage.heard_fence import Hearing
+from harness.stage.rules import TakenLine
 from harness.stage.translation import Translation
 from tests.harness.zoo import ZooServer
 
@@ -139,7 +142,7 @@ def test_a_message_that_is_late_by_longer_than_quiet_lasts_fails_its_own_turn() 
 
 def test_a_server_that_is_later_than_quiet_lasts_is_waited_for_once_that_is_known() -> None:
     steps = logins("ann", "bob") + "ann> MSG one\nbob< MSG ann one\n"
-    verdict, text = played(steps, "deliver=450", header=f"fence: {FENCE}\nsettle: 300ms\n")
+    verdict, text = played(steps, "deliver=900", header=f"fence: {FENCE}\nsettle: 600ms\n")
     assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), text
     given_up, again, back = sent_in(verdict, 2)
     assert (given_up.client, given_up.unheard_by, given_up.heard_by) == ("bob", ("ann",), ["ann"])
@@ -402,11 +405,13 @@ def test_another_line_is_not_taken(heard: tuple[Hearing, FenceLineSent], line: s
 
 def test_a_fence_line_is_taken_out_before_it_is_translated(heard: tuple[Hearing, FenceLineSent]) -> None:
     hearing, sent = heard
-    translation = Translation(parse_adapter("receives: ${x} => <${x}>\n"), b"\n", hearing.of("bob"))
+    adapter, taken = parse_adapter("receives: ${x} => <${x}>\n"), list[TakenLine]()
+    translation = Translation(adapter, b"\n", "bob", taken.append, hearing.of("bob"))
     token = sent.token.encode()
     assert translation.incoming(b"one\nMSG ann " + token[:4]) == b"<one>\n"
     assert translation.incoming(token[4:] + b"\n*MSG ann " + token + b"\ntwo\n") == b"<*two>\n"
     assert sent.heard_by == ["bob"]
+    assert [one.data for one in taken] == [b"one\n", b"*two\n"]
 
 
 def test_who_hears_is_heard_until_there_is_a_sign_to_the_contrary(
@@ -427,6 +432,18 @@ def test_who_hears_is_heard_until_there_is_a_sign_to_the_contrary(
 
 def test_tokens_of_two_runs_differ() -> None:
     assert Hearing(HEARING).new_token() != Hearing(HEARING).new_token()
+
+
+def test_a_fence_line_in_other_words_is_the_same_failure_in_each_play() -> None:
+    steps = "ann> LOGIN ann\nann< OK\nbob> LOGIN bob\nbob< OK\n"
+    repeated, causes = Repetition("s.chat"), set()
+    for _ in range(2):
+        verdict, text = played(steps, target=hub("shouts"))
+        assert verdict.outcome is Outcome.FAILED, text
+        repeated.add(verdict)
+        causes.add(cause_of(verdict.failures[0], verdict))
+    assert causes == {"heard `< MSG BOB TOKEN`, and nothing was expected"}
+    assert [one.count for one in repeated.by_count()] == [2]
 
 
 # --- conversations in Python ------------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,16 @@ from harness.cli import main
 from harness.language.expansion import expand
 from harness.language.fences import Fence
 from harness.language.problems import ScriptError
-from harness.language.steps import LinkDelays
+from harness.language.steps import LinkDelays, NodeChanges, NodeFate
 from harness.language.validation import validate
 from harness.playing.verdict import FailureKind, Outcome
 from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.fence import Grade
+from harness.stage.threads import is_halted, threads_of
 from harness.targets.link import LINK_BYTES, Links
 from tests.harness.test_command import gone
+from tests.patience import HANG_S, until
 
 RELAY = f"{sys.executable} -S {Path(__file__).parent / 'servers' / 'relay.py'}"
 BOTH = "alice connects to a\nbob connects to b\nalice> hello\nalice< hello\nbob< hello\n\n"
@@ -322,11 +324,26 @@ def running(mark: str) -> int:
     return found
 
 
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        os.sched_yield()
-    return condition()
+MANY_THREADS = """
+import socket, sys, threading
+for _ in range(30):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    listener.accept()
+"""
+
+
+@pytest.mark.parametrize("fate", [NodeFate.STOPPED, NodeFate.KILLED])
+def test_a_node_that_is_stopped_or_killed_does_no_more(fate: NodeFate) -> None:
+    """Otherwise one of its threads, or a process that it has started, could still answer on a busy machine."""
+    command = f"sh -c '{sys.executable} -S -c \"$0\" $1; :' {shlex.quote(MANY_THREADS)} {{port}}"
+    with Stage(Nodes({"a": shlex.split(command)})) as stage:
+        server = stage.server
+        threads = list(threads_of([server._nodes["a"].process.pid]))  # type: ignore[attr-defined]
+        assert len(threads) > 30
+        server.change_node(NodeChanges("a", fate))
+        assert all(map(is_halted, threads))
 
 
 def test_ctrl_c_ends_all_nodes(tmp_path: Path) -> None:
@@ -338,7 +355,7 @@ def test_ctrl_c_ends_all_nodes(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         assert until(lambda: running(mark) >= 2)
         run.send_signal(signal.SIGINT)
-        run.communicate(timeout=20)
+        run.communicate(timeout=HANG_S)
     assert until(lambda: running(mark) == 0)
 
 
@@ -353,8 +370,8 @@ def linked() -> Any:
         link = links.add(listener.getsockname()[1])
         near = socket.create_connection(link.address)
         far, _ = listener.accept()
-        near.settimeout(5)
-        far.settimeout(5)
+        near.settimeout(HANG_S)
+        far.settimeout(HANG_S)
         with near, far:
             yield near, far, link, links
     links.close()

@@ -31,6 +31,7 @@ from harness.record.transcript import (
     names,
     transcript,
 )
+from tests.patience import HANG_S
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 NC = shutil.which("nc")
@@ -65,7 +66,7 @@ class Terminal:
     def leaves(self) -> None:
         """Ctrl-C."""
         self._nc.send_signal(signal.SIGINT)
-        self._nc.wait(10)
+        self._nc.wait(HANG_S)
         self.close()
 
     def close(self) -> None:
@@ -74,7 +75,7 @@ class Terminal:
                 stream.close()
         if self._nc.poll() is None:
             self._nc.kill()
-        self._nc.wait(10)
+        self._nc.wait(HANG_S)
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def ended(proxy: subprocess.Popen[str], how: signal.Signals) -> str:
     proxy.send_signal(how)
     assert proxy.stdout is not None
     output = proxy.stdout.read()
-    assert proxy.wait(10) == 0
+    assert proxy.wait(HANG_S) == 0
     return output
 
 

@@ -14,6 +14,7 @@ from gevent.server import StreamServer
 
 from harness import ServerSpec
 from harness.cli import main
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 FLAKY = ("--app", f"{__name__}:flaky")
@@ -187,13 +188,13 @@ def test_an_interrupt_ends_all_processes_at_once(tmp_path, words):
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_S
     while len(started := list(tmp_path.glob("started-*"))) < 2:
         assert time.monotonic() < deadline
         assert run.poll() is None
         time.sleep(0.02)  # between two looks
     run.send_signal(signal.SIGINT)
-    assert run.wait(20) == 130
+    assert run.wait(HANG_S) == 130
     while any(running(int(path.name.partition("-")[2])) for path in started):
         assert time.monotonic() < deadline
         time.sleep(0.02)

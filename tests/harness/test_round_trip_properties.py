@@ -124,6 +124,10 @@ sends = (
     | st.builds(SendBytes, names, some_bytes)
     | st.builds(SendPattern, names, known_patterns)
 )
+silences = st.builds(ReceivesNothing, names)
+ends = st.builds(Ends, names, st.sampled_from(Ending)) | st.builds(
+    Ends, names, st.sampled_from([Ending.CLOSED, Ending.REFUSED]), words
+)
 comments = st.builds(Comment, literals)
 errors = st.sampled_from(sorted(errno.errorcode.values()))
 client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
@@ -142,13 +146,12 @@ plain = (
     | comments
     | st.builds(Blank)
     | st.builds(Connects, names, st.none() | words, st.none() | transports)
-    | st.builds(ReceivesNothing, names)
+    | silences
     | st.builds(ConnectsToPort, names, st.lists(terms, min_size=1, max_size=3).map(tuple))
     | st.builds(ReceiveBody, names, st.integers(0, 999999999) | st.just("size"), st.none() | some_bytes)
     | st.builds(Acts, names, st.sampled_from(ConnectionAction))
     | st.builds(Raises, st.sampled_from(["ValueError", "_Odd1"]))
-    | st.builds(Ends, names, st.sampled_from(Ending))
-    | st.builds(Ends, names, st.sampled_from([Ending.CLOSED, Ending.REFUSED]), words)
+    | ends
     | st.builds(Wait, microseconds)
     | st.builds(CallFails, st.just(SocketCall.ACCEPT), st.none(), errors, st.integers(1, 9))
     | st.builds(CallFails, client_calls, names, errors, st.integers(1, 9))
@@ -177,8 +180,8 @@ one_of = st.builds(
 blocks = (
     st.builds(Together, block(sends | comments, sends))
     | st.builds(InTime, microseconds.filter(bool), block(receives | untils | comments, receives))
-    | st.builds(Either, block(receives | untils | comments, receives))
-    | st.builds(Or, block(receives | untils | comments, untils))
+    | st.builds(Either, block(receives | untils | ends | comments, receives | silences))
+    | st.builds(Or, block(receives | untils | silences | comments, untils | ends))
     | st.builds(AnyOrder, block(receives | comments, receives))
     | st.builds(AnyOrder, block(shared | comments, shared), st.just(("b", "c")))
 )

@@ -13,8 +13,10 @@ import pytest
 from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, check, parse, play
 from harness.audit.audit import audit
 from harness.audit.audit import summary as audit_summary
+from harness.language.adapter import parse_adapter
 from harness.language.fences import Fence
 from harness.language.loading import render
+from harness.playing.pipeline import PlayOptions
 from harness.report import html, junit
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
@@ -118,7 +120,7 @@ def test_lines_without_end_that_are_ignored_keep_no_fence_from_holding():
     fenced = "ignore: TICK ${_:int}\nfence: PING -> PONG\n"
     verdict, text = played(steps, fenced, ELSEWHERE)
     assert (verdict.passed, verdict.grade) == (True, Grade.ANSWERED), text
-    assert "never became idle" in failed(steps, "within: 500ms\n", ELSEWHERE)
+    assert "the server was never quiet" in failed(steps, "within: 500ms\n", ELSEWHERE)
 
 
 def test_a_missing_line_that_was_ignored_is_named():
@@ -139,6 +141,60 @@ def test_an_audit_counts_what_is_ignored_and_sees_it_as_the_script_does():
     assert "not audited, because the scripts do not notice it: 1 line ignored" in text
     found = audit(parse(f"ignore ann: hi\n\n{NAMES}ann> bob: hi\nbob< hi\n"), HERE)
     assert [one.mutation.text for one in found.survivors] == ["also sent to ann"]
+
+
+# --- what an adapter removes and respells -------------------------------------------------------------------
+
+ADAPTER = parse_adapter(
+    """ignore: NOTICE ${_}
+ignore ann: TICK ${_:int}
+prompts: >\\x20
+receives: you are ${_} => hello
+sends: GREET ${name} => ${name}: you are ${name}
+""",
+    "x.adapter",
+)
+
+
+def adapted(steps: str, header: str = "") -> tuple[Verdict, str]:
+    script = parse(f"{header}\n{NAMES}{steps}" if header else NAMES + steps)
+    verdict = play(script, HERE, PlayOptions(adapter=ADAPTER))
+    return verdict, plain(report(verdict)).strip()
+
+
+def test_what_an_adapter_ignores_is_counted_like_what_a_script_ignores() -> None:
+    steps = "ann> bob: NOTICE 1 | hi | OTHER 2\nbob< hi\n"
+    verdict, text = adapted(steps, "ignore: OTHER ${_}\n")
+    assert verdict.passed
+    assert text == "passed <script>, 2 lines ignored"
+    found = audit(parse(f"ignore: OTHER ${{_}}\n\n{NAMES}{steps}"), HERE, PlayOptions(adapter=ADAPTER))
+    assert "not audited, because the scripts do not notice it: 2 lines ignored" in plain(
+        audit_summary([found], 0.0)
+    )
+
+
+def test_what_an_adapter_ignores_for_one_client_another_receives() -> None:
+    assert adapted("ann> ann: TICK 1\n")[1] == "passed <script>, 1 line ignored"
+    assert "bob received something unexpected" in adapted("ann> bob: TICK 1\n")[1]
+
+
+def test_prompts_and_lines_in_other_words_are_counted_in_both_directions() -> None:
+    _, text = adapted("ann> bob: > hi\nbob< hi\nann> GREET bob\nbob< hello\n")
+    assert text == "passed <script>, 1 prompt removed, 2 lines respelled"
+
+
+def test_a_failure_shows_what_an_adapter_took() -> None:
+    verdict, text = adapted("ann> GREET ann\nann< you are ann\n")
+    assert verdict.outcome is Outcome.FAILED
+    assert "  sent      1 line, the last of them `GREET ann`, as `ann: you are ann`\n" in text
+    assert "  respelled 1 line, the last of them `you are ann`, as `hello`\n" in text
+    hint = "such a line came, but `receives: you are ${_} => hello` (x.adapter:4) respells it"
+    assert hint in text
+    _, text = adapted("ann> bob: NOTICE 7\nbob<~ NOTICE ${n}\n")
+    assert "  ignored   1 line, the last of them `NOTICE 7`\n" in text
+    assert "such a line came, but `ignore: NOTICE ${_}` (x.adapter:1) takes it" in text
+    _, text = adapted("ann> bob: > x\nbob< y\n")
+    assert "  prompt    1 prompt, the last of them `<< >\\x20`\n" in text
 
 
 @pytest.mark.parametrize(
@@ -301,7 +357,61 @@ def test_an_audit_leaves_out_a_line_at_another_client_that_may_have_it() -> None
         ("a> x\neither:\n    a< x\n", "s.chat:2:1: an either: without another way"),
         ("a> x\neither:\n    a< x\na< y\nor:\n    a< x\n", "s.chat:2:1: an either: without another way"),
         ("a> x\neither:\nor:\n    a< x\n", "s.chat:2:8: nothing is indented below this line"),
-        ("a> x\neither:\n    a> x\nor:\n    a< x\n", "s.chat:3:5: a send inside either:"),
+        (
+            "a> x\neither:\n    a> x\nor:\n    a< x\n",
+            "s.chat:3:5: a way that begins with a send: nothing that was received says which way to go",
+        ),
+        (
+            "a> x\neither:\n    a< x\nor:\n    # y\n    a closes\n",
+            "s.chat:6:5: a way that begins with an action: nothing that was received says which way to go",
+        ),
+        ("a> x\neither:\n    a< x\n    a> y\nor:\n    a< y\n", "s.chat:4:5: a send in one way only: "),
+        ("a> x\neither:\n    a< x\n    wait 1s\nor:\n    a< y\n", "s.chat:4:5: an action in one way only: "),
+        (
+            "a> x\neither:\n    the server raises E\nor:\n    a< y\n",
+            "s.chat:3:5: another kind of step inside",
+        ),
+        (
+            "a> x\neither:\n    a is closed\n    a< x\nor:\n    a< y\n",
+            "s.chat:4:5: a lost the connection in line 3",
+        ),
+        (
+            "a> x\neither:\n    a< x\nor:\n    a is closed\n    a is closed\n",
+            "s.chat:6:5: a already lost the connection in line 5",
+        ),
+        (
+            "a> x\neither:\n    a is closed\nor:\n    a receives nothing\n\na> y\n",
+            "s.chat:7:1: a may have lost the connection in line 3, so this cannot be sent",
+        ),
+        (
+            "a> x\neither:\n    a is closed\nor:\n    a receives nothing\n\na connects\n",
+            "s.chat:7:1: a may have lost the connection in line 3, so it may still be connected",
+        ),
+        (
+            "a> x\neither:\n    a is closed\nor:\n    a receives nothing\na half-closes\n",
+            "s.chat:6:1: a may have lost the connection in line 3",
+        ),
+        (
+            "a> x\neither:\n    a receives nothing\nor:\n    a is closed\na is reset\n",
+            "s.chat:6:1: a may have lost the connection in line 5",
+        ),
+        (
+            "a> x\nb> x\neither:\n    a is closed\nor:\n    b< y\nb> z\na< x\n",
+            "s.chat:8:1: a may have lost the connection in line 4",
+        ),
+        (
+            "a> x\neither:\n    a is closed\nor:\n    a is reset\na> y\n",
+            "s.chat:6:1: a lost the connection in line 3, so this cannot be sent",
+        ),
+        (
+            "a> x\na< y\neither:\n    a receives nothing\nor:\n    a is closed\n",
+            "s.chat:4:5: a receives something in line 2",
+        ),
+        (
+            "a> x\neither:\n    a receives nothing\nor:\n    a< x\na< y\n",
+            "s.chat:6:1: a receives nothing according to line 3",
+        ),
+        ("a> x\neither:\n    b is closed\nor:\n    a< x\n", "s.chat:3:5: b has not connected yet"),
         ("a> x\neither\n", "s.chat:2:1: unrecognised step"),
         ("optional a> x\n", "s.chat:1:1: a send is never optional"),
         ("a> x\noptional 1< x\n", "s.chat:2:10: '1' is not a name"),
@@ -320,8 +430,94 @@ def test_a_way_that_cannot_be_right_is_an_error(text: str, wrong: str) -> None:
     assert problem(text).startswith(wrong)
 
 
+@pytest.mark.parametrize(
+    ("received", "sent", "reply"),
+    [
+        ("a< PASS?", "a> s$x", "`reply a: PASS? -> s$$x`"),
+        ("a<~ PASS ${n} ${_}", "a>~ is ${n}", "`reply a: PASS ${n} ${_} -> is ${n}`"),
+        ("a<~ PASS ${_}", "a>~ is ${other}", "`reply a: LINE -> ANSWER`"),
+        ("a< PASS?", "b> x", "`reply b: LINE -> ANSWER`"),
+        ("a<< x", "a> x", "`reply a: LINE -> ANSWER`"),
+        ("a< x", "a>> x", "`reply a: LINE -> ANSWER`"),
+    ],
+)
+def test_a_send_in_one_way_names_the_rule_that_answers_instead(received: str, sent: str, reply: str) -> None:
+    text = problem(f"a> x\na<~ ${{other}}\nb> x\neither:\n    a< OK\nor:\n    {received}\n    {sent}\n")
+    assert (
+        "s.chat:8:5: a send in one way only: what clients do does not depend on what the server does" in text
+    )
+    assert f"expected: {reply} in the header,\n                for what only some servers ask" in text
+
+
 def test_what_each_way_binds_is_bound() -> None:
     check(parse("a> x\neither:\n    a<~ x ${n}\nor:\n    a<~ y ${n}\na>~ ${n}\n"))
+
+
+def test_what_one_way_says_of_a_turn_does_not_hold_in_the_next() -> None:
+    check(parse("a> x\neither:\n    a receives nothing\nor:\n    a< x\na> y\na< y\n"))
+    check(parse("a> x\neither:\n    a< x\nor:\n    a< y\na> y\na receives nothing\n"))
+    check(parse("a> x\neither:\n    a is closed\nor:\n    a< y\na closes\na connects\na> y\na< y\n"))
+
+
+ENDS = "either:\n    ann< no\nor:\n    ann< no\n    ann is closed\nor:\n    ann is reset\n"
+
+
+@pytest.mark.parametrize("target", [HERE, ELSEWHERE], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("fence", ["", "fence: PING -> PONG\n"], ids=["quiet", "fenced"])
+def test_a_connection_ends_in_one_way_and_stays_in_another(target: InProcess | Command, fence: str) -> None:
+    for does in ("ann: no", "CLOSE ann: no"):
+        steps = f"ann> {does}\n{ENDS}bob> bob: still here\nbob< still here\n"
+        text = passed(steps, fence, target)
+        assert text.startswith("passed <script>, 1 choice between several ways")
+        assert target is HERE or "(settled: " in text
+
+
+def test_a_client_is_not_asked_while_its_connection_may_end() -> None:
+    # A question that is unread when the server closes resets the connection.
+    fence = "fence: PING -> PONG\n"
+    for does in ("ann: no", "CLOSE ann: no", "LATER 300 CLOSE ann: no"):
+        steps = f"ann receives nothing\nann> {does}\n{ENDS}"
+        verdict, text = played(steps, fence, ELSEWHERE)
+        assert verdict.passed, text
+        assert {one.client for one in verdict.turns[-1].fence_lines} == {"bob"}
+
+
+def test_a_connection_that_stayed_is_asked_again() -> None:
+    steps = f"ann> ann: no\n{ENDS}bob> LATER 20 ann: x\nann< x\n"
+    with pytest.raises(ScriptError, match="ann may have lost"):
+        check(parse(NAMES + steps))
+    one_way = "either:\n    bob< no\nor:\n    ann is closed\n    bob< yes\n"
+    verdict, text = played(
+        f"ann> bob: no\n{one_way}bob> bob: x\nbob< x\n", "fence: PING -> PONG\n", ELSEWHERE
+    )
+    assert verdict.passed, text
+    assert {one.client for one in verdict.turns[-1].fence_lines} == {"ann", "bob"}
+
+
+def test_an_end_that_no_way_allows_is_a_failure_that_says_there_are_others() -> None:
+    text = failed(f"ann> CLOSE ann: x\n{ENDS}")
+    assert "  received  x\n  expected  no " in text
+    assert "  or        one of the 2 other ways of line 4\n" in text
+    assert "also" not in text, "the nearest way is that with the right end"
+    text = failed("ann> CLOSE ann: no\neither:\n    ann< no\nor:\n    ann< no\n    ann is reset\n")
+    assert "ann lost the connection" in text
+    assert "  expected  ann is connected\n" in text
+    assert "  actual    ann is closed      (exact: the server has nothing left to do)\n" in text
+    assert "  or        the other way of line 4\n" in text
+
+
+def test_what_a_way_says_of_an_end_is_updated(tmp_path: Path) -> None:
+    path = tmp_path / "u.chat"
+    path.write_text(f"{NAMES}ann> CLOSE ann: no\neither:\n    ann< x\nor:\n    ann< no\n    ann is reset\n")
+    assert [line for line in update(path, HERE).diff.splitlines() if line[:1] in "+-"][2:] == [
+        "-    ann is reset",
+        "+    ann is closed",
+    ]
+
+
+def test_an_audit_knows_ways_that_end() -> None:
+    text = audited(f"ann> CLOSE ann: no\n{ENDS}bob> bob: x\nbob< x\n")
+    assert "notice it: 1 choice between several ways" in text
 
 
 def test_words_of_tolerance_are_names_and_literals_elsewhere() -> None:
@@ -381,7 +577,7 @@ def test_replies_that_the_server_does_not_take_wait_and_keep_their_order() -> No
         connection.writes, connection._socket = True, full
         connection._reply()
         assert full.taken == b"PONG"
-        connection._wait_until_writable = lambda: setattr(full, "room", 4)  # type: ignore[method-assign]
+        connection._wait_until_writable = lambda otherwise: setattr(full, "room", 4)  # type: ignore[method-assign]
         connection.say(b"MSG hi\n")
         assert full.taken == b"PONG 1\nMSG hi\n"
         connection._socket = None
@@ -390,7 +586,12 @@ def test_replies_that_the_server_does_not_take_wait_and_keep_their_order() -> No
 def test_replies_without_end_fail_the_turn() -> None:
     header = "reply: PONG -> PING\nwithin: 500ms\n"
     for target in (HERE, ELSEWHERE):
-        assert "never became idle" in failed("ann> PING\n", header, target)
+        text = failed("ann> PING\n", header, target)
+        assert f"the server {'never became idle' if target is HERE else 'was never quiet'}\n" in text
+        assert (
+            "hint  the server answers what `reply: PONG -> PING` makes clients say, and so on without end"
+            in text
+        )
 
 
 def test_an_audit_answers_no_line_that_only_it_has_made() -> None:
@@ -441,7 +642,7 @@ def test_exactly_one_of_several_clients_receives_a_line() -> None:
     text = failed(f"ann> bob: task 2 | x\n{TASKS}")
     assert "did not receive what was expected" in text
     assert "expected  task 1" in text
-    assert "or        the other way of line 4" in text
+    assert "or        ann receives it" in text
 
 
 def test_who_receives_a_task_is_a_parameter_too() -> None:
@@ -569,7 +770,7 @@ def test_in_virtual_time_a_limit_is_exact() -> None:
     audited(LATER.format("50ms") + "ann> ann: y\nann< y\n")
     text = failed(LATER.format("49.999ms") + "ann> ann: y\nann< y\n")
     assert "FAILED <script>:7   bob received it too late" in text
-    assert "  received  < x\n  expected  within 49.999ms of the action of the turn\n" in text
+    assert "  received  x\n  expected  within 49.999ms of the action of the turn\n" in text
     assert "  measured  50ms, in virtual time, which is exact" in text
 
 

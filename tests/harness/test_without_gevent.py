@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANG_S
+
 ROOT = Path(__file__).parents[2]
 CHAT = f"{sys.executable} -S {Path(__file__).parent / 'servers' / 'threaded.py'} {{port}}"
 ASYNCIO = "tests.harness.servers.aio:chat"
@@ -39,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 def run(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-c", code, *arguments]
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG_S)
     assert "Traceback" not in ran.stdout + ran.stderr
     return ran
 

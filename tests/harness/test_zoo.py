@@ -27,6 +27,7 @@ from tests.harness.zoo.measure import (
     scripts,
 )
 from tests.harness.zoo.scripts import SCRIPTS, Script, WrongPass
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 64
@@ -38,10 +39,6 @@ OUTSIDE = [server for server in SERVERS if not server.in_process]
 INSIDE = [server for server in SERVERS if server.in_process]
 TOOLS = {"python": "", "c": "gcc", "node": "node", "perl": "perl"}
 """What the servers of the short form need. Rust and Java take too long to build or to start."""
-
-
-# On a busy machine the plays take several times as long, and the first test that needs them waits for all of them.
-pytestmark = pytest.mark.timeout(600)
 
 
 def short(servers: list[ZooServer], built: str) -> list[Job]:
@@ -196,7 +193,7 @@ def test_wrong_verdicts_are_found() -> None:
 
 def zoo(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.harness.zoo", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S)
 
 
 def test_the_command_measures_and_writes_both_tables(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from harness.language.fences import Fence
 from harness.playing.pipeline import PlayOptions, play_file
 from harness.report.styled_text import plain
 from tests.independent.servers import BASELINE, HERE, SERVERS, scripts_of
+from tests.patience import HANG_S
 
 ROOT = HERE.parents[1]
 AT_ONCE = 16
@@ -65,7 +66,6 @@ def skip_what_is_not_installed() -> None:
         pytest.skip(f"all other servers passed; not installed: {', '.join(missing)}")
 
 
-@pytest.mark.timeout(300)
 def test_every_server_passes_the_suite_of_the_protocol(built: list[ComparedServer]) -> None:
     # The idle limit is kept within half a second, which a busy machine cannot promise: the command plays that script.
     scripts = [path for path in scripts_of("chat-line") if not path.stem.startswith("idle-")]
@@ -76,7 +76,6 @@ def test_every_server_passes_the_suite_of_the_protocol(built: list[ComparedServe
     skip_what_is_not_installed()
 
 
-@pytest.mark.timeout(300)
 def test_other_scripts_find_the_known_differences_and_no_others(built: list[ComparedServer]) -> None:
     scripts = [path for path in scripts_of("line") if path.stem in DIFFERING]
     table = compared(scripts, built, WITHIN_S)
@@ -97,11 +96,11 @@ def test_the_known_differences_are_of_servers_and_scripts_that_exist() -> None:
 
 def test_the_command_compares_what_speaks_a_dialect(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tests.independent", "json", "-k", "json-quit", "-j", "1"]
-    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.split()[:2] == ["py_streams", "py_protocols"]
     ran = subprocess.run(
-        [*words[:3], "telnet"], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+        [*words[:3], "telnet"], cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert ran.returncode == 1
     assert "usage: python -m tests.independent chat-line|line|json|slash" in ran.stderr

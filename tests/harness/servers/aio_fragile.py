@@ -9,6 +9,42 @@ from typing import Any
 
 from harness import ServerSpec, UnsupportedSpec
 
+TALK = """\
+alice connects
+bob connects
+carol connects
+dave connects
+
+alice> hello there
+in any order, the same for bob carol dave:
+    < hello there
+
+bob>> one\\ntwo\\nthree\\n
+alice< one
+alice< two
+alice< three
+carol< one
+carol< two
+carol< three
+dave< one
+dave< two
+dave< three
+
+together:
+    alice> left
+    dave> right
+in any order, the same for bob carol:
+    < left
+    < right
+alice< right
+dave< left
+
+carol closes
+in any order, the same for alice bob dave:
+    < gone
+"""
+"""What the correct server and, without perturbations, each variant passes."""
+
 
 class Correct:
     """Each line goes to everyone else; when a connection ends, all others learn how."""

@@ -15,6 +15,32 @@ from gevent.server import StreamServer
 
 from harness import ServerSpec, UnsupportedSpec
 
+TALK = """\
+alice> alice
+alice< HELLO alice
+bob> bob
+bob< HELLO bob
+carol> carol
+carol< HELLO carol
+
+alice> hello there
+in any order, the same for bob carol:
+    < alice: hello there
+
+bob>> one\\ntwo\\nthree\\n
+alice< bob: one
+alice< bob: two
+alice< bob: three
+carol< bob: one
+carol< bob: two
+carol< bob: three
+
+carol closes
+alice> carol has gone
+bob< alice: carol has gone
+"""
+"""What the correct server and, without perturbations, each variant passes."""
+
 
 class Correct(StreamServer):
     """The first line is a name, answered `HELLO name` or `TAKEN`; each line after it goes to everyone else."""

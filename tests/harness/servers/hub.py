@@ -2,6 +2,8 @@
 
 - `hub=MS`: what clients say goes through the queue of one hub thread, which delivers it this many milliseconds later.
 - `writers=MS`: each client has a queue and a thread that writes to it that late; PING is answered at once.
+- `after`: these milliseconds begin when everyone who is logged in has been answered a PING since: however busy the machine
+  is, what was said comes after the answers. At most five seconds pass until they begin.
 - `departures=MS`: the others hear of a departure that many milliseconds later.
 - `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
@@ -22,6 +24,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 
@@ -30,11 +33,28 @@ class Hub:
         self.options = options
         self.lock = threading.Lock()
         self.people: dict[str, Callable[[str], None]] = {}
-        self.work: queue.Queue[tuple[float, Callable[[], None]]] = queue.Queue()
+        self.work: queue.Queue[tuple[Callable[[], float], Callable[[], None]]] = queue.Queue()
+        self.answers: Counter[str] = Counter()
+        self.answered = threading.Condition(self.lock)
         self.listener = socket.create_server(("127.0.0.1", port))
 
     def delay_s(self, option: str) -> float:
         return float(self.options.get(option) or 0) / 1000
+
+    def due_s(self, option: str) -> Callable[[], float]:
+        """When something that happens now is due; waits until that is known."""
+        delay_s, now_s, answers = self.delay_s(option), time.monotonic(), self.answers.copy()
+
+        def known() -> float:
+            if "after" not in self.options:
+                return now_s + delay_s
+            with self.lock:
+                self.answered.wait_for(
+                    lambda: all(self.answers[name] > answers[name] for name in self.people), 5
+                )
+            return time.monotonic() + delay_s
+
+        return known
 
     def serve(self) -> None:
         threading.Thread(target=self.run, args=(self.work,), daemon=True).start()
@@ -42,10 +62,10 @@ class Hub:
             sock, _ = self.listener.accept()
             threading.Thread(target=self.converse, args=(sock,), daemon=True).start()
 
-    def run(self, work: queue.Queue[tuple[float, Callable[[], None]]]) -> None:
+    def run(self, work: queue.Queue[tuple[Callable[[], float], Callable[[], None]]]) -> None:
         while True:
-            due, do = work.get()
-            time.sleep(max(0.0, due - time.monotonic()))
+            due_s, do = work.get()
+            time.sleep(max(0.0, due_s() - time.monotonic()))
             do()
 
     def writer(self, sock: socket.socket) -> Callable[[str], None]:
@@ -57,9 +77,9 @@ class Hub:
 
         if "writers" not in self.options:
             return write
-        own: queue.Queue[tuple[float, Callable[[], None]]] = queue.Queue()
+        own: queue.Queue[tuple[Callable[[], float], Callable[[], None]]] = queue.Queue()
         threading.Thread(target=self.run, args=(own,), daemon=True).start()
-        return lambda text: own.put((time.monotonic() + self.delay_s("writers"), lambda: write(text)))
+        return lambda text: own.put((self.due_s("writers"), lambda: write(text)))
 
     def converse(self, sock: socket.socket) -> None:
         name, write = "", self.writer(sock)
@@ -91,10 +111,13 @@ class Hub:
                     pass
                 elif verb == "PING":
                     sock.sendall(f"PONG {rest}".rstrip().encode() + b"\n")
+                    with self.lock:
+                        self.answers[name] += 1
+                        self.answered.notify_all()
                 elif verb == "MSG":
                     if "acks" in self.options:
                         sock.sendall(b"OK\n")
-                    self.tell_others(name, f"MSG {name} {rest}", self.delay_s("hub"))
+                    self.tell_others(name, f"MSG {name} {rest}", "hub")
                     if "echoes" in self.options:
                         sock.sendall(b"OK\n")
                 elif "errs" in self.options:
@@ -104,11 +127,11 @@ class Hub:
         if name:
             with self.lock:
                 del self.people[name]
-            self.tell_others(name, f"INFO {name} left", self.delay_s("departures"))
+            self.tell_others(name, f"INFO {name} left", "departures")
 
-    def tell_others(self, name: str, text: str, delay_s: float) -> None:
-        if "hub" in self.options or delay_s:
-            self.work.put((time.monotonic() + delay_s, lambda: self.deliver(name, text)))
+    def tell_others(self, name: str, text: str, option: str) -> None:
+        if "hub" in self.options or option in self.options:
+            self.work.put((self.due_s(option), lambda: self.deliver(name, text)))
         else:
             self.deliver(name, text)
 
@@ -123,10 +146,13 @@ class Hub:
 
 
 class Tasks:
-    """The same with asyncio: each client's queue is drained by its own task; the reader answers PING itself."""
+    """The same with asyncio: each client's queue is drained by its own task; the reader answers PING itself. What was said
+    comes 250 milliseconds after everyone has been answered a PING."""
 
     def __init__(self) -> None:
         self.queues: dict[str, asyncio.Queue[str]] = {}
+        self.answers: Counter[str] = Counter()
+        self.answered = asyncio.Condition()
 
     async def serve(self, port: int) -> None:
         async with await asyncio.start_server(self.converse, "127.0.0.1", port) as server:
@@ -142,6 +168,9 @@ class Tasks:
                 writer.write(b"OK\n")
             elif verb == "PING":
                 writer.write(b"PONG\n")
+                async with self.answered:
+                    self.answers[name] += 1
+                    self.answered.notify_all()
             elif verb == "MSG":
                 for other, outgoing in self.queues.items():
                     if other != name:
@@ -153,7 +182,12 @@ class Tasks:
     async def drain(self, own: asyncio.Queue[str], writer: asyncio.StreamWriter) -> None:
         while True:
             text = await own.get()
-            await asyncio.sleep(0.2)
+            answers = self.answers.copy()
+            async with self.answered:
+                await self.answered.wait_for(
+                    lambda: all(self.answers[name] > answers[name] for name in self.queues)  # noqa: B023
+                )
+            await asyncio.sleep(0.25)
             writer.write(text.encode() + b"\n")
 
 

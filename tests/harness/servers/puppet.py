@@ -3,12 +3,14 @@
 - `NAME alice` names the connection; `PING` is answered with `PONG`; other lines are not answered.
 - `alice: one | two` sends these lines to alice; `alice! text` sends the text without a line end.
 - `LATER 50 alice: text` does so 50 ms later, and blocks until then.
+- `CLOSE alice: text` does so, and then closes alice's connection.
 - `TICK alice` sends her a line `TICK n` every 10 ms from then on.
 - A line of a client that begins with PONG is passed on to whoever named itself `log`.
 """
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import sys
 import threading
@@ -43,6 +45,9 @@ class Puppet:
             milliseconds, _, then = rest.partition(" ")
             self.sleep(int(milliseconds) / 1000)
             yield from self.effects(sock, then)
+        elif verb == "CLOSE":
+            yield from self.effects(sock, rest)
+            self.clients[rest.partition(":")[0]].shutdown(socket.SHUT_RDWR)
         elif verb.endswith("!"):
             yield verb[:-1], rest.encode()
         elif verb.endswith(":"):

@@ -17,7 +17,7 @@ from harness import ServerSpec, UnsupportedSpec
 
 
 class Chat(StreamServer):
-    """LOGIN name, MSG text, WHO, QUIT."""
+    """LOGIN name, MSG text, WHO, QUIT; FULL: no more clients, CRASH: an exception."""
 
     eol = b"\n"
 
@@ -57,7 +57,18 @@ class Chat(StreamServer):
             for other in self.people:
                 self.deliver(other, f"INFO {name} disconnected")
             return self.hang_up(sock)
+        elif verb == "FULL":
+            self.turn_away()
+        elif verb == "CRASH":
+            self.crash()
         return name
+
+    def turn_away(self) -> None:
+        self.stop_accepting()
+        self.socket.close()
+
+    def crash(self) -> None:
+        raise KeyError("as asked")
 
     def answer(self, sock: socket.socket, text: str) -> None:
         sock.sendall(text.encode() + self.eol)
@@ -67,6 +78,48 @@ class Chat(StreamServer):
 
     def hang_up(self, sock: socket.socket) -> str:
         return "?"
+
+
+class LetsEveryoneIn(Chat):
+    def turn_away(self) -> None:
+        pass
+
+
+class DoesNotCrash(Chat):
+    def crash(self) -> None:
+        pass
+
+
+class Spins(Chat):
+    """Works without end once something was said."""
+
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
+        if line.startswith("MSG"):
+            gevent.spawn(self.spin)
+        return super().on_line(sock, name, line)
+
+    def spin(self) -> None:
+        while True:
+            gevent.sleep(0)
+
+
+class StopsAccepting(Chat):
+    """Accepts nobody after the first login, and its kernel keeps one connection waiting."""
+
+    backlog = 0
+
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
+        self.stop_accepting()
+        return super().on_line(sock, name, line)
+
+
+class StopsReading(Chat):
+    """Reads nothing after a login."""
+
+    def on_line(self, sock: socket.socket, name: str, line: str) -> str:
+        super().on_line(sock, name, line)
+        gevent.sleep(1e6)
+        return name
 
 
 class Drops(Chat):
@@ -226,8 +279,7 @@ class TurnsAway(Chat):
     """Stops listening after the first line."""
 
     def on_line(self, sock: socket.socket, name: str, line: str) -> str:
-        self.stop_accepting()
-        self.socket.close()
+        self.turn_away()
         return super().on_line(sock, name, line)
 
 
@@ -253,6 +305,11 @@ FAULTS: dict[str, type[Chat]] = {
     "own-order": EachItsOwnOrder,
     "crashes": Crashes,
     "turns-away": TurnsAway,
+    "lets-in": LetsEveryoneIn,
+    "crash-proof": DoesNotCrash,
+    "spins": Spins,
+    "stops-accepting": StopsAccepting,
+    "stops-reading": StopsReading,
     "dies": Dies,
 }
 

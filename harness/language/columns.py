@@ -1,0 +1,43 @@
+"""How many columns of a terminal a text takes. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
+
+def width(text: str) -> int:
+    """The number of terminal columns that the text occupies."""
+    return sum(columns_of(char) for char in text)
+
+
+def columns_of(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Cf", "Me", "Mn"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
+
+
+def cut(text: str, columns: int) -> str:
+    """The text, or as much of its beginning as fits with an ellipsis."""
+    if width(text) <= columns:
+        return text
+    taken, used = [], 1
+    for char in text:
+        used += columns_of(char)
+        if used > columns:
+            break
+        taken.append(char)
+    return "".join(taken) + ELLIPSIS
+
+
+def windowed(text: str, at: int, columns: int) -> tuple[str, int]:
+    """As much of the text around this character as fits, with an ellipsis where something is left out, and the column of
+    that character in it."""
+    start = 0
+    if width(text) > columns and width(text[:at]) >= columns * 2 // 3:
+        start = at
+        while start > 0 and width(text[start - 1 : at]) < columns // 3:
+            start -= 1
+    shown = cut(f"{ELLIPSIS}{text[start:]}" if start else text, columns)
+    return shown, width(text[start:at]) + (1 if start else 0)

@@ -1,0 +1,26 @@
+"""How long the tests wait for something that is certain to come: the one place for limits that only end a hang.
+
+A limit that a test waits for, because it has to expire, belongs to that test. So does a claim about time, which has to hold
+on a busy machine as well: it compares processor times, or two measurements that were taken side by side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+HANG_S = 300.0
+"""More than anything takes on a machine that many share. `timeout` in pyproject.toml is longer, so that a test fails with
+what it waited for."""
+
+_LOOK_S = 0.005
+
+
+def until(condition: Callable[[], bool], within_s: float = HANG_S) -> bool:
+    """Whether this becomes true."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return condition()
+        time.sleep(_LOOK_S)
+    return True
