@@ -643,6 +643,14 @@ class Limits(_Checked):
         None, 100_000, integer(1), Group.EMBEDDING, "keys of messages that the server knows in all"
     )
 
+    callback_events: int = setting(
+        None,
+        1_000,
+        integer(1),
+        Group.EMBEDDING,
+        "events that can wait for a callback; while they do, later ones are dropped",
+    )
+
     @property
     def chat(self) -> ChatLimits:
         """The limits on what the chat keeps."""

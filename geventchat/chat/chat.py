@@ -66,7 +66,8 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
-    Message,
+    LoggedIn,
+    LoggedOut,
     Missed,
     PastMessage,
     Pong,
@@ -92,7 +93,7 @@ from geventchat.chat.permissions import Permissions
 from geventchat.chat.replay import Replay
 from geventchat.chat.results import DONE, LEAVE, Busy, Done, More, Pending, Result
 from geventchat.chat.room_list import Rooms
-from geventchat.chat.rooms import GateFactory, Room
+from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.exhaustive import assert_never
@@ -131,18 +132,18 @@ class Chat:
         in_thread: InThread,
         operators: Collection[str] = (),
         reserved_names: Iterable[str] = RESERVED_NAMES,
-        observer: Callable[[Message], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `announce_later` gets each room whose gate has to admit the announcement of a departure, and `observer` every message.
+        `announce_later` gets each room whose gate has to admit the announcement of a departure, and `observer` what happens.
         Neither can block. No client can log in with one of the `reserved_names`. `operators` are the keys of the names of
         operators, which need their accounts.
         """
         stored = storage.load()
         self.epoch = stored.epoch
         self._owners = Owners(limits)
-        self.rooms = Rooms(time, new_gate, limits, storage, self._owners)
+        self.rooms = Rooms(time, new_gate, limits, storage, self._owners, observer)
         self.rooms.load(stored)
         self._storage = storage
         self._in_thread = in_thread
@@ -260,6 +261,27 @@ class Chat:
     def is_banned_address(self, host: str) -> bool:
         """True when nobody may connect from this address."""
         return self._permissions.is_banned_address(host, self._now_ms())
+
+    # --- The program that the chat is part of ------------------------------------------------------------------------
+
+    @property
+    def people(self) -> list[str]:
+        """The names of everyone who is logged in, in login order."""
+        return [session.name.shown for session in self._sessions.values() if session.name is not None]
+
+    def is_reserved(self, name: Name) -> bool:
+        """True when no client can log in with this name."""
+        return name.key in self._reserved
+
+    def announce(self, name: Name, room: Room, text: str) -> Said | Busy:
+        """Say a text in a room under a name that is reserved, without being there."""
+        if not room.gate.is_open():
+            return Busy(room.gate)
+        return room.say(name, [text], None, self._now_ms())
+
+    def kick(self, actor: Session, name: Name, room: Room, who: str, reason: str) -> bool | Busy:
+        """Kick on behalf of the program, which is above every role; False when there is no such person in the room."""
+        return self._moderation.kick(actor, name, room, who, reason)
 
     # --- Coming and going --------------------------------------------------------------------------------------------
 
@@ -413,6 +435,8 @@ class Chat:
         self._sessions[name.key] = session
         self._logins += 1
         self._look_alikes.add(name)
+        if self._observer is not None:
+            self._observer(LoggedIn(name.shown, self._now_ms()))
 
     def _admitted(
         self, session: Session, name: Name, entry: EnterRoom, rooms: Collection[str]
@@ -460,6 +484,8 @@ class Chat:
         del self._sessions[name.key]
         self._ignores.forget(session)
         self._look_alikes.remove(name)
+        if self._observer is not None:
+            self._observer(LoggedOut(name.shown, self._now_ms()))
         for room in rooms:
             room.remove(name)
         session.go()
@@ -711,8 +737,6 @@ class Chat:
             self._hide_latest(session, name, room)
         if message_key or say.confirm:
             self._confirm(session, name, message_key, Confirmed(room.name, said.first_id))
-        if self._observer is not None:
-            self._observer(said)
         return DONE
 
     def _send_direct(self, session: Session, name: Name, command: SendDirectMessage) -> Result[object]:

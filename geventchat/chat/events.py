@@ -1,8 +1,8 @@
 """The events that clients receive, as values. Does not know how a dialect spells them.
 
 `Broadcast` events go to everyone in a room and are encoded once for all who share an encoding. `PrivateEvent`s are
-for one client. A `Message` is what someone wrote, to a room or to one person. Times are milliseconds since 1970. Message
-ids count per room.
+for one client. A `Message` is what someone wrote, to a room or to one person. `Observed` is what the program that the chat
+is part of can learn. Times are milliseconds since 1970. Message ids count per room.
 """
 
 from __future__ import annotations
@@ -359,8 +359,25 @@ class DisconnectNotice:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """Someone is in the chat."""
+
+    name: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """Someone is no longer in the chat, and the name is free."""
+
+    name: str
+    time_ms: int
+
+
 Broadcast = Joined | Said | Left | TopicChanged | Typing
 Message = Said | DirectMessage
+Observed = Broadcast | DirectMessage | LoggedIn | LoggedOut
 PrivateEvent = (
     Welcome
     | DirectMessage
