@@ -104,7 +104,7 @@ class RoomInfo:
 
 
 def values_of(event: chat.Observed) -> Iterator[Event]:
-    """What a program is told of an event of the chat: of direct messages and typing, nothing."""
+    """What a program gets of an event of the chat: of direct messages and typing, nothing."""
     match event:
         case chat.Said(room, name, texts, first_id, time_ms):
             for id, text in enumerate(texts, first_id):
@@ -239,8 +239,8 @@ class NoClient(Subscriber):
         """It hears nothing."""
 
     def deliver_direct(self, event: chat.PrivateEvent, stranger: bool) -> None:
-        """Nobody can write to it."""
+        """It receives no direct messages."""
 
     def direct_gate(self, stranger: bool) -> Gate:
-        """Nobody can write to it."""
-        raise AssertionError("nobody can write to the program")
+        """It receives no direct messages."""
+        raise AssertionError("the program receives no direct messages")

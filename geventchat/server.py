@@ -134,6 +134,7 @@ class Server:
             storage=storage,
             in_thread=_in_thread,
             observer=self._observe,
+            greeting=clean(self.config.greeting),
         )
         encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}
         context = ServerContext(

@@ -61,6 +61,7 @@ from geventchat.chat.events import (
     DisconnectNotice,
     Entered,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Kicked,
@@ -133,12 +134,13 @@ class Chat:
         operators: Collection[str] = (),
         reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Observer | None = None,
+        greeting: str = "",
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
         `announce_later` gets each room whose gate has to admit the announcement of a departure, and `observer` what happens.
         Neither can block. No client can log in with one of the `reserved_names`. `operators` are the keys of the names of
-        operators, which need their accounts.
+        operators, which need their accounts. Clients are greeted with the `greeting` unless it is empty.
         """
         stored = storage.load()
         self.epoch = stored.epoch
@@ -159,6 +161,7 @@ class Chat:
         self._limits = limits
         self._announce_later = announce_later
         self._observer = observer
+        self._greeting = greeting
         self._ignores = Ignores(limits.ignored)
         self._permissions = Permissions(self.lobby, self._owners, operators)
         self._moderation = Moderation(
@@ -239,6 +242,11 @@ class Chat:
             case _:
                 assert_never(command)
         return DONE
+
+    def greet(self, session: Session) -> None:
+        """Say to a client that has connected what the operator says to everyone."""
+        if self._greeting:
+            session.subscriber.deliver(Greeting(self._greeting))
 
     def leave(self, session: Session) -> None:
         """Remove a client: its name is free at once, and the others are notified once.
@@ -374,7 +382,7 @@ class Chat:
             if room.key in missed:
                 self._catch_up(session, room, missed[room.key], older)
         entered = [self._entered(session, room) for room in rooms]
-        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered))
+        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered, self._greeting))
         for rejected in refused:
             session.subscriber.deliver(rejected)
         return self._replay(session)

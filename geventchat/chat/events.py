@@ -76,10 +76,18 @@ class Typing:
 
 
 @dataclass(frozen=True, slots=True)
+class Greeting:
+    """What the operator says to whoever connects."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """Your login succeeded. `users` is a live view: read it while encoding, never keep it.
 
-    A client that can be in many rooms gets `rooms`, in place of `room` and `users`, and the epoch of the ids.
+    A client that can be in many rooms gets `rooms`, in place of `room` and `users`, and the epoch of the ids; and the
+    operator's greeting, which its dialect could not show before.
     """
 
     room: str
@@ -88,6 +96,7 @@ class Welcome:
     time_ms: int
     epoch: str = ""
     rooms: Sequence[Entered] = ()
+    greeting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +388,8 @@ Broadcast = Joined | Said | Left | TopicChanged | Typing
 Message = Said | DirectMessage
 Observed = Broadcast | DirectMessage | LoggedIn | LoggedOut
 PrivateEvent = (
-    Welcome
+    Greeting
+    | Welcome
     | DirectMessage
     | DirectMessageSent
     | Roster

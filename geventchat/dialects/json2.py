@@ -38,6 +38,7 @@ from geventchat.chat.events import (
     DisconnectNotice,
     Entered,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Invited,
@@ -256,6 +257,7 @@ class Json2Interpreter:
                     epoch=event.epoch,
                     rooms=rooms,
                     timestamp_ms=event.time_ms,
+                    **({"greeting": event.greeting} if event.greeting else {}),
                 )
             case Entered():
                 return self._answer("entered", room=event.room, **_state(event))
@@ -288,6 +290,9 @@ class Json2Interpreter:
                 return self._answer("goodbye")
             case Rejected():
                 return self._error(event)
+            case Greeting():
+                # In the welcome.
+                return b""
             case HelpText() | BanList():
                 # Answers to commands that this dialect does not have.
                 return b""
@@ -492,7 +497,8 @@ class Json2Client:
             case {"type": "welcome", "username": str(name), "rooms": dict(rooms)}:
                 self._name = name
                 entered = [_entered(room, state) for room, state in rooms.items() if isinstance(state, dict)]
-                return Welcome("", name, (), time_ms, _string(message.get("epoch")), entered)
+                greeting = _string(message.get("greeting"))
+                return Welcome("", name, (), time_ms, _string(message.get("epoch")), entered, greeting)
             case {"type": "user_joined", "room": str(room), "username": str(name)}:
                 return Joined(room, name, time_ms)
             case {"type": "user_left", "room": str(room), "username": str(name)}:
