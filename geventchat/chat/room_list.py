@@ -111,6 +111,8 @@ class Rooms:
         for restriction in stored.restrictions:
             self._load_restriction(restriction, now_ms)
         if all(record.key != LOBBY.key for record in records):
+            # As for every room that the storage does not know: there can have been one that it had no time to write.
+            self.lobby.last_id = stored.floor_id
             self.changed(self.lobby)
 
     def _load_settings(self, room: Room, record: RoomRecord, names: Mapping[str, str]) -> None:
