@@ -26,6 +26,7 @@ from tests.fire import (
     idle,
     logins,
     passwords,
+    resume,
     shutdown,
     slow_readers,
     soak,
@@ -121,6 +122,10 @@ def _churn(args: argparse.Namespace) -> Figures:
 def _crash(args: argparse.Namespace) -> Figures:
     with tempfile.TemporaryDirectory() as directory:
         return asdict(crash.crash(Path(directory) / "data", args.rounds, args.seed, args.window))
+
+
+def _resume(args: argparse.Namespace) -> Figures:
+    return asdict(resume.resume(args.clients, args.loops, args.seed, args.kept))
 
 
 def _costs(args: argparse.Namespace) -> Figures:
@@ -269,6 +274,16 @@ def main() -> int:
         rounds=100,
         seed=1,
         window=1.0,
+    )
+
+    scenario(
+        "resume",
+        _resume,
+        "clients lose their connections while everyone talks, and resume; --clients of each dialect",
+        clients=10,
+        loops=3_000,
+        seed=1,
+        kept=1_000,
     )
 
     help = "attacks on a real server with default settings"
