@@ -7,6 +7,18 @@ from geventchat.clock import Clock, SystemClock
 from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen
 
 if TYPE_CHECKING:
+    from geventchat.embedding import (
+        Event,
+        Joined,
+        Left,
+        LoggedIn,
+        LoggedOut,
+        Message,
+        MessageDeleted,
+        RoomInfo,
+        Subscription,
+        TopicChanged,
+    )
     from geventchat.net.listener import CannotListen
     from geventchat.server import Server
 
@@ -15,15 +27,43 @@ __all__ = [
     "Clock",
     "Config",
     "ConfigError",
+    "Event",
     "IdleNotice",
+    "Joined",
+    "Left",
     "Limits",
     "Listen",
+    "LoggedIn",
+    "LoggedOut",
+    "Message",
+    "MessageDeleted",
+    "RoomInfo",
     "Server",
+    "Subscription",
     "SystemClock",
+    "TopicChanged",
 ]
 
 # These need gevent, which the client, the health check and `--help` do without: they start in half the time.
-_WITH_GEVENT = {"CannotListen": "geventchat.net.listener", "Server": "geventchat.server"}
+_WITH_GEVENT = {
+    "CannotListen": "geventchat.net.listener",
+    "Server": "geventchat.server",
+    **dict.fromkeys(
+        (
+            "Event",
+            "Joined",
+            "Left",
+            "LoggedIn",
+            "LoggedOut",
+            "Message",
+            "MessageDeleted",
+            "RoomInfo",
+            "Subscription",
+            "TopicChanged",
+        ),
+        "geventchat.embedding",
+    ),
+}
 
 if not TYPE_CHECKING:
     # Hidden from type checkers, for which any name would exist.

@@ -26,6 +26,8 @@ _HEALTHY = {
     b"ERR server-full": "answers, and is full",
     b"ERR too-many-connections": "answers, and has too many connections from this address",
 }
+# What the server says to whoever connects, if it greets.
+_GREETING = b"INFO "
 _MOST_ANSWER_BYTES = 1_000
 _MOST_TIMEOUT_S = 3_600
 _LOOPBACK = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -188,7 +190,7 @@ def _ask(address: Listen, timeout_s: float) -> str:
     try:
         with socket.create_connection((address.host, address.port or 0), timeout_s) as asked:
             asked.sendall(_QUESTION)
-            while b"\n" not in answer and len(answer) < _MOST_ANSWER_BYTES:
+            while _first_answer(answer) is None and len(answer) < _MOST_ANSWER_BYTES:
                 left_s = deadline - clock.monotonic()
                 if left_s <= 0:
                     raise TimeoutError
@@ -203,9 +205,17 @@ def _ask(address: Listen, timeout_s: float) -> str:
         raise _Unhealthy("refuses connections") from None
     except OSError as error:
         raise _Unhealthy(f"cannot be asked: {error.strerror or error}") from None
-    line, newline, _ = answer.partition(b"\n")
-    if not newline or line not in _HEALTHY:
+    line = _first_answer(answer)
+    if line not in _HEALTHY:
         raise _Unhealthy(
             f"answered {answer.decode(errors='replace')!r}, which is not what geventchat answers to QUIT"
         )
     return _HEALTHY[line]
+
+
+def _first_answer(received: bytes) -> bytes | None:
+    """The line behind the greeting, if there is one; None while it is not complete."""
+    lines = received.split(b"\n")[:-1]
+    if lines and lines[0].startswith(_GREETING):
+        lines = lines[1:]
+    return lines[0] if lines else None

@@ -63,6 +63,9 @@ class LogEvent(Enum):
     ACCEPT_PAUSED = "accept-paused", logging.WARNING
     ACCEPT_RESUMED = "accept-resumed"
     MESSAGE = "message"
+    CALLBACK_FAILED = "callback-failed", logging.ERROR
+    CALLBACK_BEHIND = "callback-behind", logging.WARNING
+    EVENTS_MISSED = "events-missed", logging.WARNING
     STOPPING = "stopping"
     STOPPED = "stopped"
     STORAGE_OPENED = "storage-opened"

@@ -1,24 +1,32 @@
-"""The server: composes the chat, its listeners and its connections; starts and stops them."""
+"""The server: composes the chat, its listeners and its connections; starts and stops them.
+
+A program that embeds it also learns here what happens, and can speak and kick.
+"""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import gevent
 from gevent.event import Event
 
 from geventchat.chat.chat import Chat
-from geventchat.chat.events import DirectMessage, DisconnectNotice, Message, NoticeReason, Said
-from geventchat.chat.names import parse_name
+from geventchat.chat.events import DirectMessage, DisconnectNotice, NoticeReason, Observed, Said
+from geventchat.chat.names import InvalidName, parse_name, parse_room_name
+from geventchat.chat.results import Busy
+from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage
+from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.framing import LineFraming
-from geventchat.exhaustive import assert_never
+from geventchat.embedding import AtGate, E, NoClient, RoomInfo, Subscription, values_of
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
@@ -30,9 +38,12 @@ from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
 from geventchat.services.storage import open_storage
 from geventchat.services.storage.epoch import random_epoch
-from geventchat.settings import Config, IdleNotice, Listen
+from geventchat.settings import Config, ConfigError, IdleNotice, Listen
 
 T = TypeVar("T")
+
+# Where the program waits at gates: one queue beside those of the addresses.
+_PROGRAM = "program"
 
 _IDLE_NOTICES = {
     IdleNotice.INFO: DisconnectNotice(NoticeReason.IDLE),
@@ -58,10 +69,23 @@ class Server:
         clock: Clock | None = None,
         log: Log = to_logging,
         new_epoch: Callable[[], str] = random_epoch,
+        name: str | None = None,
     ) -> None:
-        """`new_epoch` names the epoch of message ids where no data directory keeps one."""
+        """`name` is the one that `say` and `kick` use, which no client can have; without one it is `server`.
+
+        `new_epoch` names the epoch of message ids where no data directory keeps one.
+        """
         self._new_epoch = new_epoch
         self.config = config or Config()
+        try:
+            self._name = parse_name("server" if name is None else name)
+        except InvalidName:
+            raise ConfigError("name", f"name: {name!r} is not a name that a person could have") from None
+        operators = [parse_name(operator).key for operator in self.config.operators]
+        if name is not None and self._name.key in operators:
+            raise ConfigError("name", f"name: {name!r} is the name of an operator")
+        self._reserved = (*self.config.reserved_names, *(() if name is None else (name,)))
+        self._operators = operators
         self._clock = clock or SystemClock()
         self._log = log
         self._listeners: list[tuple[Listen, Listener]] = []
@@ -69,6 +93,11 @@ class Server:
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
         self._storage: Storage | None = None
+        self._chat: Chat | None = None
+        self._hub: Any = None
+        self._subscriptions: list[Subscription[Any]] = []
+        # The greenlets of the program that wait at a gate.
+        self._waiters: set[Any] = set()
         self._numbers = 0
         self._empty = Event()
         self._empty.set()
@@ -101,11 +130,12 @@ class Server:
             new_gate=delivery.new_gate,
             announce_later=Announcer(hub).announce,
             limits=limits.chat,
-            operators=[parse_name(name).key for name in self.config.operators],
-            reserved_names=self.config.reserved_names,
+            operators=self._operators,
+            reserved_names=self._reserved,
             storage=storage,
             in_thread=_in_thread,
-            observer=self._log_message if self.config.log_messages else None,
+            observer=self._observe,
+            greeting=clean(self.config.greeting),
         )
         encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}
         context = ServerContext(
@@ -134,6 +164,7 @@ class Server:
                 listener.start()
                 host, port = listener.bound
                 self._log(LogEvent.LISTENING, dialect=listen.dialect, host=host, port=port)
+            self._chat, self._hub = chat, hub
         except BaseException:
             self._close_listeners()
             self._hangups.close()
@@ -178,6 +209,12 @@ class Server:
             for connection in list(self._connections.values()):
                 connection.drop()
             self._empty.wait(1.0)
+        for subscription in list(self._subscriptions):
+            left_s = max(0.0, deadline - self._clock.monotonic())
+            orderly = subscription.wait_until_idle(left_s) and orderly
+        self._chat = None
+        for waiter in list(self._waiters):
+            gevent.kill(waiter, RuntimeError("the server has stopped"))
         if self._hangups is not None:
             self._hangups.close()
         if self._storage is not None:
@@ -188,6 +225,122 @@ class Server:
             self._address_log.close()
         self._log(LogEvent.STOPPED, orderly=orderly)
         return orderly
+
+    # --- For the program that embeds the server ----------------------------------------------------------------------
+
+    def on(self, kind: type[E], callback: Callable[[E], object]) -> Subscription[E]:
+        """Call this with everything of this kind that happens from now on: `on(Message, …)`, `on(Event, …)` for all.
+
+        The callback runs in a greenlet of its own, one event at a time, after the event has happened. It can wait and
+        use the server; no client waits for it. What it raises is logged. If it is too slow, events are dropped, and
+        `missed` of the subscription counts them. What the server itself says is not among the events.
+        """
+        subscription = Subscription(
+            kind,
+            callback,
+            self.config.limits.callback_events,
+            self._log_callback,
+            self._subscriptions.remove,
+        )
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def say(self, text: str, room: str = "lobby", timeout: float | None = None) -> int:
+        """Say one line in a room under the name of the server; returns the id of the message.
+
+        The text is cleaned as those of clients are. While the room cannot follow, the calling greenlet waits, `timeout`
+        seconds at most: then, or at once with 0, TimeoutError says that nothing was said. LookupError: there is no such
+        room. ValueError: nothing is left of the text, or it is longer than a line can be.
+        """
+        chat, found = self._find(room)
+        if not chat.is_reserved(self._name):
+            raise RuntimeError(f"{self._name.shown!r} is not a reserved name; give the server a name")
+        most = self.config.limits.line_bytes
+        # Measured before it is cleaned, which takes time.
+        cleaned = clean(text) if isinstance(text, str) and len(text) <= most else ""
+        if not cleaned or "\n" in text.strip() or len(cleaned.encode()) > most:
+            raise ValueError(f"text: {text!r:.50} is not a line of 1 to {most} bytes")
+        return self._when_open(lambda: chat.announce(self._name, found, cleaned), timeout).first_id
+
+    def kick(self, name: str, reason: str = "", room: str = "lobby", timeout: float | None = None) -> None:
+        """Remove someone from a room; from the lobby means from the server, and the connection is closed.
+
+        `reason` is shown to that person. LookupError: there is no such room, or nobody of that name in it. `timeout` is
+        as for `say`.
+        """
+        chat, found = self._find(room)
+        actor = Session(NoClient())
+        reason = clean(" ".join(reason.split()))
+        if not self._when_open(lambda: chat.kick(actor, self._name, found, name, reason), timeout):
+            raise LookupError(f"nobody called {name!r} is in {found.name}")
+
+    def rooms(self) -> list[RoomInfo]:
+        """All rooms, private ones too, the lobby first."""
+        return [
+            RoomInfo(room.name, len(room.names), room.topic, room.private) for room in self._running().rooms
+        ]
+
+    def people(self, room: str | None = None) -> list[str]:
+        """The names of everyone who is logged in, or of those in this room, the longest there first."""
+        if room is None:
+            return self._running().people
+        return list(self._find(room)[1].names)
+
+    def _running(self) -> Chat:
+        if self._chat is None:
+            raise RuntimeError("the server is not running")
+        if gevent.get_hub() is not self._hub:
+            raise RuntimeError("the server can only be used in the thread that has started it")
+        return self._chat
+
+    def _find(self, room: str) -> tuple[Chat, Room]:
+        chat = self._running()
+        try:
+            found = chat.rooms.find(parse_room_name(room).key)
+        except InvalidName:
+            found = None
+        if found is None:
+            raise LookupError(f"there is no room {room!r}")
+        return chat, found
+
+    def _when_open(self, attempt: Callable[[], T | Busy], timeout: float | None) -> T:
+        """Make an attempt, waiting at the gate that keeps it from succeeding."""
+        result = attempt()
+        if not isinstance(result, Busy):
+            return result
+        error = TimeoutError("the room cannot follow")
+        if timeout is not None and timeout <= 0:
+            raise error
+        with gevent.Timeout(timeout, error), self._waiting():
+            while isinstance(result, Busy):
+                with result.gate.passage(AtGate(self._hub), _PROGRAM):
+                    result = attempt()
+        return result
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        waiter = gevent.getcurrent()
+        self._waiters.add(waiter)
+        try:
+            yield
+        finally:
+            self._waiters.discard(waiter)
+
+    def _observe(self, event: Observed) -> None:
+        if self.config.log_messages:
+            self._log_message(event)
+        if self._subscriptions and not (isinstance(event, Said) and event.name == self._name.shown):
+            for value in values_of(event):
+                for subscription in self._subscriptions:
+                    subscription.put(value)
+
+    def _log_callback(self, event: LogEvent, /, **fields: object) -> None:
+        if self._address_log is None:
+            self._log(event, **fields)
+        else:
+            self._address_log.of_address("callbacks", event, **fields)
+
+    # --- Connections -------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Server:
         self.start()
@@ -266,12 +419,10 @@ class Server:
         if not self._connections:
             self._empty.set()
 
-    def _log_message(self, event: Message) -> None:
+    def _log_message(self, event: Observed) -> None:
         match event:
             case Said(name=name, texts=texts):
                 for text in texts:
                     self._log(LogEvent.MESSAGE, name=name, text=text)
             case DirectMessage(sender=sender, recipient=recipient, text=text):
                 self._log(LogEvent.MESSAGE, name=sender, to=recipient, text=text)
-            case _:
-                assert_never(event)

@@ -21,9 +21,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from geventchat.chat.events import NoticeReason
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import MAX_LENGTH, RESERVED_NAMES, InvalidName, parse_name
+from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
+from geventchat.dialects.words import notice_word
 from geventchat.log import FORMATS, LEVELS
 
 if sys.version_info >= (3, 11):
@@ -220,6 +223,33 @@ NAMES = Kind(
 )
 
 
+_MOST_GREETING_BYTES = 512
+# In the line dialect, clients would take these for the reason why they are disconnected.
+_NOTICE_WORDS = frozenset(map(notice_word, NoticeReason))
+
+
+def _is_greeting(value: object) -> bool:
+    if type(value) is not str or not value:
+        return value == ""
+    cleaned = clean(value) if len(value) <= _MOST_GREETING_BYTES else ""
+    return (
+        bool(cleaned)
+        and "\n" not in value
+        and len(cleaned.encode()) <= _MOST_GREETING_BYTES
+        and cleaned.partition(" ")[0] not in _NOTICE_WORDS
+    )
+
+
+GREETING = Kind(
+    f"a line of at most {_MOST_GREETING_BYTES} bytes that shows something and does not begin with the word of a notice, such as"
+    f" {notice_word(NoticeReason.SHUTDOWN)}",
+    "TEXT",
+    str,
+    _is_greeting,
+    lambda value: value or "none",
+)
+
+
 def _show_idle(value: float | None) -> str:
     if value is not None:
         return f"{value:g}"
@@ -250,6 +280,7 @@ class Group(Enum):
 
     ADDRESSES = "Addresses"
     NAMES = "Names"
+    GREETING = "Greeting"
     TIMES = "Time limits"
     SIZES = "Size limits"
     CLIENT_RATES = "Rate limits for one client"
@@ -643,6 +674,14 @@ class Limits(_Checked):
         None, 100_000, integer(1), Group.EMBEDDING, "keys of messages that the server knows in all"
     )
 
+    callback_events: int = setting(
+        None,
+        1_000,
+        integer(1),
+        Group.EMBEDDING,
+        "events that can wait for a callback; while they do, later ones are dropped",
+    )
+
     @property
     def chat(self) -> ChatLimits:
         """The limits on what the chat keeps."""
@@ -715,6 +754,13 @@ class Config(_Checked):
         NAMES,
         Group.NAMES,
         "operators of the server; their names require their accounts",
+    )
+    greeting: str = setting(
+        "greeting",
+        "",
+        GREETING,
+        Group.GREETING,
+        "say this to every client that connects; without it the server says nothing before it is asked",
     )
     idle_s: float | None = setting(
         "idle-timeout",

@@ -63,12 +63,14 @@ from geventchat.chat.events import (
     DisconnectNotice,
     Entered,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Kicked,
     Left,
     LeftRoom,
-    Message,
+    LoggedIn,
+    LoggedOut,
     PastMessage,
     Pong,
     Rejected,
@@ -93,7 +95,7 @@ from geventchat.chat.permissions import Permissions
 from geventchat.chat.replay import Replay
 from geventchat.chat.results import DONE, LEAVE, Busy, Done, More, Pending, Result
 from geventchat.chat.room_list import Rooms
-from geventchat.chat.rooms import GateFactory, Room
+from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.exhaustive import assert_never
@@ -132,18 +134,19 @@ class Chat:
         in_thread: InThread,
         operators: Collection[str] = (),
         reserved_names: Iterable[str] = RESERVED_NAMES,
-        observer: Callable[[Message], None] | None = None,
+        observer: Observer | None = None,
+        greeting: str = "",
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `announce_later` gets each room whose gate has to admit the announcement of a departure, and `observer` every message.
+        `announce_later` gets each room whose gate has to admit the announcement of a departure, and `observer` what happens.
         Neither can block. No client can log in with one of the `reserved_names`. `operators` are the keys of the names of
-        operators, which need their accounts.
+        operators, which need their accounts. Clients are greeted with the `greeting` unless it is empty.
         """
         stored = storage.load()
         self.epoch = stored.epoch
         self._owners = Owners(limits)
-        self.rooms = Rooms(time, new_gate, limits, storage, self._owners)
+        self.rooms = Rooms(time, new_gate, limits, storage, self._owners, observer)
         self.rooms.load(stored)
         self._storage = storage
         self._in_thread = in_thread
@@ -159,6 +162,7 @@ class Chat:
         self._limits = limits
         self._announce_later = announce_later
         self._observer = observer
+        self._greeting = greeting
         self._ignores = Ignores(limits.ignored)
         self._permissions = Permissions(self.lobby, self._owners, operators)
         self._moderation = Moderation(
@@ -242,6 +246,11 @@ class Chat:
                 assert_never(command)
         return DONE
 
+    def greet(self, session: Session) -> None:
+        """Say to a client that has connected what the operator says to everyone."""
+        if self._greeting:
+            session.subscriber.deliver(Greeting(self._greeting))
+
     def leave(self, session: Session) -> None:
         """Remove a client: its name is free at once, and the others are notified once.
 
@@ -263,6 +272,27 @@ class Chat:
     def is_banned_address(self, host: str) -> bool:
         """True when nobody may connect from this address."""
         return self._permissions.is_banned_address(host, self._now_ms())
+
+    # --- The program that the chat is part of ------------------------------------------------------------------------
+
+    @property
+    def people(self) -> list[str]:
+        """The names of everyone who is logged in, in login order."""
+        return [session.name.shown for session in self._sessions.values() if session.name is not None]
+
+    def is_reserved(self, name: Name) -> bool:
+        """True when no client can log in with this name."""
+        return name.key in self._reserved
+
+    def announce(self, name: Name, room: Room, text: str) -> Said | Busy:
+        """Say a text in a room under a name that is reserved, without being there."""
+        if not room.gate.is_open():
+            return Busy(room.gate)
+        return room.say(name, [text], None, self._now_ms())
+
+    def kick(self, actor: Session, name: Name, room: Room, who: str, reason: str) -> bool | Busy:
+        """Kick on behalf of the program, which is above every role; False when there is no such person in the room."""
+        return self._moderation.kick(actor, name, room, who, reason)
 
     # --- Coming and going --------------------------------------------------------------------------------------------
 
@@ -355,7 +385,7 @@ class Chat:
             if room.key in missed:
                 self._catch_up(session, room, missed[room.key], older)
         entered = [self._entered(session, room) for room in rooms]
-        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered))
+        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered, self._greeting))
         for rejected in refused:
             session.subscriber.deliver(rejected)
         return self._replay(session)
@@ -416,6 +446,8 @@ class Chat:
         self._sessions[name.key] = session
         self._logins += 1
         self._look_alikes.add(name)
+        if self._observer is not None:
+            self._observer(LoggedIn(name.shown, self._now_ms()))
 
     def _admitted(
         self, session: Session, name: Name, entry: EnterRoom, rooms: Collection[str]
@@ -463,6 +495,8 @@ class Chat:
         del self._sessions[name.key]
         self._ignores.forget(session)
         self._look_alikes.remove(name)
+        if self._observer is not None:
+            self._observer(LoggedOut(name.shown, self._now_ms()))
         for room in rooms:
             room.remove(name)
         session.go()
@@ -719,8 +753,6 @@ class Chat:
             self._hide_latest(session, name, room)
         if message_key or say.confirm:
             self._confirm(session, name, message_key, Confirmed(room.name, said.first_id))
-        if self._observer is not None:
-            self._observer(said)
         return DONE
 
     def _send_direct(self, session: Session, name: Name, command: SendDirectMessage) -> Result[object]:

@@ -1,8 +1,8 @@
 """The events that clients receive, as values. Does not know how a dialect spells them.
 
 `Broadcast` events go to everyone in a room and are encoded once for all who share an encoding. `PrivateEvent`s are
-for one client. A `Message` is what someone wrote, to a room or to one person. Times are milliseconds since 1970. Message
-ids count per room.
+for one client. A `Message` is what someone wrote, to a room or to one person. `Observed` is what the program that the chat
+is part of can learn. Times are milliseconds since 1970. Message ids count per room.
 """
 
 from __future__ import annotations
@@ -85,10 +85,18 @@ class MessageDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Greeting:
+    """What the operator says to whoever connects."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """Your login succeeded. `users` is a live view: read it while encoding, never keep it.
 
-    A client that can be in many rooms gets `rooms`, in place of `room` and `users`, and the epoch of the ids.
+    A client that can be in many rooms gets `rooms`, in place of `room` and `users`, and the epoch of the ids; and the
+    operator's greeting, which its dialect could not show before.
     """
 
     room: str
@@ -97,6 +105,7 @@ class Welcome:
     time_ms: int
     epoch: str = ""
     rooms: Sequence[Entered] = ()
+    greeting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,10 +386,28 @@ class DisconnectNotice:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """Someone is in the chat."""
+
+    name: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """Someone is no longer in the chat, and the name is free."""
+
+    name: str
+    time_ms: int
+
+
 Broadcast = Joined | Said | Left | TopicChanged | Typing | MessageDeleted
 Message = Said | DirectMessage
+Observed = Broadcast | DirectMessage | LoggedIn | LoggedOut
 PrivateEvent = (
-    Welcome
+    Greeting
+    | Welcome
     | DirectMessage
     | DirectMessageSent
     | Roster

@@ -189,6 +189,16 @@ class Moderation:
 
     # --- Kick --------------------------------------------------------------------------------------------------------
 
+    def kick(self, session: Session, name: Name, room: Room, who: str, reason: str) -> bool | Busy:
+        """Kick on behalf of the program that the chat is part of; False when there is no such person in the room."""
+        if not self._storage.is_ready():
+            return Busy(room.gate)
+        try:
+            result = self._kick(_Actor(session, name, room, Role.OPERATOR), who, self._cut(reason))
+        except _Refused:
+            return False
+        return result if isinstance(result, Busy) else True
+
     def _kick(self, actor: _Actor, who: str, reason: str) -> Result[object]:
         everyone = actor.room is self._rooms.lobby
         other, other_name = self._find(who) if everyone else self._find_in(actor.room, who)

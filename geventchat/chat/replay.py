@@ -22,7 +22,7 @@ _ENTRY_CHARACTERS = 100
 class Replay:
     """Reads a room's log from behind the last message that a client has seen."""
 
-    __slots__ = ("_after", "_began", "_earlier", "_position", "room")
+    __slots__ = ("_after", "_began", "_earlier", "_next_id", "_position", "room")
 
     def __init__(self, room: Room, after: int, earlier: Sequence[PastMessage] = ()) -> None:
         """`earlier` are messages from before the log began."""
@@ -30,23 +30,25 @@ class Replay:
         self._after = after
         self._earlier = deque([message for message in earlier if message.id > after])
         self._position = room.log.position_after(self._after)
+        # The id of the next message that comes from the log.
+        self._next_id = self._first_id_in_log()
         # What else happened before is part of the state that the client has been told.
         self._began = room.log.end
 
     @property
     def first_id(self) -> int:
         """The id of the first message that is sent, or of the next one to be said if there is none."""
-        if self._earlier:
-            return self._earlier[0].id
-        for event in self.room.log.since(self._position):
-            if isinstance(event, Said):
-                return max(event.first_id, self._after + 1)
-        return self.room.last_id + 1
+        return self._earlier[0].id if self._earlier else self._first_id_in_log()
 
     @property
     def is_lost(self) -> bool:
         """True when the log has lost what comes next: the client could not follow."""
-        return self._position < self.room.log.start
+        log = self.room.log
+        if self._position < log.start:
+            return True
+        # What is left of the first entry can begin with a later text.
+        event = next(log.since(self._position), None)
+        return isinstance(event, Said) and event.first_id > self._next_id
 
     @property
     def is_over(self) -> bool:
@@ -71,6 +73,7 @@ class Replay:
             if isinstance(event, Said):
                 event = _behind(event, self._after)
                 left -= sum(map(len, event.texts))
+                self._next_id = event.first_id + len(event.texts)
             elif position < self._began:
                 continue
             part.append(event)
@@ -80,6 +83,12 @@ class Replay:
         """The messages that have been deleted since the earlier ones were read."""
         since = self.room.log.since(self._began)
         return {event.id for event in since if isinstance(event, MessageDeleted)}
+
+    def _first_id_in_log(self) -> int:
+        for event in self.room.log.since(self._position):
+            if isinstance(event, Said):
+                return max(event.first_id, self._after + 1)
+        return self.room.last_id + 1
 
 
 def _behind(said: Said, id: int) -> Said:

@@ -22,7 +22,7 @@ from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.records import Restriction, RestrictionKind, RoomRecord, Stored
-from geventchat.chat.rooms import GateFactory, Room
+from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.storage import Storage
 
 LOBBY = Name("lobby", "lobby")
@@ -38,6 +38,7 @@ class Rooms:
         limits: ChatLimits,
         storage: Storage,
         owners: Owners | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._time = time
         self._storage = storage
@@ -45,6 +46,7 @@ class Rooms:
         storage.when_ready(self._storage_is_ready)
         self.history = History(limits, storage)
         self._new_gate = new_gate
+        self._observer = observer
         self.lobby = self._new_room(LOBBY, 0)
         self._limits = limits
         self._owners = owners or Owners(limits)
@@ -109,6 +111,8 @@ class Rooms:
         for restriction in stored.restrictions:
             self._load_restriction(restriction, now_ms)
         if all(record.key != LOBBY.key for record in records):
+            # As for every room that the storage does not know: there can have been one that it had no time to write.
+            self.lobby.last_id = stored.floor_id
             self.changed(self.lobby)
 
     def _load_settings(self, room: Room, record: RoomRecord, names: Mapping[str, str]) -> None:
@@ -173,7 +177,7 @@ class Rooms:
             self._last_deleted_id = max(self._last_deleted_id, room.last_id)
 
     def _new_room(self, name: Name, last_id: int) -> Room:
-        return Room(name, self._new_gate, self.history, last_id + 1, self._wait_for_storage)
+        return Room(name, self._new_gate, self.history, last_id + 1, self._wait_for_storage, self._observer)
 
     def _record(self, room: Room) -> RoomRecord:
         empty_since = self._empty_since.get(room, self._unused_since.get(room))

@@ -27,7 +27,16 @@ from typing import Any, Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.bans import Bans
-from geventchat.chat.events import Broadcast, Departure, Joined, Left, MessageDeleted, PrivateEvent, Said
+from geventchat.chat.events import (
+    Broadcast,
+    Departure,
+    Joined,
+    Left,
+    MessageDeleted,
+    Observed,
+    PrivateEvent,
+    Said,
+)
 from geventchat.chat.history import History, RoomLog
 from geventchat.chat.names import Name
 
@@ -120,6 +129,8 @@ class Invitations:
 
 # Makes a gate that is open when the delay is 0.
 GateFactory = Callable[[Callable[[], float]], Gate]
+# Learns what happens, in order. It cannot block, and changes nothing in the chat before it returns.
+Observer = Callable[[Observed], None]
 
 
 class Owner:
@@ -146,8 +157,12 @@ class Room:
         history: History,
         first_id: int = 1,
         waits_for_storage: Callable[[Room], None] = lambda room: None,
+        observer: Observer | None = None,
     ) -> None:
-        """`waits_for_storage` gets the room when its gate has to be pumped once the storage is ready."""
+        """`waits_for_storage` gets the room when its gate has to be pumped once the storage is ready.
+
+        `observer` gets everything that is published here.
+        """
         self.name = name.shown
         self.key = name.key
         # The set of rooms of a client that is in this room alone.
@@ -173,6 +188,7 @@ class Room:
         self.log = RoomLog()
         self._history = history
         self._waits_for_storage = waits_for_storage
+        self._observer = observer
         self._names: dict[str, str] = {}
         self._audiences: dict[Audience, None] = {}
         self._departures: dict[str, Left] = {}
@@ -228,6 +244,8 @@ class Room:
             author.wrote(event)
         if self.log.followers or isinstance(event, Said):
             self._history.add(self.key, self.log, event)
+        if self._observer is not None:
+            self._observer(event)
 
     def follow(self) -> None:
         """Keep what happens here in the log, for one more client that reads it and does not hear the room yet."""
@@ -272,8 +290,8 @@ class Room:
 
     # --- Messages ----------------------------------------------------------------------------------------------------
 
-    def say(self, name: Name, texts: Sequence[str], subscriber: Subscriber, time_ms: int) -> Said:
-        """Publish a member's texts and give them their ids."""
+    def say(self, name: Name, texts: Sequence[str], subscriber: Subscriber | None, time_ms: int) -> Said:
+        """Publish texts and give them their ids. Their author is a member, or the program: then without a subscriber."""
         said = Said(self.name, name.shown, texts, self.last_id + 1, time_ms)
         self.last_id += len(texts)
         self.publish(said, subscriber)

@@ -26,6 +26,7 @@ from geventchat.chat.events import (
     DisconnectNotice,
     Entered,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Invited,
@@ -163,7 +164,7 @@ class Conversation:
                 self._show_error(f"The server reports an error: {text}")
             case UnknownLine(text):
                 show(render.hint(text))
-            case DisconnectNotice() | Goodbye() | Welcome() | HelpText():
+            case DisconnectNotice() | Goodbye() | Greeting() | Welcome() | HelpText():
                 # The session handles events of the connection. The client never requests the server's help.
                 pass
             case (

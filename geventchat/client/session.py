@@ -29,7 +29,15 @@ from enum import Enum, IntEnum, auto
 from typing import Protocol
 
 from geventchat.chat.commands import Command, Help, Login, ParseError, Quit
-from geventchat.chat.events import DisconnectNotice, Goodbye, NoticeReason, Rejected, Rejection, Welcome
+from geventchat.chat.events import (
+    DisconnectNotice,
+    Goodbye,
+    Greeting,
+    NoticeReason,
+    Rejected,
+    Rejection,
+    Welcome,
+)
 from geventchat.chat.names import MAX_LENGTH, InvalidName, parse_name
 from geventchat.client import render
 from geventchat.client.address import Address, InvalidAddress, parse_port, split_address
@@ -398,6 +406,9 @@ class Session:
             self._correct_dialect(spoken)
             return
         match event:
+            case Greeting(text):
+                if self._terminal.interactive and not self._was_online:
+                    self._terminal.show(render.hint(text))
             case Welcome():
                 self._enter_chat(event)
             case Rejected(reason) if reason in _NAME_REJECTIONS:

@@ -28,6 +28,7 @@ from geventchat.chat.events import (
     DisconnectNotice,
     Entered,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Invited,
@@ -179,6 +180,9 @@ class JsonDialect:
                 | BanList()
             ):
                 # Answers to commands that this version does not have.
+                return b""
+            case Greeting():
+                # Clients expect only objects of types that they know.
                 return b""
             case Kicked() | Invited() | HistoryPage() | Missed():
                 # About rooms other than the lobby, or answers to commands that this version does not have.

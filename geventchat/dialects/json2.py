@@ -53,6 +53,7 @@ from geventchat.chat.events import (
     DisconnectNotice,
     Entered,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Invited,
@@ -333,6 +334,7 @@ class Json2Interpreter:
                     epoch=event.epoch,
                     rooms=rooms,
                     timestamp_ms=event.time_ms,
+                    **({"greeting": event.greeting} if event.greeting else {}),
                 )
             case Entered():
                 return self._answer("entered", room=event.room, **_state(event))
@@ -365,6 +367,9 @@ class Json2Interpreter:
                 return self._answer("goodbye")
             case Rejected():
                 return self._error(event)
+            case Greeting():
+                # In the welcome.
+                return b""
             case BanList(room, bans, more):
                 return self._answer("bans", room=room, bans=list(map(_ban, bans)), more=more)
             case HelpText():
@@ -603,7 +608,8 @@ class Json2Client:
             case {"type": "welcome", "username": str(name), "rooms": dict(rooms)}:
                 self._name = name
                 entered = [_entered(room, state) for room, state in rooms.items() if isinstance(state, dict)]
-                return Welcome("", name, (), time_ms, _string(message.get("epoch")), entered)
+                greeting = _string(message.get("greeting"))
+                return Welcome("", name, (), time_ms, _string(message.get("epoch")), entered, greeting)
             case {"type": "user_joined", "room": str(room), "username": str(name)}:
                 return Joined(room, name, time_ms)
             case {"type": "user_left", "room": str(room), "username": str(name)}:

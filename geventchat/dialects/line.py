@@ -28,6 +28,7 @@ from geventchat.chat.events import (
     DisconnectNotice,
     Entered,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Invited,
@@ -189,6 +190,8 @@ class LineDialect:
 
 def _private_text(event: PrivateEvent) -> str:
     match event:
+        case Greeting(text):
+            return f"INFO {text}\n"
         case Welcome():
             return "OK\n"
         case DirectMessage(sender=sender, text=text):
@@ -252,6 +255,7 @@ class LineClient:
     def __init__(self) -> None:
         self._name = ""
         self._users: list[str] = []
+        self._answered = False
 
     def encode(self, command: Command) -> bytes:
         """The bytes of a command."""
@@ -279,6 +283,11 @@ class LineClient:
         text = line.decode("utf-8", "replace")
         word, _, rest = text.partition(" ")
         first, _, after = rest.partition(" ")
+        if not self._answered:
+            # The server says nothing but a greeting and notices before it answers the login.
+            if word == "INFO" and rest and rest not in _NOTICES:
+                return Greeting(rest)
+            self._answered = True
         match word:
             case "OK" if not rest:
                 return Welcome(NO_ROOM, self._name, (), NO_TIME)

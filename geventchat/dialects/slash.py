@@ -31,6 +31,7 @@ from geventchat.chat.events import (
     DisconnectNotice,
     Entered,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Invited,
@@ -297,6 +298,9 @@ _ACCEPTED = {
 }
 
 
+_GREETING = "[info] "
+
+
 def _accepted(action: Action, room: str, subject: str) -> str:
     if action is Action.TOPIC_SET:
         return _topic(subject)
@@ -319,6 +323,8 @@ def _topic(topic: str) -> str:
 
 def _private_text(event: PrivateEvent) -> str:
     match event:
+        case Greeting(text):
+            return f"{_GREETING}{text}\n"
         case Welcome():
             return "Connected! Type /help for commands\n\n"
         case DirectMessage(sender=sender, text=text):
@@ -458,6 +464,8 @@ class SlashClient:
         if text.startswith("Connected!"):
             self._logged_in = True
             return Welcome(NO_ROOM, self._name, (), NO_TIME)
+        if text.startswith(_GREETING) and text not in _NOTICES:
+            return Greeting(text.removeprefix(_GREETING))
         return _decode_error(text) or UnknownLine(text)
 
     def _decode_chat(self, text: str) -> ServerEvent:

@@ -160,6 +160,9 @@ class Connection:
         reason = CloseReason.FAULT
         try:
             self._waiter.start(idle_s, self._context.limits.login_s)
+            self._context.chat.greet(self._session)
+            # It has not asked for that.
+            self._answers_charged = self._subscriber.answered_bytes
             reason = self._serve()
         except ConnectionEnded as ended:
             reason = ended.reason

@@ -50,6 +50,7 @@ from geventchat.chat.events import (
     Entered,
     Event,
     Goodbye,
+    Greeting,
     HelpText,
     Invited,
     Joined,
@@ -432,7 +433,7 @@ def test_an_unknown_error_is_still_an_error(dialect: Dialect, line: bytes, text:
     ("dialect", "line"),
     [
         (LINE, b"OK then"),
-        (LINE, b"INFO bob"),
+        (LINE, b"INFO"),
         (LINE, b"\xff\xfe"),
         (SLASH, b"hello there"),
         (SLASH, b"Connected again"),
@@ -461,6 +462,16 @@ def test_an_unknown_error_is_still_an_error(dialect: Dialect, line: bytes, text:
 def test_an_unknown_line_is_kept_as_it_is(dialect: Dialect, line: bytes) -> None:
     for codec in (dialect.client(), logged_in(dialect)):
         assert codec.decode(line) == UnknownLine(line.decode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "line"),
+    [(LINE, b"INFO Be kind."), (LINE, b"INFO bob disconnected"), (SLASH, b"[info] Be kind.")],
+)
+def test_a_greeting_comes_before_the_answer_to_the_login_and_no_later(dialect: Dialect, line: bytes) -> None:
+    codec = dialect.client()
+    assert codec.decode(line) == Greeting(line.partition(b" ")[2].decode())
+    assert not isinstance(logged_in(dialect).decode(line), Greeting)
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,35 @@ def test_a_login_that_is_not_answered_fails() -> None:
     assert run.transport.closed
 
 
+@pytest.mark.parametrize(
+    ("dialect", "greeting", "welcome"),
+    [
+        ("line", "INFO Be kind. \x1b[31m", "OK"),
+        ("line", "INFO ann disconnected", "OK"),
+        ("slash", "[info] Be kind. \x1b[31m", "Connected! Type /help for commands"),
+    ],
+)
+def test_a_greeting_is_shown_once_and_safely(dialect: str, greeting: str, welcome: str) -> None:
+    run = Run(Plan("chat.example", 4000, dialect, "alice", None))
+    run.accept()
+    shown = run.receive(greeting)
+    expected = {"line": greeting.removeprefix("INFO "), "slash": greeting.removeprefix("[info] ")}[dialect]
+    assert shown == ["💡 " + expected.replace("\x1b", "�")]
+    assert run.receive(welcome)[0] == "✅ Welcome to the chat, alice!"
+    run.hang_up()
+    run.expire()
+    run.accept()
+    assert run.receive(greeting) == []
+    assert run.receive(welcome)[0] == "✅ Reconnected as alice."
+
+
+def test_a_script_does_not_show_the_greeting() -> None:
+    run = Run(interactive=False)
+    run.accept()
+    assert run.receive("INFO Be kind.") == []
+    assert run.receive("OK") == []
+
+
 def test_a_line_that_is_too_long_does_not_disturb_the_login() -> None:
     run = Run()
     run.accept()

@@ -9,6 +9,7 @@ import argparse
 import json
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from typing import Any
 from tests.fire import (
     churn,
     costs,
+    crash,
     disconnects,
     exhaustion,
     garbage_clients,
@@ -25,6 +27,7 @@ from tests.fire import (
     logins,
     passwords,
     replays,
+    resume,
     shutdown,
     slow_readers,
     soak,
@@ -127,6 +130,15 @@ def _churn(args: argparse.Namespace) -> Figures:
     if rise >= args.bar:
         raise AssertionError(f"p99 rose by {rise:.1f} ms: {figures}")
     return figures
+
+
+def _crash(args: argparse.Namespace) -> Figures:
+    with tempfile.TemporaryDirectory() as directory:
+        return asdict(crash.crash(Path(directory) / "data", args.rounds, args.seed, args.window))
+
+
+def _resume(args: argparse.Namespace) -> Figures:
+    return asdict(resume.resume(args.clients, args.loops, args.seed, args.kept))
 
 
 def _costs(args: argparse.Namespace) -> Figures:
@@ -275,6 +287,25 @@ def main() -> int:
         seconds=60.0,
         seed=1,
         keep=False,
+    )
+
+    scenario(
+        "crash",
+        _crash,
+        "kills a server with a data directory while people talk; --window is what a kill can lose, in seconds",
+        rounds=100,
+        seed=1,
+        window=1.0,
+    )
+
+    scenario(
+        "resume",
+        _resume,
+        "clients lose their connections while everyone talks, and resume; --clients of each dialect",
+        clients=10,
+        loops=3_000,
+        seed=1,
+        kept=1_000,
     )
 
     help = "attacks on a real server with default settings"

@@ -32,6 +32,7 @@ from geventchat.chat.events import (
     HistoryPage,
     Joined,
     Left,
+    Observed,
     PastMessage,
     Pong,
     Rejected,
@@ -69,10 +70,15 @@ class Scene:
             in_thread=at_once,
             announce_later=self.announced_later.append,
             limits=Limits(**{"contacts": 10, **limits}).chat,
-            observer=self.observed.append,
+            observer=self.observe,
         )
         self.audiences = RecordingAudiences()
         self.sessions: list[Session] = []
+
+    def observe(self, event: Observed) -> None:
+        # Arrivals and departures are seen by the people in the room.
+        if isinstance(event, Said | DirectMessage):
+            self.observed.append(event)
 
     def connect(self) -> tuple[Session, RecordingSubscriber]:
         subscriber = RecordingSubscriber(self.audiences)

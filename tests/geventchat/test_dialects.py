@@ -34,6 +34,7 @@ from geventchat.chat.events import (
     Entered,
     Event,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Invited,
@@ -272,6 +273,8 @@ def expected(name: str, event: Event) -> str:
             return "" if name == "json" else spelling.help(everything)
         case Goodbye():
             return spelling.goodbye()
+        case Greeting(text):
+            return {"line": f"INFO {text}\n", "json": "", "slash": f"[info] {text}\n"}[name]
         case Rejected(reason, subject) if reason in OTHER_REFUSALS:
             line, slash, message = OTHER_REFUSALS[reason]
             words = {

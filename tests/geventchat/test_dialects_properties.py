@@ -33,6 +33,7 @@ from geventchat.chat.events import (
     Entered,
     Event,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Invited,
@@ -102,6 +103,7 @@ BY_TYPE = {
     Pong: st.builds(Pong, TEXTS),
     HelpText: st.builds(HelpText, st.booleans()),
     Goodbye: st.just(Goodbye()),
+    Greeting: st.builds(Greeting, TEXTS),
     Rejected: st.builds(Rejected, st.sampled_from([*Rejection, *ParseError]), TEXTS),
     DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans()),
 }

@@ -43,6 +43,12 @@ def test_a_server_that_answers_is_healthy():
         assert_healthy(run("health", str(port), "--host", "localhost"), f"localhost:{port}")
 
 
+def test_a_server_that_greets_is_healthy():
+    with running("0", "--greeting", "Goodbye!") as server:
+        port = port_of(ready_lines(server)[0])
+        assert_healthy(run("health", str(port)), f"127.0.0.1:{port}")
+
+
 def test_the_check_leaves_without_a_trace_in_the_chat():
     with running("0") as server:
         port = port_of(ready_lines(server)[0])

@@ -119,14 +119,20 @@ def test_only_the_daemon_imports_the_server():
     assert not offenders(others, *geventchat_modules("server"))
 
 
+def test_what_an_embedding_program_gets_knows_neither_the_server_nor_its_connections():
+    assert not strays(inside("embedding.py"), "chat", "exhaustive", "log")
+
+
 def test_settings_and_arguments_import_no_sockets():
     assert not offenders(inside("settings.py", "arguments.py"), *SOCKETS)
-    assert not strays(inside("settings.py"), "chat.limits", "chat.names", "dialects", "log")
+    assert not strays(
+        inside("settings.py"), "chat.events", "chat.limits", "chat.names", "chat.text", "dialects", "log"
+    )
     assert not strays(inside("arguments.py"), "settings")
 
 
-def test_only_net_the_hashing_server_and_daemon_import_gevent():
-    with_gevent = inside("net", "services/passwords.py", "server.py", "daemon.py")
+def test_only_net_the_hashing_server_embedding_and_daemon_import_gevent():
+    with_gevent = inside("net", "services/passwords.py", "server.py", "daemon.py", "embedding.py")
     assert not offenders([path for path in PATHS if path not in with_gevent], "gevent", "greenlet")
 
 

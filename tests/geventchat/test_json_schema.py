@@ -26,6 +26,7 @@ from geventchat.chat.events import (
     Entered,
     Event,
     Goodbye,
+    Greeting,
     HelpText,
     HistoryPage,
     Invited,
@@ -187,7 +188,14 @@ BY_TYPE = {
     Typing: st.builds(Typing, NAMES, NAMES, TIMES_MS),
     MessageDeleted: st.builds(MessageDeleted, NAMES, IDS, TIMES_MS),
     Welcome: st.builds(
-        Welcome, st.just(""), NAMES, st.just(()), TIMES_MS, st.text(max_size=9), st.lists(ENTERED, max_size=3)
+        Welcome,
+        st.just(""),
+        NAMES,
+        st.just(()),
+        TIMES_MS,
+        st.text(max_size=9),
+        st.lists(ENTERED, max_size=3),
+        TOPICS,
     ),
     DirectMessage: DIRECT,
     DirectMessageSent: st.builds(DirectMessageSent, DIRECT, TEXTS),
@@ -236,6 +244,7 @@ BY_TYPE = {
     Pong: st.builds(Pong, TOPICS),
     HelpText: st.just(HelpText()),
     Goodbye: st.just(Goodbye()),
+    Greeting: st.builds(Greeting, TEXTS),
     Rejected: st.builds(Rejected, st.sampled_from([*Rejection, *ParseError]), TEXTS, TOPICS),
     DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans(), TOPICS),
 }
@@ -269,7 +278,7 @@ def test_every_event_is_in_the_schema_and_answers_have_the_ref(
         }
     elif kind not in (DirectMessageSent, Missed):
         # There is nothing to say without a ref.
-        assert kind is HelpText or (ref is None and kind in (Accepted, Confirmed))
+        assert kind in (HelpText, Greeting) or (ref is None and kind in (Accepted, Confirmed))
 
 
 # --- What clients send -----------------------------------------------------------------------------------------------

@@ -150,6 +150,14 @@ def test_the_ids_of_new_rooms_are_above_the_floor_that_was_kept():
     assert dev.last_id == 71
 
 
+def test_the_ids_of_a_lobby_that_was_not_kept_are_above_the_floor_too():
+    keeper = Keeper(Stored("e1", floor_id=70))
+    scene = keeping(keeper)
+    session, _ = scene.login("alice")
+    run(scene.chat.handle(session, Say(["hi"])))
+    assert [message.id for message in keeper.messages["lobby"]] == [71]
+
+
 def test_bans_and_settings_of_rooms_go_on_after_a_restart():
     def restriction(kind: RestrictionKind, room: str, name: str) -> Restriction:
         return Restriction(kind, room, name, "", "", name, None, "", "ann", 0)

@@ -161,6 +161,20 @@ def test_a_client_that_cannot_follow_is_disconnected_and_has_no_gap():
     assert scene.chat.lobby.log.followers == 0
 
 
+def test_a_client_that_has_lost_a_part_of_what_was_said_together_is_disconnected_too():
+    scene = Scene(history_messages=10)
+    talker, _ = logged_in(scene)
+    for first in (1, 6):
+        assert scene.chat.handle(talker, Say([f"text {first + n}" for n in range(5)])) is DONE
+    reader = Returning(scene, after=0)
+    assert reader.entered.replay_from == 1
+    # Two of the first five are forgotten.
+    talk(scene, talker, 2)
+    reader.go_on()
+    assert reader.result is LEAVE
+    assert reader.ids() == []
+
+
 def test_other_rooms_are_heard_while_one_is_replayed(scene_of_talk):
     scene, _ = scene_of_talk
     reader = Returning(scene, after=0)

@@ -73,6 +73,7 @@ def test_the_port_in_the_environment(environment: dict[str, str], port: int):
 # A value of each setting that is not its default: as text, and as it is in Python.
 OTHER = {
     "data": ("/srv/chat", "/srv/chat"),
+    "greeting": ("Be kind.", "Be kind."),
     "host": ("::1", "::1"),
     "operators": ("alice, Bob", ("alice", "Bob")),
     "listen": ("json://:7", (Listen("json", "", 7),)),
@@ -141,6 +142,10 @@ WRONG = [
     ("listen", "json://:65536"),
     ("listen", " "),
     ("reserved-names", "you a/b"),
+    ("greeting", "x" * 513),
+    ("greeting", "é" * 257),
+    ("greeting", "\u200b"),
+    ("greeting", "server-shutdown at noon"),
 ]
 
 
@@ -174,6 +179,8 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
         (lambda: Config(idle_s=-1.0), "idle_s: -1.0 is not a number of seconds, at least 0"),
         (lambda: Config(idle_notice="info"), "idle_notice: 'info' is not info, err or none"),
         (lambda: Config(data=5), "data: 5 is not a directory"),
+        (lambda: Config(greeting=5), "greeting: 5 is not a line of at most 512 bytes"),
+        (lambda: Config(greeting="two\nlines"), "greeting: 'two\\nlines' is not a line of at most 512 bytes"),
         (lambda: Config(data="a\0b"), "data: 'a\\x00b' is not a directory"),
         (lambda: Config(log_messages="no"), "log_messages: 'no' is not yes or no"),
         (
