@@ -662,7 +662,7 @@ class Limits(_Checked):
         500,
         integer(1, unit="names"),
         Group.EMBEDDING,
-        "most names in one answer to a client of json version 2",
+        "most names, or bans, in one answer to a client of json version 2",
     )
     message_key_s: float = setting(
         None, 600.0, SECONDS, Group.EMBEDDING, "how long the server knows the key of a message"

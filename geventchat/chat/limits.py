@@ -42,7 +42,7 @@ class ChatLimits:
     reason_characters: int
     # How often one client's typing is announced.
     typing_interval_s: float
-    # Names in one answer to a client that can be in many rooms.
+    # Names, or bans, in one answer to a client that can be in many rooms.
     listed_users: int
     # How long the key of a message is known, and how many are, of one name and of all.
     message_key_s: float
