@@ -664,6 +664,9 @@ class Limits(_Checked):
         Group.EMBEDDING,
         "most names, or bans, in one answer to a client of json version 2",
     )
+    listed_rooms: int = setting(
+        None, 500, integer(1, unit="rooms"), Group.EMBEDDING, "most rooms in the answer to ROOMS"
+    )
     message_key_s: float = setting(
         None, 600.0, SECONDS, Group.EMBEDDING, "how long the server knows the key of a message"
     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from geventchat.chat.accounts import Account
@@ -689,12 +690,14 @@ class Chat:
             return []
 
     def _listings(self, session: Session) -> list[RoomListing]:
+        most = self._limits.listed_rooms
         if self._permissions.is_operator(session):
-            seen: Collection[Room] = list(self.rooms)
+            seen: Collection[Room] = list(islice(self.rooms, most))
         else:
             # Without looking at the private rooms of others, which can be many.
             own = dict.fromkeys([*session.all_rooms(), *self._owners.rooms_of(session)])
-            seen = [*self.rooms.listed, *[room for room in own if room.private]]
+            private = [room for room in own if room.private][: most - 1]
+            seen = [*islice(self.rooms.listed, most - len(private)), *private]
         return [RoomListing(room.name, len(room.names), room.topic) for room in seen]
 
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:

@@ -44,6 +44,7 @@ class ChatLimits:
     typing_interval_s: float
     # Names, or bans, in one answer to a client that can be in many rooms.
     listed_users: int
+    listed_rooms: int
     # How long the key of a message is known, and how many are, of one name and of all.
     message_key_s: float
     message_keys_per_name: int

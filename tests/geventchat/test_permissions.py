@@ -69,6 +69,16 @@ def test_a_private_room_is_listed_for_those_who_are_in_it_and_for_its_owner_alon
     assert listed(carol) == [LOBBY, "dev"]
 
 
+def test_a_list_of_rooms_has_a_limited_length():
+    scene = ModeratedChat(listed_rooms=4)
+    people = [scene.login(f"p{n}", f"room{n}") for n in range(6)]
+    carol, op = people[5], scene.login("op", account=True)
+    assert listed(people[0]) == [LOBBY, "room0", "room1", "room2"]
+    carol.do(SetPrivate(on=True))
+    assert listed(carol) == [LOBBY, "room0", "room1", "room5"]
+    assert listed(op) == [LOBBY, "room0", "room1", "room2"]
+
+
 def test_whoever_is_in_a_private_room_stays(scene, alice):
     alice.do(SetPrivate(on=True))
     alice.do(Say(["hi"]))
