@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -85,6 +85,14 @@ class Message(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageDeleted(Event):
+    """The text of a message is gone from the history."""
+
+    room: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class TopicChanged(Event):
     """Someone has changed the topic of a room; an empty one is none."""
 
@@ -115,6 +123,8 @@ def values_of(event: chat.Observed) -> Iterator[Event]:
             yield Left(time_ms, room, name, _HOW[how])
         case chat.TopicChanged(room, name, topic, time_ms):
             yield TopicChanged(time_ms, room, name, topic)
+        case chat.MessageDeleted(room, id, time_ms):
+            yield MessageDeleted(time_ms, room, id)
         case chat.LoggedIn(name, time_ms):
             yield LoggedIn(time_ms, name)
         case chat.LoggedOut(name, time_ms):
@@ -234,6 +244,9 @@ class NoClient(Subscriber):
 
     def deliver(self, event: chat.PrivateEvent) -> None:
         """It needs no answers."""
+
+    def deliver_missed(self, events: Sequence[chat.Broadcast]) -> None:
+        """It hears nothing."""
 
     def exclude_latest(self) -> None:
         """It hears nothing."""

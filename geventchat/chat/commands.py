@@ -119,6 +119,8 @@ class AskHistory:
     limit: int
     before: int | None = None
     room: str = ""
+    # Show the ids, in a dialect that otherwise does not.
+    with_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +165,13 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class ListBans:
-    """List the bans of the room; in the lobby, those of the server."""
+    """List the bans of the room; in the lobby, those of the server.
+
+    A client that can be in many rooms gets a page: those behind the ban that is listed as `after`.
+    """
 
     room: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +233,14 @@ class PassOwnership:
 
 
 @dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the text of a message in the room; its place stays."""
+
+    id: int
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ignore:
     """Hear nothing that someone writes any more, or hear it again."""
 
@@ -274,6 +288,7 @@ ModerationCommand = (
     | SetVoice
     | SetModerator
     | PassOwnership
+    | Delete
 )
 Command = (
     Login

@@ -83,6 +83,15 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageDeleted:
+    """The text of a message is gone."""
+
+    room: str
+    id: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """Your login succeeded. `users` is a live view: read it while encoding, never keep it.
 
@@ -191,11 +200,12 @@ class PastMessage:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Messages of a room, oldest first. `more`: there are older ones."""
+    """Messages of a room, oldest first. `more`: there are older ones. `with_ids` as in the command."""
 
     room: str
     messages: Sequence[PastMessage]
     more: bool
+    with_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +236,14 @@ class Action(Enum):
     MODERATOR_ADDED = "mod"
     MODERATOR_REMOVED = "unmod"
     OWNERSHIP_PASSED = "owner"
+    DELETED = "delete"
     IGNORED = "ignore"
     HEARD_AGAIN = "unignore"
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The command has been carried out. `subject` is the person or text that it was about."""
+    """The command has been carried out. `subject` is the person, the text or the id that it was about."""
 
     action: Action
     room: str = ""
@@ -245,6 +256,7 @@ class Kicked:
 
     room: str
     reason: str
+    time_ms: int
     now_in: str = ""
 
 
@@ -254,6 +266,7 @@ class Invited:
 
     room: str
     name: str
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +280,14 @@ class BanListing:
 
 @dataclass(frozen=True, slots=True)
 class BanList:
-    """The bans of a room, the longest-standing first; those of the lobby are the server's."""
+    """The bans of a room, the longest-standing first; those of the lobby are the server's.
+
+    A client that can be in many rooms gets a page; `more`: others follow.
+    """
 
     room: str
     bans: Collection[BanListing]
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +338,7 @@ class Rejection(Enum):
     ALREADY_IN_LOBBY = auto()
     TOO_MANY_ROOMS = auto()
     TOPIC_TOO_LONG = auto()
+    NO_SUCH_MESSAGE = auto()
     NOT_PERMITTED = auto()
     WRONG_KEY = auto()
     INVITATION_REQUIRED = auto()
@@ -384,7 +402,7 @@ class LoggedOut:
     time_ms: int
 
 
-Broadcast = Joined | Said | Left | TopicChanged | Typing
+Broadcast = Joined | Said | Left | TopicChanged | Typing | MessageDeleted
 Message = Said | DirectMessage
 Observed = Broadcast | DirectMessage | LoggedIn | LoggedOut
 PrivateEvent = (

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from geventchat.chat.commands import (
+    AskHistory,
     Command,
     Help,
     InvalidCommand,
@@ -37,6 +39,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageDeleted,
     Missed,
     NoticeReason,
     PastMessage,
@@ -83,12 +86,24 @@ def _usage(verb: Verb) -> str:
     return f"/{verb.name} " + _PLACEHOLDER.sub(r"<\1>", verb.arguments) if verb.arguments else f"/{verb.name}"
 
 
+_USAGES = {verb.name: _usage(verb) for verb in VERBS.values()}
+
+
 def _reader(verb: Verb) -> Callable[[str], Command]:
-    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _usage(verb))
+    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _USAGES[verb.name])
     return lambda rest: verb.read(rest) or wrong
 
 
-_COMMANDS = {**_OWN_COMMANDS, **{f"/{name}": _reader(verb) for name, verb in VERBS.items()}}
+def _ids(rest: str) -> Command:
+    """The arguments and the answer of /history, with the ids that /delete needs."""
+    command = VERBS["history"].read(rest)
+    if not isinstance(command, AskHistory):
+        return InvalidCommand(ParseError.INVALID_ARGUMENT, f"/ids {VERBS['history'].arguments}")
+    return replace(command, with_ids=True)
+
+
+_SHARED_COMMANDS = {f"/{name}": _reader(verb) for name, verb in VERBS.items()}
+_COMMANDS = {**_OWN_COMMANDS, **_SHARED_COMMANDS, "/ids": _ids}
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -116,7 +131,8 @@ def _help_line(line: HelpLine) -> str:
     return f"{', '.join(map(_usage, line.verbs))} - {line.meaning[0].upper()}{line.meaning[1:]}"
 
 
-_MORE_HELP = "\n".join(["=== More Commands ===", *map(_help_line, HELP), "", ""])
+_IDS_HELP = "/ids [20] - List the last messages with their ids, for /delete"
+_MORE_HELP = "\n".join(["=== More Commands ===", *map(_help_line, HELP), _IDS_HELP, "", ""])
 
 
 def error_text(reason: Rejection | ParseError, subject: str) -> str:
@@ -144,6 +160,8 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             return "[error] Too many rooms."
         case Rejection.TOPIC_TOO_LONG:
             return "[error] Topic too long."
+        case Rejection.NO_SUCH_MESSAGE:
+            return f"[error] No message {subject}. Use /ids to see the ids."
         case Rejection.NOT_PERMITTED:
             return "[error] You are not allowed to do that."
         case Rejection.WRONG_KEY:
@@ -232,7 +250,7 @@ class SlashDialect:
                     if topic
                     else f"[topic] {name} removed the topic.\n".encode()
                 )
-            case Typing():
+            case Typing() | MessageDeleted():
                 return b""
             case _:
                 assert_never(event)
@@ -242,7 +260,7 @@ class SlashDialect:
         match event:
             case Joined() | Left():
                 return True
-            case Said() | TopicChanged() | Typing():
+            case Said() | TopicChanged() | Typing() | MessageDeleted():
                 return False
             case _:
                 assert_never(event)
@@ -274,6 +292,7 @@ _ACCEPTED = {
     Action.MODERATOR_ADDED: "{subject} is a moderator of {room}.",
     Action.MODERATOR_REMOVED: "{subject} is no longer a moderator of {room}.",
     Action.OWNERSHIP_PASSED: "{subject} owns {room}.",
+    Action.DELETED: "Message {subject} is deleted.",
     Action.IGNORED: "You ignore {subject}.",
     Action.HEARD_AGAIN: "You no longer ignore {subject}.",
 }
@@ -293,9 +312,9 @@ def _ban(ban: BanListing) -> str:
     return f"{ban.who}{until}" + (f": {ban.reason}" if ban.reason else "")
 
 
-def _past(message: PastMessage) -> str:
+def _past(message: PastMessage, with_id: bool) -> str:
     text = "(deleted)" if message.deleted else message.text
-    return f"[{utc(message.time_ms)}] {message.name}: {text}"
+    return (f"{message.id} " if with_id else "") + f"[{utc(message.time_ms)}] {message.name}: {text}"
 
 
 def _topic(topic: str) -> str:
@@ -323,11 +342,12 @@ def _private_text(event: PrivateEvent) -> str:
             return "\n".join([f"=== Rooms ({len(rooms)}) ===", *listed, "", ""])
         case Topic(topic=topic):
             return _topic(topic)
-        case HistoryPage(messages=messages):
-            return "\n".join([f"=== History ({len(messages)}) ===", *map(_past, messages), "", ""])
+        case HistoryPage(messages=messages, with_ids=with_ids):
+            listed = [_past(message, with_ids) for message in messages]
+            return "\n".join([f"=== History ({len(messages)}) ===", *listed, "", ""])
         case Accepted(action, room, subject):
             return _accepted(action, room, subject)
-        case Kicked(room, reason, now_in):
+        case Kicked(room=room, reason=reason, now_in=now_in):
             because = f": {reason}" if reason else "."
             return f"[info] You were kicked from {room}{because}\n" + (
                 f"[info] You are in {now_in} again.\n" if now_in else ""
@@ -354,7 +374,11 @@ def _private_text(event: PrivateEvent) -> str:
 
 
 def _error_pattern(reason: Rejection | ParseError) -> str:
-    return re.escape(error_text(reason, "\0")).replace("\0", "(.*)")
+    # Somebody can be called Usage.
+    subject = (
+        f"({'|'.join(map(re.escape, _USAGES.values()))})" if reason is ParseError.INVALID_ARGUMENT else "(.*)"
+    )
+    return re.escape(error_text(reason, "\0")).replace("\0", subject)
 
 
 # Where two reasons share a text, the later one wins, because it is more common.

@@ -10,6 +10,7 @@ from geventchat.chat.commands import (
     AskHistory,
     AskTopic,
     Command,
+    Delete,
     EnterRoom,
     Help,
     Ignore,
@@ -77,6 +78,8 @@ READINGS = [
     ("key open sesame", SetKey("open sesame")),
     ("key -", SetKey("")),
     ("key - -", SetKey("- -")),
+    ("delete 17 please", Delete(17)),
+    ("delete 0", Delete(0)),
     ("voice bob", SetVoice("bob", on=True)),
     ("unvoice bob", SetVoice("bob", on=False)),
     ("mod bob", SetModerator("bob", on=True)),
@@ -102,6 +105,10 @@ WRONG = [
     ("voice", "VOICE name", "/voice <name>"),
     ("owner", "OWNER name", "/owner <name>"),
     ("ignore", "IGNORE name", "/ignore <name>"),
+    ("delete", "DELETE id", "/delete <id>"),
+    ("delete -1", "DELETE id", "/delete <id>"),
+    ("delete ١", "DELETE id", "/delete <id>"),
+    ("delete 12345678901234567", "DELETE id", "/delete <id>"),
 ]
 
 
