@@ -86,7 +86,7 @@ class Message(Event):
 
 @dataclass(frozen=True, slots=True)
 class MessageDeleted(Event):
-    """Someone has deleted a message; its text is gone."""
+    """The text of a message is gone from the history."""
 
     room: str
     id: int
@@ -121,10 +121,10 @@ def values_of(event: chat.Observed) -> Iterator[Event]:
             yield Joined(time_ms, room, name)
         case chat.Left(room, name, time_ms, how):
             yield Left(time_ms, room, name, _HOW[how])
-        case chat.MessageDeleted(room, id, time_ms):
-            yield MessageDeleted(time_ms, room, id)
         case chat.TopicChanged(room, name, topic, time_ms):
             yield TopicChanged(time_ms, room, name, topic)
+        case chat.MessageDeleted(room, id, time_ms):
+            yield MessageDeleted(time_ms, room, id)
         case chat.LoggedIn(name, time_ms):
             yield LoggedIn(time_ms, name)
         case chat.LoggedOut(name, time_ms):
@@ -246,7 +246,7 @@ class NoClient(Subscriber):
         """It needs no answers."""
 
     def deliver_missed(self, events: Sequence[chat.Broadcast]) -> None:
-        """It has missed nothing."""
+        """It hears nothing."""
 
     def exclude_latest(self) -> None:
         """It hears nothing."""

@@ -419,6 +419,8 @@ class Chat:
         if state != room.log.state:
             # The log has lost some meanwhile, so these would be followed by a gap; or some have been deleted.
             earlier = ()
+        # While others catch up, the log is longer than what is sent.
+        after = max(after, room.log.id_before_latest(self._limits.history_messages))
         replay = Replay(room, after, earlier)
         if not replay.is_over:
             session.catch_up(replay)

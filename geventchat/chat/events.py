@@ -76,19 +76,19 @@ class Typing:
 
 
 @dataclass(frozen=True, slots=True)
+class Greeting:
+    """What the operator says to whoever connects."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageDeleted:
     """The text of a message is gone."""
 
     room: str
     id: int
     time_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """What the operator says to whoever connects."""
-
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,18 @@ class RoomLog:
             position -= 1
         return position
 
+    def id_before_latest(self, messages: int) -> int:
+        """The id of the message before so many latest ones; 0 if there is none."""
+        excess = self.messages - messages
+        if excess <= 0:
+            return 0
+        for event in self._entries:
+            if isinstance(event, Said):
+                if excess <= len(event.texts):
+                    return event.first_id + excess - 1
+                excess -= len(event.texts)
+        raise AssertionError("the log has fewer messages than it counts")
+
     def since(self, position: int) -> Iterator[Broadcast]:
         """The entries from this position on. It must not be before the start."""
         return islice(self._entries, position - self.start, None)

@@ -42,7 +42,7 @@ class Crashes:
 
 
 @dataclass
-class Told:
+class Known:
     """What clients know about the server, over all its lives."""
 
     epoch: str = ""
@@ -70,7 +70,7 @@ class Told:
 def crash(path: Path, rounds: int, seed: int, window_s: float) -> Crashes:
     """Kill the server this often. What was told earlier than `window_s` before a kill has to be there afterwards."""
     rng = random.Random(seed)
-    told, heard, lost, lost_s = Told(), 0, 0, 0.0
+    told, heard, lost, lost_s = Known(), 0, 0, 0.0
     live: list[_Message] = []
     for number in range(rounds + 1):
         with ServerProcess(*_options(path), dialects=("line", "json")) as server, ClientPool() as pool:
@@ -169,7 +169,7 @@ class _Observer:
 class _Life:
     """The server from a start to a kill."""
 
-    def __init__(self, server: ServerProcess, pool: ClientPool, told: Told, number: int) -> None:
+    def __init__(self, server: ServerProcess, pool: ClientPool, told: Known, number: int) -> None:
         self._server = server
         self._pool = pool
         self._told = told

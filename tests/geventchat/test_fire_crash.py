@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fire.crash import ROOMS, Told, _check_order, _Message, crash
+from tests.fire.crash import ROOMS, Known, _check_order, _Message, crash
 from tests.patience import HANG_S
 
 
@@ -35,7 +35,7 @@ def test_the_loss_of_something_that_was_on_the_disk_is_noticed() -> None:
 
 
 def test_an_id_with_two_texts_and_a_text_that_was_never_said_are_noticed() -> None:
-    told = Told(sent={"one", "two"})
+    told = Known(sent={"one", "two"})
     told.remember(ROOMS[0], 1, "one")
     with pytest.raises(AssertionError, match="id 1 of lobby is 'one' and 'two'"):
         told.remember(ROOMS[0], 1, "two")

@@ -36,7 +36,7 @@ def test_a_gap_and_a_repetition_are_noticed(id: int) -> None:
         resuming().hear(id, "lobby bob 1")
 
 
-@pytest.mark.parametrize(("last_id", "replay_from"), [(9, 4), (9, 6), (20, 5), (20, 12)])
+@pytest.mark.parametrize(("last_id", "replay_from"), [(9, 4), (9, 6), (20, 4), (20, 12), (40, 20)])
 def test_a_replay_that_begins_elsewhere_is_noticed(last_id: int, replay_from: int) -> None:
     with pytest.raises(AssertionError, match=f"ann in lobby: replay from {replay_from}, not from"):
         resuming().welcome(last_id, replay_from)

@@ -147,6 +147,13 @@ def test_a_follower_that_is_too_slow_finds_its_position_gone():
     assert position < writer.log.start
 
 
+def test_the_message_before_the_latest_ones_is_found_within_those_said_together():
+    writer = Writer(history())
+    writer.say("a", "b")
+    writer.say("c", "d", "e")
+    assert [writer.log.id_before_latest(n) for n in range(7)] == [5, 4, 3, 2, 1, 0, 0]
+
+
 def test_a_log_is_twice_as_long_while_it_is_followed():
     kept = history(messages=3)
     writer = Writer(kept)

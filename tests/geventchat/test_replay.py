@@ -100,6 +100,20 @@ def test_at_most_the_latest_thousand_messages_are_replayed():
     assert reader.ids() == list(range(71, 101))
 
 
+def test_that_others_catch_up_does_not_let_the_next_one_have_more():
+    scene = Scene(history_messages=30)
+    talker, _ = logged_in(scene)
+    talk(scene, talker, 100, "short")
+    first = Returning(scene, after=0, name="first")
+    talk(scene, talker, 20, "short")
+    second = Returning(scene, after=0, name="second")
+    assert second.entered.replay_from == 91
+    first.finish()
+    second.finish()
+    assert first.ids() == list(range(71, 121))
+    assert second.ids() == list(range(91, 121))
+
+
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 4, 5, 6, 100])
 def test_a_part_of_what_one_event_said_can_have_been_seen(after: int):
     scene = Scene()
@@ -168,8 +182,8 @@ def test_a_client_that_has_lost_a_part_of_what_was_said_together_is_disconnected
         assert scene.chat.handle(talker, Say([f"text {first + n}" for n in range(5)])) is DONE
     reader = Returning(scene, after=0)
     assert reader.entered.replay_from == 1
-    # Two of the first five are forgotten.
-    talk(scene, talker, 2)
+    # Two of the first five are forgotten: while it is read, the log keeps twice as many.
+    talk(scene, talker, 12)
     reader.go_on()
     assert reader.result is LEAVE
     assert reader.ids() == []
