@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,9 @@ from typing import TypeVar
 import gevent
 from gevent.event import Event
 
+from geventchat.chat.addresses import parse_address
 from geventchat.chat.chat import Chat
+from geventchat.chat.credentials import Tools
 from geventchat.chat.events import DirectMessage, DisconnectNotice, Message, NoticeReason, Said
 from geventchat.chat.names import parse_name
 from geventchat.chat.storage import Storage
@@ -27,6 +30,7 @@ from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
+from geventchat.services.passwords import Hasher
 from geventchat.services.storage import open_storage
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Config, IdleNotice, Listen
@@ -47,6 +51,11 @@ def _in_thread(read: Callable[[], T]) -> T:
     return gevent.get_hub().threadpool.apply(read)
 
 
+def _is_loopback(host: str) -> bool:
+    address = parse_address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
 class Server:
     """A chat server inside a gevent program. Nothing is global: several can live in one process."""
 
@@ -57,8 +66,10 @@ class Server:
         clock: Clock | None = None,
         log: Log = to_logging,
         new_epoch: Callable[[], str] = random_epoch,
+        hasher: Hasher | None = None,
     ) -> None:
-        """`new_epoch` names the epoch of message ids where no data directory keeps one."""
+        """`new_epoch` names the epoch of message ids where no data directory keeps one. The server closes the `hasher`."""
+        self._hasher = hasher or Hasher()
         self._new_epoch = new_epoch
         self.config = config or Config()
         self._clock = clock or SystemClock()
@@ -104,6 +115,7 @@ class Server:
             reserved_names=self.config.reserved_names,
             storage=storage,
             in_thread=_in_thread,
+            tools=Tools(self._hasher, self._clock.monotonic, secrets.token_bytes, self._report),
             observer=self._log_message if self.config.log_messages else None,
         )
         encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}
@@ -133,6 +145,9 @@ class Server:
                 listener.start()
                 host, port = listener.bound
                 self._log(LogEvent.LISTENING, dialect=listen.dialect, host=host, port=port)
+            exposed = [str(listen) for listen in self.config.listen if not _is_loopback(listen.host)]
+            if exposed:
+                self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
         except BaseException:
             self._close_listeners()
             self._hangups.close()
@@ -177,6 +192,7 @@ class Server:
             for connection in list(self._connections.values()):
                 connection.drop()
             self._empty.wait(1.0)
+        self._hasher.close()
         if self._hangups is not None:
             self._hangups.close()
         if self._storage is not None:
@@ -264,6 +280,9 @@ class Server:
             listener.resume()
         if not self._connections:
             self._empty.set()
+
+    def _report(self, error: Exception) -> None:
+        self._log(LogEvent.FAULT, error=str(error))
 
     def _log_message(self, event: Message) -> None:
         match event:

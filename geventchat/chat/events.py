@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from geventchat.chat.commands import ParseError
+from geventchat.chat.passwords import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,13 @@ class DirectMessageSent:
 
     message: DirectMessage
     typed: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageKept:
+    """The recipient of your direct message is away, and gets it at the next login."""
+
+    message: DirectMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +227,9 @@ class Action(Enum):
     OWNERSHIP_PASSED = "owner"
     IGNORED = "ignore"
     HEARD_AGAIN = "unignore"
+    REGISTERED = "register"
+    PASSWORD_CHANGED = "password"
+    TOKENS_REVOKED = "token revoke"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +239,13 @@ class Accepted:
     action: Action
     room: str = ""
     subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssued:
+    """Your new token, which is shown once."""
+
+    token: Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,8 +338,14 @@ class Rejection(Enum):
     # The room is moderated.
     NO_VOICE = auto()
     KEY_TOO_LONG = auto()
-    # One more ban, mute, moderator, person with voice or ignored name would be too many.
+    # One more ban, mute, moderator, person with voice, ignored name, account or token would be too many.
     LIST_FULL = auto()
+    PASSWORD_REQUIRED = auto()
+    WRONG_PASSWORD = auto()
+    WEAK_PASSWORD = auto()
+    NAME_RESERVED = auto()
+    TOO_MANY_ATTEMPTS = auto()
+    MAILBOX_FULL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +369,8 @@ class NoticeReason(Enum):
     SHUTDOWN = "shutdown"
     KICKED = "kicked"
     BANNED = "banned"
+    # Another connection has logged in to the same account.
+    REPLACED = "replaced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +391,7 @@ PrivateEvent = (
     Welcome
     | DirectMessage
     | DirectMessageSent
+    | MessageKept
     | Roster
     | Entered
     | LeftRoom
@@ -373,6 +400,7 @@ PrivateEvent = (
     | HistoryPage
     | Missed
     | Accepted
+    | TokenIssued
     | Kicked
     | Invited
     | BanList

@@ -35,6 +35,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageKept,
     Missed,
     NoticeReason,
     Pong,
@@ -44,6 +45,7 @@ from geventchat.chat.events import (
     RoomList,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
@@ -174,6 +176,8 @@ class JsonDialect:
                 | RoomList()
                 | Topic()
                 | Accepted()
+                | TokenIssued()
+                | MessageKept()
                 | Confirmed()
                 | BanList()
             ):
@@ -236,7 +240,7 @@ class JsonClient:
     def encode(self, command: Command) -> bytes:
         """The bytes of a command."""
         match command:
-            case Login(name):
+            case Login(name, password=None):
                 self._name = name
                 return encoded(type="join", username=name)
             case Say(texts):

@@ -36,6 +36,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageKept,
     Missed,
     NoticeReason,
     PastMessage,
@@ -46,6 +47,7 @@ from geventchat.chat.events import (
     RoomList,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
@@ -63,14 +65,16 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed, utc
+from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, login, prefixed, utc
 from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
 from geventchat.exhaustive import assert_never
 
+_LOGIN = "/login"
 _OWN_COMMANDS: dict[str, Callable[[str], Command]] = {
     "/help": lambda rest: Help(everything=rest.strip().lower() == "all"),
     "/users": lambda _: Who(),
     "/dm": direct_message,
+    _LOGIN: login,
     "/ping": lambda _: Ping(""),
     "/quit": lambda _: Quit(),
 }
@@ -92,7 +96,8 @@ _COMMANDS = {**_OWN_COMMANDS, **{f"/{name}": _reader(verb) for name, verb in VER
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
     if not logged_in:
-        return Login(text)
+        verb, _, rest = text.partition(" ")
+        return login(rest.lstrip()) if rest and verb.lower() == _LOGIN else Login(text)
     if not text.startswith("/"):
         return visible(text) or None
     verb, _, rest = text.partition(" ")
@@ -115,7 +120,8 @@ def _help_line(line: HelpLine) -> str:
     return f"{', '.join(map(_usage, line.verbs))} - {line.meaning[0].upper()}{line.meaning[1:]}"
 
 
-_MORE_HELP = "\n".join(["=== More Commands ===", *map(_help_line, HELP), "", ""])
+_LOGIN_HELP = "/login <name> <password> - In place of a name at the start: use a name that has a password"
+_MORE_HELP = "\n".join(["=== More Commands ===", _LOGIN_HELP, *map(_help_line, HELP), "", ""])
 
 
 def error_text(reason: Rejection | ParseError, subject: str) -> str:
@@ -159,6 +165,20 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             return "[error] Key too long."
         case Rejection.LIST_FULL:
             return "[error] The list is full."
+        case Rejection.ALREADY_LOGGED_IN:
+            return "[error] You are logged in already."
+        case Rejection.PASSWORD_REQUIRED:
+            return "[error] Password required: /login NAME PASSWORD"
+        case Rejection.WRONG_PASSWORD:
+            return "[error] Wrong password."
+        case Rejection.WEAK_PASSWORD:
+            return "[error] Passwords have 8-128 characters."
+        case Rejection.NAME_RESERVED:
+            return "[error] This name is reserved already."
+        case Rejection.TOO_MANY_ATTEMPTS:
+            return "[error] Too many attempts. Try again later."
+        case Rejection.MAILBOX_FULL:
+            return f"[error] The mailbox of '{subject}' is full."
         case ParseError.TOO_LONG:
             return "[error] Line too long."
         case ParseError.NOT_UTF8:
@@ -168,11 +188,7 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
         case ParseError.INVALID_ARGUMENT:
             return f"Usage: {subject}"
         case (
-            Rejection.ALREADY_LOGGED_IN
-            | Rejection.NOT_LOGGED_IN
-            | Rejection.EMPTY_MESSAGE
-            | ParseError.NOT_JSON
-            | ParseError.INVALID_FIELD
+            Rejection.NOT_LOGGED_IN | Rejection.EMPTY_MESSAGE | ParseError.NOT_JSON | ParseError.INVALID_FIELD
         ):
             # The reader above never makes a command that is refused for this reason.
             return "[error] Not possible."
@@ -195,6 +211,8 @@ def notice_text(reason: NoticeReason) -> str:
             return "[error] You were kicked."
         case NoticeReason.BANNED:
             return "[error] You are banned."
+        case NoticeReason.REPLACED:
+            return "[error] You have logged in elsewhere."
         case _:
             assert_never(reason)
 
@@ -275,6 +293,9 @@ _ACCEPTED = {
     Action.OWNERSHIP_PASSED: "{subject} owns {room}.",
     Action.IGNORED: "You ignore {subject}.",
     Action.HEARD_AGAIN: "You no longer ignore {subject}.",
+    Action.REGISTERED: "{subject} is your name now. Log in with: /login {subject} PASSWORD",
+    Action.PASSWORD_CHANGED: "Your password is changed.",
+    Action.TOKENS_REVOKED: "Your tokens are useless now.",
 }
 
 
@@ -306,6 +327,10 @@ def _private_text(event: PrivateEvent) -> str:
             return f"[DM from {sender}] {text}\n"
         case DirectMessageSent(message, typed):
             return f"[DM to {typed}] {message.text}\n"
+        case MessageKept(message):
+            return f"[info] {message.recipient} is offline, message kept.\n"
+        case TokenIssued(token):
+            return f"[info] Your token, shown only once: {token.reveal()}\n"
         case Roster(users):
             return "\n".join([f"=== Online Users ({len(users)}) ===", *users, "", ""])
         case Entered(room, users, topic):
@@ -382,9 +407,9 @@ class SlashClient:
     def encode(self, command: Command) -> bytes:
         """The bytes of a command."""
         match command:
-            case Login(name):
+            case Login(name, password=password):
                 self._name = name
-                return lines(name)
+                return lines(f"{_LOGIN} {name} {password.reveal()}" if password else name)
             case Say(texts):
                 if any(text.startswith("/") for text in texts):
                     raise CannotEncode(

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from geventchat.chat.commands import (
     AskHistory,
+    AskToken,
     AskTopic,
+    ChangePassword,
     Command,
     EnterRoom,
     Ignore,
@@ -24,6 +26,8 @@ from geventchat.chat.commands import (
     ListBans,
     ListRooms,
     PassOwnership,
+    Register,
+    RevokeTokens,
     Sanction,
     SetKey,
     SetModerated,
@@ -32,6 +36,7 @@ from geventchat.chat.commands import (
     SetTopic,
     SetVoice,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.chat.text import visible
 from geventchat.dialects.dialect import DEFAULT_HISTORY, is_count
 
@@ -121,6 +126,22 @@ def _key(rest: str) -> Command | None:
     return SetKey("" if room_key == "-" else room_key) if room_key else None
 
 
+def _register(rest: str) -> Command | None:
+    return Register(Secret(rest)) if rest else None
+
+
+def _password(rest: str) -> Command | None:
+    old, new = _split(rest)
+    return ChangePassword(Secret(old), Secret(new)) if new and " " not in new else None
+
+
+def _token(rest: str) -> Command | None:
+    word, _ = _split(rest)
+    if not word:
+        return AskToken()
+    return RevokeTokens() if word.lower() == "revoke" else None
+
+
 def _alone(command: Callable[[], Command]) -> Callable[[str], Command]:
     # Arguments that a command has no use for are ignored.
     return lambda _: command()
@@ -132,6 +153,13 @@ HELP = (
     HelpLine((Verb("rooms", "", _alone(ListRooms)),), "list the rooms"),
     HelpLine((Verb("topic", "[text]", _topic),), "show the topic of the room, or change it"),
     HelpLine((Verb("history", "[20]", _history),), "list the last messages of the room"),
+    HelpLine(
+        (Verb("register", "password", _register), Verb("password", "old new", _password)),
+        "reserve your name, change password",
+    ),
+    HelpLine(
+        (Verb("token", "[revoke]", _token),), "get a token, which works like the password, or revoke all"
+    ),
     HelpLine(
         (
             Verb("ignore", "name", _of_person(lambda who: Ignore(who, on=True))),

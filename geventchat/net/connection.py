@@ -186,6 +186,10 @@ class Connection:
         """Count one more room that this client creates; False if its address has created too many lately."""
         return self._address is not None and self._address.create_room()
 
+    def can_register(self) -> bool:
+        """Count one more account that this client registers; False if its address has registered too many lately."""
+        return self._address is not None and self._address.register()
+
     def drop(self) -> None:
         """Close at once, without sending what is pending."""
         self._subscriber.close()

@@ -32,6 +32,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageKept,
     Missed,
     NoticeReason,
     PastMessage,
@@ -42,11 +43,13 @@ from geventchat.chat.events import (
     RoomListing,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
     Welcome,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean
 from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.dialect import Request
@@ -220,6 +223,8 @@ BY_TYPE = {
             max_size=3,
         ),
     ),
+    MessageKept: st.builds(MessageKept, DIRECT),
+    TokenIssued: st.builds(TokenIssued, TEXTS.map(Secret)),
     Confirmed: st.one_of(st.builds(Confirmed, NAMES, IDS), st.just(Confirmed())),
     Kicked: st.builds(Kicked, NAMES, TOPICS),
     Invited: st.builds(Invited, NAMES, NAMES),
@@ -231,7 +236,7 @@ BY_TYPE = {
     DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans(), TOPICS),
 }
 # They come while a request is handled, without being its answer.
-NOTICES = (DirectMessage, DirectMessageSent, DisconnectNotice, Missed, Kicked, Invited)
+NOTICES = (DirectMessage, DirectMessageSent, MessageKept, DisconnectNotice, Missed, Kicked, Invited)
 REFS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=16)
 
 
@@ -265,8 +270,21 @@ def test_every_event_is_in_the_schema_and_answers_have_the_ref(
 
 # --- What clients send -----------------------------------------------------------------------------------------------
 
-STRINGS = ("username", "epoch", "room", "message", "key", "to", "topic", "token", "ref", "x")
-VALID = {**dict.fromkeys(STRINGS, "a"), "v": 2, "rooms": {"a": None}, "before": 3, "limit": 3}
+STRINGS = (
+    "username",
+    "epoch",
+    "room",
+    "message",
+    "key",
+    "to",
+    "topic",
+    "token",
+    "password",
+    "new",
+    "ref",
+    "x",
+)
+VALID = {**dict.fromkeys(STRINGS, "a"), "v": 2, "revoke": True, "rooms": {"a": None}, "before": 3, "limit": 3}
 VALUES: list[object] = [
     *(
         None,

@@ -8,7 +8,9 @@ import pytest
 
 from geventchat.chat.commands import (
     AskHistory,
+    AskToken,
     AskTopic,
+    ChangePassword,
     Command,
     EnterRoom,
     Help,
@@ -23,6 +25,8 @@ from geventchat.chat.commands import (
     ListRooms,
     ParseError,
     PassOwnership,
+    Register,
+    RevokeTokens,
     Sanction,
     SetKey,
     SetModerated,
@@ -32,6 +36,7 @@ from geventchat.chat.commands import (
     SetVoice,
 )
 from geventchat.chat.events import Accepted, Action, HelpText
+from geventchat.chat.passwords import Secret
 from geventchat.dialects import DIALECTS, line, slash
 from geventchat.dialects.verbs import HELP, VERBS
 
@@ -84,6 +89,10 @@ READINGS = [
     ("owner bob", PassOwnership("bob")),
     ("ignore bob", Ignore("bob", on=True)),
     ("unignore bob", Ignore("bob", on=False)),
+    ("register correct  horse", Register(Secret("correct  horse"))),
+    ("password old  new", ChangePassword(Secret("old"), Secret("new"))),
+    ("token", AskToken()),
+    ("token REVOKE all", RevokeTokens()),
 ]
 WRONG = [
     ("history x", "HISTORY [20]", "/history [20]"),
@@ -102,6 +111,10 @@ WRONG = [
     ("voice", "VOICE name", "/voice <name>"),
     ("owner", "OWNER name", "/owner <name>"),
     ("ignore", "IGNORE name", "/ignore <name>"),
+    ("register", "REGISTER password", "/register <password>"),
+    ("password old", "PASSWORD old new", "/password <old> <new>"),
+    ("password old new one", "PASSWORD old new", "/password <old> <new>"),
+    ("token gct_", "TOKEN [revoke]", "/token [revoke]"),
 ]
 
 
