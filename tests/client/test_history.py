@@ -29,6 +29,21 @@ def test_lines_are_there_in_the_next_session_without_repetitions(tmp_path: Path)
     assert HistoryFile(path).lines() == ["hello", "/dm bob psst", "grüße 🎉"]
 
 
+def test_no_line_with_a_password_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    history = HistoryFile(path)
+    for line in (
+        "/login alice secret",
+        " /LOGIN alice secret",
+        "/register secret",
+        "/password secret secret2",
+        "/token secret",
+    ):
+        history.append(line)
+    history.append("/loginfo secrets")
+    assert path.read_text() == "/loginfo secrets\n"
+
+
 def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
     path = tmp_path / "history"
     HistoryFile(path).append("secret")
