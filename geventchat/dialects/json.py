@@ -243,6 +243,8 @@ class JsonClient:
             case Login(name, password=None):
                 self._name = name
                 return encoded(type="join", username=name)
+            case Login():
+                raise CannotEncode("This version of the json dialect knows no passwords.")
             case Say(texts):
                 return b"".join([encoded(type="chat", message=text) for text in texts])
             case SendDirectMessage(to, text):

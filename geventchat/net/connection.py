@@ -383,16 +383,11 @@ class Connection:
                 self._waiter.note_activity()
             else:
                 address.charge_login()
-        result = self._context.chat.handle(self._session, command)
-        # What it has missed is sent afterwards.
-        self._note_login()
-        stays = self._finish(command, result)
-        self._note_login()
-        return stays
+        return self._finish(command, self._context.chat.handle(self._session, command))
 
     def _note_login(self) -> None:
         name = self._session.name
-        if name is not None and not self._name:
+        if name is not None:
             self._name = name.shown
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._answers_charged = self._subscriber.answered_bytes
@@ -401,6 +396,9 @@ class Connection:
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
         while True:
+            if not self._name:
+                # At once: what it has missed is sent afterwards, which can take a while.
+                self._note_login()
             match result:
                 case Done():
                     return True

@@ -38,6 +38,7 @@ from geventchat.chat.events import (
     Joined,
     Left,
     LeftRoom,
+    MessageKept,
     NoticeReason,
     Pong,
     PrivateEvent,
@@ -47,11 +48,13 @@ from geventchat.chat.events import (
     RoomListing,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
     Welcome,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.client.session import dialect_of_port, guess_dialect
 from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.codec import (
@@ -202,6 +205,19 @@ def test_a_line_that_is_not_a_command_cannot_be_encoded(dialect: Dialect) -> Non
         dialect.client().encode(InvalidCommand(ParseError.UNKNOWN_COMMAND))
 
 
+@pytest.mark.parametrize("dialect", [LINE, SLASH, JSON2])
+def test_a_login_can_have_a_password(dialect: Dialect) -> None:
+    login = Login("alice", password=Secret("correct  horse"))
+    (read,) = read_all(dialect, dialect.client().encode(login), is_logged_in=False)
+    assert isinstance(read, Login)
+    assert (read.name, read.password) == ("alice", Secret("correct  horse"))
+
+
+def test_version_1_of_json_has_no_passwords() -> None:
+    with pytest.raises(CannotEncode, match="knows no passwords"):
+        JSON.client().encode(Login("alice", password=Secret("correct horse")))
+
+
 def test_only_slash_has_a_help_command() -> None:
     assert list(read_all(SLASH, SLASH.client().encode(Help()), is_logged_in=True)) == [Help()]
     for dialect in (LINE, JSON, JSON2):
@@ -289,6 +305,9 @@ ENTERED = Entered("dev", ("bob", "alice"), "tea", 7, 19, 18)
         RoomList([RoomListing("lobby", 7, ""), RoomListing("dev", 0, "tea")]),
         Roster(("bob",), "dev", 7),
         Topic("dev", "tea"),
+        MessageKept(DirectMessage("alice", "bob", "hi", TIME_MS)),
+        TokenIssued(Secret("gct_x")),
+        DisconnectNotice(NoticeReason.REPLACED),
         Rejected(Rejection.NO_SUCH_ROOM, "dev", "dev"),
         Rejected(Rejection.USER_NOT_FOUND),
         Rejected(ParseError.INVALID_FIELD, "after"),

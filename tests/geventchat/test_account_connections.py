@@ -302,3 +302,36 @@ def test_a_server_that_others_can_reach_warns_once_that_passwords_travel_in_the_
     finally:
         server.stop(0)
     assert logged.count(LogEvent.PASSWORDS_IN_CLEAR) == warns
+
+
+# --- Mail ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_login_is_over_before_all_that_was_kept_has_been_read():
+    with simulate(config(login_s=20.0, answer_bytes=1_000)) as simulation:
+        bob = register(simulation, "bob")
+        bob.close()
+        simulation.run_until_idle()
+        for name in ("alice", "carol"):
+            sender = register(simulation, name)
+            for number in range(10):
+                answer = asks(simulation, sender, f"DM bob {number} " + "x" * 3_000)
+                assert answer == "INFO bob is offline, message kept\n"
+            sender.close()
+            simulation.run_until_idle()
+        before = simulation.logged["login"]
+        bob = simulation.connect(buffer_bytes=1)
+        bob.send_lines(f"LOGIN bob {PASSWORD}")
+        bob.stop_reading()
+        simulation.run_until_idle()
+        assert simulation.logged["login"] == before + 1
+        simulation.advance(60)
+        assert not bob.server_closed
+        bob.resume_reading()
+        simulation.run_until_idle()
+        simulation.advance(60)
+        received = taken(bob).splitlines()
+        assert received[0] == "OK"
+        assert [line.split()[1:3] for line in received[1:]] == [
+            [name, str(number)] for name in ("alice", "carol") for number in range(10)
+        ]
