@@ -18,6 +18,7 @@ from geventchat.services.passwords import Cost, Hasher, derive_here
 from tests.fire.clients import State
 from tests.fire.leaks import leftovers
 from tests.fire.simulation import SimulatedClient, Simulation, simulate
+from tests.geventchat.recording import at_once
 
 PASSWORD = "correct horse battery"
 HASH_S = 5.0
@@ -307,7 +308,9 @@ def test_a_server_that_others_can_reach_warns_once_that_passwords_travel_in_the_
 # --- Mail ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_login_is_over_before_all_that_was_kept_has_been_read():
+def test_a_login_is_over_before_all_that_was_kept_has_been_read(monkeypatch: pytest.MonkeyPatch):
+    # The storage is in memory, and virtual time does not wait for threads.
+    monkeypatch.setattr("geventchat.server._in_thread", at_once)
     with simulate(config(login_s=20.0, answer_bytes=1_000)) as simulation:
         bob = register(simulation, "bob")
         bob.close()
