@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import signal
 import sys
 import time
@@ -44,6 +45,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COMMIT",
         help="compare this tree with the same server at COMMIT, in the same rounds "
         f"(workloads: {', '.join(comparison.key for comparison in against.COMPARISONS)})",
+    )
+    parser.add_argument(
+        "--with",
+        dest="options",
+        metavar="OPTIONS",
+        type=shlex.split,
+        help="compare with these options of the server, such as '--data {folder}', where {folder} is a new folder for each "
+        "start; beside the same server without them, unless --against or --beside is given",
+    )
+    parser.add_argument(
+        "--beside",
+        metavar="OPTIONS",
+        type=shlex.split,
+        help="the options of the other server of the comparison",
+    )
+    parser.add_argument(
+        "--within",
+        metavar="PERCENT",
+        type=float,
+        default=100 * (against.LIMIT - 1),
+        help="how much more is still called equal in a comparison (default 5)",
     )
     parser.add_argument(
         "--profile",
@@ -126,11 +148,13 @@ def _compare(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     cores = machine.choose_cores()
     machine.raise_open_files()
     if not cores.separate:
-        print("bench: --against needs two cores, one for the server and one for the load", file=sys.stderr)
+        print("bench: a comparison needs two cores, one for the server and one for the load", file=sys.stderr)
         return 2
     try:
         load.build()
-        within = against.compare(args.against, chosen, args.rounds or against.ROUNDS, cores)
+        sides = against.Sides(args.options or (), args.against or "", args.beside or ())
+        limit = 1 + args.within / 100
+        within = against.compare(sides, chosen, args.rounds or against.ROUNDS, cores, limit)
     except (against.ComparisonFailed, CompilationFailed, load.LoadFailed) as failed:
         print(f"bench: {failed}", file=sys.stderr)
         return 2
@@ -170,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.redraw:
         return _redraw(args.redraw, args.results or args.redraw.parent)
-    if args.against:
+    if args.against or args.options or args.beside:
         return _compare(args, parser)
     folder = _results_folder(args, parser)
     workloads = quick() if args.quick else FULL

@@ -1,4 +1,4 @@
-"""Compare the server in this tree with the same server at another commit.
+"""Compare the server in this tree with the same server at another commit, or started with other options.
 
 The speed of a shared machine changes from second to second, by far more than the difference that matters. Both servers
 therefore run at the same time, on the same core, and work alternately, each for a fraction of a second.
@@ -26,7 +26,7 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import comb
@@ -44,7 +44,7 @@ ROUNDS = 20
 DISTURBED = metrics.DISTURBED
 """A pair is disturbed when one of its periods lost more than this share of its time to other work."""
 LIMIT = 1.05
-"""A cost of up to this many times the cost at the other commit is called equal."""
+"""A cost of up to this many times the other's cost is called equal, unless another limit is given."""
 CONFIDENCE = 0.99
 THIS_TREE = "this tree"
 
@@ -295,19 +295,19 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
 class Verdict(Enum):
     """Whether the interval of the ratios is within the limit."""
 
-    WITHIN = f"within {LIMIT - 1:.0%}"
-    WORSE = f"WORSE by more than {LIMIT - 1:.0%}"
+    WITHIN = "within {:.0%}"
+    WORSE = "WORSE by more than {:.0%}"
     UNDECIDED = "undecided, needs more rounds"
     TOO_FEW = "too few rounds"
 
 
-def verdict(interval: tuple[float, float] | None) -> Verdict:
+def verdict(interval: tuple[float, float] | None, limit: float = LIMIT) -> Verdict:
     if interval is None:
         return Verdict.TOO_FEW
     low, high = interval
-    if high <= LIMIT:
+    if high <= limit:
         return Verdict.WITHIN
-    return Verdict.WORSE if low > LIMIT else Verdict.UNDECIDED
+    return Verdict.WORSE if low > limit else Verdict.UNDECIDED
 
 
 Rounds = Mapping[str, Sequence[Round]]
@@ -315,14 +315,20 @@ Rounds = Mapping[str, Sequence[Round]]
 
 
 def measure_rounds(
-    comparisons: Sequence[Comparison], this: Server, other: Server, rounds: int, cores: Cores, out: TextIO
+    comparisons: Sequence[Comparison],
+    this: Server,
+    other: Server,
+    rounds: int,
+    cores: Cores,
+    out: TextIO,
+    limit: float = LIMIT,
 ) -> Rounds:
     """Measure until every comparison is decided. An interruption ends the measurement and keeps complete rounds."""
     found: dict[str, list[Round]] = {comparison.key: [] for comparison in comparisons}
 
     def undecided(comparison: Comparison) -> bool:
         interval = median_interval([one.ratio for one in found[comparison.key]])
-        return verdict(interval) in (Verdict.UNDECIDED, Verdict.TOO_FEW)
+        return verdict(interval, limit) in (Verdict.UNDECIDED, Verdict.TOO_FEW)
 
     try:
         for number in range(rounds):
@@ -354,7 +360,9 @@ def _with_spread(values: Sequence[float], form: Callable[[float], str]) -> str:
     return f"{form(middle)} ±{(max(values) - min(values)) / 2 / middle:.0%}"
 
 
-def table(comparisons: Sequence[Comparison], rounds: Rounds, names: tuple[str, str]) -> tuple[str, bool]:
+def table(
+    comparisons: Sequence[Comparison], rounds: Rounds, names: tuple[str, str], limit: float = LIMIT
+) -> tuple[str, bool]:
     """The comparison as a Markdown table, and whether every metric is proven to be within the limit."""
     rows, verdicts = [], []
     for comparison in comparisons:
@@ -362,7 +370,7 @@ def table(comparisons: Sequence[Comparison], rounds: Rounds, names: tuple[str, s
         ratios = [one.ratio for one in found]
         disturbed = sum(one.disturbed for one in found)
         interval = median_interval(ratios)
-        verdicts.append(verdict(interval))
+        verdicts.append(verdict(interval, limit))
         rows.append(
             [
                 comparison.key,
@@ -372,19 +380,42 @@ def table(comparisons: Sequence[Comparison], rounds: Rounds, names: tuple[str, s
                 f"{median(ratios):.3f}" if ratios else "–",
                 f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "–",
                 f"{len(found)}, {disturbed} disturbed" if disturbed else str(len(found)),
-                verdicts[-1].value,
+                verdicts[-1].value.format(limit - 1),
             ]
         )
     head = ["workload", "metric", *names, "ratio", f"{CONFIDENCE:.0%} interval", "rounds", "verdict"]
     return markdown(head, rows), all(one is Verdict.WITHIN for one in verdicts)
 
 
-def compare(commit: str, comparisons: Sequence[Comparison], rounds: int, cores: Cores) -> bool:
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is compared: this tree with some options, and the same server at a commit, or in this tree, with others."""
+
+    options: Sequence[str] = ()
+    commit: str = ""
+    """Empty for this tree."""
+    other_options: Sequence[str] = ()
+
+    @contextmanager
+    def servers(self) -> Iterator[tuple[Server, Server]]:
+        """Both servers; their titles tell them apart."""
+        with exported(self.commit) if self.commit else nullcontext((_this_tree(), ROOT)) as (name, folder):
+            this, other = server_in(ROOT, _this_tree()), server_in(folder, name)
+            yield _with_options(this, self.options), _with_options(other, self.other_options)
+
+
+def _with_options(server: Server, options: Sequence[str]) -> Server:
+    title = " ".join([server.title, *options])
+    return replace(server, key=title, title=title, command=(*server.command, *options))
+
+
+def compare(
+    sides: Sides, comparisons: Sequence[Comparison], rounds: int, cores: Cores, limit: float = LIMIT
+) -> bool:
     """Measure and print. True when every metric is proven to be within the limit."""
-    with exported(commit) as (name, folder):
-        this, other = server_in(ROOT, _this_tree()), server_in(folder, name)
-        found = measure_rounds(comparisons, this, other, rounds, cores, sys.stderr)
-    text, all_within = table(comparisons, found, (this.title, other.title))
+    with sides.servers() as (this, other):
+        found = measure_rounds(comparisons, this, other, rounds, cores, sys.stderr, limit)
+    text, all_within = table(comparisons, found, (this.title, other.title), limit)
     print(text)
     print(f"\nA ratio above 1 means that {this.title} costs more than {other.title}.")
     return all_within

@@ -41,6 +41,8 @@ class Load:
     seconds: float = 1.0
     idle_s: float = 0
     stalled: int = 0
+    rooms: int = 1
+    """In how many rooms the clients and the senders are, in turn; one is the room in which they log in."""
     timeout_s: float = 5.0
 
     def arguments(self) -> list[str]:
@@ -53,6 +55,7 @@ class Load:
             "seconds": self.seconds,
             "idle": self.idle_s,
             "stalled": self.stalled,
+            "rooms": self.rooms,
             "timeout": self.timeout_s,
         }
         return [f"--{name}={value}" for name, value in named.items()]

@@ -29,8 +29,22 @@ READY_WITHIN_S = 15.0
 
 # The load is far above what people type, so the default rates would limit it. The token buckets stay in place and never
 # run empty. Every other setting has its default.
-_RATES = ("rate", "byte-rate", "address-byte-rate", "address-connection-rate", "address-login-rate")
-_BURSTS = ("burst", "byte-burst", "address-byte-burst", "address-connection-burst", "address-login-burst")
+_RATES = (
+    "rate",
+    "byte-rate",
+    "address-byte-rate",
+    "address-connection-rate",
+    "address-login-rate",
+    "address-room-rate",
+)
+_BURSTS = (
+    "burst",
+    "byte-burst",
+    "address-byte-burst",
+    "address-connection-burst",
+    "address-login-burst",
+    "address-room-burst",
+)
 UNTHROTTLED = tuple(word for name in (*_RATES, *_BURSTS) for word in (f"--{name}", "100000000"))
 BARE = ("--rate", "0", "--log-level", "error", "--max-per-address", "10000", "-t", "0")
 
@@ -41,7 +55,8 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server of the comparison. In its command `{port}` and `{program}` are replaced."""
+    """One server of the comparison. In its command `{port}` and `{program}` are replaced, and `{folder}` by a new folder for
+    each start."""
 
     key: str
     title: str
@@ -148,8 +163,8 @@ def _free_port() -> int:
         return port
 
 
-def _command(server: Server, port: int, dialects: tuple[str, ...]) -> list[str]:
-    values = {"{port}": str(port)}
+def _command(server: Server, port: int, dialects: tuple[str, ...], folder: str) -> list[str]:
+    values = {"{port}": str(port), "{folder}": folder}
     if server.source is not None:
         try:
             values["{program}"] = str(compiled(server.key, [server.source]))
@@ -166,8 +181,8 @@ def _command(server: Server, port: int, dialects: tuple[str, ...]) -> list[str]:
 def started(server: Server, dialects: tuple[str, ...], *, core: int | None) -> Iterator[RunningServer]:
     """The server, ready on its core, for the length of a `with` block."""
     port = 0 if server.chooses_port else _free_port()
-    command = _command(server, port, dialects)
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryDirectory(prefix="bench-server-") as folder:
+        command = _command(server, port, dialects, folder)
         with pinned(core):
             process = subprocess.Popen(
                 command,

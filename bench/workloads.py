@@ -106,6 +106,21 @@ MIXED_100 = Workload(
     rounds=5,
 )
 
+ROOMS_1000 = Workload(
+    "rooms-1000",
+    "saturated: 1,000 rooms of 10 clients, one of each sends",
+    Load(10_000, senders=1000, window=1, seconds=4, warm_s=1, rooms=1000, timeout_s=20),
+    Participants.OURS,
+    rounds=3,
+)
+ROOM_10000 = Workload(
+    "saturated-10000",
+    "saturated: one room of 10,000 clients, 4 senders",
+    replace(saturated(10_000, 6.0), timeout_s=30),
+    Participants.OURS,
+    rounds=3,
+)
+
 SCALE_CLIENTS = (10, 30, 100, 300, 1000, 3000, 5000)
 PACES = (100, 500, 2000, 5000, 20000)
 IDLE_STEPS = 8
@@ -145,6 +160,8 @@ FULL = (
     JSON_100,
     SLASH_100,
     MIXED_100,
+    ROOMS_1000,
+    ROOM_10000,
     *_SCALE,
     *_PACES,
 )

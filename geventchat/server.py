@@ -28,6 +28,7 @@ from geventchat.net.announcer import Announcer
 from geventchat.net.connection import Connection, ServerContext
 from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
+from geventchat.net.turns import Turns
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
 from geventchat.services.passwords import Hasher
@@ -125,7 +126,7 @@ class Server:
             hub=hub,
             delivery=delivery,
             admission=Admission(hub, self._clock, limits),
-            turns=delivery.new_gate(lambda: 0.0),
+            turns=Turns(hub),
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,

@@ -47,8 +47,9 @@ static void send_line(int fd, const char *text) {
     if (send(fd, text, len, MSG_NOSIGNAL) != (ssize_t)len) fail("closed", "a client could not send: %s", strerror(errno));
 }
 
-/* Reads the answer to a login. Notices about other clients may follow it; the first fence skips them. */
-static void await_welcome(int index, int fd, const Dialect *d) {
+/* Reads the answer to a login, or to entering a room. Notices about other clients may follow it; the first fence skips
+ * them. */
+static void await_answer(int index, int fd, const char *answer_end) {
     static char answer[256 * 1024];
     size_t len = 0;
     while (len < sizeof answer - 1) {
@@ -60,7 +61,7 @@ static void await_welcome(int index, int fd, const Dialect *d) {
         answer[len] = 0;
         if (!strncmp(answer, "ERR", 3) || !strncmp(answer, "-", 1) || strstr(answer, "error"))
             fail("refused", "login of client %d failed: %.*s", index, len > 200 ? 200 : (int)len, answer);
-        if (strstr(answer, d->welcome)) return;
+        if (strstr(answer, answer_end)) return;
     }
     fail_load("the answer to a login does not end");
 }
@@ -102,7 +103,13 @@ static void connect_next(void) {
     snprintf(name, sizeof name, "c%05d", i);
     snprintf(login, sizeof login, d->login, name);
     send_line(c->fd, login);
-    await_welcome(i, c->fd, d);
+    await_answer(i, c->fd, d->welcome);
+    if (options.rooms > 1) {
+        char enter[64];
+        snprintf(enter, sizeof enter, d->enter, i % options.rooms);
+        send_line(c->fd, enter);
+        await_answer(i, c->fd, d->entered);
+    }
     record_step(client_count);
 }
 
@@ -117,7 +124,9 @@ void connect_senders(void) {
         Sender *sender = &senders[s];
         if (separate) connect_next();
         sender->client = separate ? options.clients + s : s;
-        sender->receivers = (uint32_t)(options.clients - options.stalled);
+        /* The stalled clients are the last ones; there are none where there are several rooms. */
+        int in_room = options.clients / options.rooms + (s % options.rooms < options.clients % options.rooms);
+        sender->receivers = (uint32_t)(in_room - options.stalled);
         if (!separate && !clients[sender->client].dialect->echoes) sender->receivers--;
         if (sender->receivers == 0) fail_load("a sender has no receivers");
         sender->ring = calloc(ring_size, sizeof *sender->ring);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 Dialect dialects[DIALECTS] = {
-    {.name = "line", .login = "LOGIN %s\n", .welcome = "OK\n", .fence = "PING fence\n",
+    {.name = "line", .login = "LOGIN %s\n", .welcome = "OK\n", .enter = "JOIN room%d\n", .entered = "OK\n", .fence = "PING fence\n",
      .fence_answer = "PONG fence\n", .send_before = "MSG ", .send_after = "\n", .recv_before = "MSG %s ",
      .recv_after = "\n", .notices = {"INFO "}},
     {.name = "json", .login = "{\"type\": \"join\", \"username\": \"%s\"}\n", .welcome = "}\n",
@@ -39,11 +39,11 @@ Dialect *find_dialect(const char *name) {
     return NULL;
 }
 
-void make_text(char text[TEXT], int sender, uint32_t number) {
+void make_text(char text[TEXT], char sender, uint32_t number) {
     char digits[16];
     snprintf(digits, sizeof digits, "%08u", number);
     memcpy(text, "_ ________ the quick brown fox jumps over ________", TEXT);
-    text[0] = (char)('a' + sender);
+    text[0] = sender;
     memcpy(text + NUMBER_AT, digits, NUMBER);
     memcpy(text + TEXT - NUMBER, digits, NUMBER);
 }

@@ -15,7 +15,8 @@ enum {
     TEXT = 50,          /* bytes of a message's text: sender, number, filler, number again */
     NUMBER_AT = 2,      /* offset of the number in the text */
     NUMBER = 8,         /* its digits */
-    MAX_SENDERS = 16,
+    SENDERS_IN_ROOM = 16,
+    MAX_SENDERS = 1 << 14,
     MAX_LINE = 192,     /* longer than any line that carries a message, in every dialect */
     NAME = 6,           /* bytes of a client's name: c00042 */
     DIALECTS = 4,
@@ -25,6 +26,7 @@ enum {
 typedef struct {
     const char *name;
     const char *login, *welcome;         /* first line of a client (%s: its name); how the answer to it ends */
+    const char *enter, *entered;         /* a request to enter a room (%d: its number), or none; how its answer ends */
     const char *fence, *fence_answer;    /* a request whose answer proves that everything before it has arrived */
     const char *send_before, *send_after; /* around the text, as the sender writes it */
     const char *recv_before, *recv_after; /* around the text, as others receive it; %s in the first: the sender's name,
@@ -38,7 +40,7 @@ typedef struct {
 
 extern Dialect dialects[DIALECTS];
 Dialect *find_dialect(const char *name);
-void make_text(char text[TEXT], int sender, uint32_t number);
+void make_text(char text[TEXT], char sender, uint32_t number);
 size_t make_sent_line(const Dialect *d, char *line, const char text[TEXT]);
 size_t make_received_line(const Dialect *d, char *line, const char *sender, const char text[TEXT]);
 bool same_line(const Dialect *d, const char *received, const char *expected);
@@ -65,7 +67,7 @@ typedef struct {
     bool receives;        /* every message is verified on this client */
     bool stalled;         /* never reads */
     bool fenced;          /* has received the answer to its fence */
-    uint32_t next[MAX_SENDERS]; /* number of the message expected next from each sender */
+    uint32_t next[SENDERS_IN_ROOM]; /* number of the message expected next from each sender of its room */
     char *carry;          /* start of a line whose end has not arrived */
     size_t carry_len, carry_cap;
     uint64_t acknowledged; /* answers to its messages, on a connection that receives only those */
@@ -78,7 +80,7 @@ typedef struct {
     const char *mix[3];   /* dialects; clients use them in turn */
     int mixes;
     pid_t server;
-    int clients, senders, window, stalled;
+    int clients, senders, window, stalled, rooms;
     bool on_request;
     double rate, warm_s, seconds, idle_s, timeout_s;
 } Options;
@@ -98,6 +100,10 @@ extern uint32_t ring_size;
 extern uint64_t deliveries, messages;
 extern bool fencing, joining;
 extern int fenced_count;
+
+/* Clients and senders are spread over the rooms in turn. In its room a sender is known by a letter. */
+static inline int sender_of(int client, char letter) { return (letter - 'a') * options.rooms + client % options.rooms; }
+static inline char letter_of(int sender) { return (char)('a' + sender / options.rooms); }
 
 /* measure.c */
 uint64_t now_ns(void);

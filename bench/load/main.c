@@ -16,12 +16,13 @@
 #include <time.h>
 #include <unistd.h>
 
-Options options = {.host = "127.0.0.1", .warm_s = 0.3, .seconds = 1, .timeout_s = 5};
+Options options = {.host = "127.0.0.1", .rooms = 1, .warm_s = 0.3, .seconds = 1, .timeout_s = 5};
 
 static const struct option flags[] = {
     {"mix", 1, 0, 'm'},     {"server-pid", 1, 0, 'P'}, {"clients", 1, 0, 'c'},  {"senders", 1, 0, 's'},
     {"window", 1, 0, 'w'},  {"rate", 1, 0, 'r'},       {"warm", 1, 0, 'W'},     {"seconds", 1, 0, 't'},
     {"idle", 1, 0, 'i'},    {"stalled", 1, 0, 'S'},    {"timeout", 1, 0, 'p'},  {"on-request", 0, 0, 'R'},
+    {"rooms", 1, 0, 'o'},
     {0, 0, 0, 0},
 };
 
@@ -49,12 +50,17 @@ static void parse(int argc, char **argv) {
         case 't': options.seconds = atof(optarg); break;
         case 'i': options.idle_s = atof(optarg); break;
         case 'S': options.stalled = atoi(optarg); break;
+        case 'o': options.rooms = atoi(optarg); break;
         case 'R': options.on_request = true; break;
         case 'p': options.timeout_s = atof(optarg); break;
         default: fail_load("unknown option");
         }
     if (!options.mixes || !options.server || options.clients < 1) fail_load("--mix, --server-pid and --clients are required");
-    if (options.senders > MAX_SENDERS || options.senders > options.clients - options.stalled)
+    if (options.rooms < 1) fail_load("--rooms is at least 1");
+    if (options.rooms > 1 && (options.stalled || options.mixes > 1 || !find_dialect(options.mix[0])->enter))
+        fail_load("several rooms need a single dialect that has rooms, and clients that read");
+    if (options.senders > MAX_SENDERS || options.senders > SENDERS_IN_ROOM * options.rooms ||
+        options.senders > options.clients - options.stalled)
         fail_load("too many senders");
     if (options.senders && (options.window > 0) == (options.rate > 0)) fail_load("senders need either --window or --rate");
 }

@@ -32,7 +32,7 @@ static void queue_message(int index, uint64_t at_ns) {
     const Client *client = &clients[sender->client];
     Message *message = &sender->ring[sender->sent & (ring_size - 1)];
     char text[TEXT], name[16];
-    make_text(text, index, sender->sent);
+    make_text(text, letter_of(index), sender->sent);
     snprintf(name, sizeof name, "c%05d", sender->client);
     for (int m = 0; m < options.mixes; m++) {
         const Dialect *d = find_dialect(options.mix[m]);
@@ -90,7 +90,7 @@ static _Noreturn void fail_missing(void) {
     for (int s = 0; s < options.senders; s++)
         if (senders[s].done < senders[s].sent)
             fail("missing", "nothing arrived for %g s: %u of %u clients have not received %c/%u", options.timeout_s,
-                  senders[s].ring[senders[s].done & (ring_size - 1)].pending, senders[s].receivers, 'a' + s,
+                  senders[s].ring[senders[s].done & (ring_size - 1)].pending, senders[s].receivers, letter_of(s),
                   senders[s].done);
     fail("missing", "nothing arrived for %g s: messages were not acknowledged", options.timeout_s);
 }

@@ -26,14 +26,14 @@ _Noreturn static void diagnose(const Client *client, const char *p, size_t rest)
     int shown = rest < 100 ? (int)rest : 100;
     if (rest >= d->recv_len && memcmp(p, d->recv_before, d->recv_prefix) == 0) {
         const char *text = p + d->text_at;
-        int sender = text[0] - 'a';
+        int sender = sender_of((int)(client - clients), text[0]);
         char digits[NUMBER + 1] = {0}, expected[TEXT];
         memcpy(digits, text + NUMBER_AT, NUMBER);
         char *end;
         unsigned long number = strtoul(digits, &end, 10);
-        if (sender >= 0 && sender < options.senders && *end == 0) {
-            uint32_t next = client->next[sender];
-            make_text(expected, sender, (uint32_t)number);
+        if (text[0] >= 'a' && sender < options.senders && *end == 0) {
+            uint32_t next = client->next[text[0] - 'a'];
+            make_text(expected, text[0], (uint32_t)number);
             if (memcmp(expected, text, TEXT) == 0) {
                 if (number > next)
                     fail("gap", "%s received %c/%lu, expected %c/%u: lost or out of order", name_of(client), text[0],
@@ -83,11 +83,11 @@ static size_t verify(Client *client, const char *p, const char *end, uint64_t at
     while (p < end) {
         size_t rest = (size_t)(end - p);
         if (rest >= len) {
-            int sender = p[d->text_at] - 'a';
-            if (sender >= 0 && sender < options.senders && client->next[sender] < senders[sender].sent) {
-                Message *message = &senders[sender].ring[client->next[sender] & mask];
+            const int letter = p[d->text_at] - 'a', sender = sender_of((int)(client - clients), p[d->text_at]);
+            if (letter >= 0 && sender < options.senders && client->next[letter] < senders[sender].sent) {
+                Message *message = &senders[sender].ring[client->next[letter] & mask];
                 if (same_line(d, p, message->line[form])) {
-                    client->next[sender]++;
+                    client->next[letter]++;
                     count_delivery(sender, message, at_ns);
                     p += len;
                     continue;

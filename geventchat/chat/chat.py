@@ -14,6 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from geventchat.chat.commands import (
     AskTopic,
     ChangePassword,
     Command,
+    Delete,
     EnterRoom,
     Help,
     Ignore,
@@ -74,7 +76,6 @@ from geventchat.chat.events import (
     LeftRoom,
     Message,
     MessageKept,
-    Missed,
     NoticeReason,
     PastMessage,
     Pong,
@@ -107,8 +108,8 @@ from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.exhaustive import assert_never
 
-# By the key of a room: the messages before this id, which was the first of the room's log.
-Older = Mapping[str, tuple[int, Sequence[PastMessage]]]
+# By the key of a room: the messages before its log, and the state of the log when they were read.
+Older = Mapping[str, tuple[tuple[int, int], Sequence[PastMessage]]]
 NOTHING_OLDER: Older = {}
 
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
@@ -178,6 +179,7 @@ class Chat:
             now_ms=self._now_ms,
             limits=limits,
             storage=storage,
+            read_before=partial(self._read, storage.before),
         )
 
     @property
@@ -228,6 +230,7 @@ class Chat:
                 | SetVoice()
                 | SetModerator()
                 | PassOwnership()
+                | Delete()
             ):
                 return self._moderate(session, name, command)
             case Register() | ChangePassword() | AskToken() | RevokeTokens():
@@ -408,29 +411,29 @@ class Chat:
         """Reads from the storage what is missed in these rooms and their logs do not have; None if there is nothing to read."""
         if not self._storage.keeps_messages:
             return None
-        wanted: dict[str, tuple[int, int]] = {}
+        wanted: dict[str, tuple[tuple[int, int], int]] = {}
         for key, after in missed.items():
             room = self.rooms.find(key)
             if room is not None and key not in older:
                 log = room.log
                 most = self._limits.history_messages - log.messages
                 if after + 1 < log.first_id and most > 0:
-                    wanted[key] = log.first_id, most
+                    wanted[key] = log.state, most
         if not wanted:
             return None
 
         def job() -> Older:
             return {
-                key: (first_id, self._read(self._storage.before, key, first_id, most))
-                for key, (first_id, most) in wanted.items()
+                key: (state, self._read(self._storage.before, key, state[0], most))
+                for key, (state, most) in wanted.items()
             }
 
         return job
 
     def _catch_up(self, session: Session, room: Room, after: int, older: Older) -> None:
-        first_id, earlier = older.get(room.key, (0, ()))
-        if first_id != room.log.first_id:
-            # The log has lost some meanwhile, so these would be followed by a gap.
+        state, earlier = older.get(room.key, (None, ()))
+        if state != room.log.state:
+            # The log has lost some meanwhile, so these would be followed by a gap; or some have been deleted.
             earlier = ()
         replay = Replay(room, after, earlier)
         if not replay.is_over:
@@ -450,7 +453,7 @@ class Chat:
             part = replay.next_part()
             if session.ignored:
                 part = [event for event in part if not _is_ignored(session, event)]
-            session.subscriber.deliver(Missed(part))
+            session.subscriber.deliver_missed(part)
             if replay.is_over:
                 session.caught_up(room)
         return self._replay(session)
@@ -530,6 +533,7 @@ class Chat:
         return rooms
 
     def _pass_on_rooms(self, session: Session) -> None:
+        self.rooms.expire()
         for room in self._owners.pass_on(session, self._sessions):
             if room.kept:
                 self.rooms.changed(room)
@@ -606,11 +610,11 @@ class Chat:
         room.remove(name)
         now_in = self.lobby.name if session.rooms is None else ""
         if session.rooms is None:
-            session.subscriber.deliver_direct(Kicked(room.name, reason, now_in), stranger=False)
+            session.subscriber.deliver_direct(Kicked(room.name, reason, now_ms, now_in), stranger=False)
             self._arrive(session, name, self.lobby, now_ms)
         else:
             session.go_out_of(room)
-            session.subscriber.deliver_direct(Kicked(room.name, reason), stranger=False)
+            session.subscriber.deliver_direct(Kicked(room.name, reason, now_ms), stranger=False)
         self.rooms.left(room)
         # At once, however slow the readers of the room are: a moderator does not wait for those who flood it.
         _announce_kick(room, name, by, now_ms)
@@ -678,25 +682,29 @@ class Chat:
         missing = limit + 1 - len(messages)
         older_than = min(before, room.log.first_id)
         if not missing or older_than <= 1 or not self._storage.keeps_messages:
-            return self._deliver_page(session, room, messages, limit)
+            return self._deliver_page(session, room, messages, command)
         job = partial(self._read, self._storage.before, room.key, older_than, missing)
+        deletions = room.log.deletions
 
         def finish(older: Sequence[PastMessage]) -> Result[object]:
-            return self._deliver_page(session, room, [*older, *messages], limit)
+            if room.log.deletions != deletions:
+                return self._tell_history(session, command)
+            return self._deliver_page(session, room, [*older, *messages], command)
 
         return Pending(job, finish)
 
     def _deliver_page(
-        self, session: Session, room: Room, messages: Sequence[PastMessage], limit: int
+        self, session: Session, room: Room, messages: Sequence[PastMessage], command: AskHistory
     ) -> Result[object]:
+        limit = min(command.limit, self._limits.history_page_messages)
         page = messages[-limit:] if limit else []
         heard = [message for message in page if not session.ignored or not session.ignores(message.name)]
         more = len(messages) > len(page)
         if more and page and not heard:
             # A client that asks for what is before a page needs something to refer to.
-            earlier = AskHistory(limit, page[0].id, room.key)
+            earlier = replace(command, before=page[0].id, room=room.key)
             return More(partial(self._tell_history, session, earlier))
-        session.subscriber.deliver(HistoryPage(room.name, heard, more))
+        session.subscriber.deliver(HistoryPage(room.name, heard, more, command.with_ids))
         return DONE
 
     def _read(

@@ -122,6 +122,8 @@ class AskHistory:
     limit: int
     before: int | None = None
     room: str = ""
+    # Show the ids, in a dialect that otherwise does not.
+    with_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +168,13 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class ListBans:
-    """List the bans of the room; in the lobby, those of the server."""
+    """List the bans of the room; in the lobby, those of the server.
+
+    A client that can be in many rooms gets a page: those behind the ban that is listed as `after`.
+    """
 
     room: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +232,14 @@ class PassOwnership:
     """Let someone else own the room."""
 
     who: str
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the text of a message in the room; its place stays."""
+
+    id: int
     room: str = ""
 
 
@@ -302,6 +316,7 @@ ModerationCommand = (
     | SetVoice
     | SetModerator
     | PassOwnership
+    | Delete
 )
 AccountCommand = Register | ChangePassword | AskToken | RevokeTokens
 Command = (

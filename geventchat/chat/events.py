@@ -77,6 +77,15 @@ class Typing:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageDeleted:
+    """The text of a message is gone."""
+
+    room: str
+    id: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """Your login succeeded. `users` is a live view: read it while encoding, never keep it.
 
@@ -190,11 +199,12 @@ class PastMessage:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Messages of a room, oldest first. `more`: there are older ones."""
+    """Messages of a room, oldest first. `more`: there are older ones. `with_ids` as in the command."""
 
     room: str
     messages: Sequence[PastMessage]
     more: bool
+    with_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +235,7 @@ class Action(Enum):
     MODERATOR_ADDED = "mod"
     MODERATOR_REMOVED = "unmod"
     OWNERSHIP_PASSED = "owner"
+    DELETED = "delete"
     IGNORED = "ignore"
     HEARD_AGAIN = "unignore"
     REGISTERED = "register"
@@ -234,7 +245,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The command has been carried out. `subject` is the person or text that it was about."""
+    """The command has been carried out. `subject` is the person, the text or the id that it was about."""
 
     action: Action
     room: str = ""
@@ -254,6 +265,7 @@ class Kicked:
 
     room: str
     reason: str
+    time_ms: int
     now_in: str = ""
 
 
@@ -263,6 +275,7 @@ class Invited:
 
     room: str
     name: str
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +289,14 @@ class BanListing:
 
 @dataclass(frozen=True, slots=True)
 class BanList:
-    """The bans of a room, the longest-standing first; those of the lobby are the server's."""
+    """The bans of a room, the longest-standing first; those of the lobby are the server's.
+
+    A client that can be in many rooms gets a page; `more`: others follow.
+    """
 
     room: str
     bans: Collection[BanListing]
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +347,7 @@ class Rejection(Enum):
     ALREADY_IN_LOBBY = auto()
     TOO_MANY_ROOMS = auto()
     TOPIC_TOO_LONG = auto()
+    NO_SUCH_MESSAGE = auto()
     NOT_PERMITTED = auto()
     WRONG_KEY = auto()
     INVITATION_REQUIRED = auto()
@@ -385,7 +403,7 @@ class DisconnectNotice:
     text: str = ""
 
 
-Broadcast = Joined | Said | Left | TopicChanged | Typing
+Broadcast = Joined | Said | Left | TopicChanged | Typing | MessageDeleted
 Message = Said | DirectMessage
 PrivateEvent = (
     Welcome

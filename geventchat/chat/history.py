@@ -3,7 +3,8 @@
 A text that has been deleted is empty: what is said never is. So a message keeps its place and its id, and its text is gone.
 
 While someone is being sent what was missed, the log also notes what else happens in the room, such as arrivals: a client
-that reads a log to its end and then hears the room has missed nothing.
+that reads a log to its end and then hears the room has missed nothing. Meanwhile it can be twice as long, because otherwise
+the next message would push out the oldest one that is still to be sent.
 
 Invariants:
 - The entries of a log are in the order in which the chat made them, and ids grow. Without followers all are messages.
@@ -31,7 +32,7 @@ _ENTRY_BYTES = 300
 class RoomLog:
     """The log of one room."""
 
-    __slots__ = ("_entries", "bytes", "first_id", "followers", "messages", "start")
+    __slots__ = ("_entries", "bytes", "deletions", "first_id", "followers", "messages", "start")
 
     def __init__(self) -> None:
         self._entries: deque[Broadcast] = deque()
@@ -41,12 +42,19 @@ class RoomLog:
         self.bytes = 0
         # Every message with this id or a later one is here; 0 while there are no earlier ones.
         self.first_id = 0
+        # How many messages have been deleted, these and earlier ones.
+        self.deletions = 0
         # How many clients read this log and do not hear the room yet.
         self.followers = 0
 
     def begin_after(self, id: int) -> None:
         """The messages up to this one were said before the log began."""
         self.first_id = id + 1
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """What is the same for as long as messages that were read before the first of these are true."""
+        return self.first_id, self.deletions
 
     @property
     def end(self) -> int:
@@ -126,22 +134,25 @@ class RoomLog:
         """The entries from this position on. It must not be before the start."""
         return islice(self._entries, position - self.start, None)
 
-    def delete(self, id: int) -> int | None:
-        """Remove the text of a message; returns by how many bytes the log is smaller, None if the message is not here."""
+    def find(self, id: int) -> PastMessage | None:
+        """The message with this id, if it is here."""
+        latest = self.before(id + 1, 1)
+        return latest[0] if latest and latest[0].id == id else None
+
+    def delete(self, id: int) -> int:
+        """Remove the text of a message if it is here; returns by how many bytes the log is smaller."""
+        self.deletions += 1
         for at in range(len(self._entries) - 1, -1, -1):
             event = self._entries[at]
-            if not isinstance(event, Said) or event.first_id > id:
-                continue
-            index = id - event.first_id
-            if index >= len(event.texts) or not event.texts[index]:
-                return None
-            texts = list(event.texts)
-            texts[index] = ""
-            self._entries[at] = emptied = replace(event, texts=texts)
-            smaller = _size(event) - _size(emptied)
-            self.bytes -= smaller
-            return smaller
-        return None
+            if isinstance(event, Said) and event.first_id <= id:
+                # An id that was never used, between two entries, is behind the texts of this one.
+                index = id - event.first_id
+                texts = [text if n != index else "" for n, text in enumerate(event.texts)]
+                self._entries[at] = emptied = replace(event, texts=texts)
+                smaller = _size(event) - _size(emptied)
+                self.bytes -= smaller
+                return smaller
+        return 0
 
 
 class History:
@@ -159,7 +170,7 @@ class History:
             self.storage.append(room, event)
         limits, spoken = self._limits, self._spoken
         self.bytes += log.add(event)
-        self.bytes -= log.trim(limits.history_messages, limits.history_bytes)
+        self._trim(log)
         spoken.pop(log, None)
         if log.end > log.start:
             spoken[log] = None
@@ -169,17 +180,21 @@ class History:
             if quietest.end == quietest.start:
                 del spoken[quietest]
 
-    def delete(self, log: RoomLog, id: int) -> bool:
-        """Remove the text of a message; False if it is not in the log."""
-        smaller = log.delete(id)
-        self.bytes -= smaller or 0
-        return smaller is not None
+    def delete(self, room: str, log: RoomLog, id: int) -> None:
+        """Remove the text of a message, wherever it is."""
+        self.storage.delete(room, id)
+        self.bytes -= log.delete(id)
 
     def unfollow(self, log: RoomLog) -> None:
         """One client less reads this log."""
         self.bytes -= log.unfollow()
+        self._trim(log)
         if log.end == log.start:
             self._spoken.pop(log, None)
+
+    def _trim(self, log: RoomLog) -> None:
+        times = 2 if log.followers else 1
+        self.bytes -= log.trim(times * self._limits.history_messages, times * self._limits.history_bytes)
 
     def forget(self, log: RoomLog) -> None:
         """Drop the log of a room that is deleted."""

@@ -1,4 +1,4 @@
-"""Carries out what owners, moderators and operators ask for: kick, ban, mute, invite, and the settings of a room.
+"""Carries out what owners, moderators and operators ask for: kick, ban, mute, invite, delete, and the settings of a room.
 
 Pure; the time is passed in. Who may do what is in `permissions`, what a ban concerns in `bans`. In the lobby everything
 here is about the whole server.
@@ -10,7 +10,7 @@ Invariants of Moderation:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -20,6 +20,7 @@ from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import Network, origin_of, parse_network, text_of
 from geventchat.chat.bans import ACCOUNT, NAME, Ban, Bans
 from geventchat.chat.commands import (
+    Delete,
     Impose,
     Invite,
     Kick,
@@ -42,6 +43,7 @@ from geventchat.chat.events import (
     DisconnectNotice,
     Invited,
     NoticeReason,
+    PastMessage,
     Rejected,
     Rejection,
 )
@@ -50,7 +52,7 @@ from geventchat.chat.names import InvalidName, Name, key_of, parse_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions, Role, invitations_of
 from geventchat.chat.records import Act, Restriction, RestrictionKind
-from geventchat.chat.results import DONE, Busy, More, Result
+from geventchat.chat.results import DONE, Busy, More, Pending, Result
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, Room
 from geventchat.chat.sessions import Session
@@ -111,8 +113,12 @@ class Moderation:
         now_ms: Callable[[], int],
         limits: ChatLimits,
         storage: Storage,
+        read_before: Callable[[str, int, int], list[PastMessage]],
     ) -> None:
-        """`people` is everyone who is logged in, by the key of the name; `login_count` the number of all logins so far."""
+        """`people` is everyone who is logged in, by the key of the name; `login_count` the number of all logins so far.
+
+        `read_before` is a job: `Storage.before`, with nothing in place of what cannot be read.
+        """
         self._people = people
         self._rooms = rooms
         self._owners = owners
@@ -123,11 +129,17 @@ class Moderation:
         self._now_ms = now_ms
         self._limits = limits
         self._storage = storage
+        self._read_before = read_before
 
     def carry_out(
-        self, session: Session, name: Name, room: Room, command: ModerationCommand
+        self,
+        session: Session,
+        name: Name,
+        room: Room,
+        command: ModerationCommand,
+        stored: Sequence[PastMessage] | None = None,
     ) -> Result[object]:
-        """Carry out a command about a room that this client is in."""
+        """Carry out a command about a room that this client is in. `stored` is what the storage has of a message."""
         role = self._permissions.role(session, name, room)
         try:
             if not self._permissions.may_do(role, command, room):
@@ -135,12 +147,14 @@ class Moderation:
             if not self._storage.is_ready():
                 # The gate of a room opens when the storage is ready.
                 return Busy(room.gate)
-            return self._carry_out(_Actor(session, name, room, role), command)
+            return self._carry_out(_Actor(session, name, room, role), command, stored)
         except _Refused as refused:
             session.subscriber.deliver(Rejected(refused.reason, refused.subject, command.room))
             return DONE
 
-    def _carry_out(self, actor: _Actor, command: ModerationCommand) -> Result[object]:
+    def _carry_out(
+        self, actor: _Actor, command: ModerationCommand, stored: Sequence[PastMessage] | None
+    ) -> Result[object]:
         room = actor.room
         match command:
             case Kick(who, reason):
@@ -149,8 +163,8 @@ class Moderation:
                 return self._impose(actor, command)
             case Lift(sanction, who):
                 self._lift(actor, sanction, who)
-            case ListBans():
-                self._list_bans(actor)
+            case ListBans(after=after):
+                self._list_bans(actor, after)
             case Invite(who):
                 return self._invite(actor, who)
             case SetPrivate(on):
@@ -167,6 +181,8 @@ class Moderation:
                 self._add_moderator(actor, who) if on else self._remove_moderator(actor, who)
             case PassOwnership(who):
                 self._pass_ownership(actor, who)
+            case Delete():
+                return self._delete(actor, command, stored)
             case _:
                 assert_never(command)
         return DONE
@@ -317,6 +333,13 @@ class Moderation:
     def _lift(self, actor: _Actor, sanction: Sanction, who: str) -> None:
         bans = self._list(actor.room, sanction)
         self._expire(bans)
+        found = self._find_ban(bans, actor, who)
+        bans.remove(found.label)
+        self._storage.forget(found.record)
+        self._done(actor, _LIFTED[sanction], found.record.shown)
+
+    def _find_ban(self, bans: Bans, actor: _Actor, who: str) -> Ban:
+        """The ban that is listed under this name or range."""
         network = parse_network(who)
         found = (
             bans.by_label.get(str(network)) if network is not None and actor.role is Role.OPERATOR else None
@@ -324,19 +347,20 @@ class Moderation:
         found = found or bans.by_label.get(key_of(who))
         if found is None or not _is_visible(found, actor):
             raise _Refused(Rejection.USER_NOT_FOUND, who)
-        bans.remove(found.label)
-        self._storage.forget(found.record)
-        self._done(actor, _LIFTED[sanction], found.record.shown)
+        return found
 
-    def _list_bans(self, actor: _Actor) -> None:
+    def _list_bans(self, actor: _Actor, after: str) -> None:
         bans = actor.room.bans
         self._expire(bans)
-        listed = [
-            BanListing(ban.record.shown, ban.record.until_ms, ban.record.reason)
-            for ban in bans.by_label.values()
-            if _is_visible(ban, actor)
-        ]
-        actor.session.subscriber.deliver(BanList(actor.room.name, listed))
+        seen = [ban for ban in bans.by_label.values() if _is_visible(ban, actor)]
+        most = len(seen)
+        if actor.session.rooms is not None:
+            most = self._limits.listed_users
+            if after:
+                found = self._find_ban(bans, actor, after)
+                seen = seen[seen.index(found) + 1 :]
+        page = [BanListing(ban.record.shown, ban.record.until_ms, ban.record.reason) for ban in seen[:most]]
+        actor.session.subscriber.deliver(BanList(actor.room.name, page, len(seen) > most))
 
     def _expire(self, bans: Bans) -> None:
         for ban in bans.expire(self._now_ms()):
@@ -361,7 +385,9 @@ class Moderation:
                 room.invitations.put(invitations_of(other)[0], until_ms, self._limits.invitations)
                 self._rooms.changed(room)
             if hears:
-                other.subscriber.deliver_direct(Invited(room.name, actor.name.shown), stranger)
+                other.subscriber.deliver_direct(
+                    Invited(room.name, actor.name.shown, self._now_ms()), stranger
+                )
         self._done(actor, Action.INVITED, other_name.shown)
         return DONE
 
@@ -414,9 +440,38 @@ class Moderation:
 
     def _pass_ownership(self, actor: _Actor, who: str) -> None:
         other, other_name = self._find_in(actor.room, who)
+        self._rooms.expire()
         if not self._owners.owns(other, actor.room) and not self._owners.claim(other, actor.room):
             raise _Refused(Rejection.TOO_MANY_ROOMS, actor.room.name)
         self._changed(actor, Action.OWNERSHIP_PASSED, other_name.shown)
+
+    # --- Messages ----------------------------------------------------------------------------------------------------
+
+    def _delete(self, actor: _Actor, command: Delete, stored: Sequence[PastMessage] | None) -> Result[object]:
+        room, id = actor.room, command.id
+        message = room.log.find(id)
+        if message is None and id < room.log.first_id and self._storage.keeps_messages:
+            if stored is None:
+                job = partial(self._read_before, room.key, id + 1, 1)
+                return Pending(job, partial(self._delete_stored, actor, command))
+            message = next((one for one in stored if one.id == id), None)
+        if message is None:
+            raise _Refused(Rejection.NO_SUCH_MESSAGE, str(id))
+        if message.deleted:
+            # Whoever asks twice, or a moment later than somebody else, gets what was asked for.
+            actor.session.subscriber.deliver(Accepted(Action.DELETED, room.name, str(id)))
+            return DONE
+        # At once, however slow the readers of the room are.
+        room.delete(id, self._now_ms())
+        self._done(actor, Action.DELETED, str(id), message.name)
+        return DONE
+
+    def _delete_stored(self, actor: _Actor, command: Delete, stored: Sequence[PastMessage]) -> Result[object]:
+        session, room = actor.session, actor.room
+        if session.find_room(room.key) is not room:
+            session.subscriber.deliver(Rejected(Rejection.NOT_IN_ROOM, room.name, command.room))
+            return DONE
+        return self.carry_out(session, actor.name, room, command, stored)
 
     # --- What all of them need ---------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import parse_address
 from geventchat.chat.bans import Bans, Person
 from geventchat.chat.commands import (
+    Delete,
     Impose,
     Invite,
     Kick,
@@ -53,6 +54,7 @@ _LEAST: dict[type[ModerationCommand], Role] = {
     Lift: Role.MODERATOR,
     ListBans: Role.MODERATOR,
     SetVoice: Role.MODERATOR,
+    Delete: Role.MODERATOR,
     SetModerated: Role.OWNER,
     SetModerator: Role.OWNER,
     SetPrivate: Role.OWNER,

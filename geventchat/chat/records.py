@@ -99,7 +99,8 @@ class KeptMessage:
 class Act:
     """An act of moderation or administration, for the audit log. `room` is empty if it concerns the whole server.
 
-    `by` and `target` are as they are shown; `action` is the word of the command.
+    `by` and `target` are as they are shown; `action` is the word of the command. The target of a deletion is the id of the
+    message, and its detail the author.
     """
 
     time_ms: int

@@ -8,10 +8,10 @@ comes with a later part. The last part and hearing the room are one moment, so n
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from geventchat.chat.events import Broadcast, PastMessage, Said
+from geventchat.chat.events import Broadcast, MessageDeleted, PastMessage, Said
 from geventchat.chat.rooms import Room
 
 # The characters of a part, and what an entry counts besides its texts.
@@ -57,10 +57,12 @@ class Replay:
         """What is sent next. It must not be lost."""
         part: list[Broadcast] = []
         left = _PART_CHARACTERS
+        deleted = self._deleted_since() if self._earlier else ()
         while self._earlier and left > 0:
             message = self._earlier.popleft()
-            left -= _ENTRY_CHARACTERS + len(message.text)
-            part.append(Said(self.room.name, message.name, (message.text,), message.id, message.time_ms))
+            text = "" if message.id in deleted else message.text
+            left -= _ENTRY_CHARACTERS + len(text)
+            part.append(Said(self.room.name, message.name, (text,), message.id, message.time_ms))
         for event in self.room.log.since(self._position):
             if left <= 0:
                 break
@@ -73,6 +75,11 @@ class Replay:
                 continue
             part.append(event)
         return part
+
+    def _deleted_since(self) -> Collection[int]:
+        """The messages that have been deleted since the earlier ones were read."""
+        since = self.room.log.since(self._began)
+        return {event.id for event in since if isinstance(event, MessageDeleted)}
 
 
 def _behind(said: Said, id: int) -> Said:

@@ -55,22 +55,22 @@ class Rooms:
         self._last_deleted_id = 0
 
     def __len__(self) -> int:
-        self._expire()
+        self.expire()
         return len(self._rooms)
 
     def __iter__(self) -> Iterator[Room]:
-        self._expire()
+        self.expire()
         return iter(self._rooms.values())
 
     @property
     def listed(self) -> Collection[Room]:
         """The rooms that are not private, the lobby first."""
-        self._expire()
+        self.expire()
         return self._listed.values()
 
     def find(self, key: str) -> Room | None:
         """The room with this key."""
-        self._expire()
+        self.expire()
         return self._rooms.get(key)
 
     def can_create(self) -> bool:
@@ -170,7 +170,8 @@ class Rooms:
             (self._unused_since if room.kept else self._empty_since)[room] = self._time()
             self.changed(room)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Delete the rooms that have been empty for too long, so that nobody owns them."""
         self._delete_empty(self._empty_since, self._limits.empty_room_s)
         self._delete_empty(self._unused_since, self._limits.kept_room_s)
 

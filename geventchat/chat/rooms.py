@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.bans import Bans
-from geventchat.chat.events import Broadcast, Departure, Joined, Left, PrivateEvent, Said
+from geventchat.chat.events import Broadcast, Departure, Joined, Left, MessageDeleted, PrivateEvent, Said
 from geventchat.chat.history import History, RoomLog
 from geventchat.chat.names import Name
 
@@ -60,6 +60,9 @@ class Subscriber(Protocol):
 
     def deliver(self, event: PrivateEvent) -> None:
         """Send an answer to this client alone."""
+
+    def deliver_missed(self, events: Sequence[Broadcast]) -> None:
+        """Send this client what happened before it heard a room."""
 
     def exclude_latest(self) -> None:
         """Leave out the event that was published last to a room that this client is in."""
@@ -275,6 +278,11 @@ class Room:
         self.last_id += len(texts)
         self.publish(said, subscriber)
         return said
+
+    def delete(self, id: int, time_ms: int) -> None:
+        """Remove the text of a message, and tell everyone."""
+        self._history.delete(self.key, self.log, id)
+        self.publish(MessageDeleted(self.name, id, time_ms))
 
     def _delay_s(self) -> float:
         if not self._history.storage.is_ready(self.key, self.last_id + _IDS_AHEAD):

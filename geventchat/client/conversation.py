@@ -33,6 +33,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageDeleted,
     MessageKept,
     Missed,
     Pong,
@@ -182,7 +183,7 @@ class Conversation:
             ):
                 # Nothing that this client sends is answered by one of these.
                 pass
-            case TopicChanged() | Typing() | Kicked() | Invited():
+            case TopicChanged() | Typing() | MessageDeleted() | Kicked() | Invited():
                 # Not in the dialects that this client speaks, or only about other rooms than the lobby.
                 pass
             case _:
@@ -264,6 +265,8 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
             return "There are too many rooms."
         case Rejection.TOPIC_TOO_LONG:
             return "The topic is too long for the server."
+        case Rejection.NO_SUCH_MESSAGE:
+            return "No such message."
         case Rejection.NOT_PERMITTED:
             return "The server does not allow you to do that."
         case Rejection.WRONG_KEY:

@@ -35,6 +35,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageDeleted,
     MessageKept,
     Missed,
     NoticeReason,
@@ -135,7 +136,7 @@ class JsonDialect:
                 return _presence("user_joined", name, f"{name} joined the chat", event.time_ms)
             case Left(name=name):
                 return _presence("user_left", name, f"{name} left the chat", event.time_ms)
-            case TopicChanged() | Typing():
+            case TopicChanged() | Typing() | MessageDeleted():
                 return b""
             case _:
                 assert_never(event)
@@ -145,7 +146,7 @@ class JsonDialect:
         match event:
             case Said() | Left():
                 return True
-            case Joined() | TopicChanged() | Typing():
+            case Joined() | TopicChanged() | Typing() | MessageDeleted():
                 return False
             case _:
                 assert_never(event)

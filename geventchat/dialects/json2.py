@@ -17,24 +17,39 @@ from geventchat.chat.commands import (
     AskTopic,
     ChangePassword,
     Command,
+    Delete,
     EnterRoom,
+    Ignore,
+    Impose,
     InvalidCommand,
+    Invite,
+    Kick,
     LeaveRoom,
+    Lift,
+    ListBans,
     ListRooms,
     Login,
     ParseError,
+    PassOwnership,
     Ping,
     Quit,
     Register,
     RevokeTokens,
+    Sanction,
     Say,
     SendDirectMessage,
+    SetKey,
+    SetModerated,
+    SetModerator,
+    SetPrivate,
     SetTopic,
+    SetVoice,
     Who,
 )
 from geventchat.chat.events import (
     Accepted,
     BanList,
+    BanListing,
     Broadcast,
     Confirmed,
     DirectMessage,
@@ -49,6 +64,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageDeleted,
     MessageKept,
     Missed,
     NoticeReason,
@@ -200,6 +216,49 @@ def _topic(request: Fields) -> SetTopic | AskTopic:
     return SetTopic(_text(request, "topic"), room) if "topic" in request else AskTopic(room)
 
 
+def _flag(request: Fields, key: str) -> bool:
+    value = request.get(key)
+    if type(value) is not bool:
+        raise InvalidField(key)
+    return value
+
+
+def _kick(request: Fields) -> Kick:
+    return Kick(string(request, "username"), _text(request, "reason"), string(request, "room"))
+
+
+def _impose(sanction: Sanction) -> Callable[[Fields], Command]:
+    def read(request: Fields) -> Impose:
+        who, seconds = string(request, "username"), _number(request, "seconds")
+        if seconds == 0:
+            raise InvalidField("seconds")
+        return Impose(sanction, who, seconds, _text(request, "reason"), string(request, "room"))
+
+    return read
+
+
+def _room_key(request: Fields) -> SetKey:
+    # Nobody removes a key by forgetting a field.
+    if "key" not in request:
+        raise InvalidField("key")
+    return SetKey(string(request, "key"), string(request, "room"))
+
+
+def _delete(request: Fields) -> Delete:
+    id = _number(request, "id")
+    if not id:
+        raise InvalidField("id")
+    return Delete(id, string(request, "room"))
+
+
+def _of_person(command: Callable[[str, str], Command]) -> Callable[[Fields], Command]:
+    return lambda request: command(string(request, "username"), string(request, "room"))
+
+
+def _on_or_off(command: Callable[[bool, str], Command]) -> Callable[[Fields], Command]:
+    return lambda request: command(_flag(request, "on"), string(request, "room"))
+
+
 _TYPES: dict[str, Callable[[Fields], Command]] = {
     "join": _join,
     "chat": _chat,
@@ -214,6 +273,24 @@ _TYPES: dict[str, Callable[[Fields], Command]] = {
     "register": lambda request: Register(_needed(request, "password")),
     "password": lambda request: ChangePassword(_needed(request, "password"), _needed(request, "new")),
     "token": _token,
+    "kick": _kick,
+    "ban": _impose(Sanction.BAN),
+    "unban": _of_person(lambda who, room: Lift(Sanction.BAN, who, room)),
+    "bans": lambda request: ListBans(string(request, "room"), string(request, "after")),
+    "mute": _impose(Sanction.MUTE),
+    "unmute": _of_person(lambda who, room: Lift(Sanction.MUTE, who, room)),
+    "invite": _of_person(Invite),
+    "private": _on_or_off(SetPrivate),
+    "key": _room_key,
+    "moderated": _on_or_off(SetModerated),
+    "voice": _of_person(lambda who, room: SetVoice(who, on=True, room=room)),
+    "unvoice": _of_person(lambda who, room: SetVoice(who, on=False, room=room)),
+    "mod": _of_person(lambda who, room: SetModerator(who, on=True, room=room)),
+    "unmod": _of_person(lambda who, room: SetModerator(who, on=False, room=room)),
+    "owner": _of_person(PassOwnership),
+    "delete": _delete,
+    "ignore": lambda request: Ignore(string(request, "username"), on=True),
+    "unignore": lambda request: Ignore(string(request, "username"), on=False),
     "ping": lambda request: Ping(string(request, "token")),
     "quit": lambda request: Quit(),
 }
@@ -273,10 +350,10 @@ class Json2Interpreter:
             case DisconnectNotice(reason=notice, text=text):
                 message = notice_text(notice) + (f": {text}" if text else "")
                 return encoded(type="error", code=notice_code(notice), message=message)
-            case Kicked(room, reason):
-                return encoded(type="kicked", room=room, reason=reason)
-            case Invited(room, name):
-                return encoded(type="invited", room=room, username=name)
+            case Kicked(room, reason, time_ms):
+                return encoded(type="kicked", room=room, reason=reason, timestamp_ms=time_ms)
+            case Invited(room, name, time_ms):
+                return encoded(type="invited", room=room, username=name, timestamp_ms=time_ms)
             case Welcome():
                 rooms = {entered.room: _state(entered) for entered in event.rooms}
                 return self._answer(
@@ -322,8 +399,10 @@ class Json2Interpreter:
                 return self._answer("goodbye")
             case Rejected():
                 return self._error(event)
-            case HelpText() | BanList():
-                # Answers to commands that this dialect does not have.
+            case BanList(room, bans, more):
+                return self._answer("bans", room=room, bans=list(map(_ban, bans)), more=more)
+            case HelpText():
+                # The answer to a command that this dialect does not have.
                 return b""
             case _:
                 assert_never(event)
@@ -373,13 +452,15 @@ class Json2Dialect:
                 return encoded(type="topic", room=room, username=name, topic=topic, timestamp_ms=time_ms)
             case Typing(room, name, time_ms):
                 return encoded(type="typing", room=room, username=name, timestamp_ms=time_ms)
+            case MessageDeleted(room, id, time_ms):
+                return encoded(type="deleted", room=room, id=id, timestamp_ms=time_ms)
             case _:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
-        """True for messages, since speakers receive their own, and for departures that the author has caused."""
+        """True for messages, since speakers receive their own, and for what the author has done to others."""
         match event:
-            case Said() | Left():
+            case Said() | Left() | MessageDeleted():
                 return True
             case Joined() | TopicChanged() | Typing():
                 return False
@@ -411,6 +492,10 @@ def _past(room: str, message: PastMessage) -> Fields:
         **what,
         "timestamp_ms": message.time_ms,
     }
+
+
+def _ban(ban: BanListing) -> Fields:
+    return {"username": ban.who, "until_ms": ban.until_ms, "reason": ban.reason}
 
 
 def _missed(event: Broadcast) -> bytes:
@@ -506,6 +591,32 @@ class Json2Client:
                 return _request("history", room=room, before=before, limit=limit)
             case AnnounceTyping(room):
                 return _request("typing", room=room)
+            case Kick(who, reason, room):
+                return _request("kick", room=room, username=who, reason=reason)
+            case Impose(sanction, who, seconds, reason, room):
+                return _request(sanction.value, room=room, username=who, seconds=seconds, reason=reason)
+            case Lift(sanction, who, room):
+                return _request(f"un{sanction.value}", room=room, username=who)
+            case ListBans(room, after):
+                return _request("bans", room=room, after=after)
+            case Invite(who, room):
+                return _request("invite", room=room, username=who)
+            case SetPrivate(on, room):
+                return _request("private", room=room, on=on)
+            case SetKey(room_key, room):
+                return encoded(type="key", room=room, key=room_key)
+            case SetModerated(on, room):
+                return _request("moderated", room=room, on=on)
+            case SetVoice(who, on, room):
+                return _request("voice" if on else "unvoice", room=room, username=who)
+            case SetModerator(who, on, room):
+                return _request("mod" if on else "unmod", room=room, username=who)
+            case PassOwnership(who, room):
+                return _request("owner", room=room, username=who)
+            case Delete(id, room):
+                return _request("delete", room=room, id=id)
+            case Ignore(who, on):
+                return _request("ignore" if on else "unignore", username=who)
             case Ping(token):
                 return _request("ping", token=token)
             case Quit():
@@ -558,6 +669,15 @@ class Json2Client:
                 return Topic(room, topic)
             case {"type": "typing", "room": str(room), "username": str(name)}:
                 return Typing(room, name, time_ms)
+            case {"type": "deleted", "room": str(room)}:
+                return MessageDeleted(room, _whole(message.get("id"), NO_ID), time_ms)
+            case {"type": "kicked", "room": str(room)}:
+                return Kicked(room, _string(message.get("reason")), time_ms)
+            case {"type": "invited", "room": str(room), "username": str(name)}:
+                return Invited(room, name, time_ms)
+            case {"type": "bans", "room": str(room), "bans": list(listed)}:
+                bans = [_listed_ban(one) for one in listed if isinstance(one, dict)]
+                return BanList(room, bans, message.get("more") is True)
             case {"type": "entered", "room": str(room)}:
                 return _entered(room, message)
             case {"type": "left", "room": str(room)}:
@@ -626,6 +746,15 @@ def _past_message(one: Fields) -> PastMessage:
 
 def _listing(one: Fields) -> RoomListing:
     return RoomListing(_string(one.get("room")), _whole(one.get("users"), 0), _string(one.get("topic")))
+
+
+def _listed_ban(one: Fields) -> BanListing:
+    until_ms = one.get("until_ms")
+    return BanListing(
+        _string(one.get("username")),
+        until_ms if type(until_ms) is int else None,
+        _string(one.get("reason")),
+    )
 
 
 def _string(value: object) -> str:

@@ -143,6 +143,8 @@ def error_text(reason: Rejection | ParseError) -> str:
             return "Too many rooms"
         case Rejection.TOPIC_TOO_LONG:
             return "Topic too long"
+        case Rejection.NO_SUCH_MESSAGE:
+            return "No such message"
         case Rejection.NOT_PERMITTED:
             return "Not permitted"
         case Rejection.WRONG_KEY:

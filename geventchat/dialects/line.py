@@ -35,6 +35,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageDeleted,
     MessageKept,
     Missed,
     NoticeReason,
@@ -162,7 +163,7 @@ class LineDialect:
         match event:
             case Said():
                 return prefixed(f"MSG {event.name} ", event.texts)
-            case Joined() | Typing():
+            case Joined() | Typing() | MessageDeleted():
                 return b""
             case Left(name=name, how=how):
                 return f"INFO {name} {departure_word(how)}\n".encode()
@@ -174,7 +175,7 @@ class LineDialect:
     def echoes(self, event: Broadcast) -> bool:
         """False: speakers do not receive their own messages."""
         match event:
-            case Said() | Joined() | Left() | TopicChanged() | Typing():
+            case Said() | Joined() | Left() | TopicChanged() | Typing() | MessageDeleted():
                 return False
             case _:
                 assert_never(event)

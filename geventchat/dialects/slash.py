@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from geventchat.chat.commands import (
+    AskHistory,
     Command,
     Help,
     InvalidCommand,
@@ -36,6 +38,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageDeleted,
     MessageKept,
     Missed,
     NoticeReason,
@@ -91,7 +94,16 @@ def _reader(verb: Verb) -> Callable[[str], Command]:
     return lambda rest: verb.read(rest) or wrong
 
 
-_COMMANDS = {**_OWN_COMMANDS, **{f"/{name}": _reader(verb) for name, verb in VERBS.items()}}
+def _ids(rest: str) -> Command:
+    """The arguments and the answer of /history, with the ids that /delete needs."""
+    command = VERBS["history"].read(rest)
+    if not isinstance(command, AskHistory):
+        return InvalidCommand(ParseError.INVALID_ARGUMENT, f"/ids {VERBS['history'].arguments}")
+    return replace(command, with_ids=True)
+
+
+_SHARED_COMMANDS = {f"/{name}": _reader(verb) for name, verb in VERBS.items()}
+_COMMANDS = {**_OWN_COMMANDS, **_SHARED_COMMANDS, "/ids": _ids}
 
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
@@ -121,7 +133,8 @@ def _help_line(line: HelpLine) -> str:
 
 
 _LOGIN_HELP = "/login <name> <password> - In place of a name at the start: use a name that has a password"
-_MORE_HELP = "\n".join(["=== More Commands ===", _LOGIN_HELP, *map(_help_line, HELP), "", ""])
+_IDS_HELP = "/ids [20] - List the last messages with their ids, for /delete"
+_MORE_HELP = "\n".join(["=== More Commands ===", _LOGIN_HELP, *map(_help_line, HELP), _IDS_HELP, "", ""])
 
 
 def error_text(reason: Rejection | ParseError, subject: str) -> str:
@@ -149,6 +162,8 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             return "[error] Too many rooms."
         case Rejection.TOPIC_TOO_LONG:
             return "[error] Topic too long."
+        case Rejection.NO_SUCH_MESSAGE:
+            return f"[error] No message {subject}. Use /ids to see the ids."
         case Rejection.NOT_PERMITTED:
             return "[error] You are not allowed to do that."
         case Rejection.WRONG_KEY:
@@ -249,7 +264,7 @@ class SlashDialect:
                     if topic
                     else f"[topic] {name} removed the topic.\n".encode()
                 )
-            case Typing():
+            case Typing() | MessageDeleted():
                 return b""
             case _:
                 assert_never(event)
@@ -259,7 +274,7 @@ class SlashDialect:
         match event:
             case Joined() | Left():
                 return True
-            case Said() | TopicChanged() | Typing():
+            case Said() | TopicChanged() | Typing() | MessageDeleted():
                 return False
             case _:
                 assert_never(event)
@@ -291,6 +306,7 @@ _ACCEPTED = {
     Action.MODERATOR_ADDED: "{subject} is a moderator of {room}.",
     Action.MODERATOR_REMOVED: "{subject} is no longer a moderator of {room}.",
     Action.OWNERSHIP_PASSED: "{subject} owns {room}.",
+    Action.DELETED: "Message {subject} is deleted.",
     Action.IGNORED: "You ignore {subject}.",
     Action.HEARD_AGAIN: "You no longer ignore {subject}.",
     Action.REGISTERED: "{subject} is your name now. Log in with: /login {subject} PASSWORD",
@@ -310,9 +326,9 @@ def _ban(ban: BanListing) -> str:
     return f"{ban.who}{until}" + (f": {ban.reason}" if ban.reason else "")
 
 
-def _past(message: PastMessage) -> str:
+def _past(message: PastMessage, with_id: bool) -> str:
     text = "(deleted)" if message.deleted else message.text
-    return f"[{utc(message.time_ms)}] {message.name}: {text}"
+    return (f"{message.id} " if with_id else "") + f"[{utc(message.time_ms)}] {message.name}: {text}"
 
 
 def _topic(topic: str) -> str:
@@ -342,11 +358,12 @@ def _private_text(event: PrivateEvent) -> str:
             return "\n".join([f"=== Rooms ({len(rooms)}) ===", *listed, "", ""])
         case Topic(topic=topic):
             return _topic(topic)
-        case HistoryPage(messages=messages):
-            return "\n".join([f"=== History ({len(messages)}) ===", *map(_past, messages), "", ""])
+        case HistoryPage(messages=messages, with_ids=with_ids):
+            listed = [_past(message, with_ids) for message in messages]
+            return "\n".join([f"=== History ({len(messages)}) ===", *listed, "", ""])
         case Accepted(action, room, subject):
             return _accepted(action, room, subject)
-        case Kicked(room, reason, now_in):
+        case Kicked(room=room, reason=reason, now_in=now_in):
             because = f": {reason}" if reason else "."
             return f"[info] You were kicked from {room}{because}\n" + (
                 f"[info] You are in {now_in} again.\n" if now_in else ""

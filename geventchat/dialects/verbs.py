@@ -16,6 +16,7 @@ from geventchat.chat.commands import (
     AskTopic,
     ChangePassword,
     Command,
+    Delete,
     EnterRoom,
     Ignore,
     Impose,
@@ -42,6 +43,8 @@ from geventchat.dialects.dialect import DEFAULT_HISTORY, is_count
 
 # A longer number is not a duration but the first word of a reason.
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.IGNORECASE)
+# No message has a longer one.
+_ID = re.compile(r"[0-9]{1,16}", re.ASCII)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -142,6 +145,11 @@ def _token(rest: str) -> Command | None:
     return RevokeTokens() if word.lower() == "revoke" else None
 
 
+def _delete(rest: str) -> Command | None:
+    id, _ = _split(rest)
+    return Delete(int(id)) if _ID.fullmatch(id) else None
+
+
 def _alone(command: Callable[[], Command]) -> Callable[[str], Command]:
     # Arguments that a command has no use for are ignored.
     return lambda _: command()
@@ -206,6 +214,7 @@ HELP = (
         ),
         "let someone kick, ban and mute",
     ),
+    HelpLine((Verb("delete", "id", _delete),), "remove the text of a message"),
     HelpLine((Verb("owner", "name", _of_person(PassOwnership)),), "give the room to someone else"),
 )
 VERBS = {verb.name: verb for line in HELP for verb in line.verbs}

@@ -36,6 +36,8 @@ def error_word(reason: Rejection | ParseError) -> str:
             return "too-many-rooms"
         case Rejection.TOPIC_TOO_LONG:
             return "topic-too-long"
+        case Rejection.NO_SUCH_MESSAGE:
+            return "no-such-message"
         case Rejection.NOT_PERMITTED:
             return "not-permitted"
         case Rejection.WRONG_KEY:

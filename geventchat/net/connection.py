@@ -42,9 +42,9 @@ from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Address, Admission, origin_of
 from geventchat.net.delivery import Delivery, Encoding, Subscriber
-from geventchat.net.gate import Gate
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort
+from geventchat.net.turns import Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
 from geventchat.rate import Rate, TokenBucket
 from geventchat.settings import Limits
@@ -56,6 +56,11 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 _LEAST_LINE_COST = 32
 # Once more bytes of answers than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
+# What a client has missed costs it this share of an answer, and its address nothing: to those who stayed it came for
+# nothing, and after a restart everyone of an address comes back at once.
+_MISSED_SHARE = 4
+# How much of a turn a login takes: as much as is sent in one part takes several times as long.
+_LOGIN_SHARE = 1 / 8
 # How often a client checks for free memory before it is disconnected, and how long it waits in between.
 _MEMORY_TRIES = 10
 _MEMORY_RETRY_S = 0.1
@@ -74,8 +79,7 @@ class ServerContext:
     hub: Hub
     delivery: Delivery
     admission: Admission
-    # Where clients wait for the next part of what they have asked for.
-    turns: Gate
+    turns: Turns
     hangups: HangupWatch
     clock: Clock
     limits: Limits
@@ -98,6 +102,7 @@ class Connection:
         "_framing",
         "_line_bucket",
         "_lingering",
+        "_missed_charged",
         "_name",
         "_on_closed",
         "_origin",
@@ -137,6 +142,8 @@ class Connection:
         self._charged_bytes = 0
         # How many of the subscriber's `answered_bytes` have been dealt with: charged, or let off at the login.
         self._answers_charged = 0
+        # How many of its `missed_bytes` have been charged.
+        self._missed_charged = 0
         # How many of the session's `cost_bytes` have been charged.
         self._cost_charged = 0
         # Bytes that its address had too much debt to be charged for; charged when the address lets this client pass.
@@ -280,10 +287,14 @@ class Connection:
                 self._uncharged_bytes += cost
 
     def _charge_answers(self, now: float) -> None:
-        answered_bytes = self._subscriber.answered_bytes
-        if answered_bytes > self._answers_charged:
-            self._charge(answered_bytes - self._answers_charged, now)
-            self._answers_charged = answered_bytes
+        subscriber = self._subscriber
+        missed = subscriber.missed_bytes - self._missed_charged
+        answers = subscriber.answered_bytes - self._answers_charged - missed
+        if answers:
+            self._charge(answers, now)
+        if missed and self._address is not None:
+            self._byte_bucket.charge(missed // _MISSED_SHARE, now)
+        self._answers_charged, self._missed_charged = subscriber.answered_bytes, subscriber.missed_bytes
         cost_bytes = self._session.cost_bytes
         if cost_bytes > self._cost_charged:
             self._charge(cost_bytes - self._cost_charged, now)
@@ -383,6 +394,7 @@ class Connection:
                 self._waiter.note_activity()
             else:
                 address.charge_login()
+        self._context.turns.wait(self._waiter, _LOGIN_SHARE)
         return self._finish(command, self._context.chat.handle(self._session, command))
 
     def _note_login(self) -> None:
@@ -391,6 +403,7 @@ class Connection:
             self._name = name.shown
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._answers_charged = self._subscriber.answered_bytes
+            self._missed_charged = self._subscriber.missed_bytes
             self._waiter.logged_in()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
 
@@ -419,10 +432,8 @@ class Connection:
     def _go_on(self, go_on: Callable[[], Result[Any]]) -> Result[Any]:
         """Handle the next part of a command, once the last is paid for and sent and others had their turn."""
         self._pay_for_answers()
-        # The gate lets one client pass in each iteration of the event loop, but one that is alone there at once.
-        self._waiter.pause(0)
-        with self._context.turns.passage(self._waiter, str(self.number)):
-            result = go_on()
+        self._context.turns.wait(self._waiter)
+        result = go_on()
         self._waiter.note_activity()
         return result
 

@@ -39,7 +39,7 @@ import math
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fcntl import ioctl
 from itertools import islice
 from termios import TIOCOUTQ
@@ -47,7 +47,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gevent.hub import Hub
 
-from geventchat.chat.events import Broadcast, Joined, Left, PrivateEvent
+from geventchat.chat.events import Broadcast, Joined, Left, Missed, PrivateEvent
 from geventchat.chat.rooms import Room
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import Dialect
@@ -266,6 +266,7 @@ class Subscriber:
         "closed",
         "encoding",
         "interpreter",
+        "missed_bytes",
         "private_bytes",
         "spliced",
         "unsent_answer_bytes",
@@ -308,6 +309,8 @@ class Subscriber:
         self.unsent_answer_bytes = 0
         # Bytes of all answers so far.
         self.answered_bytes = 0
+        # How many of these were about what it had missed.
+        self.missed_bytes = 0
         # How many of these were made before the last flush.
         self._answers_flushed = 0
         # The value of `_sent` at which all of these are sent.
@@ -340,6 +343,12 @@ class Subscriber:
         frame = self.interpreter.encode_private(event)
         if frame:
             self.answer(self.encoding.wrap(frame))
+
+    def deliver_missed(self, events: Sequence[Broadcast]) -> None:
+        """Send as an answer what happened before this client heard a room."""
+        before = self.answered_bytes
+        self.deliver(Missed(events))
+        self.missed_bytes += self.answered_bytes - before
 
     def answer(self, frame: bytes) -> None:
         """Send these bytes as an answer."""

@@ -48,7 +48,7 @@ class ProgramThread:
         self._limits = LimitClock(lambda: (os.getpid(),))
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self._in_iteration = False
-        self._abandoned = False
+        self._abandoned = self._closes_loop = False
         self._thread = threading.Thread(target=self._run, name=f"program {main!r}", daemon=True)
         self._thread.start()
         loop.program = self
@@ -75,10 +75,15 @@ class ProgramThread:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     def end(self) -> None:
-        """Let the thread end. One that does not return to its loop cannot be ended from outside; NeverIdle says so."""
+        """Let the thread end. One that does not return to its loop cannot be ended from outside; NeverIdle says so, and the
+        thread closes the loop if it ever ends."""
         self._abandoned = True
-        while not self.over:
-            self.iterate()
+        try:
+            while not self.over:
+                self.iterate()
+        except NeverIdle:
+            self._closes_loop = True
+            raise
         self._thread.join()
 
     # In the thread of the program
@@ -100,6 +105,8 @@ class ProgramThread:
         finally:
             asyncio.set_event_loop(None)
             self.over = True
+            if self._closes_loop:
+                self._loop.end()
             self._back.release()
 
     def park(self) -> None:

@@ -49,6 +49,14 @@ def test_a_verdict_is_given_only_where_the_whole_interval_agrees(
     assert verdict(interval) is expected
 
 
+def test_another_limit_can_be_given() -> None:
+    assert verdict((1.051, 1.149), 1.15) is Verdict.WITHIN
+    found = {"saturated-100": rounds(*[(1.1, 1.0)] * 8)}
+    text, all_within = table([SATURATED], found, ("this tree", "abc1234"), 1.15)
+    assert "within 15%" in text
+    assert all_within
+
+
 def test_the_table_shows_the_ratios_of_the_rounds() -> None:
     # The machine is twice as slow in every other round. The ratio is the same in all of them.
     found = {"saturated-100": rounds(*[(1.02, 1.0), (2.04, 2.0)] * 4)}
@@ -226,6 +234,24 @@ def test_the_other_commit_runs_from_its_own_files(
     assert folders.pop(commit) != ROOT
     assert list(folders.values()) == [ROOT]
     assert not [server.folder for server in began if server.folder != ROOT and server.folder.exists()]
+
+
+def test_options_are_compared_with_the_same_server_without_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(against, "COMPARISONS", (replace(SATURATED, experiment=Traffic(SMALL, pairs=2)),))
+    assert (
+        command.main(["--with", "--data {folder}", "--beside", "--history-messages 5", "--rounds", "1"]) == 1
+    )
+    printed = capsys.readouterr().out
+    assert "this tree" in printed
+    assert "--data {folder} costs more than" in printed
+    assert printed.rstrip().endswith("--history-messages 5.")
+
+
+def test_options_that_the_server_does_not_have_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--with=--no-such-option", "--workloads", "saturated-100", "--rounds", "1"]) == 2
+    assert "unknown option --no-such-option" in capsys.readouterr().err
 
 
 def test_a_server_that_loses_messages_ends_the_comparison() -> None:

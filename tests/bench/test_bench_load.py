@@ -51,6 +51,18 @@ def test_every_dialect_and_a_mix_of_them_is_verified(dialects: tuple[str, ...]) 
     assert found["verified"] / found["messages"] >= receivers
 
 
+def test_messages_are_expected_in_the_rooms_of_their_senders_alone() -> None:
+    found = loaded(BY_KEY["geventchat"], replace(SMALL, clients=12, senders=4, rooms=3))
+    assert isinstance(found, dict), found
+    assert found["verified"] / found["messages"] >= 3
+
+
+def test_a_message_in_another_room_is_detected() -> None:
+    found = loaded(wrong("rooms"), replace(SMALL, clients=12, senders=4, rooms=3))
+    assert isinstance(found, Failure)
+    assert found.kind in ("gap", "duplicate", "corrupt")
+
+
 def test_a_paced_run_sends_the_requested_rate() -> None:
     found = loaded(BY_KEY["asyncio"], Load(5, senders=2, rate=200, warm_s=0.05, seconds=0.5))
     assert isinstance(found, dict), found

@@ -65,6 +65,8 @@ class WrongChat(Chat):
             self.transport.write(b"MSG c00000 one more\n")
         if self.error == "refuse" and line.startswith(b"LOGIN c00004"):
             self.transport.write(b"ERR server-full\n")
+        elif self.error == "rooms" and line.startswith(b"JOIN "):
+            self.transport.write(b"OK\n")
         else:
             super().handle(line)
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import EnterRoom, InvalidCommand, LeaveRoom, Login, ParseError
-from geventchat.chat.events import Broadcast, DirectMessage, PrivateEvent
+from geventchat.chat.events import Broadcast, DirectMessage, Missed, PrivateEvent
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.dialects import ALL_DIALECTS
@@ -99,6 +99,9 @@ class _Subscriber:
 
     def deliver(self, event: PrivateEvent) -> None:
         self.interpreter.encode_private(event)
+
+    def deliver_missed(self, events: Sequence[Broadcast]) -> None:
+        self.deliver(Missed(events))
 
     def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
         self.interpreter.encode_private(message)

@@ -212,6 +212,9 @@ class _CheckedSubscriber:
     def deliver(self, event: PrivateEvent) -> None:
         self._wire.check_frame(event, self.interpreter.encode_private(event))
 
+    def deliver_missed(self, events: Sequence[Broadcast]) -> None:
+        self.deliver(Missed(events))
+
     def deliver_direct(self, event: PrivateEvent, stranger: bool) -> None:
         self.deliver(event)
         if isinstance(event, DirectMessage):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -12,7 +12,16 @@ from typing import Any, Generic, TypeVar
 from geventchat.chat.chat import DONE, Chat, More, Pending, Session
 from geventchat.chat.commands import Say
 from geventchat.chat.credentials import Tools
-from geventchat.chat.events import Broadcast, DirectMessage, Entered, Event, PrivateEvent, Roster, Welcome
+from geventchat.chat.events import (
+    Broadcast,
+    DirectMessage,
+    Entered,
+    Event,
+    Missed,
+    PrivateEvent,
+    Roster,
+    Welcome,
+)
 from geventchat.chat.passwords import HasherFull, Password, Verified
 from geventchat.chat.rooms import Audience, Room
 from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom, WithTimingMark
@@ -134,6 +143,9 @@ class RecordingSubscriber:
             case Welcome() | Roster() | Entered():
                 event = replace(event, users=tuple(event.users))
         self.received.append(event)
+
+    def deliver_missed(self, events: Sequence[Broadcast]) -> None:
+        self.deliver(Missed(events))
 
     def deliver_direct(self, message: DirectMessage, stranger: bool) -> None:
         self.received.append(message)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fcntl import ioctl
 from termios import FIONREAD
 from typing import Any
@@ -675,6 +676,46 @@ def test_a_login_is_not_charged_for_the_list_it_is_answered_with():
         client.send_lines('{"type": "ping"}')
         simulation.run_until_idle()
         assert client.received == b'{"type": "pong"}\n'
+
+
+def test_what_clients_have_missed_costs_their_address_nothing():
+    limits = Limits(address_bytes_per_s=1, address_burst_bytes=20_000)
+    with replaying(limits) as (simulation, clients):
+        assert [client.received.count(b'"chat"') for client in clients] == [15] * 3
+        for client in clients:
+            taken(client)
+            client.send_lines('{"type": "enter", "room": "lobby", "after": 0}', '{"type": "ping"}')
+        simulation.run_until_idle()
+        assert [b'"pong"' in client.received for client in clients] == [True] * 3
+
+
+def test_what_a_client_has_missed_costs_a_quarter_of_an_answer():
+    limits = Limits(bytes_per_s=1, burst_bytes=20_000)
+    with replaying(limits) as (simulation, clients):
+        client, replay = clients[0], len(clients[0].received)
+        times = 0
+        while client.received:
+            taken(client)
+            client.send_lines('{"type": "leave", "room": "lobby"}')
+            client.send_lines('{"type": "enter", "room": "lobby", "after": 0}')
+            simulation.run_until_idle()
+            times += b'"chat"' in client.received
+        assert 4 * limits.burst_bytes / replay - 1 < times < 4 * limits.burst_bytes / replay + 1
+
+
+@contextmanager
+def replaying(limits: Limits) -> Iterator[tuple[Simulation, list[SimulatedClient]]]:
+    """Three clients that are sent at their login what they have missed: fifteen messages of a thousand characters."""
+    listen = (Listen("line", "127.0.0.1", 0), Listen("json", "127.0.0.1", 0))
+    with simulate(Config(listen=listen, idle_s=0, limits=limits)) as simulation:
+        (alice,) = log_in(simulation, "alice")
+        alice.send_lines(*["MSG " + "x" * 1_000] * 15)
+        simulation.run_until_idle()
+        clients = [simulation.connect("json") for _ in range(3)]
+        for n, client in enumerate(clients):
+            client.send_lines(f'{{"type": "join", "v": 2, "username": "bob{n}", "rooms": {{"lobby": 0}}}}')
+        simulation.run_until_idle()
+        yield simulation, clients
 
 
 def test_every_answer_is_sent_before_the_connection_closes():

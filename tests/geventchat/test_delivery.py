@@ -85,8 +85,8 @@ def test_members_in_sync_are_sent_the_very_same_bytes():
 def test_what_a_dialect_does_not_show_costs_its_recipient_no_send():
     def body(world: World) -> None:
         (member,) = members(world, 1, "json")
-        member.subscriber.deliver_direct(Invited("dev", "alice"), stranger=True)
-        member.subscriber.deliver(Invited("dev", "alice"))
+        member.subscriber.deliver_direct(Invited("dev", "alice", 0), stranger=True)
+        member.subscriber.deliver(Invited("dev", "alice", 0))
         assert not member.subscriber.spliced
         world.flush()
         world.check()

@@ -41,6 +41,7 @@ from geventchat.chat.events import (
     Kicked,
     Left,
     LeftRoom,
+    MessageDeleted,
     MessageKept,
     Missed,
     NoticeReason,
@@ -192,6 +193,11 @@ OTHER_REFUSALS = {
         "Already joined",
     ),
     Rejection.LIST_FULL: ("list-full", "[error] The list is full.", "List full"),
+    Rejection.NO_SUCH_MESSAGE: (
+        "no-such-message",
+        "[error] No message {}. Use /ids to see the ids.",
+        "No such message",
+    ),
     ParseError.INVALID_ARGUMENT: ("invalid-argument", "Usage: {}", "Invalid argument"),
 }
 # What `slash` says when something has been done, to `it` in the room `dev`.
@@ -213,6 +219,7 @@ ACCEPTED = {
     Action.MODERATOR_ADDED: "it is a moderator of dev.",
     Action.MODERATOR_REMOVED: "it is no longer a moderator of dev.",
     Action.OWNERSHIP_PASSED: "it owns dev.",
+    Action.DELETED: "Message it is deleted.",
     Action.IGNORED: "You ignore it.",
     Action.HEARD_AGAIN: "You no longer ignore it.",
     Action.TOPIC_SET: "Topic: it",
@@ -254,11 +261,12 @@ def expected(name: str, event: Event) -> str:
             return spelling.room_list([(one.room, one.people, one.topic) for one in rooms])
         case Topic(_, topic):
             return spelling.topic(topic)
-        case HistoryPage(_, messages):
-            return spelling.history([Past(one.id, one.name, one.text, one.time_ms) for one in messages])
+        case HistoryPage(_, messages, _, with_ids):
+            past = [Past(one.id, one.name, one.text, one.time_ms) for one in messages]
+            return spelling.history(past, with_ids)
         case Missed():
             return ""
-        case Kicked(room, reason, now_in):
+        case Kicked(room, reason, _, now_in):
             why = f": {reason}" if reason else "."
             back = f"[info] You are in {now_in} again.\n" if now_in else ""
             return {
@@ -317,7 +325,7 @@ def expected(name: str, event: Event) -> str:
             return spelling.error(refusal, subject)
         case Rejected(reason):
             return UNREACHABLE_TEXTS[name] or f"ERR {LINE_WORDS[reason]}\n"
-        case Typing() | Confirmed():
+        case Typing() | MessageDeleted() | Confirmed():
             # Only version 2 of json shows them.
             return ""
         case DisconnectNotice(reason, as_error):

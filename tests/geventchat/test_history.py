@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from geventchat.chat.events import Broadcast, Joined, Said
+from geventchat.chat.events import Broadcast, Joined, PastMessage, Said
 from geventchat.chat.history import History, RoomLog, _size
 from geventchat.settings import Limits
 from tests.geventchat.recording import memory
@@ -93,7 +93,11 @@ def test_a_deleted_message_keeps_its_place():
     writer = Writer(history())
     writer.say("a", "secret", "c")
     before = writer.kept.bytes
-    assert writer.kept.delete(writer.log, 2)
+    state = writer.log.state
+    writer.kept.delete("dev", writer.log, 2)
+    assert writer.log.state != state, "so that what was read before it is read again"
+    assert writer.log.find(2) == PastMessage(2, "ann", "", 0, deleted=True)
+    assert writer.log.find(4) is None
     assert [(m.id, m.text, m.deleted) for m in writer.log.before(9, 9)] == [
         (1, "a", False),
         (2, "", True),
@@ -101,7 +105,9 @@ def test_a_deleted_message_keeps_its_place():
     ]
     assert writer.kept.bytes == writer.log.bytes == before - len("secret")
     for missing in (0, 2, 4):
-        assert not writer.kept.delete(writer.log, missing)
+        writer.kept.delete("dev", writer.log, missing)
+        assert writer.kept.bytes == writer.log.bytes == before - len("secret")
+        assert writer.log.messages == 3
 
 
 def test_other_events_are_kept_while_someone_follows():
@@ -134,9 +140,23 @@ def test_a_follower_that_is_too_slow_finds_its_position_gone():
     writer = Writer(history(messages=3))
     writer.log.follow()
     position = writer.log.end
-    for _ in range(4):
+    for _ in range(6):
         writer.say("x")
+    assert position == writer.log.start
+    writer.say("x")
     assert position < writer.log.start
+
+
+def test_a_log_is_twice_as_long_while_it_is_followed():
+    kept = history(messages=3)
+    writer = Writer(kept)
+    writer.say("a", "b", "c")
+    writer.log.follow()
+    writer.say("d", "e")
+    assert writer.log.messages == 5
+    kept.unfollow(writer.log)
+    assert writer.log.messages == 3
+    assert kept.bytes == writer.log.bytes
 
 
 def test_a_forgotten_log_takes_nothing():

@@ -15,6 +15,7 @@ from tests.geventchat.test_json2 import JSON2, joined, objects, read
 
 READINGS = (*get_args(Command), TextInRoom, Request, OtherDialect, type(None))
 KEYS = ["type", "v", "username", "rooms", "room", "message", "to", "key", "after", "ref", "before", "topic"]
+KEYS += ["seconds", "reason", "on", "id"]
 TYPES = [
     "join",
     "chat",
@@ -28,6 +29,8 @@ TYPES = [
     "typing",
     "ping",
     "quit",
+    *(f"{un}{verb}" for verb in ("ban", "mute", "voice", "mod", "ignore") for un in ("", "un")),
+    *("kick", "bans", "invite", "private", "key", "moderated", "owner", "delete"),
 ]
 ANY_TEXT = st.text(max_size=20)
 
@@ -76,8 +79,20 @@ def test_whatever_a_request_carries_its_answers_are_objects_with_its_ref(
         {"type": "users", "room": room, "after": name},
         {"type": "ping", "token": text},
         {"type": text},
+        *[
+            {"type": kind, "room": where, "username": name, "reason": text}
+            for kind in ("kick", "ban", "unmute", "invite", "voice", "mod", "owner", "ignore")
+            for where in ("dev", room)
+        ],
+        {"type": "bans", "room": "dev", "after": name},
+        {"type": "ban", "room": "dev", "username": "bob", "reason": text},
+        {"type": "bans", "room": "dev"},
+        {"type": "key", "room": "dev", "key": text},
     ]
-    with joined("alice") as (simulation, (alice,)):
+    with joined("alice", "bob", lines_per_s=0) as (simulation, (alice, _)):
+        alice.send_lines('{"type": "enter", "room": "dev"}')
+        simulation.run_until_idle()
+        alice.received.clear()
         for request in requests:
             alice.send_lines(json.dumps({**request, "ref": ref}))
             simulation.run_until_idle()
@@ -86,6 +101,7 @@ def test_whatever_a_request_carries_its_answers_are_objects_with_its_ref(
             received = objects(alice)
             assert [one["ref"] for one in received if "ref" in one] == [ref]
             # Nothing that somebody typed is unsafe to print; errors repeat it, too.
-            for one in received:
-                for key in {"message", "topic", "token", "room"} & one.keys():
+            bans = [ban for one in received for ban in one.get("bans", ())]
+            for one in (*received, *bans):
+                for key in {"message", "topic", "token", "room", "reason", "username"} & one.keys():
                     assert not UNSAFE.search(one[key]), one

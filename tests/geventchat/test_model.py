@@ -15,7 +15,7 @@ from harness.report.text import report
 from tests.app import serve
 from tests.geventchat.model import chat
 
-MODELS = [chat.LineChat, chat.JsonChat, chat.SlashChat, chat.Chat]
+MODELS = [chat.LineChat, chat.JsonChat, chat.SlashChat, chat.Chat, chat.ModeratedChat]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
@@ -42,6 +42,24 @@ def test_the_conversations_cover_what_clients_can_do() -> None:
         "ERR username-taken", "Username already taken.", "[DM from ", '"type": "dm"', "DM ann ", "INFO idle-timeout",
         "half-closes", "aborts", "closes", "ERR line-too-long", "Invalid UTF-8", "[leave] ", "[error] Idle timeout.",
         '"user_left"', " disconnected", "GET / HTTP/1.1", "\\r\\n", "=== Online Users (3) ===", "USER zoë", "Idle timeout\"",
+    ):  # fmt: skip
+        assert words in played, words
+
+
+def test_what_is_decided_in_a_room_lasts_in_long_conversations() -> None:
+    made = generate(chat.ModeratedChat, InProcess(serve), range(1, 11), moves=120)
+    assert made.difference is None, styled_text.plain(report(made.difference))
+
+
+def test_the_conversations_about_a_room_cover_what_people_do_there() -> None:
+    played = "".join(
+        line for seed in range(50) for line in conversation(chat.ModeratedChat, seed, 120).source
+    )
+    for words in (
+        "INFO kicked", "You were kicked from dev", "INFO bob kicked", "ERR banned", "You are banned from 'dev'", " forever",
+        "is no longer banned", "ERR muted", "You are muted.", "only people with voice", "has voice", "ERR wrong-key",
+        "ERR invitation-required", "invites you to dev", " owns dev", "ERR no-such-message", ": (deleted)", "ERR not-permitted",
+        "Usage: /kick", "ERR too-many-rooms", "You ignore ", "ERR key-too-long",
     ):  # fmt: skip
         assert words in played, words
 

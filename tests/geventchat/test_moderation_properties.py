@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from geventchat.chat.commands import (
+    Delete,
     EnterRoom,
     Ignore,
     Impose,
@@ -30,6 +31,7 @@ from geventchat.chat.commands import (
     SetVoice,
 )
 from geventchat.chat.events import DirectMessage, RoomList, Said
+from geventchat.chat.history import _size
 from tests.geventchat.moderated_chat import LOBBY, Client, ModeratedChat
 
 PEOPLE = ["ann", "bob", "cid", "dee", "op"]
@@ -140,6 +142,23 @@ class Roles(RuleBasedStateMachine):
             is_here = client.session.name is not None and speaker.session.room in client.session.all_rooms()
             assert any(isinstance(event, Said) for event in received) == (is_here and hears and not refused)
             assert not any(isinstance(event, DirectMessage) for event in received) or (hears and other == to)
+
+    @rule(name=names, id=st.integers(0, 5), before=flags)
+    def delete(self, name: str, id: int, before: bool) -> None:
+        client = self.client(name)
+        if client is not None and client.session.room is not None and before:
+            id = client.session.room.last_id - id
+        self.do(name, Delete(id))
+
+    @invariant()
+    def what_is_kept_is_counted(self) -> None:
+        logs = [room.log for room in self.scene.chat.rooms]
+        for log in logs:
+            assert log.bytes == sum(map(_size, log.since(log.start)))
+            assert log.messages == sum(
+                len(event.texts) for event in log.since(log.start) if isinstance(event, Said)
+            )
+        assert self.scene.chat.rooms.history.bytes == sum(log.bytes for log in logs)
 
     @rule(name=names)
     def list(self, name: str) -> None:

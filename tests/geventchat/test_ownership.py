@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.chat.commands import EnterRoom, LeaveRoom, PassOwnership, Quit
+from geventchat.chat.commands import Command, EnterRoom, LeaveRoom, PassOwnership, Quit
 from geventchat.chat.events import Action, Rejection
 from tests.geventchat.moderated_chat import LOBBY, NOW_S, ModeratedChat
 
@@ -254,3 +254,15 @@ def test_an_owner_who_quits_after_the_room_is_gone_leaves_nothing_behind(scene: 
     assert scene.owner("dev") == "bob"
     bob.do(Quit())
     assert scene.owner("dev") == ""
+
+
+@pytest.mark.parametrize("command", [PassOwnership("bob"), Quit()])
+def test_a_room_that_should_be_gone_keeps_nobody_from_owning_another(command: Command):
+    scene = ModeratedChat(rooms_per_client=1)
+    alice = scene.login("alice", "dev")
+    bob = scene.login("bob", "old")
+    bob.enters("dev")
+    scene.now_s += 601
+    # Nobody has looked at the rooms since.
+    alice.do(command)
+    assert scene.owner("dev") == "bob"

@@ -28,7 +28,7 @@ from geventchat.chat.commands import (
     Who,
 )
 from geventchat.chat.events import Accepted, Action, Invited, Rejected, Rejection, RoomList, Said
-from tests.geventchat.moderated_chat import LOBBY, Client, ModeratedChat
+from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat
 
 DAY_S = 86_400
 
@@ -172,7 +172,7 @@ def test_an_invitation_opens_a_private_room_and_one_with_a_key(scene, alice):
         alice.do(close)
         carol.take()
         assert alice.do(Invite("CAROL")) == [Accepted(Action.INVITED, "dev", "carol")]
-        assert carol.take() == [Invited("dev", "alice")]
+        assert carol.take() == [Invited("dev", "alice", NOW_MS)]
         carol.enters("dev")
         carol.do(LeaveRoom())
         carol.enters("dev")
@@ -237,7 +237,7 @@ def test_the_oldest_invitations_are_forgotten():
 def test_an_invitation_to_an_open_room_is_remembered_no_longer_than_it_is_read(scene, alice):
     carol = scene.login("carol")
     alice.do(Invite("carol"))
-    assert carol.take() == [Invited("dev", "alice")]
+    assert carol.take() == [Invited("dev", "alice", NOW_MS)]
     alice.do(SetPrivate(on=True))
     assert carol.refused(EnterRoom("dev")) is Rejection.INVITATION_REQUIRED
 

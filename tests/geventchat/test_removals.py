@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ class ChatWithAccount(Chat):
     """A chat in which `op` logs in with an account."""
 
     def handle(self, session: Session, command: Command) -> Any:
-        if command == Login("op"):
+        if isinstance(command, Login) and command.name == "op":
             session.account = Account("op", "op")
         return super().handle(session, command)
 
@@ -205,6 +206,39 @@ def test_other_dialects_are_told_why_they_are_kicked(dialect: str, last_words: b
         taken(bob)
         say(simulation, op, "KICK bob for shouting")
         assert taken(bob) == last_words
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "message"),
+    [
+        ({"type": "ban", "username": "bob", "reason": "spam"}, "banned", "Banned"),
+        ({"type": "ban", "username": f"{ELSEWHERE}/32", "seconds": 60}, "banned", "Banned"),
+        ({"type": "kick", "username": "bob", "reason": "spam"}, "kicked", "Kicked: spam"),
+    ],
+)
+def test_an_operator_of_version_2_throws_someone_out_of_many_rooms(
+    request_: dict[str, Any], code: str, message: str
+):
+    with simulate(config("json")) as simulation:
+        clients = {}
+        for name, host in (("bob", ELSEWHERE), ("carol", "127.0.0.1"), ("op", OPERATOR)):
+            clients[name] = simulation.connect("json", host)
+            rooms = {"lobby": None} if name == "op" else {"dev": None, "lobby": None, "ops": None}
+            join = {"type": "join", "v": 2, "username": name, "rooms": rooms}
+            say(simulation, clients[name], json.dumps(join))
+        for client in clients.values():
+            taken(client)
+        answer = say(
+            simulation, clients["op"], json.dumps({**request_, "room": "lobby", "ref": "1"})
+        ).splitlines()
+        assert [json.loads(one)["type"] for one in answer] == ["ok", "user_left"]
+        # One object, without a ref, and then the end.
+        assert json.loads(taken(clients["bob"])) == {"type": "error", "code": code, "message": message}
+        assert clients["bob"].state is State.FIN
+        left = [json.loads(one) for one in taken(clients["carol"]).splitlines()]
+        assert [(one["type"], one["username"], one["room"]) for one in left] == [
+            ("user_left", "bob", room) for room in ("dev", "lobby", "ops")
+        ]
 
 
 def test_whoever_does_not_read_and_is_thrown_out_is_dropped_after_a_while():

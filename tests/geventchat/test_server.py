@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket as plain_socket
 import subprocess
 import sys
+from pathlib import Path
 
 import gevent
 import pytest
@@ -333,3 +335,39 @@ def test_a_fault_ends_one_connection_and_is_logged(monkeypatch: pytest.MonkeyPat
 def test_importing_the_package_patches_nothing():
     program = "import geventchat; from gevent import monkey; assert not monkey.saved, monkey.saved"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=HANG_S)
+
+
+def converse(directory: Path, *lines: str) -> list[str]:
+    """What a server with this data directory answers to one client."""
+    with (
+        Server(config("line", data=str(directory))) as server,
+        socket.create_connection(server.addresses["line"], timeout=HANG_S) as client,
+    ):
+        client.sendall("".join([f"{line}\n" for line in (*lines, "QUIT")]).encode())
+        answers = client.makefile("r", encoding="utf-8", newline="\n").read()
+    return [re.sub(r"\d{4}-\S+Z", "TIME", answer) for answer in answers.splitlines()]
+
+
+def test_a_deleted_message_keeps_its_place_and_has_no_text_after_a_restart(tmp_path: Path):
+    converse(tmp_path, "LOGIN ann", "JOIN dev", "MSG secret one", "MSG secret two", "MSG fine")
+    # One of them is deleted where it was said, one where only the storage has it.
+    assert converse(tmp_path, "LOGIN ann", "JOIN dev", "DELETE 1", "MSG secret three", "DELETE 4")[2:] == [
+        "OK",
+        "OK",
+        "Goodbye!",
+    ]
+    answers = converse(tmp_path, "LOGIN ann", "JOIN dev", "HISTORY", "DELETE 1", "DELETE 5")
+    assert answers[2:] == [
+        "HIST 1 TIME ann",
+        "HIST 2 TIME ann secret two",
+        "HIST 3 TIME ann fine",
+        "HIST 4 TIME ann",
+        "OK",
+        "OK",
+        "ERR no-such-message",
+        "Goodbye!",
+    ]
+    kept = b"".join([path.read_bytes() for path in tmp_path.iterdir()])
+    assert [text for text in (b"secret one", b"secret two", b"secret three") if text in kept] == [
+        b"secret two"
+    ]

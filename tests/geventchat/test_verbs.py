@@ -12,6 +12,7 @@ from geventchat.chat.commands import (
     AskTopic,
     ChangePassword,
     Command,
+    Delete,
     EnterRoom,
     Help,
     Ignore,
@@ -82,6 +83,8 @@ READINGS = [
     ("key open sesame", SetKey("open sesame")),
     ("key -", SetKey("")),
     ("key - -", SetKey("- -")),
+    ("delete 17 please", Delete(17)),
+    ("delete 0", Delete(0)),
     ("voice bob", SetVoice("bob", on=True)),
     ("unvoice bob", SetVoice("bob", on=False)),
     ("mod bob", SetModerator("bob", on=True)),
@@ -115,6 +118,10 @@ WRONG = [
     ("password old", "PASSWORD old new", "/password <old> <new>"),
     ("password old new one", "PASSWORD old new", "/password <old> <new>"),
     ("token gct_", "TOKEN [revoke]", "/token [revoke]"),
+    ("delete", "DELETE id", "/delete <id>"),
+    ("delete -1", "DELETE id", "/delete <id>"),
+    ("delete ١", "DELETE id", "/delete <id>"),
+    ("delete 12345678901234567", "DELETE id", "/delete <id>"),
 ]
 
 

@@ -71,11 +71,11 @@ def _nothing_is_left_behind() -> Iterator[None]:
     gc.collect()
     before, threads = _remains(), frozenset(threading.enumerate())
     yield
-    for _ in range(2):  # what is finalized by the first is collected by the second
-        gc.collect()
     for thread in threading.enumerate():
         if thread not in threads:
             thread.join(HANG_S)  # it has done its work
+    for _ in range(2):  # what is finalized by the first is collected by the second
+        gc.collect()
     assert _remains() <= before
 
 

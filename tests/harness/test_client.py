@@ -80,7 +80,9 @@ def test_a_split_that_cannot_be_proven_is_an_error() -> None:
     with Stage(served(lambda sock: gevent.sleep(1_000_000))) as stage:
         alice = stage.client("alice")
         alice.send_bytes(b"first")
-        with pytest.raises(FenceFailed, match="alice sent bytes that the server did not read"):
+        with pytest.raises(
+            FenceFailed, match="alice sent bytes before these, and the server has to read them first"
+        ):
             alice.send_bytes(b"second")
 
 

@@ -21,9 +21,10 @@ from harness.language.steps import (
     as_receive,
     is_literal,
 )
-from tests.geventchat.model.dialects import JSON, LINE, SLASH, Dialect
-from tests.geventchat.model.requests import MAX_LINE, MAX_ROOMS, Line, Login
-from tests.geventchat.model.rooms import Member, Rooms
+from tests.geventchat.model.dialects import JSON, LINE, NEIGHBOURS, SLASH, Dialect, LineDialect, SlashDialect
+from tests.geventchat.model.moderation import ModeratedRooms
+from tests.geventchat.model.requests import MAX_LINE, MAX_OWNED, MAX_ROOMS, EnterRoom, Line, Login
+from tests.geventchat.model.rooms import Member
 
 CLIENTS = ("a", "b", "c", "d")
 START_S = 1_234_567_890
@@ -58,22 +59,27 @@ class Chat:
     """The model: clients of some dialects."""
 
     dialects: Sequence[Dialect] = (LINE, JSON, SLASH)
+    labels: Sequence[str] = (*CLIENTS, "")
+    """Who is next; nobody is when time passes."""
+    ways: Sequence[str] = ("line", "line", "line", "line", "cut", "crlf", "two", "part", "end")
+    """How a client sends its next line, if it does not hang up."""
 
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
         self._gone: list[Client] = []
-        self._rooms = Rooms(MAX_ROOMS)
+        self._rooms = ModeratedRooms(MAX_ROOMS, MAX_OWNED)
         self._now_us = 0
         self._ended: list[Step] = []
 
     @property
     def header(self) -> dict[str, str]:
         endpoints = " ".join(dialect.name for dialect in self.dialects)
-        return {"server": f"{endpoints} max-line={MAX_LINE} max-rooms={MAX_ROOMS}"}
+        limits = f"max-line={MAX_LINE} max-rooms={MAX_ROOMS} max-rooms-per-client={MAX_OWNED}"
+        return {"server": f"{endpoints} {limits}"}
 
     def move(self, pick: Pick) -> Iterator[Step]:
         """One action of one client, then everything that every client receives because of it."""
-        label = pick((*CLIENTS, ""))
+        label = pick(self.labels)
         client = self._clients.get(label)
         if not label:
             yield from self._pass_time(pick)
@@ -81,6 +87,9 @@ class Chat:
             yield from self._connect(label, pick)
         else:
             yield from self._act(client, pick)
+        yield from self._received()
+
+    def _received(self) -> Iterator[Step]:
         for receiver in (*self._clients.values(), *self._gone):
             rows = receiver.expected.splitlines(keepends=True)
             yield from (as_receive(receiver.label, bytes(row)) for row in rows)
@@ -99,7 +108,7 @@ class Chat:
         yield Connects(label, None if dialect is self.dialects[0] else dialect.name)
 
     def _act(self, client: Client, pick: Pick) -> Iterator[Step]:
-        how = pick(("line", "line", "line", "line", "cut", "crlf", "two", "part", "end"))
+        how = pick(self.ways)
         if how == "end":
             yield from self._hang_up(client, pick)
         elif client.unfinished is not None:
@@ -213,3 +222,41 @@ class SlashChat(Chat):
     """Everyone speaks `slash`."""
 
     dialects = (SLASH,)
+
+
+class ModeratedChat(Chat):
+    """A few people are in one room, which the first of them owns, and moderate it."""
+
+    dialects = (LineDialect(NEIGHBOURS, idle_s=None), SlashDialect(NEIGHBOURS))
+    labels = ("a", "b", "c") * 6 + ("d", "")
+    ways = ("line",) * 60 + ("two", "end")
+
+    @property
+    def header(self) -> dict[str, str]:
+        return {"server": f"{super().header['server']} idle=0"}
+
+    def move(self, pick: Pick) -> Iterator[Step]:
+        if not self._clients and not self._now_us:
+            for label, name in zip(CLIENTS[:3], NEIGHBOURS.names, strict=False):
+                yield from self._connect(label, pick)
+                yield from self._request(label, Login(name), self._clients[label].dialect.login(name.typed))
+                yield from self._received()
+                yield from self._come(label)
+                yield from self._received()
+        yield from super().move(pick)
+
+    def _act(self, client: Client, pick: Pick) -> Iterator[Step]:
+        if client.room is self._rooms.lobby and pick((True, True, True, False)):
+            yield from self._come(client.label)
+        else:
+            yield from super()._act(client, pick)
+
+    def _come(self, label: str) -> Iterator[Step]:
+        room = NEIGHBOURS.rooms[0]
+        yield from self._request(label, EnterRoom(room), self._clients[label].dialect.enter(room.typed))
+
+    def _request(self, label: str, request: EnterRoom | Login, text: str) -> Iterator[Step]:
+        client = self._clients[label]
+        client.untouched = False
+        yield Send(label, text.rstrip())
+        self._handle(client, Line(text.encode(), request))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum, auto
 from typing import ClassVar, Protocol
@@ -23,22 +24,37 @@ from tests.geventchat.model.requests import (
     AskHistory,
     AskTopic,
     Blank,
+    Delete,
     DirectMessage,
     EnterRoom,
     Help,
+    Ignore,
+    Impose,
+    Invite,
+    Kick,
     LeaveRoom,
+    Lift,
     Line,
+    ListBans,
     ListRooms,
     Login,
     Malformed,
+    Misused,
     Name,
+    PassOwnership,
     Past,
     Ping,
     Quit,
     Refusal,
     Request,
+    Sanction,
     Say,
+    SetKey,
+    SetModerated,
+    SetModerator,
+    SetPrivate,
     SetTopic,
+    SetVoice,
     Text,
     UnknownCommand,
     Who,
@@ -58,6 +74,8 @@ class Dialect(Protocol):
 
     name: str
     idle_s: int | None
+    # Whoever kicks somebody sees that one leave.
+    shows_own_kicks: bool
 
     def random_line(self, pick: Pick, logged_in: bool) -> Line:
         """A line that a client can send."""
@@ -68,6 +86,7 @@ class Dialect(Protocol):
     def say(self, text: str) -> str: ...
     def direct_message(self, to: str, text: str) -> str: ...
     def who(self) -> str: ...
+    def enter(self, room: str) -> str: ...
     def ping(self) -> str: ...
     def quit(self) -> str: ...
 
@@ -80,11 +99,15 @@ class Dialect(Protocol):
     def entered(self, room: str, people: int, topic: str) -> str: ...
     def left_room(self, now_in: str) -> str: ...
     def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str: ...
-    def history(self, messages: Sequence[Past]) -> str: ...
+    def history(self, messages: Sequence[Past], with_ids: bool = False) -> str: ...
     def topic(self, topic: str) -> str: ...
     def topic_set(self, topic: str) -> str: ...
     def pong(self, token: str) -> str: ...
     def help(self, everything: bool) -> str: ...
+    def done(self, sentence: str) -> str: ...
+    def bans(self, bans: Sequence[tuple[str, int | None, str]]) -> str: ...
+    def kicked(self, room: str, reason: str, now_in: str) -> str: ...
+    def invited(self, room: str, by: str) -> str: ...
     def goodbye(self) -> str: ...
     def idle_notice(self) -> str: ...
 
@@ -98,7 +121,39 @@ class Dialect(Protocol):
 
 
 _KINDS = ("say", "say", "login", "direct", "who", "ping", "quit", "blank", "unknown", "malformed")
-_ROOM_KINDS = ("enter", "enter", "leave", "list", "topic", "history")
+_ROOM_KINDS = ("enter", "enter", "leave", "list", "topic", "history", "moderate", "moderate")
+
+
+@dataclass(frozen=True)
+class People:
+    """Which names and rooms clients write, and what they do, the more often the more often it is here."""
+
+    names: tuple[Name, ...] = NAMES
+    invalid_names: tuple[Name, ...] = INVALID_NAMES
+    rooms: tuple[Name, ...] = (*ROOMS, *ROOMS, *INVALID_ROOMS)
+    kinds: tuple[str, ...] = (*_KINDS, "help", *_ROOM_KINDS)
+
+
+ANYONE = People()
+# A few people who are mostly in one room.
+NEIGHBOURS = People(
+    names=(*NAMES[:2], NAMES[4]),
+    invalid_names=(),
+    rooms=(*[ROOMS[2]] * 5, ROOMS[4]),
+    kinds=(
+        "say",
+        "say",
+        "say",
+        "enter",
+        "leave",
+        "topic",
+        "list",
+        "history",
+        "history",
+        "direct",
+        *["moderate"] * 15,
+    ),
+)
 
 
 def _utc(time_ms: int) -> str:
@@ -106,12 +161,13 @@ def _utc(time_ms: int) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def _room_request(kind: str, pick: Pick) -> tuple[str, Request] | None:
+def _room_request(kind: str, pick: Pick, people: People) -> tuple[str, Request] | None:
     """The word, the arguments and the meaning of a request about rooms, as `line` and `slash` spell it."""
     match kind:
         case "enter":
-            room = pick((*ROOMS, *ROOMS, *INVALID_ROOMS))
-            return f"{pick(('JOIN', 'join'))} {room.typed}", EnterRoom(room)
+            room = pick(people.rooms)
+            key = pick(("", "", "", "sesame", "x")) if room.refusal is None else ""
+            return f"{pick(('JOIN', 'join'))} {room.typed} {key}".rstrip(), EnterRoom(room, key)
         case "leave":
             return pick(("LEAVE", "leave")), LeaveRoom()
         case "list":
@@ -124,7 +180,83 @@ def _room_request(kind: str, pick: Pick) -> tuple[str, Request] | None:
                 (("HISTORY", 20), ("history 2", 2), ("History 0 please", 0), ("HISTORY 999999", 999_999))
             )
             return words, AskHistory(limit)
+        case "moderate":
+            return _moderation_request(pick, people.names)
     return None
+
+
+_DURATIONS = (
+    ("", None, ""),
+    ("60", 60, ""),
+    ("1m  too loud", 60, "too loud"),
+    ("2H spam", 7200, "spam"),
+    ("0 spam", None, "0 spam"),
+    ("for ever", None, "for ever"),
+    ("999999999d", None, ""),
+)
+_WITHOUT_WHAT_THEY_NEED = (
+    ("KICK", "/kick <name> [reason]"),
+    ("Ban", "/ban <name> [10m] [reason]"),
+    ("private maybe", "/private on|off"),
+    ("MODERATED", "/moderated on|off"),
+    ("KEY", "/key <text>"),
+    ("DELETE me", "/delete <id>"),
+    ("unvoice", "/unvoice <name>"),
+)
+
+
+# VOICE and ROOM are about more than one command each.
+_MODERATION = ("KICK", "BAN", "UNBAN", "BANS", "BANS", "INVITE", "ROOM", "VOICE", "VOICE")
+_MODERATION += ("OWNER", "DELETE", "IGNORE", "MISUSED")
+
+
+def _moderation_request(pick: Pick, names: Sequence[Name]) -> tuple[str, Request]:
+    who = pick(names)
+    on = pick((True, False))
+    un, switch = "" if on else "UN", "on" if on else "OFF"
+    match pick(_MODERATION):
+        case "KICK":
+            words, reason = pick((("", ""), (" too  loud", "too  loud")))
+            return f"KICK {who.typed}{words}", Kick(who, reason)
+        case "BAN":
+            sanction = pick(tuple(Sanction))
+            words, seconds, reason = pick(_DURATIONS)
+            return f"{sanction.name} {who.typed} {words}".rstrip(), Impose(sanction, who, seconds, reason)
+        case "UNBAN":
+            sanction = pick(tuple(Sanction))
+            return f"un{sanction.name} {who.typed}", Lift(sanction, who)
+        case "BANS":
+            return "bans", ListBans()
+        case "INVITE":
+            return f"INVITE {who.typed} now", Invite(who)
+        case "ROOM":
+            keys = (("KEY sesame", "sesame"), ("key -", ""), ("key " + "k" * 65, "k" * 65))
+            return pick(
+                (
+                    (f"PRIVATE {switch}", SetPrivate(on)),
+                    *[(f"moderated {switch}", SetModerated(on))] * 3,
+                    ("key -", SetKey("")),
+                    ("private off", SetPrivate(on=False)),
+                    *[(words, SetKey(key)) for words, key in keys],
+                )
+            )
+        case "VOICE":
+            return pick(
+                (
+                    *[(f"{un}VOICE {who.typed}", SetVoice(who, on))] * 3,
+                    (f"{un}mod {who.typed}", SetModerator(who, on)),
+                )
+            )
+        case "OWNER":
+            return f"Owner {who.typed}", PassOwnership(who)
+        case "DELETE":
+            id = pick(range(8))
+            return f"delete {id}", Delete(id)
+        case "IGNORE":
+            return f"{un}IGNORE {who.typed}", Ignore(who, on)
+        case _:
+            words, usage = pick(_WITHOUT_WHAT_THEY_NEED)
+            return words, Misused(usage)
 
 
 def _kind(pick: Pick, logged_in: bool, kinds: Sequence[str] = _KINDS) -> str:
@@ -140,7 +272,7 @@ class LineDialect:
     """`LOGIN alice`, `MSG hi`; answers in capitals."""
 
     name = "line"
-    idle_s: int | None = 60
+    shows_own_kicks = False
 
     _ERRORS: ClassVar[dict[Refusal, str]] = {
         Refusal.NAME_LENGTH: "invalid-username",
@@ -160,6 +292,15 @@ class LineDialect:
         Refusal.ALREADY_IN_LOBBY: "already-in-lobby",
         Refusal.TOO_MANY_ROOMS: "too-many-rooms",
         Refusal.TOPIC_TOO_LONG: "topic-too-long",
+        Refusal.NOT_PERMITTED: "not-permitted",
+        Refusal.WRONG_KEY: "wrong-key",
+        Refusal.INVITATION_REQUIRED: "invitation-required",
+        Refusal.BANNED: "banned",
+        Refusal.MUTED: "muted",
+        Refusal.NO_VOICE: "muted",
+        Refusal.KEY_TOO_LONG: "key-too-long",
+        Refusal.NO_SUCH_MESSAGE: "no-such-message",
+        Refusal.INVALID_ARGUMENT: "invalid-argument",
     }
     _HELP = """\
 HELP LOGIN name [password] - enter the chat
@@ -183,23 +324,29 @@ HELP VOICE name, UNVOICE name - let someone speak where it is moderated
 HELP PRIVATE on|off, MODERATED on|off - who enters, who speaks
 HELP KEY text - ask everyone who enters for a key; - for none
 HELP MOD name, UNMOD name - let someone kick, ban and mute
+HELP DELETE id - remove the text of a message
 HELP OWNER name - give the room to someone else
 OK
 """
 
+    def __init__(self, people: People = ANYONE, idle_s: int | None = 60) -> None:
+        self._people = people
+        self.idle_s = idle_s
+
     def random_line(self, pick: Pick, logged_in: bool) -> Line:
-        kind = _kind(pick, logged_in, (*_KINDS, "help", *_ROOM_KINDS))
-        if (about_rooms := _room_request(kind, pick)) is not None:
+        people = self._people
+        kind = _kind(pick, logged_in, people.kinds)
+        if (about_rooms := _room_request(kind, pick, people)) is not None:
             return _line(*about_rooms)
         match kind:
             case "login":
-                name = pick((*NAMES, *NAMES, *INVALID_NAMES))
+                name = pick((*people.names, *people.names, *people.invalid_names))
                 return _line(f"{pick(('LOGIN', 'login', 'LogIn'))} {name.typed}", Login(name))
             case "say":
                 text = pick(TEXTS)
                 return _line(f"{pick(('MSG', 'msg'))} {text.typed}", Say(text))
             case "direct":
-                to, text = pick(NAMES + INVALID_NAMES[:2]), pick(TEXTS)
+                to, text = pick(people.names + people.invalid_names[:2]), pick(TEXTS)
                 return _line(f"{pick(('DM', 'dm'))} {to.typed} {text.typed}", DirectMessage(to, text))
             case "who":
                 return _line(pick(("WHO", "who")), Who())
@@ -229,6 +376,9 @@ OK
 
     def who(self) -> str:
         return "WHO\n"
+
+    def enter(self, room: str) -> str:
+        return f"JOIN {room}\n"
 
     def ping(self) -> str:
         return "PING\n"
@@ -261,7 +411,7 @@ OK
         ]
         return "".join(f"{row}\n" for row in [*listed, "OK"])
 
-    def history(self, messages: Sequence[Past]) -> str:
+    def history(self, messages: Sequence[Past], with_ids: bool = False) -> str:
         listed = [f"HIST {one.id} {_utc(one.time_ms)} {one.name} {one.text}".rstrip() for one in messages]
         return "".join(f"{row}\n" for row in [*listed, "OK"])
 
@@ -276,6 +426,22 @@ OK
 
     def help(self, everything: bool) -> str:
         return self._HELP
+
+    def done(self, sentence: str) -> str:
+        return "OK\n"
+
+    def bans(self, bans: Sequence[tuple[str, int | None, str]]) -> str:
+        rows = [
+            f"BAN {who} {'forever' if until_ms is None else _utc(until_ms)} {reason}".rstrip()
+            for who, until_ms, reason in bans
+        ]
+        return "".join(f"{row}\n" for row in [*rows, "OK"])
+
+    def kicked(self, room: str, reason: str, now_in: str) -> str:
+        return f"INFO kicked {reason}".rstrip() + "\n"
+
+    def invited(self, room: str, by: str) -> str:
+        return f"INFO {by} invites you to {room}\n"
 
     def goodbye(self) -> str:
         return "Goodbye!\n"
@@ -308,6 +474,7 @@ class JsonDialect:
 
     name = "json"
     idle_s: int | None = None
+    shows_own_kicks = True
 
     _ERRORS: ClassVar[dict[Refusal, str]] = {
         Refusal.NAME_LENGTH: "Invalid username",
@@ -380,6 +547,9 @@ class JsonDialect:
     def who(self) -> str:
         return _object(type="users")
 
+    def enter(self, room: str) -> str:
+        raise AssertionError("this version does not know rooms")
+
     def ping(self) -> str:
         return _object(type="ping")
 
@@ -411,7 +581,7 @@ class JsonDialect:
     def room_list(self, rooms: Sequence[tuple[str, int, str]]) -> str:
         return ""
 
-    def history(self, messages: Sequence[Past]) -> str:
+    def history(self, messages: Sequence[Past], with_ids: bool = False) -> str:
         return ""
 
     def topic(self, topic: str) -> str:
@@ -425,6 +595,18 @@ class JsonDialect:
 
     def help(self, everything: bool) -> str:
         raise AssertionError("this dialect has no help")
+
+    def done(self, sentence: str) -> str:
+        raise AssertionError("this dialect does not moderate")
+
+    def bans(self, bans: Sequence[tuple[str, int | None, str]]) -> str:
+        raise AssertionError("this dialect does not moderate")
+
+    def kicked(self, room: str, reason: str, now_in: str) -> str:
+        raise AssertionError("a client that is always in the lobby is kicked from no room")
+
+    def invited(self, room: str, by: str) -> str:
+        return ""
 
     def goodbye(self) -> str:
         return _object(type="goodbye")
@@ -455,6 +637,7 @@ class SlashDialect:
 
     name = "slash"
     idle_s: int | None = None
+    shows_own_kicks = True
 
     _ERRORS: ClassVar[dict[Refusal, str]] = {
         Refusal.NAME_LENGTH: "[error] Username must be 1-20 characters.",
@@ -471,6 +654,15 @@ class SlashDialect:
         Refusal.ALREADY_IN_LOBBY: "[error] You are in the lobby already.",
         Refusal.TOO_MANY_ROOMS: "[error] Too many rooms.",
         Refusal.TOPIC_TOO_LONG: "[error] Topic too long.",
+        Refusal.NOT_PERMITTED: "[error] You are not allowed to do that.",
+        Refusal.WRONG_KEY: "[error] '{}' needs another key: /join <room> <key>",
+        Refusal.INVITATION_REQUIRED: "[error] '{}' is private: you need an invitation or its key.",
+        Refusal.BANNED: "[error] You are banned from '{}'.",
+        Refusal.MUTED: "[error] You are muted.",
+        Refusal.NO_VOICE: "[error] '{}' is moderated: only people with voice can speak.",
+        Refusal.KEY_TOO_LONG: "[error] Key too long.",
+        Refusal.NO_SUCH_MESSAGE: "[error] No message {}. Use /ids to see the ids.",
+        Refusal.INVALID_ARGUMENT: "Usage: {}",
     }
     _HELP = """\
 === Commands ===
@@ -500,30 +692,39 @@ class SlashDialect:
 /private on|off, /moderated on|off - Who enters, who speaks
 /key <text> - Ask everyone who enters for a key; - for none
 /mod <name>, /unmod <name> - Let someone kick, ban and mute
+/delete <id> - Remove the text of a message
 /owner <name> - Give the room to someone else
+/ids [20] - List the last messages with their ids, for /delete
 
 """
     # A line that begins with a slash is a command, and one that is blank asks for nothing.
     _SAYABLE = tuple(text for text in TEXTS if text.shown and not text.typed.startswith("/"))
     _COMMANDS_AS_NAMES = tuple(Name(typed, refusal=Refusal.NAME_INVALID) for typed in ("/quit", "/help"))
 
+    def __init__(self, people: People = ANYONE) -> None:
+        self._people = people
+
     def random_line(self, pick: Pick, logged_in: bool) -> Line:
         """Before login every line is a name."""
+        people = self._people
         if not logged_in:
             if pick((True, True, True, False)):
-                name = pick((*NAMES, *NAMES, *INVALID_NAMES, *self._COMMANDS_AS_NAMES))
+                name = pick((*people.names, *people.names, *people.invalid_names, *self._COMMANDS_AS_NAMES))
                 return _line(name.typed, Login(name))
             return self._malformed(pick)
-        kinds = ("say", "say", "direct", "who", "ping", "quit", "blank", "unknown", "malformed", "help")
-        kind = pick((*kinds, *_ROOM_KINDS))
-        if (about_rooms := _room_request(kind, pick)) is not None:
-            return _line(f"/{about_rooms[0]}", about_rooms[1])
+        kind = pick(tuple(kind for kind in people.kinds if kind != "login"))
+        if (about_rooms := _room_request(kind, pick, people)) is not None:
+            words, request = about_rooms
+            if isinstance(request, AskHistory) and pick((False, True)):
+                count = words.partition(" ")[2]
+                words, request = f"ids {count}".rstrip(), AskHistory(request.limit, with_ids=True)
+            return _line(f"/{words}", request)
         match kind:
             case "say":
                 text = pick((*self._SAYABLE, Text("x" * MAX_LINE, "x" * MAX_LINE)))
                 return _line(text.typed, Say(text))
             case "direct":
-                to, text = pick(NAMES + INVALID_NAMES[:2]), pick(TEXTS)
+                to, text = pick(people.names + people.invalid_names[:2]), pick(TEXTS)
                 return _line(f"{pick(('/dm', '/DM'))} {to.typed} {text.typed}", DirectMessage(to, text))
             case "who":
                 return _line(pick(("/users", "/Users")), Who())
@@ -557,6 +758,9 @@ class SlashDialect:
     def who(self) -> str:
         return "/users\n"
 
+    def enter(self, room: str) -> str:
+        return f"/join {room}\n"
+
     def ping(self) -> str:
         return "/ping\n"
 
@@ -585,8 +789,12 @@ class SlashDialect:
         listed = [f"{room} ({people}) {topic}".rstrip() for room, people, topic in rooms]
         return "".join([f"=== Rooms ({len(rooms)}) ===\n", *(f"{row}\n" for row in listed), "\n"])
 
-    def history(self, messages: Sequence[Past]) -> str:
-        listed = [f"[{_utc(one.time_ms)}] {one.name}: {one.text or '(deleted)'}\n" for one in messages]
+    def history(self, messages: Sequence[Past], with_ids: bool = False) -> str:
+        listed = [
+            (f"{one.id} " if with_ids else "")
+            + f"[{_utc(one.time_ms)}] {one.name}: {one.text or '(deleted)'}\n"
+            for one in messages
+        ]
         return "".join([f"=== History ({len(messages)}) ===\n", *listed, "\n"])
 
     def topic(self, topic: str) -> str:
@@ -600,6 +808,23 @@ class SlashDialect:
 
     def help(self, everything: bool) -> str:
         return self._MORE_HELP if everything else self._HELP
+
+    def done(self, sentence: str) -> str:
+        return f"[info] {sentence}\n"
+
+    def bans(self, bans: Sequence[tuple[str, int | None, str]]) -> str:
+        rows = [
+            who + ("" if until_ms is None else f" until {_utc(until_ms)}") + (f": {reason}" if reason else "")
+            for who, until_ms, reason in bans
+        ]
+        return "".join(f"{row}\n" for row in [f"=== Bans ({len(bans)}) ===", *rows, ""])
+
+    def kicked(self, room: str, reason: str, now_in: str) -> str:
+        why = f": {reason}" if reason else "."
+        return f"[info] You were kicked from {room}{why}\n[info] You are in {now_in} again.\n"
+
+    def invited(self, room: str, by: str) -> str:
+        return f"[info] {by} invites you to {room}: /join {room}\n"
 
     def goodbye(self) -> str:
         return "Disconnecting...\n"

@@ -27,6 +27,15 @@ class Refusal(Enum):
     ALREADY_IN_LOBBY = auto()
     TOO_MANY_ROOMS = auto()
     TOPIC_TOO_LONG = auto()
+    NOT_PERMITTED = auto()
+    WRONG_KEY = auto()
+    INVITATION_REQUIRED = auto()
+    BANNED = auto()
+    MUTED = auto()
+    NO_VOICE = auto()
+    KEY_TOO_LONG = auto()
+    NO_SUCH_MESSAGE = auto()
+    INVALID_ARGUMENT = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ class Who:
 @dataclass(frozen=True, slots=True)
 class EnterRoom:
     room: Name
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +106,107 @@ class SetTopic:
 @dataclass(frozen=True, slots=True)
 class AskHistory:
     limit: int = 20
+    with_ids: bool = False
+
+
+class Sanction(Enum):
+    """What keeps someone out or silent: what is said of that one, and the word."""
+
+    BAN = "banned"
+    MUTE = "muted"
+
+
+@dataclass(frozen=True, slots=True)
+class Kick:
+    who: Name
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Impose:
+    """Without `seconds`, until it is lifted."""
+
+    sanction: Sanction
+    who: Name
+    seconds: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    sanction: Sanction
+    who: Name
+
+
+@dataclass(frozen=True, slots=True)
+class ListBans:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    who: Name
+
+
+@dataclass(frozen=True, slots=True)
+class SetPrivate:
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetKey:
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetModerated:
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetVoice:
+    who: Name
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetModerator:
+    who: Name
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PassOwnership:
+    who: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    who: Name
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Misused:
+    """A known command without what it needs; `usage` is how `slash` shows it."""
+
+    usage: str
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A message of a room's history."""
+    """A message of a room's history; without a text, its place."""
 
     id: int
     name: str
     text: str
     time_ms: int
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +244,33 @@ class Malformed:
 
 
 RoomRequest = EnterRoom | LeaveRoom | ListRooms | AskTopic | SetTopic | AskHistory
+OwnersRequest = (
+    Kick
+    | Impose
+    | Lift
+    | ListBans
+    | SetPrivate
+    | SetKey
+    | SetModerated
+    | SetVoice
+    | SetModerator
+    | PassOwnership
+    | Delete
+)
+ModerationRequest = OwnersRequest | Invite | Ignore | Misused
 Request = (
-    Login | Say | DirectMessage | Who | Ping | Help | Quit | Blank | UnknownCommand | Malformed | RoomRequest
+    Login
+    | Say
+    | DirectMessage
+    | Who
+    | Ping
+    | Help
+    | Quit
+    | Blank
+    | UnknownCommand
+    | Malformed
+    | RoomRequest
+    | ModerationRequest
 )
 
 
@@ -214,7 +340,11 @@ INVALID_ROOMS = tuple(
 )
 MAX_ROOMS = 3
 """The limit on rooms in generated conversations: `server: … max-rooms=3`."""
+MAX_OWNED = 1
+"""How many rooms one client can own in them: `server: … max-rooms-per-client=1`."""
 EMPTY_ROOM_MS = 600_000
+INVITATION_MS = 7 * 86_400_000
+MAX_KEY = 64
 MAX_TOPIC = 300
 MAX_PAGE = 200
 

@@ -5,6 +5,8 @@ Times are milliseconds since 1970.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tests.geventchat.model.dialects import Dialect, Gone
 from tests.geventchat.model.requests import (
     EMPTY_ROOM_MS,
@@ -41,6 +43,9 @@ class Member:
         self.dialect = dialect
         self.name: Name | None = None
         self.room: Room | None = None
+        self.login_number = 0
+        self.ignored: set[str] = set()
+        """The keys of names."""
         self.expected = bytearray()
         """The bytes that it must have received since the last comparison."""
 
@@ -63,6 +68,7 @@ class Room:
         self.messages: list[Past] = []
         self.members: dict[str, Member] = {}
         self.empty_since_ms = 0
+        self.private = False
 
     @property
     def users(self) -> list[str]:
@@ -77,6 +83,7 @@ class Rooms:
         self.members: dict[str, Member] = {}
         self.lobby = Room("lobby")
         self.rooms = {"lobby": self.lobby}
+        self._logins = 0
         self._max_rooms = max_rooms
         self._last_deleted_id = 0
 
@@ -89,7 +96,7 @@ class Rooms:
         """Carry out a request; True when the member has asked to leave."""
         refusal = self._handle(member, request, now_ms)
         if refusal is not None:
-            member.receive(member.dialect.error(refusal, _subject(request)))
+            member.receive(member.dialect.error(refusal, self.subject(member, refusal, request)))
         return isinstance(request, Quit)
 
     def leave(self, member: Member, now_ms: int) -> None:
@@ -157,21 +164,21 @@ class Rooms:
                 return self._send_direct(member, to, text.shown, now_ms)
             case Who():
                 member.receive(member.dialect.roster(member.room.users))
-            case EnterRoom(name):
-                return self._enter(member, member.room, name, now_ms)
+            case EnterRoom(name, key):
+                return self._enter(member, member.room, name, key, now_ms)
             case LeaveRoom():
                 return self._leave_room(member, member.room, now_ms)
             case ListRooms():
                 self.find("", now_ms)
-                listed = [(room.shown, len(room.members), room.topic) for room in self.rooms.values()]
+                listed = [(room.shown, len(room.members), room.topic) for room in self.visible_to(member)]
                 member.receive(member.dialect.room_list(listed))
-            case AskHistory(limit):
-                count = min(limit, MAX_PAGE)
-                member.receive(member.dialect.history(member.room.messages[-count:] if count else []))
+            case AskHistory(limit, with_ids):
+                page = self.page(member, member.room, min(limit, MAX_PAGE))
+                member.receive(member.dialect.history(page, with_ids))
             case AskTopic():
                 member.receive(member.dialect.topic(member.room.topic))
             case SetTopic(topic):
-                return self._set_topic(member, member.room, topic.shown)
+                return self._set_topic(member, member.room, topic.shown, now_ms)
             case Ping(token):
                 member.receive(member.dialect.pong(token))
             case Help(everything):
@@ -187,6 +194,8 @@ class Rooms:
         if refusal is not None:
             return refusal
         member.name = name
+        self._logins += 1
+        member.login_number = self._logins
         self.members[name.key] = member
         self._put_in(member, self.lobby, now_ms)
         member.receive(member.dialect.welcome(name.shown, self.lobby.users, now_ms // 1000))
@@ -196,15 +205,20 @@ class Rooms:
         assert member.name is not None
         member.room = room
         room.members[member.name.key] = member
+        self.arrived(member, room)
         for other in room.members.values():
             other.receive(other.dialect.joined(member.shown, now_ms // 1000, other is member))
 
-    def _enter(self, member: Member, left: Room, name: Name, now_ms: int) -> Refusal | None:
+    def _enter(self, member: Member, left: Room, name: Name, key: str, now_ms: int) -> Refusal | None:
         if name.refusal is not None:
             return name.refusal
         room = self.find(name.key, now_ms)
+        if room is not None and room is not left:
+            refusal = self.refuse_entry(member, room, key, now_ms)
+            if refusal is not None:
+                return refusal
         if room is None:
-            if len(self.rooms) >= self._max_rooms:
+            if len(self.rooms) >= self._max_rooms or not self.can_own(member):
                 return Refusal.TOO_MANY_ROOMS
             room = self.rooms[name.key] = Room(name.shown, self._last_deleted_id)
         if room is not left:
@@ -229,9 +243,12 @@ class Rooms:
         """A member has gone to another room."""
         self.announce_departure(left, name.shown, Gone.LEFT, now_ms)
 
-    def _set_topic(self, member: Member, room: Room, topic: str) -> Refusal | None:
+    def _set_topic(self, member: Member, room: Room, topic: str, now_ms: int) -> Refusal | None:
         if len(topic) > MAX_TOPIC:
             return Refusal.TOPIC_TOO_LONG
+        refusal = self.refuse_speech(member, room, now_ms)
+        if refusal is not None:
+            return refusal
         if topic != room.topic:
             room.topic = topic
             for other in room.members.values():
@@ -243,9 +260,15 @@ class Rooms:
     def _say(self, member: Member, room: Room, text: str, now_ms: int) -> Refusal | None:
         if not text:
             return Refusal.EMPTY_MESSAGE
+        refusal = self.refuse_speech(member, room, now_ms)
+        if refusal is not None:
+            return refusal
+        assert member.name is not None
         room.last_id += 1
-        room.messages.append(Past(room.last_id, member.shown, text, now_ms))
+        room.messages.append(Past(room.last_id, member.shown, text, now_ms, member.name.key))
         for other in room.members.values():
+            if member.name.key in other.ignored:
+                continue
             other.receive(other.dialect.said(member.shown, text, now_ms // 1000, other is member))
         return None
 
@@ -257,8 +280,42 @@ class Rooms:
             return Refusal.USER_NOT_FOUND
         now = now_ms // 1000
         member.receive(member.dialect.direct_message_sent(member.shown, to.typed, other.shown, text, now))
+        if member.name is not None and member.name.key in other.ignored:
+            return None
         other.receive(other.dialect.direct_message_received(member.shown, other.shown, text, now))
         return None
+
+    # What moderation decides: here everything is allowed, and everyone sees every room.
+
+    def refuse_entry(self, member: Member, room: Room, key: str, now_ms: int) -> Refusal | None:
+        return None
+
+    def refuse_speech(self, member: Member, room: Room, now_ms: int) -> Refusal | None:
+        return None
+
+    def can_own(self, member: Member) -> bool:
+        return True
+
+    def arrived(self, member: Member, room: Room) -> None:
+        pass
+
+    def visible_to(self, member: Member) -> Collection[Room]:
+        return self.rooms.values()
+
+    def page(self, member: Member, room: Room, count: int) -> list[Past]:
+        """The last messages of the room."""
+        return room.messages[-count:] if count else []
+
+    def subject(self, member: Member, refusal: Refusal, request: Request) -> str:
+        """What an error names."""
+        match request:
+            case DirectMessage(to, _):
+                return to.typed
+            case UnknownCommand(verb):
+                return verb
+            case EnterRoom(room):
+                return room.typed
+        return ""
 
 
 def name_of(typed: str) -> Name:
@@ -269,14 +326,3 @@ def name_of(typed: str) -> Name:
 def text_of(typed: str) -> Text:
     """A text without anything to clean."""
     return Text(typed, typed)
-
-
-def _subject(request: Request) -> str:
-    match request:
-        case DirectMessage(to, _):
-            return to.typed
-        case UnknownCommand(verb):
-            return verb
-        case EnterRoom(room):
-            return room.typed
-    return ""
