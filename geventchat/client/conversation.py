@@ -284,7 +284,7 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
         case Rejection.LIST_FULL:
             return "The list is full."
         case Rejection.PASSWORD_REQUIRED:
-            return f"The name {subject} belongs to someone and needs a password."
+            return "The name belongs to someone and needs a password."
         case Rejection.WRONG_PASSWORD:
             return "The password is wrong."
         case Rejection.WEAK_PASSWORD:
