@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.language.fences import Fence as Fence
     from harness.language.loading import check as check
     from harness.language.loading import load as load
     from harness.language.loading import parse as parse
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from harness.stage.awaited import AsyncStage as AsyncStage
     from harness.stage.connection import End as End
     from harness.stage.event_loop import Clock as Clock
-    from harness.stage.fence import Fence as Fence
     from harness.stage.fence import Grade as Grade
     from harness.stage.stage import Stage as Stage
     from harness.stage.stage import Unexpected as Unexpected
@@ -43,7 +43,7 @@ _HOMES = {
     "Clock": "stage.event_loop",
     "Command": "targets.command",
     "End": "stage.connection",
-    "Fence": "stage.fence",
+    "Fence": "language.fences",
     "Grade": "stage.fence",
     "InProcess": "targets.inprocess",
     "InProcessAsyncio": "targets.asyncio_server",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from harness.interception.schedule import Perturbation
-    from harness.language.steps import FenceLine
+    from harness.language.fences import Fence
     from harness.playing.pipeline import PlayOptions
     from harness.stage.transport import TlsTrust
     from harness.targets.choice import TargetChoice
@@ -139,7 +139,7 @@ OPTIONS = (
     Option("--listen", "where the clients connect", "record", "[HOST:]PORT", required=True),
     Option("-o", "the transcript to write", "record", "FILE", dest="output", type=Path, required=True),
     # How to play
-    Option("--fence", "a line and its answer, or none, for scripts without `fence:`", f"{_PLAYS} record",
+    Option("--fence", "a line and its answer, or how others hear it, or none, for scripts without `fence:`", f"{_PLAYS} record",
            "'PING -> PONG'"),
     Option("--within", "the time limit of one step, for scripts without `within:` (5s)", _PLAYS, "5s"),
     Option("--settle", "how long nothing comes before a server counts as quiet, for scripts without `settle:` (100ms)",
@@ -303,14 +303,15 @@ def play_options_of(
     texts: Mapping[str, str | None], tls_ca: str | None = None, tls_insecure: bool = False
 ) -> PlayOptions:
     """The same from the texts of options that stand for headers; LineError or UsageError if one is invalid."""
+    from harness.language.fences import Fence
     from harness.language.forms import header_line
-    from harness.language.steps import DefaultTransport, FenceLine, Settle, Start, TimeFactor, Within
+    from harness.language.steps import DefaultTransport, Settle, Start, TimeFactor, Within
     from harness.playing.pipeline import PlayOptions
 
     made = PlayOptions(tls=_trust(tls_ca, tls_insecure))
     for key, text in texts.items():
         match header_line(f"{key}: {text}") if text else None:
-            case FenceLine() as line:
+            case Fence() as line:
                 made = replace(made, fence=line)
             case Within(microseconds):
                 made = replace(made, within_s=microseconds / 1_000_000)
@@ -342,6 +343,6 @@ def _trust(authorities: str | None, insecure: bool) -> TlsTrust:
     return trust
 
 
-def fence_line(options: argparse.Namespace) -> FenceLine | None:
+def fence_line(options: argparse.Namespace) -> Fence | None:
     """The fence of scripts that have none."""
     return play_options_of({"fence": options.fence}).fence

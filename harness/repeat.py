@@ -68,7 +68,9 @@ def _cause(verdict: Verdict) -> tuple[object, ...]:
     if not verdict.failures:
         return (verdict.outcome, verdict_summary(verdict))
     first = verdict.failures[0]
-    return (first.kind, first.file, first.line, first.client, first.received)
+    received = first.received
+    same = None if received is None else verdict.without_tokens(received_text(received, verdict.eol))
+    return (first.kind, first.file, first.line, first.client, same)
 
 
 def report(repeated: Repetition, columns: int | None = None) -> Iterator[Line]:

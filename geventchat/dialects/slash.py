@@ -89,8 +89,11 @@ def _usage(verb: Verb) -> str:
     return f"/{verb.name} " + _PLACEHOLDER.sub(r"<\1>", verb.arguments) if verb.arguments else f"/{verb.name}"
 
 
+_USAGES = {verb.name: _usage(verb) for verb in VERBS.values()}
+
+
 def _reader(verb: Verb) -> Callable[[str], Command]:
-    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _usage(verb))
+    wrong = InvalidCommand(ParseError.INVALID_ARGUMENT, _USAGES[verb.name])
     return lambda rest: verb.read(rest) or wrong
 
 
@@ -390,7 +393,11 @@ def _private_text(event: PrivateEvent) -> str:
 
 
 def _error_pattern(reason: Rejection | ParseError) -> str:
-    return re.escape(error_text(reason, "\0")).replace("\0", "(.*)")
+    # Somebody can be called Usage.
+    subject = (
+        f"({'|'.join(map(re.escape, _USAGES.values()))})" if reason is ParseError.INVALID_ARGUMENT else "(.*)"
+    )
+    return re.escape(error_text(reason, "\0")).replace("\0", subject)
 
 
 # Where two reasons share a text, the later one wins, because it is more common.

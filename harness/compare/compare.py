@@ -185,7 +185,9 @@ def _event(failure: Failure, verdict: Verdict) -> str:
 
 
 def _general(line: str, failure: Failure, verdict: Verdict) -> str:
-    """The line without what happens to be in it: clients, the texts that they sent in this turn, and the time of day."""
+    """The line without what happens to be in it: clients, the texts that they sent in this turn, the time of day, and words
+    of fence lines."""
+    line = verdict.without_tokens(line)
     turn = next((one for one in verdict.turns if one.number == failure.turn), None)
     texts = set[str]()
     for action in turn.actions if turn else ():

@@ -20,10 +20,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from harness.language.escapes import parse_bytes, render_bytes, unescape
+from harness.language.fences import Fence
 from harness.language.forms import header_line
 from harness.language.patterns import ANONYMOUS, Pattern, fill, match, parse_pattern, render_pattern
 from harness.language.problems import LineError, ScriptError, ScriptProblem, columns_from
-from harness.language.steps import FenceLine, Ignore, Setting
+from harness.language.steps import Ignore, Setting
 
 _SETTINGS = ("fence", "fence-after", "unfenced", "eol", "within", "settle", "start")
 _ARROW = " => "
@@ -86,8 +87,8 @@ class Adapter:
     ignore: tuple[Ignore, ...] = ()
 
     @property
-    def fence(self) -> FenceLine | None:
-        return next((one for one in self.settings if isinstance(one, FenceLine)), None)
+    def fence(self) -> Fence | None:
+        return next((one for one in self.settings if isinstance(one, Fence)), None)
 
 
 def respelled(spellings: Iterable[Spelling], line: str) -> tuple[str, Spelling | None]:
@@ -179,7 +180,7 @@ def _read_spelling(value: str, sent: bool, number: int) -> Spelling:
 
 def _check_fence(adapter: Adapter, lines: Mapping[str, int], source: list[str]) -> None:
     """An answer that is changed or ignored would never come."""
-    for answer in adapter.fence.answers if adapter.fence else ():
+    for answer in adapter.fence.replies if adapter.fence else ():
         line = unescape(answer.replace("${token}", "f1")).decode("utf-8", "replace").rstrip("\r\n")
         ignored = any(match(one.pattern, line, {}) is not None for one in adapter.ignore)
         if ignored or respelled(adapter.receives, line)[0] != line:

@@ -24,6 +24,7 @@ from typing import Any
 
 from harness.language import steps
 from harness.language.escapes import parse_bytes, render_bytes
+from harness.language.fences import Fence
 from harness.language.patterns import ANONYMOUS, Kind, Pattern, parse_pattern, render_pattern
 from harness.language.problems import LineError, columns_from
 
@@ -571,24 +572,6 @@ def _read_tags(value: str) -> steps.Tagged:
     return steps.Tagged(tags)
 
 
-def _read_fence(value: str) -> steps.FenceLine:
-    if value == _NO_FENCE:
-        return steps.FenceLine()
-    question, arrow, answers = value.partition(" -> ")
-    choices = tuple(answers.split(" | "))
-    if not arrow or not question or not all(choice and choice == choice.strip() for choice in choices):
-        raise LineError(
-            0,
-            "a line without its answer",
-            "fence: PING -> PONG   or   fence: PING -> PONG | ERR login first   or   fence: none",
-        )
-    return steps.FenceLine(question, choices)
-
-
-def _write_fence(fence: steps.FenceLine) -> str:
-    return f"{fence.question} -> {' | '.join(fence.answers)}" if fence.question else _NO_FENCE
-
-
 def _read_unfenced(value: str) -> steps.Unfenced:
     names = tuple(value.split())
     for name in names:
@@ -656,7 +639,6 @@ def _read_factor(value: str) -> steps.TimeFactor:
 
 FASTEST = 1000
 """How many times faster time can pass: a timeout of poll, in whole milliseconds, is then a second for the server."""
-_NO_FENCE = "none"
 _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], str]]] = {
     "title": (steps.Title, steps.Title, lambda title: title.text),
     "tags": (steps.Tagged, _read_tags, lambda tagged: " ".join(tagged.tags)),
@@ -665,7 +647,7 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     "target": (steps.TargetLine, _read_target, lambda target: f"{target.kind.value} {target.text}"),
     "server": (steps.Server, _read_server, _write_server),
     "needs": (steps.Needs, _read_needs, lambda needs: " ".join(needs.features)),
-    "fence": (steps.FenceLine, _read_fence, _write_fence),
+    "fence": (Fence, Fence.parse, str),
     "fence-after": (steps.FenceAfter, steps.FenceAfter, lambda after: after.beginning),
     "unfenced": (steps.Unfenced, _read_unfenced, lambda unfenced: " ".join(unfenced.clients)),
     "eol": (steps.LineEnd, _read_eol, lambda end: end.eol.value),

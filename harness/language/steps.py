@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from harness.language.fences import Fence
 from harness.language.patterns import Pattern
 
 NAME = re.compile(r"[^\W\d]\w*(?:[.-]\w+)*")
@@ -185,14 +186,6 @@ class ExpectedToFail(_InFile):
 @dataclass(frozen=True, slots=True)
 class Needs(_InFile):
     features: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FenceLine(_InFile):
-    """A line that the server must answer, and the answers that count. Without a line: no fence, whatever else says so."""
-
-    question: str = ""
-    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -586,7 +579,7 @@ Setting = (
     | TargetLine
     | Server
     | Needs
-    | FenceLine
+    | Fence
     | FenceAfter
     | Unfenced
     | LineEnd

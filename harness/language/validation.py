@@ -18,6 +18,7 @@ from typing import Any
 from harness.language.escapes import unescape
 from harness.language.exhaustive import assert_never
 from harness.language.expansion import Expansion, Located
+from harness.language.fences import Fence
 from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, TOKEN, WILDCARD, Pattern, could_match, match
 from harness.language.problems import ScriptError, ScriptProblem
@@ -35,7 +36,6 @@ from harness.language.steps import (
     Ends,
     ExpectationStep,
     FenceAfter,
-    FenceLine,
     InOneWay,
     InTime,
     Item,
@@ -133,7 +133,7 @@ def validate(expansion: Expansion) -> Plan:
     _check_fence_after(plan)
     _check_times(plan)
     _check_rules(plan)
-    check_fence(plan, plan.script.setting(FenceLine))
+    check_fence(plan, plan.script.setting(Fence))
     return plan
 
 
@@ -167,13 +167,13 @@ def require_steps(plan: Plan) -> None:
 # --- the fence ----------------------------------------------------------------------------------------------
 
 
-def check_fence(plan: Plan, fence: FenceLine | None) -> None:
+def check_fence(plan: Plan, fence: Fence | None) -> None:
     """Reject a fence whose answers could swallow a line that the script expects."""
     unfenced = plan.script.setting(Unfenced)
     exempt = names_in(unfenced.clients) if unfenced else ()
-    for answer in fence.answers if fence else ():
+    for answer in fence.replies if fence else ():
         _check_taken_answer(plan, answer)
-    swallowing = [answer for answer in fence.answers if _may_be_anything(answer)] if fence else []
+    swallowing = [answer for answer in fence.replies if _may_be_anything(answer)] if fence else []
     for located in (one for turn in plan.turns for one in turn.expectations if swallowing):
         for step, client in received_in(located.step):
             for answer in swallowing:

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.language.exhaustive import assert_never
 from harness.language.expansion import Located
+from harness.language.fences import Fence
 from harness.language.forms import write_line
 from harness.language.patterns import UnboundName, fill
 from harness.language.problems import ScriptError
@@ -32,7 +33,6 @@ from harness.language.steps import (
     Either,
     Ends,
     Fault,
-    FenceLine,
     LinkChanges,
     LinkDelays,
     LinkSplits,
@@ -89,7 +89,8 @@ _ANY_NUMBER = 1 << 40
 """More lines than a client receives."""
 
 WARM_UP_TURNS = 3
-"""How many turns are watched for longer, to see whether the server delivers before it answers a fence line."""
+"""How many turns are watched for longer, to see whether the server delivers before it answers a fence line: so many that
+only introduce clients, and so many others."""
 
 _PORT_DIGITS = 9
 
@@ -135,9 +136,12 @@ class Execution:
         """Whether all that is not fenced is one whole line of one client."""
         self._closing: frozenset[str] = frozenset()
         self._perhaps_closing: frozenset[str] = frozenset()
-        self._warm_up_turns = WARM_UP_TURNS
+        self._warm_up_turns = dict.fromkeys((True, False), WARM_UP_TURNS)
+        self._introduced: frozenset[str] = frozenset()
+        """The clients that had introduced themselves before this turn."""
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
+        self._unended: dict[str, tuple[bytes, ...]] = {}
         self._taken: list[TakenLine] = []
         stage.on_taken = self._taken.append
 
@@ -220,16 +224,18 @@ class Execution:
     def _warms_up(self, turn: Turn) -> bool:
         """Whether this turn is watched for longer: one of the first in which something could reach a client that does not
         act, as long as nothing has. Once something has, and came before the answers, the server delivers first. A turn that
-        waited for quiet says nothing about that."""
+        waited for quiet says nothing about that, and one that only introduces clients nothing about later ones: what a
+        login causes can go another way than messages."""
         if not self._stage.answers_alone:
             return False
         acting = _acting(turn.actions)
+        introduces = bool(acting) and self._introduced.isdisjoint(acting)
         watching = [one for one in self._clients.values() if one.name not in acting and one.connected]
         if any(one.inbox for one in watching):
-            self._warm_up_turns = 0
-        if not watching or not self._warm_up_turns:
+            self._warm_up_turns[introduces] = 0
+        if not watching or not self._warm_up_turns[introduces]:
             return False
-        self._warm_up_turns -= 1
+        self._warm_up_turns[introduces] -= 1
         return True
 
     def _note_overtaken(self, how: Overtaken) -> None:
@@ -277,7 +283,7 @@ class Execution:
     def _explained(self, failed: FenceFailed) -> str:
         if not isinstance(failed, NoFenceAnswer):
             return str(failed)
-        line = self._plan.script.setting(FenceLine)
+        line = self._plan.script.setting(Fence)
         where = f" (line {line.line})" if line is not None and line in self._plan.script.header else ""
         return f"{failed.explained(where)} (waited {failed.waited_s:.1f} s)"
 
@@ -291,6 +297,9 @@ class Execution:
 
     def _act(self, turn: Turn) -> None:
         self._performed = []
+        self._introduced = frozenset(
+            name for name, client in self._clients.items() if client.connection.introduced
+        )
         self._expect_lookalikes(turn)
         for at, located in enumerate(turn.actions):
             if self._unfenced and not self._continues(located):
@@ -307,27 +316,32 @@ class Execution:
     def _expect_lookalikes(self, turn: Turn) -> None:
         """Tell the connections how many lines this turn expects, and how many of them look like an answer to the fence
         line."""
-        self._lookalikes, self._expected_lines = Counter(), Counter()
-        for located in turn.expectations if self._stage.fence_answers else ():
+        self._lookalikes, self._expected_lines, self._unended = Counter(), Counter(), {}
+        fence = self._stage.answered_fence
+        if fence is None:
+            return
+        for located in turn.expectations:
             for step, name in received_in(located.step):
                 match step:
-                    case ReceiveBytes(_, data):
+                    case ReceiveBytes(_, data) | ReceiveBody(_, _, bytes(data)):
                         self._expected_lines[name] += data.count(b"\n")
-                    case ReceiveBody(_, _, bytes(content)):
-                        self._expected_lines[name] += content.count(b"\n")
+                        self._lookalikes[name] += fence.lookalikes(data)
+                        unended = data.rpartition(b"\n")[2]
+                        if unended:
+                            self._unended[name] = (*self._unended.get(name, ()), unended)
+                        continue
                     case ReceiveUntil() | ReceiveBody():
                         self._expected_lines[name] += _ANY_NUMBER
                     case _:
                         self._expected_lines[name] += 1
-                self._lookalikes[name] += any(
-                    looks_like(step, answer) for answer in self._stage.fence_answers
-                )
+                self._lookalikes[name] += any(looks_like(step, answer) for answer in fence.replies)
         for client in self._clients.values():
             self._prepare(client)
 
     def _prepare(self, client: Client) -> None:
         client.connection.lookalikes = self._lookalikes[client.name]
         client.connection.expected_lines = self._expected_lines[client.name]
+        client.connection.unended = self._unended.get(client.name, ())
 
     def _continues(self, located: LocatedAction) -> bool:
         """Whether this goes on with what was done before it, so that its effects need not be awaited first."""

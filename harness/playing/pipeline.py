@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.language.adapter import Adapter
 from harness.language.expansion import expand
+from harness.language.fences import Fence
 from harness.language.forms import header_line
 from harness.language.loading import load
 from harness.language.problems import ScriptError, ScriptProblem
@@ -23,7 +24,6 @@ from harness.language.steps import (
     Eol,
     ExpectedToFail,
     FenceAfter,
-    FenceLine,
     LineEnd,
     Needs,
     Rule,
@@ -43,7 +43,7 @@ from harness.language.validation import Plan, check_fence, require_steps, valida
 from harness.playing.execution import Execution, InboxFilter
 from harness.playing.verdict import Outcome, Overtaken, Performance, TurnReport, Verdict, judge
 from harness.stage.connection import End
-from harness.stage.fence import SETTLE_S, Fence
+from harness.stage.fence import SETTLE_S
 from harness.stage.stage import Stage
 from harness.stage.target import ServerSpec, Target, TargetError, UnsupportedSpec, UnsupportedTime
 from harness.stage.transport import TlsTrust
@@ -58,7 +58,7 @@ _FEATURES = frozenset({"virtual-time", "in-process", "restart", "stderr", "prove
 class PlayOptions:
     """Settings of a play for which the header of a script has no value."""
 
-    fence: FenceLine | None = None
+    fence: Fence | None = None
     within_s: float = WITHIN_S
     settle_s: float = SETTLE_S
     start_s: float | None = None
@@ -98,7 +98,7 @@ def play(
         if missing:
             return verdict(Outcome.SKIPPED, f"needs {', '.join(missing)}, which {target} lacks")
         fence = adapter.fence if adapter else None
-        check_fence(plan, fence or script.setting(FenceLine) or play_options.fence)
+        check_fence(plan, fence or script.setting(Fence) or play_options.fence)
         judged = judge(perform(plan, target, play_options, keep_going, inbox_filter))
         if judged.overtaken:
             judged = _played_again(judged, plan, target, play_options, keep_going)
@@ -184,7 +184,7 @@ def perform(
                 str(target),
                 turns,
                 stage.grade,
-                settings.fence is not None,
+                settings.fence,
                 "virtual-time" in target.features,
                 settings.eol.wire,
                 tuple(execution.late_lines),
@@ -217,7 +217,7 @@ def _all_refused(turns: tuple[TurnReport, ...]) -> bool:
 @dataclass(frozen=True, slots=True)
 class _StageSettings:
     spec: ServerSpec = field(default_factory=ServerSpec)
-    fence: Fence | None = None
+    fence: Fence = Fence()  # noqa: RUF009  # frozen
     fence_after: str = ""
     unfenced: tuple[str, ...] = ()
     eol: Eol = Eol.LF
@@ -242,7 +242,7 @@ class _StageSettings:
         )
         found: list[Setting | None] = [
             script.setting(Server),
-            script.setting(FenceLine) or play_options.fence,
+            script.setting(Fence) or play_options.fence,
             script.setting(FenceAfter),
             script.setting(Unfenced),
             script.setting(LineEnd),
@@ -262,8 +262,8 @@ class _StageSettings:
         match setting:
             case Server(endpoints, options):
                 return replace(self, spec=replace(self.spec, endpoints=endpoints, options=options))
-            case FenceLine(question, answers):
-                return replace(self, fence=Fence(question, answers) if question else None)
+            case Fence():
+                return replace(self, fence=setting)
             case FenceAfter(beginning):
                 return replace(self, fence_after=beginning)
             case Unfenced(clients):
@@ -284,13 +284,12 @@ class _StageSettings:
                 raise ValueError(f"{type(setting).__name__} is not a setting of a stage")
 
     def stage(self, target: Target) -> Stage:
-        fence = self.fence
-        if fence is not None:
-            fence = replace(fence, after=self.fence_after, unfenced=frozenset(self.unfenced))
         return Stage(
             target,
             self.spec,
-            fence=fence,
+            fence=self.fence,
+            fence_after=self.fence_after,
+            unfenced=self.unfenced,
             eol=self.eol.wire,
             within=self.within_s,
             settle=self.settle_s,

@@ -10,12 +10,14 @@ Knows no sockets and no layout of reports.
 from __future__ import annotations
 
 import enum
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.language.adapter import Greeting, Prompt, Spelling
 from harness.language.expansion import CallSite
+from harness.language.fences import Fence
 from harness.language.forms import render_duration
 from harness.language.problems import ScriptProblem
 from harness.language.steps import (
@@ -67,10 +69,10 @@ class Outcome(enum.Enum):
 
 
 class Overtaken(enum.Enum):
-    """When something came that the answers to the fence lines did not wait for."""
+    """When something came after the fence lines had been answered or heard."""
 
-    IN_A_TURN = "something came after the answers of a turn"
-    AFTER_A_FAILURE = "something came after the answers, in the turn that failed"
+    IN_A_TURN = "something came after the fence of a turn"
+    AFTER_A_FAILURE = "something came after the fence, in the turn that failed"
     AT_THE_END = "something came after the last turn had been as expected"
 
 
@@ -263,7 +265,7 @@ class Performance:
     target: str
     turns: tuple[TurnReport, ...]
     grade: Grade
-    fenced: bool
+    fence: Fence
     virtual_time: bool
     eol: bytes
     late_lines: tuple[LateLine, ...] = ()
@@ -303,9 +305,9 @@ class Verdict:
     outcome: Outcome
     target: str = ""
     grade: Grade | None = None
-    fenced: bool = False
-    """Whether there was a fence line; where there was one and the grade is weak, some client could not be asked, or the
-    answers were overtaken."""
+    fence: Fence = Fence()  # noqa: RUF009  # frozen
+    """Where there was a fence line and the grade is weak, some client could not be asked, did not hear another, or what
+    was waited for was overtaken."""
     overtaken: Overtaken | None = None
     settle_s: float = SETTLE_S
     """How long nothing had to come before the server counted as quiet."""
@@ -325,6 +327,12 @@ class Verdict:
     server_output: str = ""
     real_s: float = 0.0
     eol: bytes = b"\n"
+
+    def without_tokens(self, text: str) -> str:
+        """The text with TOKEN for each word that was made for a fence line: the next play makes others."""
+        sent = (one for turn in self.turns for one in turn.fence_lines)
+        tokens = {one.token.lower() for one in sent if one.token.encode() in one.line}
+        return re.sub(r"\w+", lambda word: "TOKEN" if word[0].lower() in tokens else word[0], text)
 
     @property
     def passed(self) -> bool:
@@ -372,7 +380,7 @@ def judge(performance: Performance) -> Verdict:
         Outcome.FAILED if failures else Outcome.PASSED,
         target=performance.target,
         grade=performance.grade,
-        fenced=performance.fenced,
+        fence=performance.fence,
         overtaken=performance.overtaken,
         settle_s=performance.settle_s,
         time_factor=performance.time_factor,

@@ -20,9 +20,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.language.fences import Fence
 from harness.language.parser import parse
 from harness.language.renderer import render
-from harness.language.steps import ConnectionAction, Ending, FenceLine
+from harness.language.steps import ConnectionAction, Ending
 from harness.record.transcript import (
     Acted,
     Connected,
@@ -55,7 +56,7 @@ def record(
     connect: tuple[str, int],
     listen: tuple[str, int],
     out: Path,
-    fence: FenceLine | None = None,
+    fence: Fence | None = None,
     announce: Callable[[str], None] = lambda text: print(text, flush=True),
 ) -> None:
     """Run the proxy until it is interrupted. Port 0 listens on a free port, which the first announcement names."""
@@ -66,7 +67,7 @@ async def _record(
     connect: tuple[str, int],
     listen: tuple[str, int],
     out: Path,
-    fence: FenceLine | None,
+    fence: Fence | None,
     announce: Callable[[str], None],
 ) -> None:
     stop = asyncio.Event()
@@ -130,7 +131,7 @@ class _Connection:
 
 
 class Recorder:
-    def __init__(self, connect: tuple[str, int], out: Path, fence: FenceLine | None) -> None:
+    def __init__(self, connect: tuple[str, int], out: Path, fence: Fence | None) -> None:
         self._connect = connect
         self._out = out
         self._fence = fence

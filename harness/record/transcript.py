@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.language.exhaustive import assert_never
+from harness.language.fences import Fence
 from harness.language.patterns import ANONYMOUS, Capture, Kind, Pattern
 from harness.language.steps import (
     NAME,
@@ -22,7 +23,6 @@ from harness.language.steps import (
     Ending,
     Ends,
     Eol,
-    FenceLine,
     LineEnd,
     Receive,
     ReceivePattern,
@@ -155,7 +155,7 @@ def split_lines(data: bytes) -> list[bytes]:
     return re.findall(rb"[^\n]*\n|[^\n]+", data)
 
 
-def transcript(log: Sequence[LoggedTurn], title: str, fence: FenceLine | None = None) -> Script:
+def transcript(log: Sequence[LoggedTurn], title: str, fence: Fence | None = None) -> Script:
     """The session as a script."""
     eol = _line_end(log)
     header: list[Setting] = [Title(title)]

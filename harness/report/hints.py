@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from harness.language.adapter import Spelling
@@ -85,15 +86,17 @@ def _silence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[s
 
 
 def _greeting(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
-    received = [
-        entry.received
+    received = (
+        entry
         for earlier in verdict.turns
         if (client_turn := earlier.client_turn(failure.client)) and earlier.number <= turn.number
         for entry in client_turn.entries
         if entry.received is not None
-    ]
-    first = failure.kind is FailureKind.EXTRA and received[:1] == [failure.received]
-    if first and {one.client for one in turn.actions} == {failure.client}:
+    )
+    first = next(received, None)
+    if failure.kind is not FailureKind.EXTRA or first is None or first.matches:
+        return
+    if first.received == failure.received and {one.client for one in turn.actions} == {failure.client}:
         yield (
             f"it is the first that {failure.client} received: a greeting is expected like any other line, before the answer "
             f"to what {failure.client} sends"
@@ -230,11 +233,44 @@ def _exception(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
 
 def _fence_line_not_answered(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     client = failure.client
-    unanswered = any(one.client == client and one.answer is None for one in turn.fence_lines)
+    if failure.kind is FailureKind.UNANSWERED:
+        yield from (one.way_out for one in turn.fence_lines if one.client == client and one.behind)
+    unanswered = any(
+        one.client == client and one.answer is None and not one.heard_by for one in turn.fence_lines
+    )
     if unanswered and failure.kind in (FailureKind.LOST_CONNECTION, FailureKind.WRONG_END):
         yield (
             f"the connection ended when the harness had sent its fence line to {client}; if the server does not take it "
             f"there, `fence-after: …`, `unfenced: {client}` or `fence: none` in the header keeps it away"
+        )
+
+
+def _fence_line_received(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    """The server delivers the fence line in other words than the script says, or answers it."""
+    told = [one for one in turn.fence_lines if one.heard_by is not None]
+    received = failure.received
+    if not told or received is None or failure.kind not in _UNEXPECTED:
+        return
+    line = received.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+    for one in told:
+        if one.token.encode().lower() in received.lower():
+            yield f"this is how the server delivers the fence line of {one.client}; `heard as` in the header has to match it"
+            return
+    sent = Counter(one.client for one in told if one.answer is None)
+    extra = Counter(
+        one.client
+        for one in turn.client_turns
+        for entry in one.entries
+        if entry.received == received and not entry.matches
+    )
+    if (
+        sent
+        and line not in verdict.fence.replies
+        and all(extra[client] >= times for client, times in sent.items())
+    ):
+        yield (
+            f"each client that the harness let send its fence line received this; if the server always answers it so, add "
+            f"` -> {line}` to the fence, and if it refuses it so, ` | {line}`"
         )
 
 
@@ -246,13 +282,26 @@ def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
     ):
         yield (
             f"{verdict.overtaken.value}; played again with a quiet moment after each turn, the script passed, so the "
-            "server does not do the same each time, or its answers to the fence line prove nothing: `fence: none`"
+            f"server does not do the same each time, or {_proves_nothing(verdict)}: `fence: none`"
         )
     elif verdict.overtaken:
         yield (
-            "lines came after the server had answered the fence line, so its answers prove nothing; the script was "
+            f"lines came after {fence_returned(verdict)}, so {_proves_nothing(verdict)}; the script was "
             "played again with a quiet moment after each turn, and the grade is `settled`"
         )
+
+
+def fence_returned(verdict: Verdict) -> str:
+    """What had happened when a fence returned that waited for no quiet."""
+    if verdict.fence.heard:
+        return "the other clients had heard the fence line"
+    return "the server had answered the fence line"
+
+
+def _proves_nothing(verdict: Verdict) -> str:
+    if verdict.fence.heard:
+        return "not everything goes the way of that line"
+    return "its answers to the fence line prove nothing"
 
 
 def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -281,7 +330,7 @@ def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[
     client_turn = turn.client_turn(failure.client)
     if (
         verdict.grade is Grade.SETTLED
-        and not verdict.fenced
+        and not verdict.fence.question
         and client_turn is not None
         and client_turn.end is End.OPEN
         and failure.kind in (*_MISSING, FailureKind.EXTRA)
@@ -311,6 +360,7 @@ _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _exception,
     _raised,
     _fence_line_not_answered,
+    _fence_line_received,
     _overtaken,
     _never_at_rest,
     _no_fence,

@@ -137,6 +137,15 @@ def terminal_columns() -> int:
     return max(40, shutil.get_terminal_size((120, 24)).columns)
 
 
+def listed(words: Sequence[str]) -> str:
+    """`ann`, `ann and bob`, `ann, bob and carol`; of many the first, and how many more."""
+    shown = [*words] if len(words) <= _LISTED else [*words[: _LISTED - 1], f"{len(words) - _LISTED + 1} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+_LISTED = 4
+
+
 def count(number: int, noun: str) -> str:
     """`1 change`, `2 changes`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -23,11 +23,11 @@ from harness.language.steps import (
 )
 from harness.playing.comparison import Choice, Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
-from harness.report.hints import hints
+from harness.report.hints import fence_returned, hints
 from harness.report.lanes import END_WORDS, as_received, lanes, received_text, with_detail
-from harness.report.styled_text import Line, Span, Tone, count, padded, wrapped
+from harness.report.styled_text import Line, Span, Tone, count, listed, padded, wrapped
 from harness.stage.connection import End
-from harness.stage.fence import Grade
+from harness.stage.fence import FenceLineSent, Grade
 from harness.stage.rules import TakenLine
 
 SERVER_OUTPUT_LINES = 24
@@ -48,6 +48,7 @@ _TO_PASTE = (
 PASTED_LINES = 100
 _GRADES = {
     Grade.EXACT: "exact: the server has nothing left to do",
+    Grade.HEARD: "heard: a line sent afterwards has reached every client",
     Grade.ANSWERED: "answered: the server has answered everyone's fence line",
     Grade.SETTLED: "settled: nothing more arrived for a while",
 }
@@ -145,10 +146,19 @@ def _settled_note(verdict: Verdict) -> str:
         return ""
     if verdict.overtaken:
         return (
-            "  (settled: lines came after the server had answered the fence line, so each turn was also given "
+            f"  (settled: lines came after {fence_returned(verdict)}, so each turn was also given "
             f"{verdict.settle_s:g} s of quiet)"
         )
-    if verdict.fenced:
+    sent = (one for turn in verdict.turns for one in turn.fence_lines if _never_heard_by(one))
+    unheard = next(sent, None)
+    if unheard is not None:
+        names = listed(_never_heard_by(unheard))
+        return f"  (settled: {names} did not hear the fence line of {unheard.client}, so the harness waited for quiet)"
+    if verdict.fence.heard and len(verdict.clients) == 1:
+        return (
+            "  (settled: there was no other client to hear the fence line, so the harness waited for quiet)"
+        )
+    if verdict.fence.question:
         return "  (settled: where a client could not be asked, the harness waited for quiet)"
     return "  (settled: silence is not proven; with a fence line the grade can be `answered`)"
 
@@ -257,20 +267,50 @@ _NOT_OF_FENCES = (
 
 
 def _fence_lines(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """The fence lines that the harness sent as this client, or that come back in what it received, if they can be part of
-    the failure."""
+    """The fence lines that the harness sent as this client, that this client heard or should have heard, or that come back in
+    what it received, if they can be part of the failure."""
     turn = _turn_of(failure, verdict)
-    shown = {}
+    shown: dict[str, None] = {}
     for one in turn.fence_lines if turn else ():
-        line = one.line.rstrip(b"\r\n")
-        own = one.client == failure.client and (failure.kind not in _NOT_OF_FENCES or one.answer is None)
-        if own or (failure.received is not None and line in failure.received):
-            shown[one.client, line, one.answer] = one
-    for client, line, answer in shown:
-        then = f"answered `{render_bytes(answer.rstrip())}`" if answer is not None else "not answered"
-        yield pair(
-            "harness", f"sent the fence line `{render_bytes(line)}` as {client}, which was {then}", Tone.DIM
-        )
+        text = render_bytes(one.line.rstrip(b"\r\n"))
+        concerned = failure.kind not in _NOT_OF_FENCES
+        unanswered = one.answer is None and one.heard_by is None
+        own = one.client == failure.client and (concerned or unanswered)
+        heard = (concerned and failure.client in (one.heard_by or ())) or failure.client in one.unheard_by
+        if own or heard or _comes_back(one, failure.received or b""):
+            shown[f"sent the fence line `{text}` as {one.client}, which was {_fate(one)}"] = None
+    yield from (pair("harness", text, Tone.DIM) for text in [*shown][:ALSO_SHOWN])
+    if len(shown) > ALSO_SHOWN:
+        yield pair("", f"and {count(len(shown) - ALSO_SHOWN, 'more fence line')}", Tone.DIM)
+
+
+def _comes_back(sent: FenceLineSent, received: bytes) -> bool:
+    """Whether this line is a part of what was received, or its token is, however the server writes it."""
+    if sent.heard_by is None:
+        return sent.line.rstrip(b"\r\n") in received
+    return sent.token.encode().lower() in received.lower()
+
+
+def _never_heard_by(sent: FenceLineSent) -> list[str]:
+    return sorted(one for one in sent.unheard_by if one not in (sent.heard_by or ()))
+
+
+def _fate(sent: FenceLineSent) -> str:
+    """What became of a fence line."""
+    answer = "" if sent.answer is None else f"answered `{render_bytes(sent.answer.rstrip())}`"
+    if sent.heard_by is None:
+        return answer or "not answered"
+    in_time = sorted(one for one in sent.heard_by if one not in sent.unheard_by)
+    late = sorted(one for one in sent.unheard_by if one in sent.heard_by)
+    never = _never_heard_by(sent)
+    fates = [f"heard by {listed(in_time)}" if in_time else "heard by none of the others"]
+    if late:
+        fates.append(f"later by {listed(late)}")
+    if in_time and never:
+        fates.append(f"not by {listed(never)}")
+    if answer:
+        fates.append(answer)
+    return ", ".join(fates)
 
 
 # --- one line -----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import socket
 import struct
 from bisect import bisect_right
 from typing import Any
+from weakref import WeakSet
 
 from harness.stage.event_loop import EventLoop, Reader
 from harness.stage.kernel import (
@@ -33,7 +34,7 @@ from harness.stage.kernel import (
     unacknowledged,
     unread,
 )
-from harness.stage.rules import Sift
+from harness.stage.rules import FindHeard, Sift
 from harness.stage.translation import Translation
 from harness.stage.transport import HandshakeFailed, Plain, ProtocolError
 
@@ -68,20 +69,29 @@ class UnsupportedAction(Exception):
     """This cannot be done to a connection of this kind; the text says why."""
 
 
-class Inbox(bytearray):
-    """Data that one client has received and not yet claimed, in order, without the answers to fence lines and without the
-    lines that a rule takes."""
+class Mark:
+    """A place in an inbox, which moves with what is taken out before it."""
 
-    def __init__(self, sift: Sift | None = None) -> None:
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+
+class Inbox(bytearray):
+    """Data that one client has received and not yet claimed, in order, without the answers to fence lines, without fence
+    lines of others, and without the lines that a rule takes."""
+
+    def __init__(self, sift: Sift | None = None, find_heard: FindHeard | None = None) -> None:
         super().__init__()
         self.arrivals: list[tuple[float, int]] = []
         """Pairs of stage time and the offset, counted over everything ever received, that arrived then."""
         self._claimed = 0
         self._rules = sift
+        self._find_heard = find_heard
         self.replies = bytearray()
         """What rules have answered and has not been sent."""
         self._sifted = 0
         """How many of its bytes are known to remain."""
+        self._marks: WeakSet[Mark] = WeakSet()
         self._continues = False
         """Whether its first byte continues a line that has been claimed in part."""
 
@@ -100,13 +110,19 @@ class Inbox(bytearray):
         del self.replies[answered:]
 
     def _sift(self) -> None:
-        if self._rules is None:
+        if self._rules is None and self._find_heard is None:
             return
         while (end := self.find(b"\n", self._sifted) + 1) > 0:
             start = self._sifted
             whole = start > 0 or not self._continues
             self._sifted = end
-            answer = self._rules(bytes(self[start:end])) if whole else None
+            line = bytes(self[start:end])
+            heard = self._find_heard(line) if self._find_heard is not None else None
+            if heard is not None:
+                self.discard(start + heard, len(line) - heard)
+                self._sifted = start
+                continue
+            answer = self._rules(line) if whole and self._rules is not None else None
             if answer is not None:
                 self.replies += answer
                 self.discard(start, end - start)
@@ -126,10 +142,18 @@ class Inbox(bytearray):
         self._continues = bool(self) and self._continues
         self.replies.clear()
 
+    def mark(self) -> Mark:
+        """The place after everything that has come so far."""
+        mark = Mark(len(self))
+        self._marks.add(mark)
+        return mark
+
     def discard(self, start: int, size: int) -> None:
         """Remove the answer to a fence line, or a line that is not to be kept."""
         del self[start : start + size]
         self._sifted -= max(0, min(size, self._sifted - start))
+        for mark in self._marks:
+            mark.at -= max(0, min(size, mark.at - start))
         begin = self._claimed + start
         self.arrivals = [
             (when, offset if offset <= begin else max(begin, offset - size)) for when, offset in self.arrivals
@@ -176,6 +200,8 @@ class Connection:
         """How many of the lines that are expected could look like an answer to the fence line."""
         self.expected_lines = 0
         """How many lines are expected in all, besides those answers."""
+        self.unended: tuple[bytes, ...] = ()
+        """The expected bytes that no line end follows: an answer to the fence line can stand behind them."""
         self._loop = loop
         self._kernel = kernel
         self._within_s = within_s

@@ -3,7 +3,7 @@
 - A fence returns once everything that the acting clients caused has been received by every client, as far as its grade
   goes.
 - The exact fence asks the server's own loop; the answer fence asks the server with a line that it must answer; the
-  quiet fence waits until nothing has come for a while.
+  quiet fence waits until nothing has come for a while. `heard_fence` has the one for lines that other clients hear.
 - An answer proves that the lines of that client before it have been handled, and that what the server had written to
   that client has arrived. A server that delivers in another thread or task than the one that answers can write
   afterwards, so an answer fence can be told to distrust the answers: it then waits for quiet as well.
@@ -14,16 +14,15 @@
 from __future__ import annotations
 
 import enum
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from harness.language.escapes import unescape
-from harness.language.patterns import TOKEN, WILDCARD
-from harness.stage.connection import Connection, End
+from harness.language.escapes import render_bytes
+from harness.language.fences import Fence, Place
+from harness.stage.connection import Connection, End, Mark
 from harness.stage.event_loop import EventLoop
 
 SETTLE_S = 0.1
@@ -53,7 +52,8 @@ class Grade(enum.IntEnum):
 
     SETTLED = 1
     ANSWERED = 2
-    EXACT = 3
+    HEARD = 3
+    EXACT = 4
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -72,16 +72,47 @@ class NeverIdle(FenceFailed):
     """The server's loop never becomes idle: it spins, or a thread of its pool does not return."""
 
 
+@dataclass(slots=True)
+class FenceLineSent:
+    """A fence line that was sent to the server, and its answer, if there was one."""
+
+    client: str
+    line: bytes
+    at_s: float
+    answer: bytes | None = None
+    behind: bytes = b""
+    """What stands before something that can be the answer, but also the end of another line."""
+    token: str = ""
+    heard_by: list[str] | None = None
+    """The clients that have heard it; None where it is not for them."""
+    unheard_by: tuple[str, ...] = ()
+    """Those that had not, when the fence returned."""
+
+    @property
+    def way_out(self) -> str:
+        """What can be done where the answer stands behind bytes without a line end."""
+        if not self.behind:
+            return ""
+        before = render_bytes(self.behind)
+        return (
+            f"an answer behind bytes without a line end, such as `{before}`, is found if the turn expects these bytes "
+            f"(`{self.client}<< {before}`), if an adapter removes them (`prompts: {before}`), or if the server repeats the "
+            "${token} of the fence line; `fence: none` needs no answer"
+        )
+
+
 class NoFenceAnswer(FenceFailed):
     """The server did not answer a fence line; with the last line that it sent instead, if any."""
 
-    def __init__(self, client: str, waited_s: float, fence: Fence, last_line: str) -> None:
+    def __init__(self, waited_s: float, fence: Fence, sent: FenceLineSent, last_line: str) -> None:
         self.fence = fence
+        self.sent = sent
         self.last_line = last_line
-        super().__init__(client, waited_s, "was not answered")
+        super().__init__(sent.client, waited_s, "was not answered")
 
     def __str__(self) -> str:
-        return f"{self.explained()} (asked by {self.client}, waited {self.waited_s:g} s)"
+        why = f"{self.explained()} (asked by {self.client}, waited {self.waited_s:g} s)"
+        return f"{why}; {self.sent.way_out}" if self.sent.behind else why
 
     def explained(self, where: str = "") -> str:
         """All of it in one sentence; `where` follows the fence line."""
@@ -91,78 +122,6 @@ class NoFenceAnswer(FenceFailed):
         return (
             f"the server did not answer the fence line `{self.fence.question}`{where} with {answers}; {last}"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """A line that the server must answer, and the answers that count.
-
-    `${token}` in either stands for a word that is new each time; with it an answer cannot be taken for another.
-    `${_}` in an answer stands for anything up to the end of the line.
-    Backslash escapes as in byte lines are decoded, for answers of more than one line.
-
-    A client is asked once it has itself sent a line that begins with `after`, and not at all if it is in `unfenced`.
-    """
-
-    question: str
-    answers: tuple[str, ...]
-    after: str = ""
-    unfenced: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        if not self.question or not self.answers or not all(self.answers):
-            raise ValueError(f"a fence is a line and its answers, such as PING -> PONG, not {self}")
-
-    @classmethod
-    def parse(cls, text: str) -> Fence:
-        """From `PING -> PONG | ERR must-login-first`."""
-        question, arrow, answers = text.partition(" -> ")
-        if not arrow:
-            raise ValueError(f"expected `LINE -> ANSWER` or `LINE -> ANSWER | ANSWER`, got {text!r}")
-        return cls(question.strip(), tuple(answer.strip() for answer in answers.split(" | ")))
-
-    def __str__(self) -> str:
-        return f"{self.question} -> {' | '.join(self.answers)}"
-
-    def wire(self, token: str) -> bytes:
-        """The question as it is sent, without a line end."""
-        return unescape(self.question.replace(TOKEN, token))
-
-    def find_answers(self, inbox: bytes | bytearray, start: int, token: str) -> Iterator[tuple[int, int]]:
-        """Where each answer stands and how long it is: at the beginning of a line, or of what came after the question.
-        An answer is a line or, written with a line end in it, exactly those bytes."""
-        return _at_line_starts(self._pattern(token, self.answers), inbox, start)
-
-    def find_own_answer(self, inbox: bytes | bytearray, start: int, token: str) -> tuple[int, int] | None:
-        """The same of an answer with a token, which cannot be anything else."""
-        own = [answer for answer in self.answers if TOKEN in answer]
-        return next(_at_line_starts(self._pattern(token, own), inbox, start), None) if own else None
-
-    def _pattern(self, token: str, answers: Iterable[str]) -> re.Pattern[bytes]:
-        ways = []
-        for answer in answers:
-            wire = unescape(answer.replace(TOKEN, token))
-            end = b"" if b"\n" in wire else rb"\r?\n"
-            ways.append(rb"[^\r\n]*".join(map(re.escape, wire.split(WILDCARD.encode()))) + end)
-        return re.compile(b"|".join(ways))
-
-
-def _at_line_starts(
-    pattern: re.Pattern[bytes], inbox: bytes | bytearray, start: int
-) -> Iterator[tuple[int, int]]:
-    for found in pattern.finditer(inbox, start):
-        if found.start() == start or inbox[found.start() - 1] == 0x0A:
-            yield found.start(), found.end() - found.start()
-
-
-@dataclass(slots=True)
-class FenceLineSent:
-    """A fence line that was sent to the server, and its answer, if there was one."""
-
-    client: str
-    line: bytes
-    at_s: float
-    answer: bytes | None = None
 
 
 Connections = Callable[[], Sequence[Connection]]
@@ -253,6 +212,20 @@ class ExactFence:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A client that was asked."""
+
+    connection: Connection
+    mark: Mark
+    sent: FenceLineSent
+
+    @property
+    def start(self) -> int:
+        """Where in its inbox begins what came since then."""
+        return self.mark.at
+
+
 class AnswerFence:
     """The acting clients ask a question, then all others. True of servers that handle each client's lines in order and
     have written to everyone what a line causes before they answer the next."""
@@ -260,6 +233,7 @@ class AnswerFence:
     def __init__(
         self,
         fence: Fence,
+        unfenced: frozenset[str],
         eol: bytes,
         loop: EventLoop,
         connections: Connections,
@@ -267,6 +241,7 @@ class AnswerFence:
         settle_s: float,
     ) -> None:
         self._fence = fence
+        self._unfenced = unfenced
         self._eol = eol
         self._loop = loop
         self._connections = connections
@@ -321,72 +296,102 @@ class AnswerFence:
         """Whether each of them was asked and has answered or, where it may, has ended."""
         asked, proven = [], True
         for connection in connections:
-            if connection.expects_close:
-                self._let_it_close(connection)
-            if self._can_be_asked(connection):
-                self._let_it_be_read(connection)
-            if self._can_be_asked(connection):
-                token = f"f{next(self._tokens)}"
-                wire = self._fence.wire(token) + self._eol
-                sent = FenceLineSent(connection.name, wire, self._loop.now())
-                self.sent.append(sent)
-                asked.append((connection, len(connection.inbox), token, sent))
-                connection.write(wire)
+            one = self._put(connection)
+            if one is not None:
+                asked.append(one)
             elif not may_end or connection.end is End.OPEN:
                 proven = False
-        for connection, start, token, sent in asked:
-            sent.answer = self._await(connection, start, token)
-            if sent.answer is None and not may_end:
+        for one in asked:
+            if not self._answered(one) and not may_end:
                 proven = False
         return proven
 
-    def _can_be_asked(self, connection: Connection) -> bool:
-        unfenced = connection.name in self._fence.unfenced
-        return connection.answers and connection.introduced and not unfenced
+    def _put(self, connection: Connection) -> Asked | None:
+        """Send the fence line as this client; None where that cannot be."""
+        if connection.expects_close:
+            self._let_it_close(connection)
+        if self._can_be_asked(connection):
+            self._let_it_be_read(connection)
+        if not self._can_be_asked(connection):
+            return None
+        asked = Asked(connection, connection.inbox.mark(), self._sending(connection))
+        self.sent.append(asked.sent)
+        connection.write(asked.sent.line)
+        return asked
 
-    def _await(self, connection: Connection, start: int, token: str) -> bytes | None:
+    def _sending(self, connection: Connection) -> FenceLineSent:
+        token = self._new_token()
+        line = self._fence.wire(token) + self._eol
+        return FenceLineSent(connection.name, line, self._loop.now(), token=token)
+
+    def _new_token(self) -> str:
+        return f"f{next(self._tokens)}"
+
+    def _answered(self, asked: Asked) -> bool:
+        """Whether the answer has come, which is removed; if not, the connection has ended."""
+        asked.sent.answer = self._await(asked)
+        return asked.sent.answer is not None
+
+    def _can_be_asked(self, connection: Connection) -> bool:
+        return connection.answers and connection.introduced and connection.name not in self._unfenced
+
+    def _await(self, asked: Asked) -> bytes | None:
         """The answer, which is removed from the inbox; None if the connection has ended instead."""
-        limit = self._loop.limits.limit(self._within_s)
+        connection, limit = asked.connection, self._loop.limits.limit(self._within_s)
         while True:
             seen = len(connection.inbox)
-            found = self._answer(connection, start, token)
+            found = self._answer(asked)
             if found is not None:
                 return self._removed(connection, found)
             pause_s = limit.pause_s
             if connection.end is not End.OPEN:
                 return None
             if pause_s <= 0:
-                lines = bytes(connection.inbox[start:]).decode("utf-8", "backslashreplace").splitlines()
-                raise NoFenceAnswer(connection.name, self._within_s, self._fence, lines[-1] if lines else "")
-            found = self._last_lookalike(connection, start, token)
+                raise self._no_answer(asked)
+            # A line that the script expects can look like the answer, and an answer can stand behind bytes of which
+            # nothing is known: only what comes next can tell.
+            lookalike = self._last_lookalike(asked)
+            found = lookalike or self._fence.find_own_behind(connection.inbox, asked.start, asked.sent.token)
             if found is None:
                 self._loop.pause(pause_s)
                 continue
-            # The answer, or a line that the script expects and that looks like it: only what comes next can tell.
             self._quiet.everything(())
             if len(connection.inbox) == seen:
-                self.grade = Grade.SETTLED
+                if lookalike is not None:
+                    self.grade = Grade.SETTLED
                 return self._removed(connection, found)
 
-    def _removed(self, connection: Connection, found: tuple[int, int]) -> bytes:
+    def _no_answer(self, asked: Asked) -> NoFenceAnswer:
+        lines = bytes(asked.connection.inbox[asked.start :]).splitlines()
+        last_line = lines[-1] if lines else b""
+        found = self._fence.find_at_end(last_line, asked.sent.token)
+        asked.sent.behind = last_line[: found[0]] if found is not None else b""
+        shown = last_line.decode("utf-8", "backslashreplace")
+        return NoFenceAnswer(self._within_s, self._fence, asked.sent, shown)
+
+    def _removed(self, connection: Connection, found: Place) -> bytes:
         answer = bytes(connection.inbox[found[0] : sum(found)])
         connection.inbox.discard(*found)
         return answer
 
-    def _answer(self, connection: Connection, start: int, token: str) -> tuple[int, int] | None:
+    def _answer(self, asked: Asked) -> Place | None:
         """Where the answer stands. Lines that look like it and are due to the script were asked for earlier, so they
         come first."""
-        inbox = connection.inbox
-        own = self._fence.find_own_answer(inbox, start, token)
+        connection, start, token = asked.connection, asked.start, asked.sent.token
+        inbox, unended = connection.inbox, connection.unended
+        own = self._fence.find_own_answer(inbox, start, token, unended)
         if own is not None or not connection.lookalikes:
-            return own or next(self._fence.find_answers(inbox, start, token), None)
-        found = list(self._fence.find_answers(inbox, 0, token))
+            return own or next(self._fence.find_answers(inbox, start, token, unended), None)
+        found = list(self._fence.find_answers(inbox, 0, token, unended))
         all_came = len(found) > connection.lookalikes or inbox.count(b"\n") > connection.expected_lines
         return found[-1] if found and found[-1][0] >= start and all_came else None
 
-    def _last_lookalike(self, connection: Connection, start: int, token: str) -> tuple[int, int] | None:
-        found = (
-            list(self._fence.find_answers(connection.inbox, start, token)) if connection.lookalikes else []
+    def _last_lookalike(self, asked: Asked) -> Place | None:
+        connection = asked.connection
+        if not connection.lookalikes:
+            return None
+        found = list(
+            self._fence.find_answers(connection.inbox, asked.start, asked.sent.token, connection.unended)
         )
         return found[-1] if found else None
 

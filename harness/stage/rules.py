@@ -17,6 +17,9 @@ from harness.language.steps import Reply, Rule, client_names
 Sift = Callable[[bytes], "bytes | None"]
 """Tells of a line with its end whether a rule takes it: the bytes to answer, which can be none; or None."""
 
+FindHeard = Callable[[bytes], "int | None"]
+"""Where in a line with its end the fence line of another client begins; None where there is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class TakenLine:

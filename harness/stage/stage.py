@@ -18,6 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from harness.language.adapter import Adapter
+from harness.language.fences import Fence
 from harness.language.patterns import fill, match, parse_pattern
 from harness.language.steps import Rule, Transport
 from harness.stage.connection import Connection, End, Inbox
@@ -28,7 +29,6 @@ from harness.stage.fence import (
     SETTLE_S,
     AnswerFence,
     ExactFence,
-    Fence,
     FenceFailed,
     FenceLineSent,
     Grade,
@@ -36,9 +36,10 @@ from harness.stage.fence import (
     QuietFence,
     hides_traceback,
 )
+from harness.stage.heard_fence import HeardFence, Hearing
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
 from harness.stage.limits import Limit
-from harness.stage.rules import Rules, Take, TakenLine
+from harness.stage.rules import FindHeard, Rules, Take, TakenLine
 from harness.stage.target import (
     RunningServer,
     ServerError,
@@ -80,10 +81,11 @@ class NotRead(FenceFailed):
 class Stage:
     """A context manager: the server runs inside, and everything has ended on leaving.
 
-    `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing must come before
-    a server counts as quiet, where time is real. `transport` is what connections are made of unless `connect` says
-    otherwise, and `trust` which certificates they accept. `rules`,
-    each with its file, say which lines the clients ignore or answer.
+    A client is asked the line of `fence` once it has itself sent a line that begins with `fence_after`, and not at all if it
+    is in `unfenced`. `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing
+    must come before a server counts as quiet, where time is real. `transport` is what connections are made of unless
+    `connect` says otherwise, and `trust` which certificates they accept. `rules`, each with its file, say which lines the
+    clients ignore or answer.
     """
 
     def __init__(
@@ -91,7 +93,9 @@ class Stage:
         target: Target,
         spec: ServerSpec = ServerSpec(),  # noqa: B008  # frozen
         *,
-        fence: Fence | None = None,
+        fence: Fence = Fence(),  # noqa: B008  # frozen
+        fence_after: str = "",
+        unfenced: Iterable[str] = (),
         eol: bytes = b"\n",
         within: float = 5.0,
         settle: float = SETTLE_S,
@@ -107,6 +111,8 @@ class Stage:
         self._target = target
         self._spec = spec
         self._fence_line = fence
+        self._fence_after = fence_after.encode()
+        self._unfenced = frozenset(unfenced)
         self.on_taken: Take | None = None
         """Called with each line that rules take and an adapter changes, by whoever counts them."""
         self.rules = Rules(rules, eol, self._take)
@@ -134,16 +140,27 @@ class Stage:
         self._stack.close()
 
     def _make_fence(self) -> ExactFence | AnswerFence | QuietFence:
+        self._hearing: Hearing | None = None
         self._quiet = QuietFence(
             self.loop, self._connections, self.within_s, self.settle_s, lambda: self.server.extra_quiet_s
         )
         if self.loop.virtual:
             return ExactFence(self.loop, self._quiet)
-        if self._fence_line is not None and self.server.answers_prove:
-            return AnswerFence(
-                self._fence_line, self.eol, self.loop, self._connections, self.within_s, self.settle_s
-            )
-        return self._quiet
+        if not self._fence_line.question or not self.server.answers_prove:
+            return self._quiet
+        asking = (
+            self._fence_line,
+            self._unfenced,
+            self.eol,
+            self.loop,
+            self._connections,
+            self.within_s,
+            self.settle_s,
+        )
+        if not self._fence_line.heard:
+            return AnswerFence(*asking)
+        self._hearing = Hearing(self._fence_line)
+        return HeardFence(*asking, self._hearing)
 
     def close_clients(self) -> None:
         """Let all clients leave."""
@@ -169,22 +186,28 @@ class Stage:
         return tuple(self.client(name) for name in names)
 
     def new_connection(self, client: Client) -> Connection:
-        introduction = self._fence_line.after.encode() if self._fence_line is not None else b""
-        translation = (
-            Translation(self._adapter, self.eol, client.name, self._take)
-            if self._adapter is not None
-            else None
-        )
+        translation = None
+        if self._hearing is not None:
+            self._hearing.forget(client.name)
+        if self._adapter is not None:
+            find_heard = self._find_heard(client.name)
+            translation = Translation(self._adapter, self.eol, client.name, self._take, find_heard)
         return Connection(
             client.name,
             client.inbox,
             self.loop,
             self._kernel,
             self.within_s,
-            introduction,
+            self._fence_after,
             self.eol,
             translation,
         )
+
+    def new_inbox(self, client: str) -> Inbox:
+        return Inbox(self.rules.of(client), self._find_heard(client) if self._adapter is None else None)
+
+    def _find_heard(self, client: str) -> FindHeard | None:
+        return self._hearing.of(client) if self._hearing is not None else None
 
     def new_transport(self, transport: Transport | None, address: SocketAddress) -> Plain:
         """What a new connection to this address is made of; by default what all connections of the stage are."""
@@ -242,9 +265,9 @@ class Stage:
             self._fence.distrust()
 
     @property
-    def fence_answers(self) -> tuple[str, ...]:
-        """The answers to the fence line; none where it is not used."""
-        return self._fence_line.answers if self._fence_line and isinstance(self._fence, AnswerFence) else ()
+    def answered_fence(self) -> Fence | None:
+        """The fence line, where it is used."""
+        return self._fence_line if isinstance(self._fence, AnswerFence) else None
 
     def take_fence_lines(self) -> tuple[FenceLineSent, ...]:
         """The fence lines that were sent since the last call."""
@@ -358,7 +381,7 @@ class Client:
 
     def __init__(self, name: str, stage: Stage) -> None:
         self.name = name
-        self.inbox = Inbox(stage.rules.of(name))
+        self.inbox = stage.new_inbox(name)
         self._stage = stage
         self.connection = stage.new_connection(self)
         self._split = False

@@ -1,6 +1,7 @@
 """One connection through an adapter: what a client sends as the server understands it, and what it receives as a script does.
 
 - Whole lines are translated; bytes that are not a whole line are sent as they are.
+- Fence lines that other clients sent are in the words of the server: they are taken out first.
 - An unfinished line is held back until it is finished, or the connection ends.
 - A connection without the greeting that its adapter promises receives everything: that is a difference.
 - Everything that is removed or put in other words is recorded.
@@ -10,15 +11,18 @@ from __future__ import annotations
 
 from harness.language.adapter import Adapter, Greeting, Prompt, Spelling, respelled
 from harness.language.patterns import match
-from harness.stage.rules import Rules, Take, TakenLine
+from harness.stage.rules import FindHeard, Rules, Take, TakenLine
 
 
 class Translation:
-    def __init__(self, adapter: Adapter, eol: bytes, client: str, take: Take) -> None:
+    def __init__(
+        self, adapter: Adapter, eol: bytes, client: str, take: Take, find_heard: FindHeard | None = None
+    ) -> None:
         self._adapter = adapter
         self._eol = eol
         self._client = client
         self._take = take
+        self._find_heard = find_heard
         self._ignore = Rules([(one, adapter.file) for one in adapter.ignore], eol, take).of(client)
         self._greetings = list(adapter.greets)
         self._unfinished = b""
@@ -39,6 +43,10 @@ class Translation:
             line, eol, rest = self._unfinished.partition(self._eol)
             if not eol:
                 return b"".join(out)
+            heard = self._find_heard(line + eol) if self._find_heard is not None else None
+            if heard is not None:
+                self._unfinished = line[:heard] + rest
+                continue
             self._unfinished = rest
             if not self._removed(line + eol):
                 out.append(self._in_other_words(self._adapter.receives, line + eol))

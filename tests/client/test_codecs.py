@@ -287,7 +287,10 @@ EVENTS: list[Event] = [
     Pong(""),
     HelpText(),
     Goodbye(),
-    *[Rejected(reason, "somebody") for reason in (*Rejection, *ParseError)],
+    *[
+        Rejected(reason, "/leave" if reason is ParseError.INVALID_ARGUMENT else "somebody")
+        for reason in (*Rejection, *ParseError)
+    ],
     *[DisconnectNotice(reason, as_error) for reason in NoticeReason for as_error in (False, True)],
     DisconnectNotice(NoticeReason.KICKED, text="for shouting"),
 ]

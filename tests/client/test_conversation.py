@@ -241,4 +241,4 @@ def test_every_refusal_is_a_sentence(reason: Rejection | ParseError) -> None:
     text = rejection_text(reason, "bob")
     assert text[0].isupper()
     assert text.endswith(".")
-    assert ("bob" in text) == reason.name.startswith("NAME_")
+    assert ("bob" in text) == reason.name.startswith(("NAME_", "ROOM_NAME_"))

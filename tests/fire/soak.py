@@ -87,6 +87,8 @@ def soak(hours: float, clients: int, seed: int) -> Soak:
         week = _Week(simulation, clients, random.Random(seed))
         week.run_until(round(hours * _HOUR_S * _US))
         week.disconnect_everyone()
+        simulation.advance(limits.empty_room_s)
+        assert len(simulation.context.chat.rooms) == 1, "only the lobby is left"
         assert not leftovers(simulation), leftovers(simulation)
         checker = week.checker
         result = Soak(hours, clients, dict(checker.actions), checker.compared_bytes, dict(simulation.logged))

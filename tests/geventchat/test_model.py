@@ -34,7 +34,7 @@ def test_the_server_sends_the_same_under_any_schedule(model: type[chat.Chat]) ->
 def test_the_conversations_cover_what_clients_can_do() -> None:
     played = "".join(
         line
-        for seed in range(100)
+        for seed in range(200)
         for line in conversation(chat.Chat, seed).source
         if not line.startswith("title")
     )

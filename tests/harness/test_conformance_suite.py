@@ -12,8 +12,9 @@ from harness import Grade, Outcome
 from harness.batch import scripts_in
 from harness.compare.compare import Cell, ComparedServer, Tags, compare
 from harness.compare.report import Table, mark
+from harness.language.fences import Fence
 from harness.language.loading import check, load
-from harness.language.steps import FenceLine, ReceivesNothing
+from harness.language.steps import ReceivesNothing
 from harness.playing.pipeline import PlayOptions
 from harness.report.styled_text import plain
 from harness.report.text import report
@@ -21,7 +22,7 @@ from harness.targets.choice import TargetChoice
 
 SERVERS = Path(__file__).parents[1] / "conformance" / "servers"
 SCRIPTS = list(scripts_in([Path("suite:chat-line")]))
-FENCE = FenceLine("PING", ("PONG", "ERR must-login-first"))
+FENCE = Fence("PING", ("PONG", "ERR must-login-first"))
 
 # The scripts that each server fails, and the documented mistake that each of them finds.
 FOUND = {

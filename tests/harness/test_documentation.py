@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 from gevent.server import StreamServer
 
-from harness import Command, InProcess, PlayOptions, ServerSpec, Verdict, parse, play
+from harness import Command, Grade, InProcess, PlayOptions, ServerSpec, Verdict, parse, play
 from harness.cli import main
 from harness.compare.compare import Tags
 from harness.interception.schedule import Perturbation
-from harness.language.steps import FenceLine
+from harness.language.fences import Fence
 from harness.laws.history import Law
 from harness.options import OPTIONS
 from harness.report.styled_text import plain
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
 TARGETS, VERDICTS, README = "targets.md", "verdicts.md", "../harness/README.md"
 PAGES = (TRANSCRIPTS, TARGETS, VERDICTS, AUDIT, EXPLORE, README)
-FENCE = FenceLine("PING", ("PONG",))
+FENCE = Fence("PING", ("PONG",))
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +135,11 @@ def test_the_first_transcript_passes_as_shown(shell):
     command, shown = command_and_output(TRANSCRIPTS, "$ harness play first.chat")
     first = block(TRANSCRIPTS, "title: everyone else", "alice> LOGIN alice")
     assert shell(command, chat_py=block(TRANSCRIPTS, *CHAT), first_chat=first) == shown
+
+
+def test_the_fence_line_that_others_hear_is_heard(server):
+    verdict = play(parse(block(TRANSCRIPTS, "title: what the harness says")), server)
+    assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), plain(report(verdict))
 
 
 def test_the_failing_transcript_has_the_report_that_is_shown(shell):

@@ -53,12 +53,14 @@ def golden_report(verdict: Verdict) -> str:
 
 
 def _portable(text: str) -> str:
-    """The report without what differs from play to play: durations, a number of ticks, where Python is, a traceback."""
+    """The report without what differs from play to play: durations, a number of ticks, the number of a token, where Python
+    is, a traceback."""
     body, heading, output = text.partition("  server output\n")
     for varies, same in (
         (r"(measured  )[0-9.]+m?s, in real", r"\g<1>300ms, in real"),
         (r"TICK [0-9]+", "TICK N"),
         (r"\N{HORIZONTAL ELLIPSIS} [0-9]+ more", "\N{HORIZONTAL ELLIPSIS} N more"),
+        (r"\b([fF])[0-9A-Fa-f]{6}[xX](?=[0-9])", r"\g<1>"),
         (re.escape(sys.executable), "python"),
     ):
         body = re.sub(varies, same, body)
@@ -205,7 +207,7 @@ def test_a_long_list_of_expectations_is_wrapped_below_itself() -> None:
 
 
 def test_a_grade_is_printed_by_its_name() -> None:
-    assert [f"{grade}" for grade in Grade] == ["settled", "answered", "exact"]
+    assert [f"{grade}" for grade in Grade] == ["settled", "answered", "heard", "exact"]
 
 
 ANSWERS_HI_ONLY = (

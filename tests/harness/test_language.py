@@ -192,9 +192,10 @@ def test_included_files_give_definitions_and_headers_but_their_title_is_their_ow
     script = load(tmp_path / "a.chat")
     made = check(script)
     assert script.title is None
-    from harness.language.steps import FenceLine, LineEnd
+    from harness.language.fences import Fence
+    from harness.language.steps import LineEnd
 
-    assert script.setting(FenceLine).question == "PING"
+    assert script.setting(Fence).question == "PING"
     assert script.setting(LineEnd).eol.wire == b"\r\n"
     assert made.turns[0].actions[0].script.file.endswith("deeper.chat")
 

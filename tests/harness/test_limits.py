@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import Command, Fence, Stage, parse, play
+from harness import Command, Fence, Grade, Stage, parse, play
 from harness.playing.verdict import FailureKind
+from harness.report.styled_text import plain
+from harness.report.text import report
 from harness.stage.limits import LOOK_S, LimitClock
 from harness.stage.threads import times
 from tests.patience import until
@@ -130,13 +132,15 @@ def test_looking_at_many_threads_takes_a_small_part_of_the_time() -> None:
 
 # --- servers that do not get a processor --------------------------------------------------------------------
 
-SLOW = """
-    import os, socket, sys, time
+WORKS = """
+    import os, select, socket, sys, time
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     def works(seconds):
         end = time.process_time() + seconds
         while time.process_time() < end:
             pass
+"""
+SLOW = f"""{WORKS}
     works(0.2)
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
     while True:
@@ -145,13 +149,34 @@ SLOW = """
             works(0.2)
             sock.sendall(line)
 """
+RELAYS = f"""{WORKS}
+    listener, clients = socket.create_server(("127.0.0.1", int(sys.argv[1]))), []
+    while True:
+        for ready in select.select([listener, *clients], [], [])[0]:
+            if ready is listener:
+                clients.append(listener.accept()[0])
+            elif not (data := ready.recv(4096)):
+                clients.remove(ready)
+            elif data.startswith(b"MSG"):
+                works(0.2)
+                for other in clients:
+                    if other is not ready:
+                        other.sendall(data)
+"""
+
+
+@contextmanager
+def starved(source: str) -> Iterator[Command]:
+    """A server that gets a fifth of a processor."""
+    with program(SPIN, BUSY):
+        yield Command([sys.executable, "-S", "-c", textwrap.dedent(source), "{port}"], starts_within=1)
 
 
 @pytest.fixture
 def slow() -> Iterator[Command]:
-    """A server that needs a fifth of a second to start, and for each line, and gets a fifth of a processor."""
-    with program(SPIN, BUSY):
-        yield Command([sys.executable, "-S", "-c", textwrap.dedent(SLOW), "{port}"], starts_within=1)
+    """One that needs a fifth of a second to start, and for each line."""
+    with starved(SLOW) as server:
+        yield server
 
 
 def test_a_busy_machine_fails_no_start_and_no_answer(slow: Command) -> None:
@@ -167,3 +192,14 @@ def test_a_server_is_not_quiet_while_it_waits_for_a_processor(slow: Command) -> 
     verdict = play(parse("settle: 300ms\n\nalice> hello\nalice receives nothing\n"), slow)
     assert verdict.failures, "the answer came after 0.2 s in which the server ran"
     assert verdict.failures[0].kind is FailureKind.EXTRA
+
+
+def test_a_client_is_not_given_up_as_one_that_hears_nothing_while_the_server_waits_for_a_processor() -> None:
+    script = (
+        "fence: MSG ${token} heard as MSG ${token}\nsettle: 500ms\n\nann> HI\nbob> HI\nann receives nothing\n"
+    )
+    with starved(RELAYS) as server:
+        verdict = play(parse(script), server)
+    assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), plain(report(verdict))
+    sent = [one for turn in verdict.turns for one in turn.fence_lines]
+    assert not any(one.unheard_by for one in sent), sent

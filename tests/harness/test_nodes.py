@@ -29,8 +29,9 @@ from harness import (
 )
 from harness.cli import main
 from harness.language.expansion import expand
+from harness.language.fences import Fence
 from harness.language.problems import ScriptError
-from harness.language.steps import FenceLine, LinkDelays, NodeChanges, NodeFate
+from harness.language.steps import LinkDelays, NodeChanges, NodeFate
 from harness.language.validation import validate
 from harness.playing.verdict import FailureKind, Outcome
 from harness.report.styled_text import plain
@@ -166,7 +167,7 @@ def test_a_node_that_dies_by_itself_is_named_with_its_output() -> None:
 
 
 def test_a_fence_line_is_not_used_where_it_proves_nothing() -> None:
-    fence = PlayOptions(FenceLine("PING", ("PONG",)))
+    fence = PlayOptions(Fence("PING", ("PONG",)))
     verdict = play(parse("alice> hello\nalice< hello\nalice> bye\nalice< bye\n"), two(), fence)
     assert verdict.passed
     assert verdict.grade is Grade.SETTLED

@@ -142,7 +142,7 @@ def test_a_server_that_dies_is_reported_with_its_output() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Fence.parse("PING"), "expected `LINE -> ANSWER`"),
+        (lambda: Fence.parse("PING"), "a line without its answer"),
         (lambda: Fence("PING", ()), "a fence is a line and its answers"),
         (lambda: Fence("", ("PONG",)), "a fence is a line and its answers"),
     ],
@@ -173,6 +173,44 @@ def test_an_answer_is_found_at_the_beginning_of_a_line(
 ) -> None:
     found = next(Fence("?", (answer,)).find_answers(inbox, 0, "2"), None)
     assert (inbox[found[0] :][: found[1]] if found else None) == removed
+
+
+@pytest.mark.parametrize(
+    ("unended", "inbox", "at"),
+    [
+        ((), b"\xff\xfb\x06PONG\n", 3),
+        ((), b"\xff\xfb\x06" * 40 + b"\xff\xfa\x18\xff\xff\n\xff\xf0\xff\xf9PONG\n", 130),
+        ((), b"\xff\xffPONG\n", None),  # a byte of data
+        ((), b"\xff\xfa\x18PONG\n", None),  # a subnegotiation that does not end
+        ((), b"> PONG\n", None),
+        ((b"> ",), b"> PONG\n", 2),
+        ((b"> ",), b"> > \xff\xfb\x06> PONG\n", 9),
+        ((b"> ",), b">PONG\n", None),
+        ((b"> ",), b"said > PONG\n", None),
+        ((b"a", b"aa", b"aaa"), b"a" * 5000 + b"PONG\n", None),
+        ((b"\xff\xfb\x06",), b"\xff\xfb\x06" * 5000 + b"PING\n", None),
+    ],
+)
+def test_an_answer_can_stand_behind_known_bytes_without_a_line_end(
+    unended: tuple[bytes, ...], inbox: bytes, at: int | None
+) -> None:
+    found = next(Fence("?", ("PONG",)).find_answers(inbox, 0, "", unended), None)
+    assert found == (None if at is None else (at, 5))
+
+
+@pytest.mark.parametrize(
+    ("answer", "line", "at"),
+    [
+        ("PONG", b"> PONG", 2),
+        ("PONG", b"> PONG\r", 2),
+        ("PONG", b"PONG", None),
+        ("PONG", b"PONG it is", None),
+        ("PONG ${token}", b"> PONG 7", 2),
+    ],
+)
+def test_an_answer_at_the_end_of_a_line_is_recognised(answer: str, line: bytes, at: int | None) -> None:
+    found = Fence("?", (answer,)).find_at_end(line, "7")
+    assert (found and found[0]) == at
 
 
 def test_a_fence_reads_back_as_it_was_written() -> None:

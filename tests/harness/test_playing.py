@@ -13,7 +13,7 @@ import pytest
 from gevent.server import StreamServer
 
 from harness import Command, Grade, InProcess, Outcome, PlayOptions, Verdict, parse, play
-from harness.language.steps import FenceLine
+from harness.language.fences import Fence
 from harness.playing.verdict import FailureKind
 from harness.report import styled_text
 from harness.report.text import report
@@ -264,7 +264,7 @@ def test_a_command_is_played_in_real_time_with_and_without_a_fence():
     unfenced = play(script, target)
     assert unfenced.passed
     assert unfenced.grade is Grade.SETTLED
-    broken = play(script, target, PlayOptions(FenceLine("NOSUCH", ("PONG",)), within_s=1.0))
+    broken = play(script, target, PlayOptions(Fence("NOSUCH", ("PONG",)), within_s=1.0))
     assert [(one.kind, one.client, one.line) for one in broken.failures] == [
         (FailureKind.UNANSWERED, "alice", 1)
     ]

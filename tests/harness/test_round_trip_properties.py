@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from harness.language import escapes
 from harness.language import patterns as patterns_module
+from harness.language.fences import Fence
 from harness.language.forms import parse_duration, render_duration
 from harness.language.loading import parse, render
 from harness.language.patterns import Capture, Kind, Pattern
@@ -33,7 +34,6 @@ from harness.language.steps import (
     Eol,
     ExpectedToFail,
     FenceAfter,
-    FenceLine,
     Ignore,
     Include,
     InTime,
@@ -209,7 +209,7 @@ settings = st.tuples(
         TargetLine, st.sampled_from(TargetKind), literals.filter(lambda text: text == text.strip() != "")
     ),
     st.builds(Needs, st.lists(words, min_size=1, max_size=2).map(tuple)),
-    st.builds(FenceLine, words, st.lists(words, min_size=1, max_size=2).map(tuple)),
+    st.builds(Fence, words, st.lists(words, min_size=1, max_size=2).map(tuple)),
     st.builds(LineEnd, st.sampled_from(Eol)),
     st.builds(Within, st.integers(1, 60_000_000)),
     st.builds(Settle, st.integers(1, 60_000_000)),
@@ -218,7 +218,19 @@ settings = st.tuples(
     st.builds(DefaultTransport, transports),
     st.builds(FenceAfter, words),
     st.builds(Unfenced, st.lists(single_names, min_size=1, unique=True).map(tuple)),
-    st.just(FenceLine()),
+    st.just(Fence()),
+    st.builds(
+        lambda line, heard, replies, always: Fence(
+            f"{line} ${{token}}",
+            replies if always else (),
+            f"{heard} ${{_}}${{token}}",
+            () if always else replies,
+        ),
+        words,
+        words,
+        st.lists(words, max_size=2).map(tuple),
+        st.booleans(),
+    ),
     st.builds(Tagged, st.lists(words, min_size=1, max_size=3, unique=True).map(tuple)),
     st.builds(Skip, reasons),
     st.builds(ExpectedToFail, reasons),

@@ -14,6 +14,7 @@ from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, ch
 from harness.audit.audit import audit
 from harness.audit.audit import summary as audit_summary
 from harness.language.adapter import parse_adapter
+from harness.language.fences import Fence
 from harness.language.loading import render
 from harness.playing.pipeline import PlayOptions
 from harness.report import html, junit
@@ -21,7 +22,7 @@ from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
 from harness.stage.connection import End, Inbox
 from harness.stage.event_loop import RealTime
-from harness.stage.fence import AnswerFence, Fence, FenceFailed
+from harness.stage.fence import AnswerFence, FenceFailed
 from harness.stage.stage import Stage
 from harness.update import update
 from tests.harness.servers.puppet import serve
@@ -845,7 +846,9 @@ def test_a_fence_asks_again_as_long_as_clients_reply() -> None:
         end, replied_bytes, left = End.OPEN, 0, 2
 
     def fence(connection: Any, within_s: float) -> tuple[AnswerFence, list[int]]:
-        made = AnswerFence(Fence("PING", ("PONG",)), b"\n", RealTime(), lambda: [connection], within_s, 0.1)
+        made = AnswerFence(
+            Fence("PING", ("PONG",)), frozenset(), b"\n", RealTime(), lambda: [connection], within_s, 0.1
+        )
         rounds: list[int] = []
 
         def everything(actors: Iterable[Any]) -> None:

@@ -16,12 +16,13 @@ import pytest
 from harness import Address, Command, InProcessAsyncio, PlayOptions, ServerSpec, Stage, Verdict, parse, play
 from harness.cli import main
 from harness.language.expansion import expand
+from harness.language.fences import Fence
 from harness.language.problems import ScriptError
 from harness.language.steps import Transport
 from harness.playing.verdict import FailureKind, Outcome
 from harness.report.styled_text import plain
 from harness.report.text import report
-from harness.stage.fence import Fence, Grade
+from harness.stage.fence import Grade
 from harness.stage.transport import TlsTrust
 from harness.stage.websocket import WebSocket
 from tests.harness.servers import streams

@@ -29,8 +29,8 @@ from harness import (
 )
 from harness.compare.compare import Cell, cell_of
 from harness.compare.report import mark
+from harness.language.adapter import parse_adapter
 from harness.language.forms import write_line
-from harness.language.steps import FenceLine
 from harness.playing.verdict import FailureKind
 from harness.report.styled_text import plain
 from harness.report.text import report, summary
@@ -101,6 +101,30 @@ def test_what_came_while_the_harness_waited_for_quiet_does_not_end_its_watching(
         verdict, text = played(steps + late, "hub=12", "errs")
         assert verdict.outcome is Outcome.FAILED, text
         assert (verdict.failures[0].kind, verdict.failures[0].client) == (FailureKind.EXTRA, "bob")
+
+
+CROWD = ("ann", "bob", "cat", "dan", "eve")
+A_TURN_LATE = (
+    "ann> MSG one\nbob receives nothing\n\nann> HELLO\nwait 300ms\nann< ERR unknown\nin any order:\n"
+    + "".join(f"    {name}< MSG ann one\n" for name in CROWD[1:])
+)
+
+
+def test_turns_that_only_introduce_clients_do_not_end_the_watching() -> None:
+    logins = "".join(f"{name}> LOGIN {name}\n{name}< OK\n\n" for name in CROWD)
+    verdict, text = played(logins + A_TURN_LATE, "hub=100", "errs", header=PATIENT)
+    assert verdict.outcome is Outcome.FAILED, text
+    assert (verdict.failures[0].kind, verdict.failures[0].client) == (FailureKind.EXTRA, "bob")
+
+
+def test_what_introductions_deliver_before_the_answers_says_nothing_of_messages() -> None:
+    logins = "ann> LOGIN ann\nann< OK\n\n"
+    for at, name in enumerate(CROWD[1:], 1):
+        heard = "".join(f"{one}< INFO {name} joined\n" for one in CROWD[:at])
+        logins += f"{name}> LOGIN {name}\n{name}< OK\n{heard}\n"
+    verdict, text = played(logins + A_TURN_LATE, "hub=100", "errs", "joins", header=PATIENT)
+    assert verdict.outcome is Outcome.FAILED, text
+    assert (verdict.failures[0].kind, verdict.failures[0].client) == (FailureKind.EXTRA, "bob")
 
 
 def test_a_server_that_delivers_before_it_answers_is_graded_answered_and_played_once() -> None:
@@ -202,7 +226,7 @@ def test_a_client_can_be_left_out_of_the_fence() -> None:
 
 def test_fence_none_wins_over_the_option() -> None:
     script = parse("fence: none\n\nann> LOGIN ann\nann< OK\n")
-    verdict = play(script, hub(), PlayOptions(FenceLine("NOSUCH", ("PONG",))))
+    verdict = play(script, hub(), PlayOptions(Fence("NOSUCH", ("PONG",))))
     assert verdict.passed
     assert verdict.grade is Grade.SETTLED
 
@@ -269,7 +293,7 @@ def test_a_wildcard_answer_that_could_swallow_an_expected_line_is_an_error(
 
 def test_the_option_is_held_against_the_script_too() -> None:
     script = parse("ann> LOGIN ann\nann< ERR username-taken\n")
-    verdict = play(script, hub(), PlayOptions(FenceLine("PING", ("PONG", "ERR ${_}"))))
+    verdict = play(script, hub(), PlayOptions(Fence("PING", ("PONG", "ERR ${_}"))))
     assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "would also match this line" in verdict.reason
 
@@ -291,6 +315,79 @@ def test_a_missing_lookalike_is_missed() -> None:
     verdict, text = played("ann> LOGIN ann\nann< OK\nann< PONG\n")
     assert verdict.outcome is Outcome.FAILED, text
     assert (verdict.failures[0].kind, verdict.failures[0].line) == (FailureKind.MISSING, 6)
+
+
+# --- answers behind bytes that have no line end ---------------------------------------------------------------
+
+MARK, PROMPT = "fffb06", "3e20"  # a timing mark of telnet, and `> `
+
+
+def after_raw(raw: str, expected: str, fence: str = "PING -> PONG") -> tuple[Verdict, str]:
+    steps = f"{LOGINS}ann> WAVE\n{expected}\n\nann> MSG hi\nbob< MSG ann hi\n"
+    return played(steps, f"raw={raw}", header=f"fence: {fence}\nwithin: 1s\n\n")
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (MARK, "ann<< \\xff\\xfb\\x06"),
+        (
+            MARK * 2 + "fffa18014142fff0",
+            "ann<< \\xff\\xfb\\x06\\xff\\xfb\\x06\\xff\\xfa\\x18\\x01AB\\xff\\xf0",
+        ),
+        (PROMPT, "ann<< >\\x20"),
+        ("6f6b0a" + PROMPT, "ann<< ok\\n>\\x20"),
+        (PROMPT, "ann receives 2 bytes: >\\x20"),
+    ],
+)
+def test_an_answer_is_found_behind_expected_bytes_without_a_line_end(raw: str, expected: str) -> None:
+    verdict, text = after_raw(raw, expected)
+    assert verdict.passed, text
+    assert verdict.grade is Grade.ANSWERED
+
+
+def test_an_answer_is_found_behind_telnet_sequences_that_are_not_expected() -> None:
+    verdict, text = after_raw(MARK, "bob receives nothing")
+    failure = verdict.failures[0]
+    assert (failure.kind, failure.client, failure.received) == (FailureKind.EXTRA, "ann", b"\xff\xfb\x06"), (
+        text
+    )
+
+
+def test_an_answer_with_a_token_is_found_behind_any_bytes() -> None:
+    fence = "PING ${token} -> PONG ${token}"
+    verdict, text = after_raw(PROMPT, "bob receives nothing", fence)
+    failure = verdict.failures[0]
+    assert (failure.kind, failure.client, failure.received) == (FailureKind.EXTRA, "ann", b"> "), text
+    verdict, text = after_raw("68656c6c6f", "ann receives 5 bytes", fence)
+    assert verdict.passed, text
+    assert verdict.grade is Grade.ANSWERED
+
+
+def test_the_prompt_that_follows_an_answer_is_a_part_of_it_or_removed() -> None:
+    steps = "ann> LOGIN ann\nann<< OK\\n>\\x20\nbob> LOGIN bob\nbob<< OK\\n>\\x20\n"
+    verdict, text = played(steps, "prompts", header="fence: PING -> PONG\\n>\\x20\n\n")
+    assert (verdict.outcome, verdict.grade) == (Outcome.PASSED, Grade.ANSWERED), text
+    adapter = parse_adapter("fence: PING -> PONG\nprompts: >\\x20\n")
+    verdict = play(parse(LOGINS), hub("prompts"), PlayOptions(adapter=adapter))
+    assert (verdict.outcome, verdict.grade) == (Outcome.PASSED, Grade.ANSWERED), plain(report(verdict))
+
+
+def test_an_answer_that_can_be_the_end_of_another_line_is_not_taken_for_one() -> None:
+    verdict, text = after_raw(PROMPT, "bob receives nothing")
+    assert verdict.failures[0].kind is FailureKind.UNANSWERED, text
+    assert r"is found if the turn expects these bytes (`ann<< >\x20`)" in " ".join(text.split())
+    # An end of a line that is no answer is left alone.
+    verdict, text = after_raw("4d534720616e6e20504f4e470a", "ann< MSG ann PONG")
+    assert verdict.passed, text
+
+
+@pytest.mark.parametrize("expected", ["ann<< \\xff\\xfb\\x06PONG\\n", "ann<< \\xff\\xfb\\x06\nann< PONG"])
+def test_an_expected_answer_behind_bytes_is_not_taken_for_that_to_the_fence_line(expected: str) -> None:
+    for _ in range(3):
+        verdict, text = after_raw(f"{MARK}504f4e470a4d4f52450a", f"{expected}\nann< MORE")
+        assert verdict.passed, text
+        assert verdict.grade is Grade.ANSWERED
 
 
 # --- servers that end while something is awaited -----------------------------------------------------------------

@@ -122,13 +122,19 @@ def wrong_pass(script: str, server: str, fence: str, grade: str) -> WrongPass:
         ("a turn late", "threads", "PING", "answered", WrongPass.NEVER),
         ("a turn late", "threads early", "PING", "answered", WrongPass.DELAYED),
         ("a turn late", "threads deliver=10", "PING", "answered", WrongPass.DELAYED),
-        ("late in a crowd", "threads deliver=10", "PING", "answered", WrongPass.EXPECTED),
-        ("late in a crowd", "threads deliver=1", "PING", "answered", WrongPass.DELAYED),
-        ("late in a crowd", "threads deliver=10", "none", "settled", WrongPass.DELAYED),
+        ("late in a crowd", "threads deliver=10", "PING", "answered", WrongPass.DELAYED),
+        ("late after small talk", "threads deliver=10", "PING", "answered", WrongPass.EXPECTED),
+        ("late after small talk", "threads deliver=1", "PING", "answered", WrongPass.DELAYED),
+        ("late after small talk", "threads deliver=10", "none", "settled", WrongPass.DELAYED),
         ("late copy", "hub dup=2", "SYNC", "answered", WrongPass.DELAYED),
         ("late copy", "threads dup=10", "SYNC", "answered", WrongPass.EXPECTED),
         ("late copy", "threads", "PING", "answered", WrongPass.NEVER),
         ("a turn late", "threads deliver=150", "SYNC", "answered", WrongPass.NEVER),
+        ("late after small talk", "threads deliver=10", "MSG", "heard", WrongPass.NEVER),
+        ("silence", "threads deliver=150", "MSG", "heard", WrongPass.NEVER),
+        ("silence", "threads deliver=150", "MSG", "settled", WrongPass.EXPECTED),
+        ("silence", "hub reverse=2", "MSG", "heard", WrongPass.DELAYED),
+        ("late copy", "threads dup=10", "MSG", "heard", WrongPass.EXPECTED),
         ("a turn late", "threads deliver=10", "none", "settled", WrongPass.DELAYED),
         ("silence", "threads deliver=10", "PING", "answered", WrongPass.DELAYED),
         ("silence", "threads deliver=150", "none", "settled", WrongPass.EXPECTED),
@@ -153,7 +159,7 @@ def test_the_tables_count_wrong_verdicts() -> None:
     played = [
         one("talk", Outcome.PASSED),
         one("talk", Outcome.FAILED),
-        one("late in a crowd", Outcome.PASSED),
+        one("late after small talk", Outcome.PASSED),
         one("silence", Outcome.FAILED),
         one("silence", Outcome.TARGET_ERROR),
     ]
@@ -161,12 +167,12 @@ def test_the_tables_count_wrong_verdicts() -> None:
     assert [(row["script"], row["wrong failures"], row["wrong passes"]) for row in data["rows"]] == [
         ("talk", 1, {}),
         ("silence", 1, {}),
-        ("late in a crowd", 0, {"expected": 1}),
+        ("late after small talk", 0, {"expected": 1}),
     ]
     text = as_markdown(data)
     assert "| PING | 2 | 2 | 3 | 1 | 1 |" in text
-    assert "| threads deliver=10 | messages come 10 ms later |  |  | 2/2 · 1/3 |  |" in text
-    assert f"| threads deliver=10 | PING | late in a crowd | 1/1 | {WrongPass.EXPECTED.value} |" in text
+    assert "| threads deliver=10 | messages come 10 ms later |  |  |  | 2/2 · 1/3 |  |" in text
+    assert f"| threads deliver=10 | PING | late after small talk | 1/1 | {WrongPass.EXPECTED.value} |" in text
     with pytest.raises(AssertionError, match="threads deliver=10, PING"):
         require_right(played)
 

@@ -17,7 +17,7 @@ from harness import Outcome
 from harness.compare import baseline
 from harness.compare.compare import Cell, ComparedServer, cell_of
 from harness.compare.report import Table, text
-from harness.language.steps import FenceLine
+from harness.language.fences import Fence
 from harness.playing.pipeline import PlayOptions, play_file
 from harness.report.styled_text import plain
 from tests.independent.servers import BASELINE, HERE, SERVERS, scripts_of
@@ -26,7 +26,7 @@ from tests.patience import HANG_S
 ROOT = HERE.parents[1]
 AT_ONCE = 16
 """Plays at a time: they mostly wait."""
-FENCE = FenceLine("PING", ("PONG", "ERR must-login-first"))
+FENCE = Fence("PING", ("PONG", "ERR must-login-first"))
 TESTED = [server for server in SERVERS if server.name not in ("rust_channels", "java_nio")]
 
 # Every server differs in the first of these, and eight in the other.

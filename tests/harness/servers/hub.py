@@ -5,9 +5,14 @@
 - `after`: these milliseconds begin when everyone who is logged in has been answered a PING since: however busy the machine
   is, what was said comes after the answers. At most five seconds pass until they begin.
 - `departures=MS`: the others hear of a departure that many milliseconds later.
+- `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
-- `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said.
+- `shouts`: what clients say is delivered in capitals. `forgets=NAME`: nothing is delivered to this client.
+- `prompts`: `> ` follows the answers to each line.
+- `raw=HEX`: `WAVE` is answered with these bytes 50 ms later, and nothing else is handled meanwhile.
+- `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said; `acks`: before that is
+  delivered.
 """
 
 from __future__ import annotations
@@ -90,11 +95,16 @@ class Hub:
                         taken = rest in self.people
                         if not taken:
                             name, self.people[rest] = rest, write
+                    if not taken and "joins" in self.options:
+                        self.deliver(name, f"INFO {name} joined")
                     sock.sendall(b"ERR username-taken\n" if taken else b"OK\n")
                 elif not name and "strict" in self.options:
                     break
                 elif verb == "DIE":
                     threading.Timer(float(rest) / 1000, os._exit, (7,)).start()
+                elif verb == "WAVE":
+                    time.sleep(0.05)
+                    sock.sendall(bytes.fromhex(self.options.get("raw", "")))
                 elif verb == "MUTE":
                     self.options["mute"] = ""
                 elif verb == "PING" and "mute" in self.options:
@@ -105,27 +115,34 @@ class Hub:
                         self.answers[name] += 1
                         self.answered.notify_all()
                 elif verb == "MSG":
+                    if "acks" in self.options:
+                        sock.sendall(b"OK\n")
                     self.tell_others(name, f"MSG {name} {rest}", "hub")
                     if "echoes" in self.options:
                         sock.sendall(b"OK\n")
                 elif "errs" in self.options:
                     sock.sendall(b"ERR unknown\n")
+                if "prompts" in self.options:
+                    sock.sendall(b"> ")
         if name:
             with self.lock:
                 del self.people[name]
             self.tell_others(name, f"INFO {name} left", "departures")
 
     def tell_others(self, name: str, text: str, option: str) -> None:
-        def deliver() -> None:
-            with self.lock:
-                others = [write for other, write in self.people.items() if other != name]
-            for write in others:
-                write(text)
-
         if "hub" in self.options or option in self.options:
-            self.work.put((self.due_s(option), deliver))
+            self.work.put((self.due_s(option), lambda: self.deliver(name, text)))
         else:
-            deliver()
+            self.deliver(name, text)
+
+    def deliver(self, name: str, text: str) -> None:
+        if "shouts" in self.options:
+            text = text.upper()
+        left_out = {name, self.options.get("forgets")}
+        with self.lock:
+            others = [write for other, write in self.people.items() if other not in left_out]
+        for write in others:
+            write(text)
 
 
 class Tasks:

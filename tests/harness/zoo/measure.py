@@ -71,7 +71,7 @@ class Play:
 
 
 def fences(server: ZooServer) -> Sequence[str]:
-    return ("exact",) if server.in_process else ("SYNC", "PING", "none")
+    return ("exact",) if server.in_process else ("SYNC", "MSG", "PING", "none")
 
 
 def scripts(server: ZooServer) -> list[Script]:
@@ -204,8 +204,8 @@ def as_markdown(data: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
         *(_sum(name, own) for name in FENCES if (own := [row for row in rows if row["fence"] == name])),
         "",
-        "| server | late or wrong in it | exact | SYNC | PING | settled |",
-        "|---|---|---|---|---|---|",
+        "| server | late or wrong in it | exact | SYNC | MSG | PING | settled |",
+        "|---|---|---|---|---|---|---|",
     ]
     for server in dict.fromkeys(row["server"] for row in rows):
         own = [row for row in rows if row["server"] == server]

@@ -16,8 +16,14 @@ MOMENT_MS, SETTLE_MS = 5.0, 100.0
 
 _EXPECTS = re.compile(r"in any order|\w+(<| receives | is closed)")
 
-FENCES = {"exact": "", "SYNC": "SYNC ${token} -> SYNCED ${token}", "PING": "PING -> PONG", "none": "none"}
-"""SYNC takes the way of messages. In process no fence line is sent."""
+FENCES = {
+    "exact": "",
+    "SYNC": "SYNC ${token} -> SYNCED ${token}",
+    "MSG": "MSG ${token} heard as MSG ${_} ${token}",
+    "PING": "PING -> PONG",
+    "none": "none",
+}
+"""SYNC is answered on the way of messages, and MSG is a message. In process no fence line is sent."""
 
 
 class WrongPass(enum.Enum):
@@ -83,7 +89,9 @@ class Script:
         )
         behind = server.flaw in BEHIND or server.flaw == "batch" or not late_ms
         ordered = (fence == "SYNC" and behind) or (fence == "PING" and not late_ms and not server.early)
-        if grade == "exact" or never_right or (grade == "answered" and ordered):
+        # Messages in reverse come after a fence line that was sent after them.
+        ordered = ordered or (fence == "MSG" and behind and server.flaw != "reverse")
+        if grade == "exact" or never_right or (grade in ("answered", "heard") and ordered):
             return WrongPass.NEVER
         # In a run that is settled because a client could not be asked, the turn in question can be answered.
         asked = fence != "none" and self.asks != "silent leaving"
@@ -129,6 +137,9 @@ in any order:
     ann< MSG bob two
     bob< MSG ann one
 """
+
+SMALL_TALK = "ann> HELLO\nann< HI\n\n" * 3
+"""Turns that reach nobody else, as many as are watched for longer."""
 
 SCRIPTS = [
     # What every right server does, however late it is.
@@ -213,6 +224,13 @@ SCRIPTS = [
     Script(
         "late in a crowd",
         "ann> MSG one\nbob receives nothing\n\nann> HELLO\nann< HI\n"
+        "in any order:\n    bob< MSG ann one\n    carol< MSG ann one\n    dave< MSG ann one\n    eve< MSG ann one",
+        clients=("ann", "bob", "carol", "dave", "eve"),
+        asks="silence",
+    ),
+    Script(
+        "late after small talk",
+        f"{SMALL_TALK}ann> MSG one\nbob receives nothing\n\nann> HELLO\nann< HI\n"
         "in any order:\n    bob< MSG ann one\n    carol< MSG ann one\n    dave< MSG ann one\n    eve< MSG ann one",
         clients=("ann", "bob", "carol", "dave", "eve"),
         asks="silence",

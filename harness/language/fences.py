@@ -1,0 +1,180 @@
+"""The fence line: what is sent to a server so that its answer, or what other clients then hear, tells that everything before
+it has been handled.
+
+Text in, bytes and places in bytes out: when it is sent, and to whom, is the business of the stage.
+
+- `${token}` stands for a word that is new each time; with it an answer cannot be taken for another.
+- `${_}` in an answer stands for anything up to the end of the line.
+- Backslash escapes as in byte lines are decoded, for answers of more than one line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from harness.language.escapes import unescape
+from harness.language.patterns import TOKEN, WILDCARD
+from harness.language.problems import LineError
+
+_HEARD, _ANSWERED, _OR = " heard as ", " -> ", " | "
+_NONE = "none"
+_FORMS = "PING -> PONG   or   PING -> PONG | ERR login first   or   MSG ${token} heard as MSG ${_} ${token}   or   none"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A line that the server must answer, and the answers that count; or a line that the other clients hear. Without a line:
+    no fence, whatever else says so.
+
+    Who sends a line that others hear receives nothing, or always one of the `answers`, or one of the `refusals` where the
+    others do not hear it.
+    """
+
+    question: str = ""
+    answers: tuple[str, ...] = ()
+    heard: str = ""
+    """How the others hear it."""
+    refusals: tuple[str, ...] = ()
+    line: int = field(default=0, compare=False, kw_only=True, repr=False)
+    """The line of the file that says so, or 0."""
+
+    def __post_init__(self) -> None:
+        effects = self.answers or self.heard
+        if bool(self.question) is not bool(effects) or not all((*self.answers, *self.refusals)):
+            raise ValueError(f"a fence is a line and its answers, such as PING -> PONG, not {self}")
+        if self.refusals and (self.answers or not self.heard):
+            raise ValueError("only a line that others hear can be refused, and not if it is always answered")
+        if self.heard and (TOKEN not in self.question or TOKEN not in self.heard):
+            raise ValueError("what others hear is known by its ${token}, which the line has as well")
+        if b"\n" in unescape(self.heard):
+            raise ValueError("what others hear is one line")
+
+    @classmethod
+    def parse(cls, text: str) -> Fence:
+        """From `PING -> PONG | ERR must-login-first` or `MSG ${token} heard as MSG ${_} ${token}`, or `none`; LineError if it
+        is none of these."""
+        if text == _NONE:
+            return cls()
+        question, _, answers = text.partition(_ANSWERED)
+        try:
+            return cls._parse_heard(text) if _HEARD in question else cls(question, _choices(answers))
+        except ValueError as wrong:
+            raise LineError(0, str(wrong), _FORMS) from None
+
+    @classmethod
+    def _parse_heard(cls, text: str) -> Fence:
+        question, _, rest = text.partition(_HEARD)
+        heard, arrow, answers = rest.partition(_ANSWERED)
+        refusals = ""
+        if not arrow:
+            heard, _, refusals = rest.partition(_OR)
+        if not question or not heard.strip():
+            raise ValueError("a line without what others hear")
+        said = _choices(answers) if arrow else (), _choices(refusals) if refusals else ()
+        return cls(question, said[0], heard, said[1])
+
+    def __str__(self) -> str:
+        text = self.question + (f"{_HEARD}{self.heard}" if self.heard else "")
+        if self.answers:
+            text += f"{_ANSWERED}{_OR.join(self.answers)}"
+        return "".join((text, *(f"{_OR}{one}" for one in self.refusals))) or _NONE
+
+    @property
+    def replies(self) -> tuple[str, ...]:
+        """Everything that can be said to the client that sends it."""
+        return self.answers + self.refusals
+
+    def wire(self, token: str) -> bytes:
+        """The question as it is sent, without a line end."""
+        return unescape(self.question.replace(TOKEN, token))
+
+    def find_answers(
+        self, inbox: bytes | bytearray, start: int, token: str, unended: Iterable[bytes] = ()
+    ) -> Iterator[Place]:
+        """Where each answer stands: at the beginning of a line, or of what came after the question. Only sequences of telnet
+        and what is expected without a line end, `unended`, can stand before it.
+        An answer is a line or, written with a line end in it, exactly those bytes."""
+        return _at_line_starts(_pattern(token, self.replies, unended), inbox, start)
+
+    def find_own_answer(
+        self, inbox: bytes | bytearray, start: int, token: str, unended: Iterable[bytes] = ()
+    ) -> Place | None:
+        """The same of an answer with a token, which cannot be anything else."""
+        return (
+            next(_at_line_starts(_pattern(token, self._own, unended), inbox, start), None)
+            if self._own
+            else None
+        )
+
+    def find_own_behind(self, inbox: bytes | bytearray, start: int, token: str) -> Place | None:
+        """Where an answer with a token stands, whatever is before it."""
+        found = _pattern(token, self._own, (), False).search(inbox, start) if self._own else None
+        return _place(found) if found else None
+
+    def find_at_end(self, line: bytes, token: str) -> Place | None:
+        """Where an answer stands at the end of this line, which does not consist of it."""
+        found = (_place(one) for one in _pattern(token, self.replies, (), False).finditer(line + b"\n"))
+        return next((place for place in found if place[0] > 0 and sum(place) > len(line)), None)
+
+    def lookalikes(self, data: bytes) -> int:
+        """How many answers without a token this contains, if it comes because of something else."""
+        others = [answer for answer in self.replies if TOKEN not in answer]
+        return sum(1 for _ in _at_line_starts(_pattern("", others), data, 0)) if others else 0
+
+    def heard_pattern(self, tokens: bytes) -> re.Pattern[bytes]:
+        """What others hear, with its end, as a pattern with the group `token`. `tokens` is a regular expression. It can
+        stand behind anything that has no line end: with its token it is nothing else."""
+        known = {WILDCARD.encode(): rb"[^\r\n]*", TOKEN.encode(): b"(?P<token>%b)" % tokens}
+        out = []
+        for piece in re.split(b"(%b)" % b"|".join(map(re.escape, known)), unescape(self.heard)):
+            out.append(known.get(piece) or re.escape(piece))
+            if piece == TOKEN.encode():
+                known[piece] = b"(?P=token)"
+        return re.compile(b"".join(out) + rb"\r?\n")
+
+    @property
+    def _own(self) -> list[str]:
+        return [answer for answer in self.replies if TOKEN in answer]
+
+
+Place = tuple[int, int]
+"""Where something stands, and how many bytes it has."""
+
+_MOST_UNENDED = 4
+"""How often something without a line end can stand before one answer."""
+_TELNET = rb"\xff(?:[\xfb-\xfe][\x00-\xff]|\xfa(?:[^\xff]|\xff\xff)*\xff\xf0|[\xf1-\xf9])"
+"""One command, with its option; FF FF is a byte of data."""
+
+
+def _pattern(
+    token: str, answers: Iterable[str], unended: Iterable[bytes] = (), at_line_start: bool = True
+) -> re.Pattern[bytes]:
+    ways = []
+    for answer in answers:
+        wire = unescape(answer.replace(TOKEN, token))
+        end = b"" if b"\n" in wire else rb"\r?\n"
+        ways.append(rb"[^\r\n]*".join(map(re.escape, wire.split(WILDCARD.encode()))) + end)
+    # Bounded and without an overlap, so that no inbox takes long to search.
+    known = b"|".join(re.escape(one) for one in unended if not re.fullmatch(rb"(?:%b)*" % _TELNET, one))
+    before = rb"(?:(?:%b)(?:%b)*){0,%d}" % (known, _TELNET, _MOST_UNENDED) if known else b""
+    where = rb"(?<=\n)" if at_line_start else b""
+    return re.compile(rb"%b(?:%b)*%b(?P<answer>%b)" % (where, _TELNET, before, b"|".join(ways)))
+
+
+def _choices(answers: str) -> tuple[str, ...]:
+    choices = tuple(answers.split(_OR))
+    if not all(choice and choice == choice.strip() for choice in choices):
+        raise ValueError("a line without its answer")
+    return choices
+
+
+def _at_line_starts(pattern: re.Pattern[bytes], inbox: bytes | bytearray, start: int) -> Iterator[Place]:
+    for found in pattern.finditer(b"\n" + inbox[start:]):
+        at, size = _place(found)
+        yield start + at - 1, size
+
+
+def _place(found: re.Match[bytes]) -> Place:
+    return found.start("answer"), found.end("answer") - found.start("answer")
