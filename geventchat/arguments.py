@@ -31,11 +31,12 @@ from geventchat.settings import (
 EXIT_CANNOT_WRITE = 1
 EXIT_USAGE = 2
 
-_COMMANDS = ("connect", "health")
+_COMMANDS = ("connect", "health", "passwd")
 _USAGE = """\
 geventchat [PORT] [options]                  run the server
        geventchat connect [HOST[:PORT]] [options]   join a chat from this terminal
-       geventchat health [PORT] [options]           check that a server answers"""
+       geventchat health [PORT] [options]           check that a server answers
+       geventchat passwd --data DIR NAME            set the password of an account"""
 _EPILOG = """\
 Every option is also a variable (GEVENTCHAT_MAX_CLIENTS) and a key of the TOML file (max-clients). An option overrides the
 environment, the environment overrides the file, and the file overrides the default. CHAT_PORT and PORT set the port too.

@@ -22,6 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from geventchat.health import main as health
 
             return health(words[1:])
+        case ["passwd"]:
+            from geventchat.passwd import main as passwd
+
+            return passwd(words[1:])
     arguments = parse(words)
     try:
         settings = resolve_arguments(arguments, os.environ)

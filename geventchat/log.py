@@ -55,6 +55,7 @@ class LogEvent(Enum):
 
     LISTENING = "listening"
     CLIENT_LIMIT_LOWERED = "client-limit-lowered", logging.WARNING
+    PASSWORDS_IN_CLEAR = "passwords-in-clear", logging.WARNING
     CONNECTED = "connected"
     REFUSED = "refused", logging.WARNING
     LOGIN = "login"

@@ -5,6 +5,7 @@ A program that embeds it also learns here what happens, and can speak and kick.
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from typing import Any, TypeVar
 import gevent
 from gevent.event import Event
 
+from geventchat.chat.addresses import parse_address
 from geventchat.chat.chat import Chat
+from geventchat.chat.credentials import Tools
 from geventchat.chat.events import DirectMessage, DisconnectNotice, NoticeReason, Observed, Said
 from geventchat.chat.names import InvalidName, parse_name, parse_room_name
 from geventchat.chat.results import Busy
@@ -36,6 +39,7 @@ from geventchat.net.listener import Listener
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
+from geventchat.services.passwords import Hasher
 from geventchat.services.storage import open_storage
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Config, ConfigError, IdleNotice, Listen
@@ -59,6 +63,11 @@ def _in_thread(read: Callable[[], T]) -> T:
     return gevent.get_hub().threadpool.apply(read)
 
 
+def _is_loopback(host: str) -> bool:
+    address = parse_address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
 class Server:
     """A chat server inside a gevent program. Nothing is global: several can live in one process."""
 
@@ -69,12 +78,14 @@ class Server:
         clock: Clock | None = None,
         log: Log = to_logging,
         new_epoch: Callable[[], str] = random_epoch,
+        hasher: Hasher | None = None,
         name: str | None = None,
     ) -> None:
         """`name` is the one that `say` and `kick` use, which no client can have; without one it is `server`.
 
-        `new_epoch` names the epoch of message ids where no data directory keeps one.
+        `new_epoch` names the epoch of message ids where no data directory keeps one. The server closes the `hasher`.
         """
+        self._hasher = hasher or Hasher()
         self._new_epoch = new_epoch
         self.config = config or Config()
         try:
@@ -134,6 +145,7 @@ class Server:
             reserved_names=self._reserved,
             storage=storage,
             in_thread=_in_thread,
+            tools=Tools(self._hasher, self._clock.monotonic, secrets.token_bytes, self._report),
             observer=self._observe,
             greeting=clean(self.config.greeting),
         )
@@ -164,6 +176,9 @@ class Server:
                 listener.start()
                 host, port = listener.bound
                 self._log(LogEvent.LISTENING, dialect=listen.dialect, host=host, port=port)
+            exposed = [str(listen) for listen in self.config.listen if not _is_loopback(listen.host)]
+            if exposed:
+                self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
             self._chat, self._hub = chat, hub
         except BaseException:
             self._close_listeners()
@@ -215,6 +230,7 @@ class Server:
         self._chat = None
         for waiter in list(self._waiters):
             gevent.kill(waiter, RuntimeError("the server has stopped"))
+        self._hasher.close()
         if self._hangups is not None:
             self._hangups.close()
         if self._storage is not None:
@@ -418,6 +434,9 @@ class Server:
             listener.resume()
         if not self._connections:
             self._empty.set()
+
+    def _report(self, error: Exception) -> None:
+        self._log(LogEvent.FAULT, error=str(error))
 
     def _log_message(self, event: Observed) -> None:
         match event:

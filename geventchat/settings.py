@@ -495,6 +495,21 @@ class Limits(_Checked):
         Group.ADDRESS_RATES,
         "new rooms that can come at once",
     )
+    address_accounts_per_min: float = setting(
+        "address-account-rate",
+        1.0,
+        number(unit="accounts per minute"),
+        Group.ADDRESS_RATES,
+        "new accounts per minute, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    address_burst_accounts: int = setting(
+        "address-account-burst",
+        30,
+        integer(1, unit="accounts"),
+        Group.ADDRESS_RATES,
+        "new accounts that can come at once",
+    )
     address_log_lines_per_s: float = setting(
         "address-log-rate",
         20.0,
@@ -625,6 +640,21 @@ class Limits(_Checked):
         integer(1, unit="characters"),
         Group.EMBEDDING,
         "longest reason of a kick or a ban; the rest is cut off",
+    )
+    accounts: int = setting(
+        "max-accounts",
+        100_000,
+        integer(0, unit="accounts"),
+        Group.SIZES,
+        "accounts; an account takes about 1 KB of memory",
+    )
+    tokens: int = setting(None, 20, integer(0), Group.EMBEDDING, "tokens of one account")
+    unused_account_s: float = setting(
+        "unused-account-timeout",
+        365 * 86_400.0,
+        SECONDS,
+        Group.TIMES,
+        "accounts that nobody has used for this long are deleted when the server starts",
     )
     history_messages: int = setting(
         "history-messages",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from geventchat import ConfigError, Listen, Server
+from geventchat.services.passwords import Cost, Hasher, derive_here
 from geventchat.settings import SETTINGS, RawSetting, resolve
 from harness import ServerSpec, UnsupportedSpec
 
@@ -29,4 +30,6 @@ def serve(spec: ServerSpec) -> Server:
         listen = tuple(Listen(endpoint, "127.0.0.1", 0) for endpoint in spec.endpoints or ("line",))
     except ConfigError as error:
         raise UnsupportedSpec(str(error)) from error
-    return Server(replace(config, listen=listen), clock=spec.clock, new_epoch=lambda: EPOCH)
+    # Quick, and in this process, so that nothing happens outside it.
+    hasher = Hasher(Cost(4, 1, 1), derive=derive_here)
+    return Server(replace(config, listen=listen), clock=spec.clock, new_epoch=lambda: EPOCH, hasher=hasher)

@@ -1,8 +1,28 @@
-"""Who someone is beyond one connection. Pure; knows no passwords."""
+"""The accounts: reserved names, and what is known of each beyond one connection. Pure; verifies no passwords.
+
+An account that nobody has used for `unused_account_s` is deleted when the server starts: its name is free then, and whoever
+registers it again inherits nothing. The names of operators are kept.
+
+Invariants of Accounts:
+- `_records` holds every account, by the key of its name, and at most `accounts` of them that have been added by clients.
+- `_look_alikes` holds the name of each of them once.
+- The storage receives each change once.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+
+from geventchat.chat.guessing import remember
+from geventchat.chat.limits import ChatLimits
+from geventchat.chat.lookalikes import LookAlikes
+from geventchat.chat.names import Name
+from geventchat.chat.records import AccountRecord
+from geventchat.chat.storage import Storage
+
+# How old the note of the last use can be when a connection ends. More precision would be a write for each departure.
+_USE_NOTED_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,3 +31,75 @@ class Account:
 
     key: str
     name: str
+
+
+class Accounts:
+    """All accounts."""
+
+    def __init__(
+        self, storage: Storage, look_alikes: LookAlikes, limits: ChatLimits, now_ms: Callable[[], int]
+    ) -> None:
+        self._storage = storage
+        self._look_alikes = look_alikes
+        self._limits = limits
+        self._now_ms = now_ms
+        self._records: dict[str, AccountRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def is_full(self) -> bool:
+        """True when no more accounts are allowed."""
+        return len(self._records) >= self._limits.accounts
+
+    def load(self, stored: Iterable[AccountRecord], operators: Collection[str]) -> set[str]:
+        """Have the accounts that the storage has kept; returns the keys of those that nobody has used for too long."""
+        gone: set[str] = set()
+        oldest_ms = self._now_ms() - 1000 * self._limits.unused_account_s
+        for record in stored:
+            if record.last_login_ms < oldest_ms and record.key not in operators:
+                self._storage.forget(record)
+                gone.add(record.key)
+            else:
+                self._hold(record)
+        return gone
+
+    def find(self, key: str) -> AccountRecord | None:
+        """The account with this key."""
+        return self._records.get(key)
+
+    def find_account(self, key: str) -> Account | None:
+        """Who has the account with this key."""
+        record = self._records.get(key)
+        return None if record is None else Account(record.key, record.name)
+
+    def add(self, name: Name, password_hash: str, origin: str) -> Account:
+        """Add an account, which somebody at this address has just registered."""
+        now_ms = self._now_ms()
+        origins = (origin,) if origin else ()
+        record = AccountRecord(name.key, name.shown, password_hash, (), now_ms, now_ms, origins=origins)
+        self._hold(record)
+        self._storage.save(record)
+        return Account(record.key, record.name)
+
+    def change(self, record: AccountRecord) -> None:
+        """Keep this in place of what was known of the account."""
+        self._records[record.key] = record
+        self._storage.save(record)
+
+    def logged_in(self, key: str, origin: str) -> None:
+        """Note that somebody at this address has logged in to the account."""
+        record = self._records[key]
+        origins = remember(record.origins, origin) if origin else record.origins
+        self.change(replace(record, last_login_ms=self._now_ms(), origins=origins))
+
+    def left(self, key: str) -> None:
+        """Note that the account was in use until now."""
+        record = self._records.get(key)
+        if record is not None and self._now_ms() - record.last_login_ms > _USE_NOTED_MS:
+            self.change(replace(record, last_login_ms=self._now_ms()))
+
+    def _hold(self, record: AccountRecord) -> None:
+        self._records[record.key] = record
+        self._look_alikes.add(Name(record.name, record.key))

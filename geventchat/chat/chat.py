@@ -17,13 +17,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from geventchat.chat.accounts import Account
+from geventchat.chat.accounts import Accounts
 from geventchat.chat.commands import (
+    AccountCommand,
     AnnounceTyping,
     AskHistory,
+    AskToken,
     AskTopic,
+    ChangePassword,
     Command,
     Delete,
     EnterRoom,
@@ -43,6 +46,8 @@ from geventchat.chat.commands import (
     PassOwnership,
     Ping,
     Quit,
+    Register,
+    RevokeTokens,
     Say,
     SendDirectMessage,
     SetKey,
@@ -53,6 +58,7 @@ from geventchat.chat.commands import (
     SetVoice,
     Who,
 )
+from geventchat.chat.credentials import Credentials, Proof, Tools, origin_text
 from geventchat.chat.events import (
     Accepted,
     Action,
@@ -72,6 +78,8 @@ from geventchat.chat.events import (
     LeftRoom,
     LoggedIn,
     LoggedOut,
+    MessageKept,
+    NoticeReason,
     PastMessage,
     Pong,
     Rejected,
@@ -88,11 +96,13 @@ from geventchat.chat.events import (
 from geventchat.chat.ignores import Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
+from geventchat.chat.mailboxes import InThread, Mailboxes
 from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.moderation import BANNED, Moderation
 from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions
+from geventchat.chat.records import KeptMessage
 from geventchat.chat.replay import Replay
 from geventchat.chat.results import DONE, LEAVE, Busy, Done, More, Pending, Result
 from geventchat.chat.room_list import Rooms
@@ -101,24 +111,17 @@ from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.exhaustive import assert_never
 
-T = TypeVar("T")
-
 # By the key of a room: the messages before its log, and the state of the log when they were read.
 Older = Mapping[str, tuple[tuple[int, int], Sequence[PastMessage]]]
 NOTHING_OLDER: Older = {}
 
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
 _HOLE_BYTES = 4
+_REPLACED = DisconnectNotice(NoticeReason.REPLACED)
 # Parse errors that are reported before login, too.
 _ALWAYS_REPORTED = frozenset(
     {ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON, ParseError.INVALID_FIELD}
 )
-
-
-class InThread(Protocol):
-    """Runs something that blocks in a thread, while only the calling greenlet waits."""
-
-    def __call__(self, read: Callable[[], T], /) -> T: ...
 
 
 class Chat:
@@ -133,6 +136,7 @@ class Chat:
         limits: ChatLimits,
         storage: Storage,
         in_thread: InThread,
+        tools: Tools,
         operators: Collection[str] = (),
         reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Observer | None = None,
@@ -141,14 +145,14 @@ class Chat:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
         `announce_later` gets each room whose gate has to admit the announcement of a departure, and `observer` what happens.
-        Neither can block. No client can log in with one of the `reserved_names`. `operators` are the keys of the names of
-        operators, which need their accounts. Clients are greeted with the `greeting` unless it is empty.
+        Neither can block. `tools` are what passwords need. No client can log in with one of the `reserved_names`.
+        `operators` are the keys of the names of operators, which need their accounts. Clients are greeted with the
+        `greeting` unless it is empty.
         """
         stored = storage.load()
         self.epoch = stored.epoch
         self._owners = Owners(limits)
         self.rooms = Rooms(time, new_gate, limits, storage, self._owners, observer)
-        self.rooms.load(stored)
         self._storage = storage
         self._in_thread = in_thread
         self._message_keys = MessageKeys(limits)
@@ -161,6 +165,10 @@ class Chat:
             self._look_alikes.add(Name(key, key))
         self._time = time
         self._limits = limits
+        self._accounts = Accounts(storage, self._look_alikes, limits, self._now_ms)
+        self.rooms.load(stored, gone=self._accounts.load(stored.accounts, operators))
+        self._credentials = Credentials(tools, self._accounts, self._owners, limits, self.rooms.adopted)
+        self._mailboxes = Mailboxes(storage, in_thread, self._sessions)
         self._announce_later = announce_later
         self._observer = observer
         self._greeting = greeting
@@ -172,7 +180,7 @@ class Chat:
             owners=self._owners,
             permissions=self._permissions,
             removals=self,
-            find_account=self._find_account,
+            find_account=self._accounts.find_account,
             login_count=lambda: self._logins,
             now_ms=self._now_ms,
             limits=limits,
@@ -231,6 +239,8 @@ class Chat:
                 | Delete()
             ):
                 return self._moderate(session, name, command)
+            case Register() | ChangePassword() | AskToken() | RevokeTokens():
+                return self._change_account(session, name, command)
             case Ignore(who, on):
                 return self._ignore(session, name, who) if on else self._hear_again(session, who)
             case Help(everything):
@@ -300,7 +310,7 @@ class Chat:
     def _handle_before_login(self, session: Session, command: Command) -> Result[object]:
         match command:
             case Login():
-                return self._login(session, command, frozenset())
+                return self._login(session, command)
             case Quit():
                 session.subscriber.deliver(Goodbye())
                 return LEAVE
@@ -310,13 +320,30 @@ class Chat:
                 return _reject(session, Rejection.NOT_LOGGED_IN)
 
     def _login(
-        self, session: Session, login: Login, passed: frozenset[Room], older: Older = NOTHING_OLDER
+        self,
+        session: Session,
+        login: Login,
+        proof: Proof | None = None,
+        passed: frozenset[Room] = frozenset(),
+        older: Older = NOTHING_OLDER,
     ) -> Result[object]:
-        """`passed` are the rooms at whose gates the client has waited, `older` what the storage has of what it missed."""
+        """`proof` shows whose account it is.
+
+        `passed` are the rooms at whose gates the client has waited, `older` what the storage has of what it missed.
+        """
         try:
             name = parse_name(login.name, self._reserved)
         except InvalidName as invalid:
             return _reject(session, invalid.reason)
+        account = self._accounts.find_account(name.key)
+        if account is None:
+            if login.password is not None:
+                return _reject(session, Rejection.NAME_INVALID)
+        elif proof is not None and self._credentials.holds(proof):
+            session.account = account
+        elif proof is not None or session.account != account:
+            session.account = None
+            return self._ask_for_proof(session, name, login)
         if not self._permissions.may_use_name(session, name):
             return _reject(session, Rejection.NAME_INVALID)
         session.login_number = self._logins + 1
@@ -324,19 +351,33 @@ class Chat:
             session.subscriber.deliver(BANNED)
             session.peer.disconnect(BANNED.reason)
             return LEAVE
-        if name.key in self._sessions:
+        if name.key in self._sessions and account is None:
             return _reject(session, Rejection.NAME_TAKEN)
         if self._look_alikes.resembles(name):
             return _reject(session, Rejection.NAME_INVALID)
         if login.rooms is not None:
-            return self._login_to_rooms(session, name, login, login.rooms, passed, older)
+            return self._login_to_rooms(session, name, login, login.rooms, proof, passed, older)
         if not self.lobby.gate.is_open():
-            return Busy(self.lobby.gate)
-        self._admit(session, name)
+            # Without a proof the command can be handled again; with one, that would be another guess.
+            return Busy(self.lobby.gate, partial(self._login, session, login, proof) if proof else None)
+        self._admit(session, name, proof)
         now_ms = self._now_ms()
         self._arrive(session, name, self.lobby, now_ms)
         session.subscriber.deliver(Welcome(self.lobby.name, name.shown, self.lobby.names, now_ms))
-        return DONE
+        return self._after_login(session)
+
+    def _ask_for_proof(self, session: Session, name: Name, login: Login) -> Result[Any]:
+        """Let someone prove that the account with this name is theirs, and log in then."""
+        if login.password is None:
+            return _reject(session, Rejection.PASSWORD_REQUIRED)
+
+        def finish(proof: Proof | Rejection) -> Result[object]:
+            if isinstance(proof, Rejection):
+                return _reject(session, proof)
+            return self._login(session, login, proof)
+
+        job = partial(self._credentials.prove, name.key, origin_text(session), login.password)
+        return Pending(job, finish)
 
     def _login_to_rooms(
         self,
@@ -344,6 +385,7 @@ class Chat:
         name: Name,
         login: Login,
         asked: Sequence[EnterRoom],
+        proof: Proof | None,
         passed: frozenset[Room],
         older: Older,
     ) -> Result[object]:
@@ -363,13 +405,13 @@ class Chat:
         }
         job = self._older_job(missed, older)
         if job is not None:
-            return Pending(job, partial(self._login, session, login, passed))
+            return Pending(job, partial(self._login, session, login, proof, passed))
         for key in admitted:
             room = self.rooms.find(key)
             # A client waits at one gate at a time. Those that it has passed count as open.
             if room is not None and room not in passed and not room.gate.is_open():
-                return Busy(room.gate, partial(self._login, session, login, passed | {room}, older))
-        self._admit(session, name)
+                return Busy(room.gate, partial(self._login, session, login, proof, passed | {room}, older))
+        self._admit(session, name, proof)
         now_ms = self._now_ms()
         rooms: list[Room] = []
         for room_name, entry in admitted.values():
@@ -389,7 +431,13 @@ class Chat:
         session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered, self._greeting))
         for rejected in refused:
             session.subscriber.deliver(rejected)
-        return self._replay(session)
+        return self._after_login(session)
+
+    def _after_login(self, session: Session) -> Result[object]:
+        go_on = partial(self._replay, session)
+        return (
+            go_on() if session.account is None else self._mailboxes.collect(session, session.account, go_on)
+        )
 
     def _older_job(self, missed: Mapping[str, int], older: Older) -> Callable[[], Older] | None:
         """Reads from the storage what is missed in these rooms and their logs do not have; None if there is nothing to read."""
@@ -444,13 +492,25 @@ class Chat:
                 session.caught_up(room)
         return self._replay(session)
 
-    def _admit(self, session: Session, name: Name) -> None:
+    def _admit(self, session: Session, name: Name, proof: Proof | None) -> None:
+        holder = self._sessions.get(name.key)
+        if holder is not None:
+            self._take_over(holder)
+        if proof is not None:
+            self._credentials.use(proof, origin_text(session))
         session.name = name
         self._sessions[name.key] = session
         self._logins += 1
         self._look_alikes.add(name)
         if self._observer is not None:
             self._observer(LoggedIn(name.shown, self._now_ms()))
+
+    def _take_over(self, holder: Session) -> None:
+        """Another client has proved that it has the account of this one."""
+        # What the others see is an ordinary departure.
+        self.leave(holder)
+        holder.subscriber.deliver_direct(_REPLACED, stranger=False)
+        holder.peer.disconnect(_REPLACED.reason)
 
     def _admitted(
         self, session: Session, name: Name, entry: EnterRoom, rooms: Collection[str]
@@ -496,6 +556,9 @@ class Chat:
         """Remove a client from the chat silently; returns the rooms that it was in."""
         rooms = list(session.all_rooms())
         del self._sessions[name.key]
+        self._mailboxes.put_back(session)
+        if session.account is not None:
+            self._accounts.left(session.account.key)
         self._ignores.forget(session)
         self._look_alikes.remove(name)
         if self._observer is not None:
@@ -726,10 +789,13 @@ class Chat:
             return _reject_room(session, room, command.room)
         return self._moderation.carry_out(session, name, room, command)
 
-    def _find_account(self, key: str) -> Account | None:
-        """The account of this name, if someone is logged in with it."""
-        session = self._sessions.get(key)
-        return None if session is None else session.account
+    def _change_account(self, session: Session, name: Name, command: AccountCommand) -> Result[object]:
+        if isinstance(command, Register) and self._permissions.is_muted(session, name, self._now_ms()):
+            # An account is not concerned by a mute of an address.
+            return _reject(session, Rejection.MUTED)
+        if not self._storage.is_ready():
+            return Busy(self.lobby.gate)
+        return self._credentials.carry_out(session, name, command)
 
     # --- Messages ----------------------------------------------------------------------------------------------------
 
@@ -770,7 +836,7 @@ class Chat:
             return _reject(session, Rejection.NO_RECIPIENT)
         recipient = self._sessions.get(key_of(to))
         if recipient is None or recipient.name is None:
-            return _reject(session, Rejection.USER_NOT_FOUND, to)
+            return self._send_to_absent(session, name, command)
         if self._permissions.is_muted(session, name, self._now_ms()):
             return _reject(session, Rejection.MUTED)
         stranger = recipient is not session and recipient.is_stranger(name)
@@ -788,6 +854,33 @@ class Chat:
         if self._observer is not None:
             self._observer(message)
         return DONE
+
+    def _send_to_absent(self, session: Session, name: Name, command: SendDirectMessage) -> Result[Any]:
+        """Keep a direct message for someone who is away; both need accounts."""
+        sender, recipient = session.account, self._accounts.find_account(key_of(command.to))
+        if sender is None or recipient is None:
+            return _reject(session, Rejection.USER_NOT_FOUND, command.to)
+        if self._permissions.is_muted(session, name, self._now_ms()):
+            return _reject(session, Rejection.MUTED)
+        message = DirectMessage(name.shown, recipient.name, command.text, self._now_ms())
+
+        def finish(kept: KeptMessage | None) -> Result[object]:
+            if session.name is not name:
+                return DONE
+            if kept is None:
+                return _reject(session, Rejection.MAILBOX_FULL, recipient.name)
+            self._remember(session, Name(recipient.name, recipient.key))
+            delivered = self._mailboxes.forward(kept, name)
+            session.subscriber.deliver(
+                DirectMessageSent(message, command.to) if delivered else MessageKept(message)
+            )
+            if command.message_key or command.confirm:
+                self._confirm(session, name, command.message_key, Confirmed())
+            if self._observer is not None:
+                self._observer(message)
+            return DONE
+
+        return Pending(partial(self._mailboxes.keep, recipient, sender, message), finish)
 
     def _was_sent(self, session: Session, name: Name, message_key: str) -> bool:
         """True if a message with this key has been sent; the client gets the same answer again."""

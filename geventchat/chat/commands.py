@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from geventchat.chat.passwords import Secret
+
 
 class ParseError(Enum):
     """Why a line is not a command."""
@@ -34,12 +36,13 @@ class Login:
     """Enter the chat under this name, as typed; the chat decides whether the name is allowed.
 
     With `rooms` the client is in exactly these, and can be in many; without, it is in one at a time, in the lobby first.
-    `epoch` is that of the ids which the client has seen.
+    `epoch` is that of the ids which the client has seen. `password` is the password of the account or one of its tokens.
     """
 
     name: str
     rooms: Sequence[EnterRoom] | None = None
     epoch: str = ""
+    password: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +252,31 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
+class Register:
+    """Reserve the name that the client is using."""
+
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePassword:
+    """Change the password of the client's account."""
+
+    old: Secret
+    new: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class AskToken:
+    """Make a token, which can be used in place of the password."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeTokens:
+    """Make all tokens of the client's account useless."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Ask for a Pong with the same token."""
 
@@ -290,6 +318,7 @@ ModerationCommand = (
     | PassOwnership
     | Delete
 )
+AccountCommand = Register | ChangePassword | AskToken | RevokeTokens
 Command = (
     Login
     | Say
@@ -300,6 +329,7 @@ Command = (
     | Quit
     | RoomCommand
     | ModerationCommand
+    | AccountCommand
     | Ignore
     | InvalidCommand
 )

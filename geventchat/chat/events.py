@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from geventchat.chat.commands import ParseError
+from geventchat.chat.passwords import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,13 @@ class DirectMessageSent:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageKept:
+    """The recipient of your direct message is away, and gets it at the next login."""
+
+    message: DirectMessage
+
+
+@dataclass(frozen=True, slots=True)
 class Roster:
     """The people in the room, in the order in which they entered.
 
@@ -239,6 +247,9 @@ class Action(Enum):
     DELETED = "delete"
     IGNORED = "ignore"
     HEARD_AGAIN = "unignore"
+    REGISTERED = "register"
+    PASSWORD_CHANGED = "password"
+    TOKENS_REVOKED = "token revoke"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +259,13 @@ class Accepted:
     action: Action
     room: str = ""
     subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssued:
+    """Your new token, which is shown once."""
+
+    token: Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,8 +365,14 @@ class Rejection(Enum):
     # The room is moderated.
     NO_VOICE = auto()
     KEY_TOO_LONG = auto()
-    # One more ban, mute, moderator, person with voice or ignored name would be too many.
+    # One more ban, mute, moderator, person with voice, ignored name, account or token would be too many.
     LIST_FULL = auto()
+    PASSWORD_REQUIRED = auto()
+    WRONG_PASSWORD = auto()
+    WEAK_PASSWORD = auto()
+    NAME_RESERVED = auto()
+    TOO_MANY_ATTEMPTS = auto()
+    MAILBOX_FULL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +396,8 @@ class NoticeReason(Enum):
     SHUTDOWN = "shutdown"
     KICKED = "kicked"
     BANNED = "banned"
+    # Another connection has logged in to the same account.
+    REPLACED = "replaced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +436,7 @@ PrivateEvent = (
     | Welcome
     | DirectMessage
     | DirectMessageSent
+    | MessageKept
     | Roster
     | Entered
     | LeftRoom
@@ -418,6 +445,7 @@ PrivateEvent = (
     | HistoryPage
     | Missed
     | Accepted
+    | TokenIssued
     | Kicked
     | Invited
     | BanList

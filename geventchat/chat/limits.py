@@ -40,6 +40,10 @@ class ChatLimits:
     room_key_characters: int
     # What is longer is cut.
     reason_characters: int
+    # Accounts, the tokens of one, and how long an account that nobody uses is kept.
+    accounts: int
+    tokens: int
+    unused_account_s: float
     # How often one client's typing is announced.
     typing_interval_s: float
     # Names, or bans, in one answer to a client that can be in many rooms.

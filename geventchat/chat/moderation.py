@@ -50,7 +50,7 @@ from geventchat.chat.events import (
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import InvalidName, Name, key_of, parse_name
 from geventchat.chat.ownership import Owners
-from geventchat.chat.permissions import Permissions, Role, invitation_of
+from geventchat.chat.permissions import Permissions, Role, invitations_of
 from geventchat.chat.records import Act, Restriction, RestrictionKind
 from geventchat.chat.results import DONE, Busy, More, Pending, Result
 from geventchat.chat.room_list import Rooms
@@ -66,7 +66,7 @@ _LONGEST_S = 100 * 365 * 86_400
 _REMOVED_AT_ONCE = 100
 _IMPOSED = {Sanction.BAN: Action.BANNED, Sanction.MUTE: Action.MUTED}
 _LIFTED = {Sanction.BAN: Action.UNBANNED, Sanction.MUTE: Action.UNMUTED}
-# What `Chat._login` answers, too.
+# What `Chat` answers to a login, too.
 BANNED = DisconnectNotice(NoticeReason.BANNED, as_error=True)
 
 
@@ -222,7 +222,8 @@ class Moderation:
         if room is self._rooms.lobby:
             self._removals.throw_out(other, name, actor.session, notice)
             return
-        if room.invitations.withdraw(invitation_of(other)):
+        withdrawn = [room.invitations.withdraw(guest) for guest in invitations_of(other)]
+        if any(withdrawn):
             self._rooms.changed(room)
         if other.find_room(room.key) is room:
             self._removals.expel(other, name, room, actor.session, notice.text)
@@ -391,7 +392,7 @@ class Moderation:
                 return Busy(gate)
             if room.private or room.room_key:
                 until_ms = self._now_ms() + int(1000 * self._limits.invitation_s)
-                room.invitations.put(invitation_of(other), until_ms, self._limits.invitations)
+                room.invitations.put(invitations_of(other)[0], until_ms, self._limits.invitations)
                 self._rooms.changed(room)
             if hears:
                 other.subscriber.deliver_direct(

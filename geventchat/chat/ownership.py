@@ -53,6 +53,13 @@ class Owners:
         owner.rooms[room] = None
         return True
 
+    def adopt(self, session: Session) -> list[Room]:
+        """This client has an account now: let the account own what the session owned, as far as it can; return those rooms."""
+        rooms = [] if session.owner is None else list(session.owner.rooms)
+        for room in rooms:
+            self.claim(session, room)
+        return [room for room in rooms if room.kept]
+
     def give(self, room: Room, account: Account) -> None:
         """Let an account own the room, which nobody owns; for rooms of an earlier run."""
         owner = self._accounts.setdefault(account.key, Owner(account))

@@ -140,7 +140,7 @@ class Permissions:
         who is banned from it.
         """
         if (room.private or room.room_key) and self.role(session, name, room) < Role.MODERATOR:
-            invited = room.invitations.holds(invitation_of(session), now_ms)
+            invited = any(room.invitations.holds(guest, now_ms) for guest in invitations_of(session))
             if not invited and not _fits(room.room_key, typed_key):
                 if typed_key or not room.private:
                     return Rejection.WRONG_KEY
@@ -185,9 +185,11 @@ class Permissions:
         return Person(name.key, account_key, address, session.login_number)
 
 
-def invitation_of(session: Session) -> str | int:
-    """Under what this client is invited."""
-    return session.login_number if session.account is None else session.account.key
+def invitations_of(session: Session) -> tuple[str | int, ...]:
+    """Under what this client can have been invited; the first is what counts from now on."""
+    number = session.login_number
+    # Whoever has registered meanwhile was invited without an account.
+    return (number,) if session.account is None else (session.account.key, number)
 
 
 def _fits(room_key: str, typed: str) -> bool:

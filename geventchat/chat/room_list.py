@@ -88,8 +88,11 @@ class Rooms:
         self.changed(room)
         return room
 
-    def load(self, stored: Stored) -> None:
-        """Have the rooms that the storage has kept, and what restricts people in them. Nobody is in them."""
+    def load(self, stored: Stored, gone: Collection[str] = ()) -> None:
+        """Have the rooms that the storage has kept, and what restricts people in them. Nobody is in them.
+
+        `gone` are the keys of accounts that no longer exist: whoever has such a name next inherits nothing.
+        """
         self._last_deleted_id = stored.floor_id
         now_ms = int(self._time() * 1000)
         names = {account.key: account.name for account in stored.accounts}
@@ -99,29 +102,36 @@ class Rooms:
             if record.key != LOBBY.key:
                 name = Name(record.name, record.key)
                 room = self._rooms[record.key] = self._new_room(name, record.last_id)
-                self._load_settings(room, record, names)
+                self._load_settings(room, record, names, gone)
                 since = self._unused_since if room.kept else self._empty_since
                 since[room] = (record.empty_since_ms or now_ms) / 1000
             room.topic = record.topic
             room.moderated = record.moderated
-            room.voices = set(record.voiced)
+            room.voices = set(record.voiced).difference(gone)
             room.last_id = record.last_id
             if record.last_id:
                 room.log.begin_after(record.last_id)
+            if not {record.owner, *record.moderators, *record.voiced, *record.invited}.isdisjoint(gone):
+                self.changed(room)
         for restriction in stored.restrictions:
-            self._load_restriction(restriction, now_ms)
+            if restriction.account and restriction.account in gone:
+                self._storage.forget(restriction)
+            else:
+                self._load_restriction(restriction, now_ms)
         if all(record.key != LOBBY.key for record in records):
             # As for every room that the storage does not know: there can have been one that it had no time to write.
             self.lobby.last_id = stored.floor_id
             self.changed(self.lobby)
 
-    def _load_settings(self, room: Room, record: RoomRecord, names: Mapping[str, str]) -> None:
-        if record.owner:
+    def _load_settings(
+        self, room: Room, record: RoomRecord, names: Mapping[str, str], gone: Collection[str]
+    ) -> None:
+        if record.owner and record.owner not in gone:
             self._owners.give(room, Account(record.owner, names.get(record.owner, record.owner)))
-        room.moderators = set(record.moderators)
+        room.moderators = set(record.moderators).difference(gone)
         room.room_key = record.entry_key
         until_ms = int(1000 * (self._time() + self._limits.invitation_s))
-        for guest in sorted(record.invited):
+        for guest in sorted(record.invited.difference(gone)):
             room.invitations.put(guest, until_ms, self._limits.invitations)
         self.set_private(room, record.private)
 
@@ -145,6 +155,12 @@ class Rooms:
     def changed(self, room: Room) -> None:
         """Keep the room's settings in the storage."""
         self._storage.save(self._record(room))
+
+    def adopted(self, room: Room) -> None:
+        """An account owns this room from now on."""
+        if self._empty_since.pop(room, None) is not None:
+            self._unused_since[room] = self._time()
+        self.changed(room)
 
     def entered(self, room: Room) -> None:
         """Someone has entered this room."""

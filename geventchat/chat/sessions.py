@@ -6,13 +6,14 @@ A session keeps; what is allowed is decided elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import Address, parse_address
 from geventchat.chat.events import NoticeReason
 from geventchat.chat.names import Name, key_of
+from geventchat.chat.records import KeptMessage
 from geventchat.chat.replay import Replay
 from geventchat.chat.rooms import Owner, Room, Subscriber
 
@@ -27,6 +28,9 @@ class Peer(Protocol):
     def can_create_room(self) -> bool:
         """Count one more room that this client creates; False if it has created too many lately."""
 
+    def can_register(self) -> bool:
+        """Count one more account that this client registers; False if its address has registered too many lately."""
+
     def disconnect(self, reason: NoticeReason) -> None:
         """Close the connection once everything pending has been sent. The client has left the chat."""
 
@@ -37,6 +41,10 @@ class InProcess:
     host = ""
 
     def can_create_room(self) -> bool:
+        """It can."""
+        return True
+
+    def can_register(self) -> bool:
         """It can."""
         return True
 
@@ -54,6 +62,7 @@ class Session:
         "cost_bytes",
         "ignored",
         "login_number",
+        "mail",
         "name",
         "owner",
         "peer",
@@ -79,6 +88,8 @@ class Session:
         self.replays: dict[Room, Replay] | None = None
         # The rooms that it owns without an account.
         self.owner: Owner | None = None
+        # Direct messages that were kept for its account and have been taken for it, and that it has not been sent yet.
+        self.mail: Sequence[KeptMessage] = ()
         # The keys of the people this client has written to, the latest last.
         self.contacts: dict[str, None] | None = None
         # The keys of the names that it ignores.

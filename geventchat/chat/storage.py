@@ -78,9 +78,11 @@ class Storage(Protocol):
     def take(self, messages: Sequence[KeptMessage]) -> list[KeptMessage]:
         """Remove messages from their mailboxes; returns those that no other call has taken.
 
-        They are taken when they are delivered, not when they are read: a login that is abandoned in between loses none, and
-        of two that read the same mailbox only one delivers them.
+        Of two logins that read the same mailbox only one delivers them.
         """
+
+    def put_back(self, messages: Sequence[KeptMessage]) -> None:
+        """Put messages that were taken, and not delivered, back into their mailboxes."""
 
     # --- In a thread: these can block. Each raises StorageUnavailable when it cannot answer ---
 
@@ -102,6 +104,9 @@ class Storage(Protocol):
 
         It has been kept when this returns. After StorageUnavailable it is unknown whether it is.
         """
+
+    def settle(self) -> None:
+        """Wait until everything that was queued before the call has been kept."""
 
     def acts(self, limit: int) -> list[Act]:
         """The latest acts of the audit log, at most this many, oldest first."""

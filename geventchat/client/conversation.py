@@ -35,6 +35,7 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     MessageDeleted,
+    MessageKept,
     Missed,
     Pong,
     Rejected,
@@ -42,6 +43,7 @@ from geventchat.chat.events import (
     RoomList,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
@@ -177,6 +179,8 @@ class Conversation:
                 | Accepted()
                 | Confirmed()
                 | BanList()
+                | TokenIssued()
+                | MessageKept()
             ):
                 # Nothing that this client sends is answered by one of these.
                 pass
@@ -280,6 +284,18 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
             return "The key is too long for the server."
         case Rejection.LIST_FULL:
             return "The list is full."
+        case Rejection.PASSWORD_REQUIRED:
+            return "The name belongs to someone and needs a password."
+        case Rejection.WRONG_PASSWORD:
+            return "The password is wrong."
+        case Rejection.WEAK_PASSWORD:
+            return "The server does not allow this password."
+        case Rejection.NAME_RESERVED:
+            return f"The name {subject} belongs to someone."
+        case Rejection.TOO_MANY_ATTEMPTS:
+            return "Too many attempts. Try again later."
+        case Rejection.MAILBOX_FULL:
+            return "The mailbox is full."
         case ParseError.TOO_LONG:
             return "The message is too long for the server and was not delivered."
         case ParseError.NOT_UTF8:

@@ -9,6 +9,7 @@ from pathlib import Path
 KEPT_LINES = 1000
 # The file is cut back to KEPT_LINES only when it has this many, so that most starts do not rewrite it.
 GROWN_LINES = 2000
+_SECRET = frozenset({"/login", "/register", "/password", "/token"})
 
 
 def history_path(environment: Mapping[str, str], home: Path) -> Path:
@@ -16,6 +17,11 @@ def history_path(environment: Mapping[str, str], home: Path) -> Path:
     named = environment.get("XDG_STATE_HOME", "")
     state = Path(named) if named.startswith("/") else home / ".local" / "state"
     return state / "geventchat" / "history"
+
+
+def has_secret(line: str) -> bool:
+    """True for a command of the server's that contains a password or a token, whether this client knows it or not."""
+    return line.strip().partition(" ")[0].lower() in _SECRET
 
 
 class HistoryFile:
@@ -38,8 +44,8 @@ class HistoryFile:
         return lines
 
     def append(self, line: str) -> None:
-        """Add a line, unless it is blank or repeats the last one."""
-        if line == self._last or not line.strip():
+        """Add a line, unless it is blank, repeats the last one or has a password in it."""
+        if line == self._last or not line.strip() or has_secret(line):
             return
         self._last = line
         # One write per line to a file opened for appending, so that lines of two clients never mix.

@@ -21,7 +21,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from geventchat.client import render
-from geventchat.client.history import HistoryFile
+from geventchat.client.history import HistoryFile, has_secret
 from geventchat.client.input import completions, split_lines
 from geventchat.client.render import Line
 from geventchat.client.terminal import InputEnded, Interrupted, LineEntered, SessionView, TerminalHandler
@@ -165,7 +165,7 @@ def _complete(buffer: Buffer, view: SessionView) -> None:
 
 
 class _History(History):
-    """The history file as prompt_toolkit wants it. Answers to questions are not kept."""
+    """The history file as prompt_toolkit wants it. Answers to questions and passwords are not kept."""
 
     def __init__(self, file: HistoryFile | None, view: SessionView) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class _History(History):
         return reversed(self._file.lines()) if self._file is not None else ()
 
     def append_string(self, string: str) -> None:
-        if not self._view.asking:
+        if not self._view.asking and not any(map(has_secret, split_lines(string))):
             super().append_string(string)
 
     def store_string(self, string: str) -> None:

@@ -93,10 +93,16 @@ _NOTICES = {
     NoticeReason.SHUTDOWN: "the server is shutting down",
     NoticeReason.KICKED: "an operator disconnected you",
     NoticeReason.BANNED: "you are banned from the server",
+    NoticeReason.REPLACED: "you have logged in elsewhere",
 }
-# Someone does not want this client there, so it does not come back by itself.
-_FINAL = {NoticeReason.KICKED, NoticeReason.BANNED}
-_NAME_REJECTIONS = {Rejection.NAME_LENGTH, Rejection.NAME_INVALID, Rejection.NAME_TAKEN}
+# Someone does not want this client there, so it does not come back by itself. Two that replace each other would never stop.
+_FINAL = {NoticeReason.KICKED, NoticeReason.BANNED, NoticeReason.REPLACED}
+_NAME_REJECTIONS = {
+    Rejection.NAME_LENGTH,
+    Rejection.NAME_INVALID,
+    Rejection.NAME_TAKEN,
+    Rejection.PASSWORD_REQUIRED,
+}
 
 
 class ExitCode(IntEnum):

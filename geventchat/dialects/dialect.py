@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Protocol
 
-from geventchat.chat.commands import Command, InvalidCommand, ParseError, SendDirectMessage
+from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, SendDirectMessage
 from geventchat.chat.events import Broadcast, PrivateEvent
+from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean_line, visible
 from geventchat.dialects.codec import ClientCodec
 from geventchat.dialects.telnet import TIMING_MARK, WithTimingMark, wants_timing_mark, without_telnet
@@ -117,6 +118,12 @@ def direct_message(rest: str) -> SendDirectMessage:
     return SendDirectMessage(to, visible(text.strip()))
 
 
+def login(rest: str) -> Login:
+    """The arguments of a login: a name, then perhaps a password."""
+    name, _, password = rest.partition(" ")
+    return Login(name, password=Secret(password.strip()) if password.strip() else None)
+
+
 class TerminalReader:
     """Reads lines that a person can have typed into nc or telnet."""
 
@@ -153,5 +160,6 @@ __all__ = [
     "TextInRoom",
     "WithTimingMark",
     "direct_message",
+    "login",
     "prefixed",
 ]

@@ -37,6 +37,7 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     MessageDeleted,
+    MessageKept,
     Missed,
     NoticeReason,
     Pong,
@@ -46,6 +47,7 @@ from geventchat.chat.events import (
     RoomList,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
@@ -176,6 +178,8 @@ class JsonDialect:
                 | RoomList()
                 | Topic()
                 | Accepted()
+                | TokenIssued()
+                | MessageKept()
                 | Confirmed()
                 | BanList()
             ):
@@ -241,9 +245,11 @@ class JsonClient:
     def encode(self, command: Command) -> bytes:
         """The bytes of a command."""
         match command:
-            case Login(name):
+            case Login(name, password=None):
                 self._name = name
                 return encoded(type="join", username=name)
+            case Login():
+                raise CannotEncode("This version of the json dialect knows no passwords.")
             case Say(texts):
                 return b"".join([encoded(type="chat", message=text) for text in texts])
             case SendDirectMessage(to, text):

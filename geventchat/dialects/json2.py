@@ -13,7 +13,9 @@ from typing import Any
 from geventchat.chat.commands import (
     AnnounceTyping,
     AskHistory,
+    AskToken,
     AskTopic,
+    ChangePassword,
     Command,
     Delete,
     EnterRoom,
@@ -31,6 +33,8 @@ from geventchat.chat.commands import (
     PassOwnership,
     Ping,
     Quit,
+    Register,
+    RevokeTokens,
     Sanction,
     Say,
     SendDirectMessage,
@@ -62,6 +66,7 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     MessageDeleted,
+    MessageKept,
     Missed,
     NoticeReason,
     PastMessage,
@@ -73,12 +78,14 @@ from geventchat.chat.events import (
     RoomListing,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
     Welcome,
 )
 from geventchat.chat.history import past
+from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean_line, visible
 from geventchat.dialects.codec import (
     NO_ID,
@@ -150,7 +157,27 @@ def _join(request: Fields) -> Login:
     if request.get("v", 2) not in (1, 2):
         raise InvalidField("v")
     rooms = _LOBBY_ALONE if "rooms" not in request else _rooms(request["rooms"])
-    return Login(string(request, "username"), rooms, _short(request, "epoch"))
+    password, token = _secret(request, "password"), _secret(request, "token")
+    return Login(string(request, "username"), rooms, _short(request, "epoch"), token or password)
+
+
+def _secret(request: Fields, key: str) -> Secret | None:
+    text = string(request, key)
+    return Secret(text) if text else None
+
+
+def _needed(request: Fields, key: str) -> Secret:
+    secret = _secret(request, key)
+    if secret is None:
+        raise InvalidField(key)
+    return secret
+
+
+def _token(request: Fields) -> AskToken | RevokeTokens:
+    revoke = request.get("revoke", False)
+    if type(revoke) is not bool:
+        raise InvalidField("revoke")
+    return RevokeTokens() if revoke else AskToken()
 
 
 def _rooms(asked: object) -> tuple[EnterRoom, ...]:
@@ -244,6 +271,9 @@ _TYPES: dict[str, Callable[[Fields], Command]] = {
     "topic": _topic,
     "history": _history,
     "typing": lambda request: AnnounceTyping(string(request, "room")),
+    "register": lambda request: Register(_needed(request, "password")),
+    "password": lambda request: ChangePassword(_needed(request, "password"), _needed(request, "new")),
+    "token": _token,
     "kick": _kick,
     "ban": _impose(Sanction.BAN),
     "unban": _of_person(lambda who, room: Lift(Sanction.BAN, who, room)),
@@ -320,7 +350,7 @@ class Json2Interpreter:
                 return _direct(event)
             case DisconnectNotice(reason=notice, text=text):
                 message = notice_text(notice) + (f": {text}" if text else "")
-                return encoded(type="error", code=notice_word(notice), message=message)
+                return encoded(type="error", code=notice_code(notice), message=message)
             case Kicked(room, reason, time_ms):
                 return encoded(type="kicked", room=room, reason=reason, timestamp_ms=time_ms)
             case Invited(room, name, time_ms):
@@ -347,6 +377,10 @@ class Json2Interpreter:
             case DirectMessageSent(message=message):
                 # A message to yourself has already arrived as the very same object.
                 return b"" if message.sender == message.recipient else _direct(message)
+            case MessageKept(message):
+                return encoded(**_direct_fields(message), kept=True)
+            case TokenIssued(token):
+                return self._answer("token", token=token.reveal())
             case Roster(users, room, user_count):
                 return self._answer("users", room=room, users=list(users), user_count=user_count)
             case RoomList(rooms):
@@ -476,13 +510,22 @@ def _missed(event: Broadcast) -> bytes:
 
 
 def _direct(message: DirectMessage) -> bytes:
-    return encoded(
-        type="dm",
-        username=message.sender,
-        to=message.recipient,
-        message=message.text,
-        timestamp_ms=message.time_ms,
-    )
+    return encoded(**_direct_fields(message))
+
+
+def _direct_fields(message: DirectMessage) -> Fields:
+    return {
+        "type": "dm",
+        "username": message.sender,
+        "to": message.recipient,
+        "message": message.text,
+        "timestamp_ms": message.time_ms,
+    }
+
+
+def notice_code(reason: NoticeReason) -> str:
+    """The code of the error that a client gets when the server closes its connection."""
+    return "replaced" if reason is NoticeReason.REPLACED else notice_word(reason)
 
 
 def _state(entered: Entered) -> Fields:
@@ -501,7 +544,7 @@ def _state(entered: Entered) -> Fields:
 _REASONS: dict[tuple[str, str], Rejection | ParseError] = {
     (error_word(reason), error_text(reason)): reason for reason in (*Rejection, *ParseError)
 }
-_NOTICES = {notice_word(reason): reason for reason in NoticeReason}
+_NOTICES = {notice_code(reason): reason for reason in NoticeReason}
 
 
 class Json2Client:
@@ -519,7 +562,15 @@ class Json2Client:
         match command:
             case Login():
                 self._name = command.name
-                return _request("join", v=2, username=command.name, epoch=command.epoch, **_wanted(command))
+                password = "" if command.password is None else command.password.reveal()
+                return _request(
+                    "join",
+                    v=2,
+                    username=command.name,
+                    password=password,
+                    epoch=command.epoch,
+                    **_wanted(command),
+                )
             case Say(texts, room, key, confirm):
                 return b"".join(
                     [
@@ -601,6 +652,10 @@ class Json2Client:
                 return HistoryPage(room, messages, message.get("more") is True)
             case {"type": "chat", "room": str(room), "username": str(name), "message": str(text)}:
                 return Said(room, name, (text,), _whole(message.get("id"), NO_ID), time_ms)
+            case {"type": "dm", "username": str(sender), "to": str(to), "message": str(text), "kept": True}:
+                return MessageKept(DirectMessage(sender, to, text, time_ms))
+            case {"type": "token", "token": str(token)}:
+                return TokenIssued(Secret(token))
             case {"type": "dm", "username": str(sender), "to": str(to), "message": str(text)}:
                 direct = DirectMessage(sender, to, text, time_ms)
                 # The sender gets the same object as the recipient. A message to yourself arrives once.

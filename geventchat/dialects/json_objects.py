@@ -161,6 +161,18 @@ def error_text(reason: Rejection | ParseError) -> str:
             return "Key too long"
         case Rejection.LIST_FULL:
             return "List full"
+        case Rejection.PASSWORD_REQUIRED:
+            return "Password required"
+        case Rejection.WRONG_PASSWORD:
+            return "Wrong password"
+        case Rejection.WEAK_PASSWORD:
+            return "Weak password"
+        case Rejection.NAME_RESERVED:
+            return "Name reserved"
+        case Rejection.TOO_MANY_ATTEMPTS:
+            return "Too many attempts"
+        case Rejection.MAILBOX_FULL:
+            return "Mailbox full"
         case ParseError.TOO_LONG:
             return "Line too long"
         case ParseError.NOT_UTF8:
@@ -192,5 +204,7 @@ def notice_text(reason: NoticeReason) -> str:
             return "Kicked"
         case NoticeReason.BANNED:
             return "Banned"
+        case NoticeReason.REPLACED:
+            return "Logged in elsewhere"
         case _:
             assert_never(reason)

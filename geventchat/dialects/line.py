@@ -37,6 +37,7 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     MessageDeleted,
+    MessageKept,
     Missed,
     NoticeReason,
     PastMessage,
@@ -47,6 +48,7 @@ from geventchat.chat.events import (
     RoomList,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
@@ -64,7 +66,7 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed, utc
+from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, login, prefixed, utc
 from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
 from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
@@ -73,7 +75,7 @@ _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
 
 # Extra arguments are ignored: `WHO now`, `QUIT bye`.
 _OWN_VERBS: dict[str, Callable[[str], Command | str]] = {
-    "LOGIN": Login,
+    "LOGIN": login,
     "MSG": visible,
     "WHO": lambda _: Who(),
     "DM": direct_message,
@@ -83,7 +85,7 @@ _OWN_VERBS: dict[str, Callable[[str], Command | str]] = {
     "EXIT": lambda _: Quit(),
 }
 _OWN_HELP = (
-    "LOGIN name - enter the chat",
+    "LOGIN name [password] - enter the chat",
     "MSG text - say something to everyone in the room",
     "DM name text - write to one person",
     "WHO - list the people in the room",
@@ -198,6 +200,10 @@ def _private_text(event: PrivateEvent) -> str:
             return f"DM {sender} {text}\n"
         case DirectMessageSent() | Confirmed() | Missed():
             return ""
+        case MessageKept(message):
+            return f"INFO {message.recipient} is offline, message kept\n"
+        case TokenIssued(token):
+            return f"TOKEN {token.reveal()}\n"
         case HelpText():
             return _HELP
         case Roster(users):
@@ -260,9 +266,9 @@ class LineClient:
     def encode(self, command: Command) -> bytes:
         """The bytes of a command."""
         match command:
-            case Login(name):
+            case Login(name, password=password):
                 self._name = name
-                return lines(f"LOGIN {name}")
+                return lines(f"LOGIN {name} {password.reveal()}" if password else f"LOGIN {name}")
             case Say(texts):
                 return lines(*[f"MSG {text}" for text in texts])
             case SendDirectMessage(to, text):

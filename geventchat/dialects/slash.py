@@ -40,6 +40,7 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     MessageDeleted,
+    MessageKept,
     Missed,
     NoticeReason,
     PastMessage,
@@ -50,6 +51,7 @@ from geventchat.chat.events import (
     RoomList,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
@@ -67,14 +69,16 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, prefixed, utc
+from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, login, prefixed, utc
 from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
 from geventchat.exhaustive import assert_never
 
+_LOGIN = "/login"
 _OWN_COMMANDS: dict[str, Callable[[str], Command]] = {
     "/help": lambda rest: Help(everything=rest.strip().lower() == "all"),
     "/users": lambda _: Who(),
     "/dm": direct_message,
+    _LOGIN: login,
     "/ping": lambda _: Ping(""),
     "/quit": lambda _: Quit(),
 }
@@ -108,7 +112,8 @@ _COMMANDS = {**_OWN_COMMANDS, **_SHARED_COMMANDS, "/ids": _ids}
 
 def _parse(text: str, logged_in: bool) -> Command | str | None:
     if not logged_in:
-        return Login(text)
+        verb, _, rest = text.partition(" ")
+        return login(rest.lstrip()) if rest and verb.lower() == _LOGIN else Login(text)
     if not text.startswith("/"):
         return visible(text) or None
     verb, _, rest = text.partition(" ")
@@ -131,8 +136,9 @@ def _help_line(line: HelpLine) -> str:
     return f"{', '.join(map(_usage, line.verbs))} - {line.meaning[0].upper()}{line.meaning[1:]}"
 
 
+_LOGIN_HELP = "/login <name> <password> - In place of a name at the start: use a name that has a password"
 _IDS_HELP = "/ids [20] - List the last messages with their ids, for /delete"
-_MORE_HELP = "\n".join(["=== More Commands ===", *map(_help_line, HELP), _IDS_HELP, "", ""])
+_MORE_HELP = "\n".join(["=== More Commands ===", _LOGIN_HELP, *map(_help_line, HELP), _IDS_HELP, "", ""])
 
 
 def error_text(reason: Rejection | ParseError, subject: str) -> str:
@@ -178,6 +184,20 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
             return "[error] Key too long."
         case Rejection.LIST_FULL:
             return "[error] The list is full."
+        case Rejection.ALREADY_LOGGED_IN:
+            return "[error] You are logged in already."
+        case Rejection.PASSWORD_REQUIRED:
+            return "[error] Password required: /login NAME PASSWORD"
+        case Rejection.WRONG_PASSWORD:
+            return "[error] Wrong password."
+        case Rejection.WEAK_PASSWORD:
+            return "[error] Passwords have 8-128 characters."
+        case Rejection.NAME_RESERVED:
+            return "[error] This name is reserved already."
+        case Rejection.TOO_MANY_ATTEMPTS:
+            return "[error] Too many attempts. Try again later."
+        case Rejection.MAILBOX_FULL:
+            return f"[error] The mailbox of '{subject}' is full."
         case ParseError.TOO_LONG:
             return "[error] Line too long."
         case ParseError.NOT_UTF8:
@@ -187,11 +207,7 @@ def error_text(reason: Rejection | ParseError, subject: str) -> str:
         case ParseError.INVALID_ARGUMENT:
             return f"Usage: {subject}"
         case (
-            Rejection.ALREADY_LOGGED_IN
-            | Rejection.NOT_LOGGED_IN
-            | Rejection.EMPTY_MESSAGE
-            | ParseError.NOT_JSON
-            | ParseError.INVALID_FIELD
+            Rejection.NOT_LOGGED_IN | Rejection.EMPTY_MESSAGE | ParseError.NOT_JSON | ParseError.INVALID_FIELD
         ):
             # The reader above never makes a command that is refused for this reason.
             return "[error] Not possible."
@@ -214,6 +230,8 @@ def notice_text(reason: NoticeReason) -> str:
             return "[error] You were kicked."
         case NoticeReason.BANNED:
             return "[error] You are banned."
+        case NoticeReason.REPLACED:
+            return "[error] You have logged in elsewhere."
         case _:
             assert_never(reason)
 
@@ -295,6 +313,9 @@ _ACCEPTED = {
     Action.DELETED: "Message {subject} is deleted.",
     Action.IGNORED: "You ignore {subject}.",
     Action.HEARD_AGAIN: "You no longer ignore {subject}.",
+    Action.REGISTERED: "{subject} is your name now. Log in with: /login {subject} PASSWORD",
+    Action.PASSWORD_CHANGED: "Your password is changed.",
+    Action.TOKENS_REVOKED: "Your tokens are useless now.",
 }
 
 
@@ -331,6 +352,10 @@ def _private_text(event: PrivateEvent) -> str:
             return f"[DM from {sender}] {text}\n"
         case DirectMessageSent(message, typed):
             return f"[DM to {typed}] {message.text}\n"
+        case MessageKept(message):
+            return f"[info] {message.recipient} is offline, message kept.\n"
+        case TokenIssued(token):
+            return f"[info] Your token, shown only once: {token.reveal()}\n"
         case Roster(users):
             return "\n".join([f"=== Online Users ({len(users)}) ===", *users, "", ""])
         case Entered(room, users, topic):
@@ -412,9 +437,9 @@ class SlashClient:
     def encode(self, command: Command) -> bytes:
         """The bytes of a command."""
         match command:
-            case Login(name):
+            case Login(name, password=password):
                 self._name = name
-                return lines(name)
+                return lines(f"{_LOGIN} {name} {password.reveal()}" if password else name)
             case Say(texts):
                 if any(text.startswith("/") for text in texts):
                     raise CannotEncode(

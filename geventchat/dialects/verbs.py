@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from geventchat.chat.commands import (
     AskHistory,
+    AskToken,
     AskTopic,
+    ChangePassword,
     Command,
     Delete,
     EnterRoom,
@@ -25,6 +27,8 @@ from geventchat.chat.commands import (
     ListBans,
     ListRooms,
     PassOwnership,
+    Register,
+    RevokeTokens,
     Sanction,
     SetKey,
     SetModerated,
@@ -33,6 +37,7 @@ from geventchat.chat.commands import (
     SetTopic,
     SetVoice,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.chat.text import visible
 from geventchat.dialects.dialect import DEFAULT_HISTORY, is_count
 
@@ -124,6 +129,22 @@ def _key(rest: str) -> Command | None:
     return SetKey("" if room_key == "-" else room_key) if room_key else None
 
 
+def _register(rest: str) -> Command | None:
+    return Register(Secret(rest)) if rest else None
+
+
+def _password(rest: str) -> Command | None:
+    old, new = _split(rest)
+    return ChangePassword(Secret(old), Secret(new)) if new and " " not in new else None
+
+
+def _token(rest: str) -> Command | None:
+    word, _ = _split(rest)
+    if not word:
+        return AskToken()
+    return RevokeTokens() if word.lower() == "revoke" else None
+
+
 def _delete(rest: str) -> Command | None:
     id, _ = _split(rest)
     return Delete(int(id)) if _ID.fullmatch(id) else None
@@ -140,6 +161,13 @@ HELP = (
     HelpLine((Verb("rooms", "", _alone(ListRooms)),), "list the rooms"),
     HelpLine((Verb("topic", "[text]", _topic),), "show the topic of the room, or change it"),
     HelpLine((Verb("history", "[20]", _history),), "list the last messages of the room"),
+    HelpLine(
+        (Verb("register", "password", _register), Verb("password", "old new", _password)),
+        "reserve your name, change password",
+    ),
+    HelpLine(
+        (Verb("token", "[revoke]", _token),), "get a token, which works like the password, or revoke all"
+    ),
     HelpLine(
         (
             Verb("ignore", "name", _of_person(lambda who: Ignore(who, on=True))),

@@ -52,6 +52,18 @@ def error_word(reason: Rejection | ParseError) -> str:
             return "key-too-long"
         case Rejection.LIST_FULL:
             return "list-full"
+        case Rejection.PASSWORD_REQUIRED:
+            return "password-required"
+        case Rejection.WRONG_PASSWORD:
+            return "wrong-password"
+        case Rejection.WEAK_PASSWORD:
+            return "weak-password"
+        case Rejection.NAME_RESERVED:
+            return "name-reserved"
+        case Rejection.TOO_MANY_ATTEMPTS:
+            return "too-many-attempts"
+        case Rejection.MAILBOX_FULL:
+            return "mailbox-full"
         case ParseError.TOO_LONG:
             return "line-too-long"
         case ParseError.NOT_UTF8:
@@ -83,5 +95,7 @@ def notice_word(reason: NoticeReason) -> str:
             return "kicked"
         case NoticeReason.BANNED:
             return "banned"
+        case NoticeReason.REPLACED:
+            return "logged-in-elsewhere"
         case _:
             assert_never(reason)

@@ -42,6 +42,7 @@ class AddressRates:
         self.connects = Rate(limits.address_connections_per_s, limits.address_burst_connections)
         self.logins = Rate(limits.address_logins_per_s, limits.address_burst_logins)
         self.traffic = Rate(limits.address_bytes_per_s, limits.address_burst_bytes)
+        self.accounts = Rate(limits.address_accounts_per_min / 60, limits.address_burst_accounts)
         self.rooms = Rate(limits.address_rooms_per_min / 60, limits.address_burst_rooms)
 
 
@@ -49,6 +50,7 @@ class Address:
     """The shared limits of all connections from one address."""
 
     __slots__ = (
+        "_accounts",
         "_clock",
         "_connects",
         "_logins",
@@ -68,6 +70,7 @@ class Address:
         self._logins = TokenBucket(rates.logins)
         self._traffic = TokenBucket(rates.traffic)
         self._rooms = TokenBucket(rates.rooms)
+        self._accounts = TokenBucket(rates.accounts)
         self.login_gate = Gate(hub, self._login_delay_s)
         self.traffic_gate = Gate(hub, self._traffic_delay_s)
 
@@ -83,6 +86,10 @@ class Address:
         """Count a new room; False if too many have been created."""
         return self._rooms.take(1, self._clock.monotonic()) == 1
 
+    def register(self) -> bool:
+        """Count a new account; False if too many have been registered."""
+        return self._accounts.take(1, self._clock.monotonic()) == 1
+
     def charge(self, cost: int, now: float) -> bool:
         """Count bytes; False if the address has too much debt to be charged more."""
         return self._traffic.charge(cost, now)
@@ -90,7 +97,7 @@ class Address:
     def recovered(self) -> bool:
         """True when nothing about this address needs to be remembered."""
         now = self._clock.monotonic()
-        buckets = (self._connects, self._logins, self._traffic, self._rooms)
+        buckets = (self._connects, self._logins, self._traffic, self._rooms, self._accounts)
         return all(bucket.is_full(now) for bucket in buckets)
 
     def _login_delay_s(self) -> float:

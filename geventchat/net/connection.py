@@ -196,6 +196,10 @@ class Connection:
         """Count one more room that this client creates; False if its address has created too many lately."""
         return self._address is not None and self._address.create_room()
 
+    def can_register(self) -> bool:
+        """Count one more account that this client registers; False if its address has registered too many lately."""
+        return self._address is not None and self._address.register()
+
     def drop(self) -> None:
         """Close at once, without sending what is pending."""
         self._subscriber.close()
@@ -394,16 +398,11 @@ class Connection:
             else:
                 address.charge_login()
         self._context.turns.wait(self._waiter, _LOGIN_SHARE)
-        result = self._context.chat.handle(self._session, command)
-        # What it has missed is sent afterwards.
-        self._note_login()
-        stays = self._finish(command, result)
-        self._note_login()
-        return stays
+        return self._finish(command, self._context.chat.handle(self._session, command))
 
     def _note_login(self) -> None:
         name = self._session.name
-        if name is not None and not self._name:
+        if name is not None:
             self._name = name.shown
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._answers_charged = self._subscriber.answered_bytes
@@ -413,6 +412,9 @@ class Connection:
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
         while True:
+            if not self._name:
+                # At once: what it has missed is sent afterwards, which can take a while.
+                self._note_login()
             match result:
                 case Done():
                     return True

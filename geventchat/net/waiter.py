@@ -46,6 +46,7 @@ class CloseReason(Enum):
     SHUTDOWN = "shutdown"
     KICKED = "kicked"
     BANNED = "banned"
+    REPLACED = "replaced"
     REFUSED = "refused"
     HTTP = "http"
     TLS = "tls"

@@ -58,6 +58,7 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     MessageDeleted,
+    MessageKept,
     NoticeReason,
     Pong,
     PrivateEvent,
@@ -67,11 +68,13 @@ from geventchat.chat.events import (
     RoomListing,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
     Welcome,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.client.session import dialect_of_port, guess_dialect
 from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.codec import (
@@ -241,6 +244,19 @@ def test_a_line_that_is_not_a_command_cannot_be_encoded(dialect: Dialect) -> Non
         dialect.client().encode(InvalidCommand(ParseError.UNKNOWN_COMMAND))
 
 
+@pytest.mark.parametrize("dialect", [LINE, SLASH, JSON2])
+def test_a_login_can_have_a_password(dialect: Dialect) -> None:
+    login = Login("alice", password=Secret("correct  horse"))
+    (read,) = read_all(dialect, dialect.client().encode(login), is_logged_in=False)
+    assert isinstance(read, Login)
+    assert (read.name, read.password) == ("alice", Secret("correct  horse"))
+
+
+def test_version_1_of_json_has_no_passwords() -> None:
+    with pytest.raises(CannotEncode, match="knows no passwords"):
+        JSON.client().encode(Login("alice", password=Secret("correct horse")))
+
+
 def test_only_slash_has_a_help_command() -> None:
     assert list(read_all(SLASH, SLASH.client().encode(Help()), is_logged_in=True)) == [Help()]
     for dialect in (LINE, JSON, JSON2):
@@ -331,6 +347,9 @@ ENTERED = Entered("dev", ("bob", "alice"), "tea", 7, 19, 18)
         RoomList([RoomListing("lobby", 7, ""), RoomListing("dev", 0, "tea")]),
         Roster(("bob",), "dev", 7),
         Topic("dev", "tea"),
+        MessageKept(DirectMessage("alice", "bob", "hi", TIME_MS)),
+        TokenIssued(Secret("gct_x")),
+        DisconnectNotice(NoticeReason.REPLACED),
         MessageDeleted("dev", 17, TIME_MS),
         Kicked("dev", "for shouting", TIME_MS),
         Invited("dev", "bob", TIME_MS),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from geventchat.client import screen
 from geventchat.client.history import GROWN_LINES, KEPT_LINES, HistoryFile, history_path
 
 
@@ -27,6 +29,29 @@ def test_lines_are_there_in_the_next_session_without_repetitions(tmp_path: Path)
     assert second.lines() == ["hello", "/dm bob psst", "grüße 🎉"]
     second.append("grüße 🎉")
     assert HistoryFile(path).lines() == ["hello", "/dm bob psst", "grüße 🎉"]
+
+
+def test_no_line_with_a_password_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    history = HistoryFile(path)
+    for line in (
+        "/login alice secret",
+        " /LOGIN alice secret",
+        "/register secret",
+        "/password secret secret2",
+        "/token secret",
+    ):
+        history.append(line)
+    history.append("/loginfo secrets")
+    assert path.read_text() == "/loginfo secrets\n"
+
+
+def test_no_line_with_a_password_comes_back_with_the_arrow_keys() -> None:
+    view = SimpleNamespace(asking=False)
+    history = screen._History(None, view)  # type: ignore[arg-type]
+    for line in ("hello", "/login alice secret", "pasted\n/REGISTER secret", "bye"):
+        history.append_string(line)
+    assert history.get_strings() == ["hello", "bye"]
 
 
 def test_only_its_owner_can_read_it(tmp_path: Path) -> None:

@@ -555,6 +555,7 @@ def test_an_idle_person_reconnects_with_enter() -> None:
         ("INFO kicked", "an operator disconnected you"),
         ("INFO kicked for shouting", "an operator disconnected you"),
         ("ERR banned", "you are banned from the server"),
+        ("INFO logged-in-elsewhere", "you have logged in elsewhere"),
     ],
 )
 def test_someone_who_was_thrown_out_does_not_reconnect(notice: str, reason: str) -> None:

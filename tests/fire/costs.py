@@ -36,7 +36,7 @@ from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.dialect import Dialect, OtherDialect, Request
 from geventchat.dialects.framing import TOO_LONG, LineFraming
 from geventchat.settings import Limits
-from tests.geventchat.recording import Audiences, at_once, memory, perform
+from tests.geventchat.recording import Audiences, at_once, memory, perform, tools
 
 # What SECURITY.md promises.
 BOUND = 25.0
@@ -119,6 +119,7 @@ class Client:
             new_gate=lambda delay_s: _Gate(),
             storage=memory(),
             in_thread=at_once,
+            tools=tools(),
             announce_later=lambda room: None,
             limits=Limits(empty_room_s=0).chat,
         )

@@ -19,6 +19,7 @@ import gevent
 from geventchat import Config, Server
 from geventchat.log import LogEvent
 from geventchat.net.connection import ServerContext
+from geventchat.services.passwords import Cost, Hasher, derive_here
 from tests.fire.clients import State, receive
 from tests.geventchat.virtual_time import VirtualTime, virtual_time
 
@@ -125,7 +126,7 @@ class SimulatedClient:
 class Simulation(VirtualTime):
     """A server, a time that moves only when told to, and the clients."""
 
-    def __init__(self, config: Config, time: VirtualTime) -> None:
+    def __init__(self, config: Config, time: VirtualTime, hasher: Hasher | None) -> None:
         super().__init__(time.hub, time.hub.loop)
         self._poll = select.epoll()
         self._reading: dict[int, SimulatedClient] = {}
@@ -133,7 +134,9 @@ class Simulation(VirtualTime):
         self.logged: Counter[str] = Counter()
         """How often each event was logged; a disconnect is counted by its reason as well."""
         self.faults: list[str] = []
-        self.server = Server(config, clock=self.clock, log=self._log)
+        # In this process, so that nothing happens outside it.
+        hasher = hasher or Hasher(Cost(4, 1, 1), derive=derive_here)
+        self.server = Server(config, clock=self.clock, log=self._log, hasher=hasher)
         gevent.spawn(self.server.start).get()
         self._on_connect: dict[str, Callable[..., None]] = {
             listen.dialect: listener._on_connect for listen, listener in self.server._listeners
@@ -196,10 +199,10 @@ class Simulation(VirtualTime):
 
 
 @contextmanager
-def simulate(config: Config) -> Iterator[Simulation]:
+def simulate(config: Config, hasher: Hasher | None = None) -> Iterator[Simulation]:
     """A server on its own loop."""
     with virtual_time() as time:
-        simulation = Simulation(config, time)
+        simulation = Simulation(config, time, hasher)
         try:
             yield simulation
         finally:

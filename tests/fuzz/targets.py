@@ -34,7 +34,7 @@ from geventchat.dialects.dialect import Dialect, OtherDialect, Reading
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.net.sniffing import Sniffer
 from geventchat.settings import Limits
-from tests.geventchat.recording import Audiences, at_once, memory, perform
+from tests.geventchat.recording import Audiences, at_once, memory, perform, tools
 
 MAX_LINE = 64
 _CHAT_MAX_LINE = 4_096
@@ -75,6 +75,7 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
             new_gate=lambda delay_s: _OpenGate(),
             storage=memory(),
             in_thread=at_once,
+            tools=tools(),
             announce_later=lambda room: None,
             limits=Limits(contacts=3, rooms=3, message_keys=3).chat,
         )

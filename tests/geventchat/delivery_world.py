@@ -48,7 +48,7 @@ from tests.geventchat.model.requests import (
 )
 from tests.geventchat.model.rooms import Member, Rooms, name_of, text_of
 from tests.geventchat.model.rooms import Room as RoomModel
-from tests.geventchat.recording import at_once, memory
+from tests.geventchat.recording import at_once, memory, tools
 from tests.geventchat.virtual_time import VirtualTime
 
 _FIRST_FILENO = 1_000_000
@@ -223,6 +223,7 @@ class World:
             new_gate=self.delivery.new_gate,
             storage=memory(),
             in_thread=at_once,
+            tools=tools(),
             announce_later=Announcer(time.hub).announce,
             limits=limits.chat,
         )

@@ -10,14 +10,21 @@ from geventchat.chat.accounts import Account
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, EnterRoom, Login
 from geventchat.chat.events import Accepted, Action, Event, NoticeReason, Rejected, Rejection
-from geventchat.chat.records import Act, Record, Restriction, RoomRecord, Stored
-from geventchat.chat.results import DONE, LEAVE, Busy, More
+from geventchat.chat.records import AccountRecord, Act, Record, Restriction, RoomRecord, Stored
+from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.services.storage.memory import MemoryStorage
 from geventchat.settings import Limits
 from tests.geventchat.manual_clock import ManualClock
-from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once
+from tests.geventchat.recording import (
+    PlainHasher,
+    RecordingAudiences,
+    RecordingSubscriber,
+    SwitchedGate,
+    at_once,
+    tools,
+)
 
 LOBBY = "lobby"
 NOW_S = 1_795_255_200.0
@@ -30,11 +37,16 @@ class RecordingPeer:
 
     host: str
     rooms_left: int = 1_000
+    accounts_left: int = 1_000
     disconnected: list[NoticeReason] = field(default_factory=list)
 
     def can_create_room(self) -> bool:
         self.rooms_left -= 1
         return self.rooms_left >= 0
+
+    def can_register(self) -> bool:
+        self.accounts_left -= 1
+        return self.accounts_left >= 0
 
     def disconnect(self, reason: NoticeReason) -> None:
         self.disconnected.append(reason)
@@ -43,10 +55,17 @@ class RecordingPeer:
 class RecordingStorage(MemoryStorage):
     """A storage that notes what it was told, in order, and can be too far behind."""
 
-    def __init__(self, rooms: Sequence[RoomRecord] = (), restrictions: Sequence[Restriction] = ()) -> None:
+    def __init__(
+        self,
+        rooms: Sequence[RoomRecord] = (),
+        restrictions: Sequence[Restriction] = (),
+        accounts: Sequence[AccountRecord] = (),
+    ) -> None:
         """The records are those of an earlier run."""
         super().__init__(Limits(), ManualClock(), lambda: "e1")
-        self._stored = Stored("e1", rooms=tuple(rooms), restrictions=tuple(restrictions))
+        self._stored = Stored(
+            "e1", rooms=tuple(rooms), accounts=tuple(accounts), restrictions=tuple(restrictions)
+        )
         self.kept: list[Record] = []
         self.saved: list[Record] = []
         self.forgotten: list[Record] = []
@@ -60,12 +79,15 @@ class RecordingStorage(MemoryStorage):
         """A storage with what this one has now."""
         rooms: dict[str, RoomRecord] = {}
         restrictions: dict[object, Restriction] = {}
+        accounts: dict[str, AccountRecord] = {}
         for record in self.kept:
             if isinstance(record, RoomRecord):
                 rooms[record.key] = record
+            elif isinstance(record, AccountRecord):
+                accounts[record.key] = record
             elif isinstance(record, Restriction):
                 restrictions[record.identity] = record
-        return RecordingStorage(list(rooms.values()), list(restrictions.values()))
+        return RecordingStorage(list(rooms.values()), list(restrictions.values()), list(accounts.values()))
 
     def save(self, record: Record) -> None:
         self.kept.append(record)
@@ -104,8 +126,14 @@ class Client:
         """Everything this client receives because of a command that is handled at once."""
         self.take()
         result = self.chat.handle(self.session, command)
-        while isinstance(result, More) or (isinstance(result, Busy) and result.go_on is not None):
-            result = result.go_on()
+        while result not in (DONE, LEAVE):
+            match result:
+                case Pending(job, finish):
+                    result = finish(job())
+                case More(go_on) | Busy(_, go_on) if go_on is not None:
+                    result = go_on()
+                case _:
+                    break
         assert result in (DONE, LEAVE), result
         return self.take()
 
@@ -143,6 +171,8 @@ class ModeratedChat:
         **limits: Any,
     ) -> None:
         self.now_s = time_s
+        self.hasher = PlainHasher()
+        self.reported: list[Exception] = []
         self.storage = storage or RecordingStorage()
         self.announced_later: list[Room] = []
         self.chat = Chat(
@@ -153,6 +183,7 @@ class ModeratedChat:
             operators=operators,
             storage=self.storage,
             in_thread=at_once,
+            tools=tools(self.hasher, lambda: self.now_s, self.reported.append),
         )
         self._audiences = RecordingAudiences()
 
@@ -160,6 +191,10 @@ class ModeratedChat:
         """Someone who has not logged in."""
         client = Client(self.chat, self._audiences, host)
         if account:
+            if self.chat._accounts.find(account) is None:
+                now_ms = int(1000 * self.now_s)
+                self.chat._accounts.load([AccountRecord(account, account, "", last_login_ms=now_ms)], ())
+            # As if it had proved that it is the account's.
             client.session.account = Account(account, account)
         return client
 

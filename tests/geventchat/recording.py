@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from geventchat.chat.chat import DONE, Chat, More, Pending, Session
 from geventchat.chat.commands import Say
+from geventchat.chat.credentials import Tools
 from geventchat.chat.events import (
     Broadcast,
     DirectMessage,
@@ -20,6 +22,7 @@ from geventchat.chat.events import (
     Roster,
     Welcome,
 )
+from geventchat.chat.passwords import HasherFull, Password, Verified
 from geventchat.chat.rooms import Audience, Room
 from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom, WithTimingMark
 from geventchat.services.storage.memory import MemoryStorage
@@ -155,6 +158,37 @@ class RecordingSubscriber:
         """The events received since the last call."""
         taken, self.received = self.received, []
         return taken
+
+
+class PlainHasher:
+    """A hasher that takes no time: what it makes of a password is the password behind `plain:`."""
+
+    def __init__(self) -> None:
+        # Raised in place of an answer.
+        self.error: Exception | None = None
+        self.verified = 0
+
+    def is_full(self, origin: str) -> bool:
+        return isinstance(self.error, HasherFull)
+
+    def hash(self, password: Password, origin: str) -> str:
+        if self.error is not None:
+            raise self.error
+        return f"plain:{password.reveal()}"
+
+    def verify(self, password: Password, stored: str, origin: str) -> Verified:
+        self.verified += 1
+        return Verified(self.hash(password, origin) == stored)
+
+
+def tools(
+    hasher: PlainHasher | None = None,
+    monotonic: Callable[[], float] = lambda: 0.0,
+    report: Callable[[Exception], None] = lambda error: None,
+) -> Tools:
+    """What passwords need, where nothing is random and nothing takes time."""
+    numbers = count(1)
+    return Tools(hasher or PlainHasher(), monotonic, lambda most: bytes([next(numbers)]) * most, report)
 
 
 def memory(epoch: str = "e1") -> MemoryStorage:

@@ -47,7 +47,14 @@ from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage
 from geventchat.settings import Limits
-from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once, memory
+from tests.geventchat.recording import (
+    RecordingAudiences,
+    RecordingSubscriber,
+    SwitchedGate,
+    at_once,
+    memory,
+    tools,
+)
 
 LOBBY = "lobby"
 NOW_S = 1_234_567_890.5
@@ -68,6 +75,7 @@ class Scene:
             new_gate=lambda delay_s: self.gate,
             storage=storage or memory(),
             in_thread=at_once,
+            tools=tools(),
             announce_later=self.announced_later.append,
             limits=Limits(**{"contacts": 10, **limits}).chat,
             observer=self.observe,

@@ -173,8 +173,10 @@ def test_check_prints_the_effective_settings_and_where_each_came_from(tmp_path: 
 
 def test_check_shows_the_limits_that_a_rate_of_zero_turns_off():
     rows = dict(line.split(None, 1) for line in run("--check", "--rate", "0").stdout.splitlines())
-    rates = ("address-byte-rate", "address-connection-rate", "address-login-rate", "address-room-rate")
-    off = {"byte-rate", *rates}
+    off = {
+        *("byte-rate", "address-byte-rate", "address-connection-rate", "address-login-rate"),
+        *("address-room-rate", "address-account-rate"),
+    }
     assert {key for key, rest in rows.items() if rest.split(None, 1) == ["0", "(because rate is 0)"]} == off
 
 
@@ -184,7 +186,14 @@ def test_the_help_names_every_option_with_its_default_and_the_commands():
         assert f"  {row.flag}" in shown or f", {row.flag}" in shown
         assert row.help in shown
     assert "(default: line 60, json 0, slash 0)" in shown
-    for word in ("geventchat connect", "geventchat health", "--check", "--version", "Exit codes"):
+    for word in (
+        "geventchat connect",
+        "geventchat health",
+        "geventchat passwd",
+        "--check",
+        "--version",
+        "Exit codes",
+    ):
         assert word in shown
 
 
@@ -231,7 +240,15 @@ def test_a_signal_stops_the_server_in_order(signum: signal.Signals):
         assert out == "[SERVER] Shutting down...\n[SERVER] Server stopped.\n"
         assert server.returncode == 0
         events = [line.split()[2] for line in err.splitlines()]
-        assert events == ["listening", "connected", "login", "stopping", "disconnected", "stopped"]
+        assert events == [
+            "listening",
+            "passwords-in-clear",
+            "connected",
+            "login",
+            "stopping",
+            "disconnected",
+            "stopped",
+        ]
 
 
 def test_a_terminal_that_sends_its_hangup_twice_does_not_cut_the_goodbyes_short():
@@ -399,8 +416,9 @@ def test_the_log_is_one_event_per_line_without_the_text_of_messages():
         _, err = server.communicate(timeout=HANG_S)
     events = [json.loads(line) for line in err.splitlines()]
     assert [event["event"] for event in events] == [
-        *("listening", "connected", "login", "disconnected", "stopping", "stopped")
+        *("listening", "passwords-in-clear", "connected", "login", "disconnected", "stopping", "stopped")
     ]
+    del events[1]
     assert events[1] | {"conn": 1, "address": "127.0.0.1", "dialect": "line"} == events[1]
     assert events[2]["name"] == "alice"
     assert events[3] | {"conn": 1, "name": "alice", "reason": "quit"} == events[3]

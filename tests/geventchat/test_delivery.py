@@ -42,7 +42,7 @@ from tests.geventchat.delivery_world import (
     World,
     in_world,
 )
-from tests.geventchat.recording import at_once, memory
+from tests.geventchat.recording import at_once, memory, tools
 
 ROOMY = replace(LIMITS, queue_bytes=100_000, outgoing_bytes=100_000, floor_bytes_per_s=0)
 
@@ -163,6 +163,7 @@ def test_a_batch_is_sent_by_a_real_loop_too():
         new_gate=delivery.new_gate,
         storage=memory(),
         in_thread=at_once,
+        tools=tools(),
         announce_later=lambda room: None,
         limits=Limits().chat,
     )

@@ -43,6 +43,7 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     MessageDeleted,
+    MessageKept,
     Missed,
     NoticeReason,
     Pong,
@@ -51,11 +52,13 @@ from geventchat.chat.events import (
     RoomList,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
     Welcome,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
 from geventchat.dialects.json_objects import MAX_DIGITS, MAX_VALUES
@@ -69,7 +72,6 @@ REFUSALS = {
     Rejection.NAME_LENGTH: Refusal.NAME_LENGTH,
     Rejection.NAME_INVALID: Refusal.NAME_INVALID,
     Rejection.NAME_TAKEN: Refusal.NAME_TAKEN,
-    Rejection.ALREADY_LOGGED_IN: Refusal.ALREADY_LOGGED_IN,
     Rejection.NOT_LOGGED_IN: Refusal.NOT_LOGGED_IN,
     Rejection.EMPTY_MESSAGE: Refusal.EMPTY_MESSAGE,
     Rejection.EMPTY_DIRECT_MESSAGE: Refusal.EMPTY_DIRECT_MESSAGE,
@@ -94,7 +96,6 @@ UNREACHABLE = {
     "slash": {
         ParseError.NOT_JSON,
         ParseError.INVALID_FIELD,
-        Rejection.ALREADY_LOGGED_IN,
         Rejection.NOT_LOGGED_IN,
         Rejection.EMPTY_MESSAGE,
     },
@@ -107,6 +108,7 @@ NOTICES = {
         NoticeReason.SHUTDOWN: "server-shutdown",
         NoticeReason.KICKED: "kicked",
         NoticeReason.BANNED: "banned",
+        NoticeReason.REPLACED: "logged-in-elsewhere",
     },
     "json": {
         NoticeReason.IDLE: "Idle timeout",
@@ -115,6 +117,7 @@ NOTICES = {
         NoticeReason.SHUTDOWN: "Server shutting down",
         NoticeReason.KICKED: "Kicked",
         NoticeReason.BANNED: "Banned",
+        NoticeReason.REPLACED: "Logged in elsewhere",
     },
     "slash": {
         NoticeReason.IDLE: "[error] Idle timeout.",
@@ -123,6 +126,7 @@ NOTICES = {
         NoticeReason.SHUTDOWN: "[info] Server is shutting down.",
         NoticeReason.KICKED: "[error] You were kicked.",
         NoticeReason.BANNED: "[error] You are banned.",
+        NoticeReason.REPLACED: "[error] You have logged in elsewhere.",
     },
 }
 
@@ -170,6 +174,25 @@ OTHER_REFUSALS = {
         "The room is moderated",
     ),
     Rejection.KEY_TOO_LONG: ("key-too-long", "[error] Key too long.", "Key too long"),
+    Rejection.PASSWORD_REQUIRED: (
+        "password-required",
+        "[error] Password required: /login NAME PASSWORD",
+        "Password required",
+    ),
+    Rejection.WRONG_PASSWORD: ("wrong-password", "[error] Wrong password.", "Wrong password"),
+    Rejection.WEAK_PASSWORD: ("weak-password", "[error] Passwords have 8-128 characters.", "Weak password"),
+    Rejection.NAME_RESERVED: ("name-reserved", "[error] This name is reserved already.", "Name reserved"),
+    Rejection.TOO_MANY_ATTEMPTS: (
+        "too-many-attempts",
+        "[error] Too many attempts. Try again later.",
+        "Too many attempts",
+    ),
+    Rejection.MAILBOX_FULL: ("mailbox-full", "[error] The mailbox of '{}' is full.", "Mailbox full"),
+    Rejection.ALREADY_LOGGED_IN: (
+        "already-logged-in",
+        "[error] You are logged in already.",
+        "Already joined",
+    ),
     Rejection.LIST_FULL: ("list-full", "[error] The list is full.", "List full"),
     Rejection.NO_SUCH_MESSAGE: (
         "no-such-message",
@@ -201,6 +224,9 @@ ACCEPTED = {
     Action.IGNORED: "You ignore it.",
     Action.HEARD_AGAIN: "You no longer ignore it.",
     Action.TOPIC_SET: "Topic: it",
+    Action.REGISTERED: "it is your name now. Log in with: /login it PASSWORD",
+    Action.PASSWORD_CHANGED: "Your password is changed.",
+    Action.TOKENS_REVOKED: "Your tokens are useless now.",
 }
 
 
@@ -269,6 +295,18 @@ def expected(name: str, event: Event) -> str:
             return spelling.roster(users)
         case Pong(token):
             return spelling.pong(token)
+        case MessageKept(DirectMessage(recipient=recipient)):
+            return {
+                "line": f"INFO {recipient} is offline, message kept\n",
+                "slash": f"[info] {recipient} is offline, message kept.\n",
+                "json": "",
+            }[name]
+        case TokenIssued(token):
+            return {
+                "line": f"TOKEN {token.reveal()}\n",
+                "slash": f"[info] Your token, shown only once: {token.reveal()}\n",
+                "json": "",
+            }[name]
         case HelpText(everything):
             return "" if name == "json" else spelling.help(everything)
         case Goodbye():
@@ -460,7 +498,8 @@ def test_a_megabyte_of_spaces_asks_for_nothing(name: str):
     ("line", "command"),
     [
         (b"LOGIN alice", Login("alice")),
-        (b"  login   a b ", Login("a b")),
+        (b"  login   a b ", Login("a", password=Secret("b"))),
+        (b"LOGIN alice  a b", Login("alice", password=Secret("a b"))),
         (b"LOGIN", Login("")),
         (b"MSG hi  all", "hi  all"),
         (b"MSG\thi", "hi"),

@@ -42,6 +42,7 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     MessageDeleted,
+    MessageKept,
     Missed,
     NoticeReason,
     PastMessage,
@@ -52,11 +53,13 @@ from geventchat.chat.events import (
     RoomListing,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
     Welcome,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import WithTimingMark
@@ -86,6 +89,8 @@ BY_TYPE = {
     Welcome: st.builds(Welcome, st.just("lobby"), NAMES, st.lists(NAMES), TIMES_MS),
     DirectMessage: DIRECT,
     DirectMessageSent: st.builds(DirectMessageSent, DIRECT, TEXTS),
+    MessageKept: st.builds(MessageKept, DIRECT),
+    TokenIssued: st.builds(TokenIssued, TEXTS.map(Secret)),
     Roster: st.builds(Roster, st.lists(NAMES)),
     Entered: st.builds(Entered, NAMES, st.lists(NAMES), TEXTS),
     LeftRoom: st.builds(LeftRoom, NAMES, NAMES),

@@ -11,7 +11,8 @@ import pytest
 
 from geventchat.chat.commands import ParseError
 from geventchat.chat.events import NoticeReason, Rejection
-from geventchat.dialects.words import error_word, notice_word
+from geventchat.dialects.json2 import notice_code
+from geventchat.dialects.words import error_word
 from harness import InProcess, parse, play
 from harness.report.styled_text import plain
 from harness.report.text import report
@@ -76,6 +77,6 @@ def test_every_event_is_in_the_table_with_its_fields():
 
 def test_every_code_is_explained():
     errors = PAGE.partition("\n## Errors\n")[2].partition("\n## Limits\n")[0]
-    codes = {error_word(reason) for reason in (*Rejection, *ParseError)} | set(map(notice_word, NoticeReason))
+    codes = {error_word(reason) for reason in (*Rejection, *ParseError)} | set(map(notice_code, NoticeReason))
     assert SCHEMA["$defs"]["error"]["properties"]["code"]["enum"] == sorted(codes)
     assert [code for code in sorted(codes) if f"`{code}`" not in errors] == []

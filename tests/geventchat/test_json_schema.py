@@ -35,6 +35,7 @@ from geventchat.chat.events import (
     Left,
     LeftRoom,
     MessageDeleted,
+    MessageKept,
     Missed,
     NoticeReason,
     PastMessage,
@@ -45,11 +46,13 @@ from geventchat.chat.events import (
     RoomListing,
     Roster,
     Said,
+    TokenIssued,
     Topic,
     TopicChanged,
     Typing,
     Welcome,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean
 from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.dialect import Request
@@ -232,6 +235,8 @@ BY_TYPE = {
             max_size=3,
         ),
     ),
+    MessageKept: st.builds(MessageKept, DIRECT),
+    TokenIssued: st.builds(TokenIssued, TEXTS.map(Secret)),
     Confirmed: st.one_of(st.builds(Confirmed, NAMES, IDS), st.just(Confirmed())),
     Kicked: st.builds(Kicked, NAMES, TOPICS, TIMES_MS),
     Invited: st.builds(Invited, NAMES, NAMES, TIMES_MS),
@@ -249,7 +254,7 @@ BY_TYPE = {
     DisconnectNotice: st.builds(DisconnectNotice, st.sampled_from(NoticeReason), st.booleans(), TOPICS),
 }
 # They come while a request is handled, without being its answer.
-NOTICES = (DirectMessage, DirectMessageSent, DisconnectNotice, Missed, Kicked, Invited)
+NOTICES = (DirectMessage, DirectMessageSent, MessageKept, DisconnectNotice, Missed, Kicked, Invited)
 REFS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=16)
 
 
@@ -283,13 +288,28 @@ def test_every_event_is_in_the_schema_and_answers_have_the_ref(
 
 # --- What clients send -----------------------------------------------------------------------------------------------
 
-STRINGS = ("username", "epoch", "room", "message", "key", "to", "topic", "token", "ref", "reason", "x")
+STRINGS = (
+    "username",
+    "epoch",
+    "room",
+    "message",
+    "key",
+    "to",
+    "topic",
+    "token",
+    "ref",
+    "reason",
+    "password",
+    "new",
+    "x",
+)
 VALID = {
     **dict.fromkeys(STRINGS, "a"),
     "v": 2,
     "rooms": {"a": None},
     **dict.fromkeys(("before", "limit", "id", "seconds"), 3),
     "on": True,
+    "revoke": True,
 }
 VALUES: list[object] = [
     *(

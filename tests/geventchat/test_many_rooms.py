@@ -38,7 +38,14 @@ from geventchat.chat.results import DONE, Busy
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.settings import Limits
-from tests.geventchat.recording import RecordingAudiences, RecordingSubscriber, SwitchedGate, at_once, memory
+from tests.geventchat.recording import (
+    RecordingAudiences,
+    RecordingSubscriber,
+    SwitchedGate,
+    at_once,
+    memory,
+    tools,
+)
 
 NOW_S = 1_234_567_890.5
 NOW_MS = 1_234_567_890_500
@@ -58,6 +65,7 @@ class World:
             new_gate=lambda delay_s: SwitchedGate(),
             storage=memory(),
             in_thread=at_once,
+            tools=tools(),
             announce_later=lambda room: None,
             limits=self.limits.chat,
         )

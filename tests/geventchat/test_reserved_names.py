@@ -13,6 +13,7 @@ import pytest
 
 from geventchat.chat.events import Broadcast, PrivateEvent, Rejection
 from geventchat.chat.names import RESERVED_NAMES, InvalidName, key_of, parse_name
+from geventchat.chat.passwords import Secret
 from geventchat.dialects import DIALECTS
 from geventchat.settings import Config, ConfigError, RawSetting, resolve
 
@@ -32,6 +33,8 @@ def samples(kind: Any) -> list[Any]:
         return [kind(*values) for values in product(*(samples(hints[one.name]) for one in fields(kind)))]
     if issubclass(kind, Enum):
         return list(kind)
+    if kind is Secret:
+        return [Secret(NAME)]
     return {str: [NAME], int: [1], bool: [False, True], NoneType: [None]}[kind]
 
 

@@ -296,7 +296,7 @@ def test_an_address_on_the_command_line_replaces_a_port_in_the_environment():
     assert resolved({"listen": "line://:1"}, {"PORT": "9"}).listen == (Listen("line", "", 1),)
 
 
-def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connections_logins_and_rooms():
+def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connections_logins_rooms_and_accounts():
     limits = Limits(lines_per_s=0)
     assert limits.without_rates() == replace(
         limits,
@@ -305,6 +305,7 @@ def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connectio
         address_connections_per_s=0.0,
         address_logins_per_s=0.0,
         address_rooms_per_min=0.0,
+        address_accounts_per_min=0.0,
     )
     assert limits.without_rates().address_log_lines_per_s == 20.0
     assert limits.without_rates().floor_bytes_per_s == 65_536.0

@@ -450,6 +450,49 @@ def test_threads_that_keep_at_the_same_time_do_not_exceed_the_limit(world: World
     assert [one.number for one in storage.mailbox("bob")] == sorted(numbers)
 
 
+@pytest.mark.parametrize("settled", [False, True], ids=["at once", "later"])
+def test_messages_that_are_put_back_are_where_they_were(world: World, settled: bool):
+    storage = world.open(Limits(mail_per_sender=3))
+    kept = [storage.keep("alice", "bob", direct(world, text, "Bob")) for text in "abc"]
+    taken = storage.take(storage.mailbox("alice"))
+    if settled:
+        storage.settle()
+        assert not storage.has_mail("alice")
+    storage.put_back(taken[1:])
+    assert storage.has_mail("alice")
+    assert storage.mailbox("alice") == kept[1:]
+    # They count, for their sender too.
+    assert storage.keep("alice", "bob", direct(world, "d", "Bob")) is not None
+    assert storage.keep("alice", "bob", direct(world, "e", "Bob")) is None
+    assert [one.message.text for one in storage.take(storage.mailbox("alice"))] == ["b", "c", "d"]
+    storage.settle()
+    assert not storage.has_mail("alice")
+    assert storage.mailbox("alice") == []
+
+
+def test_what_is_put_back_and_taken_again_at_once_is_gone(world: World):
+    storage = world.open()
+    storage.keep("alice", "bob", direct(world, "one", "Bob"))
+    taken = storage.take(storage.mailbox("alice"))
+    for _ in range(3):
+        storage.put_back(taken)
+        assert storage.take(taken) == taken
+    storage.settle()
+    assert storage.mailbox("alice") == []
+    assert storage.take(taken) == []
+
+
+@surviving
+def test_what_was_put_back_survives(world: World):
+    storage = world.open()
+    kept = storage.keep("alice", "bob", direct(world, "one", "Bob"))
+    taken = storage.take(storage.mailbox("alice"))
+    storage.settle()
+    storage.put_back(taken)
+    storage = world.reopened(storage)
+    assert storage.mailbox("alice") == [kept]
+
+
 @surviving
 def test_mail_survives_and_what_was_taken_does_not_return(world: World):
     storage = world.open()

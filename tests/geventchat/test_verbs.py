@@ -8,7 +8,9 @@ import pytest
 
 from geventchat.chat.commands import (
     AskHistory,
+    AskToken,
     AskTopic,
+    ChangePassword,
     Command,
     Delete,
     EnterRoom,
@@ -24,6 +26,8 @@ from geventchat.chat.commands import (
     ListRooms,
     ParseError,
     PassOwnership,
+    Register,
+    RevokeTokens,
     Sanction,
     SetKey,
     SetModerated,
@@ -33,6 +37,7 @@ from geventchat.chat.commands import (
     SetVoice,
 )
 from geventchat.chat.events import Accepted, Action, HelpText
+from geventchat.chat.passwords import Secret
 from geventchat.dialects import DIALECTS, line, slash
 from geventchat.dialects.verbs import HELP, VERBS
 
@@ -87,6 +92,10 @@ READINGS = [
     ("owner bob", PassOwnership("bob")),
     ("ignore bob", Ignore("bob", on=True)),
     ("unignore bob", Ignore("bob", on=False)),
+    ("register correct  horse", Register(Secret("correct  horse"))),
+    ("password old  new", ChangePassword(Secret("old"), Secret("new"))),
+    ("token", AskToken()),
+    ("token REVOKE all", RevokeTokens()),
 ]
 WRONG = [
     ("history x", "HISTORY [20]", "/history [20]"),
@@ -105,6 +114,10 @@ WRONG = [
     ("voice", "VOICE name", "/voice <name>"),
     ("owner", "OWNER name", "/owner <name>"),
     ("ignore", "IGNORE name", "/ignore <name>"),
+    ("register", "REGISTER password", "/register <password>"),
+    ("password old", "PASSWORD old new", "/password <old> <new>"),
+    ("password old new one", "PASSWORD old new", "/password <old> <new>"),
+    ("token gct_", "TOKEN [revoke]", "/token [revoke]"),
     ("delete", "DELETE id", "/delete <id>"),
     ("delete -1", "DELETE id", "/delete <id>"),
     ("delete ١", "DELETE id", "/delete <id>"),

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
+from geventchat.chat.names import key_of
 from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Stored
 from geventchat.clock import Clock
 from geventchat.services.storage.epoch import random_epoch
@@ -88,6 +89,19 @@ class MemoryStorage:
             for message in fresh:
                 self._remove(message.account, [message.number])
         return fresh
+
+    def put_back(self, messages: Sequence[KeptMessage]) -> None:
+        """Put messages back into their mailboxes."""
+        self._taken.remove(messages)
+        with self._lock:
+            for kept in messages:
+                mailbox = self._mailboxes.setdefault(kept.account, {})
+                mailbox[kept.number] = (key_of(kept.message.sender), kept)
+                self._mailboxes[kept.account] = dict(sorted(mailbox.items()))
+                self._bytes += _size(kept.message)
+
+    def settle(self) -> None:
+        """Nothing has to be written."""
 
     def before(self, room: str, id: int, limit: int) -> list[PastMessage]:
         """No messages are kept."""

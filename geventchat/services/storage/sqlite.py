@@ -35,6 +35,7 @@ from geventchat.services.storage.writer import (
     Change,
     Delete,
     Forget,
+    PutBack,
     State,
     Take,
     Writer,
@@ -79,6 +80,8 @@ class SqliteStorage:
         self._waiting = False
         self._when_ready: Callable[[], None] = _nothing
         self._taken = Taken()
+        # Accounts with mail that has been put back and perhaps not been written yet.
+        self._returned: set[str] = set()
         self._closed = False
         self._directory = DataDirectory(path)
         try:
@@ -165,14 +168,21 @@ class SqliteStorage:
 
     def has_mail(self, account: str) -> bool:
         """False when the mailbox is certainly empty."""
-        return account in self._writer.mail
+        return account in self._writer.mail or account in self._returned
 
     def take(self, messages: Sequence[KeptMessage]) -> list[KeptMessage]:
         """Remove messages from their mailboxes; returns those that no other call has taken."""
         fresh = self._taken.add(messages)
         if fresh:
             self._queue(Take(tuple(fresh)))
+            self._returned.difference_update(kept.account for kept in fresh)
         return fresh
+
+    def put_back(self, messages: Sequence[KeptMessage]) -> None:
+        """Put messages that were taken back into their mailboxes."""
+        self._taken.remove(messages)
+        self._returned.update(kept.account for kept in messages)
+        self._queue(PutBack(tuple(messages)))
 
     # --- In a thread ---
 
@@ -197,6 +207,7 @@ class SqliteStorage:
 
     def mailbox(self, account: str) -> list[KeptMessage]:
         """The messages that wait for an account, oldest first."""
+        self._catch_up()
         oldest_ms = int((self._clock.time() - self._limits.mail_s) * 1000)
         rows = self._read(_MAIL, _MAILBOX, (account, oldest_ms))
         return [KeptMessage(number, account, DirectMessage(*message)) for number, *message in sorted(rows)]
@@ -218,6 +229,10 @@ class SqliteStorage:
         if not self._writer.is_running:
             self._directory.close()
         return complete
+
+    def settle(self) -> None:
+        """Wait until what was queued has been written, or dropped."""
+        self._catch_up()
 
     def _catch_up(self) -> None:
         if self._closed:

@@ -16,6 +16,11 @@ class Taken:
     def __init__(self) -> None:
         self._numbers: dict[int, None] = {}
 
+    def remove(self, messages: Sequence[KeptMessage]) -> None:
+        """Note that these are no longer taken."""
+        for message in messages:
+            self._numbers.pop(message.number, None)
+
     def add(self, messages: Sequence[KeptMessage]) -> list[KeptMessage]:
         """Note that these are taken; returns those that were not."""
         fresh = [message for message in messages if message.number not in self._numbers]

@@ -28,6 +28,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from geventchat.chat.events import DirectMessage, Said
+from geventchat.chat.names import key_of
 from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Restriction, RoomRecord
 from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import Clock
@@ -88,6 +89,10 @@ _COUNT_MAIL = "SELECT count(*), coalesce(sum(sender = ?), 0) FROM mail WHERE acc
 _ADD_MAIL = """
     INSERT INTO mail (account, sender, sender_name, recipient_name, text, time_ms) VALUES (?, ?, ?, ?, ?, ?)
 """
+_PUT_BACK = """
+    INSERT OR IGNORE INTO mail (number, account, sender, sender_name, recipient_name, text, time_ms)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
 _ADD_ACTS = "INSERT INTO audit (time_ms, by, action, room, target, detail)"
 _REMOVE_ACTS = """
     DELETE FROM audit WHERE number IN (SELECT number FROM audit WHERE room <> '' ORDER BY number LIMIT ?)
@@ -133,7 +138,14 @@ class Take:
     messages: tuple[KeptMessage, ...]
 
 
-Change = Record | Forget | Delete | Take | Act
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Put messages that were taken back into their mailboxes."""
+
+    messages: tuple[KeptMessage, ...]
+
+
+Change = Record | Forget | Delete | Take | PutBack | Act
 # How much memory it holds; the room of a message, None for a change; the message or the change.
 Item = tuple[int, str | None, Said | Change]
 
@@ -155,7 +167,9 @@ class _Changes:
     accounts: dict[str, AccountRecord | None] = field(default_factory=dict)
     restrictions: dict[tuple[str, ...], Restriction | None] = field(default_factory=dict)
     deleted: dict[tuple[int, int], None] = field(default_factory=dict)
-    taken: list[int] = field(default_factory=list)
+    # Numbers of messages that have been taken, and messages that have been put back.
+    taken: dict[int, None] = field(default_factory=dict)
+    returned: dict[int, KeptMessage] = field(default_factory=dict)
     acts: list[Act] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -169,6 +183,7 @@ class _Changes:
             or self.restrictions
             or self.deleted
             or self.taken
+            or self.returned
             or self.acts
         )
 
@@ -466,7 +481,15 @@ class Writer(Worker[Item]):
                 if room in self._rooms:
                     changes.deleted[self._rooms[room].number, id] = None
             case Take(messages):
-                changes.taken += [message.number for message in messages]
+                for message in messages:
+                    if changes.returned.pop(message.number, None) is None:
+                        changes.taken[message.number] = None
+            case PutBack(messages):
+                for message in messages:
+                    if message.number in changes.taken:
+                        del changes.taken[message.number]
+                    else:
+                        changes.returned[message.number] = message
             case Act():
                 changes.acts.append(change)
             case _:
@@ -681,7 +704,7 @@ class Writer(Worker[Item]):
     ) -> KeptMessage | None:
         limits = self._limits
         [(kept, from_sender)] = connection.execute(_COUNT_MAIL, (sender, account, self._oldest_ms()))
-        size = len(message.text.encode()) + MAIL_ITEM_BYTES
+        size = _mail_size(message)
         total = self._mail_bytes + sum(size for _, _, size in self._mail_changes)
         if (
             kept >= limits.mail_per_account
@@ -697,7 +720,12 @@ class Writer(Worker[Item]):
 
     def _write_mail(self, connection: sqlite3.Connection) -> None:
         if self._changes.taken:
-            self._remove_mail(connection, f"number {_AMONG}", (json.dumps(self._changes.taken),))
+            self._remove_mail(connection, f"number {_AMONG}", (json.dumps(list(self._changes.taken)),))
+        for number, kept in self._changes.returned.items():
+            message = kept.message
+            row = (kept.account, key_of(message.sender), message.sender, message.recipient)
+            added = connection.execute(_PUT_BACK, (number, *row, message.text, message.time_ms)).rowcount
+            self._mail_changes.append((kept.account, added, added * _mail_size(message)))
         if self._clock.monotonic() >= self._expire_at:
             expired = "number IN (SELECT number FROM mail WHERE time_ms < ? LIMIT ?)"
             removed = self._remove_mail(connection, expired, (self._oldest_ms(), _MOST_REMOVED))
@@ -862,6 +890,10 @@ class Writer(Worker[Item]):
         except sqlite3.Error:
             self._connection = None
             connection.close()
+
+
+def _mail_size(message: DirectMessage) -> int:
+    return len(message.text.encode()) + MAIL_ITEM_BYTES
 
 
 def _flat(rows: Iterable[list[Any]]) -> list[Any]:

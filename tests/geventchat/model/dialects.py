@@ -303,7 +303,7 @@ class LineDialect:
         Refusal.INVALID_ARGUMENT: "invalid-argument",
     }
     _HELP = """\
-HELP LOGIN name - enter the chat
+HELP LOGIN name [password] - enter the chat
 HELP MSG text - say something to everyone in the room
 HELP DM name text - write to one person
 HELP WHO - list the people in the room
@@ -313,6 +313,8 @@ HELP LEAVE - go back to the lobby
 HELP ROOMS - list the rooms
 HELP TOPIC [text] - show the topic of the room, or change it
 HELP HISTORY [20] - list the last messages of the room
+HELP REGISTER password, PASSWORD old new - reserve your name, change password
+HELP TOKEN [revoke] - get a token, which works like the password, or revoke all
 HELP IGNORE name, UNIGNORE name - hear nothing from someone
 HELP INVITE name - invite someone to the room
 HELP KICK name [reason] - send someone out of the room
@@ -673,11 +675,14 @@ class SlashDialect:
 """
     _MORE_HELP = """\
 === More Commands ===
+/login <name> <password> - In place of a name at the start: use a name that has a password
 /join <room> [key] - Enter a room, or create it
 /leave - Go back to the lobby
 /rooms - List the rooms
 /topic [text] - Show the topic of the room, or change it
 /history [20] - List the last messages of the room
+/register <password>, /password <old> <new> - Reserve your name, change password
+/token [revoke] - Get a token, which works like the password, or revoke all
 /ignore <name>, /unignore <name> - Hear nothing from someone
 /invite <name> - Invite someone to the room
 /kick <name> [reason] - Send someone out of the room

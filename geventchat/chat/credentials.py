@@ -1,0 +1,256 @@
+"""Proves who has an account, and changes what proves it: passwords and tokens. Pure; the time is passed in.
+
+Hashing is a job of a `Pending`. A job looks things up and verifies; only what follows it, back in the chat, changes anything,
+and checks first that nothing has changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from geventchat.chat.accounts import Accounts
+from geventchat.chat.addresses import origin_of
+from geventchat.chat.commands import AccountCommand, AskToken, ChangePassword, Register, RevokeTokens
+from geventchat.chat.events import Accepted, Action, Rejected, Rejection, TokenIssued
+from geventchat.chat.guessing import Guessing
+from geventchat.chat.limits import ChatLimits
+from geventchat.chat.names import Name
+from geventchat.chat.ownership import Owners
+from geventchat.chat.passwords import (
+    TOKEN_BYTES,
+    DamagedHash,
+    HasherFull,
+    HashingFailed,
+    Password,
+    PasswordHasher,
+    Secret,
+    WeakPassword,
+    is_token,
+    prepare,
+    token_from,
+    token_matches,
+)
+from geventchat.chat.records import AccountRecord
+from geventchat.chat.results import DONE, Pending, Result
+from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
+from geventchat.exhaustive import assert_never
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What passwords and tokens need from outside the chat."""
+
+    hasher: PasswordHasher
+    # Seconds that never go back.
+    monotonic: Callable[[], float]
+    random_bytes: Callable[[int], bytes]
+    # Gets what kept a password from being verified.
+    report: Callable[[Exception], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Somebody knows the secret with this hash, which is one of the account's."""
+
+    account: str
+    hash: str
+    # To be stored in place of it.
+    replacement: str | None = None
+
+
+class Credentials:
+    """The passwords and tokens of all accounts."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        accounts: Accounts,
+        owners: Owners,
+        limits: ChatLimits,
+        changed: Callable[[Room], None],
+    ) -> None:
+        """`changed` gets each room that belongs to an account from now on."""
+        self._hasher = tools.hasher
+        self._monotonic = tools.monotonic
+        self._random_bytes = tools.random_bytes
+        self._report = tools.report
+        self._accounts = accounts
+        self._owners = owners
+        self._limits = limits
+        self._changed = changed
+        self._guessing = Guessing()
+
+    # --- Proofs ------------------------------------------------------------------------------------------------------
+
+    def prove(self, key: str, origin: str, typed: Secret) -> Proof | Rejection:
+        """A job: whether this is the password or a token of the account, for a client at this address."""
+        record = self._accounts.find(key)
+        if record is None:
+            return Rejection.WRONG_PASSWORD
+        return self._limited(record, origin, partial(self._verify, record, origin, typed))
+
+    def holds(self, proof: Proof) -> bool:
+        """True while this still proves that somebody has the account."""
+        record = self._accounts.find(proof.account)
+        return record is not None and (
+            proof.hash == record.password_hash or proof.hash in record.token_hashes
+        )
+
+    def use(self, proof: Proof, origin: str) -> None:
+        """Somebody at this address has logged in with this."""
+        self._accounts.logged_in(proof.account, origin)
+        record = self._accounts.find(proof.account)
+        if record is not None and proof.replacement is not None:
+            self._accounts.change(replace(record, password_hash=proof.replacement))
+
+    def _limited(
+        self, record: AccountRecord, origin: str, verify: Callable[[], Proof | Literal[False]]
+    ) -> Proof | Rejection:
+        known = origin in record.origins
+        try:
+            proof = self._guessing.attempt(record.key, origin, known, self._monotonic, verify)
+        except HasherFull:
+            return Rejection.TOO_MANY_ATTEMPTS
+        except (HashingFailed, DamagedHash) as error:
+            # Whether the password is right is not known.
+            self._report(error)
+            return Rejection.TOO_MANY_ATTEMPTS
+        if proof is None:
+            return Rejection.TOO_MANY_ATTEMPTS
+        return proof or Rejection.WRONG_PASSWORD
+
+    def _verify(self, record: AccountRecord, origin: str, typed: Secret) -> Proof | Literal[False]:
+        text = typed.reveal()
+        if not is_token(text):
+            return self._verify_password(record, origin, typed)
+        for stored in record.token_hashes:
+            if token_matches(text, stored):
+                return Proof(record.key, stored)
+        return False
+
+    def _verify_password(self, record: AccountRecord, origin: str, typed: Secret) -> Proof | Literal[False]:
+        try:
+            password = prepare(typed.reveal())
+        except WeakPassword:
+            # No account has such a password.
+            return False
+        verified = self._hasher.verify(password, record.password_hash, origin)
+        return verified.matches and Proof(record.key, record.password_hash, verified.replacement)
+
+    # --- Commands ----------------------------------------------------------------------------------------------------
+
+    def carry_out(self, session: Session, name: Name, command: AccountCommand) -> Result[object]:
+        """Carry out a command about the client's own account."""
+        if isinstance(command, Register):
+            return self._register(session, name, command.password)
+        record = None if session.account is None else self._accounts.find(session.account.key)
+        if record is None:
+            return _reject(session, Rejection.NOT_PERMITTED)
+        match command:
+            case ChangePassword(old, new):
+                return self._change_password(session, name, record, old, new)
+            case AskToken():
+                return self._issue_token(session, record)
+            case RevokeTokens():
+                self._accounts.change(replace(record, token_hashes=()))
+                session.subscriber.deliver(Accepted(Action.TOKENS_REVOKED, subject=record.name))
+                return DONE
+            case _:
+                assert_never(command)
+
+    def _register(self, session: Session, name: Name, typed: Secret) -> Result[Any]:
+        refusal = self._refuse_registration(session, name)
+        if refusal is not None:
+            return _reject(session, refusal)
+        try:
+            password = prepare(typed.reveal())
+        except WeakPassword:
+            return _reject(session, Rejection.WEAK_PASSWORD)
+        # Counted last, since only this takes a hash and perhaps a place.
+        if not session.peer.can_register():
+            return _reject(session, Rejection.TOO_MANY_ATTEMPTS)
+        origin = origin_text(session)
+
+        def finish(hashed: str | Rejection) -> Result[object]:
+            if session.name is not name:
+                return DONE
+            if isinstance(hashed, Rejection):
+                return _reject(session, hashed)
+            refusal = self._refuse_registration(session, name)
+            if refusal is not None:
+                return _reject(session, refusal)
+            session.account = self._accounts.add(name, hashed, origin)
+            for room in self._owners.adopt(session):
+                self._changed(room)
+            session.subscriber.deliver(Accepted(Action.REGISTERED, subject=name.shown))
+            return DONE
+
+        return Pending(partial(self._hash, password, origin), finish)
+
+    def _refuse_registration(self, session: Session, name: Name) -> Rejection | None:
+        if session.account is not None or self._accounts.find(name.key) is not None:
+            return Rejection.NAME_RESERVED
+        return Rejection.LIST_FULL if self._accounts.is_full else None
+
+    def _change_password(
+        self, session: Session, name: Name, record: AccountRecord, old: Secret, new: Secret
+    ) -> Result[Any]:
+        try:
+            password = prepare(new.reveal())
+        except WeakPassword:
+            return _reject(session, Rejection.WEAK_PASSWORD)
+        origin = origin_text(session)
+
+        def job() -> tuple[str, str] | Rejection:
+            # Not with a token: those are kept in more places.
+            proof = self._limited(record, origin, partial(self._verify_password, record, origin, old))
+            if isinstance(proof, Rejection):
+                return proof
+            hashed = self._hash(password, origin)
+            return hashed if isinstance(hashed, Rejection) else (proof.hash, hashed)
+
+        def finish(hashed: tuple[str, str] | Rejection) -> Result[object]:
+            if session.name is not name:
+                return DONE
+            if isinstance(hashed, Rejection):
+                return _reject(session, hashed)
+            now = self._accounts.find(record.key)
+            if now is None or now.password_hash != hashed[0]:
+                return _reject(session, Rejection.WRONG_PASSWORD)
+            self._accounts.change(replace(now, password_hash=hashed[1]))
+            session.subscriber.deliver(Accepted(Action.PASSWORD_CHANGED, subject=record.name))
+            return DONE
+
+        return Pending(job, finish)
+
+    def _issue_token(self, session: Session, record: AccountRecord) -> Result[object]:
+        if len(record.token_hashes) >= self._limits.tokens:
+            return _reject(session, Rejection.LIST_FULL)
+        token, stored = token_from(self._random_bytes(TOKEN_BYTES))
+        self._accounts.change(replace(record, token_hashes=(*record.token_hashes, stored)))
+        session.subscriber.deliver(TokenIssued(token))
+        return DONE
+
+    def _hash(self, password: Password, origin: str) -> str | Rejection:
+        """A part of a job."""
+        try:
+            return self._hasher.hash(password, origin)
+        except HasherFull:
+            return Rejection.TOO_MANY_ATTEMPTS
+        except HashingFailed as error:
+            self._report(error)
+            return Rejection.TOO_MANY_ATTEMPTS
+
+
+def origin_text(session: Session) -> str:
+    """The address of a client as its guesses are counted; empty for a client without one."""
+    return "" if session.address is None else str(origin_of(session.address).network_address)
+
+
+def _reject(session: Session, reason: Rejection) -> Result[object]:
+    session.subscriber.deliver(Rejected(reason))
+    return DONE

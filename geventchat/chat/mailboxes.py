@@ -1,0 +1,101 @@
+"""Direct messages to people who are away: kept for accounts, from accounts. Pure; reads and writes are jobs.
+
+A message is taken out of its mailbox, and that is kept, before it is delivered: whatever the server dies of, nobody receives
+it twice. Whoever leaves in between gets it at the next login.
+
+Invariants of Mailboxes:
+- A message that was taken has been delivered, or is in the `mail` of the session that receives it, or has been put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Protocol, TypeVar
+
+from geventchat.chat.accounts import Account
+from geventchat.chat.events import DirectMessage
+from geventchat.chat.names import Name
+from geventchat.chat.records import KeptMessage
+from geventchat.chat.results import DONE, More, Pending, Result
+from geventchat.chat.sessions import Session
+from geventchat.chat.storage import Storage, StorageUnavailable
+
+T = TypeVar("T")
+
+# How many are delivered before the client has to read them and others have their turn.
+_DELIVERED_AT_ONCE = 10
+
+
+class InThread(Protocol):
+    """Runs something that blocks in a thread, while only the calling greenlet waits."""
+
+    def __call__(self, read: Callable[[], T], /) -> T: ...
+
+
+class Mailboxes:
+    """The mailboxes of all accounts."""
+
+    def __init__(self, storage: Storage, in_thread: InThread, people: Mapping[str, Session]) -> None:
+        """`people` is everyone who is logged in, by the key of the name."""
+        self._storage = storage
+        self._in_thread = in_thread
+        self._people = people
+
+    def keep(self, to: Account, sender: Account, message: DirectMessage) -> KeptMessage | None:
+        """A job: keep a message for an account; None if that is not possible."""
+        try:
+            return self._in_thread(partial(self._storage.keep, to.key, sender.key, message))
+        except StorageUnavailable:
+            return None
+
+    def forward(self, kept: KeptMessage, sender: Name) -> bool:
+        """Deliver what has just been kept, if its recipient has logged in meanwhile and did not find it."""
+        recipient = self._people.get(kept.account)
+        if recipient is None or recipient.account is None or not self._storage.take([kept]):
+            return False
+        recipient.subscriber.deliver_direct(kept.message, recipient.is_stranger(sender))
+        return True
+
+    def collect(
+        self, session: Session, account: Account, go_on: Callable[[], Result[object]]
+    ) -> Result[object]:
+        """Deliver what waits for this account, which has logged in; then go on."""
+        if not self._storage.has_mail(account.key):
+            return go_on()
+        return Pending(partial(self._read, account), partial(self._take, session, go_on))
+
+    def put_back(self, session: Session) -> None:
+        """This client leaves: what it has not received waits for its next login."""
+        if session.mail:
+            self._storage.put_back(session.mail)
+            session.mail = ()
+
+    def _read(self, account: Account) -> list[KeptMessage]:
+        try:
+            return self._in_thread(partial(self._storage.mailbox, account.key))
+        except StorageUnavailable:
+            return []
+
+    def _take(
+        self, session: Session, go_on: Callable[[], Result[object]], messages: list[KeptMessage]
+    ) -> Result[object]:
+        if session.name is None:
+            return DONE
+        session.mail = self._storage.take(messages)
+        if not session.mail:
+            return go_on()
+        return Pending(self._settle, lambda _: self._deliver(session, go_on))
+
+    def _settle(self) -> None:
+        # A storage that cannot write now notes what was taken as soon as it can.
+        with suppress(StorageUnavailable):
+            self._in_thread(self._storage.settle)
+
+    def _deliver(self, session: Session, go_on: Callable[[], Result[object]]) -> Result[object]:
+        mail = session.mail
+        for kept in mail[:_DELIVERED_AT_ONCE]:
+            session.subscriber.deliver(kept.message)
+        session.mail = mail[_DELIVERED_AT_ONCE:]
+        return More(partial(self._deliver, session, go_on)) if session.mail else go_on()

@@ -1,0 +1,113 @@
+"""`geventchat passwd --data DIR NAME`: sets the password of an account, and makes the account if there is none.
+
+For the first password of an operator, and for somebody who has forgotten theirs. The server must not be running.
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+from geventchat.arguments import EXIT_USAGE, Parser
+from geventchat.chat.names import InvalidName, Name, parse_name
+from geventchat.chat.passwords import Password, WeakPassword, prepare
+from geventchat.chat.records import AccountRecord, Act
+from geventchat.clock import SystemClock
+from geventchat.log import LogEvent, fields_text
+from geventchat.services.passwords import hash_here
+from geventchat.services.storage.directory import CannotOpenStorage
+from geventchat.services.storage.sqlite import SqliteStorage
+from geventchat.settings import EXIT_CONFIGURATION, Limits
+
+EXIT_FAILED = 1
+_CLOSE_S = 30.0
+# More than any password has, so that a longer line is a password that is too long.
+_MOST_TYPED_BYTES = 2_000
+
+
+class _CannotSet(Exception):
+    """The password cannot be set; the message says why."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command and return the exit code."""
+    parser = Parser(
+        prog="geventchat passwd",
+        description="Set the password of an account. Stop the server first. Without a terminal, the password is the first "
+        "line of standard input.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the name of the account; it is made if there is none")
+    options = parser.add_argument_group("Options")
+    options.add_argument("--data", metavar="DIR", required=True, help="the server's data directory")
+    parser.add_help_to(options)
+    # Not `parse_all`, which shows what it does not know: that can be a password.
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        parser.error("unexpected arguments behind NAME; the password is asked for")
+    try:
+        name = parse_name(arguments.name)
+    except InvalidName:
+        parser.error(f"{arguments.name!r} cannot be a name: 1 to 20 letters, digits, '_', '-' or '.'")
+    directory = Path(arguments.data)
+    if not directory.is_dir():
+        print(f"geventchat passwd: no such directory: {directory}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        made = _set(directory, name)
+    except CannotOpenStorage as error:
+        print(f"geventchat passwd: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    except (_CannotSet, WeakPassword) as error:
+        print(f"geventchat passwd: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return EXIT_FAILED
+    print(f"{'made the account' if made else 'changed the password of'} {name.shown}")
+    return 0
+
+
+def _set(directory: Path, name: Name) -> bool:
+    """Ask for a password and keep it; True if that made the account."""
+    clock = SystemClock()
+    # Opened first, so that nobody types a password in vain.
+    storage = SqliteStorage(directory, Limits(), clock, _log, lambda call: call())
+    try:
+        found = [record for record in storage.load().accounts if record.key == name.key]
+        hashed = hash_here(_ask(sys.stdin, name))
+        now_ms = int(1000 * clock.time())
+        record = found[0] if found else AccountRecord(name.key, name.shown, hashed, created_ms=now_ms)
+        # Nobody has to wait for what others have guessed, or can log in with what has leaked.
+        storage.save(replace(record, password_hash=hashed, token_hashes=(), last_login_ms=now_ms))
+        storage.audit(Act(now_ms, "geventchat passwd", "password", "", name.shown))
+    finally:
+        complete = storage.close(_CLOSE_S)
+    if not complete:
+        raise _CannotSet(f"cannot write to {directory}; the password is as it was")
+    return not found
+
+
+def _ask(stdin: TextIO | None, name: Name) -> Password:
+    if stdin is None:
+        raise _CannotSet("standard input is closed")
+    if not stdin.isatty():
+        line = stdin.buffer.readline(_MOST_TYPED_BYTES)
+        if not line:
+            raise _CannotSet("no password on standard input")
+        try:
+            return prepare(line.decode())
+        except UnicodeDecodeError:
+            raise _CannotSet("the password on standard input is not UTF-8") from None
+    password = prepare(getpass.getpass(f"Password of {name.shown}: "))
+    if prepare(getpass.getpass("The same again: ")) != password:
+        raise _CannotSet("the two passwords differ")
+    return password
+
+
+def _log(event: LogEvent, /, **fields: object) -> None:
+    if event is not LogEvent.STORAGE_OPENED:
+        print(f"geventchat passwd: {event.value} {fields_text(fields)}", file=sys.stderr)

@@ -1,0 +1,156 @@
+"""`geventchat passwd`: what it keeps, what it refuses, and where the password never appears."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geventchat.chat.passwords import prepare
+from geventchat.chat.records import AccountRecord
+from geventchat.clock import SystemClock
+from geventchat.services.passwords import Hasher, derive_here
+from geventchat.services.storage.sqlite import SqliteStorage
+from geventchat.settings import Limits
+from tests.geventchat.processes import MODULE, environment, ready_lines, running
+from tests.patience import HANG_S
+
+PASSWORD = "correct horse battery"
+
+
+def passwd(*words: str, typed: str | bytes = PASSWORD + "\n") -> subprocess.CompletedProcess[bytes]:
+    """Run the command with this standard input."""
+    return subprocess.run(
+        [sys.executable, *MODULE, "passwd", *words],
+        input=typed.encode() if isinstance(typed, str) else typed,
+        capture_output=True,
+        timeout=HANG_S,
+        env=environment(),
+        check=False,
+    )
+
+
+def accounts(path: Path) -> dict[str, AccountRecord]:
+    storage = opened(path)
+    found = {record.key: record for record in storage.load().accounts}
+    assert storage.close(HANG_S)
+    return found
+
+
+def opened(path: Path) -> SqliteStorage:
+    return SqliteStorage(path, Limits(), SystemClock(), lambda event, **fields: None, lambda call: call())
+
+
+def matches(record: AccountRecord, password: str) -> bool:
+    return bool(Hasher(derive=derive_here).verify(prepare(password), record.password_hash, ""))
+
+
+def test_it_makes_an_account_and_changes_its_password_later(tmp_path: Path):
+    made = passwd("--data", str(tmp_path), "Boss")
+    assert (made.returncode, made.stdout, made.stderr) == (0, b"made the account Boss\n", b"")
+    first = accounts(tmp_path)["boss"]
+    assert first.name == "Boss"
+    assert matches(first, PASSWORD)
+    changed = passwd("--data", str(tmp_path), "BOSS", typed="another password\r\nmore\n")
+    assert (changed.returncode, changed.stdout) == (0, b"changed the password of BOSS\n")
+    second = accounts(tmp_path)["boss"]
+    assert matches(second, "another password")
+    assert (second.name, second.created_ms) == ("Boss", first.created_ms)
+    storage = opened(tmp_path)
+    assert [(act.by, act.action, act.target) for act in storage.acts(9)] == [
+        ("geventchat passwd", "password", "Boss"),
+        ("geventchat passwd", "password", "BOSS"),
+    ]
+    storage.close(HANG_S)
+
+
+def test_a_new_password_revokes_the_tokens_and_keeps_the_rest(tmp_path: Path):
+    storage = opened(tmp_path)
+    storage.load()
+    storage.save(AccountRecord("boss", "Boss", "x", ("0" * 64,), 5, 6, frozenset({"bob"}), ("10.0.0.1",)))
+    storage.close(HANG_S)
+    assert passwd("--data", str(tmp_path), "boss").returncode == 0
+    record = accounts(tmp_path)["boss"]
+    assert record.token_hashes == ()
+    assert (record.created_ms, record.ignored, record.origins) == (5, {"bob"}, ("10.0.0.1",))
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("short\n", "a password has at least 8 characters"),
+        ("", "no password on standard input"),
+        ("x" * 129, "a password has at most 128 characters"),
+        ("x" * 100_000, "a password has at most 128 characters"),
+        (b"\xff\xfe password\n", "the password on standard input is not UTF-8"),
+    ],
+)
+def test_what_cannot_be_a_password_is_refused(tmp_path: Path, typed: str | bytes, message: str):
+    refused = passwd("--data", str(tmp_path), "boss", typed=typed)
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert refused.stderr.decode() == f"geventchat passwd: {message}\n"
+    assert accounts(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "missing", "boss"), "geventchat passwd: no such directory: missing\n"),
+        (("boss",), "the following arguments are required: --data"),
+        (("--data", "."), "the following arguments are required: NAME"),
+        (("--data", ".", "a b"), "'a b' cannot be a name: 1 to 20 letters, digits, '_', '-' or '.'"),
+        (("--data", ".", "boss", PASSWORD), "unexpected arguments behind NAME; the password is asked for"),
+    ],
+)
+def test_wrong_usage_is_explained(words: tuple[str, ...], message: str):
+    refused = passwd(*words)
+    assert refused.returncode == 2
+    assert message in refused.stderr.decode()
+    assert PASSWORD not in refused.stderr.decode()
+
+
+def test_it_does_nothing_while_a_server_uses_the_directory(tmp_path: Path):
+    data = tmp_path / "data"
+    with running("-p", "0", "--host", "127.0.0.1", "--data", str(data)) as server:
+        ready_lines(server)
+        refused = passwd("--data", str(data), "boss")
+        assert refused.returncode == 3
+        assert f"is in use by process {server.pid}" in refused.stderr.decode()
+        server.terminate()
+        assert server.wait(HANG_S) == 0
+    assert accounts(data) == {}
+
+
+@pytest.mark.parametrize(("again", "code"), [(PASSWORD, 0), ("something else", 1)])
+def test_on_a_terminal_it_asks_twice_and_shows_nothing(tmp_path: Path, again: str, code: int):
+    pid, terminal = pty.fork()
+    if not pid:
+        words = [sys.executable, *MODULE, "passwd", "--data", str(tmp_path), "boss"]
+        os.execve(sys.executable, words, environment())
+    shown = b""
+
+    def read_until(end: bytes) -> None:
+        nonlocal shown
+        while end not in shown:
+            try:
+                chunk = os.read(terminal, 4_096)
+            except OSError:
+                # The other side has been closed.
+                return
+            shown += chunk
+
+    read_until(b"Password of boss: ")
+    os.write(terminal, PASSWORD.encode() + b"\n")
+    read_until(b"The same again: ")
+    os.write(terminal, again.encode() + b"\n")
+    read_until(b"never")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == code
+    assert PASSWORD.encode() not in shown
+    assert (b"the two passwords differ" in shown) is bool(code)
+    assert bool(accounts(tmp_path)) is not bool(code)
