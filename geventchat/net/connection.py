@@ -391,6 +391,7 @@ class Connection:
             else:
                 address.charge_login()
         self._context.turns.wait(self._waiter, _LOGIN_SHARE)
+        self._waiter.note_activity()
         result = self._context.chat.handle(self._session, command)
         # What it has missed is sent afterwards.
         self._note_login()
