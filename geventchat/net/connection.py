@@ -398,6 +398,7 @@ class Connection:
             else:
                 address.charge_login()
         self._context.turns.wait(self._waiter, _LOGIN_SHARE)
+        self._waiter.note_activity()
         return self._finish(command, self._context.chat.handle(self._session, command))
 
     def _note_login(self) -> None:

@@ -142,8 +142,8 @@ class Waiter:
     def logged_in(self) -> None:
         """The deadline for logging in no longer applies."""
         self._login_due = math.inf
-        if not self._idle_s:
-            self._stop_timer()
+        # It can have been started for a deadline that comes after the one of silence.
+        self._stop_timer()
 
     def start_closing(self) -> None:
         """Forget why the connection ended, so that the current greenlet can wait until the rest is sent.

@@ -53,6 +53,13 @@ class PasswordLogins:
         """The median of the rounds."""
         return statistics.median(self.p99_rises)
 
+    @property
+    def busy_p99_rise(self) -> float:
+        """How much longer the server worked until the slowest hundredth had arrived: the median of the rounds."""
+        return statistics.median(
+            hashing.busy_p99 - quiet.busy_p99 for quiet, hashing in zip(self.quiet, self.hashing, strict=True)
+        )
+
 
 def password_logins(
     address: Address, pid: int, login: Callable[[int], bytes], logins: int, rounds: int, window_s: float

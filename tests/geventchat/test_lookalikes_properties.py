@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from geventchat.chat.confusables import PROTOTYPES
@@ -122,6 +122,7 @@ def test_names_come_and_go_as_in_a_list_of_them_all(steps: list[tuple[bool, Name
     assert (held._held, held._plain, held._other) == ({}, {}, {})
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(TEXT)
 def test_a_skeleton_is_not_much_longer_than_its_name(typed: str):
     name = parsed(typed)

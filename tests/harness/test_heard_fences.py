@@ -198,7 +198,7 @@ def test_the_only_client_is_asked_where_it_is_always_answered() -> None:
 
 
 def test_a_line_that_is_not_answered_as_declared_fails() -> None:
-    header = f"fence: {FENCE} -> OK\nwithin: 300ms\n"
+    header = f"fence: {FENCE} -> OK\nsettle: 2s\nwithin: 2s\n"
     verdict, text = played("ann> LOGIN ann\nann< OK\n", header=header, target=hub())
     assert verdict.failures[0].kind is FailureKind.UNANSWERED, text
     assert "did not answer the fence line `MSG ${token}` (line 1) with `OK`" in text

@@ -259,7 +259,9 @@ def test_a_server_that_goes_on_running_is_played_again_once_the_clients_have_lef
     with Stage(hub("hub=500")) as stage:
         host, port = stage.address(None)
         # How busy a server is that the harness has not started is unknown.
-        verdict = play(parse(PATIENT.replace("400ms", "1500ms") + steps), Address(host, port))
+        verdict = play(
+            parse(PATIENT.replace("400ms", "1500ms").replace("2s", "20s") + steps), Address(host, port)
+        )
     assert verdict.passed, plain(report(verdict))
     assert verdict.overtaken is not None
 
