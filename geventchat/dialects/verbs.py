@@ -156,8 +156,10 @@ def _alone(command: Callable[[], Command]) -> Callable[[str], Command]:
 
 
 HELP = (
-    HelpLine((Verb("join", "room [key]", _enter),), "enter a room, or create it"),
-    HelpLine((Verb("leave", "", _alone(LeaveRoom)),), "go back to the lobby"),
+    HelpLine(
+        (Verb("join", "room [key]", _enter), Verb("leave", "", _alone(LeaveRoom))),
+        "enter or create a room, go back to the lobby",
+    ),
     HelpLine((Verb("rooms", "", _alone(ListRooms)),), "list the rooms"),
     HelpLine((Verb("topic", "[text]", _topic),), "show the topic of the room, or change it"),
     HelpLine((Verb("history", "[20]", _history),), "list the last messages of the room"),
@@ -211,10 +213,10 @@ HELP = (
         (
             Verb("mod", "name", _of_person(lambda who: SetModerator(who, on=True))),
             Verb("unmod", "name", _of_person(lambda who: SetModerator(who, on=False))),
+            Verb("owner", "name", _of_person(PassOwnership)),
         ),
-        "let someone kick, ban and mute",
+        "who moderates, who owns the room",
     ),
     HelpLine((Verb("delete", "id", _delete),), "remove the text of a message"),
-    HelpLine((Verb("owner", "name", _of_person(PassOwnership)),), "give the room to someone else"),
 )
 VERBS = {verb.name: verb for line in HELP for verb in line.verbs}

@@ -199,3 +199,9 @@ def test_slash_has_a_sentence_for_everything_that_is_accepted():
     }
     assert len(sentences) == len(Action)
     assert all(sentence.startswith("[info] ") and sentence.count("\n") == 1 for sentence in sentences)
+
+
+def test_the_help_of_line_fits_one_screen():
+    lines = line.DIALECT.encode_private(HelpText()).decode().splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80

@@ -308,8 +308,7 @@ HELP MSG text - say something to everyone in the room
 HELP DM name text - write to one person
 HELP WHO - list the people in the room
 HELP PING, HELP, QUIT, EXIT - test the connection, show this, leave
-HELP JOIN room [key] - enter a room, or create it
-HELP LEAVE - go back to the lobby
+HELP JOIN room [key], LEAVE - enter or create a room, go back to the lobby
 HELP ROOMS - list the rooms
 HELP TOPIC [text] - show the topic of the room, or change it
 HELP HISTORY [20] - list the last messages of the room
@@ -323,9 +322,8 @@ HELP MUTE name [10m] [reason], UNMUTE name - let someone only listen
 HELP VOICE name, UNVOICE name - let someone speak where it is moderated
 HELP PRIVATE on|off, MODERATED on|off - who enters, who speaks
 HELP KEY text - ask everyone who enters for a key; - for none
-HELP MOD name, UNMOD name - let someone kick, ban and mute
+HELP MOD name, UNMOD name, OWNER name - who moderates, who owns the room
 HELP DELETE id - remove the text of a message
-HELP OWNER name - give the room to someone else
 OK
 """
 
@@ -676,8 +674,7 @@ class SlashDialect:
     _MORE_HELP = """\
 === More Commands ===
 /login <name> <password> - In place of a name at the start: use a name that has a password
-/join <room> [key] - Enter a room, or create it
-/leave - Go back to the lobby
+/join <room> [key], /leave - Enter or create a room, go back to the lobby
 /rooms - List the rooms
 /topic [text] - Show the topic of the room, or change it
 /history [20] - List the last messages of the room
@@ -691,9 +688,8 @@ class SlashDialect:
 /voice <name>, /unvoice <name> - Let someone speak where it is moderated
 /private on|off, /moderated on|off - Who enters, who speaks
 /key <text> - Ask everyone who enters for a key; - for none
-/mod <name>, /unmod <name> - Let someone kick, ban and mute
+/mod <name>, /unmod <name>, /owner <name> - Who moderates, who owns the room
 /delete <id> - Remove the text of a message
-/owner <name> - Give the room to someone else
 /ids [20] - List the last messages with their ids, for /delete
 
 """
