@@ -24,6 +24,7 @@ import sys
 from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hmac import compare_digest
@@ -293,10 +294,23 @@ class _Processes:
     def __init__(self) -> None:
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
+        self._closed = False
 
     def derive(self, password: bytes, salt: bytes, cost: Cost) -> bytes:
         """Compute a digest; raise HashingFailed."""
-        process = self._take()
+        while self._idle:
+            # It can have ended since the last call, which cannot always be seen before it is asked.
+            with suppress(HashingFailed):
+                return self._derive_in(self._idle.pop(), password, salt, cost)
+        if self._closed:
+            raise HashingFailed("passwords are no longer hashed")
+        try:
+            process = _Process()
+        except OSError as error:
+            raise HashingFailed(f"the process that hashes passwords does not start: {error}") from None
+        return self._derive_in(process, password, salt, cost)
+
+    def _derive_in(self, process: _Process, password: bytes, salt: bytes, cost: Cost) -> bytes:
         self._busy.add(process)
         try:
             digest = process.derive(password, salt, cost)
@@ -309,21 +323,11 @@ class _Processes:
         return digest
 
     def close(self) -> None:
-        """End them all."""
+        """End them all, and start no more."""
+        self._closed = True
         for process in (*self._idle, *self._busy):
             process.close()
         self._idle.clear()
-
-    def _take(self) -> _Process:
-        while self._idle:
-            process = self._idle.pop()
-            if process.alive:
-                return process
-            process.close()
-        try:
-            return _Process()
-        except OSError as error:
-            raise HashingFailed(f"the process that hashes passwords does not start: {error}") from None
 
 
 def _command() -> list[str]:
@@ -352,11 +356,6 @@ class _Process:
         finally:
             theirs.close()
         self._socket.settimeout(_PATIENCE_S)
-
-    @property
-    def alive(self) -> bool:
-        """True while the process runs."""
-        return self._process.poll() is None
 
     def derive(self, password: bytes, salt: bytes, cost: Cost) -> bytes:
         """Compute a digest; raise HashingFailed."""

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -414,10 +415,14 @@ def processes() -> Iterator[Hasher]:
 
 def children(parent: int | None = None) -> list[int]:
     """The processes that this one has started to hash, which have not ended."""
-    found = []
-    for task in Path(f"/proc/{parent or os.getpid()}/task").iterdir():
-        found += [int(pid) for pid in (task / "children").read_text().split()]
-    return [pid for pid in found if b"scrypt.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    wanted, found = str(parent or os.getpid()), []
+    # The kernel's own list of children can miss some while others end.
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            its_parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            if its_parent == wanted and b"scrypt.py" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return sorted(found)
 
 
 def until(what: str, condition: Callable[[], bool]) -> None:
@@ -505,6 +510,17 @@ def test_closing_ends_what_is_at_work():
     assert children() == []
     with pytest.raises(HashingFailed, match=r"has ended|does not answer"):
         hashing.get(timeout=60)
+
+
+def test_no_process_is_started_once_the_hasher_is_closed():
+    slow = Hasher(Cost(14, 8, 20))
+    slow.hash(RIGHT, "")
+    hashing = gevent.spawn(slow.hash, RIGHT, "")
+    gevent.sleep(0)  # the process of the first is at work again
+    slow.close()
+    with pytest.raises(HashingFailed, match="no longer hashed"):
+        hashing.get(timeout=60)
+    assert children() == []
 
 
 @pytest.mark.parametrize(
