@@ -32,7 +32,7 @@ from tests.patience import HANG_S
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 64
 """Servers that are played with at a time: plays mostly wait."""
-RUNS = 8
+RUNS = 5
 """Plays of each server with each fence."""
 
 OUTSIDE = [server for server in SERVERS if not server.in_process]
