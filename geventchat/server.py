@@ -106,7 +106,7 @@ class Server:
         self._storage: Storage | None = None
         self._chat: Chat | None = None
         self._hub: Any = None
-        self._subscriptions: list[Subscription[Any]] = []
+        self._subscriptions: dict[Subscription[Any], None] = {}
         # The greenlets of the program that wait at a gate.
         self._waiters: set[Any] = set()
         self._numbers = 0
@@ -256,9 +256,9 @@ class Server:
             callback,
             self.config.limits.callback_events,
             self._log_callback,
-            self._subscriptions.remove,
+            lambda cancelled: self._subscriptions.pop(cancelled, None),
         )
-        self._subscriptions.append(subscription)
+        self._subscriptions[subscription] = None
         return subscription
 
     def say(self, text: str, room: str = "lobby", timeout: float | None = None) -> int:

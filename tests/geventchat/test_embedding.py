@@ -188,6 +188,7 @@ def test_a_callback_gets_only_the_kind_that_it_asks_for_and_only_until_it_is_can
     alice.send("MSG one")
     messages.wait_for(1)
     subscription.cancel()
+    subscription.cancel()
     alice.send("MSG two")
     everything.wait_for(4)
     assert without_time(messages.events) == [(Message, "lobby", "alice", "one", 1)]
