@@ -36,7 +36,11 @@ def test_it_prints_one_row_per_measurement_with_the_number_of_runs(
 
 
 async def _silent(_spec: ServerSpec) -> asyncio.Server:
-    return await asyncio.start_server(lambda reader, _: reader.read(), "127.0.0.1", 0)
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    return await asyncio.start_server(swallow, "127.0.0.1", 0)
 
 
 def test_a_missed_echo_ends_the_measurement() -> None:
