@@ -437,6 +437,7 @@ class Json2Dialect:
     name = "json2"
     port = 12345
     idle_s = 0.0
+    telnet = False
     # A connection never begins with it.
     signatures: tuple[bytes, ...] = ()
 

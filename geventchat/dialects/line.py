@@ -151,6 +151,7 @@ class LineDialect:
     name = "line"
     port = 4000
     idle_s = 60.0
+    telnet = True
     signatures = (b"ERR ", b"INFO ")
 
     read = TerminalReader(_parse).read

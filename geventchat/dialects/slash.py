@@ -245,6 +245,7 @@ class SlashDialect:
     name = "slash"
     port = 5000
     idle_s = 0.0
+    telnet = True
     signatures = (b"[error] ", b"[join] ", b"[info] ")
 
     read = TerminalReader(_parse).read
