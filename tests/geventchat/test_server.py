@@ -214,6 +214,19 @@ def test_telnets_interrupt_is_answered_at_once_and_its_urgent_byte_is_removed_fr
         assert client.recv(100) == b"PONG still here\n"
 
 
+def test_what_is_piped_into_nc_is_handled_although_its_side_has_ended():
+    with Server(config("line")) as server:
+        # The login waits for an iteration, in which the end is noticed before or after its turn comes.
+        for _ in range(20):
+            with socket.create_connection(server.addresses["line"]) as client:
+                client.sendall(b"LOGIN alice\nPING\nQUIT\n")
+                client.shutdown(plain_socket.SHUT_WR)
+                received = b""
+                while chunk := client.recv(100):
+                    received += chunk
+            assert received == b"OK\nPONG\nGoodbye!\n"
+
+
 def test_servers_in_one_process_are_independent():
     with Server(config("line")) as one, Server(config("line", "json")) as other:
         assert set(one.addresses) == {"line"}
