@@ -102,6 +102,11 @@ def prefixed(prefix: str, texts: Sequence[str]) -> bytes:
     return (prefix + f"\n{prefix}".join(texts) + "\n").encode()
 
 
+def greeting_text(text: str, first_steps: str) -> str:
+    """The operator's greeting, with what a newcomer types first in this dialect in place of {help}."""
+    return text.replace("{help}", first_steps).strip()
+
+
 # How many messages HISTORY lists where none are asked for.
 DEFAULT_HISTORY = 20
 
@@ -157,6 +162,7 @@ __all__ = [
     "TerminalReader",
     "TextInRoom",
     "direct_message",
+    "greeting_text",
     "login",
     "prefixed",
 ]
