@@ -167,8 +167,8 @@ class Chat:
             greeting=greeting,
             limits=limits,
             now_ms=self._now_ms,
-            keeps_messages=storage.keeps_messages,
-            read_before=self._read_before,
+            storage=storage,
+            in_thread=in_thread,
             announce_later=announce_later,
             observer=observer,
         )

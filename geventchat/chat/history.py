@@ -56,11 +56,6 @@ class RoomLog:
         self.first_id = id + 1
 
     @property
-    def state(self) -> tuple[int, int]:
-        """What is the same for as long as messages that were read before the first of these are true."""
-        return self.first_id, self.deletions
-
-    @property
     def end(self) -> int:
         """The position behind the last entry."""
         return self.start + len(self._entries)
@@ -125,7 +120,9 @@ class RoomLog:
             if len(found) >= limit:
                 break
             if isinstance(event, Said) and event.first_id < id:
-                found.extend([message for message in reversed(past(event)) if self.first_id <= message.id < id])
+                found.extend(
+                    [message for message in reversed(past(event)) if self.first_id <= message.id < id]
+                )
         return found[limit - 1 :: -1] if limit else []
 
     def position_after(self, id: int) -> int:

@@ -149,7 +149,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(key=ACCOUNTS, first=st.booleans())
     def take(self, key: str, first: bool) -> None:
-        waiting = self.storage.mailbox(key)
+        waiting = self.storage.mailbox(key, 0, 100)
         taken = waiting[:1] if first else waiting
         assert self.storage.take(taken) == taken
         assert self.storage.take(taken) == []
@@ -206,7 +206,7 @@ class StorageMachine(RuleBasedStateMachine):
             assert around == below[-2:] + above[:2]
         for key in ("alice", "bob", "carol"):
             waiting = [kept for _, kept in self.mail.get(key, [])]
-            assert [one for one in self.storage.mailbox(key) if one in waiting] == waiting
+            assert [one for one in self.storage.mailbox(key, 0, 100) if one in waiting] == waiting
             assert self.storage.has_mail(key) or not waiting
         assert self.storage.acts(1_000) == self.acts
 

@@ -111,11 +111,16 @@ class MemoryStorage:
         """No messages are kept."""
         return []
 
-    def mailbox(self, account: str) -> list[KeptMessage]:
-        """The messages that wait for an account, oldest first."""
+    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+        """No messages are kept."""
+        return 0
+
+    def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
+        """The first messages that wait for an account and have larger numbers than this, oldest first."""
         with self._lock:
             self._remove_expired(account)
-            return [message for _, message in self._mailboxes.get(account, {}).values()]
+            waiting = self._mailboxes.get(account, {})
+            return [message for number, (_, message) in waiting.items() if number > after][:limit]
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
         """Put a direct message into a mailbox; None if it is full."""
