@@ -659,6 +659,42 @@ def test_what_is_refused_and_what_is_asked_is_no_act(scene, alice, bob):
     assert scene.storage.acts_noted == []
 
 
+def test_what_changes_nothing_is_no_act(scene, alice, bob):
+    carol = scene.login("carol", "dev", account=True)
+    for command in (
+        SetPrivate(on=True),
+        SetModerated(on=True),
+        SetKey("secret"),
+        SetVoice("bob", on=True),
+        SetVoice("carol", on=True),
+        SetVoice("carol", on=False),
+        SetModerator("carol", on=True),
+        PassOwnership("alice"),
+    ):
+        first = alice.succeeds(command)
+        acts = len(scene.storage.acts_noted)
+        assert alice.succeeds(command) is first
+        assert len(scene.storage.acts_noted) == acts
+    assert acts == 7
+    assert carol.session.cost_bytes == 0
+
+
+def test_an_invitation_is_an_act_only_where_one_is_needed(scene, alice, bob):
+    carol = scene.login("carol")
+    for client in (carol, bob):
+        assert client.succeeds(Invite("alice")) is Action.INVITED
+    assert scene.storage.acts_noted == []
+    alice.do(SetKey("secret"))
+    alice.do(Invite("carol"))
+    assert scene.storage.acts_noted[-1] == Act(NOW_MS, "alice", "invite", "dev", "carol")
+
+
+def test_acts_cost_whoever_asks_for_them_as_much_as_long_lines(scene, alice, bob):
+    for on in (True, False, True):
+        alice.do(SetModerated(on))
+    assert alice.session.cost_bytes == 3 * 4_096
+
+
 def restrictions(scene: ModeratedChat) -> list[Restriction]:
     return [record for record in scene.storage.saved if isinstance(record, Restriction)]
 

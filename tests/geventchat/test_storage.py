@@ -560,6 +560,41 @@ def test_acts_survive_and_those_on_the_whole_server_are_all_kept(world: World):
     assert [one for one in kept if one.room] == [act(number, "dev") for number in range(81, 100, 2)]
 
 
+def kept_acts(storage: Storage) -> dict[str, list[int]]:
+    """The times of the acts of each room, oldest first, once those that are too many have been removed."""
+    storage.settle()
+    storage.audit(act(0))
+    found: dict[str, list[int]] = {}
+    for one in storage.acts(1_000):
+        if one.room:
+            found.setdefault(one.room, []).append(one.time_ms)
+    return found
+
+
+def test_the_acts_of_one_room_do_not_displace_those_of_another(world: World):
+    storage = world.open(Limits(room_acts=10))
+    for key in ("dev", "ops"):
+        storage.save(RoomRecord(key, key))
+    for number in range(3):
+        storage.audit(act(number, room="dev"))
+    for number in range(3, 60):
+        storage.audit(act(number, room="ops"))
+    assert kept_acts(storage) == {"dev": [0, 1, 2], "ops": list(range(53, 60))}
+
+
+def test_the_acts_of_a_room_that_is_gone_make_way_first(world: World):
+    storage = world.open(Limits(room_acts=10))
+    for key in ("dev", "ops"):
+        storage.save(RoomRecord(key, key))
+    for number in range(10):
+        storage.audit(act(number, room="dev" if number % 2 else "ops"))
+    storage.forget(RoomRecord("ops", "ops"))
+    storage.settle()
+    for number in range(10, 14):
+        storage.audit(act(number, room="dev"))
+    assert kept_acts(storage) == {"ops": [8], "dev": [1, 3, 5, 7, 9, 10, 11, 12, 13]}
+
+
 # --- Being ready ---
 
 
