@@ -160,8 +160,10 @@ class Moderation:
         room = actor.room
         match command:
             case Kick(who, reason):
+                self._check_voice(actor, reason)
                 return self._kick(actor, who, self._cut(reason))
-            case Impose():
+            case Impose(reason=reason):
+                self._check_voice(actor, reason)
                 return self._impose(actor, command)
             case Lift(sanction, who):
                 self._lift(actor, sanction, who)
@@ -386,6 +388,7 @@ class Moderation:
 
     def _invite(self, actor: _Actor, who: str) -> Result[object]:
         room = actor.room
+        self._check_voice(actor, actor.name.shown)
         other, other_name = self._find(who)
         if other.find_room(room.key) is not room:
             stranger = other.is_stranger(actor.name)
@@ -515,6 +518,13 @@ class Moderation:
         """Refuse to act on someone of the same rank or above it, and on oneself."""
         if key == actor.name.key or not self._permissions.may_act_on(actor.role, other):
             raise _Refused(Rejection.NOT_PERMITTED)
+
+    def _check_voice(self, actor: _Actor, text: str) -> None:
+        """Refuse to say something to others, such as a reason, on behalf of someone who cannot speak in the room."""
+        session, name, room = actor.session, actor.name, actor.room
+        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms()) if text else None
+        if refusal is not None:
+            raise _Refused(refusal, room.name)
 
     def _cut(self, reason: str) -> str:
         return reason[: self._limits.reason_characters]

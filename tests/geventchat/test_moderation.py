@@ -636,6 +636,34 @@ def test_whoever_is_thrown_out_can_be_in_many_rooms(scene, alice, carol, op):
     assert scene.owner("ops") == ""
 
 
+# --- What a mute keeps from being said --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("everywhere", [True, False], ids=["on the server", "in the room"])
+def test_someone_who_is_muted_reaches_nobody_by_inviting_or_giving_reasons(scene, alice, bob, op, everywhere):
+    carol = scene.login("carol")
+    if not everywhere:
+        op.enters("dev")
+    op.succeeds(Impose(MUTE, "alice"))
+    for client in (bob, carol):
+        client.take()
+    for command in (Invite("carol"), Kick("bob", "text"), Impose(BAN, "bob", 60, "text"), SetTopic("text")):
+        assert alice.refused(command) is Rejection.MUTED
+    assert bob.take() == carol.take() == []
+    assert not scene.room("dev").bans.by_label
+    # What says nothing is still possible.
+    alice.do(Kick("bob"))
+    assert [event.reason for event in bob.take() if isinstance(event, Kicked)] == [""]
+
+
+def test_someone_without_voice_cannot_invite_to_a_moderated_room(scene, alice, bob):
+    scene.login("carol")
+    alice.do(SetModerated(on=True))
+    assert bob.refused(Invite("carol")) is Rejection.NO_VOICE
+    alice.do(SetVoice("bob", on=True))
+    assert bob.succeeds(Invite("carol")) is Action.INVITED
+
+
 # --- Records -----------------------------------------------------------------------------------------------------
 
 
