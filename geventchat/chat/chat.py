@@ -347,6 +347,9 @@ class Chat:
         deletions = room.log.deletions
 
         def finish(older: Sequence[PastMessage]) -> Result[object]:
+            if session.find_room(room.key) is not room:
+                # It has been kicked or banned meanwhile.
+                return reject(session, Rejection.NOT_IN_ROOM, room.name, command.room)
             if room.log.deletions != deletions:
                 return self._tell_history(session, command)
             return self._deliver_page(session, room, [*older, *messages], command)

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from geventchat.chat.commands import AskHistory, EnterRoom, LeaveRoom, Login, Say, SetTopic
+from geventchat.chat.commands import (
+    AskHistory,
+    EnterRoom,
+    Impose,
+    Kick,
+    LeaveRoom,
+    Login,
+    Sanction,
+    Say,
+    SetTopic,
+)
 from geventchat.chat.events import (
     HistoryPage,
     Missed,
@@ -279,11 +289,11 @@ def test_at_most_the_latest_are_replayed_also_from_the_storage():
 
 
 class Reader:
-    """A client that has missed everything in the lobby, and is sent it part by part."""
+    """A client that has missed everything in a room, and is sent it part by part."""
 
-    def __init__(self, scene: Scene, name: str = "reader") -> None:
+    def __init__(self, scene: Scene, name: str = "reader", room: str = "lobby") -> None:
         self.session, self._subscriber = scene.connect()
-        self.result: Any = scene.chat.handle(self.session, Login(name, (EnterRoom("lobby", after=0),)))
+        self.result: Any = scene.chat.handle(self.session, Login(name, (EnterRoom(room, after=0),)))
         self.ids: list[int] = []
         self.texts: list[str] = []
 
@@ -379,6 +389,47 @@ def test_without_the_storage_there_is_what_the_log_has():
     keeper.broken = True
     run(scene.chat.handle(session, AskHistory(200)))
     assert ids(ann.take()[0]) == [8, 9, 10]
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["in one room", "in many"])
+@pytest.mark.parametrize("removal", [Kick("bob"), Impose(Sanction.BAN, "bob")], ids=["kick", "ban"])
+def test_whoever_is_removed_while_history_is_read_does_not_get_it(removal: Kick | Impose, many: bool):
+    keeper = Keeper()
+    scene = keeping(keeper, history_messages=3)
+    owner, _ = scene.login("ann")
+    assert scene.chat.handle(owner, EnterRoom("dev")) is DONE
+    talk(scene, owner, 10)
+    session, bob = scene.connect()
+    assert scene.chat.handle(session, Login("bob", (EnterRoom("lobby"),) if many else None)) is DONE
+    assert scene.chat.handle(session, EnterRoom("dev")) is DONE
+    pending = scene.chat.handle(session, AskHistory(9, room="dev" if many else ""))
+    assert isinstance(pending, Pending)
+    read = pending.job()
+    assert scene.chat.handle(owner, removal) is DONE
+    bob.take()
+    assert pending.finish(read) is DONE
+    assert bob.take() == [Rejected(Rejection.NOT_IN_ROOM, "dev", "dev" if many else "")]
+
+
+@pytest.mark.parametrize("removal", [Kick("reader"), Impose(Sanction.BAN, "reader")], ids=["kick", "ban"])
+def test_whoever_is_removed_while_missed_messages_are_read_gets_no_more_of_them(removal: Kick | Impose):
+    keeper = Keeper()
+    scene = keeping(keeper)
+    owner, _ = scene.login("ann")
+    assert scene.chat.handle(owner, EnterRoom("dev")) is DONE
+    talk(scene, owner, 200)
+    scene = again(keeper)
+    owner, _ = scene.login("ann")
+    assert scene.chat.handle(owner, EnterRoom("dev")) is DONE
+    reader = Reader(scene, room="dev")
+    for _ in range(3):
+        reader.go_on()
+    assert isinstance(reader.result, More)
+    reader.go_on()
+    assert isinstance(reader.result, Pending)
+    assert scene.chat.handle(owner, removal) is DONE
+    reader.finish()
+    assert reader.ids == list(range(1, READ_AT_ONCE + 1))
 
 
 @pytest.mark.parametrize("command", [Say(["hi"]), SetTopic("tea")], ids=["say", "topic"])
