@@ -550,14 +550,20 @@ class Chat:
             return reject(session, Rejection.USER_NOT_FOUND, who)
         if other is session:
             return reject(session, Rejection.NOT_PERMITTED)
+        if session.account is not None and not self._storage.is_ready():
+            return Busy(self.lobby.gate)
         if not self._ignores.add(session, other.name.key):
             return reject(session, Rejection.LIST_FULL)
+        self._presence.note_ignored(session)
         session.subscriber.deliver(Accepted(Action.IGNORED, subject=other.name.shown))
         return DONE
 
     def _hear_again(self, session: Session, who: str) -> Result[object]:
+        if session.account is not None and not self._storage.is_ready():
+            return Busy(self.lobby.gate)
         if not self._ignores.remove(session, key_of(who)):
             return reject(session, Rejection.USER_NOT_FOUND, who)
+        self._presence.note_ignored(session)
         session.subscriber.deliver(Accepted(Action.HEARD_AGAIN, subject=who))
         return DONE
 

@@ -55,7 +55,8 @@ class Mailboxes:
         recipient = self._people.get(kept.account)
         if recipient is None or recipient.account is None or not self._storage.take([kept]):
             return False
-        recipient.subscriber.deliver_direct(kept.message, recipient.is_stranger(sender))
+        if not recipient.ignores(sender.shown):
+            recipient.subscriber.deliver_direct(kept.message, recipient.is_stranger(sender))
         return True
 
     def collect(
@@ -102,6 +103,9 @@ class Mailboxes:
 
     def _deliver(self, session: Session, following: Callable[[], Result[object]]) -> Result[object]:
         for kept in session.mail:
+            # What somebody says who is ignored takes up its place, so that the sender notices nothing, and is dropped here.
+            if session.ignores(kept.message.sender):
+                continue
             session.subscriber.deliver(kept.message)
         session.mail = ()
         return More(following)

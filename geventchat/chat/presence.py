@@ -240,6 +240,9 @@ class Presence:
             self._take_over(holder)
         if proof is not None:
             self._credentials.use(proof, origin_text(session))
+        if session.account is not None:
+            for ignored in self._accounts.ignored_by(session.account.key):
+                self._ignores.add(session, ignored)
         session.name = name
         self._people[name.key] = session
         self.logins += 1
@@ -513,6 +516,8 @@ class Presence:
         self._mailboxes.put_back(session)
         if session.account is not None:
             self._accounts.left(session.account.key)
+            # Somebody who is ignored can have registered meanwhile.
+            self.note_ignored(session)
         self._ignores.forget(session)
         self._look_alikes.remove(name)
         if self._observer is not None:
@@ -523,6 +528,11 @@ class Presence:
         for room in rooms:
             self._rooms.left(room)
         return rooms
+
+    def note_ignored(self, session: Session) -> None:
+        """Keep whom this client ignores, if it has an account."""
+        if session.account is not None:
+            self._accounts.ignore(session.account.key, session.ignored or ())
 
     def _pass_on_rooms(self, session: Session) -> None:
         self._rooms.expire()

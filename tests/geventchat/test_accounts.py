@@ -86,7 +86,7 @@ def test_a_registered_account_is_saved_with_a_hash_and_the_address(scene):
     registered(scene, "Alice", "10.0.0.1")
     (record,) = saved_accounts(scene)
     assert record == AccountRecord(
-        "alice", "Alice", f"plain:{PASSWORD}", (), NOW_MS, NOW_MS, frozenset(), ("10.0.0.1",)
+        "alice", "Alice", f"plain:{PASSWORD}", (), NOW_MS, NOW_MS, (), ("10.0.0.1",)
     )
 
 

@@ -308,7 +308,7 @@ def test_accounts_survive(world: World):
         token_hashes=("b", "a"),
         created_ms=1,
         last_login_ms=2,
-        ignored=frozenset({"bob"}),
+        ignored=("bob",),
         origins=("192.0.2.1", "2001:db8::/64"),
     )
     storage.save(replace(alice, password_hash="old"))

@@ -102,9 +102,9 @@ class StorageMachine(RuleBasedStateMachine):
                 self.messages[key][id] = ""
             self.storage.delete(key, id)
 
-    @rule(key=ACCOUNTS, ignored=st.frozensets(ACCOUNTS), login=st.integers(0, 9))
-    def save_account(self, key: str, ignored: frozenset[str], login: int) -> None:
-        self.accounts[key] = account(key, ignored=ignored, last_login_ms=login)
+    @rule(key=ACCOUNTS, ignored=st.lists(ACCOUNTS, max_size=3), login=st.integers(0, 9))
+    def save_account(self, key: str, ignored: list[str], login: int) -> None:
+        self.accounts[key] = account(key, ignored=tuple(ignored), last_login_ms=login)
         self.storage.save(self.accounts[key])
 
     @rule(key=ACCOUNTS)
