@@ -104,9 +104,8 @@ class Accounts:
 
     def ignore(self, key: str, names: Collection[str]) -> None:
         """Note whom the account ignores: those of these names that belong to accounts. Anyone can have the others next."""
-        record = self._records[key]
-        ignored = self._known(sorted(names))
-        if ignored != record.ignored:
+        record, ignored = self._records.get(key), self._known(sorted(names))
+        if record is not None and ignored != record.ignored:
             self.change(replace(record, ignored=ignored))
 
     def _known(self, keys: Iterable[str]) -> tuple[str, ...]:

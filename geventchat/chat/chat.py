@@ -78,7 +78,7 @@ from geventchat.chat.events import (
     TopicChanged,
     Typing,
 )
-from geventchat.chat.ignores import Ignores
+from geventchat.chat.ignores import UNSEEN_BYTES, Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
 from geventchat.chat.mailboxes import InThread, Mailboxes
@@ -96,6 +96,8 @@ from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.exhaustive import assert_never
 
+# What it costs to look at one more page of the history, as bytes.
+_LOOKUP_BYTES = 1_024
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
 _HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
@@ -363,8 +365,10 @@ class Chat:
         page = messages[-limit:] if limit else []
         heard = [message for message in page if not session.ignored or not session.ignores(message.name)]
         more = len(messages) > len(page)
+        session.cost_bytes += UNSEEN_BYTES * (len(page) - len(heard))
         if more and page and not heard:
             # A client that asks for what is before a page needs something to refer to.
+            session.cost_bytes += _LOOKUP_BYTES
             earlier = replace(command, before=page[0].id, room=room.key)
             return More(partial(self._tell_history, session, earlier))
         session.subscriber.deliver(HistoryPage(room.name, heard, more, command.with_ids))

@@ -39,7 +39,7 @@ from geventchat.chat.events import (
     Typing,
     Welcome,
 )
-from geventchat.chat.ignores import Ignores
+from geventchat.chat.ignores import UNSEEN_BYTES, Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
 from geventchat.chat.mailboxes import InThread, Mailboxes
@@ -415,7 +415,9 @@ class Presence:
 
     def _send_part(self, session: Session, replay: Replay, part: list[Broadcast]) -> None:
         if session.ignored:
-            part = [event for event in part if not _is_ignored(session, event)]
+            heard = [event for event in part if not _is_ignored(session, event)]
+            session.cost_bytes += UNSEEN_BYTES * (len(part) - len(heard))
+            part = heard
         session.subscriber.deliver_missed(part)
         if replay.is_over:
             session.caught_up(replay.room)

@@ -236,9 +236,10 @@ def test_a_page_of_history_is_never_empty_while_there_is_more(scene, alice, bob)
     assert history(alice, 3, before=1) == ([], False)
 
 
-def test_a_history_of_ignored_people_alone_is_empty(scene, alice, bob):
-    bob.do(Say(["one", "two", "three"]))
-    assert history(alice, 2) == ([], False)
+def test_a_history_of_ignored_people_alone_is_empty_and_not_for_free(scene, alice, bob):
+    bob.do(Say([f"text {number}" for number in range(100)]))
+    assert history(alice, 20) == ([], False)
+    assert alice.session.cost_bytes == 100 * 50 + 4 * 1_024
 
 
 def test_what_an_ignored_person_said_is_not_replayed(scene, alice, bob):
@@ -250,6 +251,7 @@ def test_what_an_ignored_person_said_is_not_replayed(scene, alice, bob):
     carol.do(Say(["seen"]))
     entered, missed = dave.do(EnterRoom("dev", after=0))
     assert missed == Missed([said("carol", "seen", 2, "dev")])
+    assert dave.session.cost_bytes == 50
     assert entered.last_id == 2
 
 
