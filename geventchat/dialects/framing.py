@@ -25,10 +25,13 @@ Line = bytes | Literal[Marker.TOO_LONG]
 
 
 @dataclass(frozen=True, slots=True)
-class FramingAnswer:
-    """What the framing itself answers: to be sent where it stands between the lines."""
+class Control:
+    """What a peer has sent that is not a line: the bytes to answer it with, where it stands between the lines."""
 
-    frame: bytes
+    reply: bytes
+
+
+Unit = Line | Control
 
 
 class Framing(Protocol):
@@ -37,8 +40,8 @@ class Framing(Protocol):
     def __init__(self, limit: int) -> None:
         """`limit` is the most bytes a line can have, without its ending."""
 
-    def feed(self, chunk: bytes) -> Sequence[Line | FramingAnswer]:
-        """The lines that this chunk completes and the framing's own answers, in order."""
+    def feed(self, chunk: bytes) -> Sequence[Unit]:
+        """The lines that this chunk completes and what stands between them, in order."""
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from geventchat.dialects.framing import FramingAnswer, Line, LineFraming
+from geventchat.dialects.framing import Control, LineFraming, Unit
 
 # IAC SB … IAC SE (or up to the end of the line), IAC WILL/WONT/DO/DONT option, IAC command, or an IAC that the end
 # of the line cuts off. IAC IAC is an escaped data byte 0xFF: it stays, and makes the line invalid UTF-8.
@@ -22,7 +22,7 @@ _COMMAND = re.compile(rb"\xff(?:[\xfb-\xfe].?|.)?", re.DOTALL)
 _CUT_COMMAND = re.compile(rb"\xff[\xfb-\xfe]?")
 # After Ctrl-C, telnet asks for a timing mark (RFC 860) and discards all output until it arrives.
 _DO_TIMING_MARK = b"\xff\xfd\x06"
-_TIMING_MARK = FramingAnswer(b"\xff\xfb\x06")
+_TIMING_MARK = Control(b"\xff\xfb\x06")
 
 
 def without_telnet(line: bytes) -> bytes:
@@ -43,11 +43,11 @@ class TelnetFraming:
         # The beginning of a command whose other bytes have not arrived.
         self._cut = b""
 
-    def feed(self, chunk: bytes) -> Sequence[Line | FramingAnswer]:
+    def feed(self, chunk: bytes) -> Sequence[Unit]:
         """The lines that this chunk completes, and the timing marks that it asks for."""
         if not self._cut and b"\xff" not in chunk:
             return self._lines.feed(chunk)
-        found: list[Line | FramingAnswer] = []
+        found: list[Unit] = []
         *ended, rest = chunk.split(b"\n")
         for part in ended:
             self._find_marks(part, found)
@@ -62,7 +62,7 @@ class TelnetFraming:
         """A payload of whole lines is sent as it is."""
         return payload
 
-    def _find_marks(self, part: bytes, found: list[Line | FramingAnswer]) -> None:
+    def _find_marks(self, part: bytes, found: list[Unit]) -> None:
         commands = _COMMAND.findall(self._cut + part)
         found.extend([_TIMING_MARK] * commands.count(_DO_TIMING_MARK))
         self._cut = commands[-1] if commands and _CUT_COMMAND.fullmatch(commands[-1]) else b""

@@ -30,7 +30,7 @@ from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
-from geventchat.dialects.framing import FramingAnswer, Line
+from geventchat.dialects.framing import Control, Unit
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Admission, origin_of
@@ -272,7 +272,7 @@ class Connection:
         if not self._context.delivery.reserve.refill():
             raise MemoryError("no memory to go on reading")
 
-    def _handle_within_limits(self, lines: Sequence[Line | FramingAnswer]) -> bool:
+    def _handle_within_limits(self, lines: Sequence[Unit]) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
         now = self._waiter.note_activity()
         while True:
@@ -326,7 +326,7 @@ class Connection:
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 
-    def _handle(self, lines: Sequence[Line | FramingAnswer]) -> bool:
+    def _handle(self, lines: Sequence[Unit]) -> bool:
         """Handle lines in order; False when the client has left."""
         session, read = self._session, self._subscriber.interpreter.read
         # Consecutive messages to one room are one command: one event, one frame, one place in the order.
@@ -338,10 +338,10 @@ class Connection:
             if asked:
                 asked = False
                 self._pay_for_answers()
-            reading: Reading | FramingAnswer
+            reading: Reading | Control
             if type(line) is bytes:
                 reading = read(line, logged_in)
-            elif isinstance(line, FramingAnswer):
+            elif isinstance(line, Control):
                 reading = line
             else:
                 reading = _TOO_LONG
@@ -372,15 +372,15 @@ class Connection:
             self._do(Say(said, room))
         return True
 
-    def _answer(self, reading: Reading | FramingAnswer) -> bool:
+    def _answer(self, reading: Reading | Control) -> bool:
         """Handle one line; False when the client has left."""
         match reading:
             case None:
                 return True
             case str():
                 return self._do(Say([reading]))
-            case FramingAnswer(frame):
-                self._subscriber.answer(frame)
+            case Control(reply):
+                self._subscriber.answer(reply)
                 return True
             case Request(command, ref, answer_to):
                 answer_to(ref)
