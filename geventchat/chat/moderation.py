@@ -464,7 +464,6 @@ class Moderation:
 
     def _pass_ownership(self, actor: _Actor, who: str) -> None:
         other, other_name = self._find_in(actor.room, who)
-        self._rooms.expire()
         is_new = not self._owners.owns(other, actor.room)
         if is_new and not self._owners.claim(other, actor.room):
             raise _Refused(Rejection.TOO_MANY_ROOMS, actor.room.name)

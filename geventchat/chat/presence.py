@@ -537,7 +537,6 @@ class Presence:
             self._accounts.ignore(session.account.key, session.ignored or ())
 
     def _pass_on_rooms(self, session: Session) -> None:
-        self._rooms.expire()
         for room in self._owners.pass_on(session, self._people):
             if room.kept:
                 self._rooms.changed(room)
