@@ -48,8 +48,8 @@ class Tools:
     # Seconds that never go back.
     monotonic: Callable[[], float]
     random_bytes: Callable[[int], bytes]
-    # Gets what kept a password from being verified.
-    report: Callable[[Exception], None]
+    # Gets what kept a password from being verified or hashed, for a client at this address.
+    report: Callable[[str, Exception], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Credentials:
             return Rejection.TOO_MANY_ATTEMPTS
         except (HashingFailed, DamagedHash) as error:
             # Whether the password is right is not known.
-            self._report(error)
+            self._report(origin, error)
             return Rejection.TOO_MANY_ATTEMPTS
         if proof is None:
             return Rejection.TOO_MANY_ATTEMPTS
@@ -217,6 +217,7 @@ class Credentials:
             if session.name is not name:
                 return DONE
             if isinstance(hashed, Rejection):
+                session.peer.failed_to_prove(record.name, hashed)
                 return reject(session, hashed)
             now = self._accounts.find(record.key)
             if now is None or now.password_hash != hashed[0]:
@@ -242,7 +243,7 @@ class Credentials:
         except HasherFull:
             return Rejection.TOO_MANY_ATTEMPTS
         except HashingFailed as error:
-            self._report(error)
+            self._report(origin, error)
             return Rejection.TOO_MANY_ATTEMPTS
 
 

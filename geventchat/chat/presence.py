@@ -168,6 +168,7 @@ class Presence:
 
         def finish(proof: Proof | Rejection) -> Result[object]:
             if isinstance(proof, Rejection):
+                session.peer.failed_to_prove(name.shown, proof)
                 return reject(session, proof)
             return self.login(session, login, proof)
 

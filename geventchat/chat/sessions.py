@@ -11,7 +11,7 @@ from typing import Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import Address, parse_address
-from geventchat.chat.events import NoticeReason
+from geventchat.chat.events import NoticeReason, Rejection
 from geventchat.chat.names import Name, key_of
 from geventchat.chat.records import KeptMessage
 from geventchat.chat.replay import Replay
@@ -31,6 +31,9 @@ class Peer(Protocol):
     def can_register(self) -> bool:
         """Count one more account that this client registers; False if its address has registered too many lately."""
 
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """Note that this client has not proved that the account of this name is its own."""
+
     def disconnect(self, reason: NoticeReason) -> None:
         """Close the connection once everything pending has been sent. The client has left the chat."""
 
@@ -47,6 +50,9 @@ class InProcess:
     def can_register(self) -> bool:
         """It can."""
         return True
+
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """It has no account."""
 
     def disconnect(self, reason: NoticeReason) -> None:
         """Nothing is left to close."""

@@ -25,7 +25,7 @@ from gevent.hub import Hub
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
-from geventchat.chat.events import DisconnectNotice, NoticeReason
+from geventchat.chat.events import DisconnectNotice, NoticeReason, Rejection
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
@@ -199,6 +199,17 @@ class Connection:
     def can_register(self) -> bool:
         """Count one more account that this client registers; False if its address has registered too many lately."""
         return self._address is not None and self._address.register()
+
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """Log that this client has not proved that the account of this name is its own."""
+        self._context.log.of_address(
+            self._origin,
+            LogEvent.LOGIN_FAILED,
+            conn=self.number,
+            address=self.host,
+            name=name,
+            reason=reason.name.lower().replace("_", "-"),
+        )
 
     def drop(self) -> None:
         """Close at once, without sending what is pending."""

@@ -184,7 +184,7 @@ class PlainHasher:
 def tools(
     hasher: PlainHasher | None = None,
     monotonic: Callable[[], float] = lambda: 0.0,
-    report: Callable[[Exception], None] = lambda error: None,
+    report: Callable[[str, Exception], None] = lambda origin, error: None,
 ) -> Tools:
     """What passwords need, where nothing is random and nothing takes time."""
     numbers = count(1)

@@ -140,7 +140,7 @@ def test_a_hash_that_cannot_be_made_registers_nothing(scene, error: Exception, r
     alice = scene.login("alice")
     scene.hasher.error = error
     assert alice.refused(Register(Secret(PASSWORD))) is Rejection.TOO_MANY_ATTEMPTS
-    assert scene.reported == [error] * reported
+    assert scene.reported == [("127.0.0.1", error)] * reported
     assert saved_accounts(scene) == []
 
 
