@@ -16,7 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,21 +29,15 @@ from geventchat.chat.events import DisconnectNotice, NoticeReason, Rejection
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
-from geventchat.dialects.dialect import (
-    TIMING_MARK,
-    OtherDialect,
-    Reading,
-    Request,
-    TextInRoom,
-    WithTimingMark,
-)
-from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
+from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
+from geventchat.dialects.framing import FramingAnswer, Line
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
-from geventchat.net.admission import Address, Admission, origin_of
+from geventchat.net.admission import Admission, origin_of
 from geventchat.net.delivery import Delivery, Encoding, Subscriber
+from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
-from geventchat.net.transport import Transport, abort
+from geventchat.net.transport import abort
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
 from geventchat.rate import Rate, TokenBucket
@@ -88,6 +82,26 @@ class ServerContext:
     log: AddressLog
 
 
+@dataclass(frozen=True, slots=True)
+class ChatService:
+    """The chat in one dialect, as what listeners pass their clients to."""
+
+    encoding: Encoding
+    context: ServerContext
+    # 0 means no idle time-out.
+    idle_s: float
+    idle_notice: DisconnectNotice | None
+
+    @property
+    def name(self) -> str:
+        """The name of the dialect."""
+        return self.encoding.dialect.name
+
+    def connection(self, accepted: Accepted) -> Connection:
+        """A connection for this client, which has yet to be run or refused."""
+        return Connection(accepted, self)
+
+
 class Connection:
     """One client, from accept to close."""
 
@@ -107,6 +121,7 @@ class Connection:
         "_on_closed",
         "_origin",
         "_readable",
+        "_service",
         "_session",
         "_subscriber",
         "_transport",
@@ -116,26 +131,18 @@ class Connection:
         "number",
     )
 
-    def __init__(
-        self,
-        transport: Transport,
-        host: str,
-        number: int,
-        encoding: Encoding,
-        context: ServerContext,
-        address: Address | None,
-        on_closed: Callable[[Connection], None],
-    ) -> None:
-        """`address` holds a slot for this client; None if it is refused. `on_closed` is called when the socket is closed."""
-        self.number = number
-        self.host = host
+    def __init__(self, accepted: Accepted, service: ChatService) -> None:
+        context, transport, address = service.context, accepted.transport, accepted.address
+        self.number = accepted.number
+        self.host = accepted.host
         self._name = ""
         self._transport = transport
+        self._service = service
         self._context = context
-        self._subscriber = Subscriber(transport, encoding, context.delivery, self._on_lost)
+        self._subscriber = Subscriber(transport, service.encoding, context.delivery, self._on_lost)
         self._session = Session(self._subscriber, self)
         self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
-        self._framing = LineFraming(context.limits.line_bytes)
+        self._framing = service.encoding.framing(context.limits.line_bytes)
         self._line_bucket = TokenBucket(context.line_rate)
         self._byte_bucket = TokenBucket(context.byte_rate)
         # All bytes charged so far, of input and of answers.
@@ -149,17 +156,17 @@ class Connection:
         # Bytes that its address had too much debt to be charged for; charged when the address lets this client pass.
         self._uncharged_bytes = 0
         self._address = address
-        self._origin = origin_of(host) if address is None else address.origin
+        self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
         self._closing = address is None
-        self._on_closed = on_closed
+        self._on_closed = accepted.on_closed
         self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
 
-    def run(self, idle_s: float, idle_notice: DisconnectNotice | None) -> None:
-        """Serve the client until it leaves; the body of its greenlet. `idle_s` 0 means no idle time-out."""
+    def run(self) -> None:
+        """Serve the client until it leaves; the body of its greenlet."""
         reason = CloseReason.FAULT
         try:
-            self._waiter.start(idle_s, self._context.limits.login_s)
+            self._waiter.start(self._service.idle_s, self._context.limits.login_s)
             self._context.chat.greet(self._session)
             # It has not asked for that.
             self._answers_charged = self._subscriber.answered_bytes
@@ -175,7 +182,7 @@ class Connection:
                 self._subscriber.close()
             self._log_fault(text)
         finally:
-            self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
+            self._end(reason, self._service.idle_notice if reason is CloseReason.IDLE else None)
 
     def refuse(self, reason: NoticeReason) -> None:
         """Send the reason for the refusal, and close. Called instead of `run`."""
@@ -276,7 +283,7 @@ class Connection:
         if not self._context.delivery.reserve.refill():
             raise MemoryError("no memory to go on reading")
 
-    def _handle_within_limits(self, lines: list[Line]) -> bool:
+    def _handle_within_limits(self, lines: Sequence[Line | FramingAnswer]) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
         now = self._waiter.note_activity()
         while True:
@@ -330,7 +337,7 @@ class Connection:
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 
-    def _handle(self, lines: list[Line]) -> bool:
+    def _handle(self, lines: Sequence[Line | FramingAnswer]) -> bool:
         """Handle lines in order; False when the client has left."""
         session, read = self._session, self._subscriber.interpreter.read
         # Consecutive messages to one room are one command: one event, one frame, one place in the order.
@@ -342,7 +349,13 @@ class Connection:
             if asked:
                 asked = False
                 self._pay_for_answers()
-            reading = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
+            reading: Reading | FramingAnswer
+            if type(line) is bytes:
+                reading = read(line, logged_in)
+            elif isinstance(line, FramingAnswer):
+                reading = line
+            else:
+                reading = _TOO_LONG
             if type(reading) is str and reading and logged_in:
                 said.append(reading)
                 continue
@@ -358,7 +371,7 @@ class Connection:
             if said:
                 self._do(Say(said, room))
                 said = []
-            if type(reading) is OtherDialect and line is not TOO_LONG:
+            if type(reading) is OtherDialect and type(line) is bytes:
                 self._subscriber.speak(self._context.encodings[reading.name])
                 read = self._subscriber.interpreter.read
                 reading = read(line, logged_in)
@@ -370,16 +383,16 @@ class Connection:
             self._do(Say(said, room))
         return True
 
-    def _answer(self, reading: Reading) -> bool:
+    def _answer(self, reading: Reading | FramingAnswer) -> bool:
         """Handle one line; False when the client has left."""
         match reading:
             case None:
                 return True
             case str():
                 return self._do(Say([reading]))
-            case WithTimingMark():
-                self._subscriber.answer(TIMING_MARK)
-                return self._answer(reading.reading)
+            case FramingAnswer(frame):
+                self._subscriber.answer(frame)
+                return True
             case Request(command, ref, answer_to):
                 answer_to(ref)
                 stays = self._do(command)
