@@ -639,6 +639,13 @@ class Limits(_Checked):
     room_bans: int = setting(
         "max-room-bans", 200, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of one room"
     )
+    all_room_bans: int = setting(
+        None,
+        50_000,
+        integer(0, unit="bans"),
+        Group.EMBEDDING,
+        "bans and mutes of all rooms together; beyond it only rooms with few can have one more",
+    )
     server_bans: int = setting(
         "max-server-bans", 10_000, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of the server"
     )

@@ -17,7 +17,7 @@ from heapq import nlargest
 from typing import NamedTuple
 
 from geventchat.chat.accounts import Account
-from geventchat.chat.bans import Ban
+from geventchat.chat.bans import Ban, BanTotal
 from geventchat.chat.history import History
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
@@ -58,9 +58,11 @@ class Rooms:
         self._unready: set[Room] = set()
         storage.when_ready(self._storage_is_ready)
         self.history = History(limits, storage)
+        # Of all rooms but the lobby.
+        self.ban_total = BanTotal()
         self._new_gate = new_gate
         self._observer = observer
-        self.lobby = self._new_room(LOBBY, 0)
+        self.lobby = self._new_room(LOBBY, 0, BanTotal())
         self._limits = limits
         self._owners = owners or Owners(limits)
         self._rooms = {LOBBY.key: self.lobby}
@@ -231,12 +233,22 @@ class Rooms:
         self._empty_since.pop(room, None)
         self._unused_since.pop(room, None)
         self._owners.release(room)
+        room.bans.forget()
+        room.mutes.forget()
         self.history.forget(room.log)
         self._storage.forget(record)
         self._last_deleted_id = max(self._last_deleted_id, room.last_id)
 
-    def _new_room(self, name: Name, last_id: int) -> Room:
-        return Room(name, self._new_gate, self.history, last_id + 1, self._wait_for_storage, self._observer)
+    def _new_room(self, name: Name, last_id: int, ban_total: BanTotal | None = None) -> Room:
+        return Room(
+            name,
+            self._new_gate,
+            self.history,
+            last_id + 1,
+            self._wait_for_storage,
+            self._observer,
+            ban_total or self.ban_total,
+        )
 
     def _record(self, room: Room) -> RoomRecord:
         empty_since = self._empty_since.get(room, self._unused_since.get(room))
