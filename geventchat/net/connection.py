@@ -50,8 +50,8 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 _LEAST_LINE_COST = 32
 # Once more bytes of answers and other costs than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
-# What a client has missed costs it this share of an answer, and its address nothing: to those who stayed it came for
-# nothing, and after a restart everyone of an address comes back at once.
+# What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it costs the
+# address nothing, because after a restart everyone of an address comes back at once.
 _MISSED_SHARE = 4
 # How much of a turn a login takes: as much as is sent in one part takes several times as long.
 _LOGIN_SHARE = 1 / 8
@@ -116,6 +116,7 @@ class Connection:
         "_framing",
         "_line_bucket",
         "_lingering",
+        "_logging_in",
         "_missed_charged",
         "_name",
         "_on_closed",
@@ -158,6 +159,8 @@ class Connection:
         self._address = address
         self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
+        # What it has missed is being sent after its login.
+        self._logging_in = False
         self._closing = address is None
         self._on_closed = accepted.on_closed
         self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
@@ -314,7 +317,10 @@ class Connection:
         if answers:
             self._charge(answers, now)
         if missed and self._address is not None:
-            self._byte_bucket.charge(missed // _MISSED_SHARE, now)
+            if self._logging_in:
+                self._byte_bucket.charge(missed // _MISSED_SHARE, now)
+            else:
+                self._charge(missed // _MISSED_SHARE, now)
         self._answers_charged, self._missed_charged = subscriber.answered_bytes, subscriber.missed_bytes
         cost_bytes = self._session.cost_bytes
         if cost_bytes > self._cost_charged:
@@ -423,7 +429,11 @@ class Connection:
                 address.charge_login()
         self._context.turns.wait(self._waiter, _LOGIN_SHARE)
         self._waiter.note_activity()
-        return self._finish(command, self._context.chat.handle(self._session, command))
+        self._logging_in = True
+        stays = self._finish(command, self._context.chat.handle(self._session, command))
+        self._charge_answers(self._context.clock.monotonic())
+        self._logging_in = False
+        return stays
 
     def _note_login(self) -> None:
         name = self._session.name
