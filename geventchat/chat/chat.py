@@ -428,7 +428,7 @@ class Chat:
         typed, texts, message_key = say.room, say.texts, say.message_key
         if message_key and self._was_sent(session, name, message_key):
             return DONE
-        room = session.room if not typed else self._presence.room_of(session, typed)
+        room = self._presence.room_of(session, typed) if typed or session.meant else session.room
         if room is None or isinstance(room, Rejection):
             # One answer for each message, also if the connection has joined them.
             for _ in texts:

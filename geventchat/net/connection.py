@@ -114,9 +114,11 @@ class Connection:
         "_context",
         "_cost_charged",
         "_framing",
+        "_holds_input",
         "_line_bucket",
         "_lingering",
         "_logging_in",
+        "_marked_bytes",
         "_missed_charged",
         "_name",
         "_on_closed",
@@ -159,6 +161,9 @@ class Connection:
         self._address = address
         self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
+        # Something that has been read has not been handled; and how much of what had arrived at the mark has not been read.
+        self._holds_input = False
+        self._marked_bytes = 0
         # What it has missed is being sent after its login.
         self._logging_in = False
         self._closing = address is None
@@ -221,6 +226,11 @@ class Connection:
             reason=reason.name.lower().replace("_", "-"),
         )
 
+    def mark_input(self) -> bool:
+        """Remember what has arrived by now; False if all of it has been handled."""
+        self._marked_bytes = self._waiter.unread_bytes
+        return self._holds_input or self._marked_bytes > 0
+
     def drop(self) -> None:
         """Close at once, without sending what is pending."""
         self._subscriber.close()
@@ -239,6 +249,7 @@ class Connection:
             # the others.
             if self._subscriber.unsent_answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
+            self._holds_input = False
             overdue = self._waiter.until_input(readable)
             most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
             try:
@@ -249,6 +260,11 @@ class Connection:
                 continue
             if not chunk:
                 return CloseReason.CLOSED
+            self._holds_input = True
+            if self._session.meant is not None:
+                if self._marked_bytes <= 0:
+                    self._session.meant = None
+                self._marked_bytes -= len(chunk)
             if sniffer is not None:
                 verdict = sniffer.feed(chunk)
                 if isinstance(verdict, ForeignProtocol):

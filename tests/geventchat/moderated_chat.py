@@ -40,6 +40,7 @@ class RecordingPeer:
     accounts_left: int = 1_000
     disconnected: list[NoticeReason] = field(default_factory=list)
     failures: list[tuple[str, Rejection]] = field(default_factory=list)
+    holds_input: bool = False
 
     def can_create_room(self) -> bool:
         self.rooms_left -= 1
@@ -48,6 +49,9 @@ class RecordingPeer:
     def can_register(self) -> bool:
         self.accounts_left -= 1
         return self.accounts_left >= 0
+
+    def mark_input(self) -> bool:
+        return self.holds_input
 
     def failed_to_prove(self, name: str, reason: Rejection) -> None:
         self.failures.append((name, reason))
