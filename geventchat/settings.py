@@ -781,7 +781,11 @@ class Limits(_Checked):
     )
     mail_s: float = setting(None, 2_592_000.0, SECONDS, Group.EMBEDDING, "time for which they are kept")
     mail_bytes: int = setting(
-        None, 67_108_864, BYTES, Group.EMBEDDING, "bytes of direct messages kept for all accounts together"
+        None,
+        67_108_864,
+        BYTES,
+        Group.EMBEDDING,
+        "bytes of direct messages kept for all accounts together; beyond them, whoever has sent the most makes way",
     )
     room_acts: int = setting(
         None,
