@@ -124,19 +124,20 @@ class Server:
         limits = fit_to_descriptors(self.config.limits.without_rates())
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
+        log = AddressLog(
+            self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
+        )
         storage = open_storage(
             self.config.data,
             limits,
             self._clock,
-            self._log,
+            # Clients can ask as often as they like for what cannot be read.
+            partial(log.of_address, "storage"),
             hub.loop.run_callback_threadsafe,
             self._new_epoch,
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
-        log = AddressLog(
-            self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
-        )
         delivery = Delivery(hub, self._clock, limits)
         chat = Chat(
             self._clock.time,
@@ -147,7 +148,12 @@ class Server:
             reserved_names=self._reserved,
             storage=storage,
             in_thread=_in_thread,
-            tools=Tools(self._hasher, self._clock.monotonic, secrets.token_bytes, self._report),
+            tools=Tools(
+                self._hasher,
+                self._clock.monotonic,
+                secrets.token_bytes,
+                lambda origin, error: log.of_address(origin, LogEvent.FAULT, error=str(error)),
+            ),
             observer=self._observe,
             greeting=clean(self.config.greeting),
         )
@@ -443,9 +449,6 @@ class Server:
             listener.resume()
         if not self._connections:
             self._empty.set()
-
-    def _report(self, error: Exception) -> None:
-        self._log(LogEvent.FAULT, error=str(error))
 
     def _log_message(self, event: Observed) -> None:
         match event:

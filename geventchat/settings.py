@@ -639,6 +639,13 @@ class Limits(_Checked):
     room_bans: int = setting(
         "max-room-bans", 200, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of one room"
     )
+    all_room_bans: int = setting(
+        None,
+        50_000,
+        integer(0, unit="bans"),
+        Group.EMBEDDING,
+        "bans and mutes of all rooms together; beyond it only rooms with few can have one more",
+    )
     server_bans: int = setting(
         "max-server-bans", 10_000, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of the server"
     )
@@ -774,7 +781,11 @@ class Limits(_Checked):
     )
     mail_s: float = setting(None, 2_592_000.0, SECONDS, Group.EMBEDDING, "time for which they are kept")
     mail_bytes: int = setting(
-        None, 67_108_864, BYTES, Group.EMBEDDING, "bytes of direct messages kept for all accounts together"
+        None,
+        67_108_864,
+        BYTES,
+        Group.EMBEDDING,
+        "bytes of direct messages kept for all accounts together; beyond them, whoever has sent the most makes way",
     )
     room_acts: int = setting(
         None,

@@ -25,7 +25,7 @@ from gevent.hub import Hub
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
-from geventchat.chat.events import DisconnectNotice, NoticeReason
+from geventchat.chat.events import DisconnectNotice, NoticeReason, Rejection
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
@@ -50,8 +50,8 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 _LEAST_LINE_COST = 32
 # Once more bytes of answers and other costs than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
-# What a client has missed costs it this share of an answer, and its address nothing: to those who stayed it came for
-# nothing, and after a restart everyone of an address comes back at once.
+# What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it costs the
+# address nothing, because after a restart everyone of an address comes back at once.
 _MISSED_SHARE = 4
 # How much of a turn a login takes: as much as is sent in one part takes several times as long.
 _LOGIN_SHARE = 1 / 8
@@ -114,8 +114,11 @@ class Connection:
         "_context",
         "_cost_charged",
         "_framing",
+        "_holds_input",
         "_line_bucket",
         "_lingering",
+        "_logging_in",
+        "_marked_bytes",
         "_missed_charged",
         "_name",
         "_on_closed",
@@ -158,6 +161,11 @@ class Connection:
         self._address = address
         self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
+        # Something that has been read has not been handled; and how much of what had arrived at the mark has not been read.
+        self._holds_input = False
+        self._marked_bytes = 0
+        # What it has missed is being sent after its login.
+        self._logging_in = False
         self._closing = address is None
         self._on_closed = accepted.on_closed
         self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
@@ -207,6 +215,22 @@ class Connection:
         """Count one more account that this client registers; False if its address has registered too many lately."""
         return self._address is not None and self._address.register()
 
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """Log that this client has not proved that the account of this name is its own."""
+        self._context.log.of_address(
+            self._origin,
+            LogEvent.LOGIN_FAILED,
+            conn=self.number,
+            address=self.host,
+            name=name,
+            reason=reason.name.lower().replace("_", "-"),
+        )
+
+    def mark_input(self) -> bool:
+        """Remember what has arrived by now; False if all of it has been handled."""
+        self._marked_bytes = self._waiter.unread_bytes
+        return self._holds_input or self._marked_bytes > 0
+
     def drop(self) -> None:
         """Close at once, without sending what is pending."""
         self._subscriber.close()
@@ -225,6 +249,7 @@ class Connection:
             # the others.
             if self._subscriber.unsent_answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
+            self._holds_input = False
             overdue = self._waiter.until_input(readable)
             most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
             try:
@@ -235,6 +260,11 @@ class Connection:
                 continue
             if not chunk:
                 return CloseReason.CLOSED
+            self._holds_input = True
+            if self._session.meant is not None:
+                if self._marked_bytes <= 0:
+                    self._session.meant = None
+                self._marked_bytes -= len(chunk)
             if sniffer is not None:
                 verdict = sniffer.feed(chunk)
                 if isinstance(verdict, ForeignProtocol):
@@ -303,7 +333,10 @@ class Connection:
         if answers:
             self._charge(answers, now)
         if missed and self._address is not None:
-            self._byte_bucket.charge(missed // _MISSED_SHARE, now)
+            if self._logging_in:
+                self._byte_bucket.charge(missed // _MISSED_SHARE, now)
+            else:
+                self._charge(missed // _MISSED_SHARE, now)
         self._answers_charged, self._missed_charged = subscriber.answered_bytes, subscriber.missed_bytes
         cost_bytes = self._session.cost_bytes
         if cost_bytes > self._cost_charged:
@@ -412,7 +445,11 @@ class Connection:
                 address.charge_login()
         self._context.turns.wait(self._waiter, _LOGIN_SHARE)
         self._waiter.note_activity()
-        return self._finish(command, self._context.chat.handle(self._session, command))
+        self._logging_in = True
+        stays = self._finish(command, self._context.chat.handle(self._session, command))
+        self._charge_answers(self._context.clock.monotonic())
+        self._logging_in = False
+        return stays
 
     def _note_login(self) -> None:
         name = self._session.name
