@@ -356,11 +356,18 @@ def setting(
     return field(default=default, metadata={"setting": row})
 
 
-def settings_of(table: Any) -> list[Setting]:
+_rows: dict[type, tuple[Setting, ...]] = {}
+
+
+def settings_of(table: Any) -> tuple[Setting, ...]:
     """The rows that a table, or an instance of one, declares."""
-    name = (table if isinstance(table, type) else type(table)).__name__
-    declared = [(one.name, one.metadata.get("setting")) for one in fields(table)]
-    return [replace(row, table=name, field=one) for one, row in declared if row is not None]
+    kind = table if isinstance(table, type) else type(table)
+    if kind not in _rows:
+        declared = [(one.name, one.metadata.get("setting")) for one in fields(kind)]
+        _rows[kind] = tuple(
+            replace(row, table=kind.__name__, field=one) for one, row in declared if row is not None
+        )
+    return _rows[kind]
 
 
 class _Checked:
