@@ -621,7 +621,8 @@ def test_the_minute_passes_in_a_second(shell) -> None:
     command, shown = command_and_output(TARGETS, "$ harness play minute.chat")
     minute = block(TARGETS, "import asyncio", "for a minute")
     assert (
-        shell(command, minute_py=minute, minute_chat=block(TARGETS, "title: a client that says nothing")) == shown
+        shell(command, minute_py=minute, minute_chat=block(TARGETS, "title: a client that says nothing"))
+        == shown
     )
 
 
