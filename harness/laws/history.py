@@ -25,7 +25,7 @@ class Law(enum.Enum):
     LOST = "nothing is lost"
     DOUBLED = "nothing is doubled"
     REORDERED = "the order of one sender is kept"
-    INVENTED = "every message was sent, by whom it names"
+    INVENTED = "every message was sent, and by the client that it names"
     HOLDERS = "a name has one holder"
     DISCONNECTED = "clients stay connected until they leave"
 
