@@ -144,7 +144,7 @@ OPTIONS = (
     Option("--within", "the time limit of one step, for scripts without `within:` (5s)", _PLAYS, "5s"),
     Option("--settle", "how long nothing comes before a server counts as quiet, for scripts without `settle:` (100ms)",
            _PLAYS, "100ms"),
-    Option("--start", "how long a server command may take until it listens, for scripts without `start:` (10s)", _PLAYS,
+    Option("--start", "how long a server command can take until it listens, for scripts without `start:` (10s)", _PLAYS,
            "10s"),
     Option("--tag", "only scripts with this tag, or with one of several", "play update audit explore check compare",
            "'ONE TWO'", default=""),
@@ -189,7 +189,7 @@ OPTIONS = (
     Option("--seconds", "how long they talk, in the server's time (10)", "laws", "N", type=_positive, default=10),
     Option("--rate", "how many messages they send per second, all together (100)", "laws", "N", type=_positive,
            default=100),
-    Option("--seed", "who does what (1)", "laws", "S", type=_whole, default=1),
+    Option("--seed", "the seed of the traffic (1)", "laws", "S", type=_whole, default=1),
     # Reports
     Option("--junit", "write a JUnit report", "play compare", "FILE", type=Path, pytest_has="--junitxml"),
     Option("--baseline", "the known differences, which do not count", "compare", "FILE", type=Path),
@@ -296,13 +296,13 @@ def play_options(options: argparse.Namespace) -> PlayOptions:
 
 
 PLAY_HEADERS = ("fence", "within", "settle", "start", "time", "transport")
-"""The options that stand for headers of the same name."""
+"""The options that replace headers of the same name."""
 
 
 def play_options_of(
     texts: Mapping[str, str | None], tls_ca: str | None = None, tls_insecure: bool = False
 ) -> PlayOptions:
-    """The same from the texts of options that stand for headers; LineError or UsageError if one is invalid."""
+    """The same from the texts of options that replace headers; LineError or UsageError if one is invalid."""
     from harness.language.fences import Fence
     from harness.language.forms import header_line
     from harness.language.steps import DefaultTransport, Settle, Start, TimeFactor, Within

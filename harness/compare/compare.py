@@ -109,8 +109,8 @@ _VARYING = (
     (r"(?:unix:)?/(?:tmp|run/user|var/folders)/[^\s'\"`,;()]+", "PATH"),
     (r"([Pp]ort[ =:]+)\d{1,5}", r"\1PORT"),
 )
-"""What differs between two runs, two days or two machines, and what stands for it: also where it would not differ, so that
-a cause never depends on when it is found."""
+"""What differs between two runs, two days or two machines, and its replacement. It is always replaced, so that a cause never
+depends on when it is found."""
 _ALL_VARYING = [(re.compile(rf"(?<![\w.:-]){varies}(?![\w:-])(?!\.\d)"), same) for varies, same in _VARYING]
 
 _OF_THIS_RUN = re.compile(r" \(waited [0-9.e+-]+ s\)| within [0-9.e+-]+ s\b| \(line \d+\)")

@@ -28,7 +28,7 @@ from harness.language.fences import Fence
 from harness.language.patterns import ANONYMOUS, Kind, Pattern, parse_pattern, render_pattern
 from harness.language.problems import LineError, columns_from
 
-# --- fields: the values that stand in a line ----------------------------------------------------------------
+# --- fields: the values in a line ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -561,7 +561,7 @@ def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:
 
 
 def _size(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """How large a missing body was said to be, and how much came."""
+    """The announced size of a missing body, and how much of it came."""
     step, turn = failure.expected.step if failure.expected else None, _turn_of(failure, verdict)
     if not isinstance(step, ReceiveBody) or turn is None:
         return
