@@ -336,7 +336,6 @@ COMMAND = f"{sys.executable} -m tests.harness.servers.talk {{port}} none"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setenv("COLUMNS", "300")  # wide enough for any name of a temporary folder
     return tmp_path
 
 
