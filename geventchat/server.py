@@ -37,7 +37,7 @@ from geventchat.net.announcer import Announcer
 from geventchat.net.connection import ChatService, ServerContext
 from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
-from geventchat.net.opening import Opening
+from geventchat.net.opening import Opening, ProxiedOpening
 from geventchat.net.service import Accepted, ServedConnection, Service
 from geventchat.net.tls import Certificate
 from geventchat.net.transport import Transport
@@ -84,6 +84,8 @@ class Route:
     scheme: str
     # What they shake hands with first; None without TLS.
     certificate: Certificate | None
+    # Proxies can connect there for others.
+    proxied: bool
 
 
 class Server:
@@ -191,7 +193,7 @@ class Server:
         try:
             for listen in self.config.listen:
                 certificate = self._certificate_of(listen)
-                route = Route(services[listen.service], listen.scheme, certificate)
+                route = Route(services[listen.service], listen.scheme, certificate, not listen.is_unix)
                 on_connect = partial(self._on_connect, route, context)
                 self._listeners.append((listen, Listener(listen, on_connect, self._log)))
             for listen, listener in self._listeners:
@@ -435,6 +437,42 @@ class Server:
 
     def _on_connect(self, route: Route, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1
+        if route.proxied and self._is_proxy(host):
+            self._read_proxy_header(route, context, sock, host, number)
+        else:
+            self._admit(route, context, sock, host, number)
+
+    def _is_proxy(self, host: str) -> bool:
+        address = parse_address(host) if self.config.proxy_from else None
+        return address is not None and any(address in network for network in self.config.proxy_from)
+
+    def _read_proxy_header(
+        self, route: Route, context: ServerContext, sock: socket.socket, proxy: str, number: int
+    ) -> None:
+        if len(self._connections) >= context.limits.clients + context.limits.lingering:
+            # They have no slots yet, but descriptors.
+            full = NoticeReason.SERVER_FULL.value
+            context.log.of_address(proxy, LogEvent.REFUSED, conn=number, address=proxy, reason=full)
+            sock.close()
+            return
+
+        def on_header(host: str) -> None:
+            del self._connections[number]
+            self._admit(route, context, sock, host, number)
+            if not self._connections:
+                self._empty.set()
+
+        try:
+            opening = ProxiedOpening(sock, proxy, number, context, self._on_closed, on_header)
+            self._connections[number] = opening
+            self._empty.clear()
+            gevent.spawn_raw(opening.run)
+        except MemoryError:
+            self._give_up(context, sock, number)
+
+    def _admit(
+        self, route: Route, context: ServerContext, sock: socket.socket, host: str, number: int
+    ) -> None:
         banned = context.chat.is_banned_address(host)
         entered = NoticeReason.BANNED if banned else context.admission.enter(host)
         if isinstance(entered, NoticeReason):

@@ -19,10 +19,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from geventchat.chat.addresses import Network, parse_network, text_of
 from geventchat.chat.events import NoticeReason
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import MAX_LENGTH, RESERVED_NAMES, InvalidName, parse_name
@@ -344,6 +346,26 @@ NAMES = Kind(
     _words,
     _are_names,
     " ".join,
+)
+
+
+def _read_networks(text: str) -> tuple[Network, ...]:
+    found = list(map(parse_network, _words(text)))
+    if None in found:
+        raise ValueError(text)
+    return tuple(one for one in found if one is not None)
+
+
+def _are_networks(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, IPv4Network | IPv6Network) for one in value)
+
+
+NETWORKS = Kind(
+    "zero or more addresses or ranges, such as 10.0.0.0/8 or ::1",
+    "NETWORKS",
+    _read_networks,
+    _are_networks,
+    lambda value: " ".join(map(text_of, value)) or "none",
 )
 
 
@@ -926,6 +948,13 @@ class Config(_Checked):
         Group.ADDRESSES,
         "key of that certificate, in PEM; without it, the key is in the file of the certificate",
     )
+    proxy_from: tuple[Network, ...] = setting(
+        "proxy-from",
+        (),
+        NETWORKS,
+        Group.ADDRESSES,
+        "addresses or ranges of proxies that say in a header of the PROXY protocol for whom they connect",
+    )
     operators: tuple[str, ...] = setting(
         "operators",
         (),
@@ -1115,7 +1144,7 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if SETTINGS[key].kind in {LISTENS, NAMES} and all(
+        case list() if SETTINGS[key].kind in {LISTENS, NAMES, NETWORKS} and all(
             isinstance(item, str) for item in value
         ):
             return " ".join(value)

@@ -125,7 +125,9 @@ class RoomLog:
             if len(found) >= limit:
                 break
             if isinstance(event, Said) and event.first_id < id:
-                found.extend([message for message in reversed(past(event)) if self.first_id <= message.id < id])
+                found.extend(
+                    [message for message in reversed(past(event)) if self.first_id <= message.id < id]
+                )
         return found[limit - 1 :: -1] if limit else []
 
     def position_after(self, id: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,7 @@ OTHER = {
     "log-level": ("error", "error"),
     "log-messages": ("yes", True),
     "reserved-names": ("ann you", ("ann", "you")),
+    "proxy-from": ("10.0.0.0/8 ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
     "tls-cert": ("chat.pem", "chat.pem"),
     "tls-key": ("chat.key", "chat.key"),
 }
@@ -96,7 +98,11 @@ def test_every_setting_can_be_set_by_flag_environment_and_file(key: str, toml):
     assert resolved({key: text})[key] == value
     assert resolved(environment={SETTINGS[key].variable: text})[key] == value
     quoted = (
-        f'["{text}"]' if key in {"listen", "reserved-names"} else f'"{text}"' if not text.isdigit() else text
+        f'["{text}"]'
+        if key in {"listen", "proxy-from", "reserved-names"}
+        else f'"{text}"'
+        if not text.isdigit()
+        else text
     )
     assert resolved(file=toml(f"{key} = {quoted}\n"))[key] == value
     assert resolved(file=toml(f"{key.replace('-', '_')} = {quoted}\n"))[key] == value
@@ -159,6 +165,8 @@ WRONG = [
     ("listen", "line+unix:///" + "a" * 96),
     ("listen", " "),
     ("reserved-names", "you a/b"),
+    ("proxy-from", "10.0.0.0/8, proxy.example"),
+    ("proxy-from", "10.0.0.0/33"),
     ("greeting", "x" * 513),
     ("greeting", "é" * 257),
     ("greeting", "\u200b"),
