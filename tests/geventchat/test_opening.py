@@ -17,7 +17,7 @@ from tests.certificates import Files, made_certificate, make
 from tests.fire.clients import State
 from tests.fire.leaks import leftovers
 from tests.fire.simulation import Simulation, simulate
-from tests.geventchat.tls_client import MemoryClient, TlsClient, client_context
+from tests.tls_client import MemoryClient, TlsClient, client_context
 
 
 @contextmanager
