@@ -431,6 +431,7 @@ class Group(Enum):
     SIZES = "Size limits"
     CLIENT_RATES = "Rate limits for one client"
     ADDRESS_RATES = "Rate limits for one address (one IPv4 address, or one /64 of IPv6)"
+    NETWORK_RATES = "Rate limits for one network (one /24 of IPv4, or one /48 of IPv6)"
     ROOM_RATES = "Rate limits for a room"
     STORAGE = "Storage"
     LOG = "Log"
@@ -534,6 +535,13 @@ class Limits(_Checked):
     clients: int = setting("max-clients", 10_000, integer(1), Group.SIZES, "connections allowed at one time")
     clients_per_address: int = setting(
         "max-per-address", 1_000, integer(1), Group.SIZES, "connections allowed per address"
+    )
+    clients_per_network: int = setting(
+        "max-per-network",
+        4_000,
+        integer(1),
+        Group.SIZES,
+        "connections allowed per network (one /24 of IPv4, or one /48 of IPv6)",
     )
     line_bytes: int = setting(
         "max-line",
@@ -669,6 +677,32 @@ class Limits(_Checked):
         integer(1, unit="log lines"),
         Group.ADDRESS_RATES,
         "lines in the server's log that can come at once",
+    )
+    network_bytes_per_s: float = setting(
+        "network-byte-rate",
+        262_144.0,
+        BYTE_RATE,
+        Group.NETWORK_RATES,
+        "bytes per second from all clients of one network, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    network_burst_bytes: int = setting(
+        "network-byte-burst", 4_194_304, BYTES, Group.NETWORK_RATES, "bytes that can come at once"
+    )
+    network_connections_per_s: float = setting(
+        "network-connection-rate",
+        80.0,
+        number(unit="connections per second"),
+        Group.NETWORK_RATES,
+        "new connections per second, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    network_burst_connections: int = setting(
+        "network-connection-burst",
+        4_000,
+        integer(1, unit="connections"),
+        Group.NETWORK_RATES,
+        "new connections that can come at once",
     )
     floor_bytes_per_s: float = setting(
         "floor-rate",

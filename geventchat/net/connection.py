@@ -130,6 +130,7 @@ class Connection:
         "_subscriber",
         "_transport",
         "_uncharged_bytes",
+        "_uncharged_network_bytes",
         "_waiter",
         "host",
         "number",
@@ -159,6 +160,8 @@ class Connection:
         self._cost_charged = 0
         # Bytes that its address had too much debt to be charged for; charged when the address lets this client pass.
         self._uncharged_bytes = 0
+        # The same for its network.
+        self._uncharged_network_bytes = 0
         self._address = address
         self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
@@ -298,11 +301,14 @@ class Connection:
             now = self._waiter.note_activity()
 
     def _charge(self, cost: int, now: float) -> None:
-        if self._address is not None:
+        address = self._address
+        if address is not None:
             self._charged_bytes += cost
             self._byte_bucket.charge(cost, now)
-            if not self._address.charge(cost, now):
+            if not address.charge(cost, now):
                 self._uncharged_bytes += cost
+            if not address.network.charge(cost, now):
+                self._uncharged_network_bytes += cost
 
     def _charge_answers(self, now: float) -> None:
         subscriber = self._subscriber
@@ -331,6 +337,11 @@ class Connection:
             with address.traffic_gate.passage(self._waiter, str(self.number)):
                 address.charge(self._uncharged_bytes, self._context.clock.monotonic())
                 self._uncharged_bytes = 0
+        network = address.network
+        if self._uncharged_network_bytes or not network.traffic_gate.is_open():
+            with network.traffic_gate.passage(self._waiter, address.origin):
+                network.charge(self._uncharged_network_bytes, self._context.clock.monotonic())
+                self._uncharged_network_bytes = 0
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 

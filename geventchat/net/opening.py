@@ -275,14 +275,19 @@ class Opening(_Early):
         address = self._accepted.address
         if address is None:
             return
-        address.charge(cost, self._context.clock.monotonic())
+        now = self._context.clock.monotonic()
+        address.charge(cost, now)
+        address.network.charge(cost, now)
         self._charged_bytes += cost
-        if (
-            self._charged_bytes > self._context.limits.login_chunk_bytes
-            and not address.traffic_gate.is_open()
+        if self._charged_bytes <= self._context.limits.login_chunk_bytes:
+            return
+        for gate, queue in (
+            (address.traffic_gate, str(self.number)),
+            (address.network.traffic_gate, address.origin),
         ):
-            with address.traffic_gate.passage(self._waiter, str(self.number)):
-                pass
+            if not gate.is_open():
+                with gate.passage(self._waiter, queue):
+                    pass
 
     # --- The end -----------------------------------------------------------------------------------------------------
 

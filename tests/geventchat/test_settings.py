@@ -359,6 +359,8 @@ def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connectio
         limits,
         bytes_per_s=0.0,
         address_bytes_per_s=0.0,
+        network_bytes_per_s=0.0,
+        network_connections_per_s=0.0,
         address_connections_per_s=0.0,
         address_logins_per_s=0.0,
         address_rooms_per_min=0.0,
