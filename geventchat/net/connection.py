@@ -37,13 +37,13 @@ from geventchat.net.admission import Admission, origin_of
 from geventchat.net.delivery import Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
-from geventchat.net.transport import abort
+from geventchat.net.transport import abort, holds_input, input_watcher
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
 from geventchat.rate import Rate, TokenBucket
 from geventchat.settings import Limits
 
-_READ, _WRITE = 1, 2
+_WRITE = 2
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
 # their bytes suggest.
@@ -74,6 +74,8 @@ class ServerContext:
     delivery: Delivery
     admission: Admission
     turns: Turns
+    # One handshake takes a turn; they do not wait for others who take a part of one, nor those for them.
+    handshake_turns: Turns
     hangups: HangupWatch
     clock: Clock
     limits: Limits
@@ -91,11 +93,6 @@ class ChatService:
     # 0 means no idle time-out.
     idle_s: float
     idle_notice: DisconnectNotice | None
-
-    @property
-    def name(self) -> str:
-        """The name of the dialect."""
-        return self.encoding.dialect.name
 
     def connection(self, accepted: Accepted) -> Connection:
         """A connection for this client, which has yet to be run or refused."""
@@ -129,6 +126,7 @@ class Connection:
         "_subscriber",
         "_transport",
         "_uncharged_bytes",
+        "_uncharged_network_bytes",
         "_waiter",
         "host",
         "number",
@@ -158,6 +156,8 @@ class Connection:
         self._cost_charged = 0
         # Bytes that its address had too much debt to be charged for; charged when the address lets this client pass.
         self._uncharged_bytes = 0
+        # The same for its network.
+        self._uncharged_network_bytes = 0
         self._address = address
         self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
@@ -168,7 +168,7 @@ class Connection:
         self._logging_in = False
         self._closing = address is None
         self._on_closed = accepted.on_closed
-        self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
+        self._readable: Any = input_watcher(context.hub.loop, transport)
 
     def run(self) -> None:
         """Serve the client until it leaves; the body of its greenlet."""
@@ -257,6 +257,10 @@ class Connection:
             except BlockingIOError:
                 if overdue:
                     return CloseReason.IDLE
+                # What has arrived completes nothing that can be decrypted.
+                now = self._context.clock.monotonic()
+                self._charge(_LEAST_LINE_COST, now)
+                self._wait_for_bytes(now)
                 continue
             if not chunk:
                 return CloseReason.CLOSED
@@ -320,11 +324,14 @@ class Connection:
             now = self._waiter.note_activity()
 
     def _charge(self, cost: int, now: float) -> None:
-        if self._address is not None:
+        address = self._address
+        if address is not None:
             self._charged_bytes += cost
             self._byte_bucket.charge(cost, now)
-            if not self._address.charge(cost, now):
+            if not address.charge(cost, now):
                 self._uncharged_bytes += cost
+            if not address.network.charge(cost, now):
+                self._uncharged_network_bytes += cost
 
     def _charge_answers(self, now: float) -> None:
         subscriber = self._subscriber
@@ -356,6 +363,11 @@ class Connection:
             with address.traffic_gate.passage(self._waiter, str(self.number)):
                 address.charge(self._uncharged_bytes, self._context.clock.monotonic())
                 self._uncharged_bytes = 0
+        network = address.network
+        if self._uncharged_network_bytes or not network.traffic_gate.is_open():
+            with network.traffic_gate.passage(self._waiter, address.origin):
+                network.charge(self._uncharged_network_bytes, self._context.clock.monotonic())
+                self._uncharged_network_bytes = 0
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 
@@ -458,7 +470,7 @@ class Connection:
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._answers_charged = self._subscriber.answered_bytes
             self._missed_charged = self._subscriber.missed_bytes
-            self._waiter.logged_in()
+            self._waiter.clear_deadline()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
@@ -507,9 +519,10 @@ class Connection:
     def _wait_for_answers(self, pending: bool) -> None:
         """Wait until this client, which asks faster than it reads, has been sent its answers."""
         subscriber = self._subscriber
+        has_input = pending or holds_input(self._transport)
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while subscriber.unsent_answer_bytes and not subscriber.closed:
-                self._waiter.until_output(writable, pending)
+                self._waiter.until_output(writable, has_input)
         if pending:
             self._waiter.note_activity()
 
@@ -564,11 +577,12 @@ class Connection:
             self._free_slot()
             self._lingering = self._context.admission.reserve_linger()
             if not self._lingering:
+                self._has_ended_output()
                 return reason
-        self._transport.shutdown(socket.SHUT_WR)
         linger = Timeout(limits.linger_s)
         try:
             with linger:
+                self._end_output()
                 self._read_to_the_end()
         except ConnectionEnded:
             pass  # It has gone meanwhile, which is not why it was disconnected.
@@ -581,6 +595,19 @@ class Connection:
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while not self._subscriber.all_sent:
                 self._waiter.until(writable)
+
+    def _end_output(self) -> None:
+        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while not self._has_ended_output():
+                self._waiter.until(writable)
+
+    def _has_ended_output(self) -> bool:
+        """End the output; False while the socket does not take what the transport ends it with."""
+        try:
+            self._transport.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            return False
+        return True
 
     def _read_to_the_end(self) -> None:
         # Closing with unread input would reset the connection, which can cost the peer its last lines. A client that sends
