@@ -115,10 +115,10 @@ def _seconds(text: str) -> float:
 
 def _address(arguments: argparse.Namespace) -> Listen:
     settings = _own_settings(arguments) if arguments.pid is None else _settings_of_process(arguments)
-    listen = next(one for one in settings.listen if one.dialect == "line")
+    listen = next(one for one in settings.listen if one.scheme == "line")
     if not listen.port:
         raise ConfigError("port", "port: the server listens on any free port (0); pass its real PORT")
-    return replace(listen, host=_LOOPBACK.get(listen.host, listen.host))
+    return replace(listen, host=_LOOPBACK.get(listen.host or "", listen.host))
 
 
 def _own_settings(arguments: argparse.Namespace) -> Settings:
