@@ -50,6 +50,7 @@ class CloseReason(Enum):
     REFUSED = "refused"
     HTTP = "http"
     TLS = "tls"
+    PROTOCOL = "protocol"
     FAULT = "fault"
 
 
