@@ -45,7 +45,9 @@ from geventchat.chat.commands import (
     ParseError,
     PassOwnership,
     Ping,
+    Post,
     Quit,
+    ReadMessages,
     Register,
     RevokeTokens,
     Say,
@@ -109,6 +111,7 @@ from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
+from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
 # By the key of a room: the messages before its log, and the state of the log when they were read.
@@ -187,6 +190,20 @@ class Chat:
             storage=storage,
             read_before=partial(self._read, storage.before),
         )
+        self._visits = Visits(
+            people=self._sessions,
+            rooms=self.rooms,
+            accounts=self._accounts,
+            permissions=self._permissions,
+            message_keys=self._message_keys,
+            reserved=self._reserved,
+            storage=storage,
+            limits=limits,
+            time=time,
+            read=self._read,
+            tell_history=self._tell_page,
+            hide_latest=self._hide_latest,
+        )
 
     @property
     def lobby(self) -> Room:
@@ -241,6 +258,8 @@ class Chat:
                 return self._moderate(session, name, command)
             case Register() | ChangePassword() | AskToken() | RevokeTokens():
                 return self._change_account(session, name, command)
+            case Post() | ReadMessages():
+                return self._visits.carry_out(session, command)
             case Ignore(who, on):
                 return self._ignore(session, name, who) if on else self._hear_again(session, who)
             case Help(everything):
@@ -311,6 +330,8 @@ class Chat:
         match command:
             case Login():
                 return self._login(session, command)
+            case Post() | ReadMessages():
+                return self._visits.carry_out(session, command)
             case Quit():
                 session.subscriber.deliver(Goodbye())
                 return LEAVE
@@ -714,6 +735,9 @@ class Chat:
         room = self._room_of(session, command.room)
         if isinstance(room, Rejection):
             return _reject_room(session, room, command.room)
+        return self._tell_page(session, room, command)
+
+    def _tell_page(self, session: Session, room: Room, command: AskHistory) -> Result[Any]:
         limit = min(command.limit, self._limits.history_page_messages)
         before = room.last_id + 1 if command.before is None else min(command.before, room.last_id + 1)
         messages = room.log.before(before, limit + 1)
@@ -726,7 +750,7 @@ class Chat:
 
         def finish(older: Sequence[PastMessage]) -> Result[object]:
             if room.log.deletions != deletions:
-                return self._tell_history(session, command)
+                return self._tell_page(session, room, command)
             return self._deliver_page(session, room, [*older, *messages], command)
 
         return Pending(job, finish)

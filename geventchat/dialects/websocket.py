@@ -127,9 +127,10 @@ class WebSocketFraming:
     @staticmethod
     def wrap(payload: bytes) -> bytes:
         """Each of these lines as a text message."""
-        if payload.find(b"\n") == len(payload) - 1:
-            return _framed(payload[:-1])
-        return b"".join([_framed(line) for line in payload[:-1].split(b"\n")])
+        lines = payload.split(b"\n")
+        # Behind the ending of the last line.
+        lines.pop()
+        return _framed(lines[0]) if len(lines) == 1 else b"".join(map(_framed, lines))
 
     def _end_of_frame(self, data: bytes, at: int) -> int:
         """Where the frame that begins here ends, as far as can be told; behind the data if it is not complete."""
@@ -148,16 +149,10 @@ class WebSocketFraming:
 
     def _read(self, data: bytes, at: int, end: int) -> Unit:
         """The unit of a complete frame, or of the head of one that is refused."""
-        mask_at = at + 2
-        if (
-            data[at] == _WHOLE_TEXT
-            and not self._fragments
-            and end - mask_at - _MASK_BYTES == data[at + 1] - _MASKED
-        ):
+        text_at = at + 2 + _MASK_BYTES
+        if data[at] == _WHOLE_TEXT and end - text_at == data[at + 1] - _MASKED >= 0 and not self._fragments:
             # A short message in one frame, which nearly all are: the protocol would take five times as long for it.
-            return self._message(
-                unmasked(data[mask_at + _MASK_BYTES : end], data[mask_at : mask_at + _MASK_BYTES])
-            )
+            return self._message(unmasked(data[text_at:end], data[at + 2 : text_at]))
         protocol = self._protocol
         protocol.receive_data(data[at:end])
         frames = protocol.events_received()
