@@ -23,7 +23,7 @@ from geventchat.chat.passwords import Secret, stored_token
 from geventchat.chat.records import AccountRecord
 from geventchat.chat.storage import Storage
 
-# How old the note of the last use can be when a connection ends. More precision would be a write for each departure.
+# How old the note of the last use can be. More precision would be a write for each departure, and each visit.
 _USE_NOTED_MS = 86_400_000
 
 
@@ -105,7 +105,7 @@ class Accounts:
         origins = remember(record.origins, origin) if origin else record.origins
         self.change(replace(record, last_login_ms=self._now_ms(), origins=origins))
 
-    def left(self, key: str) -> None:
+    def used(self, key: str) -> None:
         """Note that the account was in use until now."""
         record = self._records.get(key)
         if record is not None and self._now_ms() - record.last_login_ms > _USE_NOTED_MS:

@@ -579,7 +579,7 @@ class Chat:
         del self._sessions[name.key]
         self._mailboxes.put_back(session)
         if session.account is not None:
-            self._accounts.left(session.account.key)
+            self._accounts.used(session.account.key)
         self._ignores.forget(session)
         self._look_alikes.remove(name)
         if self._observer is not None:

@@ -75,7 +75,7 @@ class NoListener(Subscriber):
 
     def direct_gate(self, stranger: bool) -> Gate:
         """It receives no direct messages."""
-        raise AssertionError("nobody can write to it")
+        raise AssertionError("it receives no direct messages")
 
 
 class Session:

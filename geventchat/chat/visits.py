@@ -1,7 +1,7 @@
 """What an account does without being logged in: says something in a room, and reads what was said. Pure.
 
-For programs that come with a token, do one thing and go. A visitor may do what the account could do if it entered the room,
-but is not in it: nobody is told that it comes and goes, it is in no list, and it takes no name over.
+For programs that come with a token, do one thing and go. A visitor may do what the account could do if it entered the room.
+But it does not enter: it causes no arrival and no departure, is in no list, and takes over no name.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Visits:
         session.account = Account(record.key, record.name)
         if self._permissions.is_banned(session, name, self._now_ms()):
             return Rejection.BANNED_FROM_ROOM
-        self._accounts.left(record.key)
+        self._accounts.used(record.key)
         return name
 
     def _find_room(self, session: Session, name: Name, typed: str) -> Room | Rejection:

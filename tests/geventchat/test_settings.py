@@ -84,6 +84,7 @@ OTHER = {
     "log-level": ("error", "error"),
     "log-messages": ("yes", True),
     "reserved-names": ("ann you", ("ann", "you")),
+    "web-origin": ("https://chat.example, [::1]:80", ("https://chat.example", "[::1]:80")),
 }
 
 
@@ -94,7 +95,11 @@ def test_every_setting_can_be_set_by_flag_environment_and_file(key: str, toml):
     assert resolved({key: text})[key] == value
     assert resolved(environment={SETTINGS[key].variable: text})[key] == value
     quoted = (
-        f'["{text}"]' if key in {"listen", "reserved-names"} else f'"{text}"' if not text.isdigit() else text
+        f'["{text}"]'
+        if key in {"listen", "reserved-names", "web-origin"}
+        else f'"{text}"'
+        if not text.isdigit()
+        else text
     )
     assert resolved(file=toml(f"{key} = {quoted}\n"))[key] == value
     assert resolved(file=toml(f"{key.replace('-', '_')} = {quoted}\n"))[key] == value
@@ -143,6 +148,8 @@ WRONG = [
     ("listen", "json://::1:5"),
     ("listen", "json://:65536"),
     ("listen", " "),
+    ("web-origin", "https://"),
+    ("web-origin", "https://chat.example/"),
     ("reserved-names", "you a/b"),
     ("greeting", "x" * 513),
     ("greeting", "é" * 257),
@@ -193,7 +200,7 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
         (lambda: Config(listen=()), "listen: () is not one or more of SCHEME://HOST:PORT"),
         (lambda: Config(listen=("json://",)), "listen: ('json://',) is not one or more of SCHEME"),
         (lambda: Program(port=70_000), "port: 70000 is not a port from 0 to 65535"),
-        (lambda: Listen("irc"), "scheme: 'irc' is not line, json or slash"),
+        (lambda: Listen("irc"), "scheme: 'irc' is not line, json, slash or web"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port from 0 to 65535"),
         (lambda: Listen("line", "a b"), "host: 'a b' is not a host name or an address"),
     ],

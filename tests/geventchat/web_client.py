@@ -137,3 +137,8 @@ class Socket:
         (welcome,) = self.say(type="join", v=2, username=name, **more)
         assert welcome["type"] == "welcome"
         return welcome
+
+    def quit(self) -> None:
+        """Leave."""
+        self.send('{"type": "quit"}')
+        assert self.close_code() == 1000
