@@ -179,7 +179,7 @@ def _token(request: Fields) -> AskToken | RevokeTokens:
     revoke = request.get("revoke", False)
     if type(revoke) is not bool:
         raise InvalidField("revoke")
-    return RevokeTokens() if revoke else AskToken()
+    return RevokeTokens(_secret(request, "token")) if revoke else AskToken()
 
 
 def _rooms(asked: object) -> tuple[EnterRoom, ...]:
