@@ -32,6 +32,7 @@ from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.words import notice_word
 from geventchat.log import FORMATS, LEVELS
+from geventchat.web.origins import is_origin
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -139,7 +140,8 @@ class ServiceDefaults:
 
 # What can serve the clients of a listener, by the name that its scheme begins with. `Server._make_services` makes each.
 SERVICES: dict[str, ServiceDefaults] = {
-    name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()
+    **{name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()},
+    "web": ServiceDefaults(4080),
 }
 # How the clients of a listener reach their service, by the end of its scheme: TCP, TLS over it, or a Unix socket.
 _TLS, _UNIX = "+tls", "+unix"
@@ -366,6 +368,19 @@ NETWORKS = Kind(
     _read_networks,
     _are_networks,
     lambda value: " ".join(map(text_of, value)) or "none",
+)
+
+
+def _are_origins(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) and is_origin(one) for one in value)
+
+
+ORIGINS = Kind(
+    "zero or more origins, such as https://chat.example or chat.example",
+    "ORIGINS",
+    _words,
+    _are_origins,
+    lambda value: " ".join(value) or "none",
 )
 
 
@@ -732,6 +747,13 @@ class Limits(_Checked):
         Group.TIMES,
         "disconnect clients whose TLS handshake is not complete this long after connecting; 0: never",
     )
+    request_s: float = setting(
+        None,
+        20.0,
+        SECONDS,
+        Group.EMBEDDING,
+        "time for an HTTP client to send a whole request, from its connection or the last answer on",
+    )
     flush_s: float = setting(
         None, 10.0, SECONDS, Group.EMBEDDING, "time for a closing client to read what is pending for it"
     )
@@ -1008,6 +1030,14 @@ class Config(_Checked):
         Group.ADDRESSES,
         "addresses or ranges of proxies that say in a header of the PROXY protocol for whom they connect",
     )
+    web_origins: tuple[str, ...] = setting(
+        "web-origin",
+        (),
+        ORIGINS,
+        Group.ADDRESSES,
+        "origins of the chat page besides localhost and the addresses that are listened on, separated by spaces or commas: what"
+        " browsers have in front of the path, or the host name alone",
+    )
     operators: tuple[str, ...] = setting(
         "operators",
         (),
@@ -1198,7 +1228,7 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if SETTINGS[key].kind in {LISTENS, NAMES, NETWORKS} and all(
+        case list() if SETTINGS[key].kind in {LISTENS, NAMES, NETWORKS, ORIGINS} and all(
             isinstance(item, str) for item in value
         ):
             return " ".join(value)
