@@ -55,6 +55,13 @@ def busy(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages as a site in site/. A link or an anchor that leads nowhere is an error."""
+    session.install(*EXTRAS["docs"])
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the short benchmark. Arguments after -- replace --quick."""
     session.install("-e", ".[bench]")

@@ -15,7 +15,7 @@ from tests.client.raw_client import RawClient
 from tests.patience import HANG_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
-_STARTED = re.compile(r"Chat server started on \S+:(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
+_STARTED = re.compile(r"Chat server started on \S+:(?P<port>\d+)(?: \((?P<dialect>[\w+]+)\))?")
 DIALECTS = ("line", "json", "slash")
 
 
