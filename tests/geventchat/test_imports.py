@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ SOCKETS = ("gevent", "greenlet", "socket", "select", "threading", "time")
 EACH_MODULE = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Every name that a file imports, anywhere in it, for type checking too."""
     found: set[str] = set()

@@ -524,7 +524,10 @@ def test_the_tests_in_python_pass_with_a_correct_server_and_fail_with_the_other(
     model = block(EXPLORE, "class Talkers" if "Talkers" in part else "class Names:").replace(
         "class Names", "class Chat"
     )
-    pytester.makepyfile(test_it=f"from names import serve\n{model}\n{block(EXPLORE, part)}")
+    example = block(EXPLORE, part)
+    smaller = example.replace("clients=200, seconds=3", "clients=50, seconds=1").replace("(1, 51)", "(1, 21)")
+    assert smaller != example
+    pytester.makepyfile(test_it=f"from names import serve\n{model}\n{smaller}")
     for server, outcome in ((wrong, {"failed": 1}), (corrected(wrong, FREES, STOPS), {"passed": 1})):
         pytester.makefile(".py", names=server)
         pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(**outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def named(node: ast.AST, path: Path) -> Iterator[str]:
             yield submodule if submodule in MODULES else node.module
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Every module that the file imports, wherever in the file."""
     return {name for node in ast.walk(ast.parse(path.read_text())) for name in named(node, path)}
@@ -83,14 +85,17 @@ def arrows() -> Mapping[str, frozenset[str]]:
     return {name: frozenset(re.findall(r"`(\w+)`", right)) for name, right in rows}
 
 
-GRAPH = {
-    name: {one for one in imports(path) if one in MODULES and one not in (name, "harness")}
-    for name, path in MODULES.items()
-    if name != "harness"  # the public names, which are looked up where they are used
-}
+@cache
+def graph() -> Mapping[str, set[str]]:
+    """Each module with the others that it imports."""
+    return {
+        name: {one for one in imports(path) if one in MODULES and one not in (name, "harness")}
+        for name, path in MODULES.items()
+        if name != "harness"  # the public names, which are looked up where they are used
+    }
 
 
-def cycle(graph: Mapping[str, set[str]]) -> list[str]:
+def cycle(arrows: Mapping[str, set[str]]) -> list[str]:
     """One cycle, or nothing."""
     done: set[str] = set()
 
@@ -99,14 +104,14 @@ def cycle(graph: Mapping[str, set[str]]) -> list[str]:
             return [*trail[trail.index(name) :], name]
         if name in done:
             return []
-        for other in sorted(graph.get(name, ())):
+        for other in sorted(arrows.get(name, ())):
             found = walk(other, [*trail, name])
             if found:
                 return found
         done.add(name)
         return []
 
-    return next((found for name in sorted(graph) if (found := walk(name, []))), [])
+    return next((found for name in sorted(arrows) if (found := walk(name, []))), [])
 
 
 ENTRY_POINTS = {"cli", "pytest_plugin", "__main__"}
@@ -114,10 +119,10 @@ ENTRY_POINTS = {"cli", "pytest_plugin", "__main__"}
 
 def test_every_folder_imports_only_what_the_documentation_allows() -> None:
     allowed = arrows()
-    assert {folder(name) for name in GRAPH} == allowed.keys() | ENTRY_POINTS
+    assert {folder(name) for name in graph()} == allowed.keys() | ENTRY_POINTS
     wrong = [
         f"{name} imports {other}"
-        for name, others in GRAPH.items()
+        for name, others in graph().items()
         for other in others
         if folder(name) in allowed and folder(other) not in allowed[folder(name)] | {folder(name)}
     ]
@@ -126,7 +131,7 @@ def test_every_folder_imports_only_what_the_documentation_allows() -> None:
 
 def test_every_arrow_in_the_documentation_is_used() -> None:
     used: dict[str, set[str]] = {}
-    for name, others in GRAPH.items():
+    for name, others in graph().items():
         used.setdefault(folder(name), set()).update(folder(other) for other in others)
     assert {name: used[name] - {name} for name in arrows()} == {
         name: set(to) for name, to in arrows().items()
@@ -136,7 +141,7 @@ def test_every_arrow_in_the_documentation_is_used() -> None:
 def test_nothing_imports_an_entry_point() -> None:
     wrong = [
         f"{name} imports {other}"
-        for name, others in GRAPH.items()
+        for name, others in graph().items()
         for other in others
         if folder(other) in ENTRY_POINTS and name != "harness.__main__"
     ]
@@ -144,12 +149,12 @@ def test_nothing_imports_an_entry_point() -> None:
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
-    assert cycle(GRAPH) == []
+    assert cycle(graph()) == []
 
 
 def test_no_folder_imports_itself_in_a_circle() -> None:
     folders: dict[str, set[str]] = {}
-    for name, others in GRAPH.items():
+    for name, others in graph().items():
         folders.setdefault(folder(name), set()).update(folder(other) for other in others)
     assert cycle({name: others - {name} for name, others in folders.items()}) == []
 
