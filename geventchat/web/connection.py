@@ -273,6 +273,8 @@ class HttpConnection:
         except MemoryError as error:
             self._log_fault(error)
             return False
+        # Its timer would go on.
+        self.waiter.start_closing()
         self._readable.close()
         # The server keeps this object for as long as the client is connected.
         del self._reader, self._costs, self._readable
