@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from geventchat.chat.accounts import Accounts
@@ -80,7 +79,7 @@ from geventchat.chat.events import (
     TopicChanged,
     Typing,
 )
-from geventchat.chat.ignores import Ignores
+from geventchat.chat.ignores import UNSEEN_BYTES, Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
 from geventchat.chat.mailboxes import InThread, Mailboxes
@@ -92,13 +91,15 @@ from geventchat.chat.permissions import Permissions
 from geventchat.chat.presence import Presence
 from geventchat.chat.records import KeptMessage
 from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending, Result, reject, reject_room
-from geventchat.chat.room_list import Rooms
+from geventchat.chat.room_list import Rooms, most_visited
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
+# What it costs to look at one more page of the history, as bytes.
+_LOOKUP_BYTES = 1_024
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
 _HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
@@ -170,8 +171,8 @@ class Chat:
             greeting=greeting,
             limits=limits,
             now_ms=self._now_ms,
-            keeps_messages=storage.keeps_messages,
-            read_before=self._read_before,
+            storage=storage,
+            in_thread=in_thread,
             announce_later=announce_later,
             observer=observer,
         )
@@ -371,6 +372,9 @@ class Chat:
         deletions = room.log.deletions
 
         def finish(older: Sequence[PastMessage]) -> Result[object]:
+            if session.find_room(room.key) is not room:
+                # It has been kicked or banned meanwhile.
+                return reject(session, Rejection.NOT_IN_ROOM, room.name, command.room)
             if room.log.deletions != deletions:
                 return self._tell_page(session, room, command)
             return self._deliver_page(session, room, [*older, *messages], command)
@@ -384,8 +388,10 @@ class Chat:
         page = messages[-limit:] if limit else []
         heard = [message for message in page if not session.ignored or not session.ignores(message.name)]
         more = len(messages) > len(page)
+        session.cost_bytes += UNSEEN_BYTES * (len(page) - len(heard))
         if more and page and not heard:
             # A client that asks for what is before a page needs something to refer to.
+            session.cost_bytes += _LOOKUP_BYTES
             earlier = replace(command, before=page[0].id, room=room.key)
             return More(partial(self._tell_history, session, earlier))
         session.subscriber.deliver(HistoryPage(room.name, heard, more, command.with_ids))
@@ -408,12 +414,11 @@ class Chat:
     def _listings(self, session: Session) -> list[RoomListing]:
         most = self._limits.listed_rooms
         if self._permissions.is_operator(session):
-            seen: Collection[Room] = list(islice(self.rooms, most))
+            seen = most_visited(list(self.rooms), most)
         else:
-            # Without looking at the private rooms of others, which can be many.
             own = dict.fromkeys([*session.all_rooms(), *self._owners.rooms_of(session)])
             private = [room for room in own if room.private][: most - 1]
-            seen = [*islice(self.rooms.listed, most - len(private)), *private]
+            seen = [*most_visited(self.rooms.listed(), most - len(private)), *private]
         return [RoomListing(room.name, len(room.names), room.topic) for room in seen]
 
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:
@@ -454,7 +459,7 @@ class Chat:
         typed, texts, message_key = say.room, say.texts, say.message_key
         if message_key and self._was_sent(session, name, message_key):
             return DONE
-        room = session.room if not typed else self._presence.room_of(session, typed)
+        room = self._presence.room_of(session, typed) if typed or session.meant else session.room
         if room is None or isinstance(room, Rejection):
             # One answer for each message, also if the connection has joined them.
             for _ in texts:
@@ -578,14 +583,20 @@ class Chat:
             return reject(session, Rejection.USER_NOT_FOUND, who)
         if other is session:
             return reject(session, Rejection.NOT_PERMITTED)
+        if session.account is not None and not self._storage.is_ready():
+            return Busy(self.lobby.gate)
         if not self._ignores.add(session, other.name.key):
             return reject(session, Rejection.LIST_FULL)
+        self._presence.note_ignored(session)
         session.subscriber.deliver(Accepted(Action.IGNORED, subject=other.name.shown))
         return DONE
 
     def _hear_again(self, session: Session, who: str) -> Result[object]:
+        if session.account is not None and not self._storage.is_ready():
+            return Busy(self.lobby.gate)
         if not self._ignores.remove(session, key_of(who)):
             return reject(session, Rejection.USER_NOT_FOUND, who)
+        self._presence.note_ignored(session)
         session.subscriber.deliver(Accepted(Action.HEARD_AGAIN, subject=who))
         return DONE
 

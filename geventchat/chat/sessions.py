@@ -11,7 +11,7 @@ from typing import Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import Address, parse_address
-from geventchat.chat.events import Broadcast, NoticeReason, PrivateEvent
+from geventchat.chat.events import Broadcast, NoticeReason, PrivateEvent, Rejection
 from geventchat.chat.names import Name, key_of
 from geventchat.chat.records import KeptMessage
 from geventchat.chat.replay import Replay
@@ -31,6 +31,15 @@ class Peer(Protocol):
     def can_register(self) -> bool:
         """Count one more account that this client registers; False if its address has registered too many lately."""
 
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """Note that this client has not proved that the account of this name is its own."""
+
+    def mark_input(self) -> bool:
+        """Remember what has arrived from this client by now; False if all of it has been handled.
+
+        Once the rest has been handled, the session's `meant` is None again.
+        """
+
     def disconnect(self, reason: NoticeReason) -> None:
         """Close the connection once everything pending has been sent. The client has left the chat."""
 
@@ -47,6 +56,13 @@ class InProcess:
     def can_register(self) -> bool:
         """It can."""
         return True
+
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """It has no account."""
+
+    def mark_input(self) -> bool:
+        """Everything is handled at once."""
+        return False
 
     def disconnect(self, reason: NoticeReason) -> None:
         """Nothing is left to close."""
@@ -89,6 +105,7 @@ class Session:
         "ignored",
         "login_number",
         "mail",
+        "meant",
         "name",
         "owner",
         "peer",
@@ -108,6 +125,8 @@ class Session:
         self.login_number = 0
         # The room that is meant where none is named; None if the client is in no room, or in several.
         self.room: Room | None = None
+        # The room that this client was removed from, while lines are handled that had arrived by then: they were meant for it.
+        self.meant: Room | None = None
         # All of them, for a client that can be in many; None for one that can be in one at a time.
         self.rooms: dict[str, Room] | None = None
         # What it has missed in some of them, which it hears afterwards.

@@ -25,7 +25,7 @@ from gevent.hub import Hub
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
-from geventchat.chat.events import DisconnectNotice, NoticeReason
+from geventchat.chat.events import DisconnectNotice, NoticeReason, Rejection
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
@@ -38,21 +38,21 @@ from geventchat.net.costs import Costs
 from geventchat.net.delivery import Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
-from geventchat.net.transport import abort
+from geventchat.net.transport import abort, holds_input, input_watcher
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
 from geventchat.rate import Rate
 from geventchat.settings import Limits
 
-_READ, _WRITE = 1, 2
+_WRITE = 2
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
 # their bytes suggest.
 _LEAST_LINE_COST = 32
-# Once more bytes of answers than this have not been charged, they are charged before the next line is handled.
+# Once more bytes of answers and other costs than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
-# What a client has missed costs it this share of an answer, and its address nothing: to those who stayed it came for
-# nothing, and after a restart everyone of an address comes back at once.
+# What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it costs the
+# address nothing, because after a restart everyone of an address comes back at once.
 _MISSED_SHARE = 4
 # How much of a turn a login takes: as much as is sent in one part takes several times as long.
 _LOGIN_SHARE = 1 / 8
@@ -76,6 +76,8 @@ class ServerContext:
     delivery: Delivery
     admission: Admission
     turns: Turns
+    # One handshake takes a turn; they do not wait for others who take a part of one, nor those for them.
+    handshake_turns: Turns
     hangups: HangupWatch
     clock: Clock
     limits: Limits
@@ -101,11 +103,6 @@ class ChatService:
     idle_s: float
     idle_notice: DisconnectNotice | None
 
-    @property
-    def name(self) -> str:
-        """The name of the dialect."""
-        return self.encoding.dialect.name
-
     def connection(self, accepted: Accepted) -> Connection:
         """A connection for this client, which has yet to be run or refused."""
         return Connection(accepted, self)
@@ -122,7 +119,10 @@ class Connection:
         "_cost_charged",
         "_costs",
         "_framing",
+        "_holds_input",
         "_lingering",
+        "_logging_in",
+        "_marked_bytes",
         "_missed_charged",
         "_name",
         "_on_closed",
@@ -162,9 +162,14 @@ class Connection:
         self._address = address
         self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
+        # Something that has been read has not been handled; and how much of what had arrived at the mark has not been read.
+        self._holds_input = False
+        self._marked_bytes = 0
+        # What it has missed is being sent after its login.
+        self._logging_in = False
         self._closing = address is None
         self._on_closed = accepted.on_closed
-        self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
+        self._readable: Any = input_watcher(context.hub.loop, transport)
 
     def run(self) -> None:
         """Serve the client until it leaves; the body of its greenlet."""
@@ -211,6 +216,22 @@ class Connection:
         """Count one more account that this client registers; False if its address has registered too many lately."""
         return self._address is not None and self._address.register()
 
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """Log that this client has not proved that the account of this name is its own."""
+        self._context.log.of_address(
+            self._origin,
+            LogEvent.LOGIN_FAILED,
+            conn=self.number,
+            address=self.host,
+            name=name,
+            reason=reason.name.lower().replace("_", "-"),
+        )
+
+    def mark_input(self) -> bool:
+        """Remember what has arrived by now; False if all of it has been handled."""
+        self._marked_bytes = self._waiter.unread_bytes
+        return self._holds_input or self._marked_bytes > 0
+
     def drop(self) -> None:
         """Close at once, without sending what is pending."""
         self._subscriber.close()
@@ -229,6 +250,7 @@ class Connection:
             # the others.
             if self._subscriber.unsent_answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
+            self._holds_input = False
             overdue = False
             chunk, self._received = self._received, b""
             if not chunk:
@@ -239,9 +261,18 @@ class Connection:
                 except BlockingIOError:
                     if overdue:
                         return CloseReason.IDLE
+                    # What has arrived completes nothing that can be decrypted.
+                    now = self._context.clock.monotonic()
+                    self._costs.charge(_LEAST_LINE_COST, now)
+                    self._costs.wait_for_bytes(self._waiter, now)
                     continue
                 if not chunk:
                     return CloseReason.CLOSED
+            self._holds_input = True
+            if self._session.meant is not None:
+                if self._marked_bytes <= 0:
+                    self._session.meant = None
+                self._marked_bytes -= len(chunk)
             if sniffer is not None:
                 verdict = sniffer.feed(chunk)
                 if isinstance(verdict, ForeignProtocol):
@@ -304,7 +335,8 @@ class Connection:
         if answers:
             self._costs.charge(answers, now)
         if missed:
-            self._costs.charge_client(missed // _MISSED_SHARE, now)
+            charge = self._costs.charge_client if self._logging_in else self._costs.charge
+            charge(missed // _MISSED_SHARE, now)
         self._answers_charged, self._missed_charged = subscriber.answered_bytes, subscriber.missed_bytes
         cost_bytes = self._session.cost_bytes
         if cost_bytes > self._cost_charged:
@@ -402,7 +434,11 @@ class Connection:
                 address.charge_login()
         self._context.turns.wait(self._waiter, _LOGIN_SHARE)
         self._waiter.note_activity()
-        return self._finish(command, self._context.chat.handle(self._session, command))
+        self._logging_in = True
+        stays = self._finish(command, self._context.chat.handle(self._session, command))
+        self._charge_answers(self._context.clock.monotonic())
+        self._logging_in = False
+        return stays
 
     def _note_login(self) -> None:
         name = self._session.name
@@ -411,7 +447,7 @@ class Connection:
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._answers_charged = self._subscriber.answered_bytes
             self._missed_charged = self._subscriber.missed_bytes
-            self._waiter.logged_in()
+            self._waiter.clear_deadline()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
@@ -449,7 +485,9 @@ class Connection:
         limits, subscriber = self._context.limits, self._subscriber
         if subscriber.unsent_answer_bytes > limits.answer_bytes:
             self._wait_for_answers(pending=True)
-        if subscriber.answered_bytes - self._answers_charged > _UNCHARGED_ANSWER_BYTES:
+        uncharged = subscriber.answered_bytes - self._answers_charged
+        uncharged += self._session.cost_bytes - self._cost_charged
+        if uncharged > _UNCHARGED_ANSWER_BYTES:
             now = self._context.clock.monotonic()
             self._charge_answers(now)
             self._costs.wait_for_bytes(self._waiter, now)
@@ -458,9 +496,10 @@ class Connection:
     def _wait_for_answers(self, pending: bool) -> None:
         """Wait until this client, which asks faster than it reads, has been sent its answers."""
         subscriber = self._subscriber
+        has_input = pending or holds_input(self._transport)
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while subscriber.unsent_answer_bytes and not subscriber.closed:
-                self._waiter.until_output(writable, pending)
+                self._waiter.until_output(writable, has_input)
         if pending:
             self._waiter.note_activity()
 
@@ -517,11 +556,12 @@ class Connection:
             self._free_slot()
             self._lingering = self._context.admission.reserve_linger()
             if not self._lingering:
+                self._has_ended_output()
                 return reason
-        self._transport.shutdown(socket.SHUT_WR)
         linger = Timeout(limits.linger_s)
         try:
             with linger:
+                self._end_output()
                 self._read_to_the_end()
         except ConnectionEnded:
             pass  # It has gone meanwhile, which is not why it was disconnected.
@@ -534,6 +574,19 @@ class Connection:
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while not self._subscriber.all_sent:
                 self._waiter.until(writable)
+
+    def _end_output(self) -> None:
+        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while not self._has_ended_output():
+                self._waiter.until(writable)
+
+    def _has_ended_output(self) -> bool:
+        """End the output; False while the socket does not take what the transport ends it with."""
+        try:
+            self._transport.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            return False
+        return True
 
     def _read_to_the_end(self) -> None:
         # Closing with unread input would reset the connection, which can cost the peer its last lines. A client that sends

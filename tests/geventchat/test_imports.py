@@ -146,7 +146,16 @@ def test_only_websockets_need_the_package_websockets():
 
 def test_settings_and_arguments_import_no_sockets():
     assert not offenders(inside("settings.py", "arguments.py"), *SOCKETS)
-    allowed = ("chat.events", "chat.limits", "chat.names", "chat.text", "dialects", "log", "web.origins")
+    allowed = (
+        "chat.addresses",
+        "chat.events",
+        "chat.limits",
+        "chat.names",
+        "chat.text",
+        "dialects",
+        "log",
+        "web.origins",
+    )
     assert not strays(inside("settings.py"), *allowed)
     assert not strays(inside("arguments.py"), "settings")
 
