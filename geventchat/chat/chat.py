@@ -199,8 +199,8 @@ class Chat:
             storage=storage,
             limits=limits,
             time=time,
+            read_before=self._read_before,
             read_after=self._read_after,
-            tell_history=self._tell_page,
             hide_latest=self._hide_latest,
         )
 
@@ -358,9 +358,6 @@ class Chat:
         room = self._presence.room_of(session, command.room)
         if isinstance(room, Rejection):
             return reject_room(session, room, command.room)
-        return self._tell_page(session, room, command)
-
-    def _tell_page(self, session: Session, room: Room, command: AskHistory) -> Result[Any]:
         limit = min(command.limit, self._limits.history_page_messages)
         before = room.last_id + 1 if command.before is None else min(command.before, room.last_id + 1)
         messages = room.log.before(before, limit + 1)
@@ -376,7 +373,7 @@ class Chat:
                 # It has been kicked or banned meanwhile.
                 return reject(session, Rejection.NOT_IN_ROOM, room.name, command.room)
             if room.log.deletions != deletions:
-                return self._tell_page(session, room, command)
+                return self._tell_history(session, command)
             return self._deliver_page(session, room, [*older, *messages], command)
 
         return Pending(job, finish)

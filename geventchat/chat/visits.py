@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from geventchat.chat.accounts import Account, Accounts
-from geventchat.chat.commands import AskHistory, Post, ReadMessages, VisitCommand
+from geventchat.chat.commands import Post, ReadMessages, VisitCommand
 from geventchat.chat.events import Confirmed, HistoryPage, PastMessage, Rejection
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.message_keys import MessageKeys
@@ -23,6 +23,8 @@ from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage
+
+ReadStored = Callable[[str, int, int], list[PastMessage]]
 
 
 class Visits:
@@ -40,13 +42,13 @@ class Visits:
         storage: Storage,
         limits: ChatLimits,
         time: Callable[[], float],
-        read_after: Callable[[str, int, int], list[PastMessage]],
-        tell_history: Callable[[Session, Room, AskHistory], Result[Any]],
+        read_before: ReadStored,
+        read_after: ReadStored,
         hide_latest: Callable[[Session, Name, Room], None],
     ) -> None:
-        """`read_after` is a job: `Storage.after`, with nothing in place of what cannot be read.
+        """`read_before` and `read_after` are jobs: those of `Storage`, with nothing in place of what cannot be read.
 
-        `tell_history` delivers the latest messages. `hide_latest` hides what was said last from those who ignore its author.
+        `hide_latest` hides what was said last from those who ignore its author.
         """
         self._people = people
         self._rooms = rooms
@@ -57,8 +59,8 @@ class Visits:
         self._storage = storage
         self._limits = limits
         self._time = time
-        self._read_stored = read_after
-        self._tell_history = tell_history
+        self._read_before = read_before
+        self._read_after = read_after
         self._hide_latest = hide_latest
 
     def carry_out(self, session: Session, command: VisitCommand) -> Result[Any]:
@@ -72,10 +74,8 @@ class Visits:
         match command:
             case Post():
                 return self._post(session, name, room, command)
-            case ReadMessages(limit=limit, after=after):
-                if after is None:
-                    return self._tell_history(session, room, AskHistory(limit))
-                return self._read_after(session, room, after, limit)
+            case ReadMessages():
+                return self._read(session, name, room, command)
 
     def _identify(self, session: Session, token: Secret | None) -> Name | Rejection:
         """Whose token this is."""
@@ -133,24 +133,37 @@ class Visits:
         session.subscriber.deliver(confirmed)
         return DONE
 
-    def _read_after(self, session: Session, room: Room, after: int, asked: int) -> Result[Any]:
-        limit = min(asked, self._limits.history_page_messages)
-        if after + 1 >= room.log.first_id or not self._storage.keeps_messages:
-            return _tell(session, room, room.log.after(after, limit + 1), limit)
-        deletions = room.log.deletions
+    def _read(self, session: Session, name: Name, room: Room, command: ReadMessages) -> Result[Any]:
+        limit, after = min(command.limit, self._limits.history_page_messages), command.after
+        log = room.log
+        # One message too many shows that there are more.
+        here = log.before(room.last_id + 1, limit + 1) if after is None else log.after(after, limit + 1)
+        complete = len(here) > limit or log.first_id <= 1 if after is None else after + 1 >= log.first_id
+        if complete or not self._storage.keeps_messages:
+            return _tell(session, room, here, limit, after)
+        if after is None:
+            job = partial(self._read_before, room.key, log.first_id, limit + 1 - len(here))
+        else:
+            # All of them, since what is said meanwhile comes behind what is here.
+            here, job = [], partial(self._read_after, room.key, after, limit + 1)
+        deletions = log.deletions
 
-        def finish(messages: Sequence[PastMessage]) -> Result[Any]:
-            if room.log.deletions != deletions:
-                return self._read_after(session, room, after, asked)
-            return _tell(session, room, messages, limit)
+        def finish(stored: Sequence[PastMessage]) -> Result[Any]:
+            if log.deletions != deletions or self._find_room(session, name, command.room) is not room:
+                # A text has been deleted, or the account can no longer enter.
+                return self.carry_out(session, command)
+            return _tell(session, room, [*stored, *here], limit, after)
 
-        return Pending(partial(self._read_stored, room.key, after, limit + 1), finish)
+        return Pending(job, finish)
 
     def _now_ms(self) -> int:
         return int(self._time() * 1000)
 
 
-def _tell(session: Session, room: Room, messages: Sequence[PastMessage], limit: int) -> Done:
-    """Deliver a page; one message too many shows that there are more."""
-    session.subscriber.deliver(HistoryPage(room.name, messages[:limit], len(messages) > limit))
+def _tell(
+    session: Session, room: Room, messages: Sequence[PastMessage], limit: int, after: int | None
+) -> Done:
+    """Deliver a page: of the first of these messages, or of the latest."""
+    page = messages[:limit] if after is not None else messages[max(0, len(messages) - limit) :]
+    session.subscriber.deliver(HistoryPage(room.name, page, len(messages) > limit))
     return DONE

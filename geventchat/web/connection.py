@@ -27,7 +27,7 @@ from geventchat.net.admission import origin_of
 from geventchat.net.connection import ServerContext
 from geventchat.net.listener import host_of
 from geventchat.net.service import Accepted, ServedConnection
-from geventchat.net.transport import abort
+from geventchat.net.transport import abort, input_watcher
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
 from geventchat.web.http import (
     CONTINUE,
@@ -39,7 +39,7 @@ from geventchat.web.http import (
     written,
 )
 
-_READ, _WRITE = 1, 2
+_WRITE = 2
 HEAD_BYTES = 8_192
 _MAX_REQUESTS = 1_000
 # A read costs at least as much as this many bytes, and a request as this many: so long do the shortest ones take.
@@ -103,7 +103,7 @@ class HttpConnection:
         self._origin = origin_of(accepted.host) if accepted.address is None else accepted.address.origin
         self._costs = context.costs(accepted)
         self._reader = RequestReader(HEAD_BYTES, context.limits.line_bytes)
-        self._readable: Any = context.hub.loop.io(accepted.transport.fileno(), _READ)
+        self._readable: Any = input_watcher(context.hub.loop, accepted.transport)
         # A request has been read and its answer has not been sent.
         self._answering = False
         # The server has begun to stop while an answer was being sent.
@@ -273,6 +273,8 @@ class HttpConnection:
         except MemoryError as error:
             self._log_fault(error)
             return False
+        # Its timer would go on.
+        self.waiter.start_closing()
         self._readable.close()
         # The server keeps this object for as long as the client is connected.
         del self._reader, self._costs, self._readable
@@ -298,15 +300,29 @@ class HttpConnection:
             self._free_slot()
             self._lingering = self._context.admission.reserve_linger()
         if not self._lingering:
+            self._has_ended_output()
             return
-        self._transport.shutdown(socket.SHUT_WR)
         deadline = Timeout(limits.linger_s)
         try:
             with deadline:
+                self._end_output()
                 self._read_to_the_end()
         except Timeout as fired:
             if fired is not deadline:
                 raise
+
+    def _end_output(self) -> None:
+        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while not self._has_ended_output():
+                self.waiter.until(writable)
+
+    def _has_ended_output(self) -> bool:
+        """End the output; False while the socket does not take what the transport ends it with."""
+        try:
+            self._transport.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            return False
+        return True
 
     def _read_to_the_end(self) -> None:
         left = self._context.limits.burst_bytes

@@ -1,23 +1,22 @@
 """Chromium, driven over its DevTools protocol. Knows nothing of the chat page.
 
-One process serves many pages, each with cookies and storage of its own. What a page logs as an error, an exception, and a
-violation of its Content-Security-Policy are collected; `Page.close` raises for them.
+The protocol comes over a pair of pipes, so that the browser ends with whoever started it. One process serves many pages, each
+with cookies and storage of its own. What a page logs as an error, an exception, and a violation of its Content-Security-Policy
+are collected; `Page.close` raises for them.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import select
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 from typing import Any
-
-from websockets.sync.client import ClientConnection, connect
 
 from tests.patience import HANG_S
 
@@ -65,16 +64,16 @@ class Chromium:
         found = program()
         assert found is not None
         self._folder = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
-        profile = Path(self._folder.name)
+        # The browser reads commands from descriptor 3 and writes to 4.
+        piped = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
+        options = [*_OPTIONS, "--remote-debugging-pipe", f"--user-data-dir={self._folder.name}"]
         self._process = subprocess.Popen(
-            [found, *_OPTIONS, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            ["/bin/sh", "-c", piped, "sh", found, *options, "about:blank"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
         )
-        port, path = _written_by(self._process, profile / "DevToolsActivePort").split()
-        self._socket: ClientConnection = connect(
-            f"ws://127.0.0.1:{port}{path}", max_size=None, compression=None, open_timeout=HANG_S
-        )
+        self._received = b""
         self._numbers = count(1)
         self._listeners: dict[str, Callable[[str, dict[str, Any]], None]] = {}
 
@@ -98,9 +97,10 @@ class Chromium:
         message: dict[str, Any] = {"id": number, "method": method, "params": params}
         if session is not None:
             message["sessionId"] = session
-        self._socket.send(json.dumps(message))
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message).encode() + b"\0")
         while True:
-            answer = json.loads(self._socket.recv(timeout=HANG_S))
+            answer = self._receive()
             if answer.get("id") == number:
                 break
             listener = self._listeners.get(answer.get("sessionId", ""))
@@ -113,10 +113,22 @@ class Chromium:
 
     def close(self) -> None:
         """End the process."""
-        self._socket.close()
         self._process.kill()
-        self._process.wait(HANG_S)
+        self._process.communicate()
         self._folder.cleanup()
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        while b"\0" not in self._received:
+            if not select.select([self._process.stdout], [], [], HANG_S)[0]:
+                raise PageFailed("the browser does not answer")
+            chunk = self._process.stdout.read(1 << 20)
+            if not chunk:
+                raise PageFailed("the browser has ended")
+            self._received += chunk
+        message, _, self._received = self._received.partition(b"\0")
+        found: dict[str, Any] = json.loads(message)
+        return found
 
 
 class Page:
@@ -194,7 +206,7 @@ class Page:
             look = f"""(async () => {{
                 for (let n = 0; n < 100; n += 1) {{
                     const value = ({condition});
-                    if (value) return value;
+                    if (value) return value instanceof Node ? true : value;
                     await new Promise((done) => setTimeout(done, 10));
                 }}
             }})()"""
@@ -226,8 +238,8 @@ class Page:
         self.command("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **common, **text)
         self.command("Input.dispatchKeyEvent", type="keyUp", **common)
 
-    def click(self, selector: str) -> None:
-        """Click on the middle of an element, as a user does: whatever lies over it gets the click."""
+    def click(self, selector: str, across: float = 0.5) -> None:
+        """Click on an element, in its middle or so far across it. Whatever lies over it gets the click."""
         where = self.run(
             f"""(() => {{
                 const element = document.querySelector({json.dumps(selector)});
@@ -235,7 +247,7 @@ class Page:
                 element.scrollIntoView({{ block: "nearest" }});
                 const box = element.getBoundingClientRect();
                 if (!box.width || !box.height) throw new Error("{selector} is not shown");
-                return [box.x + box.width / 2, box.y + box.height / 2];
+                return [box.x + box.width * {across}, box.y + box.height / 2];
             }})()"""
         )
         common = {"x": where[0], "y": where[1], "button": "left", "clickCount": 1}
@@ -278,13 +290,3 @@ class Page:
 
 def _text_of(details: dict[str, Any]) -> str:
     return str(details.get("exception", {}).get("description") or details["text"])
-
-
-def _written_by(process: subprocess.Popen[bytes], file: Path) -> str:
-    deadline = time.monotonic() + HANG_S
-    while time.monotonic() < deadline:
-        if file.exists() and file.read_text().count("\n"):
-            return file.read_text()
-        assert process.poll() is None, "the browser has ended"
-        time.sleep(0.005)
-    raise AssertionError("the browser did not start")

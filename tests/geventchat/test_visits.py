@@ -65,6 +65,35 @@ def test_messages_that_the_log_has_lost_are_read_from_the_storage():
     assert (ids(page), page.more) == ([5, 6, 7], True)
 
 
+def test_what_only_the_log_has_is_read_from_its_beginning_on():
+    disk = Disk()
+    disk.keeps_messages = False
+    scene = Scene(disk, history_messages=3)
+    session, visitor = scene.connect()
+    for number in range(1, 8):
+        scene.chat.handle(session, Post(TOKEN, f"m{number}", "lobby"))
+    visitor.take()
+    scene.chat.handle(session, ReadMessages(TOKEN, 2, "lobby", after=1))
+    scene.chat.handle(session, ReadMessages(TOKEN, 0, "lobby"))
+    first, empty = visitor.take()
+    assert (ids(first), first.more) == ([5, 6], True)
+    assert (ids(empty), empty.more) == ([], True)
+
+
+def test_whoever_can_no_longer_enter_is_not_sent_what_was_being_read():
+    scene = Scene(Disk(), history_messages=1)
+    session, visitor = scene.connect()
+    for number in range(1, 4):
+        scene.chat.handle(session, Post(TOKEN, f"m{number}", "lobby"))
+    visitor.take()
+    pending = scene.chat.handle(session, ReadMessages(TOKEN, 9, "lobby"))
+    assert isinstance(pending, Pending)
+    read = pending.job()
+    scene.chat.lobby.private = True
+    assert pending.finish(read) is DONE
+    assert visitor.take() == [Rejected(Rejection.NO_SUCH_ROOM, "lobby", "lobby")]
+
+
 def test_a_page_that_was_read_while_a_message_was_deleted_is_read_again():
     scene = Scene(Disk(), history_messages=1)
     session, visitor = scene.connect()

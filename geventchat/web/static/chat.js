@@ -6,7 +6,7 @@
  * events; what is sent; what is shown; dialogs; the start. Everything that comes from others is set as text.
  *
  * - What was typed is kept until the server has said that it has it: a draft until it is sent, then as unsent. Each message has
- *   a key of its own, so it can be sent again and is said once.
+ *   a key of its own, so it can be sent again without being said twice.
  * - The items of a conversation have no gap: what is missing before the first or behind the last is asked for.
  * - Of a long conversation only a part is in the document. */
 
@@ -120,11 +120,7 @@ function showPeople(into, text) {
   into.append(text.slice(at));
 }
 
-function mentionsMe(text) {
-  if (me.pattern === null) return false;
-  me.pattern.lastIndex = 0;
-  return me.pattern.test(text);
-}
+const mentionsMe = (text) => me.pattern !== null && text.search(me.pattern) >= 0;
 
 /* What is left of a text when everything is removed that a server could change in it. */
 const bare = (text) => text.normalize("NFC").replace(/[\s\p{C}\p{M}\ufffd]/gu, "");
@@ -395,7 +391,7 @@ function refuseLogin(error) {
 
 // --- Conversations ---------------------------------------------------------------------------------------------------
 
-const HISTORY_PAGE = 100;
+const HISTORY_PAGE = 200;
 const MOST_ITEMS = 20000;
 const MOST_KEPT_DIRECT = 200;
 // In larger rooms arrivals and departures are not shown.
@@ -915,7 +911,8 @@ function edited() {
   keepDraftsSoon();
   if (current.isRoom && connection.online && field.value.trim() && !field.value.startsWith("/") && Date.now() - typingSentAt > TYPING_EVERY_MS) {
     typingSentAt = Date.now();
-    transmit({ type: "typing", room: current.name });
+    // Who may not speak learns that from the message.
+    request({ type: "typing", room: current.name }).catch(() => null);
   }
 }
 
@@ -954,7 +951,7 @@ const completion = { names: [], index: -1, start: 0, after: null };
 // --- What is shown ---------------------------------------------------------------------------------------------------
 
 // Rows that are made at once, and that are in the document at most.
-const SOME_ROWS = 100;
+const SOME_ROWS = 150;
 const MOST_ROWS = 400;
 const NEAR_PX = 800;
 const GROUP_MS = 300000;
@@ -1034,8 +1031,8 @@ const view = {
 
   prepend() {
     const { items } = this.conversation;
-    const anchor = items[this.from]?.row;
-    const before = anchor?.getBoundingClientRect().top;
+    // What is below the first row stays where it is; the row itself can lose its day or its name.
+    const before = items[this.from]?.row?.getBoundingClientRect().bottom;
     const rows = document.createDocumentFragment();
     const from = Math.max(0, this.from - SOME_ROWS);
     for (let index = from; index < this.from; index += 1) rows.append(rowOf(this.conversation, index));
@@ -1049,7 +1046,7 @@ const view = {
       items[this.to].row = null;
     }
     const now = items[begun]?.row;
-    if (now && before !== undefined) this.log.scrollTop += now.getBoundingClientRect().top - before;
+    if (now && before !== undefined) this.log.scrollTop += now.getBoundingClientRect().bottom - before;
   },
 
   trimTop() {
@@ -1709,11 +1706,12 @@ function listen() {
   on("theme", "change", (event) => setTheme(event.target.value));
   on("log-out", "click", logOut);
   on("finder-name", "input", find);
-  on("finder-form", "submit", (event) => {
-    event.preventDefault();
-    choose(finder.found[finder.index]);
-  });
+  on("finder-form", "submit", (event) => event.preventDefault());
   on("finder-form", "keydown", (event) => {
+    if (event.key === "Enter" && !event.isComposing) {
+      event.preventDefault();
+      choose(finder.found[finder.index]);
+    }
     const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!by || !finder.found.length) return;
     event.preventDefault();
