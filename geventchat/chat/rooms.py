@@ -118,9 +118,9 @@ class Invitations:
         """Take an invitation back; False if there is none."""
         return self._until_ms.pop(guest, None) is not None
 
-    def accounts(self) -> frozenset[str]:
-        """The accounts that are invited."""
-        return frozenset(guest for guest in self._until_ms if isinstance(guest, str))
+    def of_accounts(self) -> tuple[tuple[str, int], ...]:
+        """The accounts that are invited, and until when."""
+        return tuple((guest, until) for guest, until in self._until_ms.items() if isinstance(guest, str))
 
     def holds(self, guest: str | int, now_ms: int) -> bool:
         """True when this one is invited now."""
