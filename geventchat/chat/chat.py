@@ -97,6 +97,8 @@ from geventchat.exhaustive import assert_never
 
 # What it costs to look at one more page of the history, as bytes.
 _LOOKUP_BYTES = 1_024
+# What it costs to pass over a name that a client has listed before, as bytes.
+_PASSED_BYTES = 1
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
 _HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
@@ -329,7 +331,8 @@ class Chat:
             key = key_of(after)
             if after and not room.has(key):
                 return reject(session, Rejection.USER_NOT_FOUND, after, typed)
-            users = room.page(key, self._limits.listed_users)
+            users, before = room.page(key, self._limits.listed_users)
+            session.cost_bytes += _PASSED_BYTES * before
         session.subscriber.deliver(Roster(users, room.name, len(room.names)))
         return DONE
 

@@ -216,14 +216,16 @@ class Room:
         """True when someone whose name has this key is here."""
         return key in self._names
 
-    def page(self, after: str, most: int) -> list[str]:
-        """At most this many names: those behind the one with this key, or the first ones if it is empty."""
+    def page(self, after: str, most: int) -> tuple[list[str], int]:
+        """At most this many names, behind the one with this key or from the first one on, and how many come before them."""
         keys = iter(self._names)
+        before = 0
         if after:
             for key in keys:
+                before += 1
                 if key == after:
                     break
-        return [self._names[key] for key in islice(keys, most)]
+        return [self._names[key] for key in islice(keys, most)], before
 
     # --- Audiences ---------------------------------------------------------------------------------------------------
 

@@ -274,7 +274,11 @@ def test_people_are_listed_by_pages():
     world.chat.handle(session, Login("P7", (EnterRoom("lobby"),)))
     (welcome,) = last.take()
     assert welcome.rooms == [Entered("lobby", ["p0", "p1", "p2"], "", 8, 0, 1)]
-    pages = [world.does(session, Who("", after)) for after in ("", "P2", "p5", "p7")]
+    pages = []
+    for after, passed in (("", 0), ("P2", 3), ("p5", 6), ("p7", 8)):
+        cost = session.cost_bytes
+        pages.append(world.does(session, Who("", after)))
+        assert session.cost_bytes == cost + passed
     users = [("p0", "p1", "p2"), ("p3", "p4", "p5"), ("p6", "P7"), ()]
     assert pages == [[Roster(page, "lobby", 8)] for page in users]
     world.chat.leave(sessions[2])
