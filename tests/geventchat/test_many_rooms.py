@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +38,7 @@ from geventchat.chat.results import DONE, Busy
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.settings import Limits
+from tests.geventchat.interpreter import events_of_interpreter
 from tests.geventchat.recording import (
     RecordingAudiences,
     RecordingSubscriber,
@@ -333,24 +332,6 @@ def test_typing_in_a_room_that_the_client_is_not_in_is_refused(world: World):
     alice, _ = world.join("alice")
     world.join("bob", "dev")
     assert world.does(alice, AnnounceTyping("dev")) == [Rejected(Rejection.NOT_IN_ROOM, "dev", "dev")]
-
-
-def events_of_interpreter(action: Callable[[], object]) -> int:
-    """How many functions are called and lines run: a measure of the work that does not depend on the machine."""
-    count = 0
-
-    def trace(frame: object, event: str, argument: object) -> Any:
-        nonlocal count
-        count += 1
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def test_entering_and_leaving_cost_the_same_however_many_rooms_there_are():
