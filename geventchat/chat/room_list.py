@@ -217,11 +217,10 @@ class Rooms:
     def _expire(self) -> None:
         """Delete some of the rooms that are due."""
         for since in (self._empty_since, self._unused_since):
-            for _ in range(_DELETED_AT_ONCE):
-                room = next(iter(since), None)
-                if room is None or not self._is_due(room):
-                    break
+            left = _DELETED_AT_ONCE
+            while since and left and self._is_due(room := next(iter(since))):
                 self._delete(room)
+                left -= 1
 
     def _make_way(self, rooms: Iterable[Room]) -> None:
         """Delete those of these rooms that are due, so that their owner can have others."""

@@ -120,7 +120,9 @@ class Invitations:
 
     def of_accounts(self) -> tuple[tuple[str, int], ...]:
         """The accounts that are invited, and until when."""
-        return tuple((guest, until) for guest, until in self._until_ms.items() if isinstance(guest, str))
+        if not self._until_ms:
+            return ()
+        return tuple([(guest, until) for guest, until in self._until_ms.items() if isinstance(guest, str)])
 
     def holds(self, guest: str | int, now_ms: int) -> bool:
         """True when this one is invited now."""
