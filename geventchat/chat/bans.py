@@ -7,13 +7,16 @@ account or of a range of addresses applies to nothing else.
 Invariants of Bans:
 - The `total` of several lists is how many bans they hold together.
 - `by_label` holds each ban under its label, the longest-standing first. A label has one ban: the latest. Others read it.
-- Each ban with a network is also in `_networks`.
+- Each ban with a network is also in `_networks`, together with others of the same addresses.
 - A ban whose time is over has no effect, and is removed at the next opportunity.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import accumulate
 
 from geventchat.chat.addresses import Address, Network, parse_network
 from geventchat.chat.records import Restriction
@@ -88,8 +91,8 @@ class Bans:
     def __init__(self, total: BanTotal | None = None) -> None:
         self._total = total or BanTotal()
         self.by_label: dict[str, Ban] = {}
-        # By version, length of the prefix, and prefix.
-        self._networks: dict[tuple[int, int], dict[int, dict[str, Ban]]] = {}
+        # By version, length of the prefix, whether it is a range, and prefix.
+        self._networks: dict[_Kind, dict[int, _Neighbours]] = {}
 
     def put(self, ban: Ban) -> None:
         """Add a ban, in place of the one with the same label."""
@@ -97,18 +100,21 @@ class Bans:
         self.by_label[ban.label] = ban
         self._total.bans += 1
         if ban.network is not None:
-            kind, prefix = _prefix_of(ban.network)
-            self._networks.setdefault(kind, {}).setdefault(prefix, {})[ban.label] = ban
+            kind, prefix = _prefix_of(ban, ban.network)
+            prefixes = self._networks.setdefault(kind, {})
+            if prefix not in prefixes:
+                prefixes[prefix] = _Neighbours()
+            prefixes[prefix].put(ban)
 
     def remove(self, label: str) -> Ban | None:
         """Lift the ban with this label; None if there is none."""
         ban = self.by_label.pop(label, None)
         self._total.bans -= ban is not None
         if ban is not None and ban.network is not None:
-            kind, prefix = _prefix_of(ban.network)
+            kind, prefix = _prefix_of(ban, ban.network)
             prefixes = self._networks[kind]
-            del prefixes[prefix][label]
-            if not prefixes[prefix]:
+            prefixes[prefix].remove(ban)
+            if not prefixes[prefix].bans:
                 del prefixes[prefix]
             if not prefixes:
                 del self._networks[kind]
@@ -133,26 +139,69 @@ class Bans:
             if ban is not None and ban.concerns(person) and not ban.is_over(now_ms):
                 return ban
         if person.address is not None:
-            for ban in self._at(person.address):
-                if ban.concerns(person) and not ban.is_over(now_ms):
-                    return ban
+            # A ban of somebody else at the same address is none of an account.
+            return self._find_at(person.address, now_ms, 0 if person.account_key else person.login_number)
         return None
 
     def find_address(self, address: Address, now_ms: int) -> Ban | None:
         """A ban of a range that contains this address, whoever has it."""
-        for ban in self._at(address):
-            if ban.is_range and not ban.is_over(now_ms):
-                return ban
+        return self._find_at(address, now_ms, 0)
+
+    def _find_at(self, address: Address, now_ms: int, login_number: int) -> Ban | None:
+        """A ban of this address; with the number of a login also one of somebody else there, which concerns later logins."""
+        for (version, length, is_range), prefixes in self._networks.items():
+            if version == address.version and (is_range or login_number):
+                neighbours = prefixes.get(int(address) >> (address.max_prefixlen - length))
+                ban = None if neighbours is None else neighbours.latest(1 if is_range else login_number)
+                if ban is not None and not ban.is_over(now_ms):
+                    return ban
         return None
 
-    def _at(self, address: Address) -> list[Ban]:
-        found: list[Ban] = []
-        for (version, length), prefixes in self._networks.items():
-            if version == address.version:
-                found += prefixes.get(int(address) >> (address.max_prefixlen - length), {}).values()
-        return found
+
+class _Neighbours:
+    """Bans with the same addresses. Which one matters does not take longer to find the more there are."""
+
+    __slots__ = ("_latest", "_logins", "bans")
+
+    def __init__(self) -> None:
+        self.bans: dict[str, Ban] = {}
+        # From which login on each one matters, in order, and which of those up to there ends last; empty when out of date.
+        self._logins: list[int] = []
+        self._latest: list[Ban] = []
+
+    def put(self, ban: Ban) -> None:
+        """Add a ban."""
+        self.bans[ban.label] = ban
+        self._logins = []
+
+    def remove(self, ban: Ban) -> None:
+        """Take one away."""
+        del self.bans[ban.label]
+        self._logins = []
+
+    def latest(self, login_number: int) -> Ban | None:
+        """The one that ends last of those that concern this login."""
+        if not self._logins:
+            self._sort()
+        at = bisect_left(self._logins, login_number)
+        return self._latest[at - 1] if at else None
+
+    def _sort(self) -> None:
+        bans = sorted(self.bans.values(), key=lambda ban: ban.after_login)
+        self._logins = [ban.after_login for ban in bans]
+        self._latest = list(accumulate(bans, _later))
 
 
-def _prefix_of(network: Network) -> tuple[tuple[int, int], int]:
+_Kind = tuple[int, int, bool]
+
+
+def _later(one: Ban, other: Ban) -> Ban:
+    """The one that ends later."""
+    ends = [math.inf if ban.record.until_ms is None else ban.record.until_ms for ban in (one, other)]
+    return one if ends[0] >= ends[1] else other
+
+
+def _prefix_of(ban: Ban, network: Network) -> tuple[_Kind, int]:
     length = network.prefixlen
-    return (network.version, length), int(network.network_address) >> (network.max_prefixlen - length)
+    prefix = int(network.network_address) >> (network.max_prefixlen - length)
+    return (network.version, length, ban.is_range), prefix

@@ -94,12 +94,12 @@ from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending, Result, re
 from geventchat.chat.room_list import Rooms, most_visited
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
-from geventchat.chat.storage import Storage, StorageUnavailable
+from geventchat.chat.storage import LOOKUP_BYTES, Storage, StorageUnavailable
 from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
-# What it costs to look at one more page of the history, as bytes.
-_LOOKUP_BYTES = 1_024
+# What it costs to pass over a name that a client has listed before, as bytes.
+_PASSED_BYTES = 1
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
 _HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
@@ -350,7 +350,8 @@ class Chat:
             key = key_of(after)
             if after and not room.has(key):
                 return reject(session, Rejection.USER_NOT_FOUND, after, typed)
-            users = room.page(key, self._limits.listed_users)
+            users, before = room.page(key, self._limits.listed_users)
+            session.cost_bytes += _PASSED_BYTES * before
         session.subscriber.deliver(Roster(users, room.name, len(room.names)))
         return DONE
 
@@ -365,6 +366,7 @@ class Chat:
         older_than = min(before, room.log.first_id)
         if not missing or older_than <= 1 or not self._storage.keeps_messages:
             return self._deliver_page(session, room, messages, command)
+        session.cost_bytes += LOOKUP_BYTES
         job = partial(self._read_before, room.key, older_than, missing)
         deletions = room.log.deletions
 
@@ -388,7 +390,7 @@ class Chat:
         session.cost_bytes += UNSEEN_BYTES * (len(page) - len(heard))
         if more and page and not heard:
             # A client that asks for what is before a page needs something to refer to.
-            session.cost_bytes += _LOOKUP_BYTES
+            session.cost_bytes += LOOKUP_BYTES
             earlier = replace(command, before=page[0].id, room=room.key)
             return More(partial(self._tell_history, session, earlier))
         session.subscriber.deliver(HistoryPage(room.name, heard, more, command.with_ids))

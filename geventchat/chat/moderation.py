@@ -56,7 +56,7 @@ from geventchat.chat.results import DONE, Busy, More, Pending, Result
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Gate, Room
 from geventchat.chat.sessions import Session
-from geventchat.chat.storage import Storage
+from geventchat.chat.storage import LOOKUP_BYTES, Storage
 from geventchat.chat.text import visible
 from geventchat.exhaustive import assert_never
 
@@ -485,6 +485,7 @@ class Moderation:
         message = room.log.find(id)
         if message is None and id < room.log.first_id and self._storage.keeps_messages:
             if stored is None:
+                actor.session.cost_bytes += LOOKUP_BYTES
                 job = partial(self._read_before, room.key, id + 1, 1)
                 return Pending(job, partial(self._delete_stored, actor, command))
             message = next((one for one in stored if one.id == id), None)

@@ -324,7 +324,7 @@ class Presence:
     def _entered(self, session: Session, room: Room) -> Entered:
         users: Collection[str] = room.names
         if session.rooms is not None:
-            users = room.page("", self._limits.listed_users)
+            users, _ = room.page("", self._limits.listed_users)
         replay = session.replays.get(room) if session.replays else None
         replay_from = room.last_id + 1 if replay is None else replay.first_id
         return Entered(room.name, users, room.topic, len(room.names), room.last_id, replay_from)

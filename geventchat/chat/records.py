@@ -14,7 +14,7 @@ from geventchat.chat.events import DirectMessage
 
 @dataclass(frozen=True, slots=True)
 class RoomRecord:
-    """A room and its settings. `name` is as it is shown.
+    """A room and its settings. `name` is as it is shown; each invitation has its end, in any order.
 
     `last_id` is the id of its latest message. For a new room it is the id above which its own ids begin.
     """
@@ -24,7 +24,7 @@ class RoomRecord:
     owner: str = ""
     moderators: frozenset[str] = frozenset()
     voiced: frozenset[str] = frozenset()
-    invited: frozenset[str] = frozenset()
+    invited: tuple[tuple[str, int], ...] = ()
     topic: str = ""
     private: bool = False
     entry_key: str = ""

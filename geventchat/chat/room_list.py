@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
+from operator import itemgetter
 from typing import NamedTuple
 
 from geventchat.chat.accounts import Account
@@ -137,7 +138,8 @@ class Rooms:
             room.last_id = record.last_id
             if record.last_id:
                 room.log.begin_after(record.last_id)
-            if not {record.owner, *record.moderators, *record.voiced, *record.invited}.isdisjoint(gone):
+            invited = [guest for guest, _ in record.invited]
+            if not {record.owner, *record.moderators, *record.voiced, *invited}.isdisjoint(gone):
                 self.changed(room)
         for restriction in stored.restrictions:
             if restriction.account and restriction.account in gone:
@@ -156,9 +158,9 @@ class Rooms:
             self._owners.give(room, Account(record.owner, names.get(record.owner, record.owner)))
         room.moderators = set(record.moderators).difference(gone)
         room.room_key = record.entry_key
-        until_ms = int(1000 * (self._time() + self._limits.invitation_s))
-        for guest in sorted(record.invited.difference(gone)):
-            room.invitations.put(guest, until_ms, self._limits.invitations)
+        for guest, until_ms in sorted(record.invited, key=itemgetter(1)):
+            if guest not in gone:
+                room.invitations.put(guest, until_ms, self._limits.invitations)
         self.set_private(room, record.private)
 
     def _load_restriction(self, restriction: Restriction, now_ms: int) -> None:
@@ -213,11 +215,10 @@ class Rooms:
     def _expire(self) -> None:
         """Delete some of the rooms that are due."""
         for since in (self._empty_since, self._unused_since):
-            for _ in range(_DELETED_AT_ONCE):
-                room = next(iter(since), None)
-                if room is None or not self._is_due(room):
-                    break
+            left = _DELETED_AT_ONCE
+            while since and left and self._is_due(room := next(iter(since))):
                 self._delete(room)
+                left -= 1
 
     def _make_way(self, rooms: Iterable[Room]) -> None:
         """Delete those of these rooms that are due, so that their owner can have others."""
@@ -258,7 +259,7 @@ class Rooms:
             "" if owner is None else owner.key,
             frozenset(room.moderators),
             frozenset(room.voices),
-            room.invitations.accounts(),
+            room.invitations.of_accounts(),
             room.topic,
             room.private,
             room.room_key,

@@ -118,9 +118,11 @@ class Invitations:
         """Take an invitation back; False if there is none."""
         return self._until_ms.pop(guest, None) is not None
 
-    def accounts(self) -> frozenset[str]:
-        """The accounts that are invited."""
-        return frozenset(guest for guest in self._until_ms if isinstance(guest, str))
+    def of_accounts(self) -> tuple[tuple[str, int], ...]:
+        """The accounts that are invited, and until when."""
+        if not self._until_ms:
+            return ()
+        return tuple([(guest, until) for guest, until in self._until_ms.items() if isinstance(guest, str)])
 
     def holds(self, guest: str | int, now_ms: int) -> bool:
         """True when this one is invited now."""
@@ -216,14 +218,16 @@ class Room:
         """True when someone whose name has this key is here."""
         return key in self._names
 
-    def page(self, after: str, most: int) -> list[str]:
-        """At most this many names: those behind the one with this key, or the first ones if it is empty."""
+    def page(self, after: str, most: int) -> tuple[list[str], int]:
+        """At most this many names, behind the one with this key or from the first one on, and how many come before them."""
         keys = iter(self._names)
+        before = 0
         if after:
             for key in keys:
+                before += 1
                 if key == after:
                     break
-        return [self._names[key] for key in islice(keys, most)]
+        return [self._names[key] for key in islice(keys, most)], before
 
     # --- Audiences ---------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,9 @@ from typing import Protocol
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.records import Act, KeptMessage, Record, Stored
 
+# What it costs a client that something is looked up for it in a storage, as bytes: the answer can be much shorter than that.
+LOOKUP_BYTES = 1_024
+
 
 class StorageUnavailable(Exception):
     """The storage cannot answer now, because its disk is full, broken or far too slow, or because it has been closed."""

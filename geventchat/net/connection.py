@@ -49,6 +49,8 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
 # their bytes suggest.
 _LEAST_LINE_COST = 32
+# Each room of a login costs as much as two lines that enter and leave it.
+_LOGIN_ROOM_COST = 2 * _LEAST_LINE_COST
 # Once more bytes of answers and other costs than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
 # What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it costs the
@@ -422,8 +424,7 @@ class Connection:
 
     def _log_in(self, command: Login) -> bool:
         if command.rooms:
-            # As much as a line that enters each.
-            self._costs.charge(_LEAST_LINE_COST * len(command.rooms), self._context.clock.monotonic())
+            self._costs.charge(_LOGIN_ROOM_COST * len(command.rooms), self._context.clock.monotonic())
         address = self._address
         if address is not None:
             if not address.login_gate.is_open():

@@ -79,7 +79,10 @@ async def _record(
             f"recording: connect with `nc {host} {port}`; Ctrl-C ends the recording of {connect[0]}:{connect[1]}"
         )
         await recorder.run(listener, stop)
-    announce(f"written: {out}" if recorder.write() else "nothing written: no client connected")
+    if recorder.write():
+        announce(f"written: {out}, with everything that was sent: passwords, too")
+    else:
+        announce("nothing written: no client connected")
 
 
 @contextlib.contextmanager

@@ -24,17 +24,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from geventchat.chat.chat import Chat
-from geventchat.chat.commands import EnterRoom, InvalidCommand, LeaveRoom, Login, ParseError
+from geventchat.chat.commands import EnterRoom, InvalidCommand, LeaveRoom, Login, ParseError, Register
 from geventchat.chat.events import Broadcast, DirectMessage, Missed, PrivateEvent
+from geventchat.chat.passwords import Secret
 from geventchat.chat.rooms import Room
-from geventchat.chat.sessions import Session
+from geventchat.chat.sessions import InProcess, Session
 from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.dialect import Dialect, OtherDialect, Request
 from geventchat.dialects.framing import TOO_LONG, LineFraming
+from geventchat.dialects.verbs import HELP
 from geventchat.settings import Limits
 from tests.geventchat.recording import Audiences, at_once, memory, perform, tools
 
@@ -110,6 +113,13 @@ class _Subscriber:
         return self._gate
 
 
+class _Peer(InProcess):
+    """A client that has registered as many accounts as it can."""
+
+    def can_register(self) -> bool:
+        return False
+
+
 class Client:
     """One client of a chat with a listener in each dialect; after each line it is logged in, or not, as it was before."""
 
@@ -119,17 +129,25 @@ class Client:
             new_gate=lambda delay_s: _Gate(),
             storage=memory(),
             in_thread=at_once,
-            tools=tools(),
+            # Nobody is kept waiting because of wrong passwords.
+            tools=tools(monotonic=count(0, 10**6).__next__),
             announce_later=lambda room: None,
-            limits=Limits(empty_room_s=0).chat,
+            # How long the history is does not depend on the line, and its bytes are charged.
+            limits=Limits(empty_room_s=0, history_messages=0).chat,
         )
+        member = Session(
+            _Subscriber(ALL_DIALECTS["line"], Audiences(lambda name: _Audience(ALL_DIALECTS[name])))
+        )
+        self._chat.handle(member, Login(_MEMBER))
+        perform(self._chat, member, Register(Secret("correct horse")))
+        self._chat.leave(member)
         audiences = Audiences(lambda name: _Audience(ALL_DIALECTS[name]))
         for name, spoken in ALL_DIALECTS.items():
             listener = Session(_Subscriber(spoken, audiences))
             self._chat.handle(listener, Login(f"{name}-listener", _ROOMS.get(name)))
         self._dialect = ALL_DIALECTS[dialect]
         self._subscriber = _Subscriber(self._dialect, audiences)
-        self._session = Session(self._subscriber)
+        self._session = self._connect()
         self._framing = LineFraming(Limits().line_bytes)
         self._read = self._subscriber.interpreter.read
         self._logged_in = logged_in
@@ -163,16 +181,19 @@ class Client:
             take(data)
         return (clock() - began) / times
 
+    def _connect(self) -> Session:
+        return Session(self._subscriber, _Peer())
+
     def _restore(self) -> None:
         session = self._session
         if not self._logged_in:
             if session.name is not None:
                 self._chat.leave(session)
-                self._session = Session(self._subscriber)
+                self._session = self._connect()
             if self._subscriber.dialect is not self._dialect:
                 self._speak(self._dialect)
         elif session.name is None:
-            self._session = Session(self._subscriber)
+            self._session = self._connect()
             self._chat.handle(self._session, Login("speaker", _ROOMS.get(self._dialect.name)))
         elif session.room is not self._chat.lobby:
             if session.rooms is None:
@@ -183,6 +204,8 @@ class Client:
                 self._chat.handle(session, LeaveRoom(key))
 
 
+# A name that belongs to an account.
+_MEMBER = "member"
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 _LOBBY = EnterRoom("lobby")
 _ROOMS = {"json2": (_LOBBY,)}
@@ -204,13 +227,13 @@ def _without_collections() -> Iterator[None]:
 
 
 def charged_bytes(dialect: str, line: bytes) -> int:
-    """What the rates count a line as: its bytes, and for a login to several rooms 32 for each."""
+    """What the rates count a line as: its bytes, and for a login to several rooms 64 for each."""
     reading = ALL_DIALECTS[dialect].interpreter().read(line, False)
     if isinstance(reading, OtherDialect):
         return charged_bytes(reading.name, line)
     command = reading.command if isinstance(reading, Request) else reading
     rooms = command.rooms if isinstance(command, Login) else ()
-    return len(line) + 32 * len(rooms or ())
+    return len(line) + 64 * len(rooms or ())
 
 
 class Ratio:
@@ -369,9 +392,42 @@ _JSON: dict[str, list[str]] = {
     "value": ["1,", "-0.0,", "1e5,", "9" * 100, "9" * 101, "true,", "null,", "NaN,", "Infinity", "tru", "0", "-", "."],
     "many": ["".join(f'"{n}":1,' for n in range(90)), "".join(f'"{n}":{{}},' for n in range(90)), "[" * 90 + "]" * 90],
 }  # fmt: skip
+_VERBS = [verb.name for line in HELP for verb in line.verbs]
+# Commands about one person, which version 2 of json names in the same field.
+_OF_PEOPLE = (
+    *("kick", "ban", "unban", "mute", "unmute", "invite", "voice", "unvoice", "mod", "unmod", "owner"),
+    *("ignore", "unignore"),
+)
 _STARTS: dict[str, list[str]] = {
-    "line": ["", "MSG ", "DM line-listener ", "DM ", "LOGIN ", "PING ", "WHO ", "QUIT", "msg\t"],
-    "slash": ["", "/dm slash-listener ", "/dm ", "/users ", "/ping ", "/help ", "/quit", "/"],
+    "line": [
+        *(
+            "",
+            "MSG ",
+            "DM line-listener ",
+            "DM ",
+            "LOGIN ",
+            "PING ",
+            "WHO ",
+            "QUIT",
+            "msg\t",
+            f"LOGIN {_MEMBER} ",
+        ),
+        *(f"{verb.upper()} " for verb in _VERBS),
+    ],
+    "slash": [
+        *(
+            "",
+            "/dm slash-listener ",
+            "/dm ",
+            "/users ",
+            "/ping ",
+            "/help ",
+            "/quit",
+            "/",
+            f"/login {_MEMBER} ",
+        ),
+        *(f"/{verb} " for verb in _VERBS),
+    ],
     "json": [
         *('{"type":"chat","message":"', '{"type":"dm","to":"json-listener","message":"'),
         *('{"type":"dm","message":"x","to":"', '{"type":"join","username":"', '{"type":"ping","token":"'),
@@ -419,6 +475,10 @@ _STARTS: dict[str, list[str]] = {
             "[",
             "",
         ),
+        *(f'{{"type":"{verb}","username":"' for verb in _OF_PEOPLE),
+        *(f'{{"type":"{verb}","username":"a","reason":"' for verb in ("kick", "ban", "mute")),
+        *('{"type":"key","key":"', '{"type":"bans","after":"', '{"type":"register","password":"'),
+        f'{{"type":"join","v":2,"username":"{_MEMBER}","password":"',
     ],
 }
 _ENDS: dict[str, list[str]] = {

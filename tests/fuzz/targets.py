@@ -19,6 +19,7 @@ from geventchat.chat.events import (
     DirectMessageSent,
     DisconnectNotice,
     Event,
+    MessageDeleted,
     Missed,
     NoticeReason,
     PrivateEvent,
@@ -26,6 +27,8 @@ from geventchat.chat.events import (
     Topic,
     TopicChanged,
 )
+from geventchat.chat.names import Name
+from geventchat.chat.passwords import Secret
 from geventchat.chat.results import DONE, Leave
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
@@ -66,8 +69,26 @@ def lines_of(wire: bytes, limit: int) -> list[Line]:
     return [line if len(line) <= limit else TOO_LONG for line in lines]
 
 
+_LIMITS = Limits(
+    contacts=3,
+    rooms=3,
+    message_keys=3,
+    accounts=4,
+    tokens=1,
+    ignored=2,
+    room_bans=2,
+    server_bans=2,
+    room_roles=1,
+    invitations=1,
+)
+
+
 def conversation(dialect: Dialect) -> Callable[[bytes], None]:
-    """A whole conversation in one dialect, with a listener in each: no client is sent anything harmful."""
+    """A whole conversation in one dialect, with a listener in each: no client is sent anything harmful.
+
+    The accounts `op`, who is an operator, `member` and `friend` have the password `correct horse`. The friend goes wherever the
+    client goes.
+    """
 
     def converse(data: bytes) -> None:
         chat = Chat(
@@ -77,14 +98,20 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
             in_thread=at_once,
             tools=tools(),
             announce_later=lambda room: None,
-            limits=Limits(contacts=3, rooms=3, message_keys=3).chat,
+            limits=_LIMITS.chat,
+            operators=("op",),
         )
+        for name in ("op", "member", "friend"):
+            chat._accounts.add(Name(name, name), "plain:correct horse", "")
         wires = {each.name: _Wire(each) for each in ALL_DIALECTS.values()}
         audiences = Audiences(lambda name: _CheckedAudience(wires[name]))
         listeners = [Session(_CheckedSubscriber(wire, audiences)) for wire in wires.values()]
         for n, listener in enumerate(listeners):
             rooms = (EnterRoom("lobby"),) if n == len(listeners) - 1 else None
             chat.handle(listener, Login(f"listener{n}", rooms))
+        friend = Session(_CheckedSubscriber(wires["json2"], audiences))
+        perform(chat, friend, Login("friend", (), password=Secret("correct horse")))
+        listeners.append(friend)
         subscriber = _CheckedSubscriber(wires[dialect.name], audiences)
         session = Session(subscriber)
         for line in LineFraming(_CHAT_MAX_LINE).feed(data + b"\n"):
@@ -96,14 +123,32 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
             assert len(session.contacts or ()) <= 3
             assert len(chat.rooms) <= 3
             assert len(chat._message_keys) <= 3
+            _check_limits(chat)
+            if friend.name is not None:
+                for room in session.all_rooms():
+                    perform(chat, friend, EnterRoom(room.name))
         session.subscriber.deliver(DisconnectNotice(NoticeReason.IDLE))
         chat.leave(session)
-        assert len(chat) == len(chat.lobby.names) == len(listeners)
+        chat.leave(friend)
+        # Those that an operator has not thrown out.
+        left = [listener for listener in listeners if listener.name is not None]
+        assert len(chat) == len(chat.lobby.names) == len(left)
         assert all(rooms == chat.lobby.alone for _, rooms in audiences.audiences)
         for wire in wires.values():
             wire.check()
 
     return converse
+
+
+def _check_limits(chat: Chat) -> None:
+    """Nothing has grown beyond its limit."""
+    assert len(chat._accounts) <= 4
+    for room in chat.rooms:
+        assert max(len(room.bans.by_label), len(room.mutes.by_label)) <= 2
+        assert max(len(room.moderators), len(room.voices), len(room.invitations)) <= 1
+        assert len(room.topic) <= _LIMITS.topic_characters
+    for session in chat._sessions.values():
+        assert len(session.ignored or ()) <= 2
 
 
 def _reading(subscriber: _CheckedSubscriber, line: Line, logged_in: bool, wires: dict[str, _Wire]) -> Reading:
@@ -185,6 +230,8 @@ class _CheckedAudience:
                 shown: Sequence[str] = texts
             case TopicChanged(topic=topic):
                 shown = [topic]
+            case MessageDeleted():
+                shown = []
             case _:
                 shown = [event.name]
         for text in shown:

@@ -34,7 +34,7 @@ from geventchat.chat.records import Record, Restriction, RestrictionKind, RoomRe
 from geventchat.chat.replay import READ_AT_ONCE
 from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending
 from geventchat.chat.sessions import Session
-from geventchat.chat.storage import StorageUnavailable
+from geventchat.chat.storage import LOOKUP_BYTES, StorageUnavailable
 from geventchat.services.storage.memory import MemoryStorage
 from geventchat.settings import Limits
 from tests.geventchat.manual_clock import ManualClock
@@ -230,7 +230,7 @@ def test_older_messages_than_the_log_has_are_read_from_the_storage():
     ann.take()
     # The log is enough, and is not asked for more than it has.
     run(scene.chat.handle(session, AskHistory(2)))
-    assert keeper.reads == 0
+    assert keeper.reads == session.cost_bytes == 0
     assert ids(ann.take()[0]) == [9, 10]
     for limit, before, expected, more in [
         (5, None, [6, 7, 8, 9, 10], True),
@@ -243,6 +243,7 @@ def test_older_messages_than_the_log_has_are_read_from_the_storage():
         assert ids(page) == expected
         assert isinstance(page, HistoryPage)
         assert page.more is more
+    assert session.cost_bytes == keeper.reads * LOOKUP_BYTES == 4 * LOOKUP_BYTES
 
 
 def test_after_a_restart_what_was_missed_is_read_from_the_storage():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +38,7 @@ from geventchat.chat.results import DONE, Busy
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.settings import Limits
+from tests.geventchat.interpreter import events_of_interpreter
 from tests.geventchat.recording import (
     RecordingAudiences,
     RecordingSubscriber,
@@ -274,7 +273,11 @@ def test_people_are_listed_by_pages():
     world.chat.handle(session, Login("P7", (EnterRoom("lobby"),)))
     (welcome,) = last.take()
     assert welcome.rooms == [Entered("lobby", ["p0", "p1", "p2"], "", 8, 0, 1)]
-    pages = [world.does(session, Who("", after)) for after in ("", "P2", "p5", "p7")]
+    pages = []
+    for after, passed in (("", 0), ("P2", 3), ("p5", 6), ("p7", 8)):
+        cost = session.cost_bytes
+        pages.append(world.does(session, Who("", after)))
+        assert session.cost_bytes == cost + passed
     users = [("p0", "p1", "p2"), ("p3", "p4", "p5"), ("p6", "P7"), ()]
     assert pages == [[Roster(page, "lobby", 8)] for page in users]
     world.chat.leave(sessions[2])
@@ -329,24 +332,6 @@ def test_typing_in_a_room_that_the_client_is_not_in_is_refused(world: World):
     alice, _ = world.join("alice")
     world.join("bob", "dev")
     assert world.does(alice, AnnounceTyping("dev")) == [Rejected(Rejection.NOT_IN_ROOM, "dev", "dev")]
-
-
-def events_of_interpreter(action: Callable[[], object]) -> int:
-    """How many functions are called and lines run: a measure of the work that does not depend on the machine."""
-    count = 0
-
-    def trace(frame: object, event: str, argument: object) -> Any:
-        nonlocal count
-        count += 1
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def test_entering_and_leaving_cost_the_same_however_many_rooms_there_are():

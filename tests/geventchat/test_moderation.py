@@ -817,9 +817,8 @@ def test_rooms_are_saved_when_something_of_them_changes_and_forgotten_when_they_
     for command in changes:
         alice.do(command)
     both = frozenset({"bob"})
-    last = RoomRecord(
-        "dev", "dev", "bob", both, both, frozenset({"carol"}), "t", True, "k", True, last_used_ms=NOW_MS
-    )
+    invited = (("carol", NOW_MS + 7 * 86_400_000),)
+    last = RoomRecord("dev", "dev", "bob", both, both, invited, "t", True, "k", True, last_used_ms=NOW_MS)
     assert room_records(scene)[-1] == last
     assert len(room_records(scene)) == created + len(changes)
     for command in (ListRooms(), Kick("nobody"), SetTopic("t"), SetPrivate(on=False), Who()):
@@ -948,13 +947,28 @@ def test_a_room_is_saved_when_it_is_no_longer_empty(scene, alice):
     assert [record.empty_since_ms for record in room_records(scene)] == [None, NOW_MS, None]
 
 
+def test_an_invitation_ends_when_it_would_have_without_a_restart(scene):
+    alice = scene.login("alice", "dev", account=True)
+    for name in ("bob", "carol"):
+        scene.login(name, account=True)
+    alice.do(SetPrivate(on=True))
+    for name in ("carol", "bob"):
+        alice.do(Invite(name))
+        scene.now_s += 3 * 86_400
+    scene = restarted(scene)
+    scene.now_s += 2 * 86_400
+    assert scene.login("carol", account=True).refused(EnterRoom("dev")) is Rejection.INVITATION_REQUIRED
+    scene.login("bob", "dev", account=True)
+
+
 def test_a_kick_that_takes_an_invitation_back_is_saved(scene, alice):
     scene.login("carol", account=True)
     alice.do(SetPrivate(on=True))
     alice.do(Invite("carol"))
     scene.chat.handle(scene.chat._sessions["carol"], EnterRoom("dev"))
     alice.do(Kick("carol"))
-    assert [record.invited for record in room_records(scene)[-2:]] == [{"carol"}, set()]
+    until_ms = NOW_MS + 7 * 86_400_000
+    assert [record.invited for record in room_records(scene)[-2:]] == [(("carol", until_ms),), ()]
 
 
 def test_a_room_that_an_account_inherits_is_saved(scene, alice):

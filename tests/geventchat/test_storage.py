@@ -211,7 +211,7 @@ def test_rooms_survive_with_all_their_settings(world: World):
         owner="alice",
         moderators=frozenset({"bob", "zoë"}),
         voiced=frozenset({"carol"}),
-        invited=frozenset({"dave", 'e"\\'}),
+        invited=(("dave", 7), ('e"\\', 5)),
         topic="all about\tdev",
         private=True,
         entry_key="k",

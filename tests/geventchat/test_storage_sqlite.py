@@ -216,6 +216,23 @@ def test_the_schema_has_a_version_and_each_step_is_made_once(disk: Disk, monkeyp
     assert versions(disk) == list(range(1, len(schema.MIGRATIONS) + 1))
 
 
+def test_invitations_of_an_earlier_version_are_good_for_seven_days(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
+        storage = disk.open()
+        for key in ("dev", "ops"):
+            storage.save(RoomRecord(key, key))
+        disk.close(storage)
+    query(disk, """UPDATE rooms SET invited = '["bob", "zoë"]' WHERE key = 'dev'""")
+    storage = disk.open()
+    dev, ops = sorted(storage.load().rooms, key=lambda room: room.key)
+    until_ms = disk.now_ms() + 7 * 86_400_000
+    assert dev.invited == (("bob", until_ms), ("zoë", until_ms))
+    assert ops.invited == ()
+
+
 def test_a_step_that_fails_changes_nothing(disk: Disk, monkeypatch: pytest.MonkeyPatch):
     disk.close(disk.open())
     step = ("CREATE TABLE added (value TEXT)", "INSERT INTO nowhere VALUES (1)")

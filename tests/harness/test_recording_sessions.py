@@ -141,7 +141,7 @@ def test_a_session_of_three_terminals_is_recorded_and_passes(
             two.leaves()
             one.shows("INFO bob disconnected\n")
             output = ended(proxy, how)
-        assert f"written: {out}" in output
+        assert f"written: {out}, with everything that was sent: passwords, too" in output
         text = out.read_text()
         for line in (
             "alice> LOGIN alice", "alice< OK", "carol< MSG alice hello there", r"bob>> MSG trailing space \n",

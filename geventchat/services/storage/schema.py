@@ -16,7 +16,7 @@ from typing import Any
 
 from geventchat.chat.records import AccountRecord, Restriction, RestrictionKind, RoomRecord
 
-# Each entry is the step from the version before to the next one. Entries are never changed, only added.
+# Each entry is the step from the version before to the next one. Entries are never changed, only added. `:now_ms` is the time.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # One row. `run` and `reservations` have to fit the mark in the directory.
@@ -129,6 +129,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX audit_of_rooms ON audit (number) WHERE room <> ''",
     ),
     ("CREATE INDEX mail_of_sender ON mail (sender)",),
+    (
+        # Invitations have got an end: those that had none are good for seven days from now on.
+        """
+        UPDATE rooms SET invited = (
+            SELECT json_group_array(json_array(value, :now_ms + 604800000)) FROM json_each(rooms.invited)
+        )
+        """,
+    ),
 )
 
 _VERSION = "CREATE TABLE migrations (version INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL)"
@@ -220,7 +228,7 @@ def migrate(connection: sqlite3.Connection, now_ms: int) -> None:
     for number, statements in enumerate(MIGRATIONS[version:], version + 1):
         connection.execute("BEGIN IMMEDIATE")
         for statement in statements:
-            connection.execute(statement)
+            connection.execute(statement, {"now_ms": now_ms})
         connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, now_ms))
         connection.execute("COMMIT")
 
@@ -271,9 +279,9 @@ def room_row(number: int, room: RoomRecord) -> list[Any]:
         room.key,
         room.name,
         room.owner,
-        _list(sorted(room.moderators)),
-        _list(sorted(room.voiced)),
-        _list(sorted(room.invited)),
+        _json(sorted(room.moderators)),
+        _json(sorted(room.voiced)),
+        _json(room.invited),
         room.topic,
         int(room.private),
         room.entry_key,
@@ -304,7 +312,7 @@ def _read_room(row: Sequence[Any], last_id: int) -> RoomRecord:
         _text(owner),
         frozenset(_texts(moderators)),
         frozenset(_texts(voiced)),
-        frozenset(_texts(invited)),
+        tuple(map(_invitation, _values(invited))),
         _text(topic),
         bool(_integer(private)),
         _text(entry_key),
@@ -321,11 +329,11 @@ def account_row(account: AccountRecord) -> list[Any]:
         account.key,
         account.name,
         account.password_hash,
-        _list(account.token_hashes),
+        _json(account.token_hashes),
         account.created_ms,
         account.last_login_ms,
-        _list(account.ignored),
-        _list(account.origins),
+        _json(account.ignored),
+        _json(account.origins),
     ]
 
 
@@ -404,18 +412,29 @@ def read_mail(connection: sqlite3.Connection) -> tuple[dict[str, int], dict[str,
     )
 
 
-def _list(texts: Iterable[str]) -> str:
-    return json.dumps(list(texts), ensure_ascii=False)
+def _json(values: Iterable[Any]) -> str:
+    return json.dumps(list(values), ensure_ascii=False)
 
 
-def _texts(value: Any) -> list[str]:
+def _values(value: Any) -> list[Any]:
     try:
         found = json.loads(_text(value))
     except ValueError:
         raise Damaged("a list that is not one") from None
     if not isinstance(found, list):
         raise Damaged("a list that is not one")
-    return [_text(one) for one in found]
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    return [_text(one) for one in _values(value)]
+
+
+def _invitation(value: Any) -> tuple[str, int]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise Damaged("an invitation that is not one")
+    guest, until_ms = value
+    return _text(guest), _integer(until_ms)
 
 
 def _text(value: Any) -> str:
