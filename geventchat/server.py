@@ -30,6 +30,7 @@ from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.framing import LineFraming
+from geventchat.dialects.telnet import TelnetFraming
 from geventchat.embedding import AtGate, E, NoClient, RoomInfo, Subscription, values_of
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
@@ -171,7 +172,10 @@ class Server:
             observer=self._observe,
             greeting=clean(self.config.greeting),
         )
-        encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}
+        encodings = {
+            name: Encoding(dialect, TelnetFraming if dialect.telnet else LineFraming)
+            for name, dialect in ALL_DIALECTS.items()
+        }
         context = ServerContext(
             chat=chat,
             encodings=encodings,

@@ -943,7 +943,8 @@ class Limits(_Checked):
         100_000,
         integer(0),
         Group.EMBEDDING,
-        "acts in rooms that the audit log keeps; the oldest are deleted. Acts on the whole server are all kept",
+        "acts in rooms that the audit log keeps; those of rooms that are gone are deleted first, then the oldest of the room"
+        " with the most. Acts on the whole server are all kept",
     )
 
     def without_rates(self) -> Limits:
@@ -1001,7 +1002,8 @@ class Config(_Checked):
         "",
         GREETING,
         Group.GREETING,
-        "say this to every client that connects; without it the server says nothing before it is asked",
+        "say this to every client that connects; {help} in it becomes what to type first. Without a greeting the server says"
+        " nothing before it is asked",
     )
     idle_s: float | None = setting(
         "idle-timeout",

@@ -8,6 +8,8 @@ Invariants of LineFraming:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, Protocol
 
@@ -22,11 +24,24 @@ TOO_LONG: Final = Marker.TOO_LONG
 Line = bytes | Literal[Marker.TOO_LONG]
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a peer has sent that is not a line: the bytes to answer it with, where it stands between the lines."""
+
+    reply: bytes
+
+
+Unit = Line | Control
+
+
 class Framing(Protocol):
     """Divides one connection's bytes into lines, and wraps lines for the wire."""
 
-    def feed(self, chunk: bytes) -> list[Line]:
-        """The lines that this chunk completes."""
+    def __init__(self, limit: int) -> None:
+        """`limit` is the most bytes a line can have, without its ending."""
+
+    def feed(self, chunk: bytes) -> Sequence[Unit]:
+        """The lines that this chunk completes and what stands between them, in order."""
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:

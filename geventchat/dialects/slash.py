@@ -69,7 +69,15 @@ from geventchat.dialects.codec import (
     UnknownLine,
     lines,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, login, prefixed, utc
+from geventchat.dialects.dialect import (
+    Interpreter,
+    TerminalReader,
+    direct_message,
+    greeting_text,
+    login,
+    prefixed,
+    utc,
+)
 from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
 from geventchat.exhaustive import assert_never
 
@@ -245,6 +253,7 @@ class SlashDialect:
     name = "slash"
     port = 5000
     idle_s = 0.0
+    telnet = True
     signatures = (b"[error] ", b"[join] ", b"[info] ")
 
     read = TerminalReader(_parse).read
@@ -320,6 +329,7 @@ _ACCEPTED = {
 
 
 _GREETING = "[info] "
+_FIRST_STEPS = "Type your name, then a text. /help lists the commands."
 
 
 def _accepted(action: Action, room: str, subject: str) -> str:
@@ -345,7 +355,7 @@ def _topic(topic: str) -> str:
 def _private_text(event: PrivateEvent) -> str:
     match event:
         case Greeting(text):
-            return f"{_GREETING}{text}\n"
+            return f"{_GREETING}{greeting_text(text, _FIRST_STEPS)}\n"
         case Welcome():
             return "Connected! Type /help for commands\n\n"
         case DirectMessage(sender=sender, text=text):

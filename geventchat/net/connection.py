@@ -16,7 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,15 +29,8 @@ from geventchat.chat.events import DisconnectNotice, NoticeReason
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
-from geventchat.dialects.dialect import (
-    TIMING_MARK,
-    OtherDialect,
-    Reading,
-    Request,
-    TextInRoom,
-    WithTimingMark,
-)
-from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
+from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
+from geventchat.dialects.framing import Control, Unit
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Admission, origin_of
@@ -55,7 +48,7 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
 # their bytes suggest.
 _LEAST_LINE_COST = 32
-# Once more bytes of answers than this have not been charged, they are charged before the next line is handled.
+# Once more bytes of answers and other costs than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
 # What a client has missed costs it this share of an answer, and its address nothing: to those who stayed it came for
 # nothing, and after a restart everyone of an address comes back at once.
@@ -147,7 +140,7 @@ class Connection:
         self._subscriber = Subscriber(transport, service.encoding, context.delivery, self._on_lost)
         self._session = Session(self._subscriber, self)
         self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
-        self._framing = LineFraming(context.limits.line_bytes)
+        self._framing = service.encoding.framing(context.limits.line_bytes)
         self._line_bucket = TokenBucket(context.line_rate)
         self._byte_bucket = TokenBucket(context.byte_rate)
         # All bytes charged so far, of input and of answers.
@@ -283,7 +276,7 @@ class Connection:
         if not self._context.delivery.reserve.refill():
             raise MemoryError("no memory to go on reading")
 
-    def _handle_within_limits(self, lines: list[Line]) -> bool:
+    def _handle_within_limits(self, lines: Sequence[Unit]) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
         now = self._waiter.note_activity()
         while True:
@@ -345,7 +338,7 @@ class Connection:
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 
-    def _handle(self, lines: list[Line]) -> bool:
+    def _handle(self, lines: Sequence[Unit]) -> bool:
         """Handle lines in order; False when the client has left."""
         session, read = self._session, self._subscriber.interpreter.read
         # Consecutive messages to one room are one command: one event, one frame, one place in the order.
@@ -357,7 +350,13 @@ class Connection:
             if asked:
                 asked = False
                 self._pay_for_answers()
-            reading = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
+            reading: Reading | Control
+            if type(line) is bytes:
+                reading = read(line, logged_in)
+            elif isinstance(line, Control):
+                reading = line
+            else:
+                reading = _TOO_LONG
             if type(reading) is str and reading and logged_in:
                 said.append(reading)
                 continue
@@ -373,7 +372,7 @@ class Connection:
             if said:
                 self._do(Say(said, room))
                 said = []
-            if type(reading) is OtherDialect and line is not TOO_LONG:
+            if type(reading) is OtherDialect and type(line) is bytes:
                 self._subscriber.speak(self._context.encodings[reading.name])
                 read = self._subscriber.interpreter.read
                 reading = read(line, logged_in)
@@ -385,16 +384,16 @@ class Connection:
             self._do(Say(said, room))
         return True
 
-    def _answer(self, reading: Reading) -> bool:
+    def _answer(self, reading: Reading | Control) -> bool:
         """Handle one line; False when the client has left."""
         match reading:
             case None:
                 return True
             case str():
                 return self._do(Say([reading]))
-            case WithTimingMark():
-                self._subscriber.answer(TIMING_MARK)
-                return self._answer(reading.reading)
+            case Control(reply):
+                self._subscriber.answer(reply)
+                return True
             case Request(command, ref, answer_to):
                 answer_to(ref)
                 stays = self._do(command)
@@ -472,7 +471,9 @@ class Connection:
         limits, subscriber = self._context.limits, self._subscriber
         if subscriber.unsent_answer_bytes > limits.answer_bytes:
             self._wait_for_answers(pending=True)
-        if subscriber.answered_bytes - self._answers_charged > _UNCHARGED_ANSWER_BYTES:
+        uncharged = subscriber.answered_bytes - self._answers_charged
+        uncharged += self._session.cost_bytes - self._cost_charged
+        if uncharged > _UNCHARGED_ANSWER_BYTES:
             now = self._context.clock.monotonic()
             self._charge_answers(now)
             self._wait_for_bytes(now)

@@ -175,9 +175,16 @@ def test_check_shows_the_limits_that_a_rate_of_zero_turns_off():
     rows = dict(line.split(None, 1) for line in run("--check", "--rate", "0").stdout.splitlines())
     off = {
         *("byte-rate", "address-byte-rate", "address-connection-rate", "address-login-rate"),
-        *("address-room-rate", "address-account-rate"),
+        *("address-room-rate", "address-account-rate", "network-byte-rate", "network-connection-rate"),
     }
     assert {key for key, rest in rows.items() if rest.split(None, 1) == ["0", "(because rate is 0)"]} == off
+
+
+def test_check_finds_what_keeps_a_certificate_from_being_used(tmp_path: Path):
+    missing = tmp_path / "missing.pem"
+    ended = run("--check", "--listen", f"line+tls://:6697?cert={missing}")
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr == f"geventchat: tls-cert: cannot read {missing}: No such file or directory\n"
 
 
 def test_the_help_names_every_option_with_its_default_and_the_commands():

@@ -126,7 +126,14 @@ def test_what_an_embedding_program_gets_knows_neither_the_server_nor_its_connect
 def test_settings_and_arguments_import_no_sockets():
     assert not offenders(inside("settings.py", "arguments.py"), *SOCKETS)
     assert not strays(
-        inside("settings.py"), "chat.events", "chat.limits", "chat.names", "chat.text", "dialects", "log"
+        inside("settings.py"),
+        "chat.addresses",
+        "chat.events",
+        "chat.limits",
+        "chat.names",
+        "chat.text",
+        "dialects",
+        "log",
     )
     assert not strays(inside("arguments.py"), "settings")
 
