@@ -32,7 +32,16 @@ DIFFERENT = {
 
 def scripts() -> list[Path]:
     """The transcripts that are the same over TLS."""
-    return [path for path in sorted(FOLDER.glob("*.chat")) if path.name not in DIFFERENT]
+    return [
+        path
+        for path in sorted(FOLDER.glob("*.chat"))
+        if path.name not in DIFFERENT and not _is_included(path)
+    ]
+
+
+def _is_included(path: Path) -> bool:
+    """True for a file that only defines what others use."""
+    return path.name.startswith("with-")
 
 
 def play(paths: list[Path]) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from tests.certificates import made_certificate
-from tests.fire.clients import State
+from tests.fire.clients import State, receive
 from tests.fire.simulation import SimulatedClient, Simulation
 
 
@@ -64,6 +66,46 @@ class MemoryClient:
             pass
         except ssl.SSLZeroReturnError:
             self.ended = True
+
+
+class EncryptedClient(SimulatedClient):
+    """A client of a simulation that speaks TLS and is used like one that does not. It shakes hands by itself."""
+
+    __slots__ = ("_memory",)
+
+    def __init__(self, simulation: Simulation, sock: socket.socket) -> None:
+        super().__init__(simulation, sock)
+        self._memory = MemoryClient(_default_context())
+        self._reply()
+
+    def send(self, data: bytes) -> None:
+        """Send all of it, encrypted."""
+        super().send(self._memory.send(data))
+
+    def read(self) -> None:
+        """Read what has arrived, and decrypt it."""
+        ciphertext = bytearray()
+        state = receive(self._sock, ciphertext)
+        self._memory.feed(bytes(ciphertext))
+        self.received += self._memory.received
+        self._memory.received.clear()
+        if state is not State.OPEN:
+            self._end(state)
+        else:
+            self._reply()
+
+    def half_close(self) -> None:
+        """Announce that it sends nothing more, but keep reading."""
+        if self.state is State.OPEN:
+            super().send(self._memory.close_notify())
+        super().half_close()
+
+    def _reply(self) -> None:
+        reply = self._memory.take()
+        assert not reply or self._push(memoryview(reply)) in {len(reply), None}, "the server does not read"
+
+
+_default_context = cache(client_context)
 
 
 class TlsClient:

@@ -8,6 +8,7 @@ Invariants of TlsTransport:
 - As with OpenSSL itself, bytes count as taken when all of their ciphertext is in the kernel. Until then a caller passes
   them again, before any others: what they were encrypted to is kept, and not made again. So what waits for a client counts
   as its backlog and is shared with others, and here at most one block is kept.
+- It writes by itself only what TLS has to answer: alerts and new keys, before the next bytes of its caller.
 - An end of the stream that the peer has not announced with close_notify is an error: somebody can have cut it off.
 """
 
@@ -24,6 +25,8 @@ from geventchat.settings import ConfigError
 
 # What is encrypted before it is sent: the ciphertext of so much can wait beside the backlog.
 _BLOCK_BYTES = 16_384
+# How much of several buffers is joined at once.
+_MOST_JOINED_BYTES = 8 * _BLOCK_BYTES
 # The size of a record. OpenSSL's buffer for output never becomes smaller, so larger ones would cost memory.
 _RECORD_BYTES = 4_096
 # How much is read from the socket at once, for the same reason.
@@ -149,13 +152,13 @@ class TlsTransport:
         return taken
 
     def sendmsg(self, buffers: Any, /) -> int:
-        """Take as much as possible of one block."""
-        block = bytearray()
+        """Take as much as possible of several buffers, as `send` does."""
+        joined = bytearray()
         for buffer in buffers:
-            block += buffer[: _BLOCK_BYTES - len(block)]
-            if len(block) == _BLOCK_BYTES:
+            joined += buffer[: _MOST_JOINED_BYTES - len(joined)]
+            if len(joined) == _MOST_JOINED_BYTES:
                 break
-        return self.send(block)
+        return self.send(joined)
 
     def shutdown(self, how: int, /) -> None:
         """End the output with close_notify. Raises BlockingIOError while that does not fit; then call it again."""

@@ -90,7 +90,7 @@ def _shutdown(args: argparse.Namespace) -> Figures:
 
 def _soak(args: argparse.Namespace) -> Figures:
     hours = args.hours if args.hours is not None else args.weeks * _WEEK_HOURS
-    return asdict(soak.soak(hours, args.clients, args.seed))
+    return asdict(soak.soak(hours, args.clients, args.seed, args.tls))
 
 
 def _disconnects(args: argparse.Namespace) -> Figures:
@@ -264,6 +264,7 @@ def main() -> int:
     scenario("shutdown", _shutdown, "SIGTERM and SIGINT in traffic", clients=100, lines=2_000)
     scenario("soak", _soak, "weeks of virtual time against a model", weeks=1.0, clients=200, seed=7)
     scenarios.choices["soak"].add_argument("--hours", type=float, help="instead of weeks")
+    scenarios.choices["soak"].add_argument("--tls", action="store_true", help="every client speaks TLS")
     scenario(
         "disconnects",
         _disconnects,

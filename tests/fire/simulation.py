@@ -150,7 +150,12 @@ class Simulation(VirtualTime):
         return context
 
     def connect(
-        self, dialect: str = "line", host: str = "127.0.0.1", *, buffer_bytes: int = 0
+        self,
+        dialect: str = "line",
+        host: str = "127.0.0.1",
+        *,
+        buffer_bytes: int = 0,
+        make: type[SimulatedClient] | None = None,
     ) -> SimulatedClient:
         """One more client; `buffer_bytes` is about how much can be in the kernel on its way to it."""
         ours, theirs = socket.socketpair()
@@ -159,7 +164,7 @@ class Simulation(VirtualTime):
         if buffer_bytes:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
         self._on_connect[dialect](theirs, host)
-        return SimulatedClient(self, ours)
+        return (make or SimulatedClient)(self, ours)
 
     def run_until_idle(self) -> None:
         """Let everything happen that can happen at this instant."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from geventchat import Config, Limits, Listen
 from harness.stage.virtual_time import START_TIME_S
+from tests.certificates import made_certificate
 from tests.fire.clients import State
 from tests.fire.leaks import Census, baseline, leftovers
 from tests.fire.simulation import SimulatedClient, Simulation, simulate
@@ -32,6 +33,7 @@ from tests.geventchat.model.requests import (
     Who,
 )
 from tests.geventchat.model.rooms import Member, Rooms, name_of, text_of
+from tests.tls_client import EncryptedClient
 
 _US = 1_000_000
 _HOUR_S = 3_600
@@ -70,8 +72,8 @@ class Soak:
     logged: dict[str, int]
 
 
-def soak(hours: float, clients: int, seed: int) -> Soak:
-    """This many hours of virtual time."""
+def soak(hours: float, clients: int, seed: int, tls: bool = False) -> Soak:
+    """This many hours of virtual time, with or without TLS."""
     limits = Limits(
         clients_per_address=clients,
         address_log_lines_per_s=0,
@@ -81,10 +83,17 @@ def soak(hours: float, clients: int, seed: int) -> Soak:
         # The model has no notion of speakers that wait for slow readers.
         floor_bytes_per_s=0,
     )
-    listen = tuple(Listen(dialect, "127.0.0.1", 0) for dialect in DIALECTS)
-    with simulate(Config(listen=listen, idle_s=_IDLE_S, limits=limits)) as simulation:
+    cert, key = map(str, made_certificate()) if tls else ("", "")
+    carrier = "+tls" if tls else ""
+    # One without TLS is for the baseline.
+    schemes = dict.fromkeys(("line", *[dialect + carrier for dialect in DIALECTS]))
+    listen = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in schemes)
+    config = Config(listen=listen, idle_s=_IDLE_S, limits=limits, tls_cert=cert, tls_key=key)
+    with simulate(config) as simulation:
         before = baseline(simulation)
-        week = _Week(simulation, clients, random.Random(seed))
+        week = _Week(
+            simulation, clients, random.Random(seed), EncryptedClient if tls else SimulatedClient, carrier
+        )
         week.run_until(round(hours * _HOUR_S * _US))
         week.disconnect_everyone()
         simulation.advance(limits.empty_room_s)
@@ -128,8 +137,13 @@ class _Slot:
 class _Checker:
     """All clients, the model, and the server."""
 
-    def __init__(self, simulation: Simulation, slots: list[_Slot]) -> None:
+    def __init__(
+        self, simulation: Simulation, slots: list[_Slot], make: type[SimulatedClient], carrier: str
+    ) -> None:
         self.simulation = simulation
+        self._make = make
+        # What stands behind the dialect in the scheme of its listener.
+        self._carrier = carrier
         self.rooms = Rooms()
         self.actions: Counter[str] = Counter()
         self.compared_bytes = 0
@@ -151,7 +165,9 @@ class _Checker:
 
     def connect(self, slot: _Slot) -> None:
         """It connects, and sends nothing yet."""
-        slot.client = self.simulation.connect(slot.dialect, buffer_bytes=_SOCKET_BYTES)
+        slot.client = self.simulation.connect(
+            slot.dialect + self._carrier, buffer_bytes=_SOCKET_BYTES, make=self._make
+        )
         slot.member = Member(DIALECTS[slot.dialect])
         slot.silent, slot.ended_us = False, None
         slot.connected_us = slot.active_us = self.simulation.now_us
@@ -260,11 +276,18 @@ class _Checker:
 
 
 class _Week:
-    def __init__(self, simulation: Simulation, clients: int, rng: random.Random) -> None:
+    def __init__(
+        self,
+        simulation: Simulation,
+        clients: int,
+        rng: random.Random,
+        make: type[SimulatedClient],
+        carrier: str,
+    ) -> None:
         self._simulation = simulation
         self._rng = rng
         self._slots = [_Slot(n, rng.choice(list(DIALECTS))) for n in range(clients)]
-        self.checker = _Checker(simulation, self._slots)
+        self.checker = _Checker(simulation, self._slots, make, carrier)
         self._plan: list[tuple[int, int]] = []
         for slot in self._slots:
             self._schedule(slot, _AWAY_S)

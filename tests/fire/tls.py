@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 from tests.certificates import made_certificate
 from tests.fire.attacks.honest import HonestPair, Latency
@@ -18,6 +19,9 @@ _TLS = "line+tls"
 _BEFORE_S = 1.0
 # For those who never finish.
 _SHORT = "--handshake-timeout=0.5"
+
+
+_context = cache(client_context)
 
 
 @contextmanager
@@ -39,7 +43,7 @@ class SecureClient:
 
     def __init__(self, pool: ClientPool, process: ServerProcess) -> None:
         self.wire: Client = pool.connect(process.address(_TLS))
-        self.memory = MemoryClient(_CONTEXT)
+        self.memory = MemoryClient(_context())
 
     def go_on(self) -> bool:
         """Decrypt what has come, send what has to be sent; True once the handshake is complete."""
@@ -50,9 +54,6 @@ class SecureClient:
         if out := self.memory.take():
             self.wire.send(out)
         return self.memory.secure
-
-
-_CONTEXT = client_context()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def memory(count: int) -> Memory:
 
 
 def _hello() -> bytes:
-    return MemoryClient(_CONTEXT).take()
+    return MemoryClient(_context()).take()
 
 
 def _cut(rng: random.Random) -> bytes:

@@ -181,6 +181,13 @@ def test_check_shows_the_limits_that_a_rate_of_zero_turns_off():
     assert {key for key, rest in rows.items() if rest.split(None, 1) == ["0", "(because rate is 0)"]} == off
 
 
+def test_check_finds_what_keeps_a_certificate_from_being_used(tmp_path: Path):
+    missing = tmp_path / "missing.pem"
+    ended = run("--check", "--listen", f"line+tls://:6697?cert={missing}")
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr == f"geventchat: tls-cert: cannot read {missing}: No such file or directory\n"
+
+
 def test_the_help_names_every_option_with_its_default_and_the_commands():
     shown = called("--help", COLUMNS="1000").stdout
     for row in SETTINGS.values():

@@ -5,6 +5,12 @@ from __future__ import annotations
 from tests.fire.soak import soak
 
 
+def test_an_hour_over_tls_agrees_with_the_model_too() -> None:
+    run = soak(hours=1, clients=60, seed=1, tls=True)
+    assert {"stall", "vanish", "half-close", "paste"} <= set(run.actions)
+    assert run.compared_bytes > 500_000
+
+
 def test_three_hours_agree_with_the_model_and_leave_nothing_behind() -> None:
     run = soak(hours=3, clients=200, seed=20)
     # The seed makes sure that everything happens.

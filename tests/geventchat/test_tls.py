@@ -122,6 +122,13 @@ def test_a_large_batch_is_taken_block_by_block_and_waits_unencrypted(pair: Pair)
     assert pair.received() == batch
 
 
+def test_many_buffers_are_taken_at_once_while_they_fit(pair: Pair):
+    buffers = [bytes([n]) * 3_000 for n in range(60)]
+    taken = pair.transport.sendmsg(buffers)
+    assert taken == 131_072
+    assert pair.received() == b"".join(buffers)[:taken]
+
+
 def test_what_is_decrypted_and_has_not_been_asked_for_is_input_that_is_there(pair: Pair):
     pair.wire.arrived += pair.client.send(b"x" * 1_000)
     assert pair.transport.recv(600) == b"x" * 600
