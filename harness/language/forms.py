@@ -668,7 +668,7 @@ HEADER_LINE = re.compile(
     rf"(?:[a-z][a-z_-]*|(?:{'|'.join(_FOR_A_CLIENT)}) \S+):(?!$)|(?:{'|'.join(_HEADER)}):$"
 )
 """The beginning of a `key: value` line; some settings can be for one client: `ignore alice: …`."""
-_HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
+HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
 
 
 def header_line(text: str, number: int = 0) -> steps.Setting:
@@ -774,8 +774,8 @@ def write_line(item: steps.Item | steps.Setting) -> str:
             return f"one of {' '.join(clients)}{_write_message(receive)}"
         case _ if type(item) in _ARROWS:
             return _write_message(item)
-        case _ if type(item) in _HEADER_KEYS:
-            key = _HEADER_KEYS[type(item)]
+        case _ if type(item) in HEADER_KEYS:
+            key = HEADER_KEYS[type(item)]
             client = getattr(item, "client", None)
             return f"{key}{f' {client}' if client else ''}: {_HEADER[key][2](item)}"
         case _:
