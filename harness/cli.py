@@ -248,14 +248,18 @@ def _diff_lines(diff: str) -> Iterator[Line]:
 
 
 def _check(options: argparse.Namespace) -> ExitCode:
-    from harness.language.loading import check, load
+    from harness.language.loading import check, is_library, load
     from harness.language.problems import ScriptError
+    from harness.language.validation import require_steps
 
     columns = terminal_columns()
 
     def problem(path: Path) -> str:
         try:
-            check(load(path))
+            script = load(path)
+            plan = check(script)
+            if not is_library(script):
+                require_steps(plan)
         except ScriptError as error:
             return error.problem.text(columns)
         return ""
