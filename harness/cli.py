@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from harness.batch import ExitCode, Progress, exit_code, has_a_tag, run_jobs, scripts_in
 from harness.options import add_files, add_options, fence_line, play_options, target_choice
-from harness.report.styled_text import Line, Span, Tone, count, for_stream, terminal_columns, wrapped
+from harness.report.styled_text import Line, Span, Tone, count, for_stream, listed, terminal_columns, wrapped
 
 if TYPE_CHECKING:
     from harness.explore import Finding
@@ -248,14 +248,18 @@ def _diff_lines(diff: str) -> Iterator[Line]:
 
 
 def _check(options: argparse.Namespace) -> ExitCode:
-    from harness.language.loading import check, load
+    from harness.language.loading import check, is_library, load
     from harness.language.problems import ScriptError
+    from harness.language.validation import require_steps
 
     columns = terminal_columns()
 
     def problem(path: Path) -> str:
         try:
-            check(load(path))
+            script = load(path)
+            plan = check(script)
+            if not is_library(script):
+                require_steps(plan)
         except ScriptError as error:
             return error.problem.text(columns)
         return ""
@@ -362,10 +366,10 @@ def _generate(options: argparse.Namespace) -> ExitCode:
     from harness.generate import free_path, play_seed, shortened, write_difference
     from harness.language.loading import shown
     from harness.playing.verdict import Outcome
-    from harness.targets.choice import UsageError, named
+    from harness.targets.choice import UsageError
     from harness.targets.named import HOW_TO_NAME_ONE
 
-    make_model = named(options.model, "model")
+    make_model = _model(options, "header", "move")
     path = free_path(options.folder, f"{options.model.rpartition(':')[2]}-{options.seed}")
     seeds = range(options.seed, options.seed + options.runs)
     choice = target_choice(options)
@@ -394,15 +398,27 @@ def _generate(options: argparse.Namespace) -> ExitCode:
     return exit_code([verdict.outcome])
 
 
+def _model(options: argparse.Namespace, *parts: str) -> Callable[[], Any]:
+    """What makes a model, whose models have these parts."""
+    from harness.targets.choice import UsageError, named
+
+    make_model = named(options.model, "model")
+    made = make_model()
+    missing = [part for part in parts if not hasattr(made, part)]
+    if missing:
+        raise UsageError(f"{options.model} has no {listed(missing)}; a model here has {listed(parts)}")
+    return make_model
+
+
 def _laws(options: argparse.Namespace) -> ExitCode:
     from harness.laws.traffic import Stopped, check_laws, report, silent, summary
     from harness.stage.connection import SocketTimeout
     from harness.stage.fence import FenceFailed
     from harness.stage.target import TargetError, UnsupportedSpec
-    from harness.targets.choice import UsageError, named
+    from harness.targets.choice import UsageError
     from harness.targets.named import HOW_TO_NAME_ONE
 
-    make_model, choice = named(options.model, "model"), target_choice(options)
+    make_model, choice = _model(options, "header", "login", "say", "read"), target_choice(options)
     if not choice.named:
         raise UsageError(f"name the server: {HOW_TO_NAME_ONE}")
     try:

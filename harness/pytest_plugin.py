@@ -18,11 +18,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import pytest
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from harness.stage.stage import Stage
     from harness.stage.target import Target
     from harness.update import UpdateResult
+
+AnyStage = TypeVar("AnyStage", "Stage", "AsyncStage")
 
 _MODES = ("update", "audit", "explore", "compare")
 _HOW_TO_NAME_A_TARGET = (
@@ -488,19 +491,36 @@ def harness_target(pytestconfig: pytest.Config) -> Target:
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[Stage]:
     """Clients at the target, for conversations written in Python."""
-    with _stage_for(request, harness_target) as made:
+    with ExitStack() as stack:
+        made = _started(stack, _stage_for(request, harness_target))
         request.node.stash[_stage_of_test] = made
         yield made
 
 
 def _stage_for(request: pytest.FixtureRequest, target: Target) -> Stage:
+    from harness.language.problems import LineError
     from harness.playing.pipeline import stage_for
     from harness.targets.named import NoTarget
 
     if isinstance(target, NoTarget):
         pytest.fail(f"no server; {_HOW_TO_NAME_A_TARGET}", pytrace=False)
     marker = request.node.get_closest_marker("harness")
-    return stage_for(target, marker.kwargs if marker else {}, _play_options(request.config))
+    try:
+        return stage_for(target, marker.kwargs if marker else {}, _play_options(request.config))
+    except LineError as error:
+        problem = f"@pytest.mark.harness: {error.message}; expected: {error.expected}"
+    pytest.fail(problem, pytrace=False)
+
+
+def _started(stack: ExitStack, made: AbstractContextManager[AnyStage]) -> AnyStage:
+    """The stage with its server. One that does not start is no mistake of the harness, whose traceback would hide why."""
+    from harness.stage.target import TargetError, UnsupportedSpec
+
+    try:
+        return stack.enter_context(made)
+    except (TargetError, UnsupportedSpec) as error:
+        problem = str(error)
+    pytest.fail(problem, pytrace=False)
 
 
 @pytest.fixture
@@ -511,7 +531,8 @@ def async_stage(request: pytest.FixtureRequest, harness_target: Target) -> Itera
     test = request.node.obj
     if not inspect.iscoroutinefunction(test):
         pytest.fail("async_stage is for coroutines: `async def`; other tests use `stage`", pytrace=False)
-    with AsyncStage(_stage_for(request, harness_target)) as made:
+    with ExitStack() as stack:
+        made = _started(stack, AsyncStage(_stage_for(request, harness_target)))
 
         @functools.wraps(test)
         async def settled(*arguments: Any, **named: Any) -> None:
@@ -520,7 +541,7 @@ def async_stage(request: pytest.FixtureRequest, harness_target: Target) -> Itera
             try:
                 await made.settle()
             except Exception as error:
-                _fail_at_the_end(error)
+                _fail_at_the_end(made, error)
 
         request.node.obj = settled
         yield made
@@ -541,7 +562,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         try:
             made.settle()
         except Exception as error:
-            _fail_at_the_end(error)
+            _fail_at_the_end(made, error)
     return result
 
 
@@ -550,8 +571,8 @@ def _is_of_the_server(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] == "harness"
 
 
-def _fail_at_the_end(error: Exception) -> NoReturn:
-    __tracebackhide__ = True
+def _fail_at_the_end(stage: Stage | AsyncStage, error: Exception) -> NoReturn:
+    """Here a debugger begins, since the test has returned: `stage` is there."""
     if not _is_of_the_server(error):
         raise error
     raise pytest.fail.Exception(f"at the end of the test: {error}", pytrace=False) from None

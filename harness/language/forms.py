@@ -139,6 +139,7 @@ def _read_whole(text: str) -> int:
     return int(text)
 
 
+_LAST_PORT = 65_535
 _ATOM = r"(?:\$\{[A-Za-z_][A-Za-z0-9_]*\}|[0-9]+)"
 _TERM = rf"(?:[0-9]+\*)?{_ATOM}"
 
@@ -150,6 +151,9 @@ def _read_sum(text: str) -> tuple[steps.Term, ...]:
     for term in text.split("+"):
         times, star, value = term.rpartition("*")
         terms.append(steps.Term(_read_body_size(value), _read_whole(times) if star else 1))
+    known = sum(one.times * one.value for one in terms if isinstance(one.value, int))
+    if known > _LAST_PORT:
+        raise LineError(0, f"no port is so high: {text}", f"a port up to {_LAST_PORT}")
     return tuple(terms)
 
 
@@ -456,6 +460,26 @@ _NEAR_MISSES = (
         "no client is named here",
         "the name of a client: sending to bob takes 1 byte",
     ),
+    (
+        re.compile(r"\S+(?P<at> )(?:>~|<~|>>|<<|>|<)(?: .*)?"),
+        "a space before the arrow",
+        "a> text, a< text, a>> bytes, a<< bytes, a>~ pattern or a<~ pattern",
+    ),
+    (
+        re.compile(r"\S+ receives any lines until(?P<at>)"),
+        "no line that ends it",
+        "a receives any lines until PATTERN",
+    ),
+    (
+        re.compile(r"\S+ receives (?P<at>\S+) bytes(?:: .*)?"),
+        "this is not a number of bytes",
+        "a receives 10 bytes   or   a receives ${size} bytes",
+    ),
+    (
+        re.compile(r"optional (?P<at>.+)"),
+        "only a line or bytes can be missing",
+        "optional a< text",
+    ),
 )
 
 
@@ -668,7 +692,7 @@ HEADER_LINE = re.compile(
     rf"(?:[a-z][a-z_-]*|(?:{'|'.join(_FOR_A_CLIENT)}) \S+):(?!$)|(?:{'|'.join(_HEADER)}):$"
 )
 """The beginning of a `key: value` line; some settings can be for one client: `ignore alice: …`."""
-_HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
+HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
 
 
 def header_line(text: str, number: int = 0) -> steps.Setting:
@@ -774,8 +798,8 @@ def write_line(item: steps.Item | steps.Setting) -> str:
             return f"one of {' '.join(clients)}{_write_message(receive)}"
         case _ if type(item) in _ARROWS:
             return _write_message(item)
-        case _ if type(item) in _HEADER_KEYS:
-            key = _HEADER_KEYS[type(item)]
+        case _ if type(item) in HEADER_KEYS:
+            key = HEADER_KEYS[type(item)]
             client = getattr(item, "client", None)
             return f"{key}{f' {client}' if client else ''}: {_HEADER[key][2](item)}"
         case _:

@@ -9,7 +9,7 @@ from harness.language.expansion import expand
 from harness.language.parser import parse
 from harness.language.problems import ScriptError, ScriptProblem
 from harness.language.renderer import render
-from harness.language.steps import Blank, Comment, Define, Include, Script
+from harness.language.steps import OF_ONE_SCRIPT, Blank, Comment, Define, Include, Script
 from harness.language.validation import Plan, validate
 
 __all__ = ["Plan", "ScriptError", "check", "is_library", "load", "parse", "read", "render", "shown"]
@@ -45,8 +45,14 @@ def check(script: Script) -> Plan:
 
 
 def is_library(script: Script) -> bool:
-    """Whether the script holds only definitions and headers for others to include."""
-    return all(isinstance(item, (Define, Include, Comment, Blank)) for item in script.body)
+    """Whether the script holds only definitions and headers for others to include. One that has lost its steps does not: it
+    is empty, or says of itself what it tests."""
+    if not all(isinstance(item, (Define, Include, Comment, Blank)) for item in script.body):
+        return False
+    if any(isinstance(item, Define) for item in script.body):
+        return True
+    said = [item for item in (*script.header, *script.body) if not isinstance(item, (Comment, Blank))]
+    return bool(said) and not any(isinstance(item, tuple(OF_ONE_SCRIPT)) for item in said)
 
 
 def _decode(source: bytes, file: str) -> str:

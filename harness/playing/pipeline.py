@@ -16,9 +16,9 @@ from pathlib import Path
 from harness.language.adapter import Adapter
 from harness.language.expansion import expand
 from harness.language.fences import Fence
-from harness.language.forms import header_line
+from harness.language.forms import HEADER_KEYS, header_line
 from harness.language.loading import load
-from harness.language.problems import ScriptError, ScriptProblem
+from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
     DefaultTransport,
     Eol,
@@ -213,6 +213,20 @@ def _all_refused(turns: tuple[TurnReport, ...]) -> bool:
 
 # --- the stage ----------------------------------------------------------------------------------------------
 
+_OF_A_STAGE: tuple[type[Setting], ...] = (
+    Server,
+    Fence,
+    FenceAfter,
+    Unfenced,
+    LineEnd,
+    Within,
+    Settle,
+    Start,
+    TimeFactor,
+    DefaultTransport,
+)
+"""The settings of a header that say something of the stage, besides the rules."""
+
 
 @dataclass(frozen=True, slots=True)
 class _StageSettings:
@@ -241,16 +255,8 @@ class _StageSettings:
             rules=tuple((rule, home.file) for rule, home in script.rules()),
         )
         found: list[Setting | None] = [
-            script.setting(Server),
-            script.setting(Fence) or play_options.fence,
-            script.setting(FenceAfter),
-            script.setting(Unfenced),
-            script.setting(LineEnd),
-            script.setting(Within),
-            script.setting(Settle),
-            script.setting(Start),
-            script.setting(TimeFactor),
-            script.setting(DefaultTransport),
+            play_options.fence,
+            *(script.setting(kind) for kind in _OF_A_STAGE),
             *(play_options.adapter.settings if play_options.adapter else ()),
         ]
         for setting in found:
@@ -305,12 +311,16 @@ def stage_for(
     header: Mapping[str, str],
     play_options: PlayOptions = PlayOptions(),  # frozen
 ) -> Stage:
-    """The stage on which a script with this header would be played; `-` in a key can be written `_`."""
-    settings = tuple(
-        header_line(f"{key.replace('_', '-')}: {value}", number)
-        for number, (key, value) in enumerate(header.items(), 1)
-    )
-    return _StageSettings.of_script(Script(settings), play_options).stage(target)
+    """The stage on which a script with this header would be played; `-` in a key can be written `_`. LineError for a setting
+    that says something of a script, and nothing of a stage."""
+    settings = []
+    for number, (key, value) in enumerate(header.items(), 1):
+        setting = header_line(f"{key.replace('_', '-')}: {value}", number)
+        if not isinstance(setting, (*_OF_A_STAGE, Rule)):
+            known = ", ".join(f"{HEADER_KEYS[kind]}:" for kind in _OF_A_STAGE)
+            raise LineError(0, f"`{key}:` is for scripts only", f"{known}, ignore: or reply:")
+        settings.append(setting)
+    return _StageSettings.of_script(Script(tuple(settings)), play_options).stage(target)
 
 
 # --- what the script requires of the target -----------------------------------------------------------------

@@ -100,7 +100,10 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
         ),
         (["update", "a.chat"], "a.chat has no server; name it"),
         (["generate", "--model", "os:path"], "os:path is not a model"),
-        (["generate", "--model", "builtins:dict"], "name the server: --server 'COMMAND {port}'"),
+        (
+            ["generate", "--model", "tests.harness.servers.talkers:Talkers"],
+            "name the server: --server 'COMMAND {port}'",
+        ),
         (["play", "a.chat", "--server", "false {port}"], "exited with status 1 before it listened"),
     ],
 )
@@ -166,6 +169,26 @@ def test_folders_are_searched_and_files_of_definitions_are_left_out(folder, caps
     (folder / "deep" / "common.chat").write_text("define X logs in:\n    X>~ LOGIN ${X}\n    X< OK\n")
     assert main(["play", "deep", *CORRECT]) == 0
     assert capsys.readouterr().out.startswith("1 passed in ")
+
+
+def test_a_script_that_has_lost_its_steps_is_not_left_out(folder, capsys):
+    lost = {
+        "empty": "",
+        "title": "title: x\n",
+        "comments": "# a> x\n",
+        "skipped": "skip: why\n\ninclude head.chat\n",
+    }
+    others = {
+        "head": "fence: PING -> PONG\n",
+        "includes": "include head.chat\n",
+        "named": "title: x\n\ndefine X y:\n    X> y\n",
+    }
+    write(folder, good=GOOD, **lost, **others)
+    assert main(["check", "."]) == 2
+    assert capsys.readouterr().out.count("nothing happens in this script") == len(lost)
+    assert main(["play", ".", *CORRECT]) == 2
+    assert "4 script errors, 1 passed" in capsys.readouterr().out
+    assert main(["check", "head.chat", "includes.chat", "named.chat"]) == 0
 
 
 def test_several_processes_give_the_same_verdicts_in_the_same_order(capsys):

@@ -117,6 +117,10 @@ def test_the_command_says_how_much_it_has_tried(tmp_path, capsys, monkeypatch) -
         ("tests.harness.servers.talkers", "expected MODULE:MODEL"),
         ("tests.harness.servers.talkers:PEOPLE", "cannot be called"),
         ("tests.harness.servers.talkers:Nobody", "has no attribute 'Nobody'"),
+        (
+            "collections:Counter",
+            "collections:Counter has no header and move; a model here has header and move",
+        ),
     ],
 )
 def test_the_command_refuses_anything_but_a_model(model: str, message: str, capsys, monkeypatch) -> None:

@@ -271,6 +271,10 @@ class Unfenced(LineChat):
             ["--model", "tests.harness.servers.lawless:FAULTS", "--connect", "127.0.0.1:1"],
             "it cannot be called",
         ),
+        (
+            ["--model", "tests.harness.servers.talkers:Talkers", "--connect", "127.0.0.1:1"],
+            "Talkers has no login, say and read; a model here has header, login, say and read",
+        ),
         (["--model", f"{__name__}:Oblivious", "--app", f"{__name__}:mute"], "no client was granted a name"),
         (["--model", MODEL, "--app", f"{__name__}:mute"], "no message was received"),
         (["--model", f"{__name__}:Unfenced", "--app", f"{__name__}:mute"], "a line without its answer"),

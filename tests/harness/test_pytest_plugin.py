@@ -525,12 +525,13 @@ def test_a_mistake_of_the_harness_keeps_its_traceback(project, monkeypatch):
     result.stdout.fnmatch_lines(["*KeyError: 'lost'"])
 
 
-def test_a_conversation_of_many_clients_shows_those_that_matter(project):
+def test_a_conversation_of_many_clients_shows_those_that_matter(project, monkeypatch):
     project.makepyfile(
         "def test_wrong(stage):\n    many = stage.clients(*(f'c{n}' for n in range(30)))\n"
         "    for one in many:\n        one.send('LOGIN ' + one.name)\n        one.expect('OK')\n"
         "    many[0].send('MSG ' + 200 * 'x')\n    many[29].expect('MSG c0 y')\n"
     )
+    monkeypatch.setenv("COLUMNS", "120")
     text = run(project).stdout.str()
     table = [line for line in text.splitlines() if line.startswith("E          ")]
     assert max(map(len, table)) <= 122
@@ -567,6 +568,36 @@ def test_the_stage_is_settled_inside_the_test_and_configured_by_a_marker(project
     assert "test_left_over" in text
     assert "stage.py" not in text
     assert "another exception" not in text
+    assert "hidden" not in text
+
+
+MARKED = """
+import pytest
+
+@pytest.mark.harness(fense="PING -> PONG")
+def test_misspelt(stage): pass
+
+@pytest.mark.harness(skip="not now")
+def test_of_scripts(stage): pass
+
+@pytest.mark.harness(server="salt=1")
+def test_unknown(stage): pass
+
+@pytest.mark.harness(server="salt=1")
+async def test_awaited(async_stage): pass
+"""
+
+
+def test_a_stage_that_cannot_be_made_is_an_error_without_a_traceback(project):
+    project.makepyfile(MARKED)
+    result = run(project)
+    result.assert_outcomes(errors=4)
+    text = result.stdout.str()
+    assert "@pytest.mark.harness: unknown header 'fense'; expected: perhaps fence:" in text
+    assert "@pytest.mark.harness: `skip:` is for scripts only; expected: server:, fence:" in text
+    assert text.count("\nno option 'salt'; known: fault\n") == 2
+    assert "Traceback" not in text
+    assert "stage.py" not in text
 
 
 def test_update_rewrites_the_file_shows_the_difference_and_passes(project):

@@ -26,10 +26,10 @@ from harness.language.adapter import load_adapter
 from harness.language.columns import width
 from harness.language.expansion import expand
 from harness.language.loading import load
-from harness.language.problems import ScriptProblem
+from harness.language.problems import LineError, ScriptProblem
 from harness.language.steps import Define, Include, Repeat, Script, Send
 from harness.language.validation import require_steps, validate
-from harness.playing.pipeline import missing_features, perform
+from harness.playing.pipeline import missing_features, perform, stage_for
 from harness.stage.target import UnsupportedTime
 from tests.harness.servers import puppet
 from tests.harness.servers.talk import serve
@@ -154,6 +154,10 @@ WRONG = (
     step("c3..c1> x"),
     step("c1..c2000> x"),
     step("optional a> x"),
+    step("optional a receives nothing"),
+    step("a > x"),
+    step("a receives any lines until"),
+    step("a receives ten bytes"),
     step("one of a b> x"),
     step("one of a a< x"),
     step("a<< \\q"),
@@ -165,6 +169,8 @@ WRONG = (
     step("repeat 0:\n    a> x"),
     step("a connects to port http"),
     step("a connects to port 1234567890123"),
+    step("a connects to port 65536"),
+    step("a connects to port 256*256+${x}"),
     step("a connects with udp"),
     step("a receives ${n} bytes: "),
     step("sending to a fails with ENONE"),
@@ -364,6 +370,9 @@ def test_every_problem_has_a_script_that_shows_it() -> None:
         with pytest.raises(ScriptError) as caught:
             expand(script)
         reached.update(passed_through(caught.value))
+    with pytest.raises(LineError, match="`skip:` is for scripts only") as wrong:
+        stage_for(InProcess(serve), {"skip": "not now"})
+    reached.update(passed_through(wrong.value))
     unseen = [
         f"{path.relative_to(ROOT)}:{lines[0]}"
         for path, lines in raised()

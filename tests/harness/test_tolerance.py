@@ -204,7 +204,7 @@ def test_a_failure_shows_what_an_adapter_took() -> None:
         ("ignore: ${_\n\na> x\n", "s.chat:1:12: expected }"),
         ("ignore 1a: x\n\na> x\n", "s.chat:1:8: '1a' is not a name for a client"),
         ("ignore bob: x\n\na> x\n", "s.chat:1:8: no client is called bob"),
-        ("ignore:\n\na> x\n", "s.chat:1:1: unrecognised step"),
+        ("ignore:\n\na> x\n", "s.chat:1:8: no value"),
         ("title a: x\n\na> x\n", "s.chat:1:1: "),
         ("ignore: O${_}\n\na> x\na< OK\n", "s.chat:4:1: `ignore: O${_}` (s.chat:1) would take this line"),
         (

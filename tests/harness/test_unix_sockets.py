@@ -61,8 +61,10 @@ SCRIPT = """\
 fence: PING ${token} -> PONG ${token}
 
 alice connects
-bob connects
 alice> hello
+alice< hello
+bob connects
+bob> hello
 alice< hello
 bob< hello
 bob>> in
