@@ -1,4 +1,4 @@
-"""Accounts in the chat: who has one, what proves it, who is taken over, and what a restart keeps. Without sockets."""
+"""Accounts in the chat: registering, proving, taking a name over, and what a restart keeps. Without sockets."""
 
 from __future__ import annotations
 

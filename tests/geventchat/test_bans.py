@@ -70,7 +70,7 @@ def test_two_bans_of_one_address_hold_and_end_separately():
 
 
 def test_ten_thousand_bans_are_looked_up_as_fast_as_ten():
-    """Only the lengths of the ranges matter, and nobody has more than one name, account and address."""
+    """Only the lengths of the ranges matter, and each person has one name, account and address."""
     bans = Bans()
     for number in range(10_000):
         bans.put(ban(name=f"n{number}", network=str(ip_network((0x0A000000 + number, 32)))))

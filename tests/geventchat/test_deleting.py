@@ -1,4 +1,4 @@
-"""Deleting a message: who can, what is left of it, who receives a notice, and that a text is not sent once it is gone."""
+"""Deleting a message: permission, what remains, who receives a notice, and that a deleted text is not sent."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_oneself_and_nobody_cannot_be_ignored(alice):
 
 
 def test_ignoring_someone_in_another_room_hides_nothing_here(scene, alice, bob):
-    """The hole is only for those who hear the room at all."""
+    """The hole is only for clients that hear the room at all."""
     carol = scene.login("carol", "dev")
     bob.enters("dev")
     alice.do(Say(["before"]))
@@ -195,7 +195,7 @@ def test_whether_an_ignored_person_is_typing_is_not_heard(scene, alice, bob):
     assert carol.take() == [Typing(LOBBY, "bob", NOW_MS)]
 
 
-# --- What was said before --------------------------------------------------------------------------------------------
+# --- Earlier messages ------------------------------------------------------------------------------------------------
 
 
 def history(client: Client, limit: int, before: int | None = None) -> tuple[list[str], bool]:

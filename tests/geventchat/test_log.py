@@ -321,7 +321,7 @@ class ManualClock:
 
 
 class Recorded:
-    """A log that remembers what it was told, and wants only some events."""
+    """A log that remembers its events, and wants only some."""
 
     def __init__(self, *unwanted: LogEvent) -> None:
         self.lines: list[str] = []

@@ -55,7 +55,7 @@ NOW_MS = 1_234_567_890_500
 
 @dataclass
 class World:
-    """A chat in which each room has a gate of its own."""
+    """A chat in which each room has its own gate."""
 
     limits: Limits = field(default_factory=Limits)
     now_s: float = NOW_S

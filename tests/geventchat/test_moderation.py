@@ -1,4 +1,4 @@
-"""Kick, ban and mute: who may act on whom, what happens to them, and what the storage receives."""
+"""Kick, ban and mute: who can act on whom, what happens to them, and what the storage receives."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_whoever_is_kicked_is_told_why_and_is_in_the_lobby_and_the_room_hears_of
     watcher = scene.login("watcher")
     assert alice.do(Kick("BOB", "for shouting")) == [Accepted(Action.KICKED, "dev", "bob")]
     assert bob.take() == [Kicked("dev", "for shouting", NOW_MS, LOBBY)], (
-        "and not of his own arrival in the lobby"
+        "and not his own arrival in the lobby"
     )
     assert bob.room == LOBBY
     assert carol.take() == [kicked("bob")]
@@ -480,7 +480,7 @@ def test_operators_choose_a_name_alone(scene, op):
     assert op.succeeds(Lift(BAN, "name:bob")) is Action.UNBANNED
     bob = scene.login("bob")
     op.do(Impose(BAN, "name:bob"))
-    assert bob.take() == [BANNED], "whoever has the name has to go"
+    assert bob.take() == [BANNED], "the holder of the name has to go"
 
 
 def test_operators_choose_an_account(scene, op):

@@ -1,4 +1,4 @@
-"""Who owns a room, for how long, and who owns it next."""
+"""The owner of a room, for how long, and the next owner."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_session_owns_no_more_rooms_than_it_can_be_in():
     alice.enters("four")
     assert bob.refused(PassOwnership("alice")) is Rejection.TOO_MANY_ROOMS
     bob.do(Quit())
-    assert scene.owner("four") == "", "nobody who is there can own one more"
+    assert scene.owner("four") == "", "no one who is there can own one more"
     scene.login("carol", "four")
     assert scene.owner("four") == "carol"
 
@@ -263,6 +263,6 @@ def test_a_room_that_should_be_gone_keeps_nobody_from_owning_another(command: Co
     bob = scene.login("bob", "old")
     bob.enters("dev")
     scene.now_s += 601
-    # Nobody has looked at the rooms since.
+    # The rooms have not been looked at since.
     alice.do(command)
     assert scene.owner("dev") == "bob"

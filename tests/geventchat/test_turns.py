@@ -22,7 +22,7 @@ class Scene:
         self._hub.wait(watcher)
 
     def ask(self, name: str, share: float = 1.0) -> gevent.Greenlet[..., None]:
-        """Somebody waits for a turn."""
+        """A client waits for a turn."""
 
         def body() -> None:
             self.turns.wait(self, share)
