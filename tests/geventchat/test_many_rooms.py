@@ -236,7 +236,7 @@ def test_a_message_is_confirmed_on_request(world: World):
     assert bob.take() == [sent.message]
 
 
-def test_a_message_with_a_key_is_said_once(world: World):
+def test_a_message_with_a_key_appears_once(world: World):
     alice, _ = world.join("alice")
     _, bob = world.join("bob")
     for _ in range(2):

@@ -99,7 +99,7 @@ def kicked(name: str, room: str = "dev") -> Left:
 # --- Kick ------------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_is_kicked_is_told_why_and_is_in_the_lobby_and_the_room_hears_of_it(scene, alice, bob, carol):
+def test_a_kicked_person_learns_why_and_is_in_the_lobby_and_the_room_is_notified(scene, alice, bob, carol):
     watcher = scene.login("watcher")
     assert alice.do(Kick("BOB", "for shouting")) == [Accepted(Action.KICKED, "dev", "bob")]
     assert bob.take() == [Kicked("dev", "for shouting", NOW_MS, LOBBY)], (
@@ -112,7 +112,7 @@ def test_whoever_is_kicked_is_told_why_and_is_in_the_lobby_and_the_room_hears_of
     bob.enters("dev")
 
 
-def test_whoever_can_be_in_many_rooms_is_kicked_from_one_of_them(scene, alice):
+def test_a_client_that_can_be_in_many_rooms_is_kicked_from_one_of_them(scene, alice):
     bob = scene.login("bob", "dev", many=True)
     bob.enters("ops")
     alice.do(Kick("bob"))
@@ -162,7 +162,7 @@ RANKS = ["guest", "voiced", "mod", "owner", "op"]
 @pytest.mark.parametrize("command", [Kick, lambda who: Impose(BAN, who), lambda who: Impose(MUTE, who)])
 @pytest.mark.parametrize("other", RANKS)
 @pytest.mark.parametrize("actor", RANKS)
-def test_one_acts_on_those_below_and_nobody_but_an_operator_on_an_operator(scene, actor, other, command):
+def test_people_act_on_lower_roles_and_only_operators_on_operators(scene, actor, other, command):
     people = {}
     for name in ("owner", "guest", "voiced", "mod", "op"):
         people[name] = scene.login(name, "dev", account=name in {"owner", "mod", "op"})
@@ -187,7 +187,7 @@ def test_one_acts_on_those_below_and_nobody_but_an_operator_on_an_operator(scene
 
 
 @pytest.mark.parametrize("command", [Kick, lambda who: Impose(BAN, who), lambda who: Impose(MUTE, who)])
-def test_nobody_acts_on_himself(scene, alice, op, command):
+def test_people_cannot_act_on_themselves(scene, alice, op, command):
     assert alice.refused(command("alice")) is Rejection.NOT_PERMITTED
     assert op.refused(command("op")) is Rejection.NOT_PERMITTED
     assert op.refused(Impose(BAN, "name:op")) is Rejection.NOT_PERMITTED
@@ -320,14 +320,12 @@ def test_someone_who_is_elsewhere_can_be_banned(scene, alice, bob):
     assert bob.refused(EnterRoom("dev")) is Rejection.BANNED_FROM_ROOM
 
 
-def test_nobody_cannot_be_banned(alice):
+def test_absent_people_cannot_be_banned(alice):
     for who in ("nobody", "name:nobody", "account:nobody", "10.0.0.0/8", "127.0.0.1", ""):
         assert alice.refused(Impose(BAN, who)) is Rejection.USER_NOT_FOUND
 
 
-def test_without_an_account_a_ban_sticks_to_the_name_and_to_the_address_of_whoever_logs_in_later(
-    scene, alice
-):
+def test_without_an_account_a_ban_applies_to_the_name_and_to_later_logins_from_the_address(scene, alice):
     bob, neighbour = scene.login("bob", "dev", ELSEWHERE), scene.login("dave", host=ELSEWHERE)
     alice.do(Impose(BAN, "bob"))
     bob.do(Quit())
@@ -368,7 +366,7 @@ def test_a_ban_in_one_room_is_none_in_another(scene, alice, bob):
     bob.enters("ops")
 
 
-def test_bans_and_mutes_of_a_room_are_so_many_at_most_and_those_that_are_over_make_way():
+def test_bans_and_mutes_of_a_room_have_a_limit_and_those_that_are_over_make_way():
     scene = ModeratedChat(room_bans=2)
     alice = scene.login("alice", "dev")
     for name in ("a", "b", "c"):
@@ -388,7 +386,7 @@ def test_bans_and_mutes_of_a_room_are_so_many_at_most_and_those_that_are_over_ma
 # --- Mute ------------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_is_muted_in_a_room_hears_and_does_not_speak_there(scene, alice, bob):
+def test_a_muted_person_hears_the_room_and_does_not_speak_there(scene, alice, bob):
     assert alice.do(Impose(MUTE, "bob", 600)) == [Accepted(Action.MUTED, "dev", "bob")]
     assert bob.take() == []
     assert bob.refused(Say(["hi"])) is Rejection.MUTED
@@ -403,7 +401,7 @@ def test_whoever_is_muted_in_a_room_hears_and_does_not_speak_there(scene, alice,
     assert bob.do(Say(["hi"])) == []
 
 
-def test_voice_does_not_help_whoever_is_muted(scene, alice, bob):
+def test_voice_does_not_help_a_muted_person(scene, alice, bob):
     alice.do(SetVoice("bob", on=True))
     alice.do(Impose(MUTE, "bob"))
     assert bob.refused(Say(["hi"])) is Rejection.MUTED
@@ -442,7 +440,7 @@ def test_those_in_the_lobby_hear_of_it_and_the_operator_does_not(scene, op):
     assert bob.peer.disconnected == [NoticeReason.KICKED]
 
 
-def test_whoever_is_thrown_out_passes_on_what_he_owns(scene, alice, bob, op):
+def test_a_removed_person_passes_on_owned_rooms(scene, alice, bob, op):
     op.do(Kick("alice"))
     assert scene.owner("dev") == "bob"
 
@@ -457,7 +455,7 @@ def test_a_departure_that_other_rooms_cannot_follow_is_announced_later(scene, bo
     assert carol.take() == [kicked("bob")]
 
 
-def test_whoever_is_banned_from_the_server_is_told_disconnected_and_refused(scene, bob, carol, op):
+def test_a_person_banned_from_the_server_is_notified_disconnected_and_refused(scene, bob, carol, op):
     assert op.do(Impose(BAN, "bob", 3600, "spam")) == [Accepted(Action.BANNED, LOBBY, "bob")]
     assert bob.take() == [BANNED]
     assert bob.peer.disconnected == [NoticeReason.BANNED]
@@ -617,7 +615,7 @@ def test_in_the_lobby_a_mute_is_for_every_room_and_for_direct_messages(scene, al
     assert bob.do(Say(["hi"])) == []
 
 
-def test_bans_of_the_server_have_a_limit_of_their_own():
+def test_bans_of_the_server_have_a_separate_limit():
     scene = ModeratedChat(room_bans=1, server_bans=2)
     op = scene.login("op", account=True)
     for name in ("a", "b"):
@@ -625,7 +623,7 @@ def test_bans_of_the_server_have_a_limit_of_their_own():
     assert op.refused(Impose(BAN, "name:c")) is Rejection.LIST_FULL
 
 
-def test_whoever_is_thrown_out_can_be_in_many_rooms(scene, alice, carol, op):
+def test_a_removed_client_can_be_in_many_rooms(scene, alice, carol, op):
     dave = scene.login("dave", "dev", many=True)
     dave.enters("ops")
     carol.take()
@@ -634,6 +632,34 @@ def test_whoever_is_thrown_out_can_be_in_many_rooms(scene, alice, carol, op):
     assert carol.take() == [kicked("dave")]
     assert not scene.room("ops").names
     assert scene.owner("ops") == ""
+
+
+# --- What a mute keeps from being said --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("everywhere", [True, False], ids=["on the server", "in the room"])
+def test_someone_who_is_muted_reaches_nobody_by_inviting_or_giving_reasons(scene, alice, bob, op, everywhere):
+    carol = scene.login("carol")
+    if not everywhere:
+        op.enters("dev")
+    op.succeeds(Impose(MUTE, "alice"))
+    for client in (bob, carol):
+        client.take()
+    for command in (Invite("carol"), Kick("bob", "text"), Impose(BAN, "bob", 60, "text"), SetTopic("text")):
+        assert alice.refused(command) is Rejection.MUTED
+    assert bob.take() == carol.take() == []
+    assert not scene.room("dev").bans.by_label
+    # What says nothing is still possible.
+    alice.do(Kick("bob"))
+    assert [event.reason for event in bob.take() if isinstance(event, Kicked)] == [""]
+
+
+def test_someone_without_voice_cannot_invite_to_a_moderated_room(scene, alice, bob):
+    scene.login("carol")
+    alice.do(SetModerated(on=True))
+    assert bob.refused(Invite("carol")) is Rejection.NO_VOICE
+    alice.do(SetVoice("bob", on=True))
+    assert bob.succeeds(Invite("carol")) is Action.INVITED
 
 
 # --- Records -----------------------------------------------------------------------------------------------------
@@ -657,6 +683,42 @@ def test_what_is_refused_and_what_is_asked_is_no_act(scene, alice, bob):
         alice.do(command)
     bob.do(Kick("alice"))
     assert scene.storage.acts_noted == []
+
+
+def test_what_changes_nothing_is_no_act(scene, alice, bob):
+    carol = scene.login("carol", "dev", account=True)
+    for command in (
+        SetPrivate(on=True),
+        SetModerated(on=True),
+        SetKey("secret"),
+        SetVoice("bob", on=True),
+        SetVoice("carol", on=True),
+        SetVoice("carol", on=False),
+        SetModerator("carol", on=True),
+        PassOwnership("alice"),
+    ):
+        first = alice.succeeds(command)
+        acts = len(scene.storage.acts_noted)
+        assert alice.succeeds(command) is first
+        assert len(scene.storage.acts_noted) == acts
+    assert acts == 7
+    assert carol.session.cost_bytes == 0
+
+
+def test_an_invitation_is_an_act_only_where_one_is_needed(scene, alice, bob):
+    carol = scene.login("carol")
+    for client in (carol, bob):
+        assert client.succeeds(Invite("alice")) is Action.INVITED
+    assert scene.storage.acts_noted == []
+    alice.do(SetKey("secret"))
+    alice.do(Invite("carol"))
+    assert scene.storage.acts_noted[-1] == Act(NOW_MS, "alice", "invite", "dev", "carol")
+
+
+def test_acts_cost_whoever_asks_for_them_as_much_as_long_lines(scene, alice, bob):
+    for on in (True, False, True):
+        alice.do(SetModerated(on))
+    assert alice.session.cost_bytes == 3 * 4_096
 
 
 def restrictions(scene: ModeratedChat) -> list[Restriction]:

@@ -175,7 +175,7 @@ def test_a_client_that_cannot_follow_is_disconnected_and_has_no_gap():
     assert scene.chat.lobby.log.followers == 0
 
 
-def test_a_client_that_has_lost_a_part_of_what_was_said_together_is_disconnected_too():
+def test_a_client_that_has_lost_a_part_of_joined_messages_is_disconnected_too():
     scene = Scene(history_messages=10)
     talker, _ = logged_in(scene)
     for first in (1, 6):
@@ -215,7 +215,7 @@ def test_a_room_that_is_left_is_not_replayed_any_more(scene_of_talk):
     assert scene.chat.lobby.log.followers == 0
 
 
-def test_whoever_is_ignored_is_not_in_what_was_missed_nor_in_the_history(scene_of_talk):
+def test_an_ignored_person_is_neither_in_what_was_missed_nor_in_the_history(scene_of_talk):
     scene, talker = scene_of_talk
     reader = Returning(scene, after=200)
     other, _ = scene.login("other")

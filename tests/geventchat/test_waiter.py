@@ -496,7 +496,7 @@ def test_a_job_can_block_and_its_result_comes_back(scene: Scene):
     assert result(waiting) == "done"
 
 
-def test_a_job_with_a_time_out_of_its_own_gets_it(scene: Scene):
+def test_a_job_with_its_own_time_out_gets_it(scene: Scene):
     def job() -> str:
         try:
             with Timeout(2):
