@@ -50,7 +50,7 @@ class Ban:
 
     @property
     def is_range(self) -> bool:
-        """True for a ban of addresses, whoever has them."""
+        """True for a ban of addresses."""
         return not (self.record.name or self.record.account)
 
     def is_over(self, now_ms: int) -> bool:
@@ -122,7 +122,7 @@ class Bans:
         return None
 
     def find_address(self, address: Address, now_ms: int) -> Ban | None:
-        """A ban of a range that contains this address, whoever has it."""
+        """A ban of a range that contains this address."""
         for ban in self._at(address):
             if ban.is_range and not ban.is_over(now_ms):
                 return ban

@@ -4,9 +4,9 @@ Work that has to wait, such as verifying a password or reading what was missed, 
 
 Invariants:
 - `people` holds every session that is logged in, by the key of its name, in login order.
-- A session with a name is in `people` and in its rooms, one that can be in one room at a time in exactly one; a session
-  without a name is in none.
-- Everyone whose name is in a room is logged in and hears the room, or is being sent what was missed there.
+- A session with a name is in `people` and in its rooms: exactly one, unless its dialect allows several. A session without
+  a name is in none.
+- Each person whose name is in a room is logged in and hears the room, or is being sent what was missed there.
 - A room with people in it has an owner, unless all of them own as many rooms as they can. The lobby has none.
 - A command that returns `Busy` without `go_on` has changed nothing.
 """
@@ -94,7 +94,7 @@ class Presence:
         self._owners = owners
         self._permissions = permissions
         self._ignores = ignores
-        # Those of everyone who is logged in are among them.
+        # With the names of all people who are logged in.
         self._look_alikes = look_alikes
         self._reserved = reserved
         self._epoch = epoch
@@ -216,7 +216,7 @@ class Presence:
                 continue
             rooms.append(room)
             self._take_in(session, name, room)
-            # The newcomer, who hears none of the rooms yet, does not receive it.
+            # The newcomer hears none of the rooms yet and does not receive it.
             room.joined(name, None, now_ms)
         session.go_to_all(rooms)
         for room in rooms:
@@ -262,7 +262,7 @@ class Presence:
     def room_of(self, session: Session, typed: str) -> Room | Rejection:
         """The room that a client means, which must be one that it is in."""
         if not typed:
-            # One that is in several has to name one; one that is in none has none to name.
+            # A client in several rooms has to name one; a client in none has none to name.
             return session.room or Rejection.ROOM_NAME_INVALID
         try:
             key = parse_room_name(typed).key
@@ -351,7 +351,7 @@ class Presence:
         room.joined(name, session.subscriber, now_ms)
 
     def _take_in(self, session: Session, name: Name, room: Room) -> None:
-        """Add a client to a room, which it owns from now on if nobody does."""
+        """Add a client to a room, which it owns from now on if the room has no owner."""
         room.make_way(name)
         room.add(name)
         self._rooms.entered(room)
@@ -518,7 +518,7 @@ class Presence:
         self._mailboxes.put_back(session)
         if session.account is not None:
             self._accounts.left(session.account.key)
-            # Somebody who is ignored can have registered meanwhile.
+            # An ignored person can have registered meanwhile.
             self.note_ignored(session)
         self._ignores.forget(session)
         self._look_alikes.remove(name)
@@ -552,6 +552,6 @@ def _is_ignored(session: Session, event: Broadcast) -> bool:
 
 
 def _announce_kick(room: Room, name: Name, by: Session, now_ms: int) -> None:
-    # Whoever began to remove many people can have left the room meanwhile.
+    # The client that began to remove many people can have left the room meanwhile.
     author = by.subscriber if by.hears(room) else None
     room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), author)

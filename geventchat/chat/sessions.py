@@ -82,7 +82,7 @@ class Session:
         self.login_number = 0
         # The room that is meant where none is named; None if the client is in no room, or in several.
         self.room: Room | None = None
-        # All of them, for a client that can be in many; None for one that can be in one at a time.
+        # All of them, for a client that can be in many; None for a client of one room at a time.
         self.rooms: dict[str, Room] | None = None
         # What it has missed in some of them, which it hears afterwards.
         self.replays: dict[Room, Replay] | None = None
