@@ -26,7 +26,7 @@ Line = bytes | Literal[Marker.TOO_LONG]
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What a peer has sent that is not a line: the bytes to answer it with, where it stands between the lines."""
+    """What a peer has sent that is not a line: the bytes to answer it with, in order with the lines."""
 
     reply: bytes
 
@@ -41,7 +41,7 @@ class Framing(Protocol):
         """`limit` is the most bytes a line can have, without its ending."""
 
     def feed(self, chunk: bytes) -> Sequence[Unit]:
-        """The lines that this chunk completes and what stands between them, in order."""
+        """The lines that this chunk completes and what comes between them, in order."""
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:

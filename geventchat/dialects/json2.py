@@ -240,7 +240,7 @@ def _impose(sanction: Sanction) -> Callable[[Fields], Command]:
 
 
 def _room_key(request: Fields) -> SetKey:
-    # Nobody removes a key by forgetting a field.
+    # A forgotten field must not remove a key.
     if "key" not in request:
         raise InvalidField("key")
     return SetKey(string(request, "key"), string(request, "room"))
@@ -491,7 +491,7 @@ def _said(said: Said) -> bytes:
 
 
 def _past(room: str, message: PastMessage) -> Fields:
-    """A message of the history: the object that was sent when it was said, or its place if it has been deleted."""
+    """A message of the history: the object that was sent at the time, or its place if it has been deleted."""
     what = {"deleted": True} if message.deleted else {"message": message.text}
     return {
         "type": "chat",

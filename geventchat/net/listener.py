@@ -106,7 +106,7 @@ class Listener(StreamServer):
         super().close()
 
     def _adapt(self) -> None:
-        """Try to accept several at once only while clients arrive in each iteration: a try in vain is expensive."""
+        """Try to accept several at once only while clients arrive in each iteration: a failed try is expensive."""
         iteration = getattr(self.loop, "iteration", 0)
         if iteration != self._iteration:
             storm = iteration == self._iteration + 1

@@ -529,7 +529,7 @@ def test_no_process_is_started_once_the_hasher_is_closed():
         (["sleep", "60"], "does not answer: timed out"),
         (["true"], "does not answer|has ended"),
         (["sh", "-c", "read request"], "has ended"),
-        (["sh", "-c", "read request; echo hello"], "answers 6 bytes that are no digest"),
+        (["sh", "-c", "read request; echo hello"], "answers 6 bytes that are not a digest"),
         (["sh", "-c", "read request; echo no memory"], "has no memory"),
         (["/no/such/program"], "does not start: .*No such file"),
     ],
