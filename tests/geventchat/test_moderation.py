@@ -154,7 +154,7 @@ def test_a_long_reason_is_cut():
     assert bans(alice) == [BanListing("bob", None, "far t")]
 
 
-# --- Who may act on whom ---------------------------------------------------------------------------------------------
+# --- Who can act on whom ---------------------------------------------------------------------------------------------
 
 RANKS = ["guest", "voiced", "mod", "owner", "op"]
 

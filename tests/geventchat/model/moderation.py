@@ -307,7 +307,7 @@ class ModeratedRooms(Rooms):
     # --- What all of them need ---------------------------------------------------------------------------------------
 
     def _check_voice(self, member: Member, room: Room, now_ms: int) -> None:
-        """Whoever cannot speak cannot say anything to others in another way."""
+        """Someone who cannot speak cannot reach others in another way."""
         refusal = self.refuse_speech(member, room, now_ms)
         if refusal is not None:
             raise NotPossible(refusal)
