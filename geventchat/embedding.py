@@ -66,7 +66,7 @@ class Joined(Event):
 
 @dataclass(frozen=True, slots=True)
 class Left(Event):
-    """The people in a room have been told that someone is no longer there."""
+    """The people in a room have been notified that someone has left it."""
 
     room: str
     name: str

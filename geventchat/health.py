@@ -30,7 +30,7 @@ _HEALTHY = {
     b"ERR server-full": "answers, and is full",
     b"ERR too-many-connections": "answers, and has too many connections from this address",
 }
-# What the server says to whoever connects, if it greets.
+# How a greeting begins, if the server has one.
 _GREETING = b"INFO "
 _MOST_ANSWER_BYTES = 1_000
 _MOST_TIMEOUT_S = 3_600

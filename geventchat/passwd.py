@@ -1,6 +1,6 @@
-"""`geventchat passwd --data DIR NAME`: sets the password of an account, and makes the account if there is none.
+"""`geventchat passwd --data DIR NAME`: sets the password of an account, and creates the account if there is none.
 
-For the first password of an operator, and for somebody who has forgotten theirs. The server must not be running.
+For the first password of an operator, and for a person who has forgotten theirs. The server must not be running.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ def main(words: Sequence[str]) -> int:
 def _set(directory: Path, name: Name) -> bool:
     """Ask for a password and keep it; True if that made the account."""
     clock = SystemClock()
-    # Opened first, so that nobody types a password in vain.
+    # Opened first, so that an error comes before the password is typed.
     storage = SqliteStorage(directory, Limits(), clock, _log, lambda call: call())
     try:
         found = [record for record in storage.load().accounts if record.key == name.key]
         hashed = hash_here(_ask(sys.stdin, name))
         now_ms = int(1000 * clock.time())
         record = found[0] if found else AccountRecord(name.key, name.shown, hashed, created_ms=now_ms)
-        # Nobody has to wait for what others have guessed, or can log in with what has leaked.
+        # The new password works at once in spite of earlier guesses, and leaked tokens no longer do.
         storage.save(replace(record, password_hash=hashed, token_hashes=(), last_login_ms=now_ms))
         storage.audit(Act(now_ms, "geventchat passwd", "password", "", name.shown))
     finally:

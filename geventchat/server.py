@@ -288,7 +288,7 @@ class Server:
     def on(self, kind: type[E], callback: Callable[[E], object]) -> Subscription[E]:
         """Call this with everything of this kind that happens from now on: `on(Message, …)`, `on(Event, …)` for all.
 
-        The callback runs in a greenlet of its own, one event at a time, after the event has happened. It can wait and
+        The callback runs in its own greenlet, one event at a time, after the event has happened. It can wait and
         use the server; no client waits for it. What it raises is logged. If it is too slow, events are dropped, and
         `missed` of the subscription counts them. What the server itself says is not among the events.
         """
@@ -306,8 +306,8 @@ class Server:
         """Say one line in a room under the name of the server; returns the id of the message.
 
         The text is cleaned as those of clients are. While the room cannot follow, the calling greenlet waits, `timeout`
-        seconds at most: then, or at once with 0, TimeoutError says that nothing was said. LookupError: there is no such
-        room. ValueError: nothing is left of the text, or it is longer than a line can be.
+        seconds at most: then, or at once with 0, TimeoutError means that nothing was sent. LookupError: the room does not
+        exist. ValueError: nothing is left of the text, or it is longer than a line can be.
         """
         chat, found = self._find(room)
         if not chat.is_reserved(self._name):
@@ -322,14 +322,14 @@ class Server:
     def kick(self, name: str, reason: str = "", room: str = "lobby", timeout: float | None = None) -> None:
         """Remove someone from a room; from the lobby means from the server, and the connection is closed.
 
-        `reason` is shown to that person. LookupError: there is no such room, or nobody of that name in it. `timeout` is
+        `reason` is shown to that person. LookupError: the room does not exist, or that person is not in it. `timeout` is
         as for `say`.
         """
         chat, found = self._find(room)
         actor = Session(NoListener())
         reason = clean(" ".join(reason.split()))
         if not self._when_open(lambda: chat.kick(actor, self._name, found, name, reason), timeout):
-            raise LookupError(f"nobody called {name!r} is in {found.name}")
+            raise LookupError(f"{name!r} is not in {found.name}")
 
     def rooms(self) -> list[RoomInfo]:
         """All rooms, private ones too, the lobby first."""
@@ -338,7 +338,7 @@ class Server:
         ]
 
     def people(self, room: str | None = None) -> list[str]:
-        """The names of everyone who is logged in, or of those in this room, the longest there first."""
+        """The names of all people who are logged in, or of those in this room, the longest there first."""
         if room is None:
             return self._running().people
         return list(self._find(room)[1].names)
@@ -357,7 +357,7 @@ class Server:
         except InvalidName:
             found = None
         if found is None:
-            raise LookupError(f"there is no room {room!r}")
+            raise LookupError(f"unknown room {room!r}")
         return chat, found
 
     def _when_open(self, attempt: Callable[[], T | Busy], timeout: float | None) -> T:

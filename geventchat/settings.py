@@ -41,7 +41,7 @@ else:
 
 PREFIX = "GEVENTCHAT_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
-# Hosting platforms and the protocol documents use these names for the port; the first one that is set counts.
+# Hosting platforms and the protocol documents use these names for the port; the first one that has a value counts.
 PORT_VARIABLES = ("CHAT_PORT", "PORT")
 DEFAULT = "default"
 # The exit code of every command that a setting keeps from running.
@@ -613,7 +613,7 @@ class Limits(_Checked):
         65_536,
         BYTES,
         Group.CLIENT_RATES,
-        "bytes of such direct messages that can come at once",
+        "bytes of direct messages from strangers that can come at once",
     )
     address_bytes_per_s: float = setting(
         "address-byte-rate",
@@ -811,21 +811,21 @@ class Limits(_Checked):
         None, 300, integer(1, unit="characters"), Group.EMBEDDING, "longest topic of a room"
     )
     empty_room_s: float = setting(
-        "empty-room-timeout", 600.0, SECONDS, Group.TIMES, "how long a room that nobody is in is kept"
+        "empty-room-timeout", 600.0, SECONDS, Group.TIMES, "how long an empty room is kept"
     )
     kept_rooms: int = setting(
         "max-rooms-per-account",
         20,
         integer(0, unit="rooms"),
         Group.SIZES,
-        "rooms of one account that are kept although nobody is in them",
+        "rooms of one account that are kept while they are empty",
     )
     kept_room_s: float = setting(
         "unused-room-timeout",
         90 * 86_400.0,
         SECONDS,
         Group.TIMES,
-        "how long such a room is kept",
+        "how long an empty room of an account is kept",
     )
     room_bans: int = setting(
         "max-room-bans", 200, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of one room"
@@ -877,7 +877,7 @@ class Limits(_Checked):
         365 * 86_400.0,
         SECONDS,
         Group.TIMES,
-        "accounts that nobody has used for this long are deleted when the server starts",
+        "accounts that were not used for this long are deleted when the server starts",
     )
     history_messages: int = setting(
         "history-messages",
@@ -894,7 +894,7 @@ class Limits(_Checked):
         268_435_456,
         BYTES,
         Group.SIZES,
-        "memory for the messages of all rooms; the rooms in which nothing was said for longest lose theirs first",
+        "memory for the messages of all rooms; the rooms that have been quiet for longest lose theirs first",
     )
     history_page_messages: int = setting(
         None, 200, integer(1, unit="messages"), Group.EMBEDDING, "messages that are listed at once"
@@ -968,9 +968,15 @@ class Limits(_Checked):
         None, 100, integer(0), Group.EMBEDDING, "direct messages kept for one account that is away"
     )
     mail_per_sender: int = setting(
-        None, 10, integer(0), Group.EMBEDDING, "those of them that one account can have sent"
+        None, 10, integer(0), Group.EMBEDDING, "direct messages of one sender among them"
     )
-    mail_s: float = setting(None, 2_592_000.0, SECONDS, Group.EMBEDDING, "time for which they are kept")
+    mail_s: float = setting(
+        None,
+        2_592_000.0,
+        SECONDS,
+        Group.EMBEDDING,
+        "how long direct messages to people who are away are kept",
+    )
     mail_bytes: int = setting(
         None,
         67_108_864,

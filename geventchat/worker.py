@@ -1,4 +1,4 @@
-"""A thread that works through a queue, so that whoever puts something in never waits for it. Knows nothing of the items.
+"""A thread that works through a queue, so that putting something in never waits. Knows nothing of the items.
 
 It works in a program that runs gevent without patching the standard library: the thread, the queue and the events are the
 system's own, and the event loop only appends.

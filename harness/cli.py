@@ -43,7 +43,7 @@ class _OutputFailed(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    if sys.stdout is None:  # closed by whoever started this process
+    if sys.stdout is None:  # closed by the program that started this process
         sys.stdout = io.StringIO()
     try:
         try:

@@ -1,7 +1,7 @@
 """The accounts: reserved names, and what is known of each beyond one connection. Pure; verifies no passwords.
 
-An account that nobody has used for `unused_account_s` is deleted when the server starts: its name is free then, and whoever
-registers it again inherits nothing. The names of operators are kept.
+An account that has not been used for `unused_account_s` is deleted when the server starts: its name is free then, and a new
+account of that name inherits nothing. The names of operators are kept.
 
 Invariants of Accounts:
 - `_records` holds every account, by the key of its name, and at most `accounts` of them that have been added by clients.
@@ -29,7 +29,7 @@ _USE_NOTED_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A reserved name. Its key is the key of the name, so nobody else can have either."""
+    """A reserved name. Its key is the key of the name, so no one else can have either."""
 
     key: str
     name: str
@@ -57,7 +57,7 @@ class Accounts:
         return len(self._records) >= self._limits.accounts
 
     def load(self, stored: Iterable[AccountRecord], operators: Collection[str]) -> set[str]:
-        """Have the accounts that the storage has kept; returns the keys of those that nobody has used for too long."""
+        """Have the accounts that the storage has kept; returns the keys of those that have not been used for too long."""
         gone: set[str] = set()
         oldest_ms = self._now_ms() - 1000 * self._limits.unused_account_s
         for record in stored:
@@ -76,7 +76,7 @@ class Accounts:
         return self._records.get(key)
 
     def find_account(self, key: str) -> Account | None:
-        """Who has the account with this key."""
+        """The account with this key."""
         record = self._records.get(key)
         return None if record is None else Account(record.key, record.name)
 
@@ -87,7 +87,7 @@ class Accounts:
         return None if stored is None else self._records.get(self._by_token.get(stored, ""))
 
     def add(self, name: Name, password_hash: str, origin: str) -> Account:
-        """Add an account, which somebody at this address has just registered."""
+        """Add an account that was just registered from this address."""
         now_ms = self._now_ms()
         origins = (origin,) if origin else ()
         record = AccountRecord(name.key, name.shown, password_hash, (), now_ms, now_ms, origins=origins)
@@ -103,7 +103,7 @@ class Accounts:
         self._storage.save(record)
 
     def logged_in(self, key: str, origin: str) -> None:
-        """Note that somebody at this address has logged in to the account."""
+        """Note a login to the account from this address."""
         record = self._records[key]
         origins = remember(record.origins, origin) if origin else record.origins
         self.change(replace(record, last_login_ms=self._now_ms(), origins=origins))

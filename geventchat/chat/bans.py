@@ -54,7 +54,7 @@ class Ban:
 
     @property
     def is_range(self) -> bool:
-        """True for a ban of addresses, whoever has them."""
+        """True for a ban of addresses."""
         return not (self.record.name or self.record.account)
 
     def is_over(self, now_ms: int) -> bool:

@@ -2,7 +2,7 @@
 
 Knows no bytes, no sockets and no event loop. It never waits: work that has to wait is returned as `Pending`.
 
-Who is in the chat, and in which rooms, is decided by `presence`.
+`presence` decides who is in the chat, and in which rooms.
 
 Invariant: a command that returns `Busy` without `go_on` has changed nothing.
 """
@@ -142,7 +142,7 @@ class Chat:
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
         self._reserved = frozenset(map(key_of, reserved_names)) - frozenset(operators)
-        # The names that are reserved or need an account, and those of everyone who is logged in.
+        # The names that are reserved or need an account, and those of all people who are logged in.
         look_alikes = LookAlikes()
         for key in self._reserved.union(operators):
             look_alikes.add(Name(key, key))
@@ -306,14 +306,14 @@ class Chat:
         self._presence.close(session)
 
     def is_banned_address(self, host: str) -> bool:
-        """True when nobody may connect from this address."""
+        """True when no client can connect from this address."""
         return self._permissions.is_banned_address(host, self._now_ms())
 
     # --- The program that the chat is part of ------------------------------------------------------------------------
 
     @property
     def people(self) -> list[str]:
-        """The names of everyone who is logged in, in login order."""
+        """The names of all people who are logged in, in login order."""
         return [session.name.shown for session in self._sessions.values() if session.name is not None]
 
     def is_reserved(self, name: Name) -> bool:
@@ -327,7 +327,7 @@ class Chat:
         return room.say(name, [text], None, self._now_ms())
 
     def kick(self, actor: Session, name: Name, room: Room, who: str, reason: str) -> bool | Busy:
-        """Kick on behalf of the program, which is above every role; False when there is no such person in the room."""
+        """Kick on behalf of the program, which is above every role; False when that person is not in the room."""
         return self._moderation.kick(actor, name, room, who, reason)
 
     # --- Rooms -------------------------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ class SetPrivate:
 
 @dataclass(frozen=True, slots=True)
 class SetKey:
-    """Ask everyone who enters for a key; an empty one removes it."""
+    """Require a key for entering; an empty one removes it."""
 
     room_key: str
     room: str = ""

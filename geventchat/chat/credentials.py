@@ -55,7 +55,7 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Somebody knows the secret with this hash, which is one of the account's."""
+    """The client knows the secret with this hash, which belongs to the account."""
 
     account: str
     hash: str
@@ -95,14 +95,14 @@ class Credentials:
         return self._limited(record, origin, partial(self._verify, record, typed))
 
     def holds(self, proof: Proof) -> bool:
-        """True while this still proves that somebody has the account."""
+        """True while this still proves access to the account."""
         record = self._accounts.find(proof.account)
         return record is not None and (
             proof.hash == record.password_hash or proof.hash in record.token_hashes
         )
 
     def use(self, proof: Proof, origin: str) -> None:
-        """Somebody at this address has logged in with this."""
+        """Note a login with this proof from this address."""
         self._accounts.logged_in(proof.account, origin)
         record = self._accounts.find(proof.account)
         if record is not None and proof.replacement is not None:

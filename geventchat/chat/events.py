@@ -78,7 +78,7 @@ class Typing:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What the operator says to whoever connects."""
+    """What the operator says to each client that connects."""
 
     text: str
 
@@ -151,8 +151,8 @@ class Roster:
 class Entered:
     """You are in this room now. `users` is a live view: read it while encoding, never keep it.
 
-    For a client that can be in many rooms `users` is the first page of `user_count` names. What has been said up to
-    `last_id` was said before; from `replay_from` on, the client receives it.
+    For a client that can be in many rooms `users` is the first page of `user_count` names. Messages up to
+    `last_id` were sent before; from `replay_from` on, the client receives them.
     """
 
     room: str

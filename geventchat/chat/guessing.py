@@ -9,11 +9,11 @@ that has not logged in to the account before; an address is an IPv4 address or t
   do not make many guesses: a hundred, then 96 a day.
 - Known addresses are not affected by strangers, nor by each other. So an owner can always log in from an address that has
   logged in before, unless the guesses come from that address.
-- A success forgets the failures of its own address. A counter is forgotten a day after its last failure; with a shorter time,
+- A success forgets the failures of its address. A counter is forgotten a day after its last failure; with a shorter time,
   to pause and start again would be a faster way to guess.
 - What has begun and is not finished counts: as many can run at the same time as there are free failures left, and then one.
   What ends without a result, because the client hung up or nothing could be verified, is not a failure.
-- No client can make the server forget a counter that protects somebody else's account: all strangers to an account share one
+- No client can make the server forget a counter that protects another client's account: all strangers to an account share one
   that stays, and an account has as many for known addresses as it can have such addresses. Counters of single strangers are
   bounded for all accounts together; the one whose last failure is longest ago makes way.
 """

@@ -1,15 +1,15 @@
-"""What was said in each room lately, in order, within limits on messages and memory. Pure; passes messages on to the storage.
+"""The latest messages of each room, in order, within limits on messages and memory. Pure; passes messages on to the storage.
 
-A text that has been deleted is empty: what is said never is. So a message keeps its place and its id, and its text is gone.
+A text that has been deleted is empty; other texts never are. So a message keeps its place and its id, and its text is gone.
 
 While someone is being sent what was missed, the log also notes what else happens in the room, such as arrivals: a client
 that reads a log to its end and then hears the room has missed nothing. Meanwhile it can be twice as long, because otherwise
-the next message would push out the oldest one that is still to be sent.
+the next message would push out the oldest unsent one.
 
 Invariants:
 - The entries of a log are in the order in which the chat made them, and ids grow. Without followers all are messages.
 - `messages` and `bytes` are the sums over its entries, without the first `_skipped` texts of the first one in `messages`.
-- `_spoken` of a History holds each log that is not empty, the one in which nothing was said for longest first; `bytes` is
+- `_spoken` of a History holds each log that is not empty, the one that has been quiet for longest first; `bytes` is
   the sum over them.
 """
 
@@ -40,7 +40,7 @@ class RoomLog:
         # How many texts of the first entry have been dropped. They are left out when it is read: making a shorter entry
         # each time would cost more than all the rest, since with every message the oldest one is dropped.
         self._skipped = 0
-        # How many entries have ever been dropped: the position of the first one that is left.
+        # How many entries have ever been dropped: the position of the first remaining one.
         self.start = 0
         self.messages = 0
         self.bytes = 0
@@ -52,7 +52,7 @@ class RoomLog:
         self.followers = 0
 
     def begin_after(self, id: int) -> None:
-        """The messages up to this one were said before the log began."""
+        """The messages up to this one were sent before the log began."""
         self.first_id = id + 1
 
     @property
@@ -70,7 +70,7 @@ class RoomLog:
         return size
 
     def trim(self, most_messages: int, most_bytes: int) -> int:
-        """Drop the oldest messages that are too many, and what happened before them; returns the bytes of what is gone."""
+        """Drop the oldest messages beyond the limits, and what happened before them; returns their bytes."""
         before = self.bytes
         while self._entries and self.bytes > most_bytes:
             self._drop_first()
@@ -145,7 +145,7 @@ class RoomLog:
         return position
 
     def id_before_latest(self, messages: int) -> int:
-        """The id of the message before so many latest ones; 0 if there is none."""
+        """The id of the message before this many latest ones; 0 if there is none."""
         excess = self.messages - messages
         if excess <= 0:
             return 0

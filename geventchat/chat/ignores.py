@@ -1,9 +1,9 @@
-"""Who ignores whom. Pure.
+"""The names that each client ignores. Pure.
 
-Ignoring is a hole in what one listener hears. The one who is ignored is not told.
+Ignoring is a hole in what one listener hears. The ignored client is not notified.
 
 Invariants:
-- `_listeners` holds, for each name that someone ignores, those who do: an author whom nobody ignores is not in it.
+- `_listeners` holds, for each name that someone ignores, the sessions that do: an author whom no client ignores is not in it.
 - A client is in it for each name in its `ignored`, and for no other.
 """
 
@@ -17,7 +17,7 @@ UNSEEN_BYTES = 50
 
 
 class Ignores:
-    """Who ignores whom, among those who are logged in."""
+    """Which clients ignore which names, among those that are logged in."""
 
     def __init__(self, most: int) -> None:
         """A client can ignore `most` names."""
@@ -28,7 +28,7 @@ class Ignores:
         return author_key in self._listeners
 
     def add(self, session: Session, author_key: str) -> bool:
-        """Let this client ignore this name; False if it ignores as many as it can."""
+        """Let this client ignore this name; False if it has reached its limit."""
         ignored = session.ignored = session.ignored or set()
         if author_key not in ignored and len(ignored) >= self._most:
             return False

@@ -24,7 +24,7 @@ class ChatLimits:
     history_page_messages: int
     # How long an empty room is kept.
     empty_room_s: float
-    # Rooms of one account that are kept while nobody is in them, and for how long.
+    # Rooms of one account that are kept while they are empty, and for how long.
     kept_rooms: int
     kept_room_s: float
     # Bans, and mutes, of one room, both of all rooms together, and of the server.
@@ -41,7 +41,7 @@ class ChatLimits:
     room_key_characters: int
     # What is longer is cut.
     reason_characters: int
-    # Accounts, the tokens of one, and how long an account that nobody uses is kept.
+    # Accounts, the tokens of one, and how long an unused account is kept.
     accounts: int
     tokens: int
     unused_account_s: float

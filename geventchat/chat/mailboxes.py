@@ -1,7 +1,7 @@
 """Direct messages to people who are away: kept for accounts, from accounts. Pure; reads and writes are jobs.
 
-A message is taken out of its mailbox, and that is kept, before it is delivered: whatever the server dies of, nobody receives
-it twice. Whoever leaves in between gets it at the next login.
+A message is taken out of its mailbox, and that is kept, before it is delivered: no client receives
+it twice, even if the server is killed. A client that leaves in between gets it at the next login.
 
 Invariants of Mailboxes:
 - A message that was taken has been delivered, or is in the `mail` of the session that receives it, or has been put back.
@@ -38,7 +38,7 @@ class Mailboxes:
     """The mailboxes of all accounts."""
 
     def __init__(self, storage: Storage, in_thread: InThread, people: Mapping[str, Session]) -> None:
-        """`people` is everyone who is logged in, by the key of the name."""
+        """`people` holds all people who are logged in, by the key of the name."""
         self._storage = storage
         self._in_thread = in_thread
         self._people = people
@@ -103,7 +103,7 @@ class Mailboxes:
 
     def _deliver(self, session: Session, following: Callable[[], Result[object]]) -> Result[object]:
         for kept in session.mail:
-            # What somebody says who is ignored takes up its place, so that the sender notices nothing, and is dropped here.
+            # Messages of ignored people are kept, so that their senders notice nothing, and dropped here.
             if session.ignores(kept.message.sender):
                 continue
             session.subscriber.deliver(kept.message)

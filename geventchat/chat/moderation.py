@@ -1,7 +1,7 @@
 """Carries out what owners, moderators and operators ask for: kick, ban, mute, invite, delete, and the settings of a room.
 
-Pure; the time is passed in. Who may do what is in `permissions`, what a ban concerns in `bans`. In the lobby everything
-here is about the whole server.
+Pure; the time is passed in. `permissions` decides who can do what, `bans` what a ban concerns. In the lobby everything
+here concerns the whole server.
 
 Invariants of Moderation:
 - A command that returns `Busy` without `go_on` has changed nothing.
@@ -93,7 +93,7 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Actor:
-    """Whoever gives the command, in the room that it is about."""
+    """The client that gives the command, in the room that it concerns."""
 
     session: Session
     name: Name
@@ -119,7 +119,7 @@ class Moderation:
         storage: Storage,
         read_before: Callable[[str, int, int], list[PastMessage]],
     ) -> None:
-        """`people` is everyone who is logged in, by the key of the name; `login_count` the number of all logins so far.
+        """`people` holds all people who are logged in, by the key of the name; `login_count` the number of all logins so far.
 
         `read_before` is a job: `Storage.before`, with nothing in place of what cannot be read.
         """
@@ -197,7 +197,7 @@ class Moderation:
     # --- Kick --------------------------------------------------------------------------------------------------------
 
     def kick(self, session: Session, name: Name, room: Room, who: str, reason: str) -> bool | Busy:
-        """Kick on behalf of the program that the chat is part of; False when there is no such person in the room."""
+        """Kick on behalf of the program that the chat is part of; False when that person is not in the room."""
         if not self._storage.is_ready():
             return Busy(room.gate)
         try:
@@ -414,7 +414,7 @@ class Moderation:
                 room.invitations.put(invitations_of(other)[0], until_ms, self._limits.invitations)
                 self._changed(actor, Action.INVITED, other_name.shown)
                 return DONE
-        # Nobody needs an invitation to enter, so this is a message and no act.
+        # Entering needs no invitation here, so this is only a message.
         self._answer(actor, Action.INVITED, other_name.shown)
         return DONE
 
@@ -492,7 +492,7 @@ class Moderation:
         if message is None:
             raise _Refused(Rejection.NO_SUCH_MESSAGE, str(id))
         if message.deleted:
-            # Whoever asks twice, or a moment later than somebody else, gets what was asked for.
+            # Deleting twice, or a moment after another moderator, has the same answer.
             self._answer(actor, Action.DELETED, str(id))
             return DONE
         # At once, however slow the readers of the room are.
@@ -524,7 +524,7 @@ class Moderation:
         return other, other_name
 
     def _check_rank(self, actor: _Actor, other: Role, key: str) -> None:
-        """Refuse to act on someone of the same rank or above it, and on oneself."""
+        """Refuse to act on someone of the same rank or above it, and on the actor."""
         if key == actor.name.key or not self._permissions.may_act_on(actor.role, other):
             raise _Refused(Rejection.NOT_PERMITTED)
 

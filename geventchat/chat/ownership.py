@@ -1,8 +1,8 @@
-"""Who owns which room. Pure.
+"""The owners of rooms. Pure.
 
-Whoever creates a room owns it, and so does whoever enters a room that has no owner. With an account one owns it whether
-one is there or not, up to a number of rooms. Without an account, and beyond that number, one owns a room until the end of
-the session; then the person who has been there longest owns it.
+The creator of a room owns it, and so does a person who enters a room without an owner. An account owns it, present or
+not, up to a number of rooms. Without an account, and beyond that number, ownership lasts until the end of
+the session; then the person who has been there longest owns the room.
 
 Invariants of Owners:
 - `_accounts` holds each account that owns a room.
@@ -66,13 +66,13 @@ class Owners:
         return [room for room in rooms if room.kept]
 
     def give(self, room: Room, account: Account) -> None:
-        """Let an account own the room, which nobody owns; for rooms of an earlier run."""
+        """Let an account own the room, which has no owner; for rooms of an earlier run."""
         owner = self._accounts.setdefault(account.key, Owner(account))
         room.owner = owner
         owner.rooms[room] = None
 
     def release(self, room: Room) -> None:
-        """Let nobody own the room."""
+        """Leave the room without an owner."""
         owner, room.owner = room.owner, None
         if owner is not None:
             del owner.rooms[room]

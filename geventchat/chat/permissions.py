@@ -1,4 +1,4 @@
-"""Who may do what, see what, enter where and speak where. Pure; the time is passed in.
+"""Who can do what, see what, enter where and speak where. Pure; the time is passed in.
 
 The bans and mutes of the lobby are those of the server. Operators are named in the settings, and are operators only with
 their accounts.
@@ -46,7 +46,7 @@ class Role(IntEnum):
     OPERATOR = 4
 
 
-# The least role that a command needs. Nobody but operators has a role in the lobby.
+# The least role that a command needs. Only operators have a role in the lobby.
 _LEAST: dict[type[ModerationCommand], Role] = {
     Invite: Role.GUEST,
     Kick: Role.MODERATOR,
@@ -61,7 +61,7 @@ _LEAST: dict[type[ModerationCommand], Role] = {
     SetKey: Role.OWNER,
     PassOwnership: Role.OWNER,
 }
-# What the lobby, which everyone enters and nobody owns, cannot be made to do.
+# What cannot be done to the lobby, which everyone enters and which has no owner.
 _NEVER_IN_LOBBY = (SetModerator, SetPrivate, SetKey, PassOwnership)
 
 
@@ -108,7 +108,7 @@ class Permissions:
         return Role.VOICE if key in room.voices else Role.GUEST
 
     def may_do(self, role: Role, command: ModerationCommand, room: Room) -> bool:
-        """True when someone with this role may use the command in the room."""
+        """True when someone with this role can use the command in the room."""
         if room is self._lobby and isinstance(command, _NEVER_IN_LOBBY):
             return False
         if isinstance(command, Invite) and (room.private or room.room_key):
@@ -134,10 +134,10 @@ class Permissions:
     def refuse_entry(
         self, session: Session, name: Name, room: Room, typed_key: str, now_ms: int
     ) -> Rejection | None:
-        """Why this client may not enter the room, if it may not.
+        """Why this client cannot enter the room; None if it can.
 
         Someone who has neither an invitation nor the key learns nothing else of the room: neither whether it has a key nor
-        who is banned from it.
+        which people are banned from it.
         """
         if (room.private or room.room_key) and self.role(session, name, room) < Role.MODERATOR:
             invited = any(room.invitations.holds(guest, now_ms) for guest in invitations_of(session))
@@ -150,7 +150,7 @@ class Permissions:
         return None
 
     def refuse_speech(self, session: Session, name: Name, room: Room, now_ms: int) -> Rejection | None:
-        """Why this client may not speak in the room, if it may not."""
+        """Why this client cannot speak in the room; None if it can."""
         if not (room.moderated or room.mutes.by_label or self._lobby.mutes.by_label):
             return None
         if self.is_muted(session, name, now_ms) or self._concerns(room.mutes, session, name, now_ms):
@@ -162,15 +162,15 @@ class Permissions:
     # --- The server --------------------------------------------------------------------------------------------------
 
     def is_banned(self, session: Session, name: Name, now_ms: int) -> bool:
-        """True when this client may not be on the server under this name."""
+        """True when this client cannot be on the server under this name."""
         return self._concerns(self._lobby.bans, session, name, now_ms)
 
     def is_muted(self, session: Session, name: Name, now_ms: int) -> bool:
-        """True when this client may not speak anywhere."""
+        """True when this client cannot speak anywhere."""
         return self._concerns(self._lobby.mutes, session, name, now_ms)
 
     def is_banned_address(self, host: str, now_ms: int) -> bool:
-        """True when nobody may connect from here."""
+        """True when no client can connect from here."""
         bans = self._lobby.bans
         address = parse_address(host) if bans.by_label else None
         return address is not None and bans.find_address(address, now_ms) is not None
@@ -188,7 +188,7 @@ class Permissions:
 def invitations_of(session: Session) -> tuple[str | int, ...]:
     """Under what this client can have been invited; the first is what counts from now on."""
     number = session.login_number
-    # Whoever has registered meanwhile was invited without an account.
+    # A person who has registered meanwhile was invited without an account.
     return (number,) if session.account is None else (session.account.key, number)
 
 

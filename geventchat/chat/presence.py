@@ -4,9 +4,9 @@ Work that has to wait, such as verifying a password or reading what was missed, 
 
 Invariants:
 - `people` holds every session that is logged in, by the key of its name, in login order.
-- A session with a name is in `people` and in its rooms, one that can be in one room at a time in exactly one; a session
-  without a name is in none.
-- Everyone whose name is in a room is logged in and hears the room, or is being sent what was missed there.
+- A session with a name is in `people` and in its rooms: exactly one, unless its dialect allows several. A session without
+  a name is in none.
+- Each person whose name is in a room is logged in and hears the room, or is being sent what was missed there.
 - A room with people in it has an owner, unless all of them own as many rooms as they can. The lobby has none.
 - A command that returns `Busy` without `go_on` has changed nothing.
 """
@@ -94,7 +94,7 @@ class Presence:
         self._owners = owners
         self._permissions = permissions
         self._ignores = ignores
-        # Those of everyone who is logged in are among them.
+        # With the names of all people who are logged in.
         self._look_alikes = look_alikes
         self._reserved = reserved
         self._epoch = epoch
@@ -217,7 +217,7 @@ class Presence:
                 continue
             rooms.append(room)
             self._take_in(session, name, room)
-            # The newcomer, who hears none of the rooms yet, does not receive it.
+            # The newcomer hears none of the rooms yet and does not receive it.
             room.joined(name, None, now_ms)
         session.go_to_all(rooms)
         for room in rooms:
@@ -355,7 +355,7 @@ class Presence:
         room.joined(name, session.subscriber, now_ms)
 
     def _take_in(self, session: Session, name: Name, room: Room) -> None:
-        """Add a client to a room, which it owns from now on if nobody does."""
+        """Add a client to a room, which it owns from now on if the room has no owner."""
         room.make_way(name)
         room.add(name)
         self._rooms.entered(room)
@@ -558,6 +558,6 @@ def _is_ignored(session: Session, event: Broadcast) -> bool:
 
 
 def _announce_kick(room: Room, name: Name, by: Session, now_ms: int) -> None:
-    # Whoever began to remove many people can have left the room meanwhile.
+    # The client that began to remove many people can have left the room meanwhile.
     author = by.subscriber if by.hears(room) else None
     room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), author)

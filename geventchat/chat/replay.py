@@ -38,12 +38,12 @@ class Replay:
         self._position = room.log.position_after(after)
         # Behind every message that has been sent, and not behind the next one.
         self._next_id = self._first_id_in_log(after) if first_stored is None else first_stored
-        # What else happened before is part of the state that the client has been told.
+        # What else happened before is part of the state that the client has received.
         self._began = room.log.end
 
     @property
     def first_id(self) -> int:
-        """Before the first part: the id of the first message that is sent, or of the next one to be said."""
+        """Before the first part: the id of the first message that is sent, or of the next one in the room."""
         return self._next_id
 
     @property

@@ -1,4 +1,4 @@
-"""What the chat answers to whoever hands it a command: handled, refused, to be closed, or to be continued. Pure."""
+"""What the chat returns for a command: handled, refused, to be closed, or to be continued. Pure."""
 
 from __future__ import annotations
 

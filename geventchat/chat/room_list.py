@@ -116,9 +116,9 @@ class Rooms:
         return room
 
     def load(self, stored: Stored, gone: Collection[str] = ()) -> None:
-        """Have the rooms that the storage has kept, and what restricts people in them. Nobody is in them.
+        """Have the rooms that the storage has kept, and the restrictions of people in them. They are empty.
 
-        `gone` are the keys of accounts that no longer exist: whoever has such a name next inherits nothing.
+        `gone` are the keys of accounts that no longer exist: the next holder of such a name inherits nothing.
         """
         self._last_deleted_id = stored.floor_id
         now_ms = int(self._time() * 1000)

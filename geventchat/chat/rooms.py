@@ -1,9 +1,9 @@
 """A room: the people in it, its audiences, its settings, its log, and the ids of its messages.
 
-Audiences and subscribers are passed in as protocols; the room only tells them what happened, in order. Who may do what is
+Audiences and subscribers are passed in as protocols; the room only tells them what happened, in order. Permissions are
 decided elsewhere.
 
-A room knows its owner, its moderators and the people with voice, who is invited, banned and muted. Moderators and people
+A room knows its owner, its moderators, the people with voice, invitations, bans and mutes. Moderators and people
 with voice are listed by account; someone without an account has voice until leaving the room.
 
 Invariants:
@@ -44,8 +44,8 @@ from geventchat.chat.names import Name
 class Gate(Protocol):
     """Lets commands pass as fast as their recipients can follow.
 
-    Each room has one, for what is said, for arrivals and for departures. Each recipient of direct messages has two of its
-    own, one for its contacts and one for strangers.
+    Each room has one, for messages, arrivals and departures. Each recipient of direct messages has two, one for its contacts
+    and one for strangers.
     """
 
     def is_open(self) -> bool:
@@ -87,14 +87,14 @@ class Audience(Protocol):
     """Everyone who receives the same bytes."""
 
     def delay_s(self) -> float:
-        """How long until something can be said: 0 for now, infinity until the next flush."""
+        """How long until a message can be sent: 0 for now, infinity until the next flush."""
 
     def publish(self, event: Broadcast) -> None:
         """Deliver to everyone."""
 
 
 class Invitations:
-    """Who is invited to a room, and until when: the oldest invitation first.
+    """The invitations to a room, each with its end: the oldest first.
 
     Someone with an account is invited under the key of the account, anyone else under the number of the login.
     """
@@ -174,7 +174,7 @@ class Room:
         self.topic = ""
         # Not listed, and entered by invitation or with the key.
         self.private = False
-        # Who enters has to name it, or to be invited; empty for none.
+        # Required for entering without an invitation; empty for none.
         self.room_key = ""
         # Only people with voice can speak.
         self.moderated = False
@@ -263,7 +263,7 @@ class Room:
     # --- People ------------------------------------------------------------------------------------------------------
 
     def make_way(self, name: Name) -> None:
-        """Announce a departure that has to come before the arrival of this name, or else the one that has waited longest."""
+        """Announce a departure that has to come before the arrival of this name, or else the longest-waiting one."""
         departures = self._departures
         if departures:
             self.publish(departures.pop(name.key if name.key in departures else next(iter(departures))))
@@ -278,7 +278,7 @@ class Room:
         self.guest_voices.discard(name.key)
 
     def joined(self, name: Name, subscriber: Subscriber | None, time_ms: int) -> None:
-        """Tell everyone that a member has entered; without a subscriber, one that does not hear the room yet."""
+        """Announce that a member has entered; without a subscriber, a member that does not hear the room yet."""
         self.publish(Joined(self.name, name.shown, time_ms), subscriber)
 
     def departed(self, name: Name, how: Departure, time_ms: int) -> bool:

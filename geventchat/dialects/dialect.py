@@ -78,7 +78,7 @@ class Dialect(Protocol):
 
     @property
     def telnet(self) -> bool:
-        """True when people can type it into telnet, whose commands then stand between and within the lines."""
+        """True when people can type it into telnet, whose commands then occur between and within the lines."""
 
     @property
     def signatures(self) -> tuple[bytes, ...]:

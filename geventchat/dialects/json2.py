@@ -248,7 +248,7 @@ def _impose(sanction: Sanction) -> Callable[[Fields], Command]:
 
 
 def _room_key(request: Fields) -> SetKey:
-    # Nobody removes a key by forgetting a field.
+    # A forgotten field must not remove a key.
     if "key" not in request:
         raise InvalidField("key")
     return SetKey(string(request, "key"), string(request, "room"))

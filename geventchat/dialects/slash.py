@@ -90,7 +90,7 @@ _OWN_COMMANDS: dict[str, Callable[[str], Command]] = {
     "/ping": lambda _: Ping(""),
     "/quit": lambda _: Quit(),
 }
-# What stands for something else: `<name>`, but `[10m]` and `on|off` as they are.
+# Placeholders: `<name>`, but `[10m]` and `on|off` as they are.
 _PLACEHOLDER = re.compile(r"(?<![\[\w|])(\w+)(?![\]\w|])")
 
 
@@ -409,7 +409,7 @@ def _private_text(event: PrivateEvent) -> str:
 
 
 def _error_pattern(reason: Rejection | ParseError) -> str:
-    # Somebody can be called Usage.
+    # A person can be called Usage.
     subject = (
         f"({'|'.join(map(re.escape, _USAGES.values()))})" if reason is ParseError.INVALID_ARGUMENT else "(.*)"
     )

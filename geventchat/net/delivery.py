@@ -124,7 +124,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
-        # The bytes so far, which is the offset of what is published next.
+        # The bytes so far, which is the offset of the next frame.
         self.size = 0
         # What the current flush sends of it.
         self.view = memoryview(b"")
@@ -190,7 +190,7 @@ class Audience:
         self.waiting: dict[Subscriber, None] = {}
 
     def delay_s(self) -> float:
-        """How long until something can be said: 0, until the floor rate allows it, or infinity while the batch is full."""
+        """How long until a message can be published: 0, until the floor rate allows it, or infinity while the batch is full."""
         size = self.batch.size
         if size >= self._delivery.outgoing_bytes:
             return math.inf
@@ -219,7 +219,7 @@ class Audience:
             self._delivery.arm()
 
     def _is_full(self, size: int) -> bool:
-        """True when nothing more can be said before a batch of this size is sent, however long one waits."""
+        """True when nothing more can be published before a batch of this size is sent, however long the speakers wait."""
         delivery = self._delivery
         return size >= (delivery.floor_burst if self.slow_readers else delivery.outgoing_bytes)
 

@@ -54,7 +54,7 @@ class Gate:
 
     @contextmanager
     def passage(self, waiter: CanWait, queue: str) -> Iterator[None]:
-        """Wait in this queue until it is one's turn. The body of the `with` is what passes; it must not wait."""
+        """Wait in this queue for a turn. The body of the `with` is what passes; it must not wait."""
         with closing_watcher(self._hub.loop.async_()) as entry:
             self._waiting.setdefault(queue, deque()).append(entry)
             try:

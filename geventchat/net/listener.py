@@ -125,7 +125,7 @@ class Listener(StreamServer):
         self._file = None
 
     def _adapt(self) -> None:
-        """Try to accept several at once only while clients arrive in each iteration: a try in vain is expensive."""
+        """Try to accept several at once only while clients arrive in each iteration: a failed try is expensive."""
         iteration = getattr(self.loop, "iteration", 0)
         if iteration != self._iteration:
             storm = iteration == self._iteration + 1

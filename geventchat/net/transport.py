@@ -87,7 +87,7 @@ def _is_buffering(transport: Transport) -> TypeGuard[_Buffering]:
 
 # The socket module has no name for it.
 _TCP_NOTSENT_LOWAT = 25
-# The kernel probes a silent peer after a minute, four times, 15 s apart, and gives up on one that has acknowledged
+# The kernel probes a silent peer after a minute, four times, 15 s apart, and gives up on a peer that has acknowledged
 # nothing for two minutes. A live peer answers the probes without its user noticing.
 TCP_OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

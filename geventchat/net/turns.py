@@ -24,7 +24,7 @@ class TakesTurns(Protocol):
 
 
 class Turns:
-    """Lets clients go on, in each iteration as many as are worth one turn together, and at least one."""
+    """Lets clients go on, in each iteration those that are worth one turn together, and at least one."""
 
     __slots__ = ("_hub", "_timer", "_waiting")
 

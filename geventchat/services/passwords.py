@@ -144,7 +144,7 @@ class Hasher(PasswordHasher):
     def _run(self, origin: str, known: bool, work: Callable[[], T]) -> T:
         self._take_place(origin, known)
         try:
-            # A greenlet of its own, so that the one that waits for it can end first.
+            # A separate greenlet, so that the one that waits for it can end first.
             job = gevent.spawn(_caught, work)
         except BaseException:
             self._free_place()
@@ -328,7 +328,7 @@ def _verify(derive: Derive, cost: Cost, password: Password, stored: _Hash) -> Ve
 
 
 class _Processes:
-    """Computes digests in processes: as many as there are calls at the same time. They are kept for the next calls."""
+    """Computes digests in processes: one for each call at the same time. They are kept for the next calls."""
 
     def __init__(self) -> None:
         self._idle: list[_Process] = []
@@ -413,7 +413,7 @@ class _Process:
             raise HashingFailed("the process that hashes passwords has no memory")
         if not _ANSWER.fullmatch(answer):
             raise HashingFailed(
-                f"the process that hashes passwords answers {len(answer)} bytes that are no digest"
+                f"the process that hashes passwords answers {len(answer)} bytes that are not a digest"
             )
         return bytes.fromhex(answer.decode())
 

@@ -521,7 +521,7 @@ def _answers_to(request: Request) -> int:
         case Say():
             return 0
         case DirectMessage():
-            # To oneself it comes twice, and the second is the message.
+            # A message to yourself comes twice, and the second is the message.
             return 1
         case Login():
             return 2

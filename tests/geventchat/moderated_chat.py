@@ -61,7 +61,7 @@ class RecordingPeer:
 
 
 class RecordingStorage(MemoryStorage):
-    """A storage that notes what it was told, in order, and can be too far behind."""
+    """A storage that notes what it receives, in order, and can be too far behind."""
 
     def __init__(
         self,

@@ -205,7 +205,7 @@ def at_once(read: Callable[[], T]) -> T:
 
 
 def perform(chat: Chat, session: Session, reading: Reading, times: int = 1) -> Any:
-    """Handle a line as a connection does, where nothing has to wait; a text is said this many times at once."""
+    """Handle a line as a connection does, where nothing has to wait; a text is sent this many times at once."""
     match reading:
         case None:
             return DONE

@@ -1,4 +1,4 @@
-"""Storages as tests open them: each implementation with a place of its own, a log and an event loop that the test runs."""
+"""Storages as tests open them: each implementation with a separate place, a log and an event loop that the test runs."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def test_a_login_that_takes_longer_than_the_time_to_log_in_is_given_up():
         assert simulation.logged["idle"] == 1
 
 
-def test_an_address_registers_so_many_accounts_and_another_as_many():
+def test_each_address_registers_a_limited_number_of_accounts():
     with simulate(config(address_burst_accounts=2, address_accounts_per_min=1.0)) as simulation:
         for number in range(2):
             register(simulation, f"a{number}")

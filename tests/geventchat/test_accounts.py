@@ -1,4 +1,4 @@
-"""Accounts in the chat: who has one, what proves it, who is taken over, and what a restart keeps. Without sockets."""
+"""Accounts in the chat: registering, proving, taking a name over, and what a restart keeps. Without sockets."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_what_cannot_be_verified_is_no_failure(scene, error: Exception, reported
     assert any(isinstance(event, Welcome) for event in client.do(with_password("alice")))
 
 
-def test_someone_who_was_banned_while_the_password_was_verified_is_told_so(scene):
+def test_someone_who_was_banned_while_the_password_was_verified_is_notified(scene):
     registered(scene, "alice").do(Quit())
     operator = scene.login("op", account=True)
     client = scene.connect()
@@ -399,7 +399,7 @@ def test_accounts_and_their_roles_survive_a_restart(scene):
     assert bob.room == "lobby"
 
 
-def test_an_account_that_nobody_has_used_for_a_year_is_deleted_at_the_start_with_its_roles():
+def test_an_account_that_was_not_used_for_a_year_is_deleted_at_the_start_with_its_roles():
     old = AccountRecord("old", "old", "plain:x", last_login_ms=NOW_MS)
     storage = RecordingStorage(
         [
@@ -535,7 +535,7 @@ def test_a_storage_that_cannot_keep_a_message_is_like_a_full_mailbox(scene, monk
     assert alice.refused(SendDirectMessage("bob", "hi")) is Rejection.MAILBOX_FULL
 
 
-def test_a_storage_that_cannot_be_read_keeps_nobody_from_logging_in(scene, monkeypatch: pytest.MonkeyPatch):
+def test_a_storage_that_cannot_be_read_prevents_no_login(scene, monkeypatch: pytest.MonkeyPatch):
     registered(scene, "bob").do(Quit())
     registered(scene, "alice").do(SendDirectMessage("bob", "hi"))
     with monkeypatch.context() as broken:

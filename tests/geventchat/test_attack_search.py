@@ -102,7 +102,7 @@ def test_what_is_sent_without_a_pause_comes_in_pieces_that_cost_the_load_little(
             assert sends_per_s or len(piece) >= 4_096
 
 
-def test_the_clients_of_an_attack_have_names_of_their_own_unless_they_clash():
+def test_the_clients_of_an_attack_have_separate_names_unless_they_clash():
     for attack in varied(200):
         if all(group.names != "clash" for group in attack.groups):
             names = [name for group in actions.names_of(attack) for name in group if name]

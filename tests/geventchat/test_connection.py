@@ -220,7 +220,7 @@ def test_a_job_that_fails_ends_its_connection_alone(finished: list[str], monkeyp
 
 
 class BusyChat(Chat):
-    """A chat whose direct gate is closed to everything that is said, until the test opens it."""
+    """A chat whose direct gate is closed to all messages, until the test opens it."""
 
     gate: Any = None
     refused = 0

@@ -1,4 +1,4 @@
-"""Deleting a message: who can, what is left of it, who receives a notice, and that a text is not sent once it is gone."""
+"""Deleting a message: permission, what remains, who receives a notice, and that a deleted text is not sent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def texts(page: object) -> list[tuple[int, str, bool]]:
     return [(one.id, one.text, one.deleted) for one in page.messages]
 
 
-def test_the_place_of_a_message_stays_everyone_is_told_and_the_act_is_noted():
+def test_the_place_of_a_message_stays_everyone_is_notified_and_the_act_is_noted():
     scene = ModeratedChat()
     alice = scene.login("alice", "dev")
     bob = scene.login("bob", "dev")

@@ -131,7 +131,9 @@ def test_a_flood_is_held_back_for_a_bounded_number_of_polls_and_talk_is_not():
             return polls
 
         assert polls_for("x" * 5000) == 0, "the first flood has nothing to wait for"
-        assert polls_for("x" * 4000) == 4, "one poll for eight members, while less has been said than before"
+        assert polls_for("x" * 4000) == 4, (
+            "one poll for eight members, while the batch is smaller than the last"
+        )
         assert polls_for("x" * 4000) == 0, "as much as before is enough"
         assert polls_for("x" * 100) == 0, "talk goes out at once"
 
@@ -627,7 +629,7 @@ def test_a_lack_of_memory_for_the_whole_batch_delays_it_and_loses_nothing(monkey
         assert len(failures) == 1
         world.advance(_RETRY_S)
         assert not failures
-        # What is said meanwhile belongs to the same batch.
+        # Messages that come meanwhile belong to the same batch.
         world.say(everyone[2], "two")
         world.ping(everyone[4])
         world.advance(_RETRY_S)
@@ -669,7 +671,7 @@ def fall_behind(world: World, talker: Client, slow: Client) -> None:
 
 
 def say_for(world: World, talker: Client, seconds: float) -> int:
-    """Say as much as the gate admits in this time, without a pause; the bytes that were said."""
+    """Say as much as the gate admits in this time, without a pause; the bytes that were sent."""
     end_s = world.time.now_s + seconds
     said = 0
     while world.time.now_s < end_s:

@@ -387,7 +387,7 @@ def test_who_receives_their_own_events_differs_between_dialects(name: str):
         echoes
         == {
             "line": [False, False, False],
-            # Only whoever removes someone else is the author of a departure.
+            # Only a person who removes someone else is the author of a departure.
             "json": [False, True, True],
             "slash": [True, False, True],
         }[name]

@@ -10,7 +10,7 @@ from tests.fire.crash import ROOMS, Known, _check_order, _Message, crash
 from tests.patience import HANG_S
 
 
-def test_a_kill_loses_only_the_end_of_what_was_said_and_uses_no_id_twice(tmp_path: Path) -> None:
+def test_a_kill_loses_only_the_latest_messages_and_uses_no_id_twice(tmp_path: Path) -> None:
     run = crash(tmp_path / "data", rounds=4, seed=2, window_s=HANG_S)
     assert run.told > 200
     assert run.topics > 0

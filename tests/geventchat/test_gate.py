@@ -15,7 +15,7 @@ from tests.geventchat.virtual_time import VirtualTime, virtual_time
 
 
 class Scene:
-    """A gate whose delay the test sets, and everyone who has passed it, in order."""
+    """A gate whose delay the test sets, and the clients that have passed it, in order."""
 
     def __init__(self, time: VirtualTime, delay_s: float = math.inf) -> None:
         self.time = time
@@ -33,7 +33,7 @@ class Scene:
         self.time.hub.wait(watcher)
 
     def wait(self, name: str, address: str = "an address") -> gevent.Greenlet[..., None]:
-        """Somebody waits at the gate."""
+        """A client waits at the gate."""
 
         def body() -> None:
             with self.gate.passage(self, address):

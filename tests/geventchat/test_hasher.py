@@ -59,7 +59,7 @@ def test_it_is_scrypt_as_in_its_specification():
     assert scrypt.scrypt(b"password", b"NaCl", 10, 8, 16).hex() == expected
 
 
-def test_a_hash_carries_its_cost_and_a_salt_of_its_own():
+def test_a_hash_carries_its_cost_and_its_own_salt():
     first, second = hasher().hash(RIGHT, ""), hasher().hash(RIGHT, "")
     assert first.startswith("$scrypt$ln=4,r=1,p=1$")
     assert first.split("$")[3] != second.split("$")[3]
@@ -559,7 +559,7 @@ def test_no_process_is_started_once_the_hasher_is_closed():
         (["sleep", "60"], "does not answer: timed out"),
         (["true"], "does not answer|has ended"),
         (["sh", "-c", "read request"], "has ended"),
-        (["sh", "-c", "read request; echo hello"], "answers 6 bytes that are no digest"),
+        (["sh", "-c", "read request; echo hello"], "answers 6 bytes that are not a digest"),
         (["sh", "-c", "read request; echo no memory"], "has no memory"),
         (["/no/such/program"], "does not start: .*No such file"),
     ],

@@ -14,7 +14,7 @@ from tests.geventchat.virtual_time import VirtualTime, virtual_time
 
 CHEAP = Cost(4, 1, 1)
 AT_ONCE, WAITING = 2, 4
-# Somebody at this address asks; the client with this number hangs up; time passes.
+# A client at this address asks; the client with this number hangs up; time passes.
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.sampled_from("aaabc")),

@@ -24,7 +24,7 @@ from tests.patience import HANG_S
 
 
 def free_port() -> int:
-    """A free port outside the range from which the kernel gives ports to everyone who asks for any."""
+    """A free port outside the range from which the kernel assigns ports."""
     for port in random.sample(range(10_000, 32_000), 100):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

@@ -74,7 +74,7 @@ def test_what_an_ignored_person_says_is_heard_by_everyone_else(scene, alice, bob
     assert bob.take() == []
 
 
-def test_the_ignored_person_is_told_nothing_and_hears_the_other(scene, alice, bob):
+def test_the_ignored_person_is_not_notified_and_hears_the_other(scene, alice, bob):
     assert bob.take() == []
     alice.do(Say(["hi"]))
     assert bob.take() == [said("alice", "hi", 1)]
@@ -105,14 +105,14 @@ def test_comings_goings_and_topics_of_an_ignored_person_are_heard(scene, alice, 
     ]
 
 
-def test_whoever_is_no_longer_ignored_is_heard_again(scene, alice, bob):
+def test_a_person_who_is_no_longer_ignored_is_heard_again(scene, alice, bob):
     assert alice.do(Ignore("Bob", on=False)) == [Accepted(Action.HEARD_AGAIN, "", "Bob")]
     bob.do(Say(["hi"]))
     assert alice.take() == [said("bob", "hi", 1)]
     assert alice.refused(Ignore("bob", on=False)) is Rejection.USER_NOT_FOUND
 
 
-def test_a_name_stays_ignored_whoever_has_it(scene, alice, bob):
+def test_a_name_stays_ignored_when_its_holder_changes(scene, alice, bob):
     bob.do(Quit())
     again = scene.login("Bob")
     alice.take()
@@ -122,13 +122,13 @@ def test_a_name_stays_ignored_whoever_has_it(scene, alice, bob):
     alice.do(Ignore("bob", on=False))
 
 
-def test_oneself_and_nobody_cannot_be_ignored(alice):
+def test_yourself_and_absent_people_cannot_be_ignored(alice):
     assert alice.refused(Ignore("Alice", on=True)) is Rejection.NOT_PERMITTED
     assert alice.refused(Ignore("nobody", on=True)) is Rejection.USER_NOT_FOUND
 
 
 def test_ignoring_someone_in_another_room_hides_nothing_here(scene, alice, bob):
-    """The hole is only for those who hear the room at all."""
+    """The hole is only for clients that hear the room at all."""
     carol = scene.login("carol", "dev")
     bob.enters("dev")
     alice.do(Say(["before"]))
@@ -157,7 +157,7 @@ def test_ignoring_twice_is_ignoring_once(alice, bob):
     assert alice.take() == [said("bob", "hi", 1)]
 
 
-def test_one_client_ignores_so_many_names_at_most():
+def test_one_client_ignores_a_limited_number_of_names():
     scene = ModeratedChat(ignored=2)
     alice = scene.login("alice")
     for name in ("a", "b", "c"):
@@ -170,7 +170,7 @@ def test_one_client_ignores_so_many_names_at_most():
     assert alice.succeeds(Ignore("c", on=True)) is Action.IGNORED
 
 
-def test_whoever_leaves_is_forgotten(scene, alice, bob):
+def test_a_client_that_leaves_is_forgotten(scene, alice, bob):
     ignores = scene.chat._ignores
     alice.do(Quit())
     assert "bob" not in ignores
@@ -180,7 +180,7 @@ def test_whoever_leaves_is_forgotten(scene, alice, bob):
     assert bob.session.cost_bytes == 0
 
 
-def test_whoever_is_ignored_pays_for_the_holes_and_nobody_else_does(scene, alice, bob):
+def test_only_the_ignored_person_pays_for_the_holes(scene, alice, bob):
     for number in range(9):
         other = scene.login(f"l{number}")
         other.do(Ignore("bob", on=True))
@@ -190,7 +190,7 @@ def test_whoever_is_ignored_pays_for_the_holes_and_nobody_else_does(scene, alice
     assert alice.session.cost_bytes == 0
 
 
-def test_a_client_that_has_not_logged_in_ignores_nobody(scene, bob):
+def test_a_client_that_has_not_logged_in_can_ignore_no_one(scene, bob):
     assert scene.connect().refused(Ignore("bob", on=True)) is Rejection.NOT_LOGGED_IN
 
 
@@ -202,7 +202,7 @@ def test_whether_an_ignored_person_is_typing_is_not_heard(scene, alice, bob):
     assert carol.take() == [Typing(LOBBY, "bob", NOW_MS)]
 
 
-# --- What was said before --------------------------------------------------------------------------------------------
+# --- Earlier messages ------------------------------------------------------------------------------------------------
 
 
 def history(client: Client, limit: int, before: int | None = None) -> tuple[list[str], bool]:

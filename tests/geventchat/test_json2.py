@@ -290,7 +290,7 @@ def test_several_texts_have_consecutive_ids():
     )
 
 
-def test_each_connection_has_an_interpreter_of_its_own():
+def test_each_connection_has_its_own_interpreter():
     first, second = JSON2.interpreter(), JSON2.interpreter()
     request = first.read(b'{"type": "ping", "ref": "1"}', True)
     assert isinstance(request, Request)

@@ -100,7 +100,7 @@ def test_whatever_a_request_carries_its_answers_are_objects_with_its_ref(
             assert alice.received.endswith(b"\n")
             received = objects(alice)
             assert [one["ref"] for one in received if "ref" in one] == [ref]
-            # Nothing that somebody typed is unsafe to print; errors repeat it, too.
+            # No typed text is unsafe to print; errors repeat it, too.
             bans = [ban for one in received for ban in one.get("bans", ())]
             for one in (*received, *bans):
                 for key in {"message", "topic", "token", "room", "reason", "username"} & one.keys():

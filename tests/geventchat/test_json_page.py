@@ -32,7 +32,7 @@ def types_of(group: str) -> set[str]:
 
 
 def script(example: str) -> str:
-    """The example as a transcript: whoever does not join in it has joined before."""
+    """The example as a transcript: clients that do not join in it have joined before."""
     steps = ""
     others: list[str] = []
     for name in ("bob", "alice"):

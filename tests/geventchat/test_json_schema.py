@@ -462,7 +462,7 @@ def sorted_rooms(one: dict[str, Any]) -> dict[str, Any]:
     return {**one, "rooms": [lobby, *sorted(others, key=lambda room: str(room["room"]))]}
 
 
-# Who sends these requests at once, and which of them have a ref.
+# Which client sends these requests at once, and which of them have a ref.
 TURN = st.tuples(st.sampled_from(PEOPLE), st.lists(st.tuples(SPOKEN, st.booleans()), min_size=1, max_size=6))
 
 

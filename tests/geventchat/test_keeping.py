@@ -257,7 +257,7 @@ def test_after_a_restart_what_was_missed_is_read_from_the_storage():
     reader, subscriber = scene.connect()
     result = scene.chat.handle(reader, Login("bob", (EnterRoom("lobby", after=4),)))
     assert isinstance(result, Pending)
-    # What is said meanwhile is not lost.
+    # Messages that come meanwhile are not lost.
     read = result.job()
     talk(scene, session, 1)
     result = result.finish(read)

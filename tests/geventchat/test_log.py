@@ -293,7 +293,7 @@ def test_a_named_pipe_is_written_to_again_when_it_has_a_new_reader(tmp_path: Pat
         assert numbers(stream.read().decode()) == [0, 1]
 
 
-def test_closing_does_not_wait_longer_than_it_is_told_to(pipe: Pipe):
+def test_closing_does_not_wait_longer_than_its_limit(pipe: Pipe):
     os.set_blocking(pipe.write, False)
     log = WatchedWriter(pipe.write)
     for number in range(MANY):
@@ -321,7 +321,7 @@ class ManualClock:
 
 
 class Recorded:
-    """A log that remembers what it was told, and wants only some events."""
+    """A log that remembers its events, and wants only some."""
 
     def __init__(self, *unwanted: LogEvent) -> None:
         self.lines: list[str] = []

@@ -143,7 +143,7 @@ def test_a_name_that_is_held_twice_is_held_until_it_is_removed_twice():
 
 
 def test_a_name_that_is_held_is_not_refused_for_what_it_looks_like():
-    # Whoever has an account can log in to it, although somebody else who looks like it came first.
+    # The owner of an account can log in to it, although a look-alike came first.
     held = holding("\u0430lice", "alice")
     assert not held.resembles(parse_name("alice"))
     assert not held.resembles(parse_name("\u0410LICE"))

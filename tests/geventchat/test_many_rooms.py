@@ -54,7 +54,7 @@ NOW_MS = 1_234_567_890_500
 
 @dataclass
 class World:
-    """A chat in which each room has a gate of its own."""
+    """A chat in which each room has its own gate."""
 
     limits: Limits = field(default_factory=Limits)
     now_s: float = NOW_S
@@ -235,7 +235,7 @@ def test_a_message_is_confirmed_on_request(world: World):
     assert bob.take() == [sent.message]
 
 
-def test_a_message_with_a_key_is_said_once(world: World):
+def test_a_message_with_a_key_appears_once(world: World):
     alice, _ = world.join("alice")
     _, bob = world.join("bob")
     for _ in range(2):

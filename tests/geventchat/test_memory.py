@@ -45,13 +45,13 @@ def test_without_memory_clients_are_disconnected_one_by_one_and_with_memory_ever
                 talker.keep_sending(repeated(flood, 1_000))
         load.run(4)
         assert target.alive
-        assert target.logged("disconnected", reason="fault") > 10, "there was no lack of memory"
+        assert target.logged("disconnected", reason="fault") > 10, "memory was never short"
         assert "MemoryError" in target.log()
         assert any(client.open for client in talkers), "the lack of one ended the connections of all"
 
         resource.prlimit(target.pid, resource.RLIMIT_AS, (-1, -1))
         for client in talkers + readers:
-            # Whoever does not read does not notice the end either.
+            # A client that does not read does not notice the end either.
             client.stop_sending()
             client.read_everything()
         load.wait(

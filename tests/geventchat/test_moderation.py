@@ -1,4 +1,4 @@
-"""Kick, ban and mute: who may act on whom, what happens to them, and what the storage receives."""
+"""Kick, ban and mute: who can act on whom, what happens to them, and what the storage receives."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ def kicked(name: str, room: str = "dev") -> Left:
 # --- Kick ------------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_is_kicked_is_told_why_and_is_in_the_lobby_and_the_room_hears_of_it(scene, alice, bob, carol):
+def test_a_kicked_person_learns_why_and_is_in_the_lobby_and_the_room_is_notified(scene, alice, bob, carol):
     watcher = scene.login("watcher")
     assert alice.do(Kick("BOB", "for shouting")) == [Accepted(Action.KICKED, "dev", "bob")]
     assert bob.take() == [Kicked("dev", "for shouting", NOW_MS, LOBBY)], (
-        "and not of his own arrival in the lobby"
+        "and not his own arrival in the lobby"
     )
     assert bob.room == LOBBY
     assert carol.take() == [kicked("bob")]
@@ -112,7 +112,7 @@ def test_whoever_is_kicked_is_told_why_and_is_in_the_lobby_and_the_room_hears_of
     bob.enters("dev")
 
 
-def test_whoever_can_be_in_many_rooms_is_kicked_from_one_of_them(scene, alice):
+def test_a_client_that_can_be_in_many_rooms_is_kicked_from_one_of_them(scene, alice):
     bob = scene.login("bob", "dev", many=True)
     bob.enters("ops")
     alice.do(Kick("bob"))
@@ -154,7 +154,7 @@ def test_a_long_reason_is_cut():
     assert bans(alice) == [BanListing("bob", None, "far t")]
 
 
-# --- Who may act on whom ---------------------------------------------------------------------------------------------
+# --- Who can act on whom ---------------------------------------------------------------------------------------------
 
 RANKS = ["guest", "voiced", "mod", "owner", "op"]
 
@@ -162,7 +162,7 @@ RANKS = ["guest", "voiced", "mod", "owner", "op"]
 @pytest.mark.parametrize("command", [Kick, lambda who: Impose(BAN, who), lambda who: Impose(MUTE, who)])
 @pytest.mark.parametrize("other", RANKS)
 @pytest.mark.parametrize("actor", RANKS)
-def test_one_acts_on_those_below_and_nobody_but_an_operator_on_an_operator(scene, actor, other, command):
+def test_people_act_on_lower_roles_and_only_operators_on_operators(scene, actor, other, command):
     people = {}
     for name in ("owner", "guest", "voiced", "mod", "op"):
         people[name] = scene.login(name, "dev", account=name in {"owner", "mod", "op"})
@@ -187,7 +187,7 @@ def test_one_acts_on_those_below_and_nobody_but_an_operator_on_an_operator(scene
 
 
 @pytest.mark.parametrize("command", [Kick, lambda who: Impose(BAN, who), lambda who: Impose(MUTE, who)])
-def test_nobody_acts_on_himself(scene, alice, op, command):
+def test_people_cannot_act_on_themselves(scene, alice, op, command):
     assert alice.refused(command("alice")) is Rejection.NOT_PERMITTED
     assert op.refused(command("op")) is Rejection.NOT_PERMITTED
     assert op.refused(Impose(BAN, "name:op")) is Rejection.NOT_PERMITTED
@@ -320,14 +320,12 @@ def test_someone_who_is_elsewhere_can_be_banned(scene, alice, bob):
     assert bob.refused(EnterRoom("dev")) is Rejection.BANNED_FROM_ROOM
 
 
-def test_nobody_cannot_be_banned(alice):
+def test_absent_people_cannot_be_banned(alice):
     for who in ("nobody", "name:nobody", "account:nobody", "10.0.0.0/8", "127.0.0.1", ""):
         assert alice.refused(Impose(BAN, who)) is Rejection.USER_NOT_FOUND
 
 
-def test_without_an_account_a_ban_sticks_to_the_name_and_to_the_address_of_whoever_logs_in_later(
-    scene, alice
-):
+def test_without_an_account_a_ban_applies_to_the_name_and_to_later_logins_from_the_address(scene, alice):
     bob, neighbour = scene.login("bob", "dev", ELSEWHERE), scene.login("dave", host=ELSEWHERE)
     alice.do(Impose(BAN, "bob"))
     bob.do(Quit())
@@ -368,7 +366,7 @@ def test_a_ban_in_one_room_is_none_in_another(scene, alice, bob):
     bob.enters("ops")
 
 
-def test_bans_and_mutes_of_a_room_are_so_many_at_most_and_those_that_are_over_make_way():
+def test_bans_and_mutes_of_a_room_have_a_limit_and_those_that_are_over_make_way():
     scene = ModeratedChat(room_bans=2)
     alice = scene.login("alice", "dev")
     for name in ("a", "b", "c"):
@@ -411,7 +409,7 @@ def test_all_rooms_together_have_so_many_bans_and_mutes_and_each_can_have_a_few(
 # --- Mute ------------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_is_muted_in_a_room_hears_and_does_not_speak_there(scene, alice, bob):
+def test_a_muted_person_hears_the_room_and_does_not_speak_there(scene, alice, bob):
     assert alice.do(Impose(MUTE, "bob", 600)) == [Accepted(Action.MUTED, "dev", "bob")]
     assert bob.take() == []
     assert bob.refused(Say(["hi"])) is Rejection.MUTED
@@ -426,7 +424,7 @@ def test_whoever_is_muted_in_a_room_hears_and_does_not_speak_there(scene, alice,
     assert bob.do(Say(["hi"])) == []
 
 
-def test_voice_does_not_help_whoever_is_muted(scene, alice, bob):
+def test_voice_does_not_help_a_muted_person(scene, alice, bob):
     alice.do(SetVoice("bob", on=True))
     alice.do(Impose(MUTE, "bob"))
     assert bob.refused(Say(["hi"])) is Rejection.MUTED
@@ -465,7 +463,7 @@ def test_those_in_the_lobby_hear_of_it_and_the_operator_does_not(scene, op):
     assert bob.peer.disconnected == [NoticeReason.KICKED]
 
 
-def test_whoever_is_thrown_out_passes_on_what_he_owns(scene, alice, bob, op):
+def test_a_removed_person_passes_on_owned_rooms(scene, alice, bob, op):
     op.do(Kick("alice"))
     assert scene.owner("dev") == "bob"
 
@@ -480,7 +478,7 @@ def test_a_departure_that_other_rooms_cannot_follow_is_announced_later(scene, bo
     assert carol.take() == [kicked("bob")]
 
 
-def test_whoever_is_banned_from_the_server_is_told_disconnected_and_refused(scene, bob, carol, op):
+def test_a_person_banned_from_the_server_is_notified_disconnected_and_refused(scene, bob, carol, op):
     assert op.do(Impose(BAN, "bob", 3600, "spam")) == [Accepted(Action.BANNED, LOBBY, "bob")]
     assert bob.take() == [BANNED]
     assert bob.peer.disconnected == [NoticeReason.BANNED]
@@ -503,7 +501,7 @@ def test_operators_choose_a_name_alone(scene, op):
     assert op.succeeds(Lift(BAN, "name:bob")) is Action.UNBANNED
     bob = scene.login("bob")
     op.do(Impose(BAN, "name:bob"))
-    assert bob.take() == [BANNED], "whoever has the name has to go"
+    assert bob.take() == [BANNED], "the holder of the name has to go"
 
 
 def test_operators_choose_an_account(scene, op):
@@ -640,7 +638,7 @@ def test_in_the_lobby_a_mute_is_for_every_room_and_for_direct_messages(scene, al
     assert bob.do(Say(["hi"])) == []
 
 
-def test_bans_of_the_server_have_a_limit_of_their_own():
+def test_bans_of_the_server_have_a_separate_limit():
     scene = ModeratedChat(room_bans=1, server_bans=2)
     op = scene.login("op", account=True)
     for name in ("a", "b"):
@@ -648,7 +646,7 @@ def test_bans_of_the_server_have_a_limit_of_their_own():
     assert op.refused(Impose(BAN, "name:c")) is Rejection.LIST_FULL
 
 
-def test_whoever_is_thrown_out_can_be_in_many_rooms(scene, alice, carol, op):
+def test_a_removed_client_can_be_in_many_rooms(scene, alice, carol, op):
     dave = scene.login("dave", "dev", many=True)
     dave.enters("ops")
     carol.take()

@@ -1,4 +1,4 @@
-"""Whatever people do to each other, the invariants of roles hold, and no one hears or says what is forbidden."""
+"""Whatever people do to each other, the invariants of roles hold, and forbidden messages are neither sent nor heard."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class Roles(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_where_a_ban_forbids_it_unless_it_came_first(self) -> None:
-        """A ban removes whoever it concerns at once."""
+        """A ban removes the people it concerns at once."""
         chat = self.scene.chat
         now_ms = int(1000 * self.scene.now_s)
         for session in chat._sessions.values():

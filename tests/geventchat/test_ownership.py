@@ -1,4 +1,4 @@
-"""Who owns a room, for how long, and who owns it next."""
+"""The owner of a room, for how long, and the next owner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_first_to_enter_owns_the_room_and_the_next_does_not(scene: Moderated
     assert scene.owner("dev") == "alice"
 
 
-def test_nobody_owns_the_lobby(scene: ModeratedChat):
+def test_the_lobby_has_no_owner(scene: ModeratedChat):
     alice = scene.login("alice")
     assert scene.owner(LOBBY) == ""
     alice.enters("dev")
@@ -37,7 +37,7 @@ def test_without_an_account_one_still_owns_the_room_after_leaving_it(scene: Mode
     assert scene.owner("dev") == "alice"
 
 
-def test_without_an_account_ownership_ends_with_the_session_and_goes_to_whoever_has_been_there_longest(
+def test_without_an_account_ownership_ends_with_the_session_and_passes_to_the_one_who_has_been_there_longest(
     scene: ModeratedChat,
 ):
     alice = scene.login("alice", "dev")
@@ -57,7 +57,7 @@ def test_a_lost_connection_passes_ownership_on_as_a_quit_does(scene: ModeratedCh
     assert scene.owner("dev") == "bob"
 
 
-def test_a_room_whose_owner_went_while_nobody_was_there_belongs_to_the_next_one_who_enters(
+def test_an_empty_room_whose_owner_left_belongs_to_the_next_person_who_enters(
     scene: ModeratedChat,
 ):
     alice = scene.login("alice", "dev")
@@ -137,7 +137,7 @@ def test_an_owner_who_passes_the_room_to_himself_keeps_it(scene: ModeratedChat):
 # --- Limits ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_account_keeps_so_many_rooms_and_owns_further_ones_as_anyone_does():
+def test_an_account_keeps_a_limited_number_of_rooms_and_owns_further_ones_as_anyone_does():
     scene = ModeratedChat(kept_rooms=2)
     alice = scene.login("alice", account=True)
     for room in ("one", "two", "three"):
@@ -168,7 +168,7 @@ def test_a_session_owns_no_more_rooms_than_it_can_be_in():
     alice.enters("four")
     assert bob.refused(PassOwnership("alice")) is Rejection.TOO_MANY_ROOMS
     bob.do(Quit())
-    assert scene.owner("four") == "", "nobody who is there can own one more"
+    assert scene.owner("four") == "", "no one who is there can own one more"
     scene.login("carol", "four")
     assert scene.owner("four") == "carol"
 
@@ -257,12 +257,12 @@ def test_an_owner_who_quits_after_the_room_is_gone_leaves_nothing_behind(scene: 
 
 
 @pytest.mark.parametrize("command", [PassOwnership("bob"), Quit()])
-def test_a_room_that_should_be_gone_keeps_nobody_from_owning_another(command: Command):
+def test_a_room_that_should_be_gone_does_not_count_against_its_owner(command: Command):
     scene = ModeratedChat(rooms_per_client=1)
     alice = scene.login("alice", "dev")
     bob = scene.login("bob", "old")
     bob.enters("dev")
     scene.now_s += 601
-    # Nobody has looked at the rooms since.
+    # The rooms have not been looked at since.
     alice.do(command)
     assert scene.owner("dev") == "bob"

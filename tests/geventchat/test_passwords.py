@@ -163,7 +163,7 @@ def test_a_token_is_256_bits_behind_a_prefix_and_stored_hashed():
             token_from(bytes(size))
 
 
-def test_a_token_is_told_from_a_password_by_its_form():
+def test_a_token_differs_from_a_password_by_its_form():
     text = TOKEN.reveal()
     assert is_token(text)
     assert refusal(text) == "a password cannot look like a token"

@@ -82,7 +82,7 @@ def test_a_list_of_rooms_has_a_limited_length():
     assert listed(op) == [LOBBY, "room0", "room1", "room2"]
 
 
-def test_whoever_is_in_a_private_room_stays(scene, alice):
+def test_people_in_a_room_that_becomes_private_stay(scene, alice):
     alice.do(SetPrivate(on=True))
     alice.do(Say(["hi"]))
     bob = scene.chat._sessions["bob"]
@@ -194,7 +194,7 @@ def test_an_invitation_opens_a_private_room_and_one_with_a_key(scene, alice):
     assert carol.refused(EnterRoom("dev")) is Rejection.WRONG_KEY
 
 
-def test_whoever_is_kicked_or_banned_is_invited_no_longer(scene, alice):
+def test_a_kick_or_a_ban_cancels_an_invitation(scene, alice):
     alice.do(SetPrivate(on=True))
     carol = scene.login("carol")
     for remove in (Kick("carol"), Impose(Sanction.BAN, "carol")):
@@ -272,7 +272,7 @@ def test_someone_who_is_in_the_room_already_is_not_disturbed_by_an_invitation(sc
     assert carol.take() == []
 
 
-def test_an_invitation_of_nobody_is_refused(alice):
+def test_an_invitation_of_an_absent_person_is_refused(alice):
     assert alice.refused(Invite("nobody")) is Rejection.USER_NOT_FOUND
 
 
@@ -343,7 +343,7 @@ def test_voice_is_for_those_who_are_there(scene, alice, who, on):
     assert alice.refused(SetVoice(who, on)) is Rejection.USER_NOT_FOUND
 
 
-def test_accounts_with_voice_and_moderators_are_so_many_at_most():
+def test_accounts_with_voice_and_moderators_have_a_limit():
     scene = ModeratedChat(room_roles=2)
     alice = scene.login("alice", "dev")
     for name in ("a", "b", "c"):

@@ -74,7 +74,7 @@ def say(simulation: Simulation, client: SimulatedClient, *lines: str) -> bytes:
         (f"BAN {ELSEWHERE}", b"ERR banned\n", "banned"),
     ],
 )
-def test_whoever_is_thrown_out_gets_what_was_said_before_and_a_last_word(command, last_words, reason):
+def test_a_removed_client_gets_what_was_sent_before_and_a_notice(command, last_words, reason):
     with simulate(config()) as simulation:
         bob, carol, op = (
             log_in(simulation, "bob", ELSEWHERE),
@@ -90,7 +90,7 @@ def test_whoever_is_thrown_out_gets_what_was_said_before_and_a_last_word(command
         assert simulation.logged[reason] == 1
 
 
-def test_whoever_is_kicked_can_come_back_and_whoever_is_banned_cannot():
+def test_a_kicked_person_can_come_back_and_a_banned_one_cannot():
     with simulate(config()) as simulation:
         log_in(simulation, "bob", ELSEWHERE)
         op = operator(simulation)
@@ -230,7 +230,7 @@ def test_a_range_with_many_people_is_cleared():
         ("json", b'{"type": "error", "message": "Banned"}\n'),
     ],
 )
-def test_other_dialects_are_told_in_their_own_words(dialect: str, last_words: bytes):
+def test_other_dialects_have_their_own_words(dialect: str, last_words: bytes):
     with simulate(config("line", dialect)) as simulation:
         op = operator(simulation)
         bob = simulation.connect(dialect, ELSEWHERE)
@@ -251,7 +251,7 @@ def test_other_dialects_are_told_in_their_own_words(dialect: str, last_words: by
         ("json", b'{"type": "error", "message": "Kicked: for shouting"}\n'),
     ],
 )
-def test_other_dialects_are_told_why_they_are_kicked(dialect: str, last_words: bytes):
+def test_other_dialects_name_the_reason_of_a_kick(dialect: str, last_words: bytes):
     with simulate(config("line", dialect)) as simulation:
         op = operator(simulation)
         bob = simulation.connect(dialect)
@@ -295,7 +295,7 @@ def test_an_operator_of_version_2_throws_someone_out_of_many_rooms(
         ]
 
 
-def test_whoever_does_not_read_and_is_thrown_out_is_dropped_after_a_while():
+def test_a_removed_client_that_does_not_read_is_dropped_after_a_while():
     with simulate(config(flush_s=10)) as simulation:
         bob = simulation.connect(buffer_bytes=2_000)
         bob.send_lines("LOGIN bob")
@@ -328,7 +328,7 @@ def test_nothing_is_left_of_people_who_were_thrown_out():
 # --- New rooms -------------------------------------------------------------------------------------------------------
 
 
-def test_the_clients_of_one_address_create_so_many_rooms_and_those_of_another_as_many():
+def test_the_clients_of_each_address_create_a_limited_number_of_rooms():
     with simulate(config(address_burst_rooms=3, address_rooms_per_min=2)) as simulation:
         alice, bob, carol = (
             log_in(simulation, "alice"),

@@ -23,7 +23,7 @@ from tests.geventchat.test_chat import Scene
 
 
 class Returning:
-    """A client that comes back to a room in which much has been said, part by part."""
+    """A client that comes back to a room with many messages, part by part."""
 
     def __init__(self, scene: Scene, after: int, name: str = "reader") -> None:
         self.scene = scene
@@ -82,7 +82,7 @@ def test_what_was_missed_comes_in_bounded_parts_and_only_then_the_room_is_heard(
         before = len(reader.ids())
         reader.go_on()
         assert sum(len(e.texts[0]) for e in reader.heard[before:] if isinstance(e, Said)) <= 34_000
-        # What is said meanwhile comes in its turn.
+        # Messages that come meanwhile are received in their turn.
         if reader.parts < 3:
             talk(scene, talker, 2)
     assert reader.parts == 6
@@ -142,7 +142,7 @@ def test_who_comes_and_goes_meanwhile_is_heard_in_order(scene_of_talk):
     others: list[Broadcast] = [event for event in reader.heard if not isinstance(event, Said)]
     assert [type(event) for event in others] == [Joined, TopicChanged, Left]
     assert reader.ids() == list(range(1, 202))
-    # The one that began earlier has not been told of the second reader.
+    # The one that began earlier does not know of the second reader.
     first.finish()
     assert [type(event) for event in first.heard if not isinstance(event, Said)] == [
         *(Joined, Joined, TopicChanged, Left)
@@ -175,7 +175,7 @@ def test_a_client_that_cannot_follow_is_disconnected_and_has_no_gap():
     assert scene.chat.lobby.log.followers == 0
 
 
-def test_a_client_that_has_lost_a_part_of_what_was_said_together_is_disconnected_too():
+def test_a_client_that_has_lost_a_part_of_joined_messages_is_disconnected_too():
     scene = Scene(history_messages=10)
     talker, _ = logged_in(scene)
     for first in (1, 6):
@@ -195,7 +195,7 @@ def test_other_rooms_are_heard_while_one_is_replayed(scene_of_talk):
     other, _ = scene.connect()
     assert scene.chat.handle(other, Login("other")) is DONE
     assert scene.chat.handle(other, EnterRoom("dev")) is DONE
-    # Its own commands wait until the replay is over; somebody else cannot move it, so it enters by hand.
+    # Its own commands wait until the replay is over; others cannot move it, so it enters by hand.
     reader.session.go_to(scene.chat.rooms.find("dev"))
     reader.subscriber.take()
     assert scene.chat.handle(other, Say(["in dev"])) is DONE
@@ -215,7 +215,7 @@ def test_a_room_that_is_left_is_not_replayed_any_more(scene_of_talk):
     assert scene.chat.lobby.log.followers == 0
 
 
-def test_whoever_is_ignored_is_not_in_what_was_missed_nor_in_the_history(scene_of_talk):
+def test_an_ignored_person_is_neither_in_what_was_missed_nor_in_the_history(scene_of_talk):
     scene, talker = scene_of_talk
     reader = Returning(scene, after=200)
     other, _ = scene.login("other")
@@ -227,7 +227,7 @@ def test_whoever_is_ignored_is_not_in_what_was_missed_nor_in_the_history(scene_o
     reader.subscriber.take()
     reader.result = scene.chat.handle(reader.session, EnterRoom("lobby", after=200))
     reader.subscriber.take()
-    # What is said before it hears the room leaves no hole elsewhere.
+    # Messages before it hears the room leave no hole elsewhere.
     assert scene.chat.handle(talker, Say(["meanwhile"])) is DONE
     reader.finish()
     assert [said.texts for said in reader.heard if isinstance(said, Said)] == [["for all"]]

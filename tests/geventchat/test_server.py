@@ -389,7 +389,7 @@ def converse(directory: Path, *lines: str) -> list[str]:
 
 def test_a_deleted_message_keeps_its_place_and_has_no_text_after_a_restart(tmp_path: Path):
     converse(tmp_path, "LOGIN ann", "JOIN dev", "MSG secret one", "MSG secret two", "MSG fine")
-    # One of them is deleted where it was said, one where only the storage has it.
+    # One of them is deleted where it is in memory, one where only the storage has it.
     assert converse(tmp_path, "LOGIN ann", "JOIN dev", "DELETE 1", "MSG secret three", "DELETE 4")[2:] == [
         "OK",
         "OK",

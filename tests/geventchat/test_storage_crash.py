@@ -21,7 +21,7 @@ MOST_LINES = 400
 
 @dataclass(frozen=True)
 class Said:
-    """What was said together: ids and numbers of messages, each from the first one on."""
+    """Messages that were sent together: ids and numbers, each from the first one on."""
 
     life: int
     room: str
@@ -42,7 +42,7 @@ class Reported:
     # The last number that was certainly written in each life, and the lives in which the disk was full.
     kept: dict[int, int] = field(default_factory=dict)
     full: set[int] = field(default_factory=set)
-    # The last number that was said in a room before it was forgotten.
+    # The last number that was sent in a room before it was forgotten.
     forgotten: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -256,7 +256,7 @@ class UsedIds(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(key=ROOMS, ids=st.integers(1, 70_000), big=st.booleans(), settle=st.booleans())
     def use(self, key: str, ids: int, big: bool, settle: bool) -> None:
-        """Use many ids, as if so much had been said, of which only the last is a message."""
+        """Use many ids, as if there had been as many messages, of which only the last is real."""
         if key not in self.last_ids:
             self.last_ids[key] = self.floor_id
             self.storage.save(RoomRecord(key, key, last_id=self.floor_id))

@@ -474,7 +474,7 @@ def test_an_id_that_is_used_twice_is_counted_once(disk: Disk):
     assert query(disk, "SELECT messages FROM counters") == [(100,)]
 
 
-def test_a_counter_that_is_wrong_keeps_nobody_busy(disk: Disk):
+def test_a_wrong_counter_causes_no_endless_work(disk: Disk):
     filled(disk)
     query(disk, "UPDATE counters SET messages = 1000000")
     storage = disk.open(Limits(stored_messages=500_000))
@@ -884,7 +884,7 @@ def test_new_rooms_begin_above_ids_that_were_used_in_rooms_that_a_kill_lost(disk
     assert storage.is_ready("lost", 2 * 65_536)
 
 
-def test_a_room_that_takes_the_name_of_a_forgotten_one_has_ids_of_its_own_after_a_kill(disk: Disk):
+def test_a_room_that_takes_the_name_of_a_forgotten_one_has_separate_ids_after_a_kill(disk: Disk):
     storage = disk.open()
     storage.load()
     storage.save(RoomRecord("dev", "dev"))

@@ -108,7 +108,7 @@ def test_direction_marks_stay_only_in_texts_written_from_right_to_left(mark: str
     assert clean(f"é{mark}b") == "éb"
     for letter in ("\u05d0", "\u0627", "\u07ca", "\ufb1d", "\ufefc", "\U00010800", "\U0001e900"):
         assert clean(f"a{mark}{letter}") == f"a{mark}{letter}"
-    # The Arabic letter mark is no letter.
+    # The Arabic letter mark is not a letter.
     assert clean(f"1{mark}\u061c2") == "12"
 
 

@@ -22,7 +22,7 @@ class Scene:
         self._hub.wait(watcher)
 
     def ask(self, name: str, share: float = 1.0) -> gevent.Greenlet[..., None]:
-        """Somebody waits for a turn."""
+        """A client waits for a turn."""
 
         def body() -> None:
             self.turns.wait(self, share)
@@ -50,7 +50,7 @@ def test_small_shares_go_on_together_up_to_one_turn():
     assert Scene().ask_all("abcde", 1 / 2) == ["ab", "cd", "e"]
 
 
-def test_whoever_leaves_does_not_take_a_turn():
+def test_a_client_that_leaves_does_not_take_a_turn():
     scene = Scene()
     clients = [scene.ask(name) for name in "abc"]
     gevent.sleep(0)
@@ -60,7 +60,7 @@ def test_whoever_leaves_does_not_take_a_turn():
     assert not scene.turns._waiting
 
 
-def test_no_timer_runs_while_nobody_waits():
+def test_no_timer_runs_while_no_client_waits():
     scene = Scene()
     assert scene.ask_all("a") == ["a"]
     assert scene.turns._timer is None

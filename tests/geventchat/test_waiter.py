@@ -449,7 +449,7 @@ def test_the_watch_tells_an_end_of_stream_from_a_reset_and_watches_each_socket_a
             hang_up(pairs[1][0], True)
             time.run_until_idle()
             assert told == [(0, False), (1, True)]
-            # Once each: what has been told is not told again.
+            # Once each: a hang-up is not reported again.
             time.run_until_idle()
             assert len(told) == 2
             hang_up(pairs[0][0], True)
@@ -496,7 +496,7 @@ def test_a_job_can_block_and_its_result_comes_back(scene: Scene):
     assert result(waiting) == "done"
 
 
-def test_a_job_with_a_time_out_of_its_own_gets_it(scene: Scene):
+def test_a_job_with_its_own_time_out_gets_it(scene: Scene):
     def job() -> str:
         try:
             with Timeout(2):

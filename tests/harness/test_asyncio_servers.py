@@ -615,7 +615,7 @@ with Stage(InProcessAsyncio(chat)):
 """
 
 
-def test_a_monkey_patched_program_is_told_to_play_asyncio_servers_elsewhere() -> None:
+def test_a_monkey_patched_program_is_advised_to_play_asyncio_servers_elsewhere() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", MONKEY], cwd=root, capture_output=True, text=True, timeout=HANG_S, check=False

@@ -168,7 +168,7 @@ def test_what_goes_another_way_is_noticed_after_the_fence() -> None:
     assert "hint  lines came after the other clients had heard the fence line, so not everything goes" in text
 
 
-def test_in_this_process_nobody_sends_anything() -> None:
+def test_in_this_process_no_fence_line_is_sent() -> None:
     target = ZooServer("tasks", in_process=True).target("")
     verdict = play(parse(f"{HEADER}\n{logins('ann', 'bob')}"), target)
     assert (verdict.passed, verdict.grade) == (True, Grade.EXACT)
@@ -214,7 +214,7 @@ def test_two_clients_that_act_at_once_hear_each_other() -> None:
     assert [one.client for one in sent_in(verdict, 3)] == ["ann", "bob", "ann", "bob"]
 
 
-def test_a_turn_in_which_nobody_acts_is_fenced_by_two_others() -> None:
+def test_a_turn_without_actions_is_fenced_by_two_clients() -> None:
     verdict, text = played(logins("ann", "bob") + "wait 10ms\nann receives nothing\n")
     assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), text
     assert [one.client for one in sent_in(verdict, 3)] == ["ann", "bob"]

@@ -98,7 +98,7 @@ def found(history: History) -> list[tuple[Law, str]]:
     return [(one.law, one.what) for one in breaches(history)]
 
 
-def test_whoever_receives_everything_breaks_nothing() -> None:
+def test_a_client_that_receives_everything_breaks_no_law() -> None:
     assert found(talking()[0]) == []
 
 
@@ -111,13 +111,13 @@ def test_whoever_receives_everything_breaks_nothing() -> None:
         ((1, 0, 2), [(Law.REORDERED, "c1 received two messages of c0 in the wrong order")]),
     ],
 )
-def test_what_one_client_receives_is_compared_with_what_was_said(serials, expected) -> None:
+def test_what_one_client_receives_is_compared_with_what_was_sent(serials, expected) -> None:
     history, _, bob, _ = talking()
     hear(bob, *serials)
     assert found(history) == expected
 
 
-def test_what_was_said_before_a_client_came_is_not_due_to_it() -> None:
+def test_messages_before_a_client_came_are_not_due_to_it() -> None:
     history, _, bob, _ = talking()
     bob.granted = (3.0, "bob")  # told so at the moment in which the second was sent
     hear(bob, 2)
@@ -135,7 +135,7 @@ def test_what_a_client_said_last_before_it_left_need_not_arrive_but_at_all_or_at
     assert found(history) == [(Law.LOST, "c1 never received a message of c0")]
 
 
-def test_whoever_leaves_need_not_receive_the_last_messages_but_has_no_gap() -> None:
+def test_a_client_that_leaves_need_not_receive_the_last_messages_but_has_no_gap() -> None:
     history, _, bob, _ = talking()
     bob.left_s = 6.0
     hear(bob, 0)

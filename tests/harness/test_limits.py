@@ -83,7 +83,7 @@ def test_the_processes_that_a_server_has_started_belong_to_it() -> None:
         assert until(lambda: share(server, 1.0) < 0.6)
 
 
-def test_time_in_which_nobody_looked_counts_as_one_look() -> None:
+def test_time_without_a_look_counts_as_one_look() -> None:
     clock = LimitClock()
     began_s = clock.now()
     time.sleep(0.5)

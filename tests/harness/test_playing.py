@@ -348,7 +348,7 @@ def test_a_port_that_is_none_is_a_failure_of_the_server(numbers, detail):
     assert f"actual    {detail}" in text
 
 
-def test_a_port_at_which_nobody_listens_refuses():
+def test_a_port_without_a_listener_refuses():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         high, low = divmod(closed.getsockname()[1], 256)
     steps = f"{PASSIVE}d connects to port 256*${{high}}+${{low}}\n"

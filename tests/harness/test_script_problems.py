@@ -311,7 +311,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_each_problem_is_told_as_in_the_golden_file() -> None:
+def test_each_problem_has_the_text_of_the_golden_file() -> None:
     assert all_told() == GOLDEN.read_text(encoding="utf-8")
 
 

@@ -868,7 +868,7 @@ def test_a_fence_asks_again_as_long_as_clients_reply() -> None:
         fence(endless, 0.05)[0].everything(())
 
 
-def test_a_task_that_nobody_receives_is_missing_however_many_there_are() -> None:
+def test_a_task_that_no_client_receives_is_missing_however_many_there_are() -> None:
     tasks = "one of ann bob< x\n" * 30
     text = failed(
         f"together:\n    ann> ann: {' | '.join('x' * 15)}\n    bob> bob: {' | '.join('x' * 14)}\n{tasks}"

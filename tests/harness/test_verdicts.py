@@ -557,7 +557,7 @@ def sent(steps: str) -> list[str]:
     return [write_line(one.step) for turn in check(parse(steps)).turns for one in turn.actions]
 
 
-def test_the_definition_with_the_most_words_of_its_own_is_meant() -> None:
+def test_the_definition_with_the_most_literal_words_is_used() -> None:
     says = "define X says TEXT:\n    X>~ MSG ${TEXT}\n"
     greets = "define X says hello to WHO:\n    X>~ HELLO ${WHO}\n"
     for definitions in (says + greets, greets + says):

@@ -1,6 +1,6 @@
 """The tables of the database, how they have changed, and records as their rows. Knows no threads.
 
-Messages are in the order in which they were said, whatever their room. So pages are filled one after the other and never
+Messages are in the order in which they were sent, whatever their room. So pages are filled one after the other and never
 split: splitting moves rows to another page, and leaves copies of their texts behind that no later deletion finds.
 """
 

@@ -1,6 +1,6 @@
 """The storage in a directory, in an SQLite database. Knows no event loop: functions are passed in that reach it.
 
-The event loop's half queues what the writer writes. Jobs read in threads, each with a connection of its own, and see a
+The event loop's half queues what the writer writes. Jobs read in threads, each with its own connection, and see a
 consistent state of the database while the writer writes.
 
 Invariants:
@@ -367,7 +367,7 @@ class SqliteStorage:
 
 
 class _Readers:
-    """Connections for reading, as many as read at the same time."""
+    """Connections for reading, one for each reader at the same time."""
 
     def __init__(self, database: Path) -> None:
         self._database = database

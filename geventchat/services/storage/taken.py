@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from geventchat.chat.records import KeptMessage
 
-# A job that read a mailbox before so many others were taken has ended long ago.
+# A job that read a mailbox before this many others were taken has ended long ago.
 _MOST_REMEMBERED = 100_000
 
 

@@ -43,7 +43,7 @@ from geventchat.worker import Worker
 
 # With fewer reserved ids left, more are reserved.
 _LEAST_IDS = AHEAD_IDS // 2
-# What one item of the queue holds beside its texts, and what one that is not a message holds.
+# Bytes of one item of the queue beside its texts, and of an item that is not a message.
 ITEM_BYTES = 250
 CHANGE_BYTES = 1_000
 _MOST_ITEMS = 4_096
@@ -775,7 +775,7 @@ class Writer(Worker[Item]):
         )
 
     def _remove_beyond_limits(self, connection: sqlite3.Connection) -> None:
-        """Remove some of what is beyond each limit; the rest waits for the next transaction."""
+        """Remove some of the rows beyond each limit; the rest waits for the next transaction."""
         written = len(self._changes.messages) // _MESSAGE_COLUMNS
         most = max(_MOST_REMOVED, 2 * written)
         most_messages = self._limits.stored_messages

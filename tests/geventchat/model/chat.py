@@ -60,7 +60,7 @@ class Chat:
 
     dialects: Sequence[Dialect] = (LINE, JSON, SLASH)
     labels: Sequence[str] = (*CLIENTS, "")
-    """Who is next; nobody is when time passes."""
+    """The client that acts next; None when time passes."""
     ways: Sequence[str] = ("line", "line", "line", "line", "cut", "crlf", "two", "part", "end")
     """How a client sends its next line, if it does not hang up."""
 

@@ -1,6 +1,6 @@
 """How each dialect spells requests and responses: the tables of docs/protocols.md as code.
 
-Responses are text; an empty one stands for nothing. `now` is whole seconds since 1970.
+Responses are text; an empty one means no response. `now` is whole seconds since 1970.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Dialect(Protocol):
 
     name: str
     idle_s: int | None
-    # Whoever kicks somebody sees that one leave.
+    # The one who kicks sees the other leave.
     shows_own_kicks: bool
 
     def random_line(self, pick: Pick, logged_in: bool) -> Line:
@@ -562,7 +562,7 @@ class JsonDialect:
         return _object(type="welcome", message=message, users=list(users), timestamp=now)
 
     def direct_message_sent(self, name: str, typed: str, shown: str, text: str, now: int) -> str:
-        # The same object that the other side gets; a message to oneself arrives once.
+        # The same object that the other side gets; a message to yourself arrives once.
         return "" if name == shown else self.direct_message_received(name, shown, text, now)
 
     def roster(self, users: Sequence[str]) -> str:
@@ -631,7 +631,7 @@ class JsonDialect:
 
 
 class SlashDialect:
-    """The first line is a name, everything after it is said; commands begin with a slash."""
+    """The first line is a name, all others are messages; commands begin with a slash."""
 
     name = "slash"
     idle_s: int | None = None
@@ -693,7 +693,7 @@ class SlashDialect:
 /ids [20] - List the last messages with their ids, for /delete
 
 """
-    # A line that begins with a slash is a command, and one that is blank asks for nothing.
+    # A line that begins with a slash is a command, and a blank line asks for nothing.
     _SAYABLE = tuple(text for text in TEXTS if text.shown and not text.typed.startswith("/"))
     _COMMANDS_AS_NAMES = tuple(Name(typed, refusal=Refusal.NAME_INVALID) for typed in ("/quit", "/help"))
 

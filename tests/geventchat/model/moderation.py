@@ -1,6 +1,6 @@
-"""Who owns a room and what owners can do, written from docs/protocols.md. Nobody in the model has an account.
+"""Ownership of rooms and what owners can do, written from docs/protocols.md. In the model no one has an account.
 
-So there are no operators and no moderators, the lobby belongs to nobody, and an owner is somebody who is logged in.
+So there are no operators and no moderators, the lobby has no owner, and the owner of a room is logged in.
 All clients have one address. Times are milliseconds since 1970.
 """
 
@@ -47,7 +47,7 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True)
 class Ban:
-    """Somebody who is kept out or silent, without an account."""
+    """A person who is kept out or silent, without an account."""
 
     shown: str
     until_ms: int | None
@@ -302,7 +302,7 @@ class ModeratedRooms(Rooms):
     # --- What all of them need ---------------------------------------------------------------------------------------
 
     def _check_voice(self, member: Member, room: Room, now_ms: int) -> None:
-        """Whoever cannot speak cannot say anything to others in another way."""
+        """Someone who cannot speak cannot reach others in another way."""
         refusal = self.refuse_speech(member, room, now_ms)
         if refusal is not None:
             raise NotPossible(refusal)

@@ -110,7 +110,7 @@ class AskHistory:
 
 
 class Sanction(Enum):
-    """What keeps someone out or silent: what is said of that one, and the word."""
+    """What keeps someone out or silent: its sentence, and the word."""
 
     BAN = "banned"
     MUTE = "muted"

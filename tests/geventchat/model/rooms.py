@@ -77,7 +77,7 @@ class Room:
 
 
 class Rooms:
-    """All rooms, by key, in the order in which they were made, and everyone who is logged in."""
+    """All rooms, by key, in the order in which they were made, and all people who are logged in."""
 
     def __init__(self, max_rooms: int = 10_000) -> None:
         self.members: dict[str, Member] = {}
