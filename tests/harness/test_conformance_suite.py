@@ -48,7 +48,7 @@ def test_it_finds_the_documented_mistakes_of_each_server_and_no_others(name: str
     command = f"{sys.executable} {source} {{port}} {{idle=60}}"
     server = ComparedServer(name, TargetChoice(server=command, features=frozenset(FEATURES[name].split())))
     # Most of the time goes into waiting this long for lines that are missing.
-    cells = list(compare(SCRIPTS, [server], PlayOptions(FENCE, 2.0), 1))
+    cells = list(compare(SCRIPTS, [server], PlayOptions(FENCE, 1.0), 1))
     failed = {Path(cell.file).stem for cell in cells if cell.outcome is Outcome.FAILED}
     assert failed == set(FOUND[name]), listed(cells)
     assert {cell.outcome for cell in cells} == {Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED}
