@@ -39,7 +39,7 @@ from geventchat.net.connection import ChatService, ServerContext
 from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.opening import Opening, ProxiedOpening
-from geventchat.net.service import Accepted, ServedConnection, Service
+from geventchat.net.service import Accepted, OpenConnection, ServedConnection, Service
 from geventchat.net.tls import Certificate
 from geventchat.net.transport import Transport
 from geventchat.net.turns import Turns
@@ -124,7 +124,7 @@ class Server:
         self._listeners: list[tuple[Listen, Listener]] = []
         # By the files of the certificate and of its key.
         self._certificates: dict[tuple[str, str], Certificate] = {}
-        self._connections: dict[int, ServedConnection] = {}
+        self._connections: dict[int, OpenConnection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
         self._storage: Storage | None = None
@@ -564,7 +564,7 @@ class Server:
         if not self._connections:
             self._empty.set()
 
-    def _on_closed(self, connection: ServedConnection) -> None:
+    def _on_closed(self, connection: OpenConnection) -> None:
         del self._connections[connection.number]
         for _, listener in self._listeners:
             listener.resume()

@@ -25,7 +25,7 @@ from geventchat.chat.events import NoticeReason
 from geventchat.log import LogEvent
 from geventchat.net.admission import origin_of
 from geventchat.net.proxy_header import HeaderReader, InvalidHeader
-from geventchat.net.service import Accepted, ServedConnection
+from geventchat.net.service import Accepted, OpenConnection
 from geventchat.net.tls import (
     ACCESS_DENIED,
     MOST_HELLO_BYTES,
@@ -67,7 +67,7 @@ class _Early:
         host: str,
         number: int,
         context: ServerContext,
-        on_closed: Callable[[ServedConnection], None],
+        on_closed: Callable[[OpenConnection], None],
     ) -> None:
         self.number = number
         self._socket = sock
@@ -75,14 +75,6 @@ class _Early:
         self._context = context
         self._on_closed = on_closed
         self._waiter = Waiter(context.hub, context.clock, context.hangups, sock.fileno())
-
-    def run(self) -> None:
-        """Pass the client on, or close; the body of its greenlet."""
-        raise NotImplementedError
-
-    def refuse(self, reason: NoticeReason) -> None:
-        """Refuse the client, and close. Called instead of `run`."""
-        raise NotImplementedError
 
     def shut_down(self) -> None:
         """Close: there is no way yet to tell the client why."""
@@ -134,7 +126,7 @@ class ProxiedOpening(_Early):
         proxy: str,
         number: int,
         context: ServerContext,
-        on_closed: Callable[[ServedConnection], None],
+        on_closed: Callable[[OpenConnection], None],
         on_header: Callable[[str], None],
     ) -> None:
         """`on_header` passes the client on, with its address."""

@@ -21,6 +21,7 @@ from geventchat.net.transport import Transport
 class Accepted:
     """A client from which nothing has been read yet."""
 
+    # A plain socket, or one that decrypts: `transport.input_watcher` waits for input of both.
     transport: Transport
     host: str
     # In the log, and unique in the life of the server.
@@ -29,25 +30,29 @@ class Accepted:
     # holds a place to linger in, which its connection frees with `Admission.free_linger`.
     address: Address | None
     # To be called once, when the socket is closed.
-    on_closed: Callable[[ServedConnection], None]
+    on_closed: Callable[[OpenConnection], None]
 
 
-class ServedConnection(Protocol):
-    """One client of a service, from accept to close."""
+class OpenConnection(Protocol):
+    """What the server needs of a client until its socket is closed."""
 
     number: int
-
-    def run(self) -> None:
-        """Serve the client until it leaves; the body of its greenlet."""
-
-    def refuse(self, reason: NoticeReason) -> None:
-        """Send the reason for the refusal, and close. Called instead of `run`."""
 
     def shut_down(self) -> None:
         """The server is stopping: tell the client, and close once everything pending has been sent. Does not wait."""
 
     def drop(self) -> None:
         """Close at once, without sending what is pending. Does not wait."""
+
+
+class ServedConnection(OpenConnection, Protocol):
+    """One client of a service, from accept to close."""
+
+    def run(self) -> None:
+        """Serve the client until it leaves; the body of its greenlet."""
+
+    def refuse(self, reason: NoticeReason) -> None:
+        """Send the reason for the refusal, and close. Called instead of `run`."""
 
 
 class Service(Protocol):
