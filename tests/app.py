@@ -54,3 +54,18 @@ class _TlsServer(Server):
 def serve_tls(spec: ServerSpec) -> Server:
     """The same over TLS, with `--transport tls --tls-insecure`, or with the certificate of `tests.certificates`."""
     return _serve(spec, _TlsServer, "+tls")
+
+
+class _WebServer(Server):
+    """Its endpoint has the name that scripts know it by."""
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        return {scheme.replace("web", "json"): address for scheme, address in super().addresses.items()}
+
+
+def serve_web(spec: ServerSpec) -> Server:
+    """What scripts know as `json` over WebSockets, with `--transport "websocket /ws"`."""
+    if spec.endpoints != ("json",):
+        raise UnsupportedSpec("only json is spoken over WebSockets")
+    return _serve(replace(spec, endpoints=("web",)), _WebServer, "")

@@ -35,13 +35,12 @@ def scripts() -> list[Path]:
     return [
         path
         for path in sorted(FOLDER.glob("*.chat"))
-        if path.name not in DIFFERENT and not _is_included(path)
+        if path.name not in DIFFERENT and not path.name.startswith(_LEFT_OUT)
     ]
 
 
-def _is_included(path: Path) -> bool:
-    """True for a file that only defines what others use."""
-    return path.name.startswith("with-")
+# Files that only define what others use, and scripts that say themselves what their clients connect over.
+_LEFT_OUT = ("with-", "web-")
 
 
 def play(paths: list[Path]) -> int:

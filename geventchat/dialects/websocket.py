@@ -24,6 +24,7 @@ from websockets.server import ServerProtocol
 
 from geventchat.dialects.framing import End, FramingAnswer, Unit
 
+_TOO_LONG = 1009
 _NOT_UTF8 = 1007
 _NOT_TEXT = 1003
 # Why the server ends a connection, by the word in its log. A client that is reset is sent none of these; so is one that
@@ -44,6 +45,7 @@ _MASK_BYTES = 4
 # How many bytes a length takes behind the first two, by the second one without its mask bit.
 _WIDTHS = {126: 2, 127: 8}
 _NOTHING = FramingAnswer()
+_NEVER = -1
 # How a whole text frame of a server begins, by its length.
 _HEADS = tuple(bytes((_WHOLE_TEXT, size)) for size in range(126))
 # What happens to connections is in the server's log.
@@ -107,6 +109,9 @@ class WebSocketFraming:
         at = begin = 0
         while at < len(data) and self._protocol.state is State.OPEN:
             end = self._end_of_frame(data, at)
+            if end == _NEVER:
+                units.append(self._fail(_TOO_LONG, f"more than {self._limit} bytes"))
+                break
             if end > len(data):
                 self._rest = data[at:]
                 break
@@ -134,7 +139,7 @@ class WebSocketFraming:
         return _framed(lines[0]) if len(lines) == 1 else b"".join(map(_framed, lines))
 
     def _end_of_frame(self, data: bytes, at: int) -> int:
-        """Where the frame that begins here ends, as far as can be told; behind the data if it is not complete."""
+        """Where the frame that begins here ends; behind the data if it is not complete, and _NEVER if it is not waited for."""
         if len(data) - at < 2:
             return len(data) + 1
         size, head = data[at + 1] & ~_MASKED, 2
@@ -143,9 +148,11 @@ class WebSocketFraming:
             if len(data) - at < head:
                 return len(data) + 1
             size = int.from_bytes(data[at + 2 : at + head], "big")
-        if not data[at + 1] & _MASKED or size > self._limit:
-            # It is refused, and the rest of it is not waited for.
+        if not data[at + 1] & _MASKED:
+            # The protocol refuses it for that.
             return at + head
+        if size > self._limit:
+            return _NEVER
         return at + head + _MASK_BYTES + size
 
     def _read(self, data: bytes, at: int, end: int) -> Unit:
