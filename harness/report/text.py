@@ -117,7 +117,10 @@ def _clock(verdict: Verdict) -> str:
     """What a duration was measured on, and so what it contains."""
     if verdict.virtual_time:
         return "in virtual time, which is exact"
-    return "in real time, on the clock of this machine: it contains the network and the harness's own delay"
+    clock = "in real time, on the clock of this machine"
+    if verdict.time_factor > 1:
+        clock = f"on the clock of this machine, times {verdict.time_factor}"
+    return f"{clock}: it contains the network and the harness's own delay"
 
 
 def _time_note(verdict: Verdict) -> str:
