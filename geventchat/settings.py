@@ -982,7 +982,7 @@ class Limits(_Checked):
         67_108_864,
         BYTES,
         Group.EMBEDDING,
-        "bytes of direct messages kept for all accounts together; beyond them, whoever has sent the most makes way",
+        "bytes of direct messages kept for all accounts together; beyond them, the account with the most loses its oldest",
     )
     room_acts: int = setting(
         None,

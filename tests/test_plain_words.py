@@ -57,7 +57,6 @@ TRANSLATED = {
     "is no (command|line|reason|setting|stranger|cutoff)": "is not a …",
     "who logs in": "a client that logs in",
     "leaves without a word": "leaves silently",
-    "whoever": "the client that …; anyone who …",
     "who may": "who can",
     "so many at most": "a limited number of",
 }

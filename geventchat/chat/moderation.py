@@ -66,7 +66,7 @@ _LONGEST_S = 100 * 365 * 86_400
 _REMOVED_AT_ONCE = 100
 # How many bans, and mutes, a room can have however many all rooms have together.
 _ALWAYS_POSSIBLE = 5
-# What an act costs whoever asks for it, as bytes: it is kept, and nobody should fill the audit log with them.
+# What an act costs its actor, as bytes: it is kept, and no client should fill the audit log.
 _ACT_BYTES = 4_096
 _IMPOSED = {Sanction.BAN: Action.BANNED, Sanction.MUTE: Action.MUTED}
 _LIFTED = {Sanction.BAN: Action.UNBANNED, Sanction.MUTE: Action.UNMUTED}
@@ -350,7 +350,7 @@ class Moderation:
         limits, count = self._limits, len(bans.by_label)
         if room is self._rooms.lobby:
             return count >= limits.server_bans
-        # Whoever fills the lists of many rooms does not keep the owners of others from banning somebody.
+        # Filling the lists of many rooms does not keep the owners of others from banning people.
         all_are_full = self._rooms.ban_total.bans >= limits.all_room_bans and count >= _ALWAYS_POSSIBLE
         return all_are_full or count >= limits.room_bans
 

@@ -265,7 +265,7 @@ class Presence:
         if not typed:
             if session.meant is not None:
                 return Rejection.NOT_IN_ROOM
-            # One that is in several has to name one; one that is in none has none to name.
+            # A client in several rooms has to name one; a client in none has none to name.
             return session.room or Rejection.ROOM_NAME_INVALID
         try:
             key = parse_room_name(typed).key
@@ -525,7 +525,7 @@ class Presence:
         self._mailboxes.put_back(session)
         if session.account is not None:
             self._accounts.used(session.account.key)
-            # Somebody who is ignored can have registered meanwhile.
+            # An ignored person can have registered meanwhile.
             self.note_ignored(session)
         self._ignores.forget(session)
         self._look_alikes.remove(name)

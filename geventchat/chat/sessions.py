@@ -127,7 +127,7 @@ class Session:
         self.room: Room | None = None
         # The room that this client was removed from, while lines are handled that had arrived by then: they were meant for it.
         self.meant: Room | None = None
-        # All of them, for a client that can be in many; None for one that can be in one at a time.
+        # All of them, for a client that can be in many; None for a client of one room at a time.
         self.rooms: dict[str, Room] | None = None
         # What it has missed in some of them, which it hears afterwards.
         self.replays: dict[Room, Replay] | None = None

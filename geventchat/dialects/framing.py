@@ -35,7 +35,7 @@ class End(Enum):
 @final
 @dataclass(frozen=True, slots=True)
 class FramingAnswer:
-    """What the framing itself answers: to be sent where it stands between the lines. It can be empty; an `end` is the last."""
+    """What the framing itself answers, to be sent in order with the lines. It can be empty; an `end` is the last."""
 
     frame: bytes = b""
     end: End | None = None

@@ -499,7 +499,7 @@ def _said(said: Said) -> bytes:
 
 
 def past_object(room: str, message: PastMessage) -> Fields:
-    """A message of the history: the object that was sent when it was said, or its place if it has been deleted."""
+    """A message of the history: the object that was sent at the time, or its place if it has been deleted."""
     what = {"deleted": True} if message.deleted else {"message": message.text}
     return {
         "type": "chat",

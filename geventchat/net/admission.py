@@ -1,4 +1,4 @@
-"""Who can connect: how many clients, how many from one address and one network, and how fast. Knows no sockets.
+"""Which clients can connect: how many, how many from one address and one network, and how fast. Knows no sockets.
 
 Invariants of Admission:
 - `connected` is the number of clients that hold a slot, and the sum of `connections` over all addresses. That of a network

@@ -183,7 +183,7 @@ class Hasher(PasswordHasher):
         self._free_place()
 
     def _free_place(self) -> None:
-        """Hand the place to whoever's turn it is."""
+        """Hand the place to the next in turn."""
         queue = self._first if self._first.length else self._second
         if not queue.length:
             self._running -= 1
@@ -198,7 +198,7 @@ class Hasher(PasswordHasher):
         return self._known.length + self._strangers.length >= self._most_waiters
 
     def _victim(self, origin: str, known: bool) -> _Turn | None:
-        """Whoever would lose a place in the full queue to this origin."""
+        """The origin that would lose a place in the full queue to this one."""
         own, other = (self._known, self._strangers) if known else (self._strangers, self._known)
         if 2 * other.length > self._most_waiters:
             return other.last_of_longest(least=1)

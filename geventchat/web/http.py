@@ -4,8 +4,8 @@ Strict: what two programs could read in two ways is refused, because a proxy in 
 
 Invariants of RequestReader:
 - The requests, and the first error, are the same however the bytes are divided into chunks.
-- It holds at most a head of `head_bytes`, a body of `body_bytes`, and what it has been fed since `take` returned None. Whoever
-  feeds it only then bounds it: pipelined requests wait in the socket.
+- It holds at most a head of `head_bytes`, a body of `body_bytes`, and what it has been fed since `take` returned None. If the
+  caller feeds it only then, this is bounded: pipelined requests wait in the socket.
 - After an error every `take` raises it again: nothing behind it is read as a request.
 """
 

@@ -383,7 +383,7 @@ def test_bans_and_mutes_of_a_room_have_a_limit_and_those_that_are_over_make_way(
     assert [record.name for record in scene.storage.forgotten if record.until_ms is not None] == ["a", "a"]
 
 
-def test_all_rooms_together_have_so_many_bans_and_mutes_and_each_can_have_a_few():
+def test_all_rooms_together_have_a_limit_of_bans_and_mutes_and_each_can_have_a_few():
     scene = ModeratedChat(all_room_bans=6)
     names = [f"p{number}" for number in range(7)]
     alice, bob = scene.login("alice", "dev"), scene.login("bob", "ops")

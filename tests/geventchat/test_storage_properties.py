@@ -147,7 +147,7 @@ class StorageMachine(RuleBasedStateMachine):
             mailbox.append((sender, kept))
 
     def _make_way(self, sender: str, size: int) -> bool:
-        """Whoever has the most makes way for those who have less."""
+        """The account with the most makes way for those that have less."""
         while True:
             sizes: Counter[str] = Counter()
             for mail in self.mail.values():
