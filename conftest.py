@@ -24,7 +24,6 @@ OPTIONAL_PACKAGES = {
     "jsonschema",
     "matplotlib",
     "precis_i18n",
-    "prompt_toolkit",
     "pyte",
     "uvloop",
 }
