@@ -25,7 +25,6 @@ OPTIONAL_PACKAGES = {
     "jsonschema",
     "matplotlib",
     "precis_i18n",
-    "prompt_toolkit",
     "pyte",
     "uvloop",
 }

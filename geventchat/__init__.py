@@ -3,10 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from geventchat.clock import Clock, SystemClock
-from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen
-
 if TYPE_CHECKING:
+    from geventchat.clock import Clock, SystemClock
     from geventchat.embedding import (
         Event,
         Joined,
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     )
     from geventchat.net.listener import CannotListen
     from geventchat.server import Server
+    from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen
 
 __all__ = [
     "CannotListen",
@@ -44,8 +43,11 @@ __all__ = [
     "TopicChanged",
 ]
 
-# These need gevent, which the client, the health check and `--help` do without: they start in half the time.
-_WITH_GEVENT = {
+# Imported when they are used. Most need gevent, which the client, the health check and `--help` do without; and the client
+# starts in half the time without the settings of the server.
+_MODULES = {
+    **dict.fromkeys(("Clock", "SystemClock"), "geventchat.clock"),
+    **dict.fromkeys(("Config", "ConfigError", "IdleNotice", "Limits", "Listen"), "geventchat.settings"),
     "CannotListen": "geventchat.net.listener",
     "Server": "geventchat.server",
     **dict.fromkeys(
@@ -68,6 +70,6 @@ _WITH_GEVENT = {
 if not TYPE_CHECKING:
     # Hidden from type checkers, for which any name would exist.
     def __getattr__(name):
-        if name not in _WITH_GEVENT:
+        if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_WITH_GEVENT[name]), name)
+        return getattr(import_module(_MODULES[name]), name)

@@ -149,6 +149,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     )
     other.add_argument("--version", action=_Show, text=_version, help="print the version, then exit")
     parser.add_help_to(other)
+    if words and words[0] not in _COMMANDS and not words[0].startswith("-"):
+        # Before what follows is found to be wrong: `geventchat conect localhost`.
+        _check_command(parser, words[0])
     arguments = parser.parse_all(words)
     _check_positional(parser, arguments)
     return arguments
@@ -176,10 +179,14 @@ def _check_positional(parser: argparse.ArgumentParser, arguments: argparse.Names
         return
     if port in _COMMANDS:
         parser.error(f"{port} has to be the first argument")
-    if guess := suggestion(port, [*_COMMANDS, "--help"]):
-        parser.error(f"unknown command {port!r}{guess}")
+    _check_command(parser, port)
     if arguments.port not in {None, port}:
         parser.error(f"two ports: {port} and --port {arguments.port}")
+
+
+def _check_command(parser: argparse.ArgumentParser, word: str) -> None:
+    if guess := suggestion(word, [*_COMMANDS, "--help"]):
+        parser.error(f"unknown command {word!r}{guess}")
 
 
 def resolve_arguments(

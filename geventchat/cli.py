@@ -6,9 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from geventchat.arguments import effective, parse, resolve_arguments, show
-from geventchat.settings import EXIT_CONFIGURATION, ConfigError
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
@@ -26,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from geventchat.passwd import main as passwd
 
             return passwd(words[1:])
+    # Imported here, because the client starts in half the time without the settings of the server.
+    from geventchat.arguments import effective, parse, resolve_arguments, show
+    from geventchat.settings import EXIT_CONFIGURATION, ConfigError
+
     arguments = parse(words)
     try:
         settings = resolve_arguments(arguments, os.environ)

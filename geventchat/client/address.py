@@ -1,18 +1,19 @@
-"""Where to connect to: `HOST[:PORT]` as people write it. Pure: resolves no names."""
+"""Where to connect to, as people write it: `HOST`, `HOST:PORT` or `chat://HOST:PORT`. Pure: resolves no names."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_PORT = 65535
+# A scheme says which dialect is spoken; `chat` leaves that to the client.
+SCHEMES = {"chat": None, "line": "line", "json": "json", "slash": "slash"}
 
 
 class InvalidAddress(ValueError):
     """The message says what is wrong with the address."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A host and a port."""
 
     host: str
@@ -20,6 +21,31 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Target(NamedTuple):
+    """A server, and what else its address says: `json://alice@chat.example:12345/dev`."""
+
+    host: str
+    port: int | None = None
+    dialect: str | None = None
+    name: str | None = None
+    room: str | None = None
+
+
+def parse_target(text: str) -> Target:
+    """What an address names. Raises InvalidAddress."""
+    text = text.strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Target(*split_address(text))
+    if scheme.lower() not in SCHEMES:
+        raise InvalidAddress(f"Invalid address {text!r}: use chat://HOST:PORT, or HOST:PORT alone.")
+    place, _, room = rest.partition("/")
+    name, at, host = place.rpartition("@")
+    if (at and not name) or "/" in room:
+        raise InvalidAddress(f"Invalid address {text!r}: use chat://NAME@HOST:PORT/ROOM.")
+    return Target(*split_address(host), SCHEMES[scheme.lower()], name or None, room or None)
 
 
 def split_address(text: str) -> tuple[str, int | None]:

@@ -1,151 +1,235 @@
 """`geventchat connect`: its options, and the session put together for where it runs.
 
-The only module that reads arguments, the environment, terminals and signals.
+The only module that reads arguments, the environment and signals.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
+import secrets
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
-from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
-from geventchat.client import render
-from geventchat.client.address import Address, InvalidAddress, split_address
+from geventchat.chat.passwords import Secret
+from geventchat.client.address import Address, InvalidAddress, Target, parse_target
 from geventchat.client.connection import Network
-from geventchat.client.conversation import Clock
+from geventchat.client.conversation import Clock, ReadMarks
 from geventchat.client.history import HistoryFile, history_path
-from geventchat.client.plain import PlainTerminal
-from geventchat.client.session import (
-    ExitCode,
-    Plan,
-    Session,
-    SessionEvent,
-    Terminated,
-    Timer,
-    TimerExpired,
+from geventchat.client.loop import Loop, Timer
+from geventchat.client.marks import MarksFile, marks_path, state_directory
+from geventchat.client.options import (
+    MAX_SECONDS,
+    Config,
+    InvalidOption,
+    Options,
+    config_path,
+    read_config,
 )
-from geventchat.client.terminal import Interrupted, Terminal, TerminalHandler
+from geventchat.client.plain import PlainTerminal
+from geventchat.client.session import ExitCode, Plan, Session, SessionEvent, Terminated, TimerExpired
+from geventchat.client.styles import styles_of
+from geventchat.client.terminal import Interrupted, Terminal
 from geventchat.dialects import DIALECTS
 
-KEEP_ALIVE_S = 20.0
-MAX_KEEP_ALIVE_S = 86400
-
-MISSING_PROMPT_TOOLKIT = "Line editing is off. To install it: pip install 'geventchat[client]'"
+PASSWORD_VARIABLE = "GEVENTCHAT_PASSWORD"
 
 _EPILOG = """\
 In a script, it sends its input and prints what it receives:  echo "deploy done" | geventchat connect HOST --name ci
+Settings are in ~/.config/geventchat/client.toml; /set lists them. A name that belongs to an account needs its password: it is
+asked for, or in GEVENTCHAT_PASSWORD.
 Exit codes: 0 success; 1 not connected, login refused or not delivered; 2 wrong usage; 130, 143 stopped by a signal.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command line."""
+class Start(NamedTuple):
+    """The command line and the file, put together."""
 
     plan: Plan
-    bell: bool
+    config: Config
     plain: bool
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the client with these arguments and return its exit code."""
-    options = parse_options(argv)
+    arguments = parse_arguments(argv)
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    required = {"HOST[:PORT]": options.plan.host, "--name NAME": options.plan.name}
+    try:
+        start = begin(
+            arguments, read_config(arguments.config or config_path(os.environ, _home())), os.environ
+        )
+        styles_of(start.config.options.theme, start.config.colours, colour=True)
+    except (InvalidOption, InvalidAddress) as error:
+        sys.stderr.write(f"geventchat: {error}\n")
+        return ExitCode.USAGE
+    required = {"HOST[:PORT]": start.plan.host, "--name NAME": start.plan.name}
     missing = [option for option, value in required.items() if value is None]
     if missing and not interactive:
         sys.stderr.write(f"geventchat: not a terminal: {missing[0]} is required\n")
         return ExitCode.USAGE
-    return asyncio.run(_run(options, interactive))
+    return Program(start, interactive).run()
 
 
 class Program:
-    """The runtime of a session: its connections, its timer and its end."""
+    """The runtime of a session: its event loop, its connections and its end."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._network = Network(self.handle)
-        self._session: Session | None = None
-        self._exit_code: asyncio.Future[ExitCode] = self._loop.create_future()
+    def __init__(self, start: Start, interactive: bool) -> None:
+        self._loop = Loop()
+        self._network = Network(self._loop, self.handle)
+        self._deadline: Timer | None = None
+        self._exit_code: ExitCode | None = None
+        self._state = state_directory(os.environ, _home())
+        self._marks = MarksFile(marks_path(self._state)) if interactive else None
+        self._terminal = self._new_terminal(start, interactive)
+        self._session = Session(
+            start.plan,
+            self._terminal,
+            self,
+            Clock(datetime.now, time.monotonic),
+            start.config.options,
+            new_key=lambda: secrets.token_hex(8),
+            marks=self._marks.read if self._marks is not None else lambda _: ReadMarks(),
+        )
 
-    async def run(self, session: Session) -> ExitCode:
+    def run(self) -> int:
         """Run the session to its end."""
-        self._session = session
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self._loop.on_signal(number, lambda: self.handle(Terminated()))
+        self._loop.on_signal(signal.SIGINT, self._interrupted)
         try:
-            session.start()
-            return await self._exit_code
+            self._session.start()
+            self._set_deadline()
+            if self._exit_code is None:
+                self._loop.run()
+            self._save_marks()
         finally:
-            await self._network.close()
+            self._terminal.close()
+            self._close_network()
+            self._loop.close()
+        assert self._exit_code is not None
+        return self._exit_code
 
     def handle(self, event: SessionEvent) -> None:
         """Pass an event to the session while it runs."""
-        if self._session is None or self._exit_code.done():
-            return
-        try:
+        if self._exit_code is None:
             self._session.handle(event)
-        except Exception as error:
-            # Raised into the event loop, it would be logged, and the session would never end.
-            self._exit_code.set_exception(error)
+            self._set_deadline()
 
-    def connect(self, address: Address) -> None:
-        self._network.connect(address)
-
-    def start_timer(self, seconds: float) -> Timer:
-        return self._loop.call_later(seconds, self.handle, TimerExpired())
+    def connect(self, address: Address, timeout_s: float) -> None:
+        """Try to connect; the outcome is an event."""
+        self._network.connect(address, timeout_s)
 
     def end(self, code: ExitCode) -> None:
-        self._exit_code.set_result(code)
+        """The session has ended."""
+        self._exit_code = code
+        self._loop.stop()
 
+    def _interrupted(self) -> None:
+        if isinstance(self._terminal, PlainTerminal):
+            self._terminal.end_input_line()
+        self.handle(Interrupted())
 
-async def _run(options: Options, interactive: bool) -> int:
-    loop = asyncio.get_running_loop()
-    program = Program()
-    terminal = _terminal(options, interactive, program.handle)
+    def _set_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        at = self._session.deadline if self._exit_code is None else None
+        self._deadline = None if at is None else self._loop.call_at(at, self._expired)
 
-    def interrupt() -> None:
-        terminal.end_input_line()
-        program.handle(Interrupted())
+    def _expired(self) -> None:
+        self._deadline = None
+        self.handle(TimerExpired())
 
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    loop.add_signal_handler(signal.SIGTERM, program.handle, Terminated())
-    clock = Clock(datetime.now, time.monotonic)
-    try:
-        return await program.run(Session(options.plan, terminal, program, clock))
-    finally:
-        await terminal.close()
+    def _close_network(self) -> None:
+        self._network.close()
+        if not self._network.is_closed:
+            # A connection closes by itself, sooner or later.
+            self._loop.run(until=lambda: self._network.is_closed)
 
+    def _save_marks(self) -> None:
+        if self._marks is not None:
+            # What was read is a convenience; a full disk must not turn a good end into a failure.
+            with suppress(OSError):
+                self._marks.write(self._session.place, self._session.conversation.read_marks())
 
-def _terminal(options: Options, interactive: bool, handle: TerminalHandler) -> Terminal:
-    dumb = os.environ.get("TERM", "dumb") == "dumb"
-    colour = interactive and not dumb and not os.environ.get("NO_COLOR")
-    plain = PlainTerminal(handle, interactive=interactive, bell=options.bell, colour=colour)
-    if options.plain or dumb or not interactive:
-        return plain
-    try:
+    def _new_terminal(self, start: Start, interactive: bool) -> Terminal:
+        options = start.config.options
+        term = os.environ.get("TERM", "dumb")
+        colour = interactive and term != "dumb" and not os.environ.get("NO_COLOR")
+        if start.plain or options.screen_reader or term == "dumb" or not interactive:
+            return PlainTerminal(
+                self._loop,
+                self.handle,
+                options,
+                start.config.colours,
+                interactive=interactive,
+                colour=colour and not options.screen_reader,
+            )
         from geventchat.client.screen import Screen
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "prompt_toolkit":
-            raise
-        plain.show(render.hint(MISSING_PROMPT_TOOLKIT))
-        return plain
+
+        history, problem = None, ""
+        try:
+            history = HistoryFile(history_path(self._state))
+        except OSError as error:
+            problem = str(error)
+        screen = Screen(
+            self._loop,
+            self.handle,
+            options,
+            start.config.colours,
+            colour=colour,
+            term=term,
+            history=history,
+        )
+        screen.history_problem = problem
+        return screen
+
+
+def _home() -> Path:
     try:
-        history = HistoryFile(history_path(os.environ, Path.home()))
-    except (OSError, RuntimeError) as error:
-        plain.show(render.hint(f"The history of your input is off: {error}"))
-        history = None
-    return Screen(handle, bell=options.bell, colour=colour, history=history)
+        return Path.home()
+    except RuntimeError:
+        # Nobody, as in some containers.
+        return Path("/")
 
 
-def parse_options(argv: Sequence[str]) -> Options:
-    """The options in the arguments. Exits with code 2 and a message where they are wrong."""
+def begin(arguments: argparse.Namespace, config: Config, environment: Mapping[str, str]) -> Start:
+    """What the command line, the file and the environment say together. Raises InvalidAddress."""
+    options = config.options
+    target: Target | None = arguments.server
+    if target is None and options.server:
+        target = parse_target(options.server)
+    changes: dict[str, object] = {}
+    rooms = tuple(arguments.room) or ((target.room,) if target is not None and target.room else ())
+    if rooms:
+        changes["rooms"] = rooms
+    if arguments.keep_alive is not None:
+        changes["keep_alive"] = arguments.keep_alive
+    if not arguments.bell:
+        changes["bell"] = False
+    if arguments.screen_reader:
+        changes["screen_reader"] = True
+    name = arguments.name or (target.name if target is not None else None) or options.name or None
+    password = environment.get(PASSWORD_VARIABLE)
+    plan = Plan(
+        target.host if target is not None else None,
+        target.port if target is not None else None,
+        arguments.dialect or (target.dialect if target is not None else None),
+        name,
+        Secret(password) if password else None,
+    )
+    changed: Options = replace(options, **changes)  # type: ignore[arg-type]
+    return Start(plan, replace(config, options=changed), arguments.plain)
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments. Exits with code 2 and a message where they are wrong."""
     ports = ", ".join(f"{dialect.name} {dialect.port}" for dialect in DIALECTS.values())
     parser = argparse.ArgumentParser(
         prog="geventchat connect",
@@ -158,33 +242,47 @@ def parse_options(argv: Sequence[str]) -> Options:
         "server",
         nargs="?",
         metavar="HOST[:PORT]",
-        type=_address,
-        help=f"server address (default port: {ports})",
+        type=_target,
+        help=f"server address, also chat://HOST:PORT (default ports: {ports})",
     )
     add("--dialect", choices=list(DIALECTS), help="dialect of the server (default: detect it)")
     add("--name", metavar="NAME", help="your name in the chat")
     add(
+        "--room",
+        metavar="ROOM",
+        action="append",
+        default=[],
+        help="enter this room, in place of the lobby; can be repeated",
+    )
+    alive = parser.add_mutually_exclusive_group()
+    alive.add_argument(
         "--keep-alive",
         metavar="SECONDS",
         type=_seconds,
-        help=f"send a ping after this many seconds without input, so that the server does not disconnect you for "
-        f"being idle (default without SECONDS: {KEEP_ALIVE_S:.0f})",
+        help="send a ping after this many seconds without input, so that the server does not disconnect you for being idle "
+        f"(default: {Options().keep_alive:.0f})",
+    )
+    alive.add_argument(
+        "--no-keep-alive",
+        dest="keep_alive",
+        action="store_const",
+        const=0.0,
+        help="let the server disconnect you when idle",
     )
     add("--no-bell", dest="bell", action="store_false", help="do not ring for mentions and direct messages")
-    add("--plain", action="store_true", help="no input line, history or completion; suits screen readers")
-    arguments = parser.parse_args(_with_keep_alive_seconds(argv))
-    host, port = arguments.server or (None, None)
-    plan = Plan(host, port, arguments.dialect, arguments.name, arguments.keep_alive)
-    return Options(plan, arguments.bell, arguments.plain)
+    add("--plain", action="store_true", help="lines without an input line, windows and history")
+    add("--screen-reader", action="store_true", help="the same, with words in place of symbols")
+    add("--config", metavar="FILE", type=Path, help="read settings from this file")
+    return parser.parse_args(_with_keep_alive_seconds(argv))
 
 
 def _with_keep_alive_seconds(argv: Sequence[str]) -> list[str]:
-    """Fill in the default: argparse would take the host behind a bare --keep-alive for its number."""
+    """Fill in the default behind a bare --keep-alive: argparse would take the host behind it for its number."""
     words = []
-    for word, following in zip_longest(argv, argv[1:], fillvalue=""):
+    for at, word in enumerate(argv):
         words.append(word)
-        if word == "--keep-alive" and not _is_number(following):
-            words.append(str(KEEP_ALIVE_S))
+        if word == "--keep-alive" and not _is_number("".join(argv[at + 1 : at + 2])):
+            words.append(str(Options().keep_alive))
     return words
 
 
@@ -197,13 +295,13 @@ def _is_number(word: str) -> bool:
 
 
 def _seconds(word: str) -> float:
-    if not _is_number(word) or not 1 <= float(word) <= MAX_KEEP_ALIVE_S:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 1 to {MAX_KEEP_ALIVE_S}")
+    if not _is_number(word) or not 1 <= float(word) <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 1 to {MAX_SECONDS}")
     return float(word)
 
 
-def _address(word: str) -> tuple[str, int | None]:
+def _target(word: str) -> Target:
     try:
-        return split_address(word)
+        return parse_target(word)
     except InvalidAddress as error:
         raise argparse.ArgumentTypeError(str(error)) from error

@@ -8,21 +8,26 @@ Invariants of Connection:
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
-import re
 import socket
+import threading
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any, NamedTuple
 
 from geventchat.client.address import Address
+from geventchat.client.loop import Loop, Timer
 from geventchat.dialects.framing import Line, LineFraming
 
-CONNECT_TIMEOUT_S = 10.0
 # How long the last connection can take to send what is left.
 CLOSE_TIMEOUT_S = 1.0
+# A host can have several addresses, of which some do not answer.
+NEXT_ADDRESS_S = 0.25
+READ_BYTES = 64 * 1024
+# Beyond this, a script waits before it sends more.
+BLOCKED_BYTES = 64 * 1024
 
 # 10,000 names of 20 characters, each escaped as \uXXXX, are 1.3 MB on one line of the json dialect.
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -31,37 +36,32 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 TCP_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 90_000}
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(NamedTuple):
     """The connection has been established."""
 
     connection: Connection
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectFailed:
+class ConnectFailed(NamedTuple):
     """The attempt failed; `reason` is a sentence."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LineReceived:
+class LineReceived(NamedTuple):
     """The server sent a line."""
 
     connection: Connection
     line: Line
 
 
-@dataclass(frozen=True, slots=True)
-class Writable:
+class Writable(NamedTuple):
     """The send buffer has drained."""
 
     connection: Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
+class Disconnected(NamedTuple):
     """The connection is gone; `reason` completes a sentence."""
 
     connection: Connection
@@ -72,113 +72,243 @@ ConnectionEvent = Connected | ConnectFailed | LineReceived | Writable | Disconne
 ConnectionHandler = Callable[[ConnectionEvent], None]
 
 
-class Connection(asyncio.Protocol):
-    """One connection to a server."""
+class Connection:
+    """One connection to a server, over a socket that is connected and does not block."""
 
-    def __init__(self, handle: ConnectionHandler) -> None:
+    def __init__(self, loop: Loop, connected: socket.socket, handle: ConnectionHandler) -> None:
+        self._loop = loop
+        self._socket: socket.socket | None = connected
         self._handle = handle
         self._framing = LineFraming(MAX_LINE_BYTES)
-        self._transport: asyncio.Transport | None = None
+        self._unsent = bytearray()
+        self._closing = False
+        self._close_timer: Timer | None = None
         # True while the send buffer is full.
         self.blocked = False
-        self.closed = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        _enable_keepalive(transport.get_extra_info("socket"))
-        self._handle(Connected(self))
-
-    def data_received(self, data: bytes) -> None:
-        for line in self._framing.feed(data):
-            self._handle(LineReceived(self, line))
-
-    def pause_writing(self) -> None:
-        self.blocked = True
-
-    def resume_writing(self) -> None:
-        self.blocked = False
-        self._handle(Writable(self))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self.closed.set()
-        self._handle(Disconnected(self, "the server closed it" if exc is None else _reason(exc)))
+        enable_keepalive(connected)
+        loop.on_readable(connected.fileno(), self._read)
 
     def send(self, data: bytes) -> None:
         """Send, without waiting."""
-        if self._transport is not None:
-            self._transport.write(data)
+        if self._socket is None or self._closing:
+            return
+        self._unsent += data
+        self._write()
+        self.blocked = len(self._unsent) > BLOCKED_BYTES
 
     def close(self) -> None:
         """Send what is left, and close."""
-        if self._transport is not None:
-            self._transport.close()
+        if self._socket is None or self._closing:
+            return
+        self._closing = True
+        self._close_timer = self._loop.call_at(self._loop.now() + CLOSE_TIMEOUT_S, self.abort)
+        self._write()
 
     def abort(self) -> None:
         """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._socket is not None:
+            self._end("the connection was given up")
+
+    @property
+    def is_closed(self) -> bool:
+        """True when nothing can be sent any more."""
+        return self._socket is None
+
+    def _read(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(_reason(error))
+            return
+        if not data:
+            self._end("the server closed it")
+            return
+        for line in self._framing.feed(data):
+            if self._socket is not None:
+                self._handle(LineReceived(self, line))
+
+    def _write(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            while self._unsent:
+                sent = self._socket.send(self._unsent)
+                del self._unsent[:sent]
+        except BlockingIOError:
+            self._loop.on_writable(self._socket.fileno(), self._writable)
+            return
+        except OSError as error:
+            # Reported later: no event arrives while the session sends.
+            self._loop.call_soon(partial(self._end, _reason(error)))
+            self._unsent.clear()
+            return
+        if self._closing:
+            self._loop.call_soon(partial(self._end, "it was closed"))
+
+    def _writable(self) -> None:
+        if self._socket is not None:
+            self._loop.on_writable(self._socket.fileno(), None)
+        self._write()
+        if self.blocked and not self._unsent:
+            self.blocked = False
+            self._handle(Writable(self))
+
+    def _end(self, reason: str) -> None:
+        if self._socket is None:
+            return
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        descriptor = self._socket.fileno()
+        self._loop.on_readable(descriptor, None)
+        self._loop.on_writable(descriptor, None)
+        self._socket.close()
+        self._socket = None
+        self._handle(Disconnected(self, reason))
+
+
+class Attempt:
+    """One attempt to connect: looks the host up, then tries its addresses, the next one soon after the one before."""
+
+    def __init__(self, loop: Loop, address: Address, timeout_s: float, handle: ConnectionHandler) -> None:
+        self._loop = loop
+        self._address = address
+        self._handle = handle
+        self._over = False
+        self._waiting: deque[tuple[Any, ...]] = deque()
+        self._trying: list[socket.socket] = []
+        self._errors: list[OSError] = []
+        self._next_timer: Timer | None = None
+        failed = f"{address} did not answer within {timeout_s:.0f} s."
+        self._deadline = loop.call_at(loop.now() + timeout_s, partial(self._fail, failed))
+        # A thread, because looking up a name blocks. A daemon, because it cannot be cancelled.
+        threading.Thread(target=self._look_up, name="look-up", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Give up, without an event."""
+        self._over = True
+        self._deadline.cancel()
+        if self._next_timer is not None:
+            self._next_timer.cancel()
+        for trying in self._trying:
+            self._loop.on_writable(trying.fileno(), None)
+            trying.close()
+        self._trying.clear()
+
+    def _look_up(self) -> None:
+        try:
+            found = socket.getaddrinfo(self._address.host, self._address.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            self._loop.call_from_thread(partial(self._fail, explain(self._address, error)))
+        else:
+            self._loop.call_from_thread(partial(self._found, found))
+
+    def _found(self, addresses: list[tuple[Any, ...]]) -> None:
+        if not self._over:
+            self._waiting.extend(addresses)
+            self._try_next()
+
+    def _try_next(self) -> None:
+        if self._next_timer is not None:
+            self._next_timer.cancel()
+        if not self._waiting:
+            if not self._trying:
+                self._fail(explain(self._address, *self._errors))
+            return
+        family, kind, protocol, _, place = self._waiting.popleft()
+        try:
+            trying = socket.socket(family, kind, protocol)
+        except OSError as error:
+            self._errors.append(error)
+            self._try_next()
+            return
+        trying.setblocking(False)
+        self._trying.append(trying)
+        self._next_timer = self._loop.call_at(self._loop.now() + NEXT_ADDRESS_S, self._try_another)
+        code = trying.connect_ex(place)
+        if code in {0, errno.EINPROGRESS}:
+            self._loop.on_writable(trying.fileno(), partial(self._decided, trying))
+        else:
+            self._failed_one(trying, code)
+
+    def _try_another(self) -> None:
+        if self._waiting:
+            self._try_next()
+
+    def _decided(self, trying: socket.socket) -> None:
+        code = trying.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._loop.on_writable(trying.fileno(), None)
+        if code:
+            self._failed_one(trying, code)
+            return
+        self._trying.remove(trying)
+        self.cancel()
+        connection = Connection(self._loop, trying, self._handle)
+        self._handle(Connected(connection))
+
+    def _failed_one(self, trying: socket.socket, code: int) -> None:
+        self._errors.append(OSError(code, os.strerror(code)))
+        self._trying.remove(trying)
+        trying.close()
+        self._try_next()
+
+    def _fail(self, reason: str) -> None:
+        if not self._over:
+            self.cancel()
+            self._handle(ConnectFailed(reason))
 
 
 class Network:
     """Opens connections, one at a time."""
 
-    def __init__(self, handle: ConnectionHandler) -> None:
+    def __init__(self, loop: Loop, handle: ConnectionHandler) -> None:
+        self._loop = loop
         self._handle = handle
-        self._attempt: asyncio.Task[None] | None = None
-        self._connection: Connection | None = None
+        self._attempt: Attempt | None = None
+        self._connections: list[Connection] = []
 
-    def connect(self, address: Address) -> None:
+    def connect(self, address: Address, timeout_s: float) -> None:
         """Try to connect; the outcome is Connected or ConnectFailed."""
-        self._attempt = asyncio.get_running_loop().create_task(self._connect(address))
-
-    async def close(self) -> None:
-        """Cancel the current attempt, and close the last connection."""
         if self._attempt is not None:
             self._attempt.cancel()
-        if self._connection is not None:
-            self._connection.close()
-            try:
-                await asyncio.wait_for(self._connection.closed.wait(), CLOSE_TIMEOUT_S)
-            except asyncio.TimeoutError:
-                self._connection.abort()
+        self._attempt = Attempt(self._loop, address, timeout_s, self._handled)
 
-    def _new_connection(self) -> Connection:
-        self._connection = Connection(self._handle)
-        return self._connection
+    def close(self) -> None:
+        """Cancel the current attempt, and close all connections."""
+        if self._attempt is not None:
+            self._attempt.cancel()
+        for connection in self._connections:
+            connection.close()
 
-    async def _connect(self, address: Address) -> None:
-        loop = asyncio.get_running_loop()
-        connecting = loop.create_connection(
-            self._new_connection, address.host, address.port, happy_eyeballs_delay=0.25
-        )
-        try:
-            await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            self._handle(ConnectFailed(f"{address} did not answer within {CONNECT_TIMEOUT_S:.0f} s."))
-        except (OSError, UnicodeError) as error:
-            self._handle(ConnectFailed(explain(address, error)))
+    @property
+    def is_closed(self) -> bool:
+        """True when every connection is closed."""
+        return all(connection.is_closed for connection in self._connections)
+
+    def _handled(self, event: ConnectionEvent) -> None:
+        match event:
+            case Connected(connection):
+                self._connections.append(connection)
+            case Disconnected(connection):
+                self._connections.remove(connection)
+        self._handle(event)
 
 
-def explain(address: Address, error: OSError | UnicodeError) -> str:
+def explain(address: Address, *errors: OSError | UnicodeError) -> str:
     """Why connecting failed, in a sentence."""
+    error = errors[-1]
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         return f"Cannot look up {address.host} at the moment."
     if isinstance(error, socket.gaierror | UnicodeError):
         return f"Unknown host {address.host}."
-    codes = _error_codes(error)
+    codes = {one.errno for one in errors if isinstance(one, OSError)}
     if codes == {errno.ECONNREFUSED}:
         return f"Connection refused by {address}."
-    if len(codes) == 1:
-        error = OSError(codes.pop(), "")
-    return f"Cannot connect to {address}: {_reason(error)}."
-
-
-def _error_codes(error: OSError) -> set[int]:
-    if error.errno is not None:
-        return {error.errno}
-    # A host with several addresses fails with one exception, whose text lists theirs.
-    return {int(code) for code in re.findall(r"\[Errno (\d+)\]", str(error))}
+    reasons = dict.fromkeys(_reason(one) for one in errors)
+    return f"Cannot connect to {address}: {', '.join(reasons)}."
 
 
 def _reason(error: Exception) -> str:
@@ -189,9 +319,11 @@ def _reason(error: Exception) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _enable_keepalive(connected: socket.socket | None) -> None:
-    if connected is None or connected.family not in {socket.AF_INET, socket.AF_INET6}:
+def enable_keepalive(connected: socket.socket) -> None:
+    """Let the kernel notice a peer that has vanished."""
+    if connected.family not in {socket.AF_INET, socket.AF_INET6}:
         return
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in TCP_KEEPALIVE.items():
         # Some systems lack some of these.

@@ -1,22 +1,40 @@
-"""A logged-in connection: turns input into commands, and events into output.
+"""The conversation: rooms and people, what is new, what has been sent and not confirmed, history, and resuming. Sans-I/O.
 
-Pure except for the terminal that it shows things on. Independent of the dialect.
+It outlives connections: `online` begins one, `offline` ends it. It knows of the dialect only what `ClientCodec` says.
 
 Invariants:
-- Answers arrive in the order of the questions, so `_pings` holds one entry for each unanswered ping.
-- A client's own messages are shown once: when they arrive, or, if the server does not echo them, when they are sent.
+- A message that was typed is in `_queue`, under way in `_requests`, or decided: said, refused, or dropped by command.
+- Messages are sent in the order in which they were typed, and at most MAX_UNDER_WAY are unanswered.
+- A message that was under way when the connection ended is doubtful. It is sent again only where nothing is said twice: with
+  its key, or after the history has shown that it was not said; otherwise it is held until `/resend`.
+- A message is shown once, as waiting or as said.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import Enum
+from enum import Enum, auto
+from typing import Protocol
 
-from geventchat.chat.commands import Command, Help, ParseError, Ping, Say, SendDirectMessage, Who
+from geventchat.chat.commands import (
+    AnnounceTyping,
+    AskHistory,
+    AskTopic,
+    Command,
+    EnterRoom,
+    LeaveRoom,
+    ListRooms,
+    Login,
+    Ping,
+    Say,
+    SendDirectMessage,
+    SetTopic,
+    Who,
+)
 from geventchat.chat.events import (
     Accepted,
     BanList,
@@ -25,6 +43,7 @@ from geventchat.chat.events import (
     DirectMessageSent,
     DisconnectNotice,
     Entered,
+    Event,
     Goodbye,
     Greeting,
     HelpText,
@@ -37,6 +56,7 @@ from geventchat.chat.events import (
     MessageDeleted,
     MessageKept,
     Missed,
+    PastMessage,
     Pong,
     Rejected,
     Rejection,
@@ -49,13 +69,74 @@ from geventchat.chat.events import (
     Typing,
     Welcome,
 )
-from geventchat.chat.names import key_of
-from geventchat.client import render
-from geventchat.client.input import InvalidInput
-from geventchat.client.render import safe
-from geventchat.client.terminal import Terminal
-from geventchat.dialects.codec import CannotEncode, ClientCodec, ServerEvent, UnknownError, UnknownLine
+from geventchat.chat.names import InvalidName, key_of, parse_room_name
+from geventchat.chat.text import clean
+from geventchat.client import markup
+from geventchat.client.editor import Completions
+from geventchat.client.input import (
+    Act,
+    AskSecret,
+    ChangeName,
+    ChangeSetting,
+    ClearWindow,
+    Direct,
+    GoAway,
+    HelpFor,
+    HidePerson,
+    InvalidInput,
+    Known,
+    Message,
+    Parsed,
+    Quote,
+    Reply,
+    Search,
+    SendAgain,
+    ShowSettings,
+    action,
+    completions,
+    help_for,
+    help_lines,
+    sendable,
+    waits_for_people,
+)
+from geventchat.client.options import KEYS, InvalidOption, Options, changed, help_of, shown
+from geventchat.client.sentences import rejection_text, success_text
+from geventchat.client.windows import Entry, Kind, Outgoing, Window, time_of
+from geventchat.dialects.codec import (
+    LOBBY,
+    NO_ID,
+    NO_ROOM,
+    NO_TIME,
+    Answer,
+    CannotEncode,
+    ClientCodec,
+    ServerEvent,
+    UnknownError,
+    UnknownLine,
+)
 from geventchat.exhaustive import assert_never
+
+# Unanswered messages. A server reads a client that is too fast more slowly, so this keeps to any rate.
+MAX_UNDER_WAY = 16
+MAX_WAITING = 20_000
+MAX_WINDOWS = 200
+# In `line` no client learns who enters: a list of people that is older than this is asked for again.
+FRESH_PEOPLE_S = 5.0
+# A long list is not asked for only to complete names.
+MANY_PEOPLE = 200
+FENCED_LINES = 200
+SEARCHED_PAGES = 5
+PAGE = 200
+SHOWN_RESULTS = 50
+MAX_PEOPLE = 20_000
+MAX_TYPING = 50
+MAX_FENCES = 100
+TYPING_S = 6.0
+TYPING_EVERY_S = 3.0
+AUTOMATIC = "(automatic reply)"
+MAX_AUTOMATIC_REPLIES = 100
+# The settings that are only read at the start.
+_AT_START = {"server", "name", "rooms", "screen-reader"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +145,37 @@ class Clock:
 
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
+
+
+class Display(Protocol):
+    """Where entries are shown. It emits no event while it is called."""
+
+    @property
+    def interactive(self) -> bool:
+        """True for a person, who can answer questions and wait for a reconnect; False for a script."""
+
+    @property
+    def echoes_input(self) -> bool:
+        """True when typed lines stay on the screen by themselves."""
+
+    @property
+    def linear(self) -> bool:
+        """True when all windows are shown in one, line after line."""
+
+    def show(self, window: Window, entry: Entry) -> None:
+        """An entry was added."""
+
+    def refresh(self) -> None:
+        """Something that is shown has changed."""
+
+    def configure(self, options: Options) -> None:
+        """The settings have changed."""
+
+    def ring(self) -> None:
+        """Ring the bell."""
+
+    def notify(self, title: str, text: str) -> None:
+        """Show a notification on the desktop."""
 
 
 class Shown(Enum):
@@ -75,234 +187,1477 @@ class Shown(Enum):
     EVERYONE = None
 
 
+class _Why(Enum):
+    """What an answer is for."""
+
+    # Somebody has typed the command.
+    TYPED = auto()
+    KEEP_ALIVE = auto()
+    PEOPLE = auto()
+    ARRIVAL = auto()
+    OLDER = auto()
+    SEARCH = auto()
+    RESUME = auto()
+
+
+@dataclass(slots=True)
+class _Request:
+    command: Command
+    sent_at: float
+    why: _Why
+    window: Window
+    outgoing: Outgoing | None = None
+
+
+@dataclass(slots=True)
+class _SearchJob:
+    window: Window
+    text: str
+    pages: int
+
+
+@dataclass(slots=True)
+class ReadMarks:
+    """The last ids that were read, of one server and name; kept between sessions."""
+
+    epoch: str = ""
+    rooms: dict[str, int] = field(default_factory=dict)
+
+
 class Conversation:
-    """One logged-in connection."""
+    """What one person has to do with one server."""
 
     def __init__(
         self,
-        name: str,
-        codec: ClientCodec,
+        display: Display,
         send: Callable[[bytes], None],
-        terminal: Terminal,
         show_error: Callable[[str], None],
         clock: Clock,
+        options: Options,
+        new_key: Callable[[], str],
     ) -> None:
-        self._name = name
-        self._codec = codec
-        self._send = send
-        self._terminal = terminal
+        self.options = options
+        self.name = ""
+        self._display = display
+        self._send_bytes = send
         self._show_error = show_error
         self._clock = clock
-        self._mention = re.compile(rf"(?<!\w){re.escape(name.casefold())}(?!\w)")
-        self._users: dict[str, None] = {name: None}
-        # When each ping was sent; None for a keep-alive.
-        self._pings: deque[float | None] = deque()
-        self._next_roster = Shown.EVERYONE
+        self._new_key = new_key
+        self._marks = ReadMarks()
+        self._codec: ClientCodec | None = None
+        self._epoch = ""
+        # The first window is the lobby, or the first room that was asked for.
+        first = options.rooms[0] if options.rooms else LOBBY
+        self.windows = [Window(first.removeprefix("#"), _room_key(first), joined=False)]
+        self.current = self.windows[0]
+        # The room of a client that can be in one at a time.
+        self._room = self.current
+        self._queue: deque[Outgoing] = deque()
+        self._requests: dict[str, _Request] = {}
+        self._refs = 0
+        self._heard_at = 0.0
+        self._mention = re.compile("")
+        self._asked_people_at = float("-inf")
+        # Called when the names of people were learned, and when the server has done what was asked for.
+        self.people_arrived: Callable[[], None] = lambda: None
+        self.carried_out: Callable[[Command], None] = lambda _: None
+        self.has_answered = False
+        self._last_writer = ""
+        self._hidden = {key_of(name) for name in options.ignore}
+        self._away: str | None = None
+        self._answered: set[str] = set()
+        self._search: _SearchJob | None = None
+        self._typed_at = float("-inf")
+        # A text for the input line.
+        self.draft: str | None = None
+
+    # What others have to know.
 
     @property
-    def others(self) -> Collection[str]:
-        """Everyone known to be here, except this client."""
-        return [name for name in self._users if name != self._name]
+    def waiting(self) -> int:
+        """The messages that are not confirmed and will be sent by themselves."""
+        held = sum(outgoing.held for outgoing in self._queue)
+        return len(self._queue) - held + self._messages_under_way
+
+    @property
+    def held(self) -> int:
+        """The messages that were perhaps not said, and wait for a decision."""
+        return sum(outgoing.held for outgoing in self._queue)
+
+    @property
+    def unsent(self) -> int:
+        """The messages that have not been sent at all."""
+        return sum(not outgoing.held for outgoing in self._queue)
+
+    @property
+    def is_full(self) -> bool:
+        """True when no more messages can wait."""
+        return len(self._queue) >= MAX_WAITING
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while the server has not answered something."""
+        return bool(self._requests)
+
+    @property
+    def takes_more(self) -> bool:
+        """True when a script can go on: the server follows, and it is clear where a message would be said."""
+        moving = any(
+            isinstance(request.command, EnterRoom | LeaveRoom) for request in self._requests.values()
+        )
+        return not moving and not self._queue and len(self._requests) < MAX_UNDER_WAY
 
     @property
     def unanswered_pings(self) -> int:
         """The number of pings that have not been answered yet."""
-        return len(self._pings)
+        return sum(isinstance(request.command, Ping) for request in self._requests.values())
+
+    @property
+    def away(self) -> str | None:
+        """What direct messages are answered with; None if they are not."""
+        return self._away
+
+    @property
+    def others(self) -> Collection[str]:
+        """Everyone known to be in the current room or to have written, except this client."""
+        me = key_of(self.name)
+        known: dict[str, str] = {}
+        for window in (self.current, self._room, *self.windows):
+            for key, name in window.people.items():
+                known.setdefault(key, name)
+            if window.is_person:
+                known.setdefault(window.key.removeprefix("@"), window.name)
+        known.pop(me, None)
+        return known.values()
+
+    def silence(self) -> float:
+        """For how many seconds an answer has been missing; 0 if none is."""
+        oldest = next(iter(self._requests.values()), None)
+        return (
+            0.0 if oldest is None else max(self._clock.monotonic() - max(oldest.sent_at, self._heard_at), 0.0)
+        )
+
+    def read_marks(self) -> ReadMarks:
+        """What has been read of each room, to be kept until the next session."""
+        rooms = dict(self._marks.rooms) if self._marks.epoch == self._epoch else {}
+        rooms |= {window.key: window.read_id for window in self.windows if window.read_id is not None}
+        return ReadMarks(self._epoch, rooms)
+
+    def writers(self) -> list[str]:
+        """Who is writing in the current room."""
+        now = self._clock.monotonic()
+        return [name for name, until in self.current.typing.items() if until > now]
+
+    # Connections.
+
+    def use_marks(self, marks: ReadMarks) -> None:
+        """Begin with what was read in earlier sessions."""
+        self._marks = marks
+
+    def enter_first(self, room: str) -> None:
+        """Enter this room at the start, in place of those in the settings."""
+        self.options = replace(self.options, rooms=(room,))
+        self.windows[0] = self.current = self._room = Window(room.removeprefix("#"), _room_key(room))
+
+    def login(self, name: str) -> Login:
+        """The login that resumes where this client was."""
+        marked = self._marks.rooms if self._epoch == "" else {}
+        epoch = self._epoch or self._marks.epoch
+        wanted = [
+            window
+            for window in self.windows
+            if not window.is_person and (window.joined or window.entering or self._epoch == "")
+        ]
+        rooms = [
+            EnterRoom(
+                window.name,
+                window.room_key,
+                window.last_id if window.last_id is not None else marked.get(window.key),
+            )
+            for window in wanted
+        ]
+        if self._epoch == "":
+            known = {window.key for window in wanted}
+            more = [room.removeprefix("#") for room in self.options.rooms if _room_key(room) not in known]
+            rooms += [EnterRoom(room, after=marked.get(_room_key(room))) for room in more]
+        return Login(name, rooms, epoch)
+
+    def online(self, codec: ClientCodec, welcome: Welcome, *, returning: bool) -> None:
+        """A connection has logged in."""
+        self._codec = codec
+        self.name = welcome.name
+        words = [self.name, *self.options.highlight]
+        self._mention = re.compile("|".join(rf"(?<!\w){re.escape(word.casefold())}(?!\w)" for word in words))
+        self._heard_at = self._clock.monotonic()
+        self.has_answered = False
+        if codec.many_rooms:
+            self._online_in_many(welcome, returning=returning)
+        else:
+            self._online_in_one(welcome, returning=returning)
+        self._pump()
+
+    def offline(self) -> None:
+        """The connection has ended."""
+        # A client that can be in many rooms asks for them with its next login.
+        many = self._is_many()
+        self._codec = None
+        under_way = [request.outgoing for request in self._requests.values() if request.outgoing is not None]
+        unanswered = any(
+            request.why is _Why.TYPED and request.outgoing is None for request in self._requests.values()
+        )
+        self._requests.clear()
+        for outgoing in reversed(under_way):
+            if outgoing.echoed:
+                self._decided(outgoing)
+                continue
+            outgoing.sent, outgoing.doubtful = False, True
+            self._queue.appendleft(outgoing)
+        self._search = None
+        for window in [*self.windows]:
+            window.asked_for_more = False
+            window.typing.clear()
+            if window.entering and not many:
+                self._not_entered(window)
+        if unanswered:
+            self._show_error("The connection was lost before the server had answered the last command.")
+        self._display.refresh()
+
+    def goodbye(self) -> None:
+        """The server has handled everything that was sent."""
+        for request in [*self._requests.values()]:
+            if request.outgoing is not None:
+                self._message_answered(request.outgoing, Confirmed())
+        self._requests.clear()
+
+    def heard(self) -> None:
+        """The server has sent something."""
+        self._heard_at = self._clock.monotonic()
+
+    def resumed(self) -> None:
+        """This program was stopped for a while: that was not the server's silence."""
+        self._heard_at = self._clock.monotonic()
 
     def ping(self) -> None:
-        """Send a ping whose answer is not shown."""
-        self._pings.append(None)
-        self._send(self._codec.encode(Ping("")))
-
-    def learn_users(self, welcome: Welcome, shown: Shown) -> None:
-        """Learn the names of those online, from the welcome or by a WHO."""
-        if welcome.users:
-            self._roster(tuple(welcome.users), shown)
+        """Send a ping whose answer is not shown. In `line` the list of people is as good a sign of life."""
+        if self._people_can_change_unheard() and self._display.interactive:
+            self._ask_people()
         else:
-            self._next_roster = shown
-            self._send(self._codec.encode(Who()))
+            self._request(Ping(""), _Why.KEEP_ALIVE)
 
-    def perform(self, command: Command | InvalidInput) -> None:
+    def _online_in_many(self, welcome: Welcome, *, returning: bool) -> None:
+        changed_epoch = welcome.epoch != self._epoch and self._epoch != ""
+        if changed_epoch:
+            for window in self.windows:
+                window.forget_ids()
+        if self._marks.epoch != welcome.epoch:
+            self._marks = ReadMarks(welcome.epoch)
+        self._epoch = welcome.epoch
+        before = {window.key for window in self.windows if window.joined}
+        for window in self.windows:
+            window.joined = window.entering = False
+        for entered in welcome.rooms:
+            self._entered(entered, quiet=returning)
+        for window in self.windows:
+            if window.key in before and not window.joined:
+                self._add(window, Kind.ERROR, f"You are no longer in {window.name}.")
+        if not self.current.joined and not self.current.is_person:
+            self.current = next((window for window in self.windows if window.joined), self.current)
+
+    def _online_in_one(self, welcome: Welcome, *, returning: bool) -> None:
+        """The client is in the lobby. A room that it was in before has to be entered again."""
+        for window in self.windows:
+            window.joined = False
+        lobby = self._room_window(LOBBY)
+        back_to = self._room
+        wanted = back_to.name if returning else next(iter(self.options.rooms), LOBBY)
+        self._room = lobby
+        lobby.joined = True
+        why = _Why.RESUME if returning else _Why.TYPED
+        if _room_key(wanted) != lobby.key and self._request(
+            EnterRoom(wanted, back_to.room_key), why, back_to
+        ):
+            back_to.entering = True
+            return
+        if not returning and self.current.key == _room_key(wanted):
+            self.current = lobby
+        self._arrive(welcome.users, shown=Shown.NOTHING if returning else Shown.SHORT, returning=returning)
+
+    def _arrive(self, users: Collection[str], *, shown: Shown, returning: bool) -> None:
+        """Learn who is in the one room that this client is in, and what was said there."""
+        if users:
+            self._roster(self._room, tuple(users), len(users), Shown.NOTHING if self._is_script() else shown)
+        elif self._display.interactive:
+            self._ask_people(shown)
+        doubtful = any(outgoing.doubtful and not outgoing.held for outgoing in self._queue)
+        if not returning and self._display.interactive and self.options.scrollback:
+            self._request(AskHistory(self.options.scrollback), _Why.ARRIVAL, self._room)
+        elif returning and (self._display.interactive or doubtful):
+            self._request(AskHistory(PAGE), _Why.RESUME, self._room)
+
+    # Input.
+
+    def perform(self, parsed: Parsed, *, literal: bool = False) -> None:
         """Carry out what was typed."""
-        match command:
+        match parsed:
+            case None:
+                pass
             case InvalidInput(message):
                 self._show_error(message)
-            case Help():
-                for line in render.help_lines():
-                    self._terminal.show(line)
+            case Message(texts):
+                self._say(texts, literal=literal)
+            case Act(text):
+                self._say((action(self.name, text),), literal=False)
+            case Direct(to, ()):
+                self.select(self._person_window(to))
+            case Direct(to, texts):
+                self._write(to, texts, literal=literal)
+            case Reply(texts):
+                if self._last_writer:
+                    self._write(self._last_writer, texts, literal=literal)
+                else:
+                    self._show_error("Nobody has written to you yet.")
+            case HidePerson(name, on):
+                self._hide(name, on=on)
+            case GoAway(text):
+                self._go_away(text)
+            case Search(text):
+                self._begin_search(text)
+            case Quote(name, text):
+                self._quote(name, text)
+            case ShowSettings(key):
+                self._show_settings(key)
+            case ChangeSetting(key, value):
+                self._change_setting(key, value)
+            case ClearWindow():
+                self.current.clear()
+                self._display.refresh()
+            case SendAgain(drop):
+                self._send_again(drop=drop)
+            case HelpFor(command):
+                self._help(command)
+            case LeaveRoom(room):
+                self._leave(room)
+            case AskHistory(limit):
+                self._load_older(self.current, limit, typed=True)
+            case EnterRoom(room, room_key):
+                self._enter(room, room_key)
+            case ChangeName() | AskSecret():
+                # The session handles these.
+                pass
             case _:
-                self._request(command)
+                self._command(parsed)
+
+    def _command(self, command: Command) -> None:
+        window = self.current
+        room = getattr(command, "room", None)
+        if self._codec is None:
+            self._show_error("Not connected: try again when the connection is back.")
+        elif room == "" and window.is_person:
+            self._show_error("This is a conversation with one person. Go to a room first.")
+        elif room == "" and self._codec.many_rooms:
+            self._request(replace(command, room=window.name), _Why.TYPED, window)  # type: ignore[arg-type]
+        elif room and not self._codec.many_rooms and _room_key(room) != self._room.key:
+            self._show_error("With this server that works only for the room that you are in.")
+        else:
+            self._request(command, _Why.TYPED, window)
+
+    def _enter(self, room: str, room_key: str) -> None:
+        if self._codec is None:
+            self._show_error("Not connected: try again when the connection is back.")
+            return
+        try:
+            name = parse_room_name(room)
+        except InvalidName:
+            self._show_error(rejection_text(Rejection.ROOM_NAME_INVALID, room))
+            return
+        before = self.current
+        window = self._room_window(name.shown)
+        after = window.last_id if window.last_id is not None else self._marks.rooms.get(window.key)
+        if not self._request(EnterRoom(name.shown, room_key, after), _Why.TYPED, window):
+            self._drop_unused(window)
+            return
+        # What is typed from now on is for that room, and waits for it.
+        window.entering = not window.joined
+        window.room_key = room_key or window.room_key
+        window.entered_from = before
+        self._show_window(window)
+
+    def _not_entered(self, window: Window) -> None:
+        """The server did not let this client in: back to where the user was."""
+        window.entering = False
+        before, window.entered_from = window.entered_from, None
+        if self.current is window and before in self.windows:
+            self._show_window(before)
+        for outgoing in [one for one in self._queue if one.window is window and not one.to]:
+            self._queue.remove(outgoing)
+            self._refused(outgoing, f"You are not in {window.name}.")
+        self._drop_unused(window)
+
+    def _drop_unused(self, window: Window) -> None:
+        if not window.joined and not window.entries and window is not self.current and len(self.windows) > 1:
+            self.windows.remove(window)
+
+    def _say(self, texts: Iterable[str], *, literal: bool) -> None:
+        window = self.current
+        if window.is_person:
+            self._write(window.name, texts, literal=literal)
+            return
+        window.first_unread = None
+        for text in self._sendable(texts, literal=literal):
+            self._enqueue(Outgoing(window, text))
+        self._pump()
+
+    def _write(self, to: str, texts: Iterable[str], *, literal: bool) -> None:
+        window = self._windows_by_key().get(_person_key(to), self.current)
+        if self._display.linear:
+            window = self.current
+        if window.is_person:
+            window.read()
+        for text in self._sendable(texts, literal=literal):
+            self._enqueue(Outgoing(window, text, to=to))
+        self._pump()
+
+    def _sendable(self, texts: Iterable[str], *, literal: bool) -> list[str]:
+        # A script's lines are sent as they are.
+        if self._is_script():
+            return list(texts)
+        return sendable(tuple(texts), emoji=self.options.emoji and not literal)
+
+    def _enqueue(self, outgoing: Outgoing) -> None:
+        outgoing.key = self._new_key()
+        outgoing.window.pending.append(outgoing)
+        self._queue.append(outgoing)
+        self._display.refresh()
+
+    def _hide(self, name: str, *, on: bool) -> None:
+        key = key_of(name)
+        if not name:
+            self._listed([", ".join(sorted(self._hidden)) or "nobody"], "You ignore:")
+        elif key == key_of(self.name):
+            self._show_error("You cannot ignore yourself.")
+        elif on:
+            self._hidden.add(key)
+            self._notice(f"You no longer see what {name} writes. /unignore {name} shows it again.")
+        elif key in self._hidden:
+            self._hidden.discard(key)
+            self._notice(f"You see what {name} writes.")
+        else:
+            self._show_error(f"You do not ignore {name}.")
+
+    def _go_away(self, text: str) -> None:
+        if text:
+            self._away, self._answered = text, set()
+            self._notice(
+                "Direct messages are answered with that, each person once. /back ends it. Nobody else sees it."
+            )
+        elif self._away is not None:
+            self._away = None
+            self._notice("You are back.")
+        else:
+            self._show_error("Usage: /away TEXT. You are not away.")
+        self._display.refresh()
+
+    def _quote(self, name: str, text: str) -> None:
+        key = key_of(name)
+        quoted = next(
+            (entry for entry in reversed(self.current.entries) if self._can_be_quoted(entry, key)), None
+        )
+        if quoted is None and name and self._can_be_quoted_at_all():
+            # The first word was not a name.
+            self._quote("", f"{name} {text}".strip())
+            return
+        if quoted is None:
+            self._show_error("There is no message to quote.")
+            return
+        line = f"> {quoted.name}: {quoted.text}"
+        if text:
+            self._say((line, text), literal=False)
+        elif self._display.linear:
+            self._show_error("Usage: /quote [NAME] TEXT")
+        else:
+            self.draft = f"{line}\n"
+
+    def _can_be_quoted(self, entry: Entry, key: str) -> bool:
+        # What someone wrote to this person alone is not for a room.
+        kind = Kind.DIRECT if self.current.is_person else Kind.MESSAGE
+        is_message = entry.kind is kind and not entry.deleted
+        return is_message and (key_of(entry.name) == key if key else not entry.own)
+
+    def _can_be_quoted_at_all(self) -> bool:
+        return any(self._can_be_quoted(entry, "") for entry in self.current.entries)
+
+    def _show_settings(self, key: str) -> None:
+        if key and key.replace("_", "-") not in KEYS:
+            self._change_setting(key, "")
+            return
+        keys = [key.replace("_", "-")] if key else list(KEYS)
+        self._listed([f"{one} = {shown(self.options, one)}    {help_of(one)}" for one in keys])
+
+    def _change_setting(self, key: str, value: str) -> None:
+        try:
+            options = changed(self.options, key, value)
+        except InvalidOption as error:
+            text = str(error)
+            self._show_error(f"{text[:1].upper()}{text[1:]}{'' if text.endswith('?') else '.'}")
+            return
+        key = key.replace("_", "-")
+        if key in _AT_START:
+            self._show_error(f"{key} is only read at the start: put it into client.toml.")
+            return
+        self.options = options
+        self._hidden |= {key_of(name) for name in options.ignore}
+        self._display.configure(options)
+        self._notice(f"{key} = {shown(options, key)} until the end of this session.")
+
+    def _help(self, command: str) -> None:
+        if not command:
+            rows = help_lines()
+            width = max(len(usage) for usage, _ in rows)
+            self._listed([f"{usage:{width}}  {meaning}" for usage, meaning in rows])
+        elif (found := help_for(command)) is not None:
+            self._listed(["  ".join(found)])
+        else:
+            self._show_error(f"Unknown command /{command}. /help lists the commands.")
+
+    def _send_again(self, *, drop: bool) -> None:
+        held = [outgoing for outgoing in self._queue if outgoing.held]
+        if not held:
+            self._show_error("Every message was said, or will be sent by itself.")
+        for outgoing in held:
+            if drop:
+                self._queue.remove(outgoing)
+                outgoing.window.pending.remove(outgoing)
+            outgoing.held = outgoing.doubtful = False
+        self._pump()
+        self._display.refresh()
+
+    def history_failed(self, why: str) -> None:
+        """The history of the input cannot be kept."""
+        self._notice(f"The history of your input is off: {why}")
+
+    # Windows.
+
+    def select(self, window: Window) -> None:
+        """Show another window. A client that can be in one room at a time enters that room."""
+        if not self._is_many() and not window.is_person and not window.joined and self._codec is not None:
+            self._enter(window.name, window.room_key)
+        else:
+            self._show_window(window)
+
+    def _show_window(self, window: Window) -> None:
+        if window is not self.current:
+            self.current.first_unread = None
+            if self.current.bottom is None:
+                self.current.read()
+            self.current = window
+        if window.bottom is None:
+            window.read()
+        self._display.refresh()
+
+    def select_next(self, step: int) -> None:
+        """Show the window beside the current one."""
+        self.select(self.windows[(self.windows.index(self.current) + step) % len(self.windows)])
+
+    def select_number(self, number: int) -> None:
+        """Show the window with this number, which begins with 1."""
+        if 0 < number <= len(self.windows):
+            self.select(self.windows[number - 1])
+
+    def select_active(self) -> None:
+        """Show the window that most deserves attention."""
+        if any(window.unread for window in self.windows):
+            self.select(
+                max(self.windows, key=lambda window: (window.mentions, window.is_person, window.unread))
+            )
+
+    def older(self, window: Window) -> None:
+        """The oldest entry of the window is on the screen: load more."""
+        self._load_older(window, PAGE, typed=False)
+
+    def typed(self, text: str) -> None:
+        """The input line has changed: let others know that something is being written."""
+        now = self._clock.monotonic()
+        window = self.current
+        can = self._codec is not None and self._codec.many_rooms and window.joined and self.options.typing
+        if can and text and not text.startswith("/") and now - self._typed_at >= TYPING_EVERY_S:
+            self._typed_at = now
+            self._request(AnnounceTyping(window.name), _Why.KEEP_ALIVE, window)
+
+    def complete(self, before_cursor: str) -> Completions:
+        """The completions of what is before the cursor."""
+        rooms = [window.name for window in self.windows if not window.is_person]
+        word, candidates = completions(before_cursor, Known(self.others, rooms))
+        stale = self._people_can_change_unheard() and waits_for_people(before_cursor)
+        if stale and self._clock.monotonic() - self._asked_people_at >= FRESH_PEOPLE_S:
+            self._ask_people()
+        return Completions(word, candidates, complete=not (stale and self._is_asking_people()))
+
+    def _people_can_change_unheard(self) -> bool:
+        codec = self._codec
+        quiet = (
+            codec is not None
+            and not codec.many_rooms
+            and not codec.echoes_messages
+            and not codec.answers_in_prose
+        )
+        return quiet and len(self._room.people) <= MANY_PEOPLE
+
+    def _is_asking_people(self) -> bool:
+        return any(isinstance(request.command, Who) for request in self._requests.values())
+
+    def _ask_people(self, shown_as: Shown = Shown.NOTHING) -> None:
+        self._asked_people_at = self._clock.monotonic()
+        why = _Why.ARRIVAL if shown_as is Shown.SHORT else _Why.PEOPLE
+        self._request(Who(), why, self._room)
+
+    def _leave(self, room: str) -> None:
+        window = self.current
+        if room:
+            key = _person_key(room[1:]) if room.startswith("@") else _room_key(room)
+            found = self._windows_by_key().get(key)
+            if found is None:
+                self._show_error(f"You are not in {room}.")
+                return
+            window = found
+        if window.is_person:
+            self._close(window)
+        elif self._codec is None:
+            self._show_error("Not connected: try again when the connection is back.")
+        elif not window.joined:
+            self._close(window)
+        else:
+            self._request(LeaveRoom(window.name if self._codec.many_rooms else ""), _Why.TYPED, window)
+
+    def _close(self, window: Window) -> None:
+        if len(self.windows) == 1:
+            self._show_error("This is the only window. /quit leaves the chat.")
+            return
+        at = self.windows.index(window)
+        self.windows.remove(window)
+        if self.current is window:
+            self.current = self.windows[max(at - 1, 0)]
+            self.current.read()
+        for outgoing in window.pending:
+            outgoing.window = self.current
+            self.current.pending.append(outgoing)
+        self._display.refresh()
+
+    def _windows_by_key(self) -> Mapping[str, Window]:
+        return {window.key: window for window in self.windows}
+
+    def _room_window(self, room: str) -> Window:
+        if room == NO_ROOM:
+            return self._room
+        key = _room_key(room)
+        found = self._windows_by_key().get(key)
+        if found is None:
+            found = Window(clean(room), key)
+            if not self._open(found):
+                return self._room
+        return found
+
+    def _person_window(self, name: str) -> Window:
+        key = _person_key(name)
+        found = self._windows_by_key().get(key)
+        if found is None:
+            found = Window(clean(name), key, is_person=True)
+            self._open(found)
+        return found
+
+    def _open(self, window: Window) -> bool:
+        if len(self.windows) >= MAX_WINDOWS:
+            # The oldest conversation with one person makes room; people are in fewer rooms than this.
+            spare = next((one for one in self.windows if one.is_person and one is not self.current), None)
+            if spare is None:
+                return False
+            self.windows.remove(spare)
+        self.windows.append(window)
+        return True
+
+    # Sending.
+
+    def _request(
+        self, command: Command, why: _Why, window: Window | None = None, outgoing: Outgoing | None = None
+    ) -> bool:
+        """Send a command that is answered."""
+        if self._codec is None:
+            return False
+        self._refs += 1
+        ref = str(self._refs)
+        try:
+            data = self._codec.encode(command, ref)
+        except CannotEncode as error:
+            if why is _Why.TYPED:
+                self._show_error(str(error))
+            return False
+        self._requests[ref] = _Request(
+            command, self._clock.monotonic(), why, window or self.current, outgoing
+        )
+        self._send_bytes(data)
+        return True
+
+    @property
+    def _messages_under_way(self) -> int:
+        return sum(request.outgoing is not None for request in self._requests.values())
+
+    def _pump(self) -> None:
+        """Send what waits, as far as the server follows."""
+        while self._codec is not None and self._messages_under_way < MAX_UNDER_WAY:
+            outgoing = next((one for one in self._queue if not one.held), None)
+            if outgoing is None or not self._can_be_sent(outgoing):
+                return
+            self._queue.remove(outgoing)
+            self._transmit(outgoing)
+
+    def _can_be_sent(self, outgoing: Outgoing) -> bool:
+        assert self._codec is not None
+        window = outgoing.window
+        if window.entering and not outgoing.to:
+            return False
+        if not outgoing.doubtful:
+            return True
+        if self._codec.many_rooms:
+            # What was missed can show that it was said.
+            return outgoing.to != "" or not window.joined or (window.last_id or NO_ID) >= window.replay_until
+        return not any(request.why is _Why.RESUME for request in self._requests.values())
+
+    def _transmit(self, outgoing: Outgoing) -> None:
+        assert self._codec is not None
+        window = outgoing.window
+        if not outgoing.to and not self._codec.many_rooms and window is not self._room:
+            self._refused(outgoing, f"You are in {self._room.name} now.")
+            return
+        outgoing.sent = True
+        command: Command = Say((outgoing.text,), window.name if self._codec.many_rooms else "", outgoing.key)
+        if outgoing.to:
+            command = SendDirectMessage(outgoing.to, outgoing.text, outgoing.key)
+        try:
+            sent = self._request_message(command, window, outgoing)
+        except CannotEncode as error:
+            self._refused(outgoing, str(error))
+            return
+        if not sent:
+            self._queue.appendleft(outgoing)
+
+    def _request_message(self, command: Command, window: Window, outgoing: Outgoing) -> bool:
+        assert self._codec is not None
+        self._refs += 1
+        ref = str(self._refs)
+        data = self._codec.encode(command, ref)
+        self._requests[ref] = _Request(command, self._clock.monotonic(), _Why.TYPED, window, outgoing)
+        self._send_bytes(data)
+        return True
+
+    def _decided(self, outgoing: Outgoing) -> None:
+        """It no longer waits."""
+        if outgoing in outgoing.window.pending:
+            outgoing.window.pending.remove(outgoing)
+
+    def _refused(self, outgoing: Outgoing, why: str) -> None:
+        self._decided(outgoing)
+        self._show_error(f"{why} Not sent: {outgoing.text}" if not self._is_script() else why)
+
+    def _is_script(self) -> bool:
+        return not self._display.interactive
+
+    # Receiving.
 
     def receive(self, event: ServerEvent) -> None:
-        """Show what the server sent."""
-        show, now = self._terminal.show, self._clock.now
+        """Handle what the server sent."""
         match event:
-            case Said(name=name, texts=texts):
-                for text in texts:
-                    self._said(name, text)
-            case DirectMessage(sender=sender, text=text):
-                self._meet(sender)
-                show(render.direct_message(now(), sender, "you", text))
-                if not self._is_me(sender):
-                    self._terminal.ring()
-            case DirectMessageSent(typed=typed, message=message):
-                self._show_sent(typed, message.text)
-            case Joined(name=name):
-                self._meet(name)
-                show(render.joined(name))
-            case Left(name=name):
-                self._users.pop(safe(name), None)
-                show(render.left(name))
-            case Roster(users):
-                self._roster(tuple(users), self._next_roster)
-                self._next_roster = Shown.EVERYONE
-            case Pong():
-                sent_at = self._pings.popleft() if self._pings else None
-                if sent_at is not None:
-                    show(render.ping(self._clock.monotonic() - sent_at))
+            case Answer(ref, inner):
+                self.has_answered = True
+                request = self._requests.pop(ref, None)
+                if request is None:
+                    self._event(inner)
+                elif request.outgoing is not None:
+                    self._message_answered(request.outgoing, inner)
+                else:
+                    self._answer(request, inner)
+                self._pump()
+            case _:
+                self._event(event)
+        self._display.refresh()
+
+    def _message_answered(self, outgoing: Outgoing, event: Event | UnknownError) -> None:
+        match event:
+            case Rejected(reason=Rejection.USER_NOT_FOUND):
+                self._refused(
+                    outgoing,
+                    "No such user. /users lists everyone online."
+                    if self._is_script()
+                    else f"{outgoing.to} is not here.",
+                )
             case Rejected(reason, subject):
-                self._show_error(rejection_text(reason, subject or self._name))
+                self._refused(outgoing, rejection_text(reason, subject or self.name))
+            case UnknownError(text):
+                self._refused(outgoing, f"The server reports an error: {text}.")
+            case Confirmed(message_id=id) if not outgoing.echoed:
+                self._decided(outgoing)
+                self._show_own(outgoing, id)
+            case _:
+                self._decided(outgoing)
+
+    def _show_own(self, outgoing: Outgoing, id: int) -> None:
+        """Show a message of this client's that the server does not send back."""
+        text = clean(outgoing.text)
+        if outgoing.to:
+            if key_of(outgoing.to) != key_of(self.name):
+                self._direct(self.name, outgoing.to, text, NO_TIME)
+        elif id == NO_ID or id not in outgoing.window.ids:
+            self._message(outgoing.window, self.name, text, id, NO_TIME)
+
+    def _answer(self, request: _Request, event: Event | UnknownError) -> None:
+        window = request.window
+        match event:
+            case Rejected() | UnknownError():
+                self._request_refused(request, event)
+            case Confirmed() if request.why is _Why.TYPED:
+                assert self._codec is not None
+                self.carried_out(request.command)
+                text = success_text(request.command, window.name)
+                if text and not self._codec.answers_in_prose:
+                    self._success(text)
+                if isinstance(request.command, SetTopic):
+                    window.topic = clean(request.command.topic)
+            case Confirmed():
+                pass
+            case Pong():
+                if request.why is _Why.TYPED:
+                    self._ping_answered(self._clock.monotonic() - request.sent_at)
+            case Roster(users, _, count):
+                self._roster_answered(request, tuple(users), count)
+            case HistoryPage(_, messages, more):
+                self._history(request, list(messages), more=more)
+            case Entered():
+                self._entered_by_request(request, event)
+            case LeftRoom():
+                self._left_room(event)
+            case RoomList(rooms):
+                self._listed(
+                    [f"{one.room} ({one.people})" + (f" {one.topic}" if one.topic else "") for one in rooms],
+                    "Rooms:",
+                )
+            case Topic(topic=topic):
+                window.topic = clean(topic)
+                self._add(window, Kind.TOPIC, f"Topic: {topic}" if topic else "No topic.")
+            case BanList(_, bans, more):
+                rows = [
+                    f"{ban.who} "
+                    + (
+                        f"until {time_of(ban.until_ms, self._clock.now):%Y-%m-%d %H:%M}"
+                        if ban.until_ms
+                        else "for good"
+                    )
+                    + (f": {ban.reason}" if ban.reason else "")
+                    for ban in bans
+                ]
+                self._listed([*(rows or ["nobody"]), *["…"] * more], "Banned:")
+            case TokenIssued(token):
+                self._success(f"Your token, shown only once: {token.reveal()}")
+            case _:
+                self._event(event)
+
+    def _request_refused(self, request: _Request, event: Rejected | UnknownError) -> None:
+        if request.why in {_Why.OLDER, _Why.SEARCH, _Why.RESUME, _Why.ARRIVAL} and isinstance(
+            request.command, AskHistory
+        ):
+            # This server keeps no history, or not for this client.
+            request.window.more = request.window.asked_for_more = False
+            self._finish_search(request)
+            if request.why is _Why.RESUME:
+                self._hold_doubtful()
+            return
+        if isinstance(request.command, EnterRoom) and not self._is_many() and request.why is _Why.RESUME:
+            self._room = self._room_window(LOBBY)
+            self._arrive((), shown=Shown.NOTHING, returning=True)
+        if isinstance(request.command, EnterRoom):
+            self._not_entered(request.window)
+        if request.why in {_Why.KEEP_ALIVE, _Why.PEOPLE}:
+            return
+        if isinstance(event, UnknownError):
+            self._show_error(f"The server reports an error: {event.text}")
+        else:
+            self._show_error(self._rejection(event))
+
+    def _rejection(self, event: Rejected) -> str:
+        text = rejection_text(event.reason, event.subject or event.room or self.name)
+        # Of many rooms, it should be clear which one is meant.
+        return f"{event.room}: {text}" if event.room and _room_key(event.room) != self.current.key else text
+
+    def _is_many(self) -> bool:
+        return self._codec is not None and self._codec.many_rooms
+
+    def _event(self, event: ServerEvent) -> None:
+        match event:
+            case Said():
+                self._said(event)
+            case DirectMessage(sender, recipient, text, time_ms):
+                self._direct_received(sender, recipient, text, time_ms)
+            case DirectMessageSent(message, typed):
+                self._direct_sent(message, typed)
+            case MessageKept(message):
+                self._kept(message)
+            case Joined(room, name, time_ms):
+                window = self._room_window(room)
+                self._meet(window, name)
+                if self.options.joins and not self._is_me(name):
+                    self._add(window, Kind.JOINED, "", name=name, time_ms=time_ms)
+            case Left():
+                self._gone(event)
+            case TopicChanged(room, name, topic, time_ms):
+                window = self._room_window(room)
+                window.topic = clean(topic)
+                who = f"{name} changed the topic: " if name else "The topic is: "
+                text = f"{who}{topic}" if topic else f"{name or 'Somebody'} removed the topic."
+                self._add(window, Kind.TOPIC, text, time_ms=time_ms)
+            case Typing(room, name):
+                typing = self._room_window(room).typing
+                if key_of(name) not in self._hidden and self.options.typing and len(typing) < MAX_TYPING:
+                    typing[clean(name)] = self._clock.monotonic() + TYPING_S
+            case MessageDeleted(room, id):
+                self._deleted(self._room_window(room), id)
+            case Kicked(room, reason, time_ms, now_in):
+                self._kicked(room, reason, time_ms, now_in)
+            case Invited(room, name):
+                if key_of(name) not in self._hidden:
+                    self._notice(f"{name} invites you to {room}: /join {room}")
+                    self._alert(f"{name} invites you to {room}")
+            case Entered():
+                self._entered_alone(event)
+            case LeftRoom():
+                self._left_room(event)
+            case Roster(users, _, count):
+                request = next((one for one in self._requests.values() if isinstance(one.command, Who)), None)
+                if request is None:
+                    self._roster(self._room, tuple(users), count or len(users), Shown.EVERYONE)
+                else:
+                    self._roster_answered(request, tuple(users), count)
+            case Rejected():
+                self._show_error(self._rejection(event))
             case UnknownError(text):
                 self._show_error(f"The server reports an error: {text}")
             case UnknownLine(text):
-                show(render.hint(text))
+                self._notice(text)
+            case Missed(events):
+                for one in events:
+                    self._event(one)
             case DisconnectNotice() | Goodbye() | Greeting() | Welcome() | HelpText():
                 # The session handles events of the connection. The client never requests the server's help.
                 pass
-            case (
-                HistoryPage()
-                | Missed()
-                | Entered()
-                | LeftRoom()
-                | RoomList()
-                | Topic()
-                | Accepted()
-                | Confirmed()
-                | BanList()
-                | TokenIssued()
-                | MessageKept()
-            ):
-                # Nothing that this client sends is answered by one of these.
+            case HistoryPage() | RoomList() | Topic():
+                # In some dialects the answer itself does not say what it answers.
+                kinds = {HistoryPage: AskHistory, RoomList: ListRooms, Topic: AskTopic | SetTopic}
+                asked = (
+                    one for one in self._requests.values() if isinstance(one.command, kinds[type(event)])
+                )
+                request = next(asked, None)
+                if request is not None:
+                    self._answer(request, event)
+            case Pong() | Confirmed() | Accepted() | BanList() | TokenIssued():
+                # An answer to something that was asked on an earlier connection, or by nobody.
                 pass
-            case TopicChanged() | Typing() | MessageDeleted() | Kicked() | Invited():
-                # Not in the dialects that this client speaks, or only about other rooms than the lobby.
-                pass
+            case Answer(_, inner):
+                self._event(inner)
             case _:
                 assert_never(event)
 
-    def _request(self, command: Command) -> None:
-        try:
-            data = self._codec.encode(command)
-        except CannotEncode as error:
-            self._show_error(str(error))
+    # Messages.
+
+    def _said(self, said: Said) -> None:
+        window = self._room_window(said.room)
+        name = clean(said.name)
+        mine = self._is_me(name)
+        for id, text in enumerate(said.texts, said.first_id):
+            number = id if said.first_id != NO_ID else NO_ID
+            if mine and text:
+                self._echoed(window, text)
+            elif not mine:
+                self._meet(window, name)
+                window.typing.pop(name, None)
+            self._message(window, name, text, number, said.time_ms)
+
+    def _echoed(self, window: Window, text: str, to: str = "") -> None:
+        """A message of this client's has arrived: it no longer waits."""
+        for outgoing in window.pending:
+            same = not outgoing.echoed and clean(outgoing.text) == text and key_of(outgoing.to) == key_of(to)
+            if same and (outgoing.sent or outgoing.doubtful):
+                outgoing.echoed = True
+                self._decided(outgoing)
+                if not outgoing.sent:
+                    # It was said before the connection was lost.
+                    self._queue.remove(outgoing)
+                return
+
+    def _message(self, window: Window, name: str, text: str, id: int, time_ms: int) -> None:
+        if key_of(name) in self._hidden:
+            self._seen(window, id)
             return
-        self._send(data)
-        match command:
-            case Say(texts) if not self._codec.echoes_messages:
-                for text in texts:
-                    self._show_own(text)
-            case SendDirectMessage(to, text) if not self._codec.confirms_direct_messages:
-                self._show_sent(to, text)
-            case Ping():
-                self._pings.append(self._clock.monotonic())
-
-    def _said(self, name: str, text: str) -> None:
-        if self._is_me(name):
-            self._show_own(text)
+        mine = self._is_me(name)
+        entry = Entry(Kind.MESSAGE, text, time_of(time_ms, self._clock.now), name=name, id=id, own=mine)
+        entry.time_ms, entry.deleted = time_ms, not text
+        entry.mention = not mine and self._mentions(text)
+        entry.code = self._is_code(window, name, text)
+        if (id != NO_ID and id in window.ids) or (name, text, time_ms) in window.numbered_anew:
+            self._seen(window, id)
             return
-        self._meet(name)
-        mention = self._mention.search(text.casefold()) is not None
-        self._terminal.show(render.message(self._clock.now(), name, text, mention=mention))
-        if mention:
-            self._terminal.ring()
+        replayed = id != NO_ID and id <= window.replay_until
+        self._seen(window, id)
+        self._append(window, entry, silent=mine and self._display.echoes_input)
+        if mine:
+            return
+        self._count(window, entry)
+        if entry.mention and not replayed:
+            self._alert(f"{name} in {window.name}: {text}")
 
-    def _show_own(self, text: str) -> None:
-        if not self._terminal.echoes_input:
-            self._terminal.show(render.message(self._clock.now(), self._name, text, own=True))
+    def _seen(self, window: Window, id: int) -> None:
+        if id == NO_ID:
+            return
+        window.last_id = max(id, window.last_id or NO_ID)
+        if window.last_id >= window.replay_until and any(outgoing.doubtful for outgoing in self._queue):
+            self._pump()
 
-    def _show_sent(self, to: str, text: str) -> None:
+    def _count(self, window: Window, entry: Entry) -> None:
+        """A message of someone else's is new."""
+        if (
+            window is self.current
+            and window.bottom is None
+            and not (entry.id and entry.id <= window.replay_until)
+        ):
+            window.read_id = window.last_id
+            return
+        if window.first_unread is None:
+            window.first_unread = entry
+        if window is self.current and window.bottom is None:
+            # It was missed, and is on the screen now.
+            window.read_id = window.last_id
+            return
+        window.unread += 1
+        window.mentions += entry.mention or entry.kind is Kind.DIRECT
+
+    def _mentions(self, text: str) -> bool:
+        return self._mention.search(text.casefold()) is not None
+
+    def _is_code(self, window: Window, name: str, text: str) -> bool:
+        key = key_of(name)
+        if text.startswith(markup.FENCE):
+            inside = key in window.fences
+            # A line such as ```x = 1``` is a block of its own.
+            if inside or (len(text) > 6 and text.endswith(markup.FENCE)):
+                window.fences.pop(key, None)
+            elif len(window.fences) < MAX_FENCES:
+                window.fences[key] = FENCED_LINES
+            return True
+        if key in window.fences:
+            window.fences[key] -= 1
+            if not window.fences[key]:
+                del window.fences[key]
+            return True
+        return markup.code_line(text) is not None
+
+    def _deleted(self, window: Window, id: int) -> None:
+        entry = window.find(id)
+        if entry is not None:
+            entry.deleted = True
+            entry.change("")
+
+    def _direct_received(self, sender: str, recipient: str, text: str, time_ms: int) -> None:
+        sender = clean(sender)
+        mine = self._is_me(sender)
+        if key_of(sender) in self._hidden:
+            return
+        if mine:
+            for window in {id(window): window for window in (self.current, *self.windows)}.values():
+                self._echoed(window, text, recipient)
+        else:
+            self._last_writer = sender
+        self._direct(sender, "you" if mine else recipient, text, time_ms, incoming=True)
+        if not mine:
+            self._alert(f"{sender} → you: {text}", sender)
+            self._reply_automatically(sender)
+
+    def _direct_sent(self, message: DirectMessage, typed: str) -> None:
         # A message to yourself is shown when it arrives.
-        if not self._terminal.echoes_input and not self._is_me(to):
-            self._terminal.show(render.direct_message(self._clock.now(), "you", to, text))
+        to = clean(message.recipient or typed)
+        for window in {id(window): window for window in (self.current, *self.windows)}.values():
+            self._echoed(window, message.text, to)
+        if not self._is_me(to):
+            self._direct(self.name, to, message.text, message.time_ms)
 
-    def _roster(self, names: tuple[str, ...], shown: Shown) -> None:
-        self._users = dict.fromkeys([safe(name) for name in names])
-        if shown is not Shown.NOTHING:
-            self._terminal.show(render.roster(names, shown.value))
+    def _kept(self, message: DirectMessage) -> None:
+        to = clean(message.recipient)
+        text = message.text
+        if text:
+            self._direct_sent(message, to)
+        self._notice(f"{to} is away and gets the message at the next login.")
 
-    def _meet(self, name: str) -> None:
-        self._users[safe(name)] = None
+    def _direct(self, sender: str, to: str, text: str, time_ms: int, *, incoming: bool = False) -> None:
+        """Show a direct message in the window of the other person, and where the user is."""
+        window = self._person_window(sender if incoming else to)
+        entry = Entry(
+            Kind.DIRECT, text, time_of(time_ms, self._clock.now), name=sender, to=to, own=not incoming
+        )
+        silent = not incoming and self._display.echoes_input
+        self._append(window, entry, silent=silent)
+        if incoming:
+            self._count(window, entry)
+        else:
+            window.read()
+        if window is not self.current and not self._display.linear:
+            self.current.append(replace(entry))
+
+    def _reply_automatically(self, sender: str) -> None:
+        key = key_of(sender)
+        if self._away is None or key in self._answered or len(self._answered) >= MAX_AUTOMATIC_REPLIES:
+            return
+        self._answered.add(key)
+        self._write(sender, (f"{AUTOMATIC} {self._away}",), literal=True)
+
+    def _alert(self, text: str, title: str = "") -> None:
+        if self.options.bell:
+            self._display.ring()
+        if self.options.notify != "off":
+            self._display.notify(title or "geventchat", text)
+
+    # People.
+
+    def _meet(self, window: Window, name: str) -> None:
+        key = key_of(name)
+        if key and key not in window.people and len(window.people) < MAX_PEOPLE:
+            window.people[key] = clean(name)
+            window.user_count += 1
+
+    def _gone(self, left: Left) -> None:
+        window = self._room_window(left.room)
+        if window.people.pop(key_of(left.name), None) is not None:
+            window.user_count = max(window.user_count - 1, 0)
+        window.typing.pop(clean(left.name), None)
+        if self.options.joins:
+            self._add(window, Kind.LEFT, left.how.name.lower(), name=left.name, time_ms=left.time_ms)
+
+    def _roster_answered(self, request: _Request, users: tuple[str, ...], count: int) -> None:
+        shown_as = {_Why.TYPED: Shown.EVERYONE, _Why.ARRIVAL: Shown.SHORT}.get(request.why, Shown.NOTHING)
+        command = request.command
+        window = (
+            request.window
+            if not self._is_many() or not isinstance(command, Who)
+            else self._room_window(command.room)
+        )
+        self._roster(window, users, count or len(users), shown_as)
+        self.people_arrived()
+
+    def _roster(self, window: Window, names: tuple[str, ...], count: int, shown_as: Shown) -> None:
+        window.people = {key_of(name): clean(name) for name in names}
+        window.user_count = count
+        if shown_as is Shown.NOTHING:
+            return
+        listed = names[: shown_as.value]
+        more = count - len(listed)
+        text = f"{count} here: {', '.join(listed)}" + (f" and {more} more" if more > 0 else "")
+        self._add(
+            window if self._display.linear or shown_as is Shown.SHORT else self.current, Kind.PEOPLE, text
+        )
+
+    # Rooms.
+
+    def _entered(self, entered: Entered, *, quiet: bool) -> Window:
+        """This client is in a room, of many."""
+        quiet = quiet or self._is_script()
+        window = self._room_window(entered.room)
+        window.name = clean(entered.room)
+        first = window.last_id is None
+        window.joined = True
+        window.topic = clean(entered.topic)
+        marked = self._marks.rooms.get(window.key)
+        expected = marked if first else window.last_id
+        window.entering = False
+        self._roster(
+            window, tuple(entered.users), entered.user_count, Shown.NOTHING if quiet else Shown.SHORT
+        )
+        if window.topic and not quiet:
+            self._add(window, Kind.TOPIC, f"Topic: {window.topic}")
+        window.replay_until = entered.last_id
+        if expected is not None and entered.replay_from > expected + 1 and not first:
+            window.gap_id = entered.replay_from
+            self._add(window, Kind.NOTICE, "Older messages were missed: /history loads them.")
+        if first:
+            window.last_id = entered.replay_from - 1
+            window.read_id = min(marked, entered.last_id) if marked is not None else entered.last_id
+            window.more = entered.replay_from > 1
+            if self.options.scrollback and window.more and self._display.interactive:
+                self._load(window, self.options.scrollback, entered.replay_from, _Why.ARRIVAL)
+        if entered.replay_from > entered.last_id:
+            window.last_id = max(window.last_id or NO_ID, entered.last_id)
+        return window
+
+    def _entered_by_request(self, request: _Request, entered: Entered) -> None:
+        command = request.command
+        room_key = command.room_key if isinstance(command, EnterRoom) else ""
+        if self._is_many():
+            self._entered(entered, quiet=False).room_key = room_key
+            return
+        returning = request.why is _Why.RESUME
+        self._move_to(entered.room)
+        self._room.room_key = room_key
+        if not returning:
+            self._show_window(self._room)
+        known = any(entry.kind is Kind.MESSAGE for entry in self._room.entries)
+        self._arrive((), shown=Shown.NOTHING if returning else Shown.SHORT, returning=returning or known)
+
+    def _entered_alone(self, entered: Entered) -> None:
+        """This client is in a room; the dialect does not say at whose request."""
+        if self._is_many():
+            self._entered(entered, quiet=False)
+        else:
+            self._move_to(entered.room)
+            self._show_window(self._room)
+
+    def _move_to(self, room: str) -> None:
+        """This client is in another room, the only one."""
+        self._room.joined = False
+        self._room = self._room_window(room)
+        self._room.joined, self._room.entering = True, False
+        self._room.name = clean(room)
+
+    def _left_room(self, left: LeftRoom) -> None:
+        window = self._room_window(left.room)
+        window.joined = False
+        if left.now_in:
+            self._move_to(left.now_in)
+            if self.current is window:
+                self._show_window(self._room)
+        if len(self.windows) > 1:
+            self._close(window)
+        else:
+            self._notice(f"You have left {window.name}. /join enters a room.")
+        if self._display.linear and not self._is_script():
+            self._notice(f"You are in {self.current.name}.")
+
+    def _kicked(self, room: str, reason: str, time_ms: int, now_in: str) -> None:
+        window = self._room_window(room)
+        window.joined = False
+        because = f": {reason}" if reason else "."
+        self._add(window, Kind.ERROR, f"You were kicked from {window.name}{because}", time_ms=time_ms)
+        if now_in:
+            self._move_to(now_in)
+
+    # History.
+
+    def _load(self, window: Window, limit: int, before: int, why: _Why) -> None:
+        window.asked_for_more = self._request(AskHistory(limit, before, window.name), why, window)
+
+    def _load_older(self, window: Window, limit: int, *, typed: bool) -> None:
+        why = _Why.TYPED if typed else _Why.OLDER
+        if window.is_person or self._codec is None:
+            if typed:
+                self._show_error("Direct messages have no history." if window.is_person else "Not connected.")
+            return
+        if window.asked_for_more:
+            return
+        if not self._codec.many_rooms:
+            if typed or window.more:
+                window.asked_for_more = self._request(
+                    AskHistory(PAGE if not typed else min(limit, PAGE)), why, window
+                )
+            return
+        before = window.gap_id or window.oldest_id or (window.last_id or NO_ID) + 1
+        if typed and not window.more and not window.gap_id:
+            self._notice(f"This is the beginning of {window.name}, as far as the server remembers.")
+        elif window.more or window.gap_id:
+            self._load(window, min(limit, PAGE), before, why)
+
+    def _history(self, request: _Request, messages: list[PastMessage], *, more: bool) -> None:
+        window = request.window
+        window.asked_for_more = False
+        if self._is_many():
+            self._history_by_ids(window, messages, more=more, request=request)
+        elif request.why is _Why.RESUME:
+            self._resume_by_history(window, messages)
+        else:
+            self._history_of_one_room(window, messages, request)
+        self._finish_search(request)
+        self._display.refresh()
+
+    def _history_by_ids(
+        self, window: Window, messages: list[PastMessage], *, more: bool, request: _Request
+    ) -> None:
+        closes_gap = window.gap_id != NO_ID and any(message.id in window.ids for message in messages)
+        if window.gap_id:
+            oldest = min((message.id for message in messages), default=NO_ID)
+            window.gap_id = NO_ID if closes_gap or not more else oldest
+        else:
+            window.more = more
+        fresh = self._insert(window, messages, request.why)
+        if request.why is _Why.TYPED and not self._display.linear:
+            self._notice(f"{_count('older message', len(fresh))} loaded: PageUp shows them.")
+
+    def _history_of_one_room(self, window: Window, messages: list[PastMessage], request: _Request) -> None:
+        known = window.oldest_id
+        if known:
+            older = [message for message in messages if message.id < known]
+        else:
+            # What was said since this client came is on the screen already.
+            shown_here = [
+                (entry.name, entry.text) for entry in reversed(window.entries) if entry.kind is Kind.MESSAGE
+            ]
+            newest_first = [(clean(message.name), message.text) for message in reversed(messages)]
+            older = messages[: len(messages) - (_behind(newest_first, shown_here) or 0)]
+        window.more = len(older) > 0 and len(messages) < PAGE
+        self._insert(window, older, request.why)
+
+    def _insert(self, window: Window, messages: list[PastMessage], why: _Why) -> list[Entry]:
+        entries = [
+            self._past(window, message) for message in messages if key_of(message.name) not in self._hidden
+        ]
+        window.fences.clear()
+        fresh = window.insert_older(entries)
+        if self._display.linear and why is not _Why.SEARCH and why is not _Why.OLDER:
+            for entry in fresh:
+                self._display.show(window, entry)
+        return fresh
+
+    def _past(self, window: Window, message: PastMessage) -> Entry:
+        name = clean(message.name)
+        at = time_of(message.time_ms, self._clock.now)
+        mine = self._is_me(name)
+        entry = Entry(Kind.MESSAGE, message.text, at, name=name, id=message.id, own=mine)
+        entry.deleted = message.deleted or not message.text
+        entry.mention = not mine and self._mentions(message.text)
+        entry.code = self._is_code(window, name, message.text)
+        return entry
+
+    def _resume_by_history(self, window: Window, messages: list[PastMessage]) -> None:
+        """Find in the history what was said meanwhile, and whether doubtful messages were. The dialect has no ids elsewhere."""
+        shown_here = [(entry.name, entry.text) for entry in window.entries if entry.kind is Kind.MESSAGE]
+        at = _behind([(clean(one.name), one.text) for one in messages], shown_here)
+        if at is None:
+            # Nothing that is shown is in it: a new server, or too much was said.
+            at = 0 if len(messages) < PAGE else len(messages)
+            certain = len(messages) < PAGE
+        else:
+            certain = True
+        for message in messages[at:]:
+            if self._is_me(message.name):
+                self._echoed(window, message.text)
+            self._message(window, clean(message.name), message.text, NO_ID, message.time_ms)
+        if not certain:
+            self._hold_doubtful()
+        self._pump()
+
+    def _hold_doubtful(self) -> None:
+        held = [outgoing for outgoing in self._queue if outgoing.doubtful]
+        for outgoing in held:
+            outgoing.held = True
+        if held:
+            self._notice(
+                f"{_count('message', len(held))} perhaps not said: /resend sends {'it' if len(held) == 1 else 'them'} again, "
+                "/resend drop forgets."
+            )
+        self._pump()
+
+    # Searching.
+
+    def _begin_search(self, text: str) -> None:
+        if self.current.is_person or self._codec is None:
+            self._report(self.current, text)
+            return
+        self._search = _SearchJob(self.current, text, SEARCHED_PAGES)
+        self._go_on_searching()
+
+    def _go_on_searching(self) -> None:
+        job = self._search
+        assert job is not None
+        window = job.window
+        if job.pages and window.more and not window.asked_for_more and self._is_many():
+            job.pages -= 1
+            self._load(window, PAGE, window.oldest_id or (window.last_id or NO_ID) + 1, _Why.SEARCH)
+            if window.asked_for_more:
+                return
+        self._search = None
+        self._report(window, job.text)
+
+    def _finish_search(self, request: _Request) -> None:
+        if request.why is _Why.SEARCH and self._search is not None:
+            self._go_on_searching()
+
+    def _report(self, window: Window, text: str) -> None:
+        wanted = text.casefold()
+        found = [
+            entry
+            for entry in window.entries
+            if entry.kind in {Kind.MESSAGE, Kind.DIRECT} and wanted in entry.text.casefold()
+        ]
+        rows = [f"{entry.at:%Y-%m-%d %H:%M} {entry.name}: {entry.text}" for entry in found[-SHOWN_RESULTS:]]
+        more = f", the last {SHOWN_RESULTS}" if len(found) > SHOWN_RESULTS else ""
+        self._listed(
+            rows,
+            f"{_count('message', len(found))} with “{text}” in {window.title}{more}:"
+            if rows
+            else f"Nothing with “{text}” in {window.title}.",
+        )
+
+    # Showing.
+
+    def add(self, kind: Kind, text: str) -> Entry:
+        """Show something where the user is."""
+        return self._add(self.current, kind, text)
+
+    def _add(self, window: Window, kind: Kind, text: str, *, name: str = "", time_ms: int = NO_TIME) -> Entry:
+        entry = Entry(kind, text, time_of(time_ms, self._clock.now), name=name)
+        self._append(window, entry)
+        return entry
+
+    def _append(self, window: Window, entry: Entry, *, silent: bool = False) -> None:
+        window.append(entry)
+        if not silent:
+            self._display.show(window, entry)
+
+    def _notice(self, text: str) -> None:
+        self.add(Kind.NOTICE, text)
+
+    def _success(self, text: str) -> None:
+        self.add(Kind.SUCCESS, text)
+
+    def _listed(self, rows: Iterable[str], title: str = "") -> None:
+        if title:
+            self._notice(title)
+        for row in rows:
+            self.add(Kind.LISTED, row)
+
+    def _ping_answered(self, seconds: float) -> None:
+        ms = seconds * 1000
+        duration = f"{seconds:.1f} s" if ms >= 1000 else f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
+        self.add(Kind.PING, f"The server answered in {duration}")
 
     def _is_me(self, name: str) -> bool:
-        return key_of(name) == key_of(self._name)
+        return key_of(name) == key_of(self.name)
 
 
-def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
-    """An error of the server as a sentence; `subject` is the name that it refused."""
-    match reason:
-        case Rejection.NAME_LENGTH | Rejection.NAME_INVALID:
-            return f"The server does not allow the name {subject}."
-        case Rejection.NAME_TAKEN:
-            return f"The name {subject} is taken."
-        case Rejection.ALREADY_LOGGED_IN:
-            return "You are already logged in."
-        case Rejection.NOT_LOGGED_IN:
-            return "The server requires a login first."
-        case Rejection.EMPTY_MESSAGE | Rejection.EMPTY_DIRECT_MESSAGE:
-            return "The message is empty."
-        case Rejection.NO_RECIPIENT:
-            return "The message has no recipient."
-        case Rejection.USER_NOT_FOUND:
-            return "No such user. /users lists everyone online."
-        case Rejection.ROOM_NAME_INVALID:
-            return f"The server does not allow the room name {subject}."
-        case Rejection.NO_SUCH_ROOM:
-            return "No such room."
-        case Rejection.NOT_IN_ROOM:
-            return "You are not in that room."
-        case Rejection.ALREADY_IN_LOBBY:
-            return "You are in the lobby already."
-        case Rejection.TOO_MANY_ROOMS:
-            return "There are too many rooms."
-        case Rejection.TOPIC_TOO_LONG:
-            return "The topic is too long for the server."
-        case Rejection.NO_SUCH_MESSAGE:
-            return "No such message."
-        case Rejection.NOT_PERMITTED:
-            return "The server does not allow you to do that."
-        case Rejection.WRONG_KEY:
-            return "The room needs another key."
-        case Rejection.INVITATION_REQUIRED:
-            return "The room is private: you need an invitation or its key."
-        case Rejection.BANNED_FROM_ROOM:
-            return "You are banned from the room."
-        case Rejection.MUTED:
-            return "You are muted."
-        case Rejection.NO_VOICE:
-            return "The room is moderated: only people with voice can speak."
-        case Rejection.KEY_TOO_LONG:
-            return "The key is too long for the server."
-        case Rejection.LIST_FULL:
-            return "The list is full."
-        case Rejection.PASSWORD_REQUIRED:
-            return "The name belongs to someone and needs a password."
-        case Rejection.WRONG_PASSWORD:
-            return "The password is wrong."
-        case Rejection.WEAK_PASSWORD:
-            return "The server does not allow this password."
-        case Rejection.NAME_RESERVED:
-            return f"The name {subject} belongs to someone."
-        case Rejection.TOO_MANY_ATTEMPTS:
-            return "Too many attempts. Try again later."
-        case Rejection.MAILBOX_FULL:
-            return "The mailbox is full."
-        case ParseError.TOO_LONG:
-            return "The message is too long for the server and was not delivered."
-        case ParseError.NOT_UTF8:
-            return "The server could not decode the message and did not deliver it."
-        case ParseError.NOT_JSON | ParseError.INVALID_FIELD | ParseError.UNKNOWN_COMMAND:
-            return "The server did not understand the command."
-        case ParseError.INVALID_ARGUMENT:
-            return "The server did not understand what follows the command."
-        case _:
-            assert_never(reason)
+def _room_key(room: str) -> str:
+    try:
+        return parse_room_name(room).key
+    except InvalidName:
+        return room.casefold()
+
+
+def _person_key(name: str) -> str:
+    return f"@{key_of(name) or name.casefold()}"
+
+
+def _count(what: str, number: int) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _behind(history: list[tuple[str, str]], shown_here: list[tuple[str, str]]) -> int | None:
+    """Where in the history begins what is not shown yet; None if nothing that is shown is in it.
+
+    The longest run at the end of what is shown that is in the history decides, and where it is there twice the later one.
+    """
+    best, best_end = 0, None
+    for end in range(len(history), 0, -1):
+        run = 0
+        while run < min(end, len(shown_here)) and history[end - 1 - run] == shown_here[-1 - run]:
+            run += 1
+        if run > best:
+            best, best_end = run, end
+    return best_end

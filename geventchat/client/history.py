@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
+
+from geventchat.client.input import is_secret
 
 KEPT_LINES = 1000
 # The file is cut back to KEPT_LINES only when it has this many, so that most starts do not rewrite it.
 GROWN_LINES = 2000
-_SECRET = frozenset({"/login", "/register", "/password", "/token"})
 
 
-def history_path(environment: Mapping[str, str], home: Path) -> Path:
-    """The path that the XDG base directory specification asks for; it ignores a relative XDG_STATE_HOME."""
-    named = environment.get("XDG_STATE_HOME", "")
-    state = Path(named) if named.startswith("/") else home / ".local" / "state"
+def history_path(state: Path) -> Path:
+    """The file, in the directory for the state of programs."""
     return state / "geventchat" / "history"
-
-
-def has_secret(line: str) -> bool:
-    """True for a command of the server's that contains a password or a token, whether this client knows it or not."""
-    return line.strip().partition(" ")[0].lower() in _SECRET
 
 
 class HistoryFile:
@@ -45,7 +38,7 @@ class HistoryFile:
 
     def append(self, line: str) -> None:
         """Add a line, unless it is blank, repeats the last one or has a password in it."""
-        if line == self._last or not line.strip() or has_secret(line):
+        if line == self._last or not line.strip() or is_secret(line):
             return
         self._last = line
         # One write per line to a file opened for appending, so that lines of two clients never mix.

@@ -1,50 +1,129 @@
-"""The output as lines of styled text, with or without colour. Pure.
+"""Entries as styled text. Pure.
 
 Invariants:
-- Everything that is shown passes through `paint` or `safe`.
-- Neither lets control characters through.
+- Everything that is shown passes through `safe`, and every address through `markup`: nothing that somebody writes can act on
+  the terminal.
+- A style is the parameters of an SGR sequence, made here and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from enum import Enum
+from typing import NamedTuple
 from zlib import crc32
 
 from geventchat.chat.text import clean
-from geventchat.client.input import HELP
+from geventchat.client import markup
+from geventchat.client.cells import Row, Span, width
+from geventchat.client.input import is_action
+from geventchat.client.options import Options
+from geventchat.client.styles import styles_of
+from geventchat.client.windows import Entry, Kind, Outgoing
 
 # A longer text, such as a list of thousands of users, is not worth reading.
 MAX_CHARACTERS = 8192
+# A window with fewer columns has no room for seconds, or for the time at all.
+COLUMNS_FOR_SECONDS = 50
+COLUMNS_FOR_TIMES = 30
+# Lines of code that follow each other so soon are one block.
+BLOCK_S = 120
+
+_SYMBOLS = {
+    "emoji": {
+        Kind.JOINED: "🟢",
+        Kind.LEFT: "🔴",
+        Kind.TOPIC: "📌",
+        Kind.PEOPLE: "👥",
+        Kind.PING: "🏓",
+        Kind.SUCCESS: "✅",
+        Kind.NOTICE: "💡",
+        Kind.ERROR: "❌",
+        Kind.OFFLINE: "🔌",
+        Kind.GOODBYE: "👋",
+        Kind.ANNOUNCEMENT: "📢",
+    },
+    "plain": {
+        Kind.JOINED: "→",
+        Kind.LEFT: "←",
+        Kind.TOPIC: "#",
+        Kind.PEOPLE: "*",
+        Kind.PING: "*",
+        Kind.SUCCESS: "*",
+        Kind.NOTICE: "*",
+        Kind.ERROR: "!",
+        Kind.OFFLINE: "!",
+        Kind.ANNOUNCEMENT: "!",
+    },
+    "words": {
+        Kind.ERROR: "Error:",
+        Kind.OFFLINE: "Offline:",
+        Kind.ANNOUNCEMENT: "Announcement:",
+    },
+}
+_ROLES = {
+    Kind.JOINED: "joined",
+    Kind.LEFT: "joined",
+    Kind.TOPIC: "topic",
+    Kind.PEOPLE: "people",
+    Kind.PING: "notice",
+    Kind.SUCCESS: "success",
+    Kind.NOTICE: "notice",
+    Kind.ERROR: "error",
+    Kind.OFFLINE: "offline",
+    Kind.GOODBYE: "plain",
+    Kind.ANNOUNCEMENT: "announcement",
+    Kind.LISTED: "plain",
+}
+_GONE = {"left": "left the room", "kicked": "was kicked"}
+WAITING, HELD = "…", "?"
 
 
-class Style(Enum):
-    """Colours and weights, as the parameters of an SGR sequence."""
+class Look(NamedTuple):
+    """How entries look: what the settings say, the styles, and what the width of the window has room for."""
 
-    PLAIN = ""
-    FAINT = "2"
-    BOLD = "1"
-    ERROR = "31"
-    DIRECT = "35"
-    MENTION = "1;33"
-    NAME_BLUE = "94"
-    NAME_GREEN = "32"
-    NAME_CYAN = "36"
-    NAME_YELLOW = "33"
-    NAME_BRIGHT_GREEN = "92"
-    NAME_BRIGHT_CYAN = "96"
+    styles: Mapping[str, str]
+    timestamps: str
+    symbols: str
+    markdown: bool
+    links: bool
+
+    def style(self, role: str) -> str:
+        """The style of a role."""
+        return self.styles.get(role, "")
+
+    def name_style(self, name: str) -> str:
+        """The colour of a name, the same in every session and on every machine."""
+        styles = self.styles["names"].split(",")
+        return styles[crc32(name.casefold().encode("utf-8", "replace")) % len(styles)]
+
+    def time(self, at: datetime) -> str:
+        """The time before a message, with a blank behind it; empty if there is none."""
+        return f"[{at.strftime(self.timestamps)}] " if self.timestamps else ""
 
 
-_NAME_STYLES = [style for style in Style if style.name.startswith("NAME_")]
+def look_of(
+    options: Options,
+    colours: Mapping[str, str],
+    *,
+    colour: bool,
+    links: bool = False,
+    columns: int | None = None,
+) -> Look:
+    """The look that the settings ask for; without colour, bold and the like remain. Raises InvalidOption."""
+    stamps = options.timestamps
+    if columns is not None and columns < COLUMNS_FOR_TIMES:
+        stamps = ""
+    elif columns is not None and columns < COLUMNS_FOR_SECONDS:
+        stamps = stamps.replace(":%S", "")
+    symbols = "words" if options.screen_reader else options.symbols
+    styles = styles_of(options.theme, colours, colour=colour)
+    return Look(styles, stamps, symbols, options.markdown, links and options.links)
 
-# The parts of one line, with a blank between them.
-Line = tuple[tuple[Style, str], ...]
 
-
-def paint(line: Line, *, colour: bool) -> str:
-    """The line as it can be written to a terminal, without its end."""
-    return " ".join([_paint(style, safe(text), colour) for style, text in line])
+def bare(look: Look) -> Look:
+    """The same look without any escape sequence, for what is not a terminal, or one that understands none."""
+    return look._replace(styles=dict.fromkeys(look.styles, ""), links=False)
 
 
 def safe(text: str) -> str:
@@ -54,83 +133,152 @@ def safe(text: str) -> str:
     return clean(text)
 
 
-def name_style(name: str) -> Style:
-    """The colour of a name, the same in every session and on every machine."""
-    return _NAME_STYLES[crc32(name.casefold().encode("utf-8", "replace")) % len(_NAME_STYLES)]
+class Drawn(NamedTuple):
+    """An entry as one line: its parts, and how far rows are indented from the second one on. Code breaks anywhere."""
+
+    spans: tuple[Span, ...]
+    indent: int
+    words: bool = True
 
 
-def message(at: datetime, name: str, text: str, *, own: bool = False, mention: bool = False) -> Line:
-    """A message to everyone."""
-    name_part = (Style.BOLD if own else name_style(name), f"{name}:")
-    return _time(at), name_part, (Style.MENTION if mention else Style.PLAIN, text)
+def drawn(entry: Entry, look: Look, *, goes_on: bool = False) -> Drawn:
+    """An entry as one line; `goes_on` if it is the next line of a block of code."""
+    match entry.kind:
+        case Kind.MESSAGE if (done := is_action(entry.name, entry.text)) is not None and not entry.code:
+            return _action(entry, done, look)
+        case Kind.MESSAGE:
+            return _message(entry, look, goes_on=goes_on)
+        case Kind.DIRECT:
+            return _direct(entry, look)
+        case _:
+            return _notice(entry, look)
 
 
-def direct_message(at: datetime, sender: str, recipient: str, text: str) -> Line:
-    """A message between two people."""
-    return _time(at), (Style.DIRECT, f"{sender} → {recipient}: {text}")
+def waiting(outgoing: Outgoing, name: str, look: Look) -> Drawn:
+    """A message that the server has not confirmed."""
+    mark = HELD if outgoing.held else WAITING
+    head = f"{mark} {safe(name)}{f' → {safe(outgoing.to)}' if outgoing.to else ''}: "
+    return Drawn((Span(look.style("pending"), head + safe(outgoing.text)),), width(head))
 
 
-def joined(name: str) -> Line:
-    """Somebody entered."""
-    return ((Style.FAINT, f"🟢 {name} joined the chat"),)
+def paint(spans: Iterable[Span]) -> str:
+    """The spans as they can be written to a terminal."""
+    return "".join([_painted(span) for span in spans])
 
 
-def left(name: str) -> Line:
-    """Somebody left."""
-    return ((Style.FAINT, f"🔴 {name} left the chat"),)
+def plain_line(entry: Entry, look: Look, room: str = "") -> str:
+    """An entry as it can be written to a terminal that shows lines; `room` is named if it is not the current one."""
+    spans = drawn(entry, look).spans
+    if not room:
+        return paint(spans)
+    label = f"In {room}: " if look.symbols == "words" else f"#{room} "
+    stamp = (
+        spans[0]
+        if spans and spans[0].style == look.style("time") and spans[0].text == look.time(entry.at)
+        else None
+    )
+    rest = spans[1:] if stamp is not None else spans
+    return paint([*[stamp] * (stamp is not None), Span("", safe(label) + " " * label.endswith(" ")), *rest])  # type: ignore[list-item]
 
 
-def roster(names: Sequence[str], limit: int | None) -> Line:
-    """The names of those online, up to the limit."""
-    shown = names[:limit]
-    more = len(names) - len(shown)
-    return (Style.BOLD, f"👥 {len(names)} here:"), (
-        Style.PLAIN,
-        ", ".join(shown) + (f" and {more} more" if more else ""),
+def _painted(span: Span) -> str:
+    text = f"\x1b[{span.style}m{span.text}\x1b[0m" if span.style else span.text
+    return f"\x1b]8;;{span.link}\x1b\\{text}\x1b]8;;\x1b\\" if span.link else text
+
+
+def _message(entry: Entry, look: Look, *, goes_on: bool) -> Drawn:
+    name = safe(entry.name)
+    stamp, head = look.time(entry.at), f"{name}: "
+    name_style = look.style("own") if entry.own else look.name_style(name)
+    words = look.symbols == "words"
+    spans = [
+        Span(look.style("time"), stamp),
+        *[Span("", "Mention. ")] * (words and entry.mention),
+        Span(name_style, head),
+    ]
+    indent = width(stamp + head)
+    if entry.deleted:
+        return Drawn((*spans, Span(look.style("notice"), "(deleted)")), indent)
+    text = safe(entry.text)
+    if entry.code and look.markdown:
+        if goes_on and not words:
+            spans = [Span("", " " * indent)]
+        return Drawn((*spans, *_code(text, look)), indent + 2, words=False)
+    return Drawn((*spans, *_text(text, look, look.style("mention") if entry.mention else "")), indent)
+
+
+def goes_on(entry: Entry, before: Entry | None) -> bool:
+    """True if this is the next line of a block of code; `before` is the entry above it."""
+    return (
+        before is not None
+        and entry.code
+        and before.kind is Kind.MESSAGE
+        and before.code
+        and before.name == entry.name
+        and abs((entry.at - before.at).total_seconds()) <= BLOCK_S
     )
 
 
-def ping(seconds: float) -> Line:
-    """How long the server took to answer."""
-    ms = seconds * 1000
-    duration = f"{seconds:.1f} s" if ms >= 1000 else f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
-    return ((Style.FAINT, f"🏓 The server answered in {duration}"),)
+def _action(entry: Entry, done: str, look: Look) -> Drawn:
+    name = safe(entry.name)
+    stamp = look.time(entry.at)
+    style = look.style("mention") if entry.mention else ""
+    name_style = look.style("own") if entry.own else look.name_style(name)
+    head = (Span(look.style("time"), stamp), Span("", "* "), Span(name_style, name), Span("", " "))
+    return Drawn((*head, *_text(safe(done), look, style)), width(stamp) + 2)
 
 
-def success(text: str) -> Line:
-    """Good news."""
-    return ((Style.BOLD, f"✅ {text}"),)
+def _direct(entry: Entry, look: Look) -> Drawn:
+    stamp, style = look.time(entry.at), look.style("direct")
+    sender, to = ("you" if entry.own else safe(entry.name)), ("you" if not entry.own else safe(entry.to))
+    if entry.to == "you":
+        # A message to oneself.
+        sender, to = safe(entry.name), "you"
+    head = f"Direct message from {sender} to {to}: " if look.symbols == "words" else f"{sender} → {to}: "
+    text = Span(style, "(deleted)") if entry.deleted else None
+    body = (text,) if text else tuple(_text(safe(entry.text), look, style))
+    return Drawn((Span(look.style("time"), stamp), Span(style, head), *body), width(stamp + head))
 
 
-def goodbye(name: str) -> Line:
-    """The session ended normally."""
-    return ((Style.PLAIN, f"👋 Goodbye, {name}!"),)
+def _notice(entry: Entry, look: Look) -> Drawn:
+    style = look.style(_ROLES[entry.kind])
+    symbol = _SYMBOLS[look.symbols].get(entry.kind, "")
+    before = f"{symbol} " if symbol else ""
+    match entry.kind:
+        case Kind.JOINED:
+            text = f"{safe(entry.name)} joined the chat"
+        case Kind.LEFT:
+            text = f"{safe(entry.name)} {_GONE.get(entry.text, 'left the chat')}"
+        case Kind.LISTED:
+            # Its columns are aligned by blanks.
+            text = safe(f"|{entry.text}")[1:]
+        case _:
+            text = safe(entry.text)
+    return Drawn(tuple(_text(before + text, look, style, markdown=False)), max(width(before), 2))
 
 
-def hint(text: str) -> Line:
-    """Information."""
-    return ((Style.FAINT, f"💡 {text}"),)
+def _text(text: str, look: Look, style: str, *, markdown: bool = True) -> Iterable[Span]:
+    """A text with its markup."""
+    quoted = text.startswith("> ")
+    style = look.style("quote") if quoted and not style else style
+    for piece in markup.pieces(text, markdown=markdown and look.markdown, links=look.links):
+        if piece.code:
+            code = look.style("code")
+            yield Span(code or style, piece.text if code else f"`{piece.text}`")
+        else:
+            parts = [style, *["1"] * piece.bold, *[look.style("link")] * bool(piece.link)]
+            yield Span(";".join([part for part in parts if part]), piece.text, piece.link)
 
 
-def error(text: str) -> Line:
-    """An error."""
-    return ((Style.ERROR, f"❌ {text}"),)
+def _code(text: str, look: Look) -> Iterable[Span]:
+    line = markup.code_line(text)
+    yield Span(look.style("bar"), f"{markup.BAR} ")
+    if line is None and text.startswith(markup.FENCE):
+        yield Span(look.style("bar"), text)
+    else:
+        yield Span(look.style("code"), text if line is None else line)
 
 
-def offline(text: str) -> Line:
-    """A warning about a lost connection."""
-    return ((Style.ERROR, f"🔌 {text}"),)
-
-
-def help_lines() -> list[Line]:
-    """The commands and what each does."""
-    width = max(len(command) for command, _ in HELP)
-    return [((Style.PLAIN, f"{command:{width}}  {what}"),) for command, what in HELP]
-
-
-def _time(at: datetime) -> tuple[Style, str]:
-    return (Style.FAINT, f"[{at:%H:%M:%S}]")
-
-
-def _paint(style: Style, text: str, colour: bool) -> str:
-    return f"\x1b[{style.value}m{text}\x1b[0m" if colour and style.value else text
+def row_text(row: Row) -> str:
+    """What a row shows, without its styles."""
+    return "".join([span.text for span in row])

@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
-from geventchat.client.render import Line
+from geventchat.client.conversation import Conversation, Display
+from geventchat.client.editor import EditorView
 
 
-@dataclass(frozen=True, slots=True)
-class LineEntered:
-    """A line was typed, or came through a pipe."""
+class LineEntered(NamedTuple):
+    """A line was typed, or came through a pipe; with a paste it can be several. `literal`: it is text, never a command."""
 
     text: str
+    literal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LineUnreadable:
+class LineUnreadable(NamedTuple):
     """A line of the input cannot be sent; `reason` says why."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class InputEnded:
+class InputEnded(NamedTuple):
     """Ctrl-D, or the end of a pipe."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Ctrl-C."""
+class Interrupted(NamedTuple):
+    """Ctrl-C on an empty line."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutputClosed:
+class Cancelled(NamedTuple):
+    """Escape at a question."""
+
+
+class OutputClosed(NamedTuple):
     """The output is closed, as by `| head`. Nothing can be shown any more."""
 
 
-TerminalEvent = LineEntered | LineUnreadable | InputEnded | Interrupted | OutputClosed
+class Resumed(NamedTuple):
+    """The program had been stopped, as by Ctrl-Z, and runs again."""
+
+
+TerminalEvent = LineEntered | LineUnreadable | InputEnded | Interrupted | Cancelled | OutputClosed | Resumed
 TerminalHandler = Callable[[TerminalEvent], None]
 
 
-class SessionView(Protocol):
+class SessionView(EditorView, Protocol):
     """The session, as a terminal sees it."""
 
     @property
@@ -50,30 +54,23 @@ class SessionView(Protocol):
         """The text before the input."""
 
     @property
-    def asking(self) -> bool:
-        """True while the next line answers a question, which is the prompt."""
+    def is_online(self) -> bool:
+        """True while there is something to read besides questions."""
 
     @property
-    def others(self) -> Iterable[str]:
-        """The people who can be addressed."""
+    def status(self) -> Sequence[str]:
+        """What is wrong with the connection, in few words; and what else a person should know now."""
 
-    def accepts(self, text: str) -> bool:
-        """True when this input can be handled now; otherwise it stays in the input line."""
+    @property
+    def conversation(self) -> Conversation:
+        """What there is to read."""
 
 
-class Terminal(Protocol):
+class Terminal(Display, Protocol):
     """The source of input lines, and where output is shown.
 
     Events are handled before the call returns, so a terminal emits none while the session calls it.
     """
-
-    @property
-    def interactive(self) -> bool:
-        """True for a person, who can answer questions and wait for a reconnect; False for a script."""
-
-    @property
-    def echoes_input(self) -> bool:
-        """True when typed lines stay on the screen by themselves."""
 
     def open(self, view: SessionView) -> None:
         """The session begins."""
@@ -84,17 +81,11 @@ class Terminal(Protocol):
     def request_line(self) -> None:
         """The session is ready for one more line."""
 
-    def show(self, line: Line) -> None:
-        """Show a line above the input."""
-
     def show_error(self, text: str) -> None:
-        """Show that something failed."""
+        """Show that something failed, for a script."""
 
-    def ring(self) -> None:
-        """Ring the bell, unless it is off."""
+    def leave_screen(self) -> None:
+        """What is shown from now on stays when the program has ended."""
 
-    def end_input_line(self) -> None:
-        """Begin a new line after the `^C` that Ctrl-C leaves on the screen."""
-
-    async def close(self) -> None:
-        """Restore the terminal."""
+    def close(self) -> None:
+        """Give the terminal back as it was."""

@@ -60,6 +60,7 @@ from geventchat.dialects.codec import (
     NO_TIME,
     CannotEncode,
     ClientCodec,
+    Fences,
     ServerEvent,
     UnknownError,
     UnknownLine,
@@ -239,12 +240,24 @@ class JsonClient:
 
     echoes_messages = True
     confirms_direct_messages = True
+    many_rooms = False
+    answers_in_prose = False
 
     def __init__(self) -> None:
         self._name = ""
+        self._fences = Fences()
 
-    def encode(self, command: Command) -> bytes:
+    def encode(self, command: Command, ref: str = "") -> bytes:
         """The bytes of a command."""
+        data = self._encoded(command)
+        if isinstance(command, Ping):
+            self._fences.add(command, ref)
+        elif ref:
+            self._fences.add(command, ref)
+            data += encoded(type="ping")
+        return data
+
+    def _encoded(self, command: Command) -> bytes:
         match command:
             case Login(name, password=None):
                 self._name = name
@@ -264,7 +277,7 @@ class JsonClient:
             case Help() | InvalidCommand():
                 raise CannotEncode("The json dialect has no such command.")
             case _:
-                raise CannotEncode("This version of the json dialect knows no rooms.")
+                raise CannotEncode("This server knows no rooms: it speaks version 1 of the json dialect.")
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event on this line."""
@@ -273,9 +286,9 @@ class JsonClient:
             message = json.loads(text)
         except (ValueError, RecursionError):
             return UnknownLine(text)
-        return (self._event(message) if isinstance(message, dict) else None) or UnknownLine(text)
+        return self._event(message, text) if isinstance(message, dict) else UnknownLine(text)
 
-    def _event(self, message: dict[str, Any]) -> ServerEvent | None:
+    def _event(self, message: dict[str, Any], line: str) -> ServerEvent | None:
         seconds = message.get("timestamp")
         time_ms = seconds * 1000 if type(seconds) is int else NO_TIME
         match message:
@@ -298,7 +311,7 @@ class JsonClient:
                 return Roster(_users(listed))
             case {"type": "pong"}:
                 token = message.get("token")
-                return Pong(token if isinstance(token, str) else "")
+                return self._fences.pong(token if isinstance(token, str) else "")
             case {"type": "goodbye"}:
                 return Goodbye()
             case {"type": "error", "message": str(text)} if text in _NOTICES:
@@ -306,9 +319,11 @@ class JsonClient:
             case {"type": "error", "message": str(text)} if text.startswith(_KICKED):
                 return DisconnectNotice(NoticeReason.KICKED, text=text.removeprefix(_KICKED))
             case {"type": "error", "message": str(text)}:
-                return Rejected(_REASONS[text]) if text in _REASONS else UnknownError(text)
+                return self._fences.refusal(
+                    Rejected(_REASONS[text]) if text in _REASONS else UnknownError(text)
+                )
             case _:
-                return None
+                return UnknownLine(line)
 
 
 def _users(listed: object) -> tuple[str, ...]:

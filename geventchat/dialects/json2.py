@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from geventchat.chat.commands import (
@@ -56,6 +57,7 @@ from geventchat.chat.events import (
     DirectMessageSent,
     DisconnectNotice,
     Entered,
+    Event,
     Goodbye,
     Greeting,
     HelpText,
@@ -90,6 +92,7 @@ from geventchat.chat.text import clean_line, visible
 from geventchat.dialects.codec import (
     NO_ID,
     NO_TIME,
+    Answer,
     CannotEncode,
     ClientCodec,
     ServerEvent,
@@ -559,87 +562,33 @@ _REASONS: dict[tuple[str, str], Rejection | ParseError] = {
 _NOTICES = {notice_code(reason): reason for reason in NoticeReason}
 
 
+_WITHOUT_REF = {ParseError.TOO_LONG, ParseError.NOT_UTF8, ParseError.NOT_JSON}
+
+
 class Json2Client:
-    """The client's half of the dialect. It sends a `ref` only where the command asks for a confirmation."""
+    """The client's half of the dialect."""
 
     echoes_messages = True
     confirms_direct_messages = True
+    many_rooms = True
+    answers_in_prose = False
 
     def __init__(self) -> None:
         self._name = ""
-        self._refs = 0
+        # The references that have not been answered, in the order in which they were sent.
+        self._refs: dict[str, None] = {}
 
-    def encode(self, command: Command) -> bytes:
-        """The bytes of a command."""
+    def encode(self, command: Command, ref: str = "") -> bytes:
+        """The bytes of a command. With a reference it is one request."""
+        if ref:
+            self._refs[ref] = None
+            return _line({**_requested(command), "ref": ref})
         match command:
-            case Login():
-                self._name = command.name
-                password = "" if command.password is None else command.password.reveal()
-                return _request(
-                    "join",
-                    v=2,
-                    username=command.name,
-                    password=password,
-                    epoch=command.epoch,
-                    **_wanted(command),
-                )
-            case Say(texts, room, key, confirm):
-                return b"".join(
-                    [
-                        _request("chat", room=room, message=text, key=key, **self._ref(confirm))
-                        for text in texts
-                    ]
-                )
-            case SendDirectMessage(to, text, key, confirm):
-                return _request("dm", to=to, message=text, key=key, **self._ref(confirm))
-            case EnterRoom(room, room_key, after):
-                return _request("enter", room=room, key=room_key, after=after)
-            case LeaveRoom(room):
-                return _request("leave", room=room)
-            case ListRooms():
-                return _request("rooms")
-            case Who(room, behind):
-                return _request("users", room=room, after=behind)
-            case AskTopic(room):
-                return _request("topic", room=room)
-            case SetTopic(topic, room):
-                return encoded(type="topic", room=room, topic=topic)
-            case AskHistory(limit, before, room):
-                return _request("history", room=room, before=before, limit=limit)
-            case AnnounceTyping(room):
-                return _request("typing", room=room)
-            case Kick(who, reason, room):
-                return _request("kick", room=room, username=who, reason=reason)
-            case Impose(sanction, who, seconds, reason, room):
-                return _request(sanction.value, room=room, username=who, seconds=seconds, reason=reason)
-            case Lift(sanction, who, room):
-                return _request(f"un{sanction.value}", room=room, username=who)
-            case ListBans(room, after):
-                return _request("bans", room=room, after=after)
-            case Invite(who, room):
-                return _request("invite", room=room, username=who)
-            case SetPrivate(on, room):
-                return _request("private", room=room, on=on)
-            case SetKey(room_key, room):
-                return encoded(type="key", room=room, key=room_key)
-            case SetModerated(on, room):
-                return _request("moderated", room=room, on=on)
-            case SetVoice(who, on, room):
-                return _request("voice" if on else "unvoice", room=room, username=who)
-            case SetModerator(who, on, room):
-                return _request("mod" if on else "unmod", room=room, username=who)
-            case PassOwnership(who, room):
-                return _request("owner", room=room, username=who)
-            case Delete(id, room):
-                return _request("delete", room=room, id=id)
-            case Ignore(who, on):
-                return _request("ignore" if on else "unignore", username=who)
-            case Ping(token):
-                return _request("ping", token=token)
-            case Quit():
-                return _request("quit")
-            case _:
-                raise CannotEncode("The json dialect has no such command.")
+            case Login(name):
+                self._name = name
+            case Say(texts) if len(texts) > 1:
+                return b"".join([_line(_requested(replace(command, texts=(text,)))) for text in texts])
+        return _line(_requested(command))
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event on this line."""
@@ -648,13 +597,22 @@ class Json2Client:
             message = json.loads(text)
         except (ValueError, RecursionError):
             return UnknownLine(text)
-        return (self._event(message) if isinstance(message, dict) else None) or UnknownLine(text)
+        event = self._event(message) if isinstance(message, dict) else None
+        if event is None:
+            return UnknownLine(text)
+        ref = self._ref_of(message, event)
+        return Answer(ref, event) if ref else event
 
-    def _ref(self, confirm: bool) -> dict[str, str]:
-        self._refs += confirm
-        return {"ref": str(self._refs)} if confirm else {}
+    def _ref_of(self, message: Fields, event: Event | UnknownError) -> str:
+        """The reference of the request that this object answers; empty if it answers none."""
+        ref = _string(message.get("ref"))
+        if not ref and isinstance(event, Rejected) and event.reason in _WITHOUT_REF:
+            # The server could not read the line, and so not its reference. It answers in order.
+            ref = next(iter(self._refs), "")
+        self._refs.pop(ref, None)
+        return ref
 
-    def _event(self, message: Fields) -> ServerEvent | None:
+    def _event(self, message: Fields) -> Event | UnknownError | None:
         time_ms = _whole(message.get("timestamp_ms"), NO_TIME)
         match message:
             case {"type": "chat", "room": str(room), "username": str(name), "deleted": True}:
@@ -672,7 +630,7 @@ class Json2Client:
                 direct = DirectMessage(sender, to, text, time_ms)
                 # The sender gets the same object as the recipient. A message to yourself arrives once.
                 return DirectMessageSent(direct, to) if sender == self._name != to else direct
-            case {"type": "welcome", "username": str(name), "rooms": dict(rooms)}:
+            case {"type": "welcome", "v": 2, "username": str(name), "rooms": dict(rooms)}:
                 self._name = name
                 entered = [_entered(room, state) for room, state in rooms.items() if isinstance(state, dict)]
                 greeting = _string(message.get("greeting"))
@@ -712,14 +670,88 @@ class Json2Client:
             case {"type": "goodbye"}:
                 return Goodbye()
             case {"type": "error", "code": str(code), "message": str(text)}:
-                return _error(code, text, _string(message.get("room")))
+                is_answer = "ref" in message or "room" in message
+                return _error(code, text, _string(message.get("room")), is_answer=is_answer)
             case _:
                 return None
 
 
-def _request(kind: str, **fields: object) -> bytes:
+def _line(request: Fields) -> bytes:
+    # Not as ASCII: a line of the server's limit then has room for six times as many letters of other scripts.
+    return (json.dumps(request, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _requested(command: Command) -> Fields:
+    """The request that a command is."""
+    match command:
+        case Login(name, _, epoch, password):
+            secret = "" if password is None else password.reveal()
+            return _fields("join", v=2, username=name, password=secret, epoch=epoch, **_wanted(command))
+        case Say(texts, room, key):
+            return _fields("chat", room=room, message="".join(texts), key=key)
+        case SendDirectMessage(to, text, key):
+            return _fields("dm", to=to, message=text, key=key)
+        case EnterRoom(room, room_key, after):
+            return _fields("enter", room=room, key=room_key, after=after)
+        case LeaveRoom(room):
+            return _fields("leave", room=room)
+        case ListRooms():
+            return _fields("rooms")
+        case Who(room, behind):
+            return _fields("users", room=room, after=behind)
+        case AskTopic(room):
+            return _fields("topic", room=room)
+        case SetTopic(topic, room):
+            return {"type": "topic", "room": room, "topic": topic}
+        case AskHistory(limit, before, room):
+            return _fields("history", room=room, before=before, limit=limit)
+        case AnnounceTyping(room):
+            return _fields("typing", room=room)
+        case Kick(who, reason, room):
+            return _fields("kick", room=room, username=who, reason=reason)
+        case Impose(sanction, who, seconds, reason, room):
+            return _fields(sanction.value, room=room, username=who, seconds=seconds, reason=reason)
+        case Lift(sanction, who, room):
+            return _fields(f"un{sanction.value}", room=room, username=who)
+        case ListBans(room, after):
+            return _fields("bans", room=room, after=after)
+        case Invite(who, room):
+            return _fields("invite", room=room, username=who)
+        case SetPrivate(on, room):
+            return _fields("private", room=room, on=on)
+        case SetKey(room_key, room):
+            return {"type": "key", "room": room, "key": room_key}
+        case SetModerated(on, room):
+            return _fields("moderated", room=room, on=on)
+        case SetVoice(who, on, room):
+            return _fields("voice" if on else "unvoice", room=room, username=who)
+        case SetModerator(who, on, room):
+            return _fields("mod" if on else "unmod", room=room, username=who)
+        case PassOwnership(who, room):
+            return _fields("owner", room=room, username=who)
+        case Delete(id, room):
+            return _fields("delete", room=room, id=id)
+        case Ignore(who, on):
+            return _fields("ignore" if on else "unignore", username=who)
+        case Ping(token):
+            return _fields("ping", token=token)
+        case Quit():
+            return _fields("quit")
+        case Register(password):
+            return _fields("register", password=password.reveal())
+        case ChangePassword(old, new):
+            return _fields("password", password=old.reveal(), new=new.reveal())
+        case AskToken():
+            return _fields("token")
+        case RevokeTokens():
+            return _fields("token", revoke=True)
+        case _:
+            raise CannotEncode("The json dialect has no such command.")
+
+
+def _fields(kind: str, **fields: object) -> Fields:
     """A request without the fields that are empty."""
-    return encoded(type=kind, **{key: value for key, value in fields.items() if value not in ("", None)})
+    return {"type": kind, **{key: value for key, value in fields.items() if value not in ("", None)}}
 
 
 def _wanted(login: Login) -> Fields:
@@ -733,8 +765,9 @@ def _wanted(login: Login) -> Fields:
     }
 
 
-def _error(code: str, text: str, room: str) -> ServerEvent:
-    if code in _NOTICES:
+def _error(code: str, text: str, room: str, *, is_answer: bool) -> Event | UnknownError:
+    # One can be banned from a room, or from the server.
+    if code in _NOTICES and not is_answer:
         return DisconnectNotice(_NOTICES[code])
     message, _, subject = text.partition(": ")
     reason = _REASONS.get((code, message))

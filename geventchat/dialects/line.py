@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from geventchat.chat.commands import (
+    AskHistory,
+    AskToken,
+    AskTopic,
     Command,
+    EnterRoom,
     Help,
     InvalidCommand,
+    LeaveRoom,
+    ListBans,
+    ListRooms,
     Login,
     ParseError,
     Ping,
@@ -27,6 +36,7 @@ from geventchat.chat.events import (
     DirectMessageSent,
     DisconnectNotice,
     Entered,
+    Event,
     Goodbye,
     Greeting,
     HelpText,
@@ -46,6 +56,7 @@ from geventchat.chat.events import (
     Rejected,
     Rejection,
     RoomList,
+    RoomListing,
     Roster,
     Said,
     TokenIssued,
@@ -54,17 +65,21 @@ from geventchat.chat.events import (
     Typing,
     Welcome,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.chat.text import visible
 from geventchat.dialects.codec import (
+    LOBBY,
     NO_ID,
     NO_ROOM,
     NO_TIME,
+    Answer,
     CannotEncode,
     ClientCodec,
     ServerEvent,
     UnknownError,
     UnknownLine,
     lines,
+    time_of_utc,
 )
 from geventchat.dialects.dialect import (
     Interpreter,
@@ -75,7 +90,7 @@ from geventchat.dialects.dialect import (
     prefixed,
     utc,
 )
-from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
+from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb, spelled
 from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
@@ -260,29 +275,57 @@ _NOTICES = {notice_word(reason): reason for reason in NoticeReason}
 
 # The answer to WHO has no last line. A ping follows each WHO, and its answer marks the end.
 _END_OF_USERS = "end-of-users"
+_KEPT = "is offline, message kept"
+_INVITES = "invites you to "
+_DEPARTURES = {departure_word(how): how for how in Departure}
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A command that the server has not answered completely."""
+
+    command: Command
+    ref: str
+    # A message: nothing answers it but the ping behind it.
+    refused: Rejected | UnknownError | None = None
+    listed: list[str] = field(default_factory=list)
 
 
 class LineClient:
-    """The client's half of the `line` dialect."""
+    """The client's half of the `line` dialect.
+
+    The server answers in order, so a line that is an answer belongs to the first command in `_asked`. A message is there only
+    if it has a reference; then a ping follows it. A server that does not know pings refuses each, which is as good an answer.
+    """
 
     echoes_messages = False
     confirms_direct_messages = False
+    many_rooms = False
+    answers_in_prose = False
 
     def __init__(self) -> None:
         self._name = ""
+        self._room = LOBBY
         self._users: list[str] = []
         self._answered = False
+        self._asked: deque[_Asked] = deque()
 
-    def encode(self, command: Command) -> bytes:
+    def encode(self, command: Command, ref: str = "") -> bytes:
         """The bytes of a command."""
+        data = self._encoded(command, ref)
+        if ref or not isinstance(command, Say | SendDirectMessage):
+            self._asked.append(_Asked(command, ref))
+        return data
+
+    def _encoded(self, command: Command, ref: str) -> bytes:
         match command:
             case Login(name, password=password):
                 self._name = name
                 return lines(f"LOGIN {name} {password.reveal()}" if password else f"LOGIN {name}")
             case Say(texts):
-                return lines(*[f"MSG {text}" for text in texts])
+                return lines(*[f"MSG {text}" for text in texts], *_fence(ref))
             case SendDirectMessage(to, text):
-                return lines(f"DM {to} {text}")
+                return lines(f"DM {to} {text}", *_fence(ref))
             case Who():
                 return lines("WHO", f"PING {_END_OF_USERS}")
             case Ping(token):
@@ -291,8 +334,10 @@ class LineClient:
                 return lines("QUIT")
             case Help() | InvalidCommand():
                 raise CannotEncode("The line dialect has no such command.")
-            case _:
-                raise CannotEncode("This client does not know rooms.")
+        verb = spelled(command)
+        if verb is None:
+            raise CannotEncode("The line dialect has no such command.")
+        return lines(f"{verb[0].upper()} {verb[1]}".rstrip())
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event that this line completes."""
@@ -306,7 +351,7 @@ class LineClient:
             self._answered = True
         match word:
             case "OK" if not rest:
-                return Welcome(NO_ROOM, self._name, (), NO_TIME)
+                return self._ok()
             case "MSG":
                 return Said(NO_ROOM, first, (after,), NO_ID, NO_TIME)
             case "DM":
@@ -314,26 +359,161 @@ class LineClient:
             case "USER":
                 self._users.append(rest)
                 return None
-            case "PONG" if rest == _END_OF_USERS:
-                users, self._users = tuple(self._users), []
-                return Roster(users)
             case "PONG":
-                return Pong(rest)
-            case "INFO" if after == "disconnected":
-                return Left(NO_ROOM, first, NO_TIME)
+                return self._pong(rest)
+            case "HIST" | "ROOM" | "BAN" if self._lists(word):
+                self._asked[0].listed.append(rest)
+                return None
+            case "TOPIC" if self._asked and isinstance(self._asked[0].command, AskTopic):
+                return self._answer(Topic(NO_ROOM, rest))
+            case "TOPIC":
+                return TopicChanged(NO_ROOM, "", rest, NO_TIME)
+            case "TOKEN" if self._asked and isinstance(self._asked[0].command, AskToken):
+                return self._answer(TokenIssued(Secret(rest)))
+            case "INFO" if after in _DEPARTURES:
+                return Left(NO_ROOM, first, NO_TIME, _DEPARTURES[after])
             case "INFO" if after in {"connected", "joined"}:
                 # This server does not announce joins in this dialect; others do.
                 return Joined(NO_ROOM, first, NO_TIME)
+            case "INFO" if after == _KEPT:
+                return MessageKept(DirectMessage(self._name, first, "", NO_TIME))
+            case "INFO" if after.startswith(_INVITES):
+                return Invited(after.removeprefix(_INVITES), first, NO_TIME)
             case "INFO" if first == notice_word(NoticeReason.KICKED):
-                return DisconnectNotice(NoticeReason.KICKED, text=after)
-            case "INFO" | "ERR" if rest in _NOTICES:
+                return self._kicked(after)
+            case "INFO" | "ERR" if rest in _NOTICES and not self._is_refusal(rest):
                 return DisconnectNotice(_NOTICES[rest], as_error=word == "ERR")
             case "ERR":
-                return Rejected(_REASONS[rest]) if rest in _REASONS else UnknownError(rest)
+                return self._refused(Rejected(_REASONS[rest]) if rest in _REASONS else UnknownError(rest))
             case "Goodbye!":
                 return Goodbye()
             case _:
                 return UnknownLine(text)
+
+    def _lists(self, word: str) -> bool:
+        command = self._asked[0].command if self._asked else None
+        match word:
+            case "HIST":
+                return isinstance(command, AskHistory)
+            case "ROOM":
+                return isinstance(command, ListRooms)
+            case _:
+                return isinstance(command, ListBans)
+
+    def _is_refusal(self, word: str) -> bool:
+        # `ERR banned` refuses to let a client into a room, or is the last thing that it gets.
+        return (
+            word == notice_word(NoticeReason.BANNED)
+            and bool(self._asked)
+            and isinstance(self._asked[0].command, EnterRoom)
+        )
+
+    def _answer(self, event: Event | UnknownError) -> ServerEvent:
+        """The first command has been answered."""
+        ref = self._asked.popleft().ref
+        return Answer(ref, event) if ref else event
+
+    def _ok(self) -> ServerEvent:
+        if not self._asked:
+            return UnknownLine("OK")
+        asked = self._asked[0]
+        match asked.command:
+            case Login():
+                return self._answer(Welcome(NO_ROOM, self._name, (), NO_TIME))
+            case EnterRoom(room):
+                self._room = room.removeprefix("#")
+                return self._answer(Entered(self._room, ()))
+            case LeaveRoom():
+                left, self._room = self._room, LOBBY
+                return self._answer(LeftRoom(left, LOBBY))
+            case ListRooms():
+                return self._answer(RoomList([_listing(one) for one in asked.listed]))
+            case AskHistory():
+                past = [message for one in asked.listed if (message := _past_message(one))]
+                return self._answer(HistoryPage(NO_ROOM, past, more=False))
+            case ListBans():
+                return self._answer(BanList(NO_ROOM, [_listed_ban(one) for one in asked.listed]))
+            case Who() | Ping() | Say() | SendDirectMessage() | Quit():
+                return UnknownLine("OK")
+            case _:
+                return self._answer(Confirmed())
+
+    def _pong(self, token: str) -> ServerEvent:
+        asked = self._asked[0] if self._asked else None
+        match asked.command if asked else None:
+            case Say() | SendDirectMessage():
+                return self._answer((asked and asked.refused) or Confirmed())
+            case Who():
+                return self._answer(self._roster())
+            case Ping():
+                return self._answer(Pong(token))
+            case _ if token == _END_OF_USERS:
+                return self._roster()
+            case _:
+                return Pong(token)
+
+    def _roster(self) -> Roster:
+        users, self._users = tuple(self._users), []
+        return Roster(users)
+
+    def _refused(self, event: Rejected | UnknownError) -> ServerEvent | None:
+        asked = self._asked[0] if self._asked else None
+        unknown = isinstance(event, Rejected) and event.reason is ParseError.UNKNOWN_COMMAND
+        match asked:
+            case None:
+                return event
+            case _Asked(Ping()) | _Asked(Say() | SendDirectMessage()) if unknown:
+                # This server does not know pings, and this is the answer to one.
+                return self._pong("")
+            case _Asked(Ping() | Quit()):
+                # It belongs to a message that has no reference.
+                return event
+            case _Asked(Who(), refused=None):
+                asked.refused = event
+                return None if unknown else event
+            case _Asked(Who()) if unknown:
+                return self._pong("")
+            case _Asked(Say() | SendDirectMessage(), refused=None):
+                asked.refused = event
+                return None
+            case _Asked(Say() | SendDirectMessage() | Who()):
+                return event
+            case _:
+                return self._answer(event)
+
+    def _kicked(self, reason: str) -> ServerEvent:
+        if self._room == LOBBY:
+            return DisconnectNotice(NoticeReason.KICKED, text=reason)
+        room, self._room = self._room, LOBBY
+        return Kicked(room, reason, NO_TIME, LOBBY)
+
+
+def _fence(ref: str) -> tuple[str, ...]:
+    return (f"PING {ref}",) if ref else ()
+
+
+def _listing(listed: str) -> RoomListing:
+    room, _, rest = listed.partition(" ")
+    people, _, topic = rest.partition(" ")
+    return RoomListing(room, _number(people), topic)
+
+
+def _past_message(listed: str) -> PastMessage | None:
+    id, _, rest = listed.partition(" ")
+    time, _, rest = rest.partition(" ")
+    name, _, text = rest.partition(" ")
+    time_ms = time_of_utc(time)
+    return PastMessage(_number(id), name, text, time_ms, deleted=not text) if name else None
+
+
+def _listed_ban(listed: str) -> BanListing:
+    who, _, rest = listed.partition(" ")
+    until, _, reason = rest.partition(" ")
+    return BanListing(who, None if until == "forever" else time_of_utc(until), reason)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else 0
 
 
 DIALECT = LineDialect()

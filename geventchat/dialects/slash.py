@@ -49,6 +49,7 @@ from geventchat.chat.events import (
     Rejected,
     Rejection,
     RoomList,
+    RoomListing,
     Roster,
     Said,
     TokenIssued,
@@ -59,15 +60,18 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.text import visible
 from geventchat.dialects.codec import (
+    LOBBY,
     NO_ID,
     NO_ROOM,
     NO_TIME,
     CannotEncode,
     ClientCodec,
+    Fences,
     ServerEvent,
     UnknownError,
     UnknownLine,
     lines,
+    time_of_utc,
 )
 from geventchat.dialects.dialect import (
     Interpreter,
@@ -78,7 +82,7 @@ from geventchat.dialects.dialect import (
     prefixed,
     utc,
 )
-from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb
+from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb, spelled
 from geventchat.exhaustive import assert_never
 
 _LOGIN = "/login"
@@ -330,6 +334,7 @@ _ACCEPTED = {
 
 _GREETING = "[info] "
 _FIRST_STEPS = "Type your name, then a text. /help lists the commands."
+_DELETED = "(deleted)"
 
 
 def _accepted(action: Action, room: str, subject: str) -> str:
@@ -344,7 +349,7 @@ def _ban(ban: BanListing) -> str:
 
 
 def _past(message: PastMessage, with_id: bool) -> str:
-    text = "(deleted)" if message.deleted else message.text
+    text = _DELETED if message.deleted else message.text
     return (f"{message.id} " if with_id else "") + f"[{utc(message.time_ms)}] {message.name}: {text}"
 
 
@@ -423,11 +428,17 @@ _ERROR_PATTERNS: dict[str, Rejection | ParseError] = {
 _NOTICES = {notice_text(reason): reason for reason in NoticeReason}
 _HELP_HEADER = _HELP.partition("\n")[0]
 
-_ROSTER_HEADER = re.compile(r"=== Online Users \(\d+\) ===")
+_HEADER = re.compile(r"=== (Online Users|Rooms|History) \(\d+\) ===")
+_LISTED_ROOM = re.compile(r"(\S+) \((\d{1,9})\) ?(.*)", re.DOTALL)
+_PAST = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\] ([^\s\[\]:]+): (.*)", re.DOTALL)
+_TOPIC = re.compile(r"\[info\] (?:Topic: (.*)|No topic\.)", re.DOTALL)
+_TOPIC_CHANGED = re.compile(r"\[topic\] ([^\s:]+)(?:: (.*)| removed the topic\.)", re.DOTALL)
 _JOINED = re.compile(r"\[join\] (\S+) has joined the chat\.")
 _LEFT = re.compile(r"\[leave\] (\S+) has left the chat\.")
 _DIRECT = re.compile(r"\[DM from (\S+)\] (.*)", re.DOTALL)
 _DIRECT_SENT = re.compile(r"\[DM to (\S+)\] (.*)", re.DOTALL)
+_ENTERED = re.compile(r"\[info\] You are in (\S+) \((\d{1,9})\)\.")
+_AGAIN = re.compile(r"\[info\] You are in (\S+) again\.")
 # A name contains neither blanks nor brackets, so no message looks like a line of the server's own.
 _SAID = re.compile(r"([^\s\[\]:]+): (.*)", re.DOTALL)
 
@@ -437,15 +448,28 @@ class SlashClient:
 
     echoes_messages = False
     confirms_direct_messages = True
+    many_rooms = False
+    answers_in_prose = True
 
     def __init__(self) -> None:
         self._name = ""
         self._logged_in = False
+        self._room = LOBBY
+        self._fences = Fences()
         # The lines so far of an answer that ends with a blank line.
         self._block: list[str] = []
 
-    def encode(self, command: Command) -> bytes:
+    def encode(self, command: Command, ref: str = "") -> bytes:
         """The bytes of a command."""
+        data = self._encoded(command)
+        if isinstance(command, Ping):
+            self._fences.add(command, ref)
+        elif ref:
+            self._fences.add(command, ref)
+            data += lines("/ping")
+        return data
+
+    def _encoded(self, command: Command) -> bytes:
         match command:
             case Login(name, password=password):
                 self._name = name
@@ -467,10 +491,10 @@ class SlashClient:
                 return lines("/help")
             case Quit():
                 return lines("/quit")
-            case InvalidCommand():
-                raise CannotEncode("The slash dialect has no such command.")
-            case _:
-                raise CannotEncode("This client does not know rooms.")
+        verb = spelled(command)
+        if verb is None:
+            raise CannotEncode("The slash dialect has no such command.")
+        return lines(f"/{verb[0]} {verb[1]}".rstrip())
 
     def decode(self, line: bytes) -> ServerEvent | None:
         """The event that this line completes."""
@@ -481,15 +505,18 @@ class SlashClient:
         if self._block:
             header, *rest = self._block
             self._block = []
-            return HelpText() if header == _HELP_HEADER else Roster(tuple(rest))
+            return _decode_block(header, rest)
         if not text:
             return None
         if not self._logged_in:
             return self._decode_login(text)
-        if text == _HELP_HEADER or _ROSTER_HEADER.fullmatch(text):
+        if text == _HELP_HEADER or _HEADER.fullmatch(text):
             self._block = [text]
             return None
-        return _decode_error(text) or self._decode_chat(text)
+        error = _decode_error(text)
+        if isinstance(error, Rejected | UnknownError):
+            return self._fences.refusal(error)
+        return error or self._decode_chat(text)
 
     def _decode_login(self, text: str) -> ServerEvent | None:
         if joined := _JOINED.fullmatch(text):
@@ -512,11 +539,48 @@ class SlashClient:
             return DirectMessageSent(DirectMessage(self._name, sent[1], sent[2], NO_TIME), sent[1])
         if joined := _JOINED.fullmatch(text):
             return Joined(NO_ROOM, joined[1], NO_TIME)
-        if left := _LEFT.fullmatch(text):
-            return Left(NO_ROOM, left[1], NO_TIME)
+        if gone := _LEFT.fullmatch(text):
+            return Left(NO_ROOM, gone[1], NO_TIME)
+        if entered := _ENTERED.fullmatch(text):
+            self._room = entered[1]
+            return Entered(self._room, (), user_count=int(entered[2]))
+        if again := _AGAIN.fullmatch(text):
+            left, self._room = self._room, again[1]
+            return LeftRoom(left, self._room)
+        if topic := _TOPIC.fullmatch(text):
+            return Topic(NO_ROOM, topic[1] or "")
+        if changed := _TOPIC_CHANGED.fullmatch(text):
+            return TopicChanged(NO_ROOM, changed[1], changed[2] or "", NO_TIME)
         if text == "pong":
-            return Pong("")
+            return self._fences.pong("")
         return Goodbye() if text == "Disconnecting..." else UnknownLine(text)
+
+
+def _decode_block(header: str, rest: list[str]) -> ServerEvent:
+    found = _HEADER.fullmatch(header)
+    match found[1] if found else None:
+        case "Online Users":
+            return Roster(tuple(rest))
+        case "Rooms":
+            rooms = [
+                RoomListing(one[1], int(one[2]), one[3])
+                for line in rest
+                if (one := _LISTED_ROOM.fullmatch(line))
+            ]
+            return RoomList(rooms)
+        case "History":
+            return HistoryPage(NO_ROOM, [past for line in rest if (past := _past_message(line))], more=False)
+        case _:
+            return HelpText()
+
+
+def _past_message(line: str) -> PastMessage | None:
+    past = _PAST.fullmatch(line)
+    if past is None:
+        return None
+    # Somebody can have said just this; it is shown in the same way.
+    deleted = past[3] == _DELETED
+    return PastMessage(NO_ID, past[2], "" if deleted else past[3], time_of_utc(past[1]), deleted)
 
 
 def _decode_error(text: str) -> ServerEvent | None:

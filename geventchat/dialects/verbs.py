@@ -220,3 +220,60 @@ HELP = (
     HelpLine((Verb("delete", "id", _delete),), "remove the text of a message"),
 )
 VERBS = {verb.name: verb for line in HELP for verb in line.verbs}
+
+
+def spelled(command: Command) -> tuple[str, str] | None:
+    """The verb of a command and what follows it, the opposite of `read`; None if it is not one of these."""
+    match command:
+        case EnterRoom(room, key):
+            return "join", f"{room} {key}"
+        case LeaveRoom():
+            return "leave", ""
+        case ListRooms():
+            return "rooms", ""
+        case AskTopic():
+            return "topic", ""
+        case SetTopic(topic):
+            return "topic", topic
+        case AskHistory(limit):
+            return "history", str(limit)
+        case Register(password):
+            return "register", password.reveal()
+        case ChangePassword(old, new):
+            return "password", f"{old.reveal()} {new.reveal()}"
+        case AskToken():
+            return "token", ""
+        case RevokeTokens():
+            return "token", "revoke"
+        case Ignore(who, on):
+            return "ignore" if on else "unignore", who
+        case Invite(who):
+            return "invite", who
+        case Kick(who, reason):
+            return "kick", f"{who} {reason}"
+        case Impose(sanction, who, seconds, reason):
+            return sanction.value, " ".join([who, *[str(seconds)] * (seconds is not None), reason])
+        case Lift(sanction, who):
+            return f"un{sanction.value}", who
+        case ListBans():
+            return "bans", ""
+        case SetVoice(who, on):
+            return "voice" if on else "unvoice", who
+        case SetPrivate(on):
+            return "private", _on_off(on)
+        case SetModerated(on):
+            return "moderated", _on_off(on)
+        case SetKey(key):
+            return "key", key or "-"
+        case SetModerator(who, on):
+            return "mod" if on else "unmod", who
+        case PassOwnership(who):
+            return "owner", who
+        case Delete(id):
+            return "delete", str(id)
+        case _:
+            return None
+
+
+def _on_off(on: bool) -> str:
+    return "on" if on else "off"

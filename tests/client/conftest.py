@@ -48,6 +48,22 @@ def server(shared_server: RealServer) -> RealServer:
     return shared_server
 
 
+@pytest.fixture(scope="module")
+def lasting_server() -> Iterator[RealServer]:
+    """One server for many tests: `server` in a module whose tests do not end it."""
+    server = RealServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def free_names(server: RealServer) -> Iterator[None]:
+    """The names that tests use are free again when a test ends."""
+    yield
+    for name in ("alice", "bob", "carol", "ci"):
+        RawClient(server.host, server.ports["line"], name).leave()
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """An environment that does not depend on the machine."""
@@ -64,8 +80,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def terminal(environment: dict[str, str]) -> Iterator[Callable[..., PtyProgram]]:
     """Runs clients in terminals: arguments, then the size and environment variables."""
-    for package in ("prompt_toolkit", "pyte"):
-        pytest.importorskip(package, reason=f"a client in a terminal needs {package}")
+    pytest.importorskip("pyte", reason="a test of a client in a terminal needs pyte")
     from tests.client.pty_program import PtyProgram
 
     programs: list[PtyProgram] = []

@@ -13,8 +13,19 @@ class RawClient:
     def __init__(self, host: str, port: int, name: str) -> None:
         self._socket = socket.create_connection((host, port), timeout=HANG_S)
         self.received = b""
-        self.send(f"LOGIN {name}")
-        self.expect("OK")
+        # Who had the name in the test before has perhaps only just hung up.
+        taken = b"ERR username-taken\n"
+        while not self.received.endswith(b"OK\n"):
+            assert self.received.replace(taken, b"") == b"", self.received
+            self.received = b""
+            self.send(f"LOGIN {name}")
+            self.receive()
+
+    def receive(self) -> None:
+        """Receive something."""
+        data = self._socket.recv(65536)
+        assert data, f"connection closed; received {self.received!r}"
+        self.received += data
 
     def send(self, line: str) -> None:
         """Send a line."""
@@ -22,10 +33,19 @@ class RawClient:
 
     def expect(self, line: str) -> None:
         """Wait until this whole line has been received."""
-        while line.encode() not in self.received.split(b"\n")[:-1]:
-            data = self._socket.recv(65536)
-            assert data, f"connection closed before {line!r}; received {self.received!r}"
-            self.received += data
+        self.expect_end(line, 1)
+
+    def expect_end(self, line: str, count: int) -> None:
+        """Wait until this whole line has been received so many times."""
+        while self.received.split(b"\n")[:-1].count(line.encode()) < count:
+            self.receive()
+
+    def leave(self) -> None:
+        """Log out, and wait for the end."""
+        self.send("QUIT")
+        while self._socket.recv(65536):
+            pass
+        self.close()
 
     def people(self) -> list[str]:
         """The names of everyone in the room."""

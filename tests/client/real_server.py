@@ -56,6 +56,11 @@ class RealServer:
         visitor.expect("Goodbye!")
         visitor.close()
 
+    def signal(self, signum: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(signum)
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self._end(signal.SIGKILL)

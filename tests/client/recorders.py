@@ -1,32 +1,42 @@
-"""A terminal, a transport and a runtime that record what the session asks of them."""
+"""A terminal, a connection, a runtime and a clock that record what the session asks of them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import count
 
-from geventchat.client import render
 from geventchat.client.address import Address
-from geventchat.client.connection import Connection, ConnectionEvent
+from geventchat.client.connection import Connected, Connection, Disconnected, LineReceived
 from geventchat.client.conversation import Clock
-from geventchat.client.render import Line
-from geventchat.client.session import ExitCode
-from geventchat.client.terminal import SessionView
+from geventchat.client.options import Options
+from geventchat.client.render import Look, plain_line, safe
+from geventchat.client.session import ExitCode, Plan, Session, SessionEvent, TimerExpired
+from geventchat.client.styles import ROLES
+from geventchat.client.terminal import LineEntered, SessionView
+from geventchat.client.windows import Entry, Window
+from geventchat.dialects.framing import LineFraming
 
 NOON = datetime(2024, 1, 15, 12, 0, 0)
+# Without any style, so that tests read what people read.
+LOOK = Look(dict.fromkeys(ROLES, ""), "%H:%M:%S", "emoji", markdown=True, links=False)
 
 
 class RecordingTerminal:
-    """Remembers what it shows, without colour and in order. An error begins with `!`, a ring is `*`."""
+    """Remembers what it shows, without colour and in order. An error of a script begins with `!`, a ring is `*`."""
 
-    def __init__(self, *, interactive: bool = True, echoes_input: bool = False) -> None:
+    def __init__(
+        self, *, interactive: bool = True, echoes_input: bool = False, linear: bool | None = None
+    ) -> None:
         self.interactive = interactive
         self.echoes_input = echoes_input
+        self.linear = not interactive or echoes_input if linear is None else linear
         self.view: SessionView | None = None
         self.questions: list[str] = []
         self.requested_lines = 0
+        self.refreshed = 0
+        self.options: list[Options] = []
+        self.has_left_screen = False
         self._shown: list[str] = []
 
     def shown(self) -> list[str]:
@@ -45,37 +55,49 @@ class RecordingTerminal:
     def request_line(self) -> None:
         self.requested_lines += 1
 
-    def show(self, line: Line) -> None:
-        self._shown.append(render.paint(line, colour=False))
+    def show(self, window: Window, entry: Entry) -> None:
+        elsewhere = self.view is not None and window is not self.view.conversation.current
+        room = window.title if elsewhere and not window.is_person else ""
+        self._shown.append(plain_line(entry, LOOK, room))
 
     def show_error(self, text: str) -> None:
-        self._shown.append(f"! {render.safe(text)}")
+        self._shown.append(f"! {safe(text)}")
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def configure(self, options: Options) -> None:
+        self.options.append(options)
 
     def ring(self) -> None:
         self._shown.append("*")
 
-    def end_input_line(self) -> None:
-        raise AssertionError("nothing has been interrupted")
+    def notify(self, title: str, text: str) -> None:
+        self._shown.append(f"[{title}] {text}")
 
-    async def close(self) -> None:
+    def leave_screen(self) -> None:
+        self.has_left_screen = True
+
+    def close(self) -> None:
         raise AssertionError("the session does not close the terminal")
 
 
-class RecordingTransport(asyncio.Transport):
-    """A connection's other side: remembers what was sent and asked."""
+class RecordingConnection(Connection):
+    """Remembers what was sent and asked."""
 
-    def __init__(self, extra: Mapping[str, object] | None = None) -> None:
-        super().__init__(extra)
+    def __init__(self) -> None:
+        self.blocked = False
         self.closed = False
         self._sent = b""
+        self.framing = LineFraming(1_000_000)
 
     def sent(self) -> bytes:
         """The bytes sent since the last call."""
         sent, self._sent = self._sent, b""
         return sent
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._sent += bytes(data)
+    def send(self, data: bytes) -> None:
+        self._sent += data
 
     def close(self) -> None:
         self.closed = True
@@ -84,55 +106,116 @@ class RecordingTransport(asyncio.Transport):
         self.closed = True
 
 
-@dataclass
-class RecordedTimer:
-    """A timer that expires when the test says so."""
-
-    seconds: float
-    cancelled: bool = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
 class RecordingRuntime:
-    """Remembers addresses, timers and the exit code."""
+    """Remembers addresses and the exit code."""
 
     def __init__(self) -> None:
         self.addresses: list[Address] = []
-        self.timers: list[RecordedTimer] = []
+        self.timeouts: list[float] = []
         self.exit_code: ExitCode | None = None
 
-    @property
-    def running_timers(self) -> list[RecordedTimer]:
-        """The timers that have neither been cancelled nor expired."""
-        return [timer for timer in self.timers if not timer.cancelled]
-
-    def connect(self, address: Address) -> None:
+    def connect(self, address: Address, timeout_s: float) -> None:
         self.addresses.append(address)
-
-    def start_timer(self, seconds: float) -> RecordedTimer:
-        self.timers.append(RecordedTimer(seconds))
-        return self.timers[-1]
+        self.timeouts.append(timeout_s)
 
     def end(self, code: ExitCode) -> None:
         assert self.exit_code is None
         self.exit_code = code
 
 
-def connected(handle: Callable[[ConnectionEvent], None]) -> tuple[Connection, RecordingTransport]:
-    """A connection whose events go to `handle`."""
-    connection, transport = Connection(handle), RecordingTransport()
-    connection.connection_made(transport)
-    return connection, transport
-
-
 class TickingClock:
     """Noon, and seconds that the test sets."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds = 1000.0
 
     def clock(self) -> Clock:
         """The clock of a session."""
         return Clock(lambda: NOON, lambda: self.seconds)
+
+
+def new_keys() -> Iterator[str]:
+    """Keys of messages that a test can foresee: k1, k2, …"""
+    return (f"k{number}" for number in count(1))
+
+
+DEFAULTS = Options()
+PLAN = Plan("chat.example", 4000, None, "alice", None)
+
+
+class Run:
+    """A session and everything around it."""
+
+    def __init__(
+        self,
+        plan: Plan = PLAN,
+        *,
+        interactive: bool = True,
+        echoes_input: bool = False,
+        options: Options = DEFAULTS,
+    ) -> None:
+        self.terminal = RecordingTerminal(interactive=interactive, echoes_input=echoes_input)
+        self.runtime = RecordingRuntime()
+        self.ticking = TickingClock()
+        keys = new_keys()
+        self.session = Session(
+            plan, self.terminal, self.runtime, self.ticking.clock(), options, new_key=lambda: next(keys)
+        )
+        self.connection: RecordingConnection
+        self.session.start()
+
+    def accept(self) -> bytes:
+        """The server accepts the connection; what the client sends."""
+        self.connection = RecordingConnection()
+        self.session.handle(Connected(self.connection))
+        return self.connection.sent()
+
+    def receive(self, *lines: str) -> list[str]:
+        """The server sends lines; what is shown."""
+        for line in self.connection.framing.feed("".join(f"{line}\n" for line in lines).encode()):
+            self.session.handle(LineReceived(self.connection, line))
+        return self.terminal.shown()
+
+    def hang_up(self, reason: str = "the server closed it") -> list[str]:
+        """The connection ends; what is shown."""
+        self.session.handle(Disconnected(self.connection, reason))
+        return self.terminal.shown()
+
+    def type(self, text: str, *, literal: bool = False) -> list[str]:
+        """A line is typed; what is shown."""
+        return self.happen(LineEntered(text, literal))
+
+    def happen(self, event: SessionEvent) -> list[str]:
+        """Handle an event; what is shown."""
+        self.session.handle(event)
+        return self.terminal.shown()
+
+    def wait(self, seconds: float) -> list[str]:
+        """Let time pass; what is shown."""
+        end = self.ticking.seconds + seconds
+        for _ in range(10_000):
+            at = self.session.deadline
+            if at is None or at > end:
+                break
+            self.ticking.seconds = max(at, self.ticking.seconds)
+            self.session.handle(TimerExpired())
+        else:
+            raise AssertionError("the deadline does not move")
+        self.ticking.seconds = end
+        return self.terminal.shown()
+
+    def sent(self) -> bytes:
+        """The bytes sent since the last call."""
+        return self.connection.sent()
+
+    @property
+    def exit_code(self) -> ExitCode | None:
+        return self.runtime.exit_code
+
+    @property
+    def status(self) -> list[str]:
+        return list(self.session.status)
+
+    def entries(self) -> list[str]:
+        """What the current window shows."""
+        return [plain_line(entry, LOOK) for entry in self.session.conversation.current.entries]

@@ -1,45 +1,74 @@
-"""The command line of the client, and the cost of starting it."""
+"""The command line of the client, the file and the environment, put together."""
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from geventchat.client.app import KEEP_ALIVE_S, Options, Program, parse_options
-from geventchat.client.session import Plan, Session, SessionEvent
+from geventchat.chat.passwords import Secret
+from geventchat.client.app import begin, parse_arguments
+from geventchat.client.options import Config, Options
+from geventchat.client.session import Plan
 from tests.client.real_server import ROOT
-from tests.client.recorders import RecordingTerminal, TickingClock
 from tests.patience import HANG_S
 
 
+def begun(*argv: str, config: Config | None = None, **environment: str) -> tuple[Plan, Options, bool]:
+    start = begin(parse_arguments(argv), config or Config(), environment)
+    return start.plan, start.config.options, start.plain
+
+
 def test_the_options_are_the_requested_ones() -> None:
-    options = parse_options(["[::1]:77", "--name", "al", "--dialect", "slash", "--no-bell", "--plain"])
-    assert options == Options(Plan("::1", 77, "slash", "al", None), bell=False, plain=True)
-    assert parse_options([]) == Options(Plan(None, None, None, None, None), bell=True, plain=False)
+    plan, options, plain = begun(
+        "[::1]:77", "--name", "al", "--dialect", "slash", "--no-bell", "--plain", "--room", "dev"
+    )
+    assert plan == Plan("::1", 77, "slash", "al", None)
+    assert options == Options(bell=False, rooms=("dev",))
+    assert plain
+    assert begun() == (Plan(), Options(), False)
+
+
+def test_the_file_says_what_the_command_line_does_not() -> None:
+    file = Config(Options(server="json://bob@h:7/ops", name="al", bell=False, rooms=("x",)))
+    assert begun(config=file)[:2] == (
+        Plan("h", 7, "json", "bob"),
+        Options(server="json://bob@h:7/ops", name="al", bell=False, rooms=("ops",)),
+    )
+    plan, options, _ = begun("other", "--name", "eve", "--screen-reader", config=file)
+    assert plan == Plan("other", None, None, "eve")
+    assert (options.screen_reader, options.rooms) == (True, ("x",))
+
+
+def test_a_password_comes_from_the_environment_alone() -> None:
+    plan, _, _ = begun("h", GEVENTCHAT_PASSWORD="correct horse")
+    assert plan.password == Secret("correct horse")
+    assert "horse" not in repr(plan)
 
 
 @pytest.mark.parametrize(
     ("argv", "seconds"),
     [
-        (["--keep-alive", "localhost"], KEEP_ALIVE_S),
-        (["localhost", "--keep-alive"], KEEP_ALIVE_S),
+        ([], 20.0),
+        (["--keep-alive", "localhost"], 20.0),
+        (["localhost", "--keep-alive"], 20.0),
         (["--keep-alive", "5", "localhost"], 5.0),
         (["--keep-alive=7", "localhost"], 7.0),
-        (["localhost", "--keep-alive", "--no-bell"], KEEP_ALIVE_S),
+        (["localhost", "--keep-alive", "--no-bell"], 20.0),
+        (["localhost", "--no-keep-alive"], 0.0),
     ],
 )
-def test_keep_alive_takes_a_number_or_none(argv: list[str], seconds: float) -> None:
-    plan = parse_options(argv).plan
-    assert (plan.keep_alive_s, plan.host) == (seconds, "localhost")
+def test_the_client_keeps_itself_alive_unless_it_is_told_not_to(argv: list[str], seconds: float) -> None:
+    assert begun(*argv)[1].keep_alive == seconds
 
 
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
         (["host:x"], "Invalid port 'x': use a number from 1 to 65535."),
+        (["http://host"], "Invalid address 'http://host': use chat://HOST:PORT, or HOST:PORT alone."),
         (["--keep-alive=0"], "'0' is not a number from 1 to 86400"),
         (["--keep-alive=nan"], "'nan' is not a number from 1 to 86400"),
         (["--dialect", "irc"], "invalid choice"),
@@ -49,36 +78,32 @@ def test_wrong_usage_exits_with_two_and_a_reason(
     argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
-        parse_options(argv)
+        parse_arguments(argv)
     assert exit_.value.code == 2
     assert complaint in capsys.readouterr().err
 
 
-def test_a_bug_in_the_session_ends_the_program() -> None:
-    class BrokenSession(Session):
-        def handle(self, event: SessionEvent) -> None:
-            raise RuntimeError("bug")
-
-    async def run() -> None:
-        program = Program()
-        plan = Plan("127.0.0.1", 1, None, "alice", None)
-        await program.run(BrokenSession(plan, RecordingTerminal(), program, TickingClock().clock()))
-
-    with pytest.raises(RuntimeError, match="bug"):
-        asyncio.run(asyncio.wait_for(run(), 10))
-
-
-def test_the_client_starts_without_the_server() -> None:
-    program = (
-        "import sys; sys.argv = ['geventchat', 'connect', '--help']\n"
-        "from geventchat.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "loaded = {name.partition('.')[0] for name in sys.modules} | set(sys.modules)\n"
-        "print(loaded & {'gevent', 'prompt_toolkit', 'geventchat.server', 'geventchat.net'})"
+def run(*argv: str, module: str = "geventchat.client") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *argv],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        timeout=HANG_S,
+        check=False,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=HANG_S, check=True
+
+
+def test_it_is_a_module_and_a_command(tmp_path: Path) -> None:
+    assert run("--help").stdout.startswith("usage: geventchat connect")
+    assert run("conect", "localhost", module="geventchat").stderr == (
+        "geventchat: unknown command 'conect'; did you mean connect?\nTry: geventchat --help\n"
     )
-    assert done.stdout.splitlines()[0].startswith("usage: geventchat connect")
-    assert done.stdout.splitlines()[-1] == "set()"
+    wrong = tmp_path / "client.toml"
+    wrong.write_text("bel = true")
+    done = run("h", "--name", "x", "--config", str(wrong))
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"geventchat: {wrong}: unknown setting bel; did you mean bell?\n",
+    )

@@ -9,7 +9,10 @@ import pytest
 
 from geventchat.chat.commands import (
     AnnounceTyping,
+    AskHistory,
+    AskToken,
     AskTopic,
+    ChangePassword,
     Command,
     Delete,
     EnterRoom,
@@ -28,6 +31,8 @@ from geventchat.chat.commands import (
     PassOwnership,
     Ping,
     Quit,
+    Register,
+    RevokeTokens,
     Sanction,
     Say,
     SendDirectMessage,
@@ -44,6 +49,7 @@ from geventchat.chat.events import (
     BanListing,
     Broadcast,
     Confirmed,
+    Departure,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -52,6 +58,7 @@ from geventchat.chat.events import (
     Goodbye,
     Greeting,
     HelpText,
+    HistoryPage,
     Invited,
     Joined,
     Kicked,
@@ -60,6 +67,7 @@ from geventchat.chat.events import (
     MessageDeleted,
     MessageKept,
     NoticeReason,
+    PastMessage,
     Pong,
     PrivateEvent,
     Rejected,
@@ -81,6 +89,7 @@ from geventchat.dialects.codec import (
     NO_ID,
     NO_ROOM,
     NO_TIME,
+    Answer,
     CannotEncode,
     ClientCodec,
     ServerEvent,
@@ -178,8 +187,7 @@ def test_the_server_reads_the_login_that_the_client_encodes(dialect: Dialect) ->
     [
         Say(("hi",), "dev"),
         Say(("one",), "dev", "key"),
-        Say(("one",), "dev", confirm=True),
-        SendDirectMessage("bob", "psst", "key", confirm=True),
+        SendDirectMessage("bob", "psst", "key"),
         Who("dev", "bob"),
         EnterRoom("dev"),
         EnterRoom("dev", "secret", 0),
@@ -209,6 +217,10 @@ def test_the_server_reads_the_login_that_the_client_encodes(dialect: Dialect) ->
         Delete(17, "dev"),
         Ignore("bob", on=True),
         Ignore("bob", on=False),
+        Register(Secret("correct horse")),
+        ChangePassword(Secret("old horse"), Secret("new horse")),
+        AskToken(),
+        RevokeTokens(),
     ],
     ids=repr,
 )
@@ -226,9 +238,52 @@ def test_a_login_of_version_2_carries_its_rooms(rooms: tuple[EnterRoom, ...], ep
     assert list(read_all(JSON2, JSON2.client().encode(login), is_logged_in=False)) == [login]
 
 
-def test_each_message_to_be_confirmed_has_another_ref() -> None:
-    data = JSON2.client().encode(Say(("one", "two"), confirm=True))
-    assert [json.loads(line)["ref"] for line in data.splitlines()] == ["1", "2"]
+TYPED_COMMANDS: list[Command] = [
+    EnterRoom("dev"),
+    EnterRoom("dev", "secret"),
+    LeaveRoom(),
+    ListRooms(),
+    AskTopic(),
+    SetTopic("all about dev"),
+    AskHistory(7),
+    Register(Secret("correct horse")),
+    ChangePassword(Secret("old"), Secret("new")),
+    AskToken(),
+    RevokeTokens(),
+    Ignore("bob", on=True),
+    Ignore("bob", on=False),
+    Invite("bob"),
+    Kick("bob", "for shouting"),
+    Impose(Sanction.BAN, "bob", 600, "spam"),
+    Impose(Sanction.MUTE, "bob"),
+    Lift(Sanction.BAN, "bob"),
+    Lift(Sanction.MUTE, "bob"),
+    ListBans(),
+    SetPrivate(True),
+    SetModerated(False),
+    SetKey("sesame"),
+    SetKey(""),
+    *[command("bob", on=on) for command in (SetVoice, SetModerator) for on in (True, False)],
+    PassOwnership("bob"),
+    Delete(17),
+]
+
+
+@pytest.mark.parametrize("dialect", [LINE, SLASH])
+@pytest.mark.parametrize("command", TYPED_COMMANDS, ids=repr)
+def test_the_server_reads_each_command_that_is_typed(dialect: Dialect, command: Command) -> None:
+    assert list(read_all(dialect, dialect.client().encode(command), is_logged_in=True)) == [command]
+
+
+def test_a_request_of_version_2_with_a_reference_is_confirmed() -> None:
+    data = JSON2.client().encode(Say(("one",), "dev"), "7")
+    assert list(read_all(JSON2, data, is_logged_in=True)) == [Say(("one",), "dev", confirm=True)]
+    assert json.loads(data)["ref"] == "7"
+
+
+def test_version_2_sends_letters_as_they_are_and_half_pairs_as_question_marks() -> None:
+    assert "日本".encode() in JSON2.client().encode(Say(("日本",)))
+    assert json.loads(JSON2.client().encode(Say(("a\ud800b",))))["message"] == "a?b"
 
 
 @pytest.mark.parametrize("dialect", [LINE, JSON, JSON2])
@@ -364,10 +419,201 @@ def test_the_client_of_version_2_decodes_everything_that_is_in_an_event(event: E
     assert decode_all(logged_in(JSON2), server_bytes(JSON2, event)) == [event]
 
 
-def test_an_ok_is_a_confirmation() -> None:
+def test_an_answer_names_its_request() -> None:
     codec = logged_in(JSON2)
-    assert codec.decode(b'{"type": "ok", "ref": "1", "room": "dev", "id": 20}') == Confirmed("dev", 20)
-    assert codec.decode(b'{"type": "ok", "ref": "2"}') == Confirmed()
+    assert codec.decode(b'{"type": "ok", "ref": "1", "room": "dev", "id": 20}') == Answer(
+        "1", Confirmed("dev", 20)
+    )
+    assert codec.decode(b'{"type": "ok", "ref": "2"}') == Answer("2", Confirmed())
+
+
+@pytest.mark.parametrize("code", ["line-too-long", "invalid-utf8", "invalid-json"])
+def test_a_line_that_the_server_could_not_read_was_the_oldest(code: str) -> None:
+    codec = logged_in(JSON2)
+    message = {
+        "line-too-long": "Line too long",
+        "invalid-utf8": "Invalid UTF-8",
+        "invalid-json": "Invalid JSON",
+    }[code]
+    error = f'{{"type": "error", "code": "{code}", "message": "{message}"}}'.encode()
+    for ref in ("1", "2", "3"):
+        codec.encode(Say(("x",)), ref)
+    codec.decode(b'{"type": "ok", "ref": "1"}')
+    answer = codec.decode(error)
+    assert isinstance(answer, Answer)
+    assert (answer.ref, type(answer.event)) == ("2", Rejected)
+
+
+def test_one_can_be_banned_from_a_room_or_from_the_server() -> None:
+    banned = b'"type": "error", "code": "banned", "message": "Banned from the room"'
+    codec = logged_in(JSON2)
+    assert codec.decode(b"{" + banned + b', "room": "dev"}') == Rejected(
+        Rejection.BANNED_FROM_ROOM, "dev", "dev"
+    )
+    assert codec.decode(b"{" + banned + b', "room": "dev", "ref": "1"}') == Answer(
+        "1", Rejected(Rejection.BANNED_FROM_ROOM, "dev", "dev")
+    )
+    assert codec.decode(b'{"type": "error", "code": "banned", "message": "Banned"}') == DisconnectNotice(
+        NoticeReason.BANNED
+    )
+    line = logged_in(LINE)
+    line.encode(EnterRoom("dev"), "1")
+    assert line.decode(b"ERR banned") == Answer("1", Rejected(Rejection.BANNED_FROM_ROOM))
+    assert line.decode(b"ERR banned") == DisconnectNotice(NoticeReason.BANNED, as_error=True)
+
+
+# Answers where the dialect has none: a ping behind a message.
+
+FENCED = {
+    "line": ("PONG", "ERR muted"),
+    "json": ('{"type": "pong"}', '{"type": "error", "message": "Muted"}'),
+    "slash": ("pong", "[error] You are muted."),
+}
+
+
+@pytest.mark.parametrize("dialect", [LINE, JSON, SLASH])
+def test_a_message_with_a_reference_is_answered_and_a_refusal_belongs_to_the_oldest(dialect: Dialect) -> None:
+    pong, muted = (line.encode() for line in FENCED[dialect.name])
+    codec = logged_in(dialect)
+    for ref in ("1", "2"):
+        assert codec.encode(Say(("hi",)), ref).count(b"\n") == 2
+    codec.encode(Ping(""), "3")
+    codec.encode(SendDirectMessage("bob", "psst"), "4")
+    assert codec.decode(muted) is None
+    first = codec.decode(pong)
+    assert isinstance(first, Answer)
+    assert (first.ref, type(first.event)) == ("1", Rejected)
+    answers = [codec.decode(pong) for _ in range(3)]
+    assert answers == [Answer("2", Confirmed()), Answer("3", Pong("")), Answer("4", Confirmed())]
+    assert codec.decode(pong) == Pong("")
+
+
+UNKNOWN = {
+    "line": "ERR unknown-command",
+    "json": '{"type": "error", "message": "Unknown message type"}',
+    "slash": "Unknown command '/ping'. Type /help for commands.",
+}
+
+
+@pytest.mark.parametrize("dialect", [LINE, JSON, SLASH])
+def test_a_server_that_does_not_know_pings_answers_all_the_same(dialect: Dialect) -> None:
+    codec = logged_in(dialect)
+    codec.encode(Say(("hi",)), "1")
+    codec.encode(Ping(""), "2")
+    unknown = UNKNOWN[dialect.name].encode()
+    assert [codec.decode(unknown), codec.decode(unknown)] == [Answer("1", Confirmed()), Answer("2", Pong(""))]
+
+
+def test_a_slash_server_that_knows_neither_a_command_nor_pings_refuses_the_command() -> None:
+    codec = logged_in(SLASH)
+    codec.encode(ListRooms(), "1")
+    assert codec.decode(b"Unknown command '/rooms'. Type /help for commands.") is None
+    answer = codec.decode(UNKNOWN["slash"].encode())
+    assert answer == Answer("1", Rejected(ParseError.UNKNOWN_COMMAND, "/rooms"))
+
+
+# Answers of `line` and `slash` that have several lines, or none of their own.
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "event"),
+    [
+        (EnterRoom("#dev"), b"OK", Entered("dev", ())),
+        (LeaveRoom(), b"OK", LeftRoom("lobby", "lobby")),
+        (
+            ListRooms(),
+            b"ROOM lobby 12\nROOM dev 3 all about dev\nOK",
+            RoomList([RoomListing("lobby", 12, ""), RoomListing("dev", 3, "all about dev")]),
+        ),
+        (AskTopic(), b"TOPIC all about dev", Topic("", "all about dev")),
+        (AskTopic(), b"TOPIC", Topic("", "")),
+        (SetTopic("tea"), b"OK", Confirmed()),
+        (
+            AskHistory(2),
+            b"HIST 7 2024-01-15T12:00:00Z bob hi  all\nHIST 8 2024-01-15T12:00:00Z eve\nOK",
+            HistoryPage(
+                "",
+                [PastMessage(7, "bob", "hi  all", TIME_MS), PastMessage(8, "eve", "", TIME_MS, deleted=True)],
+                False,
+            ),
+        ),
+        (AskHistory(2), b"OK", HistoryPage("", [], False)),
+        (
+            ListBans(),
+            b"BAN bob forever\nBAN eve 2024-01-15T12:00:00Z spam\nOK",
+            BanList("", [BanListing("bob", None, ""), BanListing("eve", TIME_MS, "spam")]),
+        ),
+        (AskToken(), b"TOKEN gct_x", TokenIssued(Secret("gct_x"))),
+        (Register(Secret("short")), b"ERR weak-password", Rejected(Rejection.WEAK_PASSWORD)),
+        (Who(), b"USER bob\nUSER alice\nPONG end-of-users", Roster(("bob", "alice"))),
+        (Who(), b"ERR unknown-command\nERR unknown-command", Roster(())),
+    ],
+    ids=repr,
+)
+def test_an_answer_of_line_is_recognised_by_what_was_asked(
+    command: Command, answer: bytes, event: Event
+) -> None:
+    codec = logged_in(LINE)
+    codec.encode(command, "7")
+    # What others say meanwhile is no part of it.
+    lines = answer.split(b"\n")
+    decoded = [codec.decode(line) for line in (*lines[:-1], b"MSG bob hi", lines[-1])]
+    assert isinstance(decoded[-2], Said)
+    assert decoded[-1] == Answer("7", event)
+    assert all(one is None for one in decoded[:-2])
+
+
+def test_what_happens_in_line_is_told_apart_from_answers() -> None:
+    codec = logged_in(LINE)
+    lines = [
+        b"TOPIC tea",
+        b"INFO bob left",
+        b"INFO bob kicked",
+        b"INFO bob invites you to dev",
+        b"OK",
+        b"HIST x",
+        b"INFO kicked",
+    ]
+    assert [codec.decode(line) for line in lines] == [
+        TopicChanged("", "", "tea", NO_TIME),
+        Left("", "bob", NO_TIME, Departure.LEFT),
+        Left("", "bob", NO_TIME, Departure.KICKED),
+        Invited("dev", "bob", NO_TIME),
+        UnknownLine("OK"),
+        UnknownLine("HIST x"),
+        DisconnectNotice(NoticeReason.KICKED),
+    ]
+    codec.encode(EnterRoom("dev"))
+    codec.decode(b"OK")
+    assert codec.decode(b"INFO kicked for shouting") == Kicked("dev", "for shouting", NO_TIME, "lobby")
+    kept = codec.decode(b"INFO bob is offline, message kept")
+    assert kept == MessageKept(DirectMessage("alice", "bob", "", NO_TIME))
+
+
+def test_what_a_slash_server_says_in_prose_is_understood_where_it_matters() -> None:
+    codec = logged_in(SLASH)
+    data = (
+        "[info] You are in dev (3).\n[info] Topic: tea\n[topic] bob: coffee\n[topic] bob removed the topic.\n[info] No topic.\n"
+        "[info] You are in lobby again.\n"
+        "=== Rooms (1) ===\ndev (3) all about: dev\n\n"
+        "=== History (2) ===\n[2024-01-15T12:00:00Z] bob: hi\n[2024-01-15T12:00:00Z] bob: (deleted)\n\n"
+        "[info] bob was kicked.\n"
+    )
+    assert decode_all(codec, data.encode()) == [
+        Entered("dev", (), user_count=3),
+        Topic("", "tea"),
+        TopicChanged("", "bob", "coffee", NO_TIME),
+        TopicChanged("", "bob", "", NO_TIME),
+        Topic("", ""),
+        LeftRoom("dev", "lobby"),
+        RoomList([RoomListing("dev", 3, "all about: dev")]),
+        HistoryPage(
+            "",
+            [PastMessage(0, "bob", "hi", TIME_MS), PastMessage(0, "bob", "", TIME_MS, deleted=True)],
+            False,
+        ),
+        UnknownLine("[info] bob was kicked."),
+    ]
 
 
 def test_fields_that_a_dialect_does_not_transmit_are_marked_as_unknown() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
+from collections.abc import Iterator
 
 import pytest
 
 from geventchat.client import connection as connection_module
 from geventchat.client.address import Address
 from geventchat.client.connection import (
+    BLOCKED_BYTES,
     MAX_LINE_BYTES,
     Connected,
     ConnectFailed,
@@ -20,159 +21,204 @@ from geventchat.client.connection import (
     LineReceived,
     Network,
     Writable,
+    enable_keepalive,
     explain,
 )
+from geventchat.client.loop import Loop
 from geventchat.dialects.framing import TOO_LONG
-from tests.client.recorders import RecordingTransport, connected
+from tests.patience import HANG_S
 
 ADDRESS = Address("chat.example", 4000)
 
 
-def test_lines_arrive_whole_and_in_order_after_the_connection() -> None:
-    events: list[ConnectionEvent] = []
-    connection, _ = connected(events.append)
-    connection.data_received(b"one\r\ntw")
-    connection.data_received(b"o\nthr")
-    connection.connection_lost(None)
-    assert events == [
-        Connected(connection),
-        LineReceived(connection, b"one"),
-        LineReceived(connection, b"two"),
-        Disconnected(connection, "the server closed it"),
+class Link:
+    """A connection over a pair of sockets, and its events."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.events: list[ConnectionEvent] = []
+        ours, self.peer = socket.socketpair()
+        ours.setblocking(False)
+        self.peer.settimeout(HANG_S)
+        self.connection = Connection(loop, ours, self.events.append)
+
+    def until(self, count: int) -> list[ConnectionEvent]:
+        """Run until this many events have come."""
+        self.loop.run(until=lambda: len(self.events) >= count)
+        return self.events
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    loop = Loop()
+    link = Link(loop)
+    yield link
+    link.connection.abort()
+    link.peer.close()
+    loop.close()
+
+
+def test_lines_arrive_whole_and_in_order_and_the_end_is_last(link: Link) -> None:
+    link.peer.sendall(b"one\r\ntw")
+    link.peer.sendall(b"o\nthr")
+    link.peer.close()
+    assert link.until(3) == [
+        LineReceived(link.connection, b"one"),
+        LineReceived(link.connection, b"two"),
+        Disconnected(link.connection, "the server closed it"),
     ]
 
 
-def test_a_line_over_the_limit_leaves_a_mark() -> None:
-    events: list[ConnectionEvent] = []
-    connection, _ = connected(events.append)
-    connection.data_received(b"x" * MAX_LINE_BYTES + b"\n" + b"x" * (MAX_LINE_BYTES + 1) + b"\nok\n")
-    lines = [event.line for event in events if isinstance(event, LineReceived)]
-    assert lines == [b"x" * MAX_LINE_BYTES, TOO_LONG, b"ok"]
+def test_a_line_over_the_limit_leaves_a_mark(link: Link) -> None:
+    link.connection._framing.feed(b"x" * (MAX_LINE_BYTES - 5))
+    link.peer.sendall(b"x" * 10 + b"\nok\n")
+    assert link.until(2) == [LineReceived(link.connection, TOO_LONG), LineReceived(link.connection, b"ok")]
 
 
-def test_a_full_send_buffer_is_known_and_its_end_reported() -> None:
-    events: list[ConnectionEvent] = []
-    connection, _ = connected(events.append)
-    connection.pause_writing()
-    assert connection.blocked
-    connection.resume_writing()
-    assert not connection.blocked
-    assert events[1:] == [Writable(connection)]
+def test_a_full_send_buffer_is_known_and_its_end_reported(link: Link) -> None:
+    link.connection.send(b"x" * (2 * 1024 * 1024))
+    assert link.connection.blocked
+    received = 0
+    link.peer.setblocking(False)
+
+    def drain() -> bool:
+        nonlocal received
+        try:
+            received += len(link.peer.recv(1 << 20))
+        except BlockingIOError:
+            pass
+        return bool(link.events)
+
+    link.loop.run(until=drain)
+    assert link.events == [Writable(link.connection)]
+    assert not link.connection.blocked
+    assert received > BLOCKED_BYTES
 
 
-def test_nothing_is_sent_after_the_end() -> None:
-    connection, transport = connected(lambda event: None)
-    connection.send(b"in time")
-    connection.connection_lost(None)
-    connection.send(b"too late")
-    connection.close()
-    connection.abort()
-    assert transport.sent() == b"in time"
-    assert not transport.closed
+def test_closing_sends_what_is_left(link: Link) -> None:
+    link.connection.send(b"QUIT\n")
+    link.connection.close()
+    link.connection.send(b"too late")
+    assert link.until(1) == [Disconnected(link.connection, "it was closed")]
+    assert link.peer.recv(100) == b"QUIT\n"
+    assert link.peer.recv(100) == b""
+    assert link.connection.is_closed
 
 
-def test_a_reset_is_reported_in_words() -> None:
-    events: list[ConnectionEvent] = []
-    connection, _ = connected(events.append)
-    connection.connection_lost(ConnectionResetError(errno.ECONNRESET, "whatever"))
-    connection.connection_lost(ConnectionError())
-    assert events[1:] == [
-        Disconnected(connection, "connection reset by peer"),
-        Disconnected(connection, "connectionError"),
-    ]
+def test_a_peer_that_takes_nothing_does_not_hold_up_the_end(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT_S", 0.01)
+    link.connection.send(b"x" * 10_000_000)
+    link.connection.close()
+    assert link.until(1) == [Disconnected(link.connection, "the connection was given up")]
+
+
+def test_nothing_is_sent_after_the_end(link: Link) -> None:
+    link.connection.abort()
+    link.connection.send(b"too late")
+    link.connection.close()
+    assert link.peer.recv(100) == b""
+    assert len(link.events) == 1
+
+
+def test_sending_into_a_broken_connection_is_reported_later(link: Link) -> None:
+    link.peer.close()
+    link.connection.send(b"x")
+    link.connection.send(b"y")
+    assert link.events == []
+    assert isinstance(link.until(1)[0], Disconnected)
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"),
+    ("errors", "sentence"),
     [
-        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), "Connection refused by chat.example:4000."),
+        ([ConnectionRefusedError(errno.ECONNREFUSED, "x")], "Connection refused by chat.example:4000."),
         (
-            OSError(
-                "Multiple exceptions: [Errno 111] Connect call failed ('::1', 4000, 0, 0), "
-                "[Errno 111] Connect call failed ('127.0.0.1', 4000)"
-            ),
+            [OSError(errno.ECONNREFUSED, "a"), OSError(errno.ECONNREFUSED, "b")],
             "Connection refused by chat.example:4000.",
         ),
-        (OSError(errno.EHOSTUNREACH, "x"), "Cannot connect to chat.example:4000: no route to host."),
-        (OSError(errno.ENETUNREACH, "x"), "Cannot connect to chat.example:4000: network is unreachable."),
+        ([OSError(errno.EHOSTUNREACH, "x")], "Cannot connect to chat.example:4000: no route to host."),
         (
-            OSError("Multiple exceptions: [Errno 101] a, [Errno 111] b"),
-            "Cannot connect to chat.example:4000: multiple exceptions: [Errno 101] a, [Errno 111] b.",
+            [OSError(errno.ENETUNREACH, "a"), OSError(errno.ECONNREFUSED, "b")],
+            "Cannot connect to chat.example:4000: network is unreachable, connection refused.",
         ),
-        (socket.gaierror(socket.EAI_NONAME, "x"), "Unknown host chat.example."),
-        (socket.gaierror(socket.EAI_AGAIN, "x"), "Cannot look up chat.example at the moment."),
-        (UnicodeError("label too long"), "Unknown host chat.example."),
+        ([socket.gaierror(socket.EAI_NONAME, "x")], "Unknown host chat.example."),
+        ([socket.gaierror(socket.EAI_AGAIN, "x")], "Cannot look up chat.example at the moment."),
+        ([UnicodeError("label too long")], "Unknown host chat.example."),
     ],
 )
-def test_a_failed_connection_is_explained_in_a_sentence(error: OSError | UnicodeError, sentence: str) -> None:
-    assert explain(ADDRESS, error) == sentence
+def test_a_failed_connection_is_explained_in_a_sentence(
+    errors: list[OSError | UnicodeError], sentence: str
+) -> None:
+    assert explain(ADDRESS, *errors) == sentence
 
 
-def test_the_network_closes_as_soon_as_everything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT_S", 60.0)
+class Client:
+    """A network and its events."""
 
-    async def run(listener: socket.socket) -> bytes:
-        events: asyncio.Queue[ConnectionEvent] = asyncio.Queue()
-        network = Network(events.put_nowait)
-        network.connect(Address("127.0.0.1", listener.getsockname()[1]))
-        first = await events.get()
-        assert isinstance(first, Connected)
-        first.connection.send(b"QUIT\n")
-        await asyncio.wait_for(network.close(), 10)
-        assert isinstance(await events.get(), Disconnected)
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.events: list[ConnectionEvent] = []
+        self.network = Network(self.loop, self.events.append)
+
+    def connect(self, host: str, port: int, timeout_s: float = HANG_S) -> ConnectionEvent:
+        """Connect; the outcome."""
+        count = len(self.events)
+        self.network.connect(Address(host, port), timeout_s)
+        self.loop.run(until=lambda: len(self.events) > count)
+        return self.events[-1]
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    client = Client()
+    yield client
+    client.network.close()
+    client.loop.run(until=lambda: client.network.is_closed)
+    client.loop.close()
+
+
+def test_the_network_connects_by_name_and_closes_when_everything_is_sent(client: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connected = client.connect("localhost", listener.getsockname()[1])
+        assert isinstance(connected, Connected)
+        connected.connection.send(b"QUIT\n")
+        client.network.close()
+        client.loop.run(until=lambda: client.network.is_closed)
         server, _ = listener.accept()
         with server, server.makefile("rb") as received:
-            return received.read()
+            assert received.read() == b"QUIT\n"
 
+
+def test_the_network_reports_failed_attempts(client: Client) -> None:
+    assert client.connect("127.0.0.1", 1) == ConnectFailed("Connection refused by 127.0.0.1:1.")
+    long = "a" * 80 + ".invalid"
+    assert client.connect(long, 1) == ConnectFailed(f"Unknown host {long}.")
+    assert client.connect("127.0.0.1", 1, 0.0) == ConnectFailed("127.0.0.1:1 did not answer within 0 s.")
+
+
+def test_of_several_addresses_the_first_that_answers_is_taken(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert asyncio.run(run(listener)) == b"QUIT\n"
+        port = listener.getsockname()[1]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (1, 1, port)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **more: found)
+        assert isinstance(client.connect("several", port), Connected)
 
 
-def test_the_network_connects_and_closes_within_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT_S", 0.05)
-
-    async def run(listener: socket.socket) -> None:
-        events: asyncio.Queue[ConnectionEvent] = asyncio.Queue()
-        network = Network(events.put_nowait)
-        network.connect(Address("127.0.0.1", listener.getsockname()[1]))
-        first = await events.get()
-        assert isinstance(first, Connected)
-        server, _ = listener.accept()
-        with server:
-            server.sendall(b"hello\n")
-            assert await events.get() == LineReceived(first.connection, b"hello")
-            # The server reads nothing, and the kernel does not take so much: only an abort ends this connection.
-            first.connection.send(b"x" * 50_000_000)
-            assert first.connection.blocked
-            await network.close()
-            assert isinstance(await asyncio.wait_for(events.get(), 10), Disconnected)
-
+def test_a_new_attempt_ends_the_one_before(client: Client) -> None:
+    client.network.connect(Address("127.0.0.1", 1), HANG_S)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        asyncio.run(run(listener))
-
-
-def test_the_network_reports_a_failed_attempt_and_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run() -> list[ConnectionEvent]:
-        events: asyncio.Queue[ConnectionEvent] = asyncio.Queue()
-        network = Network(events.put_nowait)
-        network.connect(Address("127.0.0.1", 1))
-        refused = await events.get()
-        monkeypatch.setattr(connection_module, "CONNECT_TIMEOUT_S", 0.0)
-        network.connect(Address("127.0.0.1", 1))
-        slow = await events.get()
-        await network.close()
-        return [refused, slow]
-
-    assert asyncio.run(run()) == [
-        ConnectFailed("Connection refused by 127.0.0.1:1."),
-        ConnectFailed("127.0.0.1:1 did not answer within 0 s."),
-    ]
+        assert isinstance(client.connect("127.0.0.1", listener.getsockname()[1]), Connected)
+    assert len(client.events) == 1
 
 
 @pytest.mark.parametrize(("family", "enabled"), [(socket.AF_INET, True), (socket.AF_UNIX, False)])
 def test_tcp_notices_a_peer_that_vanishes(family: socket.AddressFamily, enabled: bool) -> None:
     with socket.socket(family) as own_socket:
-        Connection(lambda event: None).connection_made(RecordingTransport({"socket": own_socket}))
+        enable_keepalive(own_socket)
         assert bool(own_socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is enabled
         if enabled:
             assert own_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30

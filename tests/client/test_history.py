@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from geventchat.client import screen
 from geventchat.client.history import GROWN_LINES, KEPT_LINES, HistoryFile, history_path
 
 
 def test_the_history_is_kept_in_the_state_directory() -> None:
-    home = Path("/home/alice")
-    assert history_path({}, home) == home / ".local/state/geventchat/history"
-    assert history_path({"XDG_STATE_HOME": "/var/alice"}, home) == Path("/var/alice/geventchat/history")
-    assert history_path({"XDG_STATE_HOME": "not/absolute"}, home) == home / ".local/state/geventchat/history"
+    assert history_path(Path("/var/alice")) == Path("/var/alice/geventchat/history")
 
 
 def test_lines_are_there_in_the_next_session_without_repetitions(tmp_path: Path) -> None:
@@ -44,14 +39,6 @@ def test_no_line_with_a_password_is_kept(tmp_path: Path) -> None:
         history.append(line)
     history.append("/loginfo secrets")
     assert path.read_text() == "/loginfo secrets\n"
-
-
-def test_no_line_with_a_password_comes_back_with_the_arrow_keys() -> None:
-    view = SimpleNamespace(asking=False)
-    history = screen._History(None, view)  # type: ignore[arg-type]
-    for line in ("hello", "/login alice secret", "pasted\n/REGISTER secret", "bye"):
-        history.append_string(line)
-    assert history.get_strings() == ["hello", "bye"]
 
 
 def test_only_its_owner_can_read_it(tmp_path: Path) -> None:

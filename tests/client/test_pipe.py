@@ -9,17 +9,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import pytest
 
+from geventchat.client.conversation import MAX_UNDER_WAY
 from tests.client.raw_client import RawClient
 from tests.client.real_server import ROOT, RealServer, client_argv
 from tests.client.scripted_server import ScriptedServer
 from tests.patience import HANG_S
-
-if TYPE_CHECKING:
-    from tests.client.pty_program import PtyProgram
 
 Pipe = Callable[..., "subprocess.CompletedProcess[bytes]"]
 LogIn = Callable[[str], RawClient]
@@ -28,6 +26,15 @@ StartScripted = Callable[..., ScriptedServer]
 
 DIALECTS = ("line", "json", "slash")
 STAMP = re.compile(rb"\[\d\d:\d\d:\d\d\]")
+
+
+pytestmark = pytest.mark.usefixtures("free_names")
+
+
+@pytest.fixture
+def server(lasting_server: RealServer) -> RealServer:
+    """One server for most tests here: these do not end it."""
+    return lasting_server
 
 
 def running_client(
@@ -56,13 +63,9 @@ def printed(output: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("named", [True, False])
-def test_a_line_is_delivered(
-    server: RealServer, pipe: Pipe, raw_client: LogIn, dialect: str, named: bool
-) -> None:
+def test_a_line_is_delivered(server: RealServer, pipe: Pipe, raw_client: LogIn, dialect: str) -> None:
     carol = raw_client("carol")
-    words = [server.at(dialect), "--name", "ci", *["--dialect", dialect] * named]
-    done = pipe(*words, stdin=b"deploy done\n")
+    done = pipe(server.at(dialect), "--name", "ci", stdin=b"deploy done\n")
     carol.expect("MSG ci deploy done")
     carol.expect("INFO ci disconnected")
     assert (done.returncode, printed(done.stdout), done.stderr) == (0, ["[..:..:..] ci: deploy done"], b"")
@@ -213,48 +216,51 @@ def test_the_right_dialect_is_named_when_the_wrong_one_was_chosen(
     assert done.stderr.decode() == f"geventchat: The server speaks {spoken}: try --dialect {spoken}.\n"
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", ["line", "json"])
 def test_a_long_file_arrives_whole_at_a_slow_server(
     start_server: StartServer, pipe: Pipe, dialect: str
 ) -> None:
     server = start_server("--rate=400", "--burst=20")
     carol = RawClient(server.host, server.ports["line"], "carol")
     done = pipe(
-        server.at(dialect), "--name", "ci", stdin=b"".join(b"line %d\n" % number for number in range(300))
+        server.at(dialect), "--name", "ci", stdin=b"".join(b"line %d\n" % number for number in range(200))
     )
     carol.expect("INFO ci disconnected")
     carol.close()
     assert (done.returncode, done.stderr) == (0, b"")
-    assert printed(done.stdout) == [f"[..:..:..] ci: line {number}" for number in range(300)]
+    assert printed(done.stdout) == [f"[..:..:..] ci: line {number}" for number in range(200)]
     said = [line for line in carol.received.decode().splitlines() if line.startswith("MSG")]
-    assert said == [f"MSG ci line {number}" for number in range(300)]
+    assert said == [f"MSG ci line {number}" for number in range(200)]
 
 
 def test_a_server_that_does_not_answer_stops_the_input(scripted_server: StartScripted, pipe: Pipe) -> None:
     heard = []
 
     def behave(client: socket.socket, lines: BinaryIO) -> None:
-        heard.append(lines.readline())
+        assert lines.readline() == b"LOGIN ci\n"
         client.sendall(b"OK\n")
-        while (line := lines.readline()) != b"PING\n":
+        # Without an answer, no more arrives than can be under way.
+        heard.extend(lines.readline() for _ in range(2 * MAX_UNDER_WAY))
+        client.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        client.settimeout(HANG_S)
+        client.sendall(b"PONG\n" * MAX_UNDER_WAY)
+        rest = client.makefile("rb")
+        for line in rest:
             heard.append(line)
-        # Without an answer, only the lines that were already in flight arrive.
-        heard.extend(lines.readline() for _ in range(16))
-        assert lines.readline() == b"PING\n"
-        client.sendall(b"PONG\nPONG\n")
-        for line in lines:
-            if line == b"PING\n":
+            if line.startswith(b"PING"):
                 client.sendall(b"PONG\n")
             elif line == b"QUIT\n":
                 client.sendall(b"Goodbye!\n")
                 return
-            else:
-                heard.append(line)
 
     server = scripted_server(behave)
     done = pipe(server.address, "--name", "ci", stdin=b"x\n" * 100)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert heard == [b"LOGIN ci\n"] + [b"MSG x\n"] * 100
+    assert heard == [line for number in range(1, 101) for line in (b"MSG x\n", b"PING %d\n" % number)] + [
+        b"QUIT\n"
+    ]
 
 
 def test_a_server_that_hangs_up_without_a_goodbye_fails_a_script(
@@ -263,8 +269,7 @@ def test_a_server_that_hangs_up_without_a_goodbye_fails_a_script(
     def behave(client: socket.socket, lines: BinaryIO) -> None:
         lines.readline()
         client.sendall(b"OK\n")
-        assert lines.readline() == b"MSG hello\n"
-        assert lines.readline() == b"QUIT\n"
+        assert [lines.readline() for _ in range(3)] == [b"MSG hello\n", b"PING 1\n", b"QUIT\n"]
 
     done = pipe(scripted_server(behave).address, "--name", "ci", stdin=b"hello\n")
     assert done.returncode == 1
@@ -301,40 +306,6 @@ def test_a_failed_login_says_why(
     assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"geventchat: {complaint}\n")
 
 
-HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x9b2J\u202egnp.exe\r\x08hidden"
-HARMLESS = "\ufffd]0;owned\ufffd\ufffd[31mred\ufffd2J\ufffdgnp.exe\ufffd\ufffdhidden"
-
-
-def hostile_server(client: socket.socket, lines: BinaryIO) -> None:
-    lines.readline()
-    client.sendall(b"OK\n")
-    for word in ("MSG", "DM"):
-        client.sendall(f"{word} eve {HOSTILE}\n".encode())
-    client.sendall(f"INFO e{HOSTILE}ve disconnected\nERR {HOSTILE}\n{HOSTILE}\nUSER {HOSTILE}\n".encode())
-    client.sendall(b"MSG eve " + b"z" * 100_000 + b"\nMSG eve the end\n")
-    for line in lines:
-        if line == b"PING end-of-users\n":
-            client.sendall(b"PONG end-of-users\n")
-        if line == b"QUIT\n":
-            client.sendall(b"Goodbye!\n")
-            return
-
-
-def test_nothing_that_a_server_sends_acts_on_the_terminal(
-    scripted_server: StartScripted, terminal: Callable[..., PtyProgram]
-) -> None:
-    server = scripted_server(hostile_server)
-    alice = terminal(server.address, "--name", "alice", "--no-bell", NO_COLOR="1")
-    alice.expect_output(f"] eve → you: {HARMLESS}".encode())
-    alice.expect(f"👥 1 here: {HARMLESS}")
-    alice.expect("] eve: the end")
-    alice.type("/q\r")
-    assert alice.exit_code() == 0
-    for forbidden in (b"\x1b]0", b"\x1b[31m", b"\x9b2J", b"\a", b"\x08hidden", "\u202e".encode()):
-        assert forbidden not in alice.raw.replace("\ufffd".encode(), b"")
-    assert "… (91808 characters more)".encode() in alice.raw
-
-
 def test_a_signal_has_an_exit_code(
     server: RealServer, raw_client: LogIn, environment: dict[str, str]
 ) -> None:
@@ -350,10 +321,9 @@ def test_a_signal_has_an_exit_code(
             assert process.stderr.read() == b""
 
 
-def test_a_lost_connection_fails_a_script(
-    server: RealServer, raw_client: LogIn, environment: dict[str, str]
-) -> None:
-    carol = raw_client("carol")
+def test_a_lost_connection_fails_a_script(start_server: StartServer, environment: dict[str, str]) -> None:
+    server = start_server()
+    carol = RawClient(server.host, server.ports["line"], "carol")
     with running_client(server, "ci", environment) as process:
         say_hello(process)
         carol.expect("MSG ci hello")
@@ -361,6 +331,40 @@ def test_a_lost_connection_fails_a_script(
         assert process.wait(timeout=HANG_S) == 1
         assert process.stderr is not None
         assert process.stderr.read().startswith(b"geventchat: Lost the connection to ")
+    carol.close()
+
+
+def test_a_password_comes_from_the_environment(server: RealServer, pipe: Pipe) -> None:
+    first = pipe(server.at("json"), "--name", "bot", stdin=b"/register correct horse\n")
+    assert (first.returncode, first.stdout) == (
+        0,
+        "✅ The name is yours now: logging in with it needs the password.\n".encode(),
+    )
+    refused = pipe(server.at("json"), "--name", "bot", stdin=b"hi\n")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        b"geventchat: The name belongs to someone and needs a password.\n",
+    )
+    done = pipe(server.at("line"), "--name", "bot", stdin=b"hi\n", GEVENTCHAT_PASSWORD="correct horse")
+    assert (done.returncode, printed(done.stdout)) == (0, ["[..:..:..] bot: hi"])
+
+
+def test_a_script_can_talk_in_rooms(server: RealServer, pipe: Pipe, raw_client: LogIn) -> None:
+    carol = raw_client("carol")
+    carol.send("JOIN dev")
+    carol.expect_end("OK", 2)
+    for dialect in ("json", "line"):
+        done = pipe(
+            server.at(dialect), "--name", "ci", stdin=b"/join dev\nto dev\n/leave\nto the lobby\n/topic\n"
+        )
+        carol.expect("MSG ci to dev")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert printed(done.stdout) == [
+            "[..:..:..] ci: to dev",
+            "[..:..:..] ci: to the lobby",
+            "📌 No topic.",
+        ]
+    assert b"to the lobby" not in carol.received
 
 
 def test_a_closed_output_ends_the_client_without_an_error_message(

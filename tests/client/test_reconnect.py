@@ -1,95 +1,85 @@
-"""The client in a real terminal, connected to servers that refuse, hang up or do not answer."""
+"""The client in a real terminal, connected to servers that stop, hang, refuse or do not answer."""
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from tests.client.scripted_server import Script, ScriptedServer
+import pytest
+
+from tests.client.raw_client import RawClient
+from tests.client.real_server import RealServer
+from tests.client.scripted_server import ScriptedServer
 
 if TYPE_CHECKING:
     from tests.client.pty_program import PtyProgram
 
 Open = Callable[..., "PtyProgram"]
+StartServer = Callable[..., RealServer]
 StartScripted = Callable[..., ScriptedServer]
 
 
-def refuse_login(answer: bytes) -> Script:
-    """A server that answers a login with this and waits for the client to hang up."""
-
-    def script(client: socket.socket, lines: BinaryIO) -> None:
-        assert lines.readline().startswith(b"LOGIN ")
-        client.sendall(answer)
-        assert lines.readline() == b""
-
-    return script
-
-
-def serve(*, until: bytes, received: list[bytes] | None = None) -> Script:
-    """A server that answers every command, and hangs up behind this line."""
-
-    def script(client: socket.socket, lines: BinaryIO) -> None:
-        for line in lines:
-            if received is not None:
-                received.append(line)
-            if line.startswith(b"LOGIN "):
-                client.sendall(b"OK\n")
-            elif line == b"WHO\n":
-                client.sendall(b"USER alice\n")
-            elif line.startswith(b"PING"):
-                client.sendall(line.replace(b"PING", b"PONG"))
-            elif line == b"QUIT\n":
-                client.sendall(b"Goodbye!\n")
-            if line == until:
-                return
-
-    return script
-
-
-def test_a_name_that_the_server_still_holds_is_waited_for(
-    scripted_server: StartScripted, terminal: Open
+def test_what_was_typed_while_the_server_hung_is_said_once(
+    server: RealServer, terminal: Open, environment: dict[str, str]
 ) -> None:
-    server = scripted_server(
-        serve(until=b"MSG hang up\n"), refuse_login(b"ERR username-taken\n"), serve(until=b"QUIT\n")
-    )
-    alice = terminal(server.address, "--name", "alice")
-    alice.expect(" here: ")
-    alice.type("hang up\r")
-    alice.expect("The name alice is still in use on the server. Reconnecting in 1 s.")
-    alice.expect("✅ Reconnected as alice.")
-    alice.type("/q\r")
+    """SIGSTOP, a message, then SIGCONT; SIGSTOP, a message, then SIGKILL, a message, and another server."""
+    config = Path(environment["HOME"], ".config", "geventchat", "client.toml")
+    config.parent.mkdir(parents=True)
+    config.write_text("reconnect-after = 1\n")
+    alice = terminal(server.at("json"), "--name", "alice")
+    alice.expect_at_cursor("alice>")
+    alice.expect("1 here: alice")
+    server.signal(signal.SIGSTOP)
+    alice.type("while it hung\r")
+    alice.expect("… alice: while it hung")
+    server.signal(signal.SIGCONT)
+    alice.expect("] alice: while it hung")
+    server.signal(signal.SIGSTOP)
+    alice.type("before it died\r")
+    alice.expect("… alice: before it died")
+    alice.expect("no answer for 1 s. ")
+    server.kill()
+    alice.type("while it was dead\r")
+    alice.expect("… alice: while it was dead")
+    server.start()
+    alice.expect("✅ Reconnected as alice")
+    alice.expect("] alice: while it was dead")
+    carol = RawClient(server.host, server.ports["line"], "carol")
+    carol.send("HISTORY")
+    carol.expect_end("OK", 2)
+    carol.close()
+    said = [line.split(" ", 4)[4] for line in carol.received.decode().splitlines() if line.startswith("HIST")]
+    assert said == ["before it died", "while it was dead"]
+    # One line says what happened, however many attempts failed.
+    assert sum("🔌" in line for line in alice.lines()) == 1
+
+
+def test_a_server_shutdown_is_reported(server: RealServer, terminal: Open) -> None:
+    alice = terminal(server.at("line"), "--name", "alice")
+    alice.expect(" here: alice")
+    server.stop()
+    alice.expect("the server is shutting down.")
+    alice.type("/quit\r")
     assert alice.exit_code() == 0
+    alice.expect("👋 Goodbye, alice!")
 
 
-def test_a_name_that_the_server_no_longer_allows_ends_the_session(
-    scripted_server: StartScripted, terminal: Open
-) -> None:
-    server = scripted_server(serve(until=b"MSG hang up\n"), refuse_login(b"ERR invalid-username\n"))
-    alice = terminal(server.address, "--name", "alice")
-    alice.expect(" here: ")
-    alice.type("hang up\r")
-    alice.expect("❌ The server does not allow the name alice.")
-    assert alice.exit_code() == 1
-
-
-def test_a_server_that_hangs_up_during_a_question_is_connected_to_again(
-    scripted_server: StartScripted, terminal: Open
-) -> None:
-    def refuse_and_hang_up(client: socket.socket, lines: BinaryIO) -> None:
-        lines.readline()
-        client.sendall(b"ERR username-taken\n")
-
-    received: list[bytes] = []
-    server = scripted_server(refuse_and_hang_up, serve(until=b"QUIT\n", received=received))
-    alice = terminal(server.address, "--name", "alice")
-    alice.expect("❌ The name alice is taken.")
-    alice.expect_at_cursor("Enter your username:")
-    alice.type("bob\r")
-    alice.expect("Welcome to the chat, bob!")
-    alice.type("/q\r")
-    assert alice.exit_code() == 0
-    assert received[0] == b"LOGIN bob\n"
+def test_the_plain_mode_restores_a_lost_connection(server: RealServer, terminal: Open) -> None:
+    alice = terminal(server.at("line"), "--name", "alice", "--plain")
+    alice.expect(" here: alice")
+    server.kill()
+    alice.expect("🔌 Lost the connection to")
+    alice.type("anyone?\n")
+    server.start()
+    alice.expect("✅ Reconnected as alice")
+    carol = RawClient(server.host, server.ports["line"], "carol")
+    carol.send("HISTORY")
+    carol.expect_end("OK", 2)
+    carol.close()
+    assert b" alice anyone?\n" in carol.received
 
 
 def test_ctrl_c_ends_the_wait_for_a_goodbye(scripted_server: StartScripted, terminal: Open) -> None:
@@ -104,3 +94,41 @@ def test_ctrl_c_ends_the_wait_for_a_goodbye(scripted_server: StartScripted, term
     alice.type("\x03")
     assert alice.exit_code() == 0
     assert alice.lines()[-1].endswith("👋 Goodbye, alice!")
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x9b2J\u202egnp.exe\r\x08hidden"
+HARMLESS = "\ufffd]0;owned\ufffd\ufffd[31mred\ufffd2J\ufffdgnp.exe\ufffd\ufffdhidden"
+
+
+def hostile_server(client: socket.socket, lines: BinaryIO) -> None:
+    lines.readline()
+    client.sendall(b"OK\n")
+    for word in ("MSG", "DM"):
+        client.sendall(f"{word} eve {HOSTILE}\n".encode())
+    client.sendall(f"INFO e{HOSTILE}ve disconnected\nERR {HOSTILE}\n{HOSTILE}\nUSER {HOSTILE}\n".encode())
+    client.sendall(f"TOPIC {HOSTILE}\nMSG {HOSTILE} x\nDM {HOSTILE} x\nMSG eve http://a/{HOSTILE}\n".encode())
+    client.sendall(b"MSG eve " + b"z" * 100_000 + b"\nMSG eve the end\n")
+    for line in lines:
+        if line == b"PING end-of-users\n":
+            client.sendall(b"PONG end-of-users\n")
+        if line == b"QUIT\n":
+            client.sendall(b"Goodbye!\n")
+            return
+
+
+@pytest.mark.parametrize("arguments", [[], ["--plain"]])
+def test_nothing_that_a_server_sends_acts_on_the_terminal(
+    scripted_server: StartScripted, terminal: Open, arguments: list[str]
+) -> None:
+    server = scripted_server(hostile_server)
+    alice = terminal(
+        server.address, "--name", "alice", "--no-bell", *arguments, NO_COLOR="1", rows=80, columns=200
+    )
+    alice.expect(f"] eve → you: {HARMLESS}")
+    alice.expect(f"👥 1 here: {HARMLESS}")
+    alice.expect("] eve: the end")
+    alice.type("/q\r")
+    assert alice.exit_code() == 0
+    for forbidden in (b"\x1b]0", b"\x1b[31m", b"\x9b2J", b"\a", b"\x08hidden", "\u202e".encode()):
+        assert forbidden not in alice.raw.replace("\ufffd".encode(), b"")
+    assert "… (91808 characters more)".encode() in alice.raw

@@ -1,4 +1,4 @@
-"""The client in a real terminal, connected to a real server."""
+"""The client in a real terminal, connected to a real server. What can be tested without one is tested elsewhere."""
 
 from __future__ import annotations
 
@@ -13,30 +13,39 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.client.raw_client import RawClient
-from tests.client.real_server import RealServer
+from tests.client.real_server import RealServer, client_argv
 
 if TYPE_CHECKING:
     from tests.client.pty_program import PtyProgram
 
 Open = Callable[..., "PtyProgram"]
 LogIn = Callable[[str], RawClient]
-StartServer = Callable[..., RealServer]
 
-DIALECTS = ("line", "json", "slash")
 COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
-CTRL_C, CTRL_D, CTRL_U, UP = "\x03", "\x04", "\x15", "\x1b[A"
+CTRL_C, CTRL_D, CTRL_N, CTRL_Z, UP, PAGE_UP, PAGE_DOWN = (
+    "\x03",
+    "\x04",
+    "\x0e",
+    "\x1a",
+    "\x1b[A",
+    "\x1b[5~",
+    "\x1b[6~",
+)
+
+
+pytestmark = pytest.mark.usefixtures("free_names")
+
+
+@pytest.fixture
+def server(lasting_server: RealServer) -> RealServer:
+    """One server for all tests here: none of them ends it."""
+    return lasting_server
 
 
 def online(program: PtyProgram, name: str) -> PtyProgram:
     program.expect(f"Welcome to the chat, {name}!")
-    program.expect(" here: ")
     program.expect_at_cursor(f"{name}>")
     return program
-
-
-def shown_messages(program: PtyProgram, text: str) -> int:
-    """How often a message with this text is on the screen."""
-    return sum(line.endswith(text) for line in program.lines() if re.match(r"\[\d\d:\d\d:\d\d\] ", line))
 
 
 class Netcat:
@@ -75,187 +84,118 @@ def netcat(server: RealServer) -> Iterator[Netcat]:
     program.close()
 
 
-def test_two_clients_and_nc_in_one_chat(server: RealServer, terminal: Open, netcat: Netcat) -> None:
+def test_two_clients_and_nc_in_two_rooms(server: RealServer, terminal: Open, netcat: Netcat) -> None:
     netcat.send("LOGIN carol")
     netcat.expect("OK")
     alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
-    bob = online(terminal(server.at("json"), "--name", "bob"), "bob")
+    bob = online(terminal(f"json://bob@{server.at('json')}", columns=100), "bob")
     bob.expect("👥 3 here: carol, alice, bob")
     alice.type("hello from a terminal\r")
     netcat.expect("MSG alice hello from a terminal")
     bob.expect("] alice: hello from a terminal")
-    netcat.send("MSG hello from nc")
-    alice.expect("] carol: hello from nc")
-    bob.expect("] carol: hello from nc")
+    alice.expect("] alice: hello from a terminal")
+    netcat.send("MSG hello from nc, bob")
+    alice.expect("] carol: hello from nc, bob")
+    bob.expect_output(b"\a")
+    # Only bob's dialect has many rooms at a time.
+    bob.type("/join dev\r")
+    bob.expect("bob  1:lobby [2:dev]")
+    alice.type("/join dev\r")
+    bob.expect("🟢 alice joined the chat")
+    alice.expect("[2:dev]")
+    netcat.send("MSG anyone left? bob?")
+    bob.expect("1:lobby(1!) [2:dev]")
+    alice.type("```\r")
+    bob.expect("] alice: │ ```")
+    bob.type(CTRL_N)
+    bob.expect("new since you left")
+    bob.expect("] carol: anyone left? bob?")
     bob.type("/dm carol between us\r")
     netcat.expect("DM bob between us")
     bob.expect("] you → carol: between us")
-    netcat.send("DM alice psst")
-    alice.expect("] carol → you: psst")
+    bob.type("@ca\tis here\r")
+    netcat.expect("MSG bob @carol is here")
     netcat.send("QUIT")
-    alice.expect("🔴 carol left the chat")
     bob.expect("🔴 carol left the chat")
-    assert shown_messages(bob, "psst") == 0
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_own_messages_are_on_the_screen_once(
-    server: RealServer, terminal: Open, raw_client: LogIn, dialect: str
-) -> None:
-    carol = raw_client("carol")
-    alice = online(terminal(server.at(dialect), "--name", "alice"), "alice")
-    alice.type("only once\r")
-    carol.expect("MSG alice only once")
-    alice.type("/dm carol also once\r")
-    carol.expect("DM alice also once")
-    alice.type("/ping\r")
-    alice.expect("🏓 The server answered in")
-    assert shown_messages(alice, "alice: only once") == 1
-    assert shown_messages(alice, "you → carol: also once") == 1
-    assert sum("once" in line for line in alice.lines()) == 2
-
-
-def test_joins_and_departures_are_shown(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
-    alice = online(terminal(server.at("slash"), "--name", "alice"), "alice")
-    bob = raw_client("bob")
-    alice.expect("🟢 bob joined the chat")
-    bob.close()
-    alice.expect("🔴 bob left the chat")
+    for program in (alice, bob):
+        program.type("/q\r")
+        assert program.exit_code() == 0
 
 
 def test_a_message_in_the_middle_of_typing_leaves_the_typing_whole(
     server: RealServer, terminal: Open, raw_client: LogIn
 ) -> None:
-    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
     carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
     alice.type("half a sen")
     alice.expect_at_cursor("alice> half a sen")
-    for number in range(40):
+    for number in range(60):
         carol.send(f"MSG interruption {number}")
-    alice.expect("] carol: interruption 39")
-    alice.expect_at_cursor("alice> half a sen")
+        if number % 20 == 0:
+            alice.type("t")
+    alice.expect("] carol: interruption 59")
+    alice.expect_at_cursor("alice> half a senttt")
     assert sum("half a sen" in line for line in alice.lines()) == 1
-    assert "interruption 39" in alice.lines()[-2]
-    alice.type("tence\r")
-    carol.expect("MSG alice half a sentence")
     history = [line for line in alice.lines() if "interruption" in line]
-    assert [int(line.rsplit(" ", 1)[1]) for line in history] == list(range(40 - len(history), 40))
+    assert [int(line.rsplit(" ", 1)[1]) for line in history] == list(range(60 - len(history), 60))
+    alice.type(PAGE_UP)
+    alice.expect("scrolled up: PageDown")
+    assert not any("interruption 59" in line for line in alice.lines())
+    alice.type(PAGE_DOWN)
+    alice.expect("] carol: interruption 59")
 
 
-def test_keys_pressed_while_messages_arrive_are_not_echoed_into_them(
-    start_server: StartServer, terminal: Open
-) -> None:
-    server = start_server("--rate=0")
-    alice = online(terminal(server.at("line"), "--name", "alice", rows=800), "alice")
-    carol = RawClient(server.host, server.ports["line"], "carol")
-    text = "the quick brown fox jumps over the lazy dog"
-    for _ in range(8):
-        # A terminal that is in cooked mode for a moment echoes what is typed in that moment.
-        for key in text:
-            carol.send("MSG tick\nMSG tock")
-            alice.type(key)
-            alice.read(0.001)
-        alice.type("\r")
-        carol.expect(f"MSG alice {text}")
-    carol.send("MSG the end")
-    alice.expect("] carol: the end")
-    alice.expect_at_cursor("alice>")
-    carol.close()
-    for line in alice.lines()[4:-1]:
-        assert re.fullmatch(r"\[[\d:]+\] (carol: (tick|tock|the end)|alice: the quick .*)", line), line
+def test_a_narrowed_window_has_no_remnants(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice", columns=90, NO_COLOR="1"), "alice")
+    carol.send("MSG a line that has to be wrapped when the window is narrow, between its words")
+    alice.expect("] carol: a line")
+    alice.type("a draft that is long enough to be wrapped, too")
+    alice.expect_at_cursor("alice> a draft that is long enough to be wrapped, too")
+    alice.resize(12, 40)
+    alice.wait_for(
+        lambda: alice.lines()[-2:] == ["alice> a draft that is long enough to be", " wrapped, too"],
+        "the draft",
+    )
+    assert [line.strip() for line in alice.lines() if "wrapped" in line or "between" in line][:2] == [
+        "wrapped when the window is narrow,",
+        "between its words",
+    ]
+    assert sum("alice>" in line for line in alice.lines()) == 1
+    alice.resize(9, 20)
+    rows = [
+        " [1:lobby]",
+        "alice> a draft that",
+        "is long enough to be",
+        " wrapped, too",
+    ]
+    alice.wait_for(lambda: alice.lines()[-4:] == rows, "the draft in 20 columns")
+    alice.resize(24, 90)
+    alice.wait_for(
+        lambda: alice.lines()[-1:] == ["alice> a draft that is long enough to be wrapped, too"],
+        "the draft",
+    )
+    assert not COLOUR.search(alice.raw)
 
 
-def test_a_resize_in_the_middle_of_typing_leaves_the_typing_whole(
+def test_a_paste_is_text_and_none_of_it_is_lost(
     server: RealServer, terminal: Open, raw_client: LogIn
 ) -> None:
-    alice = online(terminal(server.at("line"), "--name", "alice", columns=60), "alice")
     carol = raw_client("carol")
-    alice.type("a line that is long enough to be wrapped when it is narrow")
-    alice.wait_for(lambda: "".join(alice.lines()).endswith("when it is narrow"), "the typed line")
-    alice.resize(20, 40)
-    alice.wait_for(
-        lambda: (
-            alice.lines()[-2:] == ["alice> a line that is long enough to be", "wrapped when it is narrow"]
-        ),
-        "the typed line, wrapped",
-    )
-    carol.send("MSG narrow?")
-    alice.expect("] carol: narrow?")
-    alice.resize(24, 90)
-    carol.send("MSG and wide again")
-    alice.expect("] carol: and wide again")
-    alice.expect_at_cursor("alice> a line that is long enough to be wrapped when it is narrow")
-    alice.type("\r")
-    carol.expect("MSG alice a line that is long enough to be wrapped when it is narrow")
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_lost_connection_is_reported_and_restored(
-    server: RealServer, terminal: Open, raw_client: LogIn, dialect: str
-) -> None:
-    alice = online(terminal(server.at(dialect), "--name", "alice"), "alice")
-    server.kill()
-    alice.expect("🔌 Lost the connection to")
-    alice.expect("Reconnecting in 0.5 s.")
-    alice.expect_at_cursor("alice (offline)>")
-    alice.type("what I was about to say\r")
-    alice.expect("❌ Not connected. Your line stays here until the connection is back.")
-    alice.expect_at_cursor("alice (offline)> what I was about to say")
-    alice.expect("Reconnecting in 1 s.")
-    server.start()
-    alice.expect("✅ Reconnected as alice.")
-    alice.expect_at_cursor("alice> what I was about to say")
-    carol = raw_client("carol")
-    alice.type("\r")
-    carol.expect("MSG alice what I was about to say")
-
-
-def test_a_server_shutdown_is_reported(server: RealServer, terminal: Open) -> None:
-    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
-    server.stop()
-    alice.expect("the server is shutting down. Reconnecting")
-    alice.type("/quit\r")
-    assert alice.exit_code() == 0
-    alice.expect("👋 Goodbye, alice!")
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_taken_name_is_asked_for_again(
-    server: RealServer, terminal: Open, raw_client: LogIn, dialect: str
-) -> None:
-    raw_client("alice")
-    other = terminal(server.at(dialect), "--name", "Alice")
-    other.expect("❌ The name Alice is taken.")
-    other.expect_at_cursor("Enter your username:")
-    other.type("al ice\r")
-    other.expect("❌ Invalid name 'al ice': use 1 to 20 letters, digits, '_', '-' or '.'.")
-    other.wait_for(lambda: other.lines()[-1] == "Enter your username:", "the question again")
-    other.type("bob\r")
-    online(other, "bob")
-
-
-def test_missing_options_are_asked_for(server: RealServer, terminal: Open) -> None:
-    alice = terminal()
-    alice.expect_at_cursor("Server host (default: localhost):")
-    alice.type("no such host\r")
-    alice.expect("❌ Invalid address 'no such host': use HOST or HOST:PORT.")
-    alice.wait_for(lambda: alice.lines()[-1] == "Server host (default: localhost):", "the question again")
-    alice.type(f"{server.host}\r")
-    alice.expect_at_cursor("Server port (default: 4000):")
-    alice.type(f"{server.ports['slash']}\r")
-    alice.expect_at_cursor("Enter your username:")
-    alice.type("alice\r")
-    online(alice, "alice")
-
-
-@pytest.mark.parametrize(("dialect", "port"), [("line", 4000), ("json", 12345), ("slash", 5000)])
-def test_the_default_port_belongs_to_the_dialect(terminal: Open, dialect: str, port: int) -> None:
-    alice = terminal("--dialect", dialect)
-    alice.expect_at_cursor("Server host (default: localhost):")
-    alice.type("\r")
-    alice.expect_at_cursor(f"Server port (default: {port}):")
-    alice.type(CTRL_D)
-    assert alice.exit_code() == 1
+    alice = online(terminal(server.at("json"), "--name", "alice"), "alice")
+    lines = ["/quit", "if x:", "    return", "", *[f"line {number}" for number in range(196)]]
+    alice.type("\x1b[200~" + "\n".join(lines) + "\n\x1b[201~")
+    alice.expect("Send 200 lines to lobby? y: send, n: drop, e: edit")
+    alice.type("y")
+    carol.expect("MSG alice │ line 195")
+    said = [line for line in carol.received.decode().splitlines() if line.startswith("MSG")]
+    assert said == [f"MSG alice │ {line}".rstrip() for line in lines]
+    # The same without marks, as from a terminal that has none.
+    alice.expect_at_cursor("alice>")
+    alice.type("/quit\rand the rest\r")
+    alice.expect_at_cursor("and the rest")
+    alice.type(f"{CTRL_C}still here\r")
+    carol.expect("MSG alice still here")
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -276,22 +216,23 @@ def test_leaving_at_a_question_restores_the_terminal(
 @pytest.mark.parametrize(
     ("keys", "plain"),
     [
-        (CTRL_C, False),
-        (CTRL_D, False),
-        ("/quit\r", False),
-        ("/exit\r", False),
-        ("/q\r", False),
-        (CTRL_C, True),
-        (CTRL_D, True),
+        ((CTRL_C, CTRL_C), False),
+        ((CTRL_D,), False),
+        (("/quit\r",), False),
+        ((CTRL_C, CTRL_C), True),
+        ((CTRL_D,), True),
     ],
 )
 def test_every_way_to_leave_restores_the_terminal(
-    server: RealServer, terminal: Open, raw_client: LogIn, keys: str, plain: bool
+    server: RealServer, terminal: Open, raw_client: LogIn, keys: tuple[str, ...], plain: bool
 ) -> None:
     carol = raw_client("carol")
     alice = terminal(server.at("line"), "--name", "alice", *["--plain"] * plain)
-    alice.expect(" here: carol, alice")
-    alice.type(keys)
+    alice.expect_output(b" here: carol, alice")
+    if len(keys) > 1:
+        alice.type(keys[0])
+        alice.expect("Ctrl-C again leaves")
+    alice.type(keys[-1])
     carol.expect("INFO alice disconnected")
     assert alice.exit_code() == 0
     assert alice.lines()[-1] == "👋 Goodbye, alice!"
@@ -304,149 +245,139 @@ def test_sigterm_has_an_exit_code_and_restores_the_terminal(
 ) -> None:
     carol = raw_client("carol")
     alice = terminal(server.at("line"), "--name", "alice", *["--plain"] * plain)
-    bob = terminal(server.at("line"), *["--plain"] * plain)
-    alice.expect(" here: carol, alice")
-    bob.expect("Enter your username:")
-    for program in (alice, bob):
-        program.process.terminate()
-        assert program.exit_code() == 143
-        assert program.settings() == program.settings_before
-        assert "Traceback" not in "\n".join(program.lines())
+    alice.expect_output(b" here: carol, alice")
+    alice.process.terminate()
+    assert alice.exit_code() == 143
+    assert alice.settings() == alice.settings_before
+    assert "Traceback" not in "\n".join(alice.lines())
     carol.expect("INFO alice disconnected")
 
 
-def test_ctrl_d_does_not_leave_behind_typed_text(
+def test_ctrl_z_suspends_and_fg_goes_on(
+    server: RealServer, terminal: Open, raw_client: LogIn, environment: dict[str, str]
+) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("bash is not installed")
+    pytest.importorskip("pyte", reason="a test of a client in a terminal needs pyte")
+    from tests.client.pty_program import PtyProgram
+
+    carol = raw_client("carol")
+    client = " ".join(client_argv([server.at("line"), "--name", "alice"]))
+    shell = PtyProgram(
+        [bash, "-c", f"set -m; {client}; echo stopped $?; fg; echo ended $?"],
+        environment,
+        rows=24,
+        columns=80,
+    )
+    try:
+        online(shell, "alice")
+        shell.type("a draft")
+        shell.expect_at_cursor("alice> a draft")
+        shell.type(CTRL_Z)
+        shell.expect_output(b"stopped 148")
+        shell.expect_at_cursor("alice> a draft")
+        carol.send("MSG welcome back")
+        shell.expect("] carol: welcome back")
+        shell.type("\r")
+        carol.expect("MSG alice a draft")
+        shell.type("/q\r")
+        shell.expect_output(b"ended 0")
+        assert shell.exit_code() == 0
+    finally:
+        shell.close()
+
+
+def test_colour_title_and_links_are_used_on_a_terminal(
     server: RealServer, terminal: Open, raw_client: LogIn
 ) -> None:
     carol = raw_client("carol")
     alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
-    alice.type(f"still here{CTRL_D}\r")
-    carol.expect("MSG alice still here")
-
-
-def test_colour_is_used_on_a_terminal(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
-    carol = raw_client("carol")
-    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
-    carol.send("DM alice psst")
-    alice.expect("carol → you: psst")
+    carol.send("MSG alice: see https://a.example/b")
+    alice.expect("carol: alice: see https://a.example/b")
     assert COLOUR.search(alice.raw)
+    alice.expect_output("\x1b]2;lobby · alice\x1b\\".encode())
+    alice.expect_output(b"\x1b]8;;https://a.example/b\x1b\\")
+    carol.send("MSG nothing")
+    alice.expect("] carol: nothing")
+    assert alice.raw.count(b"\a") == 1
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_no_color_turns_colour_off(
-    server: RealServer, terminal: Open, raw_client: LogIn, plain: bool
+@pytest.mark.parametrize(
+    ("arguments", "variables"), [(["--plain"], {}), ([], {"TERM": "dumb"}), (["--screen-reader"], {})]
+)
+def test_a_terminal_can_show_plain_lines_and_no_password(
+    server: RealServer, terminal: Open, raw_client: LogIn, arguments: list[str], variables: dict[str, str]
 ) -> None:
     carol = raw_client("carol")
-    alice = terminal(server.at("line"), "--name", "alice", *["--plain"] * plain, NO_COLOR="1")
-    alice.expect(" here: carol, alice")
-    alice.type("/nonsense\r")
-    alice.expect("❌ Unknown command /nonsense.")
-    carol.send("DM alice psst")
-    alice.expect("carol → you: psst")
-    alice.type("/q\t")
-    assert not COLOUR.search(alice.raw)
+    # The room of the one before has a history.
+    room = f"plain{len(arguments) + 2 * len(variables)}{arguments[:1] == ['--plain']}"
+    carol.send(f"JOIN {room}")
+    carol.expect_end("OK", 2)
+    alice = terminal(
+        f"json://alice@{server.at('json')}/{room}", "--no-bell", *arguments, NO_COLOR="1", **variables
+    )
+    alice.expect("2 here: carol, alice")
+    alice.type("said plainly\n")
+    carol.expect("MSG alice said plainly")
+    carol.send("MSG answered plainly")
+    alice.expect("carol: answered plainly")
+    # The terminal itself keeps what was typed on the screen.
+    assert sum(line.endswith("said plainly") for line in alice.lines()) == 1
+    alice.type("/quit\nis text in a paste\n")
+    carol.expect("MSG alice is text in a paste")
+    alice.type("/register\n")
+    alice.expect("New password:")
+    alice.type("correct horse\n")
+    alice.expect("Once more:")
+    alice.type("wrong house\n")
+    alice.expect("The two are not the same")
+    alice.type("/who\n")
+    alice.wait_for(lambda: sum("2 here:" in line for line in alice.lines()) == 2, "who is here, again")
+    assert b"horse" not in alice.raw
+    assert b"\x1b[" not in alice.raw
+    alice.type(CTRL_D)
+    assert alice.exit_code() == 0
 
 
-def test_a_mention_and_a_direct_message_ring(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
-    carol = raw_client("carol")
-    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
-    carol.send("MSG nothing about you")
-    alice.expect("] carol: nothing about you")
-    assert b"\a" not in alice.raw
-    carol.send("MSG Alice, look")
-    alice.expect_output(b"\a")
-    carol.send("DM alice psst")
-    alice.wait_for(lambda: alice.raw.count(b"\a") == 2, "a second ring")
-
-
-def test_the_bell_can_be_turned_off(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
-    carol = raw_client("carol")
-    alice = online(terminal(server.at("line"), "--name", "alice", "--no-bell"), "alice")
-    carol.send("MSG alice, look")
-    alice.expect("] carol: alice, look")
-    alice.type("/ping\r")
-    alice.expect("🏓")
-    assert b"\a" not in alice.raw
-
-
-def test_tab_completes_commands_and_names(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
-    carol = raw_client("carol")
-    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
-    alice.type("/d\tca\tpsst\r")
-    carol.expect("DM alice psst")
-    alice.type("ca\thi\r")
-    carol.expect("MSG alice carol: hi")
-    alice.type("al\t is no name to complete for alice\r")
-    carol.expect("MSG alice al is no name to complete for alice")
-    alice.type("/q\t")
-    alice.expect(" /quit")
-    alice.type(f"{CTRL_U}/u\t\r")
-    alice.expect("👥 2 here: carol, alice")
-
-
-def test_tab_completes_a_newcomer(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
-    alice = online(terminal(server.at("json"), "--name", "alice"), "alice")
-    bob = raw_client("bob")
-    alice.expect("🟢 bob joined the chat")
-    alice.type("/dm b\thi\r")
-    bob.expect("DM alice hi")
-
-
-def test_the_history_lasts_longer_than_the_session(
+def test_the_history_lasts_longer_than_the_session_and_has_no_passwords(
     server: RealServer, terminal: Open, raw_client: LogIn, environment: dict[str, str]
 ) -> None:
     carol = raw_client("carol")
-    first = online(terminal(server.at("line"), "--name", "alice"), "alice")
+    first = online(terminal(server.at("line"), "--name", "dora"), "dora")
     first.type("worth repeating\r")
-    carol.expect("MSG alice worth repeating")
+    carol.expect("MSG dora worth repeating")
+    first.expect_at_cursor("dora>")
+    first.type("/register secret horse")
+    first.expect_at_cursor("dora> /register ************")
+    first.type("\r")
+    first.expect("The name is yours now")
     first.type("/q\r")
     assert first.exit_code() == 0
-    second = online(terminal(server.at("line"), "--name", "bob"), "bob")
+    assert b"secret" not in first.raw
+    second = online(terminal(server.at("line"), "--name", "emil"), "emil")
     second.type(UP)
-    second.expect_at_cursor("bob> /q")
+    second.expect_at_cursor("emil> /q")
     second.type(UP)
-    second.expect_at_cursor("bob> worth repeating")
-    second.type("\r")
-    carol.expect("MSG bob worth repeating")
-    assert Path(environment["XDG_STATE_HOME"], "geventchat", "history").stat().st_mode & 0o777 == 0o600
+    second.expect_at_cursor("emil> worth repeating")
+    path = Path(environment["XDG_STATE_HOME"], "geventchat", "history")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == "worth repeating\n/q\n"
 
 
-def test_without_a_history_file_the_client_works(server: RealServer, terminal: Open, tmp_path: Path) -> None:
+def test_a_file_of_settings_is_read_and_one_that_cannot_be_written_is_no_obstacle(
+    server: RealServer, terminal: Open, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
-    alice = terminal(server.at("line"), "--name", "alice", XDG_STATE_HOME=str(tmp_path / "file"))
-    alice.expect("💡 The history of your input is off")
-    online(alice, "alice")
-
-
-def test_a_paste_is_sent_line_by_line(server: RealServer, terminal: Open, raw_client: LogIn) -> None:
-    carol = raw_client("carol")
-    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
-    alice.type("\x1b[200~one\ntwo\x1b[201~\r")
-    carol.expect("MSG alice one")
-    carol.expect("MSG alice two")
-
-
-def test_an_idle_person_reconnects_with_enter(start_server: StartServer, terminal: Open) -> None:
-    server = start_server("--idle-timeout=1")
-    alice = terminal(server.at("line"), "--name", "alice")
-    alice.expect("the server disconnected you for being idle. Press Enter to reconnect.")
-    alice.expect_at_cursor("alice (offline)>")
-    alice.type("back again\r")
-    alice.expect("✅ Reconnected as alice.")
-    alice.expect("] alice: back again")
-    assert shown_messages(alice, "alice: back again") == 1
-
-
-def test_keep_alive_prevents_the_idle_timeout(start_server: StartServer, terminal: Open) -> None:
-    server = start_server("--idle-timeout=6")
-    alice = online(terminal(server.at("line"), "--name", "alice", "--keep-alive", "1"), "alice")
-    bob = terminal(server.at("line"), "--name", "bob")
-    bob.expect("for being idle")
-    # bob came later and was disconnected: without her pings, alice would have been, too.
-    alice.expect("🔴 bob left the chat")
-    alice.type("/ping\r")
-    alice.expect("🏓 The server answered")
-    assert not any("Lost" in line for line in alice.lines())
+    config = tmp_path / ".config" / "geventchat" / "client.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('symbols = "plain"\ntimestamps = ""\nrooms = ["dev"]\n')
+    alice = terminal(server.at("json"), "--name", "zoe", XDG_STATE_HOME=str(tmp_path / "file"))
+    alice.expect("* The history of your input is off")
+    alice.expect("* Welcome to the chat, zoe!")
+    alice.expect("[1:dev]")
+    alice.type("hi\r")
+    alice.wait_for(lambda: "zoe: hi" in alice.lines(), "a message without a time")
 
 
 def test_a_refused_connection_is_one_line(terminal: Open) -> None:
@@ -454,42 +385,3 @@ def test_a_refused_connection_is_one_line(terminal: Open) -> None:
     assert alice.exit_code() == 1
     alice.expect("❌ Connection refused by 127.0.0.1:1.")
     assert len(alice.lines()) == 1
-
-
-def without_prompt_toolkit(tmp_path: Path) -> str:
-    """A directory for PYTHONPATH that makes prompt_toolkit look uninstalled."""
-    package = tmp_path / "hidden" / "prompt_toolkit.py"
-    package.parent.mkdir()
-    package.write_text("raise ModuleNotFoundError('No module named prompt_toolkit', name='prompt_toolkit')\n")
-    return str(package.parent)
-
-
-def test_without_prompt_toolkit_the_client_works_and_says_how_to_install_it(
-    server: RealServer, terminal: Open, raw_client: LogIn, tmp_path: Path
-) -> None:
-    carol = raw_client("carol")
-    alice = terminal(server.at("json"), "--name", "alice", PYTHONPATH=without_prompt_toolkit(tmp_path))
-    alice.expect("pip install 'geventchat[client]'")
-    alice.expect("👥 2 here: carol, alice")
-    alice.type("hello\n")
-    carol.expect("MSG alice hello")
-    carol.send("MSG hello alice")
-    alice.expect("] carol: hello alice")
-    # The terminal itself keeps what was typed on the screen.
-    assert sum(line.endswith("hello") for line in alice.lines()) == 1
-
-
-def test_the_plain_mode_restores_a_lost_connection(
-    server: RealServer, terminal: Open, raw_client: LogIn
-) -> None:
-    alice = terminal(server.at("line"), "--name", "alice", "--plain")
-    alice.expect(" here: alice")
-    server.kill()
-    alice.expect("🔌 Lost the connection to")
-    alice.type("anyone?\n")
-    alice.expect("❌ Not connected: the message was not sent.")
-    server.start()
-    alice.expect("✅ Reconnected as alice.")
-    carol = raw_client("carol")
-    alice.type("hello again\n")
-    carol.expect("MSG alice hello again")
