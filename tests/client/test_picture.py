@@ -67,7 +67,9 @@ def test_a_symbol_without_a_drawing_is_an_error(svg: ModuleType) -> None:
 
 
 def test_every_symbol_of_the_client_has_a_drawing(svg: ModuleType) -> None:
-    client = "".join(path.read_text("utf-8") for path in (ROOT / "geventchat" / "client").glob("*.py"))
+    # Not those that people can write: there are hundreds.
+    files = set((ROOT / "geventchat" / "client").glob("*.py")) - {ROOT / "geventchat" / "client" / "emoji.py"}
+    client = "".join(path.read_text("utf-8") for path in files)
     symbols = sys.modules["symbols"]
     assert {letter for letter in client if symbols.is_symbol(letter)} <= set(symbols.SYMBOLS)
 
