@@ -229,6 +229,7 @@ class Rooms:
     def _delete(self, room: Room) -> None:
         record = self._record(room)
         del self._rooms[room.key]
+        self._select_again()
         self._empty_since.pop(room, None)
         self._unused_since.pop(room, None)
         self._owners.release(room)

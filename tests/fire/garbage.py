@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 
+from geventchat.dialects.verbs import HELP
+
 _MEGABYTE = 1_000_000
 Kind = Callable[[random.Random], bytes]
 
@@ -22,8 +24,55 @@ _VERBS = (
 )  # fmt: skip
 
 
-_TYPES_OF_VERSION_2 = ("enter", "leave", "topic", "typing", "history")
-_FIELDS_OF_VERSION_2 = ("v", "rooms", "room", "key", "after", "before", "limit", "topic", "epoch", "ref")
+# The commands of rooms, accounts and moderation, which `line` and `slash` have in common, and most of them version 2 of json.
+_COMMON = tuple(verb.name for line in HELP for verb in line.verbs)
+_TYPES_OF_VERSION_2 = (*_COMMON, "enter", "typing", "unknown")
+_FIELDS_OF_VERSION_2 = (
+    *(
+        "v",
+        "rooms",
+        "room",
+        "key",
+        "after",
+        "before",
+        "limit",
+        "topic",
+        "epoch",
+        "ref",
+        "password",
+        "new",
+        "token",
+    ),
+    *("username", "seconds", "reason", "on", "id", "revoke"),
+)
+# What is in place of a name, a room, a time or a number.
+_ARGUMENTS = (
+    *(
+        "garbage1",
+        "garbage2",
+        "nobody",
+        "member-line",
+        "lobby",
+        "#dev",
+        "on",
+        "off",
+        "-",
+        "1h",
+        "0",
+        "17",
+        "revoke",
+    ),
+    *(
+        "name:garbage1",
+        "account:garbage1",
+        "10.0.0.0/8",
+        "::/0",
+        "999999999d",
+        "secret words",
+        "x" * 400,
+        "\u202eabc",
+    ),
+)
 
 
 def _noise(rng: random.Random) -> bytes:
@@ -146,7 +195,9 @@ def _version_2(rng: random.Random) -> bytes:
     ]
     for n in range(rng.randrange(20)):
         kind = rng.choice(("users", "ping", "rooms", "quit", *_TYPES_OF_VERSION_2))
-        fields = {key: rng.choice(("garbage1", "", 3, None)) for key in rng.sample(_FIELDS_OF_VERSION_2, 3)}
+        fields = {
+            key: rng.choice(("", 3, None, True, *_ARGUMENTS)) for key in rng.sample(_FIELDS_OF_VERSION_2, 3)
+        }
         requests.append({"type": kind, **fields, "ref": str(n)})
     return "".join([json.dumps(request) + "\n" for request in requests]).encode()
 
@@ -157,6 +208,15 @@ def _awkward_words(rng: random.Random) -> bytes:
         for _ in range(rng.randrange(30))
     )
     return f"{rng.choice(_VERBS)} {text}\n".encode()
+
+
+def _rooms_and_accounts(rng: random.Random) -> bytes:
+    lines = []
+    for _ in range(rng.randrange(1, 30)):
+        verb = rng.choice(_COMMON)
+        verb = rng.choice((verb.upper(), f"/{verb}"))
+        lines.append(" ".join([verb, *rng.choices(_ARGUMENTS, k=rng.randrange(4))]))
+    return "\n".join(lines).encode() + b"\n"
 
 
 def _many_commands(rng: random.Random) -> bytes:
@@ -186,6 +246,7 @@ KINDS: dict[str, Kind] = {
     "version 2": _version_2,
     "awkward words": _awkward_words,
     "many commands": _many_commands,
+    "rooms and accounts": _rooms_and_accounts,
     "floods": _flood,
 }
 _FREQUENCY = {"megabyte lines": 0.1, "floods": 0.1}
