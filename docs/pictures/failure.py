@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-from svg import screen_after, stacked, terminal  # noqa: E402
+from svg import rows, screen_after, terminal  # noqa: E402
 
 from tests.client.pty_program import PtyProgram  # noqa: E402
 
@@ -45,8 +45,8 @@ def main() -> int:
     prompt = f"\x1b[32m$\x1b[0m {' '.join(COMMAND)}\r\n".encode()
     screen = screen_after(prompt + written.rstrip(), COLUMNS, ROWS)
     screen.cursor.hidden = True
-    picture = stacked(
-        [terminal("a failing run", screen)], "A failing run of a transcript, as a terminal shows it"
+    picture = rows(
+        [[terminal("a failing run", screen)]], "A failing run of a transcript, as a terminal shows it"
     )
     (HERE / "failure.svg").write_text(picture, encoding="utf-8")
     print("wrote docs/pictures/failure.svg")

@@ -1,11 +1,11 @@
-"""Panels -> one SVG, side by side or one above the other. Knows the emulator's cells and nothing of what runs in them.
+"""Panels -> one SVG, in rows. Knows the emulator's cells and nothing of what runs in them.
 
-A panel is a title and something that is drawn below it. `terminal` makes one of a screen; another kind, such as a page in a
-browser, only needs its size and its drawing.
+A panel is a title and something that is drawn below it: `terminal` makes one of a screen, `page` of a picture of a browser.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -83,23 +83,26 @@ def terminal(title: str, screen: pyte.Screen) -> Panel:
     )
 
 
-def side_by_side(panels: Sequence[Panel], description: str) -> str:
-    """The panels in one row, for a wide page."""
-    height = max(panel.height for panel in panels)
-    x, drawn = 0.0, []
-    for panel in panels:
-        drawn.append(_placed(panel, x, 0, panel.width, height))
-        x += panel.width + GAP
-    return _picture(x - GAP, height + TITLE_HEIGHT, drawn, description)
+def page(title: str, png: bytes, width: float, height: float) -> Panel:
+    """A page in a browser, of this size; the picture can have more pixels."""
+    data = base64.b64encode(png).decode()
+    inside = f'width="{width - 2:g}" height="{height - 6:g}" preserveAspectRatio="xMidYMin slice"'
+    return Panel(title, width, height, f'<image x="1" y="-3" {inside} href="data:image/png;base64,{data}"/>')
 
 
-def stacked(panels: Sequence[Panel], description: str) -> str:
-    """The panels one above the other, for a narrow page."""
-    width = max(panel.width for panel in panels)
+def rows(panels: Sequence[Sequence[Panel]], description: str) -> str:
+    """The panels, in rows of the same width."""
+    width = max(sum(panel.width + GAP for panel in row) - GAP for row in panels)
     y, drawn = 0.0, []
-    for panel in panels:
-        drawn.append(_placed(panel, 0, y, width, panel.height))
-        y += panel.height + TITLE_HEIGHT + GAP
+    for row in panels:
+        height = max(panel.height for panel in row)
+        x = 0.0
+        for panel in row:
+            # The last one reaches the edge.
+            reach = width - x if panel is row[-1] else panel.width
+            drawn.append(_placed(panel, x, y, reach, height))
+            x += panel.width + GAP
+        y += height + TITLE_HEIGHT + GAP
     return _picture(width, y - GAP, drawn, description)
 
 

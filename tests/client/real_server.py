@@ -22,10 +22,10 @@ DIALECTS = ("line", "json", "slash")
 class RealServer:
     """`python -m geventchat` with all dialects. It can be killed and started again on the same ports."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, schemes: Sequence[str] = DIALECTS) -> None:
         # A random loopback address keeps the ports free for a restart, whatever else runs on this machine.
         self.host = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
-        self.ports = dict.fromkeys(DIALECTS, 0)
+        self.ports = dict.fromkeys(schemes, 0)
         self._options = options
         self._process: subprocess.Popen[str] | None = None
         self.start()
@@ -42,7 +42,7 @@ class RealServer:
             text=True,
         )
         assert self._process.stdout is not None
-        self.ports = _ports(self._process.stdout)
+        self.ports = _ports(self._process.stdout, len(self.ports))
 
     def at(self, dialect: str) -> str:
         """HOST:PORT of a dialect."""
@@ -77,7 +77,7 @@ class RealServer:
         self._process = None
 
 
-def _ports(output: IO[str]) -> dict[str, int]:
+def _ports(output: IO[str], count: int) -> dict[str, int]:
     ports: dict[str, int] = {}
     printed = []
     for line in output:
@@ -85,7 +85,7 @@ def _ports(output: IO[str]) -> dict[str, int]:
         started = _STARTED.search(line)
         if started is not None:
             ports[started["dialect"] or "line"] = int(started["port"])
-        if len(ports) == len(DIALECTS):
+        if len(ports) == count:
             return ports
     raise AssertionError(f"the server did not start: {''.join(printed)}")
 

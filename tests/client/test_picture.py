@@ -34,7 +34,7 @@ def screen_with(data: str) -> pyte.Screen:
 
 
 def drawn(svg: ModuleType, data: str, element: str = "text") -> list[ElementTree.Element]:
-    picture = svg.side_by_side([svg.terminal("one & only", screen_with(data))], "a <test>")
+    picture = svg.rows([[svg.terminal("one & only", screen_with(data))]], "a <test>")
     return list(ElementTree.fromstring(picture).iter(f"{NAMESPACE}{element}"))
 
 
@@ -80,13 +80,16 @@ def test_a_line_that_fills_its_terminal_is_an_error(svg: ModuleType) -> None:
         svg.terminal("nc", screen_with("x" * 20))
 
 
-def test_panels_stand_side_by_side_or_one_above_the_other(svg: ModuleType) -> None:
-    panels = [svg.Panel("a", 100, 50, "<g/>"), svg.Panel("b", 40, 80, "<g/>"), svg.Panel("c", 10, 10, "<g/>")]
-    wide, narrow = (ElementTree.fromstring(draw(panels, "")) for draw in (svg.side_by_side, svg.stacked))
-    assert int(wide.attrib["width"]) == 150 + 2 * svg.GAP
-    assert int(wide.attrib["height"]) == 80 + svg.TITLE_HEIGHT
-    assert int(narrow.attrib["width"]) == 100
-    assert int(narrow.attrib["height"]) == 140 + 3 * svg.TITLE_HEIGHT + 2 * svg.GAP
+def test_panels_are_in_rows_of_the_same_width(svg: ModuleType) -> None:
+    a, b = svg.Panel("a", 100, 50, "<g/>"), svg.Panel("b", 40, 80, "<g/>")
+    c = svg.page("c", b"png", 10, 10)
+    picture = ElementTree.fromstring(svg.rows([[a, b], [c]], ""))
+    assert int(picture.attrib["width"]) == 140 + svg.GAP
+    assert int(picture.attrib["height"]) == 90 + 2 * svg.TITLE_HEIGHT + svg.GAP
+    widths = [float(one.attrib["width"]) + 1 for one in picture.iter(f"{NAMESPACE}rect")]
+    assert widths == [100, 40, 140 + svg.GAP]
+    (image,) = picture.iter(f"{NAMESPACE}image")
+    assert image.attrib["href"] == "data:image/png;base64,cG5n"
 
 
 @pytest.mark.parametrize(
@@ -95,4 +98,5 @@ def test_panels_stand_side_by_side_or_one_above_the_other(svg: ModuleType) -> No
 def test_a_picture_fits_and_needs_no_font_of_symbols(svg: ModuleType, name: str, width: int) -> None:
     text = (PICTURES / name).read_text("utf-8")
     assert int(ElementTree.fromstring(text).attrib["width"]) <= width
+    assert len(text) < 300_000
     assert not any(map(sys.modules["symbols"].is_symbol, text))

@@ -1,4 +1,4 @@
-"""Random traffic is judged by laws: a right server breaks none, each planted mistake is found, the judge is never unfair."""
+"""Random traffic is judged by laws: a correct server breaks none, each planted mistake is found, the judge is never unfair."""
 
 from __future__ import annotations
 

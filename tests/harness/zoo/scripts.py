@@ -142,7 +142,7 @@ SMALL_TALK = "ann> HELLO\nann< HI\n\n" * 3
 """Turns that reach no other client, as many as are watched for longer."""
 
 SCRIPTS = [
-    # What every right server does, however late it is.
+    # What every correct server does, however late it is.
     Script("talk", "ann> MSG one\nbob< MSG ann one\ncarol< MSG ann one\n\nbob> MSG two\nann< MSG bob two\ncarol< MSG bob two"),
     Script(
         "order",
