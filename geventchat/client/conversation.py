@@ -19,6 +19,7 @@ from enum import Enum
 from geventchat.chat.commands import Command, Help, ParseError, Ping, Say, SendDirectMessage, Who
 from geventchat.chat.events import (
     Accepted,
+    Announcement,
     BanList,
     Confirmed,
     DirectMessage,
@@ -162,6 +163,9 @@ class Conversation:
                     show(render.ping(self._clock.monotonic() - sent_at))
             case Rejected(reason, subject):
                 self._show_error(rejection_text(reason, subject or self._name))
+            case Announcement(text):
+                show(render.announcement(text))
+                self._terminal.ring()
             case UnknownError(text):
                 self._show_error(f"The server reports an error: {text}")
             case UnknownLine(text):

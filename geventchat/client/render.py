@@ -102,6 +102,11 @@ def success(text: str) -> Line:
     return ((Style.BOLD, f"✅ {text}"),)
 
 
+def announcement(text: str) -> Line:
+    """What the operator says to everyone."""
+    return (Style.MENTION, "📢"), (Style.BOLD, text)
+
+
 def goodbye(name: str) -> Line:
     """The session ended normally."""
     return ((Style.PLAIN, f"👋 Goodbye, {name}!"),)

@@ -14,6 +14,7 @@ from typing import Any
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import EnterRoom, InvalidCommand, Login, ParseError
 from geventchat.chat.events import (
+    Announcement,
     Broadcast,
     DirectMessage,
     DirectMessageSent,
@@ -185,6 +186,8 @@ class _CheckedAudience:
                 shown: Sequence[str] = texts
             case TopicChanged(topic=topic):
                 shown = [topic]
+            case Announcement(text):
+                shown = [text]
             case _:
                 shown = [event.name]
         for text in shown:

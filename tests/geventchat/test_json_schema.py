@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from geventchat.chat.commands import InvalidCommand, ParseError
 from geventchat.chat.events import (
     Accepted,
+    Announcement,
     Action,
     BanList,
     BanListing,
@@ -190,6 +191,7 @@ BY_TYPE = {
     TopicChanged: st.builds(TopicChanged, NAMES, NAMES, TOPICS, TIMES_MS),
     Typing: st.builds(Typing, NAMES, NAMES, TIMES_MS),
     MessageDeleted: st.builds(MessageDeleted, NAMES, IDS, TIMES_MS),
+    Announcement: st.builds(Announcement, TEXTS, TIMES_MS),
     Welcome: st.builds(
         Welcome,
         st.just(""),
