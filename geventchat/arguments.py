@@ -31,12 +31,13 @@ from geventchat.settings import (
 EXIT_CANNOT_WRITE = 1
 EXIT_USAGE = 2
 
-_COMMANDS = ("connect", "health", "passwd")
+COMMANDS = ("admin", "connect", "health", "passwd")
 _USAGE = """\
 geventchat [PORT] [options]                  run the server
        geventchat connect [HOST[:PORT]] [options]   join a chat from this terminal
        geventchat health [PORT] [options]           check that a server answers
-       geventchat passwd --data DIR NAME            set the password of an account"""
+       geventchat passwd --data DIR NAME            set the password of an account
+       geventchat admin ACT [options]               administer a running server"""
 _EPILOG = """\
 Every option is also a variable (GEVENTCHAT_MAX_CLIENTS) and a key of the TOML file (max-clients). An option overrides the
 environment, the environment overrides the file, and the file overrides the default. CHAT_PORT and PORT set the port too.
@@ -174,9 +175,9 @@ def _check_positional(parser: argparse.ArgumentParser, arguments: argparse.Names
     port = arguments.positional_port
     if port is None:
         return
-    if port in _COMMANDS:
+    if port in COMMANDS:
         parser.error(f"{port} has to be the first argument")
-    if guess := suggestion(port, [*_COMMANDS, "--help"]):
+    if guess := suggestion(port, [*COMMANDS, "--help"]):
         parser.error(f"unknown command {port!r}{guess}")
     if arguments.port not in {None, port}:
         parser.error(f"two ports: {port} and --port {arguments.port}")

@@ -22,6 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from geventchat.health import main as health
 
             return health(words[1:])
+        case ["admin"]:
+            from geventchat.admin.command import main as admin
+
+            return admin(words[1:])
         case ["passwd"]:
             from geventchat.passwd import main as passwd
 

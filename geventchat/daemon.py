@@ -13,13 +13,16 @@ import os
 import signal
 import sys
 import threading
-from typing import TextIO
+from typing import Any, TextIO
 
 import gevent
 from gevent.event import Event
 
+from geventchat.admin.acts import Acts
+from geventchat.admin.listener import AdminSocket, CannotOpenSocket
+from geventchat.admin.protocol import Answer, error, socket_path
 from geventchat.clock import Clock, SystemClock
-from geventchat.log import LineWriter, LogWriter
+from geventchat.log import LineWriter, Log, LogWriter
 from geventchat.net.admission import raise_descriptor_limit
 from geventchat.net.listener import CannotListen
 from geventchat.server import Server
@@ -44,14 +47,23 @@ def run(config: Config, program: Program) -> int:
     output: LineWriter[str] = LineWriter(_descriptor(sys.stdout), "geventchat-output")
     log = LogWriter(_descriptor(sys.stderr), program.log_format, program.log_level, clock)
     server = Server(config, clock=clock, log=log)
+    admin = None
     try:
         server.start()
+        try:
+            admin = _open_admin_socket(server, _Controls(log, clock), config, program, log, clock)
+        except CannotOpenSocket:
+            server.stop(0)
+            raise
     except BaseException as error:
         log.close(_LEAST_FLUSH_S)
         match error:
             case CannotListen():
                 print(f"geventchat: {_explanation(error)}", file=sys.stderr)
                 return EXIT_CANNOT_LISTEN
+            case CannotOpenSocket():
+                print(f"geventchat: admin-socket: {error}", file=sys.stderr)
+                return EXIT_CONFIGURATION
             case ConfigError():
                 print(f"geventchat: {error}", file=sys.stderr)
                 return EXIT_CONFIGURATION
@@ -64,12 +76,48 @@ def run(config: Config, program: Program) -> int:
     signals.wait()
     deadline = clock.monotonic() + config.shutdown_s
     output.put("[SERVER] Shutting down...")
+    if admin is not None:
+        admin.close()
     orderly = server.stop()
     # The log comes first, so that "Server stopped." is the last line on a terminal.
     log.close(min(_MOST_FLUSH_S, max(_LEAST_FLUSH_S, deadline - clock.monotonic())))
     output.put("[SERVER] Server stopped.")
     output.close(_LEAST_FLUSH_S)
     return 0 if orderly else EXIT_DEADLINE
+
+
+class _Controls:
+    """What an operator can change of this process."""
+
+    def __init__(self, log: LogWriter, clock: Clock) -> None:
+        self._log = log
+        self.started_ms = int(1000 * clock.time())
+
+    @property
+    def log_level(self) -> str:
+        """The lowest level that is logged."""
+        return self._log.level
+
+    @log_level.setter
+    def log_level(self, level: str) -> None:
+        self._log.level = level
+
+    def facts(self) -> dict[str, Any]:
+        """What else the status says about the process."""
+        return {}
+
+    def reload(self) -> Answer:
+        """Read the settings again."""
+        return error("failed", "not possible")
+
+
+def _open_admin_socket(
+    server: Server, controls: _Controls, config: Config, program: Program, log: Log, clock: Clock
+) -> AdminSocket | None:
+    path = socket_path(program.admin_socket, config.data)
+    if path is None:
+        return None
+    return AdminSocket(path, Acts(server, controls, log, clock).carry_out, log)
 
 
 class StopSignals:

@@ -234,7 +234,9 @@ class AtGate:
 
 
 class NoClient(Subscriber):
-    """The program where the chat expects a client: it is in no room, hears nothing and needs no answers."""
+    """The program where the chat expects a client: it is in no room and hears nothing, and keeps the latest answer."""
+
+    answer: chat.PrivateEvent | None = None
 
     def hear(self, rooms: frozenset[Room] | None) -> None:
         """It is in no room."""
@@ -243,7 +245,8 @@ class NoClient(Subscriber):
         """It hears nothing."""
 
     def deliver(self, event: chat.PrivateEvent) -> None:
-        """It needs no answers."""
+        """Keep the answer."""
+        self.answer = event
 
     def deliver_missed(self, events: Sequence[chat.Broadcast]) -> None:
         """It hears nothing."""

@@ -73,6 +73,7 @@ class LogEvent(Enum):
     HISTORY_STOPPED = "history-stopped", logging.ERROR
     HISTORY_RESUMED = "history-resumed"
     HISTORY_LOST = "history-lost", logging.WARNING
+    ADMIN = "admin"
     LOG_LOST = "log-lost", logging.WARNING
     LOG_SUPPRESSED = "log-suppressed", logging.WARNING
 
@@ -342,6 +343,15 @@ class LogWriter(LineWriter[_Record]):
     def enabled(self, event: LogEvent) -> bool:
         """True if events of this level are written."""
         return event.severity >= self._level
+
+    @property
+    def level(self) -> str:
+        """The lowest level that is written; can be changed."""
+        return _LEVEL_NAMES[self._level]
+
+    @level.setter
+    def level(self, level: str) -> None:
+        self._level = LEVELS[level]
 
     def _line(self, record: _Record) -> str:
         time, event, fields = record

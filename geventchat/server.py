@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import gevent
 from gevent.event import Event
 
 from geventchat.chat.addresses import parse_address
 from geventchat.chat.chat import Chat
+from geventchat.chat.commands import Kick, ModerationCommand
 from geventchat.chat.credentials import Tools
-from geventchat.chat.events import DirectMessage, DisconnectNotice, NoticeReason, Observed, Said
-from geventchat.chat.names import InvalidName, parse_name, parse_room_name
-from geventchat.chat.results import Busy
+from geventchat.chat.events import (
+    Announcement,
+    DirectMessage,
+    DisconnectNotice,
+    NoticeReason,
+    Observed,
+    PrivateEvent,
+    Rejected,
+    Said,
+)
+from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
+from geventchat.chat.results import Busy, Done, More
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage
@@ -104,7 +114,7 @@ class Server:
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
         self._storage: Storage | None = None
-        self._chat: Chat | None = None
+        self._context: ServerContext | None = None
         self._hub: Any = None
         self._subscriptions: dict[Subscription[Any], None] = {}
         # The greenlets of the program that wait at a gate.
@@ -179,7 +189,7 @@ class Server:
             exposed = [str(listen) for listen in self.config.listen if not _is_loopback(listen.host)]
             if exposed:
                 self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
-            self._chat, self._hub = chat, hub
+            self._context, self._hub = context, hub
         except BaseException:
             self._close_listeners()
             self._hangups.close()
@@ -227,7 +237,7 @@ class Server:
         for subscription in list(self._subscriptions):
             left_s = max(0.0, deadline - self._clock.monotonic())
             orderly = subscription.wait_until_idle(left_s) and orderly
-        self._chat = None
+        self._context = None
         for waiter in list(self._waiters):
             gevent.kill(waiter, RuntimeError("the server has stopped"))
         self._hasher.close()
@@ -271,11 +281,7 @@ class Server:
         chat, found = self._find(room)
         if not chat.is_reserved(self._name):
             raise RuntimeError(f"{self._name.shown!r} is not a reserved name; give the server a name")
-        most = self.config.limits.line_bytes
-        # Measured before it is cleaned, which takes time.
-        cleaned = clean(text) if isinstance(text, str) and len(text) <= most else ""
-        if not cleaned or "\n" in text.strip() or len(cleaned.encode()) > most:
-            raise ValueError(f"text: {text!r:.50} is not a line of 1 to {most} bytes")
+        cleaned = self._cleaned(text)
         return self._when_open(lambda: chat.announce(self._name, found, cleaned), timeout).first_id
 
     def kick(self, name: str, reason: str = "", room: str = "lobby", timeout: float | None = None) -> None:
@@ -284,33 +290,72 @@ class Server:
         `reason` is shown to that person. LookupError: there is no such room, or nobody of that name in it. `timeout` is
         as for `say`.
         """
-        chat, found = self._find(room)
-        actor = Session(NoClient())
         reason = clean(" ".join(reason.split()))
-        if not self._when_open(lambda: chat.kick(actor, self._name, found, name, reason), timeout):
-            raise LookupError(f"nobody called {name!r} is in {found.name}")
+        answer = self.administer(self._name, room, Kick(name, reason), timeout)
+        if isinstance(answer, Rejected):
+            raise LookupError(f"nobody called {name!r} is in {room}")
+
+    def announce(self, text: str) -> str:
+        """Say one line to everyone who is logged in, and return it as it was said. ValueError is as for `say`."""
+        context = self.context
+        cleaned = self._cleaned(text)
+        context.delivery.publish_to_all(Announcement(cleaned, int(1000 * self._clock.time())))
+        return cleaned
 
     def rooms(self) -> list[RoomInfo]:
         """All rooms, private ones too, the lobby first."""
         return [
-            RoomInfo(room.name, len(room.names), room.topic, room.private) for room in self._running().rooms
+            RoomInfo(room.name, len(room.names), room.topic, room.private) for room in self.context.chat.rooms
         ]
 
     def people(self, room: str | None = None) -> list[str]:
         """The names of everyone who is logged in, or of those in this room, the longest there first."""
         if room is None:
-            return self._running().people
+            return self.context.chat.people
         return list(self._find(room)[1].names)
 
-    def _running(self) -> Chat:
-        if self._chat is None:
+    # --- For the command geventchat ----------------------------------------------------------------------------------
+
+    @property
+    def context(self) -> ServerContext:
+        """The parts that all connections share, while the server runs."""
+        if self._context is None:
             raise RuntimeError("the server is not running")
         if gevent.get_hub() is not self._hub:
             raise RuntimeError("the server can only be used in the thread that has started it")
-        return self._chat
+        return self._context
+
+    def administer(
+        self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None
+    ) -> PrivateEvent | None:
+        """Carry out a command about a room, above every role, and return the answer. `by` is for the audit log.
+
+        LookupError: there is no such room. `timeout` is as for `say`; once a command has begun, it is carried out.
+        """
+        chat, found = self._find(room)
+        subscriber = NoClient()
+        actor = Session(subscriber)
+        result = self._when_open(lambda: chat.administer(actor, by, found, command), timeout)
+        while not isinstance(result, Done):
+            assert isinstance(result, More)
+            # Others have their turn.
+            gevent.sleep(0)
+            result = self._when_open(result.go_on, None)
+        return subscriber.answer
+
+    @property
+    def connections(self) -> Collection[Connection]:
+        """All connections, the oldest first: a live view."""
+        return self._connections.values()
+
+    @property
+    def storage(self) -> Storage:
+        """Where records are kept, while the server runs."""
+        assert self._storage is not None
+        return self._storage
 
     def _find(self, room: str) -> tuple[Chat, Room]:
-        chat = self._running()
+        chat = self.context.chat
         try:
             found = chat.rooms.find(parse_room_name(room).key)
         except InvalidName:
@@ -318,6 +363,14 @@ class Server:
         if found is None:
             raise LookupError(f"there is no room {room!r}")
         return chat, found
+
+    def _cleaned(self, text: str) -> str:
+        most = self.config.limits.line_bytes
+        # Measured before it is cleaned, which takes time.
+        cleaned = clean(text) if isinstance(text, str) and len(text) <= most else ""
+        if not cleaned or "\n" in text.strip() or len(cleaned.encode()) > most:
+            raise ValueError(f"text: {text!r:.50} is not a line of 1 to {most} bytes")
+        return cleaned
 
     def _when_open(self, attempt: Callable[[], T | Busy], timeout: float | None) -> T:
         """Make an attempt, waiting at the gate that keeps it from succeeding."""
@@ -329,6 +382,9 @@ class Server:
             raise error
         with gevent.Timeout(timeout, error), self._waiting():
             while isinstance(result, Busy):
+                # What has begun goes on; the rest has changed nothing yet.
+                if result.go_on is not None:
+                    attempt = cast(Callable[[], T | Busy], result.go_on)
                 with result.gate.passage(AtGate(self._hub), _PROGRAM):
                     result = attempt()
         return result

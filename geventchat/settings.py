@@ -141,6 +141,7 @@ def _is_path(value: object) -> bool:
 
 
 PATH = Kind("a directory", "DIR", str, _is_path, lambda value: value or "none")
+FILE = replace(PATH, wanted="a path", metavar="PATH")
 HOST = Kind("a host name or an address", "HOST", str, _is_host)
 
 
@@ -287,6 +288,7 @@ class Group(Enum):
     ADDRESS_RATES = "Rate limits for one address (one IPv4 address, or one /64 of IPv6)"
     ROOM_RATES = "Rate limits for a room"
     STORAGE = "Storage"
+    OPERATIONS = "Operations"
     LOG = "Log"
     EMBEDDING = "Limits for embedding programs"
 
@@ -374,6 +376,13 @@ class Program(_Checked):
         HOST,
         Group.ADDRESSES,
         "address for the line dialect; an empty one means every interface, IPv4 and IPv6",
+    )
+    admin_socket: str = setting(
+        "admin-socket",
+        "",
+        FILE,
+        Group.OPERATIONS,
+        "Unix socket for `geventchat admin`; without it, `admin.sock` in the data directory, if there is one",
     )
     log_format: str = setting(
         "log-format", FORMATS[0], choice(FORMATS), Group.LOG, "format of the log on standard error"

@@ -102,7 +102,7 @@ from geventchat.chat.moderation import BANNED, Moderation
 from geventchat.chat.names import RESERVED_NAMES, InvalidName, Name, key_of, parse_name, parse_room_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions
-from geventchat.chat.records import KeptMessage
+from geventchat.chat.records import Act, KeptMessage, Restriction
 from geventchat.chat.replay import Replay
 from geventchat.chat.results import DONE, LEAVE, Busy, Done, More, Pending, Result
 from geventchat.chat.room_list import Rooms
@@ -301,9 +301,54 @@ class Chat:
             return Busy(room.gate)
         return room.say(name, [text], None, self._now_ms())
 
-    def kick(self, actor: Session, name: Name, room: Room, who: str, reason: str) -> bool | Busy:
-        """Kick on behalf of the program, which is above every role; False when there is no such person in the room."""
-        return self._moderation.kick(actor, name, room, who, reason)
+    def administer(
+        self, actor: Session, name: Name, room: Room, command: ModerationCommand
+    ) -> Result[object]:
+        """Carry out a command of the program, which is above every role; `actor` is in no room, and gets the answer."""
+        return self._moderation.administer(actor, name, room, command)
+
+    def bans_of(self, room: Room) -> list[Restriction]:
+        """The bans of a room, the longest-standing first; those of the lobby are the server's."""
+        return self._moderation.bans_of(room)
+
+    @property
+    def sessions(self) -> Collection[Session]:
+        """Everyone who is logged in, in login order: a live view."""
+        return self._sessions.values()
+
+    @property
+    def accounts(self) -> int:
+        """The number of accounts."""
+        return len(self._accounts)
+
+    def has_account(self, key: str) -> bool:
+        """True when this name belongs to an account."""
+        return self._accounts.find(key) is not None
+
+    @property
+    def operators(self) -> frozenset[str]:
+        """The keys of the names of operators."""
+        return self._permissions.operators
+
+    @property
+    def reserved_names(self) -> frozenset[str]:
+        """The keys of the names that no client can log in with."""
+        return self._reserved
+
+    def change_names(self, operators: Collection[str], reserved_names: Iterable[str]) -> None:
+        """Let these be the operators, by the keys of their names, and these the names that no client can log in with."""
+        before = self._reserved | self.operators
+        self._reserved = frozenset(map(key_of, reserved_names)) - frozenset(operators)
+        self._permissions.operators = frozenset(operators)
+        after = self._reserved | self.operators
+        for key in before - after:
+            self._look_alikes.remove(Name(key, key))
+        for key in after - before:
+            self._look_alikes.add(Name(key, key))
+
+    def audit(self, name: str, action: str, target: str, detail: str = "") -> None:
+        """Note an act on the whole server in the audit log."""
+        self._storage.audit(Act(self._now_ms(), name, action, "", target, detail))
 
     # --- Coming and going --------------------------------------------------------------------------------------------
 

@@ -141,15 +141,31 @@ class Moderation:
     ) -> Result[object]:
         """Carry out a command about a room that this client is in. `stored` is what the storage has of a message."""
         role = self._permissions.role(session, name, room)
+        return self._try(_Actor(session, name, room, role), command, stored)
+
+    def administer(
+        self, session: Session, name: Name, room: Room, command: ModerationCommand
+    ) -> Result[object]:
+        """Carry out a command of the program that the chat is part of. `session` is not in the room, and gets the answer."""
+        return self._try(_Actor(session, name, room, Role.OPERATOR), command, None)
+
+    def bans_of(self, room: Room) -> list[Restriction]:
+        """The bans of a room, the longest-standing first; those of the lobby are the server's."""
+        self._expire(room.bans)
+        return [ban.record for ban in room.bans.by_label.values()]
+
+    def _try(
+        self, actor: _Actor, command: ModerationCommand, stored: Sequence[PastMessage] | None
+    ) -> Result[object]:
         try:
-            if not self._permissions.may_do(role, command, room):
+            if not self._permissions.may_do(actor.role, command, actor.room):
                 raise _Refused(Rejection.NOT_PERMITTED)
             if not self._storage.is_ready():
                 # The gate of a room opens when the storage is ready.
-                return Busy(room.gate)
-            return self._carry_out(_Actor(session, name, room, role), command, stored)
+                return Busy(actor.room.gate)
+            return self._carry_out(actor, command, stored)
         except _Refused as refused:
-            session.subscriber.deliver(Rejected(refused.reason, refused.subject, command.room))
+            actor.session.subscriber.deliver(Rejected(refused.reason, refused.subject, command.room))
             return DONE
 
     def _carry_out(
@@ -188,16 +204,6 @@ class Moderation:
         return DONE
 
     # --- Kick --------------------------------------------------------------------------------------------------------
-
-    def kick(self, session: Session, name: Name, room: Room, who: str, reason: str) -> bool | Busy:
-        """Kick on behalf of the program that the chat is part of; False when there is no such person in the room."""
-        if not self._storage.is_ready():
-            return Busy(room.gate)
-        try:
-            result = self._kick(_Actor(session, name, room, Role.OPERATOR), who, self._cut(reason))
-        except _Refused:
-            return False
-        return result if isinstance(result, Busy) else True
 
     def _kick(self, actor: _Actor, who: str, reason: str) -> Result[object]:
         everyone = actor.room is self._rooms.lobby

@@ -72,17 +72,17 @@ class Permissions:
         """`operators` are the keys of accounts."""
         self._lobby = lobby
         self._owners = owners
-        self._operators = frozenset(operators)
+        self.operators = frozenset(operators)
 
     # --- Roles -------------------------------------------------------------------------------------------------------
 
     def is_operator(self, session: Session) -> bool:
         """True for an operator of the server."""
-        return session.account is not None and session.account.key in self._operators
+        return session.account is not None and session.account.key in self.operators
 
     def may_use_name(self, session: Session, name: Name) -> bool:
         """False for the name of an operator without its account."""
-        if name.key not in self._operators:
+        if name.key not in self.operators:
             return True
         return session.account is not None and session.account.key == name.key
 
@@ -99,7 +99,7 @@ class Permissions:
     def role_of_account(self, account: Account, room: Room) -> Role:
         """What the holder of this account is in the room."""
         key = account.key
-        if key in self._operators:
+        if key in self.operators:
             return Role.OPERATOR
         if room.owner is not None and room.owner.account == account:
             return Role.OWNER
@@ -181,7 +181,7 @@ class Permissions:
     def person(self, session: Session, name: Name) -> Person:
         """What bans can know of this client. An operator is not concerned by bans of addresses."""
         account_key = "" if session.account is None else session.account.key
-        address = None if account_key in self._operators else session.address
+        address = None if account_key in self.operators else session.address
         return Person(name.key, account_key, address, session.login_number)
 
 

@@ -8,6 +8,7 @@ calls them in a thread, several at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
@@ -16,6 +17,10 @@ from geventchat.chat.records import Act, KeptMessage, Record, Stored
 
 class StorageUnavailable(Exception):
     """The storage cannot answer now, because its disk is full, broken or far too slow, or because it has been closed."""
+
+
+class CannotBackUp(Exception):
+    """There is no copy. The message says why."""
 
 
 class Storage(Protocol):
@@ -110,6 +115,12 @@ class Storage(Protocol):
 
     def acts(self, limit: int) -> list[Act]:
         """The latest acts of the audit log, at most this many, oldest first."""
+
+    def back_up(self, target: Path) -> int:
+        """Copy everything that is kept to a new file, verified and on the disk; returns its size in bytes.
+
+        Raises CannotBackUp, and never touches a file that exists.
+        """
 
     def close(self, within_s: float) -> bool:
         """Keep everything that is queued and release what is open; False if that took too long. Called once, as the last."""

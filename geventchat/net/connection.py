@@ -155,6 +155,26 @@ class Connection:
         self._on_closed = on_closed
         self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
 
+    @property
+    def session(self) -> Session:
+        """The client in the chat."""
+        return self._session
+
+    @property
+    def dialect(self) -> str:
+        """The name of the dialect that the client speaks."""
+        return self._subscriber.encoding.dialect.name
+
+    @property
+    def idle_s(self) -> float:
+        """How long ago the last line was handled."""
+        return self._waiter.idle_s
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much waits for the client to read it."""
+        return self._subscriber.backlog_bytes
+
     def run(self, idle_s: float, idle_notice: DisconnectNotice | None) -> None:
         """Serve the client until it leaves; the body of its greenlet. `idle_s` 0 means no idle time-out."""
         reason = CloseReason.FAULT

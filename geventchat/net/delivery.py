@@ -746,6 +746,11 @@ class Delivery:
         for room in audience.rooms:
             room.remove_audience(audience)
 
+    def publish_to_all(self, event: Broadcast) -> None:
+        """Publish an event to everyone who is logged in, whatever they hear."""
+        for audience in self._audiences.values():
+            audience.publish(event)
+
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
         return TokenBucket(self._floor)

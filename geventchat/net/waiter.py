@@ -132,6 +132,11 @@ class Waiter:
         """The reason after `interrupt`."""
         return self._ended
 
+    @property
+    def idle_s(self) -> float:
+        """How long ago the last complete line arrived, or was handled."""
+        return self._clock.monotonic() - self._last_active
+
     def start(self, idle_s: float, login_s: float) -> None:
         """Wait in the current greenlet from now on, with `login_s` to log in. 0 means no limit, for both."""
         self._greenlet = getcurrent()

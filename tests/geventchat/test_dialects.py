@@ -23,8 +23,8 @@ from geventchat.chat.commands import (
 )
 from geventchat.chat.events import (
     Accepted,
-    Announcement,
     Action,
+    Announcement,
     BanList,
     BanListing,
     Broadcast,

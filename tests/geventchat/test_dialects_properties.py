@@ -22,8 +22,8 @@ from geventchat.chat.commands import (
 )
 from geventchat.chat.events import (
     Accepted,
-    Announcement,
     Action,
+    Announcement,
     BanList,
     BanListing,
     Confirmed,

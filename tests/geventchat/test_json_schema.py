@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 from geventchat.chat.commands import InvalidCommand, ParseError
 from geventchat.chat.events import (
     Accepted,
-    Announcement,
     Action,
+    Announcement,
     BanList,
     BanListing,
     Broadcast,

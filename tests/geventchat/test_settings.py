@@ -72,6 +72,7 @@ def test_the_port_in_the_environment(environment: dict[str, str], port: int):
 
 # A value of each setting that is not its default: as text, and as it is in Python.
 OTHER = {
+    "admin-socket": ("/run/chat.sock", "/run/chat.sock"),
     "data": ("/srv/chat", "/srv/chat"),
     "greeting": ("Be kind.", "Be kind."),
     "host": ("::1", "::1"),

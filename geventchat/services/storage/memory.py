@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.names import key_of
 from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Stored
+from geventchat.chat.storage import CannotBackUp
 from geventchat.clock import Clock
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.services.storage.taken import Taken
@@ -142,6 +144,10 @@ class MemoryStorage:
     def acts(self, limit: int) -> list[Act]:
         """The latest acts, oldest first."""
         return list(self._acts)[-limit:] if limit else []
+
+    def back_up(self, target: Path) -> int:
+        """There is nothing to copy."""
+        raise CannotBackUp("the server has no data directory (--data DIR)")
 
     def close(self, within_s: float) -> bool:
         """Nothing has to be written."""

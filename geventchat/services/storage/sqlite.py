@@ -27,6 +27,7 @@ from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import Clock
 from geventchat.log import Log, LogEvent
 from geventchat.services.storage import schema
+from geventchat.services.storage.backup import back_up
 from geventchat.services.storage.directory import CannotOpenStorage, DataDirectory
 from geventchat.services.storage.taken import Taken
 from geventchat.services.storage.writer import (
@@ -220,6 +221,11 @@ class SqliteStorage:
         """The latest acts of the audit log, oldest first."""
         self._catch_up()
         return [Act(*act) for _, *act in sorted(self._read(_ACT, _ACTS, (limit,)))]
+
+    def back_up(self, target: Path) -> int:
+        """Copy everything that is kept to a new file."""
+        self._catch_up()
+        return back_up(self._directory.database, target, lambda: self._closed)
 
     def close(self, within_s: float) -> bool:
         """Write everything that is queued and release the directory; False if that took too long."""
