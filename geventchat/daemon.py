@@ -70,8 +70,8 @@ def run(config: Config, program: Program) -> int:
         raise
     for listen, (host, port) in server.listening:
         shown = f"[{host}]" if ":" in host else host
-        dialect = "" if listen.dialect == "line" else f" ({listen.dialect})"
-        output.put(f"[SERVER] Chat server started on {shown}:{port}{dialect}")
+        scheme = "" if listen.scheme == "line" else f" ({listen.scheme})"
+        output.put(f"[SERVER] Chat server started on {shown}:{port}{scheme}")
     output.put("[SERVER] Waiting for connections...")
     signals.wait()
     deadline = clock.monotonic() + config.shutdown_s

@@ -119,10 +119,10 @@ def _address(arguments: argparse.Namespace) -> Listen:
         if arguments.pid is None
         else settings_of_process(arguments.pid, arguments)[0]
     )
-    listen = next(one for one in settings.listen if one.dialect == "line")
+    listen = next(one for one in settings.listen if one.scheme == "line")
     if not listen.port:
         raise ConfigError("port", "port: the server listens on any free port (0); pass its real PORT")
-    return replace(listen, host=_LOOPBACK.get(listen.host, listen.host))
+    return replace(listen, host=_LOOPBACK.get(listen.host or "", listen.host))
 
 
 def _own_settings(arguments: argparse.Namespace) -> Settings:

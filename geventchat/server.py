@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -37,15 +37,16 @@ from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage
 from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
-from geventchat.dialects import ALL_DIALECTS
+from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.embedding import AtGate, E, NoClient, RoomInfo, Subscription, values_of
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
-from geventchat.net.connection import Connection, ServerContext
+from geventchat.net.connection import ChatService, Connection, ServerContext
 from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
+from geventchat.net.service import Accepted, ServedConnection, Service
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
@@ -110,7 +111,7 @@ class Server:
         self._clock = clock or SystemClock()
         self._log = log
         self._listeners: list[tuple[Listen, Listener]] = []
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, ServedConnection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
         self._storage: Storage | None = None
@@ -176,17 +177,16 @@ class Server:
         )
         self._address_log = log
         self._stopping = False
+        services = self._make_services(context)
         try:
             for listen in self.config.listen:
-                encoding = encodings[listen.dialect]
-                idle_s = encoding.dialect.idle_s if self.config.idle_s is None else self.config.idle_s
-                on_connect = partial(self._on_connect, encoding, context, idle_s)
+                on_connect = partial(self._on_connect, services[listen.service], context)
                 self._listeners.append((listen, Listener(listen, on_connect, self._log)))
             for listen, listener in self._listeners:
                 listener.start()
                 host, port = listener.bound
-                self._log(LogEvent.LISTENING, dialect=listen.dialect, host=host, port=port)
-            exposed = [str(listen) for listen in self.config.listen if not _is_loopback(listen.host)]
+                self._log(LogEvent.LISTENING, dialect=listen.scheme, host=host, port=port)
+            exposed = [str(listen) for listen in self.config.listen if not _is_loopback(listen.host or "")]
             if exposed:
                 self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
             self._context, self._hub = context, hub
@@ -198,10 +198,10 @@ class Server:
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
-        """The first host and real port of each dialect."""
+        """The first host and real port of each scheme, such as `line`."""
         found: dict[str, tuple[str, int]] = {}
         for listen, (host, port) in self.listening:
-            found.setdefault(listen.dialect, (host, port))
+            found.setdefault(listen.scheme, (host, port))
         return found
 
     @property
@@ -344,9 +344,9 @@ class Server:
         return subscriber.answer
 
     @property
-    def connections(self) -> Collection[Connection]:
-        """All connections, the oldest first: a live view."""
-        return self._connections.values()
+    def connections(self) -> list[Connection]:
+        """The connections of the chat, the oldest first."""
+        return [one for one in self._connections.values() if isinstance(one, Connection)]
 
     @property
     def storage(self) -> Storage:
@@ -428,30 +428,35 @@ class Server:
             listener.close()
         self._listeners.clear()
 
-    def _on_connect(
-        self, encoding: Encoding, context: ServerContext, idle_s: float, sock: socket.socket, host: str
-    ) -> None:
+    def _make_services(self, context: ServerContext) -> dict[str, Service]:
+        """What serves the clients of each listener, by the names in `settings.SERVICES`."""
+        notice = _IDLE_NOTICES[self.config.idle_notice]
+        services: dict[str, Service] = {}
+        for name, dialect in DIALECTS.items():
+            idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
+            services[name] = ChatService(context.encodings[name], context, idle_s, notice)
+        return services
+
+    def _on_connect(self, service: Service, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1
         banned = context.chat.is_banned_address(host)
         entered = NoticeReason.BANNED if banned else context.admission.enter(host)
         if isinstance(entered, NoticeReason):
-            self._refuse(encoding, context, sock, host, number, entered)
+            self._refuse(service, context, sock, host, number, entered)
             return
         try:
-            connection = self._add(
-                Connection(sock, host, number, encoding, context, entered, self._on_closed)
-            )
+            connection = self._add(service.connection(Accepted(sock, host, number, entered, self._on_closed)))
             context.log.of_address(
-                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=encoding.dialect.name
+                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=service.name
             )
-            gevent.spawn_raw(connection.run, idle_s, _IDLE_NOTICES[self.config.idle_notice])
+            gevent.spawn_raw(connection.run)
         except MemoryError:
             self._give_up(context, sock, number)
             context.admission.leave(entered)
 
     def _refuse(
         self,
-        encoding: Encoding,
+        service: Service,
         context: ServerContext,
         sock: socket.socket,
         host: str,
@@ -465,13 +470,13 @@ class Server:
             sock.close()
             return
         try:
-            connection = self._add(Connection(sock, host, number, encoding, context, None, self._on_closed))
+            connection = self._add(service.connection(Accepted(sock, host, number, None, self._on_closed)))
             gevent.spawn_raw(connection.refuse, reason)
         except MemoryError:
             self._give_up(context, sock, number)
             context.admission.free_linger()
 
-    def _add(self, connection: Connection) -> Connection:
+    def _add(self, connection: ServedConnection) -> ServedConnection:
         self._connections[connection.number] = connection
         self._empty.clear()
         return connection
@@ -484,7 +489,7 @@ class Server:
         if not self._connections:
             self._empty.set()
 
-    def _on_closed(self, connection: Connection) -> None:
+    def _on_closed(self, connection: ServedConnection) -> None:
         del self._connections[connection.number]
         for _, listener in self._listeners:
             listener.resume()

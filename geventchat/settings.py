@@ -123,7 +123,21 @@ BOOLEAN = Kind(
     "yes or no", "", _read_truth, lambda value: type(value) is bool, {True: "yes", False: "no"}.__getitem__
 )
 PORT = replace(integer(0, 65535, metavar="PORT"), wanted="a port from 0 to 65535")
-DIALECT = choice(DIALECTS)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDefaults:
+    """Where a service listens unless its address says otherwise. An empty host means every interface."""
+
+    port: int
+    host: str = ""
+
+
+# What can serve the clients of a listener, by the name that its scheme begins with. `Server._make_services` makes each.
+SERVICES: dict[str, ServiceDefaults] = {
+    name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()
+}
+SCHEME = Kind(_either(SERVICES), "SCHEME", str, lambda value: value in SERVICES)
 
 
 def _is_host(value: object) -> bool:
@@ -147,28 +161,39 @@ HOST = Kind("a host name or an address", "HOST", str, _is_host)
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """An address to listen on. An empty host means every interface, IPv4 and IPv6; port 0 means any free port."""
+    """An address to listen on, and the scheme of what is spoken there.
 
-    dialect: str = "line"
-    host: str = "0.0.0.0"
+    An empty host means every interface, IPv4 and IPv6; port 0 means any free port. Without a host it is every interface of
+    IPv4, or that of the service; without a port it is that of the service.
+    """
+
+    scheme: str = "line"
+    host: str | None = None
     port: int | None = None
 
     def __post_init__(self) -> None:
-        _require("dialect", self.dialect, DIALECT)
+        _require("scheme", self.scheme, SCHEME)
+        if self.host is None:
+            object.__setattr__(self, "host", SERVICES[self.service].host or "0.0.0.0")
         _require("host", self.host, HOST)
         if self.port is None:
-            object.__setattr__(self, "port", DIALECTS[self.dialect].port)
+            object.__setattr__(self, "port", SERVICES[self.service].port)
         _require("port", self.port, PORT)
 
+    @property
+    def service(self) -> str:
+        """The name of what serves its clients."""
+        return self.scheme
+
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.dialect}://{host}:{self.port}"
+        host = f"[{self.host}]" if self.host and ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
 
 
 def read_listen(text: str) -> Listen:
-    """Read DIALECT://HOST:PORT. The host can be missing (every interface), and so can the port (the dialect's default)."""
-    dialect, separator, rest = text.partition("://")
-    if not separator:
+    """Read SCHEME://HOST:PORT. The host can be missing (every interface, or that of the service), and so can the port."""
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in SERVICES:
         raise ValueError(text)
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
@@ -179,7 +204,7 @@ def read_listen(text: str) -> Listen:
         host, _, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
         if ":" in host:
             raise ValueError(text)
-    return Listen(dialect, host, int(port) if port else None)
+    return Listen(scheme, host or SERVICES[scheme].host, int(port) if port else None)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -195,8 +220,8 @@ def _are_listens(value: object) -> bool:
 
 
 LISTENS = Kind(
-    f"one or more of DIALECT://HOST:PORT, with DIALECT {_either(DIALECTS)}",
-    "DIALECT://HOST:PORT",
+    f"one or more of SCHEME://HOST:PORT, with SCHEME {_either(SERVICES)}",
+    "SCHEME://HOST:PORT",
     _read_listens,
     _are_listens,
     lambda value: " ".join(map(str, value)),
@@ -884,7 +909,7 @@ class Settings:
         line = Listen("line", self["host"], port.value)
         if listen.source == DEFAULT:
             return (line,)
-        has_line = any(address.dialect == "line" for address in listen.value)
+        has_line = any(address.service == "line" for address in listen.value)
         replaced = has_line and (port.source == DEFAULT or port.rank < listen.rank)
         return listen.value if replaced else (line, *listen.value)
 

@@ -132,7 +132,7 @@ class Acts:
         yield _done(
             pid=os.getpid(),
             started_ms=self._controls.started_ms,
-            listening=[f"{listen.dialect}://{host}:{port}" for listen, (host, port) in server.listening],
+            listening=[f"{listen.scheme}://{host}:{port}" for listen, (host, port) in server.listening],
             connections=server.clients,
             people=len(chat),
             rooms=len(chat.rooms),
@@ -146,7 +146,7 @@ class Acts:
         )
 
     def _who(self, request: Request) -> Iterator[Answer]:
-        yield from _rows(map(self._connection, list(self._server.connections)))
+        yield from _rows(map(self._connection, self._server.connections))
 
     def _connection(self, connection: Connection) -> dict[str, Any]:
         session = connection.session

@@ -40,10 +40,11 @@ from geventchat.dialects.dialect import (
 from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
-from geventchat.net.admission import Address, Admission, origin_of
+from geventchat.net.admission import Admission, origin_of
 from geventchat.net.delivery import Delivery, Encoding, Subscriber
+from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
-from geventchat.net.transport import Transport, abort
+from geventchat.net.transport import abort
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
 from geventchat.rate import Rate, TokenBucket
@@ -88,6 +89,26 @@ class ServerContext:
     log: AddressLog
 
 
+@dataclass(frozen=True, slots=True)
+class ChatService:
+    """The chat in one dialect, as what listeners pass their clients to."""
+
+    encoding: Encoding
+    context: ServerContext
+    # 0 means no idle time-out.
+    idle_s: float
+    idle_notice: DisconnectNotice | None
+
+    @property
+    def name(self) -> str:
+        """The name of the dialect."""
+        return self.encoding.dialect.name
+
+    def connection(self, accepted: Accepted) -> Connection:
+        """A connection for this client, which has yet to be run or refused."""
+        return Connection(accepted, self)
+
+
 class Connection:
     """One client, from accept to close."""
 
@@ -107,6 +128,7 @@ class Connection:
         "_on_closed",
         "_origin",
         "_readable",
+        "_service",
         "_session",
         "_subscriber",
         "_transport",
@@ -116,23 +138,15 @@ class Connection:
         "number",
     )
 
-    def __init__(
-        self,
-        transport: Transport,
-        host: str,
-        number: int,
-        encoding: Encoding,
-        context: ServerContext,
-        address: Address | None,
-        on_closed: Callable[[Connection], None],
-    ) -> None:
-        """`address` holds a slot for this client; None if it is refused. `on_closed` is called when the socket is closed."""
-        self.number = number
-        self.host = host
+    def __init__(self, accepted: Accepted, service: ChatService) -> None:
+        context, transport, address = service.context, accepted.transport, accepted.address
+        self.number = accepted.number
+        self.host = accepted.host
         self._name = ""
         self._transport = transport
+        self._service = service
         self._context = context
-        self._subscriber = Subscriber(transport, encoding, context.delivery, self._on_lost)
+        self._subscriber = Subscriber(transport, service.encoding, context.delivery, self._on_lost)
         self._session = Session(self._subscriber, self)
         self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
         self._framing = LineFraming(context.limits.line_bytes)
@@ -149,10 +163,10 @@ class Connection:
         # Bytes that its address had too much debt to be charged for; charged when the address lets this client pass.
         self._uncharged_bytes = 0
         self._address = address
-        self._origin = origin_of(host) if address is None else address.origin
+        self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
         self._closing = address is None
-        self._on_closed = on_closed
+        self._on_closed = accepted.on_closed
         self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
 
     @property
@@ -175,11 +189,11 @@ class Connection:
         """How much waits for the client to read it."""
         return self._subscriber.backlog_bytes
 
-    def run(self, idle_s: float, idle_notice: DisconnectNotice | None) -> None:
-        """Serve the client until it leaves; the body of its greenlet. `idle_s` 0 means no idle time-out."""
+    def run(self) -> None:
+        """Serve the client until it leaves; the body of its greenlet."""
         reason = CloseReason.FAULT
         try:
-            self._waiter.start(idle_s, self._context.limits.login_s)
+            self._waiter.start(self._service.idle_s, self._context.limits.login_s)
             self._context.chat.greet(self._session)
             # It has not asked for that.
             self._answers_charged = self._subscriber.answered_bytes
@@ -195,7 +209,7 @@ class Connection:
                 self._subscriber.close()
             self._log_fault(text)
         finally:
-            self._end(reason, idle_notice if reason is CloseReason.IDLE else None)
+            self._end(reason, self._service.idle_notice if reason is CloseReason.IDLE else None)
 
     def refuse(self, reason: NoticeReason) -> None:
         """Send the reason for the refusal, and close. Called instead of `run`."""

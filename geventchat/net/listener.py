@@ -6,6 +6,7 @@ import errno
 import os
 import socket as plain
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -40,7 +41,7 @@ class CannotListen(OSError):
 
 
 class Listener(StreamServer):
-    """Accepts clients for one dialect. When the process runs out of descriptors, it pauses until one is free."""
+    """Accepts clients for one service. When the process runs out of descriptors, it pauses until one is free."""
 
     def __init__(self, listen: Listen, on_connect: Callable[[plain.socket, str], None], log: Log) -> None:
         self._on_connect = on_connect
@@ -140,7 +141,7 @@ def _open(listen: Listen) -> socket.socket:
     except OSError as error:
         if not listen.host and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
             # This machine has no IPv6.
-            return _open(Listen(listen.dialect, "0.0.0.0", listen.port))
+            return _open(replace(listen, host="0.0.0.0"))
         raise CannotListen(listen, error) from error
 
 

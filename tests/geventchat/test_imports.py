@@ -142,6 +142,11 @@ def test_what_an_embedding_program_gets_knows_neither_the_server_nor_its_connect
     assert not strays(inside("embedding.py"), "chat", "exhaustive", "log")
 
 
+def test_http_knows_nothing_of_the_chat_and_cannot_wait():
+    assert not strays(inside("web/http.py"))
+    assert not offenders(inside("web/http.py"), *SOCKETS)
+
+
 def test_settings_and_arguments_import_no_sockets():
     assert not offenders(inside("settings.py", "arguments.py"), *SOCKETS)
     assert not strays(

@@ -16,6 +16,7 @@ from gevent import socket
 from geventchat import CannotListen, Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Ping
+from geventchat.settings import SERVICES
 from harness import InProcess, ServerSpec, Stage
 from tests.app import serve
 from tests.patience import HANG_S
@@ -238,6 +239,14 @@ def test_a_stopped_server_can_be_started_again():
         server.start()
 
 
+def test_every_service_in_the_table_serves_the_clients_of_its_listener():
+    with Server(config(*SERVICES)) as server:
+        for scheme, address in server.addresses.items():
+            with socket.create_connection(address) as client:
+                client.shutdown(plain_socket.SHUT_WR)
+                assert client.recv(1) == b"", scheme
+
+
 def test_stopping_twice_stops_once():
     logged: list[str] = []
     server = Server(config("line"), log=lambda event, **_: logged.append(event.value))
@@ -277,7 +286,7 @@ def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_in_its_own_notat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Listen("irc"), "dialect: 'irc' is not line, json or slash"),
+        (lambda: Listen("irc"), "scheme: 'irc' is not line, json or slash"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port"),
         (lambda: Limits(clients=0), "clients: 0 is not"),
         (lambda: Limits(queue_bytes=10), "queue_bytes: 10 is not"),

@@ -11,6 +11,7 @@ import pytest
 
 from geventchat.arguments import options_page
 from geventchat.settings import (
+    SERVICES,
     SETTINGS,
     TABLE,
     Config,
@@ -20,6 +21,7 @@ from geventchat.settings import (
     Listen,
     Program,
     RawSetting,
+    ServiceDefaults,
     Setting,
     Settings,
     read_listen,
@@ -189,10 +191,10 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
             "reserved_names: ('a b',) is not zero or more names, each of",
         ),
         (lambda: Config(reserved_names=[1]), "reserved_names: [1] is not zero or more names, each of"),
-        (lambda: Config(listen=()), "listen: () is not one or more of DIALECT://HOST:PORT"),
-        (lambda: Config(listen=("json://",)), "listen: ('json://',) is not one or more of DIALECT"),
+        (lambda: Config(listen=()), "listen: () is not one or more of SCHEME://HOST:PORT"),
+        (lambda: Config(listen=("json://",)), "listen: ('json://',) is not one or more of SCHEME"),
         (lambda: Program(port=70_000), "port: 70000 is not a port from 0 to 65535"),
-        (lambda: Listen("irc"), "dialect: 'irc' is not line, json or slash"),
+        (lambda: Listen("irc"), "scheme: 'irc' is not line, json or slash"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port from 0 to 65535"),
         (lambda: Listen("line", "a b"), "host: 'a b' is not a host name or an address"),
     ],
@@ -222,7 +224,7 @@ def test_every_field_is_checked(row: Setting):
         ("port = [1]\n", "port: [1] is not a port from 0 to 65535 (from FILE)"),
         ("max-line = 99\nmax_line = 99\n", "duplicate setting max_line in FILE"),
         ("reserved-names = [1]\n", "reserved-names: [1] is not zero or more names, each of"),
-        ("listen = [4000]\n", "listen: [4000] is not one or more of DIALECT://HOST:PORT"),
+        ("listen = [4000]\n", "listen: [4000] is not one or more of SCHEME://HOST:PORT"),
         ("port = 1\nport = 2\n", "config: FILE is not valid TOML: "),
     ],
 )
@@ -271,6 +273,14 @@ def test_an_empty_variable_counts_as_not_set():
 def test_addresses_are_read(text: str, listen: Listen):
     assert read_listen(text) == listen
     assert read_listen(str(listen)) == listen
+
+
+def test_a_service_can_have_a_host_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SERVICES, "inside", ServiceDefaults(9000, "127.0.0.1"))
+    local = Listen("inside", "127.0.0.1", 9000)
+    assert [read_listen(text) for text in ("inside://", "inside://:9000")] == [local, local]
+    assert Listen("inside") == local
+    assert read_listen("inside://0.0.0.0") == Listen("inside", "0.0.0.0", 9000)
 
 
 LINE = Listen("line", "0.0.0.0", 4000)
