@@ -43,9 +43,10 @@ from geventchat.embedding import AtGate, E, NoClient, RoomInfo, Subscription, va
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
-from geventchat.net.connection import ChatService, Connection, ServerContext
+from geventchat.net.connection import ChatService, Connection, Counts, ServerContext
 from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
+from geventchat.net.loop_delay import LoopDelay
 from geventchat.net.service import Accepted, ServedConnection, Service
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import HangupWatch
@@ -114,6 +115,7 @@ class Server:
         self._connections: dict[int, ServedConnection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
+        self._loop_delay: LoopDelay | None = None
         self._storage: Storage | None = None
         self._context: ServerContext | None = None
         self._hub: Any = None
@@ -174,11 +176,12 @@ class Server:
             line_rate=Rate(limits.lines_per_s, limits.burst_lines),
             byte_rate=Rate(limits.bytes_per_s, limits.burst_bytes),
             log=log,
+            counts=Counts(),
         )
         self._address_log = log
         self._stopping = False
-        services = self._make_services(context)
         try:
+            services = self._make_services(context)
             for listen in self.config.listen:
                 on_connect = partial(self._on_connect, services[listen.service], context)
                 self._listeners.append((listen, Listener(listen, on_connect, self._log)))
@@ -186,12 +189,18 @@ class Server:
                 listener.start()
                 host, port = listener.bound
                 self._log(LogEvent.LISTENING, dialect=listen.scheme, host=host, port=port)
-            exposed = [str(listen) for listen in self.config.listen if not _is_loopback(listen.host or "")]
+            exposed = [
+                str(listen)
+                for listen in self.config.listen
+                if listen.service != "metrics" and not _is_loopback(listen.host or "")
+            ]
             if exposed:
                 self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
             self._context, self._hub = context, hub
         except BaseException:
             self._close_listeners()
+            if self._loop_delay is not None:
+                self._loop_delay.close()
             self._hangups.close()
             storage.close(_LEAST_CLOSE_S)
             raise
@@ -238,6 +247,8 @@ class Server:
             left_s = max(0.0, deadline - self._clock.monotonic())
             orderly = subscription.wait_until_idle(left_s) and orderly
         self._context = None
+        if self._loop_delay is not None:
+            self._loop_delay.close()
         for waiter in list(self._waiters):
             gevent.kill(waiter, RuntimeError("the server has stopped"))
         self._hasher.close()
@@ -349,6 +360,13 @@ class Server:
         return [one for one in self._connections.values() if isinstance(one, Connection)]
 
     @property
+    def unready(self) -> str:
+        """Why clients had better go elsewhere now; empty if there is no reason."""
+        if self._context is None or self._stopping:
+            return "stopping"
+        return "" if self.storage.is_ready() else "the storage is too far behind"
+
+    @property
     def storage(self) -> Storage:
         """Where records are kept, while the server runs."""
         assert self._storage is not None
@@ -435,10 +453,28 @@ class Server:
         for name, dialect in DIALECTS.items():
             idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
             services[name] = ChatService(context.encodings[name], context, idle_s, notice)
+        if any(listen.service == "metrics" for listen in self.config.listen):
+            # What it needs is an optional package.
+            try:
+                from geventchat.metrics.service import MetricsService
+            except ModuleNotFoundError as missing:
+                if missing.name != "prometheus_client":
+                    raise
+                raise ConfigError(
+                    "listen", "listen: metrics:// needs a package: pip install 'geventchat[metrics]'"
+                ) from None
+            self._loop_delay = LoopDelay(context.hub, self._clock)
+            services["metrics"] = MetricsService(self, self._loop_delay)
         return services
 
     def _on_connect(self, service: Service, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1
+        if service.is_internal:
+            gevent.spawn_raw(
+                self._add(service.connection(Accepted(sock, host, number, None, self._on_closed))).run
+            )
+            return
+        context.counts.accepted += 1
         banned = context.chat.is_banned_address(host)
         entered = NoticeReason.BANNED if banned else context.admission.enter(host)
         if isinstance(entered, NoticeReason):
@@ -463,6 +499,7 @@ class Server:
         number: int,
         reason: NoticeReason,
     ) -> None:
+        context.counts.refused[reason] += 1
         context.log.of_address(
             origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=reason.value
         )

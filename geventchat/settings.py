@@ -135,7 +135,8 @@ class ServiceDefaults:
 
 # What can serve the clients of a listener, by the name that its scheme begins with. `Server._make_services` makes each.
 SERVICES: dict[str, ServiceDefaults] = {
-    name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()
+    **{name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()},
+    "metrics": ServiceDefaults(9464, "127.0.0.1"),
 }
 SCHEME = Kind(_either(SERVICES), "SCHEME", str, lambda value: value in SERVICES)
 

@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -158,6 +159,9 @@ class Chat:
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
         self._logins = 0
+        # Counts for whoever watches the server; they never go back.
+        self.direct_messages = 0
+        self.login_failures: Counter[Rejection] = Counter()
         self._reserved = frozenset(map(key_of, reserved_names)) - frozenset(operators)
         # The names that are reserved or need an account, and those of everyone who is logged in.
         self._look_alikes = LookAlikes()
@@ -317,6 +321,11 @@ class Chat:
         return self._sessions.values()
 
     @property
+    def logins(self) -> int:
+        """How many logins there have been."""
+        return self._logins
+
+    @property
     def accounts(self) -> int:
         """The number of accounts."""
         return len(self._accounts)
@@ -379,27 +388,27 @@ class Chat:
         try:
             name = parse_name(login.name, self._reserved)
         except InvalidName as invalid:
-            return _reject(session, invalid.reason)
+            return self._reject_login(session, invalid.reason)
         account = self._accounts.find_account(name.key)
         if account is None:
             if login.password is not None:
-                return _reject(session, Rejection.NAME_INVALID)
+                return self._reject_login(session, Rejection.NAME_INVALID)
         elif proof is not None and self._credentials.holds(proof):
             session.account = account
         elif proof is not None or session.account != account:
             session.account = None
             return self._ask_for_proof(session, name, login)
         if not self._permissions.may_use_name(session, name):
-            return _reject(session, Rejection.NAME_INVALID)
+            return self._reject_login(session, Rejection.NAME_INVALID)
         session.login_number = self._logins + 1
         if self._permissions.is_banned(session, name, self._now_ms()):
             session.subscriber.deliver(BANNED)
             session.peer.disconnect(BANNED.reason)
             return LEAVE
         if name.key in self._sessions and account is None:
-            return _reject(session, Rejection.NAME_TAKEN)
+            return self._reject_login(session, Rejection.NAME_TAKEN)
         if self._look_alikes.resembles(name):
-            return _reject(session, Rejection.NAME_INVALID)
+            return self._reject_login(session, Rejection.NAME_INVALID)
         if login.rooms is not None:
             return self._login_to_rooms(session, name, login, login.rooms, proof, passed, older)
         if not self.lobby.gate.is_open():
@@ -414,15 +423,19 @@ class Chat:
     def _ask_for_proof(self, session: Session, name: Name, login: Login) -> Result[Any]:
         """Let someone prove that the account with this name is theirs, and log in then."""
         if login.password is None:
-            return _reject(session, Rejection.PASSWORD_REQUIRED)
+            return self._reject_login(session, Rejection.PASSWORD_REQUIRED)
 
         def finish(proof: Proof | Rejection) -> Result[object]:
             if isinstance(proof, Rejection):
-                return _reject(session, proof)
+                return self._reject_login(session, proof)
             return self._login(session, login, proof)
 
         job = partial(self._credentials.prove, name.key, origin_text(session), login.password)
         return Pending(job, finish)
+
+    def _reject_login(self, session: Session, reason: Rejection) -> Done:
+        self.login_failures[reason] += 1
+        return _reject(session, reason)
 
     def _login_to_rooms(
         self,
@@ -891,6 +904,7 @@ class Chat:
             return Busy(gate)
         self._remember(session, recipient.name)
         message = DirectMessage(name.shown, recipient.name.shown, text, self._now_ms())
+        self.direct_messages += 1
         session.subscriber.deliver(DirectMessageSent(message, to))
         if heard:
             recipient.subscriber.deliver_direct(message, stranger)
@@ -915,6 +929,7 @@ class Chat:
             if kept is None:
                 return _reject(session, Rejection.MAILBOX_FULL, recipient.name)
             self._remember(session, Name(recipient.name, recipient.key))
+            self.direct_messages += 1
             delivered = self._mailboxes.forward(kept, name)
             session.subscriber.deliver(
                 DirectMessageSent(message, command.to) if delivered else MessageKept(message)

@@ -175,6 +175,9 @@ class History:
         self._limits = limits
         self._spoken: dict[RoomLog, None] = {}
         self.bytes = 0
+        # How many messages have been said, and how many people have received them in all.
+        self.said = 0
+        self.heard = 0
 
     def add(self, room: str, log: RoomLog, event: Broadcast) -> None:
         """Append an entry, and drop the oldest ones that are too many: of this room first, then of the quietest rooms."""

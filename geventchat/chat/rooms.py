@@ -294,6 +294,9 @@ class Room:
         """Publish texts and give them their ids. Their author is a member, or the program: then without a subscriber."""
         said = Said(self.name, name.shown, texts, self.last_id + 1, time_ms)
         self.last_id += len(texts)
+        history = self._history
+        history.said += len(texts)
+        history.heard += len(texts) * (len(self._names) - (subscriber is not None))
         self.publish(said, subscriber)
         return said
 

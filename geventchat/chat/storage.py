@@ -77,6 +77,18 @@ class Storage(Protocol):
     def behind_bytes(self) -> int:
         """How much memory is held by what is queued and has not been kept yet."""
 
+    @property
+    def lag_s(self) -> float:
+        """For how long what is being written has not been written; infinity when nothing is written any more."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """True while messages are not kept, because they cannot be written."""
+
+    @property
+    def lost_messages(self) -> int:
+        """How many messages could not be kept."""
+
     def has_mail(self, account: str) -> bool:
         """False when the mailbox is certainly empty, so that a login need not wait for `mailbox`."""
 

@@ -120,6 +120,11 @@ class Admission:
         self.connected = 0
         self.lingering = 0
 
+    @property
+    def addresses(self) -> int:
+        """How many addresses are remembered."""
+        return len(self._addresses)
+
     def enter(self, host: str) -> Address | NoticeReason:
         """Take a slot for one more client; returns the reason if it is refused."""
         if self._departed:

@@ -16,8 +16,9 @@ Invariants:
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gevent import Timeout
@@ -70,6 +71,16 @@ _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTT
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
 
 
+@dataclass(slots=True)
+class Counts:
+    """What has happened to connections, for whoever watches the server. Counts never go back."""
+
+    accepted: int = 0
+    received_bytes: int = 0
+    refused: Counter[NoticeReason] = field(default_factory=Counter)
+    closed: Counter[CloseReason] = field(default_factory=Counter)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerContext:
     """The shared parts of all connections of a server."""
@@ -87,6 +98,7 @@ class ServerContext:
     line_rate: Rate
     byte_rate: Rate
     log: AddressLog
+    counts: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,11 @@ class ChatService:
     def name(self) -> str:
         """The name of the dialect."""
         return self.encoding.dialect.name
+
+    @property
+    def is_internal(self) -> bool:
+        """False: anyone can connect."""
+        return False
 
     def connection(self, accepted: Accepted) -> Connection:
         """A connection for this client, which has yet to be run or refused."""
@@ -243,6 +260,7 @@ class Connection:
 
     def _serve(self) -> CloseReason:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
+        counts = self._context.counts
         sniffer: Sniffer | None = Sniffer(limits.line_bytes)
         reserve = self._context.delivery.reserve
         while True:
@@ -268,6 +286,7 @@ class Connection:
                     return _FOREIGN[verdict]
                 if verdict:
                     sniffer = None
+            counts.received_bytes += len(chunk)
             now = self._context.clock.monotonic()
             newlines = chunk.count(b"\n")
             self._charge(max(len(chunk), _LEAST_LINE_COST * (newlines or 1)), now)
@@ -527,6 +546,7 @@ class Connection:
         finally:
             self._close(reason)
             if not refused:
+                self._context.counts.closed[reason] += 1
                 self._log_disconnected(reason)
 
     def _send_the_rest(self, reason: CloseReason) -> CloseReason:

@@ -560,10 +560,12 @@ class Subscriber:
             if len(pieces) == 1:
                 (piece,) = pieces
                 sent = self._send(piece)
+                self._delivery.sent_bytes += sent
                 return [] if sent == len(piece) else [memoryview(piece)[sent:]]
             while at < len(pieces):
                 some = pieces[at : at + _GATHER]
                 sent = self._socket.sendmsg(some)
+                self._delivery.sent_bytes += sent
                 for piece in some:
                     if sent < len(piece):
                         return [memoryview(piece)[sent:], *pieces[at + 1 :]]
@@ -588,6 +590,7 @@ class Subscriber:
                 return
             self.backlog_bytes -= sent
             self._sent += sent
+            self._delivery.sent_bytes += sent
             while sent:
                 first = len(backlog[0])
                 if sent < first:
@@ -725,6 +728,13 @@ class Delivery:
         self._abandoned: list[tuple[Subscriber, CloseReason, str]] = []
         self._behind: dict[Subscriber, None] = {}
         self._prober: Any = None
+        # How many bytes sockets have taken.
+        self.sent_bytes = 0
+
+    @property
+    def behind(self) -> int:
+        """How many clients are a part of their queue behind."""
+        return len(self._behind)
 
     def new_gate(self, delay_s: Callable[[], float]) -> Gate:
         """A gate that is open when the delay is 0."""
@@ -894,6 +904,7 @@ class Delivery:
         if audience.slow_readers:
             audience.floor.charge(len(batch), self.clock.monotonic())
         whole = len(batch)
+        self.sent_bytes += whole * len(audience.in_sync)
         short: list[tuple[Subscriber, int]] = []
         for subscriber in audience.backlogged:
             if not subscriber.spliced:
@@ -904,9 +915,11 @@ class Delivery:
             except BlockingIOError:
                 sent = 0
             except Exception as error:
+                self.sent_bytes -= whole
                 self.abandon(subscriber, *self.failure(error))
                 continue
             if sent != whole:
+                self.sent_bytes -= whole - sent
                 short.append((subscriber, sent))
         for subscriber, sent in short:
             del audience.in_sync[subscriber]

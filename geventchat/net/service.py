@@ -57,5 +57,12 @@ class Service(Protocol):
     def name(self) -> str:
         """The name in the log."""
 
+    @property
+    def is_internal(self) -> bool:
+        """True if programs of the operator connect, every few seconds perhaps, and also while the server is full.
+
+        Then the server neither counts nor refuses nor logs the clients: the service bounds how many there are.
+        """
+
     def connection(self, accepted: Accepted) -> ServedConnection:
         """A connection for this client, which has yet to be run or refused."""

@@ -138,6 +138,14 @@ def test_the_admin_socket_and_its_command_know_no_acts():
     assert not strays(inside("admin/command.py"), *allowed)
 
 
+def test_metrics_need_their_package_and_know_nothing_that_composes_them():
+    allowed = ("metrics", "net", "chat", "dialects.words", "web.http")
+    assert not strays(inside("metrics"), *allowed)
+    assert not offenders(inside("metrics"), "gevent", "greenlet")
+    others = [path for path in PATHS if path not in inside("metrics")]
+    assert not offenders(others, "prometheus_client")
+
+
 def test_what_an_embedding_program_gets_knows_neither_the_server_nor_its_connections():
     assert not strays(inside("embedding.py"), "chat", "exhaustive", "log")
 

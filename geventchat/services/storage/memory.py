@@ -80,6 +80,21 @@ class MemoryStorage:
         """Nothing waits to be kept."""
         return 0
 
+    @property
+    def lag_s(self) -> float:
+        """Nothing has to be written."""
+        return 0.0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Nothing has to be written."""
+        return False
+
+    @property
+    def lost_messages(self) -> int:
+        """Nothing has to be written."""
+        return 0
+
     def has_mail(self, account: str) -> bool:
         """False when the mailbox is empty."""
         return account in self._mailboxes

@@ -167,6 +167,21 @@ class SqliteStorage:
         """How much memory is held by what waits to be written."""
         return self._writer.behind_bytes
 
+    @property
+    def lag_s(self) -> float:
+        """For how long what is being written has not been written; infinity when nothing is written any more."""
+        return self._writer.lag_s
+
+    @property
+    def is_stopped(self) -> bool:
+        """True while messages are not kept, because they cannot be written."""
+        return self._writer.is_stopped
+
+    @property
+    def lost_messages(self) -> int:
+        """How many messages could not be kept."""
+        return self._writer.lost_messages
+
     def has_mail(self, account: str) -> bool:
         """False when the mailbox is certainly empty."""
         return account in self._writer.mail or account in self._returned

@@ -16,6 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import math
 import select
 import sqlite3
 import threading
@@ -305,6 +306,10 @@ class Writer(Worker[Item]):
         self._left_reservations = False
         self._lost_messages = 0
         self._lost_changes = 0
+        # Those that have been reported, in all.
+        self.lost_messages = 0
+        # When the thread began what it does now; None while it waits for news.
+        self._busy_since: float | None = None
         self._thread.start()
 
     # --- In the event loop ---
@@ -319,6 +324,19 @@ class Writer(Worker[Item]):
     def behind_bytes(self) -> int:
         """How much memory is held by what is queued and has neither been written nor dropped."""
         return max(0, self._queued_bytes - self._handled_bytes)
+
+    @property
+    def lag_s(self) -> float:
+        """For how long the thread has been writing what it writes now; infinity when it has ended."""
+        if not self._thread.is_alive():
+            return math.inf
+        since = self._busy_since
+        return 0.0 if since is None else max(0.0, self._clock.monotonic() - since)
+
+    @property
+    def is_stopped(self) -> bool:
+        """True while nothing can be written."""
+        return self._stopped
 
     # --- In other threads ---
 
@@ -365,7 +383,9 @@ class Writer(Worker[Item]):
                     select.select((), (), (), _POLL_S)
                 closing = self._wait(0 if starved else self._pause_s())
                 starved = True
+                self._busy_since = self._clock.monotonic()
                 self._handle_queue(closing)
+                self._busy_since = None
                 starved = False
                 if closing:
                     break
@@ -872,6 +892,7 @@ class Writer(Worker[Item]):
             return
         self._reported_unqueued += unqueued
         self._lost_messages += unqueued
+        self.lost_messages += self._lost_messages
         self._report(LogEvent.HISTORY_LOST, messages=self._lost_messages, changes=self._lost_changes)
         self._lost_messages = self._lost_changes = 0
 
