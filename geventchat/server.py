@@ -361,7 +361,7 @@ class Server:
 
     @property
     def unready(self) -> str:
-        """Why clients had better go elsewhere now; empty if there is no reason."""
+        """Why new clients should not come now; empty if they can."""
         if self._context is None or self._stopping:
             return "stopping"
         return "" if self.storage.is_ready() else "the storage is too far behind"

@@ -57,7 +57,7 @@ class Watched(Protocol):
 
     @property
     def unready(self) -> str:
-        """Why clients had better go elsewhere now; empty if there is no reason."""
+        """Why new clients should not come now; empty if they can."""
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:
