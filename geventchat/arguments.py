@@ -54,6 +54,8 @@ Every option has three spellings: a flag (`--max-clients 100`), a variable in th
 `GEVENTCHAT_CONFIG`). A flag overrides the environment, the environment overrides the file, and the file overrides
 the default. `CHAT_PORT` and `PORT` in the environment set the port too. `geventchat --check` prints the effective
 settings and where each came from.
+
+The column *reload* says from when on a changed value counts after SIGHUP or `geventchat admin reload`.
 """
 _PAGE_EMBEDDING = """
 A program that embeds the server passes all limits in Python: `Config(limits=Limits(clients=100))`. These
@@ -253,9 +255,11 @@ def options_page() -> str:
         parts.append(f"\n## {group.value}\n")
         if group is Group.EMBEDDING:
             parts.append(_PAGE_EMBEDDING)
-        parts.append("\n| option | in Python | default | unit | meaning |\n|---|---|---|---|---|\n")
+        parts.append(
+            "\n| option | in Python | default | unit | reload | meaning |\n|---|---|---|---|---|---|\n"
+        )
         for row in rows:
-            cells = (_spelling(row), _in_python(row), _default(row), row.kind.unit, row.help)
+            cells = (_spelling(row), _in_python(row), _default(row), row.kind.unit, _reload(row), row.help)
             parts.append("".join(f"| {cell} " if cell else "| " for cell in cells) + "|\n")
     return "".join(parts)
 
@@ -268,6 +272,10 @@ def _spelling(row: Setting) -> str:
     letter = f"`-{row.letter}`, " if row.letter else ""
     metavar = row.kind.metavar.replace("|", "\\|")
     return f"{letter}`{row.flag} {metavar}`"
+
+
+def _reload(row: Setting) -> str:
+    return "" if row.key is None or row.reload is None else row.reload.value
 
 
 def _in_python(row: Setting) -> str:

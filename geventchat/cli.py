@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(words)
     try:
         settings = resolve_arguments(arguments, os.environ)
-        config = settings.config
+        settings.check()
     except ConfigError as error:
         print(f"geventchat: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
@@ -41,4 +41,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         return show(effective(settings))
     from geventchat.daemon import run
 
-    return run(config, settings.program)
+    return run(settings, lambda: resolve_arguments(arguments, os.environ))

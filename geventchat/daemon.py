@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import gevent
@@ -22,11 +23,11 @@ from geventchat.admin.acts import Acts
 from geventchat.admin.listener import AdminSocket, CannotOpenSocket
 from geventchat.admin.protocol import Answer, error, socket_path
 from geventchat.clock import Clock, SystemClock
-from geventchat.log import LineWriter, Log, LogWriter
+from geventchat.log import LineWriter, LogEvent, LogWriter
 from geventchat.net.admission import raise_descriptor_limit
 from geventchat.net.listener import CannotListen
 from geventchat.server import Server
-from geventchat.settings import EXIT_CONFIGURATION, Config, ConfigError, Program
+from geventchat.settings import EXIT_CONFIGURATION, SETTINGS, ConfigError, Reload, Settings
 
 EXIT_CANNOT_LISTEN = 4
 EXIT_DEADLINE = 5
@@ -38,34 +39,35 @@ _LEAST_FLUSH_S = 0.3
 _MOST_FLUSH_S = 2.0
 
 
-def run(config: Config, program: Program) -> int:
-    """Serve until a signal arrives; returns the exit code."""
+def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
+    """Serve until a signal arrives; returns the exit code. `read_settings` reads the settings again, or raises ConfigError."""
     clock = SystemClock()
-    signals = StopSignals(clock, config.shutdown_s + _GRACE_S)
+    config, program = settings.config, settings.program
+    signals = Signals(clock, config.shutdown_s)
     raise_descriptor_limit()
     _spare_the_collector()
     output: LineWriter[str] = LineWriter(_descriptor(sys.stdout), "geventchat-output")
     log = LogWriter(_descriptor(sys.stderr), program.log_format, program.log_level, clock)
     server = Server(config, clock=clock, log=log)
-    admin = None
+    process = Process(server, settings, read_settings, log, clock)
     try:
         server.start()
         try:
-            admin = _open_admin_socket(server, _Controls(log, clock), config, program, log, clock)
+            process.open_admin_socket()
         except CannotOpenSocket:
             server.stop(0)
             raise
-    except BaseException as error:
+    except BaseException as failed:
         log.close(_LEAST_FLUSH_S)
-        match error:
+        match failed:
             case CannotListen():
-                print(f"geventchat: {_explanation(error)}", file=sys.stderr)
+                print(f"geventchat: {_explanation(failed)}", file=sys.stderr)
                 return EXIT_CANNOT_LISTEN
             case CannotOpenSocket():
-                print(f"geventchat: admin-socket: {error}", file=sys.stderr)
+                print(f"geventchat: admin-socket: {failed}", file=sys.stderr)
                 return EXIT_CONFIGURATION
             case ConfigError():
-                print(f"geventchat: {error}", file=sys.stderr)
+                print(f"geventchat: {failed}", file=sys.stderr)
                 return EXIT_CONFIGURATION
         raise
     for listen, (host, port) in server.listening:
@@ -73,11 +75,12 @@ def run(config: Config, program: Program) -> int:
         scheme = "" if listen.scheme == "line" else f" ({listen.scheme})"
         output.put(f"[SERVER] Chat server started on {shown}:{port}{scheme}")
     output.put("[SERVER] Waiting for connections...")
-    signals.wait()
-    deadline = clock.monotonic() + config.shutdown_s
+    signals.wait(on_hangup=process.reload, shutdown_s=lambda: server.config.shutdown_s)
+    # A reload can have changed it.
+    within_s = server.config.shutdown_s
+    deadline = clock.monotonic() + within_s
     output.put("[SERVER] Shutting down...")
-    if admin is not None:
-        admin.close()
+    process.close_admin_socket()
     orderly = server.stop()
     # The log comes first, so that "Server stopped." is the last line on a terminal.
     log.close(min(_MOST_FLUSH_S, max(_LEAST_FLUSH_S, deadline - clock.monotonic())))
@@ -86,11 +89,26 @@ def run(config: Config, program: Program) -> int:
     return 0 if orderly else EXIT_DEADLINE
 
 
-class _Controls:
-    """What an operator can change of this process."""
+class Process:
+    """What an operator can change of this process: its settings, and how much it logs."""
 
-    def __init__(self, log: LogWriter, clock: Clock) -> None:
+    def __init__(
+        self,
+        server: Server,
+        settings: Settings,
+        read_settings: Callable[[], Settings],
+        log: LogWriter,
+        clock: Clock,
+    ) -> None:
+        self._server = server
+        # Those in force: the value of a setting that needs a restart is the one from the start.
+        self._values = {key: settings[key] for key in SETTINGS}
+        self._program = settings.program
+        self._read_settings = read_settings
         self._log = log
+        self._clock = clock
+        self._reloading = False
+        self._admin: AdminSocket | None = None
         self.started_ms = int(1000 * clock.time())
 
     @property
@@ -107,51 +125,101 @@ class _Controls:
         return {}
 
     def reload(self) -> Answer:
-        """Read the settings again."""
-        return error("failed", "not possible")
+        """Read the settings again and let them count; the answer names what has changed. If one is wrong, nothing changes."""
+        if self._reloading:
+            return error("busy", "the settings are being read already")
+        self._reloading = True
+        try:
+            settings = self._read_settings()
+            settings.check()
+            self._server.change(settings.config)
+        except ConfigError as wrong:
+            self._log(LogEvent.RELOAD_REFUSED, error=str(wrong))
+            return error("refused", f"{wrong}; the settings are as before")
+        finally:
+            self._reloading = False
+        self._log.level = settings["log-level"]
+        self._log.change_format(settings["log-format"])
+        changed: dict[Reload, list[str]] = {reload: [] for reload in Reload}
+        for key, row in SETTINGS.items():
+            if settings[key] != self._values[key]:
+                assert row.reload is not None
+                changed[row.reload].append(key)
+                if row.reload is not Reload.RESTART:
+                    self._values[key] = settings[key]
+        answer = {reload.value.replace(" ", "_"): keys for reload, keys in changed.items()}
+        self._log(LogEvent.RELOADED, **{key: " ".join(keys) for key, keys in answer.items() if keys})
+        return {"done": answer}
+
+    def open_admin_socket(self) -> None:
+        """Take requests of operators. Raises CannotOpenSocket."""
+        path = socket_path(self._program.admin_socket, self._server.config.data)
+        if path is not None:
+            acts = Acts(self._server, self, self._log, self._clock)
+            self._admin = AdminSocket(path, acts.carry_out, self._log)
+
+    def close_admin_socket(self) -> None:
+        """Take no more requests."""
+        if self._admin is not None:
+            self._admin.close()
 
 
-def _open_admin_socket(
-    server: Server, controls: _Controls, config: Config, program: Program, log: Log, clock: Clock
-) -> AdminSocket | None:
-    path = socket_path(program.admin_socket, config.data)
-    if path is None:
-        return None
-    return AdminSocket(path, Acts(server, controls, log, clock).carry_out, log)
+class Signals:
+    """The signals of the process, received by a thread, because a thread also runs while the main thread is stuck.
 
+    SIGTERM and SIGINT stop the server, and so does SIGHUP if the terminal is gone that the server was started on. Any other
+    SIGHUP means that the settings are to be read again.
+    """
 
-class StopSignals:
-    """SIGTERM, SIGINT and SIGHUP, received by a thread, because a thread also runs while the main thread is stuck."""
-
-    def __init__(self, clock: Clock, grace_s: float) -> None:
+    def __init__(self, clock: Clock, shutdown_s: float) -> None:
         """Call this before any other thread is started: a thread inherits which signals are blocked."""
         self._clock = clock
-        self._grace_s = min(grace_s, threading.TIMEOUT_MAX)
+        self._shutdown_s: Callable[[], float] = lambda: shutdown_s
         self._first = Event()
+        self._had_terminal = _has_terminal()
         self._signals = {signal.SIGTERM, signal.SIGINT}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # nohup ignores it, so that the server outlives its terminal.
             self._signals.add(signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
-        self._wake_up = gevent.get_hub().loop.async_()
-        self._wake_up.start(self._first.set)
+        loop = gevent.get_hub().loop
+        self._stop, self._hangup = loop.async_(), loop.async_()
+        self._stop.start(self._first.set)
         threading.Thread(target=self._receive, name="geventchat-signals", daemon=True).start()
 
-    def wait(self) -> None:
-        """Wait for the first signal; called by the main greenlet."""
+    def wait(self, on_hangup: Callable[[], object], shutdown_s: Callable[[], float]) -> None:
+        """Wait for the signal to stop; called by the main greenlet. Call `on_hangup` when settings are to be read again.
+
+        `shutdown_s` is the time that stopping can take by then.
+        """
+        self._shutdown_s = shutdown_s
+        self._hangup.start(gevent.spawn, on_hangup)
         self._first.wait()
-        self._wake_up.close()
+        self._stop.close()
+        self._hangup.close()
 
     def _receive(self) -> None:
-        signal.sigwait(self._signals)
-        end_at = self._clock.monotonic() + self._grace_s
-        self._wake_up.send()
+        while signal.sigwait(self._signals) == signal.SIGHUP and not (
+            self._had_terminal and not _has_terminal()
+        ):
+            self._hangup.send()
+        within_s = min(self._shutdown_s() + _GRACE_S, threading.TIMEOUT_MAX)
+        end_at = self._clock.monotonic() + within_s
+        self._stop.send()
         while (left_s := end_at - self._clock.monotonic()) > 0:
             received = signal.sigtimedwait(self._signals, left_s)
             # A terminal that closes can send SIGHUP twice, once by its shell and once by the kernel.
             if received is not None and received.si_signo != signal.SIGHUP:
                 os._exit(128 + received.si_signo)
         os._exit(EXIT_DEADLINE)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
 
 
 def _spare_the_collector() -> None:

@@ -54,6 +54,8 @@ class LogEvent(Enum):
     """The names of events in the log. They never change; docs/operations.md explains each."""
 
     LISTENING = "listening"
+    RELOADED = "reloaded"
+    RELOAD_REFUSED = "reload-refused", logging.ERROR
     CLIENT_LIMIT_LOWERED = "client-limit-lowered", logging.WARNING
     PASSWORDS_IN_CLEAR = "passwords-in-clear", logging.WARNING
     CONNECTED = "connected"
@@ -153,12 +155,18 @@ class AddressLog:
         self._log = log
         self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
         self._monotonic = clock.monotonic
-        self._rate = Rate(per_s, burst)
+        self._rate = Rate(0, 0)
         # How many lines an address must have regained before its events are logged again.
-        self._regained = min(burst, max(1.0, per_s))
+        self._regained = 0.0
+        self.change(per_s, burst)
         self._addresses: dict[str, _AddressLines] = {}
         # The addresses whose events are dropped, the earliest first.
         self._silent: dict[str, _AddressLines] = {}
+
+    def change(self, per_s: float, burst: int) -> None:
+        """Allow each address this much from now on."""
+        self._rate.change(per_s, burst)
+        self._regained = min(burst, max(1.0, per_s))
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Log an event of the server itself."""
@@ -352,6 +360,10 @@ class LogWriter(LineWriter[_Record]):
     @level.setter
     def level(self, level: str) -> None:
         self._level = LEVELS[level]
+
+    def change_format(self, style: str) -> None:
+        """Write the lines that follow in this format."""
+        self._as_json = style == "json"
 
     def _line(self, record: _Record) -> str:
         time, event, fields = record

@@ -15,6 +15,10 @@ class Rate:
     __slots__ = ("burst", "longest_until_full_s", "per_s", "token_s")
 
     def __init__(self, per_s: float, burst: float, debt: float | None = None) -> None:
+        self.change(per_s, burst, debt)
+
+    def change(self, per_s: float, burst: float, debt: float | None = None) -> None:
+        """Allow this much from now on, to all buckets."""
         self.per_s = per_s
         self.burst = burst if per_s else math.inf
         self.token_s = 1 / per_s if per_s else 0.0

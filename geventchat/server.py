@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -17,6 +18,7 @@ import gevent
 from gevent.event import Event
 
 from geventchat.chat.addresses import parse_address
+from geventchat.chat.bans import Ban, read_ban_list
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Kick, ModerationCommand
 from geventchat.chat.credentials import Tools
@@ -38,6 +40,7 @@ from geventchat.chat.storage import Storage
 from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS, DIALECTS
+from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import LineFraming
 from geventchat.embedding import AtGate, E, NoClient, RoomInfo, Subscription, values_of
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
@@ -54,7 +57,7 @@ from geventchat.rate import Rate
 from geventchat.services.passwords import Hasher
 from geventchat.services.storage import open_storage
 from geventchat.services.storage.epoch import random_epoch
-from geventchat.settings import Config, ConfigError, IdleNotice, Listen
+from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen, Reload, settings_of
 
 T = TypeVar("T")
 
@@ -67,12 +70,41 @@ _IDLE_NOTICES = {
     IdleNotice.NONE: None,
 }
 
+_Table = TypeVar("_Table", Config, Limits)
+_MOST_BAN_LIST_CHARACTERS = 4_194_304
 # The storage gets the rest of the shutdown time-out to write what is queued, and at least this.
 _LEAST_CLOSE_S = 0.3
 
 
 def _in_thread(read: Callable[[], T]) -> T:
     return gevent.get_hub().threadpool.apply(read)
+
+
+def _kept(running: _Table, wanted: _Table) -> _Table:
+    """The wanted settings, but for those that need a restart."""
+    rows = [row for row in settings_of(wanted) if row.reload is Reload.RESTART]
+    return replace(wanted, **{row.field: getattr(running, row.field) for row in rows})
+
+
+def _read_ban_list(config: Config, now_ms: int) -> list[Ban]:
+    """The bans in the file of bans. Raises ConfigError."""
+    if not config.ban_list:
+        return []
+    try:
+        with open(config.ban_list, encoding="utf-8") as file:
+            text = file.read(_MOST_BAN_LIST_CHARACTERS + 1)
+        bans = read_ban_list(text, now_ms)
+    except OSError as error:
+        raise ConfigError("ban-list", f"ban-list: cannot read {config.ban_list}: {error.strerror}") from error
+    except ValueError as wrong:
+        raise ConfigError("ban-list", f"ban-list: {config.ban_list}: {wrong}") from wrong
+    most = config.limits.server_bans
+    if len(bans) > most or len(text) > _MOST_BAN_LIST_CHARACTERS:
+        raise ConfigError(
+            "ban-list",
+            f"ban-list: {config.ban_list} has more than {most} bans (max-server-bans), or is too long",
+        )
+    return bans
 
 
 def _is_loopback(host: str) -> bool:
@@ -104,14 +136,13 @@ class Server:
             self._name = parse_name("server" if name is None else name)
         except InvalidName:
             raise ConfigError("name", f"name: {name!r} is not a name that a person could have") from None
-        operators = [parse_name(operator).key for operator in self.config.operators]
-        if name is not None and self._name.key in operators:
-            raise ConfigError("name", f"name: {name!r} is the name of an operator")
-        self._reserved = (*self.config.reserved_names, *(() if name is None else (name,)))
-        self._operators = operators
+        self._is_named = name is not None
+        self._operators_of(self.config)
         self._clock = clock or SystemClock()
         self._log = log
         self._listeners: list[tuple[Listen, Listener]] = []
+        self._services: dict[str, Service] = {}
+        self._chat_limits = self.config.limits.chat
         self._connections: dict[int, ServedConnection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
@@ -133,6 +164,8 @@ class Server:
             raise RuntimeError("the server has already been started")
         hub = gevent.get_hub()
         limits = fit_to_descriptors(self.config.limits.without_rates())
+        self._chat_limits = limits.chat
+        bans = _read_ban_list(self.config, int(1000 * self._clock.time()))
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
         storage = open_storage(
@@ -153,15 +186,16 @@ class Server:
             self._clock.time,
             new_gate=delivery.new_gate,
             announce_later=Announcer(hub).announce,
-            limits=limits.chat,
-            operators=self._operators,
-            reserved_names=self._reserved,
+            limits=self._chat_limits,
+            operators=self._operators_of(self.config),
+            reserved_names=self._reserved_of(self.config),
             storage=storage,
             in_thread=_in_thread,
             tools=Tools(self._hasher, self._clock.monotonic, secrets.token_bytes, self._report),
             observer=self._observe,
             greeting=clean(self.config.greeting),
         )
+        chat.change_ban_list(bans)
         encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}
         context = ServerContext(
             chat=chat,
@@ -181,7 +215,7 @@ class Server:
         self._address_log = log
         self._stopping = False
         try:
-            services = self._make_services(context)
+            self._services = services = self._make_services(context)
             for listen in self.config.listen:
                 on_connect = partial(self._on_connect, services[listen.service], context)
                 self._listeners.append((listen, Listener(listen, on_connect, self._log)))
@@ -336,6 +370,36 @@ class Server:
             raise RuntimeError("the server can only be used in the thread that has started it")
         return self._context
 
+    def change(self, config: Config) -> None:
+        """Let these settings count from now on, but for those that `Reload` says need a restart.
+
+        Raises ConfigError if one of them is wrong; then nothing has changed.
+        """
+        config = replace(_kept(self.config, config), limits=_kept(self.config.limits, config.limits))
+        operators = self._operators_of(config)
+        bans = _in_thread(partial(_read_ban_list, config, int(1000 * self._clock.time())))
+        context, chat = self.context, self.context.chat
+        self.config = config
+        limits = fit_to_descriptors(config.limits.without_rates())
+        context.limits.take_over(limits)
+        self._chat_limits.take_over(limits.chat)
+        context.line_rate.change(limits.lines_per_s, limits.burst_lines)
+        context.byte_rate.change(limits.bytes_per_s, limits.burst_bytes)
+        context.admission.rates.change(limits)
+        context.delivery.limits_changed()
+        context.log.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
+        chat.greeting = clean(config.greeting)
+        chat.change_names(operators, self._reserved_of(config))
+        for service in self._services.values():
+            if isinstance(service, ChatService):
+                service.idle_s = self._idle_s(service.encoding.dialect)
+                service.idle_notice = _IDLE_NOTICES[config.idle_notice]
+        result = chat.change_ban_list(bans)
+        while isinstance(result, More):
+            # Others have their turn.
+            gevent.sleep(0)
+            result = result.go_on()
+
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None
     ) -> PrivateEvent | None:
@@ -451,8 +515,7 @@ class Server:
         notice = _IDLE_NOTICES[self.config.idle_notice]
         services: dict[str, Service] = {}
         for name, dialect in DIALECTS.items():
-            idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
-            services[name] = ChatService(context.encodings[name], context, idle_s, notice)
+            services[name] = ChatService(context.encodings[name], context, self._idle_s(dialect), notice)
         if any(listen.service == "metrics" for listen in self.config.listen):
             # What it needs is an optional package.
             try:
@@ -466,6 +529,18 @@ class Server:
             self._loop_delay = LoopDelay(context.hub, self._clock)
             services["metrics"] = MetricsService(self, self._loop_delay)
         return services
+
+    def _idle_s(self, dialect: Dialect) -> float:
+        return dialect.idle_s if self.config.idle_s is None else self.config.idle_s
+
+    def _operators_of(self, config: Config) -> list[str]:
+        operators = [parse_name(operator).key for operator in config.operators]
+        if self._is_named and self._name.key in operators:
+            raise ConfigError("name", f"name: {self._name.shown!r} is the name of an operator")
+        return operators
+
+    def _reserved_of(self, config: Config) -> tuple[str, ...]:
+        return (*config.reserved_names, *((self._name.shown,) if self._is_named else ()))
 
     def _on_connect(self, service: Service, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1

@@ -319,6 +319,14 @@ class Group(Enum):
     EMBEDDING = "Limits for embedding programs"
 
 
+class Reload(Enum):
+    """From when on a changed value counts, if the settings are read again while the server runs."""
+
+    AT_ONCE = "at once"
+    NEW_CLIENTS = "new clients"
+    RESTART = "restart"
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One row of the table. Without a key it is only a field."""
@@ -330,6 +338,7 @@ class Setting:
     letter: str | None
     off_with_rate: bool
     default: Any
+    reload: Reload | None
     table: str = ""
     field: str = ""
 
@@ -353,9 +362,13 @@ def setting(
     *,
     letter: str | None = None,
     off_with_rate: bool = False,
+    reload: Reload | None = None,
 ) -> Any:
-    """Declare a field as a row of the table. `off_with_rate`: a rate of 0 lines per second sets it to 0 too."""
-    row = Setting(key, kind, group, help, letter, off_with_rate, default)
+    """Declare a field as a row of the table. `off_with_rate`: a rate of 0 lines per second sets it to 0 too.
+
+    Limits can be reloaded unless they say otherwise, since all parts of a server hold the same ones; other settings cannot.
+    """
+    row = Setting(key, kind, group, help, letter, off_with_rate, default, reload)
     return field(default=default, metadata={"setting": row})
 
 
@@ -363,7 +376,12 @@ def settings_of(table: Any) -> list[Setting]:
     """The rows that a table, or an instance of one, declares."""
     name = (table if isinstance(table, type) else type(table)).__name__
     declared = [(one.name, one.metadata.get("setting")) for one in fields(table)]
-    return [replace(row, table=name, field=one) for one, row in declared if row is not None]
+    otherwise = Reload.AT_ONCE if name == "Limits" else Reload.RESTART
+    return [
+        replace(row, table=name, field=one, reload=row.reload or otherwise)
+        for one, row in declared
+        if row is not None
+    ]
 
 
 class _Checked:
@@ -411,9 +429,16 @@ class Program(_Checked):
         "Unix socket for `geventchat admin`; without it, `admin.sock` in the data directory, if there is one",
     )
     log_format: str = setting(
-        "log-format", FORMATS[0], choice(FORMATS), Group.LOG, "format of the log on standard error"
+        "log-format",
+        FORMATS[0],
+        choice(FORMATS),
+        Group.LOG,
+        "format of the log on standard error",
+        reload=Reload.AT_ONCE,
     )
-    log_level: str = setting("log-level", "info", choice(LEVELS), Group.LOG, "lowest level that is logged")
+    log_level: str = setting(
+        "log-level", "info", choice(LEVELS), Group.LOG, "lowest level that is logged", reload=Reload.AT_ONCE
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +455,7 @@ class Limits(_Checked):
         integer(16, unit="bytes", metavar="BYTES"),
         Group.SIZES,
         "longest line that is accepted, without its line ending",
+        reload=Reload.NEW_CLIENTS,
     )
     queue_bytes: int = setting(
         "max-queue",
@@ -466,6 +492,7 @@ class Limits(_Checked):
         BYTE_RATE,
         Group.CLIENT_RATES,
         "bytes per second of direct messages that a client accepts from people it has not written to; 0: no limit",
+        reload=Reload.NEW_CLIENTS,
     )
     stranger_burst_bytes: int = setting(
         "stranger-burst",
@@ -473,6 +500,7 @@ class Limits(_Checked):
         BYTES,
         Group.CLIENT_RATES,
         "bytes of such direct messages that can come at once",
+        reload=Reload.NEW_CLIENTS,
     )
     address_bytes_per_s: float = setting(
         "address-byte-rate",
@@ -572,6 +600,7 @@ class Limits(_Checked):
         SECONDS,
         Group.TIMES,
         "disconnect clients that have not logged in this long after connecting; 0: never",
+        reload=Reload.NEW_CLIENTS,
     )
     flush_s: float = setting(
         None, 10.0, SECONDS, Group.EMBEDDING, "time for a closing client to read what is pending for it"
@@ -690,6 +719,7 @@ class Limits(_Checked):
         SECONDS,
         Group.TIMES,
         "accounts that nobody has used for this long are deleted when the server starts",
+        reload=Reload.RESTART,
     )
     history_messages: int = setting(
         "history-messages",
@@ -804,6 +834,11 @@ class Limits(_Checked):
         off: dict[str, Any] = {row.field: 0.0 for row in settings_of(self) if row.off_with_rate}
         return replace(self, **off)
 
+    def take_over(self, other: Limits) -> None:
+        """Have the values of another. For the limits in force, which all parts of a running server hold."""
+        for one in fields(self):
+            object.__setattr__(self, one.name, getattr(other, one.name))
+
 
 @dataclass(frozen=True, slots=True)
 class Config(_Checked):
@@ -822,6 +857,7 @@ class Config(_Checked):
         NAMES,
         Group.NAMES,
         "operators of the server; their names require their accounts",
+        reload=Reload.AT_ONCE,
     )
     greeting: str = setting(
         "greeting",
@@ -829,6 +865,7 @@ class Config(_Checked):
         GREETING,
         Group.GREETING,
         "say this to every client that connects; without it the server says nothing before it is asked",
+        reload=Reload.AT_ONCE,
     )
     idle_s: float | None = setting(
         "idle-timeout",
@@ -837,6 +874,7 @@ class Config(_Checked):
         Group.TIMES,
         "disconnect clients that are idle this long, in every dialect; 0: never",
         letter="t",
+        reload=Reload.NEW_CLIENTS,
     )
     idle_notice: IdleNotice = setting(  # noqa: RUF009 - it returns a field
         "idle-notice",
@@ -844,6 +882,7 @@ class Config(_Checked):
         member(IdleNotice),
         Group.TIMES,
         "notice sent before an idle client is disconnected",
+        reload=Reload.AT_ONCE,
     )
     reserved_names: tuple[str, ...] = setting(
         "reserved-names",
@@ -851,6 +890,7 @@ class Config(_Checked):
         NAMES,
         Group.NAMES,
         "names that no client can log in with, separated by spaces or commas; this list replaces the default one",
+        reload=Reload.AT_ONCE,
     )
     limits: Limits = field(default_factory=Limits)
     shutdown_s: float = setting(
@@ -859,6 +899,7 @@ class Config(_Checked):
         SECONDS,
         Group.TIMES,
         "when the server stops, drop clients that have not read everything within this time",
+        reload=Reload.AT_ONCE,
     )
     data: str = setting(
         "data",
@@ -867,7 +908,17 @@ class Config(_Checked):
         Group.STORAGE,
         "directory that keeps history, rooms and accounts; without one they last as long as the server runs",
     )
-    log_messages: bool = setting("log-messages", False, BOOLEAN, Group.LOG, "log the text of messages too")
+    ban_list: str = setting(
+        "ban-list",
+        "",
+        FILE,
+        Group.OPERATIONS,
+        "file with bans from the server: on each line an address, a CIDR range, a name or `account:NAME`, and perhaps a reason",
+        reload=Reload.AT_ONCE,
+    )
+    log_messages: bool = setting(
+        "log-messages", False, BOOLEAN, Group.LOG, "log the text of messages too", reload=Reload.AT_ONCE
+    )
 
 
 TABLE: tuple[Setting, ...] = tuple(row for table in (Program, Config, Limits) for row in settings_of(table))
@@ -924,6 +975,10 @@ class Settings:
         """The settings of the server."""
         limits = Limits(**self._fields(Limits))
         return Config(**{**self._fields(Config), "listen": self.listen, "limits": limits})
+
+    def check(self) -> None:
+        """Raise ConfigError if the values are wrong together."""
+        _ = self.program, self.config
 
     def _fields(self, table: type) -> dict[str, Any]:
         return {row.field: self[row.key] for row in settings_of(table) if row.key is not None}

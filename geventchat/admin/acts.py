@@ -218,9 +218,7 @@ class Acts:
             raise Refused(f"{who} has no account; an operator needs one")
         if not on and key not in chat.operators:
             raise Refused(f"{who} is not an operator")
-        chat.change_names(
-            chat.operators | {key} if on else chat.operators - {key}, self._server.config.reserved_names
-        )
+        chat.change_names(chat.operators | {key} if on else chat.operators - {key}, chat.reserved_names)
         chat.audit(ACTOR.shown, "grant operator" if on else "revoke operator", who)
         return _done(until="the server stops or reloads its settings; name operators in --operators")
 

@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Any
 
 from geventchat.chat.accounts import Accounts
+from geventchat.chat.bans import Ban
 from geventchat.chat.commands import (
     AccountCommand,
     AnnounceTyping,
@@ -175,7 +176,7 @@ class Chat:
         self._mailboxes = Mailboxes(storage, in_thread, self._sessions)
         self._announce_later = announce_later
         self._observer = observer
-        self._greeting = greeting
+        self.greeting = greeting
         self._ignores = Ignores(limits.ignored)
         self._permissions = Permissions(self.lobby, self._owners, operators)
         self._moderation = Moderation(
@@ -263,8 +264,8 @@ class Chat:
 
     def greet(self, session: Session) -> None:
         """Say to a client that has connected what the operator says to everyone."""
-        if self._greeting:
-            session.subscriber.deliver(Greeting(self._greeting))
+        if self.greeting:
+            session.subscriber.deliver(Greeting(self.greeting))
 
     def leave(self, session: Session) -> None:
         """Remove a client: its name is free at once, and the others are notified once.
@@ -314,6 +315,10 @@ class Chat:
     def bans_of(self, room: Room) -> list[Restriction]:
         """The bans of a room, the longest-standing first; those of the lobby are the server's."""
         return self._moderation.bans_of(room)
+
+    def change_ban_list(self, bans: Sequence[Ban]) -> Result[object]:
+        """Ban these from the server in place of those that were listed before, and remove whoever they concern."""
+        return self._moderation.change_ban_list(bans)
 
     @property
     def sessions(self) -> Collection[Session]:
@@ -486,7 +491,7 @@ class Chat:
             if room.key in missed:
                 self._catch_up(session, room, missed[room.key], older)
         entered = [self._entered(session, room) for room in rooms]
-        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered, self._greeting))
+        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self.epoch, entered, self.greeting))
         for rejected in refused:
             session.subscriber.deliver(rejected)
         return self._after_login(session)

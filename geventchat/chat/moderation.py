@@ -152,7 +152,25 @@ class Moderation:
     def bans_of(self, room: Room) -> list[Restriction]:
         """The bans of a room, the longest-standing first; those of the lobby are the server's."""
         self._expire(room.bans)
-        return [ban.record for ban in room.bans.by_label.values()]
+        listed = self._permissions.listed_bans.by_label.values() if room is self._rooms.lobby else ()
+        return [ban.record for ban in (*room.bans.by_label.values(), *listed)]
+
+    def change_ban_list(self, bans: Sequence[Ban]) -> Result[object]:
+        """Ban these from the server in place of those that were listed before, and remove whoever they concern."""
+        listed = self._permissions.listed_bans = Bans()
+        for ban in bans:
+            listed.put(ban)
+        return self._remove_listed(iter(list(self._people.values())))
+
+    def _remove_listed(self, people: Iterator[Session]) -> Result[object]:
+        """Remove the next ones that the ban list concerns; the rest come after others had their turn."""
+        some = list(islice(people, _REMOVED_AT_ONCE))
+        listed, now_ms = self._permissions.listed_bans, self._now_ms()
+        for other in some:
+            name = other.name
+            if name is not None and listed.find(self._permissions.person(other, name), now_ms):
+                self._removals.throw_out(other, name, other, BANNED)
+        return More(partial(self._remove_listed, people)) if some else DONE
 
     def _try(
         self, actor: _Actor, command: ModerationCommand, stored: Sequence[PastMessage] | None

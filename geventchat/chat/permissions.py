@@ -72,6 +72,8 @@ class Permissions:
         """`operators` are the keys of accounts."""
         self._lobby = lobby
         self._owners = owners
+        # Bans from the server that the operator lists in a file, beside those of the lobby.
+        self.listed_bans = Bans()
         self.operators = frozenset(operators)
 
     # --- Roles -------------------------------------------------------------------------------------------------------
@@ -163,7 +165,9 @@ class Permissions:
 
     def is_banned(self, session: Session, name: Name, now_ms: int) -> bool:
         """True when this client may not be on the server under this name."""
-        return self._concerns(self._lobby.bans, session, name, now_ms)
+        return self._concerns(self._lobby.bans, session, name, now_ms) or self._concerns(
+            self.listed_bans, session, name, now_ms
+        )
 
     def is_muted(self, session: Session, name: Name, now_ms: int) -> bool:
         """True when this client may not speak anywhere."""
@@ -171,9 +175,9 @@ class Permissions:
 
     def is_banned_address(self, host: str, now_ms: int) -> bool:
         """True when nobody may connect from here."""
-        bans = self._lobby.bans
-        address = parse_address(host) if bans.by_label else None
-        return address is not None and bans.find_address(address, now_ms) is not None
+        some = [bans for bans in (self._lobby.bans, self.listed_bans) if bans.by_label]
+        address = parse_address(host) if some else None
+        return address is not None and any(bans.find_address(address, now_ms) is not None for bans in some)
 
     def _concerns(self, bans: Bans, session: Session, name: Name, now_ms: int) -> bool:
         return bool(bans.by_label) and bans.find(self.person(session, name), now_ms) is not None

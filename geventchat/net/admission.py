@@ -39,11 +39,16 @@ class AddressRates:
     """What each address is allowed."""
 
     def __init__(self, limits: Limits) -> None:
-        self.connects = Rate(limits.address_connections_per_s, limits.address_burst_connections)
-        self.logins = Rate(limits.address_logins_per_s, limits.address_burst_logins)
-        self.traffic = Rate(limits.address_bytes_per_s, limits.address_burst_bytes)
-        self.accounts = Rate(limits.address_accounts_per_min / 60, limits.address_burst_accounts)
-        self.rooms = Rate(limits.address_rooms_per_min / 60, limits.address_burst_rooms)
+        self.connects, self.logins, self.traffic, self.accounts, self.rooms = (Rate(0, 0) for _ in range(5))
+        self.change(limits)
+
+    def change(self, limits: Limits) -> None:
+        """Allow this much from now on."""
+        self.connects.change(limits.address_connections_per_s, limits.address_burst_connections)
+        self.logins.change(limits.address_logins_per_s, limits.address_burst_logins)
+        self.traffic.change(limits.address_bytes_per_s, limits.address_burst_bytes)
+        self.accounts.change(limits.address_accounts_per_min / 60, limits.address_burst_accounts)
+        self.rooms.change(limits.address_rooms_per_min / 60, limits.address_burst_rooms)
 
 
 class Address:
@@ -114,7 +119,7 @@ class Admission:
         self._hub = hub
         self._clock = clock
         self._limits = limits
-        self._rates = AddressRates(limits)
+        self.rates = AddressRates(limits)
         self._addresses: dict[str, Address] = {}
         self._departed: dict[str, Address] = {}
         self.connected = 0
@@ -134,7 +139,7 @@ class Admission:
         origin = origin_of(host)
         address = self._addresses.get(origin)
         if address is None:
-            address = self._addresses[origin] = Address(origin, self._hub, self._clock, self._rates)
+            address = self._addresses[origin] = Address(origin, self._hub, self._clock, self.rates)
         if address.connections >= self._limits.clients_per_address:
             return NoticeReason.ADDRESS_FULL
         if not address.connect():

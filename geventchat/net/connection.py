@@ -101,13 +101,13 @@ class ServerContext:
     counts: Counts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChatService:
     """The chat in one dialect, as what listeners pass their clients to."""
 
     encoding: Encoding
     context: ServerContext
-    # 0 means no idle time-out.
+    # 0 means no idle time-out. What changes here counts for clients that connect later.
     idle_s: float
     idle_notice: DisconnectNotice | None
 

@@ -711,12 +711,8 @@ class Delivery:
         self.clock = clock
         self.limits = limits
         self.reserve = MemoryReserve()
-        self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
-        self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
-        rate = limits.floor_bytes_per_s
-        self.floor_burst = min(rate * _FLOOR_BURST_S, self.outgoing_bytes) if rate else self.outgoing_bytes
-        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
-        self._floor = Rate(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes)
+        self._floor = Rate(0, 0)
+        self.limits_changed()
         self._poll_timer: Any = hub.loop.timer(0)
         self._flush_timer: Any = None
         self._extra_polls = 0
@@ -730,6 +726,16 @@ class Delivery:
         self._prober: Any = None
         # How many bytes sockets have taken.
         self.sent_bytes = 0
+
+    def limits_changed(self) -> None:
+        """Derive from the limits what depends on several of them."""
+        limits = self.limits
+        self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
+        self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
+        rate = limits.floor_bytes_per_s
+        self.floor_burst = min(rate * _FLOOR_BURST_S, self.outgoing_bytes) if rate else self.outgoing_bytes
+        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
+        self._floor.change(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes)
 
     @property
     def behind(self) -> int:
