@@ -9,11 +9,13 @@ Invariants:
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TextIO
 
 import gevent
@@ -28,12 +30,15 @@ from geventchat.net.admission import raise_descriptor_limit
 from geventchat.net.listener import CannotListen
 from geventchat.server import Server
 from geventchat.settings import EXIT_CONFIGURATION, SETTINGS, ConfigError, Reload, Settings
+from geventchat.systemd import Notifier, inherited_sockets, watchdog_s
 
 EXIT_CANNOT_LISTEN = 4
 EXIT_DEADLINE = 5
 
 # A process that has not ended this long after the shutdown time-out is stuck.
 _GRACE_S = 0.9
+# How often the server tells systemd that it is alive, and looks for orphans.
+_TEND_S = 5.0
 # The log gets the rest of the shutdown time-out for its last lines, within these bounds.
 _LEAST_FLUSH_S = 0.3
 _MOST_FLUSH_S = 2.0
@@ -48,9 +53,9 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     _spare_the_collector()
     output: LineWriter[str] = LineWriter(_descriptor(sys.stdout), "geventchat-output")
     log = LogWriter(_descriptor(sys.stderr), program.log_format, program.log_level, clock)
-    server = Server(config, clock=clock, log=log)
-    process = Process(server, settings, read_settings, log, clock)
     try:
+        server = Server(config, clock=clock, log=log, sockets=inherited_sockets(os.environ))
+        process = Process(server, settings, read_settings, log, clock)
         server.start()
         try:
             process.open_admin_socket()
@@ -75,12 +80,13 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
         scheme = "" if listen.scheme == "line" else f" ({listen.scheme})"
         output.put(f"[SERVER] Chat server started on {shown}:{port}{scheme}")
     output.put("[SERVER] Waiting for connections...")
+    process.started()
     signals.wait(on_hangup=process.reload, shutdown_s=lambda: server.config.shutdown_s)
     # A reload can have changed it.
     within_s = server.config.shutdown_s
     deadline = clock.monotonic() + within_s
     output.put("[SERVER] Shutting down...")
-    process.close_admin_socket()
+    process.stopping()
     orderly = server.stop()
     # The log comes first, so that "Server stopped." is the last line on a terminal.
     log.close(min(_MOST_FLUSH_S, max(_LEAST_FLUSH_S, deadline - clock.monotonic())))
@@ -109,6 +115,9 @@ class Process:
         self._clock = clock
         self._reloading = False
         self._admin: AdminSocket | None = None
+        self._notifier = Notifier(os.environ)
+        self._watchdog_s = watchdog_s(os.environ)
+        self._timer: Any = None
         self.started_ms = int(1000 * clock.time())
 
     @property
@@ -129,6 +138,7 @@ class Process:
         if self._reloading:
             return error("busy", "the settings are being read already")
         self._reloading = True
+        self._notifier.notify("RELOADING=1", f"MONOTONIC_USEC={int(1e6 * self._clock.monotonic())}")
         try:
             settings = self._read_settings()
             settings.check()
@@ -138,6 +148,7 @@ class Process:
             return error("refused", f"{wrong}; the settings are as before")
         finally:
             self._reloading = False
+            self._notifier.notify("READY=1", self._status)
         self._log.level = settings["log-level"]
         self._log.change_format(settings["log-format"])
         changed: dict[Reload, list[str]] = {reload: [] for reload in Reload}
@@ -151,17 +162,43 @@ class Process:
         self._log(LogEvent.RELOADED, **{key: " ".join(keys) for key, keys in answer.items() if keys})
         return {"done": answer}
 
+    def started(self) -> None:
+        """Clients can connect."""
+        self._notifier.notify("READY=1", self._status)
+        if self._watchdog_s is not None or os.getpid() == 1:
+            self._tend()
+
+    def stopping(self) -> None:
+        """Take no more requests of operators."""
+        self._notifier.notify("STOPPING=1")
+        if self._timer is not None:
+            self._timer.close()
+        if self._admin is not None:
+            self._admin.close()
+
+    def _tend(self) -> None:
+        """What has to be done from time to time."""
+        # If the loop stands still or the disk does not answer, systemd hears nothing, and restarts the server.
+        if self._watchdog_s is not None and self._server.storage.lag_s < self._watchdog_s:
+            self._notifier.notify("WATCHDOG=1", self._status)
+        if os.getpid() == 1:
+            _reap_orphans()
+        # A new one each time: the loop's timers cannot be restarted.
+        if self._timer is not None:
+            self._timer.close()
+        self._timer = gevent.get_hub().loop.timer(min(_TEND_S, (self._watchdog_s or math.inf) / 3))
+        self._timer.start(self._tend)
+
+    @property
+    def _status(self) -> str:
+        return f"STATUS={len(self._server.context.chat)} people, {self._server.clients} connections"
+
     def open_admin_socket(self) -> None:
         """Take requests of operators. Raises CannotOpenSocket."""
         path = socket_path(self._program.admin_socket, self._server.config.data)
         if path is not None:
             acts = Acts(self._server, self, self._log, self._clock)
             self._admin = AdminSocket(path, acts.carry_out, self._log)
-
-    def close_admin_socket(self) -> None:
-        """Take no more requests."""
-        if self._admin is not None:
-            self._admin.close()
 
 
 class Signals:
@@ -212,6 +249,13 @@ class Signals:
             if received is not None and received.si_signo != signal.SIGHUP:
                 os._exit(128 + received.si_signo)
         os._exit(EXIT_DEADLINE)
+
+
+def _reap_orphans() -> None:
+    """As the first process of a container: let go of processes that others have left. Its own know that they can be gone."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _has_terminal() -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -124,9 +124,11 @@ class Server:
         new_epoch: Callable[[], str] = random_epoch,
         hasher: Hasher | None = None,
         name: str | None = None,
+        sockets: Iterable[tuple[str, socket.socket]] = (),
     ) -> None:
         """`name` is the one that `say` and `kick` use, which no client can have; without one it is `server`.
 
+        `sockets` listen already, each for clients of a scheme; they take the place of the addresses with that scheme.
         `new_epoch` names the epoch of message ids where no data directory keeps one. The server closes the `hasher`.
         """
         self._hasher = hasher or Hasher()
@@ -137,6 +139,7 @@ class Server:
         except InvalidName:
             raise ConfigError("name", f"name: {name!r} is not a name that a person could have") from None
         self._is_named = name is not None
+        self._sockets = list(sockets)
         self._operators_of(self.config)
         self._clock = clock or SystemClock()
         self._log = log
@@ -216,16 +219,16 @@ class Server:
         self._stopping = False
         try:
             self._services = services = self._make_services(context)
-            for listen in self.config.listen:
+            for listen, opened in self._addresses_to_serve():
                 on_connect = partial(self._on_connect, services[listen.service], context)
-                self._listeners.append((listen, Listener(listen, on_connect, self._log)))
+                self._listeners.append((listen, Listener(listen, on_connect, self._log, opened)))
             for listen, listener in self._listeners:
                 listener.start()
                 host, port = listener.bound
                 self._log(LogEvent.LISTENING, dialect=listen.scheme, host=host, port=port)
             exposed = [
                 str(listen)
-                for listen in self.config.listen
+                for listen, _ in self._listeners
                 if listen.service != "metrics" and not _is_loopback(listen.host or "")
             ]
             if exposed:
@@ -510,13 +513,24 @@ class Server:
             listener.close()
         self._listeners.clear()
 
+    def _addresses_to_serve(self) -> list[tuple[Listen, socket.socket | None]]:
+        """Each address, with the socket that listens there already if there is one."""
+        schemes = {scheme for scheme, _ in self._sockets}
+        wanted: list[tuple[Listen, socket.socket | None]] = [
+            (listen, None) for listen in self.config.listen if listen.scheme not in schemes
+        ]
+        for scheme, sock in self._sockets:
+            host, port = sock.getsockname()[:2]
+            wanted.append((Listen(scheme, host, port), sock))
+        return wanted
+
     def _make_services(self, context: ServerContext) -> dict[str, Service]:
         """What serves the clients of each listener, by the names in `settings.SERVICES`."""
         notice = _IDLE_NOTICES[self.config.idle_notice]
         services: dict[str, Service] = {}
         for name, dialect in DIALECTS.items():
             services[name] = ChatService(context.encodings[name], context, self._idle_s(dialect), notice)
-        if any(listen.service == "metrics" for listen in self.config.listen):
+        if any(listen.service == "metrics" for listen, _ in self._addresses_to_serve()):
             # What it needs is an optional package.
             try:
                 from geventchat.metrics.service import MetricsService
