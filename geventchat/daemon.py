@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TextIO
 
 import gevent
@@ -76,9 +77,9 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
                 return EXIT_CONFIGURATION
         raise
     for listen, (host, port) in server.listening:
-        shown = f"[{host}]" if ":" in host else host
+        shown = listen.path or replace(listen, host=host, port=port).shown
         scheme = "" if listen.scheme == "line" else f" ({listen.scheme})"
-        output.put(f"[SERVER] Chat server started on {shown}:{port}{scheme}")
+        output.put(f"[SERVER] Chat server started on {shown}{scheme}")
     output.put("[SERVER] Waiting for connections...")
     process.started()
     signals.wait(on_hangup=process.reload, shutdown_s=lambda: server.config.shutdown_s)
@@ -283,6 +284,8 @@ def _explanation(error: CannotListen) -> str:
     listen = error.listen
     if not error.in_use:
         return str(error.strerror)
+    if listen.is_unix:
+        return f"{listen.path} is in use: another server listens there; try another path"
     port = listen.port or 0
     other = port + 1 if port < 65535 else 4000
     return (

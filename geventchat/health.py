@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(f"geventchat health: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
-    shown = str(address).partition("://")[2]
+    shown = address.shown
     try:
         state = _ask(address, arguments.timeout)
     except _Unhealthy as reason:
@@ -119,7 +120,12 @@ def _address(arguments: argparse.Namespace) -> Listen:
         if arguments.pid is None
         else settings_of_process(arguments.pid, arguments)[0]
     )
-    listen = next(one for one in settings.listen if one.scheme == "line")
+    # One of them speaks line: the plain one is the easiest to ask.
+    listen = min(
+        (one for one in settings.listen if one.service == "line"), key=lambda one: (one.is_tls, one.is_unix)
+    )
+    if listen.is_unix:
+        return listen
     if not listen.port:
         raise ConfigError("port", "port: the server listens on any free port (0); pass its real PORT")
     return replace(listen, host=_LOOPBACK.get(listen.host or "", listen.host))
@@ -138,7 +144,7 @@ def _ask(address: Listen, timeout_s: float) -> str:
     deadline = clock.monotonic() + timeout_s
     answer = b""
     try:
-        with socket.create_connection((address.host, address.port or 0), timeout_s) as asked:
+        with _connect(address, timeout_s) as asked:
             asked.sendall(_QUESTION)
             while _first_answer(answer) is None and len(answer) < _MOST_ANSWER_BYTES:
                 left_s = deadline - clock.monotonic()
@@ -161,6 +167,30 @@ def _ask(address: Listen, timeout_s: float) -> str:
             f"answered {answer.decode(errors='replace')!r}, which is not what geventchat answers to QUIT"
         )
     return _HEALTHY[line]
+
+
+def _connect(address: Listen, timeout_s: float) -> socket.socket:
+    if address.is_unix:
+        asked = socket.socket(socket.AF_UNIX)
+        asked.settimeout(timeout_s)
+        try:
+            asked.connect(address.path)
+        except OSError:
+            asked.close()
+            raise
+        return asked
+    asked = socket.create_connection((address.host, address.port or 0), timeout_s)
+    if not address.is_tls:
+        return asked
+    # The question is whether this server answers, not whether others can trust its certificate, and no secret is sent.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        return context.wrap_socket(asked)
+    except OSError:
+        asked.close()
+        raise
 
 
 def _first_answer(received: bytes) -> bytes | None:

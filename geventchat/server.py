@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -50,7 +50,10 @@ from geventchat.net.connection import ChatService, Connection, Counts, ServerCon
 from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.loop_delay import LoopDelay
+from geventchat.net.opening import Opening
 from geventchat.net.service import Accepted, ServedConnection, Service
+from geventchat.net.tls import Certificate
+from geventchat.net.transport import Transport
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
@@ -107,9 +110,22 @@ def _read_ban_list(config: Config, now_ms: int) -> list[Ban]:
     return bans
 
 
-def _is_loopback(host: str) -> bool:
-    address = parse_address(host)
-    return host == "localhost" if address is None else address.is_loopback
+def _is_exposed(listen: Listen) -> bool:
+    """True if what is sent there can be read on the network."""
+    if listen.is_tls or listen.is_unix or listen.service == "metrics":
+        return False
+    address = parse_address(listen.host or "")
+    return listen.host != "localhost" if address is None else not address.is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the clients of one listener go."""
+
+    service: Service
+    scheme: str
+    # What they shake hands with first; None without TLS.
+    certificate: Certificate | None
 
 
 class Server:
@@ -146,6 +162,8 @@ class Server:
         self._listeners: list[tuple[Listen, Listener]] = []
         self._services: dict[str, Service] = {}
         self._chat_limits = self.config.limits.chat
+        # By the files of the certificate and of its key.
+        self._certificates: dict[tuple[str, str], Certificate] = {}
         self._connections: dict[int, ServedConnection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
@@ -207,6 +225,7 @@ class Server:
             delivery=delivery,
             admission=Admission(hub, self._clock, limits),
             turns=Turns(hub),
+            handshake_turns=Turns(hub),
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
@@ -220,17 +239,16 @@ class Server:
         try:
             self._services = services = self._make_services(context)
             for listen, opened in self._addresses_to_serve():
-                on_connect = partial(self._on_connect, services[listen.service], context)
+                certificate = self._certificate_of(listen)
+                route = Route(services[listen.service], listen.scheme, certificate)
+                on_connect = partial(self._on_connect, route, context)
                 self._listeners.append((listen, Listener(listen, on_connect, self._log, opened)))
             for listen, listener in self._listeners:
                 listener.start()
                 host, port = listener.bound
-                self._log(LogEvent.LISTENING, dialect=listen.scheme, host=host, port=port)
-            exposed = [
-                str(listen)
-                for listen, _ in self._listeners
-                if listen.service != "metrics" and not _is_loopback(listen.host or "")
-            ]
+                where = {"path": host} if listen.is_unix else {"host": host, "port": port}
+                self._log(LogEvent.LISTENING, dialect=listen.scheme, **where)
+            exposed = [str(listen) for listen, _ in self._listeners if _is_exposed(listen)]
             if exposed:
                 self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
             self._context, self._hub = context, hub
@@ -242,17 +260,22 @@ class Server:
             storage.close(_LEAST_CLOSE_S)
             raise
 
+    def reload_certificates(self) -> list[str]:
+        """Read all certificates again, for new connections; returns what is wrong with those that stay as they are."""
+        return list(filter(None, map(self._reload, self._certificates.values())))
+
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
-        """The first host and real port of each scheme, such as `line`."""
+        """The first host and real port of each scheme, such as `line`. Unix sockets have none."""
         found: dict[str, tuple[str, int]] = {}
         for listen, (host, port) in self.listening:
-            found.setdefault(listen.scheme, (host, port))
+            if not listen.is_unix:
+                found.setdefault(listen.scheme, (host, port))
         return found
 
     @property
     def listening(self) -> list[tuple[Listen, tuple[str, int]]]:
-        """Each address that was asked for, with its host and real port."""
+        """Each address that was asked for, with its host and real port, or with its path and 0."""
         return [(listen, listener.bound) for listen, listener in self._listeners]
 
     @property
@@ -374,13 +397,16 @@ class Server:
         return self._context
 
     def change(self, config: Config) -> None:
-        """Let these settings count from now on, but for those that `Reload` says need a restart.
+        """Let these settings count from now on, but for those that `Reload` says need a restart. Certificates are read again.
 
         Raises ConfigError if one of them is wrong; then nothing has changed.
         """
         config = replace(_kept(self.config, config), limits=_kept(self.config.limits, config.limits))
         operators = self._operators_of(config)
         bans = _in_thread(partial(_read_ban_list, config, int(1000 * self._clock.time())))
+        for certificate in self._certificates.values():
+            # Tried first, because nothing may change if it is broken.
+            Certificate(certificate.cert, certificate.key)
         context, chat = self.context, self.context.chat
         self.config = config
         limits = fit_to_descriptors(config.limits.without_rates())
@@ -397,6 +423,7 @@ class Server:
             if isinstance(service, ChatService):
                 service.idle_s = self._idle_s(service.encoding.dialect)
                 service.idle_notice = _IDLE_NOTICES[config.idle_notice]
+        self.reload_certificates()
         result = chat.change_ban_list(bans)
         while isinstance(result, More):
             # Others have their turn.
@@ -512,6 +539,30 @@ class Server:
         for _, listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        self._certificates.clear()
+
+    def _certificate_of(self, listen: Listen) -> Certificate | None:
+        if not listen.is_tls:
+            return None
+        files = self.config.certificate_of(listen)
+        certificate = self._certificates.get(files)
+        if certificate is None:
+            certificate = self._certificates[files] = Certificate(*files)
+            self._log_certificate(certificate)
+        return certificate
+
+    def _reload(self, certificate: Certificate) -> str:
+        """Read one again; returns what is wrong with it, if anything."""
+        try:
+            certificate.reload()
+        except ConfigError as error:
+            self._log(LogEvent.CERTIFICATE_REFUSED, cert=certificate.cert, error=str(error))
+            return str(error)
+        self._log_certificate(certificate)
+        return ""
+
+    def _log_certificate(self, certificate: Certificate) -> None:
+        self._log(LogEvent.CERTIFICATE_LOADED, cert=certificate.cert, expires=certificate.expires)
 
     def _addresses_to_serve(self) -> list[tuple[Listen, socket.socket | None]]:
         """Each address, with the socket that listens there already if there is one."""
@@ -520,8 +571,18 @@ class Server:
             (listen, None) for listen in self.config.listen if listen.scheme not in schemes
         ]
         for scheme, sock in self._sockets:
-            host, port = sock.getsockname()[:2]
-            wanted.append((Listen(scheme, host, port), sock))
+            listen = next((one for one in self.config.listen if one.scheme == scheme), None)
+            if sock.family == socket.AF_UNIX:
+                listen = (
+                    replace(listen, path=sock.getsockname())
+                    if listen
+                    else Listen(scheme, path=sock.getsockname())
+                )
+            else:
+                host, port = sock.getsockname()[:2]
+                # The certificate of a TLS listener is that of the address whose place it takes.
+                listen = replace(listen, host=host, port=port) if listen else Listen(scheme, host, port)
+            wanted.append((listen, sock))
         return wanted
 
     def _make_services(self, context: ServerContext) -> dict[str, Service]:
@@ -556,23 +617,24 @@ class Server:
     def _reserved_of(self, config: Config) -> tuple[str, ...]:
         return (*config.reserved_names, *((self._name.shown,) if self._is_named else ()))
 
-    def _on_connect(self, service: Service, context: ServerContext, sock: socket.socket, host: str) -> None:
+    def _on_connect(self, route: Route, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1
-        if service.is_internal:
-            gevent.spawn_raw(
-                self._add(service.connection(Accepted(sock, host, number, None, self._on_closed))).run
-            )
+        if route.service.is_internal:
+            accepted = Accepted(sock, host, number, None, self._on_closed)
+            gevent.spawn_raw(self._add(route, context, sock, accepted).run)
             return
         context.counts.accepted += 1
         banned = context.chat.is_banned_address(host)
         entered = NoticeReason.BANNED if banned else context.admission.enter(host)
         if isinstance(entered, NoticeReason):
-            self._refuse(service, context, sock, host, number, entered)
+            self._refuse(route, context, sock, host, number, entered)
             return
         try:
-            connection = self._add(service.connection(Accepted(sock, host, number, entered, self._on_closed)))
+            connection = self._add(
+                route, context, sock, Accepted(sock, host, number, entered, self._on_closed)
+            )
             context.log.of_address(
-                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=service.name
+                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=route.scheme
             )
             gevent.spawn_raw(connection.run)
         except MemoryError:
@@ -581,7 +643,7 @@ class Server:
 
     def _refuse(
         self,
-        service: Service,
+        route: Route,
         context: ServerContext,
         sock: socket.socket,
         host: str,
@@ -596,16 +658,29 @@ class Server:
             sock.close()
             return
         try:
-            connection = self._add(service.connection(Accepted(sock, host, number, None, self._on_closed)))
+            connection = self._add(route, context, sock, Accepted(sock, host, number, None, self._on_closed))
             gevent.spawn_raw(connection.refuse, reason)
         except MemoryError:
             self._give_up(context, sock, number)
             context.admission.free_linger()
 
-    def _add(self, connection: ServedConnection) -> ServedConnection:
-        self._connections[connection.number] = connection
+    def _add(
+        self, route: Route, context: ServerContext, sock: socket.socket, accepted: Accepted
+    ) -> ServedConnection:
+        connection: ServedConnection
+        if route.certificate is None:
+            connection = route.service.connection(accepted)
+        else:
+            on_open = partial(self._on_open, route.service)
+            connection = Opening(accepted, sock, route.certificate.context, context, on_open)
+        self._connections[accepted.number] = connection
         self._empty.clear()
         return connection
+
+    def _on_open(self, service: Service, accepted: Accepted, transport: Transport) -> None:
+        connection = service.connection(replace(accepted, transport=transport))
+        self._connections[accepted.number] = connection
+        gevent.spawn_raw(connection.run)
 
     def _give_up(self, context: ServerContext, sock: socket.socket, number: int) -> None:
         """Close a client that the server has no memory for."""

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from geventchat.chat.events import NoticeReason
 from geventchat.chat.limits import ChatLimits
@@ -138,7 +140,17 @@ SERVICES: dict[str, ServiceDefaults] = {
     **{name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()},
     "metrics": ServiceDefaults(9464, "127.0.0.1"),
 }
-SCHEME = Kind(_either(SERVICES), "SCHEME", str, lambda value: value in SERVICES)
+# How the clients of a listener reach their service, by the end of its scheme: TCP, TLS over it, or a Unix socket.
+_TLS, _UNIX = "+tls", "+unix"
+
+
+def _is_scheme(value: object) -> bool:
+    if type(value) is not str:
+        return False
+    return any(value.removesuffix(carrier) in SERVICES for carrier in ("", _TLS, _UNIX))
+
+
+SCHEME = Kind(f"{_either(SERVICES)}, alone or with {_TLS} or {_UNIX}", "SCHEME", str, _is_scheme)
 
 
 def _is_host(value: object) -> bool:
@@ -155,9 +167,35 @@ def _is_path(value: object) -> bool:
     return type(value) is str and "\0" not in value
 
 
+# The kernel keeps the path of a socket in 108 bytes. The rest is for the name that a new one has at first.
+_MOST_SOCKET_PATH_BYTES = 96
+
+
+def _is_socket_path(value: object) -> bool:
+    return (
+        _is_path(value)
+        and str(value).startswith("/")
+        and len(os.fsencode(str(value))) <= _MOST_SOCKET_PATH_BYTES
+    )
+
+
 PATH = Kind("a directory", "DIR", str, _is_path, lambda value: value or "none")
-FILE = replace(PATH, wanted="a path", metavar="PATH")
+FILE = Kind("a file", "FILE", str, _is_path, lambda value: value or "none")
+SOCKET_PATH = Kind(
+    f"an absolute path of at most {_MOST_SOCKET_PATH_BYTES} bytes", "PATH", str, _is_socket_path
+)
+MODE = Kind(
+    "permissions from 0 to 777, in octal",
+    "MODE",
+    lambda text: int(text, 8),
+    lambda value: type(value) is int and 0 <= value <= 0o777,
+    oct,
+)
 HOST = Kind("a host name or an address", "HOST", str, _is_host)
+
+
+# Only the user that the server runs as can connect.
+_SOCKET_MODE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,36 +203,95 @@ class Listen:
     """An address to listen on, and the scheme of what is spoken there.
 
     An empty host means every interface, IPv4 and IPv6; port 0 means any free port. Without a host it is every interface of
-    IPv4, or that of the service; without a port it is that of the service.
+    IPv4, or that of the service; without a port it is that of the service. A Unix socket has a path instead, and the mode of
+    its file. A TLS listener can have a certificate and a key of its own.
     """
 
     scheme: str = "line"
     host: str | None = None
     port: int | None = None
+    path: str = ""
+    mode: int = _SOCKET_MODE
+    cert: str = ""
+    key: str = ""
 
     def __post_init__(self) -> None:
         _require("scheme", self.scheme, SCHEME)
+        if self.is_unix:
+            object.__setattr__(self, "host", self.host or "")
+            object.__setattr__(self, "port", self.port or 0)
+            if self.host or self.port:
+                raise ConfigError("path", f"path: {self.scheme} has no host and no port")
+            _require("path", self.path, SOCKET_PATH)
+            _require("mode", self.mode, MODE)
+        elif self.path:
+            raise ConfigError("path", f"path: {self.scheme} has a host and a port instead of {self.path!r}")
         if self.host is None:
             object.__setattr__(self, "host", SERVICES[self.service].host or "0.0.0.0")
         _require("host", self.host, HOST)
         if self.port is None:
             object.__setattr__(self, "port", SERVICES[self.service].port)
         _require("port", self.port, PORT)
+        for name, file in (("cert", self.cert), ("key", self.key)):
+            _require(name, file, FILE)
+            if file and not self.is_tls:
+                raise ConfigError(name, f"{name}: {self.scheme} has no certificate")
+        if self.key and not self.cert:
+            raise ConfigError("cert", f"cert: missing; {self.key} is the key of a certificate")
 
     @property
     def service(self) -> str:
         """The name of what serves its clients."""
-        return self.scheme
+        return self.scheme.partition("+")[0]
+
+    @property
+    def is_tls(self) -> bool:
+        """True if its clients speak TLS."""
+        return self.scheme.endswith(_TLS)
+
+    @property
+    def is_unix(self) -> bool:
+        """True for a Unix socket."""
+        return self.scheme.endswith(_UNIX)
+
+    @property
+    def shown(self) -> str:
+        """Where it listens, without the scheme: HOST:PORT, or the path."""
+        host = f"[{self.host}]" if self.host and ":" in self.host else self.host
+        return self.path or f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if self.host and ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        options = {"cert": self.cert, "key": self.key}
+        if self.is_unix and self.mode != _SOCKET_MODE:
+            options["mode"] = f"{self.mode:o}"
+        query = "&".join(f"{name}={quote(value)}" for name, value in options.items() if value)
+        place = quote(self.path) if self.is_unix else self.shown
+        return f"{self.scheme}://{place}{'?' if query else ''}{query}"
+
+
+# What can follow an address, as in ?cert=FILE&key=FILE.
+_LISTEN_OPTIONS: dict[str, Callable[[str], Any]] = {"cert": str, "key": str, "mode": MODE.read}
 
 
 def read_listen(text: str) -> Listen:
-    """Read SCHEME://HOST:PORT. The host can be missing (every interface, or that of the service), and so can the port."""
+    """Read SCHEME://HOST:PORT. The host can be missing (every interface, or that of the service), and so can the port.
+
+    With +unix in the scheme, read SCHEME:///PATH. Options follow behind a question mark. In them and in the path, %XX is a
+    byte in hexadecimal.
+    """
     scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in SERVICES:
+    if not separator or not _is_scheme(scheme):
+        raise ValueError(text)
+    rest, _, query = rest.partition("?")
+    options: dict[str, Any] = {}
+    for option in query.split("&") if query else ():
+        name, equals, value = option.partition("=")
+        if not equals or name not in _LISTEN_OPTIONS or name in options:
+            raise ValueError(text)
+        options[name] = _LISTEN_OPTIONS[name](unquote(value))
+    if scheme.endswith(_UNIX):
+        return Listen(scheme, path=unquote(rest), **options)
+    if "mode" in options:
         raise ValueError(text)
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
@@ -205,7 +302,8 @@ def read_listen(text: str) -> Listen:
         host, _, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
         if ":" in host:
             raise ValueError(text)
-    return Listen(scheme, host or SERVICES[scheme].host, int(port) if port else None)
+    default = SERVICES[scheme.removesuffix(_TLS)].host
+    return Listen(scheme, host or default, int(port) if port else None, **options)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -221,7 +319,7 @@ def _are_listens(value: object) -> bool:
 
 
 LISTENS = Kind(
-    f"one or more of SCHEME://HOST:PORT, with SCHEME {_either(SERVICES)}",
+    f"one or more of SCHEME://HOST:PORT, or SCHEME:///PATH with {_UNIX}, where SCHEME is {SCHEME.wanted}",
     "SCHEME://HOST:PORT",
     _read_listens,
     _are_listens,
@@ -602,6 +700,13 @@ class Limits(_Checked):
         "disconnect clients that have not logged in this long after connecting; 0: never",
         reload=Reload.NEW_CLIENTS,
     )
+    handshake_s: float = setting(
+        "handshake-timeout",
+        10.0,
+        number(unit="seconds", metavar="SECONDS"),
+        Group.TIMES,
+        "disconnect clients whose TLS handshake is not complete this long after connecting; 0: never",
+    )
     flush_s: float = setting(
         None, 10.0, SECONDS, Group.EMBEDDING, "time for a closing client to read what is pending for it"
     )
@@ -849,7 +954,21 @@ class Config(_Checked):
         (Listen(),),
         LISTENS,
         Group.ADDRESSES,
-        "also listen on this address; can be repeated; a line:// address replaces the default one",
+        "also listen on this address; can be repeated; an address for line, line+tls or line+unix replaces the default one",
+    )
+    tls_cert: str = setting(
+        "tls-cert",
+        "",
+        FILE,
+        Group.ADDRESSES,
+        "certificate of the TLS listeners, and the certificates between it and its authority's, in PEM",
+    )
+    tls_key: str = setting(
+        "tls-key",
+        "",
+        FILE,
+        Group.ADDRESSES,
+        "key of that certificate, in PEM; without it, the key is in the file of the certificate",
     )
     operators: tuple[str, ...] = setting(
         "operators",
@@ -920,6 +1039,23 @@ class Config(_Checked):
         "log-messages", False, BOOLEAN, Group.LOG, "log the text of messages too", reload=Reload.AT_ONCE
     )
 
+    def __post_init__(self) -> None:
+        # The class that a class with slots was before is what `super()` without arguments would look for.
+        _Checked.__post_init__(self)
+        for listen in self.listen:
+            if listen.is_tls and not self.certificate_of(listen)[0]:
+                raise ConfigError("tls-cert", f"tls-cert: missing; {listen} needs a certificate")
+        places: dict[tuple[str | None, int | None, str], Listen] = {}
+        for listen in self.listen:
+            other = places.setdefault((listen.host, listen.port, listen.path), listen)
+            if other is not listen and (listen.port or listen.path):
+                raise ConfigError("listen", f"listen: {other} and {listen} are the same address")
+
+    def certificate_of(self, listen: Listen) -> tuple[str, str]:
+        """The files of the certificate and of the key of a TLS listener; one file can hold both."""
+        cert, key = (listen.cert, listen.key) if listen.cert else (self.tls_cert, self.tls_key)
+        return cert, key or cert
+
 
 TABLE: tuple[Setting, ...] = tuple(row for table in (Program, Config, Limits) for row in settings_of(table))
 SETTINGS: dict[str, Setting] = {row.key: row for row in TABLE if row.key is not None}
@@ -956,7 +1092,7 @@ class Settings:
 
     @property
     def listen(self) -> tuple[Listen, ...]:
-        """Where to listen: `line` on the port, unless a `line` address from the same or a stronger source replaces it."""
+        """Where to listen: `line` on the port, unless an address for it from the same or a stronger source replaces it."""
         listen, port = self.resolved["listen"], self.resolved["port"]
         line = Listen("line", self["host"], port.value)
         if listen.source == DEFAULT:

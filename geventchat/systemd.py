@@ -61,13 +61,13 @@ def inherited_sockets(environment: Mapping[str, str]) -> list[tuple[str, socket.
         os.set_inheritable(_FIRST_DESCRIPTOR + at, False)
         sock = socket.socket(fileno=_FIRST_DESCRIPTOR + at)
         if (
-            sock.family not in (socket.AF_INET, socket.AF_INET6)
+            (sock.family == socket.AF_UNIX) != name.endswith("+unix")
             or sock.type != socket.SOCK_STREAM
             or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         ):
             sock.close()
             raise ConfigError(
-                "listen", f"listen: the socket of systemd for {name} does not listen on a TCP port"
+                "listen", f"listen: the socket of systemd for {name} does not listen, or is of another kind"
             )
         found.append((name, sock))
     return found

@@ -30,7 +30,6 @@ _READ, _WRITE = 1, 2
 class MetricsService:
     """The service `metrics`."""
 
-    name = "metrics"
     is_internal = True
 
     def __init__(self, server: Watched, delay: LoopDelay) -> None:
@@ -113,7 +112,7 @@ class MetricsConnection:
                         return
                     reader.feed(chunk)
                     continue
-                self._waiter.logged_in()
+                self._waiter.clear_deadline()
                 self._waiter.note_activity()
                 keep_alive = request.keep_alive
                 response = self._service.respond(request)

@@ -45,13 +45,13 @@ from geventchat.net.admission import Admission, origin_of
 from geventchat.net.delivery import Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
-from geventchat.net.transport import abort
+from geventchat.net.transport import abort, holds_input, input_watcher
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
 from geventchat.rate import Rate, TokenBucket
 from geventchat.settings import Limits
 
-_READ, _WRITE = 1, 2
+_WRITE = 2
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
 # their bytes suggest.
@@ -92,6 +92,8 @@ class ServerContext:
     delivery: Delivery
     admission: Admission
     turns: Turns
+    # One handshake takes a turn; they do not wait for others who take a part of one, nor those for them.
+    handshake_turns: Turns
     hangups: HangupWatch
     clock: Clock
     limits: Limits
@@ -110,11 +112,6 @@ class ChatService:
     # 0 means no idle time-out. What changes here counts for clients that connect later.
     idle_s: float
     idle_notice: DisconnectNotice | None
-
-    @property
-    def name(self) -> str:
-        """The name of the dialect."""
-        return self.encoding.dialect.name
 
     @property
     def is_internal(self) -> bool:
@@ -184,7 +181,7 @@ class Connection:
         self._lingering = address is None
         self._closing = address is None
         self._on_closed = accepted.on_closed
-        self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
+        self._readable: Any = input_watcher(context.hub.loop, transport)
 
     @property
     def session(self) -> Session:
@@ -277,6 +274,10 @@ class Connection:
             except BlockingIOError:
                 if overdue:
                     return CloseReason.IDLE
+                # What has arrived completes nothing that can be decrypted.
+                now = self._context.clock.monotonic()
+                self._charge(_LEAST_LINE_COST, now)
+                self._wait_for_bytes(now)
                 continue
             if not chunk:
                 return CloseReason.CLOSED
@@ -461,7 +462,7 @@ class Connection:
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._answers_charged = self._subscriber.answered_bytes
             self._missed_charged = self._subscriber.missed_bytes
-            self._waiter.logged_in()
+            self._waiter.clear_deadline()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
@@ -508,9 +509,10 @@ class Connection:
     def _wait_for_answers(self, pending: bool) -> None:
         """Wait until this client, which asks faster than it reads, has been sent its answers."""
         subscriber = self._subscriber
+        has_input = pending or holds_input(self._transport)
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while subscriber.unsent_answer_bytes and not subscriber.closed:
-                self._waiter.until_output(writable, pending)
+                self._waiter.until_output(writable, has_input)
         if pending:
             self._waiter.note_activity()
 
@@ -566,11 +568,12 @@ class Connection:
             self._free_slot()
             self._lingering = self._context.admission.reserve_linger()
             if not self._lingering:
+                self._has_ended_output()
                 return reason
-        self._transport.shutdown(socket.SHUT_WR)
         linger = Timeout(limits.linger_s)
         try:
             with linger:
+                self._end_output()
                 self._read_to_the_end()
         except ConnectionEnded:
             pass  # It has gone meanwhile, which is not why it was disconnected.
@@ -583,6 +586,19 @@ class Connection:
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while not self._subscriber.all_sent:
                 self._waiter.until(writable)
+
+    def _end_output(self) -> None:
+        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while not self._has_ended_output():
+                self._waiter.until(writable)
+
+    def _has_ended_output(self) -> bool:
+        """End the output; False while the socket does not take what the transport ends it with."""
+        try:
+            self._transport.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            return False
+        return True
 
     def _read_to_the_end(self) -> None:
         # Closing with unread input would reset the connection, which can cost the peer its last lines. A client that sends

@@ -54,10 +54,6 @@ class Service(Protocol):
     """Makes the connections of its clients."""
 
     @property
-    def name(self) -> str:
-        """The name in the log."""
-
-    @property
     def is_internal(self) -> bool:
         """True if programs of the operator connect, every few seconds perhaps, and also while the server is full.
 

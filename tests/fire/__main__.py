@@ -28,6 +28,7 @@ from tests.fire import (
     passwords,
     replays,
     resume,
+    rosters,
     shutdown,
     slow_readers,
     soak,
@@ -98,8 +99,8 @@ def _reconnects(args: argparse.Namespace) -> Figures:
 
 
 def _passwords(args: argparse.Namespace) -> Figures:
-    with passwords.echo_server() as (address, pid):
-        run = passwords.password_logins(address, pid, passwords.login, args.logins, args.rounds, args.window)
+    with passwords.server_with_accounts(args.logins) as target:
+        run = passwords.password_logins(target, args.logins, args.rounds, args.window)
     figures = {**asdict(run), "p99_rise": round(run.p99_rise, 2)}
     if run.p99_rise >= args.bar:
         raise AssertionError(f"p99 rose by {run.p99_rise:.1f} ms: {figures}")
@@ -116,6 +117,13 @@ def _replays(args: argparse.Namespace) -> Figures:
     if run.p99_rise >= args.bar:
         raise AssertionError(f"p99 rose by {run.p99_rise:.1f} ms: {figures}")
     return figures
+
+
+def _rosters(args: argparse.Namespace) -> Figures:
+    run = rosters.rosters(args.people, args.askers, args.rounds)
+    if run.most_mb > args.bar:
+        raise AssertionError(f"the answers took {run.most_mb} MB: {run}")
+    return asdict(run)
 
 
 def _churn(args: argparse.Namespace) -> Figures:
@@ -279,6 +287,15 @@ def main() -> int:
         messages=1_000,
         rounds=3,
         bar=50.0,
+    )
+    scenario(
+        "rosters",
+        _rosters,
+        "clients that ask who is here and read no answers, beside two who chat; --bar is in MB",
+        people=9_000,
+        askers=1_000,
+        rounds=100,
+        bar=1_000.0,
     )
     scenario(
         "costs",

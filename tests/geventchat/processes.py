@@ -54,7 +54,7 @@ def ready_lines(server: subprocess.Popen[str]) -> list[str]:
 
 def port_of(line: str) -> int:
     """The port in a ready line."""
-    found = re.search(r":(\d+)(?: \(\w+\))?$", line)
+    found = re.search(r":(\d+)(?: \([\w+]+\))?$", line)
     assert found is not None, line
     return int(found[1])
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import made_certificate
 from tests.geventchat.processes import environment, port_of, ready_lines, run, running
 from tests.patience import HANG_S
 
@@ -47,6 +48,17 @@ def test_a_server_that_greets_is_healthy():
     with running("0", "--greeting", "Goodbye!") as server:
         port = port_of(ready_lines(server)[0])
         assert_healthy(run("health", str(port)), f"127.0.0.1:{port}")
+
+
+def test_a_server_is_asked_in_the_way_that_its_address_says(tmp_path: Path):
+    cert, key = made_certificate()
+    path, port = tmp_path / "chat.sock", free_port()
+    files = ("--tls-cert", str(cert), "--tls-key", str(key))
+    tls, unix = ("--listen", f"line+tls://127.0.0.1:{port}", *files), ("--listen", f"line+unix://{path}")
+    with running(*tls, *unix) as server:
+        ready_lines(server)
+        assert_healthy(run("health", *tls[:2]), f"127.0.0.1:{port}")
+        assert_healthy(run("health", *unix), str(path))
 
 
 def test_the_check_leaves_without_a_trace_in_the_chat():

@@ -110,7 +110,7 @@ def test_without_systemd_nothing_happens(tmp_path: Path):
             "listen: FileDescriptorName=geventchat.socket of a socket of systemd is not line, ",
         ),
         ("", "listen: FileDescriptorName= of a socket of systemd is not line, "),
-        ("line", "listen: the socket of systemd for line does not listen on a TCP port"),
+        ("line", "listen: the socket of systemd for line does not listen, or is of another kind"),
     ],
 )
 def test_a_socket_that_cannot_be_served_is_an_error(
