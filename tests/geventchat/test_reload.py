@@ -15,6 +15,7 @@ from geventchat import Config, ConfigError, IdleNotice, Limits, Listen, Server
 from geventchat.chat.bans import read_ban_list
 from geventchat.net.connection import ChatService
 from geventchat.settings import Reload, Setting, settings_of
+from tests.certificates import made_certificate
 from tests.patience import HANG_S
 
 LISTEN = (Listen("line", "127.0.0.1", 0), Listen("slash", "127.0.0.1", 0))
@@ -120,6 +121,26 @@ def test_what_is_wrong_changes_nothing(config: Config, message: str):
         with pytest.raises(ConfigError, match=message):
             server.change(config)
         assert state(server) == before
+
+
+def test_certificates_are_read_again_and_a_broken_one_changes_nothing(tmp_path: Path):
+    made = made_certificate()
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes(Path(made.cert).read_bytes())
+    key.write_bytes(Path(made.key).read_bytes())
+    key.chmod(0o600)
+    listen = (Listen("line+tls", "127.0.0.1", 0, cert=str(cert), key=str(key)),)
+    with make(Config(listen=listen)) as server:
+        (certificate,) = server._certificates.values()
+        first = certificate.context
+        key.write_text("garbage")
+        with pytest.raises(ConfigError, match=r"^tls-key: .*key\.pem"):
+            server.change(replace(server.config, greeting="hi"))
+        assert (certificate.context, server.context.chat.greeting) == (first, "")
+        key.write_bytes(Path(made.key).read_bytes())
+        server.change(replace(server.config, greeting="hi"))
+        assert certificate.context is not first
+        assert server.context.chat.greeting == "hi"
 
 
 # --- The ban list ----------------------------------------------------------------------------------------------------
