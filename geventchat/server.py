@@ -35,14 +35,14 @@ from geventchat.chat.events import (
 from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
 from geventchat.chat.results import Busy, Done, More
 from geventchat.chat.rooms import Room
-from geventchat.chat.sessions import Session
+from geventchat.chat.sessions import NoListener, Session
 from geventchat.chat.storage import Storage
 from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import LineFraming
-from geventchat.embedding import AtGate, E, NoClient, RoomInfo, Subscription, values_of
+from geventchat.embedding import AtGate, E, RoomInfo, Subscription, values_of
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
@@ -61,6 +61,7 @@ from geventchat.services.passwords import Hasher
 from geventchat.services.storage import open_storage
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen, Reload, settings_of
+from geventchat.web.origins import Origins, read_origin
 
 T = TypeVar("T")
 
@@ -126,6 +127,15 @@ class Route:
     scheme: str
     # What they shake hands with first; None without TLS.
     certificate: Certificate | None
+
+
+class _Answer(NoListener):
+    """The program as a client that keeps the answer to its command."""
+
+    event: PrivateEvent | None = None
+
+    def deliver(self, event: PrivateEvent) -> None:
+        self.event = event
 
 
 class Server:
@@ -438,7 +448,7 @@ class Server:
         LookupError: there is no such room. `timeout` is as for `say`; once a command has begun, it is carried out.
         """
         chat, found = self._find(room)
-        subscriber = NoClient()
+        subscriber = _Answer()
         actor = Session(subscriber)
         result = self._when_open(lambda: chat.administer(actor, by, found, command), timeout)
         while not isinstance(result, Done):
@@ -446,12 +456,13 @@ class Server:
             # Others have their turn.
             gevent.sleep(0)
             result = self._when_open(result.go_on, None)
-        return subscriber.answer
+        return subscriber.event
 
     @property
     def connections(self) -> list[Connection]:
         """The connections of the chat, the oldest first."""
-        return [one for one in self._connections.values() if isinstance(one, Connection)]
+        found = (getattr(one, "successor", None) or one for one in self._connections.values())
+        return [one for one in found if isinstance(one, Connection)]
 
     @property
     def unready(self) -> str:
@@ -603,7 +614,22 @@ class Server:
                 ) from None
             self._loop_delay = LoopDelay(context.hub, self._clock)
             services["metrics"] = MetricsService(self, self._loop_delay)
+        if any(listen.service == "web" for listen, _ in self._addresses_to_serve()):
+            services["web"] = self._make_web_service(context, notice)
         return services
+
+    def _make_web_service(self, context: ServerContext, notice: DisconnectNotice | None) -> Service:
+        try:
+            from geventchat.web.service import web_service
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("websockets"):
+                raise
+            message = "listen: web:// needs the package websockets; install geventchat[web]"
+            raise ConfigError("listen", message) from None
+        hosts = [listen.host or "" for listen, _ in self._addresses_to_serve() if listen.service == "web"]
+        origins = Origins(hosts, map(read_origin, self.config.web_origins))
+        idle_s = self._idle_s(DIALECTS["json"])
+        return web_service(context, idle_s, notice, origins)
 
     def _idle_s(self, dialect: Dialect) -> float:
         return dialect.idle_s if self.config.idle_s is None else self.config.idle_s

@@ -30,6 +30,7 @@ from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.words import notice_word
 from geventchat.log import FORMATS, LEVELS
+from geventchat.web.origins import is_origin
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -139,6 +140,7 @@ class ServiceDefaults:
 SERVICES: dict[str, ServiceDefaults] = {
     **{name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()},
     "metrics": ServiceDefaults(9464, "127.0.0.1"),
+    "web": ServiceDefaults(4080),
 }
 # How the clients of a listener reach their service, by the end of its scheme: TCP, TLS over it, or a Unix socket.
 _TLS, _UNIX = "+tls", "+unix"
@@ -345,6 +347,19 @@ NAMES = Kind(
     _words,
     _are_names,
     " ".join,
+)
+
+
+def _are_origins(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) and is_origin(one) for one in value)
+
+
+ORIGINS = Kind(
+    "zero or more origins, such as https://chat.example or chat.example",
+    "ORIGINS",
+    _words,
+    _are_origins,
+    lambda value: " ".join(value) or "none",
 )
 
 
@@ -707,6 +722,13 @@ class Limits(_Checked):
         Group.TIMES,
         "disconnect clients whose TLS handshake is not complete this long after connecting; 0: never",
     )
+    request_s: float = setting(
+        None,
+        20.0,
+        SECONDS,
+        Group.EMBEDDING,
+        "time for an HTTP client to send a whole request, from its connection or the last answer on",
+    )
     flush_s: float = setting(
         None, 10.0, SECONDS, Group.EMBEDDING, "time for a closing client to read what is pending for it"
     )
@@ -970,6 +992,14 @@ class Config(_Checked):
         Group.ADDRESSES,
         "key of that certificate, in PEM; without it, the key is in the file of the certificate",
     )
+    web_origins: tuple[str, ...] = setting(
+        "web-origin",
+        (),
+        ORIGINS,
+        Group.ADDRESSES,
+        "origins of the chat page besides localhost and the addresses that are listened on, separated by spaces or commas: what"
+        " browsers have in front of the path, or the host name alone",
+    )
     operators: tuple[str, ...] = setting(
         "operators",
         (),
@@ -1179,7 +1209,7 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if SETTINGS[key].kind in {LISTENS, NAMES} and all(
+        case list() if SETTINGS[key].kind in {LISTENS, NAMES, ORIGINS} and all(
             isinstance(item, str) for item in value
         ):
             return " ".join(value)

@@ -47,7 +47,9 @@ from geventchat.chat.commands import (
     ParseError,
     PassOwnership,
     Ping,
+    Post,
     Quit,
+    ReadMessages,
     Register,
     RevokeTokens,
     Say,
@@ -111,6 +113,7 @@ from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
+from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
 # By the key of a room: the messages before its log, and the state of the log when they were read.
@@ -192,6 +195,20 @@ class Chat:
             storage=storage,
             read_before=partial(self._read, storage.before),
         )
+        self._visits = Visits(
+            people=self._sessions,
+            rooms=self.rooms,
+            accounts=self._accounts,
+            permissions=self._permissions,
+            message_keys=self._message_keys,
+            reserved=self._reserved,
+            storage=storage,
+            limits=limits,
+            time=time,
+            read=self._read,
+            tell_history=self._tell_page,
+            hide_latest=self._hide_latest,
+        )
 
     @property
     def lobby(self) -> Room:
@@ -246,6 +263,8 @@ class Chat:
                 return self._moderate(session, name, command)
             case Register() | ChangePassword() | AskToken() | RevokeTokens():
                 return self._change_account(session, name, command)
+            case Post() | ReadMessages():
+                return self._visits.carry_out(session, command)
             case Ignore(who, on):
                 return self._ignore(session, name, who) if on else self._hear_again(session, who)
             case Help(everything):
@@ -370,6 +389,8 @@ class Chat:
         match command:
             case Login():
                 return self._login(session, command)
+            case Post() | ReadMessages():
+                return self._visits.carry_out(session, command)
             case Quit():
                 session.subscriber.deliver(Goodbye())
                 return LEAVE
@@ -621,7 +642,7 @@ class Chat:
         del self._sessions[name.key]
         self._mailboxes.put_back(session)
         if session.account is not None:
-            self._accounts.left(session.account.key)
+            self._accounts.used(session.account.key)
         self._ignores.forget(session)
         self._look_alikes.remove(name)
         if self._observer is not None:
@@ -777,6 +798,9 @@ class Chat:
         room = self._room_of(session, command.room)
         if isinstance(room, Rejection):
             return _reject_room(session, room, command.room)
+        return self._tell_page(session, room, command)
+
+    def _tell_page(self, session: Session, room: Room, command: AskHistory) -> Result[Any]:
         limit = min(command.limit, self._limits.history_page_messages)
         before = room.last_id + 1 if command.before is None else min(command.before, room.last_id + 1)
         messages = room.log.before(before, limit + 1)
@@ -789,7 +813,7 @@ class Chat:
 
         def finish(older: Sequence[PastMessage]) -> Result[object]:
             if room.log.deletions != deletions:
-                return self._tell_history(session, command)
+                return self._tell_page(session, room, command)
             return self._deliver_page(session, room, [*older, *messages], command)
 
         return Pending(job, finish)

@@ -8,8 +8,10 @@ Invariants of LineFraming:
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Final, Literal, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Literal, Protocol, final
 
 
 class Marker(Enum):
@@ -22,15 +24,41 @@ TOO_LONG: Final = Marker.TOO_LONG
 Line = bytes | Literal[Marker.TOO_LONG]
 
 
+class End(Enum):
+    """How a peer has ended its side within the framing."""
+
+    CLOSED = auto()
+    # It has sent what the framing does not allow.
+    BROKEN = auto()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a peer has sent that is not a line: bytes to answer it with, if any, and whether the connection ends with them."""
+
+    reply: bytes = b""
+    end: End | None = None
+
+
+Unit = Line | Control
+
+
 class Framing(Protocol):
     """Divides one connection's bytes into lines, and wraps lines for the wire."""
 
-    def feed(self, chunk: bytes) -> list[Line]:
-        """The lines that this chunk completes."""
+    def count(self, chunk: bytes) -> int:
+        """How many lines this chunk completes, as far as that can be told before it is read."""
+
+    def batches(self, chunk: bytes, size: int, lines: int) -> Iterable[Sequence[Unit]]:
+        """The lines that this chunk completes, by pieces of at most about this many bytes and lines, read one by one."""
+
+    def close(self, reason: str) -> bytes:
+        """The bytes that end the connection; `reason` is its word in the log."""
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """The bytes of this payload on the wire; pure, so that many clients can share the result."""
+        """The bytes of these lines on the wire; pure, so that many clients can share the result."""
 
 
 class LineFraming:
@@ -43,6 +71,16 @@ class LineFraming:
         self._limit = limit
         self._rest = b""
         self._skipping = False
+
+    def count(self, chunk: bytes) -> int:
+        """How many lines this chunk completes."""
+        return chunk.count(b"\n")
+
+    def batches(self, chunk: bytes, size: int, lines: int) -> Iterable[Sequence[Unit]]:
+        """The lines that this chunk completes, by pieces of at most this many bytes and lines, read one by one."""
+        if len(chunk) <= size and chunk.count(b"\n") <= lines:
+            return (self.feed(chunk),)
+        return map(self.feed, _divided(chunk, size, lines))
 
     def feed(self, chunk: bytes) -> list[Line]:
         """The lines that this chunk completes."""
@@ -68,9 +106,13 @@ class LineFraming:
             lines.extend(cut)
         return lines
 
+    def close(self, reason: str) -> bytes:
+        """Nothing: the end of the stream says it."""
+        return b""
+
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """A payload of whole lines is sent as it is."""
+        """Whole lines are sent as they are."""
         return payload
 
     def _keep(self, rest: bytes) -> None:
@@ -80,3 +122,14 @@ class LineFraming:
             self._skipping = True
         else:
             self._rest = rest
+
+
+def _divided(chunk: bytes, size: int, lines: int) -> Iterator[bytes]:
+    """Pieces of at most this many bytes and lines."""
+    at = 0
+    while at < len(chunk):
+        piece = chunk[at : at + size]
+        if piece.count(b"\n") > lines:
+            piece = piece[: len(piece) - len(piece.split(b"\n", lines)[-1])]
+        at += len(piece)
+        yield piece

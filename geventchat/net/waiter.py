@@ -52,6 +52,7 @@ class CloseReason(Enum):
     TLS = "tls"
     NO_TLS = "no_tls"
     HANDSHAKE = "handshake"
+    PROTOCOL = "protocol"
     FAULT = "fault"
 
 

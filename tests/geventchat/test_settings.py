@@ -88,6 +88,7 @@ OTHER = {
     "reserved-names": ("ann you", ("ann", "you")),
     "tls-cert": ("chat.pem", "chat.pem"),
     "tls-key": ("chat.key", "chat.key"),
+    "web-origin": ("https://chat.example, [::1]:80", ("https://chat.example", "[::1]:80")),
 }
 
 
@@ -98,7 +99,11 @@ def test_every_setting_can_be_set_by_flag_environment_and_file(key: str, toml):
     assert resolved({key: text})[key] == value
     assert resolved(environment={SETTINGS[key].variable: text})[key] == value
     quoted = (
-        f'["{text}"]' if key in {"listen", "reserved-names"} else f'"{text}"' if not text.isdigit() else text
+        f'["{text}"]'
+        if key in {"listen", "reserved-names", "web-origin"}
+        else f'"{text}"'
+        if not text.isdigit()
+        else text
     )
     assert resolved(file=toml(f"{key} = {quoted}\n"))[key] == value
     assert resolved(file=toml(f"{key.replace('-', '_')} = {quoted}\n"))[key] == value
@@ -160,6 +165,8 @@ WRONG = [
     ("listen", "line+unix:///a?mode=1777"),
     ("listen", "line+unix:///" + "a" * 96),
     ("listen", " "),
+    ("web-origin", "https://"),
+    ("web-origin", "https://chat.example/"),
     ("reserved-names", "you a/b"),
     ("greeting", "x" * 513),
     ("greeting", "é" * 257),
@@ -212,7 +219,7 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
         (lambda: Program(port=70_000), "port: 70000 is not a port from 0 to 65535"),
         (
             lambda: Listen("irc"),
-            "scheme: 'irc' is not line, json, slash or metrics, alone or with +tls or +unix",
+            "scheme: 'irc' is not line, json, slash, metrics or web, alone or with +tls or +unix",
         ),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port from 0 to 65535"),
         (lambda: Listen("line", "a b"), "host: 'a b' is not a host name or an address"),
