@@ -51,4 +51,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         return show(effective(settings))
     from geventchat.daemon import run
 
-    return run(settings, lambda: resolve_arguments(arguments, os.environ))
+    return run(settings, lambda: resolve_arguments(arguments, os.environ), words)

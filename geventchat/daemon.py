@@ -11,12 +11,16 @@ from __future__ import annotations
 import gc
 import math
 import os
+import select
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TextIO
 
 import gevent
@@ -25,12 +29,14 @@ from gevent.event import Event
 from geventchat.admin.acts import Acts
 from geventchat.admin.listener import AdminSocket, CannotOpenSocket
 from geventchat.admin.protocol import Answer, error, socket_path
+from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import Clock, SystemClock
+from geventchat.handover import Buffers, HandedOver, HandoverFailed, Predecessor, Successor
 from geventchat.log import LineWriter, LogEvent, LogWriter
 from geventchat.net.admission import raise_descriptor_limit
 from geventchat.net.listener import CannotListen
 from geventchat.server import Server
-from geventchat.settings import EXIT_CONFIGURATION, SETTINGS, ConfigError, Reload, Settings
+from geventchat.settings import EXIT_CONFIGURATION, SETTINGS, Config, ConfigError, Reload, Settings
 from geventchat.systemd import Notifier, inherited_sockets, watchdog_s
 
 EXIT_CANNOT_LISTEN = 4
@@ -38,6 +44,11 @@ EXIT_DEADLINE = 5
 
 # A process that has not ended this long after the shutdown time-out is stuck.
 _GRACE_S = 0.9
+# How long it waits for a moment at which nobody's command is in the way of an upgrade, and how often it looks.
+_MOMENT_S = 10.0
+_LOOK_S = 0.005
+# How long clients that cannot be handed over have to close their side.
+_LEAVE_S = 1.0
 # How often the server tells systemd that it is alive, and looks for orphans.
 _TEND_S = 5.0
 # The log gets the rest of the shutdown time-out for its last lines, within these bounds.
@@ -45,8 +56,11 @@ _LEAST_FLUSH_S = 0.3
 _MOST_FLUSH_S = 2.0
 
 
-def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
-    """Serve until a signal arrives; returns the exit code. `read_settings` reads the settings again, or raises ConfigError."""
+def run(settings: Settings, read_settings: Callable[[], Settings], words: Sequence[str] = ()) -> int:
+    """Serve until a signal arrives; returns the exit code. `read_settings` reads the settings again, or raises ConfigError.
+
+    `words` are the arguments, for a program that takes over from this one.
+    """
     clock = SystemClock()
     config, program = settings.config, settings.program
     signals = Signals(clock, config.shutdown_s)
@@ -54,16 +68,26 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     _spare_the_collector()
     output: LineWriter[str] = LineWriter(_descriptor(sys.stdout), "geventchat-output")
     log = LogWriter(_descriptor(sys.stderr), program.log_format, program.log_level, clock)
+    predecessor = Predecessor.find(os.environ)
     try:
-        server = Server(config, clock=clock, log=log, sockets=inherited_sockets(os.environ))
-        process = Process(server, settings, read_settings, log, clock)
+        handed_over = None if predecessor is None else predecessor.receive(_hello(config))
+        admin = None if handed_over is None else _admin_socket_of(handed_over)
+        sockets = inherited_sockets(os.environ)
+        server = Server(config, clock=clock, log=log, sockets=sockets, handed_over=handed_over)
+        process = Process(server, settings, read_settings, words, log, output, clock)
         server.start()
+        if predecessor is not None:
+            predecessor.understood()
+            server.go_on()
+            log(LogEvent.UPGRADED, pid=os.getpid(), clients=server.clients)
         try:
-            process.open_admin_socket()
+            process.open_admin_socket(admin)
         except CannotOpenSocket:
             server.stop(0)
             raise
     except BaseException as failed:
+        if predecessor is not None:
+            predecessor.refuse(f"the new program cannot take over: {failed}")
         log.close(_LEAST_FLUSH_S)
         match failed:
             case CannotListen():
@@ -76,13 +100,15 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
                 print(f"geventchat: {failed}", file=sys.stderr)
                 return EXIT_CONFIGURATION
         raise
+    if predecessor is not None:
+        output.put(f"[SERVER] Upgraded: process {os.getpid()} goes on")
     for listen, (host, port) in server.listening:
         shown = listen.path or replace(listen, host=host, port=port).shown
         scheme = "" if listen.scheme == "line" else f" ({listen.scheme})"
         output.put(f"[SERVER] Chat server started on {shown}{scheme}")
     output.put("[SERVER] Waiting for connections...")
     process.started()
-    signals.wait(on_hangup=process.reload, shutdown_s=lambda: server.config.shutdown_s)
+    signals.wait(process.reload, process.upgrade_and_leave, lambda: server.config.shutdown_s)
     # A reload can have changed it.
     within_s = server.config.shutdown_s
     deadline = clock.monotonic() + within_s
@@ -104,10 +130,14 @@ class Process:
         server: Server,
         settings: Settings,
         read_settings: Callable[[], Settings],
+        words: Sequence[str],
         log: LogWriter,
+        output: LineWriter[str],
         clock: Clock,
     ) -> None:
         self._server = server
+        self._words = words
+        self._output = output
         # Those in force: the value of a setting that needs a restart is the one from the start.
         self._values = {key: settings[key] for key in SETTINGS}
         self._program = settings.program
@@ -115,6 +145,9 @@ class Process:
         self._log = log
         self._clock = clock
         self._reloading = False
+        self._upgrading = False
+        # The process that has taken over.
+        self._successor: Successor | None = None
         self._admin: AdminSocket | None = None
         self._notifier = Notifier(os.environ)
         self._watchdog_s = watchdog_s(os.environ)
@@ -194,19 +227,134 @@ class Process:
     def _status(self) -> str:
         return f"STATUS={len(self._server.context.chat)} people, {self._server.clients} connections"
 
-    def open_admin_socket(self) -> None:
-        """Take requests of operators. Raises CannotOpenSocket."""
+    def open_admin_socket(self, opened: socket.socket | None = None) -> None:
+        """Take requests of operators, perhaps on a socket that is open already. Raises CannotOpenSocket."""
         path = socket_path(self._program.admin_socket, self._server.config.data)
         if path is not None:
             acts = Acts(self._server, self, self._log, self._clock)
-            self._admin = AdminSocket(path, acts.carry_out, self._log)
+            self._admin = AdminSocket(path, acts.carry_out, self._log, opened)
+
+    # --- Upgrade -----------------------------------------------------------------------------------------------------
+
+    def upgrade_and_leave(self) -> None:
+        """Hand everything over to a new program, and end this one."""
+        if "done" in self.upgrade("", "SIGUSR2"):
+            self.leave()
+
+    def upgrade(self, python: str, by: str) -> Answer:
+        """Hand everything over to a new program. Once that is done, nothing may run but `leave`."""
+        if os.getpid() == 1:
+            return self._failed_to_upgrade(
+                "this is the first process of a container, which would end with it; start another container instead"
+            )
+        if self._upgrading or self._reloading or self._server.unready == "stopping":
+            return error("busy", "the server is being upgraded, reloaded or stopped already")
+        self._upgrading = True
+        successor = None
+        try:
+            successor = Successor(python or sys.executable, self._words, self._clock)
+            self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
+            self._check(successor.hello(gevent.sleep))
+            self._server.context.chat.audit(by, "upgrade", python)
+            self._wait_for_moment()
+            begun = self._clock.monotonic()
+            self._hand_over(successor)
+        except Exception as failed:
+            if successor is not None:
+                successor.end()
+            if not isinstance(failed, HandoverFailed | StorageUnavailable):
+                self._log(LogEvent.FAULT, error="".join(traceback.format_exception(failed)).rstrip())
+            return self._failed_to_upgrade(str(failed))
+        finally:
+            self._upgrading = False
+        self._successor = successor
+        return {"done": {"pid": successor.pid, "pause_ms": int(1000 * (self._clock.monotonic() - begun))}}
+
+    def _failed_to_upgrade(self, why: str) -> Answer:
+        self._log(LogEvent.UPGRADE_FAILED, error=why)
+        return error("failed", f"{why}; everything is as before")
+
+    def _check(self, hello: Mapping[str, Any]) -> None:
+        wanted = _hello(self._server.config)
+        if hello.get("data") != wanted["data"]:
+            raise HandoverFailed("the new program has another data directory; restart instead")
+        if hello.get("database") != wanted["database"]:
+            raise HandoverFailed("the new program has another version of the database; restart instead")
+
+    def _wait_for_moment(self) -> None:
+        deadline = self._clock.monotonic() + _MOMENT_S
+        # What has been said by now need not be written while everybody waits.
+        gevent.get_hub().threadpool.apply(self._server.storage.settle)
+        while not self._server.can_be_handed_over:
+            if self._clock.monotonic() > deadline:
+                raise HandoverFailed("somebody's command takes too long; try again")
+            gevent.sleep(_LOOK_S)
+
+    def _hand_over(self, successor: Successor) -> None:
+        """From here on nothing else runs in this process, unless this fails."""
+        storage = self._server.storage
+        storage.suspend()
+        try:
+            buffers = Buffers()
+            state, descriptors = self._server.to_state(buffers.keep)
+            state["has_admin"] = self._admin is not None
+            if self._admin is not None:
+                descriptors.insert(0, self._admin.fileno())
+            successor.hand_over(state, buffers, descriptors)
+            successor.go()
+        except BaseException:
+            storage.resume()
+            raise
+
+    def leave(self) -> None:
+        """End the process, whose clients another one serves. Does not return, and does not let the event loop run."""
+        assert self._successor is not None
+        self._notifier.notify(f"MAINPID={self._successor.pid}")
+        left = self._server.leave_behind()
+        for connection in left:
+            connection.send_away()
+        _read_to_the_end([connection.fileno for connection in left], self._clock)
+        self._log.close(_MOST_FLUSH_S)
+        self._output.close(_LEAST_FLUSH_S)
+        os._exit(0)
+
+
+def _hello(config: Config) -> dict[str, Any]:
+    """What two programs have to agree in."""
+    if not config.data:
+        return {"data": "", "database": 0}
+    from geventchat.services.storage.schema import MIGRATIONS
+
+    return {"data": str(Path(config.data).resolve()), "database": len(MIGRATIONS)}
+
+
+def _admin_socket_of(handed_over: HandedOver) -> socket.socket | None:
+    return socket.socket(fileno=handed_over.descriptors.pop(0)) if handed_over.state["has_admin"] else None
+
+
+def _read_to_the_end(descriptors: list[int], clock: Clock) -> None:
+    """Wait a moment for clients to close their side: closing with unread input can cost them their last lines."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    left = len(descriptors)
+    deadline = clock.monotonic() + _LEAVE_S
+    while left and (left_s := deadline - clock.monotonic()) > 0:
+        for descriptor, _ in poll.poll(1000 * left_s):
+            try:
+                if os.read(descriptor, 65_536):
+                    continue
+            except OSError:
+                pass
+            poll.unregister(descriptor)
+            left -= 1
 
 
 class Signals:
     """The signals of the process, received by a thread, because a thread also runs while the main thread is stuck.
 
     SIGTERM and SIGINT stop the server, and so does SIGHUP if the terminal is gone that the server was started on. Any other
-    SIGHUP means that the settings are to be read again.
+    SIGHUP means that the settings are to be read again, and SIGUSR2 that a new program is to take over.
     """
 
     def __init__(self, clock: Clock, shutdown_s: float) -> None:
@@ -215,40 +363,48 @@ class Signals:
         self._shutdown_s: Callable[[], float] = lambda: shutdown_s
         self._first = Event()
         self._had_terminal = _has_terminal()
-        self._signals = {signal.SIGTERM, signal.SIGINT}
+        self._signals = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # nohup ignores it, so that the server outlives its terminal.
             self._signals.add(signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         loop = gevent.get_hub().loop
-        self._stop, self._hangup = loop.async_(), loop.async_()
+        self._stop, self._hangup, self._upgrade = loop.async_(), loop.async_(), loop.async_()
         self._stop.start(self._first.set)
         threading.Thread(target=self._receive, name="geventchat-signals", daemon=True).start()
 
-    def wait(self, on_hangup: Callable[[], object], shutdown_s: Callable[[], float]) -> None:
-        """Wait for the signal to stop; called by the main greenlet. Call `on_hangup` when settings are to be read again.
+    def wait(
+        self, reload: Callable[[], object], upgrade: Callable[[], object], shutdown_s: Callable[[], float]
+    ) -> None:
+        """Wait for the signal to stop; called by the main greenlet. Others have something called in another greenlet.
 
         `shutdown_s` is the time that stopping can take by then.
         """
         self._shutdown_s = shutdown_s
-        self._hangup.start(gevent.spawn, on_hangup)
+        self._hangup.start(gevent.spawn, reload)
+        self._upgrade.start(gevent.spawn, upgrade)
         self._first.wait()
         self._stop.close()
         self._hangup.close()
+        self._upgrade.close()
 
     def _receive(self) -> None:
-        while signal.sigwait(self._signals) == signal.SIGHUP and not (
-            self._had_terminal and not _has_terminal()
-        ):
-            self._hangup.send()
+        while True:
+            received = signal.sigwait(self._signals)
+            if received == signal.SIGUSR2:
+                self._upgrade.send()
+            elif received == signal.SIGHUP and (_has_terminal() or not self._had_terminal):
+                self._hangup.send()
+            else:
+                break
         within_s = min(self._shutdown_s() + _GRACE_S, threading.TIMEOUT_MAX)
         end_at = self._clock.monotonic() + within_s
         self._stop.send()
         while (left_s := end_at - self._clock.monotonic()) > 0:
-            received = signal.sigtimedwait(self._signals, left_s)
+            again = signal.sigtimedwait(self._signals, left_s)
             # A terminal that closes can send SIGHUP twice, once by its shell and once by the kernel.
-            if received is not None and received.si_signo != signal.SIGHUP:
-                os._exit(128 + received.si_signo)
+            if again is not None and again.si_signo in (signal.SIGTERM, signal.SIGINT):
+                os._exit(128 + again.si_signo)
         os._exit(EXIT_DEADLINE)
 
 

@@ -54,6 +54,9 @@ class LogEvent(Enum):
     """The names of events in the log. They never change; docs/operations.md explains each."""
 
     LISTENING = "listening"
+    UPGRADING = "upgrading"
+    UPGRADED = "upgraded"
+    UPGRADE_FAILED = "upgrade-failed", logging.ERROR
     RELOADED = "reloaded"
     RELOAD_REFUSED = "reload-refused", logging.ERROR
     CLIENT_LIMIT_LOWERED = "client-limit-lowered", logging.WARNING

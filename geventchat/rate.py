@@ -39,6 +39,16 @@ class TokenBucket:
         self._rate = rate
         self._full_at = 0.0
 
+    TRANSIENT = frozenset({"_rate"})
+
+    def to_state(self) -> dict[str, float]:
+        """The debt, to be handed over to a process with the same clock."""
+        return {"full_at": self._full_at}
+
+    def take_state(self, state: dict[str, float]) -> None:
+        """Take over a debt."""
+        self._full_at = state["full_at"]
+
     def take(self, wanted: int, now: float) -> int:
         """Take up to this many whole tokens; returns how many there were."""
         rate, full_at, there = self._rate, self._full_at, self._rate.burst

@@ -36,6 +36,7 @@ from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
 from geventchat.chat.results import Busy, Done, More
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import NoListener, Session
+from geventchat.chat.states import BadState, State
 from geventchat.chat.storage import Storage
 from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
@@ -43,11 +44,12 @@ from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import LineFraming
 from geventchat.embedding import AtGate, E, RoomInfo, Subscription, values_of
+from geventchat.handover import HandedOver
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
 from geventchat.net.connection import ChatService, Connection, Counts, ServerContext
-from geventchat.net.delivery import Delivery, Encoding
+from geventchat.net.delivery import Buffer, Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.loop_delay import LoopDelay
 from geventchat.net.opening import Opening
@@ -55,7 +57,7 @@ from geventchat.net.service import Accepted, ServedConnection, Service
 from geventchat.net.tls import Certificate
 from geventchat.net.transport import Transport
 from geventchat.net.turns import Turns
-from geventchat.net.waiter import HangupWatch
+from geventchat.net.waiter import CloseReason, HangupWatch
 from geventchat.rate import Rate
 from geventchat.services.passwords import Hasher
 from geventchat.services.storage import open_storage
@@ -129,6 +131,46 @@ class Route:
     certificate: Certificate | None
 
 
+class _Handed:
+    """What another process has handed over, with its descriptors as what they are."""
+
+    def __init__(self, handed_over: HandedOver) -> None:
+        self.state = handed_over.state
+        self.find = handed_over.buffers.find
+        descriptors = iter(handed_over.descriptors)
+        self.lock = next(descriptors) if self.state["has_lock"] else None
+        opened = [(one, socket.socket(fileno=next(descriptors))) for one in self.state["listeners"]]
+        inherited = self.state["inherited"]
+        # Those of systemd come last.
+        own, systemd = opened[: len(opened) - inherited], opened[len(opened) - inherited :]
+        self.inherited = [(str(one["scheme"]), sock) for one, sock in systemd]
+        self._listeners = {
+            _place(one["scheme"], one["host"], one["port"], one["path"]): sock for one, sock in own
+        }
+        self.clients = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+    def epoch(self) -> str:
+        """That of the ids."""
+        return str(self.state["chat"]["epoch"])
+
+    def listener(self, listen: Listen) -> socket.socket | None:
+        """The socket that listens at this address, if the other process had it."""
+        return self._listeners.pop(_place(listen.scheme, listen.host, listen.port, listen.path), None)
+
+    def close(self) -> None:
+        """Close what is not needed: the sockets of addresses that the settings no longer have."""
+        for sock in self._listeners.values():
+            sock.close()
+
+
+def _place(*parts: object) -> tuple[object, ...]:
+    return parts
+
+
+def _chat_service(service: Service) -> object:
+    return getattr(service, "chat", service)
+
+
 class _Answer(NoListener):
     """The program as a client that keeps the answer to its command."""
 
@@ -151,10 +193,12 @@ class Server:
         hasher: Hasher | None = None,
         name: str | None = None,
         sockets: Iterable[tuple[str, socket.socket]] = (),
+        handed_over: HandedOver | None = None,
     ) -> None:
         """`name` is the one that `say` and `kick` use, which no client can have; without one it is `server`.
 
         `sockets` listen already, each for clients of a scheme; they take the place of the addresses with that scheme.
+        With `handed_over`, `start` only takes over what another process has; `go_on` begins to serve its clients.
         `new_epoch` names the epoch of message ids where no data directory keeps one. The server closes the `hasher`.
         """
         self._hasher = hasher or Hasher()
@@ -166,6 +210,9 @@ class Server:
             raise ConfigError("name", f"name: {name!r} is not a name that a person could have") from None
         self._is_named = name is not None
         self._sockets = list(sockets)
+        self._handed_over = handed_over
+        # Sessions of clients that could not be handed over.
+        self._lost: list[Session] = []
         self._operators_of(self.config)
         self._clock = clock or SystemClock()
         self._log = log
@@ -199,13 +246,15 @@ class Server:
         bans = _read_ban_list(self.config, int(1000 * self._clock.time()))
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
+        handed = _Handed(self._handed_over) if self._handed_over is not None else None
         storage = open_storage(
             self.config.data,
             limits,
             self._clock,
             self._log,
             hub.loop.run_callback_threadsafe,
-            self._new_epoch,
+            self._new_epoch if handed is None else handed.epoch,
+            None if handed is None else handed.lock,
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
@@ -248,27 +297,40 @@ class Server:
         self._stopping = False
         try:
             self._services = services = self._make_services(context)
+            if handed is not None:
+                self._sockets += handed.inherited
             for listen, opened in self._addresses_to_serve():
                 certificate = self._certificate_of(listen)
                 route = Route(services[listen.service], listen.scheme, certificate)
                 on_connect = partial(self._on_connect, route, context)
-                self._listeners.append((listen, Listener(listen, on_connect, self._log, opened)))
-            for listen, listener in self._listeners:
-                listener.start()
-                host, port = listener.bound
-                where = {"path": host} if listen.is_unix else {"host": host, "port": port}
-                self._log(LogEvent.LISTENING, dialect=listen.scheme, **where)
-            exposed = [str(listen) for listen, _ in self._listeners if _is_exposed(listen)]
-            if exposed:
-                self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
+                owns_path = opened is None
+                if opened is None and handed is not None:
+                    opened = handed.listener(listen)
+                listener = Listener(listen, on_connect, self._log, opened, owns_path)
+                self._listeners.append((listen, listener))
             self._context, self._hub = context, hub
+            if handed is None:
+                self._listen()
+            else:
+                self._take_over(handed)
         except BaseException:
+            self._context = None
             self._close_listeners()
             if self._loop_delay is not None:
                 self._loop_delay.close()
             self._hangups.close()
             storage.close(_LEAST_CLOSE_S)
             raise
+
+    def _listen(self) -> None:
+        for listen, listener in self._listeners:
+            listener.start()
+            host, port = listener.bound
+            where = {"path": host} if listen.is_unix else {"host": host, "port": port}
+            self._log(LogEvent.LISTENING, dialect=listen.scheme, **where)
+        exposed = [str(listen) for listen, _ in self._listeners if _is_exposed(listen)]
+        if exposed:
+            self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
 
     def reload_certificates(self) -> list[str]:
         """Read all certificates again, for new connections; returns what is wrong with those that stay as they are."""
@@ -439,6 +501,107 @@ class Server:
             # Others have their turn.
             gevent.sleep(0)
             result = result.go_on()
+
+    # --- Handing over ------------------------------------------------------------------------------------------------
+
+    @property
+    def can_be_handed_over(self) -> bool:
+        """False while something is being done that can be neither interrupted nor done again."""
+        busy = any(getattr(one, "is_busy", False) for one in self._connections.values())
+        return not busy and self.context.chat.can_be_handed_over
+
+    def to_state(self, keep: Callable[[Buffer], Any]) -> tuple[State, list[int]]:
+        """Everything, and the descriptors that belong to it, to be handed over. Nothing may run before it is, or is not.
+
+        What clients have been sent is sent now, as far as their sockets take it; `keep` gets the rest. Changes nothing else.
+        """
+        context = self.context
+        context.delivery.flush_everything()
+        services = {id(_chat_service(service)): name for name, service in self._services.items()}
+        moved = [one for one in self.connections if one.can_be_handed_over]
+        sessions = {one.session: one.number for one in moved}
+        lost = [one for one in context.chat.sessions if one not in sessions]
+        for at, session in enumerate(lost, 1):
+            sessions[session] = -at
+        listeners = [
+            {"scheme": listen.scheme, "host": listen.host, "port": listen.port, "path": listen.path}
+            for listen, _ in self._listeners
+        ]
+        lock = self.storage.lock
+        counts = context.counts
+        state: State = {
+            "has_lock": lock is not None,
+            "listeners": listeners,
+            "inherited": len(self._sockets),
+            "connections": [{**one.to_state(keep), "service": services[id(one.service)]} for one in moved],
+            "lost": len(lost),
+            "numbers": self._numbers,
+            "admission": context.admission.to_state(),
+            "counts": {
+                "accepted": counts.accepted,
+                "received_bytes": counts.received_bytes,
+                "sent_bytes": context.delivery.sent_bytes,
+                "refused": {reason.name: count for reason, count in counts.refused.items()},
+                "closed": {reason.name: count for reason, count in counts.closed.items()},
+            },
+            "chat": context.chat.to_state(sessions.__getitem__),
+            "storage": self.storage.to_state(),
+        }
+        descriptors = [] if lock is None else [lock]
+        descriptors += [listener.socket.fileno() for _, listener in self._listeners]
+        return state, [*descriptors, *(one.fileno for one in moved)]
+
+    def leave_behind(self) -> list[Connection]:
+        """The connections of the chat that have not been handed over."""
+        return [one for one in self.connections if not one.can_be_handed_over]
+
+    def _take_over(self, handed: _Handed) -> None:
+        state, context = handed.state, self.context
+        self._numbers = state["numbers"]
+        counts, counted = context.counts, state["counts"]
+        counts.accepted, counts.received_bytes = counted["accepted"], counted["received_bytes"]
+        context.delivery.sent_bytes = counted["sent_bytes"]
+        counts.refused.update({NoticeReason[name]: count for name, count in counted["refused"].items()})
+        counts.closed.update({CloseReason[name]: count for name, count in counted["closed"].items()})
+        context.admission.take_state(state["admission"])
+        self.storage.take_state(state["storage"])
+        sessions: dict[int, Session] = {}
+        for one, sock in zip(state["connections"], handed.clients, strict=True):
+            connection = self._adopt(one, sock)
+            connection.take_state(one, handed.find)
+            sessions[connection.number] = connection.session
+        self._lost = [Session(NoListener()) for _ in range(state["lost"])]
+        for at, session in enumerate(self._lost, 1):
+            sessions[-at] = session
+        context.chat.take_state(state["chat"], sessions)
+        handed.close()
+
+    def _adopt(self, state: State, sock: socket.socket) -> Connection:
+        service = self._services.get(state["service"])
+        if service is None:
+            raise BadState(f"the settings no longer have {state['service']}://, and it has clients")
+        address = self.context.admission.adopt(state["host"])
+        accepted = Accepted(sock, state["host"], state["number"], address, self._on_closed)
+        adopt = getattr(service, "adopt", None) or service.connection
+        connection = adopt(accepted)
+        assert isinstance(connection, Connection)
+        self._connections[connection.number] = connection
+        self._empty.clear()
+        return connection
+
+    def go_on(self) -> None:
+        """Serve the clients of the process that this one has taken over from. That one does so no longer."""
+        self.storage.begin()
+        self._listen()
+        for connection in list(self._connections.values()):
+            assert isinstance(connection, Connection)
+            gevent.spawn_raw(connection.go_on)
+        chat = self.context.chat
+        for session in self._lost:
+            chat.leave(session)
+        self._lost.clear()
+        chat.announce_departures()
+        self._handed_over = None
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None

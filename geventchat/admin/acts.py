@@ -76,6 +76,12 @@ class Controls(Protocol):
     def reload(self) -> Answer:
         """Read the settings again; the last line of the answer."""
 
+    def upgrade(self, python: str, by: str) -> Answer:
+        """Hand everything over to a new program; the last line of the answer. Once it is done, nothing may run but `leave`."""
+
+    def leave(self) -> None:
+        """End the process, whose clients another one serves. Does not return."""
+
 
 class Refused(Exception):
     """The act is not carried out; the message says why."""
@@ -108,12 +114,15 @@ class Acts:
             "reload": self._reload,
             "backup": self._backup,
             "log-level": self._log_level,
+            "upgrade": self._upgrade,
         }
 
     def carry_out(self, request: Request, by: str) -> Iterator[Answer]:
         """Carry out a request of the process that `by` describes, and yield the lines of its answer."""
         try:
-            yield from self._acts[request["act"]](request)
+            answer: Answer = {}
+            for answer in self._acts[request["act"]](request):
+                yield answer
         except Refused as refused:
             yield error(refused.code, str(refused))
         except TimeoutError:
@@ -121,7 +130,7 @@ class Acts:
         except (CannotBackUp, StorageUnavailable) as failed:
             yield error("failed", str(failed))
         else:
-            if request["act"] not in _QUESTIONS:
+            if request["act"] not in _QUESTIONS and "done" in answer:
                 shown = {key: value for key, value in request.items() if key not in ("v", "act")}
                 self._log(LogEvent.ADMIN, act=request["act"], by=by, **shown)
 
@@ -272,6 +281,16 @@ class Acts:
             raise size
         self._server.context.chat.audit(ACTOR.shown, "backup", str(target))
         yield _done(file=str(target), bytes=size)
+
+    def _upgrade(self, request: Request) -> Iterator[Answer]:
+        if self._backing_up:
+            raise Refused("a backup is running", "busy")
+        yield {"progress": "starting the new program"}
+        answer = self._controls.upgrade(request.get("python", ""), ACTOR.shown)
+        yield answer
+        if "done" in answer:
+            # The answer has been sent. This process serves nobody any more.
+            self._controls.leave()
 
     def _log_level(self, request: Request) -> Iterator[Answer]:
         level = request.get("level")

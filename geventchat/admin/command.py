@@ -180,6 +180,15 @@ def _parser() -> Parser:
         (("level",), {"metavar": "LEVEL", "nargs": "?", "choices": LEVELS, "help": "|".join(LEVELS)}),
         request=lambda given: {"level": given.level},
     )
+    act(
+        "upgrade",
+        "replace the program without disconnecting anyone",
+        (
+            ("--python",),
+            {"metavar": "PATH", "help": "of a new virtual environment; without it, the same Python"},
+        ),
+        request=lambda given: {"python": given.python and os.path.abspath(given.python)},
+    )
     return parser
 
 

@@ -49,15 +49,28 @@ class CannotOpenSocket(Exception):
 class AdminSocket:
     """The socket and its peers."""
 
-    def __init__(self, path: Path, carry_out: Callable[[Request, str], Iterator[Answer]], log: Log) -> None:
-        """Listen, or raise CannotOpenSocket. `carry_out` gets a request and a description of the peer."""
+    def __init__(
+        self,
+        path: Path,
+        carry_out: Callable[[Request, str], Iterator[Answer]],
+        log: Log,
+        opened: plain.socket | None = None,
+    ) -> None:
+        """Listen, or raise CannotOpenSocket. `carry_out` gets a request and a description of the peer.
+
+        `opened` is the socket of a process that this one takes over from.
+        """
         self.path = path.absolute()
         self._carry_out = carry_out
         self._log = log
         self._peers: set[gevent.Greenlet[..., Any]] = set()
-        self._socket = _listen(self.path)
+        self._socket = _listen(self.path) if opened is None else socket.socket(fileno=opened.detach())
         self._identity = _identity(self.path)
         self._acceptor = gevent.spawn(self._accept)
+
+    def fileno(self) -> int:
+        """The descriptor of the socket, to be handed over."""
+        return int(self._socket.fileno())
 
     def close(self) -> None:
         """Take no more requests, and abandon those that are running."""
@@ -119,8 +132,9 @@ class AdminSocket:
         try:
             for answer in self._carry_out(read_request(line), by):
                 _send(peer, answer)
-                # Clients have their turn.
-                gevent.sleep(0)
+                if "done" not in answer:
+                    # Clients have their turn.
+                    gevent.sleep(0)
         except BadRequest as bad:
             _send(peer, error(bad.code, str(bad)))
         except (OSError, Timeout):

@@ -73,6 +73,7 @@ ACTS: dict[str, dict[str, Field]] = {
     "reload": {},
     "backup": {"file": Field(str, required=True)},
     "log-level": {"level": _TEXT},
+    "upgrade": {"python": _TEXT},
 }
 
 

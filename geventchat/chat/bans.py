@@ -13,10 +13,12 @@ Invariants of Bans:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from geventchat.chat.addresses import Address, Network, parse_network, text_of
 from geventchat.chat.names import InvalidName, parse_name
 from geventchat.chat.records import Restriction, RestrictionKind
+from geventchat.chat.states import pack, unpack
 from geventchat.chat.text import visible
 
 # How bans of a name or an account alone are written, to tell them from bans of people.
@@ -129,6 +131,17 @@ class Bans:
             if ban.is_range and not ban.is_over(now_ms):
                 return ban
         return None
+
+    def to_state(self) -> list[Any]:
+        """The bans, to be handed over."""
+        return [[pack(ban.record), ban.after_login] for ban in self.by_label.values()]
+
+    def take_state(self, state: list[Any]) -> None:
+        """Take over bans, in place of those that there are."""
+        for label in list(self.by_label):
+            self.remove(label)
+        for record, after_login in state:
+            self.put(Ban(unpack(record), after_login))
 
     def _at(self, address: Address) -> list[Ban]:
         found: list[Ban] = []

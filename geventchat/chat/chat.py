@@ -112,6 +112,7 @@ from geventchat.chat.results import DONE, LEAVE, Busy, Done, More, Pending, Resu
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
+from geventchat.chat.states import State, pack_all, unpack_all
 from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
@@ -382,6 +383,73 @@ class Chat:
     def audit(self, name: str, action: str, target: str, detail: str = "") -> None:
         """Note an act on the whole server in the audit log."""
         self._storage.audit(Act(self._now_ms(), name, action, "", target, detail))
+
+    # --- Handing over ------------------------------------------------------------------------------------------------
+
+    TRANSIENT = frozenset(
+        {
+            *("_storage", "_in_thread", "_time", "_limits", "_announce_later", "_observer", "greeting"),
+            # Of the settings, or made of the others.
+            *("_reserved", "_look_alikes", "_permissions", "_ignores", "_moderation", "_mailboxes"),
+        }
+    )
+
+    @property
+    def can_be_handed_over(self) -> bool:
+        """False while something is being done that can be neither interrupted nor done again."""
+        return not (self._mailboxes.keeping or self._moderation.is_clearing)
+
+    def to_state(self, number_of: Callable[[Session], int]) -> State:
+        """Everything that the storage does not have, to be handed over. Sessions are known by their numbers."""
+        kept = self._storage.keeps_messages
+        return {
+            "epoch": self.epoch,
+            "accounts": [] if kept else pack_all(self._accounts.records()),
+            "rooms": self.rooms.to_state(),
+            "owners": self._owners.to_state(),
+            "sessions": [[number_of(one), one.to_state()] for one in self._sessions.values()],
+            "logins": self._logins,
+            "direct_messages": self.direct_messages,
+            "login_failures": {reason.name: count for reason, count in self.login_failures.items()},
+            "message_keys": self._message_keys.to_state(),
+            "credentials": self._credentials.guessing.to_state(),
+        }
+
+    def take_state(self, state: State, sessions: Mapping[int, Session]) -> None:
+        """Take over everything. Nobody has connected yet but these clients, who have not logged in."""
+        self._accounts.take(unpack_all(state["accounts"]))
+        self.rooms.take_state(state["rooms"])
+        rooms = {room["key"]: self.rooms.find(room["key"]) for room in state["rooms"]["rooms"]}
+        found = {key: room for key, room in rooms.items() if room is not None}
+        self._owners.take_state(state["owners"], found, self._accounts.find_account)
+        for number, one in state["sessions"]:
+            session = sessions[number]
+            session.account = None if one["account"] is None else self._accounts.find_account(one["account"])
+            session.take_state(one, found)
+            assert session.name is not None
+            self._sessions[session.name.key] = session
+            self._look_alikes.add(session.name)
+            for key in one["ignored"] or ():
+                self._ignores.add(session, key)
+            for key in one["owned"]:
+                self._owners.give_to(session, found[key])
+        self._logins = state["logins"]
+        self.direct_messages = state["direct_messages"]
+        self.login_failures = Counter(
+            {Rejection[name]: count for name, count in state["login_failures"].items()}
+        )
+        self._message_keys.take_state(state["message_keys"])
+        self._credentials.guessing.take_state(state["credentials"])
+
+    def go_on(self, session: Session) -> Result[object]:
+        """Go on with what this client was being sent, when its login or its entering a room was handed over."""
+        return self._mailboxes.go_on(session, partial(self._replay, session))
+
+    def announce_departures(self) -> None:
+        """Go on with the departures that had to wait for readers when they were handed over."""
+        for room in self.rooms:
+            if not room.announce_departures():
+                self._announce_later(room)
 
     # --- Coming and going --------------------------------------------------------------------------------------------
 

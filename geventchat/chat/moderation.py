@@ -130,6 +130,8 @@ class Moderation:
         self._limits = limits
         self._storage = storage
         self._read_before = read_before
+        # Those whose ban of a range is still being carried out.
+        self._clearing: dict[Session, None] = {}
 
     def carry_out(
         self,
@@ -268,6 +270,8 @@ class Moderation:
         if len(concerned) == 1:
             self._remove_if_concerned(actor, ban, concerned[0])
         elif concerned:
+            self._clearing = {one: None for one in self._clearing if one.name is not None}
+            self._clearing[actor.session] = None
             return self._clear(actor, ban, iter(concerned))
         return DONE
 
@@ -289,7 +293,15 @@ class Moderation:
         others = list(islice(concerned, _REMOVED_AT_ONCE))
         for other in others:
             self._remove_if_concerned(actor, ban, other)
-        return More(go_on) if others else DONE
+        if not others:
+            self._clearing.pop(actor.session, None)
+            return DONE
+        return More(go_on)
+
+    @property
+    def is_clearing(self) -> bool:
+        """True while a ban of a range is being carried out."""
+        return any(session.name is not None for session in self._clearing)
 
     def _remove_if_concerned(self, actor: _Actor, ban: Ban, other: Session) -> None:
         room, name = actor.room, other.name

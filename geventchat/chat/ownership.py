@@ -11,12 +11,13 @@ Invariants of Owners:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.rooms import Owner, Room
 from geventchat.chat.sessions import Session
+from geventchat.chat.states import State
 
 
 class Owners:
@@ -25,6 +26,32 @@ class Owners:
     def __init__(self, limits: ChatLimits) -> None:
         self._limits = limits
         self._accounts: dict[str, Owner] = {}
+
+    TRANSIENT = frozenset({"_limits"})
+
+    def to_state(self) -> State:
+        """Which account owns which rooms, to be handed over; the rooms of a session are in the state of the session."""
+        return {
+            "accounts": {key: [room.key for room in owner.rooms] for key, owner in self._accounts.items()}
+        }
+
+    def take_state(
+        self, state: State, rooms: Mapping[str, Room], find: Callable[[str], Account | None]
+    ) -> None:
+        """Take over the owners of these rooms."""
+        for room in rooms.values():
+            self.release(room)
+        for key, owned in state["accounts"].items():
+            account = find(key)
+            if account is not None:
+                for room_key in owned:
+                    self.give(rooms[room_key], account)
+
+    def give_to(self, session: Session, room: Room) -> None:
+        """Let a session own the room without an account, as it did before it was handed over."""
+        owner = session.owner = session.owner or Owner(None)
+        room.owner = owner
+        owner.rooms[room] = None
 
     def owns(self, session: Session, room: Room) -> bool:
         """True when this client owns the room."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from geventchat.chat.events import Broadcast, MessageDeleted, PastMessage, Said
 from geventchat.chat.rooms import Room
+from geventchat.chat.states import State, pack_all, unpack_all
 
 # The characters of a part, and what an entry counts besides its texts.
 _PART_CHARACTERS = 32_768
@@ -34,6 +35,27 @@ class Replay:
         self._next_id = self._first_id_in_log()
         # What else happened before is part of the state that the client has been told.
         self._began = room.log.end
+
+    # It is that of the state's place.
+    TRANSIENT = frozenset({"room"})
+
+    def to_state(self) -> State:
+        """Where the client is, to be handed over."""
+        return {
+            "after": self._after,
+            "earlier": pack_all(self._earlier),
+            "position": self._position,
+            "next_id": self._next_id,
+            "began": self._began,
+        }
+
+    def take_state(self, state: State) -> None:
+        """Go on where another process was."""
+        self._after = state["after"]
+        self._earlier = deque(unpack_all(state["earlier"]))
+        self._position = state["position"]
+        self._next_id = state["next_id"]
+        self._began = state["began"]
 
     @property
     def first_id(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.records import Act, KeptMessage, Record, Stored
@@ -133,6 +133,30 @@ class Storage(Protocol):
 
         Raises CannotBackUp, and never touches a file that exists.
         """
+
+    # --- When another process takes over: each blocks the event loop, on purpose ---
+
+    def suspend(self) -> None:
+        """Keep everything that is queued, and then nothing more. Raises StorageUnavailable; then nothing has changed.
+
+        What is kept is then as after an orderly end, so that another process can `begin`.
+        """
+
+    def resume(self) -> None:
+        """Go on after `suspend`: no other process has begun."""
+
+    def begin(self) -> None:
+        """Begin to keep things, in a process that takes over. Nothing has been written before."""
+
+    @property
+    def lock(self) -> int | None:
+        """A descriptor that keeps others away, to be handed over; None if there is none."""
+
+    def to_state(self) -> dict[str, Any]:
+        """What is kept nowhere but in this process, to be handed over."""
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what another process has kept."""
 
     def close(self, within_s: float) -> bool:
         """Keep everything that is queued and release what is open; False if that took too long. Called once, as the last."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from websockets.frames import Frame, Opcode
 from websockets.frames import apply_mask as unmasked  # type: ignore[attr-defined]
@@ -79,6 +80,11 @@ def accept(head: bytes, line_bytes: int) -> tuple[WebSocketFraming, bytes]:
     return WebSocketFraming(protocol, line_bytes), b"".join(protocol.data_to_send())
 
 
+def opened(line_bytes: int) -> WebSocketFraming:
+    """The framing of a WebSocket that is open already."""
+    return WebSocketFraming(ServerProtocol(state=State.OPEN, max_size=line_bytes, logger=_SILENT), line_bytes)
+
+
 _REFUSAL_FIELDS = ("Upgrade", "Sec-WebSocket-Version")
 
 
@@ -86,6 +92,8 @@ class WebSocketFraming:
     """The messages of one client, once the connection is open."""
 
     __slots__ = ("_fragments", "_line_bytes", "_protocol", "_rest")
+    # Between two frames the protocol knows nothing but whether a message is unfinished.
+    TRANSIENT = frozenset({"_line_bytes", "_protocol"})
 
     def __init__(self, protocol: ServerProtocol, line_bytes: int) -> None:
         self._protocol = protocol
@@ -112,7 +120,10 @@ class WebSocketFraming:
             units.append(self._read(data, at, end))
             at = end
             if len(units) >= lines or at - begin >= size:
+                # For whoever takes over the client meanwhile.
+                self._rest = data[at:]
                 yield units
+                self._rest = b""
                 units, begin = [], at
         if units:
             yield units
@@ -123,6 +134,25 @@ class WebSocketFraming:
             return b""
         self._protocol.send_close(*CLOSE_CODES[reason])
         return b"".join(self._protocol.data_to_send())
+
+    def to_state(self) -> dict[str, Any]:
+        """The unfinished message and what has not been read, to be handed over."""
+        return {
+            "rest": self._rest.decode("latin-1"),
+            "fragments": [fragment.decode("latin-1") for fragment in self._fragments],
+        }
+
+    def take_state(self, state: dict[str, Any]) -> bytes:
+        """Go on where another process was; returns the bytes that are to be read next."""
+        fragments, rest = state["fragments"], state["rest"]
+        self._fragments = [fragment.encode("latin-1") for fragment in fragments]
+        for at, fragment in enumerate(self._fragments):
+            # The protocol has to know that a message is unfinished.
+            frame = Frame(Opcode.CONT if at else Opcode.TEXT, fragment, fin=False)
+            self._protocol.receive_data(frame.serialize(mask=True))
+            self._protocol.events_received()
+        assert isinstance(rest, str)
+        return rest.encode("latin-1")
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import resource
 from dataclasses import replace
+from typing import Any
 
 from gevent.hub import Hub
 
@@ -79,6 +80,28 @@ class Address:
         self.login_gate = Gate(hub, self._login_delay_s)
         self.traffic_gate = Gate(hub, self._traffic_delay_s)
 
+    # Connections are counted again.
+    TRANSIENT = frozenset({"_clock", "connections", "login_gate", "traffic_gate"})
+
+    def to_state(self) -> dict[str, Any]:
+        """What the address has used up, to be handed over."""
+        return {
+            "origin": self.origin,
+            "connects": self._connects.to_state(),
+            "logins": self._logins.to_state(),
+            "traffic": self._traffic.to_state(),
+            "rooms": self._rooms.to_state(),
+            "accounts": self._accounts.to_state(),
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what was used up."""
+        self._connects.take_state(state["connects"])
+        self._logins.take_state(state["logins"])
+        self._traffic.take_state(state["traffic"])
+        self._rooms.take_state(state["rooms"])
+        self._accounts.take_state(state["accounts"])
+
     def connect(self) -> bool:
         """Count one more connection; False if its rate is exceeded."""
         return self._connects.take(1, self._clock.monotonic()) == 1
@@ -136,16 +159,40 @@ class Admission:
             self._sweep()
         if self.connected >= self._limits.clients:
             return NoticeReason.SERVER_FULL
-        origin = origin_of(host)
-        address = self._addresses.get(origin)
-        if address is None:
-            address = self._addresses[origin] = Address(origin, self._hub, self._clock, self.rates)
+        address = self._address(origin_of(host))
         if address.connections >= self._limits.clients_per_address:
             return NoticeReason.ADDRESS_FULL
         if not address.connect():
             return NoticeReason.ADDRESS_FULL
         self.connected += 1
         address.connections += 1
+        return address
+
+    # Slots are taken again.
+    TRANSIENT = frozenset({"_hub", "_clock", "_limits", "rates", "_departed", "connected", "lingering"})
+
+    def to_state(self) -> dict[str, Any]:
+        """The addresses that are remembered, to be handed over."""
+        return {"addresses": [address.to_state() for address in self._addresses.values()]}
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Remember these addresses."""
+        for one in state["addresses"]:
+            address = self._address(one["origin"])
+            address.take_state(one)
+            self._departed[address.origin] = address
+
+    def adopt(self, host: str) -> Address:
+        """Take a slot for a client that another process has admitted."""
+        address = self._address(origin_of(host))
+        self.connected += 1
+        address.connections += 1
+        return address
+
+    def _address(self, origin: str) -> Address:
+        address = self._addresses.get(origin)
+        if address is None:
+            address = self._addresses[origin] = Address(origin, self._hub, self._clock, self.rates)
         return address
 
     def leave(self, address: Address) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,7 @@ from gevent import Timeout
 from gevent.hub import Hub
 
 from geventchat.chat.chat import Chat
-from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
+from geventchat.chat.commands import AskHistory, Command, InvalidCommand, Login, ParseError, Say
 from geventchat.chat.events import DisconnectNotice, NoticeReason
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
@@ -43,7 +44,7 @@ from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Admission, origin_of
 from geventchat.net.costs import Costs
-from geventchat.net.delivery import Delivery, Encoding, Subscriber
+from geventchat.net.delivery import Buffer, Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import abort, holds_input, input_watcher
@@ -64,6 +65,8 @@ _UNCHARGED_ANSWER_BYTES = 1_024
 _MISSED_SHARE = 4
 # How much of a turn a login takes: as much as is sent in one part takes several times as long.
 _LOGIN_SHARE = 1 / 8
+# In place of the command that a client gave to another process.
+_GO_ON = Say(())
 # How often a client checks for free memory before it is disconnected, and how long it waits in between.
 _MEMORY_TRIES = 10
 _MEMORY_RETRY_S = 0.1
@@ -143,6 +146,7 @@ class Connection:
         "_cost_charged",
         "_costs",
         "_framing",
+        "_handled",
         "_lingering",
         "_missed_charged",
         "_name",
@@ -152,11 +156,30 @@ class Connection:
         "_received",
         "_service",
         "_session",
+        "_sniffer",
         "_subscriber",
+        "_took_effect",
         "_transport",
+        "_units",
         "_waiter",
         "host",
         "number",
+    )
+    # What the greenlet waits for is handled again by its successor.
+    TRANSIENT = frozenset(
+        {
+            *(
+                "_address",
+                "_closing",
+                "_context",
+                "_handled",
+                "_lingering",
+                "_on_closed",
+                "_origin",
+                "_readable",
+            ),
+            *("_transport", "_session"),
+        }
     )
 
     def __init__(
@@ -182,6 +205,12 @@ class Connection:
         self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
         self._framing: Framing = LineFraming(context.limits.line_bytes) if framing is None else framing
         self._received = received
+        self._sniffer = Sniffer(context.limits.line_bytes) if framing is None else None
+        # What has been read and not been handled, how much of it has been meanwhile, and whether the command behind that has
+        # taken effect although it has not been finished.
+        self._units: Sequence[Unit] = ()
+        self._handled = 0
+        self._took_effect = False
         self._costs = context.costs(accepted)
         # How many of the subscriber's `answered_bytes` have been dealt with: charged, or let off at the login.
         self._answers_charged = 0
@@ -218,13 +247,19 @@ class Connection:
 
     def run(self) -> None:
         """Serve the client until it leaves; the body of its greenlet."""
+        self._run(self._begin)
+
+    def _begin(self) -> CloseReason:
+        self._waiter.start(self._service.idle_s, self._context.limits.login_s)
+        self._context.chat.greet(self._session)
+        # It has not asked for that.
+        self._answers_charged = self._subscriber.answered_bytes
+        return self._serve()
+
+    def _run(self, body: Callable[[], CloseReason]) -> None:
         reason = CloseReason.FAULT
         try:
-            self._waiter.start(self._service.idle_s, self._context.limits.login_s)
-            self._context.chat.greet(self._session)
-            # It has not asked for that.
-            self._answers_charged = self._subscriber.answered_bytes
-            reason = self._serve()
+            reason = body()
         except ConnectionEnded as ended:
             reason = ended.reason
         except OSError:
@@ -271,7 +306,6 @@ class Connection:
     def _serve(self) -> CloseReason:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
         counts = self._context.counts
-        sniffer = Sniffer(limits.line_bytes) if type(self._framing) is LineFraming else None
         reserve = self._context.delivery.reserve
         while True:
             if reserve.is_spent:
@@ -297,12 +331,12 @@ class Connection:
                     continue
                 if not chunk:
                     return CloseReason.CLOSED
-            if sniffer is not None:
-                verdict = sniffer.feed(chunk)
+            if self._sniffer is not None:
+                verdict = self._sniffer.feed(chunk)
                 if isinstance(verdict, ForeignProtocol):
                     return _FOREIGN[verdict]
                 if verdict:
-                    sniffer = None
+                    self._sniffer = None
             counts.received_bytes += len(chunk)
             now = self._context.clock.monotonic()
             counted = self._framing.count(chunk)
@@ -339,6 +373,7 @@ class Connection:
     def _handle_within_limits(self, units: Sequence[Unit], has_lines: bool) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
         now = self._waiter.note_activity() if has_lines else self._context.clock.monotonic()
+        self._units = units
         while True:
             self._costs.wait_for_bytes(self._waiter, now)
             granted = self._costs.take_lines(len(units), now)
@@ -346,7 +381,8 @@ class Connection:
                 if not self._handle(units[:granted]):
                     return False
                 self._charge_answers(now)
-                units = units[granted:]
+                self._units = units = units[granted:]
+                self._handled = 0
                 if not units:
                     return True
             else:
@@ -377,7 +413,7 @@ class Connection:
         room = ""
         logged_in = session.name is not None
         asked = False
-        for line in units:
+        for at, line in enumerate(units):
             if asked:
                 asked = False
                 self._pay_for_answers()
@@ -385,6 +421,7 @@ class Connection:
                 if said:
                     self._do(Say(said, room))
                     said = []
+                self._handled = at + 1
                 self._answer_control(line)
                 continue
             reading = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
@@ -396,6 +433,7 @@ class Connection:
             if type(reading) is TextInRoom:
                 if said and reading.room != room:
                     self._do(Say(said, room))
+                    self._handled = at
                     said = []
                 room = reading.room
                 said.append(reading.text)
@@ -403,12 +441,15 @@ class Connection:
             if said:
                 self._do(Say(said, room))
                 said = []
+            self._handled = at
             if type(reading) is OtherDialect and line is not TOO_LONG:
                 self._subscriber.speak(self._context.encodings[reading.name])
                 read = self._subscriber.interpreter.read
                 reading = read(line, logged_in)
             if not self._answer(reading):
                 return False
+            self._handled = at + 1
+            self._took_effect = False
             logged_in = session.name is not None
             asked = True
         if said:
@@ -484,12 +525,15 @@ class Connection:
                 case Leave():
                     return False
                 case More(go_on):
+                    # A history that has nothing to show yet can be asked for again.
+                    self._took_effect = type(command) is not AskHistory
                     result = self._go_on(go_on)
                 case Busy(gate, go_on):
                     with gate.passage(self._waiter, self._origin):
                         result = go_on() if go_on else self._context.chat.handle(self._session, command)
                     self._waiter.note_activity()
                 case Pending(job, finish):
+                    self._took_effect = self._took_effect or (type(command) is Login and bool(self._name))
                     result = finish(self._waiter.run(job))
                     self._waiter.note_activity()
                 case _:
@@ -523,6 +567,90 @@ class Connection:
                 self._waiter.until_output(writable, has_input)
         if pending:
             self._waiter.note_activity()
+
+    # --- Handing over ------------------------------------------------------------------------------------------------
+
+    @property
+    def fileno(self) -> int:
+        """The descriptor of the client's socket."""
+        return self._transport.fileno()
+
+    @property
+    def service(self) -> ChatService:
+        """What has made the connection."""
+        return self._service
+
+    @property
+    def can_be_handed_over(self) -> bool:
+        """True for a client on a plain socket that is not about to leave. There is no way to hand over a TLS session."""
+        return not (self._closing or self._waiter.ended or self._subscriber.closed) and isinstance(
+            self._transport, socket.socket
+        )
+
+    def send_away(self) -> None:
+        """Have a client that cannot be handed over connect again. Its connection is not served any more."""
+        with suppress(OSError):
+            if not (self._closing or self._waiter.ended) and self._subscriber.all_sent:
+                notice = DisconnectNotice(NoticeReason.SHUTDOWN)
+                frame = self._subscriber.interpreter.encode_private(notice)
+                self._transport.send(self._subscriber.encoding.wrap(frame))
+            self._transport.shutdown(socket.SHUT_WR)
+
+    def to_state(self, keep: Callable[[Buffer], Any]) -> dict[str, Any]:
+        """The connection, to be handed over, at a moment at which its greenlet waits. Changes nothing.
+
+        What has not been handled is handled by the successor, from its beginning, unless it has taken effect.
+        """
+        units = self._units[self._handled + self._took_effect :]
+        return {
+            "number": self.number,
+            "host": self.host,
+            "name": self._name,
+            "dialect": self.dialect,
+            "framing": self._framing.to_state(),
+            "received": self._received.decode("latin-1"),
+            "sniffer": None if self._sniffer is None else self._sniffer.to_state(),
+            "units": [_packed(unit) for unit in units],
+            "took_effect": self._took_effect,
+            "costs": self._costs.to_state(),
+            "waiter": self._waiter.to_state(),
+            "subscriber": self._subscriber.to_state(keep),
+            "answers_charged": self._answers_charged,
+            "missed_charged": self._missed_charged,
+            "cost_charged": self._cost_charged,
+        }
+
+    def take_state(self, state: dict[str, Any], find: Callable[[Any], Buffer]) -> None:
+        """Take over a connection. Its client is in no room yet; `go_on` serves it."""
+        self._name = state["name"]
+        if state["dialect"] != self.dialect:
+            self._subscriber.speak(self._context.encodings[state["dialect"]])
+        self._received = self._framing.take_state(state["framing"]) + state["received"].encode("latin-1")
+        if state["sniffer"] is None:
+            self._sniffer = None
+        elif self._sniffer is not None:
+            self._sniffer.take_state(state["sniffer"])
+        self._units = [_unpacked(unit) for unit in state["units"]]
+        self._took_effect = state["took_effect"]
+        self._costs.take_state(state["costs"])
+        self._waiter.take_state(state["waiter"], self._service.idle_s)
+        self._subscriber.take_state(state["subscriber"], find)
+        self._answers_charged = state["answers_charged"]
+        self._missed_charged = state["missed_charged"]
+        self._cost_charged = state["cost_charged"]
+
+    def go_on(self) -> None:
+        """Serve a client that another process has served before; the body of its greenlet."""
+        self._run(self._go_on_serving)
+
+    def _go_on_serving(self) -> CloseReason:
+        self._waiter.resume()
+        if self._took_effect:
+            self._took_effect = False
+            self._finish(_GO_ON, self._context.chat.go_on(self._session))
+        if self._units and not self._handle_within_limits(self._units, True):
+            return self._waiter.ended or CloseReason.QUIT
+        return self._serve()
 
     # --- The end -----------------------------------------------------------------------------------------------------
 
@@ -654,3 +782,22 @@ class Connection:
             name=self._name,
             reason=reason.value,
         )
+
+
+def _packed(unit: Unit) -> Any:
+    """A line or a control of the framing as JSON."""
+    if unit is TOO_LONG:
+        return None
+    if isinstance(unit, Control):
+        return [unit.reply.decode("latin-1"), None if unit.end is None else unit.end.name]
+    return unit.decode("latin-1")
+
+
+def _unpacked(packed: Any) -> Unit:
+    if packed is None:
+        return TOO_LONG
+    if isinstance(packed, list):
+        reply, end = packed
+        return Control(reply.encode("latin-1"), None if end is None else End[end])
+    line: str = packed
+    return line.encode("latin-1")

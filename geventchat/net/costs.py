@@ -5,6 +5,8 @@ A client above a rate is read later and loses nothing. Where a client waits is i
 
 from __future__ import annotations
 
+from typing import Any
+
 from geventchat.clock import Clock
 from geventchat.net.admission import Address
 from geventchat.net.waiter import Waiter
@@ -45,6 +47,24 @@ class Costs:
         self.charged_bytes = 0
         # Those that its address had too much debt to be charged for; charged when the address lets this client pass.
         self._uncharged_bytes = 0
+
+    TRANSIENT = frozenset({"_address", "_queue", "_first_bytes", "_clock"})
+
+    def to_state(self) -> dict[str, Any]:
+        """What the client has used up, to be handed over."""
+        return {
+            "line_bucket": self._line_bucket.to_state(),
+            "byte_bucket": self._byte_bucket.to_state(),
+            "charged_bytes": self.charged_bytes,
+            "uncharged_bytes": self._uncharged_bytes,
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what was used up."""
+        self._line_bucket.take_state(state["line_bucket"])
+        self._byte_bucket.take_state(state["byte_bucket"])
+        self.charged_bytes = state["charged_bytes"]
+        self._uncharged_bytes = state["uncharged_bytes"]
 
     def charge(self, cost: int, now: float) -> None:
         """Charge these bytes to the client and to its address."""

@@ -82,6 +82,8 @@ _PRESENCE_S_PER_MEMBER = 0.0002
 _SMALL_BYTES = 256
 # So is a piece that several can wait for, if it is smaller than this: perhaps only one of them does.
 _TINY_BYTES = 32
+# How often everything is flushed before nothing is left: what clients that are lost leave behind comes in a second flush.
+_MOST_FLUSHES = 3
 # How long after a MemoryError the same batch is tried again.
 _RETRY_S = 0.05
 
@@ -417,6 +419,46 @@ class Subscriber:
             self._pieces.append(Slice(audience.batch, self._cursor, audience.latest))
         self._cursor = audience.batch.size
 
+    # After a flush nothing is left of batches and private frames, and the rest begins anew with what waits.
+    TRANSIENT = frozenset(
+        {
+            *(
+                "_answers_end",
+                "_answers_flushed",
+                "_cursor",
+                "_delivery",
+                "_due",
+                "_lag",
+                "_on_lost",
+                "_pieces",
+            ),
+            *("_queued", "_send", "_sent", "_socket", "_watcher", "audience", "backlog_bytes", "closed"),
+            *("encoding", "interpreter", "private_bytes", "spliced"),
+        }
+    )
+
+    def to_state(self, keep: Callable[[Buffer], Any]) -> dict[str, Any]:
+        """What waits for the client, to be handed over. `keep` gets each buffer, which others can share."""
+        return {
+            "backlog": [keep(buffer) for buffer in self._backlog or ()],
+            "unsent_answer_bytes": self.unsent_answer_bytes,
+            "answered_bytes": self.answered_bytes,
+            "missed_bytes": self.missed_bytes,
+            "direct": None if self._direct is None else self._direct.to_state(),
+        }
+
+    def take_state(self, state: dict[str, Any], find: Callable[[Any], Buffer]) -> None:
+        """Send the client what waits for it. It hears nothing yet."""
+        for kept in state["backlog"]:
+            # What it was allowed before, it is allowed now.
+            self._keep(find(kept), alone=False)
+        self.unsent_answer_bytes = state["unsent_answer_bytes"]
+        self.answered_bytes = self._answers_flushed = state["answered_bytes"]
+        self.missed_bytes = state["missed_bytes"]
+        self._answers_end = self._queued
+        if state["direct"] is not None:
+            self._direct_gates().take_state(state["direct"])
+
     def deliver_batch(self, ended: bool) -> None:
         """Send this client's share of the batch, or, if the batch has not ended, of what it holds so far."""
         share, self._pieces = self._pieces, []
@@ -459,6 +501,9 @@ class Subscriber:
         if self.backlog_bytes - self.unsent_answer_bytes + len(data) > self._delivery.limits.queue_bytes:
             self._delivery.abandon(self, CloseReason.SLOW)
             return
+        self._keep(data, alone)
+
+    def _keep(self, data: Buffer, alone: bool) -> None:
         if self._backlog is None:
             self._backlog = deque()
         if self._watcher is None:
@@ -662,6 +707,17 @@ class _DirectGates:
         self.contacts = Gate(delivery.hub, self._contact_delay_s)
         self.strangers = Gate(delivery.hub, self._stranger_delay_s)
 
+    TRANSIENT = frozenset({"_delivery", "_subscriber", "contacts", "strangers"})
+
+    def to_state(self) -> dict[str, Any]:
+        """What strangers have used up, to be handed over."""
+        # The gate `strangers` is another attribute.
+        return {"_strangers": self._strangers.to_state()}
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what strangers have used up."""
+        self._strangers.take_state(state["_strangers"])
+
     def charge_stranger(self, cost: int) -> None:
         """Charge a stranger's message."""
         self._strangers.charge(cost, self._delivery.clock.monotonic())
@@ -828,11 +884,23 @@ class Delivery:
             # Set only after the call: if it raises, a later `arm` must try again.
             self._due = True
 
+    def flush_everything(self) -> None:
+        """Send everything now, also what could still wait: then nothing is left but what sockets do not take."""
+        for _ in range(_MOST_FLUSHES):
+            for audience in self._changed:
+                audience.urgent = True
+            self._flush_now()
+        if self._changed or self._spliced or self._abandoned:
+            raise MemoryError("nothing can be sent")
+
     def _flush(self) -> None:
         if self._worth_another_poll():
             # A timer, not a callback: the loop runs callbacks before it polls its sockets.
             self._poll_timer.start(self._flush)
             return
+        self._flush_now()
+
+    def _flush_now(self) -> None:
         self._due = False
         if self._changed:
             self._flush_batches()

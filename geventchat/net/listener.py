@@ -54,8 +54,12 @@ class Listener(StreamServer):
         on_connect: Callable[[plain.socket, str], None],
         log: Log,
         opened: plain.socket | None = None,
+        owns_path: bool = True,
     ) -> None:
-        """`opened` is a socket that listens already; otherwise one is opened, or CannotListen is raised."""
+        """`opened` is a socket that listens already; otherwise one is opened, or CannotListen is raised.
+
+        `owns_path`: a Unix socket's file is to be removed in the end.
+        """
         self._on_connect = on_connect
         self._log = log
         self._listen = listen
@@ -65,7 +69,7 @@ class Listener(StreamServer):
         self._iteration = 0
         super().__init__(_open(listen) if opened is None else _adopt(opened), self._on_connect)
         # Which file is ours: another server can have replaced it by the time at which this one stops.
-        self._file = _file_at(listen.path) if listen.is_unix and opened is None else None
+        self._file = _file_at(listen.path) if listen.is_unix and owns_path else None
 
     def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
         """Accept one client as a plain socket, which needs half the memory and time of a cooperative one.

@@ -22,9 +22,10 @@ import gevent
 from gevent import Timeout
 
 from geventchat.chat.events import NoticeReason
+from geventchat.dialects.websocket import opened
 from geventchat.log import LogEvent
 from geventchat.net.admission import origin_of
-from geventchat.net.connection import ServerContext
+from geventchat.net.connection import ChatService, Connection, ServerContext
 from geventchat.net.listener import host_of
 from geventchat.net.service import Accepted, ServedConnection
 from geventchat.net.transport import abort
@@ -78,11 +79,17 @@ class HttpService:
     name: str
     context: ServerContext
     answer: Answer
+    # What serves the clients that change to WebSocket.
+    chat: ChatService
 
     @property
     def is_internal(self) -> bool:
         """False: anyone can connect."""
         return False
+
+    def adopt(self, accepted: Accepted) -> Connection:
+        """A connection for a client of another process, which speaks WebSocket."""
+        return Connection(accepted, self.chat, opened(self.context.limits.line_bytes))
 
     def connection(self, accepted: Accepted) -> HttpConnection:
         """A connection for this client, which has yet to be run or refused."""
@@ -116,6 +123,11 @@ class HttpConnection:
         self._peer_closed = False
         # What serves the client after an Upgrade.
         self.successor: ServedConnection | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a request is being answered."""
+        return self._answering and self.successor is None
 
     @property
     def origin(self) -> str:

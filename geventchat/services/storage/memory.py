@@ -10,10 +10,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.names import key_of
 from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Stored
+from geventchat.chat.states import pack, pack_all, unpack, unpack_all
 from geventchat.chat.storage import CannotBackUp
 from geventchat.clock import Clock
 from geventchat.services.storage.epoch import random_epoch
@@ -163,6 +165,44 @@ class MemoryStorage:
     def back_up(self, target: Path) -> int:
         """There is nothing to copy."""
         raise CannotBackUp("the server has no data directory (--data DIR)")
+
+    # The epoch is passed in, and no job runs that could deliver a message twice.
+    TRANSIENT = frozenset({"_new_epoch", "_limits", "_clock", "_taken", "_lock"})
+
+    def suspend(self) -> None:
+        """Nothing has to be written."""
+
+    def resume(self) -> None:
+        """Nothing has to be written."""
+
+    def begin(self) -> None:
+        """Nothing has to be written."""
+
+    @property
+    def lock(self) -> int | None:
+        """There is none."""
+        return None
+
+    def to_state(self) -> dict[str, Any]:
+        """The mailboxes and the audit log, to be handed over."""
+        return {
+            "mailboxes": {
+                account: [[sender, pack(kept)] for sender, kept in mailbox.values()]
+                for account, mailbox in self._mailboxes.items()
+            },
+            "numbers": self._numbers,
+            "bytes": self._bytes,
+            "acts": pack_all(self._acts),
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over mailboxes and an audit log."""
+        for account, mailbox in state["mailboxes"].items():
+            messages = [(sender, unpack(kept)) for sender, kept in mailbox]
+            self._mailboxes[account] = {kept.number: (sender, kept) for sender, kept in messages}
+        self._numbers = state["numbers"]
+        self._bytes = state["bytes"]
+        self._acts.extend(unpack_all(state["acts"]))
 
     def close(self, within_s: float) -> bool:
         """Nothing has to be written."""
