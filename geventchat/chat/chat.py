@@ -167,7 +167,8 @@ class Chat:
         # Counts for whoever watches the server; they never go back.
         self.direct_messages = 0
         self.login_failures: Counter[Rejection] = Counter()
-        self._reserved = frozenset(map(key_of, reserved_names)) - frozenset(operators)
+        # One set for good, since others look at it, too.
+        self._reserved = set(map(key_of, reserved_names)).difference(operators)
         # The names that are reserved or need an account, and those of everyone who is logged in.
         self._look_alikes = LookAlikes()
         for key in self._reserved.union(operators):
@@ -367,12 +368,13 @@ class Chat:
     @property
     def reserved_names(self) -> frozenset[str]:
         """The keys of the names that no client can log in with."""
-        return self._reserved
+        return frozenset(self._reserved)
 
     def change_names(self, operators: Collection[str], reserved_names: Iterable[str]) -> None:
         """Let these be the operators, by the keys of their names, and these the names that no client can log in with."""
         before = self._reserved | self.operators
-        self._reserved = frozenset(map(key_of, reserved_names)) - frozenset(operators)
+        self._reserved.clear()
+        self._reserved.update(frozenset(map(key_of, reserved_names)).difference(operators))
         self._permissions.operators = frozenset(operators)
         after = self._reserved | self.operators
         for key in before - after:
@@ -390,7 +392,15 @@ class Chat:
         {
             *("_storage", "_in_thread", "_time", "_limits", "_announce_later", "_observer", "greeting"),
             # Of the settings, or made of the others.
-            *("_reserved", "_look_alikes", "_permissions", "_ignores", "_moderation", "_mailboxes"),
+            *(
+                "_reserved",
+                "_look_alikes",
+                "_permissions",
+                "_ignores",
+                "_moderation",
+                "_mailboxes",
+                "_visits",
+            ),
         }
     )
 

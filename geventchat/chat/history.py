@@ -64,6 +64,7 @@ class RoomLog:
             "bytes": self.bytes,
             "first_id": self.first_id,
             "deletions": self.deletions,
+            "skipped": self._skipped,
         }
 
     def take_state(self, state: State) -> None:
@@ -74,6 +75,7 @@ class RoomLog:
         self.bytes = state["bytes"]
         self.first_id = state["first_id"]
         self.deletions = state["deletions"]
+        self._skipped = state["skipped"]
 
     def begin_after(self, id: int) -> None:
         """The messages up to this one were said before the log began."""

@@ -141,6 +141,7 @@ class Connection:
     __slots__ = (
         "_address",
         "_answers_charged",
+        "_began",
         "_closing",
         "_context",
         "_cost_charged",
@@ -211,6 +212,8 @@ class Connection:
         self._units: Sequence[Unit] = ()
         self._handled = 0
         self._took_effect = False
+        # False until its greenlet runs.
+        self._began = False
         self._costs = context.costs(accepted)
         # How many of the subscriber's `answered_bytes` have been dealt with: charged, or let off at the login.
         self._answers_charged = 0
@@ -250,6 +253,7 @@ class Connection:
         self._run(self._begin)
 
     def _begin(self) -> CloseReason:
+        self._began = True
         self._waiter.start(self._service.idle_s, self._context.limits.login_s)
         self._context.chat.greet(self._session)
         # It has not asked for that.
@@ -612,6 +616,7 @@ class Connection:
             "sniffer": None if self._sniffer is None else self._sniffer.to_state(),
             "units": [_packed(unit) for unit in units],
             "took_effect": self._took_effect,
+            "began": self._began,
             "costs": self._costs.to_state(),
             "waiter": self._waiter.to_state(),
             "subscriber": self._subscriber.to_state(keep),
@@ -632,6 +637,7 @@ class Connection:
             self._sniffer.take_state(state["sniffer"])
         self._units = [_unpacked(unit) for unit in state["units"]]
         self._took_effect = state["took_effect"]
+        self._began = state["began"]
         self._costs.take_state(state["costs"])
         self._waiter.take_state(state["waiter"], self._service.idle_s)
         self._subscriber.take_state(state["subscriber"], find)
@@ -644,6 +650,8 @@ class Connection:
         self._run(self._go_on_serving)
 
     def _go_on_serving(self) -> CloseReason:
+        if not self._began:
+            return self._begin()
         self._waiter.resume()
         if self._took_effect:
             self._took_effect = False

@@ -58,7 +58,7 @@ def state(server: Server) -> dict[str, Any]:
         "delivery": (delivery.behind_bytes, delivery.outgoing_bytes, delivery.floor_burst),
         "log": context.log._regained,
         "greeting": chat.greeting,
-        "names": (chat.operators, chat.reserved_names),
+        "names": (chat.operators, chat.reserved_names, chat._visits._reserved),
         "look-alikes": chat._look_alikes._held.keys(),
         "bans": [(one.name, one.account, one.network) for one in chat.bans_of(chat.lobby)],
         "services": [
