@@ -43,6 +43,7 @@ from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import LineFraming
+from geventchat.dialects.telnet import TelnetFraming
 from geventchat.embedding import AtGate, E, RoomInfo, Subscription, values_of
 from geventchat.handover import HandedOver
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
@@ -276,7 +277,10 @@ class Server:
             greeting=clean(self.config.greeting),
         )
         chat.change_ban_list(bans)
-        encodings = {name: Encoding(dialect, LineFraming) for name, dialect in ALL_DIALECTS.items()}
+        encodings = {
+            name: Encoding(dialect, TelnetFraming if dialect.telnet else LineFraming)
+            for name, dialect in ALL_DIALECTS.items()
+        }
         context = ServerContext(
             chat=chat,
             encodings=encodings,

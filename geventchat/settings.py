@@ -1013,7 +1013,8 @@ class Config(_Checked):
         "",
         GREETING,
         Group.GREETING,
-        "say this to every client that connects; without it the server says nothing before it is asked",
+        "say this to every client that connects; {help} in it becomes what to type first. Without a greeting the server says"
+        " nothing before it is asked",
         reload=Reload.AT_ONCE,
     )
     idle_s: float | None = setting(

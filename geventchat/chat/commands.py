@@ -273,7 +273,9 @@ class AskToken:
 
 @dataclass(frozen=True, slots=True)
 class RevokeTokens:
-    """Make all tokens of the client's account useless."""
+    """Make a token of the client's account useless, or without one all of them."""
+
+    token: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)

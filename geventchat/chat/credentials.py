@@ -14,7 +14,7 @@ from typing import Any, Literal
 from geventchat.chat.accounts import Accounts
 from geventchat.chat.addresses import origin_of
 from geventchat.chat.commands import AccountCommand, AskToken, ChangePassword, Register, RevokeTokens
-from geventchat.chat.events import Accepted, Action, Rejected, Rejection, TokenIssued
+from geventchat.chat.events import Accepted, Action, Rejection, TokenIssued
 from geventchat.chat.guessing import Guessing
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
@@ -30,11 +30,12 @@ from geventchat.chat.passwords import (
     WeakPassword,
     is_token,
     prepare,
+    stored_token,
     token_from,
     token_matches,
 )
 from geventchat.chat.records import AccountRecord
-from geventchat.chat.results import DONE, Pending, Result
+from geventchat.chat.results import DONE, Pending, Result, reject
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.exhaustive import assert_never
@@ -154,14 +155,16 @@ class Credentials:
             return self._register(session, name, command.password)
         record = None if session.account is None else self._accounts.find(session.account.key)
         if record is None:
-            return _reject(session, Rejection.NOT_PERMITTED)
+            return reject(session, Rejection.NOT_PERMITTED)
         match command:
             case ChangePassword(old, new):
                 return self._change_password(session, name, record, old, new)
             case AskToken():
                 return self._issue_token(session, record)
-            case RevokeTokens():
-                self._accounts.change(replace(record, token_hashes=()))
+            case RevokeTokens(token):
+                revoked = record.token_hashes if token is None else (stored_token(token),)
+                left = tuple(stored for stored in record.token_hashes if stored not in revoked)
+                self._accounts.change(replace(record, token_hashes=left))
                 session.subscriber.deliver(Accepted(Action.TOKENS_REVOKED, subject=record.name))
                 return DONE
             case _:
@@ -170,24 +173,24 @@ class Credentials:
     def _register(self, session: Session, name: Name, typed: Secret) -> Result[Any]:
         refusal = self._refuse_registration(session, name)
         if refusal is not None:
-            return _reject(session, refusal)
+            return reject(session, refusal)
         try:
             password = prepare(typed.reveal())
         except WeakPassword:
-            return _reject(session, Rejection.WEAK_PASSWORD)
+            return reject(session, Rejection.WEAK_PASSWORD)
         # Counted last, since only this takes a hash and perhaps a place.
         if not session.peer.can_register():
-            return _reject(session, Rejection.TOO_MANY_ATTEMPTS)
+            return reject(session, Rejection.TOO_MANY_ATTEMPTS)
         origin = origin_text(session)
 
         def finish(hashed: str | Rejection) -> Result[object]:
             if session.name is not name:
                 return DONE
             if isinstance(hashed, Rejection):
-                return _reject(session, hashed)
+                return reject(session, hashed)
             refusal = self._refuse_registration(session, name)
             if refusal is not None:
-                return _reject(session, refusal)
+                return reject(session, refusal)
             session.account = self._accounts.add(name, hashed, origin)
             for room in self._owners.adopt(session):
                 self._changed(room)
@@ -207,7 +210,7 @@ class Credentials:
         try:
             password = prepare(new.reveal())
         except WeakPassword:
-            return _reject(session, Rejection.WEAK_PASSWORD)
+            return reject(session, Rejection.WEAK_PASSWORD)
         origin = origin_text(session)
 
         def job() -> tuple[str, str] | Rejection:
@@ -222,10 +225,10 @@ class Credentials:
             if session.name is not name:
                 return DONE
             if isinstance(hashed, Rejection):
-                return _reject(session, hashed)
+                return reject(session, hashed)
             now = self._accounts.find(record.key)
             if now is None or now.password_hash != hashed[0]:
-                return _reject(session, Rejection.WRONG_PASSWORD)
+                return reject(session, Rejection.WRONG_PASSWORD)
             self._accounts.change(replace(now, password_hash=hashed[1]))
             session.subscriber.deliver(Accepted(Action.PASSWORD_CHANGED, subject=record.name))
             return DONE
@@ -234,7 +237,7 @@ class Credentials:
 
     def _issue_token(self, session: Session, record: AccountRecord) -> Result[object]:
         if len(record.token_hashes) >= self._limits.tokens:
-            return _reject(session, Rejection.LIST_FULL)
+            return reject(session, Rejection.LIST_FULL)
         token, stored = token_from(self._random_bytes(TOKEN_BYTES))
         self._accounts.change(replace(record, token_hashes=(*record.token_hashes, stored)))
         session.subscriber.deliver(TokenIssued(token))
@@ -254,8 +257,3 @@ class Credentials:
 def origin_text(session: Session) -> str:
     """The address of a client as its guesses are counted; empty for a client without one."""
     return "" if session.address is None else str(origin_of(session.address).network_address)
-
-
-def _reject(session: Session, reason: Rejection) -> Result[object]:
-    session.subscriber.deliver(Rejected(reason))
-    return DONE

@@ -343,7 +343,7 @@ class Room:
         }
 
     def take_state(self, state: State) -> None:
-        """Take over a room. Nobody hears it yet."""
+        """Take over a room. No client is in it yet."""
         self.topic = state["topic"]
         self.private = state["private"]
         self.room_key = state["room_key"]

@@ -12,19 +12,17 @@ from typing import Any
 
 from geventchat.chat.accounts import Account, Accounts
 from geventchat.chat.commands import AskHistory, Post, ReadMessages, VisitCommand
-from geventchat.chat.events import Confirmed, HistoryPage, PastMessage, Rejected, Rejection
+from geventchat.chat.events import Confirmed, HistoryPage, PastMessage, Rejection
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
 from geventchat.chat.passwords import Secret
 from geventchat.chat.permissions import Permissions
-from geventchat.chat.results import DONE, Busy, Done, Pending, Result
+from geventchat.chat.results import DONE, Busy, Done, Pending, Result, reject, reject_room
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage
-
-ReadHistory = Callable[[Callable[[str, int, int], list[PastMessage]], str, int, int], list[PastMessage]]
 
 
 class Visits:
@@ -42,12 +40,14 @@ class Visits:
         storage: Storage,
         limits: ChatLimits,
         time: Callable[[], float],
-        read: ReadHistory,
+        read_after: Callable[[str, int, int], list[PastMessage]],
         tell_history: Callable[[Session, Room, AskHistory], Result[Any]],
         hide_latest: Callable[[Session, Name, Room], None],
     ) -> None:
-        """`read` reads from the storage, in a job. `tell_history` delivers the latest messages. `hide_latest` hides what has
-        just been said from those who ignore its author."""
+        """`read_after` is a job: `Storage.after`, with nothing in place of what cannot be read.
+
+        `tell_history` delivers the latest messages. `hide_latest` hides what was said last from those who ignore its author.
+        """
         self._people = people
         self._rooms = rooms
         self._accounts = accounts
@@ -57,7 +57,7 @@ class Visits:
         self._storage = storage
         self._limits = limits
         self._time = time
-        self._read = read
+        self._read_stored = read_after
         self._tell_history = tell_history
         self._hide_latest = hide_latest
 
@@ -65,10 +65,10 @@ class Visits:
         """Carry out a command; its answer is a Confirmed, a HistoryPage or a Rejected."""
         name = self._identify(session, command.token)
         if isinstance(name, Rejection):
-            return _reject(session, name)
+            return reject(session, name)
         room = self._find_room(session, name, command.room)
         if isinstance(room, Rejection):
-            return _reject(session, room, command.room)
+            return reject_room(session, room, command.room)
         match command:
             case Post():
                 return self._post(session, name, room, command)
@@ -118,10 +118,10 @@ class Visits:
                 session.subscriber.deliver(sent)
                 return DONE
         if not post.text:
-            return _reject(session, Rejection.EMPTY_MESSAGE, post.room)
+            return reject_room(session, Rejection.EMPTY_MESSAGE, post.room)
         refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
         if refusal is not None:
-            return _reject(session, refusal, post.room)
+            return reject_room(session, refusal, post.room)
         if not room.gate.is_open():
             return Busy(room.gate)
         # Without an author: if the account is logged in too, that client hears it like everyone else.
@@ -144,7 +144,7 @@ class Visits:
                 return self._read_after(session, room, after, asked)
             return _tell(session, room, messages, limit)
 
-        return Pending(partial(self._read, self._storage.after, room.key, after, limit + 1), finish)
+        return Pending(partial(self._read_stored, room.key, after, limit + 1), finish)
 
     def _now_ms(self) -> int:
         return int(self._time() * 1000)
@@ -153,9 +153,4 @@ class Visits:
 def _tell(session: Session, room: Room, messages: Sequence[PastMessage], limit: int) -> Done:
     """Deliver a page; one message too many shows that there are more."""
     session.subscriber.deliver(HistoryPage(room.name, messages[:limit], len(messages) > limit))
-    return DONE
-
-
-def _reject(session: Session, reason: Rejection, typed: str = "") -> Done:
-    session.subscriber.deliver(Rejected(reason, typed, typed))
     return DONE

@@ -25,7 +25,7 @@ Line = bytes | Literal[Marker.TOO_LONG]
 
 
 class End(Enum):
-    """How a peer has ended its side within the framing."""
+    """How a peer has ended the connection within its framing."""
 
     CLOSED = auto()
     # It has sent what the framing does not allow.
@@ -34,24 +34,30 @@ class End(Enum):
 
 @final
 @dataclass(frozen=True, slots=True)
-class Control:
-    """What a peer has sent that is not a line: bytes to answer it with, if any, and whether the connection ends with them."""
+class FramingAnswer:
+    """What the framing itself answers: to be sent where it stands between the lines. It can be empty; an `end` is the last."""
 
-    reply: bytes = b""
+    frame: bytes = b""
     end: End | None = None
 
 
-Unit = Line | Control
+Unit = Line | FramingAnswer
 
 
 class Framing(Protocol):
     """Divides one connection's bytes into lines, and wraps lines for the wire."""
 
+    def __init__(self, limit: int) -> None:
+        """`limit` is the most bytes a line can have, without its ending."""
+
     def count(self, chunk: bytes) -> int:
         """How many lines this chunk completes, as far as that can be told before it is read."""
 
     def batches(self, chunk: bytes, size: int, lines: int) -> Iterable[Sequence[Unit]]:
-        """The lines that this chunk completes, by pieces of at most about this many bytes and lines, read one by one."""
+        """The lines that this chunk completes and the framing's own answers, in order.
+
+        They come by pieces of about this many bytes and lines at most, which are read one by one.
+        """
 
     def close(self, reason: str) -> bytes:
         """The bytes that end the connection; `reason` is its word in the log."""
@@ -67,26 +73,25 @@ class Framing(Protocol):
         """The bytes of these lines on the wire; pure, so that many clients can share the result."""
 
 
-class LineFraming:
-    """Cuts one client's bytes into lines, independently of their segments."""
+class ByNewlines:
+    """What all framings have in common in which a line ends in a newline."""
 
-    __slots__ = ("_ahead", "_limit", "_rest", "_skipping")
-    TRANSIENT = frozenset({"_limit"})
+    __slots__ = ("_ahead",)
 
-    def __init__(self, limit: int) -> None:
-        """`limit` is the most bytes a line can have, without its ending."""
-        self._limit = limit
-        self._rest = b""
-        self._skipping = False
+    def __init__(self) -> None:
         # The chunk that is being read, and how much of it has been.
         self._ahead = b"", 0
+
+    def feed(self, chunk: bytes) -> Sequence[Unit]:
+        """The lines that this chunk completes and the framing's own answers, in order."""
+        raise NotImplementedError
 
     def count(self, chunk: bytes) -> int:
         """How many lines this chunk completes."""
         return chunk.count(b"\n")
 
     def batches(self, chunk: bytes, size: int, lines: int) -> Iterable[Sequence[Unit]]:
-        """The lines that this chunk completes, by pieces of at most this many bytes and lines, read one by one."""
+        """What `feed` returns for pieces of at most this many bytes and lines, which are read one by one."""
         if len(chunk) <= size and chunk.count(b"\n") <= lines:
             return (self.feed(chunk),)
         return self._batches(chunk, size, lines)
@@ -96,9 +101,33 @@ class LineFraming:
         for piece in _divided(chunk, size, lines):
             at += len(piece)
             batch = self.feed(piece)
+            # For whoever takes over the client meanwhile.
             self._ahead = chunk, at
             yield batch
         self._ahead = b"", 0
+
+    def close(self, reason: str) -> bytes:
+        """Nothing: the end of the stream says it."""
+        return b""
+
+    @staticmethod
+    def wrap(payload: bytes) -> bytes:
+        """Whole lines are sent as they are."""
+        return payload
+
+
+class LineFraming(ByNewlines):
+    """Cuts one client's bytes into lines, independently of their segments."""
+
+    __slots__ = ("_limit", "_rest", "_skipping")
+    TRANSIENT = frozenset({"_limit"})
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is the most bytes a line can have, without its ending."""
+        super().__init__()
+        self._limit = limit
+        self._rest = b""
+        self._skipping = False
 
     def to_state(self) -> dict[str, Any]:
         """The unfinished line, and what has not been read of a chunk, to be handed over."""
@@ -139,15 +168,6 @@ class LineFraming:
         else:
             lines.extend(cut)
         return lines
-
-    def close(self, reason: str) -> bytes:
-        """Nothing: the end of the stream says it."""
-        return b""
-
-    @staticmethod
-    def wrap(payload: bytes) -> bytes:
-        """Whole lines are sent as they are."""
-        return payload
 
     def _keep(self, rest: bytes) -> None:
         # One byte of grace: a line of exactly the limit can still be waiting for the newline after its carriage return.

@@ -104,6 +104,7 @@ from geventchat.dialects.dialect import (
     Reading,
     Request,
     TextInRoom,
+    greeting_text,
 )
 from geventchat.dialects.json_objects import (
     MAX_INTEGER,
@@ -179,7 +180,7 @@ def _token(request: Fields) -> AskToken | RevokeTokens:
     revoke = request.get("revoke", False)
     if type(revoke) is not bool:
         raise InvalidField("revoke")
-    return RevokeTokens() if revoke else AskToken()
+    return RevokeTokens(_secret(request, "token")) if revoke else AskToken()
 
 
 def _rooms(asked: object) -> tuple[EnterRoom, ...]:
@@ -359,6 +360,8 @@ class Json2Interpreter:
                 return encoded(type="invited", room=room, username=name, timestamp_ms=time_ms)
             case Welcome():
                 rooms = {entered.room: _state(entered) for entered in event.rooms}
+                # Its clients know what to do.
+                greeted = greeting_text(event.greeting, "")
                 return self._answer(
                     "welcome",
                     v=2,
@@ -366,7 +369,7 @@ class Json2Interpreter:
                     epoch=event.epoch,
                     rooms=rooms,
                     timestamp_ms=event.time_ms,
-                    **({"greeting": event.greeting} if event.greeting else {}),
+                    **({"greeting": greeted} if greeted else {}),
                 )
             case Entered():
                 return self._answer("entered", room=event.room, **_state(event))
@@ -439,6 +442,7 @@ class Json2Dialect:
     name = "json2"
     port = 12345
     idle_s = 0.0
+    telnet = False
     # A connection never begins with it.
     signatures: tuple[bytes, ...] = ()
 

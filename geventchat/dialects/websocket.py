@@ -4,11 +4,11 @@
 a server are not masked, so one message is the same bytes for everyone.
 
 Invariants of WebSocketFraming:
-- Every frame is a unit: a line, or a Control. So the limits on lines bound pings and fragments, too.
+- Every frame is a unit: a line, or a FramingAnswer. So the limits on lines bound pings and fragments, too.
 - It holds at most one unfinished frame and one unfinished message, both of `line_bytes` at most: what would be longer ends the
   connection as soon as its length has been read.
 - Nothing is read behind a Close frame or an error.
-- A reply, such as a pong, is whole frames, and nothing follows a Close frame.
+- An answer, such as a pong, is whole frames, and nothing follows a Close frame.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from geventchat.dialects.framing import Control, End, Unit
+from geventchat.dialects.framing import End, FramingAnswer, Unit
 
 _NOT_UTF8 = 1007
 _NOT_TEXT = 1003
@@ -44,11 +44,14 @@ _MASKED = 0x80
 _MASK_BYTES = 4
 # How many bytes a length takes behind the first two, by the second one without its mask bit.
 _WIDTHS = {126: 2, 127: 8}
-_NOTHING = Control()
+_NOTHING = FramingAnswer()
 # How a whole text frame of a server begins, by its length.
 _HEADS = tuple(bytes((_WHOLE_TEXT, size)) for size in range(126))
 # What happens to connections is in the server's log.
 _SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
+
+
+_REFUSAL_FIELDS = ("Upgrade", "Sec-WebSocket-Version")
 
 
 class HandshakeRefused(Exception):
@@ -61,12 +64,12 @@ class HandshakeRefused(Exception):
         self.fields = fields
 
 
-def accept(head: bytes, line_bytes: int) -> tuple[WebSocketFraming, bytes]:
-    """Open a WebSocket for the HTTP request with this head. Returns the answer, too. Raises HandshakeRefused.
+def accept(head: bytes) -> bytes:
+    """The answer to the HTTP request with this head, which opens a WebSocket. Raises HandshakeRefused.
 
     No extension and no subprotocol is chosen, whatever the client offers.
     """
-    protocol = ServerProtocol(max_size=line_bytes, logger=_SILENT)
+    protocol = ServerProtocol(logger=_SILENT)
     protocol.receive_data(head)
     events = protocol.events_received()
     if len(events) != 1 or not isinstance(events[0], Request):
@@ -77,27 +80,20 @@ def accept(head: bytes, line_bytes: int) -> tuple[WebSocketFraming, bytes]:
         message = bytes(response.body or b"").decode().strip()
         raise HandshakeRefused(response.status_code, message, tuple(fields))
     protocol.send_response(response)
-    return WebSocketFraming(protocol, line_bytes), b"".join(protocol.data_to_send())
-
-
-def opened(line_bytes: int) -> WebSocketFraming:
-    """The framing of a WebSocket that is open already."""
-    return WebSocketFraming(ServerProtocol(state=State.OPEN, max_size=line_bytes, logger=_SILENT), line_bytes)
-
-
-_REFUSAL_FIELDS = ("Upgrade", "Sec-WebSocket-Version")
+    return b"".join(protocol.data_to_send())
 
 
 class WebSocketFraming:
     """The messages of one client, once the connection is open."""
 
-    __slots__ = ("_fragments", "_line_bytes", "_protocol", "_rest")
+    __slots__ = ("_fragments", "_limit", "_protocol", "_rest")
     # Between two frames the protocol knows nothing but whether a message is unfinished.
-    TRANSIENT = frozenset({"_line_bytes", "_protocol"})
+    TRANSIENT = frozenset({"_limit", "_protocol"})
 
-    def __init__(self, protocol: ServerProtocol, line_bytes: int) -> None:
-        self._protocol = protocol
-        self._line_bytes = line_bytes
+    def __init__(self, limit: int) -> None:
+        """`limit` is the most bytes a message can have."""
+        self._protocol = ServerProtocol(state=State.OPEN, max_size=limit, logger=_SILENT)
+        self._limit = limit
         # Of a frame that is not complete, and of a message that is not.
         self._rest = b""
         self._fragments: list[bytes] = []
@@ -172,7 +168,7 @@ class WebSocketFraming:
             if len(data) - at < head:
                 return len(data) + 1
             size = int.from_bytes(data[at + 2 : at + head], "big")
-        if not data[at + 1] & _MASKED or size > self._line_bytes:
+        if not data[at + 1] & _MASKED or size > self._limit:
             # It is refused, and the rest of it is not waited for.
             return at + head
         return at + head + _MASK_BYTES + size
@@ -186,9 +182,9 @@ class WebSocketFraming:
         protocol = self._protocol
         protocol.receive_data(data[at:end])
         frames = protocol.events_received()
-        reply = b"".join(protocol.data_to_send())
+        answer = b"".join(protocol.data_to_send())
         if not frames:
-            return Control(reply, End.BROKEN)
+            return FramingAnswer(answer, End.BROKEN)
         frame = frames[0]
         assert isinstance(frame, Frame)
         match frame.opcode:
@@ -202,9 +198,9 @@ class WebSocketFraming:
             case Opcode.BINARY:
                 return self._fail(_NOT_TEXT, "only text messages are understood")
             case Opcode.CLOSE:
-                return Control(reply, End.CLOSED)
+                return FramingAnswer(answer, End.CLOSED)
             case _:
-                return Control(reply) if reply else _NOTHING
+                return FramingAnswer(answer) if answer else _NOTHING
 
     def _message(self, message: bytes) -> Unit:
         if not message.isascii():
@@ -214,9 +210,9 @@ class WebSocketFraming:
                 return self._fail(_NOT_UTF8, "not UTF-8")
         return message
 
-    def _fail(self, code: int, reason: str) -> Control:
+    def _fail(self, code: int, reason: str) -> FramingAnswer:
         self._protocol.fail(code, reason)
-        return Control(b"".join(self._protocol.data_to_send()), End.BROKEN)
+        return FramingAnswer(b"".join(self._protocol.data_to_send()), End.BROKEN)
 
 
 def _framed(line: bytes) -> bytes:

@@ -31,15 +31,8 @@ from geventchat.chat.events import DisconnectNotice, NoticeReason
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
-from geventchat.dialects.dialect import (
-    TIMING_MARK,
-    OtherDialect,
-    Reading,
-    Request,
-    TextInRoom,
-    WithTimingMark,
-)
-from geventchat.dialects.framing import TOO_LONG, Control, End, Framing, LineFraming, Unit
+from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
+from geventchat.dialects.framing import TOO_LONG, ByNewlines, End, Framing, FramingAnswer, Unit
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Admission, origin_of
@@ -183,17 +176,7 @@ class Connection:
         }
     )
 
-    def __init__(
-        self,
-        accepted: Accepted,
-        service: ChatService,
-        framing: Framing | None = None,
-        received: bytes = b"",
-    ) -> None:
-        """Without a framing, a client that sends lines, or what turns out to be a foreign protocol.
-
-        With one, `received` are its first bytes, which have been read already.
-        """
+    def __init__(self, accepted: Accepted, service: ChatService, received: bytes = b"") -> None:
         context, transport, address = service.context, accepted.transport, accepted.address
         self.number = accepted.number
         self.host = accepted.host
@@ -204,9 +187,10 @@ class Connection:
         self._subscriber = Subscriber(transport, service.encoding, context.delivery, self._on_lost)
         self._session = Session(self._subscriber, self)
         self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
-        self._framing: Framing = LineFraming(context.limits.line_bytes) if framing is None else framing
+        self._framing: Framing = service.encoding.framing(context.limits.line_bytes)
+        # Its first bytes, if they have been read already.
         self._received = received
-        self._sniffer = Sniffer(context.limits.line_bytes) if framing is None else None
+        self._sniffer = Sniffer(context.limits.line_bytes) if isinstance(self._framing, ByNewlines) else None
         # What has been read and not been handled, how much of it has been meanwhile, and whether the command behind that has
         # taken effect although it has not been finished.
         self._units: Sequence[Unit] = ()
@@ -352,8 +336,8 @@ class Connection:
             for batch in batches:
                 if not counted:
                     self._costs.charge(_LEAST_LINE_COST * len(batch), now)
-                # A ping in a frame of its own is no sign that someone is there.
-                has_lines = any(type(unit) is not Control for unit in batch)
+                # What the framing answers itself is no sign that someone is there.
+                has_lines = any(type(unit) is not FramingAnswer for unit in batch)
                 active = active or has_lines
                 if batch and not self._handle_within_limits(batch, has_lines):
                     return self._waiter.ended or CloseReason.QUIT
@@ -421,14 +405,13 @@ class Connection:
             if asked:
                 asked = False
                 self._pay_for_answers()
-            if type(line) is Control:
-                if said:
-                    self._do(Say(said, room))
-                    said = []
-                self._handled = at + 1
-                self._answer_control(line)
-                continue
-            reading = _TOO_LONG if line is TOO_LONG else read(line, logged_in)
+            reading: Reading | FramingAnswer
+            if type(line) is bytes:
+                reading = read(line, logged_in)
+            elif isinstance(line, FramingAnswer):
+                reading = line
+            else:
+                reading = _TOO_LONG
             if type(reading) is str and reading and logged_in:
                 said.append(reading)
                 continue
@@ -446,7 +429,7 @@ class Connection:
                 self._do(Say(said, room))
                 said = []
             self._handled = at
-            if type(reading) is OtherDialect and line is not TOO_LONG:
+            if type(reading) is OtherDialect and type(line) is bytes:
                 self._subscriber.speak(self._context.encodings[reading.name])
                 read = self._subscriber.interpreter.read
                 reading = read(line, logged_in)
@@ -460,16 +443,19 @@ class Connection:
             self._do(Say(said, room))
         return True
 
-    def _answer(self, reading: Reading) -> bool:
+    def _answer(self, reading: Reading | FramingAnswer) -> bool:
         """Handle one line; False when the client has left."""
         match reading:
             case None:
                 return True
             case str():
                 return self._do(Say([reading]))
-            case WithTimingMark():
-                self._subscriber.answer(TIMING_MARK)
-                return self._answer(reading.reading)
+            case FramingAnswer(frame, end):
+                if frame:
+                    self._subscriber.answer(frame)
+                if end is not None:
+                    raise ConnectionEnded(_ENDS[end])
+                return True
             case Request(command, ref, answer_to):
                 answer_to(ref)
                 stays = self._do(command)
@@ -479,12 +465,6 @@ class Connection:
                 raise AssertionError(f"{reading!r} has been handled")
             case _:
                 return self._do(reading)
-
-    def _answer_control(self, control: Control) -> None:
-        if control.reply:
-            self._subscriber.answer(control.reply)
-        if control.end is not None:
-            raise ConnectionEnded(_ENDS[control.end])
 
     def _do(self, command: Command) -> bool:
         """Run one command, waiting where the chat asks for it; False when the client has left."""
@@ -793,11 +773,11 @@ class Connection:
 
 
 def _packed(unit: Unit) -> Any:
-    """A line or a control of the framing as JSON."""
+    """A line or an answer of the framing as JSON."""
     if unit is TOO_LONG:
         return None
-    if isinstance(unit, Control):
-        return [unit.reply.decode("latin-1"), None if unit.end is None else unit.end.name]
+    if isinstance(unit, FramingAnswer):
+        return [unit.frame.decode("latin-1"), None if unit.end is None else unit.end.name]
     return unit.decode("latin-1")
 
 
@@ -805,7 +785,7 @@ def _unpacked(packed: Any) -> Unit:
     if packed is None:
         return TOO_LONG
     if isinstance(packed, list):
-        reply, end = packed
-        return Control(reply.encode("latin-1"), None if end is None else End[end])
+        frame, end = packed
+        return FramingAnswer(frame.encode("latin-1"), None if end is None else End[end])
     line: str = packed
     return line.encode("latin-1")

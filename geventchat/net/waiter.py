@@ -240,6 +240,11 @@ class Waiter:
         with self._hangups.watching(self._fileno, self._hang_up):
             self.until(watcher)
 
+    def until_turn(self, watcher: Any) -> None:
+        """Wait like `until` while others are served; a peer that has ended its side is still served, unless by a reset."""
+        with self._hangups.watching(self._fileno, self._reset):
+            self.until(watcher)
+
     def pause(self, seconds: float) -> None:
         """Delay the client by this long; a peer that hangs up ends the connection."""
         with closing_watcher(self._hub.loop.timer(seconds)) as timer:

@@ -22,7 +22,6 @@ import gevent
 from gevent import Timeout
 
 from geventchat.chat.events import NoticeReason
-from geventchat.dialects.websocket import opened
 from geventchat.log import LogEvent
 from geventchat.net.admission import origin_of
 from geventchat.net.connection import ChatService, Connection, ServerContext
@@ -89,7 +88,7 @@ class HttpService:
 
     def adopt(self, accepted: Accepted) -> Connection:
         """A connection for a client of another process, which speaks WebSocket."""
-        return Connection(accepted, self.chat, opened(self.context.limits.line_bytes))
+        return Connection(accepted, self.chat)
 
     def connection(self, accepted: Accepted) -> HttpConnection:
         """A connection for this client, which has yet to be run or refused."""

@@ -80,13 +80,12 @@ class Site:
         if not upgrades:
             return Response(426, b"this is for WebSockets\n", fields=(("Upgrade", "websocket"),))
         try:
-            framing, answer = accept(request.head, self._chat.context.limits.line_bytes)
+            return Upgrade(accept(request.head), self._chat_connection)
         except HandshakeRefused as refused:
             return Response(refused.status, f"{refused.message}\n".encode(), fields=refused.fields)
-        return Upgrade(answer, partial(self._chat_connection, framing))
 
-    def _chat_connection(self, framing: WebSocketFraming, accepted: Accepted, received: bytes) -> Connection:
-        return Connection(accepted, self._chat, framing, received)
+    def _chat_connection(self, accepted: Accepted, received: bytes) -> Connection:
+        return Connection(accepted, self._chat, received)
 
     def _ask_chat(self, room: str, request: Request, connection: HttpConnection) -> Response:
         refusal = self._refuse_origin(request, connection)

@@ -24,7 +24,7 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.passwords import HasherFull, Password, Verified
 from geventchat.chat.rooms import Audience, Room
-from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom, WithTimingMark
+from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
 from geventchat.services.storage.memory import MemoryStorage
 from geventchat.settings import Limits
 from tests.geventchat.manual_clock import ManualClock
@@ -210,8 +210,6 @@ def perform(chat: Chat, session: Session, reading: Reading, times: int = 1) -> A
             return chat.handle(session, Say([text] * times))
         case TextInRoom(room, text):
             return chat.handle(session, Say([text] * times, room))
-        case WithTimingMark():
-            return perform(chat, session, reading.reading, times)
         case Request(command, ref, answer_to):
             answer_to(ref)
             result = perform(chat, session, command)

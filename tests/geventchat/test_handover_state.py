@@ -20,6 +20,7 @@ from geventchat.chat.history import History, RoomLog
 from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.names import Name
 from geventchat.chat.ownership import Owners
+from geventchat.chat.presence import Presence
 from geventchat.chat.records import Restriction, RestrictionKind
 from geventchat.chat.replay import Replay
 from geventchat.chat.room_list import Rooms
@@ -27,7 +28,8 @@ from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.states import BadState, pack, unpack
 from geventchat.dialects.framing import LineFraming
-from geventchat.dialects.websocket import WebSocketFraming, opened
+from geventchat.dialects.telnet import TelnetFraming
+from geventchat.dialects.websocket import WebSocketFraming
 from geventchat.handover import Buffers, HandedOver, KeptBuffers
 from geventchat.net.admission import Address, Admission
 from geventchat.net.connection import Connection
@@ -188,7 +190,7 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
     replay = Replay(room, 0)
     gates = subscriber._direct_gates()
     address = context.admission._addresses["127.0.0.1"]
-    websocket = opened(100)
+    lines, websocket = LineFraming(100), WebSocketFraming(100)
     found: list[tuple[Any, Any]] = [
         (chat, chat.to_state(lambda session: 1)),
         (chat.rooms, chat.rooms.to_state()),
@@ -207,6 +209,8 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
         (connection._costs, connection._costs.to_state()),
         (connection._framing, connection._framing.to_state()),
         (websocket, websocket.to_state()),
+        (lines, lines.to_state()),
+        (chat._presence, chat._presence.to_state()),
         (Sniffer(1), Sniffer(1).to_state()),
         (address, address.to_state()),
         (context.admission, context.admission.to_state()),
@@ -225,8 +229,8 @@ ELSEWHERE = {"Connection": {"_service"}}
 def test_every_attribute_is_handed_over_or_said_not_to_be(world: World):
     kinds = (
         *(Chat, Rooms, Room, RoomLog, History, Owners, Session, Replay, MessageKeys, _Counters),
-        *(Connection, Subscriber, _DirectGates, Waiter, Costs, LineFraming, WebSocketFraming, Sniffer),
-        *(Address, Admission, TokenBucket, MemoryStorage),
+        *(Connection, Subscriber, _DirectGates, Waiter, Costs, LineFraming, TelnetFraming, WebSocketFraming),
+        *(Presence, Sniffer, Address, Admission, TokenBucket, MemoryStorage),
     )
     found = parts(world)
     assert set(found) == {kind.__name__ for kind in kinds}

@@ -204,15 +204,29 @@ def test_a_client_that_requests_faster_than_it_reads_is_read_more_slowly_and_get
             other.close()
 
 
-def test_the_urgent_byte_of_telnets_interrupt_is_removed_from_the_line_behind_it():
+def test_telnets_interrupt_is_answered_at_once_and_its_urgent_byte_is_removed_from_the_line_behind_it():
     with Server(config("line")) as server, socket.create_connection(server.addresses["line"]) as client:
         client.sendall(b"LOGIN alice\n")
         assert client.recv(10) == b"OK\n"
-        # Interrupt process, then a data mark whose second byte is out of band.
-        client.sendall(b"\xff\xf4")
+        # Interrupt process, do timing mark; with `toggle autosynch` also a data mark with a byte out of band.
+        client.sendall(b"\xff\xf4\xff\xfd\x06")
         client.send(b"\xff\xf2", plain_socket.MSG_OOB)
+        assert client.recv(10) == b"\xff\xfb\x06"
         client.sendall(b"PING still here\n")
         assert client.recv(100) == b"PONG still here\n"
+
+
+def test_what_is_piped_into_nc_is_handled_although_its_side_has_ended():
+    with Server(config("line")) as server:
+        # The login waits for an iteration, in which the end is noticed before or after its turn comes.
+        for _ in range(20):
+            with socket.create_connection(server.addresses["line"]) as client:
+                client.sendall(b"LOGIN alice\nPING\nQUIT\n")
+                client.shutdown(plain_socket.SHUT_WR)
+                received = b""
+                while chunk := client.recv(100):
+                    received += chunk
+            assert received == b"OK\nPONG\nGoodbye!\n"
 
 
 def test_servers_in_one_process_are_independent():
@@ -287,7 +301,10 @@ def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_in_its_own_notat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Listen("irc"), "scheme: 'irc' is not line, json or slash, alone or with +tls or +unix"),
+        (
+            lambda: Listen("irc"),
+            "scheme: 'irc' is not line, json, slash, metrics or web, alone or with +tls or +unix",
+        ),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port"),
         (lambda: Limits(clients=0), "clients: 0 is not"),
         (lambda: Limits(queue_bytes=10), "queue_bytes: 10 is not"),

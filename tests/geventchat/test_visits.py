@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from geventchat.chat.commands import AskToken, Post, ReadMessages, RevokeTokens, Say
-from geventchat.chat.events import Confirmed, HistoryPage, PastMessage, Rejected, Rejection
+from geventchat.chat.events import Accepted, Confirmed, HistoryPage, PastMessage, Rejected, Rejection
 from geventchat.chat.passwords import Secret, token_from
 from geventchat.chat.records import AccountRecord, Stored
 from geventchat.chat.results import DONE, Busy, Pending
@@ -120,6 +120,26 @@ def test_a_token_is_good_from_when_it_is_made_until_it_is_revoked():
     assert posted() == [Confirmed("lobby", 1)]
     credentials.carry_out(owner, name, RevokeTokens())
     assert posted() == [Rejected(Rejection.WRONG_PASSWORD)]
+
+
+def test_one_token_can_be_revoked_and_the_others_stay():
+    other, stored_other = token_from(b"o" * 32)
+    scene = Scene(Disk(replace(RECORD, token_hashes=(STORED_TOKEN, stored_other))))
+    owner, listener = scene.connect()
+    owner.account = scene.chat._accounts.find_account("ci")
+    name = scene.login("guest")[0].name
+    scene.chat._credentials.carry_out(owner, name, RevokeTokens(other))
+    session, visitor = scene.connect()
+    for token in (TOKEN, other):
+        scene.chat.handle(session, Post(token, "hi", "lobby"))
+    assert visitor.take() == [Confirmed("lobby", 1), Rejected(Rejection.WRONG_PASSWORD)]
+    scene.chat._credentials.carry_out(owner, name, RevokeTokens(Secret("not a token")))
+    scene.chat.handle(session, Post(TOKEN, "hi", "lobby"))
+    assert visitor.take() == [Confirmed("lobby", 2)]
+    assert [type(answer) for answer in listener.take() if isinstance(answer, Accepted)] == [
+        Accepted,
+        Accepted,
+    ]
 
 
 def test_nobody_visits_under_a_name_that_is_reserved_meanwhile():

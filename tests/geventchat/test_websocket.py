@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from websockets.frames import Close, Opcode
 
-from geventchat.dialects.framing import Control, End, Unit
+from geventchat.dialects.framing import End, FramingAnswer, Unit
 from geventchat.dialects.websocket import HandshakeRefused, WebSocketFraming, accept
 from tests.geventchat.web_client import frame
 
@@ -18,7 +18,7 @@ MASK = b"\x01\x02\x03\x04"
 
 
 def opened() -> WebSocketFraming:
-    return accept(HEAD, LIMIT)[0]
+    return WebSocketFraming(LIMIT)
 
 
 def raw(first: int, second: int, rest: bytes = MASK) -> bytes:
@@ -47,8 +47,8 @@ def sent(data: bytes) -> list[tuple[int, bytes]]:
 
 def ending(unit: Unit) -> tuple[End | None, int, str]:
     """How a unit ends the connection, and the code and the reason that the client gets."""
-    assert isinstance(unit, Control)
-    ((kind, content),) = sent(unit.reply)
+    assert isinstance(unit, FramingAnswer)
+    ((kind, content),) = sent(unit.frame)
     assert kind == Opcode.CLOSE
     close = Close.parse(content)
     return unit.end, close.code, close.reason
@@ -57,7 +57,7 @@ def ending(unit: Unit) -> tuple[End | None, int, str]:
 def test_the_answer_to_a_handshake_accepts_no_extension_and_no_subprotocol():
     offers = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
     head = HEAD[:-2] + offers
-    _, answer = accept(head, LIMIT)
+    answer = accept(head)
     assert answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
     assert b"extensions" not in answer.lower()
@@ -77,7 +77,7 @@ def test_the_answer_to_a_handshake_accepts_no_extension_and_no_subprotocol():
 )
 def test_a_request_that_opens_no_websocket_is_refused(old: bytes, new: bytes, status: int):
     with pytest.raises(HandshakeRefused) as caught:
-        accept(HEAD.replace(old, new), LIMIT)
+        accept(HEAD.replace(old, new))
     # Releases of `websockets` differ in what they say about versions.
     assert caught.value.status in {status, 400}
     assert caught.value.message
@@ -94,15 +94,15 @@ def test_fragments_are_joined_and_a_ping_between_them_is_answered():
     first, second = "né".encode()[:2], "né".encode()[2:]
     stream = frame(first, fin=False) + frame("42", Opcode.PING) + frame(second, Opcode.CONT)
     begun, ping, message = units(opened(), stream)
-    assert begun == Control()
-    assert sent(ping.reply) == [(Opcode.PONG, b"42")]
+    assert begun == FramingAnswer()
+    assert sent(ping.frame) == [(Opcode.PONG, b"42")]
     assert ping.end is None
     assert message == "né".encode()
 
 
 def test_every_frame_is_a_unit_so_that_limits_count_it():
     stream = frame("a", fin=False) + frame("", Opcode.CONT, fin=False) * 3 + frame("", Opcode.PONG) * 2
-    assert units(opened(), stream) == [Control()] * 6
+    assert units(opened(), stream) == [FramingAnswer()] * 6
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_what_the_protocol_does_not_allow_ends_the_connection_with_its_code(stre
         framing = opened()
         found = units(framing, *chunks)
         assert ending(found[-1])[:2] == (End.BROKEN, code)
-        assert all(unit == Control() for unit in found[:-1])
+        assert all(unit == FramingAnswer() for unit in found[:-1])
         assert units(framing, frame("ignored")) == []
         assert framing.close("quit") == b""
 
@@ -156,7 +156,7 @@ def test_a_close_frame_is_answered_and_nothing_behind_it_is_read():
     assert len(found) == 2
     assert units(framing, frame("ignored")) == []
     (empty,) = units(opened(), frame("", Opcode.CLOSE))
-    assert sent(empty.reply) == [(Opcode.CLOSE, b"")]
+    assert sent(empty.frame) == [(Opcode.CLOSE, b"")]
 
 
 @pytest.mark.parametrize(
