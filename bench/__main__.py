@@ -135,6 +135,14 @@ def _print_tables(results: Results) -> bool:
     return all(requirement.outcome is not Outcome.NOT_MET for requirement in found)
 
 
+def _possible(workloads: Sequence[Workload]) -> tuple[Workload, ...]:
+    """The workloads that the load generator can be compiled for."""
+    if not any(workload.encrypted for workload in workloads) or load.can_build_tls():
+        return tuple(workloads)
+    print("skipped: workloads over TLS (OpenSSL's headers are not installed)", file=sys.stderr)
+    return tuple(workload for workload in workloads if not workload.encrypted)
+
+
 def _available(chosen: Sequence[Server]) -> list[Server]:
     for server in chosen:
         if server.missing:
@@ -200,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     workloads = quick() if args.quick else FULL
     keys = _chosen(args.workloads, [workload.key for workload in workloads], "workload", parser)
     workloads = tuple(workload for workload in workloads if workload.key in keys)
+    workloads = _possible(workloads)
     if args.rounds:
         workloads = tuple(replace(workload, rounds=args.rounds) for workload in workloads)
     server_keys = _chosen(args.servers, BY_KEY, "server", parser)

@@ -23,6 +23,7 @@ class Participants(Enum):
     OURS = "geventchat alone"
     ALL_AND_BARE = "every server, and geventchat with limits and logs off"
     SHEDDING = "servers that continue when a client stops reading"
+    ENCRYPTED = "servers that speak TLS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class Workload:
     dialects: tuple[str, ...] = ("line",)
     rounds: int = 3
 
+    @property
+    def encrypted(self) -> bool:
+        """True if its clients speak TLS."""
+        return any(dialect.endswith("+tls") for dialect in self.dialects)
+
     def servers(self, chosen: Iterable[Server]) -> list[Server]:
         """The chosen servers that take part."""
         return [server for server in chosen if self._includes(server)]
@@ -41,6 +47,8 @@ class Workload:
     def _includes(self, server: Server) -> bool:
         if server.key == OURS_BARE:
             return self.participants is Participants.ALL_AND_BARE
+        if self.participants is Participants.ENCRYPTED:
+            return bool(server.tls)
         if self.participants is Participants.OURS:
             return server.key == OURS
         return self.participants is not Participants.SHEDDING or server.sheds_stalled
@@ -106,6 +114,14 @@ MIXED_100 = Workload(
     rounds=5,
 )
 
+TLS_100 = Workload(
+    "tls-100",
+    "saturated: 100 clients over TLS",
+    saturated(100, 1.5),
+    Participants.ENCRYPTED,
+    ("line+tls",),
+    rounds=5,
+)
 ROOMS_1000 = Workload(
     "rooms-1000",
     "saturated: 1,000 rooms of 10 clients, one of each sends",
@@ -160,6 +176,7 @@ FULL = (
     JSON_100,
     SLASH_100,
     MIXED_100,
+    TLS_100,
     ROOMS_1000,
     ROOM_10000,
     *_SCALE,

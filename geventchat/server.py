@@ -53,7 +53,7 @@ from geventchat.net.connection import ChatService, Connection, Counts, ServerCon
 from geventchat.net.delivery import Buffer, Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.loop_delay import LoopDelay
-from geventchat.net.opening import Opening
+from geventchat.net.opening import Opening, ProxiedOpening
 from geventchat.net.service import Accepted, ServedConnection, Service
 from geventchat.net.tls import Certificate
 from geventchat.net.transport import Transport
@@ -130,6 +130,8 @@ class Route:
     scheme: str
     # What they shake hands with first; None without TLS.
     certificate: Certificate | None
+    # Proxies can connect there for others.
+    proxied: bool
 
 
 class _Handed:
@@ -305,7 +307,7 @@ class Server:
                 self._sockets += handed.inherited
             for listen, opened in self._addresses_to_serve():
                 certificate = self._certificate_of(listen)
-                route = Route(services[listen.service], listen.scheme, certificate)
+                route = Route(services[listen.service], listen.scheme, certificate, not listen.is_unix)
                 on_connect = partial(self._on_connect, route, context)
                 owns_path = opened is None
                 if opened is None and handed is not None:
@@ -491,11 +493,12 @@ class Server:
         context.line_rate.change(limits.lines_per_s, limits.burst_lines)
         context.byte_rate.change(limits.bytes_per_s, limits.burst_bytes)
         context.admission.rates.change(limits)
+        context.admission.network_rates.change(limits)
         context.delivery.limits_changed()
         context.log.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
         chat.greeting = clean(config.greeting)
         chat.change_names(operators, self._reserved_of(config))
-        for service in self._services.values():
+        for service in map(_chat_service, self._services.values()):
             if isinstance(service, ChatService):
                 service.idle_s = self._idle_s(service.encoding.dialect)
                 service.idle_notice = _IDLE_NOTICES[config.idle_notice]
@@ -816,6 +819,42 @@ class Server:
             accepted = Accepted(sock, host, number, None, self._on_closed)
             gevent.spawn_raw(self._add(route, context, sock, accepted).run)
             return
+        if route.proxied and self._is_proxy(host):
+            self._read_proxy_header(route, context, sock, host, number)
+        else:
+            self._admit(route, context, sock, host, number)
+
+    def _is_proxy(self, host: str) -> bool:
+        address = parse_address(host) if self.config.proxy_from else None
+        return address is not None and any(address in network for network in self.config.proxy_from)
+
+    def _read_proxy_header(
+        self, route: Route, context: ServerContext, sock: socket.socket, proxy: str, number: int
+    ) -> None:
+        if len(self._connections) >= context.limits.clients + context.limits.lingering:
+            # They have no slots yet, but descriptors.
+            full = NoticeReason.SERVER_FULL.value
+            context.log.of_address(proxy, LogEvent.REFUSED, conn=number, address=proxy, reason=full)
+            sock.close()
+            return
+
+        def on_header(host: str) -> None:
+            del self._connections[number]
+            self._admit(route, context, sock, host, number)
+            if not self._connections:
+                self._empty.set()
+
+        try:
+            opening = ProxiedOpening(sock, proxy, number, context, self._on_closed, on_header)
+            self._connections[number] = opening
+            self._empty.clear()
+            gevent.spawn_raw(opening.run)
+        except MemoryError:
+            self._give_up(context, sock, number)
+
+    def _admit(
+        self, route: Route, context: ServerContext, sock: socket.socket, host: str, number: int
+    ) -> None:
         context.counts.accepted += 1
         banned = context.chat.is_banned_address(host)
         entered = NoticeReason.BANNED if banned else context.admission.enter(host)

@@ -19,10 +19,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from geventchat.chat.addresses import Network, parse_network, text_of
 from geventchat.chat.events import NoticeReason
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import MAX_LENGTH, RESERVED_NAMES, InvalidName, parse_name
@@ -363,6 +365,26 @@ ORIGINS = Kind(
 )
 
 
+def _read_networks(text: str) -> tuple[Network, ...]:
+    found = list(map(parse_network, _words(text)))
+    if None in found:
+        raise ValueError(text)
+    return tuple(one for one in found if one is not None)
+
+
+def _are_networks(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, IPv4Network | IPv6Network) for one in value)
+
+
+NETWORKS = Kind(
+    "zero or more addresses or ranges, such as 10.0.0.0/8 or ::1",
+    "NETWORKS",
+    _read_networks,
+    _are_networks,
+    lambda value: " ".join(map(text_of, value)) or "none",
+)
+
+
 _MOST_GREETING_BYTES = 512
 # In the line dialect, clients would take these for the reason why they are disconnected.
 _NOTICE_WORDS = frozenset(map(notice_word, NoticeReason))
@@ -425,6 +447,7 @@ class Group(Enum):
     SIZES = "Size limits"
     CLIENT_RATES = "Rate limits for one client"
     ADDRESS_RATES = "Rate limits for one address (one IPv4 address, or one /64 of IPv6)"
+    NETWORK_RATES = "Rate limits for one network (one /24 of IPv4, or one /48 of IPv6)"
     ROOM_RATES = "Rate limits for a room"
     STORAGE = "Storage"
     OPERATIONS = "Operations"
@@ -561,6 +584,13 @@ class Limits(_Checked):
     clients: int = setting("max-clients", 10_000, integer(1), Group.SIZES, "connections allowed at one time")
     clients_per_address: int = setting(
         "max-per-address", 1_000, integer(1), Group.SIZES, "connections allowed per address"
+    )
+    clients_per_network: int = setting(
+        "max-per-network",
+        4_000,
+        integer(1),
+        Group.SIZES,
+        "connections allowed per network (one /24 of IPv4, or one /48 of IPv6)",
     )
     line_bytes: int = setting(
         "max-line",
@@ -699,6 +729,32 @@ class Limits(_Checked):
         integer(1, unit="log lines"),
         Group.ADDRESS_RATES,
         "lines in the server's log that can come at once",
+    )
+    network_bytes_per_s: float = setting(
+        "network-byte-rate",
+        262_144.0,
+        BYTE_RATE,
+        Group.NETWORK_RATES,
+        "bytes per second from all clients of one network, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    network_burst_bytes: int = setting(
+        "network-byte-burst", 4_194_304, BYTES, Group.NETWORK_RATES, "bytes that can come at once"
+    )
+    network_connections_per_s: float = setting(
+        "network-connection-rate",
+        80.0,
+        number(unit="connections per second"),
+        Group.NETWORK_RATES,
+        "new connections per second, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    network_burst_connections: int = setting(
+        "network-connection-burst",
+        4_000,
+        integer(1, unit="connections"),
+        Group.NETWORK_RATES,
+        "new connections that can come at once",
     )
     floor_bytes_per_s: float = setting(
         "floor-rate",
@@ -1000,6 +1056,14 @@ class Config(_Checked):
         "origins of the chat page besides localhost and the addresses that are listened on, separated by spaces or commas: what"
         " browsers have in front of the path, or the host name alone",
     )
+    proxy_from: tuple[Network, ...] = setting(
+        "proxy-from",
+        (),
+        NETWORKS,
+        Group.ADDRESSES,
+        "addresses or ranges of proxies that say in a header of the PROXY protocol for whom they connect",
+        reload=Reload.AT_ONCE,
+    )
     operators: tuple[str, ...] = setting(
         "operators",
         (),
@@ -1210,7 +1274,7 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if SETTINGS[key].kind in {LISTENS, NAMES, ORIGINS} and all(
+        case list() if SETTINGS[key].kind in {LISTENS, NAMES, NETWORKS, ORIGINS} and all(
             isinstance(item, str) for item in value
         ):
             return " ".join(value)

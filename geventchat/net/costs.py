@@ -1,4 +1,4 @@
-"""What one client costs, and how long it waits for that: its bytes, the bytes of its address, and its lines.
+"""What one client costs, and how long it waits for that: its bytes, those of its address and of its network, and its lines.
 
 A client above a rate is read later and loses nothing. Where a client waits is its waiter's concern.
 """
@@ -24,6 +24,7 @@ class Costs:
         "_line_bucket",
         "_queue",
         "_uncharged_bytes",
+        "_uncharged_network_bytes",
         "charged_bytes",
     )
 
@@ -47,6 +48,8 @@ class Costs:
         self.charged_bytes = 0
         # Those that its address had too much debt to be charged for; charged when the address lets this client pass.
         self._uncharged_bytes = 0
+        # The same for its network.
+        self._uncharged_network_bytes = 0
 
     TRANSIENT = frozenset({"_address", "_queue", "_first_bytes", "_clock"})
 
@@ -57,6 +60,7 @@ class Costs:
             "byte_bucket": self._byte_bucket.to_state(),
             "charged_bytes": self.charged_bytes,
             "uncharged_bytes": self._uncharged_bytes,
+            "uncharged_network_bytes": self._uncharged_network_bytes,
         }
 
     def take_state(self, state: dict[str, Any]) -> None:
@@ -65,22 +69,26 @@ class Costs:
         self._byte_bucket.take_state(state["byte_bucket"])
         self.charged_bytes = state["charged_bytes"]
         self._uncharged_bytes = state["uncharged_bytes"]
+        self._uncharged_network_bytes = state["uncharged_network_bytes"]
 
     def charge(self, cost: int, now: float) -> None:
-        """Charge these bytes to the client and to its address."""
-        if self._address is not None:
+        """Charge these bytes to the client, to its address and to its network."""
+        address = self._address
+        if address is not None:
             self.charged_bytes += cost
             self._byte_bucket.charge(cost, now)
-            if not self._address.charge(cost, now):
+            if not address.charge(cost, now):
                 self._uncharged_bytes += cost
+            if not address.network.charge(cost, now):
+                self._uncharged_network_bytes += cost
 
     def charge_client(self, cost: int, now: float) -> None:
-        """Charge these bytes to the client, and nothing to its address."""
+        """Charge these bytes to the client, and nothing to its address or network."""
         if self._address is not None:
             self._byte_bucket.charge(cost, now)
 
     def wait_for_bytes(self, waiter: Waiter, now: float) -> None:
-        """Wait until the client and its address have paid for what they were charged."""
+        """Wait until the client, its address and its network have paid for what they were charged."""
         delay_s = self._byte_bucket.delay_s(0, now)
         if delay_s:
             waiter.pause(delay_s)
@@ -93,6 +101,11 @@ class Costs:
             with address.traffic_gate.passage(waiter, self._queue):
                 address.charge(self._uncharged_bytes, self._clock.monotonic())
                 self._uncharged_bytes = 0
+        network = address.network
+        if self._uncharged_network_bytes or not network.traffic_gate.is_open():
+            with network.traffic_gate.passage(waiter, address.origin):
+                network.charge(self._uncharged_network_bytes, self._clock.monotonic())
+                self._uncharged_network_bytes = 0
 
     def take_lines(self, lines: int, now: float) -> int:
         """How many of these lines can be handled now. They are charged."""

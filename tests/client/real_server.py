@@ -14,7 +14,7 @@ from typing import IO
 from tests.patience import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
-_STARTED = re.compile(r"Chat server started on \S+:(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
+_STARTED = re.compile(r"Chat server started on \S+:(?P<port>\d+)(?: \((?P<dialect>[\w+]+)\))?")
 DIALECTS = ("line", "json", "slash")
 
 

@@ -31,7 +31,7 @@ from geventchat.dialects.framing import LineFraming
 from geventchat.dialects.telnet import TelnetFraming
 from geventchat.dialects.websocket import WebSocketFraming
 from geventchat.handover import Buffers, HandedOver, KeptBuffers
-from geventchat.net.admission import Address, Admission
+from geventchat.net.admission import Address, Admission, Network
 from geventchat.net.connection import Connection
 from geventchat.net.costs import Costs
 from geventchat.net.delivery import Subscriber, _DirectGates
@@ -190,6 +190,7 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
     replay = Replay(room, 0)
     gates = subscriber._direct_gates()
     address = context.admission._addresses["127.0.0.1"]
+    network = context.admission._network_named("192.0.2.0/24")
     lines, websocket = LineFraming(100), WebSocketFraming(100)
     found: list[tuple[Any, Any]] = [
         (chat, chat.to_state(lambda session: 1)),
@@ -213,6 +214,7 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
         (chat._presence, chat._presence.to_state()),
         (Sniffer(1), Sniffer(1).to_state()),
         (address, address.to_state()),
+        (network, network.to_state()),
         (context.admission, context.admission.to_state()),
         (connection._costs._line_bucket, connection._costs._line_bucket.to_state()),
         (world.server.storage, world.server.storage.to_state()),
@@ -230,7 +232,7 @@ def test_every_attribute_is_handed_over_or_said_not_to_be(world: World):
     kinds = (
         *(Chat, Rooms, Room, RoomLog, History, Owners, Session, Replay, MessageKeys, _Counters),
         *(Connection, Subscriber, _DirectGates, Waiter, Costs, LineFraming, TelnetFraming, WebSocketFraming),
-        *(Presence, Sniffer, Address, Admission, TokenBucket, MemoryStorage),
+        *(Presence, Sniffer, Address, Admission, Network, TokenBucket, MemoryStorage),
     )
     found = parts(world)
     assert set(found) == {kind.__name__ for kind in kinds}
@@ -255,7 +257,7 @@ def test_every_attribute_is_handed_over_or_said_not_to_be(world: World):
         frozenset({"b", "a"}),
         None,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_values_survive_json(value: object):
     assert unpack(json.loads(json.dumps(pack(value)))) == value

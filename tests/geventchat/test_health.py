@@ -55,9 +55,10 @@ def test_a_server_is_asked_in_the_way_that_its_address_says(tmp_path: Path):
     path, port = tmp_path / "chat.sock", free_port()
     files = ("--tls-cert", str(cert), "--tls-key", str(key))
     tls, unix = ("--listen", f"line+tls://127.0.0.1:{port}", *files), ("--listen", f"line+unix://{path}")
-    with running(*tls, *unix) as server:
+    proxies = ("--proxy-from", "127.0.0.0/8")
+    with running(*tls, *unix, *proxies) as server:
         ready_lines(server)
-        assert_healthy(run("health", *tls[:2]), f"127.0.0.1:{port}")
+        assert_healthy(run("health", *tls[:2], *proxies), f"127.0.0.1:{port}")
         assert_healthy(run("health", *unix), str(path))
 
 

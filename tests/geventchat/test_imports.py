@@ -146,6 +146,12 @@ def test_metrics_need_their_package_and_know_nothing_that_composes_them():
     assert not offenders(others, "prometheus_client")
 
 
+def test_handing_over_and_the_service_manager_know_nothing_of_the_chat():
+    assert not strays(inside("handover.py", "systemd.py", "processes.py"), "arguments", "clock", "settings")
+    assert not offenders(inside("handover.py", "systemd.py", "processes.py"), "gevent", "greenlet")
+    assert not strays(inside("chat/states.py"), "chat", "exhaustive")
+
+
 def test_what_an_embedding_program_gets_knows_neither_the_server_nor_its_connections():
     assert not strays(inside("embedding.py"), "chat", "exhaustive", "log")
 
@@ -173,7 +179,16 @@ def test_only_websockets_need_the_package_websockets():
 
 def test_settings_and_arguments_import_no_sockets():
     assert not offenders(inside("settings.py", "arguments.py"), *SOCKETS)
-    allowed = ("chat.events", "chat.limits", "chat.names", "chat.text", "dialects", "log", "web.origins")
+    allowed = (
+        "chat.addresses",
+        "chat.events",
+        "chat.limits",
+        "chat.names",
+        "chat.text",
+        "dialects",
+        "log",
+        "web.origins",
+    )
     assert not strays(inside("settings.py"), *allowed)
     assert not strays(inside("arguments.py"), "settings")
 

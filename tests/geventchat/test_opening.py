@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.certificates import Files, made_certificate, make
 from tests.fire.clients import State
 from tests.fire.leaks import leftovers
 from tests.fire.simulation import Simulation, simulate
-from tests.geventchat.tls_client import MemoryClient, TlsClient, client_context
+from tests.tls_client import MemoryClient, TlsClient, client_context
 
 
 @contextmanager
@@ -333,3 +334,122 @@ def test_each_dialect_is_served(scheme: str):
         client = TlsClient(simulation, scheme).shake_hands()
         client.say('{"type": "ping"}' if scheme == "json+tls" else "alice")
         assert client.taken()
+
+
+# --- Proxies ---------------------------------------------------------------------------------------------------------
+
+PROXY = "10.0.0.1"
+
+
+@contextmanager
+def behind_a_proxy(**limits: Any) -> Iterator[Simulation]:
+    cert, key = map(str, made_certificate())
+    listen = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in ("line", "line+tls"))
+    proxies = (ip_network("10.0.0.0/24"),)
+    with simulate(
+        Config(listen=listen, tls_cert=cert, tls_key=key, proxy_from=proxies, limits=Limits(**limits))
+    ) as simulation:
+        yield simulation
+        assert not simulation.faults, simulation.faults
+
+
+def header(source: str) -> bytes:
+    return f"PROXY TCP4 {source} 10.0.0.1 50000 4000\r\n".encode()
+
+
+def test_a_client_behind_a_proxy_has_its_own_address():
+    with behind_a_proxy(clients_per_address=1) as simulation:
+        for source in ("192.0.2.1", "192.0.2.2"):
+            client = simulation.connect("line", PROXY)
+            # What follows the header in the same segment is the client's.
+            client.send(header(source) + b"LOGIN p" + source[-1:].encode() + b"\n")
+            simulation.run_until_idle()
+            assert client.received == b"OK\n"
+        third = simulation.connect("line", PROXY)
+        third.send(header("192.0.2.1"))
+        simulation.run_until_idle()
+        assert third.received == b"ERR too-many-connections\n"
+        third.close()
+        simulation.run_until_idle()
+        hosts = [getattr(one, "host", None) for one in simulation.server._connections.values()]
+        assert hosts == ["192.0.2.1", "192.0.2.2"]
+
+
+def test_the_header_comes_before_the_handshake():
+    with behind_a_proxy() as simulation:
+        client = TlsClient(simulation, host=PROXY)
+        client.wire.send(header("192.0.2.1"))
+        client.shake_hands()
+        client.say("LOGIN alice")
+        assert client.taken() == b"OK\n"
+        assert {getattr(one, "host", None) for one in simulation.server._connections.values()} == {
+            "192.0.2.1"
+        }
+
+
+def test_a_check_by_the_proxy_itself_is_a_client_like_any_other():
+    with behind_a_proxy() as simulation:
+        for own in (b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"):
+            client = simulation.connect("line", PROXY)
+            client.send(own + b"QUIT\n")
+            simulation.run_until_idle()
+            assert client.received == b"Goodbye!\n"
+            client.close()
+        simulation.run_until_idle()
+        assert simulation.server.clients == 0
+        assert simulation.logged["quit"] == 2
+
+
+def test_from_any_other_address_a_header_is_a_line_like_any_other():
+    with behind_a_proxy() as simulation:
+        client = simulation.connect("line", "10.0.1.1")
+        client.send(header("192.0.2.1"))
+        simulation.run_until_idle()
+        assert client.received == b"ERR must-login-first\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"LOGIN alice\n", header("192.0.2.300"), b"\x16\x03\x01", b"PROXY " + b"x" * 200]
+)
+def test_a_proxy_that_sends_no_header_is_refused(sent: bytes):
+    with behind_a_proxy() as simulation:
+        client = simulation.connect("line", PROXY)
+        client.send(sent)
+        simulation.run_until_idle()
+        assert client.received == b""
+        assert client.state is not State.OPEN
+        assert simulation.logged["refused"] == 1
+        assert simulation.server.clients == 0
+
+
+def test_a_header_has_a_deadline_however_it_trickles():
+    with behind_a_proxy(handshake_s=10.0) as simulation:
+        client = simulation.connect("line", PROXY)
+        whole = header("192.0.2.1")
+        for n in range(len(whole) - 1):
+            client.send(whole[n : n + 1])
+            simulation.advance(0.2)
+        assert client.state is State.OPEN
+        simulation.advance(2)
+        assert client.state is State.FIN
+        assert simulation.logged["refused"] == 1
+
+
+def test_a_proxy_that_ends_before_its_header_leaves_nothing_behind():
+    with behind_a_proxy() as simulation:
+        client = simulation.connect("line", PROXY)
+        client.send(b"PROXY ")
+        simulation.run_until_idle()
+        client.close()
+        simulation.run_until_idle()
+        assert simulation.server.clients == 0
+        assert simulation.logged["refused"] == 1
+        assert not leftovers(simulation), leftovers(simulation)
+
+
+def test_headers_that_have_yet_to_come_are_bounded():
+    with behind_a_proxy(clients=2, lingering=1) as simulation:
+        waiting = [simulation.connect("line", PROXY) for _ in range(5)]
+        simulation.run_until_idle()
+        assert [client.state for client in waiting] == [State.OPEN] * 3 + [State.FIN] * 2
+        assert simulation.logged["refused"] == 2

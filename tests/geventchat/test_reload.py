@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ OTHER: dict[str, Any] = {
     "reserved_names": ("me", "ann"),
     "log_messages": True,
     "ban_list": "",
+    "proxy_from": (ip_network("192.0.2.0/24"),),
 }
 
 
@@ -49,6 +51,8 @@ def state(server: Server) -> dict[str, Any]:
     chat, delivery, rates = context.chat, context.delivery, context.admission.rates
     buckets = [context.line_rate, context.byte_rate, delivery._floor, context.log._rate]
     buckets += [rates.connects, rates.logins, rates.traffic, rates.accounts, rates.rooms]
+    networks = context.admission.network_rates
+    buckets += [networks.connects, networks.traffic]
     return {
         "config": server.config,
         "limits": context.limits,
@@ -57,6 +61,7 @@ def state(server: Server) -> dict[str, Any]:
         "rates": [[getattr(rate, name) for name in rate.__slots__] for rate in buckets],
         "delivery": (delivery.behind_bytes, delivery.outgoing_bytes, delivery.floor_burst),
         "log": context.log._regained,
+        "networks": networks.connections,
         "greeting": chat.greeting,
         "names": (chat.operators, chat.reserved_names, chat._visits._reserved),
         "look-alikes": chat._look_alikes._held.keys(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,7 @@ OTHER = {
     "log-level": ("error", "error"),
     "log-messages": ("yes", True),
     "reserved-names": ("ann you", ("ann", "you")),
+    "proxy-from": ("10.0.0.0/8 ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
     "tls-cert": ("chat.pem", "chat.pem"),
     "tls-key": ("chat.key", "chat.key"),
     "web-origin": ("https://chat.example, [::1]:80", ("https://chat.example", "[::1]:80")),
@@ -100,7 +102,7 @@ def test_every_setting_can_be_set_by_flag_environment_and_file(key: str, toml):
     assert resolved(environment={SETTINGS[key].variable: text})[key] == value
     quoted = (
         f'["{text}"]'
-        if key in {"listen", "reserved-names", "web-origin"}
+        if key in {"listen", "proxy-from", "reserved-names", "web-origin"}
         else f'"{text}"'
         if not text.isdigit()
         else text
@@ -168,6 +170,8 @@ WRONG = [
     ("web-origin", "https://"),
     ("web-origin", "https://chat.example/"),
     ("reserved-names", "you a/b"),
+    ("proxy-from", "10.0.0.0/8, proxy.example"),
+    ("proxy-from", "10.0.0.0/33"),
     ("greeting", "x" * 513),
     ("greeting", "é" * 257),
     ("greeting", "\u200b"),
@@ -363,6 +367,8 @@ def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connectio
         limits,
         bytes_per_s=0.0,
         address_bytes_per_s=0.0,
+        network_bytes_per_s=0.0,
+        network_connections_per_s=0.0,
         address_connections_per_s=0.0,
         address_logins_per_s=0.0,
         address_rooms_per_min=0.0,

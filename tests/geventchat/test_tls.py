@@ -12,7 +12,7 @@ import pytest
 from geventchat.net.tls import Certificate, TlsTransport, is_whole_record, speaks_tls
 from geventchat.settings import ConfigError
 from tests.certificates import Files, made_certificate, make, run
-from tests.geventchat.tls_client import MemoryClient, client_context
+from tests.tls_client import MemoryClient, client_context
 
 EACH_VERSION = pytest.mark.parametrize(
     "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"]
@@ -149,6 +149,20 @@ def test_a_record_in_pieces_is_read_when_it_is_complete(pair: Pair):
             pair.transport.recv(100)
     pair.wire.arrived.append(record[-1])
     assert pair.transport.recv(100) == b"hello"
+
+
+def test_what_openssl_answers_by_itself_is_bounded_while_the_peer_does_not_read(pair: Pair):
+    pair.wire.free_bytes = 5
+    with pytest.raises(BlockingIOError):
+        pair.transport.send(b"hello")
+    # As when the peer changes its keys again and again.
+    pair.transport._outgoing.write(bytes(16_384))
+    pair.wire.arrived += pair.client.send(b"x")
+    assert pair.transport.recv(100) == b"x"
+    pair.transport._outgoing.write(b"x")
+    pair.wire.arrived += pair.client.send(b"x")
+    with pytest.raises(ConnectionResetError):
+        pair.transport.recv(100)
 
 
 def test_the_end_that_the_peer_announces_comes_after_its_last_bytes(pair: Pair):

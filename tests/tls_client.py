@@ -75,9 +75,10 @@ class TlsClient:
         scheme: str = "line+tls",
         buffer_bytes: int = 0,
         authority: Path | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.simulation = simulation
-        self.wire: SimulatedClient = simulation.connect(scheme, buffer_bytes=buffer_bytes)
+        self.wire: SimulatedClient = simulation.connect(scheme, host, buffer_bytes=buffer_bytes)
         self.memory = MemoryClient(client_context(authority=authority))
 
     @property
