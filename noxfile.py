@@ -5,7 +5,7 @@ from __future__ import annotations
 import nox
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
-DEVELOPMENT = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
+EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
 
 # The tests and the types of the server use the harness in this repository.
 HARNESS = ("-e", "./harness")
@@ -18,7 +18,7 @@ nox.options.error_on_missing_interpreters = False
 
 def requirement(package: str) -> str:
     """The package with the versions that pyproject.toml allows."""
-    return next(wanted for wanted in DEVELOPMENT if wanted.startswith(package))
+    return next(wanted for wanted in EXTRAS["dev"] if wanted.startswith(package))
 
 
 @nox.session
@@ -48,6 +48,13 @@ def busy(session: nox.Session) -> None:
     """Run the tests ten times while busy loops compete for the processors. Arguments after -- go to tests.busy."""
     session.install(*HARNESS, "-e", ".[test]")
     session.run("python", "-m", "tests.busy", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages as a site in site/. A link or an anchor that leads nowhere is an error."""
+    session.install(*EXTRAS["docs"])
+    session.run("mkdocs", "build", "--strict", *session.posargs)
 
 
 @nox.session

@@ -170,14 +170,12 @@ def _flat(results: Results) -> Iterator[Requirement]:
 
 def requirements(results: Results) -> list[Requirement]:
     """Every requirement with its outcome."""
-    measured = results.workloads()
-    idle = next((workload for workload in measured if workload.startswith("idle-")), "idle-8000")
     return [
         *_saturated(results, "saturated-100"),
         *_saturated(results, "saturated-1000"),
         *_one_at_a_time(results),
         *_paced(results),
-        *_idle_and_logins(results, idle),
+        *_idle_and_logins(results, results.idle_workload()),
         *_stalled(results),
         *_dialects(results),
         *_tls(results),

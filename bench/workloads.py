@@ -91,7 +91,10 @@ ONE_AT_A_TIME = Workload(
 )
 PACED_500 = Workload("paced-500", "paced: 100 clients, 500 messages/s in all", paced(500, 3), rounds=5)
 IDLE_8000 = Workload(
-    "idle-8000", "8,000 logins in a row, then idle", Load(8000, idle_s=4, timeout_s=30), rounds=2
+    # Thousands of threads take a minute to answer.
+    "idle-8000",
+    "8,000 logins in a row, then idle",
+    Load(8000, idle_s=4, timeout_s=120),
 )
 STALLED_100 = Workload(
     "stalled-100",
@@ -155,13 +158,17 @@ _SCALE = tuple(
         scale_key(clients),
         f"saturated: {clients:,} clients, 4 senders",
         saturated(clients, 1.0 if clients < 1000 else 2.0),
-        rounds=1 + (clients < 1000),
     )
     for clients in SCALE_CLIENTS
     if clients not in (100, 1000)
 )
 _PACES = tuple(
-    Workload(pace_key(rate), f"paced: 100 clients, {rate:,} messages/s in all", paced(rate, 2.5), rounds=1)
+    Workload(
+        pace_key(rate),
+        f"paced: 100 clients, {rate:,} messages/s in all",
+        # The slowest hundredth of a few messages would be a matter of luck.
+        paced(rate, 10.0 if rate == 100 else 2.5),
+    )
     for rate in PACES
     if rate != 500
 )

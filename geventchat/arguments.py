@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -213,6 +212,9 @@ def _flags(arguments: argparse.Namespace) -> dict[str, RawSetting]:
 
 
 def _version() -> str:
+    # Imported here because it takes a tenth of the time in which the command starts.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return f"geventchat {version('geventchat')}\n"
     except PackageNotFoundError:

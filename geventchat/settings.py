@@ -1004,7 +1004,8 @@ class Limits(_Checked):
         100_000,
         integer(0),
         Group.EMBEDDING,
-        "acts in rooms that the audit log keeps; the oldest are deleted. Acts on the whole server are all kept",
+        "acts in rooms that the audit log keeps; those of rooms that are gone are deleted first, then the oldest of the room"
+        " with the most. Acts on the whole server are all kept",
     )
 
     def without_rates(self) -> Limits:

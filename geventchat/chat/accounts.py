@@ -76,6 +76,9 @@ class Accounts:
                 gone.add(record.key)
             else:
                 self._hold(record)
+        for record in self._records.values():
+            if record.ignored:
+                self._records[record.key] = replace(record, ignored=self._known(record.ignored))
         return gone
 
     def find(self, key: str) -> AccountRecord | None:
@@ -114,6 +117,21 @@ class Accounts:
         record = self._records[key]
         origins = remember(record.origins, origin) if origin else record.origins
         self.change(replace(record, last_login_ms=self._now_ms(), origins=origins))
+
+    def ignored_by(self, key: str) -> tuple[str, ...]:
+        """The keys of the accounts that this one ignores."""
+        record = self._records.get(key)
+        return () if record is None else record.ignored
+
+    def ignore(self, key: str, names: Collection[str]) -> None:
+        """Note whom the account ignores: those of these names that belong to accounts. Anyone can have the others next."""
+        record, ignored = self._records.get(key), self._known(sorted(names))
+        if record is not None and ignored != record.ignored:
+            self.change(replace(record, ignored=ignored))
+
+    def _known(self, keys: Iterable[str]) -> tuple[str, ...]:
+        # Their own keys, so that a list of a hundred takes little memory.
+        return tuple([self._records[key].key for key in keys if key in self._records])
 
     def used(self, key: str) -> None:
         """Note that the account was in use until now."""

@@ -82,7 +82,7 @@ from geventchat.chat.events import (
     TopicChanged,
     Typing,
 )
-from geventchat.chat.ignores import Ignores
+from geventchat.chat.ignores import UNSEEN_BYTES, Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
 from geventchat.chat.mailboxes import InThread, Mailboxes
@@ -102,6 +102,8 @@ from geventchat.chat.storage import Storage, StorageUnavailable
 from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
+# What it costs to look at one more page of the history, as bytes.
+_LOOKUP_BYTES = 1_024
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
 _HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
@@ -176,8 +178,8 @@ class Chat:
             greeting=greeting,
             limits=limits,
             now_ms=self._now_ms,
-            keeps_messages=storage.keeps_messages,
-            read_before=self._read_before,
+            storage=storage,
+            in_thread=in_thread,
             announce_later=announce_later,
             observer=observer,
         )
@@ -517,6 +519,9 @@ class Chat:
         deletions = room.log.deletions
 
         def finish(older: Sequence[PastMessage]) -> Result[object]:
+            if session.find_room(room.key) is not room:
+                # It has been kicked or banned meanwhile.
+                return reject(session, Rejection.NOT_IN_ROOM, room.name, command.room)
             if room.log.deletions != deletions:
                 return self._tell_page(session, room, command)
             return self._deliver_page(session, room, [*older, *messages], command)
@@ -530,8 +535,10 @@ class Chat:
         page = messages[-limit:] if limit else []
         heard = [message for message in page if not session.ignored or not session.ignores(message.name)]
         more = len(messages) > len(page)
+        session.cost_bytes += UNSEEN_BYTES * (len(page) - len(heard))
         if more and page and not heard:
             # A client that asks for what is before a page needs something to refer to.
+            session.cost_bytes += _LOOKUP_BYTES
             earlier = replace(command, before=page[0].id, room=room.key)
             return More(partial(self._tell_history, session, earlier))
         session.subscriber.deliver(HistoryPage(room.name, heard, more, command.with_ids))
@@ -726,14 +733,20 @@ class Chat:
             return reject(session, Rejection.USER_NOT_FOUND, who)
         if other is session:
             return reject(session, Rejection.NOT_PERMITTED)
+        if session.account is not None and not self._storage.is_ready():
+            return Busy(self.lobby.gate)
         if not self._ignores.add(session, other.name.key):
             return reject(session, Rejection.LIST_FULL)
+        self._presence.note_ignored(session)
         session.subscriber.deliver(Accepted(Action.IGNORED, subject=other.name.shown))
         return DONE
 
     def _hear_again(self, session: Session, who: str) -> Result[object]:
+        if session.account is not None and not self._storage.is_ready():
+            return Busy(self.lobby.gate)
         if not self._ignores.remove(session, key_of(who)):
             return reject(session, Rejection.USER_NOT_FOUND, who)
+        self._presence.note_ignored(session)
         session.subscriber.deliver(Accepted(Action.HEARD_AGAIN, subject=who))
         return DONE
 

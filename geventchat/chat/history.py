@@ -82,11 +82,6 @@ class RoomLog:
         self.first_id = id + 1
 
     @property
-    def state(self) -> tuple[int, int]:
-        """What is the same for as long as messages that were read before the first of these are true."""
-        return self.first_id, self.deletions
-
-    @property
     def end(self) -> int:
         """The position behind the last entry."""
         return self.start + len(self._entries)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -39,23 +40,24 @@ from geventchat.chat.events import (
     Typing,
     Welcome,
 )
-from geventchat.chat.ignores import Ignores
+from geventchat.chat.ignores import UNSEEN_BYTES, Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
-from geventchat.chat.mailboxes import Mailboxes
+from geventchat.chat.mailboxes import InThread, Mailboxes
 from geventchat.chat.moderation import BANNED
 from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions
-from geventchat.chat.replay import Replay
+from geventchat.chat.replay import READ_AT_ONCE, Replay
 from geventchat.chat.results import DONE, LEAVE, Busy, Done, More, Pending, Result, reject, reject_room
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.states import State
+from geventchat.chat.storage import Storage, StorageUnavailable
 
-# By the key of a room: the messages before its log, and the state of the log when they were read.
-Older = Mapping[str, tuple[tuple[int, int], Sequence[PastMessage]]]
+# By the key of a room: the id of the first message to be sent that the storage has and the log does not.
+Older = Mapping[str, int]
 NOTHING_OLDER: Older = {}
 _REPLACED = DisconnectNotice(NoticeReason.REPLACED)
 
@@ -80,15 +82,12 @@ class Presence:
         greeting: str,
         limits: ChatLimits,
         now_ms: Callable[[], int],
-        keeps_messages: bool,
-        read_before: Callable[[str, int, int], list[PastMessage]],
+        storage: Storage,
+        in_thread: InThread,
         announce_later: Callable[[Room], None],
         observer: Observer | None,
     ) -> None:
-        """`people` is filled here. No client can log in under a name whose key is `reserved`.
-
-        `read_before` is a job: `Storage.before`, with nothing in place of what cannot be read.
-        """
+        """`people` is filled here. No client can log in under a name whose key is `reserved`."""
         self._people = people
         self._rooms = rooms
         self._accounts = accounts
@@ -104,8 +103,8 @@ class Presence:
         self.greeting = greeting
         self._limits = limits
         self._now_ms = now_ms
-        self._keeps_messages = keeps_messages
-        self._read_before = read_before
+        self._storage = storage
+        self._in_thread = in_thread
         self._announce_later = announce_later
         self._observer = observer
         # How many clients have logged in so far, and how many were refused and why.
@@ -125,8 +124,8 @@ class Presence:
                 "_permissions",
                 "_ignores",
             ),
-            *("_look_alikes", "_reserved", "_epoch", "greeting", "_limits", "_now_ms", "_keeps_messages"),
-            *("_read_before", "_announce_later", "_observer"),
+            *("_look_alikes", "_reserved", "_epoch", "greeting", "_limits", "_now_ms", "_storage"),
+            *("_in_thread", "_announce_later", "_observer"),
         }
     )
 
@@ -282,6 +281,9 @@ class Presence:
             self._take_over(holder)
         if proof is not None:
             self._credentials.use(proof, origin_text(session))
+        if session.account is not None:
+            for ignored in self._accounts.ignored_by(session.account.key):
+                self._ignores.add(session, ignored)
         session.name = name
         self._people[name.key] = session
         self.logins += 1
@@ -402,35 +404,38 @@ class Presence:
     # --- Resuming ----------------------------------------------------------------------------------------------------
 
     def _older_job(self, missed: Mapping[str, int], older: Older) -> Callable[[], Older] | None:
-        """Reads from the storage what is missed in these rooms and their logs do not have; None if there is nothing to read."""
-        if not self._keeps_messages:
+        """Looks up where what is missed in these rooms begins in the storage; None if their logs have it all."""
+        if not self._storage.keeps_messages:
             return None
-        wanted: dict[str, tuple[tuple[int, int], int]] = {}
+        wanted: dict[str, tuple[int, int, int]] = {}
         for key, after in missed.items():
             room = self._rooms.find(key)
             if room is not None and key not in older:
                 log = room.log
                 most = self._limits.history_messages - log.messages
                 if after + 1 < log.first_id and most > 0:
-                    wanted[key] = log.state, most
-        if not wanted:
-            return None
+                    wanted[key] = after, log.first_id, most
+        return partial(self._in_thread, partial(self._look_up, older, wanted)) if wanted else None
 
-        def job() -> Older:
-            return {
-                key: (state, self._read_before(key, state[0], most)) for key, (state, most) in wanted.items()
-            }
-
-        return job
+    def _look_up(self, older: Older, wanted: Mapping[str, tuple[int, int, int]]) -> Older:
+        """A part of a job. What the storage cannot find is missing."""
+        found = dict(older)
+        for key, (after, before, most) in wanted.items():
+            found[key] = before
+            with suppress(StorageUnavailable):
+                found[key] = self._storage.first_between(key, after, before, most) or before
+        return found
 
     def _catch_up(self, session: Session, room: Room, after: int, older: Older) -> None:
-        state, earlier = older.get(room.key, (None, ()))
-        if state != room.log.state:
-            # The log has lost some meanwhile, so these would be followed by a gap; or some have been deleted.
-            earlier = ()
         # While others catch up, the log is longer than what is sent.
         after = max(after, room.log.id_before_latest(self._limits.history_messages))
-        replay = Replay(room, after, earlier)
+        first = older.get(room.key, 0)
+        replay = Replay(
+            room,
+            after,
+            first if after < first < room.log.first_id else None,
+            stored=self._storage.keeps_messages,
+        )
         if not replay.is_over:
             session.catch_up(replay)
 
@@ -442,16 +447,43 @@ class Presence:
         if session.replays:
             room, replay = next(iter(session.replays.items()))
             if replay.is_lost:
-                # It could resume with what it has received; with a gap it could not.
-                self.leave(session)
-                return LEAVE
-            part = replay.next_part()
-            if session.ignored:
-                part = [event for event in part if not _is_ignored(session, event)]
-            session.subscriber.deliver_missed(part)
-            if replay.is_over:
-                session.caught_up(room)
+                return self._give_up(session)
+            if replay.needs_storage:
+                job = partial(self._read_after, room.key, replay.last_id)
+                return Pending(job, partial(self._send_stored, session, replay))
+            self._send_part(session, replay, replay.next_part())
         return self._replay(session)
+
+    def _send_part(self, session: Session, replay: Replay, part: list[Broadcast]) -> None:
+        if session.ignored:
+            heard = [event for event in part if not _is_ignored(session, event)]
+            session.cost_bytes += UNSEEN_BYTES * (len(part) - len(heard))
+            part = heard
+        session.subscriber.deliver_missed(part)
+        if replay.is_over:
+            session.caught_up(replay.room)
+
+    def _read_after(self, room: str, id: int) -> Sequence[PastMessage] | None:
+        """A job; None if the storage cannot answer."""
+        try:
+            return self._in_thread(partial(self._storage.after, room, id, READ_AT_ONCE))
+        except StorageUnavailable:
+            return None
+
+    def _send_stored(
+        self, session: Session, replay: Replay, messages: Sequence[PastMessage] | None
+    ) -> Result[object]:
+        # It can have been removed from the room meanwhile.
+        if session.replays and session.replays.get(replay.room) is replay:
+            if messages is None or replay.is_lost:
+                return self._give_up(session)
+            self._send_part(session, replay, replay.stored_part(messages))
+        return self._replay(session)
+
+    def _give_up(self, session: Session) -> Result[object]:
+        """Disconnect a client: it can resume with what it has received; with a gap it could not."""
+        self.leave(session)
+        return LEAVE
 
     # --- Leaving -----------------------------------------------------------------------------------------------------
 
@@ -527,6 +559,8 @@ class Presence:
         self._mailboxes.put_back(session)
         if session.account is not None:
             self._accounts.used(session.account.key)
+            # Somebody who is ignored can have registered meanwhile.
+            self.note_ignored(session)
         self._ignores.forget(session)
         self._look_alikes.remove(name)
         if self._observer is not None:
@@ -537,6 +571,11 @@ class Presence:
         for room in rooms:
             self._rooms.left(room)
         return rooms
+
+    def note_ignored(self, session: Session) -> None:
+        """Keep whom this client ignores, if it has an account."""
+        if session.account is not None:
+            self._accounts.ignore(session.account.key, session.ignored or ())
 
     def _pass_on_rooms(self, session: Session) -> None:
         self._rooms.expire()

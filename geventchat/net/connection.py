@@ -51,7 +51,7 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
 # their bytes suggest.
 _LEAST_LINE_COST = 32
-# Once more bytes of answers than this have not been charged, they are charged before the next line is handled.
+# Once more bytes of answers and other costs than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
 # What a client has missed costs it this share of an answer, and its address nothing: to those who stayed it came for
 # nothing, and after a restart everyone of an address comes back at once.
@@ -536,7 +536,9 @@ class Connection:
         limits, subscriber = self._context.limits, self._subscriber
         if subscriber.unsent_answer_bytes > limits.answer_bytes:
             self._wait_for_answers(pending=True)
-        if subscriber.answered_bytes - self._answers_charged > _UNCHARGED_ANSWER_BYTES:
+        uncharged = subscriber.answered_bytes - self._answers_charged
+        uncharged += self._session.cost_bytes - self._cost_charged
+        if uncharged > _UNCHARGED_ANSWER_BYTES:
             now = self._context.clock.monotonic()
             self._charge_answers(now)
             self._costs.wait_for_bytes(self._waiter, now)

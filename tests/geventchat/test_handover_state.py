@@ -15,7 +15,7 @@ from gevent import socket
 from geventchat import Config, Limits, Listen, Server
 from geventchat.chat.chat import Chat
 from geventchat.chat.events import Announcement, Departure, Left, Said
-from geventchat.chat.guessing import _Counters
+from geventchat.chat.guessing import Guessing, _Counters
 from geventchat.chat.history import History, RoomLog
 from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.names import Name
@@ -190,6 +190,7 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
     replay = Replay(room, 0)
     gates = subscriber._direct_gates()
     address = context.admission._addresses["127.0.0.1"]
+    guessing = chat._credentials.guessing
     network = context.admission._network_named("192.0.2.0/24")
     lines, websocket = LineFraming(100), WebSocketFraming(100)
     found: list[tuple[Any, Any]] = [
@@ -202,7 +203,8 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
         (session, session.to_state()),
         (replay, replay.to_state()),
         (chat._message_keys, chat._message_keys.to_state()),
-        (chat._credentials.guessing._known, chat._credentials.guessing._known.to_state()),
+        (guessing, guessing.to_state()),
+        (guessing._strange, guessing._strange.to_state()),
         (connection, connection.to_state(no_buffer)),
         (subscriber, subscriber.to_state(no_buffer)),
         (gates, gates.to_state()),
@@ -230,8 +232,18 @@ ELSEWHERE = {"Connection": {"_service"}}
 
 def test_every_attribute_is_handed_over_or_said_not_to_be(world: World):
     kinds = (
-        *(Chat, Rooms, Room, RoomLog, History, Owners, Session, Replay, MessageKeys, _Counters),
-        *(Connection, Subscriber, _DirectGates, Waiter, Costs, LineFraming, TelnetFraming, WebSocketFraming),
+        *(Chat, Rooms, Room, RoomLog, History, Owners, Session, Replay, MessageKeys, Guessing),
+        *(
+            _Counters,
+            Connection,
+            Subscriber,
+            _DirectGates,
+            Waiter,
+            Costs,
+            LineFraming,
+            TelnetFraming,
+            WebSocketFraming,
+        ),
         *(Presence, Sniffer, Address, Admission, Network, TokenBucket, MemoryStorage),
     )
     found = parts(world)
@@ -418,7 +430,7 @@ def test_what_only_the_memory_has_moves(world: World):
     assert (room.private, room.room_key, room.moderators, room.kept) == (True, "x", {"bob"}, True)
     assert [ban.shown for ban in chat.bans_of(chat.lobby)] == ["name:eve"]
     assert [act.target for act in world.server.storage.acts(9) if act.action == "ban"] == ["name:eve"]
-    assert [kept.message.text for kept in world.server.storage.mailbox("bob")] == ["later"]
+    assert [kept.message.text for kept in world.server.storage.mailbox("bob", 0, 9)] == ["later"]
     assert next(iter(chat.sessions)).ignores("bob")
     assert chat._look_alikes.resembles(Name("аlice", "аlice"))
 

@@ -547,7 +547,7 @@ def test_jobs_of_a_closed_storage_fail(disk: Disk):
     jobs = [
         lambda: storage.before("lobby", 1, 1),
         lambda: storage.after("lobby", 1, 1),
-        lambda: storage.mailbox("bob"),
+        lambda: storage.mailbox("bob", 0, 100),
         lambda: storage.keep("bob", "alice", DirectMessage("alice", "bob", "hi", 0)),
         lambda: storage.acts(1),
     ]

@@ -9,13 +9,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.names import key_of
-from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Stored
-from geventchat.chat.states import pack, pack_all, unpack, unpack_all
+from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, RoomRecord, Stored
+from geventchat.chat.states import pack, unpack
 from geventchat.chat.storage import CannotBackUp
 from geventchat.clock import Clock
 from geventchat.services.storage.epoch import random_epoch
@@ -40,7 +42,10 @@ class MemoryStorage:
         self._mailboxes: dict[str, dict[int, tuple[str, KeptMessage]]] = {}
         self._numbers = 0
         self._bytes = 0
-        self._acts: deque[Act] = deque(maxlen=limits.room_acts)
+        # With their numbers: those of each room, or of the server, and those of rooms that are gone.
+        self._acts: dict[str, deque[tuple[int, Act]]] = {}
+        self._acts_of_gone: deque[tuple[int, Act]] = deque()
+        self._act_numbers = self._room_acts = 0
 
     def load(self) -> Stored:
         """Nothing was kept."""
@@ -54,7 +59,9 @@ class MemoryStorage:
 
     def forget(self, record: Record) -> None:
         """Empty the mailbox of an account that is gone."""
-        if isinstance(record, AccountRecord):
+        if isinstance(record, RoomRecord):
+            self._acts_of_gone += self._acts.pop(record.key, ())
+        elif isinstance(record, AccountRecord):
             with self._lock:
                 self._remove(record.key, list(self._mailboxes.get(record.key, ())))
 
@@ -62,8 +69,12 @@ class MemoryStorage:
         """Nothing is kept that could be deleted."""
 
     def audit(self, act: Act) -> None:
-        """Add an act; the oldest beyond the bound is dropped."""
-        self._acts.append(act)
+        """Add an act; beyond the bound, one of a room that is gone is dropped, or the oldest of the room with the most."""
+        self._act_numbers += 1
+        self._acts.setdefault(act.room, deque()).append((self._act_numbers, act))
+        self._room_acts += bool(act.room)
+        if self._room_acts > self._limits.room_acts:
+            self._drop_act()
 
     @property
     def keeps_messages(self) -> bool:
@@ -130,11 +141,16 @@ class MemoryStorage:
         """No messages are kept."""
         return []
 
-    def mailbox(self, account: str) -> list[KeptMessage]:
-        """The messages that wait for an account, oldest first."""
+    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+        """No messages are kept."""
+        return 0
+
+    def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
+        """The first messages that wait for an account and have larger numbers than this, oldest first."""
         with self._lock:
             self._remove_expired(account)
-            return [message for _, message in self._mailboxes.get(account, {}).values()]
+            waiting = self._mailboxes.get(account, {})
+            return [message for number, (_, message) in waiting.items() if number > after][:limit]
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
         """Put a direct message into a mailbox; None if it is full."""
@@ -160,7 +176,8 @@ class MemoryStorage:
 
     def acts(self, limit: int) -> list[Act]:
         """The latest acts, oldest first."""
-        return list(self._acts)[-limit:] if limit else []
+        acts = sorted(chain(self._acts_of_gone, *self._acts.values()), key=itemgetter(0))
+        return [act for _, act in acts[-limit:]] if limit else []
 
     def back_up(self, target: Path) -> int:
         """There is nothing to copy."""
@@ -192,7 +209,12 @@ class MemoryStorage:
             },
             "numbers": self._numbers,
             "bytes": self._bytes,
-            "acts": pack_all(self._acts),
+            "acts": {
+                room: [[number, pack(act)] for number, act in acts] for room, acts in self._acts.items()
+            },
+            "acts_of_gone": [[number, pack(act)] for number, act in self._acts_of_gone],
+            "act_numbers": self._act_numbers,
+            "room_acts": self._room_acts,
         }
 
     def take_state(self, state: dict[str, Any]) -> None:
@@ -202,11 +224,25 @@ class MemoryStorage:
             self._mailboxes[account] = {kept.number: (sender, kept) for sender, kept in messages}
         self._numbers = state["numbers"]
         self._bytes = state["bytes"]
-        self._acts.extend(unpack_all(state["acts"]))
+        for room, acts in state["acts"].items():
+            self._acts[room] = deque([(number, unpack(act)) for number, act in acts])
+        self._acts_of_gone.extend([(number, unpack(act)) for number, act in state["acts_of_gone"]])
+        self._act_numbers = state["act_numbers"]
+        self._room_acts = state["room_acts"]
 
     def close(self, within_s: float) -> bool:
         """Nothing has to be written."""
         return True
+
+    def _drop_act(self) -> None:
+        if self._acts_of_gone:
+            self._acts_of_gone.popleft()
+        else:
+            most = max((room for room in self._acts if room), key=lambda room: len(self._acts[room]))
+            self._acts[most].popleft()
+            if not self._acts[most]:
+                del self._acts[most]
+        self._room_acts -= 1
 
     def _remove_expired(self, account: str) -> None:
         oldest_ms = (self._clock.time() - self._limits.mail_s) * 1000

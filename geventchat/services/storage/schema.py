@@ -323,7 +323,7 @@ def account_row(account: AccountRecord) -> list[Any]:
         _list(account.token_hashes),
         account.created_ms,
         account.last_login_ms,
-        _list(sorted(account.ignored)),
+        _list(account.ignored),
         _list(account.origins),
     ]
 
@@ -339,7 +339,7 @@ def read_accounts(connection: sqlite3.Connection) -> Iterator[AccountRecord]:
             tuple(_texts(token_hashes)),
             _integer(created),
             _integer(last_login),
-            frozenset(_texts(ignored)),
+            tuple(_texts(ignored)),
             tuple(_texts(origins)),
         )
 

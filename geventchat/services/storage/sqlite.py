@@ -49,8 +49,13 @@ _MESSAGE = ("id", "name", "text", "time_ms", "deleted")
 _SELECT = f"SELECT {', '.join(_MESSAGE)} FROM messages WHERE room = ?"
 _BEFORE = f"{_SELECT} AND id < ? ORDER BY id DESC LIMIT ?"
 _AFTER = f"{_SELECT} AND id > ? ORDER BY id LIMIT ?"
+_FIRST_BETWEEN = """
+    SELECT min(id) AS first FROM (SELECT id FROM messages WHERE room = ? AND id > ? AND id < ? ORDER BY id DESC LIMIT ?)
+"""
 _MAIL = ("number", "sender_name", "recipient_name", "text", "time_ms")
-_MAILBOX = f"SELECT {', '.join(_MAIL)} FROM mail WHERE account = ? AND time_ms >= ? ORDER BY number"
+_MAILBOX = f"""
+    SELECT {", ".join(_MAIL)} FROM mail WHERE account = ? AND time_ms >= ? AND number > ? ORDER BY number LIMIT ?
+"""
 _ACT = ("number", "time_ms", "by", "action", "room", "target", "detail")
 _ACTS = f"SELECT {', '.join(_ACT)} FROM audit ORDER BY number DESC LIMIT ?"
 
@@ -217,8 +222,7 @@ class SqliteStorage:
         return self._messages(_AFTER, room, id, limit)
 
     def _messages(self, query: str, room: str, id: int, limit: int) -> list[PastMessage]:
-        self._catch_up()
-        number = self._writer.number_of(room)
+        number = self._number_of(room)
         if number is None:
             return []
         rows = self._read(_MESSAGE, query, (number, id, limit))
@@ -227,11 +231,19 @@ class SqliteStorage:
             for id, name, text, time_ms, deleted in sorted(rows)
         ]
 
-    def mailbox(self, account: str) -> list[KeptMessage]:
-        """The messages that wait for an account, oldest first."""
+    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+        """The id of the first of the last messages with ids between these two; 0 if there are none."""
+        number = self._number_of(room)
+        if number is None:
+            return 0
+        [[first]] = self._read(("first",), _FIRST_BETWEEN, (number, after, before, limit))
+        return int(first or 0)
+
+    def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
+        """The first messages that wait for an account and have larger numbers than this, oldest first."""
         self._catch_up()
         oldest_ms = int((self._clock.time() - self._limits.mail_s) * 1000)
-        rows = self._read(_MAIL, _MAILBOX, (account, oldest_ms))
+        rows = self._read(_MAIL, _MAILBOX, (account, oldest_ms, after, limit))
         return [KeptMessage(number, account, DirectMessage(*message)) for number, *message in sorted(rows)]
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
@@ -284,6 +296,11 @@ class SqliteStorage:
         if not self._writer.is_running:
             self._directory.close()
         return complete
+
+    def _number_of(self, room: str) -> int | None:
+        """The number of a room, once everything that was queued has been written; None if the database has none of it."""
+        self._catch_up()
+        return self._writer.number_of(room)
 
     def settle(self) -> None:
         """Wait until what was queued has been written, or dropped."""

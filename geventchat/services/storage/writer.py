@@ -95,8 +95,14 @@ _PUT_BACK = """
     VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_ACTS = "INSERT INTO audit (time_ms, by, action, room, target, detail)"
+# Those of rooms that are gone first, the oldest first; then those that are followed by the most acts in their own room.
 _REMOVE_ACTS = """
-    DELETE FROM audit WHERE number IN (SELECT number FROM audit WHERE room <> '' ORDER BY number LIMIT ?)
+    DELETE FROM audit WHERE number IN (
+        SELECT number FROM (
+            SELECT number, room IN (SELECT key FROM rooms) AS stands,
+                row_number() OVER (PARTITION BY room ORDER BY number DESC) AS place
+            FROM audit WHERE room <> ''
+        ) ORDER BY stands, stands * -place, number LIMIT ?)
 """
 
 _Answer = TypeVar("_Answer")
@@ -823,7 +829,8 @@ class Writer(Worker[Item]):
             self._check_size = used > self._limits.stored_bytes and self._remove_of_largest(connection, most)
         late = self._room_acts - self._limits.room_acts
         if late > 0:
-            removed = connection.execute(_REMOVE_ACTS, (min(late, most),)).rowcount
+            # Some more, as above.
+            removed = connection.execute(_REMOVE_ACTS, (late + self._limits.room_acts // 20,)).rowcount
             self._then.append(partial(self._note_acts, removed))
 
     def _note_removed(self, number: int) -> None:

@@ -190,6 +190,8 @@ class ModeratedRooms(Rooms):
     def _act(self, member: Member, room: Room, request: OwnersRequest, now_ms: int) -> None:
         """`member` owns the room."""
         rules = self.rules(room)
+        if isinstance(request, Kick | Impose) and request.reason:
+            self._check_voice(member, room, now_ms)
         match request:
             case Kick(who, reason):
                 other = self._other(member, self._here(room, who))
@@ -274,6 +276,7 @@ class ModeratedRooms(Rooms):
         is_closed = room.private or rules.key
         if is_closed and rules.owner is not member:
             raise NotPossible(Refusal.NOT_PERMITTED)
+        self._check_voice(member, room, now_ms)
         other = self._anywhere(who)
         if other.room is not room:
             if is_closed:
@@ -302,6 +305,12 @@ class ModeratedRooms(Rooms):
             raise NotPossible(Refusal.USER_NOT_FOUND)
 
     # --- What all of them need ---------------------------------------------------------------------------------------
+
+    def _check_voice(self, member: Member, room: Room, now_ms: int) -> None:
+        """Whoever cannot speak cannot say anything to others in another way."""
+        refusal = self.refuse_speech(member, room, now_ms)
+        if refusal is not None:
+            raise NotPossible(refusal)
 
     def _anywhere(self, who: Name) -> Member:
         other = self.members.get(who.key)
@@ -332,6 +341,8 @@ class ModeratedRooms(Rooms):
         member.receive(member.dialect.done(sentence))
 
     def subject(self, member: Member, refusal: Refusal, request: Request) -> str:
+        if refusal is Refusal.NO_VOICE and member.room is not None:
+            return member.room.shown
         match request:
             case Misused(usage):
                 return usage
@@ -344,6 +355,4 @@ class ModeratedRooms(Rooms):
                 | SetModerator(who=who) | PassOwnership(who) | Ignore(who=who)
             ):  # fmt: skip
                 return who.typed
-        if refusal is Refusal.NO_VOICE and member.room is not None:
-            return member.room.shown
         return super().subject(member, refusal, request)
