@@ -249,21 +249,22 @@ class Server:
         bans = _read_ban_list(self.config, int(1000 * self._clock.time()))
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
+        log = AddressLog(
+            self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
+        )
         handed = _Handed(self._handed_over) if self._handed_over is not None else None
         storage = open_storage(
             self.config.data,
             limits,
             self._clock,
-            self._log,
+            # Clients can ask as often as they like for what cannot be read.
+            partial(log.of_address, "storage"),
             hub.loop.run_callback_threadsafe,
             self._new_epoch if handed is None else handed.epoch,
             None if handed is None else handed.lock,
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
-        log = AddressLog(
-            self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
-        )
         delivery = Delivery(hub, self._clock, limits)
         chat = Chat(
             self._clock.time,
@@ -274,7 +275,12 @@ class Server:
             reserved_names=self._reserved_of(self.config),
             storage=storage,
             in_thread=_in_thread,
-            tools=Tools(self._hasher, self._clock.monotonic, secrets.token_bytes, self._report),
+            tools=Tools(
+                self._hasher,
+                self._clock.monotonic,
+                secrets.token_bytes,
+                lambda origin, error: log.of_address(origin, LogEvent.FAULT, error=str(error)),
+            ),
             observer=self._observe,
             greeting=clean(self.config.greeting),
         )
@@ -928,9 +934,6 @@ class Server:
             listener.resume()
         if not self._connections:
             self._empty.set()
-
-    def _report(self, error: Exception) -> None:
-        self._log(LogEvent.FAULT, error=str(error))
 
     def _log_message(self, event: Observed) -> None:
         match event:

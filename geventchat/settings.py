@@ -352,19 +352,6 @@ NAMES = Kind(
 )
 
 
-def _are_origins(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(one, str) and is_origin(one) for one in value)
-
-
-ORIGINS = Kind(
-    "zero or more origins, such as https://chat.example or chat.example",
-    "ORIGINS",
-    _words,
-    _are_origins,
-    lambda value: " ".join(value) or "none",
-)
-
-
 def _read_networks(text: str) -> tuple[Network, ...]:
     found = list(map(parse_network, _words(text)))
     if None in found:
@@ -382,6 +369,19 @@ NETWORKS = Kind(
     _read_networks,
     _are_networks,
     lambda value: " ".join(map(text_of, value)) or "none",
+)
+
+
+def _are_origins(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) and is_origin(one) for one in value)
+
+
+ORIGINS = Kind(
+    "zero or more origins, such as https://chat.example or chat.example",
+    "ORIGINS",
+    _words,
+    _are_origins,
+    lambda value: " ".join(value) or "none",
 )
 
 
@@ -508,16 +508,21 @@ def setting(
     return field(default=default, metadata={"setting": row})
 
 
-def settings_of(table: Any) -> list[Setting]:
+_rows: dict[type, tuple[Setting, ...]] = {}
+
+
+def settings_of(table: Any) -> tuple[Setting, ...]:
     """The rows that a table, or an instance of one, declares."""
-    name = (table if isinstance(table, type) else type(table)).__name__
-    declared = [(one.name, one.metadata.get("setting")) for one in fields(table)]
-    otherwise = Reload.AT_ONCE if name == "Limits" else Reload.RESTART
-    return [
-        replace(row, table=name, field=one, reload=row.reload or otherwise)
-        for one, row in declared
-        if row is not None
-    ]
+    kind = table if isinstance(table, type) else type(table)
+    if kind not in _rows:
+        declared = [(one.name, one.metadata.get("setting")) for one in fields(kind)]
+        otherwise = Reload.AT_ONCE if kind.__name__ == "Limits" else Reload.RESTART
+        _rows[kind] = tuple(
+            replace(row, table=kind.__name__, field=one, reload=row.reload or otherwise)
+            for one, row in declared
+            if row is not None
+        )
+    return _rows[kind]
 
 
 class _Checked:
@@ -861,6 +866,13 @@ class Limits(_Checked):
     room_bans: int = setting(
         "max-room-bans", 200, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of one room"
     )
+    all_room_bans: int = setting(
+        None,
+        50_000,
+        integer(0, unit="bans"),
+        Group.EMBEDDING,
+        "bans and mutes of all rooms together; beyond it only rooms with few can have one more",
+    )
     server_bans: int = setting(
         "max-server-bans", 10_000, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of the server"
     )
@@ -997,7 +1009,11 @@ class Limits(_Checked):
     )
     mail_s: float = setting(None, 2_592_000.0, SECONDS, Group.EMBEDDING, "time for which they are kept")
     mail_bytes: int = setting(
-        None, 67_108_864, BYTES, Group.EMBEDDING, "bytes of direct messages kept for all accounts together"
+        None,
+        67_108_864,
+        BYTES,
+        Group.EMBEDDING,
+        "bytes of direct messages kept for all accounts together; beyond them, whoever has sent the most makes way",
     )
     room_acts: int = setting(
         None,

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from geventchat.chat.accounts import Accounts
@@ -94,7 +93,7 @@ from geventchat.chat.permissions import Permissions
 from geventchat.chat.presence import Presence
 from geventchat.chat.records import Act, KeptMessage, Restriction
 from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending, Result, reject, reject_room
-from geventchat.chat.room_list import Rooms
+from geventchat.chat.room_list import Rooms, most_visited
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.states import State, pack_all, unpack_all
@@ -561,12 +560,11 @@ class Chat:
     def _listings(self, session: Session) -> list[RoomListing]:
         most = self._limits.listed_rooms
         if self._permissions.is_operator(session):
-            seen: Collection[Room] = list(islice(self.rooms, most))
+            seen = most_visited(list(self.rooms), most)
         else:
-            # Without looking at the private rooms of others, which can be many.
             own = dict.fromkeys([*session.all_rooms(), *self._owners.rooms_of(session)])
             private = [room for room in own if room.private][: most - 1]
-            seen = [*islice(self.rooms.listed, most - len(private)), *private]
+            seen = [*most_visited(self.rooms.listed(), most - len(private)), *private]
         return [RoomListing(room.name, len(room.names), room.topic) for room in seen]
 
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:
@@ -607,7 +605,7 @@ class Chat:
         typed, texts, message_key = say.room, say.texts, say.message_key
         if message_key and self._was_sent(session, name, message_key):
             return DONE
-        room = session.room if not typed else self._presence.room_of(session, typed)
+        room = self._presence.room_of(session, typed) if typed or session.meant else session.room
         if room is None or isinstance(room, Rejection):
             # One answer for each message, also if the connection has joined them.
             for _ in texts:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import Address, parse_address
-from geventchat.chat.events import Broadcast, NoticeReason, PrivateEvent
+from geventchat.chat.events import Broadcast, NoticeReason, PrivateEvent, Rejection
 from geventchat.chat.names import Name, key_of
 from geventchat.chat.records import KeptMessage
 from geventchat.chat.replay import Replay
@@ -32,6 +32,15 @@ class Peer(Protocol):
     def can_register(self) -> bool:
         """Count one more account that this client registers; False if its address has registered too many lately."""
 
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """Note that this client has not proved that the account of this name is its own."""
+
+    def mark_input(self) -> bool:
+        """Remember what has arrived from this client by now; False if all of it has been handled.
+
+        Once the rest has been handled, the session's `meant` is None again.
+        """
+
     def disconnect(self, reason: NoticeReason) -> None:
         """Close the connection once everything pending has been sent. The client has left the chat."""
 
@@ -48,6 +57,13 @@ class InProcess:
     def can_register(self) -> bool:
         """It can."""
         return True
+
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """It has no account."""
+
+    def mark_input(self) -> bool:
+        """Everything is handled at once."""
+        return False
 
     def disconnect(self, reason: NoticeReason) -> None:
         """Nothing is left to close."""
@@ -90,6 +106,7 @@ class Session:
         "ignored",
         "login_number",
         "mail",
+        "meant",
         "name",
         "owner",
         "peer",
@@ -109,6 +126,8 @@ class Session:
         self.login_number = 0
         # The room that is meant where none is named; None if the client is in no room, or in several.
         self.room: Room | None = None
+        # The room that this client was removed from, while lines are handled that had arrived by then: they were meant for it.
+        self.meant: Room | None = None
         # All of them, for a client that can be in many; None for one that can be in one at a time.
         self.rooms: dict[str, Room] | None = None
         # What it has missed in some of them, which it hears afterwards.
@@ -139,6 +158,7 @@ class Session:
             "login_number": self.login_number,
             "room": None if self.room is None else self.room.key,
             "rooms": None if self.rooms is None else list(self.rooms),
+            "meant": None if self.meant is None else self.meant.key,
             "replays": {room.key: replay.to_state() for room, replay in (self.replays or {}).items()},
             "mail": pack_all(self.mail),
             "contacts": None if self.contacts is None else list(self.contacts),
@@ -156,6 +176,9 @@ class Session:
         self.contacts = None if state["contacts"] is None else dict.fromkeys(state["contacts"])
         self.typing_at = state["typing_at"]
         self.cost_bytes = state["cost_bytes"]
+        if state["meant"] is not None:
+            # If it is gone, another that this client is not in will do.
+            self.meant = rooms.get(state["meant"], self.room)
         for key, one in state["replays"].items():
             replay = Replay(rooms[key], 0)
             replay.take_state(one)

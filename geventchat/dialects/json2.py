@@ -155,9 +155,16 @@ def _number(request: Fields, key: str) -> int | None:
     raise InvalidField(key)
 
 
+def _version(request: Fields, otherwise: int) -> int | None:
+    """The version that is asked for; None if it is not a number."""
+    version = request.get("v", otherwise)
+    # A truth value is an integer, too.
+    return version if type(version) is int else None
+
+
 def _join(request: Fields) -> Login:
     # Version 1 only after the login, where every join is refused.
-    if request.get("v", 2) not in (1, 2):
+    if _version(request, 2) not in (1, 2):
         raise InvalidField("v")
     rooms = _LOBBY_ALONE if "rooms" not in request else _rooms(request["rooms"])
     password, token = _secret(request, "password"), _secret(request, "token")
@@ -335,7 +342,7 @@ class Json2Interpreter:
         if not isinstance(request, dict):
             return request
         kind = request.get("type")
-        if kind == "join" and not logged_in and request.get("v", 1) == 1:
+        if kind == "join" and not logged_in and _version(request, 1) == 1:
             return _VERSION_1
         if "ref" not in request:
             plain = kind == "chat" and logged_in and "key" not in request

@@ -27,7 +27,7 @@ from gevent.hub import Hub
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import AskHistory, Command, InvalidCommand, Login, ParseError, Say
-from geventchat.chat.events import DisconnectNotice, NoticeReason
+from geventchat.chat.events import DisconnectNotice, NoticeReason, Rejection
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
@@ -53,8 +53,8 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 _LEAST_LINE_COST = 32
 # Once more bytes of answers and other costs than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
-# What a client has missed costs it this share of an answer, and its address nothing: to those who stayed it came for
-# nothing, and after a restart everyone of an address comes back at once.
+# What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it costs the
+# address nothing, because after a restart everyone of an address comes back at once.
 _MISSED_SHARE = 4
 # How much of a turn a login takes: as much as is sent in one part takes several times as long.
 _LOGIN_SHARE = 1 / 8
@@ -141,7 +141,10 @@ class Connection:
         "_costs",
         "_framing",
         "_handled",
+        "_holds_input",
         "_lingering",
+        "_logging_in",
+        "_marked_bytes",
         "_missed_charged",
         "_name",
         "_on_closed",
@@ -167,6 +170,7 @@ class Connection:
                 "_closing",
                 "_context",
                 "_handled",
+                "_holds_input",
                 "_lingering",
                 "_on_closed",
                 "_origin",
@@ -208,6 +212,11 @@ class Connection:
         self._address = address
         self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
+        # Something that has been read has not been handled; and how much of what had arrived at the mark has not been read.
+        self._holds_input = False
+        self._marked_bytes = 0
+        # What it has missed is being sent after its login.
+        self._logging_in = False
         self._closing = address is None
         self._on_closed = accepted.on_closed
         self._readable: Any = input_watcher(context.hub.loop, transport)
@@ -284,6 +293,22 @@ class Connection:
         """Count one more account that this client registers; False if its address has registered too many lately."""
         return self._address is not None and self._address.register()
 
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """Log that this client has not proved that the account of this name is its own."""
+        self._context.log.of_address(
+            self._origin,
+            LogEvent.LOGIN_FAILED,
+            conn=self.number,
+            address=self.host,
+            name=name,
+            reason=reason.name.lower().replace("_", "-"),
+        )
+
+    def mark_input(self) -> bool:
+        """Remember what has arrived by now; False if all of it has been handled."""
+        self._marked_bytes = self._waiter.unread_bytes
+        return self._holds_input or self._marked_bytes > 0
+
     def drop(self) -> None:
         """Close at once, without sending what is pending."""
         self._subscriber.close()
@@ -302,6 +327,7 @@ class Connection:
             # the others.
             if self._subscriber.unsent_answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
+            self._holds_input = False
             overdue = False
             chunk, self._received = self._received, b""
             if not chunk:
@@ -319,6 +345,11 @@ class Connection:
                     continue
                 if not chunk:
                     return CloseReason.CLOSED
+            self._holds_input = True
+            if self._session.meant is not None:
+                if self._marked_bytes <= 0:
+                    self._session.meant = None
+                self._marked_bytes -= len(chunk)
             if self._sniffer is not None:
                 verdict = self._sniffer.feed(chunk)
                 if isinstance(verdict, ForeignProtocol):
@@ -384,7 +415,8 @@ class Connection:
         if answers:
             self._costs.charge(answers, now)
         if missed:
-            self._costs.charge_client(missed // _MISSED_SHARE, now)
+            charge = self._costs.charge_client if self._logging_in else self._costs.charge
+            charge(missed // _MISSED_SHARE, now)
         self._answers_charged, self._missed_charged = subscriber.answered_bytes, subscriber.missed_bytes
         cost_bytes = self._session.cost_bytes
         if cost_bytes > self._cost_charged:
@@ -486,7 +518,11 @@ class Connection:
                 address.charge_login()
         self._context.turns.wait(self._waiter, _LOGIN_SHARE)
         self._waiter.note_activity()
-        return self._finish(command, self._context.chat.handle(self._session, command))
+        self._logging_in = True
+        stays = self._finish(command, self._context.chat.handle(self._session, command))
+        self._charge_answers(self._context.clock.monotonic())
+        self._logging_in = False
+        return stays
 
     def _note_login(self) -> None:
         name = self._session.name
@@ -599,6 +635,8 @@ class Connection:
             "units": [_packed(unit) for unit in units],
             "took_effect": self._took_effect,
             "began": self._began,
+            "logging_in": self._logging_in,
+            "marked_bytes": self._marked_bytes,
             "costs": self._costs.to_state(),
             "waiter": self._waiter.to_state(),
             "subscriber": self._subscriber.to_state(keep),
@@ -620,6 +658,9 @@ class Connection:
         self._units = [_unpacked(unit) for unit in state["units"]]
         self._took_effect = state["took_effect"]
         self._began = state["began"]
+        self._logging_in = state["logging_in"]
+        # What is read again is part of it.
+        self._marked_bytes = state["marked_bytes"] + len(self._received)
         self._costs.take_state(state["costs"])
         self._waiter.take_state(state["waiter"], self._service.idle_s)
         self._subscriber.take_state(state["subscriber"], find)
@@ -635,9 +676,13 @@ class Connection:
         if not self._began:
             return self._begin()
         self._waiter.resume()
+        self._holds_input = bool(self._units)
         if self._took_effect:
             self._took_effect = False
             self._finish(_GO_ON, self._context.chat.go_on(self._session))
+            if self._logging_in:
+                self._charge_answers(self._context.clock.monotonic())
+                self._logging_in = False
         if self._units and not self._handle_within_limits(self._units, True):
             return self._waiter.ended or CloseReason.QUIT
         return self._serve()

@@ -1,4 +1,4 @@
-"""What one client costs, and how long it waits for that: its bytes, those of its address and of its network, and its lines.
+"""What one client costs, and how long it waits for that: its bytes, those of its address and its network, and its lines.
 
 A client above a rate is read later and loses nothing. Where a client waits is its waiter's concern.
 """
@@ -83,7 +83,7 @@ class Costs:
                 self._uncharged_network_bytes += cost
 
     def charge_client(self, cost: int, now: float) -> None:
-        """Charge these bytes to the client, and nothing to its address or network."""
+        """Charge these bytes to the client, and nothing to its address and network."""
         if self._address is not None:
             self._byte_bucket.charge(cost, now)
 

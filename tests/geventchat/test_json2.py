@@ -103,6 +103,32 @@ def test_a_request_is_read(request_: object, command: Command | TextInRoom | Non
     assert read(request_) == command
 
 
+@pytest.mark.parametrize("value", [True, False, 1.0, "1", [1]], ids=repr)
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        ({"type": "join", "username": "al"}, "v"),
+        ({"type": "enter", "room": "dev"}, "after"),
+        ({"type": "history"}, "limit"),
+        ({"type": "history"}, "before"),
+        ({"type": "ban", "username": "al"}, "seconds"),
+        ({"type": "mute", "username": "al"}, "seconds"),
+        ({"type": "delete"}, "id"),
+    ],
+    ids=repr,
+)
+def test_only_integers_are_integers(request_: dict[str, object], field: str, value: object):
+    for logged_in in (False, True):
+        assert read({**request_, field: value}, logged_in=logged_in) == invalid(field)
+
+
+@pytest.mark.parametrize("value", [True, False], ids=repr)
+def test_a_truth_value_is_no_last_id_of_a_room(value: bool):
+    for rooms in ({"lobby": value}, {"lobby": {"after": value}}):
+        request = {"type": "join", "v": 2, "username": "al", "rooms": rooms}
+        assert read(request, logged_in=False) == invalid("after")
+
+
 @pytest.mark.parametrize(
     ("rooms", "asked"),
     [

@@ -21,6 +21,7 @@ from geventchat.chat.states import pack, unpack
 from geventchat.chat.storage import CannotBackUp
 from geventchat.clock import Clock
 from geventchat.services.storage.epoch import random_epoch
+from geventchat.services.storage.mail_space import MailSpace
 from geventchat.services.storage.taken import Taken
 from geventchat.settings import Limits
 
@@ -40,8 +41,10 @@ class MemoryStorage:
         self._lock = threading.Lock()
         # By account, and then by number: the account of the sender, and the message.
         self._mailboxes: dict[str, dict[int, tuple[str, KeptMessage]]] = {}
+        # By the account of the sender: the numbers of the messages, and whose they are.
+        self._sent: dict[str, dict[int, str]] = {}
         self._numbers = 0
-        self._bytes = 0
+        self._space = MailSpace(limits.mail_bytes)
         # With their numbers: those of each room, or of the server, and those of rooms that are gone.
         self._acts: dict[str, deque[tuple[int, Act]]] = {}
         self._acts_of_gone: deque[tuple[int, Act]] = deque()
@@ -125,10 +128,8 @@ class MemoryStorage:
         self._taken.remove(messages)
         with self._lock:
             for kept in messages:
-                mailbox = self._mailboxes.setdefault(kept.account, {})
-                mailbox[kept.number] = (key_of(kept.message.sender), kept)
-                self._mailboxes[kept.account] = dict(sorted(mailbox.items()))
-                self._bytes += _size(kept.message)
+                self._add(key_of(kept.message.sender), kept)
+                self._mailboxes[kept.account] = dict(sorted(self._mailboxes[kept.account].items()))
 
     def settle(self) -> None:
         """Nothing has to be written."""
@@ -157,7 +158,7 @@ class MemoryStorage:
         limits = self._limits
         size = _size(message)
         with self._lock:
-            if self._bytes + size > limits.mail_bytes:
+            if not self._space.has_room(size):
                 for other in list(self._mailboxes):
                     self._remove_expired(other)
             self._remove_expired(account)
@@ -165,13 +166,12 @@ class MemoryStorage:
             if (
                 len(mailbox) >= limits.mail_per_account
                 or sum(by == sender for by, _ in mailbox.values()) >= limits.mail_per_sender
-                or self._bytes + size > limits.mail_bytes
+                or not self._make_way(sender, size)
             ):
                 return None
             self._numbers += 1
             kept = KeptMessage(self._numbers, account, message)
-            self._mailboxes.setdefault(account, {})[kept.number] = (sender, kept)
-            self._bytes += size
+            self._add(sender, kept)
             return kept
 
     def acts(self, limit: int) -> list[Act]:
@@ -184,7 +184,7 @@ class MemoryStorage:
         raise CannotBackUp("the server has no data directory (--data DIR)")
 
     # The epoch is passed in, and no job runs that could deliver a message twice.
-    TRANSIENT = frozenset({"_new_epoch", "_limits", "_clock", "_taken", "_lock"})
+    TRANSIENT = frozenset({"_sent", "_space", "_new_epoch", "_limits", "_clock", "_taken", "_lock"})
 
     def suspend(self) -> None:
         """Nothing has to be written."""
@@ -208,7 +208,6 @@ class MemoryStorage:
                 for account, mailbox in self._mailboxes.items()
             },
             "numbers": self._numbers,
-            "bytes": self._bytes,
             "acts": {
                 room: [[number, pack(act)] for number, act in acts] for room, acts in self._acts.items()
             },
@@ -219,11 +218,10 @@ class MemoryStorage:
 
     def take_state(self, state: dict[str, Any]) -> None:
         """Take over mailboxes and an audit log."""
-        for account, mailbox in state["mailboxes"].items():
-            messages = [(sender, unpack(kept)) for sender, kept in mailbox]
-            self._mailboxes[account] = {kept.number: (sender, kept) for sender, kept in messages}
+        for mailbox in state["mailboxes"].values():
+            for sender, kept in mailbox:
+                self._add(sender, unpack(kept))
         self._numbers = state["numbers"]
-        self._bytes = state["bytes"]
         for room, acts in state["acts"].items():
             self._acts[room] = deque([(number, unpack(act)) for number, act in acts])
         self._acts_of_gone.extend([(number, unpack(act)) for number, act in state["acts_of_gone"]])
@@ -233,6 +231,21 @@ class MemoryStorage:
     def close(self, within_s: float) -> bool:
         """Nothing has to be written."""
         return True
+
+    def _make_way(self, sender: str, size: int) -> bool:
+        """Make room for a message of this sender; False if nobody has to make way."""
+        while not self._space.has_room(size):
+            largest = self._space.makes_way(sender, size)
+            if largest is None:
+                return False
+            number, account = min(self._sent[largest].items())
+            self._remove(account, [number])
+        return True
+
+    def _add(self, sender: str, kept: KeptMessage) -> None:
+        self._mailboxes.setdefault(kept.account, {})[kept.number] = (sender, kept)
+        self._sent.setdefault(sender, {})[kept.number] = kept.account
+        self._space.change(sender, _size(kept.message))
 
     def _drop_act(self) -> None:
         if self._acts_of_gone:
@@ -253,7 +266,11 @@ class MemoryStorage:
         mailbox = self._mailboxes.get(account, {})
         for number in numbers:
             if number in mailbox:
-                self._bytes -= _size(mailbox.pop(number)[1].message)
+                sender, kept = mailbox.pop(number)
+                self._space.change(sender, -_size(kept.message))
+                del self._sent[sender][number]
+                if not self._sent[sender]:
+                    del self._sent[sender]
         if not mailbox:
             self._mailboxes.pop(account, None)
 
