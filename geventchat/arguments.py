@@ -31,12 +31,13 @@ from geventchat.settings import (
 EXIT_CANNOT_WRITE = 1
 EXIT_USAGE = 2
 
-_COMMANDS = ("connect", "health", "passwd")
+COMMANDS = ("admin", "connect", "health", "passwd")
 _USAGE = """\
 geventchat [PORT] [options]                  run the server
        geventchat connect [HOST[:PORT]] [options]   join a chat from this terminal
        geventchat health [PORT] [options]           check that a server answers
-       geventchat passwd --data DIR NAME            set the password of an account"""
+       geventchat passwd --data DIR NAME            set the password of an account
+       geventchat admin ACT [options]               administer a running server"""
 _EPILOG = """\
 Every option is also a variable (GEVENTCHAT_MAX_CLIENTS) and a key of the TOML file (max-clients). An option overrides the
 environment, the environment overrides the file, and the file overrides the default. CHAT_PORT and PORT set the port too.
@@ -53,6 +54,8 @@ Every option has three spellings: a flag (`--max-clients 100`), a variable in th
 `GEVENTCHAT_CONFIG`). A flag overrides the environment, the environment overrides the file, and the file overrides
 the default. `CHAT_PORT` and `PORT` in the environment set the port too. `geventchat --check` prints the effective
 settings and where each came from.
+
+The column *reload* says from when on a changed value counts after SIGHUP or `geventchat admin reload`.
 """
 _PAGE_EMBEDDING = """
 A program that embeds the server passes all limits in Python: `Config(limits=Limits(clients=100))`. These
@@ -149,7 +152,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     )
     other.add_argument("--version", action=_Show, text=_version, help="print the version, then exit")
     parser.add_help_to(other)
-    if words and words[0] not in _COMMANDS and not words[0].startswith("-"):
+    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
         # Before what follows is found to be wrong: `geventchat conect localhost`.
         _check_command(parser, words[0])
     arguments = parser.parse_all(words)
@@ -177,7 +180,7 @@ def _check_positional(parser: argparse.ArgumentParser, arguments: argparse.Names
     port = arguments.positional_port
     if port is None:
         return
-    if port in _COMMANDS:
+    if port in COMMANDS:
         parser.error(f"{port} has to be the first argument")
     _check_command(parser, port)
     if arguments.port not in {None, port}:
@@ -185,7 +188,7 @@ def _check_positional(parser: argparse.ArgumentParser, arguments: argparse.Names
 
 
 def _check_command(parser: argparse.ArgumentParser, word: str) -> None:
-    if guess := suggestion(word, [*_COMMANDS, "--help"]):
+    if guess := suggestion(word, [*COMMANDS, "--help"]):
         parser.error(f"unknown command {word!r}{guess}")
 
 
@@ -262,9 +265,11 @@ def options_page() -> str:
         parts.append(f"\n## {group.value}\n")
         if group is Group.EMBEDDING:
             parts.append(_PAGE_EMBEDDING)
-        parts.append("\n| option | in Python | default | unit | meaning |\n|---|---|---|---|---|\n")
+        parts.append(
+            "\n| option | in Python | default | unit | reload | meaning |\n|---|---|---|---|---|---|\n"
+        )
         for row in rows:
-            cells = (_spelling(row), _in_python(row), _default(row), row.kind.unit, row.help)
+            cells = (_spelling(row), _in_python(row), _default(row), row.kind.unit, _reload(row), row.help)
             parts.append("".join(f"| {cell} " if cell else "| " for cell in cells) + "|\n")
     return "".join(parts)
 
@@ -277,6 +282,10 @@ def _spelling(row: Setting) -> str:
     letter = f"`-{row.letter}`, " if row.letter else ""
     metavar = row.kind.metavar.replace("|", "\\|")
     return f"{letter}`{row.flag} {metavar}`"
+
+
+def _reload(row: Setting) -> str:
+    return "" if row.key is None or row.reload is None else row.reload.value
 
 
 def _in_python(row: Setting) -> str:

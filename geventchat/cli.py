@@ -19,6 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from geventchat.health import main as health
 
             return health(words[1:])
+        case ["admin"]:
+            from geventchat.admin.command import main as admin
+
+            return admin(words[1:])
         case ["passwd"]:
             from geventchat.passwd import main as passwd
 
@@ -30,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(words)
     try:
         settings = resolve_arguments(arguments, os.environ)
-        config = settings.config
+        settings.check()
     except ConfigError as error:
         print(f"geventchat: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
@@ -38,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from geventchat.net.tls import Certificate
 
         try:
+            config = settings.config
             for listen in config.listen:
                 if listen.is_tls:
                     Certificate(*config.certificate_of(listen))
@@ -47,4 +52,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         return show(effective(settings))
     from geventchat.daemon import run
 
-    return run(config, settings.program)
+    return run(settings, lambda: resolve_arguments(arguments, os.environ), words)

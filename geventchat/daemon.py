@@ -9,62 +9,111 @@ Invariants:
 from __future__ import annotations
 
 import gc
+import math
 import os
+import select
 import signal
+import socket
 import sys
 import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 import gevent
 from gevent.event import Event
 
+from geventchat.admin.acts import Acts
+from geventchat.admin.listener import AdminSocket, CannotOpenSocket
+from geventchat.admin.protocol import Answer, error, socket_path
+from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import Clock, SystemClock
-from geventchat.log import LineWriter, LogWriter
+from geventchat.handover import Buffers, HandedOver, HandoverFailed, Predecessor, Successor
+from geventchat.log import LineWriter, LogEvent, LogWriter
 from geventchat.net.admission import raise_descriptor_limit
 from geventchat.net.listener import CannotListen
 from geventchat.server import Server
-from geventchat.settings import EXIT_CONFIGURATION, Config, ConfigError, Program
+from geventchat.settings import EXIT_CONFIGURATION, SETTINGS, Config, ConfigError, Reload, Settings
+from geventchat.systemd import Notifier, inherited_sockets, watchdog_s
 
 EXIT_CANNOT_LISTEN = 4
 EXIT_DEADLINE = 5
 
 # A process that has not ended this long after the shutdown time-out is stuck.
 _GRACE_S = 0.9
+# How long it waits for a moment at which nobody's command is in the way of an upgrade, and how often it looks.
+_MOMENT_S = 10.0
+_LOOK_S = 0.005
+# How long clients that cannot be handed over have to close their side.
+_LEAVE_S = 1.0
+# How often the server tells systemd that it is alive, and looks for orphans.
+_TEND_S = 5.0
 # The log gets the rest of the shutdown time-out for its last lines, within these bounds.
 _LEAST_FLUSH_S = 0.3
 _MOST_FLUSH_S = 2.0
 
 
-def run(config: Config, program: Program) -> int:
-    """Serve until a signal arrives; returns the exit code."""
+def run(settings: Settings, read_settings: Callable[[], Settings], words: Sequence[str] = ()) -> int:
+    """Serve until a signal arrives; returns the exit code. `read_settings` reads the settings again, or raises ConfigError.
+
+    `words` are the arguments, for a program that takes over from this one.
+    """
     clock = SystemClock()
-    signals = StopSignals(clock, config.shutdown_s + _GRACE_S)
+    config, program = settings.config, settings.program
+    signals = Signals(clock, config.shutdown_s)
     raise_descriptor_limit()
     _spare_the_collector()
     output: LineWriter[str] = LineWriter(_descriptor(sys.stdout), "geventchat-output")
     log = LogWriter(_descriptor(sys.stderr), program.log_format, program.log_level, clock)
-    server = Server(config, clock=clock, log=log)
+    predecessor = Predecessor.find(os.environ)
     try:
+        handed_over = None if predecessor is None else predecessor.receive(_hello(config))
+        admin = None if handed_over is None else _admin_socket_of(handed_over)
+        sockets = inherited_sockets(os.environ)
+        server = Server(config, clock=clock, log=log, sockets=sockets, handed_over=handed_over)
+        process = Process(server, settings, read_settings, words, log, output, clock)
         server.start()
-    except BaseException as error:
+        if predecessor is not None:
+            predecessor.understood()
+            server.go_on()
+            log(LogEvent.UPGRADED, pid=os.getpid(), clients=server.clients)
+        try:
+            process.open_admin_socket(admin)
+        except CannotOpenSocket:
+            server.stop(0)
+            raise
+    except BaseException as failed:
+        if predecessor is not None:
+            predecessor.refuse(f"the new program cannot take over: {failed}")
         log.close(_LEAST_FLUSH_S)
-        match error:
+        match failed:
             case CannotListen():
-                print(f"geventchat: {_explanation(error)}", file=sys.stderr)
+                print(f"geventchat: {_explanation(failed)}", file=sys.stderr)
                 return EXIT_CANNOT_LISTEN
+            case CannotOpenSocket():
+                print(f"geventchat: admin-socket: {failed}", file=sys.stderr)
+                return EXIT_CONFIGURATION
             case ConfigError():
-                print(f"geventchat: {error}", file=sys.stderr)
+                print(f"geventchat: {failed}", file=sys.stderr)
                 return EXIT_CONFIGURATION
         raise
+    if predecessor is not None:
+        output.put(f"[SERVER] Upgraded: process {os.getpid()} goes on")
     for listen, (host, port) in server.listening:
         shown = listen.path or replace(listen, host=host, port=port).shown
         scheme = "" if listen.scheme == "line" else f" ({listen.scheme})"
         output.put(f"[SERVER] Chat server started on {shown}{scheme}")
     output.put("[SERVER] Waiting for connections...")
-    signals.wait()
-    deadline = clock.monotonic() + config.shutdown_s
+    process.started()
+    signals.wait(process.reload, process.upgrade_and_leave, lambda: server.config.shutdown_s)
+    # A reload can have changed it.
+    within_s = server.config.shutdown_s
+    deadline = clock.monotonic() + within_s
     output.put("[SERVER] Shutting down...")
+    process.stopping()
     orderly = server.stop()
     # The log comes first, so that "Server stopped." is the last line on a terminal.
     log.close(min(_MOST_FLUSH_S, max(_LEAST_FLUSH_S, deadline - clock.monotonic())))
@@ -73,38 +122,305 @@ def run(config: Config, program: Program) -> int:
     return 0 if orderly else EXIT_DEADLINE
 
 
-class StopSignals:
-    """SIGTERM, SIGINT and SIGHUP, received by a thread, because a thread also runs while the main thread is stuck."""
+class Process:
+    """What an operator can change of this process: its settings, and how much it logs."""
 
-    def __init__(self, clock: Clock, grace_s: float) -> None:
+    def __init__(
+        self,
+        server: Server,
+        settings: Settings,
+        read_settings: Callable[[], Settings],
+        words: Sequence[str],
+        log: LogWriter,
+        output: LineWriter[str],
+        clock: Clock,
+    ) -> None:
+        self._server = server
+        self._words = words
+        self._output = output
+        # Those in force: the value of a setting that needs a restart is the one from the start.
+        self._values = {key: settings[key] for key in SETTINGS}
+        self._program = settings.program
+        self._read_settings = read_settings
+        self._log = log
+        self._clock = clock
+        self._reloading = False
+        self._upgrading = False
+        # The process that has taken over.
+        self._successor: Successor | None = None
+        self._admin: AdminSocket | None = None
+        self._notifier = Notifier(os.environ)
+        self._watchdog_s = watchdog_s(os.environ)
+        self._timer: Any = None
+        self.started_ms = int(1000 * clock.time())
+
+    @property
+    def log_level(self) -> str:
+        """The lowest level that is logged."""
+        return self._log.level
+
+    @log_level.setter
+    def log_level(self, level: str) -> None:
+        self._log.level = level
+
+    def facts(self) -> dict[str, Any]:
+        """What else the status says about the process."""
+        return {}
+
+    def reload(self) -> Answer:
+        """Read the settings again and let them count; the answer names what has changed. If one is wrong, nothing changes."""
+        if self._reloading:
+            return error("busy", "the settings are being read already")
+        self._reloading = True
+        self._notifier.notify("RELOADING=1", f"MONOTONIC_USEC={int(1e6 * self._clock.monotonic())}")
+        try:
+            settings = self._read_settings()
+            settings.check()
+            self._server.change(settings.config)
+        except ConfigError as wrong:
+            self._log(LogEvent.RELOAD_REFUSED, error=str(wrong))
+            return error("refused", f"{wrong}; the settings are as before")
+        finally:
+            self._reloading = False
+            self._notifier.notify("READY=1", self._status)
+        self._log.level = settings["log-level"]
+        self._log.change_format(settings["log-format"])
+        changed: dict[Reload, list[str]] = {reload: [] for reload in Reload}
+        for key, row in SETTINGS.items():
+            if settings[key] != self._values[key]:
+                assert row.reload is not None
+                changed[row.reload].append(key)
+                if row.reload is not Reload.RESTART:
+                    self._values[key] = settings[key]
+        answer = {reload.value.replace(" ", "_"): keys for reload, keys in changed.items()}
+        self._log(LogEvent.RELOADED, **{key: " ".join(keys) for key, keys in answer.items() if keys})
+        return {"done": answer}
+
+    def started(self) -> None:
+        """Clients can connect."""
+        self._notifier.notify("READY=1", self._status)
+        if self._watchdog_s is not None or os.getpid() == 1:
+            self._tend()
+
+    def stopping(self) -> None:
+        """Take no more requests of operators."""
+        self._notifier.notify("STOPPING=1")
+        if self._timer is not None:
+            self._timer.close()
+        if self._admin is not None:
+            self._admin.close()
+
+    def _tend(self) -> None:
+        """What has to be done from time to time."""
+        # If the loop stands still or the disk does not answer, systemd hears nothing, and restarts the server.
+        if self._watchdog_s is not None and self._server.storage.lag_s < self._watchdog_s:
+            self._notifier.notify("WATCHDOG=1", self._status)
+        if os.getpid() == 1:
+            _reap_orphans()
+        # A new one each time: the loop's timers cannot be restarted.
+        if self._timer is not None:
+            self._timer.close()
+        self._timer = gevent.get_hub().loop.timer(min(_TEND_S, (self._watchdog_s or math.inf) / 3))
+        self._timer.start(self._tend)
+
+    @property
+    def _status(self) -> str:
+        return f"STATUS={len(self._server.context.chat)} people, {self._server.clients} connections"
+
+    def open_admin_socket(self, opened: socket.socket | None = None) -> None:
+        """Take requests of operators, perhaps on a socket that is open already. Raises CannotOpenSocket."""
+        path = socket_path(self._program.admin_socket, self._server.config.data)
+        if path is not None:
+            acts = Acts(self._server, self, self._log, self._clock)
+            self._admin = AdminSocket(path, acts.carry_out, self._log, opened)
+
+    # --- Upgrade -----------------------------------------------------------------------------------------------------
+
+    def upgrade_and_leave(self) -> None:
+        """Hand everything over to a new program, and end this one."""
+        if "done" in self.upgrade("", "SIGUSR2"):
+            self.leave()
+
+    def upgrade(self, python: str, by: str) -> Answer:
+        """Hand everything over to a new program. Once that is done, nothing may run but `leave`."""
+        if os.getpid() == 1:
+            return self._failed_to_upgrade(
+                "this is the first process of a container, which would end with it; start another container instead"
+            )
+        if self._upgrading or self._reloading or self._server.unready == "stopping":
+            return error("busy", "the server is being upgraded, reloaded or stopped already")
+        self._upgrading = True
+        successor = None
+        try:
+            successor = Successor(python or sys.executable, self._words, self._clock)
+            self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
+            self._check(successor.hello(gevent.sleep))
+            self._server.context.chat.audit(by, "upgrade", python)
+            self._wait_for_moment()
+            begun = self._clock.monotonic()
+            self._hand_over(successor)
+        except Exception as failed:
+            if successor is not None:
+                successor.end()
+            if not isinstance(failed, HandoverFailed | StorageUnavailable):
+                self._log(LogEvent.FAULT, error="".join(traceback.format_exception(failed)).rstrip())
+            return self._failed_to_upgrade(str(failed))
+        finally:
+            self._upgrading = False
+        self._successor = successor
+        return {"done": {"pid": successor.pid, "pause_ms": int(1000 * (self._clock.monotonic() - begun))}}
+
+    def _failed_to_upgrade(self, why: str) -> Answer:
+        self._log(LogEvent.UPGRADE_FAILED, error=why)
+        return error("failed", f"{why}; everything is as before")
+
+    def _check(self, hello: Mapping[str, Any]) -> None:
+        wanted = _hello(self._server.config)
+        if hello.get("data") != wanted["data"]:
+            raise HandoverFailed("the new program has another data directory; restart instead")
+        if hello.get("database") != wanted["database"]:
+            raise HandoverFailed("the new program has another version of the database; restart instead")
+
+    def _wait_for_moment(self) -> None:
+        deadline = self._clock.monotonic() + _MOMENT_S
+        # What has been said by now need not be written while everybody waits.
+        gevent.get_hub().threadpool.apply(self._server.storage.settle)
+        while not self._server.can_be_handed_over:
+            if self._clock.monotonic() > deadline:
+                raise HandoverFailed("somebody's command takes too long; try again")
+            gevent.sleep(_LOOK_S)
+
+    def _hand_over(self, successor: Successor) -> None:
+        """From here on nothing else runs in this process, unless this fails."""
+        storage = self._server.storage
+        storage.suspend()
+        try:
+            buffers = Buffers()
+            state, descriptors = self._server.to_state(buffers.keep)
+            state["has_admin"] = self._admin is not None
+            if self._admin is not None:
+                descriptors.insert(0, self._admin.fileno())
+            successor.hand_over(state, buffers, descriptors)
+            successor.go()
+        except BaseException:
+            storage.resume()
+            raise
+
+    def leave(self) -> None:
+        """End the process, whose clients another one serves. Does not return, and does not let the event loop run."""
+        assert self._successor is not None
+        self._notifier.notify(f"MAINPID={self._successor.pid}")
+        left = self._server.leave_behind()
+        for connection in left:
+            connection.send_away()
+        _read_to_the_end([connection.fileno for connection in left], self._clock)
+        self._log.close(_MOST_FLUSH_S)
+        self._output.close(_LEAST_FLUSH_S)
+        os._exit(0)
+
+
+def _hello(config: Config) -> dict[str, Any]:
+    """What two programs have to agree in."""
+    if not config.data:
+        return {"data": "", "database": 0}
+    from geventchat.services.storage.schema import MIGRATIONS
+
+    return {"data": str(Path(config.data).resolve()), "database": len(MIGRATIONS)}
+
+
+def _admin_socket_of(handed_over: HandedOver) -> socket.socket | None:
+    return socket.socket(fileno=handed_over.descriptors.pop(0)) if handed_over.state["has_admin"] else None
+
+
+def _read_to_the_end(descriptors: list[int], clock: Clock) -> None:
+    """Wait a moment for clients to close their side: closing with unread input can cost them their last lines."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    left = len(descriptors)
+    deadline = clock.monotonic() + _LEAVE_S
+    while left and (left_s := deadline - clock.monotonic()) > 0:
+        for descriptor, _ in poll.poll(1000 * left_s):
+            try:
+                if os.read(descriptor, 65_536):
+                    continue
+            except OSError:
+                pass
+            poll.unregister(descriptor)
+            left -= 1
+
+
+class Signals:
+    """The signals of the process, received by a thread, because a thread also runs while the main thread is stuck.
+
+    SIGTERM and SIGINT stop the server, and so does SIGHUP if the terminal is gone that the server was started on. Any other
+    SIGHUP means that the settings are to be read again, and SIGUSR2 that a new program is to take over.
+    """
+
+    def __init__(self, clock: Clock, shutdown_s: float) -> None:
         """Call this before any other thread is started: a thread inherits which signals are blocked."""
         self._clock = clock
-        self._grace_s = min(grace_s, threading.TIMEOUT_MAX)
+        self._shutdown_s: Callable[[], float] = lambda: shutdown_s
         self._first = Event()
-        self._signals = {signal.SIGTERM, signal.SIGINT}
+        self._had_terminal = _has_terminal()
+        self._signals = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # nohup ignores it, so that the server outlives its terminal.
             self._signals.add(signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
-        self._wake_up = gevent.get_hub().loop.async_()
-        self._wake_up.start(self._first.set)
+        loop = gevent.get_hub().loop
+        self._stop, self._hangup, self._upgrade = loop.async_(), loop.async_(), loop.async_()
+        self._stop.start(self._first.set)
         threading.Thread(target=self._receive, name="geventchat-signals", daemon=True).start()
 
-    def wait(self) -> None:
-        """Wait for the first signal; called by the main greenlet."""
+    def wait(
+        self, reload: Callable[[], object], upgrade: Callable[[], object], shutdown_s: Callable[[], float]
+    ) -> None:
+        """Wait for the signal to stop; called by the main greenlet. Others have something called in another greenlet.
+
+        `shutdown_s` is the time that stopping can take by then.
+        """
+        self._shutdown_s = shutdown_s
+        self._hangup.start(gevent.spawn, reload)
+        self._upgrade.start(gevent.spawn, upgrade)
         self._first.wait()
-        self._wake_up.close()
+        self._stop.close()
+        self._hangup.close()
+        self._upgrade.close()
 
     def _receive(self) -> None:
-        signal.sigwait(self._signals)
-        end_at = self._clock.monotonic() + self._grace_s
-        self._wake_up.send()
+        while True:
+            received = signal.sigwait(self._signals)
+            if received == signal.SIGUSR2:
+                self._upgrade.send()
+            elif received == signal.SIGHUP and (_has_terminal() or not self._had_terminal):
+                self._hangup.send()
+            else:
+                break
+        within_s = min(self._shutdown_s() + _GRACE_S, threading.TIMEOUT_MAX)
+        end_at = self._clock.monotonic() + within_s
+        self._stop.send()
         while (left_s := end_at - self._clock.monotonic()) > 0:
-            received = signal.sigtimedwait(self._signals, left_s)
+            again = signal.sigtimedwait(self._signals, left_s)
             # A terminal that closes can send SIGHUP twice, once by its shell and once by the kernel.
-            if received is not None and received.si_signo != signal.SIGHUP:
-                os._exit(128 + received.si_signo)
+            if again is not None and again.si_signo in (signal.SIGTERM, signal.SIGINT):
+                os._exit(128 + again.si_signo)
         os._exit(EXIT_DEADLINE)
+
+
+def _reap_orphans() -> None:
+    """As the first process of a container: let go of processes that others have left. Its own know that they can be gone."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
 
 
 def _spare_the_collector() -> None:

@@ -128,7 +128,7 @@ def values_of(event: chat.Observed) -> Iterator[Event]:
             yield LoggedIn(time_ms, name)
         case chat.LoggedOut(name, time_ms):
             yield LoggedOut(time_ms, name)
-        case chat.Typing() | chat.DirectMessage():
+        case chat.Typing() | chat.DirectMessage() | chat.Announcement():
             pass
         case _:
             assert_never(event)

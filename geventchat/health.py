@@ -12,11 +12,11 @@ import ssl
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from geventchat.arguments import Parser, add_settings, parse, resolve_arguments, show
+from geventchat.arguments import Parser, add_settings, resolve_arguments, show
 from geventchat.chat.addresses import Network, parse_address
 from geventchat.clock import SystemClock
+from geventchat.processes import settings_of_process
 from geventchat.settings import EXIT_CONFIGURATION, ConfigError, Group, Listen, Settings
 
 EXIT_UNHEALTHY = 1
@@ -52,7 +52,11 @@ def main(argv: Sequence[str]) -> int:
     """Check once and return the exit code."""
     arguments = _parse(argv)
     try:
-        settings = _own_settings(arguments) if arguments.pid is None else _settings_of_process(arguments)
+        settings = (
+            _own_settings(arguments)
+            if arguments.pid is None
+            else settings_of_process(arguments.pid, arguments)[0]
+        )
         address = _address(settings)
     except ConfigError as error:
         print(f"geventchat health: {error}", file=sys.stderr)
@@ -132,60 +136,6 @@ def _address(settings: Settings) -> Listen:
 
 def _own_settings(arguments: argparse.Namespace) -> Settings:
     return resolve_arguments(arguments, os.environ)
-
-
-def _settings_of_process(arguments: argparse.Namespace) -> Settings:
-    pid, words = _find_server(arguments.pid)
-    combined = parse(words)
-    if arguments.positional_port is not None or arguments.port is not None:
-        combined.port, combined.positional_port = arguments.port, arguments.positional_port
-    for name in ("host", "listen", "config"):
-        if getattr(arguments, name) is not None:
-            setattr(combined, name, getattr(arguments, name))
-    pairs = (word.partition("=") for word in _words_of(pid, "environ"))
-    environment = {name: value for name, _, value in pairs}
-    return resolve_arguments(combined, environment, Path(f"/proc/{pid}/cwd"))
-
-
-def _find_server(first: int) -> tuple[int, list[str]]:
-    """The process that is a server, and its arguments: `first`, or a descendant, such as that of a shell script."""
-    waiting = [first]
-    for pid in waiting:
-        try:
-            words = _server_arguments(_words_of(pid, "cmdline"))
-        except ConfigError:
-            if pid == first:
-                raise
-            continue  # It has ended meanwhile.
-        if words is not None:
-            return pid, words
-        waiting.extend(_children_of(pid))
-    raise ConfigError("pid", f"pid: process {first} is not a geventchat server and has not started one")
-
-
-def _children_of(pid: int) -> list[int]:
-    try:
-        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    except OSError:
-        return []  # It has ended meanwhile.
-    return [int(word) for text in lists for word in text.split()]
-
-
-def _words_of(pid: int, name: str) -> list[str]:
-    try:
-        content = Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError as error:
-        raise ConfigError("pid", f"pid: cannot read /proc/{pid}/{name}: {error.strerror}") from error
-    return content.decode(errors="surrogateescape").split("\0")[:-1]
-
-
-def _server_arguments(words: Sequence[str]) -> list[str] | None:
-    """The arguments of a server in a command line such as `python -m geventchat 5000` or `tini -- geventchat 5000`."""
-    for index, word in enumerate(words):
-        if word.rpartition("/")[2] == "geventchat" or word.endswith("geventchat/__main__.py"):
-            following = list(words[index + 1 :])
-            return None if following[:1] in (["connect"], ["health"]) else following
-    return None
 
 
 # --- The question ----------------------------------------------------------------------------------------------------

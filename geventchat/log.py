@@ -54,6 +54,11 @@ class LogEvent(Enum):
     """The names of events in the log. They never change; docs/operations.md explains each."""
 
     LISTENING = "listening"
+    UPGRADING = "upgrading"
+    UPGRADED = "upgraded"
+    UPGRADE_FAILED = "upgrade-failed", logging.ERROR
+    RELOADED = "reloaded"
+    RELOAD_REFUSED = "reload-refused", logging.ERROR
     CLIENT_LIMIT_LOWERED = "client-limit-lowered", logging.WARNING
     PASSWORDS_IN_CLEAR = "passwords-in-clear", logging.WARNING
     CERTIFICATE_LOADED = "certificate-loaded"
@@ -76,6 +81,7 @@ class LogEvent(Enum):
     HISTORY_STOPPED = "history-stopped", logging.ERROR
     HISTORY_RESUMED = "history-resumed"
     HISTORY_LOST = "history-lost", logging.WARNING
+    ADMIN = "admin"
     LOG_LOST = "log-lost", logging.WARNING
     LOG_SUPPRESSED = "log-suppressed", logging.WARNING
 
@@ -155,12 +161,18 @@ class AddressLog:
         self._log = log
         self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
         self._monotonic = clock.monotonic
-        self._rate = Rate(per_s, burst)
+        self._rate = Rate(0, 0)
         # How many lines an address must have regained before its events are logged again.
-        self._regained = min(burst, max(1.0, per_s))
+        self._regained = 0.0
+        self.change(per_s, burst)
         self._addresses: dict[str, _AddressLines] = {}
         # The addresses whose events are dropped, the earliest first.
         self._silent: dict[str, _AddressLines] = {}
+
+    def change(self, per_s: float, burst: int) -> None:
+        """Allow each address this much from now on."""
+        self._rate.change(per_s, burst)
+        self._regained = min(burst, max(1.0, per_s))
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Log an event of the server itself."""
@@ -345,6 +357,19 @@ class LogWriter(LineWriter[_Record]):
     def enabled(self, event: LogEvent) -> bool:
         """True if events of this level are written."""
         return event.severity >= self._level
+
+    @property
+    def level(self) -> str:
+        """The lowest level that is written; can be changed."""
+        return _LEVEL_NAMES[self._level]
+
+    @level.setter
+    def level(self, level: str) -> None:
+        self._level = LEVELS[level]
+
+    def change_format(self, style: str) -> None:
+        """Write the lines that follow in this format."""
+        self._as_json = style == "json"
 
     def _line(self, record: _Record) -> str:
         time, event, fields = record

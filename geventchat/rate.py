@@ -15,6 +15,10 @@ class Rate:
     __slots__ = ("burst", "longest_until_full_s", "per_s", "token_s")
 
     def __init__(self, per_s: float, burst: float, debt: float | None = None) -> None:
+        self.change(per_s, burst, debt)
+
+    def change(self, per_s: float, burst: float, debt: float | None = None) -> None:
+        """Allow this much from now on, to all buckets."""
         self.per_s = per_s
         self.burst = burst if per_s else math.inf
         self.token_s = 1 / per_s if per_s else 0.0
@@ -34,6 +38,16 @@ class TokenBucket:
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
         self._full_at = 0.0
+
+    TRANSIENT = frozenset({"_rate"})
+
+    def to_state(self) -> dict[str, float]:
+        """The debt, to be handed over to a process with the same clock."""
+        return {"full_at": self._full_at}
+
+    def take_state(self, state: dict[str, float]) -> None:
+        """Take over a debt."""
+        self._full_at = state["full_at"]
 
     def take(self, wanted: int, now: float) -> int:
         """Take up to this many whole tokens; returns how many there were."""

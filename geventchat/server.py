@@ -7,48 +7,63 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import gevent
 from gevent.event import Event
 
 from geventchat.chat.addresses import parse_address
+from geventchat.chat.bans import Ban, read_ban_list
 from geventchat.chat.chat import Chat
+from geventchat.chat.commands import Kick, ModerationCommand
 from geventchat.chat.credentials import Tools
-from geventchat.chat.events import DirectMessage, DisconnectNotice, NoticeReason, Observed, Said
-from geventchat.chat.names import InvalidName, parse_name, parse_room_name
-from geventchat.chat.results import Busy
+from geventchat.chat.events import (
+    Announcement,
+    DirectMessage,
+    DisconnectNotice,
+    NoticeReason,
+    Observed,
+    PrivateEvent,
+    Rejected,
+    Said,
+)
+from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
+from geventchat.chat.results import Busy, Done, More
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import NoListener, Session
+from geventchat.chat.states import BadState, State
 from geventchat.chat.storage import Storage
 from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS, DIALECTS
+from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import LineFraming
 from geventchat.dialects.telnet import TelnetFraming
 from geventchat.embedding import AtGate, E, RoomInfo, Subscription, values_of
+from geventchat.handover import HandedOver
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
-from geventchat.net.connection import ChatService, ServerContext
-from geventchat.net.delivery import Delivery, Encoding
+from geventchat.net.connection import ChatService, Connection, Counts, ServerContext
+from geventchat.net.delivery import Buffer, Delivery, Encoding
 from geventchat.net.listener import Listener
+from geventchat.net.loop_delay import LoopDelay
 from geventchat.net.opening import Opening, ProxiedOpening
 from geventchat.net.service import Accepted, OpenConnection, ServedConnection, Service
 from geventchat.net.tls import Certificate
 from geventchat.net.transport import Transport
 from geventchat.net.turns import Turns
-from geventchat.net.waiter import HangupWatch
+from geventchat.net.waiter import CloseReason, HangupWatch
 from geventchat.rate import Rate
 from geventchat.services.passwords import Hasher
 from geventchat.services.storage import open_storage
 from geventchat.services.storage.epoch import random_epoch
-from geventchat.settings import Config, ConfigError, IdleNotice, Listen
+from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen, Reload, settings_of
 from geventchat.web.origins import Origins, read_origin
 
 T = TypeVar("T")
@@ -62,6 +77,8 @@ _IDLE_NOTICES = {
     IdleNotice.NONE: None,
 }
 
+_Table = TypeVar("_Table", Config, Limits)
+_MOST_BAN_LIST_CHARACTERS = 4_194_304
 # The storage gets the rest of the shutdown time-out to write what is queued, and at least this.
 _LEAST_CLOSE_S = 0.3
 
@@ -70,9 +87,36 @@ def _in_thread(read: Callable[[], T]) -> T:
     return gevent.get_hub().threadpool.apply(read)
 
 
+def _kept(running: _Table, wanted: _Table) -> _Table:
+    """The wanted settings, but for those that need a restart."""
+    rows = [row for row in settings_of(wanted) if row.reload is Reload.RESTART]
+    return replace(wanted, **{row.field: getattr(running, row.field) for row in rows})
+
+
+def _read_ban_list(config: Config, now_ms: int) -> list[Ban]:
+    """The bans in the file of bans. Raises ConfigError."""
+    if not config.ban_list:
+        return []
+    try:
+        with open(config.ban_list, encoding="utf-8") as file:
+            text = file.read(_MOST_BAN_LIST_CHARACTERS + 1)
+        bans = read_ban_list(text, now_ms)
+    except OSError as error:
+        raise ConfigError("ban-list", f"ban-list: cannot read {config.ban_list}: {error.strerror}") from error
+    except ValueError as wrong:
+        raise ConfigError("ban-list", f"ban-list: {config.ban_list}: {wrong}") from wrong
+    most = config.limits.server_bans
+    if len(bans) > most or len(text) > _MOST_BAN_LIST_CHARACTERS:
+        raise ConfigError(
+            "ban-list",
+            f"ban-list: {config.ban_list} has more than {most} bans (max-server-bans), or is too long",
+        )
+    return bans
+
+
 def _is_exposed(listen: Listen) -> bool:
     """True if what is sent there can be read on the network."""
-    if listen.is_tls or listen.is_unix:
+    if listen.is_tls or listen.is_unix or listen.service == "metrics":
         return False
     address = parse_address(listen.host or "")
     return listen.host != "localhost" if address is None else not address.is_loopback
@@ -90,6 +134,55 @@ class Route:
     proxied: bool
 
 
+class _Handed:
+    """What another process has handed over, with its descriptors as what they are."""
+
+    def __init__(self, handed_over: HandedOver) -> None:
+        self.state = handed_over.state
+        self.find = handed_over.buffers.find
+        descriptors = iter(handed_over.descriptors)
+        self.lock = next(descriptors) if self.state["has_lock"] else None
+        opened = [(one, socket.socket(fileno=next(descriptors))) for one in self.state["listeners"]]
+        inherited = self.state["inherited"]
+        # Those of systemd come last.
+        own, systemd = opened[: len(opened) - inherited], opened[len(opened) - inherited :]
+        self.inherited = [(str(one["scheme"]), sock) for one, sock in systemd]
+        self._listeners = {
+            _place(one["scheme"], one["host"], one["port"], one["path"]): sock for one, sock in own
+        }
+        self.clients = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+    def epoch(self) -> str:
+        """That of the ids."""
+        return str(self.state["chat"]["epoch"])
+
+    def listener(self, listen: Listen) -> socket.socket | None:
+        """The socket that listens at this address, if the other process had it."""
+        return self._listeners.pop(_place(listen.scheme, listen.host, listen.port, listen.path), None)
+
+    def close(self) -> None:
+        """Close what is not needed: the sockets of addresses that the settings no longer have."""
+        for sock in self._listeners.values():
+            sock.close()
+
+
+def _place(*parts: object) -> tuple[object, ...]:
+    return parts
+
+
+def _chat_service(service: Service) -> object:
+    return getattr(service, "chat", service)
+
+
+class _Answer(NoListener):
+    """The program as a client that keeps the answer to its command."""
+
+    event: PrivateEvent | None = None
+
+    def deliver(self, event: PrivateEvent) -> None:
+        self.event = event
+
+
 class Server:
     """A chat server inside a gevent program. Nothing is global: several can live in one process."""
 
@@ -102,9 +195,13 @@ class Server:
         new_epoch: Callable[[], str] = random_epoch,
         hasher: Hasher | None = None,
         name: str | None = None,
+        sockets: Iterable[tuple[str, socket.socket]] = (),
+        handed_over: HandedOver | None = None,
     ) -> None:
         """`name` is the one that `say` and `kick` use, which no client can have; without one it is `server`.
 
+        `sockets` listen already, each for clients of a scheme; they take the place of the addresses with that scheme.
+        With `handed_over`, `start` only takes over what another process has; `go_on` begins to serve its clients.
         `new_epoch` names the epoch of message ids where no data directory keeps one. The server closes the `hasher`.
         """
         self._hasher = hasher or Hasher()
@@ -114,21 +211,25 @@ class Server:
             self._name = parse_name("server" if name is None else name)
         except InvalidName:
             raise ConfigError("name", f"name: {name!r} is not a name that a person could have") from None
-        operators = [parse_name(operator).key for operator in self.config.operators]
-        if name is not None and self._name.key in operators:
-            raise ConfigError("name", f"name: {name!r} is the name of an operator")
-        self._reserved = (*self.config.reserved_names, *(() if name is None else (name,)))
-        self._operators = operators
+        self._is_named = name is not None
+        self._sockets = list(sockets)
+        self._handed_over = handed_over
+        # Sessions of clients that could not be handed over.
+        self._lost: list[Session] = []
+        self._operators_of(self.config)
         self._clock = clock or SystemClock()
         self._log = log
         self._listeners: list[tuple[Listen, Listener]] = []
+        self._services: dict[str, Service] = {}
+        self._chat_limits = self.config.limits.chat
         # By the files of the certificate and of its key.
         self._certificates: dict[tuple[str, str], Certificate] = {}
         self._connections: dict[int, OpenConnection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
+        self._loop_delay: LoopDelay | None = None
         self._storage: Storage | None = None
-        self._chat: Chat | None = None
+        self._context: ServerContext | None = None
         self._hub: Any = None
         self._subscriptions: dict[Subscription[Any], None] = {}
         # The greenlets of the program that wait at a gate.
@@ -144,11 +245,14 @@ class Server:
             raise RuntimeError("the server has already been started")
         hub = gevent.get_hub()
         limits = fit_to_descriptors(self.config.limits.without_rates())
+        self._chat_limits = limits.chat
+        bans = _read_ban_list(self.config, int(1000 * self._clock.time()))
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
         log = AddressLog(
             self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
         )
+        handed = _Handed(self._handed_over) if self._handed_over is not None else None
         storage = open_storage(
             self.config.data,
             limits,
@@ -156,7 +260,8 @@ class Server:
             # Clients can ask as often as they like for what cannot be read.
             partial(log.of_address, "storage"),
             hub.loop.run_callback_threadsafe,
-            self._new_epoch,
+            self._new_epoch if handed is None else handed.epoch,
+            None if handed is None else handed.lock,
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
@@ -165,9 +270,9 @@ class Server:
             self._clock.time,
             new_gate=delivery.new_gate,
             announce_later=Announcer(hub).announce,
-            limits=limits.chat,
-            operators=self._operators,
-            reserved_names=self._reserved,
+            limits=self._chat_limits,
+            operators=self._operators_of(self.config),
+            reserved_names=self._reserved_of(self.config),
             storage=storage,
             in_thread=_in_thread,
             tools=Tools(
@@ -179,6 +284,7 @@ class Server:
             observer=self._observe,
             greeting=clean(self.config.greeting),
         )
+        chat.change_ban_list(bans)
         encodings = {
             name: Encoding(dialect, TelnetFraming if dialect.telnet else LineFraming)
             for name, dialect in ALL_DIALECTS.items()
@@ -197,30 +303,46 @@ class Server:
             line_rate=Rate(limits.lines_per_s, limits.burst_lines),
             byte_rate=Rate(limits.bytes_per_s, limits.burst_bytes),
             log=log,
+            counts=Counts(),
         )
         self._address_log = log
         self._stopping = False
         try:
-            services = self._make_services(context)
-            for listen in self.config.listen:
+            self._services = services = self._make_services(context)
+            if handed is not None:
+                self._sockets += handed.inherited
+            for listen, opened in self._addresses_to_serve():
                 certificate = self._certificate_of(listen)
                 route = Route(services[listen.service], listen.scheme, certificate, not listen.is_unix)
                 on_connect = partial(self._on_connect, route, context)
-                self._listeners.append((listen, Listener(listen, on_connect, self._log)))
-            for listen, listener in self._listeners:
-                listener.start()
-                host, port = listener.bound
-                where = {"path": host} if listen.is_unix else {"host": host, "port": port}
-                self._log(LogEvent.LISTENING, dialect=listen.scheme, **where)
-            exposed = [str(listen) for listen in self.config.listen if _is_exposed(listen)]
-            if exposed:
-                self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
-            self._chat, self._hub = chat, hub
+                owns_path = opened is None
+                if opened is None and handed is not None:
+                    opened = handed.listener(listen)
+                listener = Listener(listen, on_connect, self._log, opened, owns_path)
+                self._listeners.append((listen, listener))
+            self._context, self._hub = context, hub
+            if handed is None:
+                self._listen()
+            else:
+                self._take_over(handed)
         except BaseException:
+            self._context = None
             self._close_listeners()
+            if self._loop_delay is not None:
+                self._loop_delay.close()
             self._hangups.close()
             storage.close(_LEAST_CLOSE_S)
             raise
+
+    def _listen(self) -> None:
+        for listen, listener in self._listeners:
+            listener.start()
+            host, port = listener.bound
+            where = {"path": host} if listen.is_unix else {"host": host, "port": port}
+            self._log(LogEvent.LISTENING, dialect=listen.scheme, **where)
+        exposed = [str(listen) for listen, _ in self._listeners if _is_exposed(listen)]
+        if exposed:
+            self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
 
     def reload_certificates(self) -> list[str]:
         """Read all certificates again, for new connections; returns what is wrong with those that stay as they are."""
@@ -268,7 +390,9 @@ class Server:
         for subscription in list(self._subscriptions):
             left_s = max(0.0, deadline - self._clock.monotonic())
             orderly = subscription.wait_until_idle(left_s) and orderly
-        self._chat = None
+        self._context = None
+        if self._loop_delay is not None:
+            self._loop_delay.close()
         for waiter in list(self._waiters):
             gevent.kill(waiter, RuntimeError("the server has stopped"))
         self._hasher.close()
@@ -312,11 +436,7 @@ class Server:
         chat, found = self._find(room)
         if not chat.is_reserved(self._name):
             raise RuntimeError(f"{self._name.shown!r} is not a reserved name; give the server a name")
-        most = self.config.limits.line_bytes
-        # Measured before it is cleaned, which takes time.
-        cleaned = clean(text) if isinstance(text, str) and len(text) <= most else ""
-        if not cleaned or "\n" in text.strip() or len(cleaned.encode()) > most:
-            raise ValueError(f"text: {text!r:.50} is not a line of 1 to {most} bytes")
+        cleaned = self._cleaned(text)
         return self._when_open(lambda: chat.announce(self._name, found, cleaned), timeout).first_id
 
     def kick(self, name: str, reason: str = "", room: str = "lobby", timeout: float | None = None) -> None:
@@ -325,33 +445,216 @@ class Server:
         `reason` is shown to that person. LookupError: the room does not exist, or that person is not in it. `timeout` is
         as for `say`.
         """
-        chat, found = self._find(room)
-        actor = Session(NoListener())
         reason = clean(" ".join(reason.split()))
-        if not self._when_open(lambda: chat.kick(actor, self._name, found, name, reason), timeout):
-            raise LookupError(f"{name!r} is not in {found.name}")
+        answer = self.administer(self._name, room, Kick(name, reason), timeout)
+        if isinstance(answer, Rejected):
+            raise LookupError(f"{name!r} is not in {room}")
+
+    def announce(self, text: str) -> str:
+        """Say one line to everyone who is logged in, and return it as it was said. ValueError is as for `say`."""
+        context = self.context
+        cleaned = self._cleaned(text)
+        context.delivery.publish_to_all(Announcement(cleaned, int(1000 * self._clock.time())))
+        return cleaned
 
     def rooms(self) -> list[RoomInfo]:
         """All rooms, private ones too, the lobby first."""
         return [
-            RoomInfo(room.name, len(room.names), room.topic, room.private) for room in self._running().rooms
+            RoomInfo(room.name, len(room.names), room.topic, room.private) for room in self.context.chat.rooms
         ]
 
     def people(self, room: str | None = None) -> list[str]:
         """The names of all people who are logged in, or of those in this room, the longest there first."""
         if room is None:
-            return self._running().people
+            return self.context.chat.people
         return list(self._find(room)[1].names)
 
-    def _running(self) -> Chat:
-        if self._chat is None:
+    # --- For the command geventchat ----------------------------------------------------------------------------------
+
+    @property
+    def context(self) -> ServerContext:
+        """The parts that all connections share, while the server runs."""
+        if self._context is None:
             raise RuntimeError("the server is not running")
         if gevent.get_hub() is not self._hub:
             raise RuntimeError("the server can only be used in the thread that has started it")
-        return self._chat
+        return self._context
+
+    def change(self, config: Config) -> None:
+        """Let these settings count from now on, but for those that `Reload` says need a restart. Certificates are read again.
+
+        Raises ConfigError if one of them is wrong; then nothing has changed.
+        """
+        config = replace(_kept(self.config, config), limits=_kept(self.config.limits, config.limits))
+        operators = self._operators_of(config)
+        bans = _in_thread(partial(_read_ban_list, config, int(1000 * self._clock.time())))
+        for certificate in self._certificates.values():
+            # Tried first, because nothing may change if it is broken.
+            Certificate(certificate.cert, certificate.key)
+        context, chat = self.context, self.context.chat
+        self.config = config
+        limits = fit_to_descriptors(config.limits.without_rates())
+        context.limits.take_over(limits)
+        self._chat_limits.take_over(limits.chat)
+        context.line_rate.change(limits.lines_per_s, limits.burst_lines)
+        context.byte_rate.change(limits.bytes_per_s, limits.burst_bytes)
+        context.admission.rates.change(limits)
+        context.admission.network_rates.change(limits)
+        context.delivery.limits_changed()
+        context.log.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
+        chat.greeting = clean(config.greeting)
+        chat.change_names(operators, self._reserved_of(config))
+        for service in map(_chat_service, self._services.values()):
+            if isinstance(service, ChatService):
+                service.idle_s = self._idle_s(service.encoding.dialect)
+                service.idle_notice = _IDLE_NOTICES[config.idle_notice]
+        self.reload_certificates()
+        result = chat.change_ban_list(bans)
+        while isinstance(result, More):
+            # Others have their turn.
+            gevent.sleep(0)
+            result = result.go_on()
+
+    # --- Handing over ------------------------------------------------------------------------------------------------
+
+    @property
+    def can_be_handed_over(self) -> bool:
+        """False while something is being done that can be neither interrupted nor done again."""
+        busy = any(getattr(one, "is_busy", False) for one in self._connections.values())
+        return not busy and self.context.chat.can_be_handed_over
+
+    def to_state(self, keep: Callable[[Buffer], Any]) -> tuple[State, list[int]]:
+        """Everything, and the descriptors that belong to it, to be handed over. Nothing may run before it is, or is not.
+
+        What clients have been sent is sent now, as far as their sockets take it; `keep` gets the rest. Changes nothing else.
+        """
+        context = self.context
+        context.delivery.flush_everything()
+        services = {id(_chat_service(service)): name for name, service in self._services.items()}
+        moved = [one for one in self.connections if one.can_be_handed_over]
+        sessions = {one.session: one.number for one in moved}
+        lost = [one for one in context.chat.sessions if one not in sessions]
+        for at, session in enumerate(lost, 1):
+            sessions[session] = -at
+        listeners = [
+            {"scheme": listen.scheme, "host": listen.host, "port": listen.port, "path": listen.path}
+            for listen, _ in self._listeners
+        ]
+        lock = self.storage.lock
+        counts = context.counts
+        state: State = {
+            "has_lock": lock is not None,
+            "listeners": listeners,
+            "inherited": len(self._sockets),
+            "connections": [{**one.to_state(keep), "service": services[id(one.service)]} for one in moved],
+            "lost": len(lost),
+            "numbers": self._numbers,
+            "admission": context.admission.to_state(),
+            "counts": {
+                "accepted": counts.accepted,
+                "received_bytes": counts.received_bytes,
+                "sent_bytes": context.delivery.sent_bytes,
+                "refused": {reason.name: count for reason, count in counts.refused.items()},
+                "closed": {reason.name: count for reason, count in counts.closed.items()},
+            },
+            "chat": context.chat.to_state(sessions.__getitem__),
+            "storage": self.storage.to_state(),
+        }
+        descriptors = [] if lock is None else [lock]
+        descriptors += [listener.socket.fileno() for _, listener in self._listeners]
+        return state, [*descriptors, *(one.fileno for one in moved)]
+
+    def leave_behind(self) -> list[Connection]:
+        """The connections of the chat that have not been handed over."""
+        return [one for one in self.connections if not one.can_be_handed_over]
+
+    def _take_over(self, handed: _Handed) -> None:
+        state, context = handed.state, self.context
+        self._numbers = state["numbers"]
+        counts, counted = context.counts, state["counts"]
+        counts.accepted, counts.received_bytes = counted["accepted"], counted["received_bytes"]
+        context.delivery.sent_bytes = counted["sent_bytes"]
+        counts.refused.update({NoticeReason[name]: count for name, count in counted["refused"].items()})
+        counts.closed.update({CloseReason[name]: count for name, count in counted["closed"].items()})
+        context.admission.take_state(state["admission"])
+        self.storage.take_state(state["storage"])
+        sessions: dict[int, Session] = {}
+        for one, sock in zip(state["connections"], handed.clients, strict=True):
+            connection = self._adopt(one, sock)
+            connection.take_state(one, handed.find)
+            sessions[connection.number] = connection.session
+        self._lost = [Session(NoListener()) for _ in range(state["lost"])]
+        for at, session in enumerate(self._lost, 1):
+            sessions[-at] = session
+        context.chat.take_state(state["chat"], sessions)
+        handed.close()
+
+    def _adopt(self, state: State, sock: socket.socket) -> Connection:
+        service = self._services.get(state["service"])
+        if service is None:
+            raise BadState(f"the settings no longer have {state['service']}://, and it has clients")
+        address = self.context.admission.adopt(state["host"])
+        accepted = Accepted(sock, state["host"], state["number"], address, self._on_closed)
+        adopt = getattr(service, "adopt", None) or service.connection
+        connection = adopt(accepted)
+        assert isinstance(connection, Connection)
+        self._connections[connection.number] = connection
+        self._empty.clear()
+        return connection
+
+    def go_on(self) -> None:
+        """Serve the clients of the process that this one has taken over from. That one does so no longer."""
+        self.storage.begin()
+        self._listen()
+        for connection in list(self._connections.values()):
+            assert isinstance(connection, Connection)
+            gevent.spawn_raw(connection.go_on)
+        chat = self.context.chat
+        for session in self._lost:
+            chat.leave(session)
+        self._lost.clear()
+        chat.announce_departures()
+        self._handed_over = None
+
+    def administer(
+        self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None
+    ) -> PrivateEvent | None:
+        """Carry out a command about a room, above every role, and return the answer. `by` is for the audit log.
+
+        LookupError: there is no such room. `timeout` is as for `say`; once a command has begun, it is carried out.
+        """
+        chat, found = self._find(room)
+        subscriber = _Answer()
+        actor = Session(subscriber)
+        result = self._when_open(lambda: chat.administer(actor, by, found, command), timeout)
+        while not isinstance(result, Done):
+            assert isinstance(result, More)
+            # Others have their turn.
+            gevent.sleep(0)
+            result = self._when_open(result.go_on, None)
+        return subscriber.event
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections of the chat, the oldest first."""
+        found = (getattr(one, "successor", None) or one for one in self._connections.values())
+        return [one for one in found if isinstance(one, Connection)]
+
+    @property
+    def unready(self) -> str:
+        """Why new clients should not come now; empty if they can."""
+        if self._context is None or self._stopping:
+            return "stopping"
+        return "" if self.storage.is_ready() else "the storage is too far behind"
+
+    @property
+    def storage(self) -> Storage:
+        """Where records are kept, while the server runs."""
+        assert self._storage is not None
+        return self._storage
 
     def _find(self, room: str) -> tuple[Chat, Room]:
-        chat = self._running()
+        chat = self.context.chat
         try:
             found = chat.rooms.find(parse_room_name(room).key)
         except InvalidName:
@@ -359,6 +662,14 @@ class Server:
         if found is None:
             raise LookupError(f"unknown room {room!r}")
         return chat, found
+
+    def _cleaned(self, text: str) -> str:
+        most = self.config.limits.line_bytes
+        # Measured before it is cleaned, which takes time.
+        cleaned = clean(text) if isinstance(text, str) and len(text) <= most else ""
+        if not cleaned or "\n" in text.strip() or len(cleaned.encode()) > most:
+            raise ValueError(f"text: {text!r:.50} is not a line of 1 to {most} bytes")
+        return cleaned
 
     def _when_open(self, attempt: Callable[[], T | Busy], timeout: float | None) -> T:
         """Make an attempt, waiting at the gate that keeps it from succeeding."""
@@ -370,6 +681,9 @@ class Server:
             raise error
         with gevent.Timeout(timeout, error), self._waiting():
             while isinstance(result, Busy):
+                # What has begun goes on; the rest has changed nothing yet.
+                if result.go_on is not None:
+                    attempt = cast(Callable[[], T | Busy], result.go_on)
                 with result.gate.passage(AtGate(self._hub), _PROGRAM):
                     result = attempt()
         return result
@@ -437,14 +751,46 @@ class Server:
     def _log_certificate(self, certificate: Certificate) -> None:
         self._log(LogEvent.CERTIFICATE_LOADED, cert=certificate.cert, expires=certificate.expires)
 
+    def _addresses_to_serve(self) -> list[tuple[Listen, socket.socket | None]]:
+        """Each address, with the socket that listens there already if there is one."""
+        schemes = {scheme for scheme, _ in self._sockets}
+        wanted: list[tuple[Listen, socket.socket | None]] = [
+            (listen, None) for listen in self.config.listen if listen.scheme not in schemes
+        ]
+        for scheme, sock in self._sockets:
+            listen = next((one for one in self.config.listen if one.scheme == scheme), None)
+            if sock.family == socket.AF_UNIX:
+                listen = (
+                    replace(listen, path=sock.getsockname())
+                    if listen
+                    else Listen(scheme, path=sock.getsockname())
+                )
+            else:
+                host, port = sock.getsockname()[:2]
+                # The certificate of a TLS listener is that of the address whose place it takes.
+                listen = replace(listen, host=host, port=port) if listen else Listen(scheme, host, port)
+            wanted.append((listen, sock))
+        return wanted
+
     def _make_services(self, context: ServerContext) -> dict[str, Service]:
         """What serves the clients of each listener, by the names in `settings.SERVICES`."""
         notice = _IDLE_NOTICES[self.config.idle_notice]
         services: dict[str, Service] = {}
         for name, dialect in DIALECTS.items():
-            idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
-            services[name] = ChatService(context.encodings[name], context, idle_s, notice)
-        if any(listen.service == "web" for listen in self.config.listen):
+            services[name] = ChatService(context.encodings[name], context, self._idle_s(dialect), notice)
+        if any(listen.service == "metrics" for listen, _ in self._addresses_to_serve()):
+            # What it needs is an optional package.
+            try:
+                from geventchat.metrics.service import MetricsService
+            except ModuleNotFoundError as missing:
+                if missing.name != "prometheus_client":
+                    raise
+                raise ConfigError(
+                    "listen", "listen: metrics:// needs a package: pip install 'geventchat[metrics]'"
+                ) from None
+            self._loop_delay = LoopDelay(context.hub, self._clock)
+            services["metrics"] = MetricsService(self, self._loop_delay)
+        if any(listen.service == "web" for listen, _ in self._addresses_to_serve()):
             services["web"] = self._make_web_service(context, notice)
         return services
 
@@ -456,13 +802,29 @@ class Server:
                 raise
             message = "listen: web:// needs the package websockets; install geventchat[web]"
             raise ConfigError("listen", message) from None
-        hosts = [listen.host or "" for listen in self.config.listen if listen.service == "web"]
+        hosts = [listen.host or "" for listen, _ in self._addresses_to_serve() if listen.service == "web"]
         origins = Origins(hosts, map(read_origin, self.config.web_origins))
-        idle_s = DIALECTS["json"].idle_s if self.config.idle_s is None else self.config.idle_s
+        idle_s = self._idle_s(DIALECTS["json"])
         return web_service(context, idle_s, notice, origins)
+
+    def _idle_s(self, dialect: Dialect) -> float:
+        return dialect.idle_s if self.config.idle_s is None else self.config.idle_s
+
+    def _operators_of(self, config: Config) -> list[str]:
+        operators = [parse_name(operator).key for operator in config.operators]
+        if self._is_named and self._name.key in operators:
+            raise ConfigError("name", f"name: {self._name.shown!r} is the name of an operator")
+        return operators
+
+    def _reserved_of(self, config: Config) -> tuple[str, ...]:
+        return (*config.reserved_names, *((self._name.shown,) if self._is_named else ()))
 
     def _on_connect(self, route: Route, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1
+        if route.service.is_internal:
+            accepted = Accepted(sock, host, number, None, self._on_closed)
+            gevent.spawn_raw(self._add(route, context, sock, accepted).run)
+            return
         if route.proxied and self._is_proxy(host):
             self._read_proxy_header(route, context, sock, host, number)
         else:
@@ -499,6 +861,7 @@ class Server:
     def _admit(
         self, route: Route, context: ServerContext, sock: socket.socket, host: str, number: int
     ) -> None:
+        context.counts.accepted += 1
         banned = context.chat.is_banned_address(host)
         entered = NoticeReason.BANNED if banned else context.admission.enter(host)
         if isinstance(entered, NoticeReason):
@@ -525,6 +888,7 @@ class Server:
         number: int,
         reason: NoticeReason,
     ) -> None:
+        context.counts.refused[reason] += 1
         context.log.of_address(
             origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=reason.value
         )

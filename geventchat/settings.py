@@ -141,6 +141,7 @@ class ServiceDefaults:
 # What can serve the clients of a listener, by the name that its scheme begins with. `Server._make_services` makes each.
 SERVICES: dict[str, ServiceDefaults] = {
     **{name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()},
+    "metrics": ServiceDefaults(9464, "127.0.0.1"),
     "web": ServiceDefaults(4080),
 }
 # How the clients of a listener reach their service, by the end of its scheme: TCP, TLS over it, or a Unix socket.
@@ -449,8 +450,17 @@ class Group(Enum):
     NETWORK_RATES = "Rate limits for one network (one /24 of IPv4, or one /48 of IPv6)"
     ROOM_RATES = "Rate limits for a room"
     STORAGE = "Storage"
+    OPERATIONS = "Operations"
     LOG = "Log"
     EMBEDDING = "Limits for embedding programs"
+
+
+class Reload(Enum):
+    """From when on a changed value counts, if the settings are read again while the server runs."""
+
+    AT_ONCE = "at once"
+    NEW_CLIENTS = "new clients"
+    RESTART = "restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,6 +474,7 @@ class Setting:
     letter: str | None
     off_with_rate: bool
     default: Any
+    reload: Reload | None
     table: str = ""
     field: str = ""
 
@@ -487,9 +498,13 @@ def setting(
     *,
     letter: str | None = None,
     off_with_rate: bool = False,
+    reload: Reload | None = None,
 ) -> Any:
-    """Declare a field as a row of the table. `off_with_rate`: a rate of 0 lines per second sets it to 0 too."""
-    row = Setting(key, kind, group, help, letter, off_with_rate, default)
+    """Declare a field as a row of the table. `off_with_rate`: a rate of 0 lines per second sets it to 0 too.
+
+    Limits can be reloaded unless they say otherwise, since all parts of a server hold the same ones; other settings cannot.
+    """
+    row = Setting(key, kind, group, help, letter, off_with_rate, default, reload)
     return field(default=default, metadata={"setting": row})
 
 
@@ -501,8 +516,11 @@ def settings_of(table: Any) -> tuple[Setting, ...]:
     kind = table if isinstance(table, type) else type(table)
     if kind not in _rows:
         declared = [(one.name, one.metadata.get("setting")) for one in fields(kind)]
+        otherwise = Reload.AT_ONCE if kind.__name__ == "Limits" else Reload.RESTART
         _rows[kind] = tuple(
-            replace(row, table=kind.__name__, field=one) for one, row in declared if row is not None
+            replace(row, table=kind.__name__, field=one, reload=row.reload or otherwise)
+            for one, row in declared
+            if row is not None
         )
     return _rows[kind]
 
@@ -544,10 +562,24 @@ class Program(_Checked):
         Group.ADDRESSES,
         "address for the line dialect; an empty one means every interface, IPv4 and IPv6",
     )
-    log_format: str = setting(
-        "log-format", FORMATS[0], choice(FORMATS), Group.LOG, "format of the log on standard error"
+    admin_socket: str = setting(
+        "admin-socket",
+        "",
+        FILE,
+        Group.OPERATIONS,
+        "Unix socket for `geventchat admin`; without it, `admin.sock` in the data directory, if there is one",
     )
-    log_level: str = setting("log-level", "info", choice(LEVELS), Group.LOG, "lowest level that is logged")
+    log_format: str = setting(
+        "log-format",
+        FORMATS[0],
+        choice(FORMATS),
+        Group.LOG,
+        "format of the log on standard error",
+        reload=Reload.AT_ONCE,
+    )
+    log_level: str = setting(
+        "log-level", "info", choice(LEVELS), Group.LOG, "lowest level that is logged", reload=Reload.AT_ONCE
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -571,6 +603,7 @@ class Limits(_Checked):
         integer(16, unit="bytes", metavar="BYTES"),
         Group.SIZES,
         "longest line that is accepted, without its line ending",
+        reload=Reload.NEW_CLIENTS,
     )
     queue_bytes: int = setting(
         "max-queue",
@@ -607,6 +640,7 @@ class Limits(_Checked):
         BYTE_RATE,
         Group.CLIENT_RATES,
         "bytes per second of direct messages that a client accepts from people it has not written to; 0: no limit",
+        reload=Reload.NEW_CLIENTS,
     )
     stranger_burst_bytes: int = setting(
         "stranger-burst",
@@ -614,6 +648,7 @@ class Limits(_Checked):
         BYTES,
         Group.CLIENT_RATES,
         "bytes of direct messages from strangers that can come at once",
+        reload=Reload.NEW_CLIENTS,
     )
     address_bytes_per_s: float = setting(
         "address-byte-rate",
@@ -739,6 +774,7 @@ class Limits(_Checked):
         SECONDS,
         Group.TIMES,
         "disconnect clients that have not logged in this long after connecting; 0: never",
+        reload=Reload.NEW_CLIENTS,
     )
     handshake_s: float = setting(
         "handshake-timeout",
@@ -878,6 +914,7 @@ class Limits(_Checked):
         SECONDS,
         Group.TIMES,
         "accounts that were not used for this long are deleted when the server starts",
+        reload=Reload.RESTART,
     )
     history_messages: int = setting(
         "history-messages",
@@ -1003,6 +1040,11 @@ class Limits(_Checked):
         off: dict[str, Any] = {row.field: 0.0 for row in settings_of(self) if row.off_with_rate}
         return replace(self, **off)
 
+    def take_over(self, other: Limits) -> None:
+        """Have the values of another. For the limits in force, which all parts of a running server hold."""
+        for one in fields(self):
+            object.__setattr__(self, one.name, getattr(other, one.name))
+
 
 @dataclass(frozen=True, slots=True)
 class Config(_Checked):
@@ -1029,13 +1071,6 @@ class Config(_Checked):
         Group.ADDRESSES,
         "key of that certificate, in PEM; without it, the key is in the file of the certificate",
     )
-    proxy_from: tuple[Network, ...] = setting(
-        "proxy-from",
-        (),
-        NETWORKS,
-        Group.ADDRESSES,
-        "addresses or ranges of proxies that say in a header of the PROXY protocol for whom they connect",
-    )
     web_origins: tuple[str, ...] = setting(
         "web-origin",
         (),
@@ -1044,12 +1079,21 @@ class Config(_Checked):
         "origins of the chat page besides localhost and the addresses that are listened on, separated by spaces or commas: what"
         " browsers have in front of the path, or the host name alone",
     )
+    proxy_from: tuple[Network, ...] = setting(
+        "proxy-from",
+        (),
+        NETWORKS,
+        Group.ADDRESSES,
+        "addresses or ranges of proxies that say in a header of the PROXY protocol for whom they connect",
+        reload=Reload.AT_ONCE,
+    )
     operators: tuple[str, ...] = setting(
         "operators",
         (),
         NAMES,
         Group.NAMES,
         "operators of the server; their names require their accounts",
+        reload=Reload.AT_ONCE,
     )
     greeting: str = setting(
         "greeting",
@@ -1058,6 +1102,7 @@ class Config(_Checked):
         Group.GREETING,
         "say this to every client that connects; {help} in it becomes what to type first. Without a greeting the server says"
         " nothing before it is asked",
+        reload=Reload.AT_ONCE,
     )
     idle_s: float | None = setting(
         "idle-timeout",
@@ -1066,6 +1111,7 @@ class Config(_Checked):
         Group.TIMES,
         "disconnect clients that are idle this long, in every dialect; 0: never",
         letter="t",
+        reload=Reload.NEW_CLIENTS,
     )
     idle_notice: IdleNotice = setting(  # noqa: RUF009 - it returns a field
         "idle-notice",
@@ -1073,6 +1119,7 @@ class Config(_Checked):
         member(IdleNotice),
         Group.TIMES,
         "notice sent before an idle client is disconnected",
+        reload=Reload.AT_ONCE,
     )
     reserved_names: tuple[str, ...] = setting(
         "reserved-names",
@@ -1080,6 +1127,7 @@ class Config(_Checked):
         NAMES,
         Group.NAMES,
         "names that no client can log in with, separated by spaces or commas; this list replaces the default one",
+        reload=Reload.AT_ONCE,
     )
     limits: Limits = field(default_factory=Limits)
     shutdown_s: float = setting(
@@ -1088,6 +1136,7 @@ class Config(_Checked):
         SECONDS,
         Group.TIMES,
         "when the server stops, drop clients that have not read everything within this time",
+        reload=Reload.AT_ONCE,
     )
     data: str = setting(
         "data",
@@ -1096,7 +1145,17 @@ class Config(_Checked):
         Group.STORAGE,
         "directory that keeps history, rooms and accounts; without one they last as long as the server runs",
     )
-    log_messages: bool = setting("log-messages", False, BOOLEAN, Group.LOG, "log the text of messages too")
+    ban_list: str = setting(
+        "ban-list",
+        "",
+        FILE,
+        Group.OPERATIONS,
+        "file with bans from the server: on each line an address, a CIDR range, a name or `account:NAME`, and perhaps a reason",
+        reload=Reload.AT_ONCE,
+    )
+    log_messages: bool = setting(
+        "log-messages", False, BOOLEAN, Group.LOG, "log the text of messages too", reload=Reload.AT_ONCE
+    )
 
     def __post_init__(self) -> None:
         # The class that a class with slots was before is what `super()` without arguments would look for.
@@ -1170,6 +1229,10 @@ class Settings:
         """The settings of the server."""
         limits = Limits(**self._fields(Limits))
         return Config(**{**self._fields(Config), "listen": self.listen, "limits": limits})
+
+    def check(self) -> None:
+        """Raise ConfigError if the values are wrong together."""
+        _ = self.program, self.config
 
     def _fields(self, table: type) -> dict[str, Any]:
         return {row.field: self[row.key] for row in settings_of(table) if row.key is not None}

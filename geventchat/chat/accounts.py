@@ -56,6 +56,16 @@ class Accounts:
         """True when no more accounts are allowed."""
         return len(self._records) >= self._limits.accounts
 
+    def records(self) -> Collection[AccountRecord]:
+        """All accounts."""
+        return self._records.values()
+
+    def take(self, records: Iterable[AccountRecord]) -> None:
+        """Have these accounts, which another process had."""
+        for record in records:
+            if record.key not in self._records:
+                self._hold(record)
+
     def load(self, stored: Iterable[AccountRecord], operators: Collection[str]) -> set[str]:
         """Have the accounts that the storage has kept; returns the keys of those that have not been used for too long."""
         gone: set[str] = set()

@@ -15,11 +15,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
-from geventchat.chat.addresses import Address, Network, parse_network
-from geventchat.chat.records import Restriction
+from geventchat.chat.addresses import Address, Network, parse_network, text_of
+from geventchat.chat.names import InvalidName, parse_name
+from geventchat.chat.records import Restriction, RestrictionKind
+from geventchat.chat.states import pack, unpack
+from geventchat.chat.text import visible
 
 # How bans of a name or an account alone are written, to tell them from bans of people.
 NAME = "name:"
@@ -156,6 +160,47 @@ class Bans:
                 if ban is not None and not ban.is_over(now_ms):
                     return ban
         return None
+
+    def to_state(self) -> list[Any]:
+        """The bans, to be handed over."""
+        return [[pack(ban.record), ban.after_login] for ban in self.by_label.values()]
+
+    def take_state(self, state: list[Any]) -> None:
+        """Take over bans, in place of those that there are."""
+        for label in list(self.by_label):
+            self.remove(label)
+        for record, after_login in state:
+            self.put(Ban(unpack(record), after_login))
+
+
+def read_ban_list(text: str, now_ms: int) -> list[Ban]:
+    """The bans of a list: one on each line, and its reason behind it. Raises ValueError, which says what is wrong.
+
+    A line begins with an address or a range, with `account:NAME`, or with a name, which can be written `name:NAME`. What is
+    behind a `#` is a comment.
+    """
+    bans = []
+    for number, line in enumerate(text.splitlines(), 1):
+        who, _, reason = line.partition("#")[0].strip().partition(" ")
+        if not who:
+            continue
+        record = Restriction(
+            RestrictionKind.BAN, "", "", "", "", who, None, visible(reason), "the ban list", now_ms
+        )
+        network = parse_network(who)
+        try:
+            if network is not None:
+                record = replace(record, network=str(network), shown=text_of(network))
+            elif who.startswith(ACCOUNT):
+                name = parse_name(who.removeprefix(ACCOUNT))
+                record = replace(record, account=name.key, shown=ACCOUNT + name.shown)
+            else:
+                name = parse_name(who.removeprefix(NAME))
+                record = replace(record, name=name.key, shown=NAME + name.shown)
+        except InvalidName:
+            raise ValueError(f"line {number}: {who!r:.50} is neither a name nor an address") from None
+        bans.append(Ban(record))
+    return bans
 
 
 class _Neighbours:

@@ -9,12 +9,14 @@ Invariant: a command that returns `Busy` without `go_on` has changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from geventchat.chat.accounts import Accounts
+from geventchat.chat.bans import Ban
 from geventchat.chat.commands import (
     AccountCommand,
     AnnounceTyping,
@@ -89,11 +91,12 @@ from geventchat.chat.names import RESERVED_NAMES, Name, key_of
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions
 from geventchat.chat.presence import Presence
-from geventchat.chat.records import KeptMessage
+from geventchat.chat.records import Act, KeptMessage, Restriction
 from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending, Result, reject, reject_room
 from geventchat.chat.room_list import Rooms, most_visited
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
+from geventchat.chat.states import State, pack_all, unpack_all
 from geventchat.chat.storage import LOOKUP_BYTES, Storage, StorageUnavailable
 from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
@@ -141,9 +144,12 @@ class Chat:
         self._in_thread = in_thread
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
-        self._reserved = frozenset(map(key_of, reserved_names)) - frozenset(operators)
+        # Counts for whoever watches the server; it never goes back.
+        self.direct_messages = 0
+        # One set for good, since others look at it, too.
+        self._reserved = set(map(key_of, reserved_names)).difference(operators)
         # The names that are reserved or need an account, and those of all people who are logged in.
-        look_alikes = LookAlikes()
+        self._look_alikes = look_alikes = LookAlikes()
         for key in self._reserved.union(operators):
             look_alikes.add(Name(key, key))
         self._time = time
@@ -153,7 +159,7 @@ class Chat:
         self._credentials = Credentials(tools, self._accounts, self._owners, limits, self.rooms.adopted)
         self._mailboxes = Mailboxes(storage, in_thread, self._sessions)
         self._observer = observer
-        self._greeting = greeting
+        self._announce_later = announce_later
         self._ignores = Ignores(limits.ignored)
         self._permissions = Permissions(self.lobby, self._owners, operators)
         self._presence = Presence(
@@ -291,8 +297,8 @@ class Chat:
 
     def greet(self, session: Session) -> None:
         """Say to a client that has connected what the operator says to everyone."""
-        if self._greeting:
-            session.subscriber.deliver(Greeting(self._greeting))
+        if self.greeting:
+            session.subscriber.deliver(Greeting(self.greeting))
 
     def leave(self, session: Session) -> None:
         """Remove a client: its name is free at once, and the others are notified once.
@@ -326,9 +332,149 @@ class Chat:
             return Busy(room.gate)
         return room.say(name, [text], None, self._now_ms())
 
-    def kick(self, actor: Session, name: Name, room: Room, who: str, reason: str) -> bool | Busy:
-        """Kick on behalf of the program, which is above every role; False when that person is not in the room."""
-        return self._moderation.kick(actor, name, room, who, reason)
+    def administer(
+        self, actor: Session, name: Name, room: Room, command: ModerationCommand
+    ) -> Result[object]:
+        """Carry out a command of the program, which is above every role; `actor` is in no room, and gets the answer."""
+        return self._moderation.administer(actor, name, room, command)
+
+    def bans_of(self, room: Room) -> list[Restriction]:
+        """The bans of a room, the longest-standing first; those of the lobby are the server's."""
+        return self._moderation.bans_of(room)
+
+    def change_ban_list(self, bans: Sequence[Ban]) -> Result[object]:
+        """Ban these from the server in place of those that were listed before, and remove whoever they concern."""
+        return self._moderation.change_ban_list(bans)
+
+    @property
+    def sessions(self) -> Collection[Session]:
+        """Everyone who is logged in, in login order: a live view."""
+        return self._sessions.values()
+
+    @property
+    def greeting(self) -> str:
+        """What is said to every client that connects; can be changed."""
+        return self._presence.greeting
+
+    @greeting.setter
+    def greeting(self, greeting: str) -> None:
+        self._presence.greeting = greeting
+
+    @property
+    def login_failures(self) -> Counter[Rejection]:
+        """How many logins were refused, and why."""
+        return self._presence.login_failures
+
+    @property
+    def logins(self) -> int:
+        """How many logins there have been."""
+        return self._presence.logins
+
+    @property
+    def accounts(self) -> int:
+        """The number of accounts."""
+        return len(self._accounts)
+
+    def has_account(self, key: str) -> bool:
+        """True when this name belongs to an account."""
+        return self._accounts.find(key) is not None
+
+    @property
+    def operators(self) -> frozenset[str]:
+        """The keys of the names of operators."""
+        return self._permissions.operators
+
+    @property
+    def reserved_names(self) -> frozenset[str]:
+        """The keys of the names that no client can log in with."""
+        return frozenset(self._reserved)
+
+    def change_names(self, operators: Collection[str], reserved_names: Iterable[str]) -> None:
+        """Let these be the operators, by the keys of their names, and these the names that no client can log in with."""
+        before = self._reserved | self.operators
+        self._reserved.clear()
+        self._reserved.update(frozenset(map(key_of, reserved_names)).difference(operators))
+        self._permissions.operators = frozenset(operators)
+        after = self._reserved | self.operators
+        for key in before - after:
+            self._look_alikes.remove(Name(key, key))
+        for key in after - before:
+            self._look_alikes.add(Name(key, key))
+
+    def audit(self, name: str, action: str, target: str, detail: str = "") -> None:
+        """Note an act on the whole server in the audit log."""
+        self._storage.audit(Act(self._now_ms(), name, action, "", target, detail))
+
+    # --- Handing over ------------------------------------------------------------------------------------------------
+
+    # Of the settings, or made of the others.
+    TRANSIENT = frozenset(
+        {
+            *(
+                "_announce_later",
+                "_ignores",
+                "_in_thread",
+                "_limits",
+                "_look_alikes",
+                "_mailboxes",
+                "_moderation",
+            ),
+            *("_observer", "_permissions", "_reserved", "_storage", "_time", "_visits"),
+        }
+    )
+
+    @property
+    def can_be_handed_over(self) -> bool:
+        """False while something is being done that can be neither interrupted nor done again."""
+        return not (self._mailboxes.keeping or self._moderation.is_clearing)
+
+    def to_state(self, number_of: Callable[[Session], int]) -> State:
+        """Everything that the storage does not have, to be handed over. Sessions are known by their numbers."""
+        kept = self._storage.keeps_messages
+        return {
+            "epoch": self.epoch,
+            "accounts": [] if kept else pack_all(self._accounts.records()),
+            "rooms": self.rooms.to_state(),
+            "owners": self._owners.to_state(),
+            "sessions": [[number_of(one), one.to_state()] for one in self._sessions.values()],
+            "presence": self._presence.to_state(),
+            "direct_messages": self.direct_messages,
+            "message_keys": self._message_keys.to_state(),
+            "credentials": self._credentials.guessing.to_state(),
+        }
+
+    def take_state(self, state: State, sessions: Mapping[int, Session]) -> None:
+        """Take over everything. Nobody has connected yet but these clients, who have not logged in."""
+        self._accounts.take(unpack_all(state["accounts"]))
+        self.rooms.take_state(state["rooms"])
+        rooms = {room["key"]: self.rooms.find(room["key"]) for room in state["rooms"]["rooms"]}
+        found = {key: room for key, room in rooms.items() if room is not None}
+        self._owners.take_state(state["owners"], found, self._accounts.find_account)
+        for number, one in state["sessions"]:
+            session = sessions[number]
+            session.account = None if one["account"] is None else self._accounts.find_account(one["account"])
+            session.take_state(one, found)
+            assert session.name is not None
+            self._sessions[session.name.key] = session
+            self._look_alikes.add(session.name)
+            for key in one["ignored"] or ():
+                self._ignores.add(session, key)
+            for key in one["owned"]:
+                self._owners.give_to(session, found[key])
+        self._presence.take_state(state["presence"])
+        self.direct_messages = state["direct_messages"]
+        self._message_keys.take_state(state["message_keys"])
+        self._credentials.guessing.take_state(state["credentials"])
+
+    def go_on(self, session: Session) -> Result[object]:
+        """Go on with what this client was being sent, when its login or its entering a room was handed over."""
+        return self._presence.go_on(session)
+
+    def announce_departures(self) -> None:
+        """Go on with the departures that had to wait for readers when they were handed over."""
+        for room in self.rooms:
+            if not room.announce_departures():
+                self._announce_later(room)
 
     # --- Rooms -------------------------------------------------------------------------------------------------------
 
@@ -501,6 +647,7 @@ class Chat:
             return Busy(gate)
         self._remember(session, recipient.name)
         message = DirectMessage(name.shown, recipient.name.shown, text, self._now_ms())
+        self.direct_messages += 1
         session.subscriber.deliver(DirectMessageSent(message, to))
         if heard:
             recipient.subscriber.deliver_direct(message, stranger)
@@ -525,6 +672,7 @@ class Chat:
             if kept is None:
                 return reject(session, Rejection.MAILBOX_FULL, recipient.name)
             self._remember(session, Name(recipient.name, recipient.key))
+            self.direct_messages += 1
             delivered = self._mailboxes.forward(kept, name)
             session.subscriber.deliver(
                 DirectMessageSent(message, command.to) if delivered else MessageKept(message)

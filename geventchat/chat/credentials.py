@@ -85,6 +85,11 @@ class Credentials:
         self._changed = changed
         self._guessing = Guessing()
 
+    @property
+    def guessing(self) -> Guessing:
+        """How often passwords have been guessed."""
+        return self._guessing
+
     # --- Proofs ------------------------------------------------------------------------------------------------------
 
     def prove(self, key: str, origin: str, typed: Secret) -> Proof | Rejection:

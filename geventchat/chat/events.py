@@ -93,6 +93,14 @@ class MessageDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Announcement:
+    """What the operator says to everyone who is logged in, whatever rooms they are in."""
+
+    text: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """Your login succeeded. `users` is a live view: read it while encoding, never keep it.
 
@@ -428,7 +436,7 @@ class LoggedOut:
     time_ms: int
 
 
-Broadcast = Joined | Said | Left | TopicChanged | Typing | MessageDeleted
+Broadcast = Joined | Said | Left | TopicChanged | Typing | MessageDeleted | Announcement
 Message = Said | DirectMessage
 Observed = Broadcast | DirectMessage | LoggedIn | LoggedOut
 PrivateEvent = (

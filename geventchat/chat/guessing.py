@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 Key = tuple[str, str]
@@ -53,6 +53,26 @@ class Guessing:
         self._known: OrderedDict[str, _Counters] = OrderedDict()
         self._strange = _Counters(free, most)
         self._strangers = _Counters(free_of_strangers)
+
+    TRANSIENT = frozenset({"_free"})
+
+    def to_state(self) -> dict[str, Any]:
+        """The failures so far, to be handed over."""
+        return {
+            "known": {account: counters.to_state() for account, counters in self._known.items()},
+            "strange": self._strange.to_state(),
+            "strangers": self._strangers.to_state(),
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over failures."""
+        for account, known in state["known"].items():
+            counters = _Counters(self._free, MAX_KNOWN_ADDRESSES)
+            counters.take_state(known)
+            if not counters.is_empty:
+                self._known[account] = counters
+        self._strange.take_state(state["strange"])
+        self._strangers.take_state(state["strangers"])
 
     def __len__(self) -> int:
         return sum(map(len, self._known.values())) + len(self._strange) + len(self._strangers)
@@ -149,6 +169,21 @@ class _Counters:
         self._most = most
         self._failures: OrderedDict[Key, _Failures] = OrderedDict()
         self._running: dict[Key, int] = {}
+
+    # Attempts that are running are made again.
+    TRANSIENT = frozenset({"_free", "_most", "_running"})
+
+    def to_state(self) -> dict[str, Any]:
+        """The failures so far, to be handed over."""
+        return {
+            "failures": [[*key, one.count, one.last_s, one.open_s] for key, one in self._failures.items()]
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over failures."""
+        for account, address, count, last_s, open_s in state["failures"]:
+            failures = self._failures[account, address] = _Failures()
+            failures.count, failures.last_s, failures.open_s = count, last_s, open_s
 
     def __len__(self) -> int:
         return len(self._failures)

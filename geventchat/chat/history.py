@@ -16,13 +16,14 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from sys import getsizeof
 
 from geventchat.chat.events import Broadcast, PastMessage, Said
 from geventchat.chat.limits import ChatLimits
+from geventchat.chat.states import State, pack_all, unpack_all
 from geventchat.chat.storage import Storage
 
 # What an entry takes besides its texts, and a text besides its characters.
@@ -50,6 +51,31 @@ class RoomLog:
         self.deletions = 0
         # How many clients read this log and do not hear the room yet.
         self.followers = 0
+
+    # Those who follow are counted again.
+    TRANSIENT = frozenset({"followers"})
+
+    def to_state(self) -> State:
+        """The log, to be handed over."""
+        return {
+            "entries": pack_all(self._entries),
+            "start": self.start,
+            "messages": self.messages,
+            "bytes": self.bytes,
+            "first_id": self.first_id,
+            "deletions": self.deletions,
+            "skipped": self._skipped,
+        }
+
+    def take_state(self, state: State) -> None:
+        """Take over a log."""
+        self._entries = deque(unpack_all(state["entries"]))
+        self.start = state["start"]
+        self.messages = state["messages"]
+        self.bytes = state["bytes"]
+        self.first_id = state["first_id"]
+        self.deletions = state["deletions"]
+        self._skipped = state["skipped"]
 
     def begin_after(self, id: int) -> None:
         """The messages up to this one were sent before the log began."""
@@ -192,6 +218,28 @@ class History:
         self._limits = limits
         self._spoken: dict[RoomLog, None] = {}
         self.bytes = 0
+        # How many messages have been said, and how many people have received them in all.
+        self.said = 0
+        self.heard = 0
+
+    # The logs are handed over with their rooms.
+    TRANSIENT = frozenset({"storage", "_limits", "bytes"})
+
+    def to_state(self, rooms: Iterable[tuple[str, RoomLog]]) -> State:
+        """In which of these rooms something was said, the quietest first, and how much in all; to be handed over."""
+        keys = {log: key for key, log in rooms}
+        return {
+            "spoken": [keys[log] for log in self._spoken if log in keys],
+            "said": self.said,
+            "heard": self.heard,
+        }
+
+    def take_state(self, state: State, logs: Mapping[str, RoomLog]) -> None:
+        """Take over these logs, by the keys of their rooms."""
+        found = [logs[key] for key in state["spoken"] if key in logs]
+        self._spoken = dict.fromkeys(log for log in found if log.end > log.start)
+        self.bytes = sum(log.bytes for log in self._spoken)
+        self.said, self.heard = state["said"], state["heard"]
 
     def add(self, room: str, log: RoomLog, event: Broadcast) -> None:
         """Append an entry, and drop the oldest ones that are too many: of this room first, then of the quietest rooms."""

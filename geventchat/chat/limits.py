@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +54,8 @@ class ChatLimits:
     message_key_s: float
     message_keys_per_name: int
     message_keys: int
+
+    def take_over(self, other: ChatLimits) -> None:
+        """Have the values of another. For the limits in force, which all parts of a running chat hold."""
+        for one in fields(self):
+            object.__setattr__(self, one.name, getattr(other, one.name))

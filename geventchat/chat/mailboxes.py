@@ -42,13 +42,18 @@ class Mailboxes:
         self._storage = storage
         self._in_thread = in_thread
         self._people = people
+        # How many messages are being kept. Each will have been, whatever becomes of this process.
+        self.keeping = 0
 
     def keep(self, to: Account, sender: Account, message: DirectMessage) -> KeptMessage | None:
         """A job: keep a message for an account; None if that is not possible."""
+        self.keeping += 1
         try:
             return self._in_thread(partial(self._storage.keep, to.key, sender.key, message))
         except StorageUnavailable:
             return None
+        finally:
+            self.keeping -= 1
 
     def forward(self, kept: KeptMessage, sender: Name) -> bool:
         """Deliver what has just been kept, if its recipient has logged in meanwhile and did not find it."""
@@ -66,6 +71,16 @@ class Mailboxes:
         if not self._storage.has_mail(account.key):
             return go_on()
         return Pending(partial(self._read, account, after), partial(self._take, session, account, go_on))
+
+    def go_on(self, session: Session, go_on: Callable[[], Result[object]]) -> Result[object]:
+        """Deliver what another process has taken for this client, or would have; then go on."""
+        account = session.account
+        if account is None:
+            return go_on()
+        if not session.mail:
+            return self.collect(session, account, go_on)
+        following = partial(self.collect, session, account, go_on, session.mail[-1].number)
+        return Pending(self._settle, lambda _: self._deliver(session, following))
 
     def put_back(self, session: Session) -> None:
         """This client leaves: what it has not received waits for its next login."""

@@ -14,6 +14,7 @@ from collections import OrderedDict
 
 from geventchat.chat.events import Confirmed
 from geventchat.chat.limits import ChatLimits
+from geventchat.chat.states import State, pack, unpack
 
 
 class MessageKeys:
@@ -23,6 +24,23 @@ class MessageKeys:
         self._limits = limits
         self._names: OrderedDict[str, OrderedDict[str, tuple[float, Confirmed]]] = OrderedDict()
         self._count = 0
+
+    TRANSIENT = frozenset({"_limits", "_count"})
+
+    def to_state(self) -> State:
+        """All keys, to be handed over."""
+        return {
+            "names": {
+                name: [[key, at, pack(answer)] for key, (at, answer) in keys.items()]
+                for name, keys in self._names.items()
+            }
+        }
+
+    def take_state(self, state: State) -> None:
+        """Take over keys."""
+        for name, keys in state["names"].items():
+            self._names[name] = OrderedDict((key, (at, unpack(answer))) for key, at, answer in keys)
+            self._count += len(keys)
 
     def __len__(self) -> int:
         return self._count

@@ -134,6 +134,8 @@ class Moderation:
         self._limits = limits
         self._storage = storage
         self._read_before = read_before
+        # Those whose ban of a range is still being carried out.
+        self._clearing: dict[Session, None] = {}
 
     def carry_out(
         self,
@@ -145,15 +147,49 @@ class Moderation:
     ) -> Result[object]:
         """Carry out a command about a room that this client is in. `stored` is what the storage has of a message."""
         role = self._permissions.role(session, name, room)
+        return self._try(_Actor(session, name, room, role), command, stored)
+
+    def administer(
+        self, session: Session, name: Name, room: Room, command: ModerationCommand
+    ) -> Result[object]:
+        """Carry out a command of the program that the chat is part of. `session` is not in the room, and gets the answer."""
+        return self._try(_Actor(session, name, room, Role.OPERATOR), command, None)
+
+    def bans_of(self, room: Room) -> list[Restriction]:
+        """The bans of a room, the longest-standing first; those of the lobby are the server's."""
+        self._expire(room.bans)
+        listed = self._permissions.listed_bans.by_label.values() if room is self._rooms.lobby else ()
+        return [ban.record for ban in (*room.bans.by_label.values(), *listed)]
+
+    def change_ban_list(self, bans: Sequence[Ban]) -> Result[object]:
+        """Ban these from the server in place of those that were listed before, and remove whoever they concern."""
+        listed = self._permissions.listed_bans = Bans()
+        for ban in bans:
+            listed.put(ban)
+        return self._remove_listed(iter(list(self._people.values())))
+
+    def _remove_listed(self, people: Iterator[Session]) -> Result[object]:
+        """Remove the next ones that the ban list concerns; the rest come after others had their turn."""
+        some = list(islice(people, _REMOVED_AT_ONCE))
+        listed, now_ms = self._permissions.listed_bans, self._now_ms()
+        for other in some:
+            name = other.name
+            if name is not None and listed.find(self._permissions.person(other, name), now_ms):
+                self._removals.throw_out(other, name, other, BANNED)
+        return More(partial(self._remove_listed, people)) if some else DONE
+
+    def _try(
+        self, actor: _Actor, command: ModerationCommand, stored: Sequence[PastMessage] | None
+    ) -> Result[object]:
         try:
-            if not self._permissions.may_do(role, command, room):
+            if not self._permissions.may_do(actor.role, command, actor.room):
                 raise _Refused(Rejection.NOT_PERMITTED)
             if not self._storage.is_ready():
                 # The gate of a room opens when the storage is ready.
-                return Busy(room.gate)
-            return self._carry_out(_Actor(session, name, room, role), command, stored)
+                return Busy(actor.room.gate)
+            return self._carry_out(actor, command, stored)
         except _Refused as refused:
-            session.subscriber.deliver(Rejected(refused.reason, refused.subject, command.room))
+            actor.session.subscriber.deliver(Rejected(refused.reason, refused.subject, command.room))
             return DONE
 
     def _carry_out(
@@ -195,16 +231,6 @@ class Moderation:
         return DONE
 
     # --- Kick --------------------------------------------------------------------------------------------------------
-
-    def kick(self, session: Session, name: Name, room: Room, who: str, reason: str) -> bool | Busy:
-        """Kick on behalf of the program that the chat is part of; False when that person is not in the room."""
-        if not self._storage.is_ready():
-            return Busy(room.gate)
-        try:
-            result = self._kick(_Actor(session, name, room, Role.OPERATOR), who, self._cut(reason))
-        except _Refused:
-            return False
-        return result if isinstance(result, Busy) else True
 
     def _kick(self, actor: _Actor, who: str, reason: str) -> Result[object]:
         everyone = actor.room is self._rooms.lobby
@@ -251,6 +277,8 @@ class Moderation:
         if len(concerned) == 1:
             self._remove_if_concerned(actor, ban, concerned[0])
         elif concerned:
+            self._clearing = {one: None for one in self._clearing if one.name is not None}
+            self._clearing[actor.session] = None
             return self._clear(actor, ban, iter(concerned))
         return DONE
 
@@ -272,7 +300,15 @@ class Moderation:
         others = list(islice(concerned, _REMOVED_AT_ONCE))
         for other in others:
             self._remove_if_concerned(actor, ban, other)
-        return More(go_on) if others else DONE
+        if not others:
+            self._clearing.pop(actor.session, None)
+            return DONE
+        return More(go_on)
+
+    @property
+    def is_clearing(self) -> bool:
+        """True while a ban of a range is being carried out."""
+        return any(session.name is not None for session in self._clearing)
 
     def _remove_if_concerned(self, actor: _Actor, ban: Ban, other: Session) -> None:
         room, name = actor.room, other.name

@@ -28,7 +28,7 @@ _MAX_MARKS = 4
 RESERVED_NAMES = (
     *("you", "server", "info", "system", "all", "here", "everyone", "admin", "root"),
     *("idle-timeout", "server-full", "server-shutdown", "too-many-connections"),
-    *("kicked", "banned", "logged-in-elsewhere"),
+    *("kicked", "banned", "logged-in-elsewhere", "announcement"),
 )
 
 _PLAIN = re.compile("[A-Za-z0-9_.-]+")

@@ -17,6 +17,7 @@ from geventchat.chat.accounts import Account
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.rooms import Owner, Room
 from geventchat.chat.sessions import Session
+from geventchat.chat.states import State
 
 
 class Owners:
@@ -30,6 +31,32 @@ class Owners:
     def when_full(self, make_way: Callable[[Iterable[Room]], None]) -> None:
         """Call this with the rooms of somebody who cannot own more: it can delete some."""
         self._make_way = make_way
+
+    TRANSIENT = frozenset({"_limits", "_make_way"})
+
+    def to_state(self) -> State:
+        """Which account owns which rooms, to be handed over; the rooms of a session are in the state of the session."""
+        return {
+            "accounts": {key: [room.key for room in owner.rooms] for key, owner in self._accounts.items()}
+        }
+
+    def take_state(
+        self, state: State, rooms: Mapping[str, Room], find: Callable[[str], Account | None]
+    ) -> None:
+        """Take over the owners of these rooms."""
+        for room in rooms.values():
+            self.release(room)
+        for key, owned in state["accounts"].items():
+            account = find(key)
+            if account is not None:
+                for room_key in owned:
+                    self.give(rooms[room_key], account)
+
+    def give_to(self, session: Session, room: Room) -> None:
+        """Let a session own the room without an account, as it did before it was handed over."""
+        owner = session.owner = session.owner or Owner(None)
+        room.owner = owner
+        owner.rooms[room] = None
 
     def owns(self, session: Session, room: Room) -> bool:
         """True when this client owns the room."""

@@ -72,17 +72,19 @@ class Permissions:
         """`operators` are the keys of accounts."""
         self._lobby = lobby
         self._owners = owners
-        self._operators = frozenset(operators)
+        # Bans from the server that the operator lists in a file, beside those of the lobby.
+        self.listed_bans = Bans()
+        self.operators = frozenset(operators)
 
     # --- Roles -------------------------------------------------------------------------------------------------------
 
     def is_operator(self, session: Session) -> bool:
         """True for an operator of the server."""
-        return session.account is not None and session.account.key in self._operators
+        return session.account is not None and session.account.key in self.operators
 
     def may_use_name(self, session: Session, name: Name) -> bool:
         """False for the name of an operator without its account."""
-        if name.key not in self._operators:
+        if name.key not in self.operators:
             return True
         return session.account is not None and session.account.key == name.key
 
@@ -99,7 +101,7 @@ class Permissions:
     def role_of_account(self, account: Account, room: Room) -> Role:
         """What the holder of this account is in the room."""
         key = account.key
-        if key in self._operators:
+        if key in self.operators:
             return Role.OPERATOR
         if room.owner is not None and room.owner.account == account:
             return Role.OWNER
@@ -163,7 +165,9 @@ class Permissions:
 
     def is_banned(self, session: Session, name: Name, now_ms: int) -> bool:
         """True when this client cannot be on the server under this name."""
-        return self._concerns(self._lobby.bans, session, name, now_ms)
+        return self._concerns(self._lobby.bans, session, name, now_ms) or self._concerns(
+            self.listed_bans, session, name, now_ms
+        )
 
     def is_muted(self, session: Session, name: Name, now_ms: int) -> bool:
         """True when this client cannot speak anywhere."""
@@ -171,9 +175,9 @@ class Permissions:
 
     def is_banned_address(self, host: str, now_ms: int) -> bool:
         """True when no client can connect from here."""
-        bans = self._lobby.bans
-        address = parse_address(host) if bans.by_label else None
-        return address is not None and bans.find_address(address, now_ms) is not None
+        some = [bans for bans in (self._lobby.bans, self.listed_bans) if bans.by_label]
+        address = parse_address(host) if some else None
+        return address is not None and any(bans.find_address(address, now_ms) is not None for bans in some)
 
     def _concerns(self, bans: Bans, session: Session, name: Name, now_ms: int) -> bool:
         return bool(bans.by_label) and bans.find(self.person(session, name), now_ms) is not None
@@ -181,7 +185,7 @@ class Permissions:
     def person(self, session: Session, name: Name) -> Person:
         """What bans can know of this client. An operator is not concerned by bans of addresses."""
         account_key = "" if session.account is None else session.account.key
-        address = None if account_key in self._operators else session.address
+        address = None if account_key in self.operators else session.address
         return Person(name.key, account_key, address, session.login_number)
 
 

@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -48,10 +49,11 @@ from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.permissions import Permissions
 from geventchat.chat.replay import READ_AT_ONCE, Replay
-from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending, Result, reject, reject_room
+from geventchat.chat.results import DONE, LEAVE, Busy, Done, More, Pending, Result, reject, reject_room
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Observer, Room
 from geventchat.chat.sessions import Session
+from geventchat.chat.states import State
 from geventchat.chat.storage import Storage, StorageUnavailable
 
 # By the key of a room: the id of the first message to be sent that the storage has and the log does not.
@@ -98,15 +100,50 @@ class Presence:
         self._look_alikes = look_alikes
         self._reserved = reserved
         self._epoch = epoch
-        self._greeting = greeting
+        self.greeting = greeting
         self._limits = limits
         self._now_ms = now_ms
         self._storage = storage
         self._in_thread = in_thread
         self._announce_later = announce_later
         self._observer = observer
-        # How many clients have logged in so far.
+        # How many clients have logged in so far, and how many were refused and why.
         self.logins = 0
+        self.login_failures: Counter[Rejection] = Counter()
+
+    # The rest is part of the chat, or of the settings.
+    TRANSIENT = frozenset(
+        {
+            *(
+                "_people",
+                "_rooms",
+                "_accounts",
+                "_credentials",
+                "_mailboxes",
+                "_owners",
+                "_permissions",
+                "_ignores",
+            ),
+            *("_look_alikes", "_reserved", "_epoch", "greeting", "_limits", "_now_ms", "_storage"),
+            *("_in_thread", "_announce_later", "_observer"),
+        }
+    )
+
+    def to_state(self) -> State:
+        """How many have logged in, to be handed over."""
+        failures = {reason.name: count for reason, count in self.login_failures.items()}
+        return {"logins": self.logins, "login_failures": failures}
+
+    def take_state(self, state: State) -> None:
+        """Go on counting."""
+        self.logins = state["logins"]
+        self.login_failures.update(
+            {Rejection[name]: count for name, count in state["login_failures"].items()}
+        )
+
+    def go_on(self, session: Session) -> Result[object]:
+        """Go on with what a client was being sent by another process, after it had logged in or entered a room."""
+        return self._mailboxes.go_on(session, partial(self._replay, session))
 
     @property
     def _lobby(self) -> Room:
@@ -129,27 +166,27 @@ class Presence:
         try:
             name = parse_name(login.name, self._reserved)
         except InvalidName as invalid:
-            return reject(session, invalid.reason)
+            return self._reject_login(session, invalid.reason)
         account = self._accounts.find_account(name.key)
         if account is None:
             if login.password is not None:
-                return reject(session, Rejection.NAME_INVALID)
+                return self._reject_login(session, Rejection.NAME_INVALID)
         elif proof is not None and self._credentials.holds(proof):
             session.account = account
         elif proof is not None or session.account != account:
             session.account = None
             return self._ask_for_proof(session, name, login)
         if not self._permissions.may_use_name(session, name):
-            return reject(session, Rejection.NAME_INVALID)
+            return self._reject_login(session, Rejection.NAME_INVALID)
         session.login_number = self.logins + 1
         if self._permissions.is_banned(session, name, self._now_ms()):
             session.subscriber.deliver(BANNED)
             session.peer.disconnect(BANNED.reason)
             return LEAVE
         if name.key in self._people and account is None:
-            return reject(session, Rejection.NAME_TAKEN)
+            return self._reject_login(session, Rejection.NAME_TAKEN)
         if self._look_alikes.resembles(name):
-            return reject(session, Rejection.NAME_INVALID)
+            return self._reject_login(session, Rejection.NAME_INVALID)
         if login.rooms is not None:
             return self._login_to_rooms(session, name, login, login.rooms, proof, passed, older)
         if not self._lobby.gate.is_open():
@@ -164,16 +201,20 @@ class Presence:
     def _ask_for_proof(self, session: Session, name: Name, login: Login) -> Result[Any]:
         """Let someone prove that the account with this name is theirs, and log in then."""
         if login.password is None:
-            return reject(session, Rejection.PASSWORD_REQUIRED)
+            return self._reject_login(session, Rejection.PASSWORD_REQUIRED)
 
         def finish(proof: Proof | Rejection) -> Result[object]:
             if isinstance(proof, Rejection):
                 session.peer.failed_to_prove(name.shown, proof)
-                return reject(session, proof)
+                return self._reject_login(session, proof)
             return self.login(session, login, proof)
 
         job = partial(self._credentials.prove, name.key, origin_text(session), login.password)
         return Pending(job, finish)
+
+    def _reject_login(self, session: Session, reason: Rejection) -> Done:
+        self.login_failures[reason] += 1
+        return reject(session, reason)
 
     def _login_to_rooms(
         self,
@@ -224,7 +265,7 @@ class Presence:
             if room.key in missed:
                 self._catch_up(session, room, missed[room.key], older)
         entered = [self._entered(session, room) for room in rooms]
-        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self._epoch, entered, self._greeting))
+        session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self._epoch, entered, self.greeting))
         for rejected in refused:
             session.subscriber.deliver(rejected)
         return self._after_login(session)

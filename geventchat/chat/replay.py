@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from geventchat.chat.events import Broadcast, MessageDeleted, PastMessage, Said
 from geventchat.chat.rooms import Room
+from geventchat.chat.states import State
 
 # How many messages are read from the storage at a time.
 READ_AT_ONCE = 64
@@ -40,6 +41,25 @@ class Replay:
         self._next_id = self._first_id_in_log(after) if first_stored is None else first_stored
         # What else happened before is part of the state that the client has received.
         self._began = room.log.end
+
+    # It is that of the state's place.
+    TRANSIENT = frozenset({"room"})
+
+    def to_state(self) -> State:
+        """Where the client is, to be handed over."""
+        return {
+            "stored": self._stored,
+            "position": self._position,
+            "next_id": self._next_id,
+            "began": self._began,
+        }
+
+    def take_state(self, state: State) -> None:
+        """Go on where another process was."""
+        self._stored = state["stored"]
+        self._position = state["position"]
+        self._next_id = state["next_id"]
+        self._began = state["began"]
 
     @property
     def first_id(self) -> int:

@@ -25,6 +25,7 @@ from geventchat.chat.names import Name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.records import Restriction, RestrictionKind, RoomRecord, Stored
 from geventchat.chat.rooms import GateFactory, Observer, Room
+from geventchat.chat.states import State
 from geventchat.chat.storage import Storage
 
 LOBBY = Name("lobby", "lobby")
@@ -211,6 +212,51 @@ class Rooms:
         if start is None:
             start, lifetime_s = self._unused_since.get(room), self._limits.kept_room_s
         return start is not None and self._time() >= start + lifetime_s
+
+    TRANSIENT = frozenset(
+        {
+            "_time",
+            "_storage",
+            "_unready",
+            "_new_gate",
+            "_observer",
+            "lobby",
+            "_limits",
+            "_owners",
+            "ban_total",
+            "_selection",
+        }
+    )
+
+    def to_state(self) -> State:
+        """All rooms, to be handed over. A log that the storage has, too, stays behind, unless someone reads it."""
+        rooms = self._rooms.values()
+        kept = self._storage.keeps_messages
+        return {
+            "rooms": [room.to_state(not kept or room.log.followers > 0) for room in rooms],
+            "history": self.history.to_state((room.key, room.log) for room in rooms),
+            "empty_since": [[room.key, since] for room, since in self._empty_since.items()],
+            "unused_since": [[room.key, since] for room, since in self._unused_since.items()],
+            "last_deleted_id": self._last_deleted_id,
+        }
+
+    def take_state(self, state: State) -> None:
+        """Take over all rooms, in place of what the storage has of them. Nobody owns them yet."""
+        rooms: dict[str, Room] = {}
+        for one in state["rooms"]:
+            key = one["key"]
+            room = self._rooms.get(key) or self._new_room(Name(one["name"], key), one["last_id"])
+            rooms[key] = room
+            room.take_state(one)
+        for key in self._rooms.keys() - rooms.keys():
+            # Deleted meanwhile.
+            self._rooms[key].bans.forget()
+            self._rooms[key].mutes.forget()
+        self._rooms = rooms
+        self._empty_since = {rooms[key]: since for key, since in state["empty_since"]}
+        self._unused_since = {rooms[key]: since for key, since in state["unused_since"]}
+        self._last_deleted_id = state["last_deleted_id"]
+        self.history.take_state(state["history"], {key: room.log for key, room in rooms.items()})
 
     def _expire(self) -> None:
         """Delete some of the rooms that are due."""

@@ -38,7 +38,8 @@ from geventchat.chat.events import (
     Said,
 )
 from geventchat.chat.history import History, RoomLog
-from geventchat.chat.names import Name
+from geventchat.chat.names import Name, key_of
+from geventchat.chat.states import State, pack, unpack_all
 
 
 class Gate(Protocol):
@@ -124,6 +125,14 @@ class Invitations:
             return ()
         return tuple([(guest, until) for guest, until in self._until_ms.items() if isinstance(guest, str)])
 
+    def to_state(self) -> list[Any]:
+        """The invitations, to be handed over."""
+        return [[guest, until_ms] for guest, until_ms in self._until_ms.items()]
+
+    def take_state(self, state: list[Any]) -> None:
+        """Take over invitations."""
+        self._until_ms = dict(state)
+
     def holds(self, guest: str | int, now_ms: int) -> bool:
         """True when this one is invited now."""
         return self._until_ms.get(guest, 0) > now_ms
@@ -151,6 +160,11 @@ _IDS_AHEAD = 1_000
 
 class Room:
     """One room."""
+
+    # `owner` is in the state of the owners.
+    TRANSIENT = frozenset(
+        {"alone", "gate", "owner", "_history", "_waits_for_storage", "_observer", "_audiences"}
+    )
 
     def __init__(
         self,
@@ -299,6 +313,9 @@ class Room:
         """Publish texts and give them their ids. Their author is a member, or the program: then without a subscriber."""
         said = Said(self.name, name.shown, texts, self.last_id + 1, time_ms)
         self.last_id += len(texts)
+        history = self._history
+        history.said += len(texts)
+        history.heard += len(texts) * (len(self._names) - (subscriber is not None))
         self.publish(said, subscriber)
         return said
 
@@ -306,6 +323,51 @@ class Room:
         """Remove the text of a message, and tell everyone."""
         self._history.delete(self.key, self.log, id)
         self.publish(MessageDeleted(self.name, id, time_ms))
+
+    # --- Handing over ------------------------------------------------------------------------------------------------
+
+    def to_state(self, with_log: bool) -> State:
+        """The room, to be handed over."""
+        return {
+            "name": self.name,
+            "key": self.key,
+            "topic": self.topic,
+            "private": self.private,
+            "room_key": self.room_key,
+            "moderated": self.moderated,
+            "moderators": sorted(self.moderators),
+            "voices": sorted(self.voices),
+            "guest_voices": sorted(self.guest_voices),
+            "invitations": self.invitations.to_state(),
+            "bans": self.bans.to_state(),
+            "mutes": self.mutes.to_state(),
+            "last_id": self.last_id,
+            "log": self.log.to_state() if with_log else None,
+            "names": list(self._names.items()),
+            "departures": [pack(left) for left in self._departures.values()],
+        }
+
+    def take_state(self, state: State) -> None:
+        """Take over a room. No client is in it yet."""
+        self.topic = state["topic"]
+        self.private = state["private"]
+        self.room_key = state["room_key"]
+        self.moderated = state["moderated"]
+        self.moderators = set(state["moderators"])
+        self.voices = set(state["voices"])
+        self.guest_voices = set(state["guest_voices"])
+        self.invitations.take_state(state["invitations"])
+        self.bans.take_state(state["bans"])
+        self.mutes.take_state(state["mutes"])
+        self.last_id = state["last_id"]
+        self.log = RoomLog()
+        if state["log"] is not None:
+            self.log.take_state(state["log"])
+        elif self.last_id:
+            self.log.begin_after(self.last_id)
+        self._names = dict(state["names"])
+        departures: list[Left] = unpack_all(state["departures"])
+        self._departures = {key_of(left.name): left for left in departures}
 
     def _delay_s(self) -> float:
         if not self._history.storage.is_ready(self.key, self.last_id + _IDS_AHEAD):

@@ -6,7 +6,7 @@ A session keeps; what is allowed is decided elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from geventchat.chat.accounts import Account
@@ -16,6 +16,7 @@ from geventchat.chat.names import Name, key_of
 from geventchat.chat.records import KeptMessage
 from geventchat.chat.replay import Replay
 from geventchat.chat.rooms import Gate, Owner, Room, Subscriber
+from geventchat.chat.states import State, pack, pack_all, unpack, unpack_all
 
 
 class Peer(Protocol):
@@ -144,6 +145,50 @@ class Session:
         # What this client has cost beyond its lines and answers, as bytes.
         self.cost_bytes = 0
         self._address: Address | None = None
+
+    # `account` and `owner` are looked up by whoever takes the state.
+    TRANSIENT = frozenset({"_address", "peer", "subscriber", "owner"})
+
+    def to_state(self) -> State:
+        """What is known of the client, to be handed over."""
+        owned = () if self.owner is None else self.owner.rooms
+        return {
+            "name": pack(self.name),
+            "account": None if self.account is None else self.account.key,
+            "login_number": self.login_number,
+            "room": None if self.room is None else self.room.key,
+            "rooms": None if self.rooms is None else list(self.rooms),
+            "meant": None if self.meant is None else self.meant.key,
+            "replays": {room.key: replay.to_state() for room, replay in (self.replays or {}).items()},
+            "mail": pack_all(self.mail),
+            "contacts": None if self.contacts is None else list(self.contacts),
+            "ignored": None if self.ignored is None else sorted(self.ignored),
+            "typing_at": self.typing_at,
+            "cost_bytes": self.cost_bytes,
+            "owned": [room.key for room in owned],
+        }
+
+    def take_state(self, state: State, rooms: Mapping[str, Room]) -> None:
+        """Take over a client that is logged in, and hear its rooms."""
+        self.name = unpack(state["name"])
+        self.login_number = state["login_number"]
+        self.mail = unpack_all(state["mail"])
+        self.contacts = None if state["contacts"] is None else dict.fromkeys(state["contacts"])
+        self.typing_at = state["typing_at"]
+        self.cost_bytes = state["cost_bytes"]
+        if state["meant"] is not None:
+            # If it is gone, another that this client is not in will do.
+            self.meant = rooms.get(state["meant"], self.room)
+        for key, one in state["replays"].items():
+            replay = Replay(rooms[key], 0)
+            replay.take_state(one)
+            self.replays = self.replays or {}
+            self.replays[rooms[key]] = replay
+            rooms[key].follow()
+        if state["rooms"] is not None:
+            self.go_to_all([rooms[key] for key in state["rooms"]])
+        elif state["room"] is not None:
+            self.go_to(rooms[state["room"]])
 
     @property
     def address(self) -> Address | None:

@@ -8,7 +8,8 @@ calls them in a thread, several at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.records import Act, KeptMessage, Record, Stored
@@ -19,6 +20,10 @@ LOOKUP_BYTES = 1_024
 
 class StorageUnavailable(Exception):
     """The storage cannot answer now, because its disk is full, broken or far too slow, or because it has been closed."""
+
+
+class CannotBackUp(Exception):
+    """There is no copy. The message says why."""
 
 
 class Storage(Protocol):
@@ -75,6 +80,18 @@ class Storage(Protocol):
     def behind_bytes(self) -> int:
         """How much memory is held by what is queued and has not been kept yet."""
 
+    @property
+    def lag_s(self) -> float:
+        """For how long what is being written has not been written; infinity when nothing is written any more."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """True while messages are not kept, because they cannot be written."""
+
+    @property
+    def lost_messages(self) -> int:
+        """How many messages could not be kept."""
+
     def has_mail(self, account: str) -> bool:
         """False when the mailbox is certainly empty, so that a login need not wait for `mailbox`."""
 
@@ -119,6 +136,36 @@ class Storage(Protocol):
 
     def acts(self, limit: int) -> list[Act]:
         """The latest acts of the audit log, at most this many, oldest first."""
+
+    def back_up(self, target: Path) -> int:
+        """Copy everything that is kept to a new file, verified and on the disk; returns its size in bytes.
+
+        Raises CannotBackUp, and never touches a file that exists.
+        """
+
+    # --- When another process takes over: each blocks the event loop, on purpose ---
+
+    def suspend(self) -> None:
+        """Keep everything that is queued, and then nothing more. Raises StorageUnavailable; then nothing has changed.
+
+        What is kept is then as after an orderly end, so that another process can `begin`.
+        """
+
+    def resume(self) -> None:
+        """Go on after `suspend`: no other process has begun."""
+
+    def begin(self) -> None:
+        """Begin to keep things, in a process that takes over. Nothing has been written before."""
+
+    @property
+    def lock(self) -> int | None:
+        """A descriptor that keeps others away, to be handed over; None if there is none."""
+
+    def to_state(self) -> dict[str, Any]:
+        """What is kept nowhere but in this process, to be handed over."""
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what another process has kept."""
 
     def close(self, within_s: float) -> bool:
         """Keep everything that is queued and release what is open; False if that took too long. Called once, as the last."""

@@ -37,6 +37,7 @@ from geventchat.chat.commands import (
 )
 from geventchat.chat.events import (
     Accepted,
+    Announcement,
     BanList,
     Confirmed,
     DirectMessage,
@@ -1123,6 +1124,9 @@ class Conversation:
                 if key_of(name) not in self._hidden:
                     self._notice(f"{name} invites you to {room}: /join {room}")
                     self._alert(f"{name} invites you to {room}")
+            case Announcement(text, time_ms):
+                self._add(self.current, Kind.ANNOUNCEMENT, text, time_ms=time_ms)
+                self._alert(text)
             case Entered():
                 self._entered_alone(event)
             case LeftRoom():

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Literal, Protocol, final
+from typing import Any, Final, Literal, Protocol, final
 
 
 class Marker(Enum):
@@ -62,6 +62,12 @@ class Framing(Protocol):
     def close(self, reason: str) -> bytes:
         """The bytes that end the connection; `reason` is its word in the log."""
 
+    def to_state(self) -> dict[str, Any]:
+        """What has been read and not been passed on, to be handed over; of a chunk, what no batch has held yet."""
+
+    def take_state(self, state: dict[str, Any]) -> bytes:
+        """Go on where another process was; returns the bytes that are to be read next."""
+
     @staticmethod
     def wrap(payload: bytes) -> bytes:
         """The bytes of these lines on the wire; pure, so that many clients can share the result."""
@@ -70,7 +76,11 @@ class Framing(Protocol):
 class ByNewlines:
     """What all framings have in common in which a line ends in a newline."""
 
-    __slots__ = ()
+    __slots__ = ("_ahead",)
+
+    def __init__(self) -> None:
+        # The chunk that is being read, and how much of it has been.
+        self._ahead = b"", 0
 
     def feed(self, chunk: bytes) -> Sequence[Unit]:
         """The lines that this chunk completes and the framing's own answers, in order."""
@@ -84,7 +94,17 @@ class ByNewlines:
         """What `feed` returns for pieces of at most this many bytes and lines, which are read one by one."""
         if len(chunk) <= size and chunk.count(b"\n") <= lines:
             return (self.feed(chunk),)
-        return map(self.feed, _divided(chunk, size, lines))
+        return self._batches(chunk, size, lines)
+
+    def _batches(self, chunk: bytes, size: int, lines: int) -> Iterator[Sequence[Unit]]:
+        at = 0
+        for piece in _divided(chunk, size, lines):
+            at += len(piece)
+            batch = self.feed(piece)
+            # For whoever takes over the client meanwhile.
+            self._ahead = chunk, at
+            yield batch
+        self._ahead = b"", 0
 
     def close(self, reason: str) -> bytes:
         """Nothing: the end of the stream says it."""
@@ -100,12 +120,30 @@ class LineFraming(ByNewlines):
     """Cuts one client's bytes into lines, independently of their segments."""
 
     __slots__ = ("_limit", "_rest", "_skipping")
+    TRANSIENT = frozenset({"_limit"})
 
     def __init__(self, limit: int) -> None:
         """`limit` is the most bytes a line can have, without its ending."""
+        super().__init__()
         self._limit = limit
         self._rest = b""
         self._skipping = False
+
+    def to_state(self) -> dict[str, Any]:
+        """The unfinished line, and what has not been read of a chunk, to be handed over."""
+        chunk, at = self._ahead
+        return {
+            "rest": self._rest.decode("latin-1"),
+            "skipping": self._skipping,
+            "ahead": chunk[at:].decode("latin-1"),
+        }
+
+    def take_state(self, state: dict[str, Any]) -> bytes:
+        """Go on where another process was; returns the bytes that are to be read next."""
+        rest: str = state["rest"]
+        ahead: str = state["ahead"]
+        self._rest, self._skipping = rest.encode("latin-1"), state["skipping"]
+        return ahead.encode("latin-1")
 
     def feed(self, chunk: bytes) -> list[Line]:
         """The lines that this chunk completes."""

@@ -20,6 +20,7 @@ from geventchat.chat.commands import (
 )
 from geventchat.chat.events import (
     Accepted,
+    Announcement,
     BanList,
     Broadcast,
     Confirmed,
@@ -99,6 +100,8 @@ def _join(request: dict[str, Any], logged_in: bool) -> Login | OtherDialect:
 
 
 _KICKED = notice_text(NoticeReason.KICKED) + ": "
+# A name that is reserved by default.
+_ANNOUNCER = "server"
 
 
 class JsonDialect:
@@ -139,6 +142,9 @@ class JsonDialect:
                 return _presence("user_joined", name, f"{name} joined the chat", event.time_ms)
             case Left(name=name):
                 return _presence("user_left", name, f"{name} left the chat", event.time_ms)
+            case Announcement(text, time_ms):
+                # Clients show only objects of types that they know.
+                return _chat(Said("", _ANNOUNCER, (text,), 0, time_ms))
             case TopicChanged() | Typing() | MessageDeleted():
                 return b""
             case _:
@@ -149,7 +155,7 @@ class JsonDialect:
         match event:
             case Said() | Left():
                 return True
-            case Joined() | TopicChanged() | Typing() | MessageDeleted():
+            case Joined() | TopicChanged() | Typing() | MessageDeleted() | Announcement():
                 return False
             case _:
                 assert_never(event)

@@ -49,6 +49,7 @@ from geventchat.chat.commands import (
 )
 from geventchat.chat.events import (
     Accepted,
+    Announcement,
     BanList,
     BanListing,
     Broadcast,
@@ -474,6 +475,8 @@ class Json2Dialect:
                 return encoded(type="typing", room=room, username=name, timestamp_ms=time_ms)
             case MessageDeleted(room, id, time_ms):
                 return encoded(type="deleted", room=room, id=id, timestamp_ms=time_ms)
+            case Announcement(text, time_ms):
+                return encoded(type="announcement", message=text, timestamp_ms=time_ms)
             case _:
                 assert_never(event)
 
@@ -482,7 +485,7 @@ class Json2Dialect:
         match event:
             case Said() | Left() | MessageDeleted():
                 return True
-            case Joined() | TopicChanged() | Typing():
+            case Joined() | TopicChanged() | Typing() | Announcement():
                 return False
             case _:
                 assert_never(event)
@@ -647,6 +650,8 @@ class Json2Client:
                 return Typing(room, name, time_ms)
             case {"type": "deleted", "room": str(room)}:
                 return MessageDeleted(room, _whole(message.get("id"), NO_ID), time_ms)
+            case {"type": "announcement", "message": str(text)}:
+                return Announcement(text, time_ms)
             case {"type": "kicked", "room": str(room)}:
                 return Kicked(room, _string(message.get("reason")), time_ms)
             case {"type": "invited", "room": str(room), "username": str(name)}:

@@ -27,6 +27,7 @@ from geventchat.chat.commands import (
 )
 from geventchat.chat.events import (
     Accepted,
+    Announcement,
     BanList,
     BanListing,
     Broadcast,
@@ -95,6 +96,8 @@ from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
+# Behind `INFO`; nobody has it as a name.
+_ANNOUNCEMENT = "announcement"
 
 # Extra arguments are ignored: `WHO now`, `QUIT bye`.
 _OWN_VERBS: dict[str, Callable[[str], Command | str]] = {
@@ -195,13 +198,15 @@ class LineDialect:
                 return f"INFO {name} {departure_word(how)}\n".encode()
             case TopicChanged(topic=topic):
                 return _topic(topic).encode()
+            case Announcement(text):
+                return f"INFO {_ANNOUNCEMENT} {text}\n".encode()
             case _:
                 assert_never(event)
 
     def echoes(self, event: Broadcast) -> bool:
         """False: speakers do not receive their own messages."""
         match event:
-            case Said() | Joined() | Left() | TopicChanged() | Typing() | MessageDeleted():
+            case Said() | Joined() | Left() | TopicChanged() | Typing() | MessageDeleted() | Announcement():
                 return False
             case _:
                 assert_never(event)
@@ -370,6 +375,8 @@ class LineClient:
                 return TopicChanged(NO_ROOM, "", rest, NO_TIME)
             case "TOKEN" if self._asked and isinstance(self._asked[0].command, AskToken):
                 return self._answer(TokenIssued(Secret(rest)))
+            case "INFO" if first == _ANNOUNCEMENT:
+                return Announcement(after, NO_TIME)
             case "INFO" if after in _DEPARTURES:
                 return Left(NO_ROOM, first, NO_TIME, _DEPARTURES[after])
             case "INFO" if after in {"connected", "joined"}:

@@ -22,6 +22,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Action,
+    Announcement,
     BanList,
     BanListing,
     Broadcast,
@@ -281,6 +282,8 @@ class SlashDialect:
                     if topic
                     else f"[topic] {name} removed the topic.\n".encode()
                 )
+            case Announcement(text):
+                return f"{_ANNOUNCEMENT}{text}\n".encode()
             case Typing() | MessageDeleted():
                 return b""
             case _:
@@ -291,7 +294,7 @@ class SlashDialect:
         match event:
             case Joined() | Left():
                 return True
-            case Said() | TopicChanged() | Typing() | MessageDeleted():
+            case Said() | TopicChanged() | Typing() | MessageDeleted() | Announcement():
                 return False
             case _:
                 assert_never(event)
@@ -333,6 +336,7 @@ _ACCEPTED = {
 
 
 _GREETING = "[info] "
+_ANNOUNCEMENT = "[announcement] "
 _FIRST_STEPS = "Type your name, then a text. /help lists the commands."
 _DELETED = "(deleted)"
 
@@ -531,6 +535,8 @@ class SlashClient:
         return _decode_error(text) or UnknownLine(text)
 
     def _decode_chat(self, text: str) -> ServerEvent:
+        if text.startswith(_ANNOUNCEMENT):
+            return Announcement(text.removeprefix(_ANNOUNCEMENT), NO_TIME)
         if said := _SAID.fullmatch(text):
             return Said(NO_ROOM, said[1], (said[2],), NO_ID, NO_TIME)
         if direct := _DIRECT.fullmatch(text):

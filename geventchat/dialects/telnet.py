@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from geventchat.dialects.framing import ByNewlines, FramingAnswer, LineFraming, Unit
 
@@ -39,9 +40,29 @@ class TelnetFraming(ByNewlines):
 
     def __init__(self, limit: int) -> None:
         """`limit` is the most bytes a line can have, without its ending."""
+        super().__init__()
         self._lines = LineFraming(limit)
         # The beginning of a command whose other bytes have not arrived.
         self._cut = b""
+
+    TRANSIENT: frozenset[str] = frozenset()
+
+    def to_state(self) -> dict[str, Any]:
+        """What has been read and not been passed on, to be handed over."""
+        chunk, at = self._ahead
+        return {
+            "lines": self._lines.to_state(),
+            "cut": self._cut.decode("latin-1"),
+            "ahead": chunk[at:].decode("latin-1"),
+        }
+
+    def take_state(self, state: dict[str, Any]) -> bytes:
+        """Go on where another process was; returns the bytes that are to be read next."""
+        self._lines.take_state(state["lines"])
+        cut: str = state["cut"]
+        ahead: str = state["ahead"]
+        self._cut = cut.encode("latin-1")
+        return ahead.encode("latin-1")
 
     def feed(self, chunk: bytes) -> Sequence[Unit]:
         """The lines that this chunk completes, and the timing marks that it asks for."""

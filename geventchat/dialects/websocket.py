@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from websockets.frames import Frame, Opcode
 from websockets.frames import apply_mask as unmasked  # type: ignore[attr-defined]
@@ -88,6 +89,8 @@ class WebSocketFraming:
     """The messages of one client, once the connection is open."""
 
     __slots__ = ("_fragments", "_limit", "_protocol", "_rest")
+    # Between two frames the protocol knows nothing but whether a message is unfinished.
+    TRANSIENT = frozenset({"_limit", "_protocol"})
 
     def __init__(self, limit: int) -> None:
         """`limit` is the most bytes a message can have."""
@@ -118,7 +121,10 @@ class WebSocketFraming:
             units.append(self._read(data, at, end))
             at = end
             if len(units) >= lines or at - begin >= size:
+                # For whoever takes over the client meanwhile.
+                self._rest = data[at:]
                 yield units
+                self._rest = b""
                 units, begin = [], at
         if units:
             yield units
@@ -129,6 +135,25 @@ class WebSocketFraming:
             return b""
         self._protocol.send_close(*CLOSE_CODES[reason])
         return b"".join(self._protocol.data_to_send())
+
+    def to_state(self) -> dict[str, Any]:
+        """The unfinished message and what has not been read, to be handed over."""
+        return {
+            "rest": self._rest.decode("latin-1"),
+            "fragments": [fragment.decode("latin-1") for fragment in self._fragments],
+        }
+
+    def take_state(self, state: dict[str, Any]) -> bytes:
+        """Go on where another process was; returns the bytes that are to be read next."""
+        fragments, rest = state["fragments"], state["rest"]
+        self._fragments = [fragment.encode("latin-1") for fragment in fragments]
+        for at, fragment in enumerate(self._fragments):
+            # The protocol has to know that a message is unfinished.
+            frame = Frame(Opcode.CONT if at else Opcode.TEXT, fragment, fin=False)
+            self._protocol.receive_data(frame.serialize(mask=True))
+            self._protocol.events_received()
+        assert isinstance(rest, str)
+        return rest.encode("latin-1")
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import resource
 from dataclasses import replace
+from typing import Any
 
 from gevent.hub import Hub
 
@@ -46,6 +47,12 @@ class NetworkRates:
         self.connects = Rate(limits.network_connections_per_s, limits.network_burst_connections)
         self.traffic = Rate(limits.network_bytes_per_s, limits.network_burst_bytes)
         self.connections: float = limits.clients_per_network
+
+    def change(self, limits: Limits) -> None:
+        """Let other limits count from now on."""
+        self.connects.change(limits.network_connections_per_s, limits.network_burst_connections)
+        self.traffic.change(limits.network_bytes_per_s, limits.network_burst_bytes)
+        self.connections = limits.clients_per_network
 
     @classmethod
     def unlimited(cls) -> NetworkRates:
@@ -81,6 +88,22 @@ class Network:
         self._traffic = TokenBucket(rates.traffic)
         self.traffic_gate = Gate(hub, self._traffic_delay_s)
 
+    # Addresses and connections are counted again.
+    TRANSIENT = frozenset({"_clock", "_rates", "addresses", "connections", "traffic_gate"})
+
+    def to_state(self) -> dict[str, Any]:
+        """What the network has used up, to be handed over."""
+        return {
+            "name": self.name,
+            "connects": self._connects.to_state(),
+            "traffic": self._traffic.to_state(),
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what was used up."""
+        self._connects.take_state(state["connects"])
+        self._traffic.take_state(state["traffic"])
+
     @property
     def is_full(self) -> bool:
         """True while it has as many connections as it can have."""
@@ -107,11 +130,16 @@ class AddressRates:
     """What each address is allowed."""
 
     def __init__(self, limits: Limits) -> None:
-        self.connects = Rate(limits.address_connections_per_s, limits.address_burst_connections)
-        self.logins = Rate(limits.address_logins_per_s, limits.address_burst_logins)
-        self.traffic = Rate(limits.address_bytes_per_s, limits.address_burst_bytes)
-        self.accounts = Rate(limits.address_accounts_per_min / 60, limits.address_burst_accounts)
-        self.rooms = Rate(limits.address_rooms_per_min / 60, limits.address_burst_rooms)
+        self.connects, self.logins, self.traffic, self.accounts, self.rooms = (Rate(0, 0) for _ in range(5))
+        self.change(limits)
+
+    def change(self, limits: Limits) -> None:
+        """Allow this much from now on."""
+        self.connects.change(limits.address_connections_per_s, limits.address_burst_connections)
+        self.logins.change(limits.address_logins_per_s, limits.address_burst_logins)
+        self.traffic.change(limits.address_bytes_per_s, limits.address_burst_bytes)
+        self.accounts.change(limits.address_accounts_per_min / 60, limits.address_burst_accounts)
+        self.rooms.change(limits.address_rooms_per_min / 60, limits.address_burst_rooms)
 
 
 class Address:
@@ -143,6 +171,28 @@ class Address:
         self._accounts = TokenBucket(rates.accounts)
         self.login_gate = Gate(hub, self._login_delay_s)
         self.traffic_gate = Gate(hub, self._traffic_delay_s)
+
+    # Connections are counted again.
+    TRANSIENT = frozenset({"_clock", "connections", "login_gate", "network", "traffic_gate"})
+
+    def to_state(self) -> dict[str, Any]:
+        """What the address has used up, to be handed over."""
+        return {
+            "origin": self.origin,
+            "connects": self._connects.to_state(),
+            "logins": self._logins.to_state(),
+            "traffic": self._traffic.to_state(),
+            "rooms": self._rooms.to_state(),
+            "accounts": self._accounts.to_state(),
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what was used up."""
+        self._connects.take_state(state["connects"])
+        self._logins.take_state(state["logins"])
+        self._traffic.take_state(state["traffic"])
+        self._rooms.take_state(state["rooms"])
+        self._accounts.take_state(state["accounts"])
 
     def connect(self) -> bool:
         """Count one more connection; False if its rate is exceeded."""
@@ -184,15 +234,20 @@ class Admission:
         self._hub = hub
         self._clock = clock
         self._limits = limits
-        self._rates = AddressRates(limits)
+        self.rates = AddressRates(limits)
         self._addresses: dict[str, Address] = {}
         self._departed: dict[str, Address] = {}
-        self._network_rates = NetworkRates(limits)
+        self.network_rates = NetworkRates(limits)
         self._networks: dict[str, Network] = {}
         self._departed_networks: dict[str, Network] = {}
         self._this_machine = Network("", hub, clock, NetworkRates.unlimited())
         self.connected = 0
         self.lingering = 0
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses are remembered."""
+        return len(self._addresses)
 
     def enter(self, host: str) -> Address | NoticeReason:
         """Take a slot for one more client; returns the reason if it is refused."""
@@ -200,19 +255,59 @@ class Admission:
             self._sweep()
         if self.connected >= self._limits.clients:
             return NoticeReason.SERVER_FULL
-        origin = origin_of(host)
-        address = self._addresses.get(origin)
-        if address is None:
-            address = self._remember(origin, host)
+        address = self._address(origin_of(host), host)
         network = address.network
         full = address.connections >= self._limits.clients_per_address or network.is_full
         if full or not address.connect() or not network.connect():
             if not address.connections:
-                self._departed[origin] = address
+                self._departed[address.origin] = address
             return NoticeReason.ADDRESS_FULL
         self.connected += 1
         address.connections += 1
         network.connections += 1
+        return address
+
+    # Slots are taken again.
+    TRANSIENT = frozenset(
+        {
+            *("_hub", "_clock", "_limits", "rates", "network_rates", "_departed", "_departed_networks"),
+            *("_this_machine", "connected", "lingering"),
+        }
+    )
+
+    def to_state(self) -> dict[str, Any]:
+        """The addresses and networks that are remembered, to be handed over."""
+        return {
+            "networks": [network.to_state() for network in self._networks.values()],
+            "addresses": [address.to_state() for address in self._addresses.values()],
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Remember these addresses and networks."""
+        for one in state["networks"]:
+            network = self._network_named(one["name"])
+            network.take_state(one)
+            self._departed_networks[network.name] = network
+        for one in state["addresses"]:
+            address = self._address(one["origin"], one["origin"])
+            address.take_state(one)
+            self._departed[address.origin] = address
+
+    def adopt(self, host: str) -> Address:
+        """Take a slot for a client that another process has admitted."""
+        address = self._address(origin_of(host), host)
+        self.connected += 1
+        address.connections += 1
+        address.network.connections += 1
+        return address
+
+    def _address(self, origin: str, host: str) -> Address:
+        address = self._addresses.get(origin)
+        if address is None:
+            network = self._network(host)
+            network.addresses += 1
+            address = Address(origin, network, self._hub, self._clock, self.rates)
+            self._addresses[origin] = address
         return address
 
     def leave(self, address: Address) -> None:
@@ -234,21 +329,16 @@ class Admission:
         """Free a place to linger in."""
         self.lingering -= 1
 
-    def _remember(self, origin: str, host: str) -> Address:
-        network = self._network(host)
-        network.addresses += 1
-        address = Address(origin, network, self._hub, self._clock, self._rates)
-        self._addresses[origin] = address
-        return address
-
     def _network(self, host: str) -> Network:
         address = addresses.parse_address(host)
         if address is None or address.is_loopback:
             return self._this_machine
-        name = str(addresses.neighbourhood_of(address))
+        return self._network_named(str(addresses.neighbourhood_of(address)))
+
+    def _network_named(self, name: str) -> Network:
         network = self._networks.get(name)
         if network is None:
-            network = self._networks[name] = Network(name, self._hub, self._clock, self._network_rates)
+            network = self._networks[name] = Network(name, self._hub, self._clock, self.network_rates)
         return network
 
     def _sweep(self) -> None:

@@ -16,26 +16,28 @@ Invariants:
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from gevent import Timeout
 from gevent.hub import Hub
 
 from geventchat.chat.chat import Chat
-from geventchat.chat.commands import Command, InvalidCommand, Login, ParseError, Say
+from geventchat.chat.commands import AskHistory, Command, InvalidCommand, Login, ParseError, Say
 from geventchat.chat.events import DisconnectNotice, NoticeReason, Rejection
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
-from geventchat.dialects.framing import ByNewlines, End, Framing, FramingAnswer, Unit
+from geventchat.dialects.framing import TOO_LONG, ByNewlines, End, Framing, FramingAnswer, Unit
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Admission, origin_of
 from geventchat.net.costs import Costs
-from geventchat.net.delivery import Delivery, Encoding, Subscriber
+from geventchat.net.delivery import Buffer, Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import abort, holds_input, input_watcher
@@ -58,6 +60,8 @@ _UNCHARGED_ANSWER_BYTES = 1_024
 _MISSED_SHARE = 4
 # How much of a turn a login takes: as much as is sent in one part takes several times as long.
 _LOGIN_SHARE = 1 / 8
+# In place of the command that a client gave to another process.
+_GO_ON = Say(())
 # How often a client checks for free memory before it is disconnected, and how long it waits in between.
 _MEMORY_TRIES = 10
 _MEMORY_RETRY_S = 0.1
@@ -65,6 +69,16 @@ _MEMORY_RETRY_S = 0.1
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
 _ENDS = {End.CLOSED: CloseReason.CLOSED, End.BROKEN: CloseReason.PROTOCOL}
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened to connections, for whoever watches the server. Counts never go back."""
+
+    accepted: int = 0
+    received_bytes: int = 0
+    refused: Counter[NoticeReason] = field(default_factory=Counter)
+    closed: Counter[CloseReason] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,7 @@ class ServerContext:
     line_rate: Rate
     byte_rate: Rate
     log: AddressLog
+    counts: Counts
 
     def costs(self, accepted: Accepted) -> Costs:
         """The rates of a client."""
@@ -95,15 +110,20 @@ class ServerContext:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChatService:
     """The chat in one dialect, as what listeners pass their clients to."""
 
     encoding: Encoding
     context: ServerContext
-    # 0 means no idle time-out.
+    # 0 means no idle time-out. What changes here counts for clients that connect later.
     idle_s: float
     idle_notice: DisconnectNotice | None
+
+    @property
+    def is_internal(self) -> bool:
+        """False: anyone can connect."""
+        return False
 
     def connection(self, accepted: Accepted) -> Connection:
         """A connection for this client, which has yet to be run or refused."""
@@ -116,11 +136,13 @@ class Connection:
     __slots__ = (
         "_address",
         "_answers_charged",
+        "_began",
         "_closing",
         "_context",
         "_cost_charged",
         "_costs",
         "_framing",
+        "_handled",
         "_holds_input",
         "_lingering",
         "_logging_in",
@@ -133,11 +155,31 @@ class Connection:
         "_received",
         "_service",
         "_session",
+        "_sniffer",
         "_subscriber",
+        "_took_effect",
         "_transport",
+        "_units",
         "_waiter",
         "host",
         "number",
+    )
+    # What the greenlet waits for is handled again by its successor.
+    TRANSIENT = frozenset(
+        {
+            *(
+                "_address",
+                "_closing",
+                "_context",
+                "_handled",
+                "_holds_input",
+                "_lingering",
+                "_on_closed",
+                "_origin",
+                "_readable",
+            ),
+            *("_transport", "_session"),
+        }
     )
 
     def __init__(self, accepted: Accepted, service: ChatService, received: bytes = b"") -> None:
@@ -154,6 +196,14 @@ class Connection:
         self._framing: Framing = service.encoding.framing(context.limits.line_bytes)
         # Its first bytes, if they have been read already.
         self._received = received
+        self._sniffer = Sniffer(context.limits.line_bytes) if isinstance(self._framing, ByNewlines) else None
+        # What has been read and not been handled, how much of it has been meanwhile, and whether the command behind that has
+        # taken effect although it has not been finished.
+        self._units: Sequence[Unit] = ()
+        self._handled = 0
+        self._took_effect = False
+        # False until its greenlet runs.
+        self._began = False
         self._costs = context.costs(accepted)
         # How many of the subscriber's `answered_bytes` have been dealt with: charged, or let off at the login.
         self._answers_charged = 0
@@ -173,15 +223,42 @@ class Connection:
         self._on_closed = accepted.on_closed
         self._readable: Any = input_watcher(context.hub.loop, transport)
 
+    @property
+    def session(self) -> Session:
+        """The client in the chat."""
+        return self._session
+
+    @property
+    def dialect(self) -> str:
+        """The name of the dialect that the client speaks."""
+        return self._subscriber.encoding.dialect.name
+
+    @property
+    def idle_s(self) -> float:
+        """How long ago the last line was handled."""
+        return self._waiter.idle_s
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much waits for the client to read it."""
+        return self._subscriber.backlog_bytes
+
     def run(self) -> None:
         """Serve the client until it leaves; the body of its greenlet."""
+        self._run(self._begin)
+
+    def _begin(self) -> CloseReason:
+        self._began = True
+        self._waiter.start(self._service.idle_s, self._context.limits.login_s)
+        self._context.chat.greet(self._session)
+        # It has not asked for that.
+        self._answers_charged = self._subscriber.answered_bytes
+        return self._serve()
+
+    def _run(self, body: Callable[[], CloseReason]) -> None:
         reason = CloseReason.FAULT
         try:
-            self._waiter.start(self._service.idle_s, self._context.limits.login_s)
-            self._context.chat.greet(self._session)
-            # It has not asked for that.
-            self._answers_charged = self._subscriber.answered_bytes
-            reason = self._serve()
+            reason = body()
         except ConnectionEnded as ended:
             reason = ended.reason
         except OSError:
@@ -243,7 +320,7 @@ class Connection:
 
     def _serve(self) -> CloseReason:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
-        sniffer = Sniffer(limits.line_bytes) if isinstance(self._framing, ByNewlines) else None
+        counts = self._context.counts
         reserve = self._context.delivery.reserve
         while True:
             if reserve.is_spent:
@@ -275,12 +352,13 @@ class Connection:
                 if self._marked_bytes <= 0:
                     self._session.meant = None
                 self._marked_bytes -= len(chunk)
-            if sniffer is not None:
-                verdict = sniffer.feed(chunk)
+            if self._sniffer is not None:
+                verdict = self._sniffer.feed(chunk)
                 if isinstance(verdict, ForeignProtocol):
                     return _FOREIGN[verdict]
                 if verdict:
-                    sniffer = None
+                    self._sniffer = None
+            counts.received_bytes += len(chunk)
             now = self._context.clock.monotonic()
             counted = self._framing.count(chunk)
             self._costs.charge(max(len(chunk), _LEAST_LINE_COST * (counted or 1)), now)
@@ -316,6 +394,7 @@ class Connection:
     def _handle_within_limits(self, units: Sequence[Unit], has_lines: bool) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
         now = self._waiter.note_activity() if has_lines else self._context.clock.monotonic()
+        self._units = units
         while True:
             self._costs.wait_for_bytes(self._waiter, now)
             granted = self._costs.take_lines(len(units), now)
@@ -323,7 +402,8 @@ class Connection:
                 if not self._handle(units[:granted]):
                     return False
                 self._charge_answers(now)
-                units = units[granted:]
+                self._units = units = units[granted:]
+                self._handled = 0
                 if not units:
                     return True
             else:
@@ -355,7 +435,7 @@ class Connection:
         room = ""
         logged_in = session.name is not None
         asked = False
-        for line in units:
+        for at, line in enumerate(units):
             if asked:
                 asked = False
                 self._pay_for_answers()
@@ -374,6 +454,7 @@ class Connection:
             if type(reading) is TextInRoom:
                 if said and reading.room != room:
                     self._do(Say(said, room))
+                    self._handled = at
                     said = []
                 room = reading.room
                 said.append(reading.text)
@@ -381,12 +462,15 @@ class Connection:
             if said:
                 self._do(Say(said, room))
                 said = []
+            self._handled = at
             if type(reading) is OtherDialect and type(line) is bytes:
                 self._subscriber.speak(self._context.encodings[reading.name])
                 read = self._subscriber.interpreter.read
                 reading = read(line, logged_in)
             if not self._answer(reading):
                 return False
+            self._handled = at + 1
+            self._took_effect = False
             logged_in = session.name is not None
             asked = True
         if said:
@@ -462,12 +546,15 @@ class Connection:
                 case Leave():
                     return False
                 case More(go_on):
+                    # A history that has nothing to show yet can be asked for again.
+                    self._took_effect = type(command) is not AskHistory
                     result = self._go_on(go_on)
                 case Busy(gate, go_on):
                     with gate.passage(self._waiter, self._origin):
                         result = go_on() if go_on else self._context.chat.handle(self._session, command)
                     self._waiter.note_activity()
                 case Pending(job, finish):
+                    self._took_effect = self._took_effect or (type(command) is Login and bool(self._name))
                     result = finish(self._waiter.run(job))
                     self._waiter.note_activity()
                 case _:
@@ -504,6 +591,103 @@ class Connection:
         if pending:
             self._waiter.note_activity()
 
+    # --- Handing over ------------------------------------------------------------------------------------------------
+
+    @property
+    def fileno(self) -> int:
+        """The descriptor of the client's socket."""
+        return self._transport.fileno()
+
+    @property
+    def service(self) -> ChatService:
+        """What has made the connection."""
+        return self._service
+
+    @property
+    def can_be_handed_over(self) -> bool:
+        """True for a client on a plain socket that is not about to leave. There is no way to hand over a TLS session."""
+        return not (self._closing or self._waiter.ended or self._subscriber.closed) and isinstance(
+            self._transport, socket.socket
+        )
+
+    def send_away(self) -> None:
+        """Have a client that cannot be handed over connect again. Its connection is not served any more."""
+        with suppress(OSError):
+            if not (self._closing or self._waiter.ended) and self._subscriber.all_sent:
+                notice = DisconnectNotice(NoticeReason.SHUTDOWN)
+                frame = self._subscriber.interpreter.encode_private(notice)
+                self._transport.send(self._subscriber.encoding.wrap(frame))
+            self._transport.shutdown(socket.SHUT_WR)
+
+    def to_state(self, keep: Callable[[Buffer], Any]) -> dict[str, Any]:
+        """The connection, to be handed over, at a moment at which its greenlet waits. Changes nothing.
+
+        What has not been handled is handled by the successor, from its beginning, unless it has taken effect.
+        """
+        units = self._units[self._handled + self._took_effect :]
+        return {
+            "number": self.number,
+            "host": self.host,
+            "name": self._name,
+            "dialect": self.dialect,
+            "framing": self._framing.to_state(),
+            "received": self._received.decode("latin-1"),
+            "sniffer": None if self._sniffer is None else self._sniffer.to_state(),
+            "units": [_packed(unit) for unit in units],
+            "took_effect": self._took_effect,
+            "began": self._began,
+            "logging_in": self._logging_in,
+            "marked_bytes": self._marked_bytes,
+            "costs": self._costs.to_state(),
+            "waiter": self._waiter.to_state(),
+            "subscriber": self._subscriber.to_state(keep),
+            "answers_charged": self._answers_charged,
+            "missed_charged": self._missed_charged,
+            "cost_charged": self._cost_charged,
+        }
+
+    def take_state(self, state: dict[str, Any], find: Callable[[Any], Buffer]) -> None:
+        """Take over a connection. Its client is in no room yet; `go_on` serves it."""
+        self._name = state["name"]
+        if state["dialect"] != self.dialect:
+            self._subscriber.speak(self._context.encodings[state["dialect"]])
+        self._received = self._framing.take_state(state["framing"]) + state["received"].encode("latin-1")
+        if state["sniffer"] is None:
+            self._sniffer = None
+        elif self._sniffer is not None:
+            self._sniffer.take_state(state["sniffer"])
+        self._units = [_unpacked(unit) for unit in state["units"]]
+        self._took_effect = state["took_effect"]
+        self._began = state["began"]
+        self._logging_in = state["logging_in"]
+        # What is read again is part of it.
+        self._marked_bytes = state["marked_bytes"] + len(self._received)
+        self._costs.take_state(state["costs"])
+        self._waiter.take_state(state["waiter"], self._service.idle_s)
+        self._subscriber.take_state(state["subscriber"], find)
+        self._answers_charged = state["answers_charged"]
+        self._missed_charged = state["missed_charged"]
+        self._cost_charged = state["cost_charged"]
+
+    def go_on(self) -> None:
+        """Serve a client that another process has served before; the body of its greenlet."""
+        self._run(self._go_on_serving)
+
+    def _go_on_serving(self) -> CloseReason:
+        if not self._began:
+            return self._begin()
+        self._waiter.resume()
+        self._holds_input = bool(self._units)
+        if self._took_effect:
+            self._took_effect = False
+            self._finish(_GO_ON, self._context.chat.go_on(self._session))
+            if self._logging_in:
+                self._charge_answers(self._context.clock.monotonic())
+                self._logging_in = False
+        if self._units and not self._handle_within_limits(self._units, True):
+            return self._waiter.ended or CloseReason.QUIT
+        return self._serve()
+
     # --- The end -----------------------------------------------------------------------------------------------------
 
     def _on_lost(self, reason: CloseReason, error: str) -> None:
@@ -538,6 +722,7 @@ class Connection:
         finally:
             self._close(reason)
             if not refused:
+                self._context.counts.closed[reason] += 1
                 self._log_disconnected(reason)
 
     def _send_the_rest(self, reason: CloseReason) -> CloseReason:
@@ -633,3 +818,22 @@ class Connection:
             name=self._name,
             reason=reason.value,
         )
+
+
+def _packed(unit: Unit) -> Any:
+    """A line or an answer of the framing as JSON."""
+    if unit is TOO_LONG:
+        return None
+    if isinstance(unit, FramingAnswer):
+        return [unit.frame.decode("latin-1"), None if unit.end is None else unit.end.name]
+    return unit.decode("latin-1")
+
+
+def _unpacked(packed: Any) -> Unit:
+    if packed is None:
+        return TOO_LONG
+    if isinstance(packed, list):
+        frame, end = packed
+        return FramingAnswer(frame.encode("latin-1"), None if end is None else End[end])
+    line: str = packed
+    return line.encode("latin-1")

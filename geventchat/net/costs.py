@@ -5,6 +5,8 @@ A client above a rate is read later and loses nothing. Where a client waits is i
 
 from __future__ import annotations
 
+from typing import Any
+
 from geventchat.clock import Clock
 from geventchat.net.admission import Address
 from geventchat.net.waiter import Waiter
@@ -48,6 +50,26 @@ class Costs:
         self._uncharged_bytes = 0
         # The same for its network.
         self._uncharged_network_bytes = 0
+
+    TRANSIENT = frozenset({"_address", "_queue", "_first_bytes", "_clock"})
+
+    def to_state(self) -> dict[str, Any]:
+        """What the client has used up, to be handed over."""
+        return {
+            "line_bucket": self._line_bucket.to_state(),
+            "byte_bucket": self._byte_bucket.to_state(),
+            "charged_bytes": self.charged_bytes,
+            "uncharged_bytes": self._uncharged_bytes,
+            "uncharged_network_bytes": self._uncharged_network_bytes,
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what was used up."""
+        self._line_bucket.take_state(state["line_bucket"])
+        self._byte_bucket.take_state(state["byte_bucket"])
+        self.charged_bytes = state["charged_bytes"]
+        self._uncharged_bytes = state["uncharged_bytes"]
+        self._uncharged_network_bytes = state["uncharged_network_bytes"]
 
     def charge(self, cost: int, now: float) -> None:
         """Charge these bytes to the client, to its address and to its network."""

@@ -82,6 +82,8 @@ _PRESENCE_S_PER_MEMBER = 0.0002
 _SMALL_BYTES = 256
 # So is a piece that several can wait for, if it is smaller than this: perhaps only one of them does.
 _TINY_BYTES = 32
+# How often everything is flushed before nothing is left: what clients that are lost leave behind comes in a second flush.
+_MOST_FLUSHES = 3
 # How long after a MemoryError the same batch is tried again.
 _RETRY_S = 0.05
 
@@ -417,6 +419,46 @@ class Subscriber:
             self._pieces.append(Slice(audience.batch, self._cursor, audience.latest))
         self._cursor = audience.batch.size
 
+    # After a flush nothing is left of batches and private frames, and the rest begins anew with what waits.
+    TRANSIENT = frozenset(
+        {
+            *(
+                "_answers_end",
+                "_answers_flushed",
+                "_cursor",
+                "_delivery",
+                "_due",
+                "_lag",
+                "_on_lost",
+                "_pieces",
+            ),
+            *("_queued", "_send", "_sent", "_socket", "_watcher", "audience", "backlog_bytes", "closed"),
+            *("encoding", "interpreter", "private_bytes", "spliced"),
+        }
+    )
+
+    def to_state(self, keep: Callable[[Buffer], Any]) -> dict[str, Any]:
+        """What waits for the client, to be handed over. `keep` gets each buffer, which others can share."""
+        return {
+            "backlog": [keep(buffer) for buffer in self._backlog or ()],
+            "unsent_answer_bytes": self.unsent_answer_bytes,
+            "answered_bytes": self.answered_bytes,
+            "missed_bytes": self.missed_bytes,
+            "direct": None if self._direct is None else self._direct.to_state(),
+        }
+
+    def take_state(self, state: dict[str, Any], find: Callable[[Any], Buffer]) -> None:
+        """Send the client what waits for it. It hears nothing yet."""
+        for kept in state["backlog"]:
+            # What it was allowed before, it is allowed now.
+            self._keep(find(kept), alone=False)
+        self.unsent_answer_bytes = state["unsent_answer_bytes"]
+        self.answered_bytes = self._answers_flushed = state["answered_bytes"]
+        self.missed_bytes = state["missed_bytes"]
+        self._answers_end = self._queued
+        if state["direct"] is not None:
+            self._direct_gates().take_state(state["direct"])
+
     def deliver_batch(self, ended: bool) -> None:
         """Send this client's share of the batch, or, if the batch has not ended, of what it holds so far."""
         share, self._pieces = self._pieces, []
@@ -459,6 +501,9 @@ class Subscriber:
         if self.backlog_bytes - self.unsent_answer_bytes + len(data) > self._delivery.limits.queue_bytes:
             self._delivery.abandon(self, CloseReason.SLOW)
             return
+        self._keep(data, alone)
+
+    def _keep(self, data: Buffer, alone: bool) -> None:
         if self._backlog is None:
             self._backlog = deque()
         if self._watcher is None:
@@ -561,10 +606,12 @@ class Subscriber:
             if len(pieces) == 1:
                 (piece,) = pieces
                 sent = self._send(piece)
+                self._delivery.sent_bytes += sent
                 return [] if sent == len(piece) else [memoryview(piece)[sent:]]
             while at < len(pieces):
                 some = pieces[at : at + _GATHER]
                 sent = self._socket.sendmsg(some)
+                self._delivery.sent_bytes += sent
                 for piece in some:
                     if sent < len(piece):
                         return [memoryview(piece)[sent:], *pieces[at + 1 :]]
@@ -589,6 +636,7 @@ class Subscriber:
                 return
             self.backlog_bytes -= sent
             self._sent += sent
+            self._delivery.sent_bytes += sent
             while sent:
                 first = len(backlog[0])
                 if sent < first:
@@ -659,6 +707,17 @@ class _DirectGates:
         self.contacts = Gate(delivery.hub, self._contact_delay_s)
         self.strangers = Gate(delivery.hub, self._stranger_delay_s)
 
+    TRANSIENT = frozenset({"_delivery", "_subscriber", "contacts", "strangers"})
+
+    def to_state(self) -> dict[str, Any]:
+        """What strangers have used up, to be handed over."""
+        # The gate `strangers` is another attribute.
+        return {"_strangers": self._strangers.to_state()}
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what strangers have used up."""
+        self._strangers.take_state(state["_strangers"])
+
     def charge_stranger(self, cost: int) -> None:
         """Charge a stranger's message."""
         self._strangers.charge(cost, self._delivery.clock.monotonic())
@@ -709,12 +768,8 @@ class Delivery:
         self.clock = clock
         self.limits = limits
         self.reserve = MemoryReserve()
-        self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
-        self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
-        rate = limits.floor_bytes_per_s
-        self.floor_burst = min(rate * _FLOOR_BURST_S, self.outgoing_bytes) if rate else self.outgoing_bytes
-        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
-        self._floor = Rate(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes)
+        self._floor = Rate(0, 0)
+        self.limits_changed()
         self._poll_timer: Any = hub.loop.timer(0)
         self._flush_timer: Any = None
         self._extra_polls = 0
@@ -726,6 +781,23 @@ class Delivery:
         self._abandoned: list[tuple[Subscriber, CloseReason, str]] = []
         self._behind: dict[Subscriber, None] = {}
         self._prober: Any = None
+        # How many bytes sockets have taken.
+        self.sent_bytes = 0
+
+    def limits_changed(self) -> None:
+        """Derive from the limits what depends on several of them."""
+        limits = self.limits
+        self.behind_bytes = limits.queue_bytes // _BEHIND_SHARE
+        self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
+        rate = limits.floor_bytes_per_s
+        self.floor_burst = min(rate * _FLOOR_BURST_S, self.outgoing_bytes) if rate else self.outgoing_bytes
+        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
+        self._floor.change(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes)
+
+    @property
+    def behind(self) -> int:
+        """How many clients are a part of their queue behind."""
+        return len(self._behind)
 
     def new_gate(self, delay_s: Callable[[], float]) -> Gate:
         """A gate that is open when the delay is 0."""
@@ -746,6 +818,11 @@ class Delivery:
         del self._audiences[audience.encoding, audience.rooms]
         for room in audience.rooms:
             room.remove_audience(audience)
+
+    def publish_to_all(self, event: Broadcast) -> None:
+        """Publish an event to everyone who is logged in, whatever they hear."""
+        for audience in self._audiences.values():
+            audience.publish(event)
 
     def floor_bucket(self) -> TokenBucket:
         """A token bucket for what is sent to clients that are behind."""
@@ -807,11 +884,23 @@ class Delivery:
             # Set only after the call: if it raises, a later `arm` must try again.
             self._due = True
 
+    def flush_everything(self) -> None:
+        """Send everything now, also what could still wait: then nothing is left but what sockets do not take."""
+        for _ in range(_MOST_FLUSHES):
+            for audience in self._changed:
+                audience.urgent = True
+            self._flush_now()
+        if self._changed or self._spliced or self._abandoned:
+            raise MemoryError("nothing can be sent")
+
     def _flush(self) -> None:
         if self._worth_another_poll():
             # A timer, not a callback: the loop runs callbacks before it polls its sockets.
             self._poll_timer.start(self._flush)
             return
+        self._flush_now()
+
+    def _flush_now(self) -> None:
         self._due = False
         if self._changed:
             self._flush_batches()
@@ -890,6 +979,7 @@ class Delivery:
         if audience.slow_readers:
             audience.floor.charge(len(batch), self.clock.monotonic())
         whole = len(batch)
+        self.sent_bytes += whole * len(audience.in_sync)
         short: list[tuple[Subscriber, int]] = []
         for subscriber in audience.backlogged:
             if not subscriber.spliced:
@@ -900,9 +990,11 @@ class Delivery:
             except BlockingIOError:
                 sent = 0
             except Exception as error:
+                self.sent_bytes -= whole
                 self.abandon(subscriber, *self.failure(error))
                 continue
             if sent != whole:
+                self.sent_bytes -= whole - sent
                 short.append((subscriber, sent))
         for subscriber, sent in short:
             del audience.in_sync[subscriber]

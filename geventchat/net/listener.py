@@ -48,7 +48,18 @@ class CannotListen(OSError):
 class Listener(StreamServer):
     """Accepts clients for one service. When the process runs out of descriptors, it pauses until one is free."""
 
-    def __init__(self, listen: Listen, on_connect: Callable[[plain.socket, str], None], log: Log) -> None:
+    def __init__(
+        self,
+        listen: Listen,
+        on_connect: Callable[[plain.socket, str], None],
+        log: Log,
+        opened: plain.socket | None = None,
+        owns_path: bool = True,
+    ) -> None:
+        """`opened` is a socket that listens already; otherwise one is opened, or CannotListen is raised.
+
+        `owns_path`: a Unix socket's file is to be removed in the end.
+        """
         self._on_connect = on_connect
         self._log = log
         self._listen = listen
@@ -56,9 +67,9 @@ class Listener(StreamServer):
         self._starved = False
         # The iteration of the loop in which a client was accepted last.
         self._iteration = 0
-        super().__init__(_open(listen), self._on_connect)
+        super().__init__(_open(listen) if opened is None else _adopt(opened), self._on_connect)
         # Which file is ours: another server can have replaced it by the time at which this one stops.
-        self._file = _file_at(listen.path) if listen.is_unix else None
+        self._file = _file_at(listen.path) if listen.is_unix and owns_path else None
 
     def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
         """Accept one client as a plain socket, which needs half the memory and time of a cooperative one.
@@ -170,6 +181,15 @@ def _open(listen: Listen) -> socket.socket:
             # This machine has no IPv6.
             return _open(replace(listen, host="0.0.0.0"))
         raise CannotListen(listen, error) from error
+
+
+def _adopt(opened: plain.socket) -> socket.socket:
+    sock = socket.socket(fileno=opened.detach())
+    if sock.family == plain.AF_UNIX:
+        return sock
+    for level, option, value in TCP_OPTIONS:
+        sock.setsockopt(level, option, value)
+    return sock
 
 
 def _bind(family: int, address: Any, both: bool = False) -> socket.socket:

@@ -58,5 +58,12 @@ class ServedConnection(OpenConnection, Protocol):
 class Service(Protocol):
     """Makes the connections of its clients."""
 
+    @property
+    def is_internal(self) -> bool:
+        """True if programs of the operator connect, every few seconds perhaps, and also while the server is full.
+
+        Then the server neither counts nor refuses nor logs the clients: the service bounds how many there are.
+        """
+
     def connection(self, accepted: Accepted) -> ServedConnection:
         """A connection for this client, which has yet to be run or refused."""

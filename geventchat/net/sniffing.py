@@ -34,6 +34,16 @@ class Sniffer:
         self._limit = limit
         self._head = b""
 
+    TRANSIENT = frozenset({"_limit"})
+
+    def to_state(self) -> dict[str, str]:
+        """What has been seen so far, to be handed over."""
+        return {"head": self._head.decode("latin-1")}
+
+    def take_state(self, state: dict[str, str]) -> None:
+        """Have seen this."""
+        self._head = state["head"].encode("latin-1")
+
     def feed(self, chunk: bytes) -> ForeignProtocol | bool:
         """The foreign protocol; True when it is none; False while undecided and no line is complete."""
         head = (self._head + chunk).lstrip(b"\r\n")

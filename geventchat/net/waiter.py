@@ -136,6 +136,29 @@ class Waiter:
         """The reason after `interrupt`."""
         return self._ended
 
+    @property
+    def idle_s(self) -> float:
+        """How long ago the last complete line arrived, or was handled."""
+        return self._clock.monotonic() - self._last_active
+
+    TRANSIENT = frozenset(
+        {"_clock", "_ended", "_fileno", "_greenlet", "_hangups", "_hub", "_idle_s", "_timer", "_waiting"}
+    )
+
+    def to_state(self) -> dict[str, Any]:
+        """The deadlines of a client, to be handed over to a process with the same clock."""
+        return {"last_active": self._last_active, "login_due": self._login_due}
+
+    def take_state(self, state: dict[str, Any], idle_s: float) -> None:
+        """Have the deadlines that another process has set."""
+        self._idle_s = idle_s
+        self._last_active = state["last_active"]
+        self._login_due = state["login_due"]
+
+    def resume(self) -> None:
+        """Wait in the current greenlet from now on, until the deadlines that there are."""
+        self._greenlet = getcurrent()
+
     def start(self, idle_s: float, login_s: float) -> None:
         """Wait in the current greenlet from now on, with `login_s` to log in. 0 means no limit, for both."""
         self._greenlet = getcurrent()

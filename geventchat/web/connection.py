@@ -24,7 +24,7 @@ from gevent import Timeout
 from geventchat.chat.events import NoticeReason
 from geventchat.log import LogEvent
 from geventchat.net.admission import origin_of
-from geventchat.net.connection import ServerContext
+from geventchat.net.connection import ChatService, Connection, ServerContext
 from geventchat.net.listener import host_of
 from geventchat.net.service import Accepted, ServedConnection
 from geventchat.net.transport import abort, input_watcher
@@ -78,6 +78,17 @@ class HttpService:
     name: str
     context: ServerContext
     answer: Answer
+    # What serves the clients that change to WebSocket.
+    chat: ChatService
+
+    @property
+    def is_internal(self) -> bool:
+        """False: anyone can connect."""
+        return False
+
+    def adopt(self, accepted: Accepted) -> Connection:
+        """A connection for a client of another process, which speaks WebSocket."""
+        return Connection(accepted, self.chat)
 
     def connection(self, accepted: Accepted) -> HttpConnection:
         """A connection for this client, which has yet to be run or refused."""
@@ -110,7 +121,12 @@ class HttpConnection:
         self._stopping = False
         self._peer_closed = False
         # What serves the client after an Upgrade.
-        self._successor: ServedConnection | None = None
+        self.successor: ServedConnection | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a request is being answered."""
+        return self._answering and self.successor is None
 
     @property
     def origin(self) -> str:
@@ -162,15 +178,15 @@ class HttpConnection:
 
     def shut_down(self) -> None:
         """Answer the request that is being handled, if there is one, and close."""
-        if self._successor is not None:
-            self._successor.shut_down()
+        if self.successor is not None:
+            self.successor.shut_down()
         else:
             self.waiter.interrupt(CloseReason.SHUTDOWN)
 
     def drop(self) -> None:
         """Close at once."""
-        if self._successor is not None:
-            self._successor.drop()
+        if self.successor is not None:
+            self.successor.drop()
         else:
             self.waiter.interrupt(CloseReason.RESET)
 
@@ -268,8 +284,8 @@ class HttpConnection:
     def _change(self, upgrade: Upgrade) -> bool:
         """Let another connection go on with the client; False if it cannot."""
         try:
-            self._successor = upgrade.connection(self._accepted, self._reader.rest)
-            gevent.spawn_raw(self._successor.run)
+            self.successor = upgrade.connection(self._accepted, self._reader.rest)
+            gevent.spawn_raw(self.successor.run)
         except MemoryError as error:
             self._log_fault(error)
             return False

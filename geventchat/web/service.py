@@ -32,7 +32,7 @@ def web_service(
     chat = ChatService(
         encodings[json2.DIALECT.name], replace(context, encodings=encodings), idle_s, idle_notice
     )
-    return HttpService(NAME, context, Site(chat, origins, pages()).answer)
+    return HttpService(NAME, context, Site(chat, origins, pages()).answer, chat)
 
 
 class Site:

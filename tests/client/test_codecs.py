@@ -45,6 +45,7 @@ from geventchat.chat.commands import (
     Who,
 )
 from geventchat.chat.events import (
+    Announcement,
     BanList,
     BanListing,
     Broadcast,
@@ -406,6 +407,7 @@ ENTERED = Entered("dev", ("bob", "alice"), "tea", 7, 19, 18)
         TokenIssued(Secret("gct_x")),
         DisconnectNotice(NoticeReason.REPLACED),
         MessageDeleted("dev", 17, TIME_MS),
+        Announcement("tea is ready", TIME_MS),
         Kicked("dev", "for shouting", TIME_MS),
         Invited("dev", "bob", TIME_MS),
         BanList("dev", [BanListing("bob", None, ""), BanListing("eve", TIME_MS, "spam")], more=True),

@@ -14,6 +14,7 @@ from typing import Any
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import EnterRoom, InvalidCommand, Login, ParseError
 from geventchat.chat.events import (
+    Announcement,
     Broadcast,
     DirectMessage,
     DirectMessageSent,
@@ -232,6 +233,8 @@ class _CheckedAudience:
                 shown = [topic]
             case MessageDeleted():
                 shown = []
+            case Announcement(text):
+                shown = [text]
             case _:
                 shown = [event.name]
         for text in shown:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import resource
 import select
@@ -11,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Iterator
@@ -238,7 +241,7 @@ def test_the_command_line_starts_without_gevent():
 # --- Stopping --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_server_in_order(signum: signal.Signals):
     with running("-p", "0") as server:
         with log_in(port_of(ready_lines(server)[0])) as client:
@@ -259,14 +262,57 @@ def test_a_signal_stops_the_server_in_order(signum: signal.Signals):
         ]
 
 
-def test_a_terminal_that_sends_its_hangup_twice_does_not_cut_the_goodbyes_short():
-    with running("-p", "0") as server, log_in(port_of(ready_lines(server)[0])) as client:
-        server.send_signal(signal.SIGHUP)
-        assert server.stdout.readline() == "[SERVER] Shutting down...\n"
-        server.send_signal(signal.SIGHUP)
-        assert client.makefile("rb").read() == b"INFO server-shutdown\n"
-        client.close()
+def test_a_terminal_that_closes_and_sends_its_hangup_twice_does_not_cut_the_goodbyes_short():
+    master, slave = pty.openpty()
+
+    def start_session() -> None:
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+    with running("-p", "0", preexec_fn=start_session) as server:
+        os.close(slave)
+        with log_in(port_of(ready_lines(server)[0])) as client:
+            os.close(master)
+            assert server.stdout.readline() == "[SERVER] Shutting down...\n"
+            server.send_signal(signal.SIGHUP)
+            assert client.makefile("rb").read() == b"INFO server-shutdown\n"
         assert server.wait(HANG_S) == 0
+
+
+def test_a_hangup_reloads_the_settings_and_names_those_that_need_a_restart(tmp_path: Path):
+    file, bans = tmp_path / "chat.toml", tmp_path / "bans"
+    file.write_text("port = 0\n")
+    with running("--config", str(file), "--log-format", "json") as server:
+        port = port_of(ready_lines(server)[0])
+        events = map(json.loads, server.stderr)
+
+        def reload(text: str) -> dict[str, str]:
+            file.write_text(text)
+            server.send_signal(signal.SIGHUP)
+            event = next(event for event in events if event["event"].startswith("reload"))
+            return {key: event[key] for key in event if key not in ("time", "level")}
+
+        with log_in(port) as client, log_in(port, b"eve") as eve:
+            assert reload("port = 1\n greeting = 'hi'\n max-line = 'x'\n") == {
+                "event": "reload-refused",
+                "error": f"max-line: 'x' is not a whole number of bytes, at least 16 (from {file})",
+            }
+            bans.write_text("eve spam\n")
+            assert reload(f"port = 1\ngreeting = 'hi'\nmax-line = 99\nban-list = '{bans}'\n") == {
+                "event": "reloaded",
+                "at_once": "greeting ban-list",
+                "new_clients": "max-line",
+                "restart": "port",
+            }
+            assert eve.makefile("rb").read() == b"ERR banned\n"
+            with socket.create_connection(("127.0.0.1", port)) as late:
+                late.sendall(b"x" * 100 + b"\n")
+                lines = late.makefile("rb")
+                assert [lines.readline() for _ in range(2)] == [b"INFO hi\n", b"ERR line-too-long\n"]
+                lines.close()
+            client.sendall(b"QUIT\n")
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=HANG_S)
 
 
 def test_a_server_under_nohup_outlives_its_terminal():
@@ -444,7 +490,7 @@ def test_messages_are_logged_on_request():
     assert re.search(r'INFO message name=alice to=alice text="a note"\n', err)
 
 
-def test_a_hangup_loses_no_log_line_though_their_reader_is_slow():
+def test_stopping_loses_no_log_line_though_their_reader_is_slow():
     read, write = os.pipe()
     os.set_blocking(write, False)
     with os.fdopen(read, "rb") as reader, running("-p", "0", "--log-messages", stderr=write) as server:
@@ -454,7 +500,7 @@ def test_a_hangup_loses_no_log_line_though_their_reader_is_slow():
             client.sendall(b"".join(b"MSG %d %s\n" % (number, b"x" * 900) for number in range(150)))
             client.sendall(b"PING\n")
             assert client.recv(100) == b"PONG\n"
-            server.send_signal(signal.SIGHUP)
+            server.send_signal(signal.SIGTERM)
             assert client.makefile("rb").read() == b"INFO server-shutdown\n"
         log = reader.read().decode().splitlines()
         assert server.wait(HANG_S) == 0

@@ -24,6 +24,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Action,
+    Announcement,
     BanList,
     BanListing,
     Broadcast,
@@ -251,6 +252,12 @@ def expected(name: str, event: Event) -> str:
             return spelling.left(user, model.Gone[how.name], time_ms // 1000)
         case TopicChanged(_, user, topic):
             return spelling.topic_changed(user, topic)
+        case Announcement(text, time_ms):
+            return {
+                "line": f"INFO announcement {text}\n",
+                "json": spelling.said("server", text, time_ms // 1000, False),
+                "slash": f"[announcement] {text}\n",
+            }[name]
         case Entered(room, users, topic):
             return spelling.entered(room, len(users), topic)
         case LeftRoom(_, now_in):

@@ -23,6 +23,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import (
     Accepted,
     Action,
+    Announcement,
     BanList,
     BanListing,
     Confirmed,
@@ -85,6 +86,7 @@ BY_TYPE = {
     TopicChanged: st.builds(TopicChanged, NAMES, NAMES, TEXTS, TIMES_MS),
     Typing: st.builds(Typing, NAMES, NAMES, TIMES_MS),
     MessageDeleted: st.builds(MessageDeleted, NAMES, st.integers(1), TIMES_MS),
+    Announcement: st.builds(Announcement, TEXTS, TIMES_MS),
     Welcome: st.builds(Welcome, st.just("lobby"), NAMES, st.lists(NAMES), TIMES_MS),
     DirectMessage: DIRECT,
     DirectMessageSent: st.builds(DirectMessageSent, DIRECT, TEXTS),

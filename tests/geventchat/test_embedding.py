@@ -464,7 +464,7 @@ def test_speaking_waits_until_the_room_can_follow(server: Server):
 
 def test_speaking_gives_up_after_its_time_out_and_has_said_nothing(server: Server, monkeypatch):
     alice = Client(server, "alice")
-    gate = server._chat.lobby.gate
+    gate = server.context.chat.lobby.gate
     monkeypatch.setattr(type(gate), "is_open", lambda gate: False)
     monkeypatch.setattr(gate, "_delay_s", lambda: 3600.0)
     with pytest.raises(TimeoutError, match="the room cannot follow"):
@@ -477,7 +477,7 @@ def test_speaking_gives_up_after_its_time_out_and_has_said_nothing(server: Serve
 def test_a_greenlet_that_waits_to_speak_is_woken_when_the_server_stops(logged: Logged, monkeypatch):
     server = make(logged)
     server.start()
-    gate = server._chat.lobby.gate
+    gate = server.context.chat.lobby.gate
     monkeypatch.setattr(gate, "_delay_s", lambda: 3600.0)
     speaking = gevent.spawn(server.say, "never")
     gevent.idle()

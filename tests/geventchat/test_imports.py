@@ -112,13 +112,46 @@ def test_the_storage_knows_no_event_loop():
 
 
 def test_only_the_storage_in_a_directory_imports_sqlite():
-    with_sqlite = inside(*(f"services/storage/{name}.py" for name in ("schema", "sqlite", "writer")))
+    with_sqlite = inside(
+        *(f"services/storage/{name}.py" for name in ("backup", "schema", "sqlite", "writer"))
+    )
     assert not offenders([path for path in PATHS if path not in with_sqlite], "sqlite3")
 
 
-def test_only_the_daemon_imports_the_server():
-    others = [path for path in PATHS if path not in inside("daemon.py", "server.py", "__init__.py")]
+def test_only_the_daemon_and_the_acts_of_operators_import_the_server():
+    composers = inside("daemon.py", "server.py", "__init__.py", "admin/acts.py")
+    others = [path for path in PATHS if path not in composers]
     assert not offenders(others, *geventchat_modules("server"))
+
+
+def test_the_admin_socket_and_its_command_know_no_acts():
+    assert not strays(inside("admin/protocol.py"))
+    assert not strays(inside("admin/listener.py"), "admin.protocol", "log")
+    allowed = (
+        "admin.protocol",
+        "arguments",
+        "chat.commands",
+        "chat.text",
+        "dialects.verbs",
+        "log",
+        "processes",
+        "settings",
+    )
+    assert not strays(inside("admin/command.py"), *allowed)
+
+
+def test_metrics_need_their_package_and_know_nothing_that_composes_them():
+    allowed = ("metrics", "net", "chat", "dialects.words", "web.http")
+    assert not strays(inside("metrics"), *allowed)
+    assert not offenders(inside("metrics"), "gevent", "greenlet")
+    others = [path for path in PATHS if path not in inside("metrics")]
+    assert not offenders(others, "prometheus_client")
+
+
+def test_handing_over_and_the_service_manager_know_nothing_of_the_chat():
+    assert not strays(inside("handover.py", "systemd.py", "processes.py"), "arguments", "clock", "settings")
+    assert not offenders(inside("handover.py", "systemd.py", "processes.py"), "gevent", "greenlet")
+    assert not strays(inside("chat/states.py"), "chat", "exhaustive")
 
 
 def test_what_an_embedding_program_gets_knows_neither_the_server_nor_its_connections():
@@ -162,9 +195,16 @@ def test_settings_and_arguments_import_no_sockets():
     assert not strays(inside("arguments.py"), "settings")
 
 
-def test_only_net_http_connections_the_hashing_server_embedding_and_daemon_import_gevent():
+def test_only_net_the_hashing_server_embedding_daemon_admin_and_http_connections_import_gevent():
     with_gevent = inside(
-        "net", "services/passwords.py", "server.py", "daemon.py", "embedding.py", "web/connection.py"
+        "net",
+        "services/passwords.py",
+        "server.py",
+        "daemon.py",
+        "embedding.py",
+        "admin/acts.py",
+        "admin/listener.py",
+        "web/connection.py",
     )
     assert not offenders([path for path in PATHS if path not in with_gevent], "gevent", "greenlet")
 

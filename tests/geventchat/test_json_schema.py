@@ -17,6 +17,7 @@ from geventchat.chat.commands import InvalidCommand, ParseError
 from geventchat.chat.events import (
     Accepted,
     Action,
+    Announcement,
     BanList,
     BanListing,
     Broadcast,
@@ -222,6 +223,7 @@ BY_TYPE = {
     TopicChanged: st.builds(TopicChanged, NAMES, NAMES, TOPICS, TIMES_MS),
     Typing: st.builds(Typing, NAMES, NAMES, TIMES_MS),
     MessageDeleted: st.builds(MessageDeleted, NAMES, IDS, TIMES_MS),
+    Announcement: st.builds(Announcement, TEXTS, TIMES_MS),
     Welcome: st.builds(
         Welcome,
         st.just(""),

@@ -75,6 +75,8 @@ def test_the_port_in_the_environment(environment: dict[str, str], port: int):
 
 # A value of each setting that is not its default: as text, and as it is in Python.
 OTHER = {
+    "ban-list": ("/etc/bans", "/etc/bans"),
+    "admin-socket": ("/run/chat.sock", "/run/chat.sock"),
     "data": ("/srv/chat", "/srv/chat"),
     "greeting": ("Be kind.", "Be kind."),
     "host": ("::1", "::1"),
@@ -219,7 +221,10 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
         (lambda: Config(listen=()), "listen: () is not one or more of SCHEME://HOST:PORT"),
         (lambda: Config(listen=("json://",)), "listen: ('json://',) is not one or more of SCHEME"),
         (lambda: Program(port=70_000), "port: 70000 is not a port from 0 to 65535"),
-        (lambda: Listen("irc"), "scheme: 'irc' is not line, json, slash or web, alone or with +tls or +unix"),
+        (
+            lambda: Listen("irc"),
+            "scheme: 'irc' is not line, json, slash, metrics or web, alone or with +tls or +unix",
+        ),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port from 0 to 65535"),
         (lambda: Listen("line", "a b"), "host: 'a b' is not a host name or an address"),
         (lambda: Listen("line", path="/a"), "path: line has a host and a port instead of '/a'"),

@@ -19,8 +19,11 @@ def open_storage(
     log: Log,
     call_in_loop: Callable[[Callable[[], object]], object],
     new_epoch: Callable[[], str] = random_epoch,
+    lock: int | None = None,
 ) -> Storage:
     """Open the storage in this directory, or one in memory if there is none. Blocks; raises CannotOpenStorage.
+
+    With the `lock` of another process, which has suspended its storage, nothing is written before `begin`.
 
     `call_in_loop` is called from any thread and has a function called in the event loop; the log is called there alone.
     Without a directory, `new_epoch` names the epoch of message ids, which ends with the process.
@@ -32,4 +35,4 @@ def open_storage(
         return MemoryStorage(limits, clock, new_epoch)
     from geventchat.services.storage.sqlite import SqliteStorage
 
-    return SqliteStorage(Path(data), limits, clock, log, call_in_loop)
+    return SqliteStorage(Path(data), limits, clock, log, call_in_loop, lock=lock)

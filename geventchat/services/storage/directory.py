@@ -42,7 +42,8 @@ class CannotOpenStorage(ConfigError):
 class DataDirectory:
     """A directory that this process alone uses, while it is open. Only its owner can read what is in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: int | None = None) -> None:
+        """`lock` is a descriptor of the lock of a process that this one takes over from, and that holds it, too."""
         self.path = path.absolute()
         self.database = self.path / DATABASE
         try:
@@ -50,7 +51,7 @@ class DataDirectory:
         except OSError as error:
             raise CannotOpenStorage(self.explanation(error)) from error
         try:
-            self._lock = self._take_lock()
+            self._lock = self._take_lock() if lock is None else lock
             os.close(os.open(DATABASE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._descriptor))
             # SQLite gives the files that it adds the mode of the database.
             os.chmod(DATABASE, 0o600, dir_fd=self._descriptor)
@@ -61,6 +62,16 @@ class DataDirectory:
             os.close(self._descriptor)
             raise
         self._mark = -1
+
+    @property
+    def lock(self) -> int:
+        """The descriptor that holds the lock."""
+        return self._lock
+
+    def take_over(self) -> None:
+        """Note that the lock is held by this process."""
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Let others use the directory."""

@@ -11,10 +11,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import itemgetter
+from pathlib import Path
+from typing import Any
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.names import key_of
 from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, RoomRecord, Stored
+from geventchat.chat.states import pack, unpack
+from geventchat.chat.storage import CannotBackUp
 from geventchat.clock import Clock
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.services.storage.mail_space import MailSpace
@@ -92,6 +96,21 @@ class MemoryStorage:
         """Nothing waits to be kept."""
         return 0
 
+    @property
+    def lag_s(self) -> float:
+        """Nothing has to be written."""
+        return 0.0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Nothing has to be written."""
+        return False
+
+    @property
+    def lost_messages(self) -> int:
+        """Nothing has to be written."""
+        return 0
+
     def has_mail(self, account: str) -> bool:
         """False when the mailbox is empty."""
         return account in self._mailboxes
@@ -159,6 +178,55 @@ class MemoryStorage:
         """The latest acts, oldest first."""
         acts = sorted(chain(self._acts_of_gone, *self._acts.values()), key=itemgetter(0))
         return [act for _, act in acts[-limit:]] if limit else []
+
+    def back_up(self, target: Path) -> int:
+        """There is nothing to copy."""
+        raise CannotBackUp("the server has no data directory (--data DIR)")
+
+    # The epoch is passed in, and no job runs that could deliver a message twice.
+    TRANSIENT = frozenset({"_sent", "_space", "_new_epoch", "_limits", "_clock", "_taken", "_lock"})
+
+    def suspend(self) -> None:
+        """Nothing has to be written."""
+
+    def resume(self) -> None:
+        """Nothing has to be written."""
+
+    def begin(self) -> None:
+        """Nothing has to be written."""
+
+    @property
+    def lock(self) -> int | None:
+        """There is none."""
+        return None
+
+    def to_state(self) -> dict[str, Any]:
+        """The mailboxes and the audit log, to be handed over."""
+        return {
+            "mailboxes": {
+                account: [[sender, pack(kept)] for sender, kept in mailbox.values()]
+                for account, mailbox in self._mailboxes.items()
+            },
+            "numbers": self._numbers,
+            "acts": {
+                room: [[number, pack(act)] for number, act in acts] for room, acts in self._acts.items()
+            },
+            "acts_of_gone": [[number, pack(act)] for number, act in self._acts_of_gone],
+            "act_numbers": self._act_numbers,
+            "room_acts": self._room_acts,
+        }
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over mailboxes and an audit log."""
+        for mailbox in state["mailboxes"].values():
+            for sender, kept in mailbox:
+                self._add(sender, unpack(kept))
+        self._numbers = state["numbers"]
+        for room, acts in state["acts"].items():
+            self._acts[room] = deque([(number, unpack(act)) for number, act in acts])
+        self._acts_of_gone.extend([(number, unpack(act)) for number, act in state["acts_of_gone"]])
+        self._act_numbers = state["act_numbers"]
+        self._room_acts = state["room_acts"]
 
     def close(self, within_s: float) -> bool:
         """Nothing has to be written."""

@@ -27,6 +27,7 @@ from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import Clock
 from geventchat.log import Log, LogEvent
 from geventchat.services.storage import schema
+from geventchat.services.storage.backup import back_up
 from geventchat.services.storage.directory import CannotOpenStorage, DataDirectory
 from geventchat.services.storage.taken import Taken
 from geventchat.services.storage.writer import (
@@ -76,8 +77,12 @@ class SqliteStorage:
         log: Log,
         call_in_loop: Callable[[Callable[[], object]], object],
         gather_s: float = GATHER_S,
+        lock: int | None = None,
     ) -> None:
-        """Open the directory, or raise CannotOpenStorage. `call_in_loop` can be called from any thread."""
+        """Open the directory, or raise CannotOpenStorage. `call_in_loop` can be called from any thread.
+
+        With the `lock` of a process that this one takes over from, nothing is written before `begin`.
+        """
         self._log = log
         self._call_in_loop = call_in_loop
         self._limits = limits
@@ -88,9 +93,9 @@ class SqliteStorage:
         # Accounts with mail that has been put back and perhaps not been written yet.
         self._returned: set[str] = set()
         self._closed = False
-        self._directory = DataDirectory(path)
+        self._directory = DataDirectory(path, lock)
         try:
-            connection, state, self._stored = self._open()
+            connection, state, self._stored = self._open(taking_over=lock is not None)
         except BaseException as error:
             self._directory.close()
             refusal = self._refusal(error)
@@ -109,6 +114,8 @@ class SqliteStorage:
             gather_s,
         )
         self._put = self._writer.put
+        if lock is None:
+            self._writer.start()
 
     # --- In the event loop ---
 
@@ -170,6 +177,21 @@ class SqliteStorage:
     def behind_bytes(self) -> int:
         """How much memory is held by what waits to be written."""
         return self._writer.behind_bytes
+
+    @property
+    def lag_s(self) -> float:
+        """For how long what is being written has not been written; infinity when nothing is written any more."""
+        return self._writer.lag_s
+
+    @property
+    def is_stopped(self) -> bool:
+        """True while messages are not kept, because they cannot be written."""
+        return self._writer.is_stopped
+
+    @property
+    def lost_messages(self) -> int:
+        """How many messages could not be kept."""
+        return self._writer.lost_messages
 
     def has_mail(self, account: str) -> bool:
         """False when the mailbox is certainly empty."""
@@ -233,6 +255,39 @@ class SqliteStorage:
         self._catch_up()
         return [Act(*act) for _, *act in sorted(self._read(_ACT, _ACTS, (limit,)))]
 
+    def back_up(self, target: Path) -> int:
+        """Copy everything that is kept to a new file."""
+        self._catch_up()
+        return back_up(self._directory.database, target, lambda: self._closed)
+
+    # --- When another process takes over ---
+
+    @property
+    def lock(self) -> int | None:
+        """The descriptor of the lock, for the process that takes over."""
+        return self._directory.lock
+
+    def suspend(self) -> None:
+        """Write everything that is queued, as at an orderly end, and then nothing more."""
+        self._writer.suspend()
+
+    def resume(self) -> None:
+        """Go on writing. No id is used before the database says that it is in use."""
+        self._writer.resume()
+
+    def begin(self) -> None:
+        """Begin a run of this process, and write."""
+        self._directory.take_over()
+        self._write_run()
+        self._writer.start()
+
+    def to_state(self) -> dict[str, Any]:
+        """Nothing: the database has it."""
+        return {}
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Nothing: the database has it."""
+
     def close(self, within_s: float) -> bool:
         """Write everything that is queued and release the directory; False if that took too long."""
         self._closed = True
@@ -279,7 +334,7 @@ class SqliteStorage:
 
     # --- Opening ---
 
-    def _open(self) -> tuple[sqlite3.Connection, State, Stored]:
+    def _open(self, taking_over: bool) -> tuple[sqlite3.Connection, State, Stored]:
         connection = schema.connect(self._directory.database)
         try:
             [(mode,)] = connection.execute("PRAGMA journal_mode = WAL")
@@ -289,16 +344,21 @@ class SqliteStorage:
                     "name a directory on a local disk"
                 )
             schema.migrate(connection, int(self._clock.time() * 1000))
-            [(found,)] = connection.execute("PRAGMA quick_check(1)")
-            if found != "ok":
-                raise schema.Damaged(str(found))
-            return connection, *self._begin_run(connection)
+            if not taking_over:
+                # Reads the whole database. The process that hands it over has used it until now.
+                [(found,)] = connection.execute("PRAGMA quick_check(1)")
+                if found != "ok":
+                    raise schema.Damaged(str(found))
+            state, stored, self._write_run = self._begin_run(connection)
+            if not taking_over:
+                self._write_run()
+            return connection, state, stored
         except BaseException:
             connection.close()
             raise
 
-    def _begin_run(self, connection: sqlite3.Connection) -> tuple[State, Stored]:
-        """Read everything, and reserve ids; before this is on the disk, no id is used."""
+    def _begin_run(self, connection: sqlite3.Connection) -> tuple[State, Stored, Callable[[], None]]:
+        """Read everything; the last value reserves ids. Before that is on the disk, no id is used."""
         was = schema.read_state(connection)
         continuous = bool(was.epoch) and self._directory.fits(was.run, was.reservations, was.clean)
         epoch = was.epoch if continuous else secrets.token_hex(8)
@@ -314,32 +374,39 @@ class SqliteStorage:
             tuple(schema.read_accounts(connection)),
             tuple(schema.read_restrictions(connection)),
         )
-        run = self._directory.begin_run(was.reservations)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(_BEGIN_RUN, (epoch, run, floor_id, floor_id + schema.AHEAD_IDS))
-        if not was.clean:
-            connection.execute("UPDATE counters SET last_id = reserved_id")
-        connection.execute("UPDATE counters SET reserved_id = last_id + ?", (schema.AHEAD_IDS,))
-        connection.execute("COMMIT")
-        self._log(
-            LogEvent.STORAGE_OPENED,
-            directory=self._directory.path,
-            rooms=len(rooms),
-            accounts=len(stored.accounts),
-            end="clean" if was.clean else "unclean",
-            epoch="kept" if continuous else "new",
+
+        def write_run() -> None:
+            run = self._directory.begin_run(was.reservations)
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_BEGIN_RUN, (epoch, run, floor_id, floor_id + schema.AHEAD_IDS))
+            if not was.clean:
+                connection.execute("UPDATE counters SET last_id = reserved_id")
+            connection.execute("UPDATE counters SET reserved_id = last_id + ?", (schema.AHEAD_IDS,))
+            connection.execute("COMMIT")
+            self._log(
+                LogEvent.STORAGE_OPENED,
+                directory=self._directory.path,
+                rooms=len(rooms),
+                accounts=len(stored.accounts),
+                end="clean" if was.clean else "unclean",
+                epoch="kept" if continuous else "new",
+            )
+
+        return (
+            State(
+                reservations=was.reservations,
+                floor_id=floor_id,
+                floor_reserved_id=floor_id + schema.AHEAD_IDS,
+                rooms={room.key: room for room in rooms},
+                next_number=max([0, *removed, *(room.number for room in rooms)]) + 1,
+                removed=removed,
+                mail=mail,
+                mail_of_senders=mail_of_senders,
+                room_acts=room_acts,
+            ),
+            stored,
+            write_run,
         )
-        return State(
-            reservations=was.reservations,
-            floor_id=floor_id,
-            floor_reserved_id=floor_id + schema.AHEAD_IDS,
-            rooms={room.key: room for room in rooms},
-            next_number=max([0, *removed, *(room.number for room in rooms)]) + 1,
-            removed=removed,
-            mail=mail,
-            mail_of_senders=mail_of_senders,
-            room_acts=room_acts,
-        ), stored
 
     def _refusal(self, error: BaseException) -> CannotOpenStorage | None:
         """The error that the operator is shown; None if this one is to be shown as it is."""

@@ -16,6 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import math
 import select
 import sqlite3
 import threading
@@ -314,6 +315,16 @@ class Writer(Worker[Item]):
         self._left_reservations = False
         self._lost_messages = 0
         self._lost_changes = 0
+        # Those that have been reported, in all.
+        self.lost_messages = 0
+        # When the thread began what it does now; None while it waits for news.
+        self._busy_since: float | None = None
+        # While another process takes over, the thread touches nothing. Then the database says that nothing is in use.
+        self._suspended = False
+        self._is_clean = False
+
+    def start(self) -> None:
+        """Begin to write."""
         self._thread.start()
 
     # --- In the event loop ---
@@ -328,6 +339,33 @@ class Writer(Worker[Item]):
     def behind_bytes(self) -> int:
         """How much memory is held by what is queued and has neither been written nor dropped."""
         return max(0, self._queued_bytes - self._handled_bytes)
+
+    @property
+    def lag_s(self) -> float:
+        """For how long the thread has been writing what it writes now; infinity when it has ended."""
+        if not self._thread.is_alive():
+            # It has not been started, or has ended.
+            return 0.0 if self._thread.ident is None else math.inf
+        since = self._busy_since
+        return 0.0 if since is None else max(0.0, self._clock.monotonic() - since)
+
+    @property
+    def is_stopped(self) -> bool:
+        """True while nothing can be written."""
+        return self._stopped
+
+    def suspend(self) -> None:
+        """Wait until everything is written, as at an orderly end, and let the thread rest then. Raises StorageUnavailable."""
+        self._ask(_Question(self._rest))
+
+    def resume(self) -> None:
+        """Let the thread go on, and wait until the database says that it is in use."""
+        self._suspended = False
+        self._ask(_Question(lambda connection: None))
+
+    def _rest(self, connection: sqlite3.Connection) -> None:
+        # At the end of this transaction, which then is the last.
+        self._suspended = True
 
     # --- In other threads ---
 
@@ -374,7 +412,9 @@ class Writer(Worker[Item]):
                     select.select((), (), (), _POLL_S)
                 closing = self._wait(0 if starved else self._pause_s())
                 starved = True
+                self._busy_since = self._clock.monotonic()
                 self._handle_queue(closing)
+                self._busy_since = None
                 starved = False
                 if closing:
                     break
@@ -397,6 +437,8 @@ class Writer(Worker[Item]):
         return _EXPIRY_S if self.mail else None
 
     def _handle_queue(self, closing: bool) -> None:
+        if self._suspended:
+            return
         # Before the queue, so that everything that was queued before a question has been handled when it is answered.
         questions = list(self._questions)
         if self._stopped and (closing or self._clock.monotonic() >= self._retry_at):
@@ -590,8 +632,10 @@ class Writer(Worker[Item]):
             assert question.work is not None
             question.answer = question.work(connection)
         self._remove_beyond_limits(connection)
+        clean = clean or self._suspended
         reserved = self._reserve(connection, clean)
         connection.execute("COMMIT")
+        self._is_clean = clean
         self._committed(reserved)
 
     def _write_removed_rooms(self, connection: sqlite3.Connection) -> None:
@@ -663,7 +707,7 @@ class Writer(Worker[Item]):
         reservations = self._reservations
         if reserved or self._stopped or floors != (self._floor_id, self._floor_reserved_id):
             reservations = self._marked + 1
-        if clean or reservations != self._reservations:
+        if clean or self._is_clean or reservations != self._reservations:
             connection.execute(_SAVE_STATE, (reservations, clean, *floors))
         return _Reserved(reserved, reservations, *floors)
 
@@ -894,10 +938,12 @@ class Writer(Worker[Item]):
             return
         self._reported_unqueued += unqueued
         self._lost_messages += unqueued
+        self.lost_messages += self._lost_messages
         self._report(LogEvent.HISTORY_LOST, messages=self._lost_messages, changes=self._lost_changes)
         self._lost_messages = self._lost_changes = 0
 
     def _roll_back(self) -> None:
+        self._suspended = False
         for _, sender, _, size in self._mail_changes:
             self._mail_space.change(sender, -size)
         self._mail_changes.clear()

@@ -1,0 +1,366 @@
+"""Carries out what an operator asks for on the admin socket. Knows no sockets: an act takes a request and yields its answer.
+
+Invariants:
+- Every act that changes something is in the audit log, and in the server's log.
+- An act that lists many looks at a bounded number at a time; whoever carries it out lets others go on in between.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import gevent
+
+from geventchat.admin.protocol import ROWS_AT_ONCE, Answer, Request, error
+from geventchat.chat.commands import (
+    Impose,
+    Kick,
+    Lift,
+    ModerationCommand,
+    PassOwnership,
+    Sanction,
+    SetModerator,
+    SetVoice,
+)
+from geventchat.chat.events import Rejected, Rejection
+from geventchat.chat.names import InvalidName, Name, key_of, parse_room_name
+from geventchat.chat.records import Restriction
+from geventchat.chat.rooms import Room
+from geventchat.chat.storage import CannotBackUp, Storage, StorageUnavailable
+from geventchat.chat.text import clean
+from geventchat.clock import Clock
+from geventchat.dialects.words import error_word
+from geventchat.log import LEVELS, Log, LogEvent
+from geventchat.net.connection import Connection
+from geventchat.rate import Rate, TokenBucket
+from geventchat.server import Server
+
+# Whose acts these are in the audit log. No client can have the name.
+ACTOR = Name("geventchat admin", "")
+# Announcements go to everyone without waiting for slow readers, whom too many of them would disconnect.
+ANNOUNCEMENTS_PER_S = 1.0
+BURST_ANNOUNCEMENTS = 10
+# How long a command waits for recipients that cannot follow, and how often a long act says that it goes on.
+_PATIENCE_S = 10.0
+_PROGRESS_S = 2.0
+_REFUSALS = {
+    Rejection.USER_NOT_FOUND: "nobody with this name is there, and no account has it",
+    Rejection.NOT_PERMITTED: "not possible: the lobby has no owner and no moderators, and moderators need an account",
+    Rejection.LIST_FULL: "the list is full",
+    Rejection.TOO_MANY_ROOMS: "that person owns as many rooms as possible",
+}
+
+
+class Controls(Protocol):
+    """What the process lets an operator change."""
+
+    @property
+    def log_level(self) -> str:
+        """The lowest level that is logged."""
+
+    @log_level.setter
+    def log_level(self, level: str) -> None: ...
+
+    @property
+    def started_ms(self) -> int:
+        """When the server started."""
+
+    def facts(self) -> dict[str, Any]:
+        """What else the status says about the process."""
+
+    def reload(self) -> Answer:
+        """Read the settings again; the last line of the answer."""
+
+    def upgrade(self, python: str, by: str) -> Answer:
+        """Hand everything over to a new program; the last line of the answer. Once it is done, nothing may run but `leave`."""
+
+    def leave(self) -> None:
+        """End the process, whose clients another one serves. Does not return."""
+
+
+class Refused(Exception):
+    """The act is not carried out; the message says why."""
+
+    def __init__(self, message: str, code: str = "refused") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Acts:
+    """All acts."""
+
+    def __init__(self, server: Server, controls: Controls, log: Log, clock: Clock) -> None:
+        self._server = server
+        self._controls = controls
+        self._log = log
+        self._clock = clock
+        self._announcements = TokenBucket(Rate(ANNOUNCEMENTS_PER_S, BURST_ANNOUNCEMENTS))
+        self._backing_up = False
+        self._acts: dict[str, Callable[[Request], Iterable[Answer]]] = {
+            "status": self._status,
+            "who": self._who,
+            "rooms": self._rooms,
+            "announce": self._announce,
+            "kick": self._kick,
+            "ban": self._ban,
+            "unban": self._unban,
+            "bans": self._bans,
+            "grant": self._grant,
+            "reload": self._reload,
+            "backup": self._backup,
+            "log-level": self._log_level,
+            "upgrade": self._upgrade,
+        }
+
+    def carry_out(self, request: Request, by: str) -> Iterator[Answer]:
+        """Carry out a request of the process that `by` describes, and yield the lines of its answer."""
+        try:
+            answer: Answer = {}
+            for answer in self._acts[request["act"]](request):
+                yield answer
+        except Refused as refused:
+            yield error(refused.code, str(refused))
+        except TimeoutError:
+            yield error("busy", "the recipients cannot follow; try again")
+        except (CannotBackUp, StorageUnavailable) as failed:
+            yield error("failed", str(failed))
+        else:
+            if request["act"] not in _QUESTIONS and "done" in answer:
+                shown = {key: value for key, value in request.items() if key not in ("v", "act")}
+                self._log(LogEvent.ADMIN, act=request["act"], by=by, **shown)
+
+    # --- Questions ---------------------------------------------------------------------------------------------------
+
+    def _status(self, request: Request) -> Iterator[Answer]:
+        server, chat, storage = self._server, self._server.context.chat, self._server.storage
+        yield _done(
+            pid=os.getpid(),
+            started_ms=self._controls.started_ms,
+            listening=[f"{listen.scheme}://{host}:{port}" for listen, (host, port) in server.listening],
+            connections=server.clients,
+            people=len(chat),
+            rooms=len(chat.rooms),
+            accounts=chat.accounts,
+            operators=sorted(chat.operators),
+            data=server.config.data or None,
+            storage_behind_bytes=storage.behind_bytes,
+            memory_bytes=_resident_bytes(),
+            log_level=self._controls.log_level,
+            **self._controls.facts(),
+        )
+
+    def _who(self, request: Request) -> Iterator[Answer]:
+        yield from _rows(map(self._connection, self._server.connections))
+
+    def _connection(self, connection: Connection) -> dict[str, Any]:
+        session = connection.session
+        return {
+            "conn": connection.number,
+            "name": None if session.name is None else session.name.shown,
+            "account": None if session.account is None else session.account.name,
+            "address": connection.host,
+            "dialect": connection.dialect,
+            "rooms": [room.name for room in session.all_rooms()],
+            "idle_s": round(connection.idle_s, 1),
+            "waiting_bytes": connection.backlog_bytes,
+        }
+
+    def _rooms(self, request: Request) -> Iterator[Answer]:
+        yield from _rows(map(_room, list(self._server.context.chat.rooms)))
+
+    def _bans(self, request: Request) -> Iterator[Answer]:
+        room = self._find_room(request)
+        yield from _rows(map(_restriction, self._server.context.chat.bans_of(room)))
+
+    # --- Acts on people ----------------------------------------------------------------------------------------------
+
+    def _announce(self, request: Request) -> Iterator[Answer]:
+        now = self._clock.monotonic()
+        if not self._announcements.take(1, now):
+            wait_s = self._announcements.delay_s(1, now)
+            raise Refused(f"too many announcements; try again in {wait_s:.1f} s", "busy")
+        try:
+            text = self._server.announce(request["text"])
+        except ValueError as wrong:
+            raise Refused(str(wrong)) from None
+        chat = self._server.context.chat
+        chat.audit(ACTOR.shown, "announce", "", text)
+        yield _done(people=len(chat), text=text)
+
+    def _kick(self, request: Request) -> Iterator[Answer]:
+        yield self._administer(request, Kick(request["who"], _reason(request)))
+
+    def _ban(self, request: Request) -> Iterator[Answer]:
+        seconds = request.get("seconds")
+        if seconds == 0:
+            raise Refused("a ban of 0 seconds is none")
+        who = request["who"]
+        yield self._administer(request, Impose(Sanction.BAN, who, seconds, _reason(request)), hint=_hint(who))
+
+    def _unban(self, request: Request) -> Iterator[Answer]:
+        yield self._administer(
+            request, Lift(Sanction.BAN, request["who"]), hint="`geventchat admin bans` lists the bans"
+        )
+
+    def _grant(self, request: Request) -> Iterator[Answer]:
+        who, on = request["who"], not request.get("revoke", False)
+        match request["role"]:
+            case "operator":
+                yield self._grant_operator(who, on)
+            case "owner" if not on:
+                raise Refused("a room always has an owner; grant the role to someone else")
+            case "owner":
+                yield self._administer(request, PassOwnership(who), hint="an owner has to be in the room")
+            case "moderator":
+                yield self._administer(request, SetModerator(who, on))
+            case _:
+                yield self._administer(request, SetVoice(who, on))
+
+    def _grant_operator(self, who: str, on: bool) -> Answer:
+        chat, key = self._server.context.chat, key_of(who)
+        if on and not chat.has_account(key):
+            raise Refused(f"{who} has no account; an operator needs one")
+        if not on and key not in chat.operators:
+            raise Refused(f"{who} is not an operator")
+        chat.change_names(chat.operators | {key} if on else chat.operators - {key}, chat.reserved_names)
+        chat.audit(ACTOR.shown, "grant operator" if on else "revoke operator", who)
+        return _done(until="the server stops or reloads its settings; name operators in --operators")
+
+    def _administer(self, request: Request, command: ModerationCommand, hint: str = "") -> Answer:
+        room = request.get("room") or "lobby"
+        try:
+            answer = self._server.administer(ACTOR, room, command, _PATIENCE_S)
+        except LookupError as missing:
+            raise Refused(str(missing)) from None
+        if isinstance(answer, Rejected):
+            assert isinstance(answer.reason, Rejection)
+            text = _REFUSALS.get(answer.reason, error_word(answer.reason))
+            raise Refused(f"{text}; {hint}" if hint else text)
+        return _done()
+
+    def _find_room(self, request: Request) -> Room:
+        typed = request.get("room") or "lobby"
+        try:
+            room = self._server.context.chat.rooms.find(parse_room_name(typed).key)
+        except InvalidName:
+            room = None
+        if room is None:
+            raise Refused(f"there is no room {typed!r}")
+        return room
+
+    # --- Acts on the process -----------------------------------------------------------------------------------------
+
+    def _reload(self, request: Request) -> Iterator[Answer]:
+        answer = self._controls.reload()
+        if "done" in answer:
+            self._server.context.chat.audit(ACTOR.shown, "reload", "")
+        yield answer
+
+    def _backup(self, request: Request) -> Iterator[Answer]:
+        target = Path(request["file"])
+        if not target.is_absolute() or "\0" in request["file"]:
+            raise Refused("the file has to be an absolute path")
+        if self._backing_up:
+            raise Refused("another backup is running", "busy")
+        self._backing_up = True
+        try:
+            result = gevent.get_hub().threadpool.spawn(_size_or_error, self._server.storage, target)
+            while not result.ready():
+                result.wait(_PROGRESS_S)
+                if not result.ready():
+                    yield {"progress": "copying"}
+        finally:
+            self._backing_up = False
+        size = result.get()
+        if isinstance(size, Exception):
+            raise size
+        self._server.context.chat.audit(ACTOR.shown, "backup", str(target))
+        yield _done(file=str(target), bytes=size)
+
+    def _upgrade(self, request: Request) -> Iterator[Answer]:
+        if self._backing_up:
+            raise Refused("a backup is running", "busy")
+        yield {"progress": "starting the new program"}
+        answer = self._controls.upgrade(request.get("python", ""), ACTOR.shown)
+        yield answer
+        if "done" in answer:
+            # The answer has been sent. This process serves nobody any more.
+            self._controls.leave()
+
+    def _log_level(self, request: Request) -> Iterator[Answer]:
+        level = request.get("level")
+        if level:
+            if level not in LEVELS:
+                raise Refused(f"{level!r:.40} is not one of {', '.join(LEVELS)}")
+            self._controls.log_level = level
+            self._server.context.chat.audit(ACTOR.shown, "log-level", level)
+        yield _done(level=self._controls.log_level)
+
+
+# These change nothing.
+_QUESTIONS = frozenset({"status", "who", "rooms", "bans"})
+
+
+def _size_or_error(storage: Storage, target: Path) -> int | Exception:
+    # gevent prints the traceback of what a thread raises.
+    try:
+        return storage.back_up(target)
+    except (CannotBackUp, StorageUnavailable) as failed:
+        return failed
+
+
+def _done(**fields: Any) -> Answer:
+    return {"done": fields}
+
+
+def _rows(rows: Iterator[dict[str, Any]]) -> Iterator[Answer]:
+    count = 0
+    while some := list(islice(rows, ROWS_AT_ONCE)):
+        count += len(some)
+        yield {"rows": some}
+    yield _done(rows=count)
+
+
+def _room(room: Room) -> dict[str, Any]:
+    return {
+        "room": room.name,
+        "people": len(room.names),
+        "topic": room.topic,
+        "private": room.private,
+        "moderated": room.moderated,
+        "owner": None if room.owner is None or room.owner.account is None else room.owner.account.name,
+        "last_id": room.last_id,
+    }
+
+
+def _restriction(record: Restriction) -> dict[str, Any]:
+    until = None
+    if record.until_ms is not None:
+        until = datetime.fromtimestamp(record.until_ms / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "who": record.shown,
+        "name": record.name or None,
+        "account": record.account or None,
+        "network": record.network or None,
+        "until": until,
+        "reason": record.reason,
+        "by": record.by,
+    }
+
+
+def _reason(request: Request) -> str:
+    return clean(" ".join(request.get("reason", "").split()))
+
+
+def _hint(who: str) -> str:
+    return f"name:{who} bans the name alone"
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,106 @@
+"""Values of the chat as JSON and back: what one process hands over to the next when the program is replaced. Pure.
+
+A class that has state of its own makes it a dictionary in `to_state` and takes it from one in `take_state`, both beside its
+fields. The keys are the names of its attributes; what is not handed over is listed in its `TRANSIENT`. A test compares the two
+with the attributes that there are, so a new one cannot be forgotten.
+
+Frozen values and members of enumerations are `[name of the class, …]`, sets and lists are `["set", …]` and `["list", …]`.
+Everything else is what JSON has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from geventchat.chat.accounts import Account
+from geventchat.chat.events import (
+    Announcement,
+    Confirmed,
+    Departure,
+    DirectMessage,
+    Joined,
+    Left,
+    MessageDeleted,
+    PastMessage,
+    Said,
+    TopicChanged,
+    Typing,
+)
+from geventchat.chat.names import Name
+from geventchat.chat.records import AccountRecord, Act, KeptMessage, Restriction, RestrictionKind
+
+State = dict[str, Any]
+
+_VALUES: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        Account,
+        AccountRecord,
+        Act,
+        Announcement,
+        Confirmed,
+        Departure,
+        DirectMessage,
+        Joined,
+        KeptMessage,
+        Left,
+        MessageDeleted,
+        Name,
+        PastMessage,
+        Restriction,
+        RestrictionKind,
+        Said,
+        TopicChanged,
+        Typing,
+    )
+}
+
+
+class BadState(Exception):
+    """A state that this program cannot take over."""
+
+
+def pack(value: Any) -> Any:
+    """A value as JSON."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    name = type(value).__name__
+    if isinstance(value, Enum) and name in _VALUES:
+        return [name, value.name]
+    if is_dataclass(value) and name in _VALUES:
+        return [name, *[pack(getattr(value, one.name)) for one in fields(value)]]
+    if isinstance(value, set | frozenset):
+        return ["set", *sorted(value)]
+    if isinstance(value, list | tuple):
+        return ["list", *map(pack, value)]
+    raise TypeError(f"{name} cannot be handed over")
+
+
+def unpack(packed: Any) -> Any:
+    """The value that this was made of; a list comes back as a tuple, and a set as a frozen one. Raises BadState."""
+    if not isinstance(packed, list):
+        return packed
+    name, *rest = packed
+    if name == "list":
+        return tuple(map(unpack, rest))
+    if name == "set":
+        return frozenset(rest)
+    kind = _VALUES.get(name)
+    if kind is None:
+        raise BadState(f"unknown kind of value {name!r:.40}")
+    if issubclass(kind, Enum):
+        return kind[rest[0]]
+    return kind(*map(unpack, rest))
+
+
+def pack_all(values: Iterable[Any]) -> list[Any]:
+    """Each of these as JSON."""
+    return [pack(value) for value in values]
+
+
+def unpack_all(packed: Iterable[Any]) -> list[Any]:
+    """Each of the values that these were made of."""
+    return [unpack(value) for value in packed]

@@ -1,0 +1,1 @@
+"""`metrics://`: what Prometheus and health checks ask of a server, over HTTP."""

@@ -1,0 +1,482 @@
+"""The admin socket: what each act does, who can ask, and that a bad peer holds up nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket as plain
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+
+from geventchat import Config, Limits, Listen, Server
+from geventchat.admin import listener as listening
+from geventchat.admin.acts import BURST_ANNOUNCEMENTS, Acts
+from geventchat.admin.command import main
+from geventchat.admin.listener import MOST_PEERS, AdminSocket, CannotOpenSocket
+from geventchat.admin.protocol import ACTS, BadRequest, encode, read_request
+from geventchat.clock import SystemClock
+from geventchat.log import LogEvent
+from tests.geventchat.processes import MODULE, environment, ready_lines, running
+from tests.patience import HANG_S
+
+
+class Controls:
+    """The process, in tests."""
+
+    log_level = "info"
+    started_ms = 0
+
+    def facts(self) -> dict[str, Any]:
+        return {"more": 1}
+
+    def reload(self) -> dict[str, Any]:
+        return {"done": {}}
+
+
+class World:
+    """A server, its acts, and people in the line dialect."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.logged: list[tuple[LogEvent, dict[str, object]]] = []
+        self.acts = Acts(server, Controls(), self._log, SystemClock())
+        self._sockets: list[Any] = []
+
+    def _log(self, event: LogEvent, /, **fields: object) -> None:
+        self.logged.append((event, fields))
+
+    def person(self, name: str, dialect: str = "line") -> Any:
+        sock = socket.create_connection(self.server.addresses[dialect], HANG_S)
+        self._sockets.append(sock)
+        lines = sock.makefile("rwb")
+        self._sockets.append(lines)
+        if dialect == "line":
+            assert self.ask(lines, f"LOGIN {name}") == "OK"
+        return lines
+
+    def ask(self, lines: Any, line: str) -> str:
+        lines.write(line.encode() + b"\n")
+        lines.flush()
+        return self.hear(lines)
+
+    def hear(self, lines: Any) -> str:
+        return lines.readline().decode().rstrip("\n")
+
+    def do(self, act: str, **fields: Any) -> dict[str, Any]:
+        """What `done` or `error` says of an act; rows as `rows`."""
+        rows: list[Any] = []
+        for answer in self.acts.carry_out(read_request(encode({"act": act, **fields})), "a test"):
+            rows += answer.get("rows", ())
+            last = answer
+        if "error" in last:
+            return last["error"]
+        return {"rows": rows, **last["done"]} if "rows" not in last["done"] else {"rows": rows}
+
+    def audited(self) -> list[tuple[str, str, str, str]]:
+        return [(act.by, act.action, act.target, act.detail) for act in self.server.storage.acts(99)]
+
+    def close(self) -> None:
+        for one in reversed(self._sockets):
+            one.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    listen = tuple(Listen(dialect, "127.0.0.1", 0) for dialect in ("line", "json", "slash"))
+    with Server(Config(listen=listen, limits=Limits(linger_s=0)), log=lambda event, **fields: None) as server:
+        world = World(server)
+        yield world
+        world.close()
+
+
+# --- Acts ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_act_of_the_protocol_is_carried_out_and_has_a_command(world: World, capsys: Any):
+    assert set(world.acts._acts) >= set(ACTS)
+    for act in ACTS:
+        with pytest.raises(SystemExit) as ended:
+            main([act, "--help"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: geventchat admin {act} ")
+
+
+def test_an_announcement_reaches_everyone_in_the_form_of_each_dialect(world: World):
+    alice, bob, carol = world.person("alice"), world.person("bob", "json"), world.person("carol", "slash")
+    robot = world.person("robot", "json")
+    assert json.loads(world.ask(bob, '{"type": "join", "username": "bob"}'))["users"] == ["alice", "bob"]
+    # In no room at all.
+    world.ask(robot, '{"type": "join", "username": "robot", "v": 2, "rooms": {}}')
+    assert world.ask(carol, "carol").startswith("[join] carol")
+    assert [world.hear(carol), world.hear(carol)] == ["Connected! Type /help for commands", ""]
+    assert json.loads(world.hear(bob))["type"] == "user_joined"
+    assert world.do("announce", text="tea is\x07 ready")["people"] == 4
+    assert world.hear(alice) == "INFO announcement tea is\ufffd ready"
+    assert world.hear(carol) == "[announcement] tea is\ufffd ready"
+    said = json.loads(world.hear(bob))
+    assert (said["type"], said["username"], said["message"]) == ("chat", "server", "tea is\ufffd ready")
+    announced = json.loads(world.hear(robot))
+    assert announced.pop("timestamp_ms") > 0
+    assert announced == {"type": "announcement", "message": "tea is\ufffd ready"}
+    assert world.audited() == [("geventchat admin", "announce", "", "tea is\ufffd ready")]
+    assert world.do("announce", text="two\nlines")["code"] == "refused"
+
+
+def test_announcements_have_a_rate(world: World):
+    for _ in range(BURST_ANNOUNCEMENTS):
+        assert "people" in world.do("announce", text="again")
+    assert world.do("announce", text="again")["code"] == "busy"
+
+
+def test_someone_is_banned_and_unbanned_by_name_account_address_and_range(world: World):
+    bob = world.person("bob")
+    assert world.do("ban", who="bob", seconds=600, reason="too \n loud")["rows"] == []
+    assert world.hear(bob) == "ERR banned"
+    assert world.do("ban", who="nobody")["message"].endswith("name:nobody bans the name alone")
+    assert world.do("ban", who="account:nobody")["code"] == "refused"
+    assert world.do("ban", who="name:eve")["rows"] == []
+    assert world.do("ban", who="192.0.2.0/24")["rows"] == []
+    assert world.do("ban", who="2001:db8::1")["rows"] == []
+    rows = world.do("bans")["rows"]
+    assert [(row["who"], row["network"], row["reason"], row["until"] is None) for row in rows] == [
+        ("bob", "127.0.0.1/32", "too loud", False),
+        ("name:eve", None, "", True),
+        ("192.0.2.0/24", "192.0.2.0/24", "", True),
+        ("2001:db8::1", "2001:db8::1/128", "", True),
+    ]
+    for who in ("bob", "name:eve", "192.0.2.0/24", "2001:db8::1"):
+        assert world.do("unban", who=who)["rows"] == []
+    assert world.do("bans")["rows"] == []
+    assert "`geventchat admin bans`" in world.do("unban", who="bob")["message"]
+    assert [action for _, action, _, _ in world.audited()] == ["ban"] * 4 + ["unban"] * 4
+    assert [fields["act"] for _, fields in world.logged] == ["ban"] * 4 + ["unban"] * 4
+
+
+def test_a_ban_of_a_range_removes_everyone_there(world: World):
+    people = [world.person(f"n{number}") for number in range(3)]
+    world.do("ban", who="127.0.0.0/8")
+    for one in people:
+        assert "ERR banned" in [world.hear(one) for _ in range(3)]
+
+
+def test_someone_is_kicked_from_the_server_or_a_room_with_a_reason(world: World):
+    bob, alice = world.person("bob"), world.person("alice")
+    assert world.ask(bob, "JOIN dev") == "OK"
+    assert world.hear(alice) == "INFO bob left"
+    assert world.do("kick", who="bob", room="dev", reason="why")["rows"] == []
+    assert world.hear(bob) == "INFO kicked why"
+    assert world.do("kick", who="alice", room="dev")["code"] == "refused"
+    assert world.do("kick", who="alice", room="nowhere")["message"] == "there is no room 'nowhere'"
+    assert world.do("kick", who="BOB")["rows"] == []
+    assert world.hear(bob) == "INFO kicked"
+    assert world.audited()[-1] == ("geventchat admin", "kick", "bob", "")
+
+
+def test_roles_are_granted_and_revoked(world: World):
+    alice, bob = world.person("alice"), world.person("bob")
+    assert world.ask(alice, "JOIN dev") == "OK"
+    assert [world.ask(bob, "JOIN dev"), world.hear(bob)] == ["INFO alice left", "OK"]
+    assert world.do("grant", who="bob", role="owner", room="dev")["rows"] == []
+    assert world.do("grant", who="bob", role="voice", room="dev")["rows"] == []
+    assert world.do("grant", who="alice", role="moderator", room="dev")["code"] == "refused"
+    assert world.do("grant", who="bob", role="owner", revoke=True)["code"] == "refused"
+    assert (
+        world.do("grant", who="bob", role="operator")["message"]
+        == "bob has no account; an operator needs one"
+    )
+    chat = world.server.context.chat
+    chat._accounts.add(next(iter(chat.sessions)).name, "hash", "")
+    assert "until" in world.do("grant", who="Alice", role="operator")
+    assert chat.operators == {"alice"}
+    assert "until" in world.do("grant", who="alice", role="operator", revoke=True)
+    assert not chat.operators
+    assert world.do("grant", who="alice", role="operator", revoke=True)["code"] == "refused"
+
+
+def test_questions_list_everything_in_pieces_and_are_not_audited(world: World):
+    alice = world.person("alice")
+    world.ask(alice, "JOIN dev")
+    socket.create_connection(world.server.addresses["json"], HANG_S).close()
+    (row,) = [row for row in world.do("who")["rows"] if row["name"]]
+    row.pop("idle_s")
+    assert row == {
+        "conn": 1,
+        "name": "alice",
+        "account": None,
+        "address": "127.0.0.1",
+        "dialect": "line",
+        "rooms": ["dev"],
+        "waiting_bytes": 0,
+    }
+    assert [(row["room"], row["people"]) for row in world.do("rooms")["rows"]] == [("lobby", 0), ("dev", 1)]
+    status = world.do("status")
+    assert (status["people"], status["more"], status["pid"]) == (1, 1, os.getpid())
+    assert world.do("log-level") == {"level": "info", "rows": []}
+    assert world.do("backup", file="/nowhere/x")["message"] == "the server has no data directory (--data DIR)"
+    assert world.do("backup", file="relative")["code"] == "refused"
+    assert world.audited() == []
+
+
+# --- Requests --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        (b"", "invalid", "not a JSON object on one line"),
+        (b"\xff", "invalid", "not a JSON object on one line"),
+        (b"[" * 9_000, "invalid", "not a JSON object on one line"),
+        (b"9" * 9_000, "invalid", "not a JSON object on one line"),
+        (b"{}", "version", "this server speaks version 1 of the protocol, not None"),
+        (b'{"v": 2, "act": "status"}', "version", "this server speaks version 1 of the protocol, not 2"),
+        (b'{"v": 1, "act": ["status"]}', "invalid", "unknown act ['status']; known: status, who, "),
+        (b'{"v": 1, "act": "kick"}', "invalid", "kick: who is missing"),
+        (b'{"v": 1, "act": "kick", "who": 7}', "invalid", "kick: who is 7, not a text"),
+        (b'{"v": 1, "act": "kick", "who": "\\ud800"}', "invalid", "kick: who is not Unicode"),
+        (
+            b'{"v": 1, "act": "ban", "who": "a", "seconds": true}',
+            "invalid",
+            "ban: seconds is True, not a whole",
+        ),
+        (b'{"v": 1, "act": "ban", "who": "a", "seconds": -1}', "invalid", "ban: seconds is -1, out of range"),
+        (b'{"v": 1, "act": "status", "more": 1}', "invalid", "status: unknown field 'more'"),
+        (
+            b'{"v": 1, "act": "grant", "who": "a", "role": "king"}',
+            "invalid",
+            "grant: role is 'king', not operator or",
+        ),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_is_not_a_request_is_refused(line: bytes, code: str, message: str):
+    with pytest.raises(BadRequest) as refused:
+        read_request(line)
+    assert refused.value.code == code
+    assert str(refused.value).startswith(message)
+
+
+# --- The socket ------------------------------------------------------------------------------------------------------
+
+
+class Peer:
+    """A local program."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(plain.AF_UNIX)
+        self._socket.settimeout(HANG_S)
+        self._socket.connect(str(path))
+        self._lines = self._socket.makefile("rb")
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def hear(self) -> Any:
+        line = self._lines.readline()
+        return json.loads(line) if line else None
+
+    def close(self) -> None:
+        self._lines.close()
+        self._socket.close()
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> Iterator[AdminSocket]:
+    def carry_out(request: Any, by: str) -> Iterator[dict[str, Any]]:
+        if request["act"] == "reload":
+            raise RuntimeError("a mistake")
+        yield {"done": {"act": request["act"], "by": by}}
+
+    opened = AdminSocket(tmp_path / "admin.sock", carry_out, lambda event, **fields: None)
+    yield opened
+    opened.close()
+
+
+def test_only_the_owner_can_connect_and_requests_of_one_connection_are_answered_in_order(admin: AdminSocket):
+    assert admin.path.stat().st_mode & 0o777 == 0o600
+    peer = Peer(admin.path)
+    peer.send(encode({"act": "status"}) + encode({"act": "reload"}) + b"garbage\n" + encode({"act": "who"}))
+    assert peer.hear() == {"v": 1, "done": {"act": "status", "by": f"pid {os.getpid()}, uid {os.geteuid()}"}}
+    assert peer.hear()["error"] == {"code": "failed", "message": "RuntimeError; the server's log says more"}
+    assert peer.hear()["error"]["code"] == "invalid"
+    assert peer.hear()["done"]["act"] == "who"
+    peer.close()
+
+
+def test_another_user_is_refused(admin: AdminSocket, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(listening, "_CREDENTIALS", _Someone())
+    peer = Peer(admin.path)
+    assert peer.hear()["error"] == {
+        "code": "permission",
+        "message": "user 4242 cannot administer this server",
+    }
+    assert peer.hear() is None
+    peer.close()
+
+
+class _Someone:
+    size = 12
+
+    def unpack(self, credentials: bytes) -> tuple[int, int, int]:
+        return 1, 4242, 4242
+
+
+def test_a_request_that_is_too_long_ends_the_connection(admin: AdminSocket):
+    for line in (b"x" * 100_000, b"x" * 20_000 + b"\n"):
+        peer = Peer(admin.path)
+        peer.send(line)
+        assert peer.hear()["error"] == {"code": "invalid", "message": "a request has at most 16384 bytes"}
+        peer.close()
+
+
+def test_peers_that_say_nothing_hold_a_bounded_number_of_places_for_a_bounded_time(
+    admin: AdminSocket, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(listening, "REQUEST_S", 0.05)
+    silent = [Peer(admin.path) for _ in range(MOST_PEERS)]
+    gevent.sleep(0)
+    late = Peer(admin.path)
+    assert late.hear()["error"]["code"] == "busy"
+    assert [peer.hear() for peer in silent] == [None] * MOST_PEERS
+    peer = Peer(admin.path)
+    peer.send(encode({"act": "who"}))
+    assert peer.hear()["done"]["act"] == "who"
+    for one in (*silent, late, peer):
+        one.close()
+
+
+def test_a_peer_that_reads_nothing_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(listening, "SEND_S", 0.05)
+    ended: list[bool] = []
+
+    def endless(request: Any, by: str) -> Iterator[dict[str, Any]]:
+        try:
+            while True:
+                yield {"rows": ["x" * 100_000]}
+        finally:
+            ended.append(True)
+
+    admin = AdminSocket(tmp_path / "admin.sock", endless, lambda event, **fields: None)
+    peer = Peer(admin.path)
+    peer.send(encode({"act": "who"}))
+    with gevent.Timeout(HANG_S):
+        while admin._peers or not ended:
+            gevent.sleep(0.01)
+    peer.close()
+    admin.close()
+
+
+def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running_server_is_not(
+    tmp_path: Path,
+):
+    path = tmp_path / "admin.sock"
+    with plain.socket(plain.AF_UNIX) as left:
+        left.bind(str(path))
+    first = AdminSocket(path, lambda request, by: iter(()), lambda event, **fields: None)
+    with pytest.raises(CannotOpenSocket, match="another server does"):
+        AdminSocket(path, lambda request, by: iter(()), lambda event, **fields: None)
+    first.close()
+    assert not path.exists()
+    path.write_text("mine")
+    with pytest.raises(CannotOpenSocket, match="another file is there"):
+        AdminSocket(path, lambda request, by: iter(()), lambda event, **fields: None)
+    with pytest.raises(CannotOpenSocket, match="No such file"):
+        AdminSocket(tmp_path / "no" / "x", lambda request, by: iter(()), lambda event, **fields: None)
+    assert path.read_text() == "mine"
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_finds_the_server_by_its_data_directory_however_long_its_name_is(tmp_path: Path):
+    data = tmp_path / ("d" * 120)
+    with running("0", "--host", "127.0.0.1", "--data", str(data)) as server:
+        ready_lines(server)
+        words = [sys.executable, *MODULE, "admin", "status", "--json"]
+        for found in (["--data", str(data)], ["--pid", str(server.pid)]):
+            ended = subprocess.run(
+                [*words, *found],
+                capture_output=True,
+                text=True,
+                timeout=HANG_S,
+                env=environment(),
+                check=False,
+            )
+            assert ended.returncode == 0, ended.stderr
+            assert json.loads(ended.stdout)["pid"] == server.pid
+        server.terminate()
+        assert server.wait(HANG_S) == 0
+        assert not (data / "admin.sock").exists()
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> Iterator[Any]:
+    """Answer one request at `path` with these bytes."""
+    threads: list[threading.Thread] = []
+    path = tmp_path / "s"
+
+    def answer(data: bytes) -> list[str]:
+        server = plain.socket(plain.AF_UNIX)
+        server.bind(str(path))
+        server.listen()
+
+        def serve() -> None:
+            with server, server.accept()[0] as peer:
+                peer.recv(100_000)
+                peer.sendall(data)
+
+        threads.append(threading.Thread(target=serve))
+        threads[-1].start()
+        return ["--admin-socket", str(path)]
+
+    yield answer
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "message"),
+    [
+        (b'{"v": 2, "done": {}}\n', 6, "the server speaks version 2 of the protocol"),
+        (b'{"v": 2, "error": {"code": "version", "message": "speak 2"}}\n', 6, "speak 2"),
+        (b'{"v": 1, "error": {"code": "refused", "message": "no \\u001b[31m"}}\n', 1, "no \ufffd[31m"),
+        (b'{"v": 1, "error": {"code": "permission", "message": "not you"}}\n', 5, "not you"),
+        (b"HTTP/1.1 400 Bad Request\r\n", 4, "something else than a geventchat server answers there"),
+        (b'{"v": 1, "progress": "x"}\n', 4, "the server has closed the connection"),
+        (b"", 4, "the server has closed the connection"),
+    ],
+)
+def test_an_answer_that_is_none_has_its_exit_code(
+    answering: Any, capsys: Any, data: bytes, code: int, message: str
+):
+    assert main(["status", *answering(data)]) == code
+    assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
+def test_lists_are_tables_or_json(answering: Any, capsys: Any, tmp_path: Path):
+    row = {"room": "dev", "people": 3, "topic": "\x1b]0;x", "private": False, "waiting_bytes": 12345}
+    data = encode({"rows": [row]}) + encode({"done": {"rows": 1}})
+    assert main(["rooms", *answering(data)]) == 0
+    assert capsys.readouterr().out == (
+        "ROOM  PEOPLE  TOPIC  PRIVATE  WAITING\ndev   3       \ufffd]0;x  no       12,345\n"
+    )
+    (tmp_path / "s").unlink()
+    assert main(["rooms", "--json", *answering(data)]) == 0
+    assert json.loads(capsys.readouterr().out) == [row]
+
+
+def test_without_a_server_the_command_says_so(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("GEVENTCHAT_DATA", raising=False)
+    assert main(["status"]) == 3
+    assert "--data DIR" in capsys.readouterr().err
+    assert main(["status", "--data", str(tmp_path)]) == 4
+    assert capsys.readouterr().err.endswith(": no server listens there\n")
+    assert main(["status", "--pid", str(2**30)]) == 3
+    assert "cannot read /proc/" in capsys.readouterr().err

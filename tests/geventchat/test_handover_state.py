@@ -1,0 +1,461 @@
+"""What is handed over to a new program: every attribute is, or is said not to be; and a server goes on where another was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+
+from geventchat import Config, Limits, Listen, Server
+from geventchat.chat.chat import Chat
+from geventchat.chat.events import Announcement, Departure, Left, Said
+from geventchat.chat.guessing import Guessing, _Counters
+from geventchat.chat.history import History, RoomLog
+from geventchat.chat.message_keys import MessageKeys
+from geventchat.chat.names import Name
+from geventchat.chat.ownership import Owners
+from geventchat.chat.presence import Presence
+from geventchat.chat.records import Restriction, RestrictionKind
+from geventchat.chat.replay import Replay
+from geventchat.chat.room_list import Rooms
+from geventchat.chat.rooms import Room
+from geventchat.chat.sessions import Session
+from geventchat.chat.states import BadState, pack, unpack
+from geventchat.dialects.framing import LineFraming
+from geventchat.dialects.telnet import TelnetFraming
+from geventchat.dialects.websocket import WebSocketFraming
+from geventchat.handover import Buffers, HandedOver, KeptBuffers
+from geventchat.net.admission import Address, Admission, Network
+from geventchat.net.connection import Connection
+from geventchat.net.costs import Costs
+from geventchat.net.delivery import Subscriber, _DirectGates
+from geventchat.net.sniffing import Sniffer
+from geventchat.net.turns import Turns
+from geventchat.net.waiter import Waiter
+from geventchat.rate import TokenBucket
+from geventchat.services.storage.memory import MemoryStorage
+from tests.patience import HANG_S
+
+LISTEN = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in ("line", "json", "slash"))
+
+
+def make(handed_over: HandedOver | None = None, **limits: Any) -> Server:
+    config = Config(listen=LISTEN, limits=Limits(linger_s=0, **limits))
+    return Server(config, log=lambda event, **fields: None, handed_over=handed_over)
+
+
+def handed(server: Server) -> HandedOver:
+    """What a new process gets: through JSON, and with descriptors of its own."""
+    buffers = Buffers()
+    state, descriptors = server.to_state(buffers.keep)
+    file = buffers.file()
+    return HandedOver(json.loads(json.dumps(state)), KeptBuffers(file), [os.dup(one) for one in descriptors])
+
+
+class World:
+    """A server that is replaced by others, and its clients, who notice nothing."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.limits = limits
+        self.server = make(**limits)
+        self.server.start()
+        self._addresses = self.server.addresses
+        self._retired: list[Server] = []
+        self._open: list[Any] = []
+
+    def connect(self, scheme: str = "line") -> Client:
+        client = Client(self._addresses[scheme])
+        self._open.append(client)
+        return client
+
+    def login(self, name: str) -> Client:
+        client = self.connect()
+        assert client.ask(f"LOGIN {name}") == "OK"
+        return client
+
+    def replace(self) -> None:
+        """What happens between two callbacks: one server rests, another goes on. The first never runs again."""
+        gevent.sleep(0)
+        old = self.server
+        self.server = make(handed(old), **self.limits)
+        self.server.start()
+        _silence(old)
+        self._retired.append(old)
+        self.server.go_on()
+
+    def connection(self, name: str) -> Connection:
+        return next(one for one in self.server.connections if one._name == name)
+
+    def close(self) -> None:
+        for client in self._open:
+            client.close()
+        self.server.stop(5)
+
+
+# The connections of servers that are no more.
+RETIRED: set[Connection] = set()
+
+
+@pytest.fixture(autouse=True)
+def _no_end_of_the_retired(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    end = Connection._end
+    run = Connection._run
+    monkeypatch.setattr(Connection, "_end", lambda one, *why: None if one in RETIRED else end(one, *why))
+    monkeypatch.setattr(Connection, "_run", lambda one, body: None if one in RETIRED else run(one, body))
+    yield
+    RETIRED.clear()
+
+
+def _silence(server: Server) -> None:
+    """Take a server out of the loop, as the end of its process would."""
+    RETIRED.update(server.connections)
+    for one in server.connections:
+        serving = one._waiter._greenlet
+        if serving is not None:
+            # So that its end comes back to this greenlet, and nothing else runs.
+            serving.parent = gevent.getcurrent()
+            serving.throw(gevent.GreenletExit)
+        one._readable.close()
+        one._waiter._stop_timer()
+        one._subscriber._unwatch()
+        one._transport.close()
+    server._close_listeners()
+    server._hangups.close()
+
+
+class Client:
+    """Someone with nc."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address, HANG_S)
+        self._lines = self.socket.makefile("rb")
+
+    def send(self, text: str) -> None:
+        self.socket.sendall(text.encode())
+
+    def hear(self) -> str:
+        return self._lines.readline().decode().rstrip("\n")
+
+    def ask(self, line: str) -> str:
+        self.send(line + "\n")
+        return self.hear()
+
+    def close(self) -> None:
+        self._lines.close()
+        self.socket.close()
+
+
+@contextmanager
+def world_of(**limits: Any) -> Iterator[World]:
+    world = World(**limits)
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with world_of() as world:
+        yield world
+
+
+# --- Nothing is forgotten --------------------------------------------------------------------------------------------
+
+
+def attributes(one: Any) -> set[str]:
+    slots = {name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())}
+    return slots | set(getattr(one, "__dict__", ()))
+
+
+def no_buffer(buffer: Any) -> Any:
+    raise AssertionError("nothing waits")
+
+
+def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """An object of each class that has state, with its state."""
+    alice = world.login("alice")
+    alice.ask("JOIN dev")
+    connection = world.connection("alice")
+    context = world.server.context
+    chat, session, subscriber = context.chat, connection.session, connection._subscriber
+    room = session.room
+    assert room is not None
+    replay = Replay(room, 0)
+    gates = subscriber._direct_gates()
+    address = context.admission._addresses["127.0.0.1"]
+    guessing = chat._credentials.guessing
+    network = context.admission._network_named("192.0.2.0/24")
+    lines, websocket = LineFraming(100), WebSocketFraming(100)
+    found: list[tuple[Any, Any]] = [
+        (chat, chat.to_state(lambda session: 1)),
+        (chat.rooms, chat.rooms.to_state()),
+        (room, room.to_state(True)),
+        (room.log, room.log.to_state()),
+        (chat.rooms.history, chat.rooms.history.to_state([])),
+        (chat._owners, chat._owners.to_state()),
+        (session, session.to_state()),
+        (replay, replay.to_state()),
+        (chat._message_keys, chat._message_keys.to_state()),
+        (guessing, guessing.to_state()),
+        (guessing._strange, guessing._strange.to_state()),
+        (connection, connection.to_state(no_buffer)),
+        (subscriber, subscriber.to_state(no_buffer)),
+        (gates, gates.to_state()),
+        (connection._waiter, connection._waiter.to_state()),
+        (connection._costs, connection._costs.to_state()),
+        (connection._framing, connection._framing.to_state()),
+        (websocket, websocket.to_state()),
+        (lines, lines.to_state()),
+        (chat._presence, chat._presence.to_state()),
+        (Sniffer(1), Sniffer(1).to_state()),
+        (address, address.to_state()),
+        (network, network.to_state()),
+        (context.admission, context.admission.to_state()),
+        (connection._costs._line_bucket, connection._costs._line_bucket.to_state()),
+        (world.server.storage, world.server.storage.to_state()),
+    ]
+    return {type(one).__name__: (one, state) for one, state in found}
+
+
+# What is in the state beside attributes, or in place of them.
+ALSO = {"Session": {"owned"}, "Connection": {"dialect"}}
+# In the state of the server.
+ELSEWHERE = {"Connection": {"_service"}}
+
+
+def test_every_attribute_is_handed_over_or_said_not_to_be(world: World):
+    kinds = (
+        *(Chat, Rooms, Room, RoomLog, History, Owners, Session, Replay, MessageKeys, Guessing),
+        *(
+            _Counters,
+            Connection,
+            Subscriber,
+            _DirectGates,
+            Waiter,
+            Costs,
+            LineFraming,
+            TelnetFraming,
+            WebSocketFraming,
+        ),
+        *(Presence, Sniffer, Address, Admission, Network, TokenBucket, MemoryStorage),
+    )
+    found = parts(world)
+    assert set(found) == {kind.__name__ for kind in kinds}
+    for name, (one, state) in found.items():
+        transient = one.TRANSIENT | ELSEWHERE.get(name, set())
+        keys = set(state) - ALSO.get(name, set())
+        there = attributes(one)
+        assert transient <= there, f"{name}: {sorted(transient - there)} is gone"
+        plain = {one if one in keys else one.removeprefix("_") for one in there - transient}
+        assert plain == keys, f"{name}: {sorted(plain ^ keys)} is neither in its state nor in TRANSIENT"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Said("dev", "alice", ("a", "b"), 7, 8),
+        Left("dev", "alice", 8, Departure.KICKED),
+        Announcement("hi", 1),
+        Name("Alice", "alice"),
+        Restriction(RestrictionKind.BAN, "", "a", "", "", "a", None, "", "x", 1),
+        ("a", 1, None, True, 1.5),
+        frozenset({"b", "a"}),
+        None,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_survive_json(value: object):
+    assert unpack(json.loads(json.dumps(pack(value)))) == value
+
+
+def test_what_is_unknown_is_refused():
+    with pytest.raises(TypeError, match="object cannot be handed over"):
+        pack(object())
+    with pytest.raises(BadState, match="unknown kind of value 'Popen'"):
+        unpack(["Popen", "rm"])
+
+
+# --- Clients notice nothing ------------------------------------------------------------------------------------------
+
+
+def test_people_and_half_a_line_move(world: World):
+    alice, bob = world.login("alice"), world.login("bob")
+    assert bob.ask("JOIN dev") == "OK"
+    assert alice.hear() == "INFO bob left"
+    assert alice.ask("JOIN dev") == "OK"
+    assert alice.ask("TOPIC tea") == "OK"
+    assert bob.hear() == "TOPIC tea"
+    alice.send("MSG half ")
+    strange = world.connect()
+    strange.send("LOG")
+    for _ in range(3):
+        world.replace()
+    alice.send("a line\n")
+    assert bob.hear() == "MSG alice half a line"
+    assert [bob.ask("WHO"), bob.hear()] == ["USER bob", "USER alice"]
+    assert strange.ask("IN carol") == "OK"
+    assert bob.ask("TOPIC") == "TOPIC tea"
+    assert [alice.ask("HISTORY"), alice.hear()][0].endswith(" alice half a line")
+    alice.send("QUIT\n")
+    assert alice.hear() == "Goodbye!"
+    assert bob.hear() == "INFO alice disconnected"
+    assert world.login("alice").ask("PING") == "PONG"
+
+
+@pytest.mark.parametrize("part", ["GE", "GET / HT", "\r\n\r\nGET /"])
+def test_a_foreign_protocol_is_recognised_across_the_change(world: World, part: str):
+    client = world.connect()
+    client.send(part)
+    gevent.sleep(0.01)
+    world.replace()
+    client.send("GET / HTTP/1.1\r\nLOGIN x\r\n\r\n"[len(part.strip()) :])
+    with suppress(ConnectionResetError):
+        assert client.socket.recv(10) == b""
+
+
+def test_what_a_client_has_not_read_moves_in_order(world: World):
+    alice, bob = world.login("alice"), world.login("bob")
+    text = "x" * 3000
+    sent = 0
+    while not world.connection("bob").backlog_bytes:
+        assert alice.ask(f"MSG {sent} {text}\nPING") == "PONG"
+        sent += 1
+    waiting = world.connection("bob").backlog_bytes
+    world.replace()
+    assert world.connection("bob").backlog_bytes == waiting
+    for number in range(sent, sent + 3):
+        assert alice.ask(f"MSG {number} {text}\nPING") == "PONG"
+    world.replace()
+    for number in range(sent + 3):
+        assert bob.hear() == f"MSG alice {number} {text}"
+    assert bob.ask("PING") == "PONG"
+
+
+def test_lines_that_wait_for_a_rate_are_handled_once_and_in_order(world: World):
+    with world_of(lines_per_s=20, burst_lines=2) as world:
+        alice, bob = world.login("alice"), world.login("bob")
+        alice.send("".join(f"MSG {number}\n" for number in range(12)) + "PING end\nMSG ha")
+        gevent.sleep(0.01)
+        heard = []
+        for _ in range(4):
+            world.replace()
+            heard.append(bob.hear())
+        heard += [bob.hear() for _ in range(8)]
+        assert heard == [f"MSG alice {number}" for number in range(12)]
+        assert alice.hear() == "PONG end"
+        assert alice.ask("lf\nPING") == "PONG"
+        assert bob.hear() == "MSG alice half"
+
+
+def test_a_large_chunk_that_has_been_read_in_part_moves(world: World):
+    with world_of(lines_per_s=1000, burst_lines=70) as world:
+        alice, bob = world.login("alice"), world.login("bob")
+        alice.send("".join(f"MSG {number}\n" for number in range(300)))
+        heard = [bob.hear()]
+        assert world.connection("alice")._framing.to_state()["ahead"]
+        world.replace()
+        heard += [bob.hear() for _ in range(299)]
+        assert heard == [f"MSG alice {number}" for number in range(300)]
+
+
+def test_a_login_that_waits_is_made_by_the_new_server(world: World, monkeypatch: pytest.MonkeyPatch):
+    client = world.connect()
+    turns = world.server.context.turns
+    started = Turns._start
+    monkeypatch.setattr(Turns, "_start", lambda one: None if one is turns else started(one))
+    client.send("LOGIN alice\nPING x\n")
+    gevent.sleep(0.01)
+    assert len(turns._waiting) == 1
+    world.replace()
+    assert [client.hear(), client.hear()] == ["OK", "PONG x"]
+
+
+def test_version_2_of_json_moves_with_its_rooms_keys_and_what_it_has_missed(world: World):
+    alice = world.login("alice")
+    for number in range(100):
+        alice.send(f"MSG {number} {'x' * 1000}\n")
+        if number % 20 == 19:
+            assert alice.ask("PING") == "PONG"
+    robot = world.connect("json")
+    robot.send('{"type": "join", "v": 2, "username": "robot", "rooms": {"lobby": 0, "dev": null}}\n')
+    welcome = json.loads(robot.hear())
+    while not world.connection("robot")._took_effect:
+        gevent.sleep(0)
+    assert world.connection("robot").session.replays
+    world.replace()
+    assert alice.ask("MSG late\nPING") == "PONG"
+    said = [json.loads(robot.hear()) for _ in range(101)]
+    assert [one["id"] for one in said] == list(range(1, 102))
+    assert said[-1]["message"] == "late"
+    robot.send('{"type": "chat", "room": "dev", "message": "hi", "key": "k1", "ref": "1"}\n')
+    assert json.loads(robot.hear())["id"] == 1
+    assert json.loads(robot.hear()) == {"type": "ok", "ref": "1", "room": "dev", "id": 1}
+    world.replace()
+    robot.send('{"type": "chat", "room": "dev", "message": "hi", "key": "k1", "ref": "2"}\n')
+    assert json.loads(robot.hear()) == {"type": "ok", "ref": "2", "room": "dev", "id": 1}
+    assert welcome["epoch"] == world.server.context.chat.epoch
+
+
+def test_what_only_the_memory_has_moves(world: World):
+    alice, bob = world.login("alice"), world.login("bob")
+    chat = world.server.context.chat
+    first, second = chat.sessions
+    assert first.name is not None
+    first.account = chat._accounts.add(first.name, "hash", "")
+    assert second.name is not None
+    second.account = chat._accounts.add(second.name, "hash", "")
+    assert [alice.ask("JOIN dev"), bob.hear()] == ["OK", "INFO alice left"]
+    assert [alice.ask("PRIVATE on"), alice.ask("KEY x"), alice.ask("MOD bob"), alice.ask("IGNORE bob")] == [
+        "OK"
+    ] * 4
+    assert bob.ask("JOIN dev x") == "OK"
+    bob.send("QUIT\n")
+    assert bob.hear() == "Goodbye!"
+    assert alice.hear() == "INFO bob disconnected"
+    assert alice.ask("DM bob later") == "INFO bob is offline, message kept"
+    world.server.administer(Name("x", ""), "lobby", _ban("name:eve"))
+    numbers = chat.logins
+    world.replace()
+    chat = world.server.context.chat
+    assert (chat.accounts, chat.logins) == (2, numbers)
+    room = chat.rooms.find("dev")
+    assert room is not None
+    assert (room.private, room.room_key, room.moderators, room.kept) == (True, "x", {"bob"}, True)
+    assert [ban.shown for ban in chat.bans_of(chat.lobby)] == ["name:eve"]
+    assert [act.target for act in world.server.storage.acts(9) if act.action == "ban"] == ["name:eve"]
+    assert [kept.message.text for kept in world.server.storage.mailbox("bob", 0, 9)] == ["later"]
+    assert next(iter(chat.sessions)).ignores("bob")
+    assert chat._look_alikes.resembles(Name("аlice", "аlice"))
+
+
+def _ban(who: str) -> Any:
+    from geventchat.chat.commands import Impose, Sanction
+
+    return Impose(Sanction.BAN, who, None)
+
+
+def test_who_cannot_be_handed_over_leaves_as_usual(world: World, monkeypatch: pytest.MonkeyPatch):
+    alice, bob = world.login("alice"), world.login("bob")
+    stays: Callable[[Connection], bool] = lambda one: one._name != "bob"  # noqa: E731
+    monkeypatch.setattr(Connection, "can_be_handed_over", property(stays))
+    world.replace()
+    assert alice.hear() == "INFO bob disconnected"
+    assert world.login("bob").ask("PING") == "PONG"
+    bob.close()
+
+
+def test_deadlines_and_rates_go_on(world: World):
+    with world_of(login_s=0.3, address_burst_connections=3, address_connections_per_s=0.001) as world:
+        client, _, _ = (world.connect() for _ in range(3))
+        client.send("PING\n")
+        assert client.hear() == "ERR must-login-first"
+        world.replace()
+        assert world.connect().hear() == "ERR too-many-connections"
+        assert client.hear() == "INFO idle-timeout"

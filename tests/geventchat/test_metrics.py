@@ -1,0 +1,254 @@
+"""Metrics: what they count, that labels are few, that nobody is held up, and that dashboards ask for what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+from prometheus_client.parser import text_string_to_metric_families
+
+from geventchat import Config, ConfigError, Limits, Listen, Server
+from geventchat.chat.events import NoticeReason, Rejection
+from geventchat.dialects.words import error_word
+from geventchat.metrics import service as metrics_service
+from geventchat.metrics.collector import LOGIN_FAILURES, REFUSALS
+from geventchat.net.loop_delay import BOUNDS_S, INTERVAL_S, LoopDelay
+from tests.geventchat.virtual_time import virtual_time
+from tests.patience import HANG_S
+
+DEPLOY = Path(__file__).resolve().parents[2] / "docs/deploy"
+
+
+class World:
+    """A server with metrics, and people in the line dialect."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._open: list[Any] = []
+
+    def connect(self, scheme: str = "metrics") -> tuple[Any, Any]:
+        sock = socket.create_connection(self.server.addresses[scheme], HANG_S)
+        lines = sock.makefile("rwb")
+        self._open += [sock, lines]
+        return sock, lines
+
+    def person(self, name: str) -> Any:
+        _, lines = self.connect("line")
+        assert self.ask(lines, f"LOGIN {name}") == "OK"
+        return lines
+
+    def ask(self, lines: Any, line: str) -> str:
+        lines.write(line.encode() + b"\n")
+        lines.flush()
+        return lines.readline().decode().rstrip("\n")
+
+    def get(self, request: bytes) -> tuple[bytes, bytes]:
+        """The head and the body of the answer, after which the connection ends."""
+        sock, lines = self.connect()
+        sock.sendall(request)
+        head, _, body = lines.read().partition(b"\r\n\r\n")
+        return head, body
+
+    def page(self) -> str:
+        head, body = self.get(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n" in head
+        return body.decode()
+
+    def values(self) -> dict[str, float]:
+        """Every sample, with its labels as they are written."""
+        return {
+            sample.name + "".join(f"{{{key}={value}}}" for key, value in sample.labels.items()): sample.value
+            for family in text_string_to_metric_families(self.page())
+            for sample in family.samples
+        }
+
+    def close(self) -> None:
+        for one in reversed(self._open):
+            one.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    listen = (Listen("line", "127.0.0.1", 0), Listen("metrics", "127.0.0.1", 0))
+    config = Config(listen=listen, limits=Limits(clients=3, linger_s=0))
+    with Server(config, log=lambda event, **fields: None) as server:
+        world = World(server)
+        yield world
+        world.close()
+
+
+def test_what_happens_is_counted(world: World):
+    alice, bob = world.person("alice"), world.person("bob")
+    alice.write(b"MSG one\nMSG two\nMSG three\nDM bob psst\n")
+    assert world.ask(alice, "PING") == "PONG"
+    assert [bob.readline() for _ in range(4)][-1] == b"DM alice psst\n"
+    _, stranger = world.connect("line")
+    assert world.ask(stranger, "LOGIN alice") == "ERR username-taken"
+    assert world.connect("line")[1].readline() == b"ERR server-full\n"
+    assert world.ask(bob, "QUIT") == "Goodbye!"
+    bob.read()
+    values = world.values()
+    sent = len("OK\n" * 2 + "PONG\nMSG alice one\nMSG alice two\nMSG alice three\nDM alice psst\nGoodbye!\n")
+    sent += len("ERR username-taken\nERR server-full\nINFO bob disconnected\n")
+    assert {name: values[f"geventchat_{name}"] for name in EXPECTED} == {**EXPECTED, "sent_bytes_total": sent}
+
+
+EXPECTED = {
+    "connections{dialect=line}": 2,
+    "connections{dialect=json2}": 0,
+    "people": 1,
+    "rooms": 1,
+    "accepted_total": 4,
+    "refused_total{reason=full}": 1,
+    "refused_total{reason=banned}": 0,
+    "closed_total{reason=quit}": 1,
+    "closed_total{reason=slow}": 0,
+    "logins_total": 2,
+    "login_failures_total{reason=username-taken}": 1,
+    "login_failures_total{reason=wrong-password}": 0,
+    "messages_total": 3,
+    "deliveries_total": 3,
+    "direct_messages_total": 1,
+    "received_bytes_total": len(
+        "LOGIN alice\nLOGIN bob\nMSG one\nMSG two\nMSG three\nDM bob psst\nPING\nLOGIN alice\nQUIT\n"
+    ),
+    "sent_bytes_total": 0,
+    "waiting_bytes": 0,
+    "storage_stopped": 0,
+}
+
+
+def test_names_begin_with_that_of_the_program_and_every_label_is_known_beforehand(world: World):
+    before = set(world.values())
+    assert all(name.startswith("geventchat_") for name in before)
+    world.person("alice")
+    world.ask(world.person("bob"), "JOIN dev")
+    assert set(world.values()) == before
+
+
+def test_every_reason_has_its_label():
+    refusals = {
+        Rejection.NAME_INVALID, Rejection.NAME_LENGTH, Rejection.NAME_TAKEN, Rejection.PASSWORD_REQUIRED,
+        Rejection.WRONG_PASSWORD, Rejection.TOO_MANY_ATTEMPTS,
+    }  # fmt: skip
+    assert set(LOGIN_FAILURES) == set(map(error_word, refusals))
+    closed = {NoticeReason.IDLE, NoticeReason.SHUTDOWN, NoticeReason.KICKED, NoticeReason.REPLACED}
+    assert set(NoticeReason) - closed == set(REFUSALS)
+
+
+def test_one_connection_can_ask_again_and_other_requests_are_refused(world: World):
+    sock, lines = world.connect()
+    for _ in range(2):
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert lines.readline() == b"HTTP/1.1 200 OK\r\n"
+        while lines.readline() != b"\r\n":
+            pass
+        assert lines.read(3) == b"ok\n"
+    for request, status in [
+        (b"GET /metrics/ HTTP/1.0\r\n\r\n", b"404"),
+        (b"GET / HTTP/1.0\r\n\r\n", b"404"),
+        (b"DELETE /metrics HTTP/1.0\r\n\r\n", b"405"),
+        (b"POST /metrics HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello", b"413"),
+        (b"LOGIN alice\n", b"400"),
+        (b"GET /" + b"x" * 9000, b"414"),
+    ]:
+        head, _ = world.get(request)
+        assert head.split(b" ")[1] == status
+    head, body = world.get(b"HEAD /metrics HTTP/1.0\r\n\r\n")
+    assert re.search(rb"Content-Length: [1-9]", head)
+    assert body == b""
+
+
+def test_a_server_that_is_full_can_still_be_watched_by_a_bounded_number_of_clients(world: World):
+    people = [world.person(f"n{number}") for number in range(3)]
+    silent = [world.connect() for _ in range(metrics_service.MOST_CLIENTS)]
+    gevent.sleep(0)
+    assert world.connect()[1].read() == b""
+    assert world.server.context.admission.connected == len(people)
+    sock, lines = silent[0]
+    sock.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert lines.read().endswith(b"ok\n")
+
+
+def test_a_client_that_sends_no_request_is_closed_after_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(metrics_service, "REQUEST_S", 0.05)
+    sock, lines = world.connect()
+    sock.sendall(b"GET /metrics HTTP/1.1\r\n")
+    assert lines.read() == b""
+
+
+def test_a_server_is_not_ready_while_its_storage_is_too_far_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    request = b"GET /readyz HTTP/1.0\r\n\r\n"
+    assert world.get(request)[1] == b"ok\n"
+    monkeypatch.setattr(type(world.server.storage), "is_ready", lambda *_: False)
+    head, body = world.get(request)
+    assert (head.split(b" ")[1], body) == (b"503", b"the storage is too far behind\n")
+
+
+def test_the_delay_of_the_loop_is_how_late_a_timer_is():
+    with virtual_time() as time:
+        delay = time.finish(gevent.spawn(LoopDelay, time.hub, time.clock))
+        time.advance(2 * INTERVAL_S)
+        time.stand_still(INTERVAL_S + 0.02)
+        time.run_until_idle()
+        delay.close()
+    assert sum(delay.counts) == 3
+    assert delay.counts[0] == 2
+    assert delay.counts[BOUNDS_S.index(0.025)] == 1
+    assert delay.total_s == pytest.approx(0.02)
+
+
+def test_without_the_package_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    for module in ("service", "collector"):
+        monkeypatch.delitem(sys.modules, f"geventchat.metrics.{module}")
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    server = Server(Config(listen=(Listen("metrics", "127.0.0.1", 0),)), log=lambda event, **fields: None)
+    with pytest.raises(ConfigError, match=r"pip install 'geventchat\[metrics\]'"):
+        server.start()
+
+
+# --- docs/deploy -----------------------------------------------------------------------------------------------------
+
+
+def test_the_dashboard_is_json_and_asks_for_metrics_that_exist(world: World):
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    queries.append(dashboard["templating"]["list"][1]["query"]["query"])
+    assert len(queries) > 20
+    check_queries(queries, world.page())
+    places = [tuple(panel["gridPos"][key] for key in "xy") for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places)
+
+
+def test_the_alerts_ask_for_metrics_that_exist(world: World):
+    rules = (DEPLOY / "alerts.yml").read_text()
+    queries = re.findall(r"^ +expr: (.+)$", rules, re.MULTILINE)
+    assert len(queries) == len(re.findall(r"^ +- alert: \w+$", rules, re.MULTILINE)) > 5
+    assert queries[0] == 'up{job="geventchat"} == 0'
+    check_queries(queries[1:], world.page())
+
+
+def check_queries(queries: list[str], page: str) -> None:
+    names = set(re.findall(r"^(\w+)", re.sub("^#.*\n", "", page, flags=re.MULTILINE), re.MULTILINE))
+    labels = set(re.findall(r'[{,](\w+)="', page)) | {"instance", "dialect", "reason"}
+    values = set(re.findall(r'reason="([\w-]+)"', page))
+    for query in queries:
+        asked = re.findall(r"\bgeventchat_\w+", query)
+        assert asked, query
+        assert not set(asked) - names, query
+        assert not set(re.findall(r"(\w+)=~?\"", query)) - labels, query
+        for reasons in re.findall(r'reason=~?"([^"]+)"', query):
+            assert not set(reasons.split("|")) - values, query
+        assert query.count("(") == query.count(")")

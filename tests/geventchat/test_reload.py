@@ -1,0 +1,211 @@
+"""Settings that change while the server runs: each reaches what it is about, and a wrong one changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+
+from geventchat import Config, ConfigError, IdleNotice, Limits, Listen, Server
+from geventchat.chat.bans import read_ban_list
+from geventchat.net.connection import ChatService
+from geventchat.settings import Reload, Setting, settings_of
+from tests.certificates import made_certificate
+from tests.patience import HANG_S
+
+LISTEN = (Listen("line", "127.0.0.1", 0), Listen("slash", "127.0.0.1", 0))
+# A value of each setting that is not its default.
+OTHER: dict[str, Any] = {
+    "operators": ("bob",),
+    "greeting": "hi",
+    "idle_notice": IdleNotice.NONE,
+    "reserved_names": ("me", "ann"),
+    "log_messages": True,
+    "ban_list": "",
+    "proxy_from": (ip_network("192.0.2.0/24"),),
+}
+
+
+def other(table: Any) -> dict[str, Any]:
+    """All settings of a table, changed."""
+    return {row.field: OTHER.get(row.field, 1234) for row in settings_of(table) if is_reloaded(row)}
+
+
+def is_reloaded(row: Setting) -> bool:
+    return row.table == "Limits" or row.reload is not Reload.RESTART
+
+
+def make(config: Config) -> Server:
+    return Server(config, log=lambda event, **fields: None)
+
+
+def state(server: Server) -> dict[str, Any]:
+    """Everything in a running server that follows from its settings."""
+    context = server.context
+    chat, delivery, rates = context.chat, context.delivery, context.admission.rates
+    buckets = [context.line_rate, context.byte_rate, delivery._floor, context.log._rate]
+    buckets += [rates.connects, rates.logins, rates.traffic, rates.accounts, rates.rooms]
+    networks = context.admission.network_rates
+    buckets += [networks.connects, networks.traffic]
+    return {
+        "config": server.config,
+        "limits": context.limits,
+        "held": [context.admission._limits, delivery.limits, server.storage._limits],
+        "chat": chat.rooms._limits,
+        "rates": [[getattr(rate, name) for name in rate.__slots__] for rate in buckets],
+        "delivery": (delivery.behind_bytes, delivery.outgoing_bytes, delivery.floor_burst),
+        "log": context.log._regained,
+        "networks": networks.connections,
+        "greeting": chat.greeting,
+        "names": (chat.operators, chat.reserved_names, chat._visits._reserved),
+        "look-alikes": chat._look_alikes._held.keys(),
+        "bans": [(one.name, one.account, one.network) for one in chat.bans_of(chat.lobby)],
+        "services": [
+            (service.encoding.dialect.name, service.idle_s, service.idle_notice)
+            for service in server._services.values()
+            if isinstance(service, ChatService)
+        ],
+    }
+
+
+def test_after_a_reload_everything_is_as_if_the_server_had_been_started_with_the_settings(tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("10.0.0.0/8\naccount:eve\n")
+    limits = Limits(**other(Limits))
+    wanted = Config(**{**other(Config), "ban_list": str(bans), "limits": limits, "listen": LISTEN})
+    for row in (*settings_of(Limits), *settings_of(Config)):
+        if is_reloaded(row):
+            assert getattr(limits if row.table == "Limits" else wanted, row.field) != row.default, row.field
+    kept = {row.field: row.default for row in settings_of(Limits) if row.reload is Reload.RESTART}
+    expected = replace(wanted, limits=replace(limits, **kept))
+    with make(Config(listen=LISTEN)) as server, make(expected) as fresh:
+        before = state(server)
+        server.change(wanted)
+        assert state(server) == state(fresh)
+        server.change(Config(listen=LISTEN))
+        assert state(server) == before
+
+
+def test_whatever_holds_limits_holds_those_that_a_reload_changes():
+    with make(Config(listen=LISTEN)) as server:
+        context = server.context
+        assert all(one is context.limits for one in state(server)["held"])
+        chat = context.chat
+        chat_limits = chat.rooms._limits
+        holders = (
+            chat,
+            chat._owners,
+            chat._accounts,
+            chat._moderation,
+            chat.rooms.history,
+            chat._message_keys,
+        )
+        assert all(one._limits is chat_limits for one in holders)
+        assert {one.name for one in fields(chat_limits)} <= {one.name for one in fields(Limits)}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (Config(operators=("boss",), greeting="hi"), "name: 'boss' is the name of an operator"),
+        (
+            Config(ban_list="/nowhere/bans", greeting="hi"),
+            "ban-list: cannot read /nowhere/bans: No such file",
+        ),
+    ],
+)
+def test_what_is_wrong_changes_nothing(config: Config, message: str):
+    with Server(Config(listen=LISTEN), log=lambda event, **fields: None, name="boss") as server:
+        before = state(server)
+        with pytest.raises(ConfigError, match=message):
+            server.change(config)
+        assert state(server) == before
+
+
+def test_certificates_are_read_again_and_a_broken_one_changes_nothing(tmp_path: Path):
+    made = made_certificate()
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes(Path(made.cert).read_bytes())
+    key.write_bytes(Path(made.key).read_bytes())
+    key.chmod(0o600)
+    listen = (Listen("line+tls", "127.0.0.1", 0, cert=str(cert), key=str(key)),)
+    with make(Config(listen=listen)) as server:
+        (certificate,) = server._certificates.values()
+        first = certificate.context
+        key.write_text("garbage")
+        with pytest.raises(ConfigError, match=r"^tls-key: .*key\.pem"):
+            server.change(replace(server.config, greeting="hi"))
+        assert (certificate.context, server.context.chat.greeting) == (first, "")
+        key.write_bytes(Path(made.key).read_bytes())
+        server.change(replace(server.config, greeting="hi"))
+        assert certificate.context is not first
+        assert server.context.chat.greeting == "hi"
+
+
+# --- The ban list ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with make(Config(listen=LISTEN, limits=Limits(linger_s=0))) as server:
+        yield server
+
+
+def connect(server: Server, *said: str) -> Any:
+    sock = socket.create_connection(server.addresses["line"], HANG_S)
+    lines = sock.makefile("rb")
+    sock.sendall("".join([f"{line}\n" for line in said]).encode())
+    return sock, lines
+
+
+def test_a_ban_list_removes_whom_it_concerns_and_an_empty_one_lets_them_back(server: Server, tmp_path: Path):
+    bans = tmp_path / "bans"
+    people = {name: connect(server, f"LOGIN {name}") for name in ("alice", "eve")}
+    assert [lines.readline() for _, lines in people.values()] == [b"OK\n"] * 2
+    bans.write_text("# who is out\n\nEVE too loud # since May\n192.0.2.0/24\n")
+    server.change(replace(server.config, ban_list=str(bans)))
+    assert people["eve"][1].readline() == b"ERR banned\n"
+    assert people["alice"][1].readline() == b"INFO eve kicked\n"
+    late = connect(server, "LOGIN eve")
+    assert late[1].readline() == b"ERR banned\n"
+    rows = server.context.chat.bans_of(server.context.chat.lobby)
+    assert [(row.shown, row.reason, row.by) for row in rows] == [
+        ("name:EVE", "too loud", "the ban list"),
+        ("192.0.2.0/24", "", "the ban list"),
+    ]
+    bans.write_text("127.0.0.0/8\n")
+    server.change(server.config)
+    assert people["alice"][1].readline() == b"ERR banned\n"
+    refused = connect(server)
+    assert refused[1].readline() == b"ERR banned\n"
+    bans.write_text("")
+    server.change(server.config)
+    back = connect(server, "LOGIN eve")
+    assert back[1].readline() == b"OK\n"
+    for sock, lines in (*people.values(), late, refused, back):
+        lines.close()
+        sock.close()
+    gevent.sleep(0)
+
+
+@pytest.mark.parametrize("line", ["a b c\n no/name", "ok\naccount:", "name:\x00"])
+def test_a_line_that_is_no_ban_is_named(line: str):
+    with pytest.raises(ValueError, match=r"line \d: '.*' is neither a name nor an address"):
+        read_ban_list(line, 0)
+
+
+def test_a_ban_list_is_bounded(server: Server, tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("a\nb\nc\n")
+    limits = replace(server.config.limits, server_bans=2)
+    with pytest.raises(ConfigError, match=r"has more than 2 bans \(max-server-bans\)"):
+        server.change(replace(server.config, ban_list=str(bans), limits=limits))
+    bans.write_text("#" + "x" * 5_000_000)
+    with pytest.raises(ConfigError, match="or is too long"):
+        server.change(replace(server.config, ban_list=str(bans)))
