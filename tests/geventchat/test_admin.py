@@ -174,7 +174,7 @@ def test_someone_is_kicked_from_the_server_or_a_room_with_a_reason(world: World)
     assert world.do("kick", who="bob", room="dev", reason="why")["rows"] == []
     assert world.hear(bob) == "INFO kicked why"
     assert world.do("kick", who="alice", room="dev")["code"] == "refused"
-    assert world.do("kick", who="alice", room="nowhere")["message"] == "there is no room 'nowhere'"
+    assert world.do("kick", who="alice", room="nowhere")["message"] == "unknown room 'nowhere'"
     assert world.do("kick", who="BOB")["rows"] == []
     assert world.hear(bob) == "INFO kicked"
     assert world.audited()[-1] == ("geventchat admin", "kick", "bob", "")

@@ -911,7 +911,7 @@ function edited() {
   keepDraftsSoon();
   if (current.isRoom && connection.online && field.value.trim() && !field.value.startsWith("/") && Date.now() - typingSentAt > TYPING_EVERY_MS) {
     typingSentAt = Date.now();
-    // Who may not speak learns that from the message.
+    // A person who cannot speak learns that from the answer.
     request({ type: "typing", room: current.name }).catch(() => null);
   }
 }
