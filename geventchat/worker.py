@@ -50,7 +50,9 @@ class Worker(Generic[_Item]):
         """Finish what is queued and end the thread; False if that was not possible within this time."""
         self._closing.set()
         self.hurry()
-        self._thread.join(within_s)
+        if self._thread.ident is not None:
+            # It has been started.
+            self._thread.join(within_s)
         self._abandoned = True
         return self._complete
 

@@ -167,13 +167,13 @@ def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_p
             over.set()
             talking.join()
         typist.send(" the rest\n")
-        expected = [f"[dev] ann: {number}" for number in range(said)]
+        expected = [f"MSG ann {number}" for number in range(said)]
         for one in (listener, sleeper):
-            heard: list[str] = []
-            while not heard or heard[-1] != "[dev] cat: half of a line, and the rest":
+            heard = [one.hear() for _ in range(said + 1)]
+            while len(said_here := [line for line in heard if line.startswith("MSG ")]) < said + 1:
                 heard.append(one.hear())
-            spoken = [line for line in heard[:-1] if line.startswith("[dev] ann")]
-            assert spoken == expected
+            assert "MSG cat half of a line, and the rest" in said_here
+            assert [line for line in said_here if line.startswith("MSG ann ")] == expected
         assert slash.ask("/help")
 
 
@@ -187,15 +187,15 @@ def test_websockets_move_and_those_with_tls_are_told_to_connect_again(tmp_path: 
         secret = world.connect("line+tls", "sue", context.wrap_socket)
         ann = world.connect(name="ann")
         with client.connect(f"ws://127.0.0.1:{world.ports['web']}/ws", open_timeout=HANG_S) as page:
-            page.send('{"type": "login", "v": 2, "name": "wes", "ref": 1}')
+            page.send('{"type": "join", "v": 2, "username": "wes"}')
             heard = [json.loads(page.recv(HANG_S)) for _ in range(1)]
             world.upgrade()
-            page.send('{"type": "say", "room": "lobby", "text": "still here"}')
+            page.send('{"type": "chat", "room": "lobby", "message": "still here"}')
             while "still here" not in (line := ann.hear()):
                 assert line, heard
-            assert line.endswith("wes: still here")
+            assert line == "MSG wes still here"
         rest = secret.lines.read().decode().splitlines()
-        assert "INFO server is shutting down" in rest
+        assert rest == ["INFO server-shutdown"]
 
 
 # --- Those who cannot take over --------------------------------------------------------------------------------------
@@ -226,10 +226,10 @@ def test_a_program_that_cannot_take_over_changes_nothing(tmp_path: Path, stored:
         ann.send("MSG begun, ")
         assert why in world.fail_to_upgrade(program(tmp_path, code))
         ann.send("done\n")
-        assert ben.hear() == "[lobby] ann: begun, done"
+        assert ben.hear() == "MSG ann begun, done"
         # A sound one can.
         world.upgrade()
-        assert ben.ask("HISTORY").endswith("ann: begun, done")
+        assert ben.ask("HISTORY").endswith(" ann begun, done")
 
 
 def test_a_program_with_other_addresses_closes_those_that_are_gone(tmp_path: Path):
