@@ -14,6 +14,9 @@ MOST_BLOCK_BYTES = 65_536
 _LEAST_BLOCK_BYTES = 4_096
 # How many different pieces a group has; its clients begin at different ones.
 _BLOCKS = 12
+# The rooms that attackers enter.
+_ROOM = "attack"
+_ROOMS = 50
 # Stands for a client's partner: the next one in its group, which has this one as its partner.
 _PARTNER = "\u2020partner\u2020"
 _PARTNER_BYTES = _PARTNER.encode()
@@ -124,6 +127,16 @@ def encode(action: Action, dialect: str, people: People, rng: random.Random) -> 
             return wire.login(dialect, "e\u0301" + "\u0300\u0316" * max(1, size // 4))
         case "unknown":
             return b"/" + b"x" * size + b"\n"
+        case "enter":
+            return wire.command(dialect, "join", f"{_ROOM}{rng.randrange(_ROOMS)}")
+        case "leave" | "rooms" | "history":
+            return wire.command(dialect, action.kind)
+        case "topic" | "key" | "register":
+            return wire.command(dialect, action.kind, text=_text(action))
+        case "ban" | "kick":
+            return wire.command(dialect, action.kind, _recipient("dm-group", people, rng), _text(action))
+        case "invite" | "ignore":
+            return wire.command(dialect, action.kind, _recipient("dm-honest", people, rng))
     raise ValueError(f"unknown action: {action.kind}")
 
 

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-DIALECTS = ("line", "json", "slash")
+DIALECTS = ("line", "json", "slash", "json2")
+# Whose listener the clients of a dialect connect to, where it has none.
+LISTENER = {"json2": "json"}
 # `none`: they do not log in. `clash`: they want the names of another group.
 NAMES = ("none", "short", "wide", "marks", "clash")
 READS = ("everything", "pace", "nothing")
@@ -40,6 +42,17 @@ ACTIONS = (
     "nested-json",
     "bad-login",
     "unknown",
+    "enter",
+    "leave",
+    "rooms",
+    "topic",
+    "history",
+    "key",
+    "ban",
+    "kick",
+    "invite",
+    "ignore",
+    "register",
 )
 
 MOST_CLIENTS = 600

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from tests.fire.attacks import plan
+
 ROOT = Path(__file__).resolve().parents[3]
 DIALECTS = ("line", "json", "slash")
 _READY = re.compile(rb"Chat server started on \S+:(\d+)(?: \(([\w+]+)\))?")
@@ -76,7 +78,7 @@ class Target:
 
     def address(self, dialect: str = "line") -> tuple[str, int]:
         """Where it serves this dialect."""
-        return "127.0.0.1", self.ports[dialect]
+        return "127.0.0.1", self.ports[plan.LISTENER.get(dialect, dialect)]
 
     @property
     def cpu_s(self) -> float:

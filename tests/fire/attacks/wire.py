@@ -18,6 +18,8 @@ def login(dialect: str, name: str) -> bytes:
             return f"LOGIN {name}\n".encode()
         case "json":
             return _request(type="join", username=name)
+        case "json2":
+            return _request(type="join", v=2, username=name)
         case _:
             return f"{name}\n".encode()
 
@@ -27,7 +29,7 @@ def say(dialect: str, text: str) -> bytes:
     match dialect:
         case "line":
             return f"MSG {text}\n".encode()
-        case "json":
+        case "json" | "json2":
             return _request(type="chat", message=text)
         case _:
             return f"{text}\n".encode()
@@ -38,7 +40,7 @@ def direct(dialect: str, to: str, text: str) -> bytes:
     match dialect:
         case "line":
             return f"DM {to} {text}\n".encode()
-        case "json":
+        case "json" | "json2":
             return _request(type="dm", to=to, message=text)
         case _:
             return f"/dm {to} {text}\n".encode()
@@ -46,7 +48,7 @@ def direct(dialect: str, to: str, text: str) -> bytes:
 
 def who(dialect: str) -> bytes:
     """The request for the list of people."""
-    return {"line": b"WHO\n", "json": b'{"type":"users"}\n', "slash": b"/users\n"}[dialect]
+    return {"line": b"WHO\n", "slash": b"/users\n"}.get(dialect, b'{"type":"users"}\n')
 
 
 def ping(dialect: str, token: str = "") -> bytes:
@@ -54,7 +56,7 @@ def ping(dialect: str, token: str = "") -> bytes:
     match dialect:
         case "line":
             return f"PING {token}\n".encode()
-        case "json":
+        case "json" | "json2":
             return _request(type="ping", token=token)
         case _:
             return b"/ping\n"
@@ -62,11 +64,28 @@ def ping(dialect: str, token: str = "") -> bytes:
 
 def quit_request(dialect: str) -> bytes:
     """The request to leave."""
-    return {"line": b"QUIT\n", "json": b'{"type":"quit"}\n', "slash": b"/quit\n"}[dialect]
+    return {"line": b"QUIT\n", "slash": b"/quit\n"}.get(dialect, b'{"type":"quit"}\n')
 
 
+def command(dialect: str, verb: str, argument: str = "", text: str = "") -> bytes:
+    """A request about rooms, accounts or moderation: what or whom it is about, and a text."""
+    match dialect:
+        case "line":
+            return " ".join([verb.upper(), *filter(None, (argument, text))]).encode() + b"\n"
+        case "slash":
+            return " ".join([f"/{verb}", *filter(None, (argument, text))]).encode() + b"\n"
+        case _:
+            field = _FIELDS.get(verb, "username")
+            kind = "enter" if verb == "join" else verb
+            fields = {field: argument, _TEXTS.get(verb, "reason"): text}
+            return _request(type=kind, **{key: value for key, value in fields.items() if value})
+
+
+# What version 2 of json calls what a command is about, and its text.
+_FIELDS = {"join": "room", "leave": "room", "key": "room", "topic": "room", "register": "room"}
+_TEXTS = {"key": "key", "topic": "topic", "register": "password"}
 # What the answer to a login contains, if it succeeds.
-WELCOME = {"line": b"OK\n", "json": b'"welcome"', "slash": b"Connected!"}
+WELCOME = {"line": b"OK\n", "json": b'"welcome"', "json2": b'"welcome"', "slash": b"Connected!"}
 
 
 def wide_name(number: int) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from tests.fire.attacks import wire
+from tests.fire.attacks import plan, wire
 from tests.fire.attacks.load import Client, Load, addresses
 from tests.fire.attacks.target import ROOT
 
@@ -186,7 +186,8 @@ def _watch(load: Load, readers: list[Client], ports: dict[str, int], sources: li
         for line in lines:
             dialect, _, name = line.decode().partition(" ")
             source = sources[claimed % len(sources)]
-            claims.append(_Login(load, ("127.0.0.1", ports[dialect]), source, dialect, name))
+            port = ports[plan.LISTENER.get(dialect, dialect)]
+            claims.append(_Login(load, ("127.0.0.1", port), source, dialect, name))
             claimed += 1
     return {
         "disconnected": [
