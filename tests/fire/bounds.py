@@ -61,28 +61,33 @@ class UnfinishedLines:
     clients: int
     sent_bytes: int
     kept_bytes_each: int
+    more_bytes_each: int
+    """When each has sent as much again. The allocator has then grown to the size that it needs."""
 
 
 def unfinished_lines(clients: int, sent_bytes: int) -> UnfinishedLines:
-    """Every client sends the beginning of a line in pieces and never its end; on real sockets."""
+    """Every client sends the beginning of a line in pieces and never its end, then as much again; on real sockets."""
     options = (f"--max-clients={clients + 10}", f"--max-per-address={clients + 10}", "--idle-timeout=0")
     with ServerProcess(*options, *NO_ADDRESS_RATES) as server, ClientPool() as pool:
         connected = [pool.connect(server.address()) for _ in range(clients)]
         for client in connected:
             client.send_lines("PING")
         pool.wait_for("every PING is answered", lambda: all(client.received for client in connected))
-        before = server.resident_bytes
-        for _ in range(4):
-            for client in connected:
-                client.send(b"MSG " + b"x" * (sent_bytes // 4 - 4))
-        pool.wait_for("everything is sent", lambda: not any(client.unsent for client in connected))
-        wait_for("everything is read", lambda: server.unread_bytes == 0)
-        # When one more client is answered, what was read has been dealt with.
-        last = pool.connect(server.address())
-        last.send_lines("PING")
-        pool.wait_for("the last PING is answered", lambda: bool(last.received))
-        kept_each = (server.resident_bytes - before) // clients
+        grown = []
+        for _ in range(2):
+            before = server.resident_bytes
+            for _ in range(4):
+                for client in connected[:clients]:
+                    client.send(b"MSG " + b"x" * (sent_bytes // 4 - 4))
+            pool.wait_for("everything is sent", lambda: not any(client.unsent for client in connected))
+            wait_for("everything is read", lambda: server.unread_bytes == 0)
+            # When one more client is answered, what was read has been dealt with.
+            last = pool.connect(server.address())
+            last.send_lines("PING")
+            pool.wait_for("the last PING is answered", lambda last=last: bool(last.received))
+            grown.append((server.resident_bytes - before) // clients)
+            connected.append(last)
         for client in connected:
             client.close()
         wait_for("every connection is closed", lambda: server.descriptors < 20)
-        return UnfinishedLines(clients, sent_bytes, kept_each)
+        return UnfinishedLines(clients, sent_bytes, *grown)
