@@ -13,6 +13,7 @@ from geventchat.settings import (
     BOOLEAN,
     DEFAULT,
     LISTENS,
+    ORIGINS,
     SETTINGS,
     TABLE,
     Group,
@@ -165,7 +166,7 @@ def add_settings(parser: argparse.ArgumentParser, group: Group) -> None:
         if row.kind is BOOLEAN:
             section.add_argument(row.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
-            action = "append" if row.kind is LISTENS else "store"
+            action = "append" if row.kind in (LISTENS, ORIGINS) else "store"
             section.add_argument(*letter, row.flag, action=action, metavar=row.kind.metavar, help=text)
 
 

@@ -61,6 +61,7 @@ class LogEvent(Enum):
     CONNECTED = "connected"
     REFUSED = "refused", logging.WARNING
     LOGIN = "login"
+    LOGIN_FAILED = "login-failed", logging.WARNING
     DISCONNECTED = "disconnected"
     FAULT = "fault", logging.ERROR
     ACCEPT_PAUSED = "accept-paused", logging.WARNING

@@ -24,14 +24,14 @@ from geventchat.chat.events import DirectMessage, DisconnectNotice, NoticeReason
 from geventchat.chat.names import InvalidName, parse_name, parse_room_name
 from geventchat.chat.results import Busy
 from geventchat.chat.rooms import Room
-from geventchat.chat.sessions import Session
+from geventchat.chat.sessions import NoListener, Session
 from geventchat.chat.storage import Storage
 from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.dialects.telnet import TelnetFraming
-from geventchat.embedding import AtGate, E, NoClient, RoomInfo, Subscription, values_of
+from geventchat.embedding import AtGate, E, RoomInfo, Subscription, values_of
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
@@ -49,6 +49,7 @@ from geventchat.services.passwords import Hasher
 from geventchat.services.storage import open_storage
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Config, ConfigError, IdleNotice, Listen
+from geventchat.web.origins import Origins, read_origin
 
 T = TypeVar("T")
 
@@ -145,19 +146,20 @@ class Server:
         limits = fit_to_descriptors(self.config.limits.without_rates())
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
+        log = AddressLog(
+            self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
+        )
         storage = open_storage(
             self.config.data,
             limits,
             self._clock,
-            self._log,
+            # Clients can ask as often as they like for what cannot be read.
+            partial(log.of_address, "storage"),
             hub.loop.run_callback_threadsafe,
             self._new_epoch,
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
-        log = AddressLog(
-            self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
-        )
         delivery = Delivery(hub, self._clock, limits)
         chat = Chat(
             self._clock.time,
@@ -168,7 +170,12 @@ class Server:
             reserved_names=self._reserved,
             storage=storage,
             in_thread=_in_thread,
-            tools=Tools(self._hasher, self._clock.monotonic, secrets.token_bytes, self._report),
+            tools=Tools(
+                self._hasher,
+                self._clock.monotonic,
+                secrets.token_bytes,
+                lambda origin, error: log.of_address(origin, LogEvent.FAULT, error=str(error)),
+            ),
             observer=self._observe,
             greeting=clean(self.config.greeting),
         )
@@ -193,8 +200,8 @@ class Server:
         )
         self._address_log = log
         self._stopping = False
-        services = self._make_services(context)
         try:
+            services = self._make_services(context)
             for listen in self.config.listen:
                 certificate = self._certificate_of(listen)
                 route = Route(services[listen.service], listen.scheme, certificate, not listen.is_unix)
@@ -319,7 +326,7 @@ class Server:
         as for `say`.
         """
         chat, found = self._find(room)
-        actor = Session(NoClient())
+        actor = Session(NoListener())
         reason = clean(" ".join(reason.split()))
         if not self._when_open(lambda: chat.kick(actor, self._name, found, name, reason), timeout):
             raise LookupError(f"nobody called {name!r} is in {found.name}")
@@ -437,7 +444,22 @@ class Server:
         for name, dialect in DIALECTS.items():
             idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
             services[name] = ChatService(context.encodings[name], context, idle_s, notice)
+        if any(listen.service == "web" for listen in self.config.listen):
+            services["web"] = self._make_web_service(context, notice)
         return services
+
+    def _make_web_service(self, context: ServerContext, notice: DisconnectNotice | None) -> Service:
+        try:
+            from geventchat.web.service import web_service
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("websockets"):
+                raise
+            message = "listen: web:// needs the package websockets; install geventchat[web]"
+            raise ConfigError("listen", message) from None
+        hosts = [listen.host or "" for listen in self.config.listen if listen.service == "web"]
+        origins = Origins(hosts, map(read_origin, self.config.web_origins))
+        idle_s = DIALECTS["json"].idle_s if self.config.idle_s is None else self.config.idle_s
+        return web_service(context, idle_s, notice, origins)
 
     def _on_connect(self, route: Route, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1
@@ -548,9 +570,6 @@ class Server:
             listener.resume()
         if not self._connections:
             self._empty.set()
-
-    def _report(self, error: Exception) -> None:
-        self._log(LogEvent.FAULT, error=str(error))
 
     def _log_message(self, event: Observed) -> None:
         match event:

@@ -32,6 +32,7 @@ from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.words import notice_word
 from geventchat.log import FORMATS, LEVELS
+from geventchat.web.origins import is_origin
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -139,7 +140,8 @@ class ServiceDefaults:
 
 # What can serve the clients of a listener, by the name that its scheme begins with. `Server._make_services` makes each.
 SERVICES: dict[str, ServiceDefaults] = {
-    name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()
+    **{name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()},
+    "web": ServiceDefaults(4080),
 }
 # How the clients of a listener reach their service, by the end of its scheme: TCP, TLS over it, or a Unix socket.
 _TLS, _UNIX = "+tls", "+unix"
@@ -369,6 +371,19 @@ NETWORKS = Kind(
 )
 
 
+def _are_origins(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) and is_origin(one) for one in value)
+
+
+ORIGINS = Kind(
+    "zero or more origins, such as https://chat.example or chat.example",
+    "ORIGINS",
+    _words,
+    _are_origins,
+    lambda value: " ".join(value) or "none",
+)
+
+
 _MOST_GREETING_BYTES = 512
 # In the line dialect, clients would take these for the reason why they are disconnected.
 _NOTICE_WORDS = frozenset(map(notice_word, NoticeReason))
@@ -478,11 +493,18 @@ def setting(
     return field(default=default, metadata={"setting": row})
 
 
-def settings_of(table: Any) -> list[Setting]:
+_rows: dict[type, tuple[Setting, ...]] = {}
+
+
+def settings_of(table: Any) -> tuple[Setting, ...]:
     """The rows that a table, or an instance of one, declares."""
-    name = (table if isinstance(table, type) else type(table)).__name__
-    declared = [(one.name, one.metadata.get("setting")) for one in fields(table)]
-    return [replace(row, table=name, field=one) for one, row in declared if row is not None]
+    kind = table if isinstance(table, type) else type(table)
+    if kind not in _rows:
+        declared = [(one.name, one.metadata.get("setting")) for one in fields(kind)]
+        _rows[kind] = tuple(
+            replace(row, table=kind.__name__, field=one) for one, row in declared if row is not None
+        )
+    return _rows[kind]
 
 
 class _Checked:
@@ -725,6 +747,13 @@ class Limits(_Checked):
         Group.TIMES,
         "disconnect clients whose TLS handshake is not complete this long after connecting; 0: never",
     )
+    request_s: float = setting(
+        None,
+        20.0,
+        SECONDS,
+        Group.EMBEDDING,
+        "time for an HTTP client to send a whole request, from its connection or the last answer on",
+    )
     flush_s: float = setting(
         None, 10.0, SECONDS, Group.EMBEDDING, "time for a closing client to read what is pending for it"
     )
@@ -800,6 +829,13 @@ class Limits(_Checked):
     )
     room_bans: int = setting(
         "max-room-bans", 200, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of one room"
+    )
+    all_room_bans: int = setting(
+        None,
+        50_000,
+        integer(0, unit="bans"),
+        Group.EMBEDDING,
+        "bans and mutes of all rooms together; beyond it only rooms with few can have one more",
     )
     server_bans: int = setting(
         "max-server-bans", 10_000, integer(1, unit="bans"), Group.SIZES, "bans, and mutes, of the server"
@@ -936,7 +972,11 @@ class Limits(_Checked):
     )
     mail_s: float = setting(None, 2_592_000.0, SECONDS, Group.EMBEDDING, "time for which they are kept")
     mail_bytes: int = setting(
-        None, 67_108_864, BYTES, Group.EMBEDDING, "bytes of direct messages kept for all accounts together"
+        None,
+        67_108_864,
+        BYTES,
+        Group.EMBEDDING,
+        "bytes of direct messages kept for all accounts together; beyond them, whoever has sent the most makes way",
     )
     room_acts: int = setting(
         None,
@@ -989,6 +1029,14 @@ class Config(_Checked):
         NETWORKS,
         Group.ADDRESSES,
         "addresses or ranges of proxies that say in a header of the PROXY protocol for whom they connect",
+    )
+    web_origins: tuple[str, ...] = setting(
+        "web-origin",
+        (),
+        ORIGINS,
+        Group.ADDRESSES,
+        "origins of the chat page besides localhost and the addresses that are listened on, separated by spaces or commas: what"
+        " browsers have in front of the path, or the host name alone",
     )
     operators: tuple[str, ...] = setting(
         "operators",
@@ -1180,7 +1228,7 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if SETTINGS[key].kind in {LISTENS, NAMES, NETWORKS} and all(
+        case list() if SETTINGS[key].kind in {LISTENS, NAMES, NETWORKS, ORIGINS} and all(
             isinstance(item, str) for item in value
         ):
             return " ".join(value)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from geventchat.chat.accounts import Accounts
@@ -41,7 +40,9 @@ from geventchat.chat.commands import (
     ParseError,
     PassOwnership,
     Ping,
+    Post,
     Quit,
+    ReadMessages,
     Register,
     RevokeTokens,
     Say,
@@ -90,10 +91,11 @@ from geventchat.chat.permissions import Permissions
 from geventchat.chat.presence import Presence
 from geventchat.chat.records import KeptMessage
 from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending, Result, reject, reject_room
-from geventchat.chat.room_list import Rooms
+from geventchat.chat.room_list import Rooms, most_visited
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
+from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
 # What it costs to look at one more page of the history, as bytes.
@@ -187,6 +189,20 @@ class Chat:
             storage=storage,
             read_before=self._read_before,
         )
+        self._visits = Visits(
+            people=self._sessions,
+            rooms=self.rooms,
+            accounts=self._accounts,
+            permissions=self._permissions,
+            message_keys=self._message_keys,
+            reserved=self._reserved,
+            storage=storage,
+            limits=limits,
+            time=time,
+            read_after=self._read_after,
+            tell_history=self._tell_page,
+            hide_latest=self._hide_latest,
+        )
 
     @property
     def lobby(self) -> Room:
@@ -241,6 +257,8 @@ class Chat:
                 return self._moderate(session, name, command)
             case Register() | ChangePassword() | AskToken() | RevokeTokens():
                 return self._change_account(session, name, command)
+            case Post() | ReadMessages():
+                return self._visits.carry_out(session, command)
             case Ignore(who, on):
                 return self._ignore(session, name, who) if on else self._hear_again(session, who)
             case Help(everything):
@@ -261,6 +279,8 @@ class Chat:
         match command:
             case Login():
                 return self._presence.login(session, command)
+            case Post() | ReadMessages():
+                return self._visits.carry_out(session, command)
             case Quit():
                 session.subscriber.deliver(Goodbye())
                 return LEAVE
@@ -338,6 +358,9 @@ class Chat:
         room = self._presence.room_of(session, command.room)
         if isinstance(room, Rejection):
             return reject_room(session, room, command.room)
+        return self._tell_page(session, room, command)
+
+    def _tell_page(self, session: Session, room: Room, command: AskHistory) -> Result[Any]:
         limit = min(command.limit, self._limits.history_page_messages)
         before = room.last_id + 1 if command.before is None else min(command.before, room.last_id + 1)
         messages = room.log.before(before, limit + 1)
@@ -353,7 +376,7 @@ class Chat:
                 # It has been kicked or banned meanwhile.
                 return reject(session, Rejection.NOT_IN_ROOM, room.name, command.room)
             if room.log.deletions != deletions:
-                return self._tell_history(session, command)
+                return self._tell_page(session, room, command)
             return self._deliver_page(session, room, [*older, *messages], command)
 
         return Pending(job, finish)
@@ -381,15 +404,21 @@ class Chat:
         except StorageUnavailable:
             return []
 
+    def _read_after(self, room: str, id: int, limit: int) -> list[PastMessage]:
+        """A job: `Storage.after`. What cannot be read is missing."""
+        try:
+            return self._in_thread(partial(self._storage.after, room, id, limit))
+        except StorageUnavailable:
+            return []
+
     def _listings(self, session: Session) -> list[RoomListing]:
         most = self._limits.listed_rooms
         if self._permissions.is_operator(session):
-            seen: Collection[Room] = list(islice(self.rooms, most))
+            seen = most_visited(list(self.rooms), most)
         else:
-            # Without looking at the private rooms of others, which can be many.
             own = dict.fromkeys([*session.all_rooms(), *self._owners.rooms_of(session)])
             private = [room for room in own if room.private][: most - 1]
-            seen = [*islice(self.rooms.listed, most - len(private)), *private]
+            seen = [*most_visited(self.rooms.listed(), most - len(private)), *private]
         return [RoomListing(room.name, len(room.names), room.topic) for room in seen]
 
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:
@@ -430,7 +459,7 @@ class Chat:
         typed, texts, message_key = say.room, say.texts, say.message_key
         if message_key and self._was_sent(session, name, message_key):
             return DONE
-        room = session.room if not typed else self._presence.room_of(session, typed)
+        room = self._presence.room_of(session, typed) if typed or session.meant else session.room
         if room is None or isinstance(room, Rejection):
             # One answer for each message, also if the connection has joined them.
             for _ in texts:

@@ -64,6 +64,8 @@ from geventchat.exhaustive import assert_never
 _LONGEST_S = 100 * 365 * 86_400
 # How many people are looked at, and perhaps removed, before others have their turn.
 _REMOVED_AT_ONCE = 100
+# How many bans, and mutes, a room can have however many all rooms have together.
+_ALWAYS_POSSIBLE = 5
 # What an act costs whoever asks for it, as bytes: it is kept, and nobody should fill the audit log with them.
 _ACT_BYTES = 4_096
 _IMPOSED = {Sanction.BAN: Action.BANNED, Sanction.MUTE: Action.MUTED}
@@ -333,17 +335,24 @@ class Moderation:
         return Ban(replace(record, name=key, network=network), self._login_count())
 
     def _put(self, bans: Bans, ban: Ban, room: Room) -> None:
-        limits = self._limits
-        most = limits.server_bans if room is self._rooms.lobby else limits.room_bans
         replaced = bans.by_label.get(ban.label)
         if replaced is not None:
             self._storage.forget(replaced.record)
-        elif len(bans.by_label) >= most:
+        elif self._is_full(bans, room):
             self._expire(bans)
-            if len(bans.by_label) >= most:
+            if self._is_full(bans, room):
                 raise _Refused(Rejection.LIST_FULL)
         bans.put(ban)
         self._storage.save(ban.record)
+
+    def _is_full(self, bans: Bans, room: Room) -> bool:
+        """True when no more bans, or mutes, are allowed."""
+        limits, count = self._limits, len(bans.by_label)
+        if room is self._rooms.lobby:
+            return count >= limits.server_bans
+        # Whoever fills the lists of many rooms does not keep the owners of others from banning somebody.
+        all_are_full = self._rooms.ban_total.bans >= limits.all_room_bans and count >= _ALWAYS_POSSIBLE
+        return all_are_full or count >= limits.room_bans
 
     def _lift(self, actor: _Actor, sanction: Sanction, who: str) -> None:
         bans = self._list(actor.room, sanction)
@@ -464,7 +473,6 @@ class Moderation:
 
     def _pass_ownership(self, actor: _Actor, who: str) -> None:
         other, other_name = self._find_in(actor.room, who)
-        self._rooms.expire()
         is_new = not self._owners.owns(other, actor.room)
         if is_new and not self._owners.claim(other, actor.room):
             raise _Refused(Rejection.TOO_MANY_ROOMS, actor.room.name)

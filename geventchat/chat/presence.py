@@ -168,6 +168,7 @@ class Presence:
 
         def finish(proof: Proof | Rejection) -> Result[object]:
             if isinstance(proof, Rejection):
+                session.peer.failed_to_prove(name.shown, proof)
                 return reject(session, proof)
             return self.login(session, login, proof)
 
@@ -262,6 +263,8 @@ class Presence:
     def room_of(self, session: Session, typed: str) -> Room | Rejection:
         """The room that a client means, which must be one that it is in."""
         if not typed:
+            if session.meant is not None:
+                return Rejection.NOT_IN_ROOM
             # One that is in several has to name one; one that is in none has none to name.
             return session.room or Rejection.ROOM_NAME_INVALID
         try:
@@ -347,6 +350,7 @@ class Presence:
 
     def _arrive(self, session: Session, name: Name, room: Room, now_ms: int) -> None:
         self._take_in(session, name, room)
+        session.meant = None
         session.go_to(room)
         room.joined(name, session.subscriber, now_ms)
 
@@ -492,6 +496,9 @@ class Presence:
         if session.rooms is None:
             session.subscriber.deliver_direct(Kicked(room.name, reason, now_ms, now_in), stranger=False)
             self._arrive(session, name, self._lobby, now_ms)
+            if session.peer.mark_input():
+                # Who was kicked for a flood does not go on with it in the lobby.
+                session.meant = room
         else:
             session.go_out_of(room)
             session.subscriber.deliver_direct(Kicked(room.name, reason, now_ms), stranger=False)
@@ -517,7 +524,7 @@ class Presence:
         del self._people[name.key]
         self._mailboxes.put_back(session)
         if session.account is not None:
-            self._accounts.left(session.account.key)
+            self._accounts.used(session.account.key)
             # Somebody who is ignored can have registered meanwhile.
             self.note_ignored(session)
         self._ignores.forget(session)
@@ -537,7 +544,6 @@ class Presence:
             self._accounts.ignore(session.account.key, session.ignored or ())
 
     def _pass_on_rooms(self, session: Session) -> None:
-        self._rooms.expire()
         for room in self._owners.pass_on(session, self._people):
             if room.kept:
                 self._rooms.changed(room)

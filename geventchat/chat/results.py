@@ -70,4 +70,5 @@ def reject(session: Session, reason: Rejection | ParseError, subject: str = "", 
 
 def reject_room(session: Session, reason: Rejection, typed: str) -> Done:
     """Refuse a command because of the room that it is about."""
-    return reject(session, reason, typed, typed)
+    meant = "" if session.meant is None else session.meant.name
+    return reject(session, reason, typed or meant, typed)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from geventchat.dialects.framing import Control, LineFraming, Unit
+from geventchat.dialects.framing import ByNewlines, FramingAnswer, LineFraming, Unit
 
 # IAC SB … IAC SE (or up to the end of the line), IAC WILL/WONT/DO/DONT option, IAC command, or an IAC that the end
 # of the line cuts off. IAC IAC is an escaped data byte 0xFF: it stays, and makes the line invalid UTF-8.
@@ -22,7 +22,7 @@ _COMMAND = re.compile(rb"\xff(?:[\xfb-\xfe].?|.)?", re.DOTALL)
 _CUT_COMMAND = re.compile(rb"\xff[\xfb-\xfe]?")
 # After Ctrl-C, telnet asks for a timing mark (RFC 860) and discards all output until it arrives.
 _DO_TIMING_MARK = b"\xff\xfd\x06"
-_TIMING_MARK = Control(b"\xff\xfb\x06")
+_TIMING_MARK = FramingAnswer(b"\xff\xfb\x06")
 
 
 def without_telnet(line: bytes) -> bytes:
@@ -32,7 +32,7 @@ def without_telnet(line: bytes) -> bytes:
     return _SEQUENCE.sub(b"", line)
 
 
-class TelnetFraming:
+class TelnetFraming(ByNewlines):
     """The lines of a terminal, and the timing marks that telnet asks for between them or within one."""
 
     __slots__ = ("_cut", "_lines")
@@ -56,11 +56,6 @@ class TelnetFraming:
         self._find_marks(rest, found)
         self._lines.feed(rest)
         return found
-
-    @staticmethod
-    def wrap(payload: bytes) -> bytes:
-        """A payload of whole lines is sent as it is."""
-        return payload
 
     def _find_marks(self, part: bytes, found: list[Unit]) -> None:
         commands = _COMMAND.findall(self._cut + part)

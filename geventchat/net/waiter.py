@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import select
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -52,6 +53,7 @@ class CloseReason(Enum):
     TLS = "tls"
     NO_TLS = "no_tls"
     HANDSHAKE = "handshake"
+    PROTOCOL = "protocol"
     FAULT = "fault"
 
 
@@ -147,6 +149,11 @@ class Waiter:
         # It can have been started for a deadline that comes after the one of silence.
         self._stop_timer()
 
+    @property
+    def unread_bytes(self) -> int:
+        """How much has arrived and has not been read."""
+        return int.from_bytes(ioctl(self._fileno, FIONREAD, bytes(4)), sys.byteorder)
+
     def start_closing(self) -> None:
         """Forget why the connection ended, so that the current greenlet can wait until the rest is sent.
 
@@ -205,7 +212,7 @@ class Waiter:
                 self._reraise_unless_own(fired)
                 now = self._clock.monotonic()
                 if self._due() - now < _SLACK_S:
-                    if self._login_due - now < _SLACK_S or not (pending or self._has_unread()):
+                    if self._login_due - now < _SLACK_S or not (pending or self.unread_bytes):
                         raise ConnectionEnded(CloseReason.IDLE) from None
                     self._last_active = now
             else:
@@ -272,9 +279,6 @@ class Waiter:
     def _reset(self, reset: bool) -> None:
         if reset:
             self.interrupt(CloseReason.RESET)
-
-    def _has_unread(self) -> bool:
-        return ioctl(self._fileno, FIONREAD, bytes(4)) != bytes(4)
 
     def _due(self) -> float:
         idle_due = self._last_active + self._idle_s if self._idle_s else math.inf

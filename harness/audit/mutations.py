@@ -151,7 +151,7 @@ def split_lines(data: bytes) -> list[bytes]:
 
 
 def _lines_of(client_turn: ClientTurn) -> Iterator[_Line]:
-    """The lines that the client received; one that is expected in several pieces belongs to the piece that begins it."""
+    """The lines that the client received; a line that is expected in several pieces belongs to the piece that begins it."""
     entries = [one for one in client_turn.entries if one.expected and one.received]
     starts: list[tuple[int, Expectation, bool]] = []
     at = 0

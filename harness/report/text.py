@@ -117,7 +117,10 @@ def _clock(verdict: Verdict) -> str:
     """What a duration was measured on, and so what it contains."""
     if verdict.virtual_time:
         return "in virtual time, which is exact"
-    return "in real time, on the clock of this machine: it contains the network and the harness's own delay"
+    clock = "in real time, on the clock of this machine"
+    if verdict.time_factor > 1:
+        clock = f"on the clock of this machine, times {verdict.time_factor}"
+    return f"{clock}: it contains the network and the harness's own delay"
 
 
 def _time_note(verdict: Verdict) -> str:
@@ -561,7 +564,7 @@ def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:
 
 
 def _size(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """How large a missing body was said to be, and how much came."""
+    """The announced size of a missing body, and how much of it came."""
     step, turn = failure.expected.step if failure.expected else None, _turn_of(failure, verdict)
     if not isinstance(step, ReceiveBody) or turn is None:
         return

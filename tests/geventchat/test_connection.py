@@ -700,19 +700,23 @@ def test_a_login_is_not_charged_for_the_list_it_is_answered_with():
         assert client.received == b'{"type": "pong"}\n'
 
 
-def test_what_clients_have_missed_costs_their_address_nothing():
+def test_what_clients_are_sent_at_their_login_costs_their_address_nothing():
     limits = Limits(address_bytes_per_s=1, address_burst_bytes=20_000)
     with replaying(limits) as (simulation, clients):
         assert [client.received.count(b'"chat"') for client in clients] == [15] * 3
         for client in clients:
             taken(client)
-            client.send_lines('{"type": "enter", "room": "lobby", "after": 0}', '{"type": "ping"}')
+            client.send_lines('{"type": "ping"}')
         simulation.run_until_idle()
         assert [b'"pong"' in client.received for client in clients] == [True] * 3
 
 
-def test_what_a_client_has_missed_costs_a_quarter_of_an_answer():
+@pytest.mark.parametrize("whose", ["bytes", "address"])
+def test_what_a_client_has_missed_costs_a_quarter_of_an_answer(whose: str):
     limits = Limits(bytes_per_s=1, burst_bytes=20_000)
+    if whose == "address":
+        # Alice has used up the rest.
+        limits = Limits(address_bytes_per_s=1, address_burst_bytes=20_000 + 15_000)
     with replaying(limits) as (simulation, clients):
         client, replay = clients[0], len(clients[0].received)
         times = 0
@@ -722,7 +726,7 @@ def test_what_a_client_has_missed_costs_a_quarter_of_an_answer():
             client.send_lines('{"type": "enter", "room": "lobby", "after": 0}')
             simulation.run_until_idle()
             times += b'"chat"' in client.received
-        assert 4 * limits.burst_bytes / replay - 1 < times < 4 * limits.burst_bytes / replay + 1
+        assert 4 * 20_000 / replay - 1 < times < 4 * 20_000 / replay + 1
 
 
 @contextmanager

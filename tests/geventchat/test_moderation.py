@@ -385,6 +385,29 @@ def test_bans_and_mutes_of_a_room_are_so_many_at_most_and_those_that_are_over_ma
     assert [record.name for record in scene.storage.forgotten if record.until_ms is not None] == ["a", "a"]
 
 
+def test_all_rooms_together_have_so_many_bans_and_mutes_and_each_can_have_a_few():
+    scene = ModeratedChat(all_room_bans=6)
+    names = [f"p{number}" for number in range(7)]
+    alice, bob = scene.login("alice", "dev"), scene.login("bob", "ops")
+    for name in names:
+        scene.login(name)
+    for name in names[:6]:
+        assert alice.succeeds(Impose(MUTE, name, 60)) is Action.MUTED
+    assert alice.refused(Impose(MUTE, "p6")) is Rejection.LIST_FULL
+    for name in names[:5]:
+        assert bob.succeeds(Impose(BAN, name)) is Action.BANNED
+    assert bob.refused(Impose(BAN, "p5")) is Rejection.LIST_FULL
+    assert ModeratedChat(storage=scene.storage.restarted()).chat.rooms.ban_total.bans == 11
+    # One more in place of one that is there, of one that is over, and of those in a room that is gone.
+    assert bob.succeeds(Impose(BAN, "p4", 60)) is Action.BANNED
+    scene.now_s += 60
+    assert alice.succeeds(Impose(MUTE, "p6")) is Action.MUTED
+    bob.do(Quit())
+    scene.now_s += 600
+    assert scene.chat.rooms.find("ops") is None
+    assert scene.chat.rooms.ban_total.bans == 1
+
+
 # --- Mute ------------------------------------------------------------------------------------------------------------
 
 

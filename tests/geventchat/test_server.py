@@ -301,7 +301,7 @@ def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_in_its_own_notat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Listen("irc"), "scheme: 'irc' is not line, json or slash, alone or with +tls or +unix"),
+        (lambda: Listen("irc"), "scheme: 'irc' is not line, json, slash or web, alone or with +tls or +unix"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port"),
         (lambda: Limits(clients=0), "clients: 0 is not"),
         (lambda: Limits(queue_bytes=10), "queue_bytes: 10 is not"),

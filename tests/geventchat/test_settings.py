@@ -88,6 +88,7 @@ OTHER = {
     "proxy-from": ("10.0.0.0/8 ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
     "tls-cert": ("chat.pem", "chat.pem"),
     "tls-key": ("chat.key", "chat.key"),
+    "web-origin": ("https://chat.example, [::1]:80", ("https://chat.example", "[::1]:80")),
 }
 
 
@@ -99,7 +100,7 @@ def test_every_setting_can_be_set_by_flag_environment_and_file(key: str, toml):
     assert resolved(environment={SETTINGS[key].variable: text})[key] == value
     quoted = (
         f'["{text}"]'
-        if key in {"listen", "proxy-from", "reserved-names"}
+        if key in {"listen", "proxy-from", "reserved-names", "web-origin"}
         else f'"{text}"'
         if not text.isdigit()
         else text
@@ -164,6 +165,8 @@ WRONG = [
     ("listen", "line+unix:///a?mode=1777"),
     ("listen", "line+unix:///" + "a" * 96),
     ("listen", " "),
+    ("web-origin", "https://"),
+    ("web-origin", "https://chat.example/"),
     ("reserved-names", "you a/b"),
     ("proxy-from", "10.0.0.0/8, proxy.example"),
     ("proxy-from", "10.0.0.0/33"),
@@ -216,7 +219,7 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
         (lambda: Config(listen=()), "listen: () is not one or more of SCHEME://HOST:PORT"),
         (lambda: Config(listen=("json://",)), "listen: ('json://',) is not one or more of SCHEME"),
         (lambda: Program(port=70_000), "port: 70000 is not a port from 0 to 65535"),
-        (lambda: Listen("irc"), "scheme: 'irc' is not line, json or slash, alone or with +tls or +unix"),
+        (lambda: Listen("irc"), "scheme: 'irc' is not line, json, slash or web, alone or with +tls or +unix"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port from 0 to 65535"),
         (lambda: Listen("line", "a b"), "host: 'a b' is not a host name or an address"),
         (lambda: Listen("line", path="/a"), "path: line has a host and a port instead of '/a'"),

@@ -439,6 +439,24 @@ def test_old_messages_are_not_delivered_and_take_no_place(world: World):
     assert [kept.message.text for kept in storage.mailbox("bob", 0, 100)] == ["new"]
 
 
+def test_whoever_has_the_most_kept_messages_makes_way_for_those_who_have_fewer(world: World):
+    storage = world.open(Limits(mail_bytes=4 * 201))
+    kept = [storage.keep(to, "alice", direct(world, "x")) for to in ("bob", "carol", "bob", "carol")]
+    assert storage.keep("bob", "alice", direct(world, "x")) is None
+    assert storage.keep("bob", "eve", direct(world, "x", "Eve")) is not None
+    assert storage.mailbox("bob", 0, 100)[0] == kept[2]
+    assert storage.mailbox("carol", 0, 100) == [kept[1], kept[3]]
+    assert storage.keep("carol", "eve", direct(world, "x", "Eve")) is not None
+    assert storage.mailbox("carol", 0, 100)[0] == kept[3]
+    # Both have as much now.
+    for sender in ("alice", "eve"):
+        assert storage.keep("bob", sender, direct(world, "x")) is None
+    storage = world.reopened(storage, Limits(mail_bytes=4 * 201))
+    if world.survives:
+        assert storage.keep("bob", "eve", direct(world, "x", "Eve")) is None
+        assert storage.keep("bob", "frank", direct(world, "x", "Frank")) is not None
+
+
 def test_old_messages_take_no_space_for_all(world: World):
     storage = world.open(Limits(mail_bytes=500, mail_s=60.0))
     assert storage.keep("bob", "alice", direct(world, "x" * 200)) is not None

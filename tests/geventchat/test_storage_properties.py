@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -136,16 +136,33 @@ class StorageMachine(RuleBasedStateMachine):
         message = DirectMessage(sender.title(), key.title(), "x" * size, self.world.now_ms())
         kept = self.storage.keep(key, sender, message)
         mailbox = self.mail[key]
-        size_of_all = sum(len(one.message.text) + 200 for mail in self.mail.values() for _, one in mail)
         full = (
             len(mailbox) >= 4
             or sum(by == sender for by, _ in mailbox) >= 3
-            or size_of_all + size + 200 > 2_000
+            or not self._make_way(sender, size + 200)
         )
         assert (kept is None) == full
         if kept is not None:
             assert kept.message == message
             mailbox.append((sender, kept))
+
+    def _make_way(self, sender: str, size: int) -> bool:
+        """Whoever has the most makes way for those who have less."""
+        while True:
+            sizes: Counter[str] = Counter()
+            for mail in self.mail.values():
+                for by, one in mail:
+                    sizes[by] += len(one.message.text) + 200
+            if sizes.total() + size <= 2_000:
+                return True
+            most, largest = max((sizes[by], by) for by in sizes)
+            if most <= sizes[sender] + size:
+                return False
+            _, key = min(
+                (one.number, key) for key, mail in self.mail.items() for by, one in mail if by == largest
+            )
+            oldest = min(one.number for by, one in self.mail[key] if by == largest)
+            self.mail[key] = [(by, one) for by, one in self.mail[key] if one.number != oldest]
 
     @rule(key=ACCOUNTS, first=st.booleans())
     def take(self, key: str, first: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.dialects.framing import TOO_LONG, Control, Unit
+from geventchat.dialects.framing import TOO_LONG, FramingAnswer, Unit
 from geventchat.dialects.telnet import TelnetFraming, without_telnet
 
 
@@ -27,7 +27,7 @@ def test_sequences_are_removed(line: bytes, typed: bytes):
     assert without_telnet(line) == typed
 
 
-MARK = Control(b"\xff\xfb\x06")
+MARK = FramingAnswer(b"\xff\xfb\x06")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geventchat.dialects.framing import Control, Line, LineFraming, Unit
+from geventchat.dialects.framing import FramingAnswer, Line, LineFraming, Unit
 from geventchat.dialects.telnet import TelnetFraming, without_telnet
 from tests.geventchat.test_framing import LIMIT
 
@@ -34,5 +34,5 @@ def test_lines_and_timing_marks_do_not_depend_on_how_the_bytes_are_cut(chunks: l
     for chunk in chunks:
         found += framing.feed(chunk)
         lines += plain.feed(chunk)
-    assert [one for one in found if not isinstance(one, Control)] == lines
+    assert [one for one in found if not isinstance(one, FramingAnswer)] == lines
     assert list(TelnetFraming(LIMIT).feed(b"".join(chunks))) == found

@@ -17,6 +17,7 @@ from geventchat.chat.names import key_of
 from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, RoomRecord, Stored
 from geventchat.clock import Clock
 from geventchat.services.storage.epoch import random_epoch
+from geventchat.services.storage.mail_space import MailSpace
 from geventchat.services.storage.taken import Taken
 from geventchat.settings import Limits
 
@@ -36,8 +37,10 @@ class MemoryStorage:
         self._lock = threading.Lock()
         # By account, and then by number: the account of the sender, and the message.
         self._mailboxes: dict[str, dict[int, tuple[str, KeptMessage]]] = {}
+        # By the account of the sender: the numbers of the messages, and whose they are.
+        self._sent: dict[str, dict[int, str]] = {}
         self._numbers = 0
-        self._bytes = 0
+        self._space = MailSpace(limits.mail_bytes)
         # With their numbers: those of each room, or of the server, and those of rooms that are gone.
         self._acts: dict[str, deque[tuple[int, Act]]] = {}
         self._acts_of_gone: deque[tuple[int, Act]] = deque()
@@ -106,10 +109,8 @@ class MemoryStorage:
         self._taken.remove(messages)
         with self._lock:
             for kept in messages:
-                mailbox = self._mailboxes.setdefault(kept.account, {})
-                mailbox[kept.number] = (key_of(kept.message.sender), kept)
-                self._mailboxes[kept.account] = dict(sorted(mailbox.items()))
-                self._bytes += _size(kept.message)
+                self._add(key_of(kept.message.sender), kept)
+                self._mailboxes[kept.account] = dict(sorted(self._mailboxes[kept.account].items()))
 
     def settle(self) -> None:
         """Nothing has to be written."""
@@ -138,7 +139,7 @@ class MemoryStorage:
         limits = self._limits
         size = _size(message)
         with self._lock:
-            if self._bytes + size > limits.mail_bytes:
+            if not self._space.has_room(size):
                 for other in list(self._mailboxes):
                     self._remove_expired(other)
             self._remove_expired(account)
@@ -146,13 +147,12 @@ class MemoryStorage:
             if (
                 len(mailbox) >= limits.mail_per_account
                 or sum(by == sender for by, _ in mailbox.values()) >= limits.mail_per_sender
-                or self._bytes + size > limits.mail_bytes
+                or not self._make_way(sender, size)
             ):
                 return None
             self._numbers += 1
             kept = KeptMessage(self._numbers, account, message)
-            self._mailboxes.setdefault(account, {})[kept.number] = (sender, kept)
-            self._bytes += size
+            self._add(sender, kept)
             return kept
 
     def acts(self, limit: int) -> list[Act]:
@@ -163,6 +163,21 @@ class MemoryStorage:
     def close(self, within_s: float) -> bool:
         """Nothing has to be written."""
         return True
+
+    def _make_way(self, sender: str, size: int) -> bool:
+        """Make room for a message of this sender; False if nobody has to make way."""
+        while not self._space.has_room(size):
+            largest = self._space.makes_way(sender, size)
+            if largest is None:
+                return False
+            number, account = min(self._sent[largest].items())
+            self._remove(account, [number])
+        return True
+
+    def _add(self, sender: str, kept: KeptMessage) -> None:
+        self._mailboxes.setdefault(kept.account, {})[kept.number] = (sender, kept)
+        self._sent.setdefault(sender, {})[kept.number] = kept.account
+        self._space.change(sender, _size(kept.message))
 
     def _drop_act(self) -> None:
         if self._acts_of_gone:
@@ -183,7 +198,11 @@ class MemoryStorage:
         mailbox = self._mailboxes.get(account, {})
         for number in numbers:
             if number in mailbox:
-                self._bytes -= _size(mailbox.pop(number)[1].message)
+                sender, kept = mailbox.pop(number)
+                self._space.change(sender, -_size(kept.message))
+                del self._sent[sender][number]
+                if not self._sent[sender]:
+                    del self._sent[sender]
         if not mailbox:
             self._mailboxes.pop(account, None)
 

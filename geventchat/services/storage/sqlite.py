@@ -304,7 +304,7 @@ class SqliteStorage:
         epoch = was.epoch if continuous else secrets.token_hex(8)
         floor_id = was.floor_id if was.clean else was.floor_reserved_id
         rooms, records = schema.read_rooms(connection, was.clean)
-        mail = schema.read_mail(connection)
+        mail, mail_of_senders = schema.read_mail(connection)
         [(room_acts,)] = connection.execute("SELECT count(*) FROM audit WHERE room <> ''")
         removed = [number for (number,) in connection.execute("SELECT room FROM removed")]
         stored = Stored(
@@ -336,8 +336,8 @@ class SqliteStorage:
             rooms={room.key: room for room in rooms},
             next_number=max([0, *removed, *(room.number for room in rooms)]) + 1,
             removed=removed,
-            mail={account: messages for account, messages, _ in mail},
-            mail_bytes=sum(size for _, _, size in mail),
+            mail=mail,
+            mail_of_senders=mail_of_senders,
             room_acts=room_acts,
         ), stored
 

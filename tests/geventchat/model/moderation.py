@@ -79,7 +79,6 @@ class ModeratedRooms(Rooms):
         super().__init__(max_rooms)
         self._max_owned = max_owned
         self._rules: dict[Room, Rules] = {}
-        self._listed = [self.lobby]
 
     def rules(self, room: Room) -> Rules:
         return self._rules.setdefault(room, Rules())
@@ -91,8 +90,6 @@ class ModeratedRooms(Rooms):
         return len(owned) < self._max_owned
 
     def arrived(self, member: Member, room: Room) -> None:
-        if room not in self._listed:
-            self._listed.append(room)
         rules = self.rules(room)
         if room is not self.lobby and rules.owner is None and self.can_own(member):
             rules.owner = member
@@ -143,7 +140,7 @@ class ModeratedRooms(Rooms):
 
     def visible_to(self, member: Member) -> Collection[Room]:
         """Those who can see a private room find it behind the others, the one they are in first."""
-        listed = [room for room in self._listed if room in self.rooms.values() and not room.private]
+        listed = [room for room in self.rooms.values() if not room.private]
         private = [room for room in self.rooms.values() if room.private]
         private.sort(key=lambda room: room is not member.room)
         return listed + [room for room in private if room is member.room or self.rules(room).owner is member]
@@ -210,8 +207,6 @@ class ModeratedRooms(Rooms):
                 member.receive(member.dialect.bans(rows))
             case SetPrivate(on):
                 room.private = on
-                # What is public again is listed behind the others.
-                self._listed = [other for other in self._listed if other is not room] + [room]
                 self._done(member, f"{room.shown} is {'private' if on else 'no longer private'}.")
             case SetKey(key):
                 if len(key) > MAX_KEY:
