@@ -28,6 +28,7 @@ OPTIONAL_PACKAGES = {
     "prompt_toolkit",
     "pyte",
     "uvloop",
+    "websockets",
 }
 
 # Every run tries the same examples, so a failure means a change and not chance. One example has no time limit, because
