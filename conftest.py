@@ -27,6 +27,7 @@ OPTIONAL_PACKAGES = {
     "precis_i18n",
     "pyte",
     "uvloop",
+    "websockets",
 }
 
 # Every run tries the same examples, so a failure means a change and not chance. One example has no time limit, because

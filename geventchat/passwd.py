@@ -1,11 +1,13 @@
 """`geventchat passwd --data DIR NAME`: sets the password of an account, and creates the account if there is none.
 
-For the first password of an operator, and for a person who has forgotten theirs. The server must not be running.
+For the first password of an operator, and for a person who has forgotten theirs. With --token it makes a token for a bot. The
+server must not be running.
 """
 
 from __future__ import annotations
 
 import getpass
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +16,7 @@ from typing import TextIO
 
 from geventchat.arguments import EXIT_USAGE, Parser
 from geventchat.chat.names import InvalidName, Name, parse_name
-from geventchat.chat.passwords import Password, WeakPassword, prepare
+from geventchat.chat.passwords import TOKEN_BYTES, Password, Secret, WeakPassword, prepare, token_from
 from geventchat.chat.records import AccountRecord, Act
 from geventchat.clock import SystemClock
 from geventchat.log import LogEvent, fields_text
@@ -43,6 +45,11 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="the name of the account; it is made if there is none")
     options = parser.add_argument_group("Options")
     options.add_argument("--data", metavar="DIR", required=True, help="the server's data directory")
+    options.add_argument(
+        "--token",
+        action="store_true",
+        help="make a token and print it; the account that is made for it has no password that anybody knows",
+    )
     parser.add_help_to(options)
     # Not `parse_all`, which shows what it does not know: that can be a password.
     arguments, unknown = parser.parse_known_args(words)
@@ -57,6 +64,9 @@ def main(words: Sequence[str]) -> int:
         print(f"geventchat passwd: no such directory: {directory}", file=sys.stderr)
         return EXIT_USAGE
     try:
+        if arguments.token:
+            print(_make_token(directory, name).reveal())
+            return 0
         made = _set(directory, name)
     except CannotOpenStorage as error:
         print(f"geventchat passwd: {error}", file=sys.stderr)
@@ -89,6 +99,33 @@ def _set(directory: Path, name: Name) -> bool:
     if not complete:
         raise _CannotSet(f"cannot write to {directory}; the password is as it was")
     return not found
+
+
+def _make_token(directory: Path, name: Name) -> Secret:
+    """Make a token, and the account if there is none."""
+    clock, limits = SystemClock(), Limits()
+    storage = SqliteStorage(directory, limits, clock, _log, lambda call: call())
+    try:
+        found = [record for record in storage.load().accounts if record.key == name.key]
+        now_ms = int(1000 * clock.time())
+        record = found[0] if found else _without_password(name, now_ms)
+        if len(record.token_hashes) >= limits.tokens:
+            raise _CannotSet(
+                f"{record.name} has {limits.tokens} tokens; log in and revoke them with TOKEN revoke"
+            )
+        token, stored = token_from(secrets.token_bytes(TOKEN_BYTES))
+        storage.save(replace(record, token_hashes=(*record.token_hashes, stored), last_login_ms=now_ms))
+        storage.audit(Act(now_ms, "geventchat passwd", "token", "", record.name))
+    finally:
+        complete = storage.close(_CLOSE_S)
+    if not complete:
+        raise _CannotSet(f"cannot write to {directory}; there is no new token")
+    return token
+
+
+def _without_password(name: Name, now_ms: int) -> AccountRecord:
+    hashed = hash_here(prepare(secrets.token_urlsafe(TOKEN_BYTES)))
+    return AccountRecord(name.key, name.shown, hashed, created_ms=now_ms)
 
 
 def _ask(stdin: TextIO | None, name: Name) -> Password:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 from geventchat import ConfigError, Listen, Server
 from geventchat.services.passwords import Cost, Hasher, derive_here
@@ -30,6 +31,8 @@ def _serve(spec: ServerSpec, make: type[Server], carrier: str) -> Server:
         if key not in SETTINGS or key in {"listen", "port", "host"}:
             raise UnsupportedSpec(f"unknown option {option!r}; known: {', '.join([*SHORT, *SETTINGS])}")
         settings[key] = RawSetting(text, f"server: {option}={text}")
+    if "web" in spec.endpoints and find_spec("websockets") is None:
+        raise UnsupportedSpec("web needs the package websockets (pip install -e '.[test]')")
     try:
         config = resolve(settings, {}, None).config
         listen = tuple(Listen(endpoint + carrier, "127.0.0.1", 0) for endpoint in spec.endpoints or ("line",))

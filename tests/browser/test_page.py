@@ -282,7 +282,7 @@ def test_rooms_are_found_entered_and_left_with_the_keyboard_and_unread_messages_
     alice.page.press("ArrowDown", "Alt")
     alice.wait_for("Alice: three")
     alice.page.wait("!document.querySelector('#rooms .unread')")
-    assert alice.page.run("document.querySelector('.row.mentions .me').textContent") == "Alice"
+    assert alice.page.run("document.querySelector('.row.mentions .mine').textContent") == "Alice"
     bot.ask(type="typing", room="tea")
     alice.page.wait("byId('typing').textContent === 'robot-of-rooms is typing …'")
     alice.say("/topic <green>")

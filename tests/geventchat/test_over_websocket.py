@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import websockets  # noqa: F401 - without it the module is skipped
 
 from tests import over_websocket
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from geventchat.chat.passwords import prepare
+from geventchat.chat.passwords import Secret, prepare, stored_token
 from geventchat.chat.records import AccountRecord
 from geventchat.clock import SystemClock
 from geventchat.services.passwords import Hasher, derive_here
@@ -66,6 +66,31 @@ def test_it_makes_an_account_and_changes_its_password_later(tmp_path: Path):
         ("geventchat passwd", "password", "BOSS"),
     ]
     storage.close(HANG_S)
+
+
+def test_it_makes_a_token_for_a_bot_whose_password_stays_what_it_is(tmp_path: Path):
+    made = passwd("--data", str(tmp_path), "--token", "CI", typed="")
+    assert (made.returncode, made.stderr) == (0, b"")
+    token = made.stdout.decode().strip()
+    first = accounts(tmp_path)["ci"]
+    assert (first.name, first.token_hashes) == ("CI", (stored_token(Secret(token)),))
+    passwd("--data", str(tmp_path), "ci")
+    again = passwd("--data", str(tmp_path), "--token", "ci", typed="")
+    second = accounts(tmp_path)["ci"]
+    assert second.token_hashes == (stored_token(Secret(again.stdout.decode().strip())),)
+    assert matches(second, PASSWORD)
+
+
+def test_an_account_has_as_many_tokens_as_it_can_have(tmp_path: Path):
+    storage = opened(tmp_path)
+    storage.load()
+    storage.save(AccountRecord("ci", "ci", "hash", tuple(f"{number:064x}" for number in range(20))))
+    assert storage.close(HANG_S)
+    refused = passwd("--data", str(tmp_path), "--token", "ci")
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert (
+        refused.stderr == b"geventchat passwd: ci has 20 tokens; log in and revoke them with TOKEN revoke\n"
+    )
 
 
 def test_a_new_password_revokes_the_tokens_and_keeps_the_rest(tmp_path: Path):

@@ -59,7 +59,7 @@ function later(action, milliseconds) {
 const LINK = /\bhttps?:\/\/[^\s<>"`]+/giu;
 const CODE = /(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)/gu;
 const CODE_LINE = /^(`+)(?!`)(.*?)(?<!`)\1$/u;
-const PERSON = /(?<![\p{L}\p{N}_.@-])@([\p{L}\p{N}_.-]+)/gu;
+const PERSON = /(?<![\p{L}\p{N}_.@-])@[\p{L}\p{N}_.-]*[\p{L}\p{N}_]/gu;
 // Names and words do not begin or end within one of these.
 const WORD = "\\p{L}\\p{N}\\p{M}_";
 
@@ -114,7 +114,7 @@ function showPeople(into, text) {
   for (const match of found) {
     if (match.index < at) continue;
     const own = me.pattern !== null && match[0].replace("@", "").length === me.name.length && mentionsMe(match[0]);
-    into.append(text.slice(at, match.index), make("span", own ? "mention me" : "mention", match[0]));
+    into.append(text.slice(at, match.index), make("span", own ? "mention mine" : "mention", match[0]));
     at = match.index + match[0].length;
   }
   into.append(text.slice(at));
@@ -984,6 +984,8 @@ const view = {
   from: 0,
   to: 0,
   isAtEnd: true,
+  // The heights of the log and of what is in it.
+  heights: "",
 
   get log() {
     return byId("log");
@@ -1077,7 +1079,9 @@ const view = {
   showBeginning() {
     const beginning = byId("beginning");
     beginning.hidden = this.from > 0 || (current.more && current.present);
-    beginning.textContent = current.isRoom ? `This is the beginning of ${current.name}, as far as it is kept.` : `Messages between you and ${current.name}. They are kept until you close this tab.`;
+    if (!current.isRoom) beginning.textContent = `Messages between you and ${current.name}. They are kept until you close this tab.`;
+    else if (!current.items.length) beginning.textContent = `Nothing has been said in ${current.name} yet.`;
+    else beginning.textContent = `This is the beginning of ${current.name}, as far as it is kept.`;
   },
 
   showJump() {
@@ -1089,6 +1093,11 @@ const view = {
 
   scrollToEnd() {
     this.log.scrollTop = this.log.scrollHeight;
+    this.heights = this.heightsNow();
+  },
+
+  heightsNow() {
+    return `${this.log.clientHeight} ${this.log.scrollHeight}`;
   },
 
   toEnd() {
@@ -1124,6 +1133,11 @@ const view = {
 
   scrolled() {
     const { log } = this;
+    if (this.isAtEnd && this.heights !== this.heightsNow()) {
+      // The window has another size now: nobody has scrolled.
+      this.scrollToEnd();
+      return;
+    }
     const below = log.scrollHeight - log.scrollTop - log.clientHeight;
     const isAtEnd = below < 40 && this.conversation === current && this.to >= current.items.length;
     if (isAtEnd !== this.isAtEnd) {
