@@ -195,6 +195,13 @@ COMPARISONS = (
         "cpu",
         microseconds,
     ),
+    Comparison(
+        "paced-20000",
+        "CPU per delivery",
+        Traffic(Load(100, senders=4, rate=20_000, warm_s=0.2, seconds=0.4), pairs=12),
+        "cpu",
+        microseconds,
+    ),
     Comparison("idle", "memory per client", _LOGINS, "memory", kilobytes),
     Comparison("login", "CPU per login", _LOGINS, "cpu", microseconds),
 )

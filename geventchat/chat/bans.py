@@ -5,6 +5,7 @@ that log in later from the same address; clients that had logged in before belon
 account or of a range of addresses applies to nothing else.
 
 Invariants of Bans:
+- The `total` of several lists is how many bans they hold together.
 - `by_label` holds each ban under its label, the longest-standing first. A label has one ban: the latest. Others read it.
 - Each ban with a network is also in `_networks`.
 - A ban whose time is over has no effect, and is removed at the next opportunity.
@@ -70,12 +71,22 @@ class Ban:
         return self.is_range or (not person.account_key and person.login_number > self.after_login)
 
 
+class BanTotal:
+    """How many bans and mutes several lists hold together."""
+
+    __slots__ = ("bans",)
+
+    def __init__(self) -> None:
+        self.bans = 0
+
+
 class Bans:
     """The bans, or the mutes, of one room or of the server."""
 
-    __slots__ = ("_networks", "by_label")
+    __slots__ = ("_networks", "_total", "by_label")
 
-    def __init__(self) -> None:
+    def __init__(self, total: BanTotal | None = None) -> None:
+        self._total = total or BanTotal()
         self.by_label: dict[str, Ban] = {}
         # By version, length of the prefix, and prefix.
         self._networks: dict[tuple[int, int], dict[int, dict[str, Ban]]] = {}
@@ -84,6 +95,7 @@ class Bans:
         """Add a ban, in place of the one with the same label."""
         self.remove(ban.label)
         self.by_label[ban.label] = ban
+        self._total.bans += 1
         if ban.network is not None:
             kind, prefix = _prefix_of(ban.network)
             self._networks.setdefault(kind, {}).setdefault(prefix, {})[ban.label] = ban
@@ -91,6 +103,7 @@ class Bans:
     def remove(self, label: str) -> Ban | None:
         """Lift the ban with this label; None if there is none."""
         ban = self.by_label.pop(label, None)
+        self._total.bans -= ban is not None
         if ban is not None and ban.network is not None:
             kind, prefix = _prefix_of(ban.network)
             prefixes = self._networks[kind]
@@ -100,6 +113,10 @@ class Bans:
             if not prefixes:
                 del self._networks[kind]
         return ban
+
+    def forget(self) -> None:
+        """Count no longer: the room is gone."""
+        self._total.bans -= len(self.by_label)
 
     def expire(self, now_ms: int) -> list[Ban]:
         """Remove the bans whose time is over, and return them."""

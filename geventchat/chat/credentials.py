@@ -14,7 +14,7 @@ from typing import Any, Literal
 from geventchat.chat.accounts import Accounts
 from geventchat.chat.addresses import origin_of
 from geventchat.chat.commands import AccountCommand, AskToken, ChangePassword, Register, RevokeTokens
-from geventchat.chat.events import Accepted, Action, Rejected, Rejection, TokenIssued
+from geventchat.chat.events import Accepted, Action, Rejection, TokenIssued
 from geventchat.chat.guessing import Guessing
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
@@ -30,11 +30,12 @@ from geventchat.chat.passwords import (
     WeakPassword,
     is_token,
     prepare,
+    stored_token,
     token_from,
     token_matches,
 )
 from geventchat.chat.records import AccountRecord
-from geventchat.chat.results import DONE, Pending, Result
+from geventchat.chat.results import DONE, Pending, Result, reject
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.exhaustive import assert_never
@@ -48,8 +49,8 @@ class Tools:
     # Seconds that never go back.
     monotonic: Callable[[], float]
     random_bytes: Callable[[int], bytes]
-    # Gets what kept a password from being verified.
-    report: Callable[[Exception], None]
+    # Gets what kept a password from being verified or hashed, for a client at this address.
+    report: Callable[[str, Exception], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Credentials:
         record = self._accounts.find(key)
         if record is None:
             return Rejection.WRONG_PASSWORD
-        return self._limited(record, origin, partial(self._verify, record, origin, typed))
+        return self._limited(record, origin, partial(self._verify, record, typed))
 
     def holds(self, proof: Proof) -> bool:
         """True while this still proves that somebody has the account."""
@@ -108,37 +109,43 @@ class Credentials:
             self._accounts.change(replace(record, password_hash=proof.replacement))
 
     def _limited(
-        self, record: AccountRecord, origin: str, verify: Callable[[], Proof | Literal[False]]
+        self, record: AccountRecord, origin: str, verify: Callable[[str, bool], Proof | Literal[False]]
     ) -> Proof | Rejection:
         known = origin in record.origins
         try:
-            proof = self._guessing.attempt(record.key, origin, known, self._monotonic, verify)
+            proof = self._guessing.attempt(
+                record.key, origin, known, self._monotonic, partial(verify, origin, known)
+            )
         except HasherFull:
             return Rejection.TOO_MANY_ATTEMPTS
         except (HashingFailed, DamagedHash) as error:
             # Whether the password is right is not known.
-            self._report(error)
+            self._report(origin, error)
             return Rejection.TOO_MANY_ATTEMPTS
         if proof is None:
             return Rejection.TOO_MANY_ATTEMPTS
         return proof or Rejection.WRONG_PASSWORD
 
-    def _verify(self, record: AccountRecord, origin: str, typed: Secret) -> Proof | Literal[False]:
+    def _verify(
+        self, record: AccountRecord, typed: Secret, origin: str, known: bool
+    ) -> Proof | Literal[False]:
         text = typed.reveal()
         if not is_token(text):
-            return self._verify_password(record, origin, typed)
+            return self._verify_password(record, typed, origin, known)
         for stored in record.token_hashes:
             if token_matches(text, stored):
                 return Proof(record.key, stored)
         return False
 
-    def _verify_password(self, record: AccountRecord, origin: str, typed: Secret) -> Proof | Literal[False]:
+    def _verify_password(
+        self, record: AccountRecord, typed: Secret, origin: str, known: bool
+    ) -> Proof | Literal[False]:
         try:
             password = prepare(typed.reveal())
         except WeakPassword:
             # No account has such a password.
             return False
-        verified = self._hasher.verify(password, record.password_hash, origin)
+        verified = self._hasher.verify(password, record.password_hash, origin, known)
         return verified.matches and Proof(record.key, record.password_hash, verified.replacement)
 
     # --- Commands ----------------------------------------------------------------------------------------------------
@@ -149,14 +156,16 @@ class Credentials:
             return self._register(session, name, command.password)
         record = None if session.account is None else self._accounts.find(session.account.key)
         if record is None:
-            return _reject(session, Rejection.NOT_PERMITTED)
+            return reject(session, Rejection.NOT_PERMITTED)
         match command:
             case ChangePassword(old, new):
                 return self._change_password(session, name, record, old, new)
             case AskToken():
                 return self._issue_token(session, record)
-            case RevokeTokens():
-                self._accounts.change(replace(record, token_hashes=()))
+            case RevokeTokens(token):
+                revoked = record.token_hashes if token is None else (stored_token(token),)
+                left = tuple(stored for stored in record.token_hashes if stored not in revoked)
+                self._accounts.change(replace(record, token_hashes=left))
                 session.subscriber.deliver(Accepted(Action.TOKENS_REVOKED, subject=record.name))
                 return DONE
             case _:
@@ -165,31 +174,31 @@ class Credentials:
     def _register(self, session: Session, name: Name, typed: Secret) -> Result[Any]:
         refusal = self._refuse_registration(session, name)
         if refusal is not None:
-            return _reject(session, refusal)
+            return reject(session, refusal)
         try:
             password = prepare(typed.reveal())
         except WeakPassword:
-            return _reject(session, Rejection.WEAK_PASSWORD)
+            return reject(session, Rejection.WEAK_PASSWORD)
         # Counted last, since only this takes a hash and perhaps a place.
         if not session.peer.can_register():
-            return _reject(session, Rejection.TOO_MANY_ATTEMPTS)
+            return reject(session, Rejection.TOO_MANY_ATTEMPTS)
         origin = origin_text(session)
 
         def finish(hashed: str | Rejection) -> Result[object]:
             if session.name is not name:
                 return DONE
             if isinstance(hashed, Rejection):
-                return _reject(session, hashed)
+                return reject(session, hashed)
             refusal = self._refuse_registration(session, name)
             if refusal is not None:
-                return _reject(session, refusal)
+                return reject(session, refusal)
             session.account = self._accounts.add(name, hashed, origin)
             for room in self._owners.adopt(session):
                 self._changed(room)
             session.subscriber.deliver(Accepted(Action.REGISTERED, subject=name.shown))
             return DONE
 
-        return Pending(partial(self._hash, password, origin), finish)
+        return Pending(partial(self._hash, password, origin, False), finish)
 
     def _refuse_registration(self, session: Session, name: Name) -> Rejection | None:
         if session.account is not None or self._accounts.find(name.key) is not None:
@@ -202,25 +211,26 @@ class Credentials:
         try:
             password = prepare(new.reveal())
         except WeakPassword:
-            return _reject(session, Rejection.WEAK_PASSWORD)
+            return reject(session, Rejection.WEAK_PASSWORD)
         origin = origin_text(session)
 
         def job() -> tuple[str, str] | Rejection:
             # Not with a token: those are kept in more places.
-            proof = self._limited(record, origin, partial(self._verify_password, record, origin, old))
+            proof = self._limited(record, origin, partial(self._verify_password, record, old))
             if isinstance(proof, Rejection):
                 return proof
-            hashed = self._hash(password, origin)
+            hashed = self._hash(password, origin, origin in record.origins)
             return hashed if isinstance(hashed, Rejection) else (proof.hash, hashed)
 
         def finish(hashed: tuple[str, str] | Rejection) -> Result[object]:
             if session.name is not name:
                 return DONE
             if isinstance(hashed, Rejection):
-                return _reject(session, hashed)
+                session.peer.failed_to_prove(record.name, hashed)
+                return reject(session, hashed)
             now = self._accounts.find(record.key)
             if now is None or now.password_hash != hashed[0]:
-                return _reject(session, Rejection.WRONG_PASSWORD)
+                return reject(session, Rejection.WRONG_PASSWORD)
             self._accounts.change(replace(now, password_hash=hashed[1]))
             session.subscriber.deliver(Accepted(Action.PASSWORD_CHANGED, subject=record.name))
             return DONE
@@ -229,28 +239,23 @@ class Credentials:
 
     def _issue_token(self, session: Session, record: AccountRecord) -> Result[object]:
         if len(record.token_hashes) >= self._limits.tokens:
-            return _reject(session, Rejection.LIST_FULL)
+            return reject(session, Rejection.LIST_FULL)
         token, stored = token_from(self._random_bytes(TOKEN_BYTES))
         self._accounts.change(replace(record, token_hashes=(*record.token_hashes, stored)))
         session.subscriber.deliver(TokenIssued(token))
         return DONE
 
-    def _hash(self, password: Password, origin: str) -> str | Rejection:
+    def _hash(self, password: Password, origin: str, known: bool) -> str | Rejection:
         """A part of a job."""
         try:
-            return self._hasher.hash(password, origin)
+            return self._hasher.hash(password, origin, known)
         except HasherFull:
             return Rejection.TOO_MANY_ATTEMPTS
         except HashingFailed as error:
-            self._report(error)
+            self._report(origin, error)
             return Rejection.TOO_MANY_ATTEMPTS
 
 
 def origin_text(session: Session) -> str:
     """The address of a client as its guesses are counted; empty for a client without one."""
     return "" if session.address is None else str(origin_of(session.address).network_address)
-
-
-def _reject(session: Session, reason: Rejection) -> Result[object]:
-    session.subscriber.deliver(Rejected(reason))
-    return DONE

@@ -13,9 +13,9 @@ that has not logged in to the account before; an address is an IPv4 address or t
   to pause and start again would be a faster way to guess.
 - What has begun and is not finished counts: as many can run at the same time as there are free failures left, and then one.
   What ends without a result, because the client hung up or nothing could be verified, is not a failure.
-- The number of counters of each kind is bounded. At the bound, the one whose last failure is longest ago is forgotten. A
-  failure takes a hash, so displacing one's own counter takes longer than the longest wait, and the strangers' counter of the
-  account stays.
+- No client can make the server forget a counter that protects somebody else's account: all strangers to an account share one
+  that stays, and an account has as many for known addresses as it can have such addresses. Counters of single strangers are
+  bounded for all accounts together; the one whose last failure is longest ago makes way.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ FREE_FAILURES = 3
 FREE_FAILURES_OF_STRANGERS = 100
 LONGEST_WAIT_S = 900.0
 FORGET_S = 86_400.0
+# Of single strangers.
 MAX_COUNTERS = 10_000
 MAX_KNOWN_ADDRESSES = 20
 
@@ -46,13 +47,15 @@ class Guessing:
         free_of_strangers: int = FREE_FAILURES_OF_STRANGERS,
         most: int = MAX_COUNTERS,
     ) -> None:
-        """`most` is the number of counters of each kind."""
-        self._known = _Counters(free, most)
+        """`most` is the number of counters of single strangers."""
+        self._free = free
+        # By account, the one with the latest failure last.
+        self._known: OrderedDict[str, _Counters] = OrderedDict()
         self._strange = _Counters(free, most)
-        self._strangers = _Counters(free_of_strangers, most)
+        self._strangers = _Counters(free_of_strangers)
 
     def __len__(self) -> int:
-        return len(self._known) + len(self._strange) + len(self._strangers)
+        return sum(map(len, self._known.values())) + len(self._strange) + len(self._strangers)
 
     def attempt(
         self, account: str, address: str, known: bool, clock: Callable[[], float], verify: Callable[[], T]
@@ -62,33 +65,50 @@ class Guessing:
         Its result is a failure if it is false, and a success otherwise. An exception is neither. `verify` can block; time
         is taken from `clock`. `known` says whether the address has logged in to the account before.
         """
-        counters = self._counters(account, address, known)
         now = clock()
+        self._forget_old(now)
+        counters = self._counters(account, address, known)
         if not all(table.is_open(key, now) for table, key in counters):
             return None
         for table, key in counters:
             table.begin(key)
+        result: T | None = None
         try:
             result = verify()
-        except BaseException:
+            if not result:
+                now = clock()
+                for table, key in counters:
+                    table.fail(key, now)
+        finally:
             for table, key in counters:
                 table.end(key)
-            raise
-        now = clock()
-        for table, key in counters:
-            table.end(key)
-            if not result:
-                table.fail(key, now)
-        if result:
             own, key = counters[0]
-            own.forget(key)
+            if result:
+                own.forget(key)
+            if known:
+                self._known.move_to_end(account)
+                if own.is_empty:
+                    del self._known[account]
         return result
 
     def _counters(self, account: str, address: str, known: bool) -> list[tuple[_Counters, Key]]:
         """The counters that decide, the address's first."""
         if known:
-            return [(self._known, (account, address))]
+            of_account = self._known.get(account)
+            if of_account is None:
+                of_account = self._known[account] = _Counters(self._free, MAX_KNOWN_ADDRESSES)
+            return [(of_account, (account, address))]
         return [(self._strange, (account, address)), (self._strangers, (account, ""))]
+
+    def _forget_old(self, now: float) -> None:
+        for table in (self._strange, self._strangers):
+            table.forget_old(now)
+        while self._known:
+            account, oldest = next(iter(self._known.items()))
+            oldest.forget_old(now)
+            if not oldest.is_empty:
+                return
+            del self._known[account]
 
 
 def remember(known: tuple[str, ...], address: str) -> tuple[str, ...]:
@@ -123,7 +143,8 @@ class _Counters:
     that are not finished.
     """
 
-    def __init__(self, free: int, most: int) -> None:
+    def __init__(self, free: int, most: int | None = None) -> None:
+        """At most this many have failures; None for no limit."""
         self._free = free
         self._most = most
         self._failures: OrderedDict[Key, _Failures] = OrderedDict()
@@ -132,9 +153,13 @@ class _Counters:
     def __len__(self) -> int:
         return len(self._failures)
 
+    @property
+    def is_empty(self) -> bool:
+        """True when nothing is known and nothing is running."""
+        return not (self._failures or self._running)
+
     def is_open(self, key: Key, now: float) -> bool:
         """True if one more attempt can begin now."""
-        self._forget_old(now)
         running = self._running.get(key, 0)
         failures = self._failures.get(key)
         if failures is None:
@@ -158,14 +183,15 @@ class _Counters:
         failures.last_s = now
         failures.open_s = now + wait_s(failures.count, self._free)
         self._failures.move_to_end(key)
-        if len(self._failures) > self._most:
+        if self._most is not None and len(self._failures) > self._most:
             self._failures.popitem(last=False)
 
     def forget(self, key: Key) -> None:
         """Forget the failures."""
         self._failures.pop(key, None)
 
-    def _forget_old(self, now: float) -> None:
+    def forget_old(self, now: float) -> None:
+        """Forget failures that are too long ago."""
         while self._failures:
             key, oldest = next(iter(self._failures.items()))
             if now < oldest.last_s + FORGET_S:

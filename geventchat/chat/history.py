@@ -8,7 +8,7 @@ the next message would push out the oldest one that is still to be sent.
 
 Invariants:
 - The entries of a log are in the order in which the chat made them, and ids grow. Without followers all are messages.
-- `messages` and `bytes` are the sums over its entries.
+- `messages` and `bytes` are the sums over its entries, without the first `_skipped` texts of the first one in `messages`.
 - `_spoken` of a History holds each log that is not empty, the one in which nothing was said for longest first; `bytes` is
   the sum over them.
 """
@@ -18,24 +18,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from sys import getsizeof
 
 from geventchat.chat.events import Broadcast, PastMessage, Said
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.storage import Storage
 
-# What an entry takes besides its texts.
+# What an entry takes besides its texts, and a text besides its characters.
 _ENTRY_BYTES = 300
+_TEXT_BYTES = 60
 
 
 class RoomLog:
     """The log of one room."""
 
-    __slots__ = ("_entries", "bytes", "deletions", "first_id", "followers", "messages", "start")
+    __slots__ = ("_entries", "_skipped", "bytes", "deletions", "first_id", "followers", "messages", "start")
 
     def __init__(self) -> None:
         self._entries: deque[Broadcast] = deque()
+        # How many texts of the first entry have been dropped. They are left out when it is read: making a shorter entry
+        # each time would cost more than all the rest, since with every message the oldest one is dropped.
+        self._skipped = 0
         # How many entries have ever been dropped: the position of the first one that is left.
         self.start = 0
         self.messages = 0
@@ -50,11 +54,6 @@ class RoomLog:
     def begin_after(self, id: int) -> None:
         """The messages up to this one were said before the log began."""
         self.first_id = id + 1
-
-    @property
-    def state(self) -> tuple[int, int]:
-        """What is the same for as long as messages that were read before the first of these are true."""
-        return self.first_id, self.deletions
 
     @property
     def end(self) -> int:
@@ -77,8 +76,10 @@ class RoomLog:
             self._drop_first()
         while self.messages > most_messages:
             first, excess = self._entries[0], self.messages - most_messages
-            if isinstance(first, Said) and len(first.texts) > excess:
-                self._shorten_first(first, excess)
+            if isinstance(first, Said) and len(first.texts) - self._skipped > excess:
+                self._skipped += excess
+                self.messages -= excess
+                self.first_id = first.first_id + self._skipped
             else:
                 self._drop_first()
         return before - self.bytes
@@ -102,14 +103,15 @@ class RoomLog:
         self.start += 1
         self.bytes -= _size(event)
         if isinstance(event, Said):
-            self.messages -= len(event.texts)
+            self.messages -= len(event.texts) - self._skipped
+            self._skipped = 0
             self.first_id = event.first_id + len(event.texts)
 
-    def _shorten_first(self, said: Said, texts: int) -> None:
-        self._entries[0] = shorter = replace(said, texts=said.texts[texts:], first_id=said.first_id + texts)
-        self.bytes -= _size(said) - _size(shorter)
-        self.messages -= texts
-        self.first_id = shorter.first_id
+    def _first_left(self) -> Said:
+        """What is left of the first entry."""
+        said, skipped = self._entries[0], self._skipped
+        assert isinstance(said, Said)
+        return replace(said, texts=said.texts[skipped:], first_id=said.first_id + skipped)
 
     def before(self, id: int, limit: int) -> list[PastMessage]:
         """The last messages with smaller ids, at most this many, oldest first."""
@@ -118,8 +120,20 @@ class RoomLog:
             if len(found) >= limit:
                 break
             if isinstance(event, Said) and event.first_id < id:
-                found.extend([message for message in reversed(past(event)) if message.id < id])
+                found.extend(
+                    [message for message in reversed(past(event)) if self.first_id <= message.id < id]
+                )
         return found[limit - 1 :: -1] if limit else []
+
+    def after(self, id: int, limit: int) -> list[PastMessage]:
+        """The first messages with larger ids, at most this many, oldest first."""
+        found: list[PastMessage] = []
+        for event in self.since(self.position_after(id)):
+            if len(found) >= limit:
+                break
+            if isinstance(event, Said):
+                found.extend([message for message in past(event) if message.id > id])
+        return found[:limit]
 
     def position_after(self, id: int) -> int:
         """The position of the entry that holds the message after this one; the end if there is none."""
@@ -135,6 +149,7 @@ class RoomLog:
         excess = self.messages - messages
         if excess <= 0:
             return 0
+        excess += self._skipped
         for event in self._entries:
             if isinstance(event, Said):
                 if excess <= len(event.texts):
@@ -144,7 +159,9 @@ class RoomLog:
 
     def since(self, position: int) -> Iterator[Broadcast]:
         """The entries from this position on. It must not be before the start."""
-        return islice(self._entries, position - self.start, None)
+        if position > self.start or not self._skipped:
+            return islice(self._entries, position - self.start, None)
+        return chain([self._first_left()], islice(self._entries, 1, None))
 
     def find(self, id: int) -> PastMessage | None:
         """The message with this id, if it is here."""
@@ -224,5 +241,6 @@ def past(said: Said) -> list[PastMessage]:
 
 def _size(event: Broadcast) -> int:
     if isinstance(event, Said):
-        return _ENTRY_BYTES + sum(map(getsizeof, event.texts))
+        # Joined, they are measured at once, all as if they were as wide as the widest.
+        return _ENTRY_BYTES + _TEXT_BYTES * len(event.texts) + getsizeof("".join(event.texts))
     return _ENTRY_BYTES

@@ -12,6 +12,9 @@ from __future__ import annotations
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 
+# What a message costs a client that is looked up for it and left out, as bytes.
+UNSEEN_BYTES = 50
+
 
 class Ignores:
     """Who ignores whom, among those who are logged in."""

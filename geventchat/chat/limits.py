@@ -27,8 +27,9 @@ class ChatLimits:
     # Rooms of one account that are kept while nobody is in them, and for how long.
     kept_rooms: int
     kept_room_s: float
-    # Bans, and mutes, of one room and of the server.
+    # Bans, and mutes, of one room, both of all rooms together, and of the server.
     room_bans: int
+    all_room_bans: int
     server_bans: int
     # Moderators of one room, and accounts with voice in it.
     room_roles: int

@@ -24,7 +24,7 @@ from geventchat.chat.storage import Storage, StorageUnavailable
 
 T = TypeVar("T")
 
-# How many are delivered before the client has to read them and others have their turn.
+# How many are read and delivered before the client has to read them and others have their turn.
 _DELIVERED_AT_ONCE = 10
 
 
@@ -55,16 +55,17 @@ class Mailboxes:
         recipient = self._people.get(kept.account)
         if recipient is None or recipient.account is None or not self._storage.take([kept]):
             return False
-        recipient.subscriber.deliver_direct(kept.message, recipient.is_stranger(sender))
+        if not recipient.ignores(sender.shown):
+            recipient.subscriber.deliver_direct(kept.message, recipient.is_stranger(sender))
         return True
 
     def collect(
-        self, session: Session, account: Account, go_on: Callable[[], Result[object]]
+        self, session: Session, account: Account, go_on: Callable[[], Result[object]], after: int = 0
     ) -> Result[object]:
-        """Deliver what waits for this account, which has logged in; then go on."""
+        """Deliver what waits for this account, which has logged in, a few messages at a time; then go on."""
         if not self._storage.has_mail(account.key):
             return go_on()
-        return Pending(partial(self._read, account), partial(self._take, session, go_on))
+        return Pending(partial(self._read, account, after), partial(self._take, session, account, go_on))
 
     def put_back(self, session: Session) -> None:
         """This client leaves: what it has not received waits for its next login."""
@@ -72,30 +73,39 @@ class Mailboxes:
             self._storage.put_back(session.mail)
             session.mail = ()
 
-    def _read(self, account: Account) -> list[KeptMessage]:
+    def _read(self, account: Account, after: int) -> list[KeptMessage]:
         try:
-            return self._in_thread(partial(self._storage.mailbox, account.key))
+            return self._in_thread(partial(self._storage.mailbox, account.key, after, _DELIVERED_AT_ONCE))
         except StorageUnavailable:
             return []
 
     def _take(
-        self, session: Session, go_on: Callable[[], Result[object]], messages: list[KeptMessage]
+        self,
+        session: Session,
+        account: Account,
+        go_on: Callable[[], Result[object]],
+        messages: list[KeptMessage],
     ) -> Result[object]:
         if session.name is None:
             return DONE
-        session.mail = self._storage.take(messages)
-        if not session.mail:
+        if not messages:
             return go_on()
-        return Pending(self._settle, lambda _: self._deliver(session, go_on))
+        session.mail = self._storage.take(messages)
+        following = partial(self.collect, session, account, go_on, messages[-1].number)
+        if not session.mail:
+            return following()
+        return Pending(self._settle, lambda _: self._deliver(session, following))
 
     def _settle(self) -> None:
         # A storage that cannot write now notes what was taken as soon as it can.
         with suppress(StorageUnavailable):
             self._in_thread(self._storage.settle)
 
-    def _deliver(self, session: Session, go_on: Callable[[], Result[object]]) -> Result[object]:
-        mail = session.mail
-        for kept in mail[:_DELIVERED_AT_ONCE]:
+    def _deliver(self, session: Session, following: Callable[[], Result[object]]) -> Result[object]:
+        for kept in session.mail:
+            # What somebody says who is ignored takes up its place, so that the sender notices nothing, and is dropped here.
+            if session.ignores(kept.message.sender):
+                continue
             session.subscriber.deliver(kept.message)
-        session.mail = mail[_DELIVERED_AT_ONCE:]
-        return More(partial(self._deliver, session, go_on)) if session.mail else go_on()
+        session.mail = ()
+        return More(following)

@@ -5,7 +5,7 @@ here is about the whole server.
 
 Invariants of Moderation:
 - A command that returns `Busy` without `go_on` has changed nothing.
-- The storage receives each change and each act exactly once.
+- The storage receives each change and each act exactly once; a command that changes nothing is neither.
 """
 
 from __future__ import annotations
@@ -64,6 +64,10 @@ from geventchat.exhaustive import assert_never
 _LONGEST_S = 100 * 365 * 86_400
 # How many people are looked at, and perhaps removed, before others have their turn.
 _REMOVED_AT_ONCE = 100
+# How many bans, and mutes, a room can have however many all rooms have together.
+_ALWAYS_POSSIBLE = 5
+# What an act costs whoever asks for it, as bytes: it is kept, and nobody should fill the audit log with them.
+_ACT_BYTES = 4_096
 _IMPOSED = {Sanction.BAN: Action.BANNED, Sanction.MUTE: Action.MUTED}
 _LIFTED = {Sanction.BAN: Action.UNBANNED, Sanction.MUTE: Action.UNMUTED}
 # What `Chat` answers to a login, too.
@@ -158,8 +162,10 @@ class Moderation:
         room = actor.room
         match command:
             case Kick(who, reason):
+                self._check_voice(actor, reason)
                 return self._kick(actor, who, self._cut(reason))
-            case Impose():
+            case Impose(reason=reason):
+                self._check_voice(actor, reason)
                 return self._impose(actor, command)
             case Lift(sanction, who):
                 self._lift(actor, sanction, who)
@@ -168,13 +174,14 @@ class Moderation:
             case Invite(who):
                 return self._invite(actor, who)
             case SetPrivate(on):
+                is_new = room.private is not on
                 self._rooms.set_private(room, on)
-                self._changed(actor, Action.MADE_PRIVATE if on else Action.MADE_PUBLIC)
+                self._changed(actor, Action.MADE_PRIVATE if on else Action.MADE_PUBLIC, is_new=is_new)
             case SetKey(room_key):
                 self._set_key(actor, visible(room_key))
             case SetModerated(on):
-                room.moderated = on
-                self._changed(actor, Action.MODERATION_ON if on else Action.MODERATION_OFF)
+                is_new, room.moderated = room.moderated is not on, on
+                self._changed(actor, Action.MODERATION_ON if on else Action.MODERATION_OFF, is_new=is_new)
             case SetVoice(who, on):
                 self._give_voice(actor, who) if on else self._take_voice(actor, who)
             case SetModerator(who, on):
@@ -328,17 +335,24 @@ class Moderation:
         return Ban(replace(record, name=key, network=network), self._login_count())
 
     def _put(self, bans: Bans, ban: Ban, room: Room) -> None:
-        limits = self._limits
-        most = limits.server_bans if room is self._rooms.lobby else limits.room_bans
         replaced = bans.by_label.get(ban.label)
         if replaced is not None:
             self._storage.forget(replaced.record)
-        elif len(bans.by_label) >= most:
+        elif self._is_full(bans, room):
             self._expire(bans)
-            if len(bans.by_label) >= most:
+            if self._is_full(bans, room):
                 raise _Refused(Rejection.LIST_FULL)
         bans.put(ban)
         self._storage.save(ban.record)
+
+    def _is_full(self, bans: Bans, room: Room) -> bool:
+        """True when no more bans, or mutes, are allowed."""
+        limits, count = self._limits, len(bans.by_label)
+        if room is self._rooms.lobby:
+            return count >= limits.server_bans
+        # Whoever fills the lists of many rooms does not keep the owners of others from banning somebody.
+        all_are_full = self._rooms.ban_total.bans >= limits.all_room_bans and count >= _ALWAYS_POSSIBLE
+        return all_are_full or count >= limits.room_bans
 
     def _lift(self, actor: _Actor, sanction: Sanction, who: str) -> None:
         bans = self._list(actor.room, sanction)
@@ -383,6 +397,7 @@ class Moderation:
 
     def _invite(self, actor: _Actor, who: str) -> Result[object]:
         room = actor.room
+        self._check_voice(actor, actor.name.shown)
         other, other_name = self._find(who)
         if other.find_room(room.key) is not room:
             stranger = other.is_stranger(actor.name)
@@ -390,22 +405,24 @@ class Moderation:
             gate = other.subscriber.direct_gate(stranger)
             if hears and not gate.is_open():
                 return Busy(gate)
-            if room.private or room.room_key:
-                until_ms = self._now_ms() + int(1000 * self._limits.invitation_s)
-                room.invitations.put(invitations_of(other)[0], until_ms, self._limits.invitations)
-                self._rooms.changed(room)
             if hears:
                 other.subscriber.deliver_direct(
                     Invited(room.name, actor.name.shown, self._now_ms()), stranger
                 )
-        self._done(actor, Action.INVITED, other_name.shown)
+            if room.private or room.room_key:
+                until_ms = self._now_ms() + int(1000 * self._limits.invitation_s)
+                room.invitations.put(invitations_of(other)[0], until_ms, self._limits.invitations)
+                self._changed(actor, Action.INVITED, other_name.shown)
+                return DONE
+        # Nobody needs an invitation to enter, so this is a message and no act.
+        self._answer(actor, Action.INVITED, other_name.shown)
         return DONE
 
     def _set_key(self, actor: _Actor, room_key: str) -> None:
         if len(room_key) > self._limits.room_key_characters:
             raise _Refused(Rejection.KEY_TOO_LONG)
-        actor.room.room_key = room_key
-        self._changed(actor, Action.KEY_SET if room_key else Action.KEY_REMOVED)
+        is_new, actor.room.room_key = actor.room.room_key != room_key, room_key
+        self._changed(actor, Action.KEY_SET if room_key else Action.KEY_REMOVED, is_new=is_new)
 
     # --- Roles -------------------------------------------------------------------------------------------------------
 
@@ -413,28 +430,30 @@ class Moderation:
         room = actor.room
         other, other_name = self._find_in(room, who)
         if other.account is None:
+            is_new = other_name.key not in room.guest_voices
             room.guest_voices.add(other_name.key)
         else:
-            self._add_role(room.voices, other.account)
-        self._changed(actor, Action.VOICE_GIVEN, other_name.shown)
+            is_new = self._add_role(room.voices, other.account)
+        self._changed(actor, Action.VOICE_GIVEN, other_name.shown, is_new=is_new)
 
     def _take_voice(self, actor: _Actor, who: str) -> None:
         room, key = actor.room, key_of(who)
+        is_new = key in room.voices or key in room.guest_voices
         if key in room.voices:
             room.voices.remove(key)
         else:
             # Someone without an account, who has to be here.
             who = self._find_in(room, who)[1].shown
             room.guest_voices.discard(key)
-        self._changed(actor, Action.VOICE_TAKEN, who)
+        self._changed(actor, Action.VOICE_TAKEN, who, is_new=is_new)
 
     def _add_moderator(self, actor: _Actor, who: str) -> None:
         account = self._find_account(key_of(who))
         if account is None:
             self._find(who)
             raise _Refused(Rejection.NOT_PERMITTED)
-        self._add_role(actor.room.moderators, account)
-        self._changed(actor, Action.MODERATOR_ADDED, account.name)
+        is_new = self._add_role(actor.room.moderators, account)
+        self._changed(actor, Action.MODERATOR_ADDED, account.name, is_new=is_new)
 
     def _remove_moderator(self, actor: _Actor, who: str) -> None:
         key = key_of(who)
@@ -443,17 +462,21 @@ class Moderation:
         actor.room.moderators.remove(key)
         self._changed(actor, Action.MODERATOR_REMOVED, who)
 
-    def _add_role(self, accounts: set[str], account: Account) -> None:
-        if account.key not in accounts and len(accounts) >= self._limits.room_roles:
+    def _add_role(self, accounts: set[str], account: Account) -> bool:
+        """Add an account; False if it has the role already."""
+        if account.key in accounts:
+            return False
+        if len(accounts) >= self._limits.room_roles:
             raise _Refused(Rejection.LIST_FULL)
         accounts.add(account.key)
+        return True
 
     def _pass_ownership(self, actor: _Actor, who: str) -> None:
         other, other_name = self._find_in(actor.room, who)
-        self._rooms.expire()
-        if not self._owners.owns(other, actor.room) and not self._owners.claim(other, actor.room):
+        is_new = not self._owners.owns(other, actor.room)
+        if is_new and not self._owners.claim(other, actor.room):
             raise _Refused(Rejection.TOO_MANY_ROOMS, actor.room.name)
-        self._changed(actor, Action.OWNERSHIP_PASSED, other_name.shown)
+        self._changed(actor, Action.OWNERSHIP_PASSED, other_name.shown, is_new=is_new)
 
     # --- Messages ----------------------------------------------------------------------------------------------------
 
@@ -469,7 +492,7 @@ class Moderation:
             raise _Refused(Rejection.NO_SUCH_MESSAGE, str(id))
         if message.deleted:
             # Whoever asks twice, or a moment later than somebody else, gets what was asked for.
-            actor.session.subscriber.deliver(Accepted(Action.DELETED, room.name, str(id)))
+            self._answer(actor, Action.DELETED, str(id))
             return DONE
         # At once, however slow the readers of the room are.
         room.delete(id, self._now_ms())
@@ -504,18 +527,34 @@ class Moderation:
         if key == actor.name.key or not self._permissions.may_act_on(actor.role, other):
             raise _Refused(Rejection.NOT_PERMITTED)
 
+    def _check_voice(self, actor: _Actor, text: str) -> None:
+        """Refuse to say something to others, such as a reason, on behalf of someone who cannot speak in the room."""
+        session, name, room = actor.session, actor.name, actor.room
+        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms()) if text else None
+        if refusal is not None:
+            raise _Refused(refusal, room.name)
+
     def _cut(self, reason: str) -> str:
         return reason[: self._limits.reason_characters]
 
-    def _changed(self, actor: _Actor, action: Action, subject: str = "") -> None:
+    def _changed(self, actor: _Actor, action: Action, subject: str = "", *, is_new: bool = True) -> None:
+        """Keep a setting of the room, unless it was the same before."""
+        if not is_new:
+            self._answer(actor, action, subject)
+            return
         self._rooms.changed(actor.room)
         self._done(actor, action, subject)
 
     def _done(self, actor: _Actor, action: Action, subject: str, detail: str = "") -> None:
+        """Note an act, and answer."""
         room = actor.room
         place = "" if room is self._rooms.lobby else room.key
         self._storage.audit(Act(self._now_ms(), actor.name.shown, action.value, place, subject, detail))
-        actor.session.subscriber.deliver(Accepted(action, room.name, subject))
+        actor.session.cost_bytes += _ACT_BYTES
+        self._answer(actor, action, subject)
+
+    def _answer(self, actor: _Actor, action: Action, subject: str) -> None:
+        actor.session.subscriber.deliver(Accepted(action, actor.room.name, subject))
 
 
 def _is_visible(ban: Ban, actor: _Actor) -> bool:

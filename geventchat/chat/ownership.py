@@ -11,7 +11,7 @@ Invariants of Owners:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.limits import ChatLimits
@@ -25,6 +25,11 @@ class Owners:
     def __init__(self, limits: ChatLimits) -> None:
         self._limits = limits
         self._accounts: dict[str, Owner] = {}
+        self._make_way: Callable[[Iterable[Room]], None] = lambda rooms: None
+
+    def when_full(self, make_way: Callable[[Iterable[Room]], None]) -> None:
+        """Call this with the rooms of somebody who cannot own more: it can delete some."""
+        self._make_way = make_way
 
     def owns(self, session: Session, room: Room) -> bool:
         """True when this client owns the room."""
@@ -96,7 +101,12 @@ class Owners:
         account, limits = session.account, self._limits
         if account is not None:
             owner = self._accounts.get(account.key) or Owner(account)
-            if len(owner.rooms) < limits.kept_rooms:
+            if self._can_own_more(owner, limits.kept_rooms):
                 return owner
         owner = session.owner or Owner(None)
-        return owner if len(owner.rooms) < limits.rooms_per_client else None
+        return owner if self._can_own_more(owner, limits.rooms_per_client) else None
+
+    def _can_own_more(self, owner: Owner, most: int) -> bool:
+        if len(owner.rooms) >= most:
+            self._make_way(list(owner.rooms))
+        return len(owner.rooms) < most

@@ -87,15 +87,18 @@ class Verified:
 
 
 class PasswordHasher(Protocol):
-    """Hashes passwords. `origin` is the address of the client that asks. `hash` and `verify` block their greenlet."""
+    """Hashes passwords. `hash` and `verify` block their greenlet.
 
-    def is_full(self, origin: str) -> bool:
+    `origin` is the address of the client that asks, and `known` says whether it has logged in to the account before.
+    """
+
+    def is_full(self, origin: str, known: bool = False) -> bool:
         """True if `hash` and `verify` would raise HasherFull now."""
 
-    def hash(self, password: Password, origin: str) -> str:
+    def hash(self, password: Password, origin: str, known: bool = False) -> str:
         """The hash to be stored; raise HasherFull or HashingFailed."""
 
-    def verify(self, password: Password, stored: str, origin: str) -> Verified:
+    def verify(self, password: Password, stored: str, origin: str, known: bool = False) -> Verified:
         """Compare with a stored hash; raise DamagedHash if it is not one, HasherFull or HashingFailed."""
 
 
@@ -131,6 +134,12 @@ def token_matches(typed: str, stored: str) -> bool:
     if not _STORED_TOKEN.fullmatch(stored):
         raise DamagedHash("the stored hash of a token is not 64 hexadecimal digits")
     return is_token(typed) and compare_digest(_token_hash(typed), stored)
+
+
+def stored_token(typed: Secret) -> str | None:
+    """What is stored in place of this token; None if it does not have the form of one."""
+    text = typed.reveal()
+    return _token_hash(text) if is_token(text) else None
 
 
 def _token_hash(shown: str) -> str:

@@ -38,7 +38,8 @@ class RoomRecord:
 class AccountRecord:
     """A reserved name. `name` is as it is shown; the hashes are text that only their maker understands.
 
-    `origins` are the addresses that have logged in to the account, as they are counted for limits, the latest last.
+    `ignored` are the accounts that this one ignores, in any order. `origins` are the addresses that have logged in to the
+    account, as they are counted for limits, the latest last.
     """
 
     key: str
@@ -47,7 +48,7 @@ class AccountRecord:
     token_hashes: tuple[str, ...] = ()
     created_ms: int = 0
     last_login_ms: int = 0
-    ignored: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""What the chat answers to whoever hands it a command: handled, to be closed, or to be continued. Pure values."""
+"""What the chat answers to whoever hands it a command: handled, refused, to be closed, or to be continued. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from geventchat.chat.commands import ParseError
+from geventchat.chat.events import Rejected, Rejection
 from geventchat.chat.rooms import Gate
+from geventchat.chat.sessions import Session
 
 T = TypeVar("T")
 
@@ -57,3 +60,15 @@ Result = Done | Leave | Busy | Pending[T] | More
 # They hold nothing, so one of each is enough.
 DONE = Done()
 LEAVE = Leave()
+
+
+def reject(session: Session, reason: Rejection | ParseError, subject: str = "", room: str = "") -> Done:
+    """Refuse a command."""
+    session.subscriber.deliver(Rejected(reason, subject, room))
+    return DONE
+
+
+def reject_room(session: Session, reason: Rejection, typed: str) -> Done:
+    """Refuse a command because of the room that it is about."""
+    meant = "" if session.meant is None else session.meant.name
+    return reject(session, reason, typed or meant, typed)

@@ -1,11 +1,10 @@
 """All rooms: which exist, which are listed, and for how long. Pure; takes the time from a function.
 
-A room that has been empty for too long is deleted when rooms are next looked at: until then it makes no difference.
-One whose owner has an account is kept much longer.
+A room that has been empty for too long counts for nobody. It is deleted when it is looked for, or with a few others when
+rooms are next looked at: thousands can be due at the same moment. One whose owner has an account is kept much longer.
 
 Invariants:
-- The lobby always exists, and is first.
-- `_listed` holds every room that is not private.
+- The lobby always exists, and is first. The others are in the order in which they were made.
 - `_empty_since` and `_unused_since` hold every other room without people, the longest empty first; the second those whose
   owner has an account.
 - The first id of a new room is above every id of the rooms that have been deleted.
@@ -13,10 +12,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from heapq import nlargest
+from typing import NamedTuple
 
 from geventchat.chat.accounts import Account
-from geventchat.chat.bans import Ban
+from geventchat.chat.bans import Ban, BanTotal
 from geventchat.chat.history import History
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
@@ -26,6 +27,18 @@ from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.storage import Storage
 
 LOBBY = Name("lobby", "lobby")
+# How many rooms that are due are deleted at a time.
+_DELETED_AT_ONCE = 20
+# How long the public rooms with the most people are the same: with ten thousand rooms, finding them takes milliseconds.
+_SELECTED_FOR_S = 1.0
+
+
+class _Selection(NamedTuple):
+    """The keys of the public rooms that are listed, and since when; `is_all` if these are all of them."""
+
+    keys: Sequence[str]
+    is_all: bool
+    time_s: float
 
 
 class Rooms:
@@ -45,46 +58,59 @@ class Rooms:
         self._unready: set[Room] = set()
         storage.when_ready(self._storage_is_ready)
         self.history = History(limits, storage)
+        # Of all rooms but the lobby.
+        self.ban_total = BanTotal()
         self._new_gate = new_gate
         self._observer = observer
-        self.lobby = self._new_room(LOBBY, 0)
+        self.lobby = self._new_room(LOBBY, 0, BanTotal())
         self._limits = limits
         self._owners = owners or Owners(limits)
         self._rooms = {LOBBY.key: self.lobby}
-        self._listed = dict(self._rooms)
+        self._selection: _Selection | None = None
+        self._owners.when_full(self._make_way)
         self._empty_since: dict[Room, float] = {}
         self._unused_since: dict[Room, float] = {}
         self._last_deleted_id = 0
 
     def __len__(self) -> int:
-        self.expire()
-        return len(self._rooms)
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Room]:
-        self.expire()
-        return iter(self._rooms.values())
+        self._expire()
+        return iter([room for room in self._rooms.values() if not self._is_due(room)])
 
-    @property
-    def listed(self) -> Collection[Room]:
-        """The rooms that are not private, the lobby first."""
-        self.expire()
-        return self._listed.values()
+    def listed(self) -> list[Room]:
+        """The rooms that are not private, the lobby first. If they are too many, those with the most people."""
+        self._expire()
+        selection, now = self._selection, self._time()
+        if selection is None or not (selection.is_all or abs(now - selection.time_s) < _SELECTED_FOR_S):
+            public = [room for room in self._rooms.values() if not room.private]
+            rooms = most_visited(public, self._limits.listed_rooms)
+            keys = [room.key for room in rooms]
+            selection = self._selection = _Selection(keys, len(rooms) == len(public), now)
+        selected = [self._rooms[key] for key in selection.keys if key in self._rooms]
+        return [room for room in selected if not room.private and not self._is_due(room)]
 
     def find(self, key: str) -> Room | None:
         """The room with this key."""
-        self.expire()
-        return self._rooms.get(key)
+        self._expire()
+        room = self._rooms.get(key)
+        if room is not None and self._is_due(room):
+            self._delete(room)
+            return None
+        return room
 
     def can_create(self) -> bool:
         """True when one more room is allowed."""
-        return len(self) < self._limits.rooms
+        self._expire()
+        return len(self._rooms) < self._limits.rooms
 
     def create(self, name: Name) -> Room | None:
         """Create the room of this name, for someone who enters it at once; None if no more rooms are allowed."""
         if not self.can_create():
             return None
         room = self._rooms[name.key] = self._new_room(name, self._last_deleted_id)
-        self._listed[name.key] = room
+        self._select_again()
         self.changed(room)
         return room
 
@@ -148,9 +174,7 @@ class Rooms:
     def set_private(self, room: Room, private: bool) -> None:
         """List this room no longer, or again."""
         room.private = private
-        self._listed.pop(room.key, None)
-        if not private:
-            self._listed[room.key] = room
+        self._select_again()
 
     def changed(self, room: Room) -> None:
         """Keep the room's settings in the storage."""
@@ -174,26 +198,55 @@ class Rooms:
             (self._unused_since if room.kept else self._empty_since)[room] = self._time()
             self.changed(room)
 
-    def expire(self) -> None:
-        """Delete the rooms that have been empty for too long, so that nobody owns them."""
-        self._delete_empty(self._empty_since, self._limits.empty_room_s)
-        self._delete_empty(self._unused_since, self._limits.kept_room_s)
+    def _select_again(self) -> None:
+        # If there are too many to list all, one more or less makes no difference for a moment.
+        if self._selection is not None and self._selection.is_all:
+            self._selection = None
 
-    def _delete_empty(self, since: dict[Room, float], lifetime_s: float) -> None:
-        while since:
-            room, start = next(iter(since.items()))
-            if self._time() < start + lifetime_s:
-                return
-            record = self._record(room)
-            del since[room], self._rooms[room.key]
-            self._listed.pop(room.key, None)
-            self._owners.release(room)
-            self.history.forget(room.log)
-            self._storage.forget(record)
-            self._last_deleted_id = max(self._last_deleted_id, room.last_id)
+    def _is_due(self, room: Room) -> bool:
+        """True when this room has been empty for too long."""
+        start, lifetime_s = self._empty_since.get(room), self._limits.empty_room_s
+        if start is None:
+            start, lifetime_s = self._unused_since.get(room), self._limits.kept_room_s
+        return start is not None and self._time() >= start + lifetime_s
 
-    def _new_room(self, name: Name, last_id: int) -> Room:
-        return Room(name, self._new_gate, self.history, last_id + 1, self._wait_for_storage, self._observer)
+    def _expire(self) -> None:
+        """Delete some of the rooms that are due."""
+        for since in (self._empty_since, self._unused_since):
+            for _ in range(_DELETED_AT_ONCE):
+                room = next(iter(since), None)
+                if room is None or not self._is_due(room):
+                    break
+                self._delete(room)
+
+    def _make_way(self, rooms: Iterable[Room]) -> None:
+        """Delete those of these rooms that are due, so that their owner can have others."""
+        for room in rooms:
+            if self._is_due(room):
+                self._delete(room)
+
+    def _delete(self, room: Room) -> None:
+        record = self._record(room)
+        del self._rooms[room.key]
+        self._empty_since.pop(room, None)
+        self._unused_since.pop(room, None)
+        self._owners.release(room)
+        room.bans.forget()
+        room.mutes.forget()
+        self.history.forget(room.log)
+        self._storage.forget(record)
+        self._last_deleted_id = max(self._last_deleted_id, room.last_id)
+
+    def _new_room(self, name: Name, last_id: int, ban_total: BanTotal | None = None) -> Room:
+        return Room(
+            name,
+            self._new_gate,
+            self.history,
+            last_id + 1,
+            self._wait_for_storage,
+            self._observer,
+            ban_total or self.ban_total,
+        )
 
     def _record(self, room: Room) -> RoomRecord:
         empty_since = self._empty_since.get(room, self._unused_since.get(room))
@@ -222,3 +275,11 @@ class Rooms:
         unready, self._unready = self._unready, set()
         for room in unready:
             room.gate.pump()
+
+
+def most_visited(rooms: Sequence[Room], most: int) -> list[Room]:
+    """At most this many of these rooms, in the same order: the first one, and those with the most people."""
+    if len(rooms) <= most:
+        return list(rooms)
+    chosen = {rooms[0], *nlargest(most - 1, rooms[1:], key=lambda room: len(room.names))}
+    return [room for room in rooms if room in chosen]

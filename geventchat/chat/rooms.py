@@ -26,7 +26,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from geventchat.chat.accounts import Account
-from geventchat.chat.bans import Bans
+from geventchat.chat.bans import Bans, BanTotal
 from geventchat.chat.events import (
     Broadcast,
     Departure,
@@ -158,10 +158,11 @@ class Room:
         first_id: int = 1,
         waits_for_storage: Callable[[Room], None] = lambda room: None,
         observer: Observer | None = None,
+        ban_total: BanTotal | None = None,
     ) -> None:
         """`waits_for_storage` gets the room when its gate has to be pumped once the storage is ready.
 
-        `observer` gets everything that is published here.
+        `observer` gets everything that is published here. `ban_total` counts the bans and mutes.
         """
         self.name = name.shown
         self.key = name.key
@@ -182,8 +183,8 @@ class Room:
         # The keys of the names of others with voice.
         self.guest_voices: set[str] = set()
         self.invitations = Invitations()
-        self.bans = Bans()
-        self.mutes = Bans()
+        self.bans = Bans(ban_total)
+        self.mutes = Bans(ban_total)
         self.last_id = first_id - 1
         self.log = RoomLog()
         self._history = history

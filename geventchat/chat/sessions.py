@@ -11,11 +11,11 @@ from typing import Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import Address, parse_address
-from geventchat.chat.events import NoticeReason
+from geventchat.chat.events import Broadcast, NoticeReason, PrivateEvent, Rejection
 from geventchat.chat.names import Name, key_of
 from geventchat.chat.records import KeptMessage
 from geventchat.chat.replay import Replay
-from geventchat.chat.rooms import Owner, Room, Subscriber
+from geventchat.chat.rooms import Gate, Owner, Room, Subscriber
 
 
 class Peer(Protocol):
@@ -30,6 +30,15 @@ class Peer(Protocol):
 
     def can_register(self) -> bool:
         """Count one more account that this client registers; False if its address has registered too many lately."""
+
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """Note that this client has not proved that the account of this name is its own."""
+
+    def mark_input(self) -> bool:
+        """Remember what has arrived from this client by now; False if all of it has been handled.
+
+        Once the rest has been handled, the session's `meant` is None again.
+        """
 
     def disconnect(self, reason: NoticeReason) -> None:
         """Close the connection once everything pending has been sent. The client has left the chat."""
@@ -48,8 +57,41 @@ class InProcess:
         """It can."""
         return True
 
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        """It has no account."""
+
+    def mark_input(self) -> bool:
+        """Everything is handled at once."""
+        return False
+
     def disconnect(self, reason: NoticeReason) -> None:
         """Nothing is left to close."""
+
+
+class NoListener(Subscriber):
+    """Somebody who is in no room and hears nothing, such as the program that the chat is part of."""
+
+    def hear(self, rooms: frozenset[Room] | None) -> None:
+        """It is in no room."""
+
+    def wrote(self, event: Broadcast) -> None:
+        """It hears nothing."""
+
+    def deliver(self, event: PrivateEvent) -> None:
+        """It needs no answers."""
+
+    def deliver_missed(self, events: Sequence[Broadcast]) -> None:
+        """It hears nothing."""
+
+    def exclude_latest(self) -> None:
+        """It hears nothing."""
+
+    def deliver_direct(self, event: PrivateEvent, stranger: bool) -> None:
+        """It receives no direct messages."""
+
+    def direct_gate(self, stranger: bool) -> Gate:
+        """It receives no direct messages."""
+        raise AssertionError("it receives no direct messages")
 
 
 class Session:
@@ -63,6 +105,7 @@ class Session:
         "ignored",
         "login_number",
         "mail",
+        "meant",
         "name",
         "owner",
         "peer",
@@ -82,6 +125,8 @@ class Session:
         self.login_number = 0
         # The room that is meant where none is named; None if the client is in no room, or in several.
         self.room: Room | None = None
+        # The room that this client was removed from, while lines are handled that had arrived by then: they were meant for it.
+        self.meant: Room | None = None
         # All of them, for a client that can be in many; None for one that can be in one at a time.
         self.rooms: dict[str, Room] | None = None
         # What it has missed in some of them, which it hears afterwards.

@@ -96,8 +96,14 @@ class Storage(Protocol):
     def after(self, room: str, id: int, limit: int) -> list[PastMessage]:
         """The first messages of a room with larger ids than this, at most this many, oldest first."""
 
-    def mailbox(self, account: str) -> list[KeptMessage]:
-        """The messages that wait for an account, oldest first. They stay until they are taken or too old."""
+    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+        """The id of the first of the last messages with ids between these two, at most this many; 0 if there are none."""
+
+    def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
+        """The first messages that wait for an account and have larger numbers than this, at most this many, oldest first.
+
+        They stay until they are taken or too old.
+        """
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
         """Put a direct message from one account into the mailbox of another; None if the mailbox is full.

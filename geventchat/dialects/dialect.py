@@ -12,7 +12,7 @@ from geventchat.chat.events import Broadcast, PrivateEvent
 from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean_line, visible
 from geventchat.dialects.codec import ClientCodec
-from geventchat.dialects.telnet import TIMING_MARK, WithTimingMark, wants_timing_mark, without_telnet
+from geventchat.dialects.telnet import without_telnet
 
 _NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
 
@@ -41,7 +41,7 @@ class OtherDialect:
     name: str
 
 
-Reading = Command | str | TextInRoom | Request | OtherDialect | WithTimingMark | None
+Reading = Command | str | TextInRoom | Request | OtherDialect | None
 
 
 class Interpreter(Protocol):
@@ -77,6 +77,10 @@ class Dialect(Protocol):
         """The default idle time-out in seconds; 0 for none."""
 
     @property
+    def telnet(self) -> bool:
+        """True when people can type it into telnet, whose commands then stand between and within the lines."""
+
+    @property
     def signatures(self) -> tuple[bytes, ...]:
         """How the first answer of such a server begins; unique to this dialect."""
 
@@ -96,6 +100,11 @@ class Dialect(Protocol):
 def prefixed(prefix: str, texts: Sequence[str]) -> bytes:
     """One line for each text, each with the same beginning."""
     return (prefix + f"\n{prefix}".join(texts) + "\n").encode()
+
+
+def greeting_text(text: str, first_steps: str) -> str:
+    """The operator's greeting, with what a newcomer types first in this dialect in place of {help}."""
+    return text.replace("{help}", first_steps).strip()
 
 
 # How many messages HISTORY lists where none are asked for.
@@ -137,20 +146,14 @@ class TerminalReader:
             text = line.decode()
         except UnicodeDecodeError:
             # 0xFF begins every telnet sequence and never occurs in UTF-8, so only a line that fails can contain one.
-            return self._read_telnet(line, logged_in)
+            try:
+                text = without_telnet(line).decode()
+            except UnicodeDecodeError:
+                return _NOT_UTF8
         return self._parse(clean_line(text), logged_in)
-
-    def _read_telnet(self, line: bytes, logged_in: bool) -> Reading:
-        reading: Command | str | None
-        try:
-            reading = self._parse(clean_line(without_telnet(line).decode()), logged_in)
-        except UnicodeDecodeError:
-            reading = _NOT_UTF8
-        return WithTimingMark(reading) if wants_timing_mark(line) else reading
 
 
 __all__ = [
-    "TIMING_MARK",
     "Dialect",
     "Interpreter",
     "OtherDialect",
@@ -158,8 +161,8 @@ __all__ = [
     "Request",
     "TerminalReader",
     "TextInRoom",
-    "WithTimingMark",
     "direct_message",
+    "greeting_text",
     "login",
     "prefixed",
 ]

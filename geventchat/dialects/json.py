@@ -107,6 +107,7 @@ class JsonDialect:
     name = "json"
     port = 12345
     idle_s = 0.0
+    telnet = False
     signatures = (b'{"', b"{ ")
 
     def interpreter(self) -> Interpreter:

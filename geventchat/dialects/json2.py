@@ -106,6 +106,7 @@ from geventchat.dialects.dialect import (
     Reading,
     Request,
     TextInRoom,
+    greeting_text,
 )
 from geventchat.dialects.json_objects import (
     MAX_INTEGER,
@@ -132,12 +133,13 @@ Fields = dict[str, Any]
 # --- Requests --------------------------------------------------------------------------------------------------------
 
 
-def _text(request: Fields, key: str) -> str:
+def shown_text(request: Fields, key: str) -> str:
+    """A text that people read; empty if nothing of it can be seen. Raises InvalidField."""
     return visible(string(request, key))
 
 
-def _short(request: Fields, key: str) -> str:
-    """A string that is used as it is."""
+def short_string(request: Fields, key: str) -> str:
+    """A string that is used as it is. Raises InvalidField if it is too long."""
     value = request.get(key, "")
     if not is_text(value) or len(value.encode()) > _MAX_SHORT_BYTES:
         raise InvalidField(key)
@@ -155,13 +157,20 @@ def _number(request: Fields, key: str) -> int | None:
     raise InvalidField(key)
 
 
+def _version(request: Fields, otherwise: int) -> int | None:
+    """The version that is asked for; None if it is not a number."""
+    version = request.get("v", otherwise)
+    # A truth value is an integer, too.
+    return version if type(version) is int else None
+
+
 def _join(request: Fields) -> Login:
     # Version 1 only after the login, where every join is refused.
-    if request.get("v", 2) not in (1, 2):
+    if _version(request, 2) not in (1, 2):
         raise InvalidField("v")
     rooms = _LOBBY_ALONE if "rooms" not in request else _rooms(request["rooms"])
     password, token = _secret(request, "password"), _secret(request, "token")
-    return Login(string(request, "username"), rooms, _short(request, "epoch"), token or password)
+    return Login(string(request, "username"), rooms, short_string(request, "epoch"), token or password)
 
 
 def _secret(request: Fields, key: str) -> Secret | None:
@@ -180,7 +189,7 @@ def _token(request: Fields) -> AskToken | RevokeTokens:
     revoke = request.get("revoke", False)
     if type(revoke) is not bool:
         raise InvalidField("revoke")
-    return RevokeTokens() if revoke else AskToken()
+    return RevokeTokens(_secret(request, "token")) if revoke else AskToken()
 
 
 def _rooms(asked: object) -> tuple[EnterRoom, ...]:
@@ -200,12 +209,12 @@ def _enter(request: Fields) -> EnterRoom:
 
 
 def _chat(request: Fields) -> Say:
-    room, text, key = string(request, "room"), _text(request, "message"), _short(request, "key")
+    room, text, key = string(request, "room"), shown_text(request, "message"), short_string(request, "key")
     return Say((text,), room, key, confirm="ref" in request)
 
 
 def _dm(request: Fields) -> SendDirectMessage:
-    to, text, key = string(request, "to"), _text(request, "message"), _short(request, "key")
+    to, text, key = string(request, "to"), shown_text(request, "message"), short_string(request, "key")
     return SendDirectMessage(to, text, key, confirm="ref" in request)
 
 
@@ -217,7 +226,7 @@ def _history(request: Fields) -> AskHistory:
 
 def _topic(request: Fields) -> SetTopic | AskTopic:
     room = string(request, "room")
-    return SetTopic(_text(request, "topic"), room) if "topic" in request else AskTopic(room)
+    return SetTopic(shown_text(request, "topic"), room) if "topic" in request else AskTopic(room)
 
 
 def _flag(request: Fields, key: str) -> bool:
@@ -228,7 +237,7 @@ def _flag(request: Fields, key: str) -> bool:
 
 
 def _kick(request: Fields) -> Kick:
-    return Kick(string(request, "username"), _text(request, "reason"), string(request, "room"))
+    return Kick(string(request, "username"), shown_text(request, "reason"), string(request, "room"))
 
 
 def _impose(sanction: Sanction) -> Callable[[Fields], Command]:
@@ -236,7 +245,7 @@ def _impose(sanction: Sanction) -> Callable[[Fields], Command]:
         who, seconds = string(request, "username"), _number(request, "seconds")
         if seconds == 0:
             raise InvalidField("seconds")
-        return Impose(sanction, who, seconds, _text(request, "reason"), string(request, "room"))
+        return Impose(sanction, who, seconds, shown_text(request, "reason"), string(request, "room"))
 
     return read
 
@@ -313,7 +322,7 @@ def _command(request: Fields) -> Command:
 
 def _plain_message(request: Fields) -> Command | TextInRoom:
     try:
-        room, text = string(request, "room"), _text(request, "message")
+        room, text = string(request, "room"), shown_text(request, "message")
     except InvalidField as invalid:
         return InvalidCommand(ParseError.INVALID_FIELD, invalid.key)
     return TextInRoom(room, text) if text else Say((text,), room)
@@ -335,13 +344,13 @@ class Json2Interpreter:
         if not isinstance(request, dict):
             return request
         kind = request.get("type")
-        if kind == "join" and not logged_in and request.get("v", 1) == 1:
+        if kind == "join" and not logged_in and _version(request, 1) == 1:
             return _VERSION_1
         if "ref" not in request:
             plain = kind == "chat" and logged_in and "key" not in request
             return _plain_message(request) if plain else _command(request)
         try:
-            ref = _short(request, "ref")
+            ref = short_string(request, "ref")
         except InvalidField as invalid:
             return InvalidCommand(ParseError.INVALID_FIELD, invalid.key)
         return Request(_command(request), ref, self._answer_to)
@@ -360,6 +369,8 @@ class Json2Interpreter:
                 return encoded(type="invited", room=room, username=name, timestamp_ms=time_ms)
             case Welcome():
                 rooms = {entered.room: _state(entered) for entered in event.rooms}
+                # Its clients know what to do.
+                greeted = greeting_text(event.greeting, "")
                 return self._answer(
                     "welcome",
                     v=2,
@@ -367,7 +378,7 @@ class Json2Interpreter:
                     epoch=event.epoch,
                     rooms=rooms,
                     timestamp_ms=event.time_ms,
-                    **({"greeting": event.greeting} if event.greeting else {}),
+                    **({"greeting": greeted} if greeted else {}),
                 )
             case Entered():
                 return self._answer("entered", room=event.room, **_state(event))
@@ -394,7 +405,7 @@ class Json2Interpreter:
             case Topic(room, topic):
                 return self._answer("topic", room=room, topic=topic)
             case HistoryPage(room, messages, more):
-                listed = [_past(room, message) for message in messages]
+                listed = [past_object(room, message) for message in messages]
                 return self._answer("history", room=room, messages=listed, more=more)
             case Missed(events):
                 return b"".join(map(_missed, events))
@@ -440,6 +451,7 @@ class Json2Dialect:
     name = "json2"
     port = 12345
     idle_s = 0.0
+    telnet = False
     # A connection never begins with it.
     signatures: tuple[bytes, ...] = ()
 
@@ -489,7 +501,7 @@ def _said(said: Said) -> bytes:
     return "".join([f"{before}{one}{between}{quoted(text)}{after}" for one, text in numbered]).encode()
 
 
-def _past(room: str, message: PastMessage) -> Fields:
+def past_object(room: str, message: PastMessage) -> Fields:
     """A message of the history: the object that was sent when it was said, or its place if it has been deleted."""
     what = {"deleted": True} if message.deleted else {"message": message.text}
     return {
@@ -508,7 +520,7 @@ def _ban(ban: BanListing) -> Fields:
 
 def _missed(event: Broadcast) -> bytes:
     if isinstance(event, Said) and "" in event.texts:
-        return b"".join([encoded(**_past(event.room, message)) for message in past(event)])
+        return b"".join([encoded(**past_object(event.room, message)) for message in past(event)])
     return DIALECT.encode(event)
 
 

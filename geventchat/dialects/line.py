@@ -81,7 +81,15 @@ from geventchat.dialects.codec import (
     lines,
     time_of_utc,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, login, prefixed, utc
+from geventchat.dialects.dialect import (
+    Interpreter,
+    TerminalReader,
+    direct_message,
+    greeting_text,
+    login,
+    prefixed,
+    utc,
+)
 from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb, spelled
 from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
@@ -99,6 +107,7 @@ _OWN_VERBS: dict[str, Callable[[str], Command | str]] = {
     "QUIT": lambda _: Quit(),
     "EXIT": lambda _: Quit(),
 }
+_FIRST_STEPS = "Type LOGIN and your name, then MSG and a text. HELP lists all commands."
 _OWN_HELP = (
     "LOGIN name [password] - enter the chat",
     "MSG text - say something to everyone in the room",
@@ -166,6 +175,7 @@ class LineDialect:
     name = "line"
     port = 4000
     idle_s = 60.0
+    telnet = True
     signatures = (b"ERR ", b"INFO ")
 
     read = TerminalReader(_parse).read
@@ -208,7 +218,7 @@ class LineDialect:
 def _private_text(event: PrivateEvent) -> str:
     match event:
         case Greeting(text):
-            return f"INFO {text}\n"
+            return f"INFO {greeting_text(text, _FIRST_STEPS)}\n"
         case Welcome():
             return "OK\n"
         case DirectMessage(sender=sender, text=text):

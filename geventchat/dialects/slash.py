@@ -73,7 +73,15 @@ from geventchat.dialects.codec import (
     lines,
     time_of_utc,
 )
-from geventchat.dialects.dialect import Interpreter, TerminalReader, direct_message, login, prefixed, utc
+from geventchat.dialects.dialect import (
+    Interpreter,
+    TerminalReader,
+    direct_message,
+    greeting_text,
+    login,
+    prefixed,
+    utc,
+)
 from geventchat.dialects.verbs import HELP, VERBS, HelpLine, Verb, spelled
 from geventchat.exhaustive import assert_never
 
@@ -249,6 +257,7 @@ class SlashDialect:
     name = "slash"
     port = 5000
     idle_s = 0.0
+    telnet = True
     signatures = (b"[error] ", b"[join] ", b"[info] ")
 
     read = TerminalReader(_parse).read
@@ -325,6 +334,7 @@ _ACCEPTED = {
 
 _GREETING = "[info] "
 _DELETED = "(deleted)"
+_FIRST_STEPS = "Type your name, then a text. /help lists the commands."
 
 
 def _accepted(action: Action, room: str, subject: str) -> str:
@@ -350,7 +360,7 @@ def _topic(topic: str) -> str:
 def _private_text(event: PrivateEvent) -> str:
     match event:
         case Greeting(text):
-            return f"{_GREETING}{text}\n"
+            return f"{_GREETING}{greeting_text(text, _FIRST_STEPS)}\n"
         case Welcome():
             return "Connected! Type /help for commands\n\n"
         case DirectMessage(sender=sender, text=text):

@@ -1,26 +1,28 @@
-"""Removes telnet's command sequences (RFC 854) from complete lines, so that none can swallow a line ending. Pure."""
+"""What telnet (RFC 854) adds to what is typed: its sequences, and the timing mark that it waits for. Pure.
+
+Invariants of TelnetFraming:
+- Its lines are those of LineFraming: no sequence swallows a line ending, not even an unfinished one.
+- Each request for a timing mark is answered once, when its last byte has arrived and however the bytes are cut: before
+  the line that it stands in, because that line has not ended yet.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from geventchat.chat.commands import Command
+from geventchat.dialects.framing import ByNewlines, FramingAnswer, LineFraming, Unit
 
 # IAC SB … IAC SE (or up to the end of the line), IAC WILL/WONT/DO/DONT option, IAC command, or an IAC that the end
 # of the line cuts off. IAC IAC is an escaped data byte 0xFF: it stays, and makes the line invalid UTF-8.
 _SEQUENCE = re.compile(rb"\xff(?:\xfa.*?(?:\xff\xf0|\Z)|[\xfb-\xfe](?:.|\Z)|[^\xff\xfa-\xfe]|\Z)", re.DOTALL)
 _ESCAPED = b"\xff\xff"
+# One command, or as much of it as there is.
+_COMMAND = re.compile(rb"\xff(?:[\xfb-\xfe].?|.)?", re.DOTALL)
+_CUT_COMMAND = re.compile(rb"\xff[\xfb-\xfe]?")
 # After Ctrl-C, telnet asks for a timing mark (RFC 860) and discards all output until it arrives.
 _DO_TIMING_MARK = b"\xff\xfd\x06"
-TIMING_MARK = b"\xff\xfb\x06"
-
-
-@dataclass(frozen=True, slots=True)
-class WithTimingMark:
-    """A line from a terminal that waits for a timing mark. Send the mark before the line is handled."""
-
-    reading: Command | str | None
+_TIMING_MARK = FramingAnswer(b"\xff\xfb\x06")
 
 
 def without_telnet(line: bytes) -> bytes:
@@ -30,6 +32,32 @@ def without_telnet(line: bytes) -> bytes:
     return _SEQUENCE.sub(b"", line)
 
 
-def wants_timing_mark(line: bytes) -> bool:
-    """True when the terminal waits for a timing mark."""
-    return _DO_TIMING_MARK in line and _ESCAPED not in line
+class TelnetFraming(ByNewlines):
+    """The lines of a terminal, and the timing marks that telnet asks for between them or within one."""
+
+    __slots__ = ("_cut", "_lines")
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is the most bytes a line can have, without its ending."""
+        self._lines = LineFraming(limit)
+        # The beginning of a command whose other bytes have not arrived.
+        self._cut = b""
+
+    def feed(self, chunk: bytes) -> Sequence[Unit]:
+        """The lines that this chunk completes, and the timing marks that it asks for."""
+        if not self._cut and b"\xff" not in chunk:
+            return self._lines.feed(chunk)
+        found: list[Unit] = []
+        *ended, rest = chunk.split(b"\n")
+        for part in ended:
+            self._find_marks(part, found)
+            self._cut = b""
+            found.extend(self._lines.feed(part + b"\n"))
+        self._find_marks(rest, found)
+        self._lines.feed(rest)
+        return found
+
+    def _find_marks(self, part: bytes, found: list[Unit]) -> None:
+        commands = _COMMAND.findall(self._cut + part)
+        found.extend([_TIMING_MARK] * commands.count(_DO_TIMING_MARK))
+        self._cut = commands[-1] if commands and _CUT_COMMAND.fullmatch(commands[-1]) else b""

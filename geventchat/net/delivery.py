@@ -99,10 +99,11 @@ class Socket(Protocol):
 class Encoding:
     """How a client is spoken to: a dialect in a framing. Encodes each event once, however many audiences receive it."""
 
-    __slots__ = ("_event", "_frame", "dialect", "wrap")
+    __slots__ = ("_event", "_frame", "dialect", "framing", "wrap")
 
     def __init__(self, dialect: Dialect, framing: type[Framing]) -> None:
         self.dialect = dialect
+        self.framing = framing
         self.wrap = framing.wrap
         self._event: Broadcast | None = None
         self._frame = b""

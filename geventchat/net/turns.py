@@ -9,12 +9,18 @@ Invariants:
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Protocol
 
 from gevent.hub import Hub
 
-from geventchat.net.gate import CanWait
 from geventchat.net.waiter import closing_watcher
+
+
+class TakesTurns(Protocol):
+    """Something that can wait for its turn."""
+
+    def until_turn(self, watcher: Any) -> None:
+        """Wait until the watcher fires."""
 
 
 class Turns:
@@ -28,14 +34,14 @@ class Turns:
         self._waiting: OrderedDict[Any, float] = OrderedDict()
         self._timer: Any = None
 
-    def wait(self, waiter: CanWait, share: float = 1.0) -> None:
+    def wait(self, waiter: TakesTurns, share: float = 1.0) -> None:
         """Wait for the next iteration, or a later one if others have asked before."""
         with closing_watcher(self._hub.loop.async_()) as entry:
             self._waiting[entry] = share
             if self._timer is None:
                 self._start()
             try:
-                waiter.until_passed(entry)
+                waiter.until_turn(entry)
             finally:
                 # One that has left does not take its turn.
                 self._waiting.pop(entry, None)

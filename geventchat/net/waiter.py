@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import select
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -50,6 +51,9 @@ class CloseReason(Enum):
     REFUSED = "refused"
     HTTP = "http"
     TLS = "tls"
+    NO_TLS = "no_tls"
+    HANDSHAKE = "handshake"
+    PROTOCOL = "protocol"
     FAULT = "fault"
 
 
@@ -139,11 +143,16 @@ class Waiter:
         if login_s:
             self._login_due = self._last_active + login_s
 
-    def logged_in(self) -> None:
+    def clear_deadline(self) -> None:
         """The deadline for logging in no longer applies."""
         self._login_due = math.inf
         # It can have been started for a deadline that comes after the one of silence.
         self._stop_timer()
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much has arrived and has not been read."""
+        return int.from_bytes(ioctl(self._fileno, FIONREAD, bytes(4)), sys.byteorder)
 
     def start_closing(self) -> None:
         """Forget why the connection ended, so that the current greenlet can wait until the rest is sent.
@@ -203,7 +212,7 @@ class Waiter:
                 self._reraise_unless_own(fired)
                 now = self._clock.monotonic()
                 if self._due() - now < _SLACK_S:
-                    if self._login_due - now < _SLACK_S or not (pending or self._has_unread()):
+                    if self._login_due - now < _SLACK_S or not (pending or self.unread_bytes):
                         raise ConnectionEnded(CloseReason.IDLE) from None
                     self._last_active = now
             else:
@@ -212,6 +221,11 @@ class Waiter:
     def until_passed(self, watcher: Any) -> None:
         """Wait like `until`, for a client that is being delayed; a peer that hangs up ends the connection."""
         with self._hangups.watching(self._fileno, self._hang_up):
+            self.until(watcher)
+
+    def until_turn(self, watcher: Any) -> None:
+        """Wait like `until` while others are served; a peer that has ended its side is still served, unless by a reset."""
+        with self._hangups.watching(self._fileno, self._reset):
             self.until(watcher)
 
     def pause(self, seconds: float) -> None:
@@ -265,9 +279,6 @@ class Waiter:
     def _reset(self, reset: bool) -> None:
         if reset:
             self.interrupt(CloseReason.RESET)
-
-    def _has_unread(self) -> bool:
-        return ioctl(self._fileno, FIONREAD, bytes(4)) != bytes(4)
 
     def _due(self) -> float:
         idle_due = self._last_active + self._idle_s if self._idle_s else math.inf

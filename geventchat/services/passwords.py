@@ -7,8 +7,7 @@ busy, a scheduler that is fair to sessions would count the hashing against the s
 
 Invariants of Hasher:
 - `_running` is the number of hashes that run, at most `at_once`. Nothing waits unless that many run.
-- `_waiting` holds each origin that has something waiting once, the one whose turn is next first. `_waiters` is the number of
-  all that wait, at most `waiting`.
+- `_known` and `_strangers` are all that wait, at most `waiting` together.
 - A greenlet that is ended from outside gives its place back: a place in the queue at once, a place at work when the hash is
   finished, whose result is dropped.
 - A password is in no exception, in no `repr`, and on no command line.
@@ -105,8 +104,10 @@ def new_token() -> tuple[Secret, str]:
 class Hasher(PasswordHasher):
     """Hashes and verifies passwords. Each call blocks its greenlet, and no other.
 
-    `origin` is the address of the client that asks. Origins take turns. Once the queue is full, an origin that has more
-    places in it than another loses its last one to that other.
+    `origin` is the address of the client that asks, and `known` says whether it has logged in to the account before. Those
+    that have and those that have not take turns, and so do the origins of each kind. Once the queue is full, a kind that has
+    more than half of it makes way for the other; else an origin that has more places than another of its kind loses its last
+    one to that other.
     """
 
     def __init__(
@@ -119,31 +120,29 @@ class Hasher(PasswordHasher):
         self._processes = _Processes()
         self._derive = derive or self._processes.derive
         self._running = 0
-        self._waiting: dict[str, deque[_Turn]] = {}
-        self._waiters = 0
+        self._known, self._strangers = _Queue(), _Queue()
+        # Whose turn is next, if both wait.
+        self._first, self._second = self._known, self._strangers
 
-    def is_full(self, origin: str) -> bool:
+    def is_full(self, origin: str, known: bool = False) -> bool:
         """True if a call for this origin would raise HasherFull."""
-        return (
-            self._running >= self._at_once
-            and self._waiters >= self._most_waiters
-            and self._victim(origin) is None
-        )
+        return self._running >= self._at_once and self._is_queue_full and self._victim(origin, known) is None
 
-    def hash(self, password: Password, origin: str) -> str:
+    def hash(self, password: Password, origin: str, known: bool = False) -> str:
         """The hash to be stored; raise HasherFull or HashingFailed."""
-        return self._run(origin, partial(_hash, self._derive, self._cost, password))
+        return self._run(origin, known, partial(_hash, self._derive, self._cost, password))
 
-    def verify(self, password: Password, stored: str, origin: str) -> Verified:
+    def verify(self, password: Password, stored: str, origin: str, known: bool = False) -> Verified:
         """Compare with a stored hash; raise DamagedHash if it is not one, HasherFull or HashingFailed."""
-        return self._run(origin, partial(_verify, self._derive, self._cost, password, _Hash.parse(stored)))
+        parsed = _Hash.parse(stored)
+        return self._run(origin, known, partial(_verify, self._derive, self._cost, password, parsed))
 
     def close(self) -> None:
         """End the processes; what they compute fails."""
         self._processes.close()
 
-    def _run(self, origin: str, work: Callable[[], T]) -> T:
-        self._take_place(origin)
+    def _run(self, origin: str, known: bool, work: Callable[[], T]) -> T:
+        self._take_place(origin, known)
         try:
             # A greenlet of its own, so that the one that waits for it can end first.
             job = gevent.spawn(_caught, work)
@@ -158,25 +157,24 @@ class Hasher(PasswordHasher):
             raise HashingFailed("the hashing was ended from outside")
         return outcome
 
-    def _take_place(self, origin: str) -> None:
+    def _take_place(self, origin: str, known: bool) -> None:
         if self._running < self._at_once:
             self._running += 1
             return
-        if self._waiters >= self._most_waiters:
-            victim = self._victim(origin)
+        if self._is_queue_full:
+            victim = self._victim(origin, known)
             if victim is None:
                 raise HasherFull("too many password hashes are waiting")
-            self._remove(victim, self._waiting[victim][-1]).refuse()
-        turn = _Turn()
-        self._waiting.setdefault(origin, deque()).append(turn)
-        self._waiters += 1
+            victim.refuse()
+        queue = self._known if known else self._strangers
+        turn = queue.add(origin)
         try:
             turn.wait()
         except BaseException:
             if turn.granted:
                 self._free_place()
             elif not turn.refused:
-                self._remove(origin, turn)
+                queue.remove(turn)
             raise
         if turn.refused:
             raise HasherFull("too many password hashes are waiting")
@@ -185,45 +183,86 @@ class Hasher(PasswordHasher):
         self._free_place()
 
     def _free_place(self) -> None:
-        """Hand the place to the first of the origin whose turn it is, which then goes to the end."""
-        if not self._waiting:
+        """Hand the place to whoever's turn it is."""
+        queue = self._first if self._first.length else self._second
+        if not queue.length:
             self._running -= 1
             return
-        origin, turns = next(iter(self._waiting.items()))
-        turn = self._remove(origin, turns[0])
-        if turns:
-            self._waiting[origin] = self._waiting.pop(origin)
-        turn.grant()
+        self._first, self._second = (
+            (self._strangers, self._known) if queue is self._known else (self._known, self._strangers)
+        )
+        queue.next().grant()
 
-    def _victim(self, origin: str) -> str | None:
-        """The origin that would lose a place to this one; None if none has at least two places more."""
-        longest = max(self._waiting, key=lambda other: len(self._waiting[other]), default=None)
-        if longest is None or len(self._waiting[longest]) < len(self._waiting.get(origin, ())) + 2:
-            return None
-        return longest
+    @property
+    def _is_queue_full(self) -> bool:
+        return self._known.length + self._strangers.length >= self._most_waiters
 
-    def _remove(self, origin: str, turn: _Turn) -> _Turn:
-        turns = self._waiting[origin]
+    def _victim(self, origin: str, known: bool) -> _Turn | None:
+        """Whoever would lose a place in the full queue to this origin."""
+        own, other = (self._known, self._strangers) if known else (self._strangers, self._known)
+        if 2 * other.length > self._most_waiters:
+            return other.last_of_longest(least=1)
+        return own.last_of_longest(least=own.count(origin) + 2)
+
+
+class _Queue:
+    """Those of one kind that wait. Their origins take turns: the one whose turn is next is first."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, deque[_Turn]] = {}
+        self.length = 0
+
+    def count(self, origin: str) -> int:
+        """How many of this origin wait."""
+        return len(self._turns.get(origin, ()))
+
+    def add(self, origin: str) -> _Turn:
+        """Wait for a turn of this origin."""
+        turn = _Turn(self, origin)
+        self._turns.setdefault(origin, deque()).append(turn)
+        self.length += 1
+        return turn
+
+    def remove(self, turn: _Turn) -> None:
+        """Wait no longer."""
+        turns = self._turns[turn.origin]
         turns.remove(turn)
         if not turns:
-            del self._waiting[origin]
-        self._waiters -= 1
+            del self._turns[turn.origin]
+        self.length -= 1
+
+    def next(self) -> _Turn:
+        """The first of the origin whose turn it is, which then goes to the end."""
+        origin, turns = next(iter(self._turns.items()))
+        turn = turns[0]
+        self.remove(turn)
+        if turns:
+            self._turns[origin] = self._turns.pop(origin)
         return turn
+
+    def last_of_longest(self, least: int) -> _Turn | None:
+        """The last one of the origin of which most wait, if these are at least so many."""
+        # Of several, the one whose turn would be last.
+        longest = max(reversed(self._turns.values()), key=len, default=None)
+        return None if longest is None or len(longest) < least else longest[-1]
 
 
 class _Turn(Event):
     """A place in the queue, until it is granted a place at work or refused one."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue: _Queue, origin: str) -> None:
         super().__init__()
+        self.origin = origin
         self.granted = False
         self.refused = False
+        self._queue = queue
 
     def grant(self) -> None:
         self.granted = True
         self.set()
 
     def refuse(self) -> None:
+        self._queue.remove(self)
         self.refused = True
         self.set()
 

@@ -35,6 +35,7 @@ from harness.record.transcript import (
     transcript,
 )
 from harness.stage.kernel import PeerProbe, SocketDiagnostics, TcpState
+from harness.stage.limits import LimitClock
 from harness.targets.choice import UsageError
 
 QUIET_S = 0.05
@@ -139,6 +140,8 @@ class Recorder:
         self._turn: LoggedTurn | None = None
         """The current turn; None while the server is quiet."""
         self._last_action = time.monotonic()
+        self._clock = LimitClock(lambda: (os.getpid(),))
+        """For limits: it stands still while the recorder waits for a processor, since then it sees nothing."""
         self._connections: list[_Connection] = []
         self._diagnostics = SocketDiagnostics()
 
@@ -283,12 +286,12 @@ class Recorder:
 
     async def _is_gone(self, connection: _Connection) -> bool:
         """An end of stream looks the same whether the client still reads or is gone, but its kernel knows."""
-        until = time.monotonic() + LEAVES_WITHIN_S
+        limit = self._clock.limit(LEAVES_WITHIN_S)
         probe = self._probe(connection)
         while probe is not None and (peer := probe.peer_state()) is not None:
             if not peer.owned or peer.state is TcpState.CLOSE:
                 return True
-            if time.monotonic() > until:
+            if limit.over:
                 return False
             await asyncio.sleep(_LOOK_S)
         return True
@@ -379,12 +382,17 @@ class Recorder:
 
     async def _until_quiet(self) -> None:
         turn = self._turn
-        until = time.monotonic() + MAX_TURN_S
-        while time.monotonic() < until:
-            self._received.clear()
-            try:
-                await asyncio.wait_for(self._received.wait(), QUIET_S)
-            except asyncio.TimeoutError:
-                break
+        longest = self._clock.limit(MAX_TURN_S)
+        while not longest.over and await self._receives_within(QUIET_S):
+            pass
         if self._turn is turn:
             self._turn = None
+
+    async def _receives_within(self, seconds: float) -> bool:
+        limit = self._clock.limit(seconds)
+        self._received.clear()
+        while not limit.over:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._received.wait(), limit.pause_s)
+                return True
+        return self._received.is_set()

@@ -18,7 +18,8 @@ from bench.load import Load, Session
 from bench.machine import Cores, choose_cores
 from bench.servers import BY_KEY, READY, ROOT, Server
 
-SATURATED, IDLE, LOGIN = COMPARISONS[0], COMPARISONS[3], COMPARISONS[4]
+BY_WORKLOAD = {one.key: one for one in COMPARISONS}
+SATURATED, IDLE, LOGIN = (BY_WORKLOAD[key] for key in ("saturated-100", "idle", "login"))
 THIS, OTHER = (replace(BY_KEY["geventchat"], key=key, title=key) for key in ("this tree", "abc1234"))
 
 

@@ -28,9 +28,11 @@ from tests.fire import (
     passwords,
     replays,
     resume,
+    rosters,
     shutdown,
     slow_readers,
     soak,
+    tls,
 )
 from tests.fire.attacks import bounds, plan, play, search
 
@@ -52,6 +54,22 @@ def _idle(args: argparse.Namespace) -> Figures:
             args.clients, args.idle, logged_in=not args.unnamed, watch_s=args.watch, spread_s=args.spread
         )
     )
+
+
+def _handshakes(args: argparse.Namespace) -> Figures:
+    run = tls.handshakes(args.clients)
+    assert run.meanwhile.p99 <= args.bar or run.meanwhile.busy_p99 <= args.bar, str(run.meanwhile)
+    return asdict(run)
+
+
+def _broken_handshakes(args: argparse.Namespace) -> Figures:
+    run = tls.broken_handshakes(args.connections, args.seed)
+    assert run.meanwhile.p99 <= args.bar or run.meanwhile.busy_p99 <= args.bar, str(run.meanwhile)
+    return asdict(run)
+
+
+def _tls_memory(args: argparse.Namespace) -> Figures:
+    return asdict(tls.memory(args.clients))
 
 
 def _idle_exact(args: argparse.Namespace) -> Figures:
@@ -98,8 +116,8 @@ def _reconnects(args: argparse.Namespace) -> Figures:
 
 
 def _passwords(args: argparse.Namespace) -> Figures:
-    with passwords.echo_server() as (address, pid):
-        run = passwords.password_logins(address, pid, passwords.login, args.logins, args.rounds, args.window)
+    with passwords.server_with_accounts(args.logins) as target:
+        run = passwords.password_logins(target, args.logins, args.rounds, args.window)
     figures = {**asdict(run), "p99_rise": round(run.p99_rise, 2)}
     if run.p99_rise >= args.bar:
         raise AssertionError(f"p99 rose by {run.p99_rise:.1f} ms: {figures}")
@@ -116,6 +134,13 @@ def _replays(args: argparse.Namespace) -> Figures:
     if run.p99_rise >= args.bar:
         raise AssertionError(f"p99 rose by {run.p99_rise:.1f} ms: {figures}")
     return figures
+
+
+def _rosters(args: argparse.Namespace) -> Figures:
+    run = rosters.rosters(args.people, args.askers, args.rounds)
+    if run.most_mb > args.bar:
+        raise AssertionError(f"the answers took {run.most_mb} MB: {run}")
+    return asdict(run)
 
 
 def _churn(args: argparse.Namespace) -> Figures:
@@ -260,6 +285,22 @@ def main() -> int:
         starved=0.1,
         bar=20.0,
     )
+    scenario(
+        "handshakes",
+        _handshakes,
+        "clients that begin TLS at the same moment, beside two who chat; --bar is in ms",
+        clients=1_000,
+        bar=50.0,
+    )
+    scenario(
+        "broken-handshakes",
+        _broken_handshakes,
+        "half and broken TLS handshakes, beside two who chat; --bar is in ms",
+        connections=10_000,
+        seed=1,
+        bar=50.0,
+    )
+    scenario("tls-memory", _tls_memory, "what a client takes of memory, with and without TLS", clients=2_000)
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
     scenario(
@@ -279,6 +320,15 @@ def main() -> int:
         messages=1_000,
         rounds=3,
         bar=50.0,
+    )
+    scenario(
+        "rosters",
+        _rosters,
+        "clients that ask who is here and read no answers, beside two who chat; --bar is in MB",
+        people=9_000,
+        askers=1_000,
+        rounds=100,
+        bar=1_000.0,
     )
     scenario(
         "costs",

@@ -139,7 +139,7 @@ class Simulation(VirtualTime):
         self.server = Server(config, clock=self.clock, log=self._log, hasher=hasher)
         gevent.spawn(self.server.start).get()
         self._on_connect: dict[str, Callable[..., None]] = {
-            listen.dialect: listener._on_connect for listen, listener in self.server._listeners
+            listen.scheme: listener._on_connect for listen, listener in self.server._listeners
         }
 
     @property

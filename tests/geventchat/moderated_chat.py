@@ -39,6 +39,8 @@ class RecordingPeer:
     rooms_left: int = 1_000
     accounts_left: int = 1_000
     disconnected: list[NoticeReason] = field(default_factory=list)
+    failures: list[tuple[str, Rejection]] = field(default_factory=list)
+    holds_input: bool = False
 
     def can_create_room(self) -> bool:
         self.rooms_left -= 1
@@ -47,6 +49,12 @@ class RecordingPeer:
     def can_register(self) -> bool:
         self.accounts_left -= 1
         return self.accounts_left >= 0
+
+    def mark_input(self) -> bool:
+        return self.holds_input
+
+    def failed_to_prove(self, name: str, reason: Rejection) -> None:
+        self.failures.append((name, reason))
 
     def disconnect(self, reason: NoticeReason) -> None:
         self.disconnected.append(reason)
@@ -172,7 +180,7 @@ class ModeratedChat:
     ) -> None:
         self.now_s = time_s
         self.hasher = PlainHasher()
-        self.reported: list[Exception] = []
+        self.reported: list[tuple[str, Exception]] = []
         self.storage = storage or RecordingStorage()
         self.announced_later: list[Room] = []
         self.chat = Chat(
@@ -183,7 +191,9 @@ class ModeratedChat:
             operators=operators,
             storage=self.storage,
             in_thread=at_once,
-            tools=tools(self.hasher, lambda: self.now_s, self.reported.append),
+            tools=tools(
+                self.hasher, lambda: self.now_s, lambda origin, error: self.reported.append((origin, error))
+            ),
         )
         self._audiences = RecordingAudiences()
 

@@ -24,7 +24,7 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.passwords import HasherFull, Password, Verified
 from geventchat.chat.rooms import Audience, Room
-from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom, WithTimingMark
+from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
 from geventchat.services.storage.memory import MemoryStorage
 from geventchat.settings import Limits
 from tests.geventchat.manual_clock import ManualClock
@@ -167,24 +167,27 @@ class PlainHasher:
         # Raised in place of an answer.
         self.error: Exception | None = None
         self.verified = 0
+        # Whether the address that asked last is known to the account.
+        self.known = False
 
-    def is_full(self, origin: str) -> bool:
+    def is_full(self, origin: str, known: bool = False) -> bool:
         return isinstance(self.error, HasherFull)
 
-    def hash(self, password: Password, origin: str) -> str:
+    def hash(self, password: Password, origin: str, known: bool = False) -> str:
         if self.error is not None:
             raise self.error
         return f"plain:{password.reveal()}"
 
-    def verify(self, password: Password, stored: str, origin: str) -> Verified:
+    def verify(self, password: Password, stored: str, origin: str, known: bool = False) -> Verified:
         self.verified += 1
+        self.known = known
         return Verified(self.hash(password, origin) == stored)
 
 
 def tools(
     hasher: PlainHasher | None = None,
     monotonic: Callable[[], float] = lambda: 0.0,
-    report: Callable[[Exception], None] = lambda error: None,
+    report: Callable[[str, Exception], None] = lambda origin, error: None,
 ) -> Tools:
     """What passwords need, where nothing is random and nothing takes time."""
     numbers = count(1)
@@ -210,8 +213,6 @@ def perform(chat: Chat, session: Session, reading: Reading, times: int = 1) -> A
             return chat.handle(session, Say([text] * times))
         case TextInRoom(room, text):
             return chat.handle(session, Say([text] * times, room))
-        case WithTimingMark():
-            return perform(chat, session, reading.reading, times)
         case Request(command, ref, answer_to):
             answer_to(ref)
             result = perform(chat, session, command)

@@ -90,7 +90,7 @@ def test_a_client_that_hangs_up_while_its_password_is_verified_holds_nothing_up(
         simulation.advance(HASH_S)
         assert leftovers(simulation) == []
         assert not simulation.faults
-        assert simulation.context.chat._credentials._guessing._known._running == {}
+        assert not simulation.context.chat._credentials._guessing._known
 
 
 def test_a_reset_while_a_password_is_verified_takes_nothing_over():
@@ -199,6 +199,59 @@ def test_a_hash_that_fails_is_logged_and_the_client_can_try_again():
         answers = asks(simulation, alice, "LOGIN alice", f"REGISTER {PASSWORD}", "PING")
         assert answers == "OK\nERR too-many-attempts\nPONG\n"
         assert simulation.faults == ["no memory"]
+        simulation.faults.clear()
+
+
+@pytest.mark.parametrize("burst", [100, 20])
+def test_failed_logins_are_logged_with_their_address_within_its_limit(burst: int):
+    events: list[dict[str, object]] = []
+
+    def log(event: LogEvent, /, **fields: object) -> None:
+        if event is LogEvent.LOGIN_FAILED:
+            events.append(fields)
+
+    with simulate(config(address_burst_log_lines=burst)) as simulation:
+        register(simulation, "alice", "192.0.2.1").close()
+        simulation.context.log._log = log
+        guesser = simulation.connect(host="192.0.2.2")
+        for _ in range(25):
+            asks(simulation, guesser, "LOGIN ALICE wrong password")
+        # It has not guessed anything.
+        asks(simulation, guesser, "LOGIN alice", "LOGIN bob wrong password")
+    failed = {"conn": 2, "address": "192.0.2.2", "name": "ALICE", "reason": "wrong-password"}
+    assert events[:3] == [failed] * 3
+    assert events[3] == {**failed, "reason": "too-many-attempts"}
+    # One line is that the client has connected.
+    assert len(events) == min(25, burst - 1)
+
+
+def test_a_wrong_password_on_changing_it_is_a_failed_login():
+    with simulate(config()) as simulation:
+        alice = register(simulation, "alice")
+        assert asks(simulation, alice, "PASSWORD wrong-one another-one") == "ERR wrong-password\n"
+        assert simulation.logged["login-failed"] == 1
+
+
+def test_hashes_that_fail_are_logged_within_the_limit_of_the_address():
+    def derive(password: bytes, salt: bytes, cost: Cost) -> bytes:
+        raise HashingFailed("no memory")
+
+    limits = {"address_burst_log_lines": 10, "address_accounts_per_min": 0}
+    with simulate(config(**limits), Hasher(COST, derive=derive)) as simulation:
+        client = simulation.connect()
+        asks(simulation, client, "LOGIN alice", *[f"REGISTER {PASSWORD}"] * 30)
+        # Two lines are that it has connected and logged in.
+        assert len(simulation.faults) == 8
+        simulation.faults.clear()
+
+
+def test_what_cannot_be_read_from_the_data_directory_is_logged_within_a_limit(tmp_path: Path):
+    with simulate(config(data=str(tmp_path / "data"), address_burst_log_lines=10)) as simulation:
+        storage: Any = simulation.server._storage
+        for _ in range(30):
+            storage._log(LogEvent.FAULT, error="reading chat.db: disk I/O error")
+        # One line is that it is open.
+        assert len(simulation.faults) == 9
         simulation.faults.clear()
 
 

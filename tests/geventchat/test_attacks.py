@@ -38,7 +38,9 @@ def test_the_memory_of_a_turn_does_not_grow_with_the_square_of_its_speakers():
         load.run(5)
         # Each holds a chunk, a piece of it and an unfinished line, and has no contacts; the batches under way are shared.
         promised = worst_memory_bytes(LIMITS, 300, people=0, behind=0) + 4 * LIMITS.outgoing_bytes
-        assert target.peak_bytes - before < 1.2 * promised
+        # On a busy machine the listeners are late, and what waits for them is not shared any more. The square would be
+        # 300 times as much.
+        assert target.peak_bytes - before < 2 * promised
         assert all(client.open for client in clients)
 
 

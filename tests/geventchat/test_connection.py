@@ -465,6 +465,28 @@ def test_clients_of_one_address_that_talk_at_the_same_moment_get_no_more_than_it
         assert 100 * said(listener) >= 40 * 2_000 - 8_000 - 4_000
 
 
+def test_clients_of_many_addresses_of_one_network_get_no_more_than_its_bytes():
+    limits = {"network_bytes_per_s": 2_000, "network_burst_bytes": 8_000, "bytes_per_s": 0}
+    limits |= {"lines_per_s": 1e6, "burst_lines": 10**6, "login_chunk_bytes": 100, "address_bytes_per_s": 0}
+    with simulate(config(**limits)) as simulation:
+        crowd = [
+            client for n in range(50) for client in log_in(simulation, f"crowd{n}", host=f"2001:db8:0:{n}::1")
+        ]
+        speaker, listener = log_in(simulation, "speaker", "listener", host="2001:db8:1::1")
+        simulation.advance(10)
+        for _ in range(2):
+            for client in crowd:
+                client.send_lines(*["MSG " + "x" * 95] * 40)
+            simulation.run_until_idle()
+            # Another network does not wait for them.
+            speaker.send_lines("MSG " + "y" * 95)
+            simulation.run_until_idle()
+            assert b"speaker" in listener.received or b"y" * 95 in listener.received
+            simulation.advance(20)
+        assert 100 * said(listener) <= 8_000 + 40 * 2_000 + 4_000
+        assert 100 * said(listener) >= 40 * 2_000 - 8_000 - 4_000
+
+
 def test_a_newcomer_of_a_busy_address_can_log_in():
     limits = {"address_bytes_per_s": 100, "address_burst_bytes": 1_000, "bytes_per_s": 0}
     with simulate(config(lines_per_s=1e6, burst_lines=10**6, **limits)) as simulation:
@@ -678,19 +700,23 @@ def test_a_login_is_not_charged_for_the_list_it_is_answered_with():
         assert client.received == b'{"type": "pong"}\n'
 
 
-def test_what_clients_have_missed_costs_their_address_nothing():
+def test_what_clients_are_sent_at_their_login_costs_their_address_nothing():
     limits = Limits(address_bytes_per_s=1, address_burst_bytes=20_000)
     with replaying(limits) as (simulation, clients):
         assert [client.received.count(b'"chat"') for client in clients] == [15] * 3
         for client in clients:
             taken(client)
-            client.send_lines('{"type": "enter", "room": "lobby", "after": 0}', '{"type": "ping"}')
+            client.send_lines('{"type": "ping"}')
         simulation.run_until_idle()
         assert [b'"pong"' in client.received for client in clients] == [True] * 3
 
 
-def test_what_a_client_has_missed_costs_a_quarter_of_an_answer():
+@pytest.mark.parametrize("whose", ["bytes", "address"])
+def test_what_a_client_has_missed_costs_a_quarter_of_an_answer(whose: str):
     limits = Limits(bytes_per_s=1, burst_bytes=20_000)
+    if whose == "address":
+        # Alice has used up the rest.
+        limits = Limits(address_bytes_per_s=1, address_burst_bytes=20_000 + 15_000)
     with replaying(limits) as (simulation, clients):
         client, replay = clients[0], len(clients[0].received)
         times = 0
@@ -700,7 +726,7 @@ def test_what_a_client_has_missed_costs_a_quarter_of_an_answer():
             client.send_lines('{"type": "enter", "room": "lobby", "after": 0}')
             simulation.run_until_idle()
             times += b'"chat"' in client.received
-        assert 4 * limits.burst_bytes / replay - 1 < times < 4 * limits.burst_bytes / replay + 1
+        assert 4 * 20_000 / replay - 1 < times < 4 * 20_000 / replay + 1
 
 
 @contextmanager

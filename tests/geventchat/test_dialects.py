@@ -60,7 +60,6 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.passwords import Secret
 from geventchat.dialects import DIALECTS
-from geventchat.dialects.dialect import TIMING_MARK, WithTimingMark
 from geventchat.dialects.json_objects import MAX_DIGITS, MAX_VALUES
 from tests.geventchat.model import dialects as model
 from tests.geventchat.model.requests import Past, Refusal
@@ -232,9 +231,7 @@ ACCEPTED = {
 
 def read(name: str, line: bytes, logged_in: bool = True) -> Command | str | None:
     """Parse a line; a plain message is returned as its text."""
-    reading = DIALECTS[name].interpreter().read(line, logged_in)
-    assert not isinstance(reading, WithTimingMark)
-    return reading
+    return DIALECTS[name].interpreter().read(line, logged_in)
 
 
 def encode(name: str, event: Event) -> bytes:
@@ -582,11 +579,8 @@ def test_json(line: bytes, command):
 
 
 @pytest.mark.parametrize("name", ["line", "slash"])
-def test_telnet_is_removed_and_a_timing_mark_is_sent_when_asked_for(name: str):
+def test_telnet_is_removed(name: str):
     reader = DIALECTS[name].interpreter()
     assert reader.read(b"\xff\xfb\x01" + model.DIALECTS[name].who()[:-1].encode(), True) == Who()
-    marked = reader.read(b"\xff\xf4\xff\xfd\x06" + model.DIALECTS[name].who()[:-1].encode(), True)
-    assert marked == WithTimingMark(Who())
-    assert reader.read(b"\xff\xf4\xff\xfd\x06", True) == WithTimingMark(None)
-    assert reader.read(b"\xff\xfd\x06\xfe", True) == WithTimingMark(InvalidCommand(ParseError.NOT_UTF8))
-    assert TIMING_MARK == b"\xff\xfb\x06"
+    assert reader.read(b"\xff\xf4\xff\xfd\x06", True) is None
+    assert reader.read(b"\xff\xfd\x06\xfe", True) == InvalidCommand(ParseError.NOT_UTF8)

@@ -62,7 +62,6 @@ from geventchat.chat.events import (
 from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
-from geventchat.dialects.dialect import WithTimingMark
 from tests.geventchat.model import dialects as model
 from tests.geventchat.test_dialects import EACH_DIALECT, encode, expected, read
 
@@ -151,11 +150,6 @@ def test_json_is_one_ascii_object_per_line_as_the_standard_library_writes_it(eve
 @given(line=st.binary(max_size=200), logged_in=st.booleans())
 def test_any_line_is_a_command_a_text_or_nothing(name: str, line: bytes, logged_in: bool):
     reading = DIALECTS[name].interpreter().read(line.replace(b"\n", b""), logged_in)
-    if isinstance(reading, WithTimingMark):
-        # Only telnet asks for it.
-        assert name != "json"
-        assert b"\xff\xfd\x06" in line
-        reading = reading.reading
     assert reading is None or isinstance(reading, (str, *COMMANDS))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fire.passwords import echo_server, login, password_logins
+from tests.fire.passwords import password_logins, server_with_accounts
 
 # Of the server's processor time, since this machine can have anything else to do.
 MOST_MS = 20
@@ -13,6 +13,6 @@ LOGINS = 12
 
 @pytest.mark.timeout(400)
 def test_logins_with_passwords_do_not_delay_those_who_chat() -> None:
-    with echo_server() as (address, pid):
-        run = password_logins(address, pid, login, LOGINS, rounds=2, window_s=1.5)
+    with server_with_accounts(LOGINS) as target:
+        run = password_logins(target, LOGINS, rounds=2, window_s=1.5)
     assert run.busy_p99_rise < MOST_MS, run

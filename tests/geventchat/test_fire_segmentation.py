@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from geventchat.chat.commands import InvalidCommand, Login, ParseError
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import Dialect, Reading
-from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
+from geventchat.dialects.framing import TOO_LONG, Control, Framing, Line, LineFraming
+from geventchat.dialects.telnet import TelnetFraming
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from tests.fire.garbage import random_garbage
 from tests.fuzz.targets import lines_of
@@ -42,11 +43,12 @@ def pieces(wire: bytes, cuts: list[int]) -> list[bytes]:
     return [wire[a:b] for a, b in pairwise(offsets) if a < b]
 
 
-def readings(dialect: Dialect, chunks: list[bytes]) -> list[Reading | ForeignProtocol]:
+def readings(dialect: Dialect, chunks: list[bytes]) -> list[Reading | Control | ForeignProtocol]:
     """Everything one connection is understood to say, in the way the server goes about it."""
-    framing, sniffer, reader = LineFraming(LIMIT_BYTES), Sniffer(LIMIT_BYTES), dialect.interpreter()
+    framing: Framing = TelnetFraming(LIMIT_BYTES) if dialect.telnet else LineFraming(LIMIT_BYTES)
+    sniffer, reader = Sniffer(LIMIT_BYTES), dialect.interpreter()
     undecided, logged_in = True, False
-    understood: list[Reading | ForeignProtocol] = []
+    understood: list[Reading | Control | ForeignProtocol] = []
     for chunk in chunks:
         if undecided:
             verdict = sniffer.feed(chunk)
@@ -54,6 +56,9 @@ def readings(dialect: Dialect, chunks: list[bytes]) -> list[Reading | ForeignPro
                 return [verdict]
             undecided = not verdict
         for line in framing.feed(chunk):
+            if isinstance(line, Control):
+                understood.append(line)
+                continue
             reading: Reading = (
                 InvalidCommand(ParseError.TOO_LONG) if line is TOO_LONG else reader.read(line, logged_in)
             )

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.chat.guessing import FORGET_S, MAX_KNOWN_ADDRESSES, Guessing, remember, wait_s
+from geventchat.chat.guessing import (
+    FORGET_S,
+    FREE_FAILURES_OF_STRANGERS,
+    MAX_COUNTERS,
+    MAX_KNOWN_ADDRESSES,
+    Guessing,
+    remember,
+    wait_s,
+)
 from tests.geventchat.manual_clock import ManualClock
 
 RIGHT, WRONG = True, False
@@ -242,23 +250,42 @@ def test_an_address_that_becomes_known_begins_anew():
 # --- Memory ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_number_of_counters_is_bounded():
+def test_counters_of_single_strangers_are_bounded():
     scene = Scene(most=100)
     for number in range(1_000):
-        assert scene.log_in(WRONG, f"address{number}", account=f"account{number}") is False
-        assert scene.log_in(WRONG, f"address{number}", account=f"account{number}", known=True) is False
-        assert len(scene.guessing) <= 300
+        assert scene.log_in(WRONG, f"address{number}", account=f"account{number % 10}") is not True
+    assert len(scene.guessing) == 100 + 10
 
 
-def test_at_the_bound_the_counter_whose_last_failure_is_longest_ago_is_forgotten():
+def test_an_account_has_as_many_counters_for_known_addresses_as_it_can_have_such_addresses():
+    scene = Scene(most=1)
+    for number in range(100):
+        for account in ("alice", "bob"):
+            scene.log_in(WRONG, f"address{number}", account=account, known=True)
+    assert len(scene.guessing) == 2 * MAX_KNOWN_ADDRESSES
+    scene.log_in(RIGHT, "address99", account="bob", known=True)
+    assert len(scene.guessing) == 2 * MAX_KNOWN_ADDRESSES - 1
+
+
+def test_at_the_bound_the_stranger_whose_last_failure_is_longest_ago_is_forgotten():
     scene = Scene(most=2)
-    scene.fail(2, "a", known=True)
-    scene.fail(1, "b", known=True)
-    scene.fail(1, "a", known=True)
-    scene.fail(1, "c", known=True)
-    assert scene.log_in(WRONG, "a", known=True) is TOO_EARLY
-    scene.fail(2, "b", known=True)
-    assert scene.log_in(WRONG, "b", known=True) is False, "its first failure was forgotten"
+    scene.fail(2, "a")
+    scene.fail(1, "b")
+    scene.fail(1, "a")
+    scene.fail(1, "c")
+    assert scene.log_in(WRONG, "a") is TOO_EARLY
+    scene.fail(2, "b")
+    assert scene.log_in(WRONG, "b") is False, "its first failure was forgotten"
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["strangers", "a known address"])
+def test_failures_at_other_accounts_do_not_make_the_counters_of_an_account_forgotten(known: bool):
+    scene = Scene()
+    for number in range(3 if known else FREE_FAILURES_OF_STRANGERS):
+        scene.log_in(WRONG, "a" if known else f"a{number}", known=known)
+    for number in range(2 * MAX_COUNTERS):
+        scene.log_in(WRONG, "b", account=f"account{number}", known=known)
+    assert scene.log_in(RIGHT, "a", known=known) is TOO_EARLY
 
 
 def test_a_counter_that_was_forgotten_at_the_bound_still_counts_for_strangers_together():

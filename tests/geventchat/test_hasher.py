@@ -168,18 +168,18 @@ class Scene:
         finally:
             self._running -= 1
 
-    def ask(self, name: str, origin: str = "192.0.2.1") -> gevent.Greenlet[..., Any]:
+    def ask(self, name: str, origin: str = "192.0.2.1", known: bool = False) -> gevent.Greenlet[..., Any]:
         """Ask for a hash now."""
-        greenlet = self.start(name, origin)
+        greenlet = self.start(name, origin, known)
         self.time.run_until_idle()
         return greenlet
 
-    def start(self, name: str, origin: str) -> gevent.Greenlet[..., Any]:
+    def start(self, name: str, origin: str, known: bool = False) -> gevent.Greenlet[..., Any]:
         """Ask for a hash in the next iteration of the loop. How that ends is in `ended`, with the time."""
 
         def body() -> None:
             try:
-                self.hasher.hash(Password(name), origin)
+                self.hasher.hash(Password(name), origin, known)
                 how = "hashed"
             except (HasherFull, HungUp) as error:
                 how = type(error).__name__
@@ -272,6 +272,36 @@ def test_an_address_that_fills_the_queue_loses_places_to_others(vt: VirtualTime)
     assert not scene.hasher.is_full("c")
     vt.advance(5)
     assert scene.order == "a0 a1 b0 a2 b1"
+
+
+def test_two_hundred_addresses_keep_no_address_that_is_known_from_logging_in(vt: VirtualTime):
+    scene = Scene(vt, at_once=1)
+    for number in range(201):
+        scene.ask(f"stranger{number}", f"address{number}")
+    assert scene.hasher.is_full("another")
+    for number in range(101):
+        assert scene.hasher.is_full(f"known{number}", known=True) == (number == 100)
+        scene.ask(f"known{number}", f"known{number}", known=True)
+    refused = [name for name, how in scene.ended.items() if how == "HasherFull at 0"]
+    # Each kind has half of the places.
+    assert len(refused) == 101
+    assert refused[-1] == "known100"
+    vt.advance(1 + 200)
+    assert scene.order.split()[1:5] == ["known0", "stranger1", "known1", "stranger2"]
+
+
+def test_addresses_that_are_known_do_not_keep_others_from_registering(vt: VirtualTime):
+    scene = Scene(vt, at_once=1, waiting=4)
+    for number in range(5):
+        scene.ask(f"known{number}", f"address{number}", known=True)
+    for number in range(3):
+        scene.ask(f"new{number}", f"another{number}")
+    assert [name for name, how in scene.ended.items() if how == "HasherFull at 0"] == [
+        "known4",
+        "known3",
+        "new2",
+    ]
+    vt.advance(6)
 
 
 def test_an_address_with_one_place_more_than_another_keeps_it(vt: VirtualTime):

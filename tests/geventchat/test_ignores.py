@@ -11,7 +11,9 @@ from geventchat.chat.commands import (
     Ignore,
     Invite,
     LeaveRoom,
+    Login,
     Quit,
+    Register,
     Say,
     SendDirectMessage,
     SetTopic,
@@ -24,14 +26,19 @@ from geventchat.chat.events import (
     DirectMessageSent,
     HistoryPage,
     Left,
+    MessageKept,
     Missed,
     Rejection,
     Said,
     TopicChanged,
     Typing,
+    Welcome,
 )
-from geventchat.chat.results import More
+from geventchat.chat.passwords import Secret
+from geventchat.chat.records import AccountRecord
+from geventchat.chat.results import More, Pending
 from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat
+from tests.geventchat.recording import RecordingSubscriber
 
 
 @pytest.fixture
@@ -229,9 +236,10 @@ def test_a_page_of_history_is_never_empty_while_there_is_more(scene, alice, bob)
     assert history(alice, 3, before=1) == ([], False)
 
 
-def test_a_history_of_ignored_people_alone_is_empty(scene, alice, bob):
-    bob.do(Say(["one", "two", "three"]))
-    assert history(alice, 2) == ([], False)
+def test_a_history_of_ignored_people_alone_is_empty_and_not_for_free(scene, alice, bob):
+    bob.do(Say([f"text {number}" for number in range(100)]))
+    assert history(alice, 20) == ([], False)
+    assert alice.session.cost_bytes == 100 * 50 + 4 * 1_024
 
 
 def test_what_an_ignored_person_said_is_not_replayed(scene, alice, bob):
@@ -243,6 +251,7 @@ def test_what_an_ignored_person_said_is_not_replayed(scene, alice, bob):
     carol.do(Say(["seen"]))
     entered, missed = dave.do(EnterRoom("dev", after=0))
     assert missed == Missed([said("carol", "seen", 2, "dev")])
+    assert dave.session.cost_bytes == 50
     assert entered.last_id == 2
 
 
@@ -263,3 +272,84 @@ def test_while_someone_is_sent_what_was_missed_no_hole_is_made_elsewhere(scene, 
         more = more.go_on()
     events = [event for missed in dave.take() if isinstance(missed, Missed) for event in missed.events]
     assert [event.texts for event in events if isinstance(event, Said)] == [["old"]]
+
+
+# --- Accounts --------------------------------------------------------------------------------------------------------
+
+
+def saved_ignored(scene: ModeratedChat, account: str) -> tuple[str, ...]:
+    records = [one for one in scene.storage.saved if isinstance(one, AccountRecord) and one.key == account]
+    return records[-1].ignored if records else ()
+
+
+def test_an_account_goes_on_ignoring_accounts_and_nobody_else(scene):
+    alice = scene.login("alice", account=True)
+    scene.login("bob", account=True)
+    guest = scene.login("guest")
+    for who in ("guest", "bob"):
+        alice.succeeds(Ignore(who, on=True))
+    assert saved_ignored(scene, "alice") == ("bob",)
+    alice.do(Quit())
+    alice = scene.login("alice", account=True)
+    assert alice.session.ignored == {"bob"}
+    guest.do(Say(["hi"]))
+    assert alice.take() == [said("guest", "hi", 1)]
+    alice.succeeds(Ignore("bob", on=False))
+    assert saved_ignored(scene, "alice") == ()
+
+
+def test_somebody_who_registers_after_being_ignored_stays_ignored(scene):
+    alice = scene.login("alice", account=True)
+    bob = scene.login("bob")
+    alice.succeeds(Ignore("bob", on=True))
+    bob.do(Register(Secret("correct horse")))
+    alice.do(Quit())
+    assert saved_ignored(scene, "alice") == ("bob",)
+
+
+def test_a_restart_and_a_replay_hide_whom_an_account_ignores(scene):
+    alice = scene.login("alice", account=True)
+    bob, carol = scene.login("bob", account=True), scene.login("carol")
+    alice.succeeds(Ignore("bob", on=True))
+    alice.do(Quit())
+    for client in (bob, carol):
+        client.do(Say(["hi"]))
+    session = scene.connect(account="alice").session
+    result = scene.chat.handle(session, Login("alice", (EnterRoom(LOBBY, after=0),)))
+    while isinstance(result, More):
+        result = result.go_on()
+    assert isinstance(session.subscriber, RecordingSubscriber)
+    heard = [event for event in session.subscriber.take() if isinstance(event, Missed)]
+    assert [event for missed in heard for event in missed.events] == [said("carol", "hi", 2)]
+    scene.chat.leave(session)
+    scene.storage.save(AccountRecord("bob", "bob", "", last_login_ms=NOW_MS))
+    again = ModeratedChat(storage=scene.storage.restarted())
+    assert again.login("alice", account=True).session.ignored == {"bob"}
+
+
+def test_what_somebody_who_is_ignored_writes_to_an_account_that_is_away_is_not_delivered(scene):
+    alice = scene.login("alice", account=True)
+    bob, carol = scene.login("bob", account=True), scene.login("carol", account=True)
+    alice.succeeds(Ignore("bob", on=True))
+    alice.do(Quit())
+    for client in (bob, carol):
+        (kept,) = client.do(SendDirectMessage("alice", "hi"))
+        assert isinstance(kept, MessageKept)
+    (welcome, *mail) = scene.connect(account="alice").do(Login("alice"))
+    assert isinstance(welcome, Welcome)
+    assert mail == [DirectMessage("carol", "alice", "hi", NOW_MS)]
+    assert not scene.storage.has_mail("alice")
+
+
+def test_a_message_that_is_kept_while_its_recipient_comes_back_and_ignores_the_sender_is_not_delivered(scene):
+    scene.login("alice", account=True).do(Quit())
+    bob = scene.login("bob", account=True)
+    pending = scene.chat.handle(bob.session, SendDirectMessage("alice", "hi"))
+    assert isinstance(pending, Pending)
+    alice = scene.login("alice", account=True)
+    alice.succeeds(Ignore("bob", on=True))
+    bob.take()
+    pending.finish(pending.job())
+    assert [type(event) for event in bob.take()] == [DirectMessageSent]
+    assert alice.take() == []
+    assert not scene.storage.has_mail("alice")

@@ -103,6 +103,32 @@ def test_a_request_is_read(request_: object, command: Command | TextInRoom | Non
     assert read(request_) == command
 
 
+@pytest.mark.parametrize("value", [True, False, 1.0, "1", [1]], ids=repr)
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        ({"type": "join", "username": "al"}, "v"),
+        ({"type": "enter", "room": "dev"}, "after"),
+        ({"type": "history"}, "limit"),
+        ({"type": "history"}, "before"),
+        ({"type": "ban", "username": "al"}, "seconds"),
+        ({"type": "mute", "username": "al"}, "seconds"),
+        ({"type": "delete"}, "id"),
+    ],
+    ids=repr,
+)
+def test_only_integers_are_integers(request_: dict[str, object], field: str, value: object):
+    for logged_in in (False, True):
+        assert read({**request_, field: value}, logged_in=logged_in) == invalid(field)
+
+
+@pytest.mark.parametrize("value", [True, False], ids=repr)
+def test_a_truth_value_is_no_last_id_of_a_room(value: bool):
+    for rooms in ({"lobby": value}, {"lobby": {"after": value}}):
+        request = {"type": "join", "v": 2, "username": "al", "rooms": rooms}
+        assert read(request, logged_in=False) == invalid("after")
+
+
 @pytest.mark.parametrize(
     ("rooms", "asked"),
     [
@@ -438,6 +464,6 @@ def test_a_login_is_charged_for_each_of_its_rooms():
             client.send_lines(json.dumps({**json.loads(line), "x": "x" * (2_000 - len(line))}))
             simulation.run_until_idle()
             (connection,) = simulation.server._connections.values()
-            return connection._charged_bytes
+            return connection._costs.charged_bytes
 
     assert charged(40) - charged(0) == 40 * 32

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from geventchat.chat.commands import AskHistory, EnterRoom, LeaveRoom, Login, Say, SetTopic
+from geventchat.chat.commands import (
+    AskHistory,
+    EnterRoom,
+    Impose,
+    Kick,
+    LeaveRoom,
+    Login,
+    Sanction,
+    Say,
+    SetTopic,
+)
 from geventchat.chat.events import (
     HistoryPage,
     Missed,
@@ -21,6 +31,7 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.history import past
 from geventchat.chat.records import Record, Restriction, RestrictionKind, RoomRecord, Stored
+from geventchat.chat.replay import READ_AT_ONCE
 from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import StorageUnavailable
@@ -41,6 +52,8 @@ class Keeper(MemoryStorage):
         self.ready = True
         self.broken = False
         self.reads = 0
+        # The most messages that were read at a time for a client that comes back.
+        self.most_read = 0
         self.tell: Callable[[], None] = lambda: None
 
     keeps_messages = True
@@ -72,6 +85,18 @@ class Keeper(MemoryStorage):
         if self.broken:
             raise StorageUnavailable
         return [message for message in self.messages.get(room, ()) if message.id < id][-limit:]
+
+    def after(self, room: str, id: int, limit: int) -> list[PastMessage]:
+        if self.broken:
+            raise StorageUnavailable
+        found = [message for message in self.messages.get(room, ()) if message.id > id][:limit]
+        self.most_read = max(self.most_read, len(found))
+        return found
+
+    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+        if self.broken:
+            raise StorageUnavailable
+        return next((one.id for one in self.before(room, before, limit) if one.id > after), 0)
 
 
 def keeping(keeper: Keeper, **limits: int) -> Scene:
@@ -263,6 +288,98 @@ def test_at_most_the_latest_are_replayed_also_from_the_storage():
     assert [said.first_id for said in heard if isinstance(said, Said)] == [8, 9, 10, 11]
 
 
+class Reader:
+    """A client that has missed everything in a room, and is sent it part by part."""
+
+    def __init__(self, scene: Scene, name: str = "reader", room: str = "lobby") -> None:
+        self.session, self._subscriber = scene.connect()
+        self.result: Any = scene.chat.handle(self.session, Login(name, (EnterRoom(room, after=0),)))
+        self.ids: list[int] = []
+        self.texts: list[str] = []
+
+    def go_on(self) -> None:
+        """Do the next job, or send the next part."""
+        result = self.result
+        self.result = result.finish(result.job()) if isinstance(result, Pending) else result.go_on()
+        for event in self._subscriber.take():
+            if isinstance(event, Missed):
+                said = [one for one in event.events if isinstance(one, Said)]
+                self.ids += [one.first_id + n for one in said for n in range(len(one.texts))]
+                self.texts += [text for one in said for text in one.texts]
+
+    def finish(self) -> None:
+        while self.result not in (DONE, LEAVE):
+            self.go_on()
+
+
+def said_before_a_restart(messages: int, **limits: int) -> tuple[Keeper, Scene]:
+    keeper = Keeper()
+    scene = keeping(keeper, **limits)
+    session, _ = scene.login("ann")
+    talk(scene, session, messages)
+    return keeper, again(keeper, **limits)
+
+
+def test_what_many_have_missed_is_not_held_for_each_of_them():
+    keeper, scene = said_before_a_restart(900)
+    readers = [Reader(scene, f"reader{n}") for n in range(3)]
+    while any(reader.result is not DONE for reader in readers):
+        for reader in readers:
+            if reader.result is not DONE:
+                reader.go_on()
+    assert [reader.ids for reader in readers] == [list(range(1, 901))] * 3
+    assert keeper.most_read == READ_AT_ONCE
+
+
+def test_what_the_log_loses_meanwhile_comes_from_the_storage():
+    _, scene = said_before_a_restart(100, history_messages=100)
+    session, _ = scene.login("ann")
+    talk(scene, session, 50)
+    reader = Reader(scene)
+    reader.go_on()
+    # The log keeps twice as many as long as somebody reads it, and what the reader has not been sent is among the others.
+    talk(scene, session, 190)
+    assert scene.chat.lobby.log.first_id > 101
+    reader.finish()
+    assert reader.ids == list(range(51, 341))
+
+
+def test_a_client_that_has_lost_arrivals_cannot_follow_even_with_a_storage():
+    _, scene = said_before_a_restart(100, history_messages=100)
+    session, _ = scene.login("ann")
+    reader = Reader(scene)
+    reader.go_on()
+    talk(scene, session, 201)
+    reader.finish()
+    assert reader.result is LEAVE
+
+
+def test_a_text_that_is_deleted_after_it_was_read_is_not_sent():
+    _, scene = said_before_a_restart(100)
+    reader = Reader(scene)
+    reader.go_on()
+    assert isinstance(reader.result, More)
+    reader.go_on()
+    assert isinstance(reader.result, Pending)
+    read = reader.result.job()
+    scene.chat.lobby.delete(70, 0)
+    reader.result = reader.result.finish(read)
+    reader.finish()
+    assert [text for text in reader.texts if not text] == [""]
+
+
+def test_a_client_whose_storage_cannot_answer_is_disconnected_and_has_no_gap():
+    keeper, scene = said_before_a_restart(100)
+    reader = Reader(scene)
+    for _ in range(3):
+        reader.go_on()
+    assert isinstance(reader.result, More)
+    keeper.broken = True
+    reader.finish()
+    assert reader.result is LEAVE
+    assert reader.ids == list(range(1, READ_AT_ONCE + 1))
+
+
 def test_without_the_storage_there_is_what_the_log_has():
     keeper = Keeper()
     scene = keeping(keeper, history_messages=3)
@@ -272,6 +389,47 @@ def test_without_the_storage_there_is_what_the_log_has():
     keeper.broken = True
     run(scene.chat.handle(session, AskHistory(200)))
     assert ids(ann.take()[0]) == [8, 9, 10]
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["in one room", "in many"])
+@pytest.mark.parametrize("removal", [Kick("bob"), Impose(Sanction.BAN, "bob")], ids=["kick", "ban"])
+def test_whoever_is_removed_while_history_is_read_does_not_get_it(removal: Kick | Impose, many: bool):
+    keeper = Keeper()
+    scene = keeping(keeper, history_messages=3)
+    owner, _ = scene.login("ann")
+    assert scene.chat.handle(owner, EnterRoom("dev")) is DONE
+    talk(scene, owner, 10)
+    session, bob = scene.connect()
+    assert scene.chat.handle(session, Login("bob", (EnterRoom("lobby"),) if many else None)) is DONE
+    assert scene.chat.handle(session, EnterRoom("dev")) is DONE
+    pending = scene.chat.handle(session, AskHistory(9, room="dev" if many else ""))
+    assert isinstance(pending, Pending)
+    read = pending.job()
+    assert scene.chat.handle(owner, removal) is DONE
+    bob.take()
+    assert pending.finish(read) is DONE
+    assert bob.take() == [Rejected(Rejection.NOT_IN_ROOM, "dev", "dev" if many else "")]
+
+
+@pytest.mark.parametrize("removal", [Kick("reader"), Impose(Sanction.BAN, "reader")], ids=["kick", "ban"])
+def test_whoever_is_removed_while_missed_messages_are_read_gets_no_more_of_them(removal: Kick | Impose):
+    keeper = Keeper()
+    scene = keeping(keeper)
+    owner, _ = scene.login("ann")
+    assert scene.chat.handle(owner, EnterRoom("dev")) is DONE
+    talk(scene, owner, 200)
+    scene = again(keeper)
+    owner, _ = scene.login("ann")
+    assert scene.chat.handle(owner, EnterRoom("dev")) is DONE
+    reader = Reader(scene, room="dev")
+    for _ in range(3):
+        reader.go_on()
+    assert isinstance(reader.result, More)
+    reader.go_on()
+    assert isinstance(reader.result, Pending)
+    assert scene.chat.handle(owner, removal) is DONE
+    reader.finish()
+    assert reader.ids == list(range(1, READ_AT_ONCE + 1))
 
 
 @pytest.mark.parametrize("command", [Say(["hi"]), SetTopic("tea")], ids=["say", "topic"])

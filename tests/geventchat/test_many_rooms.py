@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -327,3 +329,43 @@ def test_typing_in_a_room_that_the_client_is_not_in_is_refused(world: World):
     alice, _ = world.join("alice")
     world.join("bob", "dev")
     assert world.does(alice, AnnounceTyping("dev")) == [Rejected(Rejection.NOT_IN_ROOM, "dev", "dev")]
+
+
+def events_of_interpreter(action: Callable[[], object]) -> int:
+    """How many functions are called and lines run: a measure of the work that does not depend on the machine."""
+    count = 0
+
+    def trace(frame: object, event: str, argument: object) -> Any:
+        nonlocal count
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_entering_and_leaving_cost_the_same_however_many_rooms_there_are():
+    work = []
+    for rooms in (10, 1_000):
+        world = World(Limits(rooms=2_000))
+        world.join("keeper")
+        for n in range(rooms // 10):
+            # A room ends when its last member leaves it, unless it is kept for a while.
+            world.join(f"p{n}", *(f"r{n}-{m}" for m in range(10)))
+        session, _ = world.join("ann")
+
+        def enter_and_leave(world: World = world, session: Session = session) -> None:
+            world.chat.handle(session, EnterRoom("r0-0"))
+            world.chat.handle(session, LeaveRoom("r0-0"))
+            world.chat.handle(session, EnterRoom("new"))
+            world.chat.handle(session, LeaveRoom("new"))
+
+        enter_and_leave()
+        work.append(events_of_interpreter(enter_and_leave))
+        assert len(world.chat.rooms) >= rooms
+    assert work[0] == work[1] > 100

@@ -385,6 +385,29 @@ def test_bans_and_mutes_of_a_room_are_so_many_at_most_and_those_that_are_over_ma
     assert [record.name for record in scene.storage.forgotten if record.until_ms is not None] == ["a", "a"]
 
 
+def test_all_rooms_together_have_so_many_bans_and_mutes_and_each_can_have_a_few():
+    scene = ModeratedChat(all_room_bans=6)
+    names = [f"p{number}" for number in range(7)]
+    alice, bob = scene.login("alice", "dev"), scene.login("bob", "ops")
+    for name in names:
+        scene.login(name)
+    for name in names[:6]:
+        assert alice.succeeds(Impose(MUTE, name, 60)) is Action.MUTED
+    assert alice.refused(Impose(MUTE, "p6")) is Rejection.LIST_FULL
+    for name in names[:5]:
+        assert bob.succeeds(Impose(BAN, name)) is Action.BANNED
+    assert bob.refused(Impose(BAN, "p5")) is Rejection.LIST_FULL
+    assert ModeratedChat(storage=scene.storage.restarted()).chat.rooms.ban_total.bans == 11
+    # One more in place of one that is there, of one that is over, and of those in a room that is gone.
+    assert bob.succeeds(Impose(BAN, "p4", 60)) is Action.BANNED
+    scene.now_s += 60
+    assert alice.succeeds(Impose(MUTE, "p6")) is Action.MUTED
+    bob.do(Quit())
+    scene.now_s += 600
+    assert scene.chat.rooms.find("ops") is None
+    assert scene.chat.rooms.ban_total.bans == 1
+
+
 # --- Mute ------------------------------------------------------------------------------------------------------------
 
 
@@ -636,6 +659,34 @@ def test_whoever_is_thrown_out_can_be_in_many_rooms(scene, alice, carol, op):
     assert scene.owner("ops") == ""
 
 
+# --- What a mute keeps from being said --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("everywhere", [True, False], ids=["on the server", "in the room"])
+def test_someone_who_is_muted_reaches_nobody_by_inviting_or_giving_reasons(scene, alice, bob, op, everywhere):
+    carol = scene.login("carol")
+    if not everywhere:
+        op.enters("dev")
+    op.succeeds(Impose(MUTE, "alice"))
+    for client in (bob, carol):
+        client.take()
+    for command in (Invite("carol"), Kick("bob", "text"), Impose(BAN, "bob", 60, "text"), SetTopic("text")):
+        assert alice.refused(command) is Rejection.MUTED
+    assert bob.take() == carol.take() == []
+    assert not scene.room("dev").bans.by_label
+    # What says nothing is still possible.
+    alice.do(Kick("bob"))
+    assert [event.reason for event in bob.take() if isinstance(event, Kicked)] == [""]
+
+
+def test_someone_without_voice_cannot_invite_to_a_moderated_room(scene, alice, bob):
+    scene.login("carol")
+    alice.do(SetModerated(on=True))
+    assert bob.refused(Invite("carol")) is Rejection.NO_VOICE
+    alice.do(SetVoice("bob", on=True))
+    assert bob.succeeds(Invite("carol")) is Action.INVITED
+
+
 # --- Records -----------------------------------------------------------------------------------------------------
 
 
@@ -657,6 +708,42 @@ def test_what_is_refused_and_what_is_asked_is_no_act(scene, alice, bob):
         alice.do(command)
     bob.do(Kick("alice"))
     assert scene.storage.acts_noted == []
+
+
+def test_what_changes_nothing_is_no_act(scene, alice, bob):
+    carol = scene.login("carol", "dev", account=True)
+    for command in (
+        SetPrivate(on=True),
+        SetModerated(on=True),
+        SetKey("secret"),
+        SetVoice("bob", on=True),
+        SetVoice("carol", on=True),
+        SetVoice("carol", on=False),
+        SetModerator("carol", on=True),
+        PassOwnership("alice"),
+    ):
+        first = alice.succeeds(command)
+        acts = len(scene.storage.acts_noted)
+        assert alice.succeeds(command) is first
+        assert len(scene.storage.acts_noted) == acts
+    assert acts == 7
+    assert carol.session.cost_bytes == 0
+
+
+def test_an_invitation_is_an_act_only_where_one_is_needed(scene, alice, bob):
+    carol = scene.login("carol")
+    for client in (carol, bob):
+        assert client.succeeds(Invite("alice")) is Action.INVITED
+    assert scene.storage.acts_noted == []
+    alice.do(SetKey("secret"))
+    alice.do(Invite("carol"))
+    assert scene.storage.acts_noted[-1] == Act(NOW_MS, "alice", "invite", "dev", "carol")
+
+
+def test_acts_cost_whoever_asks_for_them_as_much_as_long_lines(scene, alice, bob):
+    for on in (True, False, True):
+        alice.do(SetModerated(on))
+    assert alice.session.cost_bytes == 3 * 4_096
 
 
 def restrictions(scene: ModeratedChat) -> list[Restriction]:

@@ -207,6 +207,8 @@ class Roles(RuleBasedStateMachine):
     @invariant()
     def lists_are_bounded_and_agree(self) -> None:
         chat = self.scene.chat
+        lists = [bans for room in chat.rooms if room is not chat.lobby for bans in (room.bans, room.mutes)]
+        assert chat.rooms.ban_total.bans == sum(len(bans.by_label) for bans in lists)
         for room in chat.rooms:
             most = LIMITS["server_bans"] if room is chat.lobby else LIMITS["room_bans"]
             assert len(room.bans.by_label) <= most
@@ -215,7 +217,7 @@ class Roles(RuleBasedStateMachine):
             assert len(room.voices) <= LIMITS["room_roles"]
             assert len(room.invitations) <= LIMITS["invitations"]
             assert room.guest_voices <= set(room.keys)
-            assert (room in chat.rooms.listed) == (not room.private)
+            assert (room in chat.rooms.listed()) == (not room.private)
         ignoring = {
             (author, one.name.key) for author, those in chat._ignores._listeners.items() for one in those
         }

@@ -205,12 +205,12 @@ def test_an_empty_room_is_kept_for_ten_minutes_and_one_of_an_account_for_ninety_
     assert rooms.find("ops") is not None
     scene.now_s = NOW_S + 600
     assert rooms.find("ops") is None
-    assert [room.key for room in rooms.listed] == [LOBBY, "dev"]
+    assert [room.key for room in rooms.listed()] == [LOBBY, "dev"]
     scene.now_s = NOW_S + 90 * 86_400 - 1
     assert scene.owner("dev") == "alice@"
     scene.now_s = NOW_S + 90 * 86_400
     assert rooms.find("dev") is None
-    assert [room.key for room in rooms.listed] == [LOBBY]
+    assert [room.key for room in rooms.listed()] == [LOBBY]
 
 
 def test_a_kept_room_that_is_used_again_is_kept_as_long_again(scene: ModeratedChat):

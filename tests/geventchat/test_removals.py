@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -125,6 +126,59 @@ def test_lines_of_someone_who_is_thrown_out_that_wait_for_the_rate_are_not_handl
         assert taken(carol) == b"INFO bob kicked\n"
         assert bob.state is State.FIN
         assert taken(bob) == b"INFO kicked\n"
+
+
+@pytest.mark.parametrize("waits_for", ["its rate", "the room"])
+def test_what_somebody_had_sent_to_a_room_before_being_kicked_does_not_land_in_the_lobby(waits_for: str):
+    limits = {"burst_lines": 6, "lines_per_s": 1} if waits_for == "its rate" else {}
+    with simulate(config("line", "slash", **limits)) as simulation:
+        alice, bob, carol = (log_in(simulation, name) for name in ("alice", "bob", "carol"))
+        for client in (alice, bob):
+            say(simulation, client, "JOIN dev")
+        if waits_for == "the room":
+            dev = simulation.context.chat.rooms.find("dev")
+            assert dev is not None
+            dev.gate._delay_s = lambda: math.inf
+        taken(alice)
+        bob.send_lines(*[f"MSG flood {number}" for number in range(10)], "TOPIC flood", "PING")
+        simulation.run_until_idle()
+        said = taken(alice).count(b"MSG")
+        assert said == (4 if waits_for == "its rate" else 0)
+        taken(bob)
+        say(simulation, alice, "KICK bob")
+        if waits_for == "the room":
+            dev.gate._delay_s = lambda: 0.0
+            dev.gate.pump()
+        simulation.advance(60)
+        assert taken(bob) == b"INFO kicked\n" + b"ERR not-in-room\n" * (11 - said) + b"PONG\n"
+        assert taken(carol) == b"INFO alice left\nINFO bob left\n"
+        # What is sent from now on is for the lobby.
+        say(simulation, bob, "MSG sorry")
+        assert taken(carol) == b"MSG bob sorry\n"
+
+
+def test_somebody_who_has_sent_nothing_before_being_kicked_speaks_in_the_lobby_at_once():
+    with simulate(config()) as simulation:
+        alice, bob, carol = (log_in(simulation, name) for name in ("alice", "bob", "carol"))
+        for client in (alice, bob):
+            say(simulation, client, "JOIN dev", "MSG hi")
+        say(simulation, alice, "KICK bob")
+        taken(carol)
+        say(simulation, bob, "MSG sorry")
+        assert taken(carol) == b"MSG bob sorry\n"
+
+
+def test_whoever_goes_back_before_being_kicked_is_known_goes_on_there():
+    with simulate(config(burst_lines=4, lines_per_s=1)) as simulation:
+        alice, bob = (log_in(simulation, name) for name in ("alice", "bob"))
+        for client in (alice, bob):
+            say(simulation, client, "JOIN dev")
+        bob.send_lines(*["PING"] * 4, "JOIN dev", "MSG back")
+        simulation.run_until_idle()
+        say(simulation, alice, "KICK bob")
+        taken(alice)
+        simulation.advance(60)
+        assert taken(alice) == b"MSG bob back\n"
 
 
 def test_nothing_that_arrives_together_with_the_removal_is_handled_after_it():

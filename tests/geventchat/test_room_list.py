@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geventchat.chat.commands import EnterRoom, Login, Say
+from geventchat.chat.commands import EnterRoom, LeaveRoom, Login, Say
 from geventchat.chat.events import Entered, Rejected, Rejection
 from geventchat.chat.names import parse_room_name
 from geventchat.chat.results import DONE
@@ -49,6 +49,43 @@ def test_an_empty_room_is_deleted_after_a_while():
     rooms.entered(second)
     clock.now += 100
     assert list(rooms) == [rooms.lobby, second]
+
+
+def test_rooms_that_are_due_together_count_for_nobody_and_are_deleted_a_few_at_a_time():
+    rooms, clock = rooms_of(Limits(empty_room_s=10, rooms=1_001))
+    for number in range(1_000):
+        room = rooms.create(parse_room_name(f"r{number}"))
+        assert room is not None
+        rooms.left(room)
+    clock.now += 10
+    assert rooms.find("r999") is None
+    assert rooms.can_create()
+    assert rooms.listed() == list(rooms) == [rooms.lobby]
+    assert len(rooms._rooms) > 800
+    for _ in range(50):
+        rooms.find("nowhere")
+    assert len(rooms._rooms) == 1
+
+
+def test_the_rooms_with_the_most_people_are_listed_in_the_order_in_which_they_were_made():
+    scene = Scene(listed_rooms=4)
+    for number, people in enumerate([1, 3, 0, 2, 1, 2]):
+        for n in range(max(1, people)):
+            session, _ = scene.login(f"p{number}-{n}")
+            assert scene.chat.handle(session, EnterRoom(f"r{number}")) is DONE
+        if not people:
+            assert scene.chat.handle(session, LeaveRoom()) is DONE
+    rooms = scene.chat.rooms
+    assert [room.key for room in rooms.listed()] == ["lobby", "r1", "r3", "r5"]
+    # A room that fills up takes its place a moment later, and one that is gone leaves its own at once.
+    for n in range(3):
+        session, _ = scene.login(f"more{n}")
+        assert scene.chat.handle(session, EnterRoom("r0")) is DONE
+    assert [room.key for room in rooms.listed()] == ["lobby", "r1", "r3", "r5"]
+    rooms.set_private(rooms.listed()[1], private=True)
+    assert [room.key for room in rooms.listed()] == ["lobby", "r3", "r5"]
+    scene.now_s += 1
+    assert [room.key for room in rooms.listed()] == ["lobby", "r0", "r3", "r5"]
 
 
 def test_the_ids_of_a_new_room_are_above_those_of_deleted_rooms():

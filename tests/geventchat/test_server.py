@@ -16,8 +16,10 @@ from gevent import socket
 from geventchat import CannotListen, Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Ping
+from geventchat.settings import SERVICES
 from harness import InProcess, ServerSpec, Stage
 from tests.app import serve
+from tests.certificates import made_certificate
 from tests.patience import HANG_S
 
 
@@ -202,15 +204,29 @@ def test_a_client_that_requests_faster_than_it_reads_is_read_more_slowly_and_get
             other.close()
 
 
-def test_the_urgent_byte_of_telnets_interrupt_is_removed_from_the_line_behind_it():
+def test_telnets_interrupt_is_answered_at_once_and_its_urgent_byte_is_removed_from_the_line_behind_it():
     with Server(config("line")) as server, socket.create_connection(server.addresses["line"]) as client:
         client.sendall(b"LOGIN alice\n")
         assert client.recv(10) == b"OK\n"
-        # Interrupt process, then a data mark whose second byte is out of band.
-        client.sendall(b"\xff\xf4")
+        # Interrupt process, do timing mark; with `toggle autosynch` also a data mark with a byte out of band.
+        client.sendall(b"\xff\xf4\xff\xfd\x06")
         client.send(b"\xff\xf2", plain_socket.MSG_OOB)
+        assert client.recv(10) == b"\xff\xfb\x06"
         client.sendall(b"PING still here\n")
         assert client.recv(100) == b"PONG still here\n"
+
+
+def test_what_is_piped_into_nc_is_handled_although_its_side_has_ended():
+    with Server(config("line")) as server:
+        # The login waits for an iteration, in which the end is noticed before or after its turn comes.
+        for _ in range(20):
+            with socket.create_connection(server.addresses["line"]) as client:
+                client.sendall(b"LOGIN alice\nPING\nQUIT\n")
+                client.shutdown(plain_socket.SHUT_WR)
+                received = b""
+                while chunk := client.recv(100):
+                    received += chunk
+            assert received == b"OK\nPONG\nGoodbye!\n"
 
 
 def test_servers_in_one_process_are_independent():
@@ -236,6 +252,14 @@ def test_a_stopped_server_can_be_started_again():
         assert server.stop()
     with server, pytest.raises(RuntimeError, match="has already been started"):
         server.start()
+
+
+def test_every_service_in_the_table_serves_the_clients_of_its_listener():
+    with Server(config(*SERVICES)) as server:
+        for scheme, address in server.addresses.items():
+            with socket.create_connection(address) as client:
+                client.shutdown(plain_socket.SHUT_WR)
+                assert client.recv(1) == b"", scheme
 
 
 def test_stopping_twice_stops_once():
@@ -277,7 +301,7 @@ def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_in_its_own_notat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Listen("irc"), "dialect: 'irc' is not line, json or slash"),
+        (lambda: Listen("irc"), "scheme: 'irc' is not line, json, slash or web, alone or with +tls or +unix"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port"),
         (lambda: Limits(clients=0), "clients: 0 is not"),
         (lambda: Limits(queue_bytes=10), "queue_bytes: 10 is not"),
@@ -292,6 +316,21 @@ def test_an_invalid_configuration_is_refused(make, message: str):
     with pytest.raises(ConfigError) as refused:
         make()
     assert message in str(refused.value)
+
+
+def test_only_what_the_network_can_read_is_warned_of(tmp_path: Path):
+    logged: list[dict[str, object]] = []
+    cert = str(made_certificate().cert), str(made_certificate().key)
+    listen = (
+        *(Listen("line", host, 0) for host in ("127.0.0.1", "0.0.0.0")),
+        Listen("line+tls", "0.0.0.0", 0),
+        Listen("line+unix", path=str(tmp_path / "chat.sock")),
+    )
+    config = Config(listen=listen, tls_cert=cert[0], tls_key=cert[1])
+    with Server(config, log=lambda event, **fields: logged.append({"event": event.value, **fields})):
+        pass
+    warned = [fields["listen"] for fields in logged if fields["event"] == "passwords-in-clear"]
+    assert warned == ["line://0.0.0.0:0"]
 
 
 def test_an_embedding_program_finds_the_log_in_the_standard_library(caplog: pytest.LogCaptureFixture):

@@ -48,7 +48,7 @@ def test_a_new_storage_is_empty_and_has_an_epoch(world: World):
     stored = storage.load()
     assert stored.epoch
     assert (stored.rooms, stored.accounts, stored.restrictions, stored.floor_id) == ((), (), (), 0)
-    assert (storage.after("lobby", 0, 10), storage.mailbox("bob"), storage.acts(10)) == ([], [], [])
+    assert (storage.after("lobby", 0, 10), storage.mailbox("bob", 0, 100), storage.acts(10)) == ([], [], [])
     assert not storage.has_mail("bob")
     assert storage.behind_bytes == 0
 
@@ -96,6 +96,16 @@ def test_before_and_after_exclude_the_id_and_are_limited_to_the_nearest(world: W
     assert [message.id for message in storage.after("lobby", 8, 100)] == [9, 10]
     assert (storage.before("lobby", 1, 3), storage.after("lobby", 10, 3)) == ([], [])
     assert (storage.before("lobby", 8, 0), storage.after("lobby", 0, 0)) == ([], [])
+
+
+@keeping_messages
+def test_the_first_of_the_last_messages_between_two_ids_is_found(world: World):
+    storage = with_lobby(world)
+    say(storage, 1, *map(str, range(1, 11)))
+    assert storage.first_between("lobby", 2, 9, 100) == 3
+    assert storage.first_between("lobby", 2, 9, 4) == 5
+    assert [storage.first_between("lobby", *ids, 5) for ids in ((8, 9), (10, 50), (0, 1))] == [0, 0, 0]
+    assert storage.first_between("nowhere", 0, 9, 5) == 0
 
 
 @keeping_messages
@@ -298,7 +308,7 @@ def test_accounts_survive(world: World):
         token_hashes=("b", "a"),
         created_ms=1,
         last_login_ms=2,
-        ignored=frozenset({"bob"}),
+        ignored=("bob",),
         origins=("192.0.2.1", "2001:db8::/64"),
     )
     storage.save(replace(alice, password_hash="old"))
@@ -353,20 +363,20 @@ def test_kept_messages_wait_in_order_until_they_are_taken(world: World):
     assert first == KeptMessage(first.number, "bob", direct(world, "one"))
     assert first.number < second.number < other.number
     assert storage.has_mail("bob")
-    assert storage.mailbox("bob") == storage.mailbox("bob") == [first, second]
-    assert storage.take(storage.mailbox("bob")) == [first, second]
-    assert storage.mailbox("dave") == [other]
+    assert storage.mailbox("bob", 0, 2) == storage.mailbox("bob", 0, 9) == [first, second]
+    assert storage.take(storage.mailbox("bob", 0, 100)) == [first, second]
+    assert storage.mailbox("dave", 0, 100) == [other]
     storage.before("lobby", 1, 1)
-    assert storage.mailbox("bob") == []
+    assert storage.mailbox("bob", 0, 100) == []
     assert not storage.has_mail("bob")
 
 
 def test_of_two_that_read_a_mailbox_one_takes_each_message(world: World):
     storage = world.open()
     storage.keep("bob", "alice", direct(world, "one"))
-    early = storage.mailbox("bob")
+    early = storage.mailbox("bob", 0, 100)
     storage.keep("bob", "alice", direct(world, "two"))
-    late = storage.mailbox("bob")
+    late = storage.mailbox("bob", 0, 100)
     assert [one.message.text for one in storage.take(late)] == ["one", "two"]
     assert storage.take(early) == []
     assert storage.take(late) == []
@@ -377,7 +387,7 @@ def test_a_message_that_is_taken_at_once_leaves_the_others(world: World):
     kept = [storage.keep("bob", "alice", direct(world, text)) for text in "abc"]
     assert kept[1] is not None
     assert storage.take([kept[1]]) == [kept[1]]
-    assert storage.take(storage.mailbox("bob")) == [kept[0], kept[2]]
+    assert storage.take(storage.mailbox("bob", 0, 100)) == [kept[0], kept[2]]
 
 
 @pytest.mark.parametrize(
@@ -395,8 +405,18 @@ def test_a_full_mailbox_takes_nothing_until_it_is_emptied(world: World, limits: 
     for _ in range(2):
         found = [storage.keep("bob", "alice", direct(world, f"é {number}")) for number in range(10)]
         assert found[kept:] == [None] * (10 - kept)
-        assert storage.take(storage.mailbox("bob")) == found[:kept]
+        assert storage.take(storage.mailbox("bob", 0, 100)) == found[:kept]
         storage.before("lobby", 1, 1)
+
+
+def test_a_mailbox_is_read_in_pages(world: World):
+    storage = world.open()
+    kept = [storage.keep("bob", "alice", direct(world, text)) for text in "abcde"]
+    first = storage.mailbox("bob", 0, 2)
+    assert first == kept[:2]
+    storage.take(first)
+    assert storage.mailbox("bob", first[-1].number, 2) == kept[2:4]
+    assert storage.mailbox("bob", kept[3].number, 2) == kept[4:]
 
 
 def test_limits_count_senders_and_recipients_separately(world: World):
@@ -412,11 +432,29 @@ def test_old_messages_are_not_delivered_and_take_no_place(world: World):
     storage = world.open(Limits(mail_per_account=1, mail_s=60.0))
     storage.keep("bob", "alice", direct(world, "old"))
     world.clock.now += 59
-    assert len(storage.mailbox("bob")) == 1
+    assert len(storage.mailbox("bob", 0, 100)) == 1
     world.clock.now += 2
-    assert storage.mailbox("bob") == []
+    assert storage.mailbox("bob", 0, 100) == []
     assert storage.keep("bob", "alice", direct(world, "new")) is not None
-    assert [kept.message.text for kept in storage.mailbox("bob")] == ["new"]
+    assert [kept.message.text for kept in storage.mailbox("bob", 0, 100)] == ["new"]
+
+
+def test_whoever_has_the_most_kept_messages_makes_way_for_those_who_have_fewer(world: World):
+    storage = world.open(Limits(mail_bytes=4 * 201))
+    kept = [storage.keep(to, "alice", direct(world, "x")) for to in ("bob", "carol", "bob", "carol")]
+    assert storage.keep("bob", "alice", direct(world, "x")) is None
+    assert storage.keep("bob", "eve", direct(world, "x", "Eve")) is not None
+    assert storage.mailbox("bob", 0, 100)[0] == kept[2]
+    assert storage.mailbox("carol", 0, 100) == [kept[1], kept[3]]
+    assert storage.keep("carol", "eve", direct(world, "x", "Eve")) is not None
+    assert storage.mailbox("carol", 0, 100)[0] == kept[3]
+    # Both have as much now.
+    for sender in ("alice", "eve"):
+        assert storage.keep("bob", sender, direct(world, "x")) is None
+    storage = world.reopened(storage, Limits(mail_bytes=4 * 201))
+    if world.survives:
+        assert storage.keep("bob", "eve", direct(world, "x", "Eve")) is None
+        assert storage.keep("bob", "frank", direct(world, "x", "Frank")) is not None
 
 
 def test_old_messages_take_no_space_for_all(world: World):
@@ -436,7 +474,7 @@ def test_a_forgotten_account_leaves_no_mail_to_its_successor(world: World):
     storage.forget(account("bob"))
     storage.save(account("bob"))
     storage.acts(1)
-    assert storage.mailbox("bob") == []
+    assert storage.mailbox("bob", 0, 100) == []
     assert not storage.has_mail("bob")
 
 
@@ -447,38 +485,38 @@ def test_threads_that_keep_at_the_same_time_do_not_exceed_the_limit(world: World
         kept = list(pool.map(lambda sender: storage.keep("bob", sender, direct(world)), senders))
     numbers = [one.number for one in kept if one is not None]
     assert len(set(numbers)) == len(numbers) == 30
-    assert [one.number for one in storage.mailbox("bob")] == sorted(numbers)
+    assert [one.number for one in storage.mailbox("bob", 0, 100)] == sorted(numbers)
 
 
 @pytest.mark.parametrize("settled", [False, True], ids=["at once", "later"])
 def test_messages_that_are_put_back_are_where_they_were(world: World, settled: bool):
     storage = world.open(Limits(mail_per_sender=3))
     kept = [storage.keep("alice", "bob", direct(world, text, "Bob")) for text in "abc"]
-    taken = storage.take(storage.mailbox("alice"))
+    taken = storage.take(storage.mailbox("alice", 0, 100))
     if settled:
         storage.settle()
         assert not storage.has_mail("alice")
     storage.put_back(taken[1:])
     assert storage.has_mail("alice")
-    assert storage.mailbox("alice") == kept[1:]
+    assert storage.mailbox("alice", 0, 100) == kept[1:]
     # They count, for their sender too.
     assert storage.keep("alice", "bob", direct(world, "d", "Bob")) is not None
     assert storage.keep("alice", "bob", direct(world, "e", "Bob")) is None
-    assert [one.message.text for one in storage.take(storage.mailbox("alice"))] == ["b", "c", "d"]
+    assert [one.message.text for one in storage.take(storage.mailbox("alice", 0, 100))] == ["b", "c", "d"]
     storage.settle()
     assert not storage.has_mail("alice")
-    assert storage.mailbox("alice") == []
+    assert storage.mailbox("alice", 0, 100) == []
 
 
 def test_what_is_put_back_and_taken_again_at_once_is_gone(world: World):
     storage = world.open()
     storage.keep("alice", "bob", direct(world, "one", "Bob"))
-    taken = storage.take(storage.mailbox("alice"))
+    taken = storage.take(storage.mailbox("alice", 0, 100))
     for _ in range(3):
         storage.put_back(taken)
         assert storage.take(taken) == taken
     storage.settle()
-    assert storage.mailbox("alice") == []
+    assert storage.mailbox("alice", 0, 100) == []
     assert storage.take(taken) == []
 
 
@@ -486,11 +524,11 @@ def test_what_is_put_back_and_taken_again_at_once_is_gone(world: World):
 def test_what_was_put_back_survives(world: World):
     storage = world.open()
     kept = storage.keep("alice", "bob", direct(world, "one", "Bob"))
-    taken = storage.take(storage.mailbox("alice"))
+    taken = storage.take(storage.mailbox("alice", 0, 100))
     storage.settle()
     storage.put_back(taken)
     storage = world.reopened(storage)
-    assert storage.mailbox("alice") == [kept]
+    assert storage.mailbox("alice", 0, 100) == [kept]
 
 
 @surviving
@@ -503,12 +541,12 @@ def test_mail_survives_and_what_was_taken_does_not_return(world: World):
     storage = world.reopened(storage)
     assert storage.has_mail("bob")
     assert not storage.has_mail("alice")
-    assert storage.mailbox("bob") == [second]
+    assert storage.mailbox("bob", 0, 100) == [second]
     third = storage.keep("bob", "alice", direct(world, "three"))
     assert second is not None
     assert third is not None
     assert third.number > second.number
-    storage.take(storage.mailbox("bob"))
+    storage.take(storage.mailbox("bob", 0, 100))
     storage = world.reopened(storage)
     fourth = storage.keep("bob", "alice", direct(world, "four"))
     assert fourth is not None
@@ -538,6 +576,41 @@ def test_acts_survive_and_those_on_the_whole_server_are_all_kept(world: World):
     kept = storage.acts(1_000)
     assert [one for one in kept if not one.room] == [act(number) for number in range(0, 102, 2)]
     assert [one for one in kept if one.room] == [act(number, "dev") for number in range(81, 100, 2)]
+
+
+def kept_acts(storage: Storage) -> dict[str, list[int]]:
+    """The times of the acts of each room, oldest first, once those that are too many have been removed."""
+    storage.settle()
+    storage.audit(act(0))
+    found: dict[str, list[int]] = {}
+    for one in storage.acts(1_000):
+        if one.room:
+            found.setdefault(one.room, []).append(one.time_ms)
+    return found
+
+
+def test_the_acts_of_one_room_do_not_displace_those_of_another(world: World):
+    storage = world.open(Limits(room_acts=10))
+    for key in ("dev", "ops"):
+        storage.save(RoomRecord(key, key))
+    for number in range(3):
+        storage.audit(act(number, room="dev"))
+    for number in range(3, 60):
+        storage.audit(act(number, room="ops"))
+    assert kept_acts(storage) == {"dev": [0, 1, 2], "ops": list(range(53, 60))}
+
+
+def test_the_acts_of_a_room_that_is_gone_make_way_first(world: World):
+    storage = world.open(Limits(room_acts=10))
+    for key in ("dev", "ops"):
+        storage.save(RoomRecord(key, key))
+    for number in range(10):
+        storage.audit(act(number, room="dev" if number % 2 else "ops"))
+    storage.forget(RoomRecord("ops", "ops"))
+    storage.settle()
+    for number in range(10, 14):
+        storage.audit(act(number, room="dev"))
+    assert kept_acts(storage) == {"ops": [8], "dev": [1, 3, 5, 7, 9, 10, 11, 12, 13]}
 
 
 # --- Being ready ---

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.dialects.telnet import wants_timing_mark, without_telnet
+from geventchat.dialects.framing import TOO_LONG, FramingAnswer, Unit
+from geventchat.dialects.telnet import TelnetFraming, without_telnet
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,26 @@ def test_sequences_are_removed(line: bytes, typed: bytes):
     assert without_telnet(line) == typed
 
 
-def test_a_timing_mark_is_wanted_where_it_is_asked_for():
-    assert wants_timing_mark(b"a\xff\xfd\x06")
-    assert not wants_timing_mark(b"a\xff\xfb\x06")
-    assert not wants_timing_mark(b"a\xff\xff\xfd\x06")
+MARK = FramingAnswer(b"\xff\xfb\x06")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "found"),
+    [
+        # What Debian's telnet sends for Ctrl-C: IAC IP, IAC DO TM.
+        ([b"\xff\xf4\xff\xfd\x06"], [MARK]),
+        ([b"\xff\xf4\xff\xfd\x06", b"hi\n"], [MARK, b"\xff\xf4\xff\xfd\x06hi"]),
+        ([b"\xff", b"\xfd", b"\x06"], [MARK]),
+        ([b"a\n\xff\xfd\x06b\n"], [b"a", MARK, b"\xff\xfd\x06b"]),
+        ([b"\xff\xfd\x06\xff\xfd\x06"], [MARK, MARK]),
+        ([b"123456789\xff\xfd\x06\n"], [MARK, TOO_LONG]),
+        # Another option, an answer to a request, an escaped 0xFF, a command that the end of the line cuts off.
+        ([b"\xff\xfd\x01"], []),
+        ([b"\xff\xfb\x06"], []),
+        ([b"\xff\xff\xfd\x06"], []),
+        ([b"\xff\xfd\n\x06\n"], [b"\xff\xfd", b"\x06"]),
+    ],
+)
+def test_a_timing_mark_is_sent_as_soon_as_it_is_asked_for(chunks: list[bytes], found: list[Unit]):
+    framing = TelnetFraming(8)
+    assert [one for chunk in chunks for one in framing.feed(chunk)] == found

@@ -17,7 +17,7 @@ class Scene:
         self.turns = Turns(self._hub)
         self.went: list[tuple[str, int]] = []
 
-    def until_passed(self, watcher: Any) -> None:
+    def until_turn(self, watcher: Any) -> None:
         """Wait as a connection would."""
         self._hub.wait(watcher)
 

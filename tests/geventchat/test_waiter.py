@@ -208,6 +208,7 @@ def waits(scene: Scene) -> dict[str, Callable[[], object]]:
             lambda never: scene.waiter.until_output(never, True)
         ),
         "until_passed": lambda: scene.until_never(scene.waiter.until_passed),
+        "until_turn": lambda: scene.until_never(scene.waiter.until_turn),
         "pause": lambda: scene.waiter.pause(10_000),
         "run": lambda: scene.waiter.run(lambda: gevent.sleep(10_000)),
     }
@@ -215,7 +216,7 @@ def waits(scene: Scene) -> dict[str, Callable[[], object]]:
 
 WAYS = [
     *("until_input", "until", "until_output", "until_output with lines pending"),
-    *("until_passed", "pause", "run"),
+    *("until_passed", "until_turn", "pause", "run"),
 ]
 EACH_WAIT = pytest.mark.parametrize("way", WAYS)
 
@@ -237,7 +238,7 @@ def test_after_the_login_the_deadline_is_gone(scene: Scene, way: str):
     scene.time.advance(30)
     waiting.kill(block=False)
     scene.time.run_until_idle()
-    scene.waiter.logged_in()
+    scene.waiter.clear_deadline()
     waiting = scene.wait(waits(scene)[way])
     scene.time.advance(9_000)
     assert result(waiting) is None
@@ -248,7 +249,7 @@ def test_after_the_login_the_deadline_is_gone(scene: Scene, way: str):
 def test_the_timer_of_the_deadline_does_not_outlive_the_login(scene: Scene):
     waiting = scene.wait(scene.until_input, login_s=60)
     assert scene.time.timers == 1
-    scene.waiter.logged_in()
+    scene.waiter.clear_deadline()
     assert scene.time.timers == 0
     waiting.kill(block=False)
 
@@ -398,6 +399,15 @@ def test_a_hang_up_ends_a_wait_in_which_nothing_is_read(
     hang_up(tcp_scene.ours, reset)
     tcp_scene.time.run_until_idle()
     assert result(waiting) is (CloseReason.RESET if reset else CloseReason.CLOSED)
+
+
+@RESETS
+def test_only_a_reset_ends_the_wait_for_a_turn(tcp_scene: Scene, reset: bool):
+    waiting = tcp_scene.wait(waits(tcp_scene)["until_turn"])
+    hang_up(tcp_scene.ours, reset)
+    tcp_scene.time.run_until_idle()
+    assert result(waiting) is (CloseReason.RESET if reset else None)
+    waiting.kill(block=False)
 
 
 @RESETS

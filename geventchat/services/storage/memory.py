@@ -9,12 +9,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import itemgetter
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.names import key_of
-from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Stored
+from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, RoomRecord, Stored
 from geventchat.clock import Clock
 from geventchat.services.storage.epoch import random_epoch
+from geventchat.services.storage.mail_space import MailSpace
 from geventchat.services.storage.taken import Taken
 from geventchat.settings import Limits
 
@@ -34,9 +37,14 @@ class MemoryStorage:
         self._lock = threading.Lock()
         # By account, and then by number: the account of the sender, and the message.
         self._mailboxes: dict[str, dict[int, tuple[str, KeptMessage]]] = {}
+        # By the account of the sender: the numbers of the messages, and whose they are.
+        self._sent: dict[str, dict[int, str]] = {}
         self._numbers = 0
-        self._bytes = 0
-        self._acts: deque[Act] = deque(maxlen=limits.room_acts)
+        self._space = MailSpace(limits.mail_bytes)
+        # With their numbers: those of each room, or of the server, and those of rooms that are gone.
+        self._acts: dict[str, deque[tuple[int, Act]]] = {}
+        self._acts_of_gone: deque[tuple[int, Act]] = deque()
+        self._act_numbers = self._room_acts = 0
 
     def load(self) -> Stored:
         """Nothing was kept."""
@@ -50,7 +58,9 @@ class MemoryStorage:
 
     def forget(self, record: Record) -> None:
         """Empty the mailbox of an account that is gone."""
-        if isinstance(record, AccountRecord):
+        if isinstance(record, RoomRecord):
+            self._acts_of_gone += self._acts.pop(record.key, ())
+        elif isinstance(record, AccountRecord):
             with self._lock:
                 self._remove(record.key, list(self._mailboxes.get(record.key, ())))
 
@@ -58,8 +68,12 @@ class MemoryStorage:
         """Nothing is kept that could be deleted."""
 
     def audit(self, act: Act) -> None:
-        """Add an act; the oldest beyond the bound is dropped."""
-        self._acts.append(act)
+        """Add an act; beyond the bound, one of a room that is gone is dropped, or the oldest of the room with the most."""
+        self._act_numbers += 1
+        self._acts.setdefault(act.room, deque()).append((self._act_numbers, act))
+        self._room_acts += bool(act.room)
+        if self._room_acts > self._limits.room_acts:
+            self._drop_act()
 
     @property
     def keeps_messages(self) -> bool:
@@ -95,10 +109,8 @@ class MemoryStorage:
         self._taken.remove(messages)
         with self._lock:
             for kept in messages:
-                mailbox = self._mailboxes.setdefault(kept.account, {})
-                mailbox[kept.number] = (key_of(kept.message.sender), kept)
-                self._mailboxes[kept.account] = dict(sorted(mailbox.items()))
-                self._bytes += _size(kept.message)
+                self._add(key_of(kept.message.sender), kept)
+                self._mailboxes[kept.account] = dict(sorted(self._mailboxes[kept.account].items()))
 
     def settle(self) -> None:
         """Nothing has to be written."""
@@ -111,18 +123,23 @@ class MemoryStorage:
         """No messages are kept."""
         return []
 
-    def mailbox(self, account: str) -> list[KeptMessage]:
-        """The messages that wait for an account, oldest first."""
+    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+        """No messages are kept."""
+        return 0
+
+    def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
+        """The first messages that wait for an account and have larger numbers than this, oldest first."""
         with self._lock:
             self._remove_expired(account)
-            return [message for _, message in self._mailboxes.get(account, {}).values()]
+            waiting = self._mailboxes.get(account, {})
+            return [message for number, (_, message) in waiting.items() if number > after][:limit]
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
         """Put a direct message into a mailbox; None if it is full."""
         limits = self._limits
         size = _size(message)
         with self._lock:
-            if self._bytes + size > limits.mail_bytes:
+            if not self._space.has_room(size):
                 for other in list(self._mailboxes):
                     self._remove_expired(other)
             self._remove_expired(account)
@@ -130,22 +147,47 @@ class MemoryStorage:
             if (
                 len(mailbox) >= limits.mail_per_account
                 or sum(by == sender for by, _ in mailbox.values()) >= limits.mail_per_sender
-                or self._bytes + size > limits.mail_bytes
+                or not self._make_way(sender, size)
             ):
                 return None
             self._numbers += 1
             kept = KeptMessage(self._numbers, account, message)
-            self._mailboxes.setdefault(account, {})[kept.number] = (sender, kept)
-            self._bytes += size
+            self._add(sender, kept)
             return kept
 
     def acts(self, limit: int) -> list[Act]:
         """The latest acts, oldest first."""
-        return list(self._acts)[-limit:] if limit else []
+        acts = sorted(chain(self._acts_of_gone, *self._acts.values()), key=itemgetter(0))
+        return [act for _, act in acts[-limit:]] if limit else []
 
     def close(self, within_s: float) -> bool:
         """Nothing has to be written."""
         return True
+
+    def _make_way(self, sender: str, size: int) -> bool:
+        """Make room for a message of this sender; False if nobody has to make way."""
+        while not self._space.has_room(size):
+            largest = self._space.makes_way(sender, size)
+            if largest is None:
+                return False
+            number, account = min(self._sent[largest].items())
+            self._remove(account, [number])
+        return True
+
+    def _add(self, sender: str, kept: KeptMessage) -> None:
+        self._mailboxes.setdefault(kept.account, {})[kept.number] = (sender, kept)
+        self._sent.setdefault(sender, {})[kept.number] = kept.account
+        self._space.change(sender, _size(kept.message))
+
+    def _drop_act(self) -> None:
+        if self._acts_of_gone:
+            self._acts_of_gone.popleft()
+        else:
+            most = max((room for room in self._acts if room), key=lambda room: len(self._acts[room]))
+            self._acts[most].popleft()
+            if not self._acts[most]:
+                del self._acts[most]
+        self._room_acts -= 1
 
     def _remove_expired(self, account: str) -> None:
         oldest_ms = (self._clock.time() - self._limits.mail_s) * 1000
@@ -156,7 +198,11 @@ class MemoryStorage:
         mailbox = self._mailboxes.get(account, {})
         for number in numbers:
             if number in mailbox:
-                self._bytes -= _size(mailbox.pop(number)[1].message)
+                sender, kept = mailbox.pop(number)
+                self._space.change(sender, -_size(kept.message))
+                del self._sent[sender][number]
+                if not self._sent[sender]:
+                    del self._sent[sender]
         if not mailbox:
             self._mailboxes.pop(account, None)
 

@@ -128,6 +128,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX audit_of_rooms ON audit (number) WHERE room <> ''",
     ),
+    ("CREATE INDEX mail_of_sender ON mail (sender)",),
 )
 
 _VERSION = "CREATE TABLE migrations (version INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL)"
@@ -323,7 +324,7 @@ def account_row(account: AccountRecord) -> list[Any]:
         _list(account.token_hashes),
         account.created_ms,
         account.last_login_ms,
-        _list(sorted(account.ignored)),
+        _list(account.ignored),
         _list(account.origins),
     ]
 
@@ -339,7 +340,7 @@ def read_accounts(connection: sqlite3.Connection) -> Iterator[AccountRecord]:
             tuple(_texts(token_hashes)),
             _integer(created),
             _integer(last_login),
-            frozenset(_texts(ignored)),
+            tuple(_texts(ignored)),
             tuple(_texts(origins)),
         )
 
@@ -393,10 +394,14 @@ def read_state(connection: sqlite3.Connection) -> RunState:
     )
 
 
-def read_mail(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
-    """Each account with mail, with the number of its messages and their size."""
-    rows = connection.execute(f"SELECT account, count(*), sum({MAIL_BYTES}) FROM mail GROUP BY account")
-    return [(_text(account), messages, _integer(size)) for account, messages, size in rows]
+def read_mail(connection: sqlite3.Connection) -> tuple[dict[str, int], dict[str, int]]:
+    """How many messages each account has in its mailbox, and how many bytes of all mail each sender has sent."""
+    mailboxes = connection.execute("SELECT account, count(*) FROM mail GROUP BY account")
+    senders = connection.execute(f"SELECT sender, sum({MAIL_BYTES}) FROM mail GROUP BY sender")
+    return (
+        {_text(account): messages for account, messages in mailboxes},
+        {_text(sender): _integer(size) for sender, size in senders},
+    )
 
 
 def _list(texts: Iterable[str]) -> str:

@@ -48,8 +48,13 @@ _MESSAGE = ("id", "name", "text", "time_ms", "deleted")
 _SELECT = f"SELECT {', '.join(_MESSAGE)} FROM messages WHERE room = ?"
 _BEFORE = f"{_SELECT} AND id < ? ORDER BY id DESC LIMIT ?"
 _AFTER = f"{_SELECT} AND id > ? ORDER BY id LIMIT ?"
+_FIRST_BETWEEN = """
+    SELECT min(id) AS first FROM (SELECT id FROM messages WHERE room = ? AND id > ? AND id < ? ORDER BY id DESC LIMIT ?)
+"""
 _MAIL = ("number", "sender_name", "recipient_name", "text", "time_ms")
-_MAILBOX = f"SELECT {', '.join(_MAIL)} FROM mail WHERE account = ? AND time_ms >= ? ORDER BY number"
+_MAILBOX = f"""
+    SELECT {", ".join(_MAIL)} FROM mail WHERE account = ? AND time_ms >= ? AND number > ? ORDER BY number LIMIT ?
+"""
 _ACT = ("number", "time_ms", "by", "action", "room", "target", "detail")
 _ACTS = f"SELECT {', '.join(_ACT)} FROM audit ORDER BY number DESC LIMIT ?"
 
@@ -195,8 +200,7 @@ class SqliteStorage:
         return self._messages(_AFTER, room, id, limit)
 
     def _messages(self, query: str, room: str, id: int, limit: int) -> list[PastMessage]:
-        self._catch_up()
-        number = self._writer.number_of(room)
+        number = self._number_of(room)
         if number is None:
             return []
         rows = self._read(_MESSAGE, query, (number, id, limit))
@@ -205,11 +209,19 @@ class SqliteStorage:
             for id, name, text, time_ms, deleted in sorted(rows)
         ]
 
-    def mailbox(self, account: str) -> list[KeptMessage]:
-        """The messages that wait for an account, oldest first."""
+    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+        """The id of the first of the last messages with ids between these two; 0 if there are none."""
+        number = self._number_of(room)
+        if number is None:
+            return 0
+        [[first]] = self._read(("first",), _FIRST_BETWEEN, (number, after, before, limit))
+        return int(first or 0)
+
+    def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
+        """The first messages that wait for an account and have larger numbers than this, oldest first."""
         self._catch_up()
         oldest_ms = int((self._clock.time() - self._limits.mail_s) * 1000)
-        rows = self._read(_MAIL, _MAILBOX, (account, oldest_ms))
+        rows = self._read(_MAIL, _MAILBOX, (account, oldest_ms, after, limit))
         return [KeptMessage(number, account, DirectMessage(*message)) for number, *message in sorted(rows)]
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
@@ -229,6 +241,11 @@ class SqliteStorage:
         if not self._writer.is_running:
             self._directory.close()
         return complete
+
+    def _number_of(self, room: str) -> int | None:
+        """The number of a room, once everything that was queued has been written; None if the database has none of it."""
+        self._catch_up()
+        return self._writer.number_of(room)
 
     def settle(self) -> None:
         """Wait until what was queued has been written, or dropped."""
@@ -287,7 +304,7 @@ class SqliteStorage:
         epoch = was.epoch if continuous else secrets.token_hex(8)
         floor_id = was.floor_id if was.clean else was.floor_reserved_id
         rooms, records = schema.read_rooms(connection, was.clean)
-        mail = schema.read_mail(connection)
+        mail, mail_of_senders = schema.read_mail(connection)
         [(room_acts,)] = connection.execute("SELECT count(*) FROM audit WHERE room <> ''")
         removed = [number for (number,) in connection.execute("SELECT room FROM removed")]
         stored = Stored(
@@ -319,8 +336,8 @@ class SqliteStorage:
             rooms={room.key: room for room in rooms},
             next_number=max([0, *removed, *(room.number for room in rooms)]) + 1,
             removed=removed,
-            mail={account: messages for account, messages, _ in mail},
-            mail_bytes=sum(size for _, _, size in mail),
+            mail=mail,
+            mail_of_senders=mail_of_senders,
             room_acts=room_acts,
         ), stored
 

@@ -36,6 +36,7 @@ from geventchat.exhaustive import assert_never
 from geventchat.log import LogEvent
 from geventchat.services.storage import schema
 from geventchat.services.storage.directory import DataDirectory
+from geventchat.services.storage.mail_space import MailSpace
 from geventchat.services.storage.schema import AHEAD_IDS, MAIL_BYTES, MAIL_ITEM_BYTES, Room
 from geventchat.settings import Limits
 from geventchat.worker import Worker
@@ -86,6 +87,7 @@ _END_RESTRICTION = """
     DELETE FROM restrictions WHERE kind = ? AND room = ? AND name = ? AND account = ? AND network = ?
 """
 _COUNT_MAIL = "SELECT count(*), coalesce(sum(sender = ?), 0) FROM mail WHERE account = ? AND time_ms >= ?"
+_OLDEST_OF_SENDER = "number = (SELECT min(number) FROM mail WHERE sender = ?)"
 _ADD_MAIL = """
     INSERT INTO mail (account, sender, sender_name, recipient_name, text, time_ms) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -94,8 +96,14 @@ _PUT_BACK = """
     VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_ACTS = "INSERT INTO audit (time_ms, by, action, room, target, detail)"
+# Those of rooms that are gone first, the oldest first; then those that are followed by the most acts in their own room.
 _REMOVE_ACTS = """
-    DELETE FROM audit WHERE number IN (SELECT number FROM audit WHERE room <> '' ORDER BY number LIMIT ?)
+    DELETE FROM audit WHERE number IN (
+        SELECT number FROM (
+            SELECT number, room IN (SELECT key FROM rooms) AS stands,
+                row_number() OVER (PARTITION BY room ORDER BY number DESC) AS place
+            FROM audit WHERE room <> ''
+        ) ORDER BY stands, stands * -place, number LIMIT ?)
 """
 
 _Answer = TypeVar("_Answer")
@@ -112,7 +120,7 @@ class State:
     next_number: int
     removed: list[int]
     mail: dict[str, int]
-    mail_bytes: int
+    mail_of_senders: dict[str, int]
     room_acts: int
 
 
@@ -291,10 +299,11 @@ class Writer(Worker[Item]):
         self._room_acts = state.room_acts
         self._scrub = False
         self._scrub_at = clock.monotonic()
-        self._mail_bytes = state.mail_bytes
-        # Account, messages and bytes that the present transaction adds or removes, and what else is noted once it has
-        # been committed.
-        self._mail_changes: list[tuple[str, int, int]] = []
+        # With what the present transaction changes.
+        self._mail_space = MailSpace(limits.mail_bytes, state.mail_of_senders)
+        # Recipient, sender, messages and bytes that the present transaction adds or removes, and what else is noted once it
+        # has been committed.
+        self._mail_changes: list[tuple[str, str, int, int]] = []
         self._then: list[Callable[[], object]] = []
         # The counters that rooms have if it is not committed.
         self._untrimmed: dict[Room, tuple[int, int]] = {}
@@ -673,8 +682,7 @@ class Writer(Worker[Item]):
         self._removed += [room.number for room in changes.removed_rooms]
         self._room_acts += sum(bool(act.room) for act in changes.acts)
         self._scrub = self._scrub or bool(changes.deleted)
-        for account, messages, size in self._mail_changes:
-            self._mail_bytes += size
+        for account, _, messages, _ in self._mail_changes:
             self.mail[account] = self.mail.get(account, 0) + messages
             if not self.mail[account]:
                 del self.mail[account]
@@ -705,38 +713,51 @@ class Writer(Worker[Item]):
         limits = self._limits
         [(kept, from_sender)] = connection.execute(_COUNT_MAIL, (sender, account, self._oldest_ms()))
         size = _mail_size(message)
-        total = self._mail_bytes + sum(size for _, _, size in self._mail_changes)
         if (
             kept >= limits.mail_per_account
             or from_sender >= limits.mail_per_sender
-            or total + size > limits.mail_bytes
+            or not self._make_way(connection, sender, size)
         ):
             return None
         row = (account, sender, message.sender, message.recipient, message.text, message.time_ms)
         number = connection.execute(_ADD_MAIL, row).lastrowid
         assert number is not None
-        self._mail_changes.append((account, 1, size))
+        self._change_mail(account, sender, 1, size)
         return KeptMessage(number, account, message)
+
+    def _make_way(self, connection: sqlite3.Connection, sender: str, size: int) -> bool:
+        """Make room for a message of this sender; False if nobody has to make way."""
+        while not self._mail_space.has_room(size):
+            largest = self._mail_space.makes_way(sender, size)
+            if largest is None or not self._remove_mail(connection, _OLDEST_OF_SENDER, (largest,)):
+                return False
+        return True
+
+    def _change_mail(self, account: str, sender: str, messages: int, size: int) -> None:
+        self._mail_changes.append((account, sender, messages, size))
+        self._mail_space.change(sender, size)
 
     def _write_mail(self, connection: sqlite3.Connection) -> None:
         if self._changes.taken:
             self._remove_mail(connection, f"number {_AMONG}", (json.dumps(list(self._changes.taken)),))
         for number, kept in self._changes.returned.items():
             message = kept.message
-            row = (kept.account, key_of(message.sender), message.sender, message.recipient)
+            sender = key_of(message.sender)
+            row = (kept.account, sender, message.sender, message.recipient)
             added = connection.execute(_PUT_BACK, (number, *row, message.text, message.time_ms)).rowcount
-            self._mail_changes.append((kept.account, added, added * _mail_size(message)))
+            self._change_mail(kept.account, sender, added, added * _mail_size(message))
         if self._clock.monotonic() >= self._expire_at:
             expired = "number IN (SELECT number FROM mail WHERE time_ms < ? LIMIT ?)"
             removed = self._remove_mail(connection, expired, (self._oldest_ms(), _MOST_REMOVED))
             self._expire_at = self._clock.monotonic() + (_EXPIRY_S if removed < _MOST_REMOVED else 0)
 
     def _remove_mail(self, connection: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> int:
-        query = f"SELECT number, account, text FROM mail WHERE {where}"
-        found = schema.rows(connection, ("number", "account", MAIL_BYTES), query, values)
-        numbers = json.dumps([number for number, _, _ in found])
+        query = f"SELECT number, account, sender, text FROM mail WHERE {where}"
+        found = schema.rows(connection, ("number", "account", "sender", MAIL_BYTES), query, values)
+        numbers = json.dumps([number for number, *_ in found])
         connection.execute(f"DELETE FROM mail WHERE number {_AMONG}", (numbers,))
-        self._mail_changes += [(account, -1, -size) for _, account, size in found]
+        for _, account, sender, size in found:
+            self._change_mail(account, sender, -1, -size)
         return len(found)
 
     def _oldest_ms(self) -> int:
@@ -779,7 +800,8 @@ class Writer(Worker[Item]):
             self._check_size = used > self._limits.stored_bytes and self._remove_of_largest(connection, most)
         late = self._room_acts - self._limits.room_acts
         if late > 0:
-            removed = connection.execute(_REMOVE_ACTS, (min(late, most),)).rowcount
+            # Some more, as above.
+            removed = connection.execute(_REMOVE_ACTS, (late + self._limits.room_acts // 20,)).rowcount
             self._then.append(partial(self._note_acts, removed))
 
     def _note_removed(self, number: int) -> None:
@@ -876,6 +898,8 @@ class Writer(Worker[Item]):
         self._lost_messages = self._lost_changes = 0
 
     def _roll_back(self) -> None:
+        for _, sender, _, size in self._mail_changes:
+            self._mail_space.change(sender, -size)
         self._mail_changes.clear()
         self._then.clear()
         for room, (messages, size) in self._untrimmed.items():

@@ -79,7 +79,6 @@ class ModeratedRooms(Rooms):
         super().__init__(max_rooms)
         self._max_owned = max_owned
         self._rules: dict[Room, Rules] = {}
-        self._listed = [self.lobby]
 
     def rules(self, room: Room) -> Rules:
         return self._rules.setdefault(room, Rules())
@@ -91,8 +90,6 @@ class ModeratedRooms(Rooms):
         return len(owned) < self._max_owned
 
     def arrived(self, member: Member, room: Room) -> None:
-        if room not in self._listed:
-            self._listed.append(room)
         rules = self.rules(room)
         if room is not self.lobby and rules.owner is None and self.can_own(member):
             rules.owner = member
@@ -143,7 +140,7 @@ class ModeratedRooms(Rooms):
 
     def visible_to(self, member: Member) -> Collection[Room]:
         """Those who can see a private room find it behind the others, the one they are in first."""
-        listed = [room for room in self._listed if room in self.rooms.values() and not room.private]
+        listed = [room for room in self.rooms.values() if not room.private]
         private = [room for room in self.rooms.values() if room.private]
         private.sort(key=lambda room: room is not member.room)
         return listed + [room for room in private if room is member.room or self.rules(room).owner is member]
@@ -190,6 +187,8 @@ class ModeratedRooms(Rooms):
     def _act(self, member: Member, room: Room, request: OwnersRequest, now_ms: int) -> None:
         """`member` owns the room."""
         rules = self.rules(room)
+        if isinstance(request, Kick | Impose) and request.reason:
+            self._check_voice(member, room, now_ms)
         match request:
             case Kick(who, reason):
                 other = self._other(member, self._here(room, who))
@@ -208,8 +207,6 @@ class ModeratedRooms(Rooms):
                 member.receive(member.dialect.bans(rows))
             case SetPrivate(on):
                 room.private = on
-                # What is public again is listed behind the others.
-                self._listed = [other for other in self._listed if other is not room] + [room]
                 self._done(member, f"{room.shown} is {'private' if on else 'no longer private'}.")
             case SetKey(key):
                 if len(key) > MAX_KEY:
@@ -274,6 +271,7 @@ class ModeratedRooms(Rooms):
         is_closed = room.private or rules.key
         if is_closed and rules.owner is not member:
             raise NotPossible(Refusal.NOT_PERMITTED)
+        self._check_voice(member, room, now_ms)
         other = self._anywhere(who)
         if other.room is not room:
             if is_closed:
@@ -302,6 +300,12 @@ class ModeratedRooms(Rooms):
             raise NotPossible(Refusal.USER_NOT_FOUND)
 
     # --- What all of them need ---------------------------------------------------------------------------------------
+
+    def _check_voice(self, member: Member, room: Room, now_ms: int) -> None:
+        """Whoever cannot speak cannot say anything to others in another way."""
+        refusal = self.refuse_speech(member, room, now_ms)
+        if refusal is not None:
+            raise NotPossible(refusal)
 
     def _anywhere(self, who: Name) -> Member:
         other = self.members.get(who.key)
@@ -332,6 +336,8 @@ class ModeratedRooms(Rooms):
         member.receive(member.dialect.done(sentence))
 
     def subject(self, member: Member, refusal: Refusal, request: Request) -> str:
+        if refusal is Refusal.NO_VOICE and member.room is not None:
+            return member.room.shown
         match request:
             case Misused(usage):
                 return usage
@@ -344,6 +350,4 @@ class ModeratedRooms(Rooms):
                 | SetModerator(who=who) | PassOwnership(who) | Ignore(who=who)
             ):  # fmt: skip
                 return who.typed
-        if refusal is Refusal.NO_VOICE and member.room is not None:
-            return member.room.shown
         return super().subject(member, refusal, request)

@@ -1,0 +1,42 @@
+"""How much space kept messages take, and who makes way when there is none left. Knows no storage.
+
+All accounts share the space. When it is full, whoever has the most in it loses the oldest message to somebody who has less, so
+that nobody can take it from the others.
+
+Invariants of MailSpace:
+- `used` is the sum over all senders, and no sender is kept without any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class MailSpace:
+    """The bytes that the kept messages of each sender take."""
+
+    def __init__(self, most: int, senders: Mapping[str, int] | None = None) -> None:
+        """There are `most` bytes for all."""
+        self._most = most
+        self._senders = dict(senders or {})
+        self.used = sum(self._senders.values())
+
+    def change(self, sender: str, size: int) -> None:
+        """This sender takes so many bytes more, or less if it is negative."""
+        self.used += size
+        left = self._senders.get(sender, 0) + size
+        if left:
+            self._senders[sender] = left
+        else:
+            self._senders.pop(sender, None)
+
+    def has_room(self, size: int) -> bool:
+        """True when a message of this size fits."""
+        return self.used + size <= self._most
+
+    def makes_way(self, sender: str, size: int) -> str | None:
+        """Who has to make way for a message of this size; None if nobody has more than its sender would have then."""
+        largest = max(self._senders, key=lambda other: (self._senders[other], other), default=None)
+        if largest is None or self._senders[largest] <= self._senders.get(sender, 0) + size:
+            return None
+        return largest
