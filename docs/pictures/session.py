@@ -31,7 +31,6 @@ ROWS, NC_COLUMNS, CLIENT_COLUMNS = 18, 34, 46
 # Of the browser's window, beside the other two and below them.
 WIDE_HEIGHT, NARROW_HEIGHT, PIXELS = 350, 446, 2
 DESCRIPTION = "One room of the chat: bob uses nc (what he types is bold), alice the terminal client, and carol a browser"
-CLEAR = "\x0c"
 
 
 def main() -> int:
@@ -40,7 +39,7 @@ def main() -> int:
     if netcat is None or program() is None:
         print("session.py: nc and Chromium are required", file=sys.stderr)
         return 1
-    server = RealServer(schemes=("line", "slash", "web"))
+    server = RealServer(schemes=("line", "json", "web"))
     browser = Chromium()
     programs: list[PtyProgram] = []
     try:
@@ -63,11 +62,11 @@ def main() -> int:
             carol.type("carol")
             carol.press("Enter")
             carol.wait("!document.querySelector('#app').hidden")
-            alice = open_terminal(client_argv([server.at("slash"), "--name", "alice"]), CLIENT_COLUMNS)
+            alice = open_terminal(client_argv([server.at("json"), "--name", "alice"]), CLIENT_COLUMNS)
             alice.expect("2 here")
             alice.expect_at_cursor("alice>")
-            alice.type(CLEAR)
-            alice.wait_for(lambda: alice.lines() == ["alice>"], "an empty screen")
+            alice.type("/clear\r")
+            alice.wait_for(lambda: "2 here" not in "".join(alice.lines()), "an empty screen")
             bob = open_terminal([netcat, server.host, str(server.ports["line"])], NC_COLUMNS)
             bob_types = play(alice, bob, carol)
             nc = terminal("bob: nc localhost 4000", screen_of(bob.raw, NC_COLUMNS, typed=bob_types))
@@ -110,9 +109,9 @@ def play(alice: PtyProgram, bob: PtyProgram, carol: Page) -> list[str]:
     alice.expect("and I am in a browser")
     say(alice, "one room for all of us", bob, "MSG alice one room", 6)
     say(bob, "MSG nc is enough, alice", alice, "nc is enough", 7)
-    say(alice, "/dm bob lunch at noon?", bob, "DM alice lunch", 4)
+    say(alice, "/msg bob lunch at noon?", bob, "DM alice lunch", 4)
     say(bob, "DM alice yes!", alice, "yes!", 3)
-    say(alice, "/users", alice, "3 here", 2)
+    say(alice, "/who", alice, "3 here", 2)
     say(bob, "QUIT", alice, "bob left", 1)
     bob.expect("Goodbye!")
     carol.wait("document.querySelector('#rows').innerText.includes('bob left')")

@@ -40,6 +40,8 @@ COLOURS = {
     "brightcyan": "#7fd8e3",
     "brightwhite": "#ffffff",
 }
+# Darker behind a text, so that it can be read.
+COLOURS_BEHIND = {**COLOURS, "red": "#b3363f"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def terminal(title: str, screen: pyte.Screen) -> Panel:
     used = [row for row in range(screen.lines) if screen.display[row].strip()]
     rows = max([screen.cursor.y, *used]) + 1
     for row in used:
-        if screen.buffer[row][screen.columns - 1].data.strip():
+        if screen.buffer[row][screen.columns - 1].data.strip(" ─"):
             raise Wrapped(f"{title}: {screen.display[row]!r} fills its line")
     parts = []
     for row in range(rows):
@@ -143,14 +145,14 @@ def _runs(screen: pyte.Screen, row: int) -> Iterator[tuple[int, list[Char]]]:
                 and not is_symbol(cells[end].data)
             ):
                 end += 1
-        if any(cell.data.strip() for cell in cells[start:end]) or cells[start].reverse:
+        if any(cell.data.strip() for cell in cells[start:end]) or _look(cells[start])[1]:
             yield start, _without_trailing_blanks(cells[start:end])
         start = end
 
 
 def _without_trailing_blanks(cells: list[Char]) -> list[Char]:
     end = len(cells)
-    while end > 1 and cells[end - 1].data == " " and not cells[end - 1].reverse:
+    while end > 1 and cells[end - 1].data == " " and not _look(cells[end - 1])[1]:
         end -= 1
     return cells[:end]
 
@@ -159,23 +161,29 @@ def _is_wide(cells: list[Char], column: int) -> bool:
     return column + 1 < len(cells) and cells[column + 1].data == ""
 
 
-def _look(cell: Char) -> tuple[str, bool, bool]:
-    return cell.fg, cell.bold, cell.reverse
+def _look(cell: Char) -> tuple[str, str, bool, bool]:
+    """The colours of the letter and of what is behind it, and whether it is bold and underlined."""
+    colour, behind = COLOURS.get(cell.fg, f"#{cell.fg}"), ""
+    if cell.bg != "default":
+        behind = COLOURS_BEHIND.get(cell.bg, f"#{cell.bg}")
+    if cell.reverse:
+        colour, behind = behind or BACKGROUND, colour
+    return colour, behind, cell.bold, cell.underscore
 
 
 def _run(start: int, cells: list[Char], y: float) -> str:
     x = MARGIN + start * CELL_WIDTH
-    colour, bold, reverse = _look(cells[0])
-    fill = COLOURS.get(colour, f"#{colour}")
+    fill, colour_behind, bold, underlined = _look(cells[0])
     text = "".join(cell.data for cell in cells)
     length = len(cells) * CELL_WIDTH
     if is_symbol(text):
         return symbol(text, x, y + 1, min(length, FONT_SIZE + 1))
     behind = ""
-    if reverse:
-        behind = f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{CELL_HEIGHT}" fill="{fill}"/>'
-        fill = BACKGROUND
-    weight = ' font-weight="bold"' if bold else ""
+    if colour_behind:
+        behind = (
+            f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{CELL_HEIGHT}" fill="{colour_behind}"/>'
+        )
+    weight = (' font-weight="bold"' if bold else "") + (' text-decoration="underline"' if underlined else "")
     return (
         f'{behind}<text x="{x:.1f}" y="{y + FONT_SIZE}" fill="{fill}"{weight} textLength="{length:.1f}" '
         f'lengthAdjust="spacingAndGlyphs" xml:space="preserve">{escape(text)}</text>'

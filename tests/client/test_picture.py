@@ -46,6 +46,15 @@ def test_neighbouring_cells_of_one_look_are_one_text_in_its_place(svg: ModuleTyp
     assert float(bold.attrib["x"]) == pytest.approx(svg.MARGIN + 4 * svg.CELL_WIDTH, abs=0.1)
 
 
+def test_what_is_behind_a_text_is_drawn(svg: ModuleType) -> None:
+    _, reverse, red = drawn(svg, "\x1b[7mab \x1b[0m\x1b[41;4mcd\x1b[0m")
+    assert (reverse.attrib["fill"], red.attrib["text-decoration"]) == (svg.BACKGROUND, "underline")
+    behind = [
+        (box.attrib["fill"], float(box.attrib["width"])) for box in drawn(svg, "\x1b[7mab \x1b[41mc", "rect")
+    ]
+    assert behind[1] == (svg.FOREGROUND, pytest.approx(3 * svg.CELL_WIDTH, abs=0.1))
+
+
 def test_a_wide_character_takes_two_cells(svg: ModuleType) -> None:
     _, wide, after = drawn(svg, "漢hi")
     assert (wide.text, after.text) == ("漢", "hi")
@@ -67,9 +76,7 @@ def test_a_symbol_without_a_drawing_is_an_error(svg: ModuleType) -> None:
 
 
 def test_every_symbol_of_the_client_has_a_drawing(svg: ModuleType) -> None:
-    # Not those that people can write: there are hundreds.
-    files = set((ROOT / "geventchat" / "client").glob("*.py")) - {ROOT / "geventchat" / "client" / "emoji.py"}
-    client = "".join(path.read_text("utf-8") for path in files)
+    client = (ROOT / "geventchat" / "client" / "render.py").read_text("utf-8")
     symbols = sys.modules["symbols"]
     assert {letter for letter in client if symbols.is_symbol(letter)} <= set(symbols.SYMBOLS)
 
@@ -93,7 +100,8 @@ def test_panels_are_in_rows_of_the_same_width(svg: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("session.svg", PAGE), ("session-narrow.svg", PHONE), ("failure.svg", PAGE)]
+    ("name", "width"),
+    [("session.svg", PAGE), ("session-narrow.svg", PHONE), ("rooms.svg", PAGE), ("failure.svg", PAGE)],
 )
 def test_a_picture_fits_and_needs_no_font_of_symbols(svg: ModuleType, name: str, width: int) -> None:
     text = (PICTURES / name).read_text("utf-8")

@@ -650,7 +650,7 @@ def test_a_lost_connection_is_restored_with_growing_pauses_and_one_line_that_cou
     assert run.status == ["connecting: attempt 9"]
     assert run.accept() == b"LOGIN alice\n"
     assert run.receive("OK") == ["✅ Reconnected as alice after 9 attempts."]
-    # Who is there now is learned without being shown.
+    # The list of people is updated without being shown.
     assert run.sent() == b"WHO\nPING end-of-users\nHISTORY 200\n"
     assert run.receive("USER bob", "USER alice", "PONG end-of-users", "OK") == []
     assert list(run.session.conversation.others) == ["bob"]
