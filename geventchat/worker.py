@@ -49,6 +49,9 @@ class Worker(Generic[_Item]):
     def close(self, within_s: float) -> bool:
         """Finish what is queued and end the thread; False if that was not possible within this time."""
         self._closing.set()
+        if self._thread.ident is None:
+            # It was never started, so there is nothing to finish.
+            return True
         self.hurry()
         if self._thread.ident is not None:
             # It has been started.

@@ -68,8 +68,10 @@ class Listener(StreamServer):
         # The iteration of the loop in which a client was accepted last.
         self._iteration = 0
         super().__init__(_open(listen) if opened is None else _adopt(opened), self._on_connect)
-        # Which file is ours: another server can have replaced it by the time at which this one stops.
-        self._file = _file_at(listen.path) if listen.is_unix and owns_path else None
+        self._owns_path = listen.is_unix and owns_path
+        # Which file is ours: another server can have replaced it by the time at which this one stops. That of a socket that
+        # was opened by somebody else is theirs until this one starts.
+        self._file = _file_at(listen.path) if self._owns_path and opened is None else None
 
     def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
         """Accept one client as a plain socket, which needs half the memory and time of a cooperative one.
@@ -102,6 +104,12 @@ class Listener(StreamServer):
     def do_handle(self, sock: plain.socket, address: Any) -> None:
         """Start the client from the loop, so that its greenlet does not keep the frames of the accept alive."""
         self._on_connect(sock, _user_of(sock) if self._listen.is_unix else host_of(address[0]))
+
+    def start(self) -> None:
+        """Accept clients from now on."""
+        if self._owns_path:
+            self._file = _file_at(self._listen.path)
+        super().start()
 
     @property
     def bound(self) -> tuple[str, int]:

@@ -21,9 +21,7 @@ import pytest
 
 from tests.certificates import made_certificate
 from tests.geventchat.processes import called, environment, ready_lines, running
-from tests.patience import until
-
-HANG_S = 20
+from tests.patience import HANG_S, until
 
 CODE = "from geventchat.cli import main; raise SystemExit(main())"
 
@@ -71,6 +69,11 @@ class World:
         self._clients.append(client)
         return client
 
+    def connect_to(self, path: Path) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(path))
+        return sock
+
     def admin(self, *words: str) -> tuple[int, str]:
         """The exit code of an act, and what it prints."""
         done = called("admin", *words, "--admin-socket", self._path)
@@ -101,7 +104,7 @@ class World:
         for client in self._clients:
             client.close()
         os.kill(self.pid, signal.SIGTERM)
-        until(lambda: self.admin("status")[0] == 4)
+        assert until(lambda: self.admin("status")[0] == 4)
 
 
 @contextmanager
@@ -132,9 +135,8 @@ def program(folder: Path, code: str) -> str:
 # --- Those who notice nothing ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stored", [False, True], ids=["in memory", "with a data directory"])
-def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_path: Path, stored: bool):
-    data = ("--data", str(tmp_path / "data")) if stored else ()
+def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_path: Path):
+    data = ("--data", str(tmp_path / "data"))
     with world_of(tmp_path, *data, "--listen", "slash://127.0.0.1:0", "--rate", "0") as world:
         speaker, listener, typist = (world.connect(name=name) for name in ("ann", "ben", "cat"))
         # Reads nothing before the end.
@@ -162,7 +164,7 @@ def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_p
             assert "has ended" in world.fail_to_upgrade("/bin/true")
             world.upgrade()
             os.kill(before := world.pid, signal.SIGUSR2)
-            until(lambda: world.pid != before)
+            assert until(lambda: world.pid != before)
         finally:
             over.set()
             talking.join()
@@ -195,7 +197,7 @@ def test_websockets_move_and_those_with_tls_are_told_to_connect_again(tmp_path: 
                 assert line, heard
             assert line == "MSG wes still here"
         rest = secret.lines.read().decode().splitlines()
-        assert rest == ["INFO server-shutdown"]
+        assert "INFO server-shutdown" in rest
 
 
 # --- Those who cannot take over --------------------------------------------------------------------------------------
@@ -217,19 +219,20 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("code", "why"), BROKEN.values(), ids=BROKEN)
-@pytest.mark.parametrize("stored", [False, True], ids=["in memory", "with a data directory"])
-def test_a_program_that_cannot_take_over_changes_nothing(tmp_path: Path, stored: bool, code: str, why: str):
-    data = ("--data", str(tmp_path / "data")) if stored else ()
-    with world_of(tmp_path, *data) as world:
+def test_programs_that_cannot_take_over_change_nothing(tmp_path: Path):
+    data = ("--data", str(tmp_path / "data"))
+    with world_of(tmp_path, *data, "--listen", f"line+unix://{tmp_path}/chat") as world:
         ann, ben = world.connect(name="ann"), world.connect(name="ben")
-        ann.send("MSG begun, ")
-        assert why in world.fail_to_upgrade(program(tmp_path, code))
-        ann.send("done\n")
-        assert ben.hear() == "MSG ann begun, done"
+        for code, why in BROKEN.values():
+            ann.send("MSG begun, ")
+            assert why in world.fail_to_upgrade(program(tmp_path, code))
+            ann.send(f"done: {why}\n")
+            assert ben.hear() == f"MSG ann begun, done: {why}"
+            world.connect_to(tmp_path / "chat").close()
         # A sound one can.
         world.upgrade()
-        assert ben.ask("HISTORY").endswith(" ann begun, done")
+        assert ben.ask("HISTORY").endswith("ann begun, done: exit code 7")
+        world.connect_to(tmp_path / "chat").close()
 
 
 def test_a_program_with_other_addresses_closes_those_that_are_gone(tmp_path: Path):
